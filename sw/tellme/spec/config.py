@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Build configurations: what a bitstream can do.  The host reads the same numbers to refuse what will not run."""
+
+from dataclasses import dataclass, replace
+
+from tellme.spec.formats import BINARY16, FloatFormat
+from tellme.spec.packing import SLICE, TILE_ROWS
+
+__all__ = ["PRESETS", "BoardConfig", "preset"]
+
+
+@dataclass(frozen=True)
+class BoardConfig:
+    """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz."""
+
+    name: str
+    #: TLMM lanes; decode takes min(2, lanes) rows a step.
+    lanes: int = 2
+    tile_rows: int = TILE_ROWS
+    #: Longest residual vector (dim).
+    max_dim: int = 512
+    #: Longest input of a linear: ffn, or heads * head_dim.
+    max_cols: int = 1280
+    max_head_dim: int = 64
+    max_kv_heads: int = 16
+    #: Query heads of a KV head.
+    max_group: int = 4
+    #: Positions of the on-chip score memory: the longest context.
+    max_context: int = 1024
+    weight_buffer_bytes: int = 16 * 1024
+    #: Descriptors of the program memory.
+    program_steps: int = 256
+    float_format: FloatFormat = BINARY16
+    fabric_mhz: float = 50.0
+    #: Bytes of SDRAM: 16 bit wide, 4 banks, 8192 rows, 512 columns.
+    sdram_bytes: int = 32 * 1024 * 1024
+    sdram_column_bits: int = 9
+    #: Beats (SDRAM clocks) from a READ command on the controller's output register to its first data beat there:
+    #: CAS latency plus the way through the PHY and the pins.
+    sdram_cas_latency: int = 3
+    sdram_read_beats: int = 12
+    #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
+    sdram_power_up_us: float = 200.0
+    uart_baud: int = 3_000_000
+
+    @property
+    def sdram_mhz(self) -> float:
+        """Two SDRAM beats a fabric cycle."""
+        return 2 * self.fabric_mhz
+
+    @property
+    def decode_rows(self) -> int:
+        """Rows of a slice that one engine step takes in decode."""
+        return min(2, self.lanes)
+
+    @property
+    def padded_cols(self) -> int:
+        """Longest input of a linear in whole slices."""
+        return -(-self.max_cols // SLICE) * SLICE
+
+    @property
+    def peak_bytes_per_cycle(self) -> int:
+        """SDRAM peak a fabric cycle: two beats of two bytes."""
+        return 4
+
+
+#: 85F on the ULX3S, and a core for quick simulation.
+PRESETS = {
+    "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
+    "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
+                            weight_buffer_bytes=4096, sdram_power_up_us=2.0),
+}
+
+
+def preset(name: str) -> BoardConfig:
+    """A named configuration; an unknown name is refused with the list."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset is called {name!r}; there are: {', '.join(sorted(PRESETS))}")
+    return replace(PRESETS[name])

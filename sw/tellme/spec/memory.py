@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The board's address space as the host sees it, its registers, counters, start arguments and events.
+
+All is 32-bit words, little-endian; addresses are byte addresses.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from struct import Struct
+
+__all__ = ["COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE",
+           "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "register_address",
+           "counter_address"]
+
+SDRAM_BASE = 0x0000_0000
+#: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
+PROGRAM_BASE = 0x8000_0000
+#: Registers (read and write), then counters (read only).
+REGISTER_BASE = 0x9000_0000
+COUNTER_BASE = 0x9000_0100
+#: CRC-32 of the last run of each step, one word a descriptor.  Read only.
+CRC_BASE = 0xA000_0000
+#: The 64 best (logit, id) of the last head, best first: logit word, then id word.  Read only.
+TOP_BASE = 0xB000_0000
+TOP_ENTRIES = 64
+#: Token ids, one word a position: the host writes the prompt, the board what it picks.
+TOKEN_BASE = 0xC000_0000
+
+#: Name -> word index from REGISTER_BASE.  Addresses are of 32-bit words, "words64" are counts of 64-bit words.
+REGISTERS = {name: i for i, name in enumerate((
+    "dim", "heads", "kv_heads", "head_dim", "group", "context", "vocab",
+    "embed_base",       # address of the embedding table's first block
+    "block_words",      # 32-bit words of a block of four rows
+    "row_words",        # 32-bit words of a row
+    "rope_base", "c_att",
+    "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
+    "s_stride",         # words of one head's S region: context
+    "weights_base", "body_words64", "head_words64",
+    "logits_base",      # where a head with the dump flag writes its logits
+))}
+
+#: Name -> word index from COUNTER_BASE.  They count while a program runs, and wrap; START with CLEAR zeroes them.
+COUNTERS = {name: i for i, name in enumerate((
+    "cycles", "engine_busy", "head_stall",
+    "weights_words", "kv_read_words", "kv_write_words", "host_read_words", "host_write_words",
+    "weights_busy", "kv_read_busy", "kv_write_busy", "host_read_busy", "host_write_busy", "refresh_busy",
+))}
+
+
+def register_address(name: str) -> int:
+    return REGISTER_BASE + 4 * REGISTERS[name]
+
+
+def counter_address(name: str) -> int:
+    return COUNTER_BASE + 4 * COUNTERS[name]
+
+
+class StartFlags(IntFlag):
+    """Flags of a START."""
+
+    #: Zero the counters first.
+    CLEAR = 1
+    #: The head writes all logits to logits_base.
+    DUMP = 2
+
+
+@dataclass(frozen=True)
+class StartArgs:
+    """Payload of START, 16 bytes: feed the ``feed`` tokens that lie from ``position`` on in token memory, pick after
+    the last of them, and go on with each pick until ``generate`` tokens are picked, one is ``eos``, or the context is
+    full (the pick at position + feed of the last fed token's successor is still announced)."""
+
+    position: int
+    feed: int
+    generate: int
+    flags: StartFlags = StartFlags.CLEAR
+    #: Token that ends the run after it was picked; NO_EOS for none.
+    eos: int = 0xFFFF_FFFF
+
+    LAYOUT = Struct("<HHHHII")
+    NO_EOS = 0xFFFF_FFFF
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.eos, 0)
+
+
+class EventType(IntEnum):
+    """Unsolicited packets' kinds (the packet type codes are in packets.py)."""
+
+    TOKEN = 0
+    DONE = 1
+
+
+class DoneReason(IntEnum):
+    LENGTH = 0
+    END_TOKEN = 1
+    CONTEXT = 2
+    STOPPED = 3
+    #: A step's result was infinite or NaN: ``token`` holds the descriptor's number.
+    NONFINITE = 4
+
+
+@dataclass(frozen=True)
+class Event:
+    """Payload of TOKEN and DONE, 32 bytes.
+
+    TOKEN: position of the token just fed, id and logit picked after it.  DONE: the same fields of the last token, but
+    id is the descriptor's number where the reason is NONFINITE, and logit holds the DoneReason.  Counters are those of
+    the moment: running cycles, SDRAM words read and written (all ports), SDRAM busy cycles, engine busy cycles.
+    """
+
+    position: int
+    id: int
+    logit: int
+    cycles: int
+    read_words: int
+    write_words: int
+    sdram_busy: int
+    engine_busy: int
+
+    LAYOUT = Struct("<IIiIIIII")
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.position, self.id, self.logit, self.cycles, self.read_words, self.write_words,
+                                self.sdram_busy, self.engine_busy)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "Event":
+        return cls(*cls.LAYOUT.unpack(payload))
+
+
+class StatusWord(IntEnum):
+    """Words of the 32-byte STATUS answer."""
+
+    #: bit 0 running, bit 1 SDRAM ready, bit 2 nonfinite (sticky until the next START), bit 3 stopped
+    FLAGS = 0
+    #: Descriptor that runs, or that raised nonfinite.
+    STEP = 1
+    POSITION = 2
+    #: Packets refused since power-up.
+    BAD_PACKETS = 3
+    CYCLES = 4

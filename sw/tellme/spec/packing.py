@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""How ternary weights and int8 tables lie in memory, in the order in which the gateware eats them.
+
+Weights are base-3 bytes, five trits each: byte = sum((w_j + 1) * 3**j), 243..255 invalid.  A matrix of N rows and K
+columns is cut into tiles of TILE_ROWS rows; a tile is a 64-bit header and then slices of SLICE columns; a slice is
+its rows in order, SLICE_BYTES each.  K is padded to a whole slice with zero trits (byte 121), as are the activations
+with zeros; a byte is one lookup of three trits and one of two, so a width that is no multiple of either group needs
+no other tail.  Row counts are even: a 64-bit word holds two rows of a slice, the even one in its low half.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tellme.spec.scale import Scale
+
+__all__ = ["HEAD_BLOCK_ROWS", "SLICE", "SLICE_BYTES", "TILE_ROWS", "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words",
+           "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix", "pack_trits", "slices",
+           "tile_rows", "unpack_trits"]
+
+TRITS = 5
+#: Five zero trits.
+ZERO_BYTE = 121
+SLICE = 20
+SLICE_BYTES = SLICE // TRITS
+TILE_ROWS = 128
+HEAD_BLOCK_ROWS = 4
+
+
+def pack_trits(weights: Sequence[int]) -> int:
+    """Up to five weights of -1, 0, 1 as a byte; missing ones are zero."""
+    byte = 0
+    for j in range(TRITS):
+        w = weights[j] if j < len(weights) else 0
+        if w not in (-1, 0, 1):
+            raise ValueError(f"weight {w} is not one of -1, 0, 1")
+        byte += (w + 1) * 3**j
+    return byte
+
+
+def unpack_trits(byte: int) -> tuple[int, ...]:
+    """The five weights of a byte."""
+    if not 0 <= byte < 3**TRITS:
+        raise ValueError(f"byte {byte} is no base-3 code (0 to 242)")
+    return tuple(byte // 3**j % 3 - 1 for j in range(TRITS))
+
+
+class TileHeader(NamedTuple):
+    """The 64-bit word ahead of a tile: scale sig [10:0], scale exp [18:11] signed, rows [26:19], zeros above."""
+
+    scale: Scale
+    rows: int
+
+    def pack(self) -> int:
+        return self.scale.pack() | self.rows << 19
+
+    @classmethod
+    def unpack(cls, word: int) -> "TileHeader":
+        return cls(Scale.unpack(word & 0x7FFFF), word >> 19 & 0xFF)
+
+
+def slices(cols: int) -> int:
+    """Slices of a width."""
+    return -(-cols // SLICE)
+
+
+def tile_rows(rows: int) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of each tile."""
+    for first in range(0, rows, TILE_ROWS):
+        yield first, min(TILE_ROWS, rows - first)
+
+
+def matrix_words(rows: int, cols: int) -> int:
+    """64-bit words of a packed matrix, headers included."""
+    return -(-rows // TILE_ROWS) + rows // 2 * slices(cols)
+
+
+def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale) -> list[int]:
+    """64-bit words of a matrix: plain reference (the compiler packs with NumPy and is tested against this)."""
+    if len(weights) % 2:
+        raise ValueError(f"{len(weights)} rows: a packed matrix has an even number")
+    cols = len(weights[0])
+    words = []
+    for first, rows in tile_rows(len(weights)):
+        words.append(TileHeader(scale, rows).pack())
+        for s in range(slices(cols)):
+            for r in range(first, first + rows, 2):
+                word = 0
+                for half in range(2):
+                    row = weights[r + half]
+                    for b in range(SLICE_BYTES):
+                        at = s * SLICE + b * TRITS
+                        word |= pack_trits(row[at:at + TRITS]) << 8 * (4 * half + b)
+                words.append(word)
+    return words
+
+
+def pack_gains(gains: Sequence[int]) -> list[int]:
+    """Norm gains (binary16 patterns) ahead of a step's tiles: four a 64-bit word, the first lowest."""
+    return [sum(g << 16 * i for i, g in enumerate(gains[at:at + 4])) for at in range(0, len(gains), 4)]
+
+
+def head_row_words(dim: int) -> int:
+    """64-bit words of an int8 row."""
+    return -(-dim // 8)
+
+
+def head_block_words(dim: int) -> int:
+    """64-bit words of a block of four rows: their stored scales, then the rows."""
+    return 1 + HEAD_BLOCK_ROWS * head_row_words(dim)
+
+
+def pack_head_block(rows: Sequence[Sequence[int]], scales16: Sequence[int]) -> list[int]:
+    """64-bit words of up to four int8 rows; missing rows are zero."""
+    if len(rows) > HEAD_BLOCK_ROWS or len(rows) != len(scales16):
+        raise ValueError(f"a block has up to {HEAD_BLOCK_ROWS} rows with a scale each, not {len(rows)}")
+    words = [sum(s << 16 * i for i, s in enumerate(scales16))]
+    dim = len(rows[0])
+    for i in range(HEAD_BLOCK_ROWS):
+        row = rows[i] if i < len(rows) else [0] * dim
+        for at in range(0, dim, 8):
+            words.append(sum((v & 0xFF) << 8 * j for j, v in enumerate(row[at:at + 8])))
+    return words
