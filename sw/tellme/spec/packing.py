@@ -46,17 +46,22 @@ def unpack_trits(byte: int) -> tuple[int, ...]:
 
 
 class TileHeader(NamedTuple):
-    """The 64-bit word ahead of a tile: scale sig [10:0], scale exp [18:11] signed, rows [26:19], zeros above."""
+    """The 64-bit word ahead of a tile.
+
+    Scale of the even rows: sig [10:0], exp [18:11] signed; rows [26:19]; scale of the odd rows: sig [37:27], exp
+    [45:38] signed; zeros above.  The two differ where gate and up rows alternate.
+    """
 
     scale: Scale
     rows: int
+    odd_scale: Scale
 
     def pack(self) -> int:
-        return self.scale.pack() | self.rows << 19
+        return self.scale.pack() | self.rows << 19 | self.odd_scale.pack() << 27
 
     @classmethod
     def unpack(cls, word: int) -> "TileHeader":
-        return cls(Scale.unpack(word & 0x7FFFF), word >> 19 & 0xFF)
+        return cls(Scale.unpack(word & 0x7FFFF), word >> 19 & 0xFF, Scale.unpack(word >> 27 & 0x7FFFF))
 
 
 def slices(cols: int) -> int:
@@ -75,14 +80,17 @@ def matrix_words(rows: int, cols: int) -> int:
     return -(-rows // TILE_ROWS) + rows // 2 * slices(cols)
 
 
-def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale) -> list[int]:
-    """64-bit words of a matrix: plain reference (the compiler packs with NumPy and is tested against this)."""
+def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale | None = None) -> list[int]:
+    """64-bit words of a matrix: plain reference (the compiler packs with NumPy and is tested against this).
+
+    ``odd_scale`` is the scale of the odd rows where it is not that of the even ones.
+    """
     if len(weights) % 2:
         raise ValueError(f"{len(weights)} rows: a packed matrix has an even number")
     cols = len(weights[0])
     words = []
     for first, rows in tile_rows(len(weights)):
-        words.append(TileHeader(scale, rows).pack())
+        words.append(TileHeader(scale, rows, odd_scale or scale).pack())
         for s in range(slices(cols)):
             for r in range(first, first + rows, 2):
                 word = 0

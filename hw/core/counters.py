@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Counters of a run: cycles, engine, and each SDRAM port's words and busy cycles."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.core.space import CountersLayout
+
+__all__ = ["PORTS", "Counters", "TotalsLayout"]
+
+#: SDRAM ports in the order of the strobes' bits.
+PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
+TotalsLayout = data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
+                                  "engine_busy": 32})
+
+
+class Counters(wiring.Component):
+    """32-bit counters that wrap.  They count while ``running``; ``clear`` zeroes them.
+
+    ``moved`` and ``busy`` have one bit a port (:data:`PORTS`): a 32-bit word moved, the controller works for the port.
+    ``totals`` are the sums that events carry; at most one port is busy at a time, so that busy cycles add up.
+    """
+
+    running: In(1)
+    clear: In(1)
+    engine_busy: In(1)
+    head_stall: In(1)
+    moved: In(len(PORTS))
+    busy: In(len(PORTS))
+    refresh: In(1)
+    values: Out(CountersLayout)
+    totals: Out(TotalsLayout)
+
+    def elaborate(self, platform):
+        m = Module()
+        strobes = {"cycles": 1, "engine_busy": self.engine_busy, "head_stall": self.head_stall,
+                   "refresh_busy": self.refresh}
+        for i, port in enumerate(PORTS):
+            strobes[f"{port}_words"] = self.moved[i]
+            strobes[f"{port}_busy"] = self.busy[i]
+        assert strobes.keys() == CountersLayout.members.keys()
+        totals = {"cycles": 1, "engine_busy": self.engine_busy,
+                  "read_words": self.moved[0] + self.moved[1] + self.moved[3],
+                  "write_words": self.moved[2] + self.moved[4],
+                  "sdram_busy": self.busy.any() | self.refresh}
+        for view, sources in ((self.values, strobes), (self.totals, totals)):
+            for name, strobe in sources.items():
+                step = Signal(2, name=f"step_{name}")
+                counter = view[name]
+                m.d.sync += step.eq(strobe)
+                with m.If(self.clear):
+                    m.d.sync += counter.eq(0)
+                with m.Elif(self.running):
+                    m.d.sync += counter.eq(counter + step)
+        return m

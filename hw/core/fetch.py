@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The rows that a token brings along: its position's RoPE row and its embedding row."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.memory.ports import ReadPort
+from hw.types import AccLayout
+from tellme.spec.scale import SCALE16_BIAS
+
+__all__ = ["RowFetch"]
+
+
+class RowFetch(wiring.Component):
+    """Reads cos/sin words and one int8 row with its scale, and streams them to the fused pipeline.
+
+    After ``start`` (a pulse, with ``token`` and ``position`` valid): ``head_dim / 2`` words from
+    rope_base + position * head_dim / 2 leave on ``rope``; then dim elements leave on ``acc``, acc = int8 code,
+    scale = the row's, ``last`` on the last; the row lies at embed_base + (token >> 2) * block_words + 2 +
+    (token & 3) * row_words, its stored scale in the block's first two words.
+
+    Flow control: full back-pressure both ways.  Latency: 4 cycles of address arithmetic and three memory reads; one
+    element a cycle.  Maps to two 18x18 multipliers.
+    """
+
+    start: In(1)
+    token: In(18)
+    position: In(16)
+    dim: In(13)
+    head_dim: In(8)
+    embed_base: In(24)
+    block_words: In(16)
+    row_words: In(12)
+    rope_base: In(24)
+    port: Out(ReadPort)
+    rope: Out(stream.Signature(32))
+    acc: Out(stream.Signature(AccLayout))
+    busy: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        token = Signal(18)
+        block = Signal(16)
+        block_words = Signal(16)
+        pairs = Signal(7)
+        position = Signal(16)
+        product = Signal(32)
+        rope_product = Signal(23)
+        row_offset = Signal(14)
+        block_addr = Signal(24)
+        left = Signal(13)
+        word = Signal(32)
+        bytes_left = Signal(3)
+        sig = Signal(11)
+        exp_field = Signal(6)
+        # Operands, products and sums each have a register of their own, as the multiplier blocks have none.
+        m.d.sync += [
+            product.eq(block * block_words),
+            rope_product.eq(position * pairs),
+            row_offset.eq(Mux(token[0], self.row_words, 0) + Mux(token[1], self.row_words << 1, 0)),
+        ]
+        request = self.port.req
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [token.eq(self.token), block.eq(self.token >> 2), block_words.eq(self.block_words),
+                                 position.eq(self.position), pairs.eq(self.head_dim >> 1)]
+                    m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.next = "ADD"
+            with m.State("ADD"):
+                m.d.sync += [block_addr.eq(self.embed_base + product),
+                             request.p.addr.eq(self.rope_base + rope_product),
+                             request.p.len.eq(pairs), left.eq(pairs), request.valid.eq(1)]
+                m.next = "ROPE"
+            with m.State("ROPE"):
+                with m.If(request.ready):
+                    m.d.sync += request.valid.eq(0)
+                m.d.comb += [self.rope.payload.eq(self.port.data.payload), self.rope.valid.eq(self.port.data.valid),
+                             self.port.data.ready.eq(self.rope.ready)]
+                with m.If(self.rope.valid & self.rope.ready):
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
+                        m.d.sync += [request.p.addr.eq(block_addr + token[1]), request.p.len.eq(1),
+                                     request.valid.eq(1)]
+                        m.next = "SCALE"
+            with m.State("SCALE"):
+                with m.If(request.ready):
+                    m.d.sync += request.valid.eq(0)
+                m.d.comb += self.port.data.ready.eq(1)
+                stored = self.port.data.payload.word_select(token[0], 16)
+                with m.If(self.port.data.valid):
+                    m.d.sync += [sig.eq(Mux(stored == 0, 0, Cat(stored[:10], Const(1, 1)))), exp_field.eq(stored[10:])]
+                    m.d.sync += [request.p.addr.eq(block_addr + 2 + row_offset), request.p.len.eq(self.dim >> 2),
+                                 request.valid.eq(1), left.eq(self.dim), bytes_left.eq(0)]
+                    m.next = "ROW"
+            with m.State("ROW"):
+                with m.If(request.ready):
+                    m.d.sync += request.valid.eq(0)
+                take = Signal()
+                m.d.comb += [
+                    self.acc.valid.eq(bytes_left != 0),
+                    take.eq(self.acc.valid & self.acc.ready),
+                    self.port.data.ready.eq((bytes_left == 0) | (take & (bytes_left == 1))),
+                ]
+                with m.If(take):
+                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1)]
+                with m.If(self.port.data.valid & self.port.data.ready):
+                    m.d.sync += [word.eq(self.port.data.payload), bytes_left.eq(4)]
+                with m.If(take & self.acc.p.last):
+                    m.next = "IDLE"
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        m.d.comb += [
+            self.acc.p.acc.eq(word[:8].as_signed()),
+            self.acc.p.scale.sig.eq(sig),
+            self.acc.p.scale.exp.eq(Mux(sig == 0, 0, exp_field - SCALE16_BIAS)),
+            self.acc.p.last.eq(left == 1),
+        ]
+        return m

@@ -1,0 +1,316 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Command processor: runs the layer program for each token, from START to DONE."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.link.link import EventLayout
+from hw.types import MonitorLayout, ScaleLayout
+from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
+
+__all__ = ["AccSource", "CommandProcessor", "QuantLayout", "WordSink"]
+
+#: Arguments of the fused pipeline's quantise pass.
+QuantLayout = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": 13, "n_eps": 32, "sqrt_n": ScaleLayout})
+
+
+class WordSink(enum.Enum, shape=2):
+    """Who takes the words of the weight stream."""
+
+    NONE = 0
+    GAIN = 1
+    ENGINE = 2
+    HEAD = 3
+
+
+class AccSource(enum.Enum, shape=2):
+    """Whose accumulators enter the fused pipeline."""
+
+    NONE = 0
+    FETCH = 1
+    ENGINE = 2
+    ATTENTION = 3
+
+
+class CommandProcessor(wiring.Component):
+    """For each token: read its descriptors in order and run each to its end.
+
+    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  After the last fed token's
+    head the pick is written to token memory and announced; it is fed next until the run is done
+    (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
+    DoneReason.NONFINITE and its number.
+
+    ``stop`` (a pulse) resets all compute units through ``compute_reset`` and drains their memory ports, then ends the
+    run with DoneReason.STOPPED; a stop while nothing runs does nothing.
+
+    Cost of control: 7 cycles a descriptor and 4 a token, beside the units' own latencies.
+    """
+
+    def __init__(self, *, steps: int, context: int):
+        self._steps = steps
+        super().__init__({
+            "start": In(1), "start_args": In(128), "stop": In(1),
+            "running": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
+            "step": Out(range(steps)), "position": Out(16),
+            # registers
+            "dim": In(13), "vocab": In(18), "context": In(16),
+            # program, token and CRC memories (one cycle of read latency)
+            "program_addr": Out(range(DESCRIPTOR_WORDS * steps)), "program_data": In(32),
+            "token_addr": Out(range(context)), "token_read": Out(1), "token_data": In(18),
+            "token_write": Out(1), "token_wdata": Out(18),
+            "crc_clear": Out(1), "crc_write": Out(1),
+            # weight buffer
+            "weights_start": Out(1), "weights_stop": Out(1), "weights_plain": Out(16), "weights_idle": In(1),
+            "gain_taken": In(1), "word_sink": Out(WordSink),
+            # units
+            "compute_reset": Out(1), "drain": Out(1), "drained": In(1),
+            "fetch_start": Out(1), "fetch_token": Out(18),
+            "engine": Out(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
+            "attention_begin": Out(1), "attention_start": Out(1),
+            "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
+            "acc_source": Out(AccSource),
+            "quant": Out(stream.Signature(QuantLayout)),
+            "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
+            "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
+            "rope_rows": Out(16), "q_dim": In(16), "qk_dim": In(16), "stats_gain": Out(1), "pass_clear": Out(1),
+            "gain_start": Out(1), "rope_start": Out(1), "pass_done": In(1), "nonfinite": In(1),
+            "head_valid": Out(1), "head_ready": In(1), "head_dump": Out(1), "head_done": In(1),
+            "best_id": In(18), "best_logit": In(signed(32)),
+            # events
+            "counters": In(data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
+                                              "engine_busy": 32})),
+            "event": Out(stream.Signature(EventLayout)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        args = Signal(data.StructLayout({"position": 16, "feed": 16, "generate": 16, "flags": 16, "eos": 32,
+                                         "spare": 32}))
+        assert args.shape().size == 8 * StartArgs.LAYOUT.size
+        given = data.View(args.shape(), self.start_args)
+        words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
+        w0 = words[0]
+        op, epilogue = w0[0:4], w0[4:6]
+        src_a, norm, gain, gain_next, relu2 = w0[6], w0[7], w0[8], w0[9], w0[10]
+        act_exp = w0[16:24].as_signed()
+        rows, cols = words[1][:16], words[1][16:]
+        feeds = Signal(16)          # tokens still to feed of those that START named
+        picked = Signal(16)
+        token = Signal(18)
+        fetched = Signal(range(DESCRIPTOR_WORDS + 2))
+        gains_left = Signal(14)
+        codes_left = Signal(13)
+        out_len = Signal(13)        # elements of the step's output vector: as many gains may follow
+        nonfinite = Signal()
+        stopping = Signal()
+        drain_wait = Signal(4)
+        reason = Signal(8)
+
+        m.d.comb += [
+            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(1),
+            self.attention_k.eq(words[1]), self.attention_v.eq(words[2]), self.attention_s.eq(words[3]),
+            self.quant.p.src_a.eq(src_a), self.quant.p.gain.eq(gain), self.quant.p.norm.eq(norm),
+            self.quant.p.n.eq(cols), self.quant.p.n_eps.eq(words[2]), self.quant.p.sqrt_n.eq(words[3][:19]),
+            self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
+            self.rope_rows.eq(self.qk_dim),
+            self.fetch_token.eq(token),
+            self.token_wdata.eq(self.best_id),
+            self.head_dump.eq((args.flags & StartFlags.DUMP) != 0),
+            self.weights_plain.eq(Mux(args.generate == 0, args.feed, args.feed - 1)),
+            self.nonfinite_seen.eq(nonfinite),
+        ]
+        # The pipeline's settings of a pass.
+        with m.Switch(op):
+            with m.Case(Op.LINEAR):
+                m.d.comb += [self.epilogue.eq(epilogue), self.use_d.eq(1)]
+            with m.Default():
+                m.d.comb += [self.epilogue.eq(Epilogue.STORE), self.dest_a.eq(op == Op.ATTENTION)]
+        with m.Switch(op):
+            with m.Case(Op.ATTENTION):
+                m.d.comb += out_len.eq(self.q_dim)
+            with m.Case(Op.EMBED):
+                m.d.comb += out_len.eq(self.dim)
+            with m.Default():
+                m.d.comb += out_len.eq(Mux(epilogue == Epilogue.ACT, rows >> 1, rows))
+
+        with m.If(self.nonfinite & self.running):
+            m.d.sync += nonfinite.eq(1)
+        with m.If(self.stop & self.running):
+            m.d.sync += stopping.eq(1)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.running.eq(~fsm.ongoing("IDLE"))
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),
+                                 picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0)]
+                    m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += self.weights_start.eq(1)
+                m.next = "TOKEN"
+            with m.State("TOKEN"):
+                m.d.comb += [self.token_addr.eq(self.position), self.token_read.eq(1)]
+                m.d.sync += self.step.eq(0)
+                m.next = "TOKEN-DATA"
+            with m.State("TOKEN-DATA"):
+                m.d.sync += [token.eq(self.token_data), fetched.eq(0)]
+                m.next = "DESCRIPTOR"
+            with m.State("DESCRIPTOR"):
+                m.d.sync += fetched.eq(fetched + 1)
+                m.d.comb += self.program_addr.eq(Cat(fetched[:2], self.step))
+                with m.If(fetched != 0):
+                    m.d.sync += words[(fetched - 1)[:2]].eq(self.program_data)
+                with m.If(fetched == DESCRIPTOR_WORDS):
+                    m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                m.d.comb += self.crc_clear.eq(1)
+                m.d.sync += codes_left.eq(cols)
+                with m.If(stopping):
+                    m.next = "STOP"
+                with m.Else():
+                    with m.Switch(op):
+                        with m.Case(Op.EMBED, Op.ATTENTION):
+                            m.next = "GAIN"
+                        with m.Case(Op.LINEAR):
+                            m.next = "QUANT"
+                        with m.Case(Op.HEAD):
+                            with m.If((feeds > 1) | (args.generate == 0)):
+                                m.next = "NEXT-STEP"
+                            with m.Else():
+                                m.next = "QUANT"
+                        with m.Default():
+                            m.next = "TOKEN-DONE"
+            with m.State("QUANT"):
+                m.d.comb += self.quant.valid.eq(1)
+                with m.If(self.quant.ready):
+                    m.next = "CODES-TO"
+            with m.State("CODES-TO"):
+                # The head needs d with its start, and d is final when the first code is there.
+                m.d.comb += [self.codes_to_head.eq(op == Op.HEAD),
+                             self.engine.valid.eq(op == Op.LINEAR),
+                             self.head_valid.eq((op == Op.HEAD) & self.code_valid)]
+                with m.If(Mux(op == Op.HEAD, self.head_valid & self.head_ready, self.engine.ready)):
+                    m.next = "CODES"
+                with m.If(stopping):
+                    m.next = "STOP"
+            with m.State("CODES"):
+                m.d.comb += self.codes_to_head.eq(op == Op.HEAD)
+                with m.If(self.code_taken):
+                    m.d.sync += codes_left.eq(codes_left - 1)
+                    with m.If(codes_left == 1):
+                        m.next = "GAIN"
+                        with m.If(op == Op.HEAD):
+                            m.next = "PASS"
+                with m.If(stopping):
+                    m.next = "STOP"
+            with m.State("GAIN"):
+                m.d.sync += gains_left.eq(out_len)
+                m.d.comb += self.gain_start.eq(gain_next)
+                m.next = "PASS-START"
+                with m.If(gain_next):
+                    m.next = "GAINS"
+            with m.State("GAINS"):
+                m.d.comb += self.word_sink.eq(WordSink.GAIN)
+                with m.If(self.gain_taken):
+                    m.d.sync += gains_left.eq(gains_left - 4)
+                    with m.If(gains_left <= 4):
+                        m.next = "PASS-START"
+                with m.If(stopping):
+                    m.next = "STOP"
+            with m.State("PASS-START"):
+                m.d.comb += [self.pass_clear.eq(1),
+                             self.fetch_start.eq(op == Op.EMBED), self.rope_start.eq(op == Op.EMBED),
+                             self.attention_start.eq(op == Op.ATTENTION),
+                             self.attention_begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
+                m.next = "PASS"
+            with m.State("PASS"):
+                with m.Switch(op):
+                    with m.Case(Op.EMBED):
+                        m.d.comb += self.acc_source.eq(AccSource.FETCH)
+                    with m.Case(Op.LINEAR):
+                        m.d.comb += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
+                    with m.Case(Op.ATTENTION):
+                        m.d.comb += self.acc_source.eq(AccSource.ATTENTION)
+                    with m.Case(Op.HEAD):
+                        m.d.comb += self.word_sink.eq(WordSink.HEAD)
+                m.d.sync += drain_wait.eq(0)
+                with m.If(Mux(op == Op.HEAD, self.head_done, self.pass_done)):
+                    m.next = "STEP-DONE"
+                with m.If(stopping):
+                    m.next = "STOP"
+            with m.State("STEP-DONE"):
+                # The last words of the output stream are still on their way into the CRC.
+                m.d.sync += drain_wait.eq(drain_wait + 1)
+                with m.If(drain_wait == 3):
+                    m.d.comb += self.crc_write.eq(1)
+                    m.next = "NEXT-STEP"
+                    with m.If(nonfinite):
+                        m.d.sync += reason.eq(DoneReason.NONFINITE)
+                        m.next = "RESET"
+            with m.State("NEXT-STEP"):
+                m.d.sync += [self.step.eq(self.step + 1), fetched.eq(0)]
+                m.next = "DESCRIPTOR"
+            with m.State("TOKEN-DONE"):
+                m.d.sync += feeds.eq(feeds - 1)
+                with m.If(feeds > 1):
+                    m.d.sync += self.position.eq(self.position + 1)
+                    m.next = "TOKEN"
+                with m.Elif(args.generate == 0):
+                    m.d.sync += reason.eq(DoneReason.LENGTH)
+                    m.next = "RESET"
+                with m.Else():
+                    m.d.sync += [picked.eq(picked + 1), feeds.eq(1)]
+                    m.next = "PICK"
+            with m.State("PICK"):
+                m.d.comb += [self.token_addr.eq(self.position + 1),
+                             self.token_write.eq(self.position + 1 < self.context)]
+                m.next = "EVENT"
+            with m.State("EVENT"):
+                m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
+                with m.If(self.event.ready):
+                    m.next = "RESET"
+                    with m.If(self.best_id == args.eos):
+                        m.d.sync += reason.eq(DoneReason.END_TOKEN)
+                    with m.Elif(picked == args.generate):
+                        m.d.sync += reason.eq(DoneReason.LENGTH)
+                    with m.Elif(self.position + 1 >= self.context):
+                        m.d.sync += reason.eq(DoneReason.CONTEXT)
+                    with m.Else():
+                        m.d.sync += self.position.eq(self.position + 1)
+                        m.next = "TOKEN"
+            with m.State("STOP"):
+                m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1)]
+                m.next = "RESET"
+            with m.State("RESET"):
+                # Every run ends here: the weight buffer stops, the compute units are reset, their bursts end.
+                m.d.comb += [self.weights_stop.eq(1), self.compute_reset.eq(1), self.drain.eq(1)]
+                m.d.sync += drain_wait.eq(0)
+                m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += [self.compute_reset.eq(1), self.drain.eq(1)]
+                m.d.sync += drain_wait.eq(Mux(self.drained & self.weights_idle, drain_wait + 1, 0))
+                with m.If(drain_wait == 8):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.DONE)]
+                with m.If(self.event.ready):
+                    m.next = "IDLE"
+
+        done = fsm.ongoing("DONE")
+
+        def word(name, value):
+            signal = Signal(32, name=name)
+            m.d.comb += signal.eq(value)
+            return signal
+
+        m.d.comb += self.event.p.payload.eq(Cat(
+            word("event_position", self.position),
+            word("event_id", Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
+            word("event_logit", Mux(done, reason, self.best_logit)),
+            self.counters.cycles, self.counters.read_words, self.counters.write_words, self.counters.sdram_busy,
+            self.counters.engine_busy))
+        return m

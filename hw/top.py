@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.attention.decode import DecodeAttention
+from hw.core.counters import Counters
+from hw.core.fetch import RowFetch
+from hw.core.guard import ReadGuard, WriteGuard
+from hw.core.processor import AccSource, CommandProcessor, WordSink
+from hw.core.space import AddressSpace, windows
+from hw.fused.pipeline import FusedPipeline
+from hw.head.head import LmHead
+from hw.link.crc32 import Crc32
+from hw.link.link import HostLink
+from hw.memory.controller import SdramController
+from hw.memory.dfi import DfiSignature
+from hw.memory.ports import ReadPort, WritePort
+from hw.tlmm.engine import TlmmEngine
+from hw.types import MonitorLayout
+from hw.weights.manager import WeightBuffer
+from tellme.spec.config import BoardConfig
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """Link, command processor, SDRAM controller and compute units, wired together.
+
+    Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the SDRAM
+    at two beats a cycle, for a PHY; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
+    harness ties; ``running``, ``sdram_ready`` and ``failed`` for LEDs and the harness.
+
+    Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
+    keeping (engine, pipeline, attention, head, row fetch), while SDRAM, weight buffer and link go on.
+    """
+
+    def __init__(self, config: BoardConfig):
+        self.config = config
+        super().__init__({
+            "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
+            "dfi": Out(DfiSignature()),
+            "build_id": In(256),
+            "running": Out(1), "sdram_ready": Out(1), "failed": Out(1),
+        })
+
+    def elaborate(self, platform):
+        c = self.config
+        m = Module()
+        m.submodules.link = link = HostLink(windows=windows(
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context))
+        m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
+        m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context)
+        m.submodules.counters = counters = Counters()
+        m.submodules.sdram = sdram = SdramController(config=c)
+        m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
+        m.submodules.step_crc = step_crc = Crc32(16)
+
+        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols)
+        fused = FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim)
+        attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context)
+        head = LmHead(max_dim=c.max_dim)
+        fetch = RowFetch()
+        for name, unit in (("tlmm", engine), ("fused", fused), ("attention", attention), ("head", head),
+                           ("fetch", fetch)):
+            m.submodules[name] = ResetInserter(cpu.compute_reset)(unit)
+        r = space.registers
+
+        # Link and address space
+        connect(m, flipped(self.rx), link.rx)
+        connect(m, link.tx, flipped(self.tx))
+        connect(m, link.bus_req, space.req)
+        connect(m, link.bus_wdata, space.wdata)
+        connect(m, space.rdata, link.bus_rdata)
+        connect(m, cpu.event, link.event)
+        connect(m, space.read, sdram.host_read)
+        connect(m, space.write, sdram.host_write)
+        connect(m, sdram.dfi, flipped(self.dfi))
+        m.d.comb += [
+            link.build_id.eq(self.build_id),
+            cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
+            link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
+                               cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
+                               link.errors, counters.values.cycles)),
+            self.running.eq(cpu.running), self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
+            space.counters.eq(counters.values),
+        ]
+        # Program, tokens, step CRCs
+        m.d.comb += [
+            space.program_addr.eq(cpu.program_addr), cpu.program_data.eq(space.program_data),
+            space.token_addr.eq(cpu.token_addr), space.token_read.eq(cpu.token_read),
+            cpu.token_data.eq(space.token_data),
+            space.token_write.eq(cpu.token_write), space.token_wdata.eq(cpu.token_wdata),
+            space.crc_step.eq(cpu.step), space.crc_write.eq(cpu.crc_write), space.crc_value.eq(step_crc.crc),
+            step_crc.clear.eq(cpu.crc_clear),
+            head.top_addr.eq(space.top_addr), space.top_data.eq(head.top_data),
+            cpu.dim.eq(r.dim), cpu.vocab.eq(r.vocab), cpu.context.eq(r.context),
+        ]
+        monitor = Signal(MonitorLayout)
+        m.d.sync += monitor.eq(Mux(head.monitor.valid, head.monitor, fused.monitor))
+        m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
+
+        # Head sizes that several units need, from registers that stand still while a program runs.
+        q_dim, k_dim = Signal(16), Signal(16)
+        m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8]),
+                     cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
+
+        # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.
+        m.submodules.kv_read_guard = kv_read = ReadGuard()
+        m.submodules.kv_write_guard = kv_write = WriteGuard()
+        connect(m, kv_read.port, sdram.kv_read)
+        connect(m, kv_write.port, sdram.kv_write)
+        connect(m, weights.port, sdram.weights)
+        share_read(m, kv_read.user, fetch.port, attention.read, first=fetch.busy)
+        share_write(m, kv_write.user, head.write, attention.write, first=head.busy)
+        m.d.comb += [
+            kv_read.drain.eq(cpu.drain), kv_write.drain.eq(cpu.drain),
+            cpu.drained.eq(kv_read.clean & kv_write.clean),
+            weights.base.eq(r.weights_base), weights.body_words.eq(r.body_words64),
+            weights.head_words.eq(r.head_words64), weights.plain_tokens.eq(cpu.weights_plain),
+            weights.start.eq(cpu.weights_start), weights.stop.eq(cpu.weights_stop), cpu.weights_idle.eq(weights.idle),
+        ]
+
+        # Weight words to the one that the step in work names
+        for sink, port in ((WordSink.GAIN, fused.gain_load), (WordSink.ENGINE, engine.words),
+                           (WordSink.HEAD, head.words)):
+            selected = cpu.word_sink == sink
+            m.d.comb += [port.payload.eq(weights.out.payload), port.valid.eq(weights.out.valid & selected)]
+            with m.If(selected):
+                m.d.comb += weights.out.ready.eq(port.ready)
+        m.d.comb += cpu.gain_taken.eq(fused.gain_load.valid & fused.gain_load.ready)
+
+        # Codes: to the engine or the head
+        m.d.comb += [
+            engine.codes.payload.eq(fused.codes.payload), head.codes.payload.eq(fused.codes.payload),
+            engine.codes.valid.eq(fused.codes.valid & ~cpu.codes_to_head),
+            head.codes.valid.eq(fused.codes.valid & cpu.codes_to_head),
+            fused.codes.ready.eq(Mux(cpu.codes_to_head, head.codes.ready, engine.codes.ready)),
+            cpu.code_valid.eq(fused.codes.valid), cpu.code_taken.eq(fused.codes.valid & fused.codes.ready),
+        ]
+
+        # Accumulators into the pipeline
+        for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ENGINE, engine.out),
+                             (AccSource.ATTENTION, attention.acc)):
+            with m.If(cpu.acc_source == source):
+                m.d.comb += [fused.acc.payload.eq(port.payload), fused.acc.valid.eq(port.valid),
+                             port.ready.eq(fused.acc.ready)]
+
+        # Settings and starts
+        connect(m, cpu.engine, engine.start)
+        connect(m, cpu.quant, fused.quant)
+        connect(m, fetch.rope, fused.rope_load)
+        connect(m, fused.heads, attention.heads)
+        m.d.comb += [
+            fetch.start.eq(cpu.fetch_start), fetch.token.eq(cpu.fetch_token), fetch.position.eq(cpu.position),
+            fetch.dim.eq(r.dim), fetch.head_dim.eq(r.head_dim), fetch.embed_base.eq(r.embed_base),
+            fetch.block_words.eq(r.block_words), fetch.row_words.eq(r.row_words), fetch.rope_base.eq(r.rope_base),
+            fused.epilogue.eq(cpu.epilogue), fused.dest_a.eq(cpu.dest_a), fused.use_d.eq(cpu.use_d),
+            fused.act_relu2.eq(cpu.relu2), fused.act_exp.eq(cpu.act_exp), fused.head_dim.eq(r.head_dim),
+            fused.rope_rows.eq(cpu.rope_rows), fused.stats_gain.eq(cpu.stats_gain), fused.clear.eq(cpu.pass_clear),
+            fused.gain_start.eq(cpu.gain_start), fused.rope_start.eq(cpu.rope_start),
+            cpu.pass_done.eq(fused.done), cpu.nonfinite.eq(fused.nonfinite),
+            attention.begin.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
+            attention.heads_n.eq(r.heads), attention.kv_heads.eq(r.kv_heads), attention.head_dim.eq(r.head_dim),
+            attention.group.eq(r.group), attention.c_att.eq(r.c_att), attention.position.eq(cpu.position),
+            attention.k_base.eq(cpu.attention_k), attention.v_base.eq(cpu.attention_v),
+            attention.s_base.eq(cpu.attention_s), attention.kv_stride.eq(r.kv_stride),
+            attention.s_stride.eq(r.s_stride),
+            head.start.p.dim.eq(r.dim), head.start.p.vocab.eq(r.vocab), head.start.p.d.eq(fused.d),
+            head.start.p.dump.eq(cpu.head_dump), head.start.p.dump_base.eq(r.logits_base),
+            head.start.valid.eq(cpu.head_valid), cpu.head_ready.eq(head.start.ready),
+            cpu.head_done.eq(head.done), cpu.best_id.eq(head.best.id), cpu.best_logit.eq(head.best.logit),
+        ]
+
+        # Counters
+        m.d.comb += [
+            counters.clear.eq(cpu.clear_counters), counters.running.eq(cpu.running),
+            counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
+            counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
+            counters.refresh.eq(sdram.stat_refresh),
+            cpu.counters.eq(counters.totals),
+        ]
+        return m
+
+
+def share_read(m, port, one, other, *, first):
+    """One read port for two users who never use it at the same time; ``first`` selects ``one``."""
+    m.d.comb += [
+        port.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
+        port.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
+        one.req.ready.eq(first & port.req.ready), other.req.ready.eq(~first & port.req.ready),
+        one.data.payload.eq(port.data.payload), other.data.payload.eq(port.data.payload),
+        one.data.valid.eq(first & port.data.valid), other.data.valid.eq(~first & port.data.valid),
+        port.data.ready.eq(Mux(first, one.data.ready, other.data.ready)),
+    ]
+
+
+def share_write(m, port, one, other, *, first):
+    """One write port for two users who never use it at the same time; ``first`` selects ``one``."""
+    m.d.comb += [
+        port.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
+        port.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
+        one.req.ready.eq(first & port.req.ready), other.req.ready.eq(~first & port.req.ready),
+        port.data.payload.eq(Mux(first, one.data.payload, other.data.payload)),
+        port.data.valid.eq(Mux(first, one.data.valid, other.data.valid)),
+        one.data.ready.eq(first & port.data.ready), other.data.ready.eq(~first & port.data.ready),
+        one.idle.eq(port.idle), other.idle.eq(port.idle),
+    ]

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Verilog of the core, the same bytes for the same sources, and its hash.
+
+``python -m hw.verilog --preset NAME -o FILE`` writes it.  Simulated board and bitstream build both take the file from
+:func:`core_verilog`, so that their core_sha256 can be compared.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["core_sha256", "core_verilog", "source_key"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def source_key(*extra: str) -> str:
+    """Hash of all that the Verilog depends on: gateware, specification, the version of Amaranth."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256()
+    for folder in ("hw", "sw/tellme/spec"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for text in (version("amaranth"), *extra):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:20]
+
+
+def core_verilog(preset: str) -> Path:
+    """Path of the preset's Verilog below build/verilog; made if the sources changed."""
+    folder = ROOT / "build" / "verilog" / f"{preset}-{source_key(preset)}"
+    target = folder / "core.v"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # A process of its own, for the hash seed: the order of names in the output must not depend on it.
+        env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sw")])}
+        scratch = folder / f"core.v.{os.getpid()}"
+        subprocess.run([sys.executable, "-m", "hw.verilog", "--preset", preset, "-o", str(scratch)], check=True,
+                       cwd=ROOT, env=env, stdout=sys.stderr)
+        scratch.replace(target)
+    return target
+
+
+def core_sha256(path: Path) -> str:
+    """Hash that names a core: of its Verilog."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m hw.verilog", description="Write the core's Verilog.")
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    from amaranth.back import verilog
+
+    from hw.top import Core
+    from tellme.spec.config import preset
+
+    core = Core(preset(args.preset))
+    args.output.write_text(verilog.convert(core, name="core", strip_internal_attrs=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Builds the simulated board's binary, cached below build/board by a hash of all that it is made of."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hw.verilog import core_sha256, core_verilog
+from sim.verilator import verilator_command, verilator_env, verilator_version
+from tellme.spec.config import BoardConfig
+
+__all__ = ["build_board", "board_arguments"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHIPS = ROOT / "sim" / "chips"
+SOURCES = (ROOT / "sim" / "board" / "harness.cpp", CHIPS / "sdram_chip.cpp", CHIPS / "sdram_chip.h")
+
+
+def build_board(config: BoardConfig) -> tuple[Path, str]:
+    """(binary, core_sha256) of a preset; says on standard error what it does and how long it took."""
+    began = time.monotonic()
+    print(f"simulated board: core of preset {config.name}", file=sys.stderr, flush=True)
+    verilog = core_verilog(config.name)
+    core_hash = core_sha256(verilog)
+    digest = hashlib.sha256(core_hash.encode() + verilator_version().encode() + Path(__file__).read_bytes())
+    for path in SOURCES:
+        digest.update(path.read_bytes())
+    folder = ROOT / "build" / "board" / f"{config.name}-{digest.hexdigest()[:20]}"
+    binary = folder / "board"
+    if not binary.exists():
+        print("simulated board: compiling with Verilator; one to three minutes, once for each change of the core",
+              file=sys.stderr, flush=True)
+        compile_board(verilog, folder)
+        print(f"simulated board: built in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return binary, core_hash
+
+
+def compile_board(verilog: Path, folder: Path) -> None:
+    """Verilate and compile; the binary appears in its folder only when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # make and Verilator cannot take spaces in a path: build in a folder of its own without any.
+    with space_free_folder(folder) as scratch:
+        (scratch / "core.v").write_bytes(verilog.read_bytes())
+        for path in SOURCES:
+            (scratch / path.name).write_bytes(path.read_bytes())
+        command = [*verilator_command(), "--cc", "--exe", "--build", "-j", "2", "--top-module", "core", "-Mdir", "obj",
+                   "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
+                   "--noassert", "-o", "board",
+                   "-CFLAGS", "-std=c++17 -O2 -march=native -I..",
+                   "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O1",
+                   "core.v", "harness.cpp", "sdram_chip.cpp"]
+        log = folder / "build.log"
+        with log.open("w") as out, Heartbeat("simulated board: compiling"):
+            done = subprocess.run(command, cwd=scratch, env=verilator_env(), stdout=out, stderr=subprocess.STDOUT)
+        if done.returncode != 0:
+            tail = "\n".join(log.read_text().splitlines()[-30:])
+            raise RuntimeError(f"Verilator could not build the simulated board (log: {log}):\n{tail}")
+        partial = folder / f"board.{os.getpid()}"
+        shutil.copy2(scratch / "obj" / "board", partial)
+        partial.replace(folder / "board")
+
+
+def board_arguments(config: BoardConfig, core_hash: str) -> list[str]:
+    """Arguments of the binary for a configuration."""
+    return ["--build-id", core_hash, "--cas", str(config.sdram_cas_latency),
+            "--read-beats", str(config.sdram_read_beats), "--columns", str(config.sdram_column_bits),
+            "--mhz", str(config.sdram_mhz), "--power-up-us", str(config.sdram_power_up_us)]
+
+
+@contextmanager
+def space_free_folder(near: Path) -> Iterator[Path]:
+    """A scratch folder whose path has no space: beside the result, or else in the system's temporary folder."""
+    parent = None if " " in str(near) else near
+    scratch = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+    if " " in str(scratch):
+        raise RuntimeError(f"the temporary folder {scratch.parent} has a space in its path; set TMPDIR to one without")
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Heartbeat:
+    """Prints a line every 20 seconds while a long command runs, so that nobody takes it for hung."""
+
+    def __init__(self, what: str):
+        self._what = what
+        self._stop = threading.Event()
+
+    def __enter__(self) -> None:
+        began = time.monotonic()
+
+        def beat() -> None:
+            while not self._stop.wait(20):
+                print(f"{self._what}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+        threading.Thread(target=beat, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()

@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: 2026 The tellme authors
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The simulated board: clock, SDRAM chip and byte pipe around the verilated core.  It does no arithmetic on model
+// data and has no way into the memory but the core's pins.
+//
+// Standard input and output are the byte stream of the link, one byte a fabric cycle each way.  A board with nothing
+// to do (no program running, no byte for a while) sleeps until the host writes; end of input ends the process.
+//
+// Arguments: --build-id HEX64 (what the core answers as its hash), --cas N, --read-beats N, --columns N, --mhz X,
+// --power-up-us X.
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fcntl.h>
+#include <poll.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include "Vcore.h"
+#include "sdram_chip.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr uint64_t kIdleCycles = 20000;   // quiet cycles before the board sleeps
+constexpr int kPollCycles = 256;          // fabric cycles between looks at the pipe
+
+[[noreturn]] void fail(const std::string &message) {
+    std::fprintf(stderr, "simulated board: %s\n", message.c_str());
+    std::exit(3);
+}
+
+class Pipe {
+public:
+    Pipe() {
+        fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
+    }
+    // Bytes from the host; waits for them when asked to.  False at the end of input.
+    bool fill(bool wait) {
+        if (wait) {
+            pollfd p{0, POLLIN, 0};
+            poll(&p, 1, -1);
+        }
+        uint8_t buffer[65536];
+        ssize_t n = read(0, buffer, sizeof buffer);
+        if (n == 0) return false;
+        if (n > 0) in_.insert(in_.end(), buffer, buffer + n);
+        else if (errno != EAGAIN && errno != EINTR) return false;
+        return true;
+    }
+    bool has() const { return !in_.empty(); }
+    uint8_t front() const { return in_.front(); }
+    void pop() { in_.pop_front(); }
+    void put(uint8_t byte) { out_.push_back(byte); }
+    bool flush() {
+        size_t at = 0;
+        while (at < out_.size()) {
+            ssize_t n = write(1, out_.data() + at, out_.size() - at);
+            if (n > 0) at += n;
+            else if (errno == EAGAIN) { pollfd p{1, POLLOUT, 0}; poll(&p, 1, -1); }
+            else if (errno != EINTR) return false;   // the host is gone
+        }
+        out_.clear();
+        return true;
+    }
+    bool pending() const { return !out_.empty(); }
+private:
+    std::deque<uint8_t> in_;
+    std::vector<uint8_t> out_;
+};
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    std::string build_id(64, '0');
+    SdramConfig chip_config;
+    int read_beats = 0, cas = 3;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const std::string name = argv[i];
+        const char *value = argv[i + 1];
+        if (name == "--build-id") build_id = value;
+        else if (name == "--cas") cas = std::atoi(value);
+        else if (name == "--read-beats") read_beats = std::atoi(value);
+        else if (name == "--columns") chip_config.column_bits = std::atoi(value);
+        else if (name == "--mhz") chip_config.mhz = std::atof(value);
+        else if (name == "--power-up-us") chip_config.power_up_us = std::atof(value);
+        else fail("unknown option " + name);
+    }
+    if (build_id.size() != 64) fail("--build-id wants 64 hex digits");
+    if (read_beats < cas) fail("--read-beats is below the CAS latency");
+
+    VerilatedContext context;
+    Vcore core{&context};
+    SdramChip chip{chip_config};
+    Pipe pipe;
+
+    // The hash as a little-endian 256-bit port: digit pair 0 is byte 0.
+    for (int word = 0; word < 8; word++) {
+        uint32_t value = 0;
+        for (int byte = 0; byte < 4; byte++) {
+            const std::string pair = build_id.substr(2 * (4 * word + byte), 2);
+            value |= uint32_t(std::strtoul(pair.c_str(), nullptr, 16)) << 8 * byte;
+        }
+        core.build_id[word] = value;
+    }
+
+    // PHY and pins: beats between the chip's data and the controller's input.
+    std::deque<uint16_t> wire(read_beats - cas, 0);
+    uint64_t quiet = 0;
+    bool open = true;
+    core.rst = 1;
+    core.rx__valid = 0;
+    core.tx__ready = 1;
+    for (uint64_t cycle = 0;; cycle++) {
+        if (cycle == 4) core.rst = 0;
+        if (open && cycle % kPollCycles == 0) {
+            if (pipe.pending() && !pipe.flush()) return 0;
+            const bool sleep = quiet > kIdleCycles && !pipe.has();
+            open = pipe.fill(sleep);
+            if (!open && !pipe.has()) return 0;
+            if (sleep) quiet = 0;
+        }
+        core.rx__valid = pipe.has();
+        core.rx__payload = pipe.has() ? pipe.front() : 0;
+        core.clk = 0;
+        core.eval();
+
+        // What the flip-flops are about to take, and what leaves them.
+        const bool took = core.rx__valid && core.rx__ready;
+        if (core.tx__valid && core.tx__ready) {
+            pipe.put(core.tx__payload);
+            quiet = 0;
+        }
+        uint32_t rdata = 0;
+        for (int slot = 0; slot < 2; slot++) {
+            SdramPins pins;
+            pins.cke = core.dfi__cke;
+            pins.cs = slot ? core.dfi__cs1 : core.dfi__cs0;
+            pins.ras = slot ? core.dfi__ras1 : core.dfi__ras0;
+            pins.cas = slot ? core.dfi__cas1 : core.dfi__cas0;
+            pins.we = slot ? core.dfi__we1 : core.dfi__we0;
+            pins.ba = slot ? core.dfi__ba1 : core.dfi__ba0;
+            pins.a = slot ? core.dfi__a1 : core.dfi__a0;
+            pins.dqm = slot ? core.dfi__dqm1 : core.dfi__dqm0;
+            pins.dq_in = core.dfi__wdata >> 16 * slot;
+            pins.dq_oe = core.dfi__wdata_oe;
+            chip.clock(pins);
+            wire.push_back(chip.dq_out());
+            rdata |= uint32_t(wire.front()) << 16 * slot;
+            wire.pop_front();
+        }
+        if (chip.violated()) fail("SDRAM rule broken: " + chip.violation());
+        core.clk = 1;
+        core.eval();
+        core.dfi__rdata = rdata;
+
+        if (took) pipe.pop();
+        quiet = (took || core.running || core.tx__valid) ? 0 : quiet + 1;
+    }
+}

@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a model to what a board's memory, program and registers hold."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.models.model import Layer, Model, ModelConfig, pack_rows
+from tellme.spec.attention import c_att
+from tellme.spec.config import BoardConfig
+from tellme.spec.memory import REGISTERS
+from tellme.spec.packing import (
+    HEAD_BLOCK_ROWS,
+    SLICE_BYTES,
+    TileHeader,
+    head_block_words,
+    head_row_words,
+    tile_rows,
+)
+from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
+
+__all__ = ["CompileError", "Image", "Matrix", "compile_model", "matrices", "needed_bytes"]
+
+#: Sections start at multiples of this: an SDRAM row of the smallest chips.
+ALIGN = 1024
+MAX_EPS = 2**32 - 1
+
+
+class CompileError(Exception):
+    """A model that the board cannot run; the text names the limit and both numbers."""
+
+
+class Run(NamedTuple):
+    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end."""
+
+    first: int
+    end: int
+    even: Scale
+    odd: Scale
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows of one linear in the engine's order, and which scales they have."""
+
+    codes: NDArray[np.int8]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the host writes before a start.
+
+    ``sections`` are (byte address, bytes) in SDRAM; ``program`` the descriptors, END included; ``registers`` by name.
+    """
+
+    sections: tuple[tuple[int, bytes], ...]
+    program: tuple[Descriptor, ...]
+    registers: dict[str, int]
+    #: First byte that no section, KV cache or dump of logits uses.
+    end: int
+
+    @property
+    def program_bytes(self) -> bytes:
+        return b"".join(w.to_bytes(4, "little") for d in self.program for w in d.pack())
+
+    @property
+    def register_bytes(self) -> bytes:
+        return b"".join(self.registers[name].to_bytes(4, "little") for name in REGISTERS)
+
+
+def needed_bytes(config: ModelConfig, position: int) -> float:
+    """Bytes that a token at a position needs, each once: ternary weights / 5, head, embedding row, KV rows."""
+    c = config
+    ternary = c.layers * (c.dim * (c.q_dim + 2 * c.kv_dim) + c.dim * c.q_dim + 3 * c.dim * c.ffn)
+    return ternary / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
+
+
+def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
+    """The four linears of a layer as the engine sees them: q, k, v rows in a row; gate and up rows interleaved."""
+    w, s = layer.weights, layer.scales
+    gate_up = np.empty((2 * config.ffn, config.dim), np.int8)
+    gate_up[0::2], gate_up[1::2] = w["w1"], w["w3"]
+    q, k = config.q_dim, config.q_dim + config.kv_dim
+    return {
+        "qkv": Matrix(np.concatenate([w["wq"], w["wk"], w["wv"]]),
+                      (Run(0, q, s["wq"], s["wq"]), Run(q, k, s["wk"], s["wk"]),
+                       Run(k, k + config.kv_dim, s["wv"], s["wv"]))),
+        "o": Matrix(w["wo"], (Run(0, config.dim, s["wo"], s["wo"]),)),
+        "gate_up": Matrix(gate_up, (Run(0, 2 * config.ffn, s["w1"], s["w3"]),)),
+        "down": Matrix(w["w2"], (Run(0, config.dim, s["w2"], s["w2"]),)),
+    }
+
+
+def pack_linear(matrix: Matrix) -> bytes:
+    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`."""
+    packed = pack_rows(matrix.codes)
+    out = []
+    for run in matrix.runs:
+        for first, rows in tile_rows(run.end - run.first):
+            first += run.first
+            out.append(TileHeader(run.even, rows, run.odd).pack().to_bytes(8, "little"))
+            # (row, slice, byte) -> (slice, row, byte)
+            tile = packed[first:first + rows].reshape(rows, -1, SLICE_BYTES)
+            out.append(tile.transpose(1, 0, 2).tobytes())
+    return b"".join(out)
+
+
+def pack_head(codes: NDArray[np.int8], scales: NDArray[np.uint16]) -> bytes:
+    """The int8 table in blocks of four rows."""
+    vocab, dim = codes.shape
+    blocks = -(-vocab // HEAD_BLOCK_ROWS)
+    rows = np.zeros((blocks * HEAD_BLOCK_ROWS, 8 * head_row_words(dim)), np.int8)
+    rows[:vocab, :dim] = codes
+    stored = np.zeros(blocks * HEAD_BLOCK_ROWS, "<u2")
+    stored[:vocab] = scales
+    return np.concatenate([stored.view(np.uint8).reshape(blocks, 8),
+                           rows.view(np.uint8).reshape(blocks, -1)], axis=1).tobytes()
+
+
+def pack_gain(gain: NDArray[np.float16]) -> bytes:
+    """Gains, padded to whole 64-bit words."""
+    return np.pad(gain, (0, -len(gain) % 4)).astype("<f2").tobytes()
+
+
+def rope_table(config: ModelConfig) -> bytes:
+    """cos and sin of each position and pair as binary16."""
+    pair = np.arange(config.head_dim // 2)
+    angle = np.arange(config.context)[:, None] * config.theta ** (-2.0 * pair / config.head_dim)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype("<f2").tobytes()
+
+
+def check_shape(model: Model, board: BoardConfig) -> None:
+    """Limits of the build and of the format, each refused by name and number."""
+    c = model.config
+    for what, value, limit in (
+        ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
+        ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
+        ("query heads of a KV head", c.heads // c.kv_heads, board.max_group), ("context", c.context, board.max_context),
+        ("vocabulary", c.vocab, 1 << 18), ("descriptors", 5 * c.layers + 3, board.program_steps),
+    ):
+        if value > limit:
+            raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
+    for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
+                                ("head_dim", c.head_dim, 8)):
+        if value % factor:
+            raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
+
+
+def norm_fields(config: ModelConfig, width: int) -> dict[str, object]:
+    """n_eps and sqrt_n of a norm over ``width`` elements."""
+    n_eps = round(width * Fraction(config.eps) * 2**SQUARE_FRAC)
+    if not 1 <= n_eps <= MAX_EPS:
+        raise CompileError(f"eps {config.eps} times {width} is outside the norm unit's range (2**-32 to 1)")
+    return {"norm": True, "n_eps": n_eps, "sqrt_n": scale_from_fraction(width**0.5)}
+
+
+class Layout:
+    """Places sections one behind another."""
+
+    def __init__(self, board: BoardConfig):
+        self.board = board
+        self.at = 0
+        self.sections: list[tuple[int, bytes]] = []
+        self.parts: list[tuple[str, int]] = []
+
+    def reserve(self, what: str, size: int) -> int:
+        base = self.at
+        self.at += -(-size // ALIGN) * ALIGN
+        self.parts.append((what, size))
+        if self.at > self.board.sdram_bytes:
+            list_ = ", ".join(f"{name} {n / 1e6:.2f} MB" for name, n in self.parts)
+            raise CompileError(f"the model does not fit the {self.board.sdram_bytes / 1e6:.1f} MB of {self.board.name}: "
+                               f"{list_}")
+        return base
+
+    def place(self, what: str, content: bytes) -> int:
+        base = self.reserve(what, len(content))
+        self.sections.append((base, content))
+        return base
+
+
+def compile_model(model: Model, board: BoardConfig) -> Image:
+    """Weight stream, tables, KV cache regions, program and registers of a model on a board."""
+    check_shape(model, board)
+    c = model.config
+    body: list[bytes] = []
+    program: list[Descriptor] = []
+    bases: list[tuple[int, int, int]] = []
+    layout = Layout(board)
+
+    def gain(values: NDArray[np.float16] | None) -> bool:
+        """Gains of the norm behind the step whose descriptor comes next: into the stream ahead of its tiles."""
+        if values is not None:
+            body.append(pack_gain(values))
+        return values is not None
+
+    # The stream is laid out in program order; where the KV cache lies is known when the stream's length is.
+    steps: list[tuple[int | None, Descriptor]] = []
+    first = model.layers[0].gains.get("attn_norm")
+    steps.append((None, Descriptor(Op.EMBED, gain_next=gain(first))))
+    for i, layer in enumerate(model.layers):
+        g = layer.gains
+        tiles = {name: pack_linear(m) for name, m in matrices(c, layer).items()}
+        after = model.layers[i + 1].gains.get("attn_norm") if i + 1 < c.layers else model.final_gain
+        steps.append((None, Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim,
+                                       cols=c.dim, **norm_fields(c, c.dim))))  # type: ignore[arg-type]
+        body.append(tiles["qkv"])
+        o_gain = g.get("o_norm") if c.o_norm else None
+        steps.append((i, Descriptor(Op.ATTENTION, gain_next=gain(o_gain))))
+        o_norm = norm_fields(c, c.q_dim) if c.o_norm else {}
+        steps.append((None, Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=o_gain is not None,
+                                       gain_next=gain(g.get("ffn_norm")), rows=c.dim, cols=c.q_dim,
+                                       **o_norm)))  # type: ignore[arg-type]
+        body.append(tiles["o"])
+        down_gain = g.get("down_norm") if c.down_norm else None
+        steps.append((None, Descriptor(Op.LINEAR, Epilogue.ACT, gain="ffn_norm" in g, gain_next=gain(down_gain),
+                                       relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim,
+                                       **norm_fields(c, c.dim))))  # type: ignore[arg-type]
+        body.append(tiles["gate_up"])
+        down_norm = norm_fields(c, c.ffn) if c.down_norm else {}
+        steps.append((None, Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
+                                       gain_next=gain(after), rows=c.dim, cols=c.ffn,
+                                       **down_norm)))  # type: ignore[arg-type]
+        body.append(tiles["down"])
+    steps.append((None, Descriptor(Op.HEAD, gain=model.final_gain is not None, cols=c.dim,
+                                   **norm_fields(c, c.dim))))  # type: ignore[arg-type]
+    steps.append((None, Descriptor(Op.END)))
+
+    stream = b"".join(body)
+    table = pack_head(model.embedding, model.embedding_scales)
+    head = table
+    if not c.tied:
+        assert model.head is not None and model.head_scales is not None  # Model.check
+        head = pack_head(model.head, model.head_scales)
+    weights_base = layout.place("weights and head", stream + head)
+    embed_base = weights_base + len(stream)
+    if not c.tied:
+        embed_base = layout.place("embedding", table)
+    rope_base = layout.place("RoPE table", rope_table(c))
+    logits_base = layout.reserve("logits", 4 * c.vocab)
+    kv = c.kv_heads * c.context * c.head_dim
+    for _ in range(c.layers):
+        bases.append((layout.reserve("K cache", kv) // 4, layout.reserve("V cache", kv) // 4,
+                      layout.reserve("KV scales", 4 * c.kv_heads * c.context) // 4))
+    for i, step in steps:
+        program.append(step if i is None else replace(step, k_base=bases[i][0], v_base=bases[i][1],
+                                                      s_base=bases[i][2]))
+    registers = {
+        "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,
+        "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab, "embed_base": embed_base // 4,
+        "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
+        "rope_base": rope_base // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
+        "s_stride": c.context, "weights_base": weights_base // 4, "body_words64": len(stream) // 8,
+        "head_words64": len(head) // 8, "logits_base": logits_base // 4,
+    }
+    return Image(tuple(layout.sections), tuple(program), registers, layout.at)
