@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Import of trained checkpoints: bitllama2.c files and the project's own safetensors layout."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.spec.scale import Scale, scale_from_fraction
+
+__all__ = ["BIT_ORDERS", "convert", "read_bitllama", "read_safetensors"]
+
+BITLLAMA_MAGIC = 0x616B3432
+BITLLAMA_HEADER = struct.Struct("<II7iB")
+BITLLAMA_HEADER_BYTES = 256
+#: The order of a bitllama2.c file's matrices; all layers of each.
+BITLLAMA_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
+#: Shift of the first to the fourth weight of a byte.
+BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
+
+#: Text that tells the bit orders apart: any plain English story does, the gap is nats wide.
+PROBE = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her dog. "
+         "One day, she saw a big red ball under a tree. She ran to it and smiled. \"Look, a ball!\" she said.")
+
+
+def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
+    weights, scales = {}, {}
+    for name in LINEARS:
+        codes, scale = get(name)
+        weights[name] = codes
+        if not np.isfinite(scale) or scale <= 0:
+            raise ModelError(f"{name} has the scale {scale}; a positive finite number is wanted")
+        scales[name] = scale_from_fraction(scale)
+    return Layer(weights, scales)
+
+
+def _embedding(config: ModelConfig, table: NDArray[np.floating],
+               gain: NDArray[np.floating]) -> dict[str, NDArray]:
+    if not np.isfinite(table).all() or not np.isfinite(gain).all():
+        raise ModelError("the embedding or the final norm holds an infinity or NaN")
+    codes, scales = int8_rows(table)
+    return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
+
+
+def read_safetensors(path: Path) -> Model:
+    """The layout of the project's training runs: int8 ternary tensors, a float32 scale each, shapes in the metadata.
+
+    Convention: RMSNorm without gain ahead of every linear, a learned gain ahead of the head, adjacent RoPE pairs.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = set(file.keys())
+            missing = {"dim", "hidden", "layers", "heads", "kv_heads", "vocab", "act", "norm", "rope"} - metadata.keys()
+            if missing:
+                raise ModelError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; this reader takes the "
+                                 "project's own training output (float checkpoints have to be trained to ternary first)")
+            if metadata.get("tied", "true") != "true":
+                raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
+            if not metadata["norm"].startswith("RMSNorm without gain before every linear, eps 1e-5"):
+                raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
+            if metadata["rope"] != "interleaved pairs, theta 10000":
+                raise ModelError(f"{path}: unknown RoPE convention {metadata['rope']!r}")
+            dim, heads = int(metadata["dim"]), int(metadata["heads"])
+            config = ModelConfig(
+                dim=dim, ffn=int(metadata["hidden"]), layers=int(metadata["layers"]), heads=heads,
+                kv_heads=int(metadata["kv_heads"]), head_dim=dim // heads, vocab=int(metadata["vocab"]),
+                context=int(metadata.get("context", "512").split()[0]), act=metadata["act"], o_norm=True,
+                down_norm=True)
+            config.check()
+            expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
+                                          for part in ("weight", "scale")}
+            if names != expected:
+                odd = sorted(names ^ expected)
+                raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
+            layers = []
+            for i in range(config.layers):
+                def get(name: str, i: int = i) -> tuple[NDArray[np.int8], float]:
+                    codes = file.get_tensor(f"layers.{i}.{name}.weight")
+                    if codes.dtype != np.int8:
+                        raise ModelError(f"layers.{i}.{name}.weight is {codes.dtype}, int8 is wanted")
+                    return codes, float(file.get_tensor(f"layers.{i}.{name}.scale")[0])
+                layers.append(_layer(get))
+            table = _embedding(config, file.get_tensor("emb"), file.get_tensor("norm"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is no safetensors file, or is damaged ({error})") from error
+    model = Model(config, layers, **table, name=path.stem)  # type: ignore[arg-type]
+    model.check()
+    return model
+
+
+def read_bitllama(path: Path, order: str) -> Model:
+    """A bitllama2.c .bin file (version 1) with its four weights a byte in the given order."""
+    content = path.read_bytes()
+    if len(content) < BITLLAMA_HEADER_BYTES:
+        raise ModelError(f"{path} has {len(content)} bytes, less than a bitllama2.c header ({BITLLAMA_HEADER_BYTES})")
+    magic, version, dim, ffn, n_layers, heads, kv_heads, vocab, context, tied = BITLLAMA_HEADER.unpack_from(content)
+    if magic != BITLLAMA_MAGIC or version != 1:
+        raise ModelError(f"{path} is no bitllama2.c file of version 1 (magic {magic:#x}, version {version})")
+    if tied != 1:
+        raise ModelError(f"{path} is untied; this reader knows tied bitllama2.c files only")
+    if heads <= 0 or dim % heads:
+        raise ModelError(f"{path}: {heads} heads do not divide dim {dim}")
+    config = ModelConfig(dim=dim, ffn=ffn, layers=n_layers, heads=heads, kv_heads=kv_heads, head_dim=dim // heads,
+                         vocab=vocab, context=context, o_norm=True, down_norm=True)
+    config.check()
+    at = BITLLAMA_HEADER_BYTES + 4 * dim + 4 * vocab * dim
+    sizes = {name: -(-config.shape(name)[0] * config.shape(name)[1] // 4) for name in BITLLAMA_MATRICES}
+    whole = at + n_layers * sum(4 + size for size in sizes.values())
+    if len(content) != whole:
+        raise ModelError(f"{path} has {len(content)} bytes, its header asks for {whole}: cut short, or not this format")
+    floats = np.frombuffer(content, "<f4", dim + vocab * dim, BITLLAMA_HEADER_BYTES)
+    shifts = np.array(BIT_ORDERS[order], np.uint8)
+    found: dict[tuple[int, str], tuple[NDArray[np.int8], float]] = {}
+    for name in BITLLAMA_MATRICES:
+        rows, cols = config.shape(name)
+        for i in range(n_layers):
+            scale = float(np.frombuffer(content, "<f4", 1, at)[0])
+            packed = np.frombuffer(content, np.uint8, sizes[name], at + 4)
+            codes = (packed[:, None] >> shifts & 3).reshape(-1)[:rows * cols]
+            if (codes == 2).any():
+                raise ModelError(f"{path}: layer {i} {name} holds the code 10, which is no weight")
+            found[i, name] = (np.where(codes == 3, -1, codes).astype(np.int8).reshape(rows, cols), scale)
+            at += 4 + sizes[name]
+    layers = [_layer(lambda name, i=i: found[i, name]) for i in range(n_layers)]  # type: ignore[misc]
+    table = _embedding(config, floats[dim:].reshape(vocab, dim), floats[:dim])
+    model = Model(config, layers, **table, name=path.stem)  # type: ignore[arg-type]
+    model.check()
+    return model
+
+
+def convert(source: Path, tokenizer: Path | None, say: Callable[[str], None]) -> Model:
+    """A checkpoint of any known kind, with its tokenizer; ``say`` gets what was found and how it was known."""
+    if not source.exists():
+        raise ModelError(f"there is no file {source}")
+    if source.is_dir():
+        raise ModelError(f"{source} is a folder; a .bin or .safetensors file is wanted")
+    if source.stat().st_size == 0:
+        raise ModelError(f"{source} is empty")
+    pieces = b""
+    if tokenizer is not None:
+        pieces = read_tokenizer(tokenizer)
+    with source.open("rb") as file:
+        start = file.read(8)
+    if start[:4] == struct.pack("<I", BITLLAMA_MAGIC):
+        if not pieces:
+            raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give "
+                             "--tokenizer FILE")
+        model = _detect_order(source, pieces, say)
+    elif len(start) == 8 and start[:1] != b"{" and struct.unpack("<Q", start)[0] < source.stat().st_size:
+        model = read_safetensors(source)
+        say(f"{source.name}: safetensors, {model.config.layers} layers, int8 ternary codes")
+    else:
+        raise ModelError(f"{source} is neither a bitllama2.c file nor a safetensors file")
+    if pieces:
+        from tellme.models.tokenizer import Tokenizer
+
+        size = Tokenizer(pieces).size
+        if size != model.config.vocab:
+            raise ModelError(f"{tokenizer} has {size} pieces, the model a vocabulary of {model.config.vocab}")
+    model.tokenizer = pieces
+    return model
+
+
+def read_tokenizer(path: Path) -> bytes:
+    """The bytes of a SentencePiece model, checked."""
+    from tellme.models.tokenizer import Tokenizer
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    Tokenizer(content, name=str(path))
+    return content
+
+
+def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Model:
+    from tellme.golden.perplexity import nats_per_token
+    from tellme.models.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(pieces)
+    best: tuple[float, str, Model] | None = None
+    heard = []
+    for order in BIT_ORDERS:
+        model = read_bitllama(source, order)
+        if tokenizer.size != model.config.vocab:
+            raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of {model.config.vocab}")
+        ids = [model.config.bos, *tokenizer.encode(PROBE)][:model.config.context]
+        nats = nats_per_token(model, ids)
+        heard.append(f"{nats:.2f} nats per token {order}")
+        if best is None or nats < best[0]:
+            best = (nats, order, model)
+    assert best is not None
+    say(f"{source.name}: bitllama2.c, weights lie {best[1]}; known by the loss on a probe text: {', '.join(heard)}")
+    return best[2]
