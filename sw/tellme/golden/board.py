@@ -1,230 +1,305 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The golden board: runs a compiled layer program as the gateware does, every number the same bits.
-
-It takes the program from the compiler, step for step, and the model's matrices as arrays (that the packed stream holds
-the same is the packing tests' business).
-"""
+"""A whole board in NumPy: it unpacks the same image and runs the same program, descriptor by descriptor."""
 
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.compiler.image import Image, compile_model, matrices, rope_table
-from tellme.golden.attention import attend, fixed, scale_mul_array, unpack16_array
+from tellme.compiler.image import Image
+from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
-from tellme.models.model import Model
-from tellme.spec.attention import LOGIT_FRAC, c_att
-from tellme.spec.config import BoardConfig
-from tellme.spec.memory import TOP_ENTRIES
+from tellme.golden.scales import Scales, fixed, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
+from tellme.spec.attention import LOGIT_FRAC
+from tellme.spec.memory import TOP_ENTRIES, DoneReason, Event, EventType, StartArgs
+from tellme.spec.packing import (
+    HEAD_BLOCK_ROWS,
+    SLICE,
+    SLICE_BYTES,
+    TRITS,
+    TileHeader,
+    head_block_words,
+    head_row_words,
+    slices,
+)
 from tellme.spec.program import Descriptor, Epilogue, Op
-from tellme.spec.scale import C127, Scale, absmax_floor, from_float, pack16, quantise_scales, recip127, scale_mul
+from tellme.spec.scale import Scale, absmax_floor, inv_rms
 
-__all__ = ["GoldenBoard", "NonfiniteError", "StepResult", "top_entries"]
+__all__ = ["GoldenBoard", "NonfiniteError"]
+
+#: Tokens of a prompt that are computed at once; the bits do not depend on it.
+CHUNK = 64
+_POWERS = 3 ** np.arange(TRITS)
+_TRITS = (np.arange(256)[:, None] // _POWERS % 3 - 1).astype(np.float32)
 
 
 class NonfiniteError(Exception):
-    """A step's result was infinite or NaN; ``step`` is its descriptor's number."""
+    """A step's result is infinite or NaN; ``step`` is its descriptor's number."""
 
     def __init__(self, step: int):
-        super().__init__(f"step {step} of the layer program gave an infinite or NaN result")
+        super().__init__(f"step {step} of the layer program gave an infinity or NaN")
         self.step = step
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """The output stream of a step: its CRC-32 as the board computes it."""
+@dataclass
+class _Step:
+    """A descriptor with what it takes from the weight stream, unpacked."""
 
-    step: int
-    op: Op
-    crc: int
+    descriptor: Descriptor
+    #: Gains of the norm that follows.
+    gains_next: F16 | None = None
+    #: (rows, cols), as floats: products with int8 codes sum exactly.
+    weights: NDArray[np.floating] | None = None
+    #: Distinct scales of the rows, and which of them each row has.
+    scales: Scales | None = None
+    scale_of_row: NDArray[np.intp] | None = None
 
 
 @dataclass
-class _Linear:
-    """A matrix for exact products in float32: |sum| stays below 2**24 for up to 131,000 columns."""
+class _Cache:
+    """K and V of a layer: (kv_heads, context, head_dim), stored scales (kv_heads, context)."""
 
-    weights: NDArray[np.float32]
-    sig: NDArray[np.int64]
-    exp: NDArray[np.int64]
-
-
-@dataclass
-class _Vector:
-    """What the statistics registers hold of the last pass."""
-
-    sumsq: int = 0
-    absmax: int = 0
+    keys: NDArray[np.int8]
+    values: NDArray[np.int8]
+    key_scales: NDArray[np.uint16]
+    value_scales: NDArray[np.uint16]
 
 
-@dataclass
 class GoldenBoard:
-    """A board with a model loaded.  ``feed`` runs one token; the KV cache grows with it."""
+    """Runs an :class:`~tellme.compiler.image.Image` as the gateware does, several prompt tokens at a time.
 
-    model: Model
-    config: BoardConfig
-    image: Image = field(init=False)
-    #: Results of the last token's steps.
-    steps: list[StepResult] = field(default_factory=list)
+    :meth:`feed` computes tokens at consecutive positions; :meth:`start` does what a START packet does and yields the
+    same events (counters zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, as the board's
+    step CRC memory, ``logits`` those of the last head (Q15.16).
+    """
 
-    def __post_init__(self) -> None:
-        model = self.model
-        c = model.config
-        self.image = compile_model(model, self.config)
-        self._layers = []
-        for layer in model.layers:
-            prepared = {}
-            for name, matrix in matrices(c, layer).items():
-                sig = np.empty(len(matrix.codes), np.int64)
-                exp = np.empty(len(matrix.codes), np.int64)
-                for run in matrix.runs:
-                    for parity, scale in ((0, run.even), (1, run.odd)):
-                        sig[run.first + parity:run.end:2] = scale.sig
-                        exp[run.first + parity:run.end:2] = scale.exp
-                prepared[name] = _Linear(matrix.codes.astype(np.float32), sig, exp)
-            self._layers.append(prepared)
-        head, scales = (model.embedding, model.embedding_scales) if c.tied else (model.head, model.head_scales)
-        assert head is not None and scales is not None  # Model.check
-        self._head = head.astype(np.float32)
-        self._head_scales = unpack16_array(scales)
-        rope = np.frombuffer(rope_table(c), "<f2").astype(np.float16).reshape(c.context, -1, 2)
-        self._rope = rope
-        self._c_att = c_att(c.head_dim)
-        shape = (c.layers, c.kv_heads, c.context)
-        self.keys = np.zeros((*shape, c.head_dim), np.int8)
-        self.values = np.zeros((*shape, c.head_dim), np.int8)
-        self.k_scales = np.zeros(shape, np.uint16)
-        self.v_scales = np.zeros(shape, np.uint16)
+    def __init__(self, image: Image):
+        self.registers = r = dict(image.registers)
+        self._memory = memory = np.zeros(image.end, np.uint8)
+        for base, content in image.sections:
+            memory[base:base + len(content)] = np.frombuffer(content, np.uint8)
+        self._at = 4 * r["weights_base"]
+        self.steps = [self._unpack(d) for d in image.program]
+        head_at = 4 * r["weights_base"] + 8 * r["body_words64"]
+        if self._at != head_at:
+            raise ValueError(f"the program takes {self._at - 4 * r['weights_base']} bytes of a weight stream of "
+                             f"{8 * r['body_words64']}")
+        self._head, self._head_scales = self._table(head_at)
+        embed_at = 4 * r["embed_base"]
+        self._embedding, embedding_scales = ((self._head, self._head_scales) if embed_at == head_at
+                                             else self._table(embed_at))
+        self._embedding_scales = embedding_scales
+        half = r["head_dim"] // 2
+        table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
+        self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
+        shape = (r["kv_heads"], r["context"])
+        self._caches = {s.descriptor.k_base: _Cache(
+            np.zeros((*shape, r["head_dim"]), np.int8), np.zeros((*shape, r["head_dim"]), np.int8),
+            np.zeros(shape, np.uint16), np.zeros(shape, np.uint16))
+            for s in self.steps if s.descriptor.op == Op.ATTENTION}
+        self.crcs = [0] * len(self.steps)
+        self.tokens = [0] * r["context"]
+        self.logits = np.zeros(r["vocab"], np.int32)
 
-    def feed(self, token: int, position: int, *, head: bool = True) -> NDArray[np.int32] | None:
-        """Run one token at a position; its logits as Q15.16 integers, if the head is asked for.
+    # Unpacking
 
-        Raises NonfiniteError after the step that gave an infinity or NaN.
+    def _take(self, size: int) -> NDArray[np.uint8]:
+        part = self._memory[self._at:self._at + size]
+        self._at += size
+        return part
+
+    def _unpack(self, d: Descriptor) -> _Step:
+        step = _Step(d)
+        if d.gain_next:
+            n = {Op.EMBED: self.registers["dim"],
+                 Op.ATTENTION: self.registers["heads"] * self.registers["head_dim"],
+                 }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
+            step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
+        if d.op == Op.LINEAR:
+            exact = np.float32 if d.cols * 128 <= 1 << 24 else np.float64
+            rows, found = [], list[Scale]()
+            while (first := sum(len(r) for r in rows)) < d.rows:
+                header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
+                if not 0 < header.rows <= d.rows - first or header.rows % 2:
+                    raise ValueError(f"a tile of {header.rows} rows at row {first} of {d.rows}")
+                packed = self._take(slices(d.cols) * header.rows * SLICE_BYTES)
+                if packed.max() >= 3**TRITS:
+                    raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
+                trits = _TRITS[packed.reshape(slices(d.cols), header.rows, SLICE_BYTES).transpose(1, 0, 2)]
+                rows.append(trits.reshape(header.rows, slices(d.cols) * SLICE)[:, :d.cols].astype(exact))
+                found += [header.scale, header.odd_scale] * (header.rows // 2)
+            step.weights = np.concatenate(rows)
+            distinct = list(dict.fromkeys(found))
+            step.scales = scales(*distinct)
+            step.scale_of_row = np.array([distinct.index(s) for s in found])
+        return step
+
+    def _table(self, base: int) -> tuple[NDArray[np.floating], Scales]:
+        """An int8 table: rows as floats, and their scales."""
+        r = self.registers
+        blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
+        raw = self._memory[base:base + 8 * blocks * words].reshape(blocks, 8 * words)
+        stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
+        rows = raw[:, 8:].reshape(blocks * HEAD_BLOCK_ROWS, 8 * head_row_words(r["dim"]))[:r["vocab"], :r["dim"]]
+        exact = np.float32 if r["dim"] <= 1 << 10 else np.float64
+        return np.ascontiguousarray(rows).view(np.int8).astype(exact), unpack16(stored)
+
+    # Running
+
+    def feed(self, tokens: Sequence[int], position: int, *, heads: str = "last") -> NDArray[np.int32]:
+        """Feed tokens from ``position`` on; logits (Q15.16) of "all" of them, the "last", or "none".
+
+        A result that is infinite or NaN raises :class:`NonfiniteError`, with the step at which the board, which goes
+        token by token, would have stopped.
         """
-        c = self.model.config
-        if not 0 <= position < c.context:
-            raise ValueError(f"position {position} is outside the context of {c.context}")
-        if not 0 <= token < c.vocab:
-            raise ValueError(f"token {token} is outside the vocabulary of {c.vocab}")
-        self.steps = []
-        x = a = np.zeros(0, np.float16)
-        stats = _Vector()
-        q: tuple[NDArray[np.int8], list[Scale]] = (np.zeros((0, 0), np.int8), [])
-        gain: F16 | None = None
-        layer = -1
-        logits = None
-        for number, step in enumerate(self.image.program):
-            if step.op == Op.END or (step.op == Op.HEAD and not head):
+        if position + len(tokens) > self.registers["context"]:
+            raise ValueError(f"{len(tokens)} tokens from position {position} pass the context of "
+                             f"{self.registers['context']}")
+        out = []
+        for first in range(0, len(tokens), CHUNK):
+            part = tokens[first:first + CHUNK]
+            last = first + CHUNK >= len(tokens)
+            wanted = heads if heads != "last" or last else "none"
+            try:
+                logits = self._run(np.array(part), position + first, wanted)
+            except NonfiniteError:
+                if len(part) == 1:
+                    raise
+                logits = np.concatenate([self._run(np.array([t]), position + first + i, wanted)
+                                         for i, t in enumerate(part)])[-1 if wanted == "last" else 0:]
+            out.append(logits)
+        result = np.concatenate(out)
+        if len(result):
+            self.logits = result[-1]
+        return result
+
+    def _run(self, tokens: NDArray[np.intp], position: int, heads: str) -> NDArray[np.int32]:
+        """One pass of the program for some tokens."""
+        r = self.registers
+        n, positions = len(tokens), slice(position, position + len(tokens))
+        x = a = np.zeros((n, 0), np.float16)
+        gains: F16 | None = None
+        codes = np.zeros((n, 0, 0), np.int8)
+        head_scales = scales()
+        logits = np.zeros((0, r["vocab"]), np.int32)
+        for number, step in enumerate(self.steps):
+            d = step.descriptor
+            if d.op == Op.END:
                 break
-            codes, d = np.zeros(0, np.int8), C127
-            if step.op in (Op.LINEAR, Op.HEAD):
-                codes, d = self._quantise(step, a if step.src_a else x, gain if step.gain else None, stats)
-            if step.op == Op.LINEAR and step.epilogue == Epilogue.QKV:
-                layer += 1
-            if step.gain_next:
-                gain = self._next_gain(number, layer)
-            bad = False
-            if step.op == Op.EMBED:
-                sig, exp = unpack16_array(self.model.embedding_scales[token:token + 1])
-                x = dequantise(self.model.embedding[token].astype(np.int64), (sig[0], exp[0]))
-                stream: np.ndarray = x
-            elif step.op == Op.ATTENTION:
-                at = slice(0, position + 1)
-                a = attend(q[0], q[1], self.keys[layer, :, at], self.values[layer, :, at],
-                           self.k_scales[layer, :, at], self.v_scales[layer, :, at]).reshape(-1)
-                stream = a
-            elif step.op == Op.HEAD:
-                logits = self._logits(codes, d)
-                stream = logits
+            if d.op == Op.HEAD and heads == "none":
+                continue
+            stream: NDArray
+            if d.op == Op.EMBED:
+                scale = Scales(*(part[tokens, None] for part in self._embedding_scales))
+                stream = x = dequantise(self._embedding[tokens].astype(np.int64), scale)
+            elif d.op == Op.ATTENTION:
+                cache = self._caches[d.k_base]
+                stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
             else:
-                name = self._linear_name(step)
-                linear = self._layers[layer][name]
-                acc = (linear.weights @ codes.astype(np.float32)).astype(np.int64)
-                y = dequantise(acc, scale_mul_array(d, linear.sig, linear.exp))
-                bad = nonfinite(y)
-                if step.epilogue == Epilogue.QKV:
-                    q, stream, more = self._qkv(layer, position, y)
-                    bad |= more
-                elif step.epilogue == Epilogue.RESIDUAL:
-                    x = stream = add(x, y)
+                source = x if d.op == Op.HEAD or not d.src_a else a
+                if d.op == Op.HEAD and heads == "last":
+                    source = source[-1:]
+                q, scale_d = self._quantise(number, d, source, gains)
+                if d.op == Op.HEAD:
+                    dots = (q.astype(self._head.dtype) @ self._head.T).astype(np.int64)
+                    row = Scales(scale_d.sig[:, None], scale_d.exp[:, None])
+                    stream = logits = fixed(dots, scale_mul(row, self._head_scales), LOGIT_FRAC, 32).astype(np.int32)
                 else:
-                    a = stream = activation(y[0::2], y[1::2], relu2=step.relu2, act_exp=step.act_exp)
-            if step.op != Op.HEAD and not (step.op == Op.LINEAR and step.epilogue == Epilogue.QKV):
-                bad |= nonfinite(stream)
-                scaled = mul(stream, gain) if step.gain_next and gain is not None else stream
-                bad |= nonfinite(scaled)
-                stats = _Vector(sumsq(stream), absmax(scaled))
-            self.steps.append(StepResult(number, step.op, zlib.crc32(_stream_bytes(stream))))
-            if bad:
+                    assert step.weights is not None and step.scales is not None
+                    acc = (q.astype(step.weights.dtype) @ step.weights.T).astype(np.int64)
+                    row = scale_mul(Scales(scale_d.sig[:, None], scale_d.exp[:, None]), step.scales)
+                    y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
+                    if nonfinite(y):
+                        raise NonfiniteError(number)
+                    if d.epilogue == Epilogue.QKV:
+                        codes, head_scales = self._heads(number, y, positions)
+                        stream = codes.astype(np.int16)
+                    elif d.epilogue == Epilogue.ACT:
+                        stream = a = activation(y[:, 0::2], y[:, 1::2], relu2=d.relu2, act_exp=d.act_exp)
+                    elif d.epilogue == Epilogue.RESIDUAL:
+                        stream = x = add(x, y)
+                    else:
+                        stream = x = y
+            if stream.dtype == np.float16 and nonfinite(stream):
+                raise NonfiniteError(number)
+            self.crcs[number] = zlib.crc32(np.ascontiguousarray(stream[-1]).astype(stream.dtype.newbyteorder("<")))
+            # The product with the gains is taken with the statistics, in the pass that writes the vector.
+            gains = step.gains_next
+            if gains is not None and nonfinite(mul(stream, gains)):
                 raise NonfiniteError(number)
         return logits
 
-    def _linear_name(self, step: Descriptor) -> str:
-        if step.epilogue == Epilogue.QKV:
-            return "qkv"
-        if step.epilogue == Epilogue.ACT:
-            return "gate_up"
-        c = self.model.config
-        # o and down differ in their place in the layer: o follows attention.
-        return "o" if self.steps[-1].op == Op.ATTENTION else "down"
+    def _quantise(self, number: int, d: Descriptor, x: F16, gains: F16 | None) -> tuple[NDArray[np.int8], Scales]:
+        """Codes of vectors, and the scale d of each."""
+        if d.gain != (gains is not None):
+            raise ValueError(f"step {number} wants {'' if d.gain else 'no '}gains, the step before loads the opposite")
+        y = x if gains is None else mul(x, gains)
+        a = from_bits(np.maximum(absmax(y), np.uint16(absmax_floor(d.norm))))
+        s, scale = recip127(a), times_c127(a)
+        if d.norm:
+            scale = scale_mul(scale, scales(*(inv_rms(sumsq(row), d.n_eps, d.sqrt_n) for row in x)))
+        return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
 
-    def _next_gain(self, number: int, layer: int) -> F16:
-        """The gains that the stream holds for the norm behind a step."""
-        m, step = self.model, self.image.program[number]
-        if step.op == Op.EMBED:
-            gain = m.layers[0].gains["attn_norm"]
-        elif step.op == Op.ATTENTION:
-            gain = m.layers[layer].gains["o_norm"]
-        elif step.epilogue == Epilogue.ACT:
-            gain = m.layers[layer].gains["down_norm"]
-        elif self.steps[-1].op == Op.ATTENTION:
-            gain = m.layers[layer].gains["ffn_norm"]
-        elif layer + 1 < len(m.layers):
-            gain = m.layers[layer + 1].gains["attn_norm"]
-        else:
-            assert m.final_gain is not None
-            gain = m.final_gain
-        return gain
+    def _heads(self, number: int, y: F16, positions: slice) -> tuple[NDArray[np.int8], Scales]:
+        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head."""
+        r = self.registers
+        y = y.reshape(len(y), -1, r["head_dim"])
+        turned = r["heads"] + r["kv_heads"]
+        qk = rope(y[:, :turned], self._cos[positions, None], self._sin[positions, None])
+        if nonfinite(qk):
+            raise NonfiniteError(number)
+        y = np.concatenate([qk, y[:, turned:]], axis=1)
+        a = from_bits(np.maximum(absmax(y), np.uint16(absmax_floor(True))))
+        s = recip127(a)
+        return quantise(y, (s.sig[..., None], s.exp[..., None])), times_c127(a)
 
-    def _quantise(self, step: Descriptor, source: F16, gain: F16 | None,
-                  stats: _Vector) -> tuple[NDArray[np.int8], Scale]:
-        s, d = quantise_scales(stats.absmax, norm=step.norm, sumsq=stats.sumsq, n_eps=step.n_eps, sqrt_n=step.sqrt_n)
-        return quantise(source if gain is None else mul(source, gain), s), d
+    def _attention(self, cache: _Cache, codes: NDArray[np.int8], scale: Scales, position: int) -> F16:
+        """Write K and V of the tokens, then attend."""
+        r = self.registers
+        heads, kv_heads, end = r["heads"], r["kv_heads"], position + len(codes)
+        stored = pack16(scale)
+        for content, where, first in ((cache.keys, codes, heads), (cache.values, codes, heads + kv_heads),
+                                      (cache.key_scales, stored, heads), (cache.value_scales, stored, heads + kv_heads)):
+            content[:, position:end] = where[:, first:first + kv_heads].swapaxes(0, 1)
+        q_scale = scale_mul(Scales(scale.sig[:, :heads], scale.exp[:, :heads]), scales(Scale.unpack(r["c_att"])))
+        return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],
+                      cache.key_scales[:, :end], cache.value_scales[:, :end], position)
 
-    def _qkv(self, layer: int, position: int, y: F16) -> tuple[tuple[NDArray[np.int8], list[Scale]], np.ndarray, bool]:
-        """RoPE on q and k, int8 codes a head, K and V rows into the cache."""
-        c = self.model.config
-        rotated = c.q_dim + c.kv_dim
-        cos, sin = self._rope[position, :, 0], self._rope[position, :, 1]
-        heads = y.reshape(-1, c.head_dim).copy()
-        heads[:rotated // c.head_dim] = rope(heads[:rotated // c.head_dim], cos, sin)
-        bad = nonfinite(heads)
-        codes = np.empty(heads.shape, np.int8)
-        scales = []
-        for i, head in enumerate(heads):
-            peak = from_float(max(absmax(head) if not bad else 0, absmax_floor(True)))
-            codes[i] = quantise(head, recip127(peak))
-            scales.append(scale_mul(peak, C127))
-        k, v = c.heads, c.heads + c.kv_heads
-        self.keys[layer, :, position] = codes[k:v]
-        self.values[layer, :, position] = codes[v:]
-        self.k_scales[layer, :, position] = [pack16(s) for s in scales[k:v]]
-        self.v_scales[layer, :, position] = [pack16(s) for s in scales[v:]]
-        q_scales = [scale_mul(s, self._c_att) for s in scales[:k]]
-        return (codes[:k], q_scales), codes.astype(np.int16), bad
+    def top(self) -> list[tuple[int, int]]:
+        """The 64 best (id, logit) of the last head, best first, ties to the lower id."""
+        order = np.lexsort((np.arange(len(self.logits)), -self.logits.astype(np.int64)))[:TOP_ENTRIES]
+        return [(int(i), int(self.logits[i])) for i in order]
 
-    def _logits(self, codes: NDArray[np.int8], d: Scale) -> NDArray[np.int32]:
-        dots = (self._head @ codes.astype(np.float32)).astype(np.int64)
-        return fixed(dots, *scale_mul_array(d, *self._head_scales), LOGIT_FRAC, 32).astype(np.int32)
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        """Run like a board: an event for each pick, then DONE."""
+        def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
+            return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
 
-
-def _stream_bytes(stream: np.ndarray) -> bytes:
-    return stream.astype(stream.dtype.newbyteorder("<")).tobytes()
-
-
-def top_entries(logits: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """The best (id, logit), best first, ties to the lower id: what the board's top memory holds."""
-    order = np.argsort(-logits.astype(np.int64), kind="stable")[:TOP_ENTRIES]
-    return [(int(i), int(logits[i])) for i in order]
+        position, feed, picked = args.position, args.feed, 0
+        best, reason = 0, DoneReason.LENGTH
+        try:
+            while True:
+                tokens = self.tokens[position:position + feed]
+                self.feed(tokens, position, heads="last" if args.generate else "none")
+                position += feed - 1
+                if args.generate == 0:
+                    break
+                best, picked, feed = int(self.logits.argmax()), picked + 1, 1
+                if position + 1 < len(self.tokens):
+                    self.tokens[position + 1] = best
+                yield event(EventType.TOKEN, best, int(self.logits[best]))
+                if best == args.eos:
+                    reason = DoneReason.END_TOKEN
+                    break
+                if picked == args.generate:
+                    break
+                if position + 1 >= self.registers["context"]:
+                    reason = DoneReason.CONTEXT
+                    break
+                position += 1
+        except NonfiniteError as error:
+            best, reason = error.step, DoneReason.NONFINITE
+        yield event(EventType.DONE, best, reason)

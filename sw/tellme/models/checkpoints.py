@@ -20,6 +20,8 @@ BITLLAMA_HEADER = struct.Struct("<II7iB")
 BITLLAMA_HEADER_BYTES = 256
 #: The order of a bitllama2.c file's matrices; all layers of each.
 BITLLAMA_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
+#: These models have no eps; one is needed to keep a zero vector finite, and this one changes no result.
+BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
@@ -47,6 +49,11 @@ def _embedding(config: ModelConfig, table: NDArray[np.floating],
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 
+def _context(text: str) -> int:
+    """Positions that a model was trained at, from ``512`` or ``512 (trained at 256)``."""
+    return int(text.rstrip(")").split()[-1])
+
+
 def read_safetensors(path: Path) -> Model:
     """The layout of the project's training runs: int8 ternary tensors, a float32 scale each, shapes in the metadata.
 
@@ -70,7 +77,7 @@ def read_safetensors(path: Path) -> Model:
             config = ModelConfig(
                 dim=dim, ffn=int(metadata["hidden"]), layers=int(metadata["layers"]), heads=heads,
                 kv_heads=int(metadata["kv_heads"]), head_dim=dim // heads, vocab=int(metadata["vocab"]),
-                context=int(metadata.get("context", "512").split()[0]), act=metadata["act"], o_norm=True,
+                context=_context(metadata.get("context", "512")), act=metadata["act"], o_norm=True,
                 down_norm=True)
             config.check()
             expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
@@ -95,7 +102,13 @@ def read_safetensors(path: Path) -> Model:
 
 
 def read_bitllama(path: Path, order: str) -> Model:
-    """A bitllama2.c .bin file (version 1) with its four weights a byte in the given order."""
+    """A bitllama2.c .bin file (version 1) with its four weights a byte in the given order.
+
+    Its norm ahead of a linear of n columns is x / rms / n, without eps, and with the matrix scales as they are that
+    would leave activations of 1e-4 in binary16.  So 1/n goes into the scale of each matrix, and where only a norm
+    follows a power of two goes in as well: v, up, and the residual stream (embedding, o and down), which the final
+    gain takes back.
+    """
     content = path.read_bytes()
     if len(content) < BITLLAMA_HEADER_BYTES:
         raise ModelError(f"{path} has {len(content)} bytes, less than a bitllama2.c header ({BITLLAMA_HEADER_BYTES})")
@@ -107,8 +120,9 @@ def read_bitllama(path: Path, order: str) -> Model:
     if heads <= 0 or dim % heads:
         raise ModelError(f"{path}: {heads} heads do not divide dim {dim}")
     config = ModelConfig(dim=dim, ffn=ffn, layers=n_layers, heads=heads, kv_heads=kv_heads, head_dim=dim // heads,
-                         vocab=vocab, context=context, o_norm=True, down_norm=True)
+                         vocab=vocab, context=context, eps=BITLLAMA_EPS, o_norm=True, down_norm=True)
     config.check()
+    up = 2.0 ** round(np.log2(dim))
     at = BITLLAMA_HEADER_BYTES + 4 * dim + 4 * vocab * dim
     sizes = {name: -(-config.shape(name)[0] * config.shape(name)[1] // 4) for name in BITLLAMA_MATRICES}
     whole = at + n_layers * sum(4 + size for size in sizes.values())
@@ -125,10 +139,11 @@ def read_bitllama(path: Path, order: str) -> Model:
             codes = (packed[:, None] >> shifts & 3).reshape(-1)[:rows * cols]
             if (codes == 2).any():
                 raise ModelError(f"{path}: layer {i} {name} holds the code 10, which is no weight")
+            scale *= (1.0 if name in ("wq", "wk", "w1") else up) / cols
             found[i, name] = (np.where(codes == 3, -1, codes).astype(np.int8).reshape(rows, cols), scale)
             at += 4 + sizes[name]
     layers = [_layer(lambda name, i=i: found[i, name]) for i in range(n_layers)]  # type: ignore[misc]
-    table = _embedding(config, floats[dim:].reshape(vocab, dim), floats[:dim])
+    table = _embedding(config, floats[dim:].reshape(vocab, dim) * np.float32(up), floats[:dim] / np.float32(up))
     model = Model(config, layers, **table, name=path.stem)  # type: ignore[arg-type]
     model.check()
     return model
@@ -191,7 +206,7 @@ def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Mo
         if tokenizer.size != model.config.vocab:
             raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of {model.config.vocab}")
         ids = [model.config.bos, *tokenizer.encode(PROBE)][:model.config.context]
-        nats = nats_per_token(model, ids)
+        nats = nats_per_token(model, [ids])
         heard.append(f"{nats:.2f} nats per token {order}")
         if best is None or nats < best[0]:
             best = (nats, order, model)
