@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+PYTHON ?= python3
+BOARD ?= ulx3s
+DEVICE ?= 85f
+SEEDS ?= 1
+TOOLS ?= yowasp
+BIN := .venv/bin
+export PYTHON
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help demo test test-fast test-long bounds bitstream synth report clean check venv
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+check:
+	@sh tools/check_prereqs.sh
+
+# Everything with exact versions.  A stamp, so that a change of either file installs anew.
+.venv/installed: pyproject.toml constraints.txt
+	@sh tools/check_prereqs.sh
+	@echo "== Python packages into .venv (some 700 MB; a few minutes the first time)"
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[hw,sim,dev]'
+	@touch .venv/installed
+
+venv: .venv/installed
+
+demo: check .venv/installed  ## a story from the simulated board (first time: about 10 minutes)
+	@echo "== 48 tokens on the simulated board: every operation in the gateware"
+	@$(BIN)/tellme-host generate --device sim --max-tokens 48
+
+test: check .venv/installed  ## all of CI (about half an hour)
+	@$(BIN)/python -m tools.ci
+
+test-fast: check .venv/installed  ## the part of CI that takes under five minutes
+	@$(BIN)/python -m tools.ci --fast
+
+test-long: check .venv/installed  ## 64 tokens, RTL against golden, all logits; MODEL=FILE for any model
+	@$(BIN)/python -m tests.long $(if $(MODEL),--model "$(MODEL)")
+
+bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
+	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
+
+bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
+	@$(BIN)/python -m boards.build --board "$(BOARD)" --device "$(DEVICE)" --seeds "$(SEEDS)" --tools "$(TOOLS)"
+
+synth: check .venv/installed  ## synthesise and pack the top with one lane, in some minutes
+	@$(BIN)/python -m boards.build --board ulx3s --reduced
+
+clean:  ## remove builds (not .venv)
+	rm -rf build
