@@ -77,7 +77,7 @@ def read_safetensors(path: Path) -> Model:
             config = ModelConfig(
                 dim=dim, ffn=int(metadata["hidden"]), layers=int(metadata["layers"]), heads=heads,
                 kv_heads=int(metadata["kv_heads"]), head_dim=dim // heads, vocab=int(metadata["vocab"]),
-                context=_context(metadata.get("context", "512")), act=metadata["act"], o_norm=True,
+                context=_context(metadata.get("context", "512")), act=metadata["act"], eos=1, o_norm=True,
                 down_norm=True)
             config.check()
             expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
@@ -120,7 +120,7 @@ def read_bitllama(path: Path, order: str) -> Model:
     if heads <= 0 or dim % heads:
         raise ModelError(f"{path}: {heads} heads do not divide dim {dim}")
     config = ModelConfig(dim=dim, ffn=ffn, layers=n_layers, heads=heads, kv_heads=kv_heads, head_dim=dim // heads,
-                         vocab=vocab, context=context, eps=BITLLAMA_EPS, o_norm=True, down_norm=True)
+                         vocab=vocab, context=context, eos=1, eps=BITLLAMA_EPS, o_norm=True, down_norm=True)
     config.check()
     up = 2.0 ** round(np.log2(dim))
     at = BITLLAMA_HEADER_BYTES + 4 * dim + 4 * vocab * dim

@@ -11,21 +11,35 @@ from tellme.models.model import ModelError
 __all__ = ["TextStream", "Tokenizer"]
 
 
+def _a_mark_a_byte(error: UnicodeError) -> tuple[str, int]:
+    """SentencePiece's way with bytes that are no UTF-8: a replacement mark for each."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error("tellme.mark", _a_mark_a_byte)
+
+
 class Tokenizer:
     """A SentencePiece model from its bytes."""
 
     def __init__(self, content: bytes, name: str = "the model's tokenizer"):
+        self._pieces = sentencepiece.SentencePieceProcessor()
         try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=content)
-            self.size = self._pieces.get_piece_size()
+            self._pieces.LoadFromSerializedProto(content)
+            self.size = int(self._pieces.get_piece_size())
         except (RuntimeError, TypeError) as error:
             raise ModelError(f"{name} is no SentencePiece model") from error
-        if self.size == 0:
+        if not content or self.size == 0:
             raise ModelError(f"{name} is no SentencePiece model")
 
     def encode(self, text: str) -> list[int]:
         """Token ids, without BOS."""
-        return list(self._pieces.encode(text))
+        return [int(i) for i in self._pieces.encode(text)]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids as SentencePiece itself decodes them."""
+        return str(self._pieces.decode(ids))
 
     def piece_bytes(self, token: int) -> bytes:
         """What a token adds to the text; control tokens add nothing."""
@@ -36,18 +50,19 @@ class Tokenizer:
             return bytes([int(piece[3:5], 16)])
         if self._pieces.is_unknown(token):
             return " \u2047 ".encode()
-        return piece.replace("\u2581", " ").encode()
+        return str(piece).replace("\u2581", " ").encode()
 
 
 class TextStream:
     """Joins the bytes of tokens to text: a character leaves when its last byte is there.
 
-    The space that SentencePiece puts ahead of a text's first word is dropped after a BOS, as its decoder does.
+    ``at_start``: no text came before, so that the space that SentencePiece puts ahead of a text's first word is
+    dropped, as its decoder does.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, at_start: bool):
         self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="tellme.mark")
         self._at_start = at_start
 
     def push(self, token: int) -> str:
@@ -58,6 +73,11 @@ class TextStream:
             content = content.removeprefix(b" ")
         return self._decoder.decode(content)
 
+    @property
+    def pending(self) -> bool:
+        """Whether a character waits for its last bytes."""
+        return self._decoder.getstate()[0] != b""
+
     def finish(self) -> str:
-        """What is left of a character that never got its last byte: a replacement mark."""
+        """What is left of a character that never got its last byte: a replacement mark a byte."""
         return self._decoder.decode(b"", final=True)

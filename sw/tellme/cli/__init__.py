@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command ``tellme-host``."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tellme import __version__
+from tellme.cli.errors import ExitCode, UserError
+
+__all__ = ["main"]
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def temperature(text: str) -> float:
+    """A finite temperature from 0 on."""
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no temperature (0 or more)")
+    return value
+
+
+def id_list(text: str) -> list[int]:
+    """Comma-separated token ids."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of token ids like 1,2,3") from None
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    parser = argparse.ArgumentParser(prog="tellme-host", description="A ternary language model on a small FPGA.")
+    parser.add_argument("--version", action="version", version=f"tellme-host {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("generate", help="generate text", description="Generate text; it alone is printed on "
+                              "standard output, and everything else on standard error.")
+    run.add_argument("--model", default="stories-1m", metavar="FILE|NAME",
+                     help="a .tellme file, or the name of a shipped model (default: stories-1m)")
+    run.add_argument("--device", default="auto", metavar="auto|sim|golden|PORT",
+                     help="auto (default): the board on USB if there is one, else the simulated one")
+    prompt = run.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: BOS alone)")
+    prompt.add_argument("--prompt-file", type=Path, metavar="FILE", help="the same from a UTF-8 file")
+    prompt.add_argument("--prompt-ids", type=id_list, metavar="1,2,3", help="token ids; no BOS is added")
+    run.add_argument("--max-tokens", type=positive, default=128, metavar="N", help="default: 128")
+    run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (default: 0)")
+    run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
+    run.add_argument("--logits", type=Path, metavar="FILE.npy",
+                     help="write the logits of each position fed (int32, 16 fraction bits)")
+    run.add_argument("--json", action="store_true", help="print JSON lines: start, tokens, stats")
+    run.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="configuration of the simulated board "
+                     "(default: ulx3s-85f)")
+
+    convert = commands.add_parser("convert", help="convert a checkpoint to a .tellme file",
+                                  description="Read a bitllama2.c .bin file, or a safetensors file of the project's "
+                                  "training runs, and write a .tellme file.")
+    convert.add_argument("source", type=Path, metavar="SRC")
+    convert.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    convert.add_argument("--tokenizer", type=Path, metavar="FILE", help="a SentencePiece .model to put in")
+
+    inspect = commands.add_parser("inspect", help="say what a .tellme file holds")
+    inspect.add_argument("model", nargs="?", default="stories-1m", metavar="FILE|NAME")
+    return parser
+
+
+def dispatch(args: argparse.Namespace) -> int:
+    """Run a command; imports come late, so that --help is quick."""
+    from tellme.compiler.image import CompileError
+    from tellme.models.model import ModelError
+
+    json = getattr(args, "json", False)
+    try:
+        if args.command == "generate":
+            from tellme.cli.generate import generate
+
+            return generate(args)
+        from tellme.cli import files
+
+        return files.convert(args) if args.command == "convert" else files.inspect(args)
+    except (UserError, ModelError, CompileError) as error:
+        if json:
+            from tellme.cli.generate import print_line
+
+            print_line({"type": "error", "message": str(error)})
+        print(f"tellme-host: {error}", file=sys.stderr)
+        return ExitCode.BAD
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    # A supervisor's polite kill ends like Ctrl-C: the simulated board goes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code = dispatch(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output is gone; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("tellme-host: standard output was closed; stopped", file=sys.stderr)
+        return ExitCode.BAD
+    except KeyboardInterrupt:
+        print("tellme-host: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
