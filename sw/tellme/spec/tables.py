@@ -40,8 +40,11 @@ def exp2_rom() -> tuple[int, ...]:
 
 @cache
 def sigmoid_rom() -> tuple[int, ...]:
-    """Index i -> sigmoid(i / 32) with 18 fraction bits in [17:0], and the step to the next entry in [35:18]."""
+    """Index i -> sigmoid(i / 32) with 18 fraction bits in [17:0], and the step to the next entry in [35:18].
+
+    Values stop at 2**18 - 1: from about 13 on they would round to 2**18, which has a bit too many.
+    """
     def value(i: int) -> int:
-        return round(2**SIGMOID_FRAC_BITS / (1 + exp(-i / (1 << SIGMOID_LOG_STEP))))
+        return min(round(2**SIGMOID_FRAC_BITS / (1 + exp(-i / (1 << SIGMOID_LOG_STEP)))), 2**SIGMOID_FRAC_BITS - 1)
     n = SIGMOID_RANGE << SIGMOID_LOG_STEP
     return tuple(value(i) | (value(i + 1) - value(i)) << SIGMOID_FRAC_BITS for i in range(n))
