@@ -3,14 +3,19 @@
 """An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
 
 It shares no code with the golden model: no integers but the int8 activations, no tables, no KV cache, no fixed point.
-It takes a model's ternary codes and scales as plain arrays and the float embedding as it was before int8 rows.
+It takes a model's ternary codes and scales as plain arrays and the float embedding as it was before int8 rows, and
+reads checkpoints, and .tellme files, with code of its own.
 """
 
+import json
+import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
-__all__ = ["ReferenceModel", "nats"]
+__all__ = ["ReferenceModel", "nats", "read"]
 
 
 @dataclass
@@ -29,6 +34,10 @@ class ReferenceModel:
     relu2: bool = False
     eps: float = 1e-5
     theta: float = 10000.0
+    #: Of the norm ahead of the head, if it is another.
+    final_eps: float | None = None
+    #: Norms ahead of linears divide by the width as well (bitllama2.c).
+    norm_over_width: bool = False
 
 
 def rms(x, gain, eps):
@@ -56,10 +65,14 @@ def forward(m: ReferenceModel, ids) -> np.ndarray:
     """Logits (positions, vocab) of a sequence."""
     x = m.embedding[np.asarray(ids)].astype(np.float32)
     n, dim = x.shape
+    def norm(x, gain):
+        y = rms(x, gain, m.eps)
+        return y / np.float32(x.shape[-1]) if m.norm_over_width else y
+
     mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
     for i, w in enumerate(m.layers):
         gain = (m.gains[i] if m.gains else {}).get
-        h = rms(x, gain("attn_norm"), m.eps)
+        h = norm(x, gain("attn_norm"))
         width = w["wq"][0].shape[0] // m.heads
         q = rotate(bitlinear(h, *w["wq"]).reshape(n, m.heads, width), m.theta)
         k = rotate(bitlinear(h, *w["wk"]).reshape(n, m.kv_heads, width), m.theta)
@@ -70,15 +83,15 @@ def forward(m: ReferenceModel, ids) -> np.ndarray:
         p /= p.sum(-1, keepdims=True)
         o = np.einsum("hij,jhd->ihd", p, v).reshape(n, -1)
         if m.o_norm:
-            o = rms(o, gain("o_norm"), m.eps)
+            o = norm(o, gain("o_norm"))
         x = x + bitlinear(o, *w["wo"])
-        h = rms(x, gain("ffn_norm"), m.eps)
+        h = norm(x, gain("ffn_norm"))
         g, u = bitlinear(h, *w["w1"]), bitlinear(h, *w["w3"])
         a = (np.maximum(g, 0) ** 2 if m.relu2 else g / (1 + np.exp(-g))) * u
         if m.down_norm:
-            a = rms(a, gain("down_norm"), m.eps)
+            a = norm(a, gain("down_norm"))
         x = x + bitlinear(a, *w["w2"])
-    x = rms(x, m.final_gain, m.eps)
+    x = rms(x, m.final_gain, m.eps if m.final_eps is None else m.final_eps)
     return x @ (m.embedding if m.head is None else m.head).astype(np.float32).T
 
 
@@ -88,3 +101,67 @@ def nats(m: ReferenceModel, ids) -> tuple[float, int]:
     top = logits.max(-1)
     total = top + np.log(np.exp(logits - top[:, None]).sum(-1)) - logits[np.arange(len(ids) - 1), ids[1:]]
     return float(total.sum()), len(ids) - 1
+
+
+NAMES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
+
+
+def read(path: Path, *, least_first: bool = True) -> ReferenceModel:
+    """A .bin, .safetensors or .tellme file.  ``least_first`` is the bit order of a .bin."""
+    if path.suffix == ".bin":
+        return read_bin(path.read_bytes(), least_first=least_first)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if "config" in metadata:
+        return read_container(json.loads(metadata["config"]), tensors)
+    layers = [{n: (tensors[f"layers.{i}.{n}.weight"], float(tensors[f"layers.{i}.{n}.scale"][0])) for n in NAMES}
+              for i in range(int(metadata["layers"]))]
+    return ReferenceModel(layers, tensors["emb"].astype(np.float32), tensors["norm"].astype(np.float32),
+                          int(metadata["heads"]), int(metadata["kv_heads"]))
+
+
+def read_bin(raw: bytes, *, least_first: bool) -> ReferenceModel:
+    dim, hidden, count, heads, kv_heads, vocab, _ = struct.unpack_from("<7i", raw, 8)
+    width = dim // heads
+    shapes = {"wq": (heads * width, dim), "wk": (kv_heads * width, dim), "wv": (kv_heads * width, dim),
+              "wo": (dim, heads * width), "w1": (hidden, dim), "w2": (dim, hidden), "w3": (hidden, dim)}
+    gain = np.frombuffer(raw, "<f4", dim, 256)
+    embedding = np.frombuffer(raw, "<f4", vocab * dim, 256 + 4 * dim).reshape(vocab, dim)
+    at = 256 + 4 * dim + 4 * vocab * dim
+    layers: list[dict] = [{} for _ in range(count)]
+    for name in NAMES:
+        rows, cols = shapes[name]
+        for layer in layers:
+            scale, = struct.unpack_from("<f", raw, at)
+            bits = np.unpackbits(np.frombuffer(raw, np.uint8, rows * cols // 4, at + 4),
+                                 bitorder="little" if least_first else "big").reshape(rows, cols, 2)
+            low, high = (bits[..., 0], bits[..., 1]) if least_first else (bits[..., 1], bits[..., 0])
+            layer[name] = low.astype(np.int8) - 2 * high.astype(np.int8) * low.astype(np.int8), scale
+            at += 4 + rows * cols // 4
+    return ReferenceModel(layers, embedding, gain, heads, kv_heads, eps=1e-12, final_eps=1e-5, norm_over_width=True)
+
+
+def read_container(config: dict, tensors: dict[str, np.ndarray]) -> ReferenceModel:
+    width, layers, gains = config["head_dim"], [], []
+    columns = {"wo": config["heads"] * width, "w2": config["ffn"]}
+    digits = np.array([[byte // 3**j % 3 - 1 for j in range(5)] for byte in range(243)], np.int8)
+    for i in range(config["layers"]):
+        layer = {}
+        for name in NAMES:
+            packed, (sig, exp) = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"]
+            codes = digits[packed].reshape(len(packed), -1)[:, :columns.get(name, config["dim"])]
+            layer[name] = codes, float(sig) * 2.0 ** float(exp)
+        layers.append(layer)
+        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")
+                      if f"layers.{i}.{n}" in tensors})
+
+    def table(name):
+        stored = tensors[f"{name}.scale"].astype(np.int64)
+        scale = np.where(stored == 0, 0, (1024 + stored % 1024) * 2.0 ** (stored // 1024 - 54))
+        return (tensors[name] * scale[:, None]).astype(np.float32)
+
+    return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
+                          head=table("head") if "head" in tensors else None, gains=gains, o_norm=config["o_norm"],
+                          down_norm=config["down_norm"], relu2=config["act"] == "relu2", eps=config["eps"],
+                          theta=config["theta"])
