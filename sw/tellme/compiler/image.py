@@ -87,13 +87,17 @@ def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     gate_up = np.empty((2 * config.ffn, config.dim), np.int8)
     gate_up[0::2], gate_up[1::2] = w["w1"], w["w3"]
     q, k = config.q_dim, config.q_dim + config.kv_dim
+    down = s["w2"]
+    if not config.down_norm:
+        # No norm cancels the power of two that the activation output is divided by.
+        down = down._replace(exp=down.exp + config.act_exp)
     return {
         "qkv": Matrix(np.concatenate([w["wq"], w["wk"], w["wv"]]),
                       (Run(0, q, s["wq"], s["wq"]), Run(q, k, s["wk"], s["wk"]),
                        Run(k, k + config.kv_dim, s["wv"], s["wv"]))),
         "o": Matrix(w["wo"], (Run(0, config.dim, s["wo"], s["wo"]),)),
         "gate_up": Matrix(gate_up, (Run(0, 2 * config.ffn, s["w1"], s["w3"]),)),
-        "down": Matrix(w["w2"], (Run(0, config.dim, s["w2"], s["w2"]),)),
+        "down": Matrix(w["w2"], (Run(0, config.dim, down, down),)),
     }
 
 
@@ -152,9 +156,9 @@ def check_shape(model: Model, board: BoardConfig) -> None:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
 
 
-def norm_fields(config: ModelConfig, width: int) -> dict[str, object]:
-    """n_eps and sqrt_n of a norm over ``width`` elements."""
-    n_eps = round(width * Fraction(config.eps) * 2**SQUARE_FRAC)
+def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
+    """n_eps and sqrt_n of a norm over ``width`` elements that were divided by 2**``divided_by``."""
+    n_eps = round(width * Fraction(config.eps) / Fraction(4) ** divided_by * 2**SQUARE_FRAC)
     if not 1 <= n_eps <= MAX_EPS:
         raise CompileError(f"eps {config.eps} times {width} is outside the norm unit's range (2**-32 to 1)")
     return {"norm": True, "n_eps": n_eps, "sqrt_n": scale_from_fraction(width**0.5)}
@@ -223,7 +227,7 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
                                        relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim,
                                        **norm_fields(c, c.dim))))  # type: ignore[arg-type]
         body.append(tiles["gate_up"])
-        down_norm = norm_fields(c, c.ffn) if c.down_norm else {}
+        down_norm = norm_fields(c, c.ffn, c.act_exp) if c.down_norm else {}
         steps.append((None, Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
                                        gain_next=gain(after), rows=c.dim, cols=c.ffn,
                                        **down_norm)))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def _normal(sig: I64, exp: I64) -> Scales:
     if carry.any():
         sig, exp = np.where(carry, SIG_MIN, sig), exp + carry
     if (exp > EXP_MAX).any():
-        sig, exp = np.where(exp > EXP_MAX, SIG_MAX, sig), np.minimum(exp, EXP_MAX)
+        sig, exp = np.where((exp > EXP_MAX) & (sig != 0), SIG_MAX, sig), np.minimum(exp, EXP_MAX)
     zero = (sig == 0) | (exp < EXP_MIN)
     if zero.any():
         sig, exp = np.where(zero, 0, sig), np.where(zero, 0, exp)

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole golden model: against the float32 reference, itself fed otherwise, and against single steps."""
+
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tellme.cli.files import find_model
+from tellme.compiler import compile_model
+from tellme.golden import GoldenBoard, NonfiniteError
+from tellme.golden.perplexity import golden_board, roomy
+from tellme.models import ModelError
+from tellme.spec.memory import DoneReason, EventType, StartArgs
+from tellme.spec.program import Epilogue, Op
+from tellme.spec.scale import Scale
+from tests import bounds, reference
+from tests.models.random_model import FAMILY, random_model
+
+STORIES = Path(__file__).parent.parent / "data" / "stories.txt"
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return find_model("stories-1m")
+
+
+def test_loss_is_the_float_reference(stories):
+    golden, float32, count = bounds.measure(stories, bounds.DATA / "stories-1m.tellme", STORIES.read_text(), 600)
+    assert count == 600
+    assert golden == pytest.approx(float32, rel=bounds.LIMIT)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_family_is_near_the_float_reference(name, tmp_path):
+    model = random_model(name)
+    path = tmp_path / f"{name}.tellme"
+    model.save(path)
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, model.config.vocab, model.config.context)]
+    golden = golden_board(model).feed(ids, 0, heads="all") / 65536
+    expected = reference.forward(reference.read(path), ids)
+    # Random weights amplify roundings; a wrong gain, scale or rotation would be off by more than the whole spread.
+    assert np.abs(golden - expected).mean() < 0.03 * expected.std()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_no_chunking_changes_a_bit(name):
+    model = random_model(name)
+    ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
+    whole, pieces = golden_board(model), golden_board(model)
+    at_once = whole.feed(ids, 0, heads="all")
+    one_by_one = np.concatenate([pieces.feed([t], i) for i, t in enumerate(ids)])
+    assert (at_once == one_by_one).all()
+    assert whole.crcs == pieces.crcs
+    assert (whole.feed(ids[:3], 12) == pieces.feed(ids[:3], 12)).all()
+
+
+def test_step_crcs(stories):
+    board = golden_board(stories)
+    logits = board.feed([1], 0)
+    steps = [s.descriptor for s in board.steps]
+    assert board.crcs[steps.index(next(d for d in steps if d.op == Op.HEAD))] == zlib.crc32(
+        logits[0].astype("<i4").tobytes())
+    row = reference.read(bounds.DATA / "stories-1m.tellme").embedding[1]
+    assert board.crcs[0] == zlib.crc32(row.astype("<f2").tobytes())
+    assert len(set(board.crcs[:-1])) == len(steps) - 1
+    assert board.crcs[-1] == 0 and steps[-1].op == Op.END
+
+
+def test_speed(stories):
+    board = golden_board(stories)
+    board.feed([1], 0)
+    began = time.process_time()
+    for position in range(1, 31):
+        board.feed([5], position)
+    assert 30 / (time.process_time() - began) > 20
+
+
+def events(board, args):
+    return list(board.start(args))
+
+
+def test_start_runs_like_single_steps(stories):
+    board, single = golden_board(stories), golden_board(stories)
+    prompt = [1, 319, 378]
+    board.tokens[:3] = prompt
+    got = events(board, StartArgs(0, 3, 6))
+    assert [k for k, _ in got] == [EventType.TOKEN] * 6 + [EventType.DONE]
+    assert got[-1][1].logit == DoneReason.LENGTH
+    ids, logits = list(prompt), single.feed(prompt, 0)
+    for _, event in got[:-1]:
+        assert event.id == logits[-1].argmax() and event.logit == logits[-1].max()
+        assert event.position == len(ids) - 1
+        ids.append(event.id)
+        logits = single.feed(ids[-1:], len(ids) - 1)
+    assert board.tokens[:9] == ids
+
+
+def test_start_ends_with_the_end_token_or_the_context():
+    model = random_model("plain")
+    board = golden_board(model)
+    board.tokens[0] = 3
+    free = events(board, StartArgs(0, 1, 1000))
+    assert free[-1][1].logit == DoneReason.CONTEXT
+    picks = [e.id for k, e in free if k == EventType.TOKEN]
+    assert len(picks) == model.config.context
+    ended = events(board, StartArgs(0, 1, 1000, eos=picks[4]))
+    assert [e.id for _, e in ended[:-1]] == picks[:picks.index(picks[4]) + 1]
+    assert ended[-1][1].logit == DoneReason.END_TOKEN
+
+
+def test_feeding_without_a_pick():
+    board = golden_board(random_model("plain"))
+    board.tokens[:4] = [1, 2, 3, 4]
+    (kind, done), = events(board, StartArgs(0, 4, 0))
+    assert kind == EventType.DONE and done.logit == DoneReason.LENGTH and done.position == 3
+
+
+def test_ties_go_to_the_lower_id():
+    board = golden_board(random_model("plain"))
+    board.logits = np.zeros(128, np.int32)
+    board.logits[[7, 90]] = 5
+    assert [i for i, _ in board.top()[:4]] == [7, 90, 0, 1]
+    assert len(board.top()) == 64
+
+
+def test_nonfinite_names_its_step_and_ends_the_run():
+    model = random_model("plain")
+    model.layers[1].scales["w2"] = Scale(2047, 20)
+    board = golden_board(model)
+    board.tokens[:3] = [1, 2, 3]
+    (kind, done), = events(board, StartArgs(0, 3, 2))
+    assert kind == EventType.DONE and done.logit == DoneReason.NONFINITE
+    step = board.steps[done.id].descriptor
+    assert step.epilogue == Epilogue.RESIDUAL and board.steps[done.id + 1].descriptor.op == Op.HEAD
+    with pytest.raises(NonfiniteError, match=f"step {done.id} of"):
+        board.feed([1], 0)
+
+
+def test_a_damaged_stream_is_noticed():
+    model = random_model("plain")
+    image = compile_model(model, roomy(model))
+    base, stream = image.sections[0]
+    damaged = type(image)(((base, stream[:9] + b"\xff" + stream[10:]), *image.sections[1:]), image.program,
+                          image.registers, image.end)
+    with pytest.raises(ValueError, match="no base-3 code"):
+        GoldenBoard(damaged)
+
+
+def test_context_limit():
+    board = golden_board(random_model("plain"))
+    with pytest.raises(ValueError, match="context of 32"):
+        board.feed([1] * 33, 0)
+
+
+def test_unknown_model_name():
+    with pytest.raises(ModelError, match="shipped models: stories-1m"):
+        find_model("stories-9g")

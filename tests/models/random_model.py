@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Random models of the family, between them all that a configuration can ask for."""
+
+import numpy as np
+
+from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
+from tellme.models.model import NORMS
+from tellme.spec.scale import scale_from_fraction
+
+__all__ = ["FAMILY", "random_model"]
+
+#: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
+#: 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
+#: gains and sub-norms, SiLU and ReLU squared.
+FAMILY = {
+    "plain": (ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=128, context=32), False),
+    "grouped": (ModelConfig(dim=100, ffn=164, layers=2, heads=4, kv_heads=1, head_dim=16, vocab=203, context=24,
+                            o_norm=True, down_norm=True), True),
+    "wide-heads": (ModelConfig(dim=128, ffn=92, layers=1, heads=2, kv_heads=1, head_dim=64, vocab=130, context=16,
+                               tied=False, act="relu2", act_exp=2), True),
+    "relu2": (ModelConfig(dim=48, ffn=124, layers=3, heads=8, kv_heads=2, head_dim=16, vocab=77, context=16,
+                          act="relu2", down_norm=True, eps=1e-6), False),
+    "untied": (ModelConfig(dim=76, ffn=148, layers=2, heads=3, kv_heads=3, head_dim=32, vocab=300, context=20,
+                           tied=False, o_norm=True, theta=5e5), True),
+}
+
+
+def random_model(name: str, seed: int = 0) -> Model:
+    """A model of FAMILY with random weights: activations stay of the order of 1."""
+    config, gains = FAMILY[name]
+    rng = np.random.default_rng([seed, *name.encode()])
+    layers = []
+    for _ in range(config.layers):
+        weights = {n: rng.integers(-1, 2, config.shape(n)).astype(np.int8) for n in LINEARS}
+        scales = {n: scale_from_fraction(float(rng.uniform(0.5, 2) / config.shape(n)[1] ** 0.5)) for n in LINEARS}
+        own = [n for n in NORMS if gains and (n in ("attn_norm", "ffn_norm") or getattr(config, n))]
+        layers.append(Layer(weights, scales,
+                            {n: rng.uniform(0.5, 1.5, config.norm_width(n)).astype(np.float16) for n in own}))
+    tables = [int8_rows(rng.normal(size=(config.vocab, config.dim))) for _ in range(2)]
+    final = rng.uniform(0.5, 1.5, config.dim).astype(np.float16) if gains else None
+    return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
