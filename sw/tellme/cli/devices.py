@@ -60,10 +60,10 @@ class Device(ABC):
     def logits(self) -> NDArray[np.int32]:
         """All logits of the last head (Q15.16); on a board that run must have had the DUMP flag."""
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
         """End a run early; its remaining events are dropped."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of the device."""
 
 

@@ -179,8 +179,8 @@ class Layout:
         self.parts.append((what, size))
         if self.at > self.board.sdram_bytes:
             list_ = ", ".join(f"{name} {n / 1e6:.2f} MB" for name, n in self.parts)
-            raise CompileError(f"the model does not fit the {self.board.sdram_bytes / 1e6:.1f} MB of {self.board.name}: "
-                               f"{list_}")
+            raise CompileError(f"the model does not fit the {self.board.sdram_bytes / 1e6:.1f} MB of "
+                               f"{self.board.name}: {list_}")
         return base
 
     def place(self, what: str, content: bytes) -> int:
@@ -252,9 +252,11 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     for _ in range(c.layers):
         bases.append((layout.reserve("K cache", kv) // 4, layout.reserve("V cache", kv) // 4,
                       layout.reserve("KV scales", 4 * c.kv_heads * c.context) // 4))
-    for i, step in steps:
-        program.append(step if i is None else replace(step, k_base=bases[i][0], v_base=bases[i][1],
-                                                      s_base=bases[i][2]))
+    for layer_of, step in steps:
+        if layer_of is not None:
+            k, v, s = bases[layer_of]
+            step = replace(step, k_base=k, v_base=v, s_base=s)
+        program.append(step)
     registers = {
         "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,
         "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab, "embed_base": embed_base // 4,

@@ -5,6 +5,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,8 +121,9 @@ class GoldenBoard:
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
             exact = np.float32 if d.cols * 128 <= 1 << 24 else np.float64
-            rows, found = [], list[Scale]()
-            while (first := sum(len(r) for r in rows)) < d.rows:
+            rows: list[NDArray[np.floating]] = []
+            found: list[Scale] = []
+            while (first := len(found)) < d.rows:
                 header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
                 if not 0 < header.rows <= d.rows - first or header.rows % 2:
                     raise ValueError(f"a tile of {header.rows} rows at row {first} of {d.rows}")
@@ -191,7 +193,7 @@ class GoldenBoard:
                 break
             if d.op == Op.HEAD and heads == "none":
                 continue
-            stream: NDArray
+            stream: Any
             if d.op == Op.EMBED:
                 scale = Scales(*(part[tokens, None] for part in self._embedding_scales))
                 stream = x = dequantise(self._embedding[tokens].astype(np.int64), scale)
@@ -225,7 +227,7 @@ class GoldenBoard:
                         stream = x = y
             if stream.dtype == np.float16 and nonfinite(stream):
                 raise NonfiniteError(number)
-            self.crcs[number] = zlib.crc32(np.ascontiguousarray(stream[-1]).astype(stream.dtype.newbyteorder("<")))
+            self.crcs[number] = zlib.crc32(stream[-1].astype(stream.dtype.newbyteorder("<")).tobytes())
             # The product with the gains is taken with the statistics, in the pass that writes the vector.
             gains = step.gains_next
             if gains is not None and nonfinite(mul(stream, gains)):
@@ -262,7 +264,8 @@ class GoldenBoard:
         heads, kv_heads, end = r["heads"], r["kv_heads"], position + len(codes)
         stored = pack16(scale)
         for content, where, first in ((cache.keys, codes, heads), (cache.values, codes, heads + kv_heads),
-                                      (cache.key_scales, stored, heads), (cache.value_scales, stored, heads + kv_heads)):
+                                      (cache.key_scales, stored, heads),
+                                      (cache.value_scales, stored, heads + kv_heads)):
             content[:, position:end] = where[:, first:first + kv_heads].swapaxes(0, 1)
         q_scale = scale_mul(Scales(scale.sig[:, :heads], scale.exp[:, :heads]), scales(Scale.unpack(r["c_att"])))
         return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],

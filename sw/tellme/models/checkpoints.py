@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
-from tellme.spec.scale import Scale, scale_from_fraction
+from tellme.spec.scale import scale_from_fraction
 
 __all__ = ["BIT_ORDERS", "convert", "read_bitllama", "read_safetensors"]
 
@@ -25,6 +25,8 @@ BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
+#: A trained model's loss in the wrong order is at least this much higher.
+CLEAR_NATS = 0.5
 #: Text that tells the bit orders apart: any plain English story does, the gap is nats wide.
 PROBE = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her dog. "
          "One day, she saw a big red ball under a tree. She ran to it and smiled. \"Look, a ball!\" she said.")
@@ -66,7 +68,7 @@ def read_safetensors(path: Path) -> Model:
             missing = {"dim", "hidden", "layers", "heads", "kv_heads", "vocab", "act", "norm", "rope"} - metadata.keys()
             if missing:
                 raise ModelError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; this reader takes the "
-                                 "project's own training output (float checkpoints have to be trained to ternary first)")
+                                 "project's own training output (a float model must be trained to ternary first)")
             if metadata.get("tied", "true") != "true":
                 raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
             if not metadata["norm"].startswith("RMSNorm without gain before every linear, eps 1e-5"):
@@ -195,21 +197,31 @@ def read_tokenizer(path: Path) -> bytes:
 
 
 def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Model:
+    from tellme.golden.board import NonfiniteError
     from tellme.golden.perplexity import nats_per_token
     from tellme.models.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(pieces)
     best: tuple[float, str, Model] | None = None
-    heard = []
+    heard: list[str] = []
+    losses: list[float] = []
     for order in BIT_ORDERS:
         model = read_bitllama(source, order)
         if tokenizer.size != model.config.vocab:
-            raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of {model.config.vocab}")
+            raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of "
+                             f"{model.config.vocab}")
         ids = [model.config.bos, *tokenizer.encode(PROBE)][:model.config.context]
-        nats = nats_per_token(model, [ids])
+        try:
+            nats = nats_per_token(model, [ids])
+        except NonfiniteError:
+            nats = float("inf")
+        losses.append(nats)
         heard.append(f"{nats:.2f} nats per token {order}")
         if best is None or nats < best[0]:
             best = (nats, order, model)
     assert best is not None
+    if not max(losses) - min(losses) >= CLEAR_NATS:
+        raise ModelError(f"{source} makes no more sense in one bit order than in the other ({', '.join(heard)}): "
+                         "is it a trained model, and this its tokenizer?")
     say(f"{source.name}: bitllama2.c, weights lie {best[1]}; known by the loss on a probe text: {', '.join(heard)}")
     return best[2]

@@ -5,7 +5,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import log2, e as EULER, sqrt
+from math import e as EULER
+from math import log2, sqrt
 
 from tellme.spec.formats import round_half_up
 from tellme.spec.scale import C127, Scale, from_int_half_up, recip127, scale_from_fraction, scale_mul

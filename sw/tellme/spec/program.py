@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tellme.spec.scale import Scale, ZERO
+from tellme.spec.scale import ZERO, Scale
 
 __all__ = ["DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
 

@@ -5,7 +5,7 @@
 from functools import cache
 from math import exp
 
-from tellme.spec.scale import SIG_MIN, recip127, rsqrt_entry, Scale
+from tellme.spec.scale import SIG_MIN, Scale, recip127, rsqrt_entry
 
 __all__ = ["EXP2_FRAC_BITS", "SIGMOID_FRAC_BITS", "SIGMOID_LOG_STEP", "exp2_rom", "recip127_rom", "rsqrt_rom",
            "sigmoid_rom"]
