@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Float multiply, add, dequantise, quantise: one rounding each (spec: formats, quantise)."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data
+
+from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
+from hw.types import ACC_BITS, ScaleLayout
+from tellme.spec.formats import BINARY16, FloatFormat
+
+__all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
+
+
+def _result(fmt: FloatFormat, tag: int):
+    return data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag})
+
+
+class FloatMul(StreamUnit):
+    """y = a * b, rounded half to even, subnormals included; ``nonfinite`` where y is infinite or NaN.
+
+    Maps to one 18x18 multiplier for up to 17 fraction bits.
+    """
+
+    LATENCY = 2 + ROUND_STAGES
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+        self._fmt = fmt
+        super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "tag": tag}), _result(fmt, tag))
+
+    def elaborate(self, platform):
+        m, fmt = Module(), self._fmt
+        pipe = self.pipeline(m)
+        a, b = unpack(self.i.p.a, fmt), unpack(self.i.p.b, fmt)
+        sig_a, sig_b = pipe.reg(a.sig, name="sig_a"), pipe.reg(b.sig, name="sig_b")
+        exp1 = pipe.reg(a.exp + b.exp, name="exp_sum")
+        nan = a.nan | b.nan | (a.inf & b.zero) | (b.inf & a.zero)
+        flags = pipe.reg(Cat(a.sign ^ b.sign, a.inf | b.inf, nan), stages=2, name="flags")
+        product = pipe.reg(sig_a * sig_b, name="product")
+        exp2 = pipe.reg(exp1, name="exp2")
+        exp = Signal(signed(len(exp2) + 8))
+        m.d.comb += exp.eq(exp2 + (2 * fmt.min_exp - 2))
+        y, nonfinite = round_float(pipe, fmt, sign=flags[0], magnitude=product, exp=exp, inf=flags[1] & ~flags[2],
+                                   nan=flags[2])
+        m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
+                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        return m
+
+
+class FloatAdd(StreamUnit):
+    """y = a + b, rounded half to even; a zero sum is +0 unless both are -0.  ``b`` is negated where ``sub`` is set.
+
+    The larger magnitude goes first; the other is moved down with two more bits and a sticky one.
+    """
+
+    LATENCY = 3 + ROUND_STAGES
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+        self._fmt = fmt
+        super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "sub": 1, "tag": tag}), _result(fmt, tag))
+
+    def elaborate(self, platform):
+        m, fmt = Module(), self._fmt
+        pipe = self.pipeline(m)
+        bits_a, bits_b = self.i.p.a, self.i.p.b
+        flip = self.i.p.sub
+        # 1: order by magnitude
+        swap = bits_a[:-1] < bits_b[:-1]
+        negated_b = Cat(bits_b[:-1], bits_b[-1] ^ flip)
+        big1 = pipe.reg(Mux(swap, negated_b, bits_a), name="big1")
+        small1 = pipe.reg(Mux(swap, bits_a, negated_b), name="small1")
+        # 2: move the smaller one down
+        big, small = unpack(big1, fmt), unpack(small1, fmt)
+        kept = fmt.frac_bits + 1
+        distance = Signal(fmt.exp_bits)
+        m.d.comb += distance.eq(big.exp - small.exp)
+        most = kept + 3
+        down = Signal(range(most + 1))
+        m.d.comb += down.eq(Mux(distance > most, most, distance))
+        extended = Signal(kept + 3)
+        m.d.comb += extended.eq(Cat(Const(0, 3), small.sig))
+        moved = Signal(kept + 3)
+        mask = Signal(kept + 3)
+        m.d.comb += [moved.eq(extended >> down), mask.eq((Const(1, kept + 4) << down) - 1)]
+        small2 = pipe.reg(Cat(moved[0] | (extended & mask).any(), moved[1:]), name="small2")
+        big2 = pipe.reg(Cat(Const(0, 3), big.sig), name="big2")
+        exp2 = pipe.reg(big.exp, name="exp2")
+        differ = big.sign ^ small.sign
+        nan = big.nan | small.nan | (big.inf & small.inf & differ)
+        flags2 = pipe.reg(Cat(big.sign, differ, big.inf | small.inf, nan, big.sign & small.sign), name="flags2")
+        # 3: add or subtract
+        total = Signal(kept + 4)
+        m.d.comb += total.eq(Mux(flags2[1], big2 - small2, big2 + small2))
+        total3 = pipe.reg(total, name="total3")
+        exp3 = pipe.reg(exp2, name="exp3")
+        # An exact zero of unlike signs is +0.
+        sign = Mux(total == 0, flags2[4], flags2[0])
+        flags3 = pipe.reg(Cat(sign, flags2[2], flags2[3]), name="flags3")
+        exp = Signal(signed(fmt.exp_bits + 10))
+        m.d.comb += exp.eq(exp3 + (fmt.min_exp - 4))
+        y, nonfinite = round_float(pipe, fmt, sign=flags3[0], magnitude=total3, exp=exp, inf=flags3[1] & ~flags3[2],
+                                   nan=flags3[2])
+        m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
+                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        return m
+
+
+class Dequantise(StreamUnit):
+    """y = acc * scale, the exact product rounded once; a zero product is +0.
+
+    acc is signed 36 bits.  Maps to two 18x18 multipliers.
+    """
+
+    LATENCY = 4 + ROUND_STAGES
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+        self._fmt = fmt
+        super().__init__(data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "tag": tag}),
+                         _result(fmt, tag))
+
+    def elaborate(self, platform):
+        m, fmt = Module(), self._fmt
+        pipe = self.pipeline(m)
+        acc, scale = self.i.p.acc, self.i.p.scale
+        # 1: magnitude
+        sign1 = pipe.reg(acc < 0, name="sign1")
+        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:ACC_BITS], name="size1")
+        sig1, exp1 = pipe.reg(scale.sig, name="sig1"), pipe.reg(scale.exp, name="exp1")
+        # 2: two partial products, 3: their sum
+        half = ACC_BITS // 2
+        low2, high2 = pipe.reg(size1[:half] * sig1, name="low2"), pipe.reg(size1[half:] * sig1, name="high2")
+        sign2, exp2 = pipe.reg(sign1, name="sign2"), pipe.reg(exp1, name="exp2")
+        product3 = pipe.reg((low2 + (high2 << half))[:ACC_BITS + 11], name="product3")
+        sign3, exp3 = pipe.reg(sign2, name="sign3"), pipe.reg(exp2, name="exp3")
+        # 4: sign of zero
+        product4 = pipe.reg(product3, name="product4")
+        sign4 = pipe.reg(sign3 & (product3 != 0), name="sign4")
+        exp4 = pipe.reg(exp3, name="exp4")
+        y, nonfinite = round_float(pipe, fmt, sign=sign4, magnitude=product4, exp=exp4, inf=Const(0, 1),
+                                   nan=Const(0, 1))
+        m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
+                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        return m
+
+
+class Quantise(StreamUnit):
+    """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities the ends.
+
+    Maps to one 18x18 multiplier.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+        self._fmt = fmt
+        super().__init__(data.StructLayout({"x": fmt.width, "scale": ScaleLayout, "tag": tag}),
+                         data.StructLayout({"code": signed(8), "tag": tag}))
+
+    def elaborate(self, platform):
+        m, fmt = Module(), self._fmt
+        pipe = self.pipeline(m)
+        x = unpack(self.i.p.x, fmt)
+        sig1, scale1 = pipe.reg(x.sig, name="sig1"), pipe.reg(self.i.p.scale.sig, name="scale1")
+        # How far the product moves down to become an integer.
+        down = Signal(signed(fmt.exp_bits + 10))
+        m.d.comb += down.eq(-(x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)))
+        down1 = pipe.reg(down, name="down1")
+        flags1 = pipe.reg(Cat(x.sign, x.inf, x.nan), name="flags1")
+        product2 = pipe.reg(sig1 * scale1, name="product2")
+        width = len(product2)
+        down2, flags2 = pipe.reg(down1, name="down2"), pipe.reg(flags1, name="flags2")
+        # 3: keep ten bits and a half; everything above saturates
+        amount = Signal(range(width + 3))
+        m.d.comb += amount.eq(Mux(down2 > width + 1, width + 2, down2[:len(amount)]))
+        value, half, sticky, big = Signal(9), Signal(), Signal(), Signal()
+        doubled = Cat(Const(0, 1), product2)
+        moved = Signal(width + 1)
+        mask = Signal(width + 3)
+        m.d.comb += [moved.eq(doubled >> amount), mask.eq(((Const(1, width + 3) << amount) - 1)[:width + 3])]
+        # A product that would move up, or stay, has at least as many bits as a significand: beyond 127 but for zero.
+        with m.If(down2 <= 0):
+            m.d.comb += big.eq(product2 != 0)
+        with m.Else():
+            m.d.comb += [value.eq(moved[1:10]), half.eq(moved[0]), sticky.eq((doubled & mask).any()),
+                         big.eq(moved[9:].any())]
+        value3, big3 = pipe.reg(value, name="value3"), pipe.reg(big, name="big3")
+        up3 = pipe.reg(half & (sticky | value[0]), name="up3")
+        flags3 = pipe.reg(flags2, name="flags3")
+        # 4: round, clip, sign
+        rounded = Signal(10)
+        m.d.comb += rounded.eq(value3 + up3)
+        size = Mux(big3 | flags3[1] | (rounded > 127 + flags3[0]), 127 + flags3[0], rounded)
+        code = Signal(signed(8))
+        m.d.comb += code.eq(Mux(flags3[2], 0, Mux(flags3[0], -size, size)))
+        m.d.comb += [self.o.p.code.eq(pipe.reg(code, name="code4")),
+                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        return m

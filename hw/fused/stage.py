@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Pieces that the float units share: a pipeline with one clock enable, unpacking, rounding."""
+
+from typing import NamedTuple
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tellme.spec.formats import FloatFormat
+
+__all__ = ["Pipeline", "StreamUnit", "Unpacked", "round_float", "unpack"]
+
+
+class Pipeline:
+    """Registers that move together when ``ce`` is high."""
+
+    def __init__(self, m: Module, ce: Value):
+        self.m = m
+        self.ce = ce
+
+    def reg(self, value, *, stages: int = 1, name: str = "stage") -> Signal:
+        """``value``, ``stages`` registers later."""
+        value = Value.cast(value)
+        for i in range(stages):
+            register = Signal(value.shape(), name=f"{name}{i}" if stages > 1 else name)
+            with self.m.If(self.ce):
+                self.m.d.sync += register.eq(value)
+            value = register
+        return value
+
+
+class StreamUnit(wiring.Component):
+    """A unit of LATENCY stages between streams ``i`` and ``o``, initiation interval 1.
+
+    The whole unit moves when its last stage is empty or taken, and stands still otherwise: valid never waits for
+    ready, and a payload stays until it is taken.
+    """
+
+    LATENCY: int
+
+    def __init__(self, i_shape, o_shape):
+        super().__init__({"i": In(stream.Signature(i_shape)), "o": Out(stream.Signature(o_shape))})
+
+    def pipeline(self, m: Module) -> Pipeline:
+        """Handshake and clock enable."""
+        ce = Signal()
+        pipe = Pipeline(m, ce)
+        m.d.comb += [ce.eq(~self.o.valid | self.o.ready), self.i.ready.eq(ce),
+                     self.o.valid.eq(pipe.reg(self.i.valid, stages=self.LATENCY, name="valid"))]
+        return pipe
+
+
+class Unpacked(NamedTuple):
+    """A float as (-1)**sign * sig * 2**(exp - 1 + min_exp): sig has frac_bits + 1 bits, exp is at least 1."""
+
+    sign: Value
+    sig: Value
+    exp: Value
+    inf: Value
+    nan: Value
+    zero: Value
+
+
+def unpack(bits, fmt: FloatFormat) -> Unpacked:
+    """Fields of a float."""
+    bits = Value.cast(bits)
+    frac = bits[:fmt.frac_bits]
+    field = bits[fmt.frac_bits:fmt.frac_bits + fmt.exp_bits]
+    normal = field != 0
+    top = field == fmt.exp_max
+    return Unpacked(bits[-1], Cat(frac, normal), Mux(normal, field, 1), top & (frac == 0), top & (frac != 0),
+                    ~normal & (frac == 0))
+
+
+#: Stages of :func:`round_float`.
+ROUND_STAGES = 4
+
+
+def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, nan) -> tuple[Signal, Signal]:
+    """(-1)**sign * magnitude * 2**exp rounded half to even; (bits, nonfinite) ROUND_STAGES later.
+
+    ``magnitude`` is an unsigned integer whose least significant bit may stand for all that was cut off (sticky) if
+    there are two more bits below the last kept one; ``exp`` is signed.  A magnitude of zero gives a zero of that sign.
+    """
+    m = pipe.m
+    magnitude = Value.cast(magnitude)
+    kept = fmt.frac_bits + 1
+    width = max(len(magnitude), kept + 2)
+    # 1: how many leading zeros
+    count = Signal(range(width + 1))
+    wide = Signal(width)
+    m.d.comb += [wide.eq(magnitude << (width - len(magnitude))), count.eq(width)]
+    for i in range(width):
+        with m.If(wide[i]):
+            m.d.comb += count.eq(width - 1 - i)
+    exp = Value.cast(exp)
+    # Weight of the lowest bit of ``wide``, then relative to the subnormals' lowest bit.
+    exp1 = pipe.reg(exp - (width - len(magnitude)) - fmt.min_exp, name="exp1")
+    wide1, count1 = pipe.reg(wide, name="wide1"), pipe.reg(count, name="count1")
+    flags1 = pipe.reg(Cat(sign, inf, nan), name="flags1")
+    # 2: leading one to the top; the kept significand's lowest bit then weighs lsb, with 1 for the subnormals'
+    lsb = Signal(signed(max(len(exp1), len(count1)) + 2))
+    m.d.comb += lsb.eq(exp1 - count1 + (width - kept) + 1)
+    top2 = pipe.reg((wide1 << count1)[:width], name="top2")
+    lsb2 = pipe.reg(lsb, name="lsb2")
+    flags2 = pipe.reg(flags1, name="flags2")
+    # 3: subnormals move down; what falls off stays as sticky
+    down = Signal(range(kept + 3))
+    m.d.comb += down.eq(Mux(lsb2 >= 1, 0, Mux(lsb2 < 1 - (kept + 1), kept + 2, (1 - lsb2)[:len(down)])))
+    body = Signal(kept + 2)
+    rest = top2[:width - kept - 1]
+    m.d.comb += body.eq(Cat(rest.any(), top2[width - kept - 1:]))
+    moved = Signal(kept + 2)
+    lost = Signal()
+    mask = Signal(kept + 2)
+    m.d.comb += [moved.eq(body >> down), mask.eq((Const(1, kept + 3) << down) - 1), lost.eq((body & mask).any())]
+    value3 = pipe.reg(Cat(moved[0] | lost, moved[1:]), name="value3")
+    too_big = lsb2 > fmt.exp_max - 1
+    field3 = pipe.reg(Mux(lsb2 < 1, 1, Mux(too_big, fmt.exp_max, lsb2))[:fmt.exp_bits], name="field3")
+    flags3 = pipe.reg(Cat(flags2, too_big & top2[-1]), name="flags3")
+    # 4: round; a carry moves on into the exponent field
+    value, sticky, guard = value3[2:], value3[0], value3[1]
+    up = guard & (sticky | value[0])
+    packed = Signal(fmt.width)
+    m.d.comb += packed.eq(Cat(value[:fmt.frac_bits], Mux(value[-1], field3, 0)) + up)
+    overflow = flags3[3] | (packed[:fmt.width - 1] >= fmt.inf)
+    is_inf = flags3[1] | overflow
+    bits = Mux(flags3[2], fmt.nan, Cat(Mux(is_inf, Const(fmt.inf, fmt.width - 1), packed[:fmt.width - 1]), flags3[0]))
+    return pipe.reg(bits, name="rounded"), pipe.reg(flags3[2] | is_inf, name="nonfinite")
