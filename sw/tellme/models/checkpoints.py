@@ -25,7 +25,7 @@ BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
-#: A trained model's loss in the wrong order is at least this much higher.
+#: A trained model's loss in the wrong order is at least this much higher; in the right one it beats plain guessing.
 CLEAR_NATS = 0.5
 #: Text that tells the bit orders apart: any plain English story does, the gap is nats wide.
 PROBE = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her dog. "
@@ -220,7 +220,7 @@ def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Mo
         if best is None or nats < best[0]:
             best = (nats, order, model)
     assert best is not None
-    if not max(losses) - min(losses) >= CLEAR_NATS:
+    if not (max(losses) - min(losses) >= CLEAR_NATS and min(losses) < np.log(best[2].config.vocab)):
         raise ModelError(f"{source} makes no more sense in one bit order than in the other ({', '.join(heard)}): "
                          "is it a trained model, and this its tokenizer?")
     say(f"{source.name}: bitllama2.c, weights lie {best[1]}; known by the loss on a probe text: {', '.join(heard)}")

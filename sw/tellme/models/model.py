@@ -57,8 +57,17 @@ class ModelConfig:
         """Refuse shapes that are no model at all."""
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type in ("int", int) and f.name not in ("act_exp", "bos", "eos") and not 0 < value < 1 << 24:
+            if type(value) is not f.type:
+                raise ModelError(f"{f.name} is {value!r}, which is no {getattr(f.type, '__name__', f.type)}")
+            if f.type is int and f.name not in ("act_exp", "bos", "eos") and not 0 < value < 1 << 24:
                 raise ModelError(f"{f.name} is {value}: not a model")
+        if not -30 <= self.act_exp <= 30:
+            raise ModelError(f"act_exp is {self.act_exp}; -30 to 30 make sense")
+        for what in ("bos", "eos"):
+            if not 0 <= getattr(self, what) < self.vocab:
+                raise ModelError(f"{what} is {getattr(self, what)}, outside the vocabulary of {self.vocab}")
+        if not (0 < self.eps < 1 and 1 < self.theta < 1e12):
+            raise ModelError(f"eps {self.eps} and theta {self.theta} are no model's")
         if self.act not in ("silu", "relu2"):
             raise ModelError(f"activation {self.act!r} is neither silu nor relu2")
         if self.heads % self.kv_heads:
@@ -143,7 +152,11 @@ class Model:
                     raise ModelError(f"layers.{i}.{name} has a code outside -1, 0, 1")
                 if layer.scales[name].sig == 0:
                     raise ModelError(f"layers.{i}.{name}: its scale is zero or too small")
+                if w.dtype != np.int8:
+                    raise ModelError(f"layers.{i}.{name} is {w.dtype}, int8 is wanted")
             for name, gain in layer.gains.items():
+                if (name == "o_norm" and not c.o_norm) or (name == "down_norm" and not c.down_norm):
+                    raise ModelError(f"layers.{i}.{name} is a gain of a norm that the configuration does not have")
                 _check_gain(f"layers.{i}.{name}", gain, c.norm_width(name))
         for what, rows, scales in (("embedding", self.embedding, self.embedding_scales),
                                    ("head", self.head, self.head_scales)):
@@ -153,6 +166,8 @@ class Model:
                 continue
             if rows.shape != (c.vocab, c.dim) or scales.shape != (c.vocab,):
                 raise ModelError(f"{what} has shape {rows.shape}, the configuration says {(c.vocab, c.dim)}")
+            if rows.dtype != np.int8 or scales.dtype != np.uint16:
+                raise ModelError(f"{what} is {rows.dtype} with scales of {scales.dtype}; int8 and uint16 are wanted")
         if self.final_gain is not None:
             _check_gain("final_norm", self.final_gain, c.dim)
 
@@ -205,12 +220,11 @@ class Model:
                              "convert or copy it again") from error
         try:
             model = cls._from_tensors(metadata, tensors)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ModelError(f"{path} misses {error}; convert it again") from error
-        try:
             model.check()
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} misses {error}; convert it again") from error
         model.name = model.name or path.stem
         return model
 

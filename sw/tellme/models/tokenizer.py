@@ -41,6 +41,10 @@ class Tokenizer:
         """The text of ids as SentencePiece itself decodes them."""
         return str(self._pieces.decode(ids))
 
+    def is_byte(self, token: int) -> bool:
+        """Whether a token stands for one byte."""
+        return bool(self._pieces.is_byte(token))
+
     def piece_bytes(self, token: int) -> bytes:
         """What a token adds to the text; control tokens add nothing."""
         if self._pieces.is_control(token):
@@ -70,7 +74,8 @@ class TextStream:
         content = self._tokenizer.piece_bytes(token)
         if self._at_start and content:
             self._at_start = False
-            content = content.removeprefix(b" ")
+            if not self._tokenizer.is_byte(token):
+                content = content.removeprefix(b" ")
         return self._decoder.decode(content)
 
     @property

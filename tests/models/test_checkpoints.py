@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Importers: bitllama2.c files in both bit orders, made here of the shipped model, and training safetensors."""
+
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tellme.cli.files import find_model
+from tellme.golden.perplexity import nats_per_token
+from tellme.models import LINEARS, Model, ModelError
+from tellme.models.checkpoints import BITLLAMA_MATRICES, PROBE, convert
+from tellme.models.tokenizer import Tokenizer
+from tests import reference
+
+SHIPPED = find_model("stories-1m")
+
+
+def bits_of(codes, *, least_first):
+    """Two bits a weight, 01 for 1 and 11 for -1, four a byte: written weight by weight, as the exporter does."""
+    flat = codes.reshape(-1, 4)
+    shifts = (0, 2, 4, 6) if least_first else (6, 4, 2, 0)
+    return bytes(sum((int(w) & 3) << s for w, s in zip(row, shifts, strict=True)) for row in flat)
+
+
+def bitllama(model, *, least_first):
+    """A bitllama2.c file with the model's weights; its norms divide by the width, so that the scales multiply."""
+    c = model.config
+    header = struct.pack("<II7iB", 0x616B3432, 1, c.dim, c.ffn, c.layers, c.heads, c.kv_heads, c.vocab, c.context, 1)
+    steps = np.where(model.embedding_scales == 0, 0.0, (1024 + model.embedding_scales % 1024.0)
+                     * 2.0 ** (model.embedding_scales // 1024 - 54.0))
+    out = [header.ljust(256, b"\0"), model.final_gain.astype("<f4").tobytes(),
+           (model.embedding * steps[:, None]).astype("<f4").tobytes()]
+    for name in BITLLAMA_MATRICES:
+        for layer in model.layers:
+            cols = layer.weights[name].shape[1]
+            out.append(struct.pack("<f", float(layer.scales[name].value()) * cols))
+            out.append(bits_of(layer.weights[name], least_first=least_first))
+    return b"".join(out)
+
+
+@pytest.fixture
+def tokenizer_file(tmp_path):
+    path = tmp_path / "pieces.model"
+    path.write_bytes(SHIPPED.tokenizer)
+    return path
+
+
+@pytest.mark.parametrize("least_first", [True, False])
+def test_both_bit_orders(least_first, tmp_path, tokenizer_file):
+    path = tmp_path / "model.bin"
+    path.write_bytes(bitllama(SHIPPED, least_first=least_first))
+    heard = []
+    model = convert(path, tokenizer_file, heard.append)
+    order = "least significant first" if least_first else "most significant first"
+    assert f"weights lie {order}; known by the loss on a probe text" in heard[0]
+    assert "nats per token least" in heard[0] and "nats per token most" in heard[0]
+    for got, expected in zip(model.layers, SHIPPED.layers, strict=True):
+        assert all((got.weights[n] == expected.weights[n]).all() for n in LINEARS)
+    # The model means the same: its loss is that of the model it was made of, and of the float pass over the file.
+    ids = [1, *Tokenizer(SHIPPED.tokenizer).encode(PROBE)]
+    nats, n = reference.nats(reference.read(path, least_first=least_first), ids)
+    assert nats_per_token(model, [ids]) == pytest.approx(nats / n, rel=0.02)
+    assert nats_per_token(SHIPPED, [ids]) == pytest.approx(nats / n, rel=0.02)
+
+
+def noisy(content):
+    """The same file with random weights behind the embedding."""
+    start = 256 + 4 * SHIPPED.config.dim * (1 + SHIPPED.config.vocab)
+    rng = np.random.default_rng(1)
+    model = find_model("stories-1m")
+    for layer in model.layers:
+        for name in LINEARS:
+            layer.weights[name] = rng.integers(-1, 2, layer.weights[name].shape).astype(np.int8)
+    return content[:start] + bitllama(model, least_first=True)[start:]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda b: b[:-1], "cut short, or not this format"),
+    (lambda b: b + b"\0", "cut short, or not this format"),
+    (lambda b: b[:100], "less than a bitllama2.c header"),
+    (lambda b: b[:4] + b"\2" + b[5:], "no bitllama2.c file of version 1"),
+    (lambda b: b[:36] + b"\0" + b[37:], "untied"),
+    (lambda b: b[:20] + b"\3" + b[21:], "3 heads do not divide dim 128"),
+    (lambda b: b"", "is empty"),
+    (lambda b: b"hello, this is no model", "neither a bitllama2.c file nor a safetensors file"),
+    (lambda b: b[:-1] + b"\xaa", "code 10, which is no weight"),
+    (lambda b: b[:256] + b"\0\0\x80\x7f" + b[260:], "infinity or NaN"),
+    (noisy, "no more sense in one bit order than in the other"),
+])
+def test_bitllama_refusals(change, message, tmp_path, tokenizer_file):
+    path = tmp_path / "model.bin"
+    path.write_bytes(change(bitllama(SHIPPED, least_first=True)))
+    with pytest.raises(ModelError, match=message):
+        convert(path, tokenizer_file, print)
+
+
+def test_bit_order_needs_a_tokenizer(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(bitllama(SHIPPED, least_first=True))
+    with pytest.raises(ModelError, match="give --tokenizer FILE"):
+        convert(path, None, print)
+
+
+METADATA = {"dim": "128", "hidden": "384", "layers": "6", "heads": "4", "kv_heads": "2", "vocab": "2048",
+            "act": "silu", "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head",
+            "rope": "interleaved pairs, theta 10000", "context": "512 (trained at 256)", "tied": "true"}
+
+
+def training_output(model):
+    tensors = {"emb": (model.embedding / 127).astype(np.float16), "norm": model.final_gain}
+    for i, layer in enumerate(model.layers):
+        for name in LINEARS:
+            tensors[f"layers.{i}.{name}.weight"] = layer.weights[name]
+            tensors[f"layers.{i}.{name}.scale"] = np.array([layer.scales[name].value()], np.float32)
+    return tensors
+
+
+def test_training_output(tmp_path, tokenizer_file):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    model = convert(path, tokenizer_file, print)
+    assert model.config == SHIPPED.config and model.tokenizer == SHIPPED.tokenizer
+    assert all((a.weights[n] == b.weights[n]).all() and a.scales[n] == b.scales[n]
+               for a, b in zip(model.layers, SHIPPED.layers, strict=True) for n in LINEARS)
+
+
+@pytest.mark.parametrize(("metadata", "tensors", "message"), [
+    ({"act": None}, {}, "its metadata lacks act"),
+    ({"tied": "false"}, {}, "untied"),
+    ({"norm": "LayerNorm"}, {}, "unknown norm convention"),
+    ({"rope": "halves"}, {}, "unknown RoPE convention"),
+    ({"hidden": "x"}, {}, "damaged"),
+    ({"layers": "5"}, {}, "unknown tensor layers.5"),
+    ({"layers": "7"}, {}, "missing tensor layers.6"),
+    ({}, {"layers.0.wq.weight": np.full((128, 128), 2, np.int8)}, "code outside"),
+    ({}, {"layers.0.wq.weight": np.zeros((128, 128), np.float32)}, "is float32, int8 is wanted"),
+    ({}, {"layers.0.wq.scale": np.array([-1.0], np.float32)}, "scale -1.0"),
+    ({}, {"layers.0.wq.scale": np.array([np.nan], np.float32)}, "scale nan"),
+    ({"vocab": "2000"}, {}, "has shape"),
+])
+def test_training_output_refusals(metadata, tensors, message, tmp_path):
+    path = tmp_path / "model.safetensors"
+    merged = {k: v for k, v in (METADATA | metadata).items() if v is not None}
+    save_file(training_output(SHIPPED) | tensors, path, metadata=merged)
+    with pytest.raises(ModelError, match=message):
+        convert(path, None, print)
+
+
+def test_tokenizers_are_looked_into(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    for content in (b"", b"noise"):
+        bad = tmp_path / "bad.model"
+        bad.write_bytes(content)
+        with pytest.raises(ModelError, match="no SentencePiece model"):
+            convert(path, bad, print)
+    with pytest.raises(ModelError, match="cannot read the tokenizer"):
+        convert(path, tmp_path / "missing.model", print)
+
+
+def test_loading_a_checkpoint_as_a_model_says_convert(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    with pytest.raises(ModelError, match="tellme-host convert"):
+        Model.load(path)

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The .tellme container: there and back, and every way in which a file can be wrong."""
+
+import json
+import random
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from tellme.models import LINEARS, Model, ModelError, int8_rows
+from tellme.models.model import pack_rows, unpack_rows
+from tellme.spec.packing import pack_trits
+from tellme.spec.scale import unpack16
+from tests.models.random_model import FAMILY, random_model
+
+
+@pytest.fixture(params=FAMILY)
+def model(request):
+    return random_model(request.param)
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "grouped.tellme"
+    random_model("grouped").save(path)
+    return path
+
+
+def same(a, b):
+    return (a is None and b is None) or (a.dtype == b.dtype and (a == b).all())
+
+
+def test_there_and_back(model, tmp_path):
+    path = tmp_path / "a model.tellme"
+    model.tokenizer = b"not looked into"
+    model.save(path)
+    again = Model.load(path)
+    assert again.config == model.config and again.tokenizer == model.tokenizer and again.name == model.name
+    for name in ("embedding", "embedding_scales", "final_gain", "head", "head_scales"):
+        assert same(getattr(again, name), getattr(model, name))
+    for a, b in zip(again.layers, model.layers, strict=True):
+        assert all(same(a.weights[n], b.weights[n]) and a.scales[n] == b.scales[n] for n in LINEARS)
+        assert a.gains.keys() == b.gains.keys() and all(same(a.gains[n], b.gains[n]) for n in a.gains)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_packed_rows_are_the_specification():
+    rng = np.random.default_rng(1)
+    for cols in (1, 5, 19, 20, 21, 43):
+        rows = rng.integers(-1, 2, (3, cols)).astype(np.int8)
+        packed = pack_rows(rows)
+        padded = [[*map(int, row), *[0] * (-cols % 20)] for row in rows]
+        assert packed.tolist() == [[pack_trits(row[at:at + 5]) for at in range(0, len(row), 5)] for row in padded]
+        assert (unpack_rows("w", packed, rows.shape) == rows).all()
+
+
+def test_int8_rows_are_within_half_a_step():
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(50, 64)) * 10.0 ** rng.uniform(-4, 3, (50, 1))
+    table[7] = 0
+    codes, stored = int8_rows(table)
+    steps = np.array([float(unpack16(int(s)).value()) for s in stored])
+    assert codes.dtype == np.int8 and codes.min() >= -127
+    # Half a step, and at the largest elements what the rounding of the step takes.
+    assert (np.abs(codes * steps[:, None] - table) <= steps[:, None] * (0.5 + 127 * 2.0**-11)).all()
+    assert stored[7] == 0 and not codes[7].any()
+
+
+def edit(path, *, metadata=None, tensors=None, drop=()):
+    """Write the file again with changed metadata or tensors."""
+    with safe_open(path, framework="numpy") as file:
+        meta = {**file.metadata(), **(metadata or {})}
+        content = {name: file.get_tensor(name) for name in file.keys()}
+    content |= tensors or {}
+    for name in drop:
+        meta.pop(name, None)
+        content.pop(name, None)
+    save_file(content, path, metadata=meta)
+
+
+def config_with(**changes):
+    return {"config": json.dumps(asdict(FAMILY["grouped"][0]) | changes)}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda p: p.unlink(), "there is no model file"),
+    (lambda p: p.write_bytes(b""), "is empty"),
+    (lambda p: p.write_bytes(p.read_bytes()[:-1]), "cut short or damaged"),
+    (lambda p: p.write_bytes(p.read_bytes()[:100]), "cut short or damaged"),
+    (lambda p: p.write_bytes(p.read_bytes()[:4]), "cut short or damaged"),
+    (lambda p: p.write_bytes(random.Random(1).randbytes(5000)), "no .tellme file"),
+    (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
+    (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
+    (lambda p: edit(p, drop=["format"]), "not a tellme model: convert it"),
+    (lambda p: edit(p, metadata={"format_version": "2"}), "has format_version 2; this tellme-host reads 1"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads 1"),
+    (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
+    (lambda p: edit(p, drop=["config"]), "misses 'config'"),
+    (lambda p: edit(p, metadata={"config": "{"}), "misses"),
+    (lambda p: edit(p, metadata={"config": "[]"}), "misses"),
+    (lambda p: edit(p, metadata=config_with(colour=3)), "colour"),
+    (lambda p: edit(p, metadata=config_with(layers="2")), "layers is '2', which is no int"),
+    (lambda p: edit(p, metadata=config_with(dim=0)), "dim is 0"),
+    (lambda p: edit(p, metadata=config_with(dim=104)), "shape"),
+    (lambda p: edit(p, metadata=config_with(act="gelu")), "'gelu' is neither silu nor relu2"),
+    (lambda p: edit(p, metadata=config_with(kv_heads=3)), "4 heads are no multiple of 3"),
+    (lambda p: edit(p, metadata=config_with(eps=0.0)), "eps 0.0"),
+    (lambda p: edit(p, metadata=config_with(bos=999)), "bos is 999"),
+    (lambda p: edit(p, metadata=config_with(o_norm=False)), "o_norm is a gain of a norm"),
+    (lambda p: edit(p, metadata=config_with(tied=False)), "untied but has no head"),
+    (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
+    (lambda p: edit(p, drop=["embedding.scale"]), "misses 'embedding.scale'"),
+    (lambda p: edit(p, tensors={"layers.0.w1.scale": np.array([5, 0], np.int16)}), "w1.scale is no scale: 5, 0"),
+    (lambda p: edit(p, tensors={"layers.0.w1.scale": np.array([5], np.int16)}), "misses|values"),
+    (lambda p: edit(p, tensors={"layers.0.wq": np.full((64, 20), 250, np.uint8)}), "250, which is no base-3 code"),
+    (lambda p: edit(p, tensors={"layers.0.w2": np.full((100, 36), 0, np.uint8)}), "behind column 164 is not zero"),
+    (lambda p: edit(p, tensors={"embedding": np.zeros((203, 100), np.int16)}), "embedding is int16"),
+    (lambda p: edit(p, tensors={"embedding": np.zeros((203, 99), np.int8)}), "embedding has shape"),
+    (lambda p: edit(p, tensors={"final_norm": np.full(100, np.inf, np.float16)}), "infinity"),
+    (lambda p: edit(p, tensors={"layers.0.attn_norm": np.ones(99, np.float16)}), "attn_norm is float16"),
+])
+def test_refusals(written, change, message):
+    change(written)
+    with pytest.raises(ModelError, match=message) as caught:
+        Model.load(written)
+    assert str(written) in str(caught.value)
+
+
+def test_any_cut_and_any_flipped_byte_is_no_crash(written):
+    rng = random.Random(3)
+    whole = written.read_bytes()
+    for _ in range(300):
+        content = bytearray(whole)
+        if rng.random() < 0.3:
+            del content[rng.randrange(len(content)):]
+        else:
+            # The header, where a byte means most.
+            content[rng.randrange(min(3000, len(content)))] = rng.randrange(256)
+        written.write_bytes(content)
+        try:
+            Model.load(written)
+        except ModelError as error:
+            assert str(error)
+
+
+def test_nothing_half_written(tmp_path):
+    model = random_model("plain")
+    model.layers[0].weights["wq"] = model.layers[0].weights["wq"][:-1]
+    with pytest.raises(ModelError, match="layers.0.wq has shape"):
+        model.save(tmp_path / "x.tellme")
+    with pytest.raises(ModelError, match="cannot write"):
+        random_model("plain").save(tmp_path / "no-folder" / "x.tellme")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_field_of_the_configuration_is_checked():
+    config = FAMILY["plain"][0]
+    for f in fields(config):
+        broken = type(config)(**(asdict(config) | {f.name: None}))
+        with pytest.raises(ModelError, match=f.name):
+            broken.check()
