@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""SiLU times up, or ReLU squared times up, on interleaved gate and up elements (spec: activation)."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.fused.arithmetic import FloatMul
+from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
+from tellme.spec.activation import X_FRAC_BITS
+from tellme.spec.formats import BINARY16, FloatFormat
+from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom
+
+__all__ = ["Activation"]
+
+#: |x| below 16 as fixed point.
+FIXED_BITS = X_FRAC_BITS + 4
+
+
+class Gate(StreamUnit):
+    """p = f(gate) * 2**-act_exp rounded once; ``up`` goes along."""
+
+    LATENCY = 5 + ROUND_STAGES
+
+    def __init__(self, fmt: FloatFormat):
+        self._fmt = fmt
+        super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8)}),
+                         data.StructLayout({"p": fmt.width, "up": fmt.width}))
+
+    def elaborate(self, platform):
+        m, fmt = Module(), self._fmt
+        pipe = self.pipeline(m)
+        x = unpack(self.i.p.gate, fmt)
+        relu2 = self.i.p.relu2
+        # 1: |x| cut to multiples of 2**-12
+        lift = FIXED_BITS - (fmt.frac_bits + 1)
+        down = Signal(signed(fmt.exp_bits + 10))
+        m.d.comb += down.eq(lift - (x.exp + (fmt.min_exp - 1 + X_FRAC_BITS)))
+        big = down < 0
+        amount = Signal(range(FIXED_BITS + 2))
+        m.d.comb += amount.eq(Mux(down > FIXED_BITS, FIXED_BITS + 1, down[:len(amount)]))
+        fixed1 = pipe.reg((x.sig << lift) >> amount, name="fixed1")[:FIXED_BITS]
+        big1 = pipe.reg(big, name="big1")
+        # 2: table
+        low_bits = X_FRAC_BITS - SIGMOID_LOG_STEP
+        m.submodules.rom = rom = memory.Memory(shape=36, depth=len(sigmoid_rom()), init=list(sigmoid_rom()),
+                                               attrs={"ram_style": "block"})
+        read = rom.read_port()
+        m.d.comb += [read.addr.eq(fixed1[low_bits:]), read.en.eq(pipe.ce)]
+        low2, big2 = pipe.reg(fixed1[:low_bits], name="low2"), pipe.reg(big1, name="big2")
+        # 3: interpolate
+        base, slope = read.data[:SIGMOID_FRAC_BITS], read.data[SIGMOID_FRAC_BITS:SIGMOID_FRAC_BITS + 12]
+        base3 = pipe.reg(base, name="base3")
+        more3 = pipe.reg((slope * low2)[low_bits:], name="more3")
+        big3 = pipe.reg(big2, name="big3")
+        flags3 = pipe.reg(Cat(x.sign, x.inf, x.nan, relu2), stages=3, name="flags3")
+        sig3 = pipe.reg(x.sig, stages=3, name="sig3")
+        # 4: sigmoid(-x) = 1 - sigmoid(x)
+        one = 1 << SIGMOID_FRAC_BITS
+        positive = Signal(SIGMOID_FRAC_BITS + 1)
+        m.d.comb += positive.eq(Mux(big3, one, base3 + more3))
+        factor = Mux(flags3[3], sig3, Mux(flags3[0], (one - positive)[:SIGMOID_FRAC_BITS + 1], positive))
+        factor4 = pipe.reg(factor, name="factor4")
+        sig4, flags4 = pipe.reg(sig3, name="sig4"), pipe.reg(flags3, name="flags4")
+        # 5: product
+        off = flags4[3] & flags4[0]
+        product5 = pipe.reg(Mux(off, 0, sig4 * factor4), name="product5")
+        flags5 = pipe.reg(flags4, name="flags5")
+        exponent = Signal(signed(fmt.exp_bits + 10))
+        unit = fmt.min_exp - 1
+        m.d.comb += exponent.eq(Mux(relu2, (x.exp << 1) + 2 * unit, x.exp + (unit - SIGMOID_FRAC_BITS))
+                                - self.i.p.act_exp)
+        exp5 = pipe.reg(exponent, stages=5, name="exp5")
+        sign, inf, nan, squared = flags5[0], flags5[1], flags5[2], flags5[3]
+        p, _ = round_float(pipe, fmt, sign=sign & ~squared, magnitude=product5, exp=exp5,
+                           inf=inf & ~sign, nan=nan | (inf & sign & ~squared))
+        m.d.comb += [self.o.p.p.eq(p), self.o.p.up.eq(pipe.reg(self.i.p.up, stages=self.LATENCY, name="up"))]
+        return m
+
+
+class Activation(wiring.Component):
+    """y = round(round(f(gate) * 2**-act_exp) * up), f = SiLU or ReLU squared.
+
+    Elements come one a cycle, gate then up; one result a pair leaves, LATENCY cycles after up.  Sigmoid: 512 entries
+    of 36 bits (one EBR), linear between them.  Maps to three multipliers.
+    """
+
+    LATENCY = 1 + Gate.LATENCY + FloatMul.LATENCY
+
+    def __init__(self, fmt: FloatFormat = BINARY16):
+        self._fmt = fmt
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({"x": fmt.width, "relu2": 1, "act_exp": signed(8)}))),
+            "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1}))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.gate = gate = Gate(self._fmt)
+        m.submodules.product = product = FloatMul(self._fmt)
+        held, odd, full = Signal(self._fmt.width), Signal(), Signal()
+        pair = Signal(gate.i.payload.shape())
+        m.d.comb += [
+            gate.i.payload.eq(pair), gate.i.valid.eq(full),
+            self.i.ready.eq(~odd | ~full | gate.i.ready),
+            product.i.valid.eq(gate.o.valid), product.i.p.a.eq(gate.o.p.p), product.i.p.b.eq(gate.o.p.up),
+            gate.o.ready.eq(product.i.ready),
+            self.o.valid.eq(product.o.valid), self.o.p.y.eq(product.o.p.y),
+            self.o.p.nonfinite.eq(product.o.p.nonfinite), product.o.ready.eq(self.o.ready),
+        ]
+        with m.If(gate.i.ready):
+            m.d.sync += full.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += odd.eq(~odd)
+            with m.If(odd):
+                m.d.sync += [pair.gate.eq(held), pair.up.eq(self.i.p.x), pair.relu2.eq(self.i.p.relu2),
+                             pair.act_exp.eq(self.i.p.act_exp), full.eq(1)]
+            with m.Else():
+                m.d.sync += held.eq(self.i.p.x)
+        return m

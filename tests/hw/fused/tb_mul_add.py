@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""FloatMul and FloatAdd against NumPy (binary16) and exact integers (the wider format)."""
+
+import os
+
+import cocotb
+from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, special_pairs
+
+from hw.fused.arithmetic import FloatAdd, FloatMul
+from sim.cocotb_streams import rng
+from sim.testbench import Bench
+
+UNITS = {"mul": FloatMul, "add": FloatAdd}
+BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
+           for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
+OP = os.environ.get("OP", "mul")
+TAG_AT = FMT.width + 1
+
+
+def pack(a, b, tag=0):
+    word = a | b << FMT.width
+    return word | tag << 2 * FMT.width + (OP == "add")
+
+
+def expected(a, b, tag=0):
+    y = judge(FMT, OP, a, b)
+    return y | (not FMT.is_finite(y)) << FMT.width | tag << TAG_AT
+
+
+def tie(random):
+    """Operands whose exact result lies halfway between two floats, or one unit of the last place beside that."""
+    f, field = FMT.frac_bits, FMT.exp_max
+    beside = random.choice((-1, 0, 1))
+    sign = random.getrandbits(1) << FMT.width - 1
+    if OP == "add":
+        # a has its last bit at 2**e; b is an odd number of halves of it.
+        e = random.randint(f + 3, field - 2)
+        a = sign | e << f | random.getrandbits(f)
+        half = e - f - 1
+        b = (half << f) + beside if half > 0 else 1
+        return a, b | random.getrandbits(1) << FMT.width - 1
+    # (2**f + x) * 3 * 2**k: halfway where the product has one bit more than fits and that bit is set.
+    x = random.getrandbits(f) | 1
+    a = sign | random.randint(field // 4, field // 2) << f | x
+    b = (random.randint(field // 4, field // 2) << f) | 1 << f - 1
+    return a + beside, b
+
+
+def random_vectors(random, n):
+    out = []
+    for i in range(n):
+        a = random.getrandbits(FMT.width)
+        if i % 3 == 0:
+            b = random.getrandbits(FMT.width)
+        elif i % 3 == 1:
+            b = near(random, FMT, a)
+        else:
+            a, b = tie(random)
+        out.append((a, b, i & 1))
+    return out
+
+
+@cocotb.test()
+async def specials(dut):
+    await check(dut, special_pairs(FMT), pack, expected)
+
+
+@cocotb.test()
+async def random(dut):
+    """Random values, ties among them; one a cycle, LATENCY cycles late."""
+    vectors = random_vectors(rng("vectors"), VECTORS)
+    cycles, latency = await check(dut, vectors, pack, expected)
+    assert latency == UNITS[OP].LATENCY
+    assert cycles == len(vectors) + latency, "initiation interval is not 1"
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    await check(dut, random_vectors(rng("vectors"), 1000), pack, expected, idle=0.1, stall=0.1)
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    await check(dut, random_vectors(rng("vectors"), 200), pack, expected, idle=0.9, stall=0.9)
