@@ -17,7 +17,8 @@ def streamed(ids):
     return [stream.push(i) for i in ids], stream
 
 
-@pytest.mark.parametrize("text", ["Once upon a time", "caf\u00e9 \u2014 na\u00efve", "\u65e5\u672c\u8a9e and \U0001f600!", "two  spaces\n\nlines"])
+@pytest.mark.parametrize("text", ["Once upon a time", "caf\u00e9 \u2014 na\u00efve",
+                                  "\u65e5\u672c\u8a9e and \U0001f600!", "two  spaces\n\nlines"])
 def test_text(text):
     ids = TOKENIZER.encode(text)
     parts, stream = streamed(ids)

@@ -171,17 +171,20 @@ class Layout:
         self.board = board
         self.at = 0
         self.sections: list[tuple[int, bytes]] = []
-        self.parts: list[tuple[str, int]] = []
+        self.parts: dict[str, int] = {}
 
     def reserve(self, what: str, size: int) -> int:
         base = self.at
         self.at += -(-size // ALIGN) * ALIGN
-        self.parts.append((what, size))
-        if self.at > self.board.sdram_bytes:
-            list_ = ", ".join(f"{name} {n / 1e6:.2f} MB" for name, n in self.parts)
-            raise CompileError(f"the model does not fit the {self.board.sdram_bytes / 1e6:.1f} MB of "
-                               f"{self.board.name}: {list_}")
+        self.parts[what] = self.parts.get(what, 0) + size
         return base
+
+    def check(self) -> None:
+        """Refuse what is too big for the board's memory, with the sizes of its parts."""
+        if self.at > self.board.sdram_bytes:
+            parts = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in self.parts.items())
+            raise CompileError(f"the model needs {self.at / 1e6:.3f} MB, and the memory of {self.board.name} has "
+                               f"{self.board.sdram_bytes / 1e6:.3f} MB ({parts})")
 
     def place(self, what: str, content: bytes) -> int:
         base = self.reserve(what, len(content))
@@ -252,6 +255,7 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     for _ in range(c.layers):
         bases.append((layout.reserve("K cache", kv) // 4, layout.reserve("V cache", kv) // 4,
                       layout.reserve("KV scales", 4 * c.kv_heads * c.context) // 4))
+    layout.check()
     for layer_of, step in steps:
         if layer_of is not None:
             k, v, s = bases[layer_of]

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The compiler: packing against the plain specification, layout, program, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tellme.cli.files import find_model
+from tellme.compiler import CompileError, compile_model, needed_bytes
+from tellme.compiler.image import Matrix, Run, matrices, pack_gain, pack_head, pack_linear
+from tellme.golden.perplexity import roomy
+from tellme.spec import packing
+from tellme.spec.config import preset
+from tellme.spec.memory import REGISTERS
+from tellme.spec.program import DESCRIPTOR_WORDS, Descriptor, Epilogue, Op
+from tellme.spec.scale import Scale
+from tests.models.random_model import FAMILY, random_model
+
+
+def words(content):
+    return np.frombuffer(content, "<u8").tolist()
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(2, 1), (128, 20), (130, 21), (6, 64), (256, 43)])
+def test_linear_is_packed_as_specified(rows, cols):
+    codes = np.random.default_rng(rows).integers(-1, 2, (rows, cols)).astype(np.int8)
+    even, odd = Scale(1100, -9), Scale(1999, 3)
+    packed = pack_linear(Matrix(codes, (Run(0, rows, even, odd),)))
+    assert words(packed) == packing.pack_matrix(codes.tolist(), even, odd)
+    assert len(packed) == 8 * packing.matrix_words(rows, cols)
+
+
+def test_tiles_end_with_their_scale():
+    codes = np.ones((150, 20), np.int8)
+    a, b = Scale(1024, 0), Scale(1025, 0)
+    packed = pack_linear(Matrix(codes, (Run(0, 130, a, a), Run(130, 150, b, b))))
+    expected = packing.pack_matrix(codes[:130].tolist(), a) + packing.pack_matrix(codes[130:].tolist(), b)
+    assert words(packed) == expected
+
+
+@pytest.mark.parametrize(("vocab", "dim"), [(1, 8), (4, 16), (7, 100), (13, 5)])
+def test_head_is_packed_as_specified(vocab, dim):
+    rng = np.random.default_rng(vocab)
+    codes = rng.integers(-128, 128, (vocab, dim)).astype(np.int8)
+    scales = rng.integers(0, 1 << 16, vocab).astype(np.uint16)
+    expected = [w for at in range(0, vocab, 4)
+                for w in packing.pack_head_block(codes[at:at + 4].tolist(), scales[at:at + 4].tolist())]
+    assert words(pack_head(codes, scales)) == expected
+
+
+def test_gains_are_packed_as_specified():
+    gain = np.arange(1, 7).astype(np.float16)
+    assert words(pack_gain(gain)) == packing.pack_gains(gain.view(np.uint16).tolist())
+
+
+def test_rows_of_gate_and_up_alternate():
+    model = random_model("plain")
+    layer = model.layers[0]
+    both = matrices(model.config, layer)["gate_up"]
+    assert (both.codes[0::2] == layer.weights["w1"]).all() and (both.codes[1::2] == layer.weights["w3"]).all()
+    assert both.runs == (Run(0, 128, layer.scales["w1"], layer.scales["w3"]),)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_layout_and_program(name):
+    model = random_model(name)
+    c = model.config
+    image = compile_model(model, roomy(model))
+    # Nothing overlaps: sections, logits, and three KV regions a layer.
+    kv = c.kv_heads * c.context * c.head_dim
+    regions = [(base, base + len(content)) for base, content in image.sections]
+    regions.append((4 * image.registers["logits_base"], 4 * image.registers["logits_base"] + 4 * c.vocab))
+    for d in image.program:
+        if d.op == Op.ATTENTION:
+            regions += [(4 * d.k_base, 4 * d.k_base + kv), (4 * d.v_base, 4 * d.v_base + kv),
+                        (4 * d.s_base, 4 * d.s_base + 4 * c.kv_heads * c.context)]
+    regions.sort()
+    assert len(regions) == len(image.sections) + 1 + 3 * c.layers
+    assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False)) and regions[-1][1] <= image.end
+    assert all(base % 4 == 0 and len(content) % 4 == 0 for base, content in image.sections)
+    # The program: a fixed order, and descriptors survive their packing.
+    assert [(d.op, d.epilogue) for d in image.program] == [
+        (Op.EMBED, Epilogue.STORE),
+        *[(Op.LINEAR, Epilogue.QKV), (Op.ATTENTION, Epilogue.STORE), (Op.LINEAR, Epilogue.RESIDUAL),
+          (Op.LINEAR, Epilogue.ACT), (Op.LINEAR, Epilogue.RESIDUAL)] * c.layers,
+        (Op.HEAD, Epilogue.STORE), (Op.END, Epilogue.STORE)]
+    packed = np.frombuffer(image.program_bytes, "<u4").reshape(-1, DESCRIPTOR_WORDS)
+    assert tuple(Descriptor.unpack(tuple(int(w) for w in row)) for row in packed) == image.program
+    # Each step that loads gains is followed by one that uses them.
+    linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD)]
+    loads = [d.gain_next for d in image.program if d.op != Op.END]
+    assert sum(loads) == sum(d.gain for d in linear)
+    assert set(image.registers) == set(REGISTERS) and len(image.register_bytes) == 4 * len(REGISTERS)
+
+
+def test_needed_bytes():
+    c = find_model("stories-1m").config
+    ternary = 6 * (128 * 128 * 2 + 2 * 128 * 64 + 3 * 128 * 384)
+    assert needed_bytes(c, 9) == ternary / 5 + 2048 * 128 + 128 + 2 * 6 * 2 * 32 * 10
+
+
+BOARD = preset("ulx3s-85f")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"max_dim": 96}, "dim is 100, and the build ulx3s-85f can do 96"),
+    ({"max_cols": 160}, "ffn is 164, and the build ulx3s-85f can do 160"),
+    ({"max_head_dim": 8}, "head_dim is 16, and the build ulx3s-85f can do 8"),
+    ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
+    ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
+    ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),
+    ({"sdram_bytes": 1 << 15}, r"the model needs 0.05\d MB, and the memory of ulx3s-85f has 0.033 MB \(weights and "
+                               r"head 0.05\d MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
+])
+def test_what_does_not_fit_is_refused_by_name_and_number(change, message):
+    with pytest.raises(CompileError, match=message):
+        compile_model(random_model("grouped"), replace(BOARD, **change))
+
+
+def test_kv_heads_limit():
+    with pytest.raises(CompileError, match="KV heads is 4, and the build ulx3s-85f can do 2"):
+        compile_model(random_model("plain"), replace(BOARD, max_kv_heads=2))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"dim": 98}, "dim is 98, and the gateware wants a multiple of 4"),
+    ({"ffn": 62}, "ffn is 62, and the gateware wants a multiple of 4"),
+    ({"head_dim": 12}, "head_dim is 12, and the gateware wants a multiple of 8"),
+    ({"eps": 1e-13}, "eps 1e-13 times 64 is outside"),
+    ({"eps": 0.5}, "eps 0.5 times 64 is outside"),
+])
+def test_shapes_that_no_build_can_do(change, message):
+    model = random_model("plain")
+    model.config = replace(model.config, **change)
+    with pytest.raises(CompileError, match=message):
+        compile_model(model, BOARD)
+
+
+def test_the_shipped_model_fits_the_ulx3s():
+    image = compile_model(find_model("stories-1m"), BOARD)
+    assert image.end <= BOARD.sdram_bytes
