@@ -4,6 +4,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,19 @@ from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import roomy
 from tellme.models.model import Model
 from tellme.spec.config import BoardConfig
-from tellme.spec.memory import Event, EventType, StartArgs
+from tellme.spec.memory import (
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    SDRAM_BASE,
+    TOKEN_BASE,
+    TOP_BASE,
+    TOP_ENTRIES,
+    Event,
+    EventType,
+    StartArgs,
+)
 
-__all__ = ["Device", "GoldenDevice"]
+__all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
 #: Bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -39,6 +51,9 @@ class Device(ABC):
     @abstractmethod
     def config(self, model: Model) -> BoardConfig:
         """The configuration to compile a model for."""
+
+    def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
+        """Bring up what takes long, once it is clear that the model and the prompt fit."""
 
     @abstractmethod
     def load(self, image: Image, progress: Progress) -> None:
@@ -100,3 +115,95 @@ class GoldenDevice(Device):
 
     def logits(self) -> NDArray[np.int32]:
         return self.board.logits
+
+
+class Client(Protocol):
+    """What a board is asked for, packet by packet: tellme.link.client.BoardClient."""
+
+    def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None: ...
+
+    def read(self, address: int, size: int) -> bytes: ...
+
+    def start(self, args: StartArgs) -> None: ...
+
+    def events(self) -> Iterator[tuple[EventType, Event]]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class BoardDevice(Device):
+    """A board behind a client.  What it does is seen through packets alone."""
+
+    _ENTRY = Struct("<iI")
+
+    def __init__(self, name: str, config: BoardConfig, client: Client | None = None, core_sha256: str | None = None):
+        self.name = name
+        self.preset = config.name
+        self.core_sha256 = core_sha256
+        self.fabric_mhz = config.fabric_mhz
+        self._config = config
+        self._given = client
+        self._image: Image | None = None
+        self._running = False
+
+    @property
+    def _client(self) -> Client:
+        assert self._given is not None, "the board is not connected"
+        return self._given
+
+    def config(self, model: Model) -> BoardConfig:
+        return self._config
+
+    def load(self, image: Image, progress: Progress) -> None:
+        self._image = image
+        parts = [(SDRAM_BASE + base, content) for base, content in image.sections]
+        parts += [(PROGRAM_BASE, image.program_bytes), (REGISTER_BASE, image.register_bytes)]
+        total = sum(len(content) for _, content in parts)
+        done = 0
+        progress(0, total)
+        for address, content in parts:
+            self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+            done += len(content)
+        progress(total, total)
+
+    def place(self, position: int, tokens: Sequence[int]) -> None:
+        self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
+
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        self._client.start(args)
+        self._running = True
+        for kind, event in self._client.events():
+            if kind == EventType.DONE:
+                self._running = False
+            yield kind, event
+            if kind == EventType.DONE:
+                return
+
+    def _loaded(self) -> Image:
+        assert self._image is not None, "no image is loaded"
+        return self._image
+
+    def top(self) -> list[tuple[int, int]]:
+        n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
+        content = self._client.read(TOP_BASE, self._ENTRY.size * n)
+        return [(token, logit) for logit, token in self._ENTRY.iter_unpack(content)]
+
+    def logits(self) -> NDArray[np.int32]:
+        r = self._loaded().registers
+        content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"])
+        return np.frombuffer(content, "<i4").astype(np.int32)
+
+    def stop(self) -> None:
+        if not self._running:
+            return
+        self._client.stop()
+        for kind, _ in self._client.events():
+            if kind == EventType.DONE:
+                break
+        self._running = False
+
+    def close(self) -> None:
+        if self._given is not None:
+            self._given.close()

@@ -153,6 +153,7 @@ def generate(args: argparse.Namespace) -> int:
         run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
                          temperature=args.temperature, seed=args.seed,
                          eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None)
+        device.connect()
         load(device, image)
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,

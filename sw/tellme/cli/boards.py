@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Opens boards: the simulated one through the checkout, real ones at their ports."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import tellme
+from tellme.cli.devices import BoardDevice, Device
+from tellme.cli.errors import UserError
+from tellme.link.client import BoardClient
+from tellme.link.discover import find_board
+from tellme.link.transport import ProcessTransport, SerialTransport
+from tellme.spec.config import PRESETS, BoardConfig, preset
+
+__all__ = ["SimDevice", "checkout", "open_board"]
+
+#: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
+SIM_TIMEOUT = 300.0
+#: Seconds that a simulated board may take to end by itself.
+GRACE = 5.0
+
+
+def checkout() -> Path | None:
+    """The checkout that this package runs from, or that the working directory lies in."""
+    places = [Path(tellme.__file__).resolve().parents[2], *[Path.cwd(), *Path.cwd().parents]]
+    for place in places:
+        if (place / "sim" / "board" / "__main__.py").is_file() and (place / "hw" / "top.py").is_file():
+            return place
+    return None
+
+
+def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:
+    """Command, folder and environment that start the simulated board; outside a checkout a UserError."""
+    root = checkout()
+    if root is None:
+        raise UserError("the simulated board is built from a checkout of the repository, and this is none. Type:\n"
+                        "  git clone REPOSITORY tellme && cd tellme\n  make demo\n"
+                        "or use the golden model: --device golden")
+    if importlib.util.find_spec("amaranth") is None:
+        raise UserError(f"the simulated board needs the gateware's tools, which this Python does not have. Type:\n"
+                        f"  cd '{root}'\n  make demo\nor install them:  '{sys.executable}' -m pip install -e "
+                        f"'{root}[hw,sim]'\nor use the golden model: --device golden")
+    paths = [str(root), str(root / "sw")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return [sys.executable, "-m", "sim.board", "--preset", config.name], root, env
+
+
+def build(command: list[str], root: Path, env: dict[str, str]) -> None:
+    """Build the simulated board if that is to be done; its messages go to standard error.
+
+    A process group of its own, so that an interruption leaves no compiler behind.
+    """
+    process = subprocess.Popen([*command, "--build-only"], cwd=root, env=env, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(GRACE)
+        raise
+    if code != 0:
+        raise UserError("the simulated board could not be built; the messages above say why")
+
+
+class SimDevice(BoardDevice):
+    """The simulated board: a process of its own, started when the model is known to fit."""
+
+    def connect(self) -> None:
+        command, root, env = sim_command(self._config)
+        build(command, root, env)
+        self._given = BoardClient(ProcessTransport(command, cwd=root, env=env), timeout=SIM_TIMEOUT)
+        hello = self._given.hello()
+        self.core_sha256 = hello.core_sha256
+
+
+def open_port(port: str, why: str, say: Callable[[str], None]) -> Device:
+    """A board at a serial port."""
+    client = BoardClient(SerialTransport(port))
+    try:
+        hello = client.hello()
+        if hello.preset not in PRESETS:
+            raise UserError(f"the board at {port} was built with a preset that this tellme-host does not know: "
+                            "use the tellme-host of the same checkout as its bitstream")
+    except BaseException:
+        client.close()
+        raise
+    say(f"device: the board at {port} ({hello.preset}), {why}")
+    return BoardDevice(port, preset(hello.preset), client, hello.core_sha256)
+
+
+def open_sim(preset_name: str, why: str, say: Callable[[str], None]) -> Device:
+    """The simulated board of a preset."""
+    try:
+        config = preset(preset_name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    sim_command(config)
+    say(f"device: the simulated board ({config.name}), {why}")
+    return SimDevice("sim", config)
+
+
+def open_board(name: str, preset_name: str, say: Callable[[str], None]) -> Device:
+    """``sim``, ``auto`` or a port."""
+    if name == "sim":
+        return open_sim(preset_name, "as --device sim says", say)
+    if name == "auto":
+        port = find_board()
+        if port is None:
+            return open_sim(preset_name, "as no board is plugged in", say)
+        return open_port(port, "the one that is plugged in", say)
+    return open_port(name, f"as --device {name} says", say)
