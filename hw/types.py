@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
 
-__all__ = ["ACC_BITS", "AccLayout", "MonitorLayout", "ScaleLayout"]
+__all__ = ["ACC_BITS", "AccLayout", "MonitorLayout", "QuantLayout", "ScaleLayout"]
 
 #: Width of an accumulator on its way to dequantisation.  TLMM and head sums fit 32 bits; the attention sum of
 #: 16-bit weights and int8 values over 2,048 positions needs 35.
@@ -21,3 +21,6 @@ AccLayout = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "l
 
 #: One 16-bit word of a step's output stream, for its CRC-32.
 MonitorLayout = data.StructLayout({"valid": 1, "word": 16})
+
+#: Arguments of the fused pipeline's quantise pass.
+QuantLayout = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": 13, "n_eps": 32, "sqrt_n": ScaleLayout})

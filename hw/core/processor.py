@@ -7,14 +7,11 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.link import EventLayout
-from hw.types import MonitorLayout, ScaleLayout
+from hw.types import QuantLayout
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
-__all__ = ["AccSource", "CommandProcessor", "QuantLayout", "WordSink"]
-
-#: Arguments of the fused pipeline's quantise pass.
-QuantLayout = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": 13, "n_eps": 32, "sqrt_n": ScaleLayout})
+__all__ = ["AccSource", "CommandProcessor", "WordSink"]
 
 
 class WordSink(enum.Enum, shape=2):

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""int8 codes of attention heads: absmax over a head, then its elements quantised (TeLLMe v2 section 3.5)."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.fused.arithmetic import Quantise
+from hw.fused.scales import AbsmaxScale
+from hw.types import ScaleLayout
+from tellme.spec.formats import BINARY16, FloatFormat
+
+__all__ = ["HeadCodes", "HeadQuantise"]
+
+#: A code, the head's scale (absmax / 127), and whether it is the head's last.
+HeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1})
+BANKS = 4
+
+
+class HeadQuantise(wiring.Component):
+    """code = quantise(x, 127 / absmax) for each head of ``head_dim`` elements, scale = absmax / 127.
+
+    A head is written to one of four banks while its forerunners are scaled and read: one element a cycle for heads of
+    8 or more elements.  The floor of absmax is the smallest subnormal.  One EBR of elements; see AbsmaxScale.
+    """
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, max_head_dim: int):
+        self._fmt = fmt
+        self._dim = 1 << (max_head_dim - 1).bit_length()
+        super().__init__({"head_dim": In(8), "i": In(stream.Signature(fmt.width)),
+                          "o": Out(stream.Signature(HeadCodes)), "empty": Out(1)})
+
+    def elaborate(self, platform):
+        m, fmt, dim = Module(), self._fmt, self._dim
+        m.submodules.elements = elements = memory.Memory(shape=fmt.width, depth=BANKS * dim, init=[])
+        write, read = elements.write_port(), elements.read_port()
+        m.submodules.absmax_scale = scale = AbsmaxScale(fmt)
+        m.submodules.quantise = quantise = Quantise(fmt, tag=1 + 2)
+
+        # ------------------------------------------------------------------ in
+        column, bank, top = Signal(range(dim)), Signal(range(BANKS)), Signal(fmt.width - 1)
+        written, read_done = Signal(range(BANKS + 1)), Signal()
+        head_in = Signal()
+        size = self.i.payload[:-1]
+        largest = Mux(size > top, size, top)
+        peaks = Array(Signal(fmt.width - 1, name=f"peak{i}") for i in range(BANKS))
+        m.d.comb += [self.i.ready.eq(written != BANKS), write.addr.eq(Cat(column, bank)),
+                     write.data.eq(self.i.payload), write.en.eq(self.i.valid & self.i.ready)]
+        with m.If(write.en):
+            m.d.sync += [column.eq(column + 1), top.eq(largest)]
+            with m.If(column + 1 == self.head_dim):
+                m.d.comb += head_in.eq(1)
+                m.d.sync += [column.eq(0), top.eq(0), peaks[bank].eq(largest), bank.eq(bank + 1)]
+        # Banks that are written and not read to the end; and those of them that wait for their scale.
+        m.d.sync += written.eq(written + head_in - read_done)
+
+        # ------------------------------------------------------------------ scales, one head ahead of the reader
+        unscaled, scaled = Signal(range(BANKS + 1)), Signal(range(BANKS + 1))
+        scale_bank = Signal(range(BANKS))
+        scales_s = Array(Signal(ScaleLayout, name=f"s{i}") for i in range(BANKS))
+        scales_d = Array(Signal(ScaleLayout, name=f"d{i}") for i in range(BANKS))
+        begun = Signal()
+        m.d.comb += [scale.absmax.eq(peaks[scale_bank]), scale.floor.eq(1)]
+        with m.If(~begun & (unscaled != 0)):
+            m.d.comb += scale.start.eq(1)
+            m.d.sync += begun.eq(1)
+        with m.If(scale.done):
+            m.d.sync += [begun.eq(0), scale_bank.eq(scale_bank + 1), scales_s[scale_bank].eq(scale.s),
+                         scales_d[scale_bank].eq(scale.d)]
+        m.d.sync += [unscaled.eq(unscaled + head_in - scale.done), scaled.eq(scaled + scale.done - read_done)]
+
+        # ------------------------------------------------------------------ out
+        out_column, out_bank = Signal(range(dim)), Signal(range(BANKS))
+        fetched, fetched_last, fetched_bank = Signal(), Signal(), Signal(range(BANKS))
+        go = Signal()
+        m.d.comb += [
+            go.eq((scaled != 0) & (~fetched | quantise.i.ready)),
+            read.addr.eq(Cat(out_column, out_bank)), read.en.eq(go),
+            quantise.i.valid.eq(fetched), quantise.i.p.x.eq(read.data),
+            quantise.i.p.scale.eq(scales_s[fetched_bank]), quantise.i.p.tag.eq(Cat(fetched_last, fetched_bank)),
+        ]
+        with m.If(~fetched | quantise.i.ready):
+            m.d.sync += [fetched.eq(go), fetched_last.eq(out_column + 1 == self.head_dim), fetched_bank.eq(out_bank)]
+        with m.If(go):
+            m.d.sync += out_column.eq(out_column + 1)
+            with m.If(out_column + 1 == self.head_dim):
+                m.d.comb += read_done.eq(1)
+                m.d.sync += [out_column.eq(0), out_bank.eq(out_bank + 1)]
+        # d of a head stays in its bank's register until four heads later, long after its last code has left.
+        m.d.comb += [
+            self.o.valid.eq(quantise.o.valid), self.o.p.code.eq(quantise.o.p.code),
+            self.o.p.last.eq(quantise.o.p.tag[0]), self.o.p.scale.eq(scales_d[quantise.o.p.tag[1:3]]),
+            quantise.o.ready.eq(self.o.ready),
+            self.empty.eq((written == 0) & ~fetched & ~quantise.o.valid),
+        ]
+        return m
