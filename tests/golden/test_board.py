@@ -14,9 +14,12 @@ from tellme.compiler import compile_model
 from tellme.golden import GoldenBoard, NonfiniteError
 from tellme.golden.perplexity import golden_board, roomy
 from tellme.models import ModelError
+from tellme.spec.activation import rope
+from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs
-from tellme.spec.program import Epilogue, Op
-from tellme.spec.scale import Scale
+from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.quantise import quantise, square
+from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
 from tests import bounds, reference
 from tests.models.random_model import FAMILY, random_model
 
@@ -159,3 +162,42 @@ def test_context_limit():
 def test_unknown_model_name():
     with pytest.raises(ModelError, match="shipped models: stories-1m"):
         find_model("stories-9g")
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("gain", [False, True])
+def test_quantise_pass_is_the_specification(norm, gain):
+    board = golden_board(random_model("plain"))
+    rng = np.random.default_rng(5)
+    for size in (1e-6, 1.0, 500.0):
+        x = (rng.normal(size=(2, 64)) * size).astype(np.float16)
+        gains = rng.uniform(0.2, 3, 64).astype(np.float16) if gain else None
+        d = Descriptor(Op.LINEAR, norm=norm, gain=gain, n_eps=2748779 if norm else 0, sqrt_n=Scale(1024, -7))
+        codes, scale = board._quantise(0, d, x, gains)
+        for row in range(2):
+            patterns = [int(b) for b in x[row].view(np.uint16)]
+            y = patterns if gains is None else [BINARY16.mul(p, int(g)) for p, g in
+                                                zip(patterns, gains.view(np.uint16), strict=True)]
+            s, expected = quantise_scales(max(p & 0x7FFF for p in y), norm=norm, sumsq=sum(map(square, patterns)),
+                                          n_eps=d.n_eps, sqrt_n=d.sqrt_n)
+            assert (int(scale.sig[row]), int(scale.exp[row])) == expected
+            assert codes[row].tolist() == [quantise(p, s) for p in y]
+
+
+def test_heads_are_the_specification():
+    model = random_model("plain")
+    board = golden_board(model)
+    c = model.config
+    y = np.random.default_rng(6).normal(size=(1, c.q_dim + 2 * c.kv_dim)).astype(np.float16)
+    position = 7
+    codes, scale = board._heads(0, y, slice(position, position + 1))
+    for h in range(c.heads + 2 * c.kv_heads):
+        head = [int(b) for b in y[0, h * c.head_dim:(h + 1) * c.head_dim].view(np.uint16)]
+        if h < c.heads + c.kv_heads:
+            for pair in range(c.head_dim // 2):
+                angle = position * 10000.0 ** (-2 * pair / c.head_dim)
+                cos, sin = (int(np.float16(f(angle)).view(np.uint16)) for f in (np.cos, np.sin))
+                head[2 * pair:2 * pair + 2] = rope(*head[2 * pair:2 * pair + 2], cos, sin)
+        peak = from_float(max(p & 0x7FFF for p in head))
+        assert codes[0, h].tolist() == [quantise(p, recip127(peak)) for p in head]
+        assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == scale_mul(peak, C127)

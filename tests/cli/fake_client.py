@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A board at the level of packets' meanings: windows of memory, and the golden model in place of the gateware.
+
+It knows of a model only what is written to it.
+"""
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+
+from tellme.compiler.image import Image
+from tellme.golden import GoldenBoard
+from tellme.spec.memory import (
+    COUNTER_BASE,
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    REGISTERS,
+    SDRAM_BASE,
+    TOKEN_BASE,
+    TOP_BASE,
+    EventType,
+    StartArgs,
+    StartFlags,
+)
+from tellme.spec.program import Descriptor, Op
+
+#: Cycles that each fed token takes, plus its position.
+CYCLES = 1000
+
+
+class FakeClient:
+    """BoardClient's interface.  ``log`` has the starts; ``cut_after`` events the link goes silent with ``error``."""
+
+    def __init__(self, config, *, cut_after=None, error=None):
+        self.config = config
+        self.memory = bytearray(config.sdram_bytes)
+        self.program = bytearray(16 * config.program_steps)
+        self.registers = bytearray(4 * len(REGISTERS))
+        self.tokens = np.zeros(config.max_context, "<u4")
+        self.board = None
+        self.log: list[StartArgs] = []
+        self.cycles = 0
+        self.closed = self.stopped = False
+        self.cut_after, self.error = cut_after, error
+        self._run = iter(())
+
+    def _window(self, address):
+        if address < PROGRAM_BASE:
+            return self.memory, address - SDRAM_BASE
+        if address < REGISTER_BASE:
+            return self.program, address - PROGRAM_BASE
+        assert address < COUNTER_BASE
+        return self.registers, address - REGISTER_BASE
+
+    def write(self, address, content, progress=None):
+        assert address % 4 == 0 and len(content) % 4 == 0
+        if address >= TOKEN_BASE:
+            at = (address - TOKEN_BASE) // 4
+            self.tokens[at:at + len(content) // 4] = np.frombuffer(content, "<u4")
+            return
+        window, at = self._window(address)
+        assert at + len(content) <= len(window), "beyond the window"
+        window[at:at + len(content)] = content
+        self.board = None
+        if progress is not None:
+            progress(len(content))
+
+    def read(self, address, size):
+        if address >= TOP_BASE:
+            content = b"".join(struct.pack("<iI", logit, token) for token, logit in self.board.top())
+            return content[address - TOP_BASE:][:size]
+        window, at = self._window(address)
+        return bytes(window[at:at + size])
+
+    def _boot(self):
+        values = struct.unpack(f"<{len(REGISTERS)}I", self.registers)
+        program = []
+        for words in struct.iter_unpack("<4I", self.program):
+            program.append(Descriptor.unpack(words))
+            if program[-1].op == Op.END:
+                break
+        image = Image(((0, bytes(self.memory)),), tuple(program), dict(zip(REGISTERS, values, strict=True)),
+                      len(self.memory))
+        self.board = GoldenBoard(image)
+
+    def start(self, args):
+        self.log.append(args)
+        if self.board is None:
+            self._boot()
+        if args.flags & StartFlags.CLEAR:
+            self.cycles = 0
+        self._run = self._events(args)
+
+    def _events(self, args):
+        context = self.board.registers["context"]
+        self.board.tokens[:] = [int(t) for t in self.tokens[:context]]
+        fed = args.position
+        for number, (kind, event) in enumerate(self.board.start(args)):
+            if self.cut_after is not None and number == self.cut_after:
+                raise self.error
+            while fed <= event.position and kind == EventType.TOKEN:
+                self.cycles += CYCLES + fed
+                fed += 1
+            self.tokens[:context] = self.board.tokens
+            if args.flags & StartFlags.DUMP:
+                base = 4 * self.board.registers["logits_base"]
+                self.memory[base:base + 4 * len(self.board.logits)] = self.board.logits.astype("<i4").tobytes()
+            yield kind, replace(event, cycles=self.cycles % 2**32, read_words=3 * self.cycles % 2**32,
+                                write_words=self.cycles // 10, sdram_busy=self.cycles // 2)
+
+    def events(self):
+        return self._run
+
+    def stop(self):
+        self.stopped = True
+
+    def close(self):
+        self.closed = True

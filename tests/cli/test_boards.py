@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A board behind the device interface: what is written to it, read from it, and made of its counters."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tellme.cli import generate as command
+from tellme.cli import main
+from tellme.cli.devices import BoardDevice
+from tellme.cli.errors import UserError
+from tellme.cli.files import find_model
+from tellme.compiler import needed_bytes
+from tellme.spec.config import preset
+from tellme.spec.memory import StartFlags
+from tests.cli.fake_client import CYCLES, FakeClient
+
+CONFIG = preset("ulx3s-85f")
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """Generate with --device sim runs on the fake."""
+    client = FakeClient(CONFIG)
+
+    def use(name, preset_name, say):
+        return BoardDevice(name, CONFIG, client, "ab" * 32)
+
+    monkeypatch.setattr(command, "open_device", use)
+    return client
+
+
+def run(capsys, *args, device="sim"):
+    code = main(["generate", "--device", device, "--json", *args])
+    captured = capsys.readouterr()
+    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def golden(capsys, monkeypatch, *args):
+    with monkeypatch.context() as patch:
+        patch.undo()
+        from tellme.cli.opening import open_device
+        patch.setattr(command, "open_device", open_device)
+        return run(capsys, *args, device="golden")
+
+
+def test_start_line(board, capsys):
+    _, (start, *_), _ = run(capsys, "--max-tokens", "1")
+    assert start == {"type": "start", "device": "sim", "preset": "ulx3s-85f", "model": "stories-1m",
+                     "core_sha256": "ab" * 32, "prompt_token_ids": [1]}
+
+
+@pytest.mark.parametrize("extra", [[], ["--temperature", "0.9", "--seed", "5"], ["--temperature", "0.7", "--logits"]])
+def test_same_tokens_as_golden(board, capsys, monkeypatch, tmp_path, extra):
+    if "--logits" in extra:
+        extra = [*extra, str(tmp_path / "l.npy")]
+    args = ("--prompt", "The dog", "--max-tokens", "12", *extra)
+    _, on_board, _ = run(capsys, *args)
+    rows = np.load(tmp_path / "l.npy") if "--logits" in extra else None
+    _, on_golden, _ = golden(capsys, monkeypatch, *args)
+    assert on_board[1:-1] == on_golden[1:-1]
+    assert on_board[-1]["token_ids"] == on_golden[-1]["token_ids"]
+    if rows is not None:
+        assert (rows == np.load(tmp_path / "l.npy")).all()
+        assert len(rows) == on_board[-1]["prompt_tokens"] + 11
+
+
+def test_greedy_is_one_start(board, capsys):
+    run(capsys, "--prompt-ids", "1,319", "--max-tokens", "5")
+    (args,) = board.log
+    assert (args.position, args.feed, args.generate, args.eos) == (0, 2, 5, 1)
+    assert args.flags == StartFlags.CLEAR
+
+
+def test_ignoring_the_end_token(board, capsys):
+    run(capsys, "--max-tokens", "2", "--ignore-eos")
+    assert board.log[0].eos == 0xFFFF_FFFF
+
+
+def test_counters_become_stats(board, capsys):
+    _, lines, err = run(capsys, "--prompt-ids", "1,319,378", "--max-tokens", "4")
+    stats = lines[-1]
+    prefill = 3 * CYCLES + 0 + 1 + 2
+    decode = 3 * CYCLES + 3 + 4 + 5
+    config = find_model("stories-1m").config
+    assert stats["prefill_cycles"] == prefill and stats["decode_cycles"] == decode
+    assert stats["cycles_per_token"] == pytest.approx(decode / 3, abs=0.05)
+    assert stats["needed_bytes"] == round(sum(needed_bytes(config, p) for p in (3, 4, 5)))
+    assert stats["sdram_bytes"] == 4 * (3 * decode + (prefill + decode) // 10 - prefill // 10)
+    assert stats["sdram_busy_fraction"] == pytest.approx(0.5, abs=0.001)
+    assert stats["fabric_mhz"] == 50.0
+    assert stats["board_tokens_per_second"] == pytest.approx(50e6 / (decode / 3), rel=1e-4)
+    assert stats["sim_khz"] > 0
+    assert "the board would make (simulated cycles)" in err
+
+
+def test_counters_go_on_over_many_starts(board, capsys):
+    _, one, _ = run(capsys, "--prompt-ids", "1,319,378", "--max-tokens", "4", "--temperature", "0.001")
+    assert [a.flags for a in board.log] == [StartFlags.CLEAR, *[StartFlags(0)] * 3]
+    assert one[-1]["prefill_cycles"] == 3 * CYCLES + 3 and one[-1]["decode_cycles"] == 3 * CYCLES + 12
+
+
+def test_counters_that_wrap(board, capsys, monkeypatch):
+    monkeypatch.setattr("tests.cli.fake_client.CYCLES", 2**31)
+    _, lines, _ = run(capsys, "--max-tokens", "2")
+    assert lines[-1]["decode_cycles"] == 2**31 + 1
+
+
+def test_one_token_has_no_decode(board, capsys):
+    _, lines, _ = run(capsys, "--max-tokens", "1")
+    stats = lines[-1]
+    assert stats["prefill_cycles"] == CYCLES and stats["decode_cycles"] == 0
+    assert stats["cycles_per_token"] is None and stats["sdram_bytes"] is None and stats["needed_bytes"] is None
+
+
+def test_a_link_that_goes_silent(board, capsys):
+    board.cut_after, board.error = 3, UserError("the board at x went silent")
+    code, lines, err = run(capsys, "--max-tokens", "9")
+    assert code == 2 and lines[-1] == {"type": "error", "message": "the board at x went silent"}
+    assert [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
+    assert "Traceback" not in err and board.closed
+
+
+def test_interrupted(board, capsys):
+    board.cut_after, board.error = 2, KeyboardInterrupt()
+    code, lines, _ = run(capsys, "--max-tokens", "9")
+    assert code == 130 and lines[-1]["stop_reason"] == "interrupted" and lines[-1]["generated_tokens"] == 2
+    assert board.stopped and board.closed
