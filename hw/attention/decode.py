@@ -1,0 +1,482 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Decode attention: one token's query heads over the KV cache, integer (TeLLMe v2 section 3.7; spec: attention)."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.fused.head_quantise import HeadCodes
+from hw.fused.scales import scale_mul_stages
+from hw.memory.ports import ReadPort, WritePort
+from hw.types import ACC_BITS, AccLayout, ScaleLayout
+from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
+from tellme.spec.scale import C127, SCALE16_BIAS
+from tellme.spec.tables import exp2_rom, recip127_rom
+
+__all__ = ["DecodeAttention", "pack16", "unpack16"]
+
+#: int8 values of a memory word.
+LANES = 4
+MAX_HEADS_KV = 16
+
+
+def unpack16(stored) -> tuple[Value, Value]:
+    """(sig, exp) of a stored scale."""
+    zero = stored == 0
+    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
+
+
+def pack16(scale) -> Value:
+    """Stored form of a scale."""
+    field = scale.exp + SCALE16_BIAS
+    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
+
+
+class DecodeAttention(wiring.Component):
+    """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer but for scales.
+
+    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
+    (written to memory as they come, with one word of both scales behind each v head).  After ``start`` (a pulse; it
+    waits for ``write.idle``) each KV head is worked on in turn, for all ``group`` query heads that share it:
+
+    1. read the scales of keys 0 to position (a word each);
+    2. read K: four int8 products a cycle and head; scores Q9.9 into score memory, with their maximum;
+    3. scan: sum of exponentials and the largest exponent of exponential times V scale;
+    4. scan: weights, 16 bits unsigned, in place of the scores;
+    5. read V: four products a cycle and head, sums of 36 bits;
+    6. the heads' sums leave on ``acc`` with their scale, ``last`` on the very last.
+
+    K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
+    cycles.  Scores never leave the chip.
+
+    Ranges: head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group, at most head_dim / 4; KV heads up to
+    16; position up to max_context - 1.  kv_stride and s_stride are words of a head's region.  Maps to 8 multipliers a
+    query head of the group and four shared ones; a score EBR (1,024 keys) and a q EBR a query head.
+    Raises ValueError for a group that no head of 16 elements could serve.
+    """
+
+    def __init__(self, *, max_head_dim: int, max_group: int, max_context: int):
+        if not 1 <= max_group <= 4:
+            raise ValueError(f"max_group is {max_group}; 1 to 4 query heads share a pass")
+        self._words = max_head_dim // LANES
+        self._group = max_group
+        self._context = max_context
+        super().__init__({
+            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
+            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
+            "kv_stride": In(24), "s_stride": In(16),
+            "begin": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        groups = self._group
+        words = Signal(8)                       # memory words of a row
+        keys = Signal(17)
+        row_offset = Signal(24)                 # of the position's row in a head's region
+        m.d.sync += [words.eq(self.head_dim >> 2), keys.eq(self.position + 1),
+                     row_offset.eq(self.position * (self.head_dim >> 2))]
+
+        def register(value, name):
+            value = Value.cast(value)
+            signal = Signal(value.shape(), name=name)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        # ------------------------------------------------------------------ memories
+        q_words, q_scales, scores, sums = [], [], [], []
+        for g in range(groups):
+            m.submodules[f"q{g}"] = q = memory.Memory(shape=32, depth=MAX_HEADS_KV * self._words, init=[])
+            m.submodules[f"q_scale{g}"] = qs = memory.Memory(shape=ScaleLayout, depth=MAX_HEADS_KV, init=[])
+            m.submodules[f"scores{g}"] = sc = memory.Memory(shape=SCORE_BITS, depth=self._context, init=[])
+            m.submodules[f"sums{g}"] = acc = memory.Memory(shape=LANES * ACC_BITS, depth=self._words, init=[])
+            q_words.append((q.write_port(), q.read_port()))
+            q_scales.append((qs.write_port(), qs.read_port(domain="comb")))
+            scores.append((sc.write_port(), sc.read_port()))
+            sums.append((acc.write_port(), acc.read_port(domain="comb")))
+        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV, init=[])
+        ks_write, ks_read = k_scales.write_port(), k_scales.read_port(domain="comb")
+        m.submodules.kv_scales = kv_scales = memory.Memory(shape=32, depth=self._context, init=[])
+        s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
+
+        # ------------------------------------------------------------------ the token's heads come in
+        request, out = self.write.req, self.write.data
+        code, last = self.heads.p.code, self.heads.p.last
+        lane, word_at = Signal(2), Signal(8)
+        shift = Signal(24)
+        word = Cat(shift, code)
+        kv, g_in = Signal(range(MAX_HEADS_KV)), Signal(range(groups))
+        addr, s_addr = Signal(24), Signal(24)
+        v_scale = Signal(16)
+        taking, q_phase, k_phase = Signal(), Signal(), Signal()
+        q_at = Signal(range(MAX_HEADS_KV * self._words))
+        q_row = Signal.like(q_at)
+        taken = self.heads.valid & self.heads.ready
+        for g in range(groups):
+            q_write, _ = q_words[g]
+            qs_write, _ = q_scales[g]
+            mine = taken & q_phase & (g_in == g)
+            m.d.comb += [q_write.addr.eq(q_row + word_at), q_write.data.eq(word), q_write.en.eq(mine & (lane == 3)),
+                         qs_write.addr.eq(kv), qs_write.data.eq(self.heads.p.scale), qs_write.en.eq(mine & last)]
+        m.d.comb += [ks_write.addr.eq(kv), ks_write.data.eq(pack16(self.heads.p.scale)),
+                     ks_write.en.eq(taken & k_phase & last), ks_read.addr.eq(kv)]
+        with m.If(taken):
+            m.d.sync += [lane.eq(lane + 1), shift.eq(Cat(shift[8:], code))]
+            with m.If(lane == 3):
+                m.d.sync += word_at.eq(Mux(last, 0, word_at + 1))
+        with m.FSM(name="heads_in"):
+            with m.State("IDLE"):
+                m.d.sync += [lane.eq(0), word_at.eq(0), kv.eq(0), g_in.eq(0), q_row.eq(0), k_phase.eq(1)]
+                with m.If(self.begin):
+                    m.next = "Q"
+            with m.State("Q"):
+                m.d.comb += [self.heads.ready.eq(1), q_phase.eq(1)]
+                with m.If(taken & last):
+                    m.d.sync += g_in.eq(g_in + 1)
+                    with m.If(g_in + 1 == self.group):
+                        m.d.sync += [g_in.eq(0), kv.eq(kv + 1), q_row.eq(q_row + words)]
+                        with m.If(kv + 1 == self.kv_heads):
+                            m.d.sync += [kv.eq(0), addr.eq(self.k_base + row_offset)]
+                            m.next = "ROW"
+            with m.State("ROW"):
+                m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr), request.p.len.eq(words)]
+                with m.If(request.ready):
+                    m.next = "CODES"
+            with m.State("CODES"):
+                # The fourth code of a word leaves with the word.
+                m.d.comb += [out.payload.eq(word), out.valid.eq(self.heads.valid & (lane == 3)),
+                             self.heads.ready.eq((lane != 3) | out.ready)]
+                with m.If(taken & last):
+                    m.d.sync += [v_scale.eq(pack16(self.heads.p.scale)), addr.eq(addr + self.kv_stride)]
+                    with m.If(~k_phase):
+                        m.next = "SCALES"
+                    with m.Elif(kv + 1 == self.kv_heads):
+                        m.d.sync += [kv.eq(0), addr.eq(self.v_base + row_offset), k_phase.eq(0),
+                                     s_addr.eq(self.s_base + self.position)]
+                        m.next = "ROW"
+                    with m.Else():
+                        m.d.sync += kv.eq(kv + 1)
+                        m.next = "ROW"
+            with m.State("SCALES"):
+                m.d.comb += [request.valid.eq(1), request.p.addr.eq(s_addr), request.p.len.eq(1)]
+                with m.If(request.ready):
+                    m.next = "SCALES-WORD"
+            with m.State("SCALES-WORD"):
+                m.d.comb += [out.payload.eq(Cat(ks_read.data, v_scale)), out.valid.eq(1)]
+                with m.If(out.ready):
+                    m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + self.s_stride)]
+                    m.next = "ROW"
+                    with m.If(kv + 1 == self.kv_heads):
+                        m.next = "IDLE"
+        m.d.comb += taking.eq(taken)
+
+        # ------------------------------------------------------------------ a KV head's three reads
+        read = self.read
+        head = Signal(range(MAX_HEADS_KV))
+        k_addr, v_addr, s_read_addr = Signal(24), Signal(24), Signal(24)
+        head_q_row = Signal.like(q_at)
+        left = Signal(24)
+        row_words = Signal(24)
+        m.d.sync += row_words.eq(keys * words)
+        w_index, key = Signal(8), Signal(16)
+        in_s, in_k, in_v = Signal(), Signal(), Signal()
+        came = read.data.valid & read.data.ready
+        m.d.comb += read.data.ready.eq(in_s | in_k | in_v)
+        m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s)]
+        row_end = w_index + 1 == words
+        with m.If(came):
+            m.d.sync += [left.eq(left - 1), w_index.eq(Mux(in_s | row_end, 0, w_index + 1))]
+            with m.If(in_s | row_end):
+                m.d.sync += key.eq(key + 1)
+
+        # ------------------------------------------------------------------ K: dots
+        word1 = register(read.data.payload, "word1")
+        k1, v1 = register(came & in_k, "k1"), register(came & in_v, "v1")
+        end1, first_word1 = register(row_end, "end1"), register(w_index == 0, "first_word1")
+        key1, w1 = register(key, "key1"), register(w_index, "w1")
+        q_row_now = Signal.like(q_at)
+        m.d.comb += q_row_now.eq(head_q_row + w_index)
+        dot_done = register(register(register(k1 & end1, "end2"), "end3"), "end4")
+        dot_key = register(register(register(key1, "key2"), "key3"), "key4")
+        fresh3 = register(register(first_word1, "fresh2"), "fresh3")
+        valid3 = register(register(k1, "valid2"), "valid3")
+        dots = []
+        for g in range(groups):
+            _, q_read = q_words[g]
+            m.d.comb += q_read.addr.eq(q_row_now)
+            products = [register(word1[8 * i:8 * i + 8].as_signed() * q_read.data[8 * i:8 * i + 8].as_signed(),
+                                 f"k_product{g}_{i}") for i in range(LANES)]
+            total = register(sum(products[1:], start=products[0]), f"k_total{g}")
+            dot = Signal(signed(24), name=f"dot{g}")
+            with m.If(valid3):
+                m.d.sync += dot.eq(Mux(fresh3, 0, dot) + total)
+            dots.append(dot)
+
+        # ------------------------------------------------------------------ K: scores, one head a cycle
+        held = [Signal(signed(24), name=f"held{g}") for g in range(groups)]
+        held_key = Signal(16)
+        turn = Signal(range(groups + 1))
+        turning = Signal()
+        head_scales = [Signal(ScaleLayout, name=f"head_scale{g}") for g in range(groups)]
+        with m.If(dot_done):
+            m.d.sync += [h.eq(d) for h, d in zip(held, dots, strict=True)]
+            m.d.sync += [held_key.eq(dot_key), turn.eq(0), turning.eq(1)]
+        with m.Elif(turning):
+            m.d.sync += turn.eq(turn + 1)
+            with m.If(turn + 1 == self.group):
+                m.d.sync += turning.eq(0)
+        # The key's scales are read while it is held: address one cycle ahead.
+        scan, scan_key = Signal(), Signal(16)
+        m.d.comb += s_read.addr.eq(Mux(scan, scan_key, Mux(dot_done, dot_key, held_key)))
+        k_scale = Signal(ScaleLayout)
+        k_sig, k_exp = unpack16(s_read.data[:16])
+        m.d.comb += [k_scale.sig.eq(k_sig), k_scale.exp.eq(k_exp)]
+        chosen_scale = Signal(ScaleLayout)
+        m.d.comb += chosen_scale.eq(Array([s.as_value() for s in head_scales])[turn])
+        # q scale times c_att comes through the same product before K.
+        prepare, prepare_at = Signal(), Signal(range(groups + 1))
+        factor_a, factor_b = Signal(ScaleLayout), Signal(ScaleLayout)
+        m.d.comb += [
+            factor_a.eq(Mux(prepare, Array([r.data.as_value() for _, r in q_scales])[prepare_at],
+                            chosen_scale.as_value())),
+            factor_b.eq(Mux(prepare, self.c_att.as_value(), k_scale.as_value())),
+        ]
+        m.d.comb += [r.addr.eq(head) for _, r in q_scales]
+        ds = scale_mul_stages(m, register, factor_a, factor_b)
+        prepared = register(register(prepare, "prepare1"), "prepare2")
+        prepared_at = register(register(prepare_at, "prepare_at1"), "prepare_at2")
+        for g in range(groups):
+            with m.If(prepared & (prepared_at == g)):
+                m.d.sync += head_scales[g].eq(ds)
+        score_on = register(register(turning, "score_on1"), "score_on2")
+        score_g = register(register(turn, "score_g1"), "score_g2")
+        score_key = register(register(held_key, "score_key1"), "score_key2")
+        score_dot = register(register(Array(held)[turn], "score_dot1"), "score_dot2")
+        product3 = register(score_dot * ds.sig, "score_product3")
+        down3 = register(-(ds.exp + SCORE_FRAC), "score_down3")
+        # Right: one place less, then half up.  Left: what passes 18 bits saturates.
+        width = len(product3)
+        amount = Signal(range(width + 1))
+        m.d.comb += amount.eq(Mux(down3 > width, width, (down3 - 1)[:len(amount)]))
+        moved = Signal(signed(width + 1))
+        lift = Signal(5)
+        m.d.comb += [lift.eq(Mux(down3 < -SCORE_BITS, SCORE_BITS, -down3)),
+                     moved.eq(((product3 >> amount) + 1) >> 1)]
+        lifted = Signal(signed(width + SCORE_BITS))
+        m.d.comb += lifted.eq(product3 << lift)
+        up4 = register(down3 <= 0, "up4")
+        moved4, lifted4 = register(moved, "moved4"), register(lifted, "lifted4")
+        value4 = Signal(signed(width + SCORE_BITS))
+        m.d.comb += value4.eq(Mux(up4, lifted4, moved4))
+        top = (1 << SCORE_BITS - 1) - 1
+        score5 = register(Mux(value4 > top, top, Mux(value4 < -top - 1, -top - 1, value4))[:SCORE_BITS].as_signed(),
+                          "score5")
+        on5 = register(register(register(score_on, "score_on3"), "score_on4"), "score_on5")
+        g5 = register(register(register(score_g, "score_g3"), "score_g4"), "score_g5")
+        key5 = register(register(register(score_key, "score_key3"), "score_key4"), "score_key5")
+        tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
+        clear = Signal()
+        for g in range(groups):
+            with m.If(clear):
+                m.d.sync += tops[g].eq(-top - 1)
+            with m.Elif(on5 & (g5 == g) & (score5 > tops[g])):
+                m.d.sync += tops[g].eq(score5)
+
+        # ------------------------------------------------------------------ scans: exponentials, then weights
+        scan_g, scan_weights = Signal(range(groups + 1)), Signal()
+        on_a, g_a, key_a = register(scan, "scan_a"), register(scan_g, "scan_g_a"), register(scan_key, "scan_key_a")
+        weights_a = register(scan_weights, "scan_weights_a")
+        # a: score and scales are here
+        score_a = Array([r.data for _, r in scores])[g_a]
+        diff_a = Signal(SCORE_BITS + 1)
+        m.d.comb += diff_a.eq(Array(tops)[g_a] - score_a.as_signed())
+        diff_b = register(diff_a, "diff_b")
+        m.submodules.exp2 = exp2 = memory.Memory(shape=17, depth=len(exp2_rom()), init=list(exp2_rom()),
+                                                 attrs={"ram_style": "block"})
+        exp2_read = exp2.read_port()
+        v_sig, v_exp = unpack16(s_read.data[16:])
+        sig_b, exp_b = register(v_sig, "v_sig_b"), register(v_exp, "v_exp_b")
+        # b: table address; c: table value
+        m.d.comb += exp2_read.addr.eq(diff_b[:SCORE_FRAC])
+        whole_c = register(diff_b[SCORE_FRAC:], "whole_c")
+        sig_c = register(sig_b, "v_sig_c")
+        te_c = register(exp_b - diff_b[SCORE_FRAC:], "te_c")
+        on_c, on_weights_c = (register(register(v, n + "b"), n + "c") for v, n in ((on_a, "on_"), (weights_a, "wo_")))
+        g_c, key_c = (register(register(v, n + "b"), n + "c") for v, n in ((g_a, "sg_"), (key_a, "sk_")))
+        # d: shifted exponential; product with V's scale
+        power_d = register((exp2_read.data << (SUM_FRAC - 16)) >> Mux(whole_c > 31, 31, whole_c[:5]), "power_d")
+        tm_d = register(exp2_read.data * sig_c, "tm_d")
+        te_d, on_d, g_d = register(te_c, "te_d"), register(on_c & ~on_weights_c, "on_d"), register(g_c, "g_d")
+        nonzero_d = register(sig_c != 0, "nonzero_d")
+        weight_d, key_d = register(on_c & on_weights_c, "weight_d"), register(key_c, "key_d")
+        totals = [Signal(SUM_FRAC + 12, name=f"total{g}") for g in range(groups)]
+        exponents = [Signal(signed(12), name=f"exponent{g}") for g in range(groups)]
+        seen = [Signal(name=f"seen{g}") for g in range(groups)]
+        for g in range(groups):
+            with m.If(clear):
+                m.d.sync += [totals[g].eq(0), exponents[g].eq(0), seen[g].eq(0)]
+            with m.Elif(on_d & (g_d == g)):
+                m.d.sync += totals[g].eq(totals[g] + power_d)
+                with m.If(nonzero_d & (~seen[g] | (te_d > exponents[g]))):
+                    m.d.sync += [exponents[g].eq(te_d), seen[g].eq(1)]
+        # e: how far the product moves down
+        gap = Signal(signed(14))
+        m.d.comb += gap.eq(Array(exponents)[g_d] - te_d)
+        far_e = register((gap > 18) | ~nonzero_d, "far_e")
+        gap_e, tm_e = register(gap[:5], "gap_e"), register(tm_d, "tm_e")
+        weight_e, g_e, key_e = register(weight_d, "weight_e"), register(g_d, "g_e"), register(key_d, "key_e")
+        # f: the weight
+        weight_f = register(Mux(far_e, 0, ((tm_e >> 10 >> gap_e) + 1) >> 1)[:16], "weight_f")
+        on_f, g_f, key_f = register(weight_e, "on_f"), register(g_e, "g_f"), register(key_e, "key_f")
+        for g in range(groups):
+            sc_write, sc_read = scores[g]
+            m.d.comb += [
+                sc_write.addr.eq(Mux(on_f, key_f, key5)), sc_write.data.eq(Mux(on_f, weight_f, score5)),
+                sc_write.en.eq((on_f & (g_f == g)) | (on5 & (g5 == g))),
+                sc_read.addr.eq(Mux(scan, scan_key, key)),
+            ]
+
+        # ------------------------------------------------------------------ V: weighted sums
+        first_key1 = register(key == 0, "first_key1")
+        v2, w2 = register(v1, "v2"), register(w1, "w2")
+        first_key2 = register(first_key1, "first_key2")
+        drain_word = Signal(range(self._words))
+        draining = Signal()
+        for g in range(groups):
+            _, sc_read = scores[g]
+            acc_write, acc_read = sums[g]
+            m.d.comb += [acc_read.addr.eq(Mux(draining, drain_word, w2)), acc_write.addr.eq(w2), acc_write.en.eq(v2)]
+            for i in range(LANES):
+                part = register(word1[8 * i:8 * i + 8].as_signed() * sc_read.data[:16], f"v_product{g}_{i}")
+                old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
+                m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key2, 0, old) + part)
+
+        # ------------------------------------------------------------------ out: scale of a head's sums
+        out_g = Signal(range(groups + 1))
+        value = Signal(SUM_FRAC + 12)
+        exp = Signal(signed(12))
+        rounded = Signal(12)
+        m.d.comb += rounded.eq((value[-12:] + 1) >> 1)
+        sig = Signal(11)
+        m.submodules.recip = recip = memory.Memory(shape=12, depth=1024, init=list(recip127_rom()),
+                                                   attrs={"ram_style": "block"})
+        recip_read = recip.read_port()
+        m.d.comb += recip_read.addr.eq(sig[:10])
+        inverse, c127 = Signal(ScaleLayout), Signal(ScaleLayout)
+        m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
+        inverse_exp = Signal(signed(12))
+        m.d.comb += [inverse.sig.eq(recip_read.data[:11]), inverse.exp.eq(Mux(recip_read.data[11], -15, -14))]
+        product = scale_mul_stages(m, register, inverse, c127)
+        m.d.comb += inverse_exp.eq(product.exp - exp + Array(exponents)[out_g] + (SUM_FRAC - 5))
+        out_lane = Signal(2)
+        last_head = (out_g + 1 == self.group) & (head + 1 == self.kv_heads)
+        drained = Array([r.data for _, r in sums])[out_g]
+        m.d.comb += [
+            self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
+            self.acc.p.scale.sig.eq(product.sig),
+            self.acc.p.scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp))),
+            self.acc.p.last.eq(last_head & (out_lane == 3) & (drain_word + 1 == words)),
+        ]
+
+        # ------------------------------------------------------------------ sequence
+        pause = Signal(5)
+        ask = Signal()
+        m.d.comb += read.req.valid.eq(ask)
+        with m.FSM(name="attend") as attend:
+            m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.sync += [head.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
+                             s_read_addr.eq(self.s_base)]
+                with m.If(self.start):
+                    m.next = "WRITTEN"
+            with m.State("WRITTEN"):
+                with m.If(self.write.idle):
+                    m.next = "ASK-S"
+            with m.State("ASK-S"):
+                m.d.comb += [ask.eq(1), read.req.p.addr.eq(s_read_addr), read.req.p.len.eq(keys), clear.eq(1)]
+                m.d.sync += [left.eq(keys), key.eq(0), w_index.eq(0), prepare_at.eq(0)]
+                with m.If(read.req.ready):
+                    m.next = "PREPARE"
+            with m.State("PREPARE"):
+                m.d.comb += prepare.eq(1)
+                m.d.sync += prepare_at.eq(prepare_at + 1)
+                with m.If(prepare_at + 1 == groups):
+                    m.next = "S"
+            with m.State("S"):
+                m.d.comb += in_s.eq(left != 0)
+                with m.If(left == 0):
+                    m.next = "ASK-K"
+            with m.State("ASK-K"):
+                m.d.comb += [ask.eq(1), read.req.p.addr.eq(k_addr), read.req.p.len.eq(row_words)]
+                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0)]
+                with m.If(read.req.ready):
+                    m.next = "K"
+            with m.State("K"):
+                m.d.comb += in_k.eq(left != 0)
+                with m.If(left == 0):
+                    m.d.sync += pause.eq(pause + 1)
+                    with m.If(pause == 20):
+                        m.next = "ASK-V"
+            with m.State("ASK-V"):
+                # Asked for ahead of the scans: the port's FIFO fills meanwhile.
+                m.d.comb += [ask.eq(1), read.req.p.addr.eq(v_addr), read.req.p.len.eq(row_words)]
+                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0), scan_g.eq(0), scan_key.eq(0),
+                             scan_weights.eq(0)]
+                with m.If(read.req.ready):
+                    m.next = "SCAN"
+            with m.State("SCAN"):
+                m.d.comb += scan.eq(1)
+                m.d.sync += [scan_key.eq(scan_key + 1), pause.eq(0)]
+                with m.If(scan_key == self.position):
+                    m.d.sync += [scan_key.eq(0), scan_g.eq(scan_g + 1)]
+                    with m.If(scan_g + 1 == self.group):
+                        m.d.sync += scan_g.eq(0)
+                        m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.d.sync += pause.eq(pause + 1)
+                with m.If(pause == 9):
+                    m.d.sync += [scan_weights.eq(1), pause.eq(0)]
+                    m.next = "SCAN"
+                    with m.If(scan_weights):
+                        m.next = "V"
+            with m.State("V"):
+                m.d.comb += in_v.eq(left != 0)
+                with m.If(left == 0):
+                    m.d.sync += pause.eq(pause + 1)
+                    with m.If(pause == 4):
+                        m.d.sync += out_g.eq(0)
+                        m.next = "TOTAL"
+            with m.State("TOTAL"):
+                m.d.sync += [value.eq(Array(totals)[out_g]), exp.eq(len(value) - 11)]
+                m.next = "SHIFT"
+            with m.State("SHIFT"):
+                for amount_ in (4, 1):
+                    with (m.If if amount_ == 4 else m.Elif)(value[-amount_:] == 0):
+                        m.d.sync += [value.eq(value << amount_), exp.eq(exp - amount_)]
+                with m.Else():
+                    m.d.sync += [sig.eq(Mux(rounded[11], 1024, rounded)), exp.eq(exp + rounded[11]), pause.eq(0)]
+                    m.next = "SCALE"
+            with m.State("SCALE"):
+                m.d.sync += [pause.eq(pause + 1), drain_word.eq(0), out_lane.eq(0)]
+                with m.If(pause == 4):
+                    m.next = "OUT"
+            with m.State("OUT"):
+                m.d.comb += [draining.eq(1), self.acc.valid.eq(1)]
+                with m.If(self.acc.ready):
+                    m.d.sync += out_lane.eq(out_lane + 1)
+                    with m.If(out_lane == 3):
+                        m.d.sync += drain_word.eq(drain_word + 1)
+                        with m.If(drain_word + 1 == words):
+                            m.d.sync += out_g.eq(out_g + 1)
+                            m.next = "TOTAL"
+                            with m.If(out_g + 1 == self.group):
+                                m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += [head.eq(head + 1), head_q_row.eq(head_q_row + words), k_addr.eq(k_addr + self.kv_stride),
+                             v_addr.eq(v_addr + self.kv_stride), s_read_addr.eq(s_read_addr + self.s_stride)]
+                m.next = "ASK-S"
+                with m.If(head + 1 == self.kv_heads):
+                    m.next = "IDLE"
+        return m
