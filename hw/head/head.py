@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.attention.decode import unpack16
+from hw.fused.scales import scale_mul_stages
+from hw.memory.ports import WritePort
+from hw.types import MonitorLayout, ScaleLayout
+from tellme.spec.attention import LOGIT_FRAC
+from tellme.spec.packing import HEAD_BLOCK_ROWS
+
+__all__ = ["BestLayout", "LmHead", "TopLayout"]
+
+BestLayout = data.StructLayout({"id": 18, "logit": signed(32)})
+TopLayout = data.StructLayout({"logit": 32, "id": 18})
+LANES = 8
+
+
+class LmHead(wiring.Component):
+    """logit[r] = sat32(round(sum(row[r] * code) * scale_mul(d, scale[r]) * 2**16)), Q15.16, rounded half up.
+
+    ``start`` {dim, vocab, d, dump, dump_base}; then dim codes on ``codes``; then the table's blocks on ``words``: a word
+    of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are eaten and give nothing.
+    A word, eight products, a cycle, unless the logits behind wait: each takes two cycles, and one that enters the best
+    64 as many more as entries move (counted by ``stall``).
+
+    After ``done`` (a pulse): ``best``, ties to the lower id, and the best 64 sorted by logit, then id, readable at
+    ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
+    are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
+
+    Maps to 8 multipliers for the rows and 4 for the scale; two EBR of codes.
+    """
+
+    def __init__(self, *, max_dim: int, top: int = 64):
+        self._words = -(-max_dim // LANES)
+        self._top = top
+        super().__init__({
+            "start": In(stream.Signature(data.StructLayout({"dim": 13, "vocab": 18, "d": ScaleLayout, "dump": 1,
+                                                            "dump_base": 24}))),
+            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
+            "monitor": Out(MonitorLayout), "done": Out(1), "busy": Out(1), "best": Out(BestLayout),
+            "top_addr": In(range(top)), "top_data": Out(TopLayout), "stall": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        def register(value, name):
+            value = Value.cast(value)
+            signal = Signal(value.shape(), name=name)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        args = Signal(self.start.payload.shape())
+        m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[])
+        c_write, c_read = codes.write_port(), codes.read_port()
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + 18, depth=16)
+
+        # ------------------------------------------------------------------ rows
+        code_shift, code_at, lane = Signal(56), Signal(range(self._words + 1)), Signal(3)
+        codes_left, row_words = Signal(13), Signal(13)
+        scales = Signal(64)
+        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(13)
+        ident = Signal(18)
+        eating, in_row = Signal(), Signal()
+        m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index)]
+        took = Signal()
+        m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
+        row_end = words_left == 1
+        word1 = register(self.words.payload, "word1")
+        valid1, first1 = register(took, "valid1"), register(index == 0, "first1")
+        end1 = register(took & row_end & (ident < args.vocab), "end1")
+        ident1 = register(ident, "ident1")
+        scale1 = register(scales.word_select(row, 16), "scale1")
+        products = [register(word1[8 * i:8 * i + 8].as_signed() * c_read.data[8 * i:8 * i + 8].as_signed(),
+                             f"product{i}") for i in range(LANES)]
+        valid2, first2, end2, ident2, scale2 = (register(v, n) for v, n in (
+            (valid1, "valid2"), (first1, "first2"), (end1, "end2"), (ident1, "ident2"), (scale1, "scale2")))
+        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad{h}") for h in range(2)]
+        valid3, first3, end3, ident3, scale3 = (register(v, n) for v, n in (
+            (valid2, "valid3"), (first2, "first3"), (end2, "end3"), (ident2, "ident3"), (scale2, "scale3")))
+        dot = Signal(signed(28))
+        with m.If(valid3):
+            m.d.sync += dot.eq(Mux(first3, 0, dot) + quads[0] + quads[1])
+        end4, ident4 = register(end3, "end4"), register(ident3, "ident4")
+        # ------------------------------------------------------------------ logit
+        row_scale = Signal(ScaleLayout)
+        sig, exp = unpack16(scale3)
+        m.d.comb += [row_scale.sig.eq(sig), row_scale.exp.eq(exp)]
+        # The product of scales takes two registers from stage 3: ready at 5, beside the dot held once.
+        scale5 = scale_mul_stages(m, register, args.d, row_scale)
+        dot5, end5, ident5 = register(dot, "dot5"), register(end4, "end5"), register(ident4, "ident5")
+        # Two partial products keep the multipliers small.
+        low6 = register(dot5[:16] * scale5.sig, "low6")
+        high6 = register(dot5[16:].as_signed() * scale5.sig, "high6")
+        down6 = register(-(scale5.exp + LOGIT_FRAC), "down6")
+        end6, ident6 = register(end5, "end6"), register(ident5, "ident6")
+        product7 = register((high6 << 16) + low6, "product7")
+        down7, end7, ident7 = register(down6, "down7"), register(end6, "end7"), register(ident6, "ident7")
+        width = len(product7)
+        amount = Signal(range(width + 1))
+        m.d.comb += amount.eq(Mux(down7 > width, width, (down7 - 1)[:len(amount)]))
+        moved8 = register(product7 >> amount, "moved8")
+        lift = Signal(6)
+        m.d.comb += lift.eq(Mux(down7 < -32, 32, -down7))
+        # A left shift beyond 32 bits saturates whatever is not zero.
+        lifted8 = register((product7 << lift)[:width + 32].as_signed(), "lifted8")
+        up8, end8, ident8 = register(down7 <= 0, "up8"), register(end7, "end8"), register(ident7, "ident8")
+        value8 = Signal(signed(width + 33))
+        m.d.comb += value8.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
+        top_value = (1 << 31) - 1
+        logit9 = register(Mux(value8 > top_value, top_value, Mux(value8 < -top_value - 1, -top_value - 1, value8))[:32],
+                          "logit9")
+        end9, ident9 = register(end8, "end9"), register(ident8, "ident9")
+        m.d.comb += [queue.w_data.eq(Cat(logit9, ident9)), queue.w_en.eq(end9)]
+
+        # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time
+        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[])
+        t_write, t_read = top.write_port(), top.read_port(domain="comb")
+        count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
+        left = Signal(18)
+        least = Signal(signed(32))
+        logit, logit_id = queue.r_data[:32], queue.r_data[32:]
+        working = Signal()
+        host = Signal(TopLayout)
+        m.d.comb += [
+            t_read.addr.eq(Mux(working, at - 1, self.top_addr)), t_write.data.logit.eq(logit),
+            t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),
+        ]
+        m.d.sync += host.eq(t_read.data)
+        write = self.write
+        m.d.comb += [write.req.p.addr.eq(args.dump_base), write.req.p.len.eq(args.vocab),
+                     write.data.payload.eq(logit)]
+
+        with m.FSM(name="rows") as rows:
+            m.d.comb += self.busy.eq(~rows.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += self.start.ready.eq(1)
+                m.d.sync += [args.eq(self.start.payload), codes_left.eq(self.start.p.dim), code_at.eq(0), lane.eq(0),
+                             row_words.eq((self.start.p.dim + 7) >> 3), ident.eq(0), left.eq(self.start.p.vocab),
+                             code_shift.eq(0)]
+                with m.If(self.start.valid):
+                    m.next = "CODES"
+            with m.State("CODES"):
+                m.d.comb += self.codes.ready.eq(1)
+                full = Cat(code_shift, self.codes.payload)
+                # The last word of a width that is no multiple of 8 is moved down into its place.
+                m.d.comb += c_write.data.eq(Mux(lane == 7, full, full >> 32))
+                with m.If(self.codes.valid):
+                    m.d.sync += [codes_left.eq(codes_left - 1), lane.eq(lane + 1),
+                                 code_shift.eq(Cat(code_shift[8:], self.codes.payload))]
+                    with m.If((lane == 7) | (codes_left == 1)):
+                        m.d.comb += c_write.en.eq(1)
+                        m.d.sync += code_at.eq(code_at + 1)
+                    with m.If(codes_left == 1):
+                        m.next = "DUMP"
+                        with m.If(~args.dump):
+                            m.next = "SCALES"
+            with m.State("DUMP"):
+                m.d.comb += write.req.valid.eq(1)
+                with m.If(write.req.ready):
+                    m.next = "SCALES"
+            with m.State("SCALES"):
+                m.d.comb += self.words.ready.eq(1)
+                m.d.sync += [scales.eq(self.words.payload), row.eq(0), index.eq(0), words_left.eq(row_words)]
+                with m.If(self.words.valid):
+                    m.next = "ROWS"
+            with m.State("ROWS"):
+                # Up to eight logits are on their way into the queue of 16.
+                m.d.comb += [in_row.eq(1), eating.eq(queue.level < 6), self.words.ready.eq(eating),
+                             self.stall.eq(~eating & self.words.valid)]
+                with m.If(took):
+                    m.d.sync += [index.eq(index + 1), words_left.eq(words_left - 1)]
+                    with m.If(row_end):
+                        m.d.sync += [index.eq(0), words_left.eq(row_words), row.eq(row + 1), ident.eq(ident + 1)]
+                        with m.If(row == HEAD_BLOCK_ROWS - 1):
+                            m.next = "SCALES"
+                            with m.If(ident + 1 >= args.vocab):
+                                m.next = "FINISH"
+            with m.State("FINISH"):
+                with m.If((left == 0) & (~args.dump | write.idle)):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+
+        with m.FSM(name="picks"):
+            with m.State("LOW"):
+                with m.If(rows.ongoing("IDLE")):
+                    m.d.sync += count.eq(0)
+                m.d.sync += at.eq(Mux(count == self._top, self._top - 1, count))
+                with m.If(queue.r_rdy):
+                    m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[:16])]
+                    m.next = "HIGH"
+                    with m.If((count == 0) | (logit.as_signed() > self.best.logit)):
+                        m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
+            with m.State("HIGH"):
+                m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:])]
+                m.next = "INSERT"
+                with m.If((count == self._top) & (logit.as_signed() <= least)):
+                    m.next = "END"
+                with m.If(args.dump):
+                    m.next = "STORE"
+            with m.State("STORE"):
+                m.d.comb += write.data.valid.eq(1)
+                with m.If(write.data.ready):
+                    m.next = "INSERT"
+                    with m.If((count == self._top) & (logit.as_signed() <= least)):
+                        m.next = "END"
+            with m.State("INSERT"):
+                # Entries that are smaller move down one; equal ones have a lower id and stay.
+                m.d.comb += [working.eq(1), t_write.en.eq(1)]
+                with m.If((at != 0) & (t_read.data.logit.as_signed() < logit.as_signed())):
+                    m.d.comb += t_write.data.eq(t_read.data)
+                    m.d.sync += at.eq(at - 1)
+                with m.Else():
+                    m.next = "END"
+                with m.If(at == self._top - 1):
+                    # What comes to lie last is the least.
+                    m.d.sync += least.eq(t_write.data.logit.as_signed())
+            with m.State("END"):
+                m.d.comb += queue.r_en.eq(1)
+                m.d.sync += left.eq(left - 1)
+                with m.If(count != self._top):
+                    m.d.sync += count.eq(count + 1)
+                m.next = "LOW"
+        return m
