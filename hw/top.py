@@ -3,7 +3,7 @@
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
@@ -18,7 +18,6 @@ from hw.link.crc32 import Crc32
 from hw.link.link import HostLink
 from hw.memory.controller import SdramController
 from hw.memory.dfi import DfiSignature
-from hw.memory.ports import ReadPort, WritePort
 from hw.tlmm.engine import TlmmEngine
 from hw.types import MonitorLayout
 from hw.weights.manager import WeightBuffer
@@ -51,11 +50,13 @@ class Core(wiring.Component):
         c = self.config
         m = Module()
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context))
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
         m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
         m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context)
         m.submodules.counters = counters = Counters()
-        m.submodules.sdram = sdram = SdramController(config=c)
+        m.submodules.sdram = sdram = SdramController(
+            mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, read_beats=c.sdram_read_beats,
+            column_bits=c.sdram_column_bits, power_up_us=c.sdram_power_up_us)
         m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
         m.submodules.step_crc = step_crc = Crc32(16)
 
@@ -80,7 +81,7 @@ class Core(wiring.Component):
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
         m.d.comb += [
-            link.build_id.eq(self.build_id),
+            link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle), link.running.eq(cpu.running),
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
             link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
                                cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),

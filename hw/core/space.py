@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.link.link import BusRequest
 from hw.memory.ports import ReadPort, WritePort
 from tellme.spec.memory import (
     COUNTERS,
@@ -20,11 +21,10 @@ from tellme.spec.memory import (
 )
 from tellme.spec.program import DESCRIPTOR_WORDS
 
-__all__ = ["AddressSpace", "BusRequest", "CountersLayout", "RegistersLayout", "windows"]
+__all__ = ["AddressSpace", "CountersLayout", "RegistersLayout", "windows"]
 
 RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
-BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 
 #: Bytes from REGISTER_BASE to the end of the counters.
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
@@ -56,7 +56,7 @@ class AddressSpace(wiring.Component):
         self._context = context
         super().__init__({
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
-            "rdata": Out(stream.Signature(32)),
+            "rdata": Out(stream.Signature(32)), "idle": Out(1),
             "read": Out(ReadPort), "write": Out(WritePort),
             "registers": Out(RegistersLayout), "counters": In(CountersLayout),
             "program_addr": In(range(DESCRIPTOR_WORDS * steps)), "program_data": Out(32),
@@ -101,7 +101,8 @@ class AddressSpace(wiring.Component):
             self.read.req.p.addr.eq(self.req.p.addr >> 2), self.read.req.p.len.eq(self.req.p.words),
             self.write.req.p.addr.eq(self.req.p.addr >> 2), self.write.req.p.len.eq(self.req.p.words),
         ]
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
             with m.State("IDLE"):
                 m.d.sync += [addr.eq(self.req.p.addr), left.eq(self.req.p.words)]
                 m.d.comb += [self.read.req.valid.eq(self.req.valid & sdram & ~self.req.p.write),

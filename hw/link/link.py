@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The board's end of the link: packets in, answers and events out (layout: :mod:`tellme.spec.packets`)."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.link.crc32 import Crc32
+from hw.link.framing import FrameReceiver, FrameSender
+from tellme.spec.memory import EventType
+from tellme.spec.packets import (
+    BODY_OVERHEAD,
+    DATA_MAX,
+    MAGIC,
+    NAME_BYTES,
+    NO_SEQ,
+    PROTOCOL_VERSION,
+    NakReason,
+    PacketType,
+)
+
+__all__ = ["BusRequest", "EventLayout", "HostLink"]
+
+EventLayout = data.StructLayout({"type": 8, "payload": 256})
+BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
+#: What the CRC of a body with its own CRC behind it comes to.
+RESIDUE = 0x2144DF1C
+CRC_BYTES = 4
+ARG_BYTES = 16
+
+
+class HostLink(wiring.Component):
+    """Answers every packet; acts on those alone whose frame, CRC, type, length and addresses are right.
+
+    A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
+    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse with ``start_args``; it waits for
+    ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse.
+    ``event`` is sent when no answer is under way.  ``errors`` counts the packets that were refused.
+
+    ``windows`` lists (base, bytes, writable); a range has to lie within one.  ``name`` (up to 16 ASCII characters) and
+    ``build_id`` are part of the answer to HELLO.
+    """
+
+    def __init__(self, *, windows, name: str):
+        self._windows = tuple(windows)
+        self._name = name.encode("ascii").ljust(NAME_BYTES, b"\0")
+        if len(self._name) > NAME_BYTES:
+            raise ValueError(f"the name {name!r} is longer than {NAME_BYTES} characters")
+        super().__init__({
+            "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
+            "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
+            "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
+            "start": Out(1), "start_args": Out(8 * ARG_BYTES), "stop": Out(1), "running": In(1), "status": In(256),
+            "event": In(stream.Signature(EventLayout)), "errors": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.receiver = receiver = FrameReceiver()
+        m.submodules.sender = sender = FrameSender()
+        m.submodules.in_crc = in_crc = Crc32()
+        m.submodules.out_crc = out_crc = Crc32()
+        m.submodules.sum_crc = sum_crc = Crc32()
+        wiring.connect(m, wiring.flipped(self.rx), receiver.i)
+        wiring.connect(m, sender.o, wiring.flipped(self.tx))
+        m.d.comb += [in_crc.valid.eq(receiver.byte_valid), in_crc.data.eq(receiver.byte),
+                     in_crc.clear.eq(receiver.release)]
+
+        seq, kind, args = Signal(8), Signal(8), Signal(8 * ARG_BYTES)
+        count = Signal(12)
+        addr, size = args[:32], Signal(32)
+        payload = Signal(12)
+        m.d.comb += payload.eq(receiver.length - BODY_OVERHEAD)
+        last_seq, last_kind, last_valid = Signal(8), Signal(8), Signal()
+        words_left, word, lane = Signal(20), Signal(32), Signal(3)
+        reason = Signal(8)
+        inside = Signal()
+        end = Signal(33)
+        m.d.sync += end.eq(addr + size)
+        is_write = kind == PacketType.WRITE
+        for base, window_size, writable in self._windows:
+            fits = (addr >= base) & (end <= base + window_size)
+            with m.If(fits & (Const(int(writable), 1) | ~is_write)):
+                m.d.comb += inside.eq(1)
+
+        # What an answer consists of: type, then bytes of one of these, or words of the bus.
+        answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
+        sent = Signal(12)
+        hello = MAGIC + PROTOCOL_VERSION.to_bytes(2, "little") + b"\0\0" + self._name
+        hello_bytes = Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id)
+        event_payload, event_seq = Signal(256), Signal(8)
+        source = Signal(8 * (len(hello) + 32))
+        m.d.comb += source.eq(hello_bytes)
+        with m.Switch(answer):
+            with m.Case(PacketType.STATUS_ANSWER):
+                m.d.comb += source.eq(self.status)
+            with m.Case(PacketType.TOKEN, PacketType.DONE):
+                m.d.comb += source.eq(event_payload)
+            with m.Case(PacketType.SUM):
+                m.d.comb += source.eq(sum_crc.crc)
+            with m.Case(PacketType.NAK):
+                m.d.comb += source.eq(reason)
+        source_byte = source.word_select(sent[:6], 8)
+        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.start_args.eq(args),
+                     self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
+                     self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
+
+        def nak(why):
+            m.d.sync += [reason.eq(why), answer.eq(PacketType.NAK), answer_bytes.eq(1), self.errors.eq(self.errors + 1)]
+            m.next = "ANSWER"
+
+        def reply(kind_, size_=0):
+            m.d.sync += [answer.eq(kind_), answer_bytes.eq(size_)]
+            m.next = "ANSWER"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [count.eq(0), sent.eq(0), lane.eq(0), answer_seq.eq(NO_SEQ)]
+                m.d.comb += [out_crc.clear.eq(1), sum_crc.clear.eq(1), receiver.addr.eq(0)]
+                with m.If(receiver.frame):
+                    m.next = "PARSE"
+                    with m.If(receiver.bad | (receiver.length < BODY_OVERHEAD)):
+                        nak(NakReason.FRAMING)
+                    with m.Elif(in_crc.crc != RESIDUE):
+                        nak(NakReason.CRC)
+                with m.Elif(self.event.valid):
+                    m.d.comb += self.event.ready.eq(1)
+                    m.d.sync += [event_payload.eq(self.event.p.payload), answer_seq.eq(event_seq),
+                                 event_seq.eq(event_seq + 1)]
+                    reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
+            with m.State("PARSE"):
+                # Byte count - 1 is here; seq, type, then up to 16 argument bytes.
+                m.d.comb += receiver.addr.eq(count)
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == 1):
+                    m.d.sync += [seq.eq(receiver.data), answer_seq.eq(receiver.data)]
+                with m.If(count == 2):
+                    m.d.sync += kind.eq(receiver.data)
+                for i in range(ARG_BYTES):
+                    with m.If(count == i + 3):
+                        m.d.sync += args[8 * i:8 * i + 8].eq(receiver.data)
+                with m.If(count == ARG_BYTES + 2):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += size.eq(Mux(is_write, payload - 4, Mux(kind == PacketType.READ, args[32:48], args[32:64])))
+                m.next = "RANGE"
+                with m.Switch(kind):
+                    for code, wanted in ((PacketType.HELLO, 0), (PacketType.READ, 6), (PacketType.CHECKSUM, 8),
+                                         (PacketType.START, 16), (PacketType.STOP, 0), (PacketType.STATUS, 0)):
+                        with m.Case(code):
+                            with m.If(payload != wanted):
+                                nak(NakReason.LENGTH)
+                    with m.Case(PacketType.WRITE):
+                        with m.If((payload < 8) | (payload > 4 + DATA_MAX) | (payload[:2] != 0)):
+                            nak(NakReason.LENGTH)
+                    with m.Default():
+                        nak(NakReason.TYPE)
+            with m.State("RANGE"):
+                # One cycle for the sum of address and size.
+                m.next = "ACT"
+            with m.State("ACT"):
+                again = last_valid & (last_seq == seq) & (last_kind == kind)
+                m.d.sync += [words_left.eq(size >> 2), count.eq(6), last_valid.eq(1), last_seq.eq(seq),
+                             last_kind.eq(kind)]
+                with m.Switch(kind):
+                    with m.Case(PacketType.HELLO):
+                        reply(PacketType.HELLO_ANSWER, len(hello) + 32)
+                    with m.Case(PacketType.STATUS):
+                        reply(PacketType.STATUS_ANSWER, 32)
+                    with m.Case(PacketType.STOP):
+                        m.d.comb += self.stop.eq(~again)
+                        reply(PacketType.ACK)
+                    with m.Case(PacketType.START):
+                        with m.If(again):
+                            reply(PacketType.ACK)
+                        with m.Elif(self.running):
+                            nak(NakReason.BUSY)
+                            m.d.sync += last_valid.eq(0)
+                        with m.Else():
+                            m.next = "START"
+                    with m.Default():
+                        with m.If(~inside | (addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)):
+                            nak(NakReason.ADDRESS)
+                        with m.Elif((kind == PacketType.READ) & (size > DATA_MAX)):
+                            nak(NakReason.LENGTH)
+                        with m.Else():
+                            m.next = "BUS"
+            with m.State("START"):
+                with m.If(self.bus_idle):
+                    m.d.comb += self.start.eq(1)
+                    reply(PacketType.ACK)
+            with m.State("BUS"):
+                m.d.comb += self.bus_req.valid.eq(1)
+                with m.If(self.bus_req.ready):
+                    with m.Switch(kind):
+                        with m.Case(PacketType.WRITE):
+                            m.next = "WRITE-BYTE"
+                        with m.Case(PacketType.READ):
+                            reply(PacketType.DATA)
+                        with m.Default():
+                            m.next = "SUM-WORD"
+            with m.State("WRITE-BYTE"):
+                m.d.comb += receiver.addr.eq(count)
+                m.d.sync += count.eq(count + 1)
+                m.next = "WRITE-TAKE"
+            with m.State("WRITE-TAKE"):
+                m.d.sync += [word.eq(Cat(word[8:], receiver.data)), lane.eq(lane + 1)]
+                m.next = "WRITE-BYTE"
+                with m.If(lane == 3):
+                    m.d.sync += lane.eq(0)
+                    m.next = "WRITE-WORD"
+            with m.State("WRITE-WORD"):
+                m.d.comb += self.bus_wdata.valid.eq(1)
+                with m.If(self.bus_wdata.ready):
+                    m.d.sync += words_left.eq(words_left - 1)
+                    m.next = "WRITE-BYTE"
+                    with m.If(words_left == 1):
+                        reply(PacketType.ACK)
+            with m.State("SUM-WORD"):
+                m.d.comb += self.bus_rdata.ready.eq(1)
+                m.d.sync += word.eq(self.bus_rdata.payload)
+                with m.If(self.bus_rdata.valid):
+                    m.next = "SUM-BYTE"
+            with m.State("SUM-BYTE"):
+                m.d.comb += [sum_crc.valid.eq(1), sum_crc.data.eq(word[:8])]
+                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
+                with m.If(lane == 3):
+                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1)]
+                    m.next = "SUM-WORD"
+                    with m.If(words_left == 1):
+                        reply(PacketType.SUM, CRC_BYTES)
+            with m.State("ANSWER"):
+                m.d.comb += [sender.put.eq(1), sender.byte.eq(answer_seq)]
+                m.next = "ANSWER-TYPE"
+            with m.State("ANSWER-TYPE"):
+                m.d.comb += [sender.put.eq(1), sender.byte.eq(answer)]
+                m.next = "ANSWER-BYTES"
+                with m.If(answer == PacketType.DATA):
+                    m.next = "DATA-WORD"
+                with m.Elif(answer_bytes == 0):
+                    m.next = "ANSWER-CRC"
+            with m.State("ANSWER-BYTES"):
+                m.d.comb += [sender.put.eq(1), sender.byte.eq(source_byte)]
+                m.d.sync += sent.eq(sent + 1)
+                with m.If(sent + 1 == answer_bytes):
+                    m.next = "ANSWER-CRC"
+            with m.State("DATA-WORD"):
+                m.d.comb += self.bus_rdata.ready.eq(1)
+                m.d.sync += word.eq(self.bus_rdata.payload)
+                with m.If(self.bus_rdata.valid):
+                    m.next = "DATA-BYTE"
+            with m.State("DATA-BYTE"):
+                m.d.comb += [sender.put.eq(1), sender.byte.eq(word[:8])]
+                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
+                with m.If(lane == 3):
+                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1)]
+                    m.next = "DATA-WORD"
+                    with m.If(words_left == 1):
+                        m.next = "ANSWER-CRC"
+            with m.State("ANSWER-CRC"):
+                m.d.sync += [word.eq(out_crc.crc), lane.eq(0)]
+                m.next = "CRC-BYTE"
+            with m.State("CRC-BYTE"):
+                m.d.comb += [sender.put.eq(1), sender.byte.eq(word[:8])]
+                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
+                with m.If(lane == 3):
+                    m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += sender.send.eq(1)
+                m.next = "SENDING"
+            with m.State("SENDING"):
+                with m.If(~sender.busy):
+                    # An event leaves a packet that came meanwhile in its place.
+                    m.next = "IDLE"
+                    with m.If((answer != PacketType.TOKEN) & (answer != PacketType.DONE)):
+                        m.next = "RELEASE"
+            with m.State("RELEASE"):
+                m.d.comb += receiver.release.eq(1)
+                m.next = "IDLE"
+        return m
