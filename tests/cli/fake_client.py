@@ -41,7 +41,7 @@ class FakeClient:
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
         self.log: list[StartArgs] = []
-        self.cycles = 0
+        self.cycles = self.verified = 0
         self.closed = self.stopped = False
         self.cut_after, self.error = cut_after, error
         self._run = iter(())
@@ -66,6 +66,10 @@ class FakeClient:
         self.board = None
         if progress is not None:
             progress(len(content))
+
+    def verify(self, address, content):
+        assert self.read(address, len(content)) == content
+        self.verified += len(content)
 
     def read(self, address, size):
         if address >= TOP_BASE:

@@ -80,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 def dispatch(args: argparse.Namespace) -> int:
     """Run a command; imports come late, so that --help is quick."""
     from tellme.compiler.image import CompileError
+    from tellme.link.errors import LinkError
     from tellme.models.model import ModelError
 
     json = getattr(args, "json", False)
@@ -91,7 +92,7 @@ def dispatch(args: argparse.Namespace) -> int:
         from tellme.cli import files
 
         return files.convert(args) if args.command == "convert" else files.inspect(args)
-    except (UserError, ModelError, CompileError) as error:
+    except (UserError, ModelError, CompileError, LinkError) as error:
         if json:
             from tellme.cli.generate import print_line
 

@@ -74,8 +74,11 @@ class SimDevice(BoardDevice):
     def connect(self) -> None:
         command, root, env = sim_command(self._config)
         build(command, root, env)
-        self._given = BoardClient(ProcessTransport(command, cwd=root, env=env), timeout=SIM_TIMEOUT)
-        hello = self._given.hello()
+        client = BoardClient(ProcessTransport(command, cwd=root, env=env), timeout=SIM_TIMEOUT)
+        self._given = client
+        hello = client.hello()
+        if hello.preset != self._config.name:
+            raise UserError(f"the simulated board was built for {hello.preset!r}, not {self._config.name!r}")
         self.core_sha256 = hello.core_sha256
 
 
@@ -91,7 +94,7 @@ def open_port(port: str, why: str, say: Callable[[str], None]) -> Device:
         client.close()
         raise
     say(f"device: the board at {port} ({hello.preset}), {why}")
-    return BoardDevice(port, preset(hello.preset), client, hello.core_sha256)
+    return BoardDevice(port, preset(hello.preset), client, hello.core_sha256, verify=True)
 
 
 def open_sim(preset_name: str, why: str, say: Callable[[str], None]) -> Device:

@@ -124,6 +124,8 @@ class Client(Protocol):
 
     def read(self, address: int, size: int) -> bytes: ...
 
+    def verify(self, address: int, content: bytes) -> None: ...
+
     def start(self, args: StartArgs) -> None: ...
 
     def events(self) -> Iterator[tuple[EventType, Event]]: ...
@@ -138,13 +140,16 @@ class BoardDevice(Device):
 
     _ENTRY = Struct("<iI")
 
-    def __init__(self, name: str, config: BoardConfig, client: Client | None = None, core_sha256: str | None = None):
+    def __init__(self, name: str, config: BoardConfig, client: Client | None = None, core_sha256: str | None = None,
+                 *, verify: bool = False):
         self.name = name
         self.preset = config.name
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
         self._config = config
         self._given = client
+        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
+        self._verify = verify
         self._image: Image | None = None
         self._running = False
 
@@ -166,6 +171,9 @@ class BoardDevice(Device):
         for address, content in parts:
             self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
             done += len(content)
+        if self._verify:
+            for base, content in image.sections:
+                self._client.verify(SDRAM_BASE + base, content)
         progress(total, total)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
