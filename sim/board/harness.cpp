@@ -26,6 +26,9 @@
 #include "sdram_chip.h"
 #include "verilated.h"
 
+// Verilator writes the double underscore of a member's port so.
+#define PORT(member, port) core.member##___05F##port
+
 namespace {
 
 constexpr uint64_t kIdleCycles = 20000;   // quiet cycles before the board sleeps
@@ -115,8 +118,8 @@ int main(int argc, char **argv) {
     uint64_t quiet = 0;
     bool open = true;
     core.rst = 1;
-    core.rx__valid = 0;
-    core.tx__ready = 1;
+    PORT(rx, valid) = 0;
+    PORT(tx, ready) = 1;
     for (uint64_t cycle = 0;; cycle++) {
         if (cycle == 4) core.rst = 0;
         if (open && cycle % kPollCycles == 0) {
@@ -126,41 +129,41 @@ int main(int argc, char **argv) {
             if (!open && !pipe.has()) return 0;
             if (sleep) quiet = 0;
         }
-        core.rx__valid = pipe.has();
-        core.rx__payload = pipe.has() ? pipe.front() : 0;
+        PORT(rx, valid) = pipe.has();
+        PORT(rx, payload) = pipe.has() ? pipe.front() : 0;
         core.clk = 0;
         core.eval();
 
         // What the flip-flops are about to take, and what leaves them.
-        const bool took = core.rx__valid && core.rx__ready;
-        if (core.tx__valid && core.tx__ready) {
-            pipe.put(core.tx__payload);
+        const bool took = PORT(rx, valid) && PORT(rx, ready);
+        if (PORT(tx, valid) && PORT(tx, ready)) {
+            pipe.put(PORT(tx, payload));
             quiet = 0;
         }
         uint32_t rdata = 0;
         for (int slot = 0; slot < 2; slot++) {
             SdramPins pins;
-            pins.cke = core.dfi__cke;
-            pins.cs = slot ? core.dfi__cs1 : core.dfi__cs0;
-            pins.ras = slot ? core.dfi__ras1 : core.dfi__ras0;
-            pins.cas = slot ? core.dfi__cas1 : core.dfi__cas0;
-            pins.we = slot ? core.dfi__we1 : core.dfi__we0;
-            pins.ba = slot ? core.dfi__ba1 : core.dfi__ba0;
-            pins.a = slot ? core.dfi__a1 : core.dfi__a0;
-            pins.dqm = slot ? core.dfi__dqm1 : core.dfi__dqm0;
-            pins.dq_in = core.dfi__wdata >> 16 * slot;
-            pins.dq_oe = core.dfi__wdata_oe;
+            pins.cke = PORT(dfi, cke);
+            pins.cs = slot ? PORT(dfi, cs1) : PORT(dfi, cs0);
+            pins.ras = slot ? PORT(dfi, ras1) : PORT(dfi, ras0);
+            pins.cas = slot ? PORT(dfi, cas1) : PORT(dfi, cas0);
+            pins.we = slot ? PORT(dfi, we1) : PORT(dfi, we0);
+            pins.ba = slot ? PORT(dfi, ba1) : PORT(dfi, ba0);
+            pins.a = slot ? PORT(dfi, a1) : PORT(dfi, a0);
+            pins.dqm = slot ? PORT(dfi, dqm1) : PORT(dfi, dqm0);
+            pins.dq_in = PORT(dfi, wdata) >> 16 * slot;
+            pins.dq_oe = PORT(dfi, wdata_oe);
             chip.clock(pins);
             wire.push_back(chip.dq_out());
             rdata |= uint32_t(wire.front()) << 16 * slot;
             wire.pop_front();
         }
         if (chip.violated()) fail("SDRAM rule broken: " + chip.violation());
+        PORT(dfi, rdata) = rdata;
         core.clk = 1;
         core.eval();
-        core.dfi__rdata = rdata;
 
         if (took) pipe.pop();
-        quiet = (took || core.running || core.tx__valid) ? 0 : quiet + 1;
+        quiet = (took || core.running || PORT(tx, valid)) ? 0 : quiet + 1;
     }
 }

@@ -1,0 +1,9 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What can go wrong between host and board."""
+
+__all__ = ["LinkError"]
+
+
+class LinkError(Exception):
+    """The board is not there, does not answer, or answers what it should not; the text says what to do."""

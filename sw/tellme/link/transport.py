@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Byte streams to a board: a serial port, or the simulated board's process."""
+
+import os
+import selectors
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import serial
+
+from tellme.link.errors import LinkError
+
+__all__ = ["ProcessTransport", "SerialTransport", "Transport"]
+
+BAUD = 3_000_000
+#: Seconds that the simulated board may take to end by itself.
+GRACE = 5.0
+
+
+class Transport(ABC):
+    """Bytes to and from a board."""
+
+    #: For messages.
+    name: str
+
+    @abstractmethod
+    def write(self, content: bytes) -> None:
+        """Send all bytes; a LinkError if the board is gone."""
+
+    @abstractmethod
+    def read(self, timeout: float) -> bytes:
+        """What has come, at least a byte; empty after ``timeout`` seconds.  A LinkError if the board is gone."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the board."""
+
+
+class SerialTransport(Transport):
+    """A serial port."""
+
+    def __init__(self, port: str, baud: int = BAUD):
+        self.name = port
+        try:
+            self._port = serial.Serial(port, baud, timeout=0, write_timeout=10, exclusive=True)
+        except (serial.SerialException, OSError, ValueError) as error:
+            raise LinkError(f"cannot open {port}: {reason(error, port)}") from error
+
+    def write(self, content: bytes) -> None:
+        try:
+            self._port.write(content)
+        except (serial.SerialException, OSError) as error:
+            raise LinkError(f"{self.name} went away while the host was sending ({error}); plug the board in again") \
+                from error
+
+    def read(self, timeout: float) -> bytes:
+        try:
+            self._port.timeout = timeout
+            first = self._port.read(1)
+            return first + self._port.read(self._port.in_waiting) if first else b""
+        except (serial.SerialException, OSError) as error:
+            raise LinkError(f"{self.name} went away while the host was listening ({error}); plug the board in again") \
+                from error
+
+    def close(self) -> None:
+        with suppress(serial.SerialException, OSError):
+            self._port.close()
+
+
+def reason(error: Exception, port: str) -> str:
+    """Why a port does not open, and what to do."""
+    number = getattr(error, "errno", None)
+    if number == 2 or "No such file" in str(error):
+        return "there is no such port; tellme-host generate without --device looks for a board, or uses the simulated one"
+    if number == 13 or "Permission denied" in str(error):
+        return f"no permission; join the group that owns it (sudo usermod -aG dialout $USER, log in again): ls -l {port}"
+    if number in (11, 16) or "lock" in str(error) or "busy" in str(error):
+        return "another program uses it; close that first"
+    return f"{error}; is it a serial port?"
+
+
+class ProcessTransport(Transport):
+    """The simulated board: a process whose standard input and output are the link's bytes."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None):
+        self.name = "the simulated board"
+        try:
+            # A session of its own: Ctrl-C in the terminal reaches the host alone, which then ends the board.
+            self._process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             bufsize=0, start_new_session=True)
+        except OSError as error:
+            raise LinkError(f"the simulated board did not start: {error}") from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._out, selectors.EVENT_READ)
+
+    def _gone(self) -> LinkError:
+        try:
+            code: int | None = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            code = None
+        return LinkError(f"the simulated board ended unexpectedly (code {code}); its last words are above")
+
+    def write(self, content: bytes) -> None:
+        view = memoryview(content)
+        while view:
+            try:
+                view = view[self._in.write(view) or 0:]
+            except OSError as error:
+                raise self._gone() from error
+
+    def read(self, timeout: float) -> bytes:
+        if not self._selector.select(timeout):
+            return b""
+        content = os.read(self._out.fileno(), 65536)
+        if not content:
+            raise self._gone()
+        return content
+
+    def close(self) -> None:
+        self._selector.close()
+        with suppress(OSError):
+            self._in.close()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
