@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Generate at a serial port: a board's packets on a pseudo terminal, and all that can be wrong at its end."""
+
+import json
+import os
+import pty
+import threading
+import tty
+
+import pytest
+
+from tellme.cli import boards, main
+from tellme.cli.errors import UserError
+from tellme.link import client, discover
+from tellme.link.framing import FrameError, body, decode, encode, open_body
+from tellme.spec.config import preset
+from tellme.spec.memory import EventType, StartArgs
+from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
+from tests.cli.fake_client import FakeClient
+
+CORE = "5a" * 32
+
+
+class Port:
+    """The board's end of a pseudo terminal.
+
+    ``preset``: what HELLO says; ``silent_after``: events after which nothing is said any more.
+    """
+
+    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, silent_after=None, chatter=b""):
+        self.client = FakeClient(preset("ulx3s-85f"))
+        self.name, self.version, self.silent_after = name, version, silent_after
+        self.board, self.host = pty.openpty()
+        tty.setraw(self.host)
+        self.path = os.ttyname(self.host)
+        self.events = 0
+        self.chatter = chatter
+        self.stopped = False
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        buffer = b""
+        while True:
+            try:
+                content = os.read(self.board, 65536)
+            except OSError:
+                return
+            if self.chatter:
+                self.say(self.chatter)
+                continue
+            buffer += content
+            *frames, buffer = buffer.split(b"\0")
+            for frame in filter(None, frames):
+                try:
+                    self.answer(*open_body(decode(frame)))
+                except FrameError:
+                    self.say(encode(body(0xFF, PacketType.NAK, b"\2")))
+
+    def say(self, content):
+        if self.silent_after is None or self.events <= self.silent_after:
+            os.write(self.board, content)
+
+    def answer(self, seq, kind, payload):
+        address = int.from_bytes(payload[:4], "little")
+        reply, content = PacketType.ACK, b""
+        if kind == PacketType.HELLO:
+            reply = PacketType.HELLO_ANSWER
+            content = HELLO.pack(MAGIC, self.version, 0, self.name.encode(), bytes.fromhex(CORE))
+        elif kind == PacketType.WRITE:
+            self.client.write(address, payload[4:])
+        elif kind == PacketType.READ:
+            reply, content = PacketType.DATA, self.client.read(address, int.from_bytes(payload[4:6], "little"))
+        elif kind == PacketType.CHECKSUM:
+            size = int.from_bytes(payload[4:8], "little")
+            reply = PacketType.SUM
+            content = client.crc32(self.client.read(address, size)).to_bytes(4, "little")
+        elif kind == PacketType.STATUS:
+            reply, content = PacketType.STATUS_ANSWER, (1).to_bytes(32, "little")
+        self.say(encode(body(seq, reply, content)))
+        if kind == PacketType.START:
+            position, feed, generate, flags, eos, _ = StartArgs.LAYOUT.unpack(payload)
+            self.client.start(StartArgs(position, feed, generate, flags, eos))
+            for event_kind, event in self.client.events():
+                self.events += 1
+                packet = PacketType.TOKEN if event_kind == EventType.TOKEN else PacketType.DONE
+                self.say(encode(body(self.events % 255, packet, event.pack())))
+
+    def close(self):
+        os.close(self.board)
+        os.close(self.host)
+
+
+@pytest.fixture
+def port(request, monkeypatch):
+    monkeypatch.setattr(client, "TIMEOUT", 0.3)
+    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {"timeout": 0.3})
+    made = Port(**getattr(request, "param", {}))
+    yield made
+    made.close()
+
+
+def run(capsys, device, *args):
+    code = main(["generate", "--device", device, "--json", *args])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def test_same_tokens_as_golden(port, capsys):
+    args = ("--max-tokens", "8", "--prompt", "The cat", "--temperature", "0.8")
+    code, lines, err = run(capsys, port.path, *args)
+    _, golden, _ = run(capsys, "golden", *args)
+    assert code == 0 and lines[1:-1] == golden[1:-1]
+    start = lines[0]
+    assert (start["device"], start["preset"], start["core_sha256"]) == (port.path, "ulx3s-85f", CORE)
+    assert f"device: the board at {port.path} (ulx3s-85f), as --device {port.path} says" in err
+    assert lines[-1]["board_tokens_per_second"] > 0 and lines[-1]["sim_khz"] is None
+
+
+def test_greedy(port, capsys):
+    _, lines, _ = run(capsys, port.path, "--max-tokens", "8")
+    _, golden, _ = run(capsys, "golden", "--max-tokens", "8")
+    assert lines[1:-1] == golden[1:-1]
+
+
+def test_a_port_that_does_not_exist(capsys):
+    code, lines, err = run(capsys, "/dev/ttyNONE7")
+    assert code == 2 and "cannot open /dev/ttyNONE7: there is no such port" in err
+    assert lines[-1]["type"] == "error"
+
+
+@pytest.mark.parametrize("port", [{"chatter": b"login: \0root\0\1\2\3\0"}], indirect=True)
+def test_a_port_that_answers_garbage(port, capsys):
+    code, lines, err = run(capsys, port.path)
+    assert code == 2 and "answers garbage" in err and [line["type"] for line in lines] == ["error"]
+
+
+@pytest.mark.parametrize("port", [{"silent_after": -1}], indirect=True)
+def test_a_port_where_nobody_is(port, capsys):
+    code, _, err = run(capsys, port.path)
+    assert code == 2 and "does not answer" in err
+
+
+@pytest.mark.parametrize("port", [{"silent_after": 3}], indirect=True)
+def test_a_board_that_goes_silent_in_the_middle(port, capsys):
+    code, lines, err = run(capsys, port.path, "--max-tokens", "30")
+    assert code == 2 and "does not answer" in err
+    assert [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
+
+
+@pytest.mark.parametrize("port", [{"version": 9}], indirect=True)
+def test_a_board_of_another_version(port, capsys):
+    code, _, err = run(capsys, port.path)
+    assert code == 2 and "speaks protocol 9, this tellme-host 1" in err
+
+
+@pytest.mark.parametrize("port", [{"name": "elsewhere"}], indirect=True)
+def test_a_board_of_an_unknown_preset(port, capsys):
+    code, _, err = run(capsys, port.path)
+    assert code == 2 and "a preset that this tellme-host does not know" in err
+
+
+def known(monkeypatch, *found):
+    class Info:
+        def __init__(self, device, product):
+            self.device, self.product = device, product
+    monkeypatch.setattr(discover.list_ports, "comports", lambda: [Info(*f) for f in found])
+
+
+def test_auto_takes_the_one_known_board(port, capsys, monkeypatch):
+    known(monkeypatch, ("/dev/ttyS9", None), ("/dev/ttyACM9", "A modem"), (port.path, "ULX3S FPGA 85K v3.0.8"))
+    code, lines, err = run(capsys, "auto", "--max-tokens", "2")
+    assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
+
+
+def test_auto_asks_which_of_two(capsys, monkeypatch):
+    known(monkeypatch, ("/dev/ttyUSB0", "ULX3S FPGA 85K v3.0.8"), ("/dev/ttyUSB1", "ULX3S FPGA 12K v3.0.8"))
+    code, _, err = run(capsys, "auto")
+    assert code == 2 and "--device /dev/ttyUSB0" in err and "--device /dev/ttyUSB1" in err
+
+
+def test_auto_without_a_board_is_the_simulated_one_and_says_so(capsys, monkeypatch):
+    known(monkeypatch, ("/dev/ttyACM9", "A modem"))
+
+    def no_build(*_):
+        raise UserError("no build in this test")
+
+    monkeypatch.setattr(boards, "build", no_build)
+    code, _, err = run(capsys, "auto")
+    assert code == 2 and "device: the simulated board (ulx3s-85f), as no board is plugged in" in err
+
+
+def test_outside_a_checkout_sim_says_what_to_type(capsys, monkeypatch):
+    monkeypatch.setattr(boards, "checkout", lambda: None)
+    code, lines, err = run(capsys, "sim")
+    assert code == 2 and "make demo" in err and "--device golden" in err and lines[-1]["type"] == "error"
+
+
+def test_unknown_preset(capsys):
+    code, _, err = run(capsys, "sim", "--preset", "nexys")
+    assert code == 2 and "no preset is called 'nexys'; there are: sim-tiny, ulx3s-85f" in err
+
+
+def test_what_does_not_fit_is_refused_before_the_board_is_built(capsys, monkeypatch):
+    def no_build(*_):
+        raise AssertionError("built")
+    monkeypatch.setattr(boards, "build", no_build)
+    code, _, err = run(capsys, "sim", "--preset", "sim-tiny")
+    assert code == 2 and "context is 256, and the build sim-tiny can do 128" in err
