@@ -43,7 +43,7 @@ class CommandProcessor(wiring.Component):
     ``stop`` (a pulse) resets all compute units through ``compute_reset`` and drains their memory ports, then ends the
     run with DoneReason.STOPPED; a stop while nothing runs does nothing.
 
-    Cost of control: 7 cycles a descriptor and 4 a token, beside the units' own latencies.
+    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it) and 4 a token, beside the units' own latencies.
     """
 
     def __init__(self, *, steps: int, context: int):
@@ -97,7 +97,9 @@ class CommandProcessor(wiring.Component):
         feeds = Signal(16)          # tokens still to feed of those that START named
         picked = Signal(16)
         token = Signal(18)
-        fetched = Signal(range(DESCRIPTOR_WORDS + 2))
+        fetched = Signal(range(2 * DESCRIPTOR_WORDS + 2))
+        # K, V and S base of the layer: word 1 to 3 of the ATTENTION that follows a QKV linear.
+        bases = Array(Signal(24, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
         gains_left = Signal(14)
         codes_left = Signal(13)
         out_len = Signal(13)        # elements of the step's output vector: as many gains may follow
@@ -108,7 +110,7 @@ class CommandProcessor(wiring.Component):
 
         m.d.comb += [
             self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(1),
-            self.attention_k.eq(words[1]), self.attention_v.eq(words[2]), self.attention_s.eq(words[3]),
+            self.attention_k.eq(bases[1]), self.attention_v.eq(bases[2]), self.attention_s.eq(bases[3]),
             self.quant.p.src_a.eq(src_a), self.quant.p.gain.eq(gain), self.quant.p.norm.eq(norm),
             self.quant.p.n.eq(cols), self.quant.p.n_eps.eq(words[2]), self.quant.p.sqrt_n.eq(words[3][:19]),
             self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
@@ -158,10 +160,15 @@ class CommandProcessor(wiring.Component):
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
-                m.d.comb += self.program_addr.eq(Cat(fetched[:2], self.step))
-                with m.If(fetched != 0):
+                m.d.comb += self.program_addr.eq(Cat(fetched[:2], (self.step + fetched[2])[:len(self.step)]))
+                with m.If((fetched != 0) & (fetched <= DESCRIPTOR_WORDS)):
                     m.d.sync += words[(fetched - 1)[:2]].eq(self.program_data)
-                with m.If(fetched == DESCRIPTOR_WORDS):
+                with m.If(fetched > DESCRIPTOR_WORDS):
+                    m.d.sync += bases[(fetched - 1)[:2]].eq(self.program_data)
+                # A QKV linear writes K and V, and needs to know where: on into the next descriptor.
+                qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
+                with m.If(Mux(qkv & (fetched >= DESCRIPTOR_WORDS), fetched == 2 * DESCRIPTOR_WORDS,
+                              fetched == DESCRIPTOR_WORDS)):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += self.crc_clear.eq(1)

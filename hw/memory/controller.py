@@ -291,7 +291,7 @@ class SdramController(wiring.Component):
                 with m.If(current == i):
                     m.d.comb += wdata.eq(fifos[i].r_data)
                 port = getattr(self, name)
-                m.d.comb += port.idle.eq((lefts[i] == 0) & ~fifos[i].r_rdy & ~(fsm.ongoing("BURST") & (current == i)))
+                m.d.comb += port.idle.eq((lefts[i] == 0) & (fifos[i].level == 0) & ~(fsm.ongoing("BURST") & (current == i)))
             else:
                 m.d.comb += [fifos[i].w_data.eq(rdata), fifos[i].w_en.eq(flight[read_wait] == i + 1)]
         busy = fsm.ongoing("BURST") | fsm.ongoing("CLOSE") | fsm.ongoing("CLOSED") | fsm.ongoing("OPEN") | \

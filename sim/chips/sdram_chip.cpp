@@ -29,6 +29,12 @@ void SdramChip::require(const char *rule, int64_t since, int64_t least, const ch
                        " are due");
 }
 
+std::string SdramChip::place(uint32_t cell) const {
+    const uint32_t column = cell & ((1u << c_.column_bits) - 1), row = cell >> c_.column_bits & ((1u << c_.row_bits) - 1);
+    return "bank " + std::to_string(cell >> (c_.column_bits + c_.row_bits)) + " row " + std::to_string(row) + " column " +
+           std::to_string(column);
+}
+
 uint32_t SdramChip::cell(int bank, uint32_t row, uint32_t column) const {
     return ((uint32_t(bank) << c_.row_bits | row) << c_.column_bits) | (column & ((1u << c_.column_bits) - 1));
 }
@@ -53,7 +59,7 @@ void SdramChip::clock(const SdramPins &pins) {
         const uint8_t mask = dqm_then_[1];
         if (!beat.dead && mask != 3) {
             dq_driven_ = true;
-            if (c_.check_unwritten && !written_[beat.cell]) fail("unwritten", "read of a cell never written");
+            if (c_.check_unwritten && !written_[beat.cell]) fail("unwritten", "read of a cell never written: " + place(beat.cell));
             dq_out_ = cells_[beat.cell];
             if (mask & 1) dq_out_ &= 0xFF00;
             if (mask & 2) dq_out_ &= 0x00FF;

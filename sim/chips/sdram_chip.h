@@ -66,6 +66,7 @@ private:
     void mode(const SdramPins &pins);
     int64_t clocks(double ns) const;
     void require(const char *rule, int64_t since, int64_t least, const char *what);
+    std::string place(uint32_t cell) const;
     uint32_t cell(int bank, uint32_t row, uint32_t column) const;
     void write_beat(const SdramPins &pins);
 

@@ -51,6 +51,8 @@ class Descriptor:
     gain_next: ahead of its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
     from the weight stream, as many as its output vector has elements; its statistics take absmax of x * gain.
     gain: its own quantise multiplies by the gains that the step before loaded.
+
+    A LINEAR with the QKV epilogue is followed by its layer's ATTENTION, whose bases say where its K and V rows go.
     """
 
     op: Op
