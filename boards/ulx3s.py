@@ -35,18 +35,16 @@ class Top(Elaboratable):
         m = Module()
         self.clocks(m, platform)
         m.submodules.core = core = CoreInstance(self.core_sha256)
-        m.submodules.phy = phy = SdramPhy(platform.request("sdram", dir=SdramPhy.DIRECTIONS))
+        m.submodules.phy = phy = SdramPhy(platform.request("sdram", dir="-"))
         wiring.connect(m, core.dfi, phy.dfi)
-        uart_pins = platform.request("uart", dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
+        uart_pins = platform.request("uart", dir="-")
         m.submodules.uart = uart = Uart(clock_hz=round(self.config.fabric_mhz * 1e6), baud=self.config.uart_baud)
         m.submodules.rx_pin = rx_pin = io.FFBuffer("i", uart_pins.rx)
         m.submodules.tx_pin = tx_pin = io.FFBuffer("o", uart_pins.tx)
         m.d.comb += [uart.rx_pin.eq(rx_pin.i), tx_pin.o.eq(uart.tx_pin)]
         wiring.connect(m, uart.rx, core.rx)
         wiring.connect(m, core.tx, uart.tx)
-        esp32 = platform.request("esp32", dir={name: "-" for name in ("en", "tx", "rx", "gpio0", "gpio5_txled",
-                                                                      "gpio16", "gpio17", "gpio19", "gpio21",
-                                                                      "gpio22", "gpio25", "gpio26", "gpio27")})
+        esp32 = platform.request("esp32", dir="-")
         m.submodules.esp_enable = esp_enable = io.Buffer("o", esp32.en)
         m.d.comb += esp_enable.o.eq(0)
         seen = Signal(22)

@@ -68,6 +68,8 @@ class BoardConfig:
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
+    # What CI synthesises: all units, one lane.
+    "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sdram_power_up_us=2.0),
 }
