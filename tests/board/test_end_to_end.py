@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""From prompt to text through the RTL: the simulated board, spoken to with packets, against the golden model."""
+
+import numpy as np
+import pytest
+
+from hw.verilog import core_sha256, core_verilog
+from tellme.compiler.image import compile_model
+from tellme.golden.board import GoldenBoard
+from tellme.link.client import BoardClient
+from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from tests.board.compare import client, compare, counters, needed_kv_bytes, open_sim, shipped
+from tests.models.random_model import FAMILY, random_model
+
+pytestmark = pytest.mark.rtl
+
+
+@pytest.fixture(scope="module")
+def device():
+    """One process for all tests: nothing is built or reset between models."""
+    device = open_sim()
+    yield device
+    device.close()
+
+
+def test_core_is_the_one_that_the_bitstream_is_built_from(device):
+    assert device.core_sha256 == core_sha256(core_verilog("ulx3s-85f"))
+
+
+def test_shipped_model_eight_tokens(device):
+    """All logits, all CRCs, and the bytes written."""
+    result = compare(device, shipped(), [1], 8)
+    assert result.positions == 8
+    assert result.logits == 8 * 2048
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_random_models(device, name):
+    """Five models of the family, one after another on the same board: 4 prompt and 4 generated tokens each."""
+    model = random_model(name)
+    prompt = [int(t) for t in np.random.default_rng(len(name)).integers(0, model.config.vocab, 4)]
+    assert compare(device, model, prompt, 4).positions == 7
+
+
+def test_board_generates_on_its_own(device):
+    """One start: the board feeds the prompt and its own picks, and writes K and V rows and nothing else."""
+    model = shipped()
+    image = compile_model(model, device.config(model))
+    device.load(image, lambda done, total: None)
+    prompt = [1, 393, 396]
+    device.place(0, prompt)
+    events = list(device.start(StartArgs(0, len(prompt), 4, StartFlags.CLEAR)))
+    golden = GoldenBoard(image)
+    golden.tokens[:len(prompt)] = prompt
+    assert [(k, e.id, e.position) for k, e in events[:-1]] == [
+        (k, e.id, e.position) for k, e in golden.start(StartArgs(0, len(prompt), 4)) if k == EventType.TOKEN]
+    assert 4 * counters(device)["kv_write_words"] == needed_kv_bytes(model) * (len(prompt) + 3)
+
+
+def test_stop_in_mid_layer_keeps_weights_and_link(device):
+    """After a stop the same model, not loaded again, gives the same tokens."""
+    model = shipped()
+    image = compile_model(model, device.config(model))
+    device.load(image, lambda done, total: None)
+    link = client(device)
+    assert isinstance(link, BoardClient)
+    golden = GoldenBoard(image)
+    want = int(golden.feed([1], 0)[-1].argmax())
+    device.place(0, [1])
+    for _ in range(3):
+        link.start(StartArgs(0, 1, 50, StartFlags.CLEAR))
+        link.stop()
+        done = [e for k, e in _until_done(link) if k == EventType.DONE]
+        assert done[-1].logit == DoneReason.STOPPED
+        assert link.status()[0] & 0b1001 == 0b1000
+    base, content = image.sections[0]
+    link.verify(base, content)
+    events = list(device.start(StartArgs(0, 1, 1, StartFlags.CLEAR)))
+    assert events[0][1].id == want
+
+
+def _until_done(link):
+    for kind, event in link.events():
+        yield kind, event
+        if kind == EventType.DONE:
+            return
+
+
+def test_overflow_stops_with_the_step(device):
+    """Scales that make a residual infinite: the run ends with the descriptor's number, as on the golden board."""
+    from dataclasses import replace
+
+    from tellme.spec.scale import Scale
+
+    model = random_model("plain")
+    layer = model.layers[1]
+    model.layers[1] = replace(layer, scales={**layer.scales, "w2": Scale(2047, 100)})
+    image = compile_model(model, device.config(model))
+    device.load(image, lambda done, total: None)
+    device.place(0, [5])
+    events = list(device.start(StartArgs(0, 1, 3, StartFlags.CLEAR)))
+    golden = GoldenBoard(image)
+    golden.tokens[0] = 5
+    want = list(golden.start(StartArgs(0, 1, 3)))
+    assert (events[-1][1].logit, events[-1][1].id) == (DoneReason.NONFINITE, want[-1][1].id)
+    assert client(device).status()[0] & 0b100
