@@ -83,9 +83,9 @@ def prepare(board, device: str, folder: Path, config) -> str:
     platform = board.DEVICES[device][1]()
     # Amaranth wants to see every tool of the board, openFPGALoader too, which a build does not need.
     type(platform).required_tools = []
+    platform.add_file("core.v", core.read_text())
     plan = platform.prepare(board.Top(config, core_hash), name="top", do_program=False)
     plan.extract(folder)
-    shutil.copy2(core, folder / "core.v")
     return core_hash
 
 

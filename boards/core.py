@@ -18,6 +18,7 @@ class CoreInstance(wiring.Component):
     tx: Out(stream.Signature(8))
     dfi: Out(DfiSignature())
     running: Out(1)
+    busy: Out(1)
     sdram_ready: Out(1)
     failed: Out(1)
 

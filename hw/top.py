@@ -31,7 +31,7 @@ class Core(wiring.Component):
 
     Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the SDRAM
     at two beats a cycle, for a PHY; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
-    harness ties; ``running``, ``sdram_ready`` and ``failed`` for LEDs and the harness.
+    harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
     keeping (engine, pipeline, attention, head, row fetch), while SDRAM, weight buffer and link go on.
@@ -43,7 +43,7 @@ class Core(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
             "dfi": Out(DfiSignature()),
             "build_id": In(256),
-            "running": Out(1), "sdram_ready": Out(1), "failed": Out(1),
+            "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1),
         })
 
     def elaborate(self, platform):
@@ -86,7 +86,7 @@ class Core(wiring.Component):
             link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
                                cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
                                link.errors, counters.values.cycles)),
-            self.running.eq(cpu.running), self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
+            self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy), self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
             space.counters.eq(counters.values),
         ]
         # Program, tokens, step CRCs

@@ -36,7 +36,7 @@ class HostLink(wiring.Component):
     A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
     many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse with ``start_args``; it waits for
     ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse.
-    ``event`` is sent when no answer is under way.  ``errors`` counts the packets that were refused.
+    ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.  ``errors`` counts the packets that were refused.
 
     ``windows`` lists (base, bytes, writable); a range has to lie within one.  ``name`` (up to 16 ASCII characters) and
     ``build_id`` are part of the answer to HELLO.
@@ -52,7 +52,7 @@ class HostLink(wiring.Component):
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
             "start": Out(1), "start_args": Out(8 * ARG_BYTES), "stop": Out(1), "running": In(1), "status": In(256),
-            "event": In(stream.Signature(EventLayout)), "errors": Out(32),
+            "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -114,7 +114,8 @@ class HostLink(wiring.Component):
             m.d.sync += [answer.eq(kind_), answer_bytes.eq(size_)]
             m.next = "ANSWER"
 
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | receiver.frame)
             with m.State("IDLE"):
                 m.d.sync += [count.eq(0), sent.eq(0), lane.eq(0), answer_seq.eq(NO_SEQ)]
                 m.d.comb += [out_crc.clear.eq(1), sum_crc.clear.eq(1), receiver.addr.eq(0)]

@@ -5,7 +5,7 @@
 // data and has no way into the memory but the core's pins.
 //
 // Standard input and output are the byte stream of the link, one byte a fabric cycle each way.  A board with nothing
-// to do (no program running, no byte for a while) sleeps until the host writes; end of input ends the process.
+// to do (no program, no packet in work, no byte for a while) sleeps until the host writes; end of input ends the process.
 //
 // Arguments: --build-id HEX64 (what the core answers as its hash), --cas N, --read-beats N, --columns N, --mhz X,
 // --power-up-us X.
@@ -129,8 +129,9 @@ int main(int argc, char **argv) {
             if (!open && !pipe.has()) return 0;
             if (sleep) quiet = 0;
         }
-        PORT(rx, valid) = pipe.has();
-        PORT(rx, payload) = pipe.has() ? pipe.front() : 0;
+        const bool offer = pipe.has() && !core.rst;
+        PORT(rx, valid) = offer;
+        PORT(rx, payload) = offer ? pipe.front() : 0;
         core.clk = 0;
         core.eval();
 
@@ -164,6 +165,6 @@ int main(int argc, char **argv) {
         core.eval();
 
         if (took) pipe.pop();
-        quiet = (took || core.running || PORT(tx, valid)) ? 0 : quiet + 1;
+        quiet = (took || core.busy || PORT(tx, valid)) ? 0 : quiet + 1;
     }
 }
