@@ -164,7 +164,7 @@ class Core(wiring.Component):
             fused.rope_rows.eq(cpu.rope_rows), fused.stats_gain.eq(cpu.stats_gain), fused.clear.eq(cpu.pass_clear),
             fused.gain_start.eq(cpu.gain_start), fused.rope_start.eq(cpu.rope_start),
             cpu.pass_done.eq(fused.done), cpu.nonfinite.eq(fused.nonfinite),
-            attention.begin.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
+            attention.begin_token.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
             attention.heads_n.eq(r.heads), attention.kv_heads.eq(r.kv_heads), attention.head_dim.eq(r.head_dim),
             attention.group.eq(r.group), attention.c_att.eq(r.c_att), attention.position.eq(cpu.position),
             attention.k_base.eq(cpu.attention_k), attention.v_base.eq(cpu.attention_v),

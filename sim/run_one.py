@@ -45,7 +45,7 @@ def wrapper(verilog: str) -> str:
         raise RuntimeError("the generated Verilog has no module dut")
     ports = re.findall(r"^  (input|output|inout) (?:signed )?(\[\d+:\d+\] )?(\\?\S+?)\s*;", match[2], re.M)
     lines = [f"module {TOP}("]
-    lines += [",\n".join(f"  {direction} wire {width}{name}" for direction, width, name in ports)]
+    lines += [",\n".join(f"  {direction} wire {width}{name} " for direction, width, name in ports)]
     lines += [");", "  dut dut(" + ", ".join(f".{name} ({name} )" for _, _, name in ports) + ");", "endmodule", ""]
     return "\n".join(lines)
 

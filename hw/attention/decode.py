@@ -36,7 +36,7 @@ def pack16(scale) -> Value:
 class DecodeAttention(wiring.Component):
     """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer but for scales.
 
-    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
+    After ``begin_token`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
     (written to memory as they come, with one word of both scales behind each v head).  After ``start`` (a pulse; it
     waits for ``write.idle``) each KV head is worked on in turn, for all ``group`` query heads that share it:
 
@@ -67,7 +67,7 @@ class DecodeAttention(wiring.Component):
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
             "kv_stride": In(24), "s_stride": In(16),
-            "begin": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -129,7 +129,7 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="heads_in"):
             with m.State("IDLE"):
                 m.d.sync += [lane.eq(0), word_at.eq(0), kv.eq(0), g_in.eq(0), q_row.eq(0), k_phase.eq(1)]
-                with m.If(self.begin):
+                with m.If(self.begin_token):
                     m.next = "Q"
             with m.State("Q"):
                 m.d.comb += [self.heads.ready.eq(1), q_phase.eq(1)]

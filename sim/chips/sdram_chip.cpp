@@ -197,7 +197,10 @@ void SdramChip::mode(const SdramPins &pins) {
     if (cas_latency_ != 2 && cas_latency_ != 3) fail("CAS latency", "code " + std::to_string(cas_latency_));
     if (cas_latency_ == 2 && c_.mhz > c_.cl2_mhz)
         fail("CAS latency", "2 at " + std::to_string(c_.mhz) + " MHz, allowed to " + std::to_string(c_.cl2_mhz));
-    if (!mode_known_) refresh_window_ = now_;
+    if (!mode_known_) {
+        refresh_window_ = now_;
+        refreshes_ = 0;
+    }
     mode_known_ = true;
     mode_set_ = now_;
 }

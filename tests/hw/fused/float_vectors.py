@@ -46,8 +46,10 @@ def judge(fmt: FloatFormat, op: str, a: int, b: int) -> int:
     return fmt.nan if np.isnan(result) else int(result.view(np.uint16))
 
 
-async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0.0) -> tuple[list[int], int, int]:
-    """Send all payloads into ``i`` and collect as many from ``o``; (results, cycles, cycles to the first result)."""
+async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0.0,
+                results: int | None = None) -> tuple[list[int], int, int]:
+    """Send all payloads into ``i`` and collect as many (or ``results``) from ``o``; (results, cycles, cycles to the
+    first result)."""
     await reset(dut)
     random = rng("drive")
     out: list[int] = []
@@ -56,7 +58,8 @@ async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0
     pending = None
     valid = False
     low = [0, 0]
-    while len(out) < len(payloads):
+    results = len(payloads) if results is None else results
+    while len(out) < results:
         if not valid and sent < len(payloads) and not (idle and random.random() < idle):
             dut.i__payload.value = payloads[sent]
             valid = True

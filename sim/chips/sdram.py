@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The SDRAM chip model (C++) from Python."""
+
+import ctypes
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from tellme.spec.sdram import SLOWEST, SdramTiming
+
+__all__ = ["Chip"]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    source = HERE / "sdram_chip.cpp"
+    key = hashlib.sha256(source.read_bytes() + (HERE / "sdram_chip.h").read_bytes()).hexdigest()[:20]
+    target = ROOT / "build" / "chips" / f"sdram-{key}.so"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f"{target.name}.{os.getpid()}")
+        subprocess.run(["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(scratch), str(source)], check=True)
+        scratch.replace(target)
+    lib = ctypes.CDLL(str(target))
+    lib.sdram_new.restype = ctypes.c_void_p
+    lib.sdram_new.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double, ctypes.POINTER(ctypes.c_double), ctypes.c_int,
+                              ctypes.c_double, ctypes.c_double, ctypes.c_double, ctypes.c_int]
+    lib.sdram_free.argtypes = [ctypes.c_void_p]
+    lib.sdram_clock.restype = ctypes.c_uint32
+    lib.sdram_clock.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint16]
+    lib.sdram_violation.restype = ctypes.c_char_p
+    lib.sdram_violation.argtypes = [ctypes.c_void_p]
+    return lib
+
+
+class Chip:
+    """One chip.  Pins are 1 when asserted."""
+
+    def __init__(self, *, timing: SdramTiming = SLOWEST, mhz: float = 100.0, row_bits: int = 13,
+                 power_up_us: float | None = None, refresh_ms: float = 64.0, check_unwritten: bool = True):
+        t = timing
+        ns = (ctypes.c_double * 7)(t.trp, t.trcd, t.tras, t.trc, t.trrd, t.twr, t.trfc)
+        power_up = t.power_up_us if power_up_us is None else power_up_us
+        self._lib = _library()
+        self._chip = self._lib.sdram_new(t.column_bits, row_bits, mhz, ns, t.tmrd, t.cl2_mhz, power_up, refresh_ms,
+                                         int(check_unwritten))
+        self.driven = False
+
+    def __del__(self) -> None:
+        self._lib.sdram_free(self._chip)
+
+    def clock(self, *, cs=0, ras=0, cas=0, we=0, ba=0, a=0, dqm=0, cke=1, oe=0, dq=0) -> int:
+        """One SDRAM clock; the data that the chip drives in it (0 if it does not, see ``driven``)."""
+        pins = cke | cs << 1 | ras << 2 | cas << 3 | we << 4 | ba << 5 | dqm << 7 | a << 9 | oe << 22
+        out = self._lib.sdram_clock(self._chip, pins, dq)
+        self.driven = bool(out >> 16)
+        return out & 0xFFFF
+
+    def violation(self) -> str:
+        """The first rule that was broken, or nothing."""
+        return self._lib.sdram_violation(self._chip).decode()

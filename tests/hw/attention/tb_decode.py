@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Decode attention against the scalar specification: codes in, K and V rows and sums out."""
+
+import os
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.attention.decode import DecodeAttention
+from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.attention import c_att, out_scale, score, softmax
+from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.memory_model import ReadModel, WriteModel
+
+CONTEXT = int(os.environ.get("CONTEXT", "128"))
+BENCHES = [Bench(name="context128", build=lambda: DecodeAttention(max_head_dim=64, max_group=4, max_context=128),
+                 env={"CONTEXT": "128"}, tests=("shapes", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90",
+                                                "memory_rate")),
+           Bench(name="context512", build=lambda: DecodeAttention(max_head_dim=64, max_group=4, max_context=512),
+                 env={"CONTEXT": "512"}, tests=("late_position",))]
+K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
+MASK19 = (1 << 19) - 1
+
+
+def words_of(row):
+    return [sum((v & 0xFF) << 8 * k for k, v in enumerate(row[i:i + 4])) for i in range(0, len(row), 4)]
+
+
+class Case:
+    """A cache, a token's heads, and what must come out."""
+
+    def __init__(self, random, *, heads, kv_heads, head_dim, position, scale=None, value_scale=None, extreme=False):
+        self.heads, self.kv_heads, self.head_dim, self.position = heads, kv_heads, head_dim, position
+        self.group = heads // kv_heads
+        draw = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-127, 127))
+
+        def make_scale():
+            return Scale(random.randint(1024, 2047), random.randint(-19, -15)) if scale is None else scale
+
+        self.q = [[draw() for _ in range(head_dim)] for _ in range(heads)]
+        self.q_scales = [make_scale() for _ in range(heads)]
+        rows = range(position + 1)
+        self.k = [[[draw() for _ in range(head_dim)] for _ in rows] for _ in range(kv_heads)]
+        self.v = [[[draw() for _ in range(head_dim)] for _ in rows] for _ in range(kv_heads)]
+        self.k_scales = [[make_scale() for _ in rows] for _ in range(kv_heads)]
+        self.v_scales = [[value_scale or make_scale() for _ in rows] for _ in range(kv_heads)]
+        self.kv_stride, self.s_stride = CONTEXT * head_dim // 4, CONTEXT
+
+    def memory(self):
+        """The cache but for the token's own rows."""
+        words = {}
+        for h in range(self.kv_heads):
+            for p in range(self.position):
+                for base, rows in ((K_BASE, self.k), (V_BASE, self.v)):
+                    at = base + h * self.kv_stride + p * self.head_dim // 4
+                    words.update((at + i, w) for i, w in enumerate(words_of(rows[h][p])))
+                words[S_BASE + h * self.s_stride + p] = self.scale_word(h, p)
+        return words
+
+    def scale_word(self, h, p):
+        return pack16(self.k_scales[h][p]) | pack16(self.v_scales[h][p]) << 16
+
+    def own_rows(self):
+        words = {}
+        p = self.position
+        for h in range(self.kv_heads):
+            for base, rows in ((K_BASE, self.k), (V_BASE, self.v)):
+                at = base + h * self.kv_stride + p * self.head_dim // 4
+                words.update((at + i, w) for i, w in enumerate(words_of(rows[h][p])))
+            words[S_BASE + h * self.s_stride + p] = self.scale_word(h, p)
+        return words
+
+    def codes(self):
+        """The heads stream: q, k, v."""
+        out = []
+        p = self.position
+        heads = [*zip(self.q, self.q_scales, strict=True), *((r[p], s[p]) for r, s in zip(self.k, self.k_scales, strict=True)),
+                 *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
+        for row, scale in heads:
+            for i, code in enumerate(row):
+                out.append((code & 0xFF) | scale.pack() << 8 | (i == len(row) - 1) << 27)
+        return out
+
+    def expected(self):
+        out = []
+        for h in range(self.heads):
+            kv = h // self.group
+            q_scale = scale_mul(self.q_scales[h], c_att(self.head_dim))
+            scores = []
+            for row, scale in zip(self.k[kv], self.k_scales[kv], strict=True):
+                dot = sum(a * b for a, b in zip(self.q[h], row, strict=True))
+                scores.append(score(dot, scale_mul(q_scale, unpack16(pack16(scale)))))
+            result = softmax(scores, [unpack16(pack16(s)) for s in self.v_scales[kv]])
+            scale = out_scale(result.total, result.exponent)
+            for d in range(self.head_dim):
+                acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
+                last = h == self.heads - 1 and d == self.head_dim - 1
+                out.append((acc & (1 << 36) - 1) | (scale.pack() & MASK19) << 36 | last << 55)
+        return out
+
+
+async def run(dut, cases, *, stall=0.0, pause=None):
+    """All cases on one unit; (cycles busy of the last, read words of the last)."""
+    for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+    heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
+    sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
+    memory: dict[int, int] = {}
+    reads = ReadModel(dut, "read", memory, pause=pause)
+    writes = WriteModel(dut, "write", memory, stall=stall, rng=rng("write"))
+    cocotb.start_soon(reads.run())
+    cocotb.start_soon(writes.run())
+    busy = 0
+    for case in cases:
+        memory.clear()
+        memory.update(case.memory())
+        for name, value in (("heads_n", case.heads), ("kv_heads", case.kv_heads), ("head_dim", case.head_dim),
+                            ("group", case.group), ("c_att", c_att(case.head_dim).pack()), ("position", case.position),
+                            ("k_base", K_BASE), ("v_base", V_BASE), ("s_base", S_BASE), ("kv_stride", case.kv_stride),
+                            ("s_stride", case.s_stride)):
+            getattr(dut, name).value = value
+        for _ in range(3):
+            await FallingEdge(dut.clk)
+        dut.begin_token.value = 1
+        await FallingEdge(dut.clk)
+        dut.begin_token.value = 0
+        before = writes.count
+        await heads.send_all(case.codes())
+        for _ in range(3):
+            await FallingEdge(dut.clk)
+        reads.count = 0
+        dut.start.value = 1
+        await FallingEdge(dut.clk)
+        dut.start.value = 0
+        expected = case.expected()
+        task = cocotb.start_soon(sink.recv_n(len(expected)))
+        busy = 0
+        while not task.done():
+            await FallingEdge(dut.clk)
+            busy += 1
+        assert task.result() == expected, (case.heads, case.kv_heads, case.head_dim, case.position)
+        own = case.own_rows()
+        assert writes.count - before == len(own)
+        assert {a: memory[a] for a in own} == own
+        for _ in range(3):
+            await FallingEdge(dut.clk)
+        assert not dut.busy.value
+    dut._log.info("ready low in %.2f, valid low in %.2f of the cycles", sink.low_share, heads.low_share)
+    report(cases=sum(c.heads * c.head_dim for c in cases))
+    return busy, reads.count
+
+
+@cocotb.test()
+async def shapes(dut):
+    random = rng("shapes")
+    shapes = [(1, 1, 16), (4, 1, 16), (2, 2, 32), (8, 4, 32), (3, 3, 24), (4, 2, 64)]
+    await run(dut, [Case(random, heads=h, kv_heads=kv, head_dim=d, position=p) for h, kv, d in shapes
+                    for p in (0, 1, 15, 16, 17)])
+
+
+@cocotb.test()
+async def saturated_scores(dut):
+    random = rng("extreme")
+    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e))
+                    for e in (-8, -12, -14, -20)])
+
+
+@cocotb.test()
+async def v_scale_zero(dut):
+    random = rng("zero")
+    case = Case(random, heads=2, kv_heads=1, head_dim=16, position=9)
+    case.v_scales[0][3] = case.v_scales[0][9] = Scale(1500, -100)
+    nothing = Case(random, heads=2, kv_heads=1, head_dim=16, position=4, value_scale=Scale(1500, -100))
+    await run(dut, [case, nothing])
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    random = rng("stalls")
+    await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=32, position=p) for p in (0, 33)], stall=0.1,
+              pause=lambda: int(random.random() < 0.1))
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    random = rng("stalls")
+    await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=16, position=5)], stall=0.9,
+              pause=lambda: random.randint(0, 20))
+
+
+@cocotb.test()
+async def late_position(dut):
+    random = rng("late")
+    await run(dut, [Case(random, heads=2, kv_heads=1, head_dim=16, position=p) for p in (63, 511)])
+
+
+@cocotb.test()
+async def memory_rate(dut):
+    """K and V once each for all heads of a group, a word a cycle; beside them two scans and the sums' way out."""
+    n, group, head_dim = 128, 4, 64
+    case = Case(rng("rate"), heads=group, kv_heads=1, head_dim=head_dim, position=n - 1)
+    cycles, words = await run(dut, [case])
+    assert words == n * (2 * head_dim // 4 + 1)
+    scans = 2 * group * n
+    assert cycles <= words + scans + group * (head_dim + 30) + 120

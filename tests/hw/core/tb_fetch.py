@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""RowFetch: the RoPE row and the embedding row of a token."""
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.core.fetch import RowFetch
+from sim.cocotb_streams import StreamSink, report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
+from tellme.spec.scale import Scale, pack16, unpack16
+from tests.hw.memory_model import ReadModel
+
+BENCHES = [Bench(name="rows", build=RowFetch)]
+EMBED_BASE, ROPE_BASE = 0x2000, 0x100
+
+
+async def check(dut, *, stall=0.0, pause=None):
+    dut.start.value = dut.port__data__valid.value = 0
+    await reset(dut)
+    random = rng("rows")
+    total = 0
+    words: dict[int, int] = {}
+    cocotb.start_soon(ReadModel(dut, "port", words, pause=pause).run())
+    rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
+    for dim, head_dim, vocab in ((16, 16, 9), (44, 24, 6), (64, 64, 12)):
+        rows = [[random.randint(-127, 127) for _ in range(dim)] for _ in range(vocab)]
+        scales = [pack16(Scale(random.randint(1024, 2047), random.randint(-54, 9))) for _ in range(vocab)]
+        scales[1] = 0
+        words.clear()
+        at = EMBED_BASE
+        for first in range(0, vocab, 4):
+            for word in pack_head_block(rows[first:first + 4], scales[first:first + 4]):
+                words[at], words[at + 1] = word & 0xFFFFFFFF, word >> 32
+                at += 2
+        table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(20)]
+        words.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
+        for name, value in (("dim", dim), ("head_dim", head_dim), ("embed_base", EMBED_BASE), ("rope_base", ROPE_BASE),
+                            ("block_words", 2 * head_block_words(dim)), ("row_words", 2 * head_row_words(dim))):
+            getattr(dut, name).value = value
+        for token in range(vocab):
+            position = random.randint(0, 19)
+            dut.token.value, dut.position.value = token, position
+            dut.start.value = 1
+            await FallingEdge(dut.clk)
+            dut.start.value = 0
+            assert await rope.recv_n(head_dim // 2) == table[position]
+            got = await acc.recv_n(dim)
+            scale = unpack16(scales[token]).pack()
+            assert got == [(v & (1 << 36) - 1) | scale << 36 | (i == dim - 1) << 55 for i, v in enumerate(rows[token])]
+            await FallingEdge(dut.clk)
+            assert not dut.busy.value
+            total += 1
+    report(cases=total)
+
+
+@cocotb.test()
+async def rows(dut):
+    await check(dut)
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    random = rng("pause")
+    await check(dut, stall=0.1, pause=lambda: int(random.random() < 0.1))
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    random = rng("pause")
+    await check(dut, stall=0.9, pause=lambda: random.randint(0, 20))

@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Dequantise and Quantise against exact integers."""
+
+import os
+
+import cocotb
+from float_vectors import FMT, FORMATS, VECTORS, check, specials
+
+from hw.fused.arithmetic import Dequantise, Quantise
+from sim.cocotb_streams import rng
+from sim.testbench import Bench
+from tellme.spec.quantise import dequantise, quantise
+from tellme.spec.scale import Scale
+
+UNITS = {"dequantise": Dequantise, "quantise": Quantise}
+BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
+           for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
+OP = os.environ.get("OP", "quantise")
+ACC_MAX = 1 << 35
+
+
+def pack(a, scale):
+    bits = 36 if OP == "dequantise" else FMT.width
+    return (a & (1 << bits) - 1) | scale.pack() << bits
+
+
+def expected(a, scale):
+    if OP == "quantise":
+        return quantise(a, scale, FMT) & 0xFF
+    y = dequantise(a, scale, FMT)
+    return y | (not FMT.is_finite(y)) << FMT.width
+
+
+def some_scale(random):
+    return Scale(random.randint(1024, 2047), random.randint(-128, 127))
+
+
+def near_scale(random, value):
+    """A scale that brings the value into the result's range."""
+    if OP == "quantise":
+        _, m, e = FMT.decode(value) if FMT.is_finite(value) else (0, 1, 0)
+        exp = 7 - (e + max(m.bit_length(), 1) + 11) + random.randint(-9, 2)
+    else:
+        exp = random.randint(FMT.min_exp - 30, FMT.min_exp + (1 << FMT.exp_bits) - 20) - 11
+    return Scale(random.randint(1024, 2047), max(-128, min(127, exp)))
+
+
+def tie(random):
+    """A product exactly between two results, or one unit of the operand beside it."""
+    scale = Scale(1024, 0)
+    if OP == "quantise":
+        # x = (n + 1/2) * 2**k, scale 2**-k.
+        n = random.randint(0, 130)
+        k = random.randint(FMT.min_exp + FMT.frac_bits + 2, -FMT.min_exp - FMT.frac_bits - 10)
+        x = FMT.encode(random.getrandbits(1), 2 * n + 1, k - 1)
+        low, exp = x & ~FMT.sign_bit, -k - 10
+        return (low + random.choice((-1, 0, 1))) | (x & FMT.sign_bit), Scale(1024, max(-128, min(127, exp)))
+    bits = FMT.frac_bits + 2
+    acc = (random.getrandbits(bits - 1) | 1 << bits - 1) | 1
+    acc <<= random.randint(0, 34 - bits)
+    acc += random.choice((-1, 0, 1))
+    return (-acc if random.getrandbits(1) else acc), Scale(1024, random.randint(FMT.min_exp - 20, 0))
+
+
+def vectors(random, n):
+    out = []
+    for i in range(n):
+        value = random.getrandbits(FMT.width) if OP == "quantise" else random.randint(-ACC_MAX, ACC_MAX - 1) >> \
+            random.randint(0, 34)
+        if i % 3 == 0:
+            out.append((value, some_scale(random)))
+        elif i % 3 == 1:
+            out.append((value, near_scale(random, value)))
+        else:
+            out.append(tie(random))
+    return out
+
+
+@cocotb.test()
+async def special_values(dut):
+    scales = [Scale(s, e) for s in (0, 1024, 1025, 2047) for e in (-128, -40, -24, -14, -10, -1, 0, 5, 30, 127)
+              if s or not e]
+    values = specials(FMT) if OP == "quantise" else [0, 1, -1, 2, 127, -128, 2047, 2048, 2049, 65519, 65520, -65520,
+                                                     ACC_MAX - 1, -ACC_MAX]
+    await check(dut, [(v, s) for v in values for s in scales], pack, expected)
+
+
+@cocotb.test()
+async def random(dut):
+    cases = vectors(rng("vectors"), VECTORS)
+    cycles, latency = await check(dut, cases, pack, expected)
+    assert latency == UNITS[OP].LATENCY
+    assert cycles == len(cases) + latency, "initiation interval is not 1"
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    await check(dut, vectors(rng("vectors"), 1000), pack, expected, idle=0.1, stall=0.1)
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    await check(dut, vectors(rng("vectors"), 200), pack, expected, idle=0.9, stall=0.9)

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The UART at its pins, with a peer whose rate is off by 2 %."""
+
+import os
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.link.uart import Uart
+from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.testbench import Bench
+
+CLOCK = 50_000_000
+BENCHES = [Bench(name=f"{baud}", build=lambda baud=baud: Uart(clock_hz=CLOCK, baud=baud), env={"BAUD": str(baud)})
+           for baud in (3_000_000, 1_000_000)]
+CYCLES = CLOCK / int(os.environ.get("BAUD", "3000000"))
+
+
+async def pin_bits(dut, values, error):
+    """Drive rx_pin with whole frames at a rate that is off by a share."""
+    at = 0.0
+    cycle = 0
+    for value in values:
+        for bit in (0, *(value >> i & 1 for i in range(8)), 1):
+            dut.rx_pin.value = bit
+            at += CYCLES * (1 + error)
+            while cycle < at:
+                await FallingEdge(dut.clk)
+                cycle += 1
+    dut.rx_pin.value = 1
+
+
+async def receive(dut, error):
+    dut.rx_pin.value = 1
+    dut.tx__valid.value = 0
+    await reset(dut)
+    random = rng("bytes")
+    values = [0, 255, 0x55, 0xAA, *(random.randint(0, 255) for _ in range(60))]
+    sink = StreamSink(dut, "rx")
+    cocotb.start_soon(pin_bits(dut, values, error))
+    assert await sink.recv_n(len(values)) == values
+    report(cases=len(values))
+
+
+@cocotb.test()
+async def receives_2_percent_slow(dut):
+    await receive(dut, 0.02)
+
+
+@cocotb.test()
+async def receives_2_percent_fast(dut):
+    await receive(dut, -0.02)
+
+
+@cocotb.test()
+async def bytes_without_a_stop_bit_are_dropped(dut):
+    dut.rx_pin.value = 1
+    dut.tx__valid.value = 0
+    await reset(dut)
+    sink = StreamSink(dut, "rx")
+    await pin_bits(dut, [0x41], 0.0)
+    dut.rx_pin.value = 0
+    for _ in range(round(CYCLES * 12)):
+        await FallingEdge(dut.clk)
+    dut.rx_pin.value = 1
+    for _ in range(round(CYCLES * 12)):
+        await FallingEdge(dut.clk)
+    await pin_bits(dut, [0x42], 0.0)
+    got = await sink.recv_n(2)
+    assert (got[0], got[-1]) == (0x41, 0x42)
+
+
+@cocotb.test()
+async def loops_back_at_full_rate(dut):
+    """What it sends it receives, byte behind byte; ten bits each, to half a percent."""
+    dut.rx_pin.value = 1
+    await reset(dut)
+    random = rng("bytes")
+    values = [random.randint(0, 255) for _ in range(100)]
+
+    async def wire():
+        while True:
+            dut.rx_pin.value = int(dut.tx_pin.value)
+            await FallingEdge(dut.clk)
+
+    cocotb.start_soon(wire())
+    source, sink = StreamSource(dut, "tx"), StreamSink(dut, "rx")
+    cocotb.start_soon(source.send_all(values))
+    assert await sink.recv_n(len(values)) == values
+    assert abs(sink.cycles / (len(values) * 10 * CYCLES) - 1) < 0.02
+    report(cases=len(values))

@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The SDRAM controller against the checking chip model, at the DFI."""
+
+import os
+
+import cocotb
+from cocotb.triggers import FallingEdge, Timer
+
+from hw.memory.controller import PORTS, SdramController
+from sim.chips.sdram import Chip
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.sdram import CHIPS, SLOWEST
+
+TIMINGS = {"slowest": SLOWEST, **CHIPS}
+BEATS = {"even": 12, "odd": 7}
+BENCHES = [Bench(name=name, build=lambda n=name, b=beats: SdramController(
+    timing=TIMINGS[n], read_beats=BEATS[b], power_up_us=2.0), env={"CHIP": name, "BEATS": beats})
+    for name, beats in (("slowest", "even"), ("slowest", "odd"), *((n, "even") for n in CHIPS)) if beats == "even"]
+BENCHES.append(Bench(name="odd-beats", build=lambda: SdramController(read_beats=7, power_up_us=2.0),
+                     env={"CHIP": "slowest", "BEATS": "odd"}))
+TIMING = TIMINGS[os.environ.get("CHIP", "slowest")]
+READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
+READS = [p for p in PORTS if p.endswith("read") or p == "weights"]
+WRITES = [p for p in PORTS if p.endswith("write")]
+
+
+class Bus:
+    """Clocks the chip twice a fabric cycle from the DFI, with the wire's delay; fails with the rule that is broken."""
+
+    def __init__(self, dut):
+        self.dut = dut
+        self.chip = Chip(timing=TIMING, mhz=100.0, power_up_us=2.0)
+        self.wire = [0] * (READ_BEATS - 3)
+        self.words = self.busy = self.refreshes = self.cycles = 0
+
+    async def run(self):
+        dut = self.dut
+        while True:
+            await Timer(PERIOD_NS // 2 - 1, "ns")
+            rdata = 0
+            oe, wdata = int(dut.dfi__wdata_oe.value), int(dut.dfi__wdata.value)
+            for slot in range(2):
+                pins = {p: int(getattr(dut, f"dfi__{p}{slot}").value) for p in ("cs", "ras", "cas", "we", "ba", "a", "dqm")}
+                self.wire.append(self.chip.clock(cke=int(dut.dfi__cke.value), oe=oe, dq=wdata >> 16 * slot & 0xFFFF, **pins))
+                rdata |= self.wire.pop(0) << 16 * slot
+            assert not self.chip.violation(), self.chip.violation()
+            dut.dfi__rdata.value = rdata
+            self.cycles += 1
+            self.refreshes += int(dut.dfi__ras0.value) & int(dut.dfi__cas0.value) & ~int(dut.dfi__we0.value) & 1
+            await FallingEdge(dut.clk)
+
+
+async def bring_up(dut):
+    for port in PORTS:
+        getattr(dut, f"{port}__req__valid").value = 0
+    for port in WRITES:
+        getattr(dut, f"{port}__data__valid").value = 0
+    for port in READS:
+        getattr(dut, f"{port}__data__ready").value = 0
+    bus = Bus(dut)
+    await reset(dut)
+    cocotb.start_soon(bus.run())
+    while not dut.ready.value:
+        await FallingEdge(dut.clk)
+    return bus
+
+
+def request(addr, length):
+    return addr | length << 24
+
+
+async def write(dut, port, addr, words, idle=0.0):
+    req, data = StreamSource(dut, f"{port}__req"), StreamSource(dut, f"{port}__data", idle=idle, rng=rng(port))
+    task = cocotb.start_soon(data.send_all(words))
+    await req.send(request(addr, len(words)))
+    await task
+    while not getattr(dut, f"{port}__idle").value:
+        await FallingEdge(dut.clk)
+
+
+async def read(dut, port, addr, length, stall=0.0):
+    req, data = StreamSource(dut, f"{port}__req"), StreamSink(dut, f"{port}__data", stall=stall, rng=rng(port))
+    cocotb.start_soon(req.send(request(addr, length)))
+    return await data.recv_n(length)
+
+
+async def traffic(dut, share, rounds):
+    """All ports at once in regions of their own; what a port wrote, any port reads."""
+    await bring_up(dut)
+    random = rng("traffic")
+    memory = {}
+    for _ in range(rounds):
+        tasks = []
+        for i, port in enumerate(WRITES):
+            # Near row ends and across banks; one region a port.
+            addr = (i << 20) + 256 * random.randint(0, 40) + random.randint(200, 255)
+            words = [random.getrandbits(32) for _ in range(random.randint(1, 90))]
+            memory.update((addr + k, w) for k, w in enumerate(words))
+            tasks.append(cocotb.start_soon(write(dut, port, addr, words, share)))
+        for task in tasks:
+            await task
+        starts = [a for a in memory if a - 1 not in memory]
+        reads = []
+        for port in READS:
+            first = random.choice(starts)
+            n = 0
+            while first + n in memory and n < 100:
+                n += 1
+            reads.append((first, n, cocotb.start_soon(read(dut, port, first, n, share))))
+        for first, n, task in reads:
+            assert await task == [memory[first + k] for k in range(n)]
+    report(cases=rounds * len(PORTS))
+
+
+@cocotb.test()
+async def traffic_full_rate(dut):
+    await traffic(dut, 0.0, 8)
+
+
+@cocotb.test()
+async def traffic_stalls_10(dut):
+    await traffic(dut, 0.1, 6)
+
+
+@cocotb.test()
+async def traffic_stalls_90(dut):
+    await traffic(dut, 0.9, 3)
+
+
+@cocotb.test()
+async def sequential_read_rate(dut):
+    """4,096 words across sixteen rows: at least 95 % of a word a cycle, refresh included."""
+    await bring_up(dut)
+    n = 4096
+    await write(dut, "host_write", 0, list(range(n)))
+    start = dut_cycles(dut)
+    assert await read(dut, "weights", 0, n) == list(range(n))
+    cycles = dut_cycles(dut) - start
+    dut._log.info("%d words in %d cycles", n, cycles)
+    assert cycles <= n / 0.95
+
+
+def dut_cycles(dut):
+    from cocotb.utils import get_sim_time
+
+    return round(get_sim_time("ns") / PERIOD_NS)
+
+
+@cocotb.test()
+async def refresh_goes_on_under_load(dut):
+    """Refreshes come at the chip's rate while a port reads without a pause."""
+    bus = await bring_up(dut)
+    await write(dut, "host_write", 0, list(range(2048)))
+    bus.refreshes, first = 0, bus.cycles
+    for _ in range(4):
+        await read(dut, "weights", 0, 2048)
+    wanted = (bus.cycles - first) * 20 / 7812.5
+    assert bus.refreshes >= int(wanted)
+
+
+@cocotb.test()
+async def priority_of_kv_reads(dut):
+    """A short KV read is served while a long weight read goes on."""
+    await bring_up(dut)
+    await write(dut, "host_write", 0, list(range(2048)))
+    weights = cocotb.start_soon(read(dut, "weights", 0, 2048))
+    for _ in range(100):
+        await FallingEdge(dut.clk)
+    start = dut_cycles(dut)
+    assert await read(dut, "kv_read", 1024, 16) == list(range(1024, 1040))
+    assert dut_cycles(dut) - start < 100
+    assert await weights == list(range(2048))
