@@ -49,9 +49,13 @@ class Uart(wiring.Component):
                         m.next = "IDLE"
                     with m.If(count == 9):
                         m.d.comb += [queue.w_data.eq(shift[1:]), queue.w_en.eq(pin)]
-                        m.next = "IDLE"
+                        m.next = "QUIET"
                 with m.Else():
                     m.d.sync += phase.eq(phase - 256)
+            with m.State("QUIET"):
+                # After a byte without stop bit the line has to come up before the next start bit counts.
+                with m.If(pin):
+                    m.next = "IDLE"
         # ------------------------------------------------------------------ send
         out_phase, out_shift, out_count = Signal(range(2 * bit)), Signal(10, init=1), Signal(range(11))
         m.d.comb += [self.tx_pin.eq(out_shift[0]), self.tx.ready.eq(out_count == 0)]

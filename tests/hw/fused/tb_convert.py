@@ -60,7 +60,7 @@ def tie(random):
     acc = (random.getrandbits(bits - 1) | 1 << bits - 1) | 1
     acc <<= random.randint(0, 34 - bits)
     acc += random.choice((-1, 0, 1))
-    return (-acc if random.getrandbits(1) else acc), Scale(1024, random.randint(FMT.min_exp - 20, 0))
+    return (-acc if random.getrandbits(1) else acc), Scale(1024, random.randint(max(-128, FMT.min_exp - 20), 0))
 
 
 def vectors(random, n):
