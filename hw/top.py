@@ -81,12 +81,14 @@ class Core(wiring.Component):
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
         m.d.comb += [
-            link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle), link.running.eq(cpu.running),
+            link.build_id.eq(self.build_id),
+            link.bus_idle.eq(space.idle), link.running.eq(cpu.running),
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
             link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
                                cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
                                link.errors, counters.values.cycles)),
-            self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy), self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
+            self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
+            self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
             space.counters.eq(counters.values),
         ]
         # Program, tokens, step CRCs

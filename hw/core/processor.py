@@ -43,7 +43,8 @@ class CommandProcessor(wiring.Component):
     ``stop`` (a pulse) resets all compute units through ``compute_reset`` and drains their memory ports, then ends the
     run with DoneReason.STOPPED; a stop while nothing runs does nothing.
 
-    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it) and 4 a token, beside the units' own latencies.
+    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it) and 4 a
+    token, beside the units' own latencies.
     """
 
     def __init__(self, *, steps: int, context: int):

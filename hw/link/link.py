@@ -36,7 +36,8 @@ class HostLink(wiring.Component):
     A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
     many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse with ``start_args``; it waits for
     ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse.
-    ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.  ``errors`` counts the packets that were refused.
+    ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
+    ``errors`` counts the packets that were refused.
 
     ``windows`` lists (base, bytes, writable); a range has to lie within one.  ``name`` (up to 16 ASCII characters) and
     ``build_id`` are part of the answer to HELLO.

@@ -61,7 +61,8 @@ class Uart(wiring.Component):
         m.d.comb += [self.tx_pin.eq(out_shift[0]), self.tx.ready.eq(out_count == 0)]
         with m.If(out_count == 0):
             with m.If(self.tx.valid):
-                m.d.sync += [out_shift.eq(Cat(Const(0, 1), self.tx.payload, Const(1, 1))), out_count.eq(10), out_phase.eq(bit - 256)]
+                m.d.sync += [out_shift.eq(Cat(Const(0, 1), self.tx.payload, Const(1, 1))), out_count.eq(10),
+                             out_phase.eq(bit - 256)]
         with m.Elif(out_phase < 256):
             m.d.sync += [out_phase.eq(out_phase + bit - 256), out_shift.eq(Cat(out_shift[1:], Const(1, 1))),
                          out_count.eq(out_count - 1)]

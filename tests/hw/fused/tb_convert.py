@@ -48,7 +48,6 @@ def near_scale(random, value):
 
 def tie(random):
     """A product exactly between two results, or one unit of the operand beside it."""
-    scale = Scale(1024, 0)
     if OP == "quantise":
         # x = (n + 1/2) * 2**k, scale 2**-k.
         n = random.randint(0, 130)

@@ -15,10 +15,11 @@ from tests.hw.memory_model import WriteModel
 
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(max_dim=64))]
 DUMP_BASE = 0x500
+D = Scale(1500, -20)
 
 
 class Case:
-    def __init__(self, random, *, dim, vocab, d=Scale(1500, -20), low=-128, high=127, exps=(-20, -16)):
+    def __init__(self, random, *, dim, vocab, d=D, low=-128, high=127, exps=(-20, -16)):
         self.dim, self.vocab, self.d = dim, vocab, d
         self.codes = [random.randint(-128, 127) for _ in range(dim)]
         self.rows = [[random.randint(low, high) for _ in range(dim)] for _ in range(vocab)]
