@@ -89,7 +89,7 @@ def prepare(board, device: str, folder: Path, config) -> str:
     return core_hash
 
 
-def report_of(text: str, nextpnr: dict, **fields: object) -> dict:
+def report_of(nextpnr: dict, **fields: object) -> dict:
     """The build's report from nextpnr's JSON."""
     used = {}
     for name, cell in RESOURCES.items():

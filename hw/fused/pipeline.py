@@ -11,6 +11,7 @@ from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadCodes, HeadQuantise
 from hw.fused.rope import Rope
 from hw.fused.scales import AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
+from hw.fused.stage import Skid
 from hw.fused.statistics import Statistics
 from hw.types import AccLayout, MonitorLayout, QuantLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
@@ -65,6 +66,10 @@ class FusedPipeline(wiring.Component):
         one = fmt.bias << fmt.frac_bits
         m.submodules.scale_acc = scale_acc = ScaleAcc()
         m.submodules.dequantise = dequantise = Dequantise(fmt)
+        # Skids cut the chain of readys: ahead of the scales, behind dequantise, and ahead of whoever takes codes.
+        m.submodules.acc_skid = acc_skid = Skid(AccLayout)
+        m.submodules.element_skid = element_skid = Skid(dequantise.o.payload.shape())
+        m.submodules.code_skid = code_skid = Skid(signed(8))
         m.submodules.residual = adder = FloatAdd(fmt)
         m.submodules.activation = activation = Activation(fmt)
         m.submodules.rope = rope = Rope(fmt)
@@ -100,14 +105,18 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ acc to float
         m.d.comb += [
-            scale_acc.i.p.acc.eq(self.acc.payload), scale_acc.i.p.d.eq(self.d), scale_acc.i.p.use_d.eq(self.use_d),
-            scale_acc.i.valid.eq(self.acc.valid), self.acc.ready.eq(scale_acc.i.ready),
+            acc_skid.i.payload.eq(self.acc.payload), acc_skid.i.valid.eq(self.acc.valid),
+            self.acc.ready.eq(acc_skid.i.ready),
+            scale_acc.i.p.acc.eq(acc_skid.o.payload), scale_acc.i.p.d.eq(self.d), scale_acc.i.p.use_d.eq(self.use_d),
+            scale_acc.i.valid.eq(acc_skid.o.valid), acc_skid.o.ready.eq(scale_acc.i.ready),
+            element_skid.i.payload.eq(dequantise.o.payload), element_skid.i.valid.eq(dequantise.o.valid),
+            dequantise.o.ready.eq(element_skid.i.ready),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
             dequantise.i.p.tag.eq(scale_acc.o.p.last),
             dequantise.i.valid.eq(scale_acc.o.valid), scale_acc.o.ready.eq(dequantise.i.ready),
         ]
         is_act, is_qkv = self.epilogue == Epilogue.ACT, self.epilogue == Epilogue.QKV
-        element = dequantise.o.p.y
+        element = element_skid.o.p.y
 
         # ------------------------------------------------------------------ residual or store: X is read one ahead
         # ``entry`` holds an element while the memory word with its index is read.
@@ -123,8 +132,8 @@ class FusedPipeline(wiring.Component):
         ]
         entry_free = ~entry_valid | adder.i.ready
         with m.If(entry_free):
-            m.d.sync += [entry_valid.eq(dequantise.o.valid & to_add), entry.eq(element),
-                         entry_last.eq(dequantise.o.p.tag)]
+            m.d.sync += [entry_valid.eq(element_skid.o.valid & to_add), entry.eq(element),
+                         entry_last.eq(element_skid.o.p.tag)]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn, turn_valid, turn_rotate = Signal(width), Signal(), Signal()
@@ -138,22 +147,22 @@ class FusedPipeline(wiring.Component):
             rope.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
         ]
         with m.If(~turn_valid | rope.i.ready):
-            m.d.sync += [turn_valid.eq(dequantise.o.valid & is_qkv), turn.eq(element),
+            m.d.sync += [turn_valid.eq(element_skid.o.valid & is_qkv), turn.eq(element),
                          turn_rotate.eq(index < self.rope_rows)]
         wiring.connect(m, head_quantise.o, wiring.flipped(self.heads))
 
         # ------------------------------------------------------------------ who takes the element
         m.d.comb += [
-            activation.i.valid.eq(dequantise.o.valid & is_act), activation.i.p.x.eq(element),
+            activation.i.valid.eq(element_skid.o.valid & is_act), activation.i.p.x.eq(element),
             activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
-            dequantise.o.ready.eq(Mux(is_act, activation.i.ready,
+            element_skid.o.ready.eq(Mux(is_act, activation.i.ready,
                                       Mux(is_qkv, ~turn_valid | rope.i.ready, entry_free))),
         ]
-        took = dequantise.o.valid & dequantise.o.ready
+        took = element_skid.o.valid & element_skid.o.ready
         last_in = Signal()          # the element marked last has entered
         with m.If(took):
             m.d.sync += [index.eq(index + 1), in_head.eq(Mux(in_head + 1 == self.head_dim, 0, in_head + 1))]
-            with m.If(dequantise.o.p.tag):
+            with m.If(element_skid.o.p.tag):
                 m.d.sync += last_in.eq(1)
 
         # ------------------------------------------------------------------ writing X or A, and the statistics
@@ -203,8 +212,10 @@ class FusedPipeline(wiring.Component):
             quantise.i.valid.eq(gain_mul.o.valid & gain_mul.o.p.tag), quantise.i.p.x.eq(gain_mul.o.p.y),
             quantise.i.p.scale.eq(s),
             gain_mul.o.ready.eq(~gain_mul.o.p.tag | quantise.i.ready),
-            self.codes.valid.eq(quantise.o.valid), self.codes.payload.eq(quantise.o.p.code),
-            quantise.o.ready.eq(self.codes.ready),
+            code_skid.i.valid.eq(quantise.o.valid), code_skid.i.payload.eq(quantise.o.p.code),
+            quantise.o.ready.eq(code_skid.i.ready),
+            self.codes.valid.eq(code_skid.o.valid), self.codes.payload.eq(code_skid.o.payload),
+            code_skid.o.ready.eq(self.codes.ready),
             absmax_scale.absmax.eq(statistics.absmax),
             absmax_scale.floor.eq(Mux(quant.norm, absmax_floor(True, fmt), absmax_floor(False, fmt))),
             inverse_rms.sumsq.eq(statistics.sumsq), inverse_rms.n_eps.eq(quant.n_eps),

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from tellme.spec.formats import FloatFormat
 
-__all__ = ["Pipeline", "StreamUnit", "Unpacked", "round_float", "unpack"]
+__all__ = ["Pipeline", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "round_float", "unpack"]
 
 
 class Pipeline:
@@ -52,6 +52,25 @@ class StreamUnit(wiring.Component):
         return pipe
 
 
+class Skid(wiring.Component):
+    """Two places between streams, so that ready does not run through: one cycle more, nothing lost at a stall."""
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        held, full = Signal.like(self.i.payload), Signal()
+        m.d.comb += self.i.ready.eq(~full)
+        free = ~self.o.valid | self.o.ready
+        with m.If(free):
+            m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0),
+                         self.o.payload.eq(Mux(full, Value.cast(held), Value.cast(self.i.payload)))]
+        with m.Elif(self.i.valid & ~full):
+            m.d.sync += [held.eq(self.i.payload), full.eq(1)]
+        return m
+
+
 class Unpacked(NamedTuple):
     """A float as (-1)**sign * sig * 2**(exp - 1 + min_exp): sig has frac_bits + 1 bits, exp is at least 1."""
 
@@ -74,6 +93,26 @@ def unpack(bits, fmt: FloatFormat) -> Unpacked:
                     ~normal & (frac == 0))
 
 
+def leading_zeros(m: Module, value: Value) -> Signal:
+    """Number of zeros above the first one, as a tree of halves; for 0 the next power of two."""
+    levels = max(1, (len(value) - 1).bit_length())
+    padded = Cat(Const(0, (1 << levels) - len(value)), value)
+    # Of each block: its count, and whether it holds a one.
+    counts, ones = [Const(0, 1)] * len(padded), [padded[i] for i in range(len(padded))]
+    for level in range(levels):
+        next_counts, next_ones = [], []
+        for low in range(0, len(counts), 2):
+            one = Signal(name=f"one{level}_{low}")
+            count = Signal(level + 1, name=f"zeros{level}_{low}")
+            inner = [c[:level] if level else Const(0, 0) for c in counts[low:low + 2]]
+            m.d.comb += [one.eq(ones[low] | ones[low + 1]),
+                         count.eq(Cat(Mux(ones[low + 1], inner[1], inner[0]), ~ones[low + 1]))]
+            next_counts.append(count)
+            next_ones.append(one)
+        counts, ones = next_counts, next_ones
+    return counts[0]
+
+
 #: Stages of :func:`round_float`.
 ROUND_STAGES = 4
 
@@ -89,12 +128,9 @@ def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, 
     kept = fmt.frac_bits + 1
     width = max(len(magnitude), kept + 2)
     # 1: how many leading zeros
-    count = Signal(range(width + 1))
     wide = Signal(width)
-    m.d.comb += [wide.eq(magnitude << (width - len(magnitude))), count.eq(width)]
-    for i in range(width):
-        with m.If(wide[i]):
-            m.d.comb += count.eq(width - 1 - i)
+    m.d.comb += wide.eq(magnitude << (width - len(magnitude)))
+    count = leading_zeros(m, wide)
     exp = Value.cast(exp)
     # Weight of the lowest bit of ``wide``, then relative to the subnormals' lowest bit.
     exp1 = pipe.reg(exp - (width - len(magnitude)) - fmt.min_exp, name="exp1")

@@ -85,6 +85,9 @@ class SdramController(wiring.Component):
 
         # ------------------------------------------------------------------ ports
         addrs, lefts, sizes, able, fifos = [], [], [], [], []
+        pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(24)
+        pick_size, pick_writes = Signal(range(CHUNK + 1)), Signal()
+        port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
         grant = Signal(len(PORTS))
         for i, name in enumerate(PORTS):
             port = getattr(self, name)
@@ -96,11 +99,13 @@ class SdramController(wiring.Component):
             m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=32, depth=self.FIFO)
             to_end = Const(CHUNK, 6) - addr[:5]
             m.d.comb += [size.eq(Mux(left < to_end, left, to_end)), port.req.ready.eq(left == 0)]
+            granted = Signal(range(CHUNK + 1), name=f"{name}_granted")
+            m.d.comb += granted.eq(Mux(grant[i], pick_size, 0))
             with m.If(port.req.valid & port.req.ready):
                 m.d.sync += [addr.eq(port.req.p.addr), left.eq(port.req.p.len)]
             with m.Elif(grant[i]):
-                m.d.sync += [addr.eq(addr + size), left.eq(left - size)]
-            taken = Mux(grant[i], size, 0)
+                m.d.sync += [addr.eq(addr + pick_size), left.eq(left - pick_size)]
+            taken = granted
             if writes:
                 # room: words in the FIFO that no granted chunk has claimed
                 m.d.comb += [queue.w_data.eq(port.data.payload), queue.w_en.eq(port.data.valid),
@@ -111,28 +116,30 @@ class SdramController(wiring.Component):
                 m.d.comb += [port.data.payload.eq(queue.r_data), port.data.valid.eq(queue.r_rdy),
                              queue.r_en.eq(port.data.ready)]
                 m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - taken)
+            # Registered, so that the choice below starts from flip-flops; not valid in the cycle after a grant.
+            size_r = Signal.like(size, name=f"{name}_size_r")
+            able_r = Signal(name=f"{name}_able")
+            m.d.sync += [size_r.eq(size), able_r.eq((left != 0) & (room >= size) & ~grant[i])]
+            able.append(able_r)
             addrs.append(addr)
             lefts.append(left)
-            sizes.append(size)
-            able.append((left != 0) & (room >= size))
+            sizes.append(size_r)
             fifos.append(queue)
 
-        pick = Signal(range(len(PORTS)))
-        any_able = Signal()
-        m.d.comb += any_able.eq(Cat(able).any())
+        # The next chunk, chosen a cycle ahead; a choice is used once.
+        choice = Signal(range(len(PORTS)))
         for name in reversed(PRIORITY):
             with m.If(able[PORTS.index(name)]):
-                m.d.comb += pick.eq(PORTS.index(name))
+                m.d.comb += choice.eq(PORTS.index(name))
+        took = grant.any()
+        m.d.sync += [pick.eq(choice), any_able.eq(Cat(able).any() & ~took), pick_addr.eq(Array(addrs)[choice]),
+                     pick_size.eq(Array(sizes)[choice]), pick_writes.eq(port_writes[choice])]
 
         # ------------------------------------------------------------------ the chunk in work
         current = Signal(range(len(PORTS)))
         addr = Signal(24)
         left = Signal(range(CHUNK + 1))
         writing = Signal()
-        pick_addr = Signal(24)
-        pick_writes = Signal()
-        writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
-        m.d.comb += [pick_addr.eq(Array(addrs)[pick]), pick_writes.eq(writes[pick])]
         column, bank, row = addr[:col_bits], addr[col_bits:col_bits + 2], addr[col_bits + 2:col_bits + 15]
         opened = Array(Signal(name=f"open{b}") for b in range(4))
         rows = Array(Signal(13, name=f"row{b}") for b in range(4))
@@ -175,7 +182,7 @@ class SdramController(wiring.Component):
         def take():
             """Start the picked chunk; its row is open or not."""
             m.d.comb += grant.eq(1 << pick)
-            m.d.sync += [current.eq(pick), addr.eq(pick_addr), left.eq(Array(sizes)[pick]), writing.eq(pick_writes)]
+            m.d.sync += [current.eq(pick), addr.eq(pick_addr), left.eq(pick_size), writing.eq(pick_writes)]
             with m.If(pick_hit):
                 m.next = "BURST"
             with m.Else():

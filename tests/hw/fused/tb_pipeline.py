@@ -3,10 +3,10 @@
 """The fused pipeline: passes of accumulators and quantise passes against the scalar specification."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, Timer
 
 from hw.fused.pipeline import FusedPipeline
-from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
@@ -70,13 +70,15 @@ class Harness:
     async def watch(self):
         cycle = 0
         while True:
-            await FallingEdge(self.dut.clk)
-            cycle += 1
+            # Just before the rising edge, when the sinks' readys are set.
+            await Timer(PERIOD_NS // 2 - 1, "ns")
             value = int(self.dut.monitor.value)
+            cycle += 1
             if value & 1:
                 self.seen.append(value >> 1)
                 self.times.append(cycle)
             self.nonfinite |= bool(self.dut.nonfinite.value)
+            await FallingEdge(self.dut.clk)
 
     async def pulse(self, name):
         getattr(self.dut, name).value = 1

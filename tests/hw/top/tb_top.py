@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole core at its byte streams and SDRAM bus: a small model runs from packets alone."""
+
+from dataclasses import replace
+from zlib import crc32
+
+import cocotb
+from cocotb.triggers import FallingEdge, Timer
+
+from hw.top import Core
+from sim.chips.sdram import Chip
+from sim.cocotb_streams import PERIOD_NS, report, reset, rng
+from sim.testbench import Bench
+from tellme.compiler.image import compile_model
+from tellme.golden.board import GoldenBoard
+from tellme.spec.config import preset
+from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
+from tellme.spec.packets import HELLO, PacketType
+from tests.hw.packets_model import Host
+from tests.models.random_model import random_model
+
+CONFIG = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
+BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIG), timeout_s=600)]
+BUILD_ID = int.from_bytes(bytes(range(32)), "little")
+
+
+async def bring_up(dut):
+    """Reset, and an SDRAM chip on the bus that fails the test with the rule that is broken."""
+    dut.build_id.value = BUILD_ID
+    dut.rx__valid.value = dut.tx__ready.value = 0
+    await reset(dut)
+    chip = Chip(mhz=CONFIG.sdram_mhz, power_up_us=CONFIG.sdram_power_up_us)
+    wire = [0] * (CONFIG.sdram_read_beats - CONFIG.sdram_cas_latency)
+
+    async def bus():
+        while True:
+            await Timer(PERIOD_NS // 2 - 1, "ns")
+            rdata = 0
+            for slot in range(2):
+                pins = {p: int(getattr(dut, f"dfi__{p}{slot}").value) for p in ("cs", "ras", "cas", "we", "ba", "a", "dqm")}
+                wire.append(chip.clock(oe=int(dut.dfi__wdata_oe.value), dq=int(dut.dfi__wdata.value) >> 16 * slot & 0xFFFF,
+                                       cke=int(dut.dfi__cke.value), **pins))
+                rdata |= wire.pop(0) << 16 * slot
+            assert not chip.violation(), chip.violation()
+            dut.dfi__rdata.value = rdata
+            await FallingEdge(dut.clk)
+
+    cocotb.start_soon(bus())
+    while not dut.sdram_ready.value:
+        await FallingEdge(dut.clk)
+    return Host(dut)
+
+
+def u32(value):
+    return value.to_bytes(4, "little")
+
+
+async def write(host, address, content):
+    for at in range(0, len(content), 1024):
+        assert await host.ask(PacketType.WRITE, u32(address + at) + content[at:at + 1024]) == (PacketType.ACK, b"")
+
+
+@cocotb.test()
+async def says_who_it_is(dut):
+    host = await bring_up(dut)
+    kind, content = await host.ask(PacketType.HELLO)
+    assert kind == PacketType.HELLO_ANSWER
+    _, _, _, name, build = HELLO.unpack(content)
+    assert (name.rstrip(b"\0").decode(), build) == (CONFIG.name, bytes(range(32)))
+    kind, status = await host.ask(PacketType.STATUS)
+    assert (kind, status[0]) == (PacketType.STATUS_ANSWER, 0b10)
+
+
+@cocotb.test()
+async def memory_through_packets(dut):
+    """SDRAM across rows and banks, token memory, registers."""
+    host = await bring_up(dut)
+    data = rng("data").randbytes(2048)
+    await write(host, 0x0FF0, data)
+    assert await host.ask(PacketType.CHECKSUM, u32(0x0FF0) + u32(2048)) == (PacketType.SUM, u32(crc32(data)))
+    assert await host.ask(PacketType.READ, u32(0x0FF4) + b"\x40\0") == (PacketType.DATA, data[4:0x44])
+    tokens = b"".join(u32(i * 7919 & 0x3FFFF) for i in range(32))
+    for base, content in ((TOKEN_BASE, tokens), (REGISTER_BASE, data[:64])):
+        await write(host, base, content)
+        answer = await host.ask(PacketType.READ, u32(base) + len(content).to_bytes(2, "little"))
+        assert answer == (PacketType.DATA, content)
+
+
+@cocotb.test()
+async def a_model_runs(dut):
+    """Two prompt tokens and three picks; every step's CRC of the last one."""
+    host = await bring_up(dut)
+    model = random_model("plain")
+    image = compile_model(model, CONFIG)
+    for base, content in image.sections:
+        await write(host, base, content + bytes(-len(content) % 4))
+    await write(host, PROGRAM_BASE, image.program_bytes)
+    await write(host, REGISTER_BASE, image.register_bytes)
+    await write(host, TOKEN_BASE, u32(17) + u32(99))
+    golden = GoldenBoard(image)
+    golden.tokens[:2] = 17, 99
+    args = StartArgs(0, 2, 3)
+    assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
+    for _, want in list(golden.start(args))[:-1]:
+        _, kind, content = await host.packet(limit=100_000)
+        got = Event.unpack(content)
+        assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
+    _, kind, content = await host.packet(limit=10_000)
+    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.LENGTH)
+    steps = len(image.program) - 1
+    _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
+    assert [int.from_bytes(crcs[4 * i:4 * i + 4], "little") for i in range(steps)] == golden.crcs[:steps]
+    report(cases=steps)
