@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The RTL test runner, on planted testbenches: whatever goes wrong is a failure, and counts are real."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = """
+import cocotb
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from cocotb.triggers import Timer
+from sim.cocotb_streams import report, reset
+from sim.testbench import Bench
+
+class Unit(wiring.Component):
+    i: In(4)
+    o: Out(4)
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.o.eq(self.i)
+        return m
+"""
+BENCH = "BENCHES = [Bench(name='x', build=Unit, timeout_s=20)]\n"
+PASSING = "@cocotb.test()\nasync def good(dut):\n    await reset(dut)\n    report(cases=7)\n"
+PLANTED = {
+    "passing": (BENCH + PASSING, 0, "1 passed, 0 failed, 0 skipped", r"^PASS demo/it-x\.good cases=7 cycles=\d+ "),
+    "failing": (BENCH + PASSING + "@cocotb.test()\nasync def bad(dut):\n    assert 1 == 2\n", 1,
+                "1 passed, 1 failed, 0 skipped", r"^FAIL demo/it-x\.bad "),
+    "skipped": (BENCH + PASSING + "@cocotb.test(skip=True)\nasync def later(dut):\n    pass\n", 0,
+                "1 passed, 0 failed, 1 skipped", r"^SKIP demo/it-x\.later "),
+    "no test": (BENCH, 1, "0 passed, 1 failed, 0 skipped", r"^FAIL demo/it-x\.\(no test\) "),
+    "crash": (BENCH + "@cocotb.test()\nasync def dies(dut):\n    import os\n    os._exit(3)\n", 1,
+              "0 passed, 1 failed, 0 skipped", r"^FAIL demo/it-x\.\(crash\) "),
+    "build error": ("def broken():\n    raise RuntimeError('no such unit')\n"
+                    "BENCHES = [Bench(name='x', build=broken)]\n" + PASSING, 1, "0 passed, 1 failed, 0 skipped",
+                    r"^FAIL demo/it-x\.\(build\) "),
+    "hang": (BENCH.replace("20", "3") + "@cocotb.test()\nasync def waits(dut):\n    while True:\n"
+             "        await Timer(1000, 'ns')\n", 1, "0 passed, 1 failed, 0 skipped", r"^FAIL demo/it-x\.\(hang\) "),
+}
+
+
+def run(root, *arguments):
+    return subprocess.run([sys.executable, "-m", "sim.run_tests", "--root", str(root), *arguments], cwd=ROOT,
+                          capture_output=True, text=True, timeout=300)
+
+
+def plant(folder: Path, source: str) -> Path:
+    root = folder / "tests with a space" / "hw"
+    (root / "demo").mkdir(parents=True)
+    (root / "demo" / "tb_it.py").write_text(HEAD + source)
+    return root
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted(tmp_path, name):
+    source, code, last, line = PLANTED[name]
+    done = run(plant(tmp_path, source), "--seed", "1")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout.rstrip().splitlines()[-1] == last
+    assert re.search(line, done.stdout, re.M), done.stdout
+
+
+def test_nothing_matches(tmp_path):
+    done = run(plant(tmp_path, BENCH + PASSING), "-k", "nonsense")
+    assert done.returncode == 2
+    assert "no test matches 'nonsense'" in done.stderr
+
+
+def test_list_and_junit(tmp_path):
+    root = plant(tmp_path, BENCH + PASSING)
+    assert run(root, "--list").stdout == "demo/it-x.good\n"
+    junit = tmp_path / "out.xml"
+    assert run(root, "-k", "good", "--junit", str(junit)).returncode == 0
+    assert 'testcase name="demo/it-x.good"' in junit.read_text()
