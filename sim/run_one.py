@@ -83,7 +83,8 @@ def main() -> int:
     done.touch()
     print("\nBUILT", flush=True)
     root = Path(__file__).resolve().parent.parent
-    path = [str(args.file.parent), str(root), str(root / "sw")]
+    # What the runner put ahead stays: it may be the packages by a path without spaces.
+    path = [str(args.file.parent), str(root), str(root / "sw"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     results = args.folder / "results.xml"
     results.unlink(missing_ok=True)
     report = args.folder / "report.jsonl"

@@ -15,6 +15,7 @@ import random
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from xml.etree import ElementTree
 
 from sim.run_one import load_testbench
 from sim.testbench import Bench
-from sim.verilator import VerilatorError, verilator_version
+from sim.verilator import VerilatorError, space_free, verilator_version
 
 __all__ = ["Case", "Job", "discover", "main", "run_job"]
 
@@ -130,7 +131,7 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
     if waves:
         command.append("--waves")
     env = {**os.environ, "TELLME_SEED": seed, "PYTHONHASHSEED": "0",
-           "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
+           "PYTHONPATH": os.pathsep.join([*packages(), str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
     outcome = Outcome(job, log=log)
     if not job.tests:
         log.write_text("")
@@ -174,6 +175,14 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
     for name in sorted(missing if outcome.cases[0].name[-1] != ")" else ()):
         outcome.cases.append(Case(f"{job.name}.{name}", "FAIL", 0, 0, 0.0, "the test did not report a result"))
     return outcome
+
+
+def packages() -> list[str]:
+    """Folders of cocotb's packages by paths without spaces, where theirs have one: the linker is told their names."""
+    site = Path(sysconfig.get_path("purelib"))
+    if " " not in str(site):
+        return []
+    return sorted({str(space_free(site / name).parent) for name in ("cocotb", "cocotb_tools", "pygpi")})
 
 
 def kill(process: subprocess.Popen) -> None:

