@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The bitstream build's refusals, its reading of nextpnr's report, and the committed report."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boards import build
+from boards.ulx3s import CLOCKS, DEVICES
+
+REPORT = Path(__file__).resolve().parents[2] / "docs" / "reports" / "ulx3s-85f.json"
+NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16KD": {"used": 3, "available": 8}},
+           "fmax": {"$glbnet$clk": {"achieved": 47.123, "constraint": 50}, "$glbnet$x": {"achieved": 300.0,
+                                                                                       "constraint": 100.0}}}
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["--board", "nonsense"], "no board is called 'nonsense'; there are: ulx3s"),
+    (["--device", "12f"], "ulx3s has no preset for a '12f'; there are: 85f"),
+    (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
+])
+def test_refusals(capsys, arguments, text):
+    assert build.main(arguments) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_clocks_and_resources_of_a_report():
+    clocks = build.clock_table(NEXTPNR, CLOCKS)
+    assert clocks == {"fabric": {"achieved_mhz": 47.12, "required_mhz": 50.0},
+                      "sdram": {"achieved_mhz": 300.0, "required_mhz": 100.0}}
+    report = build.report_of(NEXTPNR, clocks=clocks)
+    assert report["comb"] == {"used": 10, "available": 100}
+    assert report["ramw"] == {"used": 0, "available": 0}
+
+
+@pytest.fixture
+def no_tools(monkeypatch, tmp_path):
+    """A build whose tools are replaced: synthesis does nothing, place and route gives NEXTPNR."""
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "prepare", lambda *_: "0" * 64)
+    monkeypatch.setattr(build, "place_and_route", lambda *_: NEXTPNR)
+
+    def run(what, command, folder, log):
+        if what == "bitstream":
+            (folder / "tellme.bit").write_bytes(b"bits")
+        return ""
+
+    monkeypatch.setattr(build, "run", run)
+    return tmp_path / "build" / "ulx3s-85f"
+
+
+def test_a_missed_clock_leaves_no_bitstream(no_tools, capsys):
+    no_tools.mkdir(parents=True)
+    (no_tools / "tellme.bit").write_bytes(b"old")
+    assert build.main([]) == 1
+    assert "fabric reaches 47.12 of 50.0 MHz" in capsys.readouterr().err
+    assert not (no_tools / "tellme.bit").exists()
+    assert json.loads((no_tools / "report.json").read_text())["timing_met"] is False
+
+
+def test_a_good_build_writes_bitstream_and_report(no_tools, monkeypatch):
+    good = {**NEXTPNR, "fmax": {"a": {"achieved": 51.0, "constraint": 50}, "b": {"achieved": 300.0, "constraint": 100}}}
+    monkeypatch.setattr(build, "place_and_route", lambda *_: good)
+    assert build.main(["--seeds", "2"]) == 0
+    report = json.loads((no_tools / "report.json").read_text())
+    assert report["timing_met"] and report["bitstream_sha256"] and (no_tools / "tellme.bit").exists()
+
+
+def test_committed_report_has_every_field():
+    report = json.loads(REPORT.read_text())
+    assert report["schema"] == 1 and report["timing_met"] and report["device"] in DEVICES
+    assert set(report) >= {"board", "preset", "comb", "ff", "ramw", "ebr", "dsp", "clocks", "seed", "tools", "seconds",
+                           "core_sha256", "bitstream_sha256"}
+    assert report["clocks"]["fabric"]["achieved_mhz"] >= 48
