@@ -40,7 +40,7 @@ def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:
     root = checkout()
     if root is None:
         raise UserError("the simulated board is built from a checkout of the repository, and this is none. Type:\n"
-                        "  git clone REPOSITORY tellme && cd tellme\n  make demo\n"
+                        "  git clone <address of the repository> tellme && cd tellme\n  make demo\n"
                         "or use the golden model: --device golden")
     if importlib.util.find_spec("amaranth") is None:
         raise UserError(f"the simulated board needs the gateware's tools, which this Python does not have. Type:\n"
