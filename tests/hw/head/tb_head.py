@@ -3,10 +3,10 @@
 """The LM head: all logits, the pick and the best 64 against the specification."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, Timer
 
 from hw.head.head import LmHead
-from sim.cocotb_streams import StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSource, report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
@@ -53,13 +53,14 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
 
         async def watch(seen=seen, finished=finished):
             while not finished:
-                await FallingEdge(dut.clk)
-                if dut.monitor.value:
-                    value = int(dut.monitor.value)
-                    if value & 1:
-                        seen.append(value >> 1)
+                # Just before the rising edge, when what the models drive has settled: done may last no longer.
+                await Timer(PERIOD_NS // 2 - 1, "ns")
+                value = int(dut.monitor.value)
+                if value & 1:
+                    seen.append(value >> 1)
                 if dut.done.value:
                     finished.append(True)
+                await FallingEdge(dut.clk)
 
         task = cocotb.start_soon(watch())
         await start.send(case.dim | case.vocab << 13 | case.d.pack() << 31 | dump << 50 | DUMP_BASE << 51)
