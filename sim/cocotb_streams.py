@@ -11,7 +11,7 @@ from cocotb.clock import Clock
 from cocotb.task import current_task
 from cocotb.triggers import FallingEdge, Timer
 
-__all__ = ["StreamSink", "StreamSource", "report", "reset", "rng"]
+__all__ = ["StreamSink", "StreamSource", "report", "report_shares", "reset", "rng"]
 
 PERIOD_NS = 10
 
@@ -21,12 +21,21 @@ def rng(salt: str = "") -> random.Random:
     return random.Random(f"{random.getrandbits(64)}/{salt}")
 
 
-def report(*, cases: int) -> None:
-    """How many cases the running test has checked, for the runner's line; call it from the test itself."""
+def _report(entry: dict) -> None:
     path = os.environ.get("TELLME_REPORT")
     if path:
         with open(path, "a") as file:
-            file.write(json.dumps({"test": current_task().get_name().removeprefix("Test "), "cases": cases}) + "\n")
+            file.write(json.dumps({"test": current_task().get_name().removeprefix("Test "), **entry}) + "\n")
+
+
+def report(*, cases: int) -> None:
+    """How many cases the running test has checked, for the runner's line; call it from the test itself."""
+    _report({"cases": cases})
+
+
+def report_shares(**low: float) -> None:
+    """Shares of cycles in which each named valid or ready was low, for the runner's output."""
+    _report({"shares": {name: round(share, 3) for name, share in low.items()}})
 
 
 async def reset(dut, cycles: int = 2) -> None:
@@ -67,7 +76,8 @@ class StreamSource:
     async def send_all(self, values) -> None:
         """Offer payloads one after another."""
         for value in values:
-            while self._idle and self._rng.random() < self._idle:
+            # Waiting for ready counts as valid high, so that idle cycles must make up for it.
+            while self._idle and (self._rng.random() < self._idle or self.low < self._idle * self.cycles):
                 self._valid.value = 0
                 self.cycles += 1
                 self.low += 1

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
-from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
@@ -148,7 +148,7 @@ async def run(dut, cases, *, stall=0.0, pause=None):
         for _ in range(3):
             await FallingEdge(dut.clk)
         assert not dut.busy.value
-    dut._log.info("ready low in %.2f, valid low in %.2f of the cycles", sink.low_share, heads.low_share)
+    report_shares(acc_ready=sink.low_share, heads_valid=heads.low_share)
     report(cases=sum(c.heads * c.head_dim for c in cases))
     return busy, reads.count
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from cocotb.triggers import FallingEdge, Timer
 
-from sim.cocotb_streams import PERIOD_NS, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, report, report_shares, reset, rng
 from tellme.spec.formats import BINARY16, WIDE24, FloatFormat
 
 FORMATS = {"binary16": BINARY16, "wide24": WIDE24}
@@ -36,6 +36,25 @@ def near(random, fmt: FloatFormat, a: int) -> int:
     return random.getrandbits(1) << fmt.width - 1 | field << fmt.frac_bits | random.getrandbits(fmt.frac_bits)
 
 
+def tie_add(random, fmt: FloatFormat) -> tuple[int, int]:
+    """Operands whose exact sum lies halfway between two floats, or one unit of the last place beside that."""
+    f = fmt.frac_bits
+    # a has its last bit at 2**e; b is an odd number of halves of it.
+    e = random.randint(f + 3, fmt.exp_max - 2)
+    a = random.getrandbits(1) << fmt.width - 1 | e << f | random.getrandbits(f)
+    half = e - f - 1
+    b = (half << f) + random.choice((-1, 0, 1)) if half > 0 else 1
+    return a, b | random.getrandbits(1) << fmt.width - 1
+
+
+def tie_mul(random, fmt: FloatFormat) -> tuple[int, int]:
+    """The same for a product: (2**f + x) * 3 * 2**k, whose last bit is half of one that fits."""
+    f, field = fmt.frac_bits, fmt.exp_max
+    a = random.getrandbits(1) << fmt.width - 1 | random.randint(field // 4, field // 2) << f | random.getrandbits(f) | 1
+    b = (random.randint(field // 4, field // 2) << f) | 1 << f - 1
+    return a + random.choice((-1, 0, 1)), b
+
+
 def judge(fmt: FloatFormat, op: str, a: int, b: int) -> int:
     """a op b: NumPy's binary16 where that is the format, exact integers of the specification elsewhere."""
     if fmt is not BINARY16:
@@ -60,7 +79,8 @@ async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0
     low = [0, 0]
     results = len(payloads) if results is None else results
     while len(out) < results:
-        if not valid and sent < len(payloads) and not (idle and random.random() < idle):
+        # Waiting for ready counts as valid high, so that idle cycles must make up for it.
+        if not valid and sent < len(payloads) and not (idle and (random.random() < idle or low[0] < idle * cycles)):
             dut.i__payload.value = payloads[sent]
             valid = True
         dut.i__valid.value = int(valid)
@@ -86,7 +106,8 @@ async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0
         if taken:
             sent += 1
             valid = False
-    dut._log.info("shares low: valid %.2f ready %.2f", low[0] / cycles, low[1] / cycles)
+    if idle or stall:
+        report_shares(i_valid=low[0] / cycles, o_ready=low[1] / cycles)
     return out, cycles, first
 
 

@@ -5,7 +5,7 @@
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, special_pairs
+from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, special_pairs, tie_add, tie_mul
 
 from hw.fused.arithmetic import FloatAdd, FloatMul
 from sim.cocotb_streams import rng
@@ -15,6 +15,7 @@ UNITS = {"mul": FloatMul, "add": FloatAdd}
 BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "mul")
+TIES = {"mul": tie_mul, "add": tie_add}
 TAG_AT = FMT.width + 1
 
 
@@ -28,25 +29,6 @@ def expected(a, b, tag=0):
     return y | (not FMT.is_finite(y)) << FMT.width | tag << TAG_AT
 
 
-def tie(random):
-    """Operands whose exact result lies halfway between two floats, or one unit of the last place beside that."""
-    f, field = FMT.frac_bits, FMT.exp_max
-    beside = random.choice((-1, 0, 1))
-    sign = random.getrandbits(1) << FMT.width - 1
-    if OP == "add":
-        # a has its last bit at 2**e; b is an odd number of halves of it.
-        e = random.randint(f + 3, field - 2)
-        a = sign | e << f | random.getrandbits(f)
-        half = e - f - 1
-        b = (half << f) + beside if half > 0 else 1
-        return a, b | random.getrandbits(1) << FMT.width - 1
-    # (2**f + x) * 3 * 2**k: halfway where the product has one bit more than fits and that bit is set.
-    x = random.getrandbits(f) | 1
-    a = sign | random.randint(field // 4, field // 2) << f | x
-    b = (random.randint(field // 4, field // 2) << f) | 1 << f - 1
-    return a + beside, b
-
-
 def random_vectors(random, n):
     out = []
     for i in range(n):
@@ -56,7 +38,7 @@ def random_vectors(random, n):
         elif i % 3 == 1:
             b = near(random, FMT, a)
         else:
-            a, b = tie(random)
+            a, b = TIES[OP](random, FMT)
         out.append((a, b, i & 1))
     return out
 

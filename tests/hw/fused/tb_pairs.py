@@ -1,17 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""RoPE and activation, which take elements in pairs, against the scalar specification."""
+"""RoPE and activation, which take elements in pairs, against NumPy (binary16) and the scalar specification."""
 
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, drive, near, specials
+import numpy as np
+from float_vectors import FMT, FORMATS, VECTORS, drive, judge, near, specials, tie_add, tie_mul
 
 from hw.fused.activation import Activation
 from hw.fused.rope import Rope
 from sim.cocotb_streams import report, rng
 from sim.testbench import Bench
-from tellme.spec.activation import activation, rope
+from tellme.spec.activation import activation, rope, sigmoid18
+from tellme.spec.formats import BINARY16
+from tellme.spec.tables import SIGMOID_FRAC_BITS
 
 UNITS = {"rope": Rope, "activation": Activation}
 BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
@@ -24,15 +27,38 @@ def flagged(y):
     return y | (not FMT.is_finite(y)) << W
 
 
+def rope_judge(x0, x1, c, s):
+    """The rotated pair: by NumPy's binary16 where that is the format, by the specification elsewhere."""
+    if FMT is not BINARY16:
+        return rope(x0, x1, c, s, FMT)
+    return (judge(FMT, "add", judge(FMT, "mul", x0, c), FMT.neg(judge(FMT, "mul", x1, s))),
+            judge(FMT, "add", judge(FMT, "mul", x0, s), judge(FMT, "mul", x1, c)))
+
+
+def activation_judge(gate, up, relu2, act_exp):
+    """f(gate) * up: float64 holds f(gate) exactly, NumPy rounds it to binary16; the specification elsewhere."""
+    if FMT is not BINARY16:
+        return activation(gate, up, relu2=bool(relu2), act_exp=act_exp, fmt=FMT)
+    with np.errstate(all="ignore"):
+        x = float(np.array(gate, np.uint16).view(np.float16))
+        if relu2:
+            f = x * x if x > 0 or x != x else 0.0
+        else:
+            factor = sigmoid18(gate, FMT) if np.isfinite(x) else float(x > 0)
+            f = x * factor * (2.0 ** -SIGMOID_FRAC_BITS if np.isfinite(x) else 1.0)
+        p = np.float64(f * 2.0 ** -act_exp).astype(np.float16)
+    return FMT.nan if np.isnan(p) else judge(FMT, "mul", int(p.view(np.uint16)), up)
+
+
 def rope_case(x0, x1, c, s):
     """Two payloads and two results of a pair."""
     table = c << W | s << 2 * W
-    return [x0 | table, x1 | table], [flagged(y) for y in rope(x0, x1, c, s, FMT)]
+    return [x0 | table, x1 | table], [flagged(y) for y in rope_judge(x0, x1, c, s)]
 
 
 def activation_case(gate, up, relu2, act_exp):
     tail = relu2 << W | (act_exp & 0xFF) << W + 1
-    return [gate | tail, up | tail], [flagged(activation(gate, up, relu2=bool(relu2), act_exp=act_exp, fmt=FMT))]
+    return [gate | tail, up | tail], [flagged(activation_judge(gate, up, relu2, act_exp))]
 
 
 def moderate(random):
@@ -41,15 +67,60 @@ def moderate(random):
     return random.getrandbits(1) << W - 1 | field << FMT.frac_bits | random.getrandbits(FMT.frac_bits)
 
 
+ONE = FMT.bias << FMT.frac_bits
+
+
+def rope_tie(random):
+    """A pair with a product, or a sum, halfway between two floats or one unit of an operand beside that."""
+    if random.getrandbits(1):
+        x0, c = tie_mul(random, FMT)
+        x1, s = tie_mul(random, FMT)
+    else:
+        x0, x1 = tie_add(random, FMT)
+        c = s = ONE
+    return rope_case(x0, x1, c, s)
+
+
+def activation_tie(random):
+    """The square, the scaled SiLU or the product with up halfway between two floats, or one unit beside."""
+    f = FMT.frac_bits
+    beside = random.choice((-1, 0, 1))
+    kind = random.randrange(3)
+    if kind == 0:
+        # m = odd * 2**j: its square ends in 2j zeros, and the bit above them is half of the last that is kept.
+        j = f // 2
+        lost = 2 * j + 1
+        while True:
+            m = (random.getrandbits(f + 1 - j) | 1) << j
+            if m >= 1 << f and (m * m).bit_length() - lost == f + 1:
+                break
+        gate = (FMT.bias + random.randint(-6, 3)) << f | m - (1 << f)
+        return activation_case(gate + beside, ONE, 1, 0)
+    if kind == 1 and FMT is BINARY16:
+        # From 16 on SiLU is x; scaled into the subnormals an odd significand loses one bit.
+        power = random.randint(4, 14)
+        gate = (FMT.bias + power) << f | random.getrandbits(f) | 1
+        return activation_case(gate + beside, ONE, 0, power - f - FMT.min_exp + 1)
+    # From 16 on SiLU is x, and the product rounds.
+    gate, up = tie_mul(random, FMT)
+    gate = (gate & (1 << f) - 1) | (FMT.bias + random.randint(4, 6)) << f
+    up = (up & (1 << f) - 1) | (FMT.bias + random.randint(-6, 6)) << f | random.getrandbits(1) << W - 1
+    return activation_case(gate, up, 0, 0)
+
+
 def cases_of(random, n):
+    """A third any bit patterns, a third with exponents near each other and of usual sizes, a third ties."""
     out = []
     for i in range(n):
+        if i % 3 == 2:
+            out.append(rope_tie(random) if OP == "rope" else activation_tie(random))
+            continue
         a = random.getrandbits(W)
         b = random.getrandbits(W) if i % 3 == 0 else near(random, FMT, a)
-        if i % 3 == 2:
+        if i % 6 == 4:
             a, b = moderate(random), moderate(random)
         if OP == "rope":
-            # cos and sin are at most 1; ties come from powers of two.
+            # cos and sin are at most 1.
             c, s = ((random.randint(0, FMT.bias) << FMT.frac_bits) | random.getrandbits(1) << W - 1 for _ in range(2)) \
                 if i % 2 else (moderate(random), moderate(random))
             out.append(rope_case(a, b, c, s))
@@ -71,7 +142,7 @@ async def check(dut, cases, **options):
 
 @cocotb.test()
 async def special_values(dut):
-    one = FMT.bias << FMT.frac_bits
+    one = ONE
     values = specials(FMT)
     if OP == "rope":
         cases = [rope_case(a, b, c, s) for a in values for b in values for c, s in ((one, 0), (0, one), (one - 3, one >> 1))]
@@ -85,7 +156,7 @@ async def special_values(dut):
 @cocotb.test()
 async def random(dut):
     """One element a cycle; the first result LATENCY cycles after the pair's second element."""
-    cycles, first, sent = await check(dut, cases_of(rng("cases"), VECTORS // 2))
+    cycles, first, sent = await check(dut, cases_of(rng("cases"), VECTORS))
     assert first == UNITS[OP].LATENCY + 1
     last = UNITS[OP].LATENCY + (1 if OP == "rope" else 0)
     assert cycles == sent + last, "less than an element a cycle"

@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.fused.pipeline import FusedPipeline
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
@@ -214,7 +214,8 @@ async def everything(dut, **options):
         await h.quantised(src_a=True)
     await h.qkv(2, 1, 16)
     assert not h.nonfinite
-    dut._log.info("acc valid low in %.2f, codes ready low in %.2f", h.acc.low_share, h.codes.low_share)
+    if options:
+        report_shares(acc_valid=h.acc.low_share, codes_ready=h.codes.low_share)
     report(cases=h.cases)
 
 

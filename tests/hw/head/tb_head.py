@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.head.head import LmHead
-from sim.cocotb_streams import PERIOD_NS, StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
@@ -87,7 +87,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
             await FallingEdge(dut.clk)
             entry = int(dut.top_data.value)
             assert (entry & 0xFFFFFFFF, entry >> 32) == (unsigned[ident], ident), n
-    dut._log.info("words valid low in %.2f of the cycles", words.low_share)
+    report_shares(words_valid=words.low_share)
     report(cases=sum(c.vocab for c in cases))
     return cycles
 

@@ -9,7 +9,7 @@ from cocotb.triggers import FallingEdge, Timer
 
 from hw.memory.controller import PORTS, SdramController
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
 
@@ -71,8 +71,10 @@ def request(addr, length):
     return addr | length << 24
 
 
-async def write(dut, port, addr, words, idle=0.0):
+async def write(dut, port, addr, words, idle=0.0, shares=None):
     req, data = StreamSource(dut, f"{port}__req"), StreamSource(dut, f"{port}__data", idle=idle, rng=rng(port))
+    if shares is not None:
+        shares.setdefault(f"{port}_valid", []).append(data)
     task = cocotb.start_soon(data.send_all(words))
     await req.send(request(addr, len(words)))
     await task
@@ -80,8 +82,10 @@ async def write(dut, port, addr, words, idle=0.0):
         await FallingEdge(dut.clk)
 
 
-async def read(dut, port, addr, length, stall=0.0):
+async def read(dut, port, addr, length, stall=0.0, shares=None):
     req, data = StreamSource(dut, f"{port}__req"), StreamSink(dut, f"{port}__data", stall=stall, rng=rng(port))
+    if shares is not None:
+        shares.setdefault(f"{port}_ready", []).append(data)
     cocotb.start_soon(req.send(request(addr, length)))
     return await data.recv_n(length)
 
@@ -90,7 +94,7 @@ async def traffic(dut, share, rounds):
     """All ports at once in regions of their own; what a port wrote, any port reads."""
     await bring_up(dut)
     random = rng("traffic")
-    memory = {}
+    memory, shares = {}, {}
     for _ in range(rounds):
         tasks = []
         for i, port in enumerate(WRITES):
@@ -98,7 +102,7 @@ async def traffic(dut, share, rounds):
             addr = (i << 20) + 256 * random.randint(0, 40) + random.randint(200, 255)
             words = [random.getrandbits(32) for _ in range(random.randint(1, 90))]
             memory.update((addr + k, w) for k, w in enumerate(words))
-            tasks.append(cocotb.start_soon(write(dut, port, addr, words, share)))
+            tasks.append(cocotb.start_soon(write(dut, port, addr, words, share, shares)))
         for task in tasks:
             await task
         starts = [a for a in memory if a - 1 not in memory]
@@ -108,9 +112,10 @@ async def traffic(dut, share, rounds):
             n = 0
             while first + n in memory and n < 100:
                 n += 1
-            reads.append((first, n, cocotb.start_soon(read(dut, port, first, n, share))))
+            reads.append((first, n, cocotb.start_soon(read(dut, port, first, n, share, shares))))
         for first, n, task in reads:
             assert await task == [memory[first + k] for k in range(n)]
+    report_shares(**{name: sum(d.low for d in drivers) / sum(d.cycles for d in drivers) for name, drivers in shares.items()})
     report(cases=rounds * len(PORTS))
 
 

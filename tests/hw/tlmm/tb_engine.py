@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.tlmm.engine import TlmmEngine
-from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import pack_matrix, slices
 from tellme.spec.scale import Scale
@@ -67,7 +67,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0):
         got = await sink.recv_n(case.rows * case.tokens)
         got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55) for v in got]
         assert got == case.expected(), (case.rows, case.cols, case.tokens)
-    dut._log.info("shares low: codes %.2f words %.2f out %.2f", codes.low_share, words.low_share, sink.low_share)
+    report_shares(codes_valid=codes.low_share, words_valid=words.low_share, out_ready=sink.low_share)
     report(cases=sum(case.rows * case.tokens for case in cases))
 
 

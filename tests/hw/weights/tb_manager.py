@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.weights.manager import WeightBuffer
-from sim.cocotb_streams import StreamSink, report, reset, rng
+from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tests.hw.memory_model import ReadModel
 
@@ -50,7 +50,7 @@ async def check(dut, *, pause=None, stall=0.0, latency=8, plain=1, tokens=3):
     await begin(dut, plain)
     expected = sequence(words, tokens, plain)
     assert await sink.recv_n(len(expected)) == expected
-    dut._log.info("ready low in %.2f of the cycles", sink.low_share)
+    report_shares(out_ready=sink.low_share)
     report(cases=len(expected))
 
 
