@@ -32,6 +32,11 @@ class Host:
                 self._packets.append(open_body(decode(bytes(frame))))
                 frame.clear()
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Measured shares of cycles with rx valid and tx ready low."""
+        return {"rx_valid": self._source.low_share, "tx_ready": self._sink.low_share}
+
     async def send_raw(self, content: bytes):
         """Bytes as they are."""
         await self._source.send_all(content)

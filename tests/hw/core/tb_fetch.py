@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.core.fetch import RowFetch
-from sim.cocotb_streams import StreamSink, report, reset, rng
+from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, unpack16
@@ -52,6 +52,7 @@ async def check(dut, *, stall=0.0, pause=None):
             await FallingEdge(dut.clk)
             assert not dut.busy.value
             total += 1
+    report_shares(rope_ready=rope.low_share, acc_ready=acc.low_share)
     report(cases=total)
 
 

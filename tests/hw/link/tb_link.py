@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.link.link import HostLink
-from sim.cocotb_streams import PERIOD_NS, StreamSource, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, NO_SEQ, PROTOCOL_VERSION, NakReason, PacketType
@@ -20,10 +20,11 @@ BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 
 
 class Bus:
-    """Answers the bus from a dict of words."""
+    """Answers the bus from a dict of words; its valid and ready are low in a share of the cycles."""
 
-    def __init__(self, dut):
-        self.dut, self.memory, self.requests = dut, {}, 0
+    def __init__(self, dut, stall=0.0):
+        self.dut, self.memory, self.requests, self.stall = dut, {}, 0, stall
+        self.random = rng("bus")
 
     async def run(self):
         dut = self.dut
@@ -40,6 +41,9 @@ class Bus:
             dut.bus_req__ready.value = dut.bus_idle.value = 0
             write, addr, words = request & 1, request >> 1 & 0xFFFFFFFF, request >> 33
             for i in range(words):
+                while self.random.random() < self.stall:
+                    dut.bus_wdata__ready.value = dut.bus_rdata__valid.value = 0
+                    await FallingEdge(dut.clk)
                 if write:
                     dut.bus_wdata__ready.value = 1
                 else:
@@ -63,7 +67,7 @@ async def bring_up(dut, **options):
     dut.build_id.value = BUILD_ID
     dut.status.value = 0x0123456789
     await reset(dut)
-    bus = Bus(dut)
+    bus = Bus(dut, options.get("stall", 0.0))
     cocotb.start_soon(bus.run())
     return Host(dut, **options), bus
 
@@ -93,6 +97,7 @@ async def memory(dut, **options):
         assert await host.ask(PacketType.WRITE, u32(0x400) + data) == (PacketType.ACK, b"")
         assert await host.ask(PacketType.READ, u32(0x400) + size.to_bytes(2, "little")) == (PacketType.DATA, data)
         assert await host.ask(PacketType.CHECKSUM, u32(0x400) + u32(size)) == (PacketType.SUM, u32(crc32(data)))
+    report_shares(**host.shares)
     report(cases=3 * len(sizes))
 
 
