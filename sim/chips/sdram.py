@@ -34,6 +34,9 @@ def _library() -> ctypes.CDLL:
     lib.sdram_free.argtypes = [ctypes.c_void_p]
     lib.sdram_clock.restype = ctypes.c_uint32
     lib.sdram_clock.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint16]
+    lib.sdram_next.restype = ctypes.c_uint32
+    lib.sdram_next.argtypes = [ctypes.c_void_p]
+    lib.sdram_forgive.argtypes = [ctypes.c_void_p]
     lib.sdram_violation.restype = ctypes.c_char_p
     lib.sdram_violation.argtypes = [ctypes.c_void_p]
     return lib
@@ -62,6 +65,15 @@ class Chip:
         self.driven = bool(out >> 16)
         return out & 0xFFFF
 
+    def next(self) -> int | None:
+        """The data that the chip drives ahead of the next clock's edge, if any: at the pins it comes before that edge."""
+        out = self._lib.sdram_next(self._chip)
+        return out & 0xFFFF if out >> 16 else None
+
     def violation(self) -> str:
         """The first rule that was broken, or nothing."""
         return self._lib.sdram_violation(self._chip).decode()
+
+    def forgive(self) -> None:
+        """Forget a violation: a controller that tries out clock phases breaks rules until it has found one."""
+        self._lib.sdram_forgive(self._chip)

@@ -88,7 +88,9 @@ void SdramChip::command(const SdramPins &pins) {
         fail("power-up order", "a command before the mode register was set");
     require("tRFC", refreshed_, clocks(c_.trfc), "command");
     require("tMRD", mode_set_, c_.tmrd, "command");
-    const bool burst_goes_on = code == 4 || code == 6 || code == 7;
+    // A PRECHARGE ends the bursts of its own banks alone.
+    const bool burst_goes_on = code == 4 || code == 6 || code == 7 ||
+                               (code == 5 && !(pins.a >> 10 & 1) && pins.ba != write_bank_);
     if (write_left_ && burst_goes_on) write_beat(pins);
     switch (code) {
     case 4: activate(pins); break;              // RAS
@@ -164,6 +166,8 @@ void SdramChip::precharge(const SdramPins &pins) {
             require("tWR", bank.written, clocks(c_.twr), "PRECHARGE");
             if (write_left_ && write_bank_ == b) write_left_ = 0;
         }
+        for (Beat &beat : reads_)
+            beat.dead |= int(beat.cell >> (c_.column_bits + c_.row_bits)) == b && beat.at >= now_ + cas_latency_;
         bank.open = false;
         bank.precharged = now_;
     }
@@ -205,6 +209,16 @@ void SdramChip::mode(const SdramPins &pins) {
     mode_set_ = now_;
 }
 
+bool SdramChip::drives_next(uint16_t &dq) const {
+    for (const Beat &beat : reads_) {
+        const uint8_t mask = dqm_then_[1];
+        if (beat.at != now_ + 1 || beat.dead || mask == 3) continue;
+        dq = cells_[beat.cell] & (mask & 1 ? 0xFF00 : 0xFFFF) & (mask & 2 ? 0x00FF : 0xFFFF);
+        return true;
+    }
+    return false;
+}
+
 // For tests: the same chip through plain C.
 extern "C" {
 SdramChip *sdram_new(int column_bits, int row_bits, double mhz, const double *ns, int tmrd, double cl2_mhz,
@@ -225,5 +239,12 @@ uint32_t sdram_clock(SdramChip *chip, uint32_t pins, uint16_t dq) {
     chip->clock(p);
     return chip->dq_out() | uint32_t(chip->dq_driven()) << 16;
 }
+// Data of the next clock, bit 16: driven.
+uint32_t sdram_next(SdramChip *chip) {
+    uint16_t dq = 0;
+    const bool driven = chip->drives_next(dq);
+    return dq | uint32_t(driven) << 16;
+}
+void sdram_forgive(SdramChip *chip) { chip->forgive(); }
 const char *sdram_violation(SdramChip *chip) { return chip->violation().c_str(); }
 }

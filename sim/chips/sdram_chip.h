@@ -40,9 +40,13 @@ public:
     // What the chip drives in the clock just passed to clock(); 0 where it does not drive.
     uint16_t dq_out() const { return dq_out_; }
     bool dq_driven() const { return dq_driven_; }
+    // Whether it will drive in the next clock, and what: known by now, as at the pins data comes ahead of its edge.
+    bool drives_next(uint16_t &dq) const;
     bool violated() const { return !violation_.empty(); }
     // "RULE: what, clock N" of the first violation.
     const std::string &violation() const { return violation_; }
+    // Begin anew to look for violations; for controllers that try out a clock phase.
+    void forgive() { violation_.clear(); }
     uint64_t now() const { return now_; }
 
 private:

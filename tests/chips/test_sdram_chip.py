@@ -253,3 +253,28 @@ def test_every_preset_powers_up():
         d = Driver(timing=chip)
         d.power_up()
         assert d.chip.violation() == ""
+
+
+@pytest.mark.parametrize(("bank", "written"), [(1, True), (0, False)])
+def test_precharge_ends_a_write_burst_of_its_own_bank_alone(bank, written):
+    d = opened()
+    d.write(T["trcd"], a=0, value=7)
+    d.write(1, a=2, value=5)
+    d.send("WRITE", T["tras"], a=0, oe=1, dq=0x1111)
+    d.send("PRECHARGE", ba=bank, oe=1, dq=0x2222)
+    if not written:
+        assert d.chip.violation().startswith("tWR")
+        return
+    d.send("READ", 2, a=0)
+    assert [v for v, driven in d.idle(4) if driven] == [0x1111, 0x2222]
+    assert not d.chip.violation()
+
+
+@pytest.mark.parametrize(("gap", "beats"), [(1, 1), (2, 2)])
+def test_precharge_cuts_off_a_read_of_its_bank(gap, beats):
+    d = opened()
+    d.write(T["trcd"])
+    d.send("READ", T["tras"])
+    d.send("PRECHARGE", gap)
+    assert sum(driven for _, driven in d.idle(5)) == beats
+    assert not d.chip.violation()
