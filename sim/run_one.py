@@ -6,6 +6,7 @@ Internal to :mod:`sim.run_tests`, which gives it a time limit and reads the resu
 """
 
 import argparse
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -24,8 +25,8 @@ TOP = "tb_top"
 #: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.
 BUILD_ARGS = ("--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "unique", "--x-initial",
               "unique")
-#: For the make that cocotb starts itself.
-MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
+#: For the make that cocotb starts itself; the wheel was built where no flag was known for the coroutines of delays.
+MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
 
 
 def load_testbench(path: Path) -> ModuleType:
@@ -67,20 +68,29 @@ def main() -> int:
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
-    text = back.convert(bench.build(), name="dut", strip_internal_attrs=True)
-    key = hashlib.sha256("\0".join([text, wrapper(text), verilator_version(), *BUILD_ARGS,
+    if bench.sources is not None:
+        files, timing = bench.sources(), ["--timing"]
+    else:
+        assert bench.build is not None
+        text = back.convert(bench.build(), name="dut", strip_internal_attrs=True)
+        files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
+    key = hashlib.sha256("\0".join([*files.values(), verilator_version(), *BUILD_ARGS, *timing,
                                     str(args.waves)]).encode()).hexdigest()[:20]
-    build = args.folder / key
+    # Benches of the same Verilog share a build.
+    build = args.folder.parent / "builds" / key
     build.mkdir(parents=True, exist_ok=True)
-    (build / "dut.v").write_text(text)
-    (build / "top.sv").write_text(wrapper(text))
+    lock = (build / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for name, text in files.items():
+        (build / name).write_text(text)
     (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
     runner = get_runner("verilator")
     done = build / "built"
-    runner.build(sources=[build / "dut.v", build / "top.sv"], hdl_toplevel=TOP, build_dir=build, always=not done.exists(),
-                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *(["--trace-fst"] if args.waves else [])],
+    runner.build(sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=not done.exists(),
+                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *timing, *(["--trace-fst"] if args.waves else [])],
                  waves=args.waves, timescale=("1ns", "1ps"))
     done.touch()
+    lock.close()
     print("\nBUILT", flush=True)
     root = Path(__file__).resolve().parent.parent
     # What the runner put ahead stays: it may be the packages by a path without spaces.

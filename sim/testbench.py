@@ -15,12 +15,14 @@ class Bench:
     """One build of a unit under test.
 
     A module ``tests/hw/<unit>/tb_<name>.py`` holds a list ``BENCHES`` of these and cocotb tests.  ``build`` makes the
-    component outside of the simulator.  ``env`` reaches the tests as environment variables, ``tests`` names the
+    component outside of the simulator; ``sources``, in its place, gives Verilog files (name and text) with a module
+    tb_top, which may use delays.  ``env`` reaches the tests as environment variables, ``tests`` names the
     cocotb tests to run (none: all of the module), and after ``timeout_s`` a run counts as hung.
     """
 
     name: str
-    build: Callable[[], wiring.Component]
+    build: Callable[[], wiring.Component] | None = None
+    sources: Callable[[], dict[str, str]] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     tests: tuple[str, ...] = ()
     timeout_s: int = 300
