@@ -11,7 +11,7 @@ from cocotb.clock import Clock
 from cocotb.task import current_task
 from cocotb.triggers import FallingEdge, Timer
 
-__all__ = ["StreamSink", "StreamSource", "report", "report_shares", "reset", "rng"]
+__all__ = ["StreamSink", "StreamSource", "report", "report_note", "report_shares", "reset", "rng"]
 
 PERIOD_NS = 10
 
@@ -31,6 +31,11 @@ def _report(entry: dict) -> None:
 def report(*, cases: int) -> None:
     """How many cases the running test has checked, for the runner's line; call it from the test itself."""
     _report({"cases": cases})
+
+
+def report_note(text: str) -> None:
+    """A measured number, as a line of its own in the runner's output."""
+    _report({"note": text})
 
 
 def report_shares(**low: float) -> None:

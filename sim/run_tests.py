@@ -63,6 +63,7 @@ class Case:
     message: str = ""
     #: Measured shares of cycles with a valid or ready low, by the test's names for them.
     shares: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         return (f"{self.outcome} {self.name} cases={self.cases} cycles={self.cycles} "
@@ -200,12 +201,14 @@ def read_results(job: Job, results: Path, report: Path) -> list[Case]:
     """Cases of a JUnit results file, with the case counts that the tests reported."""
     counts: dict[str, int] = {}
     shares: dict[str, dict[str, float]] = {}
+    notes: dict[str, list[str]] = {}
     if report.exists():
         for line in report.read_text().splitlines():
             entry = json.loads(line)
             if "cases" in entry:
                 counts[entry["test"]] = counts.get(entry["test"], 0) + entry["cases"]
             shares.setdefault(entry["test"], {}).update(entry.get("shares", {}))
+            notes.setdefault(entry["test"], []).extend([entry["note"]] if "note" in entry else [])
     cases = []
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         name = case.get("name", "?")
@@ -217,7 +220,7 @@ def read_results(job: Job, results: Path, report: Path) -> list[Case]:
         cycles = round(float(properties.get("sim_time_duration") or 0) / PERIOD_NS)
         message = "" if problem is None else (problem.text or problem.get("message") or "")
         cases.append(Case(f"{job.name}.{name}", outcome, counts.get(name, 1), cycles, float(case.get("time", 0)),
-                          message, shares.get(name, {})))
+                          message, shares.get(name, {}), notes.get(name, [])))
     return cases
 
 
@@ -281,8 +284,8 @@ def main(argv: list[str] | None = None) -> int:
         say(f"BUILD {job.name}")
         outcome = run_job(job, folder=folder, seed=seed, waves=args.waves, root=root)
         for case in outcome.cases:
-            low = "".join(f"\n  {name} low in {share:.1%} of the cycles" for name, share in case.shares.items() if share)
-            say(case.line() + low)
+            more = [f"{name} low in {share:.1%} of the cycles" for name, share in case.shares.items() if share]
+            say("\n  ".join([case.line(), *more, *case.notes]))
             if case.outcome == "FAIL":
                 tail = [] if outcome.log is None else outcome.log.read_text(errors="replace").splitlines()[-25:]
                 say("\n".join([f"  {line}" for line in case.message.splitlines()[-15:]]
