@@ -33,8 +33,8 @@ class Top(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        self.clocks(m, platform)
         m.submodules.core = core = CoreInstance(self.core_sha256)
+        self.clocks(m, platform, core.dfi.phase_step)
         m.submodules.phy = phy = SdramPhy(platform.request("sdram", dir="-"))
         wiring.connect(m, core.dfi, phy.dfi)
         uart_pins = platform.request("uart", dir="-")
@@ -57,7 +57,7 @@ class Top(Elaboratable):
             m.d.comb += led.o.eq(state)
         return m
 
-    def clocks(self, m, platform):
+    def clocks(self, m, platform, phase_step):
         """The fabric's domain sync at 50 MHz, and sdram at twice that for the chip's clock pin."""
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
@@ -68,8 +68,10 @@ class Top(Elaboratable):
             a_FREQUENCY_PIN_CLKOS=str(CLOCKS["sdram"]), **{f"p_{name}": value for name, value in PLL.items()},
             p_FEEDBK_PATH="CLKOP", p_CLKOP_ENABLE="ENABLED", p_CLKOP_CPHASE=PLL["CLKOP_DIV"] - 1, p_CLKOP_FPHASE=0,
             p_CLKOS_ENABLE="ENABLED", p_CLKOS_CPHASE=PLL["CLKOS_DIV"] - 1, p_CLKOS_FPHASE=0,
+            # The phase of CLKOS (PHASESEL 0) is moved at run time: a step later with each falling edge of PHASESTEP.
+            p_DPHASE_SOURCE="ENABLED", i_PHASESTEP=phase_step,
             i_CLKI=clk25.i, i_CLKFB=fabric, o_CLKOP=fabric, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked,
-            **{f"i_{pin}": Const(0) for pin in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR", "PHASESTEP",
+            **{f"i_{pin}": Const(0) for pin in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR",
                                                 "PHASELOADREG", "PLLWAKESYNC", "ENCLKOP", "ENCLKOS")})
         m.d.comb += ClockSignal("sync").eq(fabric)
         # Reset ends 255 cycles after lock; the counter itself has no reset, or it would never start.

@@ -55,8 +55,8 @@ class Core(wiring.Component):
         m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context)
         m.submodules.counters = counters = Counters()
         m.submodules.sdram = sdram = SdramController(
-            mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, read_beats=c.sdram_read_beats,
-            column_bits=c.sdram_column_bits, power_up_us=c.sdram_power_up_us)
+            mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
+            phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
         m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
         m.submodules.step_crc = step_crc = Crc32(16)
 
@@ -86,7 +86,8 @@ class Core(wiring.Component):
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
             link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
                                cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
-                               link.errors, counters.values.cycles)),
+                               link.errors, counters.values.cycles, sdram.training)),
+            sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
             space.counters.eq(counters.values),

@@ -58,7 +58,7 @@ class AddressSpace(wiring.Component):
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
             "read": Out(ReadPort), "write": Out(WritePort),
-            "registers": Out(RegistersLayout), "counters": In(CountersLayout),
+            "registers": Out(RegistersLayout), "sdram_nudge": Out(1), "counters": In(CountersLayout),
             "program_addr": In(range(DESCRIPTOR_WORDS * steps)), "program_data": Out(32),
             "token_addr": In(range(context)), "token_read": In(1), "token_data": Out(18),
             "token_write": In(1), "token_wdata": In(18),
@@ -146,6 +146,7 @@ class AddressSpace(wiring.Component):
                     m.d.sync += [addr.eq(addr + 4), left.eq(left - 1)]
                     with m.If(region == REGISTER_BASE >> 28):
                         m.d.sync += registers[word_index[:5]].eq(self.wdata.payload)
+                        m.d.comb += self.sdram_nudge.eq(word_index[:5] == REGISTERS["sdram_nudge"])
                     with m.If(left == 1):
                         m.next = "IDLE"
             with m.State("READ"):

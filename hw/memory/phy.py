@@ -13,13 +13,11 @@ __all__ = ["SdramPhy"]
 
 class SdramPhy(wiring.Component):
     """Every pin but the clock goes through a DDR register of domain ``sync``: slot 0 leaves in the first half of the
-    cycle, slot 1 in the second.  The clock pin is a DDR register of domain ``sdram``, at twice the rate and in phase:
-    it gives low, then high, so that the chip's edge lies in the middle of a beat (180 degrees).
+    cycle, slot 1 in the second.  The clock pin is a DDR register of domain ``sdram``, at twice the rate: it gives low,
+    then high.  The phase of that domain is the board's to move, and the controller's to find, by ``dfi.phase_step``.
 
     ``pins`` is the platform's SDRAM resource, requested with dir="-", or simulation ports of the same names.  Pins that
-    are active low on the chip are inverted by their port.  The way out and back takes a fixed number of beats, which
-    the controller's read_beats includes: with CAS latency 3, 12 on the ECP5 (its DDR registers take four fabric
-    cycles both ways; not yet seen on a board).  Maps to ODDRX1F and IDDRX1F.
+    are active low on the chip are inverted by their port.  Maps to ODDRX1F and IDDRX1F.
     """
 
     dfi: In(DfiSignature())

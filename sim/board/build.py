@@ -22,6 +22,9 @@ __all__ = ["build_board", "board_arguments"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHIPS = ROOT / "sim" / "chips"
+#: Beats from a READ on the controller's registers to its data there: CAS latency and a way through pads and wires, which
+#: the core finds by itself.
+READ_BEATS = 12
 SOURCES = (ROOT / "sim" / "board" / "harness.cpp", CHIPS / "sdram_chip.cpp", CHIPS / "sdram_chip.h")
 
 
@@ -72,7 +75,7 @@ def compile_board(verilog: Path, folder: Path) -> None:
 def board_arguments(config: BoardConfig, core_hash: str) -> list[str]:
     """Arguments of the binary for a configuration."""
     return ["--build-id", core_hash, "--cas", str(config.sdram_cas_latency),
-            "--read-beats", str(config.sdram_read_beats), "--columns", str(config.sdram_column_bits),
+            "--read-beats", str(READ_BEATS), "--columns", str(config.sdram_column_bits),
             "--mhz", str(config.sdram_mhz), "--power-up-us", str(config.sdram_power_up_us)]
 
 

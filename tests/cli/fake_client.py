@@ -14,9 +14,9 @@ from tellme.compiler.image import Image
 from tellme.golden import GoldenBoard
 from tellme.spec.memory import (
     COUNTER_BASE,
+    MODEL_REGISTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
-    REGISTERS,
     SDRAM_BASE,
     TOKEN_BASE,
     TOP_BASE,
@@ -37,7 +37,7 @@ class FakeClient:
         self.config = config
         self.memory = bytearray(config.sdram_bytes)
         self.program = bytearray(16 * config.program_steps)
-        self.registers = bytearray(4 * len(REGISTERS))
+        self.registers = bytearray(4 * len(MODEL_REGISTERS))
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
         self.log: list[StartArgs] = []
@@ -79,13 +79,13 @@ class FakeClient:
         return bytes(window[at:at + size])
 
     def _boot(self):
-        values = struct.unpack(f"<{len(REGISTERS)}I", self.registers)
+        values = struct.unpack(f"<{len(MODEL_REGISTERS)}I", self.registers)
         program = []
         for words in struct.iter_unpack("<4I", self.program):
             program.append(Descriptor.unpack(words))
             if program[-1].op == Op.END:
                 break
-        image = Image(((0, bytes(self.memory)),), tuple(program), dict(zip(REGISTERS, values, strict=True)),
+        image = Image(((0, bytes(self.memory)),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
                       len(self.memory))
         self.board = GoldenBoard(image)
 

@@ -13,7 +13,7 @@ from tellme.compiler.image import Matrix, Run, matrices, pack_gain, pack_head, p
 from tellme.golden.perplexity import roomy
 from tellme.spec import packing
 from tellme.spec.config import preset
-from tellme.spec.memory import REGISTERS
+from tellme.spec.memory import MODEL_REGISTERS
 from tellme.spec.program import DESCRIPTOR_WORDS, Descriptor, Epilogue, Op
 from tellme.spec.scale import Scale
 from tests.models.random_model import FAMILY, random_model
@@ -92,7 +92,7 @@ def test_layout_and_program(name):
     linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD)]
     loads = [d.gain_next for d in image.program if d.op != Op.END]
     assert sum(loads) == sum(d.gain for d in linear)
-    assert set(image.registers) == set(REGISTERS) and len(image.register_bytes) == 4 * len(REGISTERS)
+    assert set(image.registers) == set(MODEL_REGISTERS) and len(image.register_bytes) == 4 * len(MODEL_REGISTERS)
 
 
 def test_needed_bytes():

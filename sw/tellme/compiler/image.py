@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tellme.models.model import Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
 from tellme.spec.config import BoardConfig
-from tellme.spec.memory import REGISTERS
+from tellme.spec.memory import MODEL_REGISTERS
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE_BYTES,
@@ -71,7 +71,7 @@ class Image:
 
     @property
     def register_bytes(self) -> bytes:
-        return b"".join(self.registers[name].to_bytes(4, "little") for name in REGISTERS)
+        return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
 
 
 def needed_bytes(config: ModelConfig, position: int) -> float:

@@ -36,10 +36,9 @@ class BoardConfig:
     #: Bytes of SDRAM: 16 bit wide, 4 banks, 8192 rows, 512 columns.
     sdram_bytes: int = 32 * 1024 * 1024
     sdram_column_bits: int = 9
-    #: Beats (SDRAM clocks) from a READ command on the controller's output register to its first data beat there:
-    #: CAS latency plus the way through the PHY and the pins.
     sdram_cas_latency: int = 3
-    sdram_read_beats: int = 12
+    #: Steps of a whole turn of the SDRAM clock's phase, which are tried at start: eight for each VCO cycle of it.
+    sdram_phases: int = 48
     #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
@@ -71,7 +70,7 @@ PRESETS = {
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
-                            weight_buffer_bytes=4096, sdram_power_up_us=2.0),
+                            weight_buffer_bytes=4096, sdram_power_up_us=2.0, sdram_phases=1),
 }
 
 

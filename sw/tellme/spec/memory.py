@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-__all__ = ["COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE",
-           "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "register_address",
-           "counter_address"]
+__all__ = ["BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "MODEL_REGISTERS",
+           "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord",
+           "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
@@ -27,8 +27,9 @@ TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
 
-#: Name -> word index from REGISTER_BASE.  Addresses are of 32-bit words, "words64" are counts of 64-bit words.
-REGISTERS = {name: i for i, name in enumerate((
+#: The registers that describe a loaded model, written as one block.  Addresses are of 32-bit words, "words64" are counts
+#: of 64-bit words.
+MODEL_REGISTERS = (
     "dim", "heads", "kv_heads", "head_dim", "group", "context", "vocab",
     "embed_base",       # address of the embedding table's first block
     "block_words",      # 32-bit words of a block of four rows
@@ -38,7 +39,14 @@ REGISTERS = {name: i for i, name in enumerate((
     "s_stride",         # words of one head's S region: context
     "weights_base", "body_words64", "head_words64",
     "logits_base",      # where a head with the dump flag writes its logits
-))}
+)
+#: The board's own registers, which follow them and which no model touches.
+BOARD_REGISTERS = (
+    "sdram_beats",      # read latency in beats, its lowest bit the edge of capture; 0: what was found at start
+    "sdram_nudge",      # each write moves the SDRAM clock's phase one step later
+)
+#: Name -> word index from REGISTER_BASE.
+REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)}
 
 #: Name -> word index from COUNTER_BASE.  They count while a program runs, and wrap; START with CLEAR zeroes them.
 COUNTERS = {name: i for i, name in enumerate((
@@ -141,3 +149,6 @@ class StatusWord(IntEnum):
     #: Packets refused since power-up.
     BAD_PACKETS = 3
     CYCLES = 4
+    #: What the SDRAM's start found: read latency in beats [4:0], phase step [10:5], phases in a row that work [16:11],
+    #: bit 17: no phase worked in the last sweep.
+    TRAINING = 5

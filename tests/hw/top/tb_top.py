@@ -22,6 +22,7 @@ from tests.models.random_model import random_model
 
 CONFIG = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIG), timeout_s=600)]
+READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
 
 
@@ -31,7 +32,7 @@ async def bring_up(dut):
     dut.rx__valid.value = dut.tx__ready.value = 0
     await reset(dut)
     chip = Chip(mhz=CONFIG.sdram_mhz, power_up_us=CONFIG.sdram_power_up_us)
-    wire = [0] * (CONFIG.sdram_read_beats - CONFIG.sdram_cas_latency)
+    wire = [0] * (READ_BEATS - CONFIG.sdram_cas_latency)
 
     async def bus():
         while True:
