@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A board at its pins: the top level's Verilog around the ECP5's primitives, an SDRAM chip with its times, a UART.
+
+:func:`sources` makes the files of a bench; :class:`SdramAtPins` and :class:`UartAtPins` are used inside the simulator.
+"""
+
+import random
+import re
+from pathlib import Path
+
+__all__ = ["SdramAtPins", "UartAtPins", "sources"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: The chip's inputs, from the least significant bit of ``sampled``; active low ones are inverted there.
+PINS = (("cke", "clk_en", 1, False), ("cs", "cs", 1, True), ("ras", "ras", 1, True), ("cas", "cas", 1, True),
+        ("we", "we", 1, True), ("ba", "ba", 2, False), ("a", "a", 13, False), ("dqm", "dqm", 2, False))
+
+TB = """
+`timescale 1ns / 1ps
+module tb_top({ports}, output [15:0] sdram_dq, input [15:0] chip_dq, input chip_drives,
+              output reg [{width}:0] sampled, output reg early, output reg late);
+    {wires}
+    reg [15:0] fpga_drives = 0, fpga_dq = 0;
+    wire [15:0] dq = (chip_drives ? chip_dq : 16'h0) | (fpga_dq & fpga_drives);
+    assign sdram_dq = dq;
+    top board({connections}, .sdram_0__dq__io(dq));
+    // What the chip takes at its clock's edge, and whether an input changed too near to it: IS42S16160G-7 wants
+    // 1.5 ns before and 0.8 ns behind.
+    wire [{width}:0] pins = {{|fpga_drives, fpga_dq & fpga_drives, {pins}}};
+    real changed = 0, rose = 0;
+    initial {{early, late}} = 0;
+    always @(pins) begin
+        changed = $realtime;
+        if (sdram_0__clk__io && $realtime - rose < 0.8) late = 1;
+    end
+    always @(posedge sdram_0__clk__io) begin
+        sampled = pins;
+        early = $realtime - changed < 1.5;
+        late = 0;
+        rose = $realtime;
+    end
+endmodule
+"""
+
+
+def sources(board, device: str) -> dict[str, str]:
+    """The board's top level as a build makes it, and a module tb_top with its pins."""
+    from hw.verilog import core_sha256, core_verilog
+    from tellme.spec.config import preset
+
+    config = preset(board.DEVICES[device][0])
+    core = core_verilog(config.name)
+    platform = board.DEVICES[device][1]()
+    type(platform).required_tools = []
+    plan = platform.prepare(board.Top(config, core_sha256(core)), name="top", debug_verilog=True)
+    text = plan.files["top.debug.v"]
+    top = text if isinstance(text, str) else text.decode()
+    # The data wires end in the testbench: see BB in ecp5.sv.
+    top = re.sub(r"\binout\b", "input", top)
+    top = re.sub(r"\bBB (\S+) \(\s*\.B\((\w+)\[(\d+)\]\)", r"BB #(.PIN(\3)) \1 (.B(\2[\3])", top)
+    body = re.search(r"^module top\((.*?)\);(.*?)^endmodule", top, re.M | re.S)
+    assert body is not None
+    ports, wires, connections = [], [], []
+    for direction, width, name in re.findall(r"^  (input|output) (\[\d+:0\] )?(\S+__io);", body[2], re.M):
+        if name == "sdram_0__dq__io":
+            continue
+        connections.append(f".{name}({name})")
+        if name.startswith("sdram_") and "clk__" not in name:
+            wires.append(f"wire {width}{name};")
+        else:
+            ports.append(f"{direction} {name}")
+    # The chip sees pins as they are; cs, ras, cas and we are active low.
+    pins = ", ".join(("~" if low else "") + f"sdram_0__{pin}__io" for _, pin, _, low in reversed(PINS))
+    width = sum(bits for _, _, bits, _ in PINS) + 16
+    tb = TB.format(ports=", ".join(ports), wires="\n    ".join(wires), connections=", ".join(connections), pins=pins,
+                   width=width)
+    return {"core.v": core.read_text(), "top.v": top, "ecp5.sv": (ROOT / "sim/chips/ecp5.sv").read_text(), "tb_top.sv": tb}
+
+
+class SdramAtPins:
+    """The checking chip behind pins: data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next
+    one, with noise between; fails with the rule that is broken, set-up and hold among them."""
+
+    HOLD_NS = 2.5
+
+    def __init__(self, dut, chip, *, access_ns: float = 5.4):
+        self.dut, self.chip, self.access = dut, chip, access_ns
+        self.clocks = 0
+        #: While set, broken rules are counted and do not fail: the phase is being looked for.
+        self.tolerant = False
+        self.broken = 0
+        self._random = random.Random(1)
+
+    def decode(self, sampled: int) -> dict[str, int]:
+        """Pins by name."""
+        values, at = {}, 0
+        for name, _, bits, _ in PINS:
+            values[name] = sampled >> at & (1 << bits) - 1
+            at += bits
+        return {**values, "dq": sampled >> at & 0xFFFF, "oe": sampled >> at + 16 & 1}
+
+    async def run(self):
+        """Forever; start it as a task."""
+        from cocotb.triggers import FallingEdge, RisingEdge, Timer
+        from cocotb.utils import get_sim_time
+
+        dut = self.dut
+        clock = dut.sdram_0__clk__io
+        dut.chip_drives.value = 0
+        while True:
+            await RisingEdge(clock)
+            edge = get_sim_time("ps")
+            if dut.chip_drives.value:
+                await Timer(round(self.HOLD_NS * 1000), "ps")
+                dut.chip_dq.value = self._random.getrandbits(16)
+            await FallingEdge(clock)
+            sampled = int(dut.sampled.value)
+            if dut.early.value or dut.late.value:
+                # Nobody knows what the chip took.
+                sampled ^= self._random.getrandbits(sum(bits for _, _, bits, _ in PINS))
+                self.fail(f"an input changed {'ahead of' if dut.early.value else 'behind'} the clock's edge at "
+                          f"{edge / 1000:.1f} ns")
+            self.chip.clock(**self.decode(sampled))
+            self.clocks += 1
+            if self.chip.violation():
+                self.fail(self.chip.violation())
+            data = self.chip.next()
+            if data is None:
+                dut.chip_drives.value = 0
+                continue
+            since = get_sim_time("ps") - edge
+            await Timer(max(1, round(self.access * 1000 - since)), "ps")
+            dut.chip_dq.value = data
+            dut.chip_drives.value = 1
+
+    def fail(self, what: str) -> None:
+        self.broken += 1
+        self.chip.forgive()
+        assert self.tolerant, what
+
+
+class UartAtPins:
+    """The host's end of a UART: 8 data bits, no parity, one stop bit."""
+
+    def __init__(self, to_board, from_board, *, baud: int):
+        self._out, self._in = to_board, from_board
+        self._bit_ps = round(1e12 / baud)
+        self._out.value = 1
+        self.received: list[int] = []
+
+    async def send(self, data: bytes):
+        from cocotb.triggers import Timer
+
+        for byte in data:
+            for bit in (0, *(byte >> i & 1 for i in range(8)), 1):
+                self._out.value = bit
+                await Timer(self._bit_ps, "ps")
+
+    async def listen(self):
+        """Forever; start it as a task."""
+        from cocotb.triggers import FallingEdge, Timer
+
+        while True:
+            await FallingEdge(self._in)
+            await Timer(self._bit_ps * 3 // 2, "ps")
+            byte = 0
+            for i in range(8):
+                byte |= int(self._in.value) << i
+                await Timer(self._bit_ps, "ps")
+            assert self._in.value, "a byte without a stop bit"
+            self.received.append(byte)

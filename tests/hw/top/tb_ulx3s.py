@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The ULX3S's whole top level at its pins: PLL, DDR registers, SDRAM chip with its times, UART, LEDs."""
+
+import os
+from zlib import crc32
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import Timer
+
+from boards import ulx3s
+from sim.chips.sdram import Chip
+from sim.cocotb_streams import report, report_note, rng
+from sim.pins import SdramAtPins, UartAtPins, sources
+from sim.testbench import Bench
+from tellme.link.framing import body, decode, encode, open_body
+from tellme.spec.config import preset
+from tellme.spec.memory import REGISTER_BASE, REGISTERS, StatusWord
+from tellme.spec.packets import HELLO, PacketType
+from tellme.spec.sdram import CHIPS
+
+#: Chip and its access time with the way through pads and wires, ns; no power is switched between tests, so that each
+#: has a run of its own.
+CHIPS_AT = {"IS42S16160G-7": 5.4, "MT48LC16M16A2-6A": 3.0, "AS4C32M16SB-7": 7.9}
+BENCHES = [Bench(name=f"85f-{chip}", sources=lambda: sources(ulx3s, "85f"), env={"CHIP": chip}, timeout_s=900)
+           for chip in CHIPS_AT]
+CHIP = os.environ.get("CHIP", "IS42S16160G-7")
+BAUD = 3_000_000
+LOCKED, READY, LINK, BUSY, ERROR = range(5)
+
+
+class Board:
+    def __init__(self, dut):
+        self.dut = dut
+        self.chip = Chip(timing=CHIPS[CHIP], mhz=ulx3s.CLOCKS["sdram"])
+        self.sdram = SdramAtPins(dut, self.chip, access_ns=CHIPS_AT[CHIP])
+        self.uart = UartAtPins(dut.uart_0__rx__io, dut.uart_0__tx__io, baud=BAUD)
+        self.seq = 0
+
+    def led(self, n: int) -> bool:
+        return bool(getattr(self.dut, f"led_{n}__io").value)
+
+    async def bring_up(self):
+        """Clocks on, until the memory is ready; rules of the chip may be broken while its clock's phase is looked for."""
+        self.sdram.tolerant = True
+        cocotb.start_soon(Clock(self.dut.clk25_0__io, 40, unit="ns").start())
+        cocotb.start_soon(self.sdram.run())
+        cocotb.start_soon(self.uart.listen())
+        for _ in range(2000):
+            await Timer(1, "us")
+            if self.led(READY):
+                self.sdram.tolerant = False
+                return
+        raise AssertionError("the SDRAM did not become ready in 2 ms")
+
+    async def training(self):
+        """(read latency in beats, phase step, phases that work) as the status packet tells."""
+        kind, content = await self.ask(PacketType.STATUS)
+        assert kind == PacketType.STATUS_ANSWER
+        word = int.from_bytes(content[4 * StatusWord.TRAINING:][:4], "little")
+        assert not word >> 17
+        return word & 31, word >> 5 & 63, word >> 11 & 63
+
+    async def ask(self, kind, payload=b""):
+        """Send a packet through the pin; its answer's type and content."""
+        self.seq = (self.seq + 1) & 0x7F
+        self.uart.received.clear()
+        await self.uart.send(encode(body(self.seq, kind, payload)))
+        for _ in range(4000):
+            if 0 in self.uart.received:
+                seq, answer, content = open_body(decode(bytes(self.uart.received[:-1])))
+                assert seq == self.seq
+                return answer, content
+            await Timer(1, "us")
+        raise AssertionError("no answer within 4 ms")
+
+
+@cocotb.test()
+async def memory_through_pins(dut):
+    """From the 25 MHz clock to data written and read by packets on the UART's pins."""
+    board = Board(dut)
+    assert not board.led(LOCKED) and not board.led(READY)
+    await board.bring_up()
+    assert board.led(LOCKED) and not board.led(BUSY) and not board.led(ERROR)
+    assert not dut.esp32_0__en__io.value
+    kind, content = await board.ask(PacketType.HELLO)
+    assert kind == PacketType.HELLO_ANSWER
+    assert HELLO.unpack(content)[3].rstrip(b"\0") == ulx3s.DEVICES["85f"][0].encode()
+    assert board.led(LINK)
+    beats, phase, window = await board.training()
+    step = 1000 / ulx3s.CLOCKS["sdram"] / preset(ulx3s.DEVICES["85f"][0]).sdram_phases
+    report_note(f"{CHIP}, data {CHIPS_AT[CHIP]} ns after the clock: {beats} beats from READ to data, phase {phase}, "
+                f"{window} phases of {step:.3f} ns work")
+    assert window * step > 1.0
+    random = rng("memory")
+    # Across a row's and a bank's end, in the last row, and alternating bits on every data pin.
+    cases = [(0x3F0, bytes(random.getrandbits(8) for _ in range(64))), (0x1FFFF80, bytes([0x55, 0x55, 0xAA, 0xAA] * 32)),
+             (0x1000FE0, bytes(random.getrandbits(8) for _ in range(48)))]
+
+    async def write_and_read():
+        for address, data in cases:
+            where = address.to_bytes(4, "little")
+            assert await board.ask(PacketType.WRITE, where + data) == (PacketType.ACK, b"")
+        for address, data in cases:
+            where = address.to_bytes(4, "little")
+            size = len(data).to_bytes(4, "little")
+            assert await board.ask(PacketType.READ, where + size[:2]) == (PacketType.DATA, data)
+            assert await board.ask(PacketType.CHECKSUM, where + size) == (PacketType.SUM, crc32(data).to_bytes(4, "little"))
+
+    await write_and_read()
+    # A host may look for the window's edge: a quarter of it further on all is well still.
+    for _ in range(window // 4):
+        where = (REGISTER_BASE + 4 * REGISTERS["sdram_nudge"]).to_bytes(4, "little")
+        assert await board.ask(PacketType.WRITE, where + bytes(4)) == (PacketType.ACK, b"")
+    await Timer(2, "us")
+    assert (await board.training())[1] == (phase + window // 4) % preset(ulx3s.DEVICES["85f"][0]).sdram_phases
+    await write_and_read()
+    report(cases=6 * len(cases))
