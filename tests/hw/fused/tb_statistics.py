@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Statistics: the sum of squares against exact integers, absmax against max."""
+
+import cocotb
+from cocotb.triggers import FallingEdge
+from float_vectors import VECTORS, near, specials
+
+from hw.fused.statistics import Statistics
+from sim.cocotb_streams import report, report_shares, reset, rng
+from sim.testbench import Bench
+from tellme.spec.formats import BINARY16 as F
+from tellme.spec.quantise import square
+
+BENCHES = [Bench(name="binary16", build=Statistics)]
+LONGEST = 8191
+
+
+async def bring_up(dut):
+    for name in ("x_valid", "y_valid", "clear", "x", "y"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+
+
+async def run(dut, xs, ys, *, idle=0.0, random=None):
+    """One vector, whose x and y come apart by two cycles; checks both results.  (cycles, cycles without an element)."""
+    dut.clear.value = 1
+    await FallingEdge(dut.clk)
+    dut.clear.value = 0
+    cycles = low = 0
+    late = [None, None]
+    waiting = list(zip(xs, ys, strict=True))[::-1]
+    while waiting or late != [None, None]:
+        pair = None
+        if waiting and not (idle and (random.random() < idle or low < idle * cycles)):
+            pair = waiting.pop()
+        low += pair is None
+        cycles += 1
+        dut.x_valid.value = int(pair is not None)
+        dut.x.value = pair[0] if pair else random.getrandbits(16) if random else 0
+        dut.y_valid.value = int(late[0] is not None)
+        dut.y.value = late[0] if late[0] is not None else 0x7BFF
+        late = [late[1], pair[1] if pair else None]
+        await FallingEdge(dut.clk)
+    dut.x_valid.value = dut.y_valid.value = 0
+    for _ in range(Statistics.LATENCY):
+        await FallingEdge(dut.clk)
+    assert int(dut.sumsq.value) == sum(square(x) for x in xs)
+    assert int(dut.absmax.value) == max(y & 0x7FFF for y in ys)
+    return cycles, low
+
+
+def finite(random):
+    while not F.is_finite(value := random.getrandbits(16)):
+        pass
+    return value
+
+
+def vector(random, n):
+    """A third any bits, a third near one another, a third whose squares are cut just at, above or below a unit."""
+    centre, out = finite(random), []
+    for i in range(n):
+        if i % 3 == 0:
+            out.append(finite(random))
+        elif i % 3 == 1:
+            out.append(near(random, F, centre))
+        else:
+            # x = m * 2**e: the square has bits below 2**-32 for small x only.
+            out.append(F.encode(random.getrandbits(1), 1024 + random.choice((0, 1, 512, 1023)), random.randint(-28, -20)))
+    return out
+
+
+@cocotb.test()
+async def special_values(dut):
+    await bring_up(dut)
+    values = [v for v in specials(F) if F.is_finite(v)]
+    for v in values:
+        await run(dut, [v], [v ^ 0x8000])
+    await run(dut, values, values[::-1])
+    report(cases=2 * len(values))
+
+
+@cocotb.test()
+async def one_a_cycle(dut):
+    """Vectors as long as the sum allows, without a gap, the largest sum among them."""
+    await bring_up(dut)
+    random, cases = rng("values"), 0
+    while cases < VECTORS:
+        n = random.choice((1, 2, 3, 100, LONGEST))
+        cycles, _ = await run(dut, vector(random, n), vector(random, n))
+        assert cycles == n + 2
+        cases += n
+    await run(dut, [F.inf - 1] * LONGEST, [F.inf - 1] * LONGEST)
+    report(cases=cases + LONGEST)
+
+
+async def stalls(dut, idle):
+    await bring_up(dut)
+    random, cycles, low = rng("values"), 0, 0
+    for n in (1, 7, 64, 200):
+        more, empty = await run(dut, vector(random, n), vector(random, n), idle=idle, random=random)
+        cycles, low = cycles + more, low + empty
+    report_shares(x_valid=low / cycles)
+    report(cases=272)
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    await stalls(dut, 0.1)
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    await stalls(dut, 0.9)
