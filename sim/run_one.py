@@ -87,7 +87,7 @@ def main() -> int:
     runner = get_runner("verilator")
     done = build / "built"
     runner.build(sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=not done.exists(),
-                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *timing, *(["--trace-fst"] if args.waves else [])],
+                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *timing],
                  waves=args.waves, timescale=("1ns", "1ps"))
     done.touch()
     lock.close()

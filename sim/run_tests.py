@@ -19,7 +19,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,12 +111,13 @@ def discover(root: Path) -> list[Job]:
     return jobs
 
 
-def select(jobs: Iterable[Job], substring: str) -> list[Job]:
-    """Jobs and their tests whose ``unit/testbench.case`` holds the substring."""
+def select(jobs: Iterable[Job], substrings: Sequence[str]) -> list[Job]:
+    """Jobs and their tests whose ``unit/testbench.case`` holds one of the substrings; all where there is none."""
+    substrings = substrings or [""]
     chosen = []
     for job in jobs:
-        tests = tuple(t for t in job.tests if substring in f"{job.name}.{t}")
-        if tests or (not job.tests and substring in job.name):
+        tests = tuple(t for t in job.tests if any(s in f"{job.name}.{t}" for s in substrings))
+        if tests or (not job.tests and any(s in job.name for s in substrings)):
             chosen.append(Job(job.unit, job.file, job.bench, tests))
     return chosen
 
@@ -252,10 +253,11 @@ def build_folder() -> Path:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.run_tests", description="RTL verification with cocotb.")
     parser.add_argument("--list", action="store_true", help="list unit/testbench.case and end")
-    parser.add_argument("-k", metavar="SUBSTRING", default="", help="only tests whose name holds it")
+    parser.add_argument("-k", metavar="SUBSTRING", action="append", default=[],
+                        help="only tests whose name holds it; given again, or it")
     parser.add_argument("--seed", help="repeat a run; default: a new one, printed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="benches at a time")
-    parser.add_argument("--waves", action="store_true", help="write an FST wave file beside each log")
+    parser.add_argument("--waves", action="store_true", help="write a VCD wave file beside each log")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write all results as JUnit XML")
     parser.add_argument("--root", type=Path, default=ROOT / "tests" / "hw", help="folder of the units' testbenches")
     args = parser.parse_args(argv)
@@ -264,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     root = args.root.resolve()
     jobs = select(discover(root), args.k)
     if not jobs:
-        print(f"no test matches {args.k!r} below {root}; --list shows all", file=sys.stderr)
+        print(f"no test matches {' or '.join(map(repr, args.k or ['']))} below {root}; --list shows all", file=sys.stderr)
         return 2
     if args.list:
         for job in jobs:

@@ -79,3 +79,29 @@ def test_list_and_junit(tmp_path):
     junit = tmp_path / "out.xml"
     assert run(root, "-k", "good", "--junit", str(junit)).returncode == 0
     assert 'testcase name="demo/it-x.good"' in junit.read_text()
+
+
+def test_waves(tmp_path):
+    """A VCD file beside the log that has the unit's signals and ends where the test does."""
+    source = BENCH + "@cocotb.test()\nasync def good(dut):\n    await reset(dut)\n    await Timer(1000, 'ns')\n"
+    done = run(plant(tmp_path, source), "--waves")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [wave] = (ROOT / "build" / "tests" / "demo--it-x").glob("*.vcd")
+    text = wave.read_text()
+    assert re.search(r"\$var wire\s+4 \S+ o ", text) and re.search(r"\$var wire\s+1 \S+ clk ", text)
+    last = max(int(t) for t in re.findall(r"^#(\d+)$", text, re.M))
+    assert last >= 1_000_000, "picoseconds"
+
+
+def test_a_seed_repeats_a_run(tmp_path):
+    source = (BENCH + "@cocotb.test()\nasync def good(dut):\n    import random\n    await reset(dut)\n"
+              "    report(cases=random.getrandbits(30))\n")
+    root = plant(tmp_path, source)
+
+    def cases(*arguments):
+        out = run(root, *arguments).stdout
+        return re.search(r"^seed (\d+)", out)[1], re.search(r"cases=(\d+)", out)[1]
+
+    seed, first = cases()
+    assert cases("--seed", seed) == (seed, first)
+    assert cases("--seed", str(int(seed) ^ 1))[1] != first
