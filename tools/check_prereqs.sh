@@ -18,7 +18,7 @@ lacks() { # what, Debian package
 if ! command -v "$PYTHON" >/dev/null 2>&1; then
     lacks "Python 3.11 or newer ($PYTHON is not there)" "python3 python3-venv libpython3-dev"
 elif ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    lacks "Python 3.11 or newer ($PYTHON is $("$PYTHON" -V 2>&1)); name another one with make PYTHON=python3.12" ""
+    lacks "Python 3.11 or newer ($PYTHON is $("$PYTHON" -V 2>&1)); name another one with make PYTHON=python3.12" "python3.11 python3.11-venv libpython3.11-dev"
 else
     "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || lacks "Python's venv module" "python3-venv"
     # cocotb embeds the interpreter into the simulator.
