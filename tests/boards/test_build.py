@@ -35,6 +35,12 @@ def test_clocks_and_resources_of_a_report():
     assert report["ramw"] == {"used": 0, "available": 0}
 
 
+def test_cells_belong_to_the_unit_of_their_instance():
+    counts = build.cells_by_unit(["tlmm.lane0.x", "\\core.fsm$12", "kv_read_guard.left", "counters.values", "monitor$3"])
+    assert counts == {**dict.fromkeys(build.UNITS, 0), "tlmm": 1, "core": 3, "top": 1}
+    assert len(build.UNITS) == 9
+
+
 @pytest.fixture
 def no_tools(monkeypatch, tmp_path):
     """A build whose tools are replaced: synthesis does nothing, place and route gives NEXTPNR."""
