@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.run_tests import build_folder
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 import cocotb
@@ -86,7 +88,7 @@ def test_waves(tmp_path):
     source = BENCH + "@cocotb.test()\nasync def good(dut):\n    await reset(dut)\n    await Timer(1000, 'ns')\n"
     done = run(plant(tmp_path, source), "--waves")
     assert done.returncode == 0, done.stdout + done.stderr
-    [wave] = (ROOT / "build" / "tests" / "demo--it-x").glob("*.vcd")
+    [wave] = (build_folder() / "demo--it-x").glob("*.vcd")
     text = wave.read_text()
     assert re.search(r"\$var wire\s+4 \S+ o ", text) and re.search(r"\$var wire\s+1 \S+ clk ", text)
     last = max(int(t) for t in re.findall(r"^#(\d+)$", text, re.M))
