@@ -110,7 +110,7 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
         if not rates:
             # A clock that drives output registers alone has no path of its own; pads limit it, not logic.
             rates = [required]
-        clocks[name] = {"achieved_mhz": round(min(rates), 2), "required_mhz": required}
+        clocks[name] = {"achieved_mhz": round(min(rates), 2), "required_mhz": round(required, 2)}
     return clocks
 
 

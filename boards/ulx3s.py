@@ -15,9 +15,9 @@ __all__ = ["CLOCKS", "DEVICES", "Top"]
 #: Device -> (preset, platform class).
 DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform)}
 #: MHz that the PLL makes; nextpnr derives the constraints from it.
-CLOCKS = {"fabric": 50.0, "sdram": 100.0}
-#: 25 MHz in, VCO at 600: the fabric is the feedback output.
-PLL = {"CLKI_DIV": 1, "CLKFB_DIV": 2, "CLKOP_DIV": 12, "CLKOS_DIV": 6}
+CLOCKS = {"fabric": 200 / 3, "sdram": 400 / 3}
+#: 25 MHz in, VCO at 533: the fabric is the feedback output.
+PLL = {"CLKI_DIV": 3, "CLKFB_DIV": 8, "CLKOP_DIV": 8, "CLKOS_DIV": 4}
 
 
 class Top(Elaboratable):
@@ -58,7 +58,7 @@ class Top(Elaboratable):
         return m
 
     def clocks(self, m, platform, phase_step):
-        """The fabric's domain sync at 50 MHz, and sdram at twice that for the chip's clock pin."""
+        """The fabric's domain sync, and sdram at twice that for the chip's clock pin."""
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
         locked, fabric = Signal(), Signal()
@@ -78,4 +78,7 @@ class Top(Elaboratable):
         after = Signal(8, reset_less=True)
         with m.If(locked & ~after.all()):
             m.d.sync += after.eq(after + 1)
-        m.d.comb += ResetSignal("sync").eq(~after.all())
+        # A register of its own, as the reset goes everywhere.
+        reset = Signal(init=1, reset_less=True)
+        m.d.sync += reset.eq(~after.all())
+        m.d.comb += ResetSignal("sync").eq(reset)

@@ -7,7 +7,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.head_quantise import HeadCodes
-from hw.fused.scales import scale_mul_stages
+from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import ReadPort, WritePort
 from hw.types import ACC_BITS, AccLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
@@ -84,6 +84,11 @@ class DecodeAttention(wiring.Component):
             signal = Signal(value.shape(), name=name)
             m.d.sync += signal.eq(value)
             return signal
+
+        def later(value, cycles, name):
+            for i in range(cycles):
+                value = register(value, f"{name}_{i + 1}")
+            return value
 
         # ------------------------------------------------------------------ memories
         q_words, q_scales, scores, sums = [], [], [], []
@@ -192,26 +197,26 @@ class DecodeAttention(wiring.Component):
                 m.d.sync += key.eq(key + 1)
 
         # ------------------------------------------------------------------ K: dots
-        word1 = register(read.data.payload, "word1")
+        # EBR are slow to answer and multipliers to multiply: a register between them.
+        word2 = register(register(read.data.payload, "word1"), "word2")
         k1, v1 = register(came & in_k, "k1"), register(came & in_v, "v1")
         end1, first_word1 = register(row_end, "end1"), register(w_index == 0, "first_word1")
         key1, w1 = register(key, "key1"), register(w_index, "w1")
         q_row_now = Signal.like(q_at)
         m.d.comb += q_row_now.eq(head_q_row + w_index)
-        dot_done = register(register(register(k1 & end1, "end2"), "end3"), "end4")
-        dot_key = register(register(register(key1, "key2"), "key3"), "key4")
-        fresh3 = register(register(first_word1, "fresh2"), "fresh3")
-        valid3 = register(register(k1, "valid2"), "valid3")
+        dot_done, dot_key = later(k1 & end1, 4, "dot_done"), later(key1, 4, "dot_key")
+        fresh4, valid4 = later(first_word1, 3, "fresh"), later(k1, 3, "valid")
         dots = []
         for g in range(groups):
             _, q_read = q_words[g]
             m.d.comb += q_read.addr.eq(q_row_now)
-            products = [register(word1[8 * i:8 * i + 8].as_signed() * q_read.data[8 * i:8 * i + 8].as_signed(),
+            q_word = register(q_read.data, f"q_word{g}")
+            products = [register(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
                                  f"k_product{g}_{i}") for i in range(LANES)]
             total = register(sum(products[1:], start=products[0]), f"k_total{g}")
             dot = Signal(signed(24), name=f"dot{g}")
-            with m.If(valid3):
-                m.d.sync += dot.eq(Mux(fresh3, 0, dot) + total)
+            with m.If(valid4):
+                m.d.sync += dot.eq(Mux(fresh4, 0, dot) + total)
             dots.append(dot)
 
         # ------------------------------------------------------------------ K: scores, one head a cycle
@@ -244,38 +249,37 @@ class DecodeAttention(wiring.Component):
             factor_b.eq(Mux(prepare, self.c_att.as_value(), k_scale.as_value())),
         ]
         m.d.comb += [r.addr.eq(head) for _, r in q_scales]
-        ds = scale_mul_stages(m, register, factor_a, factor_b)
-        prepared = register(register(prepare, "prepare1"), "prepare2")
-        prepared_at = register(register(prepare_at, "prepare_at1"), "prepare_at2")
+        held_a, held_b = Signal(ScaleLayout), Signal(ScaleLayout)
+        m.d.sync += [held_a.eq(factor_a), held_b.eq(factor_b)]
+        ds = scale_mul_stages(m, register, held_a, held_b)
+        scaling = 1 + SCALE_MUL_STAGES
+        prepared, prepared_at = later(prepare, scaling, "prepared"), later(prepare_at, scaling, "prepared_at")
         for g in range(groups):
             with m.If(prepared & (prepared_at == g)):
                 m.d.sync += head_scales[g].eq(ds)
-        score_on = register(register(turning, "score_on1"), "score_on2")
-        score_g = register(register(turn, "score_g1"), "score_g2")
-        score_key = register(register(held_key, "score_key1"), "score_key2")
-        score_dot = register(register(Array(held)[turn], "score_dot1"), "score_dot2")
-        product3 = register(score_dot * ds.sig, "score_product3")
-        down3 = register(-(ds.exp + SCORE_FRAC), "score_down3")
+        # Stages are counted from the one in which ds is there.
+        score_dot = later(Array(held)[turn], scaling, "score_dot")
+        product1 = register(score_dot * ds.sig, "score_product")
+        down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
         # Right: one place less, then half up.  Left: what passes 18 bits saturates.
-        width = len(product3)
+        width = len(product1)
         amount = Signal(range(width + 1))
-        m.d.comb += amount.eq(Mux(down3 > width, width, (down3 - 1)[:len(amount)]))
-        moved = Signal(signed(width + 1))
+        m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
         lift = Signal(5)
-        m.d.comb += [lift.eq(Mux(down3 < -SCORE_BITS, SCORE_BITS, -down3)),
-                     moved.eq(((product3 >> amount) + 1) >> 1)]
+        m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
+        product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
+                                                                (lift, "lift2")))
+        moved3 = register(product2 >> amount2, "moved3")
         lifted = Signal(signed(width + SCORE_BITS))
-        m.d.comb += lifted.eq(product3 << lift)
-        up4 = register(down3 <= 0, "up4")
-        moved4, lifted4 = register(moved, "moved4"), register(lifted, "lifted4")
-        value4 = Signal(signed(width + SCORE_BITS))
-        m.d.comb += value4.eq(Mux(up4, lifted4, moved4))
+        m.d.comb += lifted.eq(product2 << lift2)
+        lifted3, up3 = register(lifted, "lifted3"), later(down1 <= 0, 2, "up")
+        rounded4 = Signal(signed(width + SCORE_BITS))
+        m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
         top = (1 << SCORE_BITS - 1) - 1
-        score5 = register(Mux(value4 > top, top, Mux(value4 < -top - 1, -top - 1, value4))[:SCORE_BITS].as_signed(),
+        score5 = register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
                           "score5")
-        on5 = register(register(register(score_on, "score_on3"), "score_on4"), "score_on5")
-        g5 = register(register(register(score_g, "score_g3"), "score_g4"), "score_g5")
-        key5 = register(register(register(score_key, "score_key3"), "score_key4"), "score_key5")
+        on5, g5, key5 = (later(v, scaling + 5, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
+                                                               (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
         clear = Signal()
         for g in range(groups):
@@ -289,69 +293,70 @@ class DecodeAttention(wiring.Component):
         on_a, g_a, key_a = register(scan, "scan_a"), register(scan_g, "scan_g_a"), register(scan_key, "scan_key_a")
         weights_a = register(scan_weights, "scan_weights_a")
         # a: score and scales are here
-        score_a = Array([r.data for _, r in scores])[g_a]
-        diff_a = Signal(SCORE_BITS + 1)
-        m.d.comb += diff_a.eq(Array(tops)[g_a] - score_a.as_signed())
-        diff_b = register(diff_a, "diff_b")
+        score_b = register(Array([r.data for _, r in scores])[g_a], "score_b")
+        top_b = register(Array(tops)[g_a], "top_b")
+        v_sig, v_exp = unpack16(s_read.data[16:])
+        sig_b, exp_b = register(v_sig, "v_sig_b"), register(v_exp, "v_exp_b")
+        # b: how far below the largest score
+        diff = Signal(SCORE_BITS + 1)
+        m.d.comb += diff.eq(top_b - score_b.as_signed())
+        diff_c = register(diff, "diff_c")
         m.submodules.exp2 = exp2 = memory.Memory(shape=17, depth=len(exp2_rom()), init=list(exp2_rom()),
                                                  attrs={"ram_style": "block"})
         exp2_read = exp2.read_port()
-        v_sig, v_exp = unpack16(s_read.data[16:])
-        sig_b, exp_b = register(v_sig, "v_sig_b"), register(v_exp, "v_exp_b")
-        # b: table address; c: table value
-        m.d.comb += exp2_read.addr.eq(diff_b[:SCORE_FRAC])
-        whole_c = register(diff_b[SCORE_FRAC:], "whole_c")
-        sig_c = register(sig_b, "v_sig_c")
-        te_c = register(exp_b - diff_b[SCORE_FRAC:], "te_c")
-        on_c, on_weights_c = (register(register(v, n + "b"), n + "c") for v, n in ((on_a, "on_"), (weights_a, "wo_")))
-        g_c, key_c = (register(register(v, n + "b"), n + "c") for v, n in ((g_a, "sg_"), (key_a, "sk_")))
-        # d: shifted exponential; product with V's scale
-        power_d = register((exp2_read.data << (SUM_FRAC - 16)) >> Mux(whole_c > 31, 31, whole_c[:5]), "power_d")
-        tm_d = register(exp2_read.data * sig_c, "tm_d")
-        te_d, on_d, g_d = register(te_c, "te_d"), register(on_c & ~on_weights_c, "on_d"), register(g_c, "g_d")
-        nonzero_d = register(sig_c != 0, "nonzero_d")
-        weight_d, key_d = register(on_c & on_weights_c, "weight_d"), register(key_c, "key_d")
+        # c: table address; then its value, and once more as EBR are slow
+        m.d.comb += exp2_read.addr.eq(diff_c[:SCORE_FRAC])
+        power_e = register(exp2_read.data, "power_e")
+        whole_e = later(diff_c[SCORE_FRAC:], 2, "whole")
+        sig_e = later(sig_b, 3, "v_sig")
+        te_e = register(register(register(exp_b, "v_exp_c") - diff_c[SCORE_FRAC:], "te_d"), "te_e")
+        on_e, weights_e, g_e, key_e = (later(v, 4, n) for v, n in ((on_a, "scan_on"), (weights_a, "scan_w"),
+                                                                   (g_a, "scan_g"), (key_a, "scan_key")))
+        # e: shifted exponential; product with V's scale
+        power_f = register((power_e << (SUM_FRAC - 16)) >> Mux(whole_e > 31, 31, whole_e[:5]), "power_f")
+        tm_f = register(power_e * sig_e, "tm_f")
+        te_f, on_f, g_f = register(te_e, "te_f"), register(on_e & ~weights_e, "on_f"), register(g_e, "g_f")
+        nonzero_f = register(sig_e != 0, "nonzero_f")
+        weight_f, key_f = register(on_e & weights_e, "weight_f"), register(key_e, "key_f")
         totals = [Signal(SUM_FRAC + 12, name=f"total{g}") for g in range(groups)]
         exponents = [Signal(signed(12), name=f"exponent{g}") for g in range(groups)]
         seen = [Signal(name=f"seen{g}") for g in range(groups)]
         for g in range(groups):
             with m.If(clear):
                 m.d.sync += [totals[g].eq(0), exponents[g].eq(0), seen[g].eq(0)]
-            with m.Elif(on_d & (g_d == g)):
-                m.d.sync += totals[g].eq(totals[g] + power_d)
-                with m.If(nonzero_d & (~seen[g] | (te_d > exponents[g]))):
-                    m.d.sync += [exponents[g].eq(te_d), seen[g].eq(1)]
-        # e: how far the product moves down
+            with m.Elif(on_f & (g_f == g)):
+                m.d.sync += totals[g].eq(totals[g] + power_f)
+                with m.If(nonzero_f & (~seen[g] | (te_f > exponents[g]))):
+                    m.d.sync += [exponents[g].eq(te_f), seen[g].eq(1)]
+        # f: how far the product moves down
         gap = Signal(signed(14))
-        m.d.comb += gap.eq(Array(exponents)[g_d] - te_d)
-        far_e = register((gap > 18) | ~nonzero_d, "far_e")
-        gap_e, tm_e = register(gap[:5], "gap_e"), register(tm_d, "tm_e")
-        weight_e, g_e, key_e = register(weight_d, "weight_e"), register(g_d, "g_e"), register(key_d, "key_e")
-        # f: the weight
-        weight_f = register(Mux(far_e, 0, ((tm_e >> 10 >> gap_e) + 1) >> 1)[:16], "weight_f")
-        on_f, g_f, key_f = register(weight_e, "on_f"), register(g_e, "g_f"), register(key_e, "key_f")
+        m.d.comb += gap.eq(Array(exponents)[g_f] - te_f)
+        far_g = register((gap > 18) | ~nonzero_f, "far_g")
+        gap_g, tm_g = register(gap[:5], "gap_g"), register(tm_f, "tm_g")
+        # g: the weight
+        weight_h = register(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:16], "weight_h")
+        on_h, g_h, key_h = later(weight_f, 2, "weight_on"), later(g_f, 2, "weight_g"), later(key_f, 2, "weight_key")
         for g in range(groups):
             sc_write, sc_read = scores[g]
             m.d.comb += [
-                sc_write.addr.eq(Mux(on_f, key_f, key5)), sc_write.data.eq(Mux(on_f, weight_f, score5)),
-                sc_write.en.eq((on_f & (g_f == g)) | (on5 & (g5 == g))),
+                sc_write.addr.eq(Mux(on_h, key_h, key5)), sc_write.data.eq(Mux(on_h, weight_h, score5)),
+                sc_write.en.eq((on_h & (g_h == g)) | (on5 & (g5 == g))),
                 sc_read.addr.eq(Mux(scan, scan_key, key)),
             ]
 
         # ------------------------------------------------------------------ V: weighted sums
-        first_key1 = register(key == 0, "first_key1")
-        v2, w2 = register(v1, "v2"), register(w1, "w2")
-        first_key2 = register(first_key1, "first_key2")
+        v3, w3, first_key3 = later(v1, 2, "v"), later(w1, 2, "w"), later(key == 0, 3, "first_key")
         drain_word = Signal(range(self._words))
         draining = Signal()
         for g in range(groups):
             _, sc_read = scores[g]
             acc_write, acc_read = sums[g]
-            m.d.comb += [acc_read.addr.eq(Mux(draining, drain_word, w2)), acc_write.addr.eq(w2), acc_write.en.eq(v2)]
+            m.d.comb += [acc_read.addr.eq(Mux(draining, drain_word, w3)), acc_write.addr.eq(w3), acc_write.en.eq(v3)]
+            weight = register(sc_read.data[:16], f"weight{g}")
             for i in range(LANES):
-                part = register(word1[8 * i:8 * i + 8].as_signed() * sc_read.data[:16], f"v_product{g}_{i}")
+                part = register(word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
                 old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
-                m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key2, 0, old) + part)
+                m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
 
         # ------------------------------------------------------------------ out: scale of a head's sums
         out_g = Signal(range(groups + 1))
@@ -365,18 +370,21 @@ class DecodeAttention(wiring.Component):
         recip_read = recip.read_port()
         m.d.comb += recip_read.addr.eq(sig[:10])
         inverse, c127 = Signal(ScaleLayout), Signal(ScaleLayout)
+        scale = Signal(ScaleLayout)
         m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         inverse_exp = Signal(signed(12))
-        m.d.comb += [inverse.sig.eq(recip_read.data[:11]), inverse.exp.eq(Mux(recip_read.data[11], -15, -14))]
+        m.d.sync += [inverse.sig.eq(recip_read.data[:11]), inverse.exp.eq(Mux(recip_read.data[11], -15, -14))]
         product = scale_mul_stages(m, register, inverse, c127)
-        m.d.comb += inverse_exp.eq(product.exp - exp + Array(exponents)[out_g] + (SUM_FRAC - 5))
+        shift_exp = register(Array(exponents)[out_g] - exp, "shift_exp")
+        m.d.comb += inverse_exp.eq(product.exp + shift_exp + (SUM_FRAC - 5))
+        m.d.sync += [scale.sig.eq(product.sig),
+                     scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp)))]
         out_lane = Signal(2)
         last_head = (out_g + 1 == self.group) & (head + 1 == self.kv_heads)
         drained = Array([r.data for _, r in sums])[out_g]
         m.d.comb += [
             self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
-            self.acc.p.scale.sig.eq(product.sig),
-            self.acc.p.scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp))),
+            self.acc.p.scale.eq(scale),
             self.acc.p.last.eq(last_head & (out_lane == 3) & (drain_word + 1 == words)),
         ]
 
@@ -417,7 +425,7 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += in_k.eq(left != 0)
                 with m.If(left == 0):
                     m.d.sync += pause.eq(pause + 1)
-                    with m.If(pause == 20):
+                    with m.If(pause == 24):
                         m.next = "ASK-V"
             with m.State("ASK-V"):
                 # Asked for ahead of the scans: the port's FIFO fills meanwhile.
@@ -436,7 +444,7 @@ class DecodeAttention(wiring.Component):
                         m.next = "SETTLE"
             with m.State("SETTLE"):
                 m.d.sync += pause.eq(pause + 1)
-                with m.If(pause == 9):
+                with m.If(pause == 12):
                     m.d.sync += [scan_weights.eq(1), pause.eq(0)]
                     m.next = "SCAN"
                     with m.If(scan_weights):
@@ -445,7 +453,7 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += in_v.eq(left != 0)
                 with m.If(left == 0):
                     m.d.sync += pause.eq(pause + 1)
-                    with m.If(pause == 4):
+                    with m.If(pause == 5):
                         m.d.sync += out_g.eq(0)
                         m.next = "TOTAL"
             with m.State("TOTAL"):
@@ -460,7 +468,8 @@ class DecodeAttention(wiring.Component):
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += [pause.eq(pause + 1), drain_word.eq(0), out_lane.eq(0)]
-                with m.If(pause == 4):
+                # The table, its register, the product, the result.
+                with m.If(pause == 3 + SCALE_MUL_STAGES):
                     m.next = "OUT"
             with m.State("OUT"):
                 m.d.comb += [draining.eq(1), self.acc.valid.eq(1)]

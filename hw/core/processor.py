@@ -141,6 +141,7 @@ class CommandProcessor(wiring.Component):
         with m.If(self.stop & self.running):
             m.d.sync += stopping.eq(1)
 
+        # word_sink and acc_source are registers that change with the state, as the streams' handshakes begin in them.
         with m.FSM() as fsm:
             m.d.comb += self.running.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
@@ -209,6 +210,7 @@ class CommandProcessor(wiring.Component):
                     with m.If(codes_left == 1):
                         m.next = "GAIN"
                         with m.If(op == Op.HEAD):
+                            m.d.sync += self.word_sink.eq(WordSink.HEAD)
                             m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
@@ -217,12 +219,13 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += self.gain_start.eq(gain_next)
                 m.next = "PASS-START"
                 with m.If(gain_next):
+                    m.d.sync += self.word_sink.eq(WordSink.GAIN)
                     m.next = "GAINS"
             with m.State("GAINS"):
-                m.d.comb += self.word_sink.eq(WordSink.GAIN)
                 with m.If(self.gain_taken):
                     m.d.sync += gains_left.eq(gains_left - 4)
                     with m.If(gains_left <= 4):
+                        m.d.sync += self.word_sink.eq(WordSink.NONE)
                         m.next = "PASS-START"
                 with m.If(stopping):
                     m.next = "STOP"
@@ -231,19 +234,18 @@ class CommandProcessor(wiring.Component):
                              self.fetch_start.eq(op == Op.EMBED), self.rope_start.eq(op == Op.EMBED),
                              self.attention_start.eq(op == Op.ATTENTION),
                              self.attention_begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
-                m.next = "PASS"
-            with m.State("PASS"):
                 with m.Switch(op):
                     with m.Case(Op.EMBED):
-                        m.d.comb += self.acc_source.eq(AccSource.FETCH)
+                        m.d.sync += self.acc_source.eq(AccSource.FETCH)
                     with m.Case(Op.LINEAR):
-                        m.d.comb += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
-                    with m.Case(Op.ATTENTION):
-                        m.d.comb += self.acc_source.eq(AccSource.ATTENTION)
-                    with m.Case(Op.HEAD):
-                        m.d.comb += self.word_sink.eq(WordSink.HEAD)
+                        m.d.sync += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
+                    with m.Default():
+                        m.d.sync += self.acc_source.eq(AccSource.ATTENTION)
+                m.next = "PASS"
+            with m.State("PASS"):
                 m.d.sync += drain_wait.eq(0)
                 with m.If(Mux(op == Op.HEAD, self.head_done, self.pass_done)):
+                    m.d.sync += [self.word_sink.eq(WordSink.NONE), self.acc_source.eq(AccSource.NONE)]
                     m.next = "STEP-DONE"
                 with m.If(stopping):
                     m.next = "STOP"
@@ -288,7 +290,8 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += self.position.eq(self.position + 1)
                         m.next = "TOKEN"
             with m.State("STOP"):
-                m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1)]
+                m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1),
+                             self.word_sink.eq(WordSink.NONE), self.acc_source.eq(AccSource.NONE)]
                 m.next = "RESET"
             with m.State("RESET"):
                 # Every run ends here: the weight buffer stops, the compute units are reset, their bursts end.

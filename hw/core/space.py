@@ -101,6 +101,13 @@ class AddressSpace(wiring.Component):
             self.read.req.p.addr.eq(self.req.p.addr >> 2), self.read.req.p.len.eq(self.req.p.words),
             self.write.req.p.addr.eq(self.req.p.addr >> 2), self.write.req.p.len.eq(self.req.p.words),
         ]
+        # Registers are written a cycle late, so that the bus's handshake and their enables do not add up.
+        late_index, late_data, late = Signal(5), Signal(32), Signal()
+        m.d.sync += [late.eq(internal_write & (region == REGISTER_BASE >> 28)), late_index.eq(word_index),
+                     late_data.eq(self.wdata.payload)]
+        with m.If(late):
+            m.d.sync += registers[late_index].eq(late_data)
+        m.d.comb += self.sdram_nudge.eq(late & (late_index == REGISTERS["sdram_nudge"]))
         with m.FSM() as fsm:
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
             with m.State("IDLE"):
@@ -144,9 +151,6 @@ class AddressSpace(wiring.Component):
                 with m.If(self.wdata.valid & self.wdata.ready):
                     m.d.comb += internal_write.eq(1)
                     m.d.sync += [addr.eq(addr + 4), left.eq(left - 1)]
-                    with m.If(region == REGISTER_BASE >> 28):
-                        m.d.sync += registers[word_index[:5]].eq(self.wdata.payload)
-                        m.d.comb += self.sdram_nudge.eq(word_index[:5] == REGISTERS["sdram_nudge"])
                     with m.If(left == 1):
                         m.next = "IDLE"
             with m.State("READ"):

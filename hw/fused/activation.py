@@ -21,7 +21,7 @@ FIXED_BITS = X_FRAC_BITS + 4
 class Gate(StreamUnit):
     """p = f(gate) * 2**-act_exp rounded once; ``up`` goes along."""
 
-    LATENCY = 5 + ROUND_STAGES
+    LATENCY = 6 + ROUND_STAGES
 
     def __init__(self, fmt: FloatFormat):
         self._fmt = fmt
@@ -33,37 +33,37 @@ class Gate(StreamUnit):
         pipe = self.pipeline(m)
         x = unpack(self.i.p.gate, fmt)
         relu2 = self.i.p.relu2
-        # 1: |x| cut to multiples of 2**-12
+        # 1: how far |x| moves; 2: |x| cut to multiples of 2**-12
         lift = FIXED_BITS - (fmt.frac_bits + 1)
         down = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += down.eq(lift - (x.exp + (fmt.min_exp - 1 + X_FRAC_BITS)))
-        big = down < 0
         amount = Signal(range(FIXED_BITS + 2))
         m.d.comb += amount.eq(Mux(down > FIXED_BITS, FIXED_BITS + 1, down[:len(amount)]))
-        fixed1 = pipe.reg((x.sig << lift) >> amount, name="fixed1")[:FIXED_BITS]
-        big1 = pipe.reg(big, name="big1")
-        # 2: table
+        amount1, shifted_sig1 = pipe.reg(amount, name="amount1"), pipe.reg(x.sig, name="shifted_sig1")
+        fixed1 = pipe.reg((shifted_sig1 << lift) >> amount1, name="fixed1")[:FIXED_BITS]
+        big1 = pipe.reg(down < 0, stages=2, name="big1")
+        # 3: table
         low_bits = X_FRAC_BITS - SIGMOID_LOG_STEP
         m.submodules.rom = rom = memory.Memory(shape=36, depth=len(sigmoid_rom()), init=list(sigmoid_rom()),
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += [read.addr.eq(fixed1[low_bits:]), read.en.eq(pipe.ce)]
         low2, big2 = pipe.reg(fixed1[:low_bits], name="low2"), pipe.reg(big1, name="big2")
-        # 3: interpolate
+        # 4: interpolate
         base, slope = read.data[:SIGMOID_FRAC_BITS], read.data[SIGMOID_FRAC_BITS:SIGMOID_FRAC_BITS + 12]
         base3 = pipe.reg(base, name="base3")
         more3 = pipe.reg((slope * low2)[low_bits:], name="more3")
         big3 = pipe.reg(big2, name="big3")
-        flags3 = pipe.reg(Cat(x.sign, x.inf, x.nan, relu2), stages=3, name="flags3")
-        sig3 = pipe.reg(x.sig, stages=3, name="sig3")
-        # 4: sigmoid(-x) = 1 - sigmoid(x)
+        flags3 = pipe.reg(Cat(x.sign, x.inf, x.nan, relu2), stages=4, name="flags3")
+        sig3 = pipe.reg(x.sig, stages=4, name="sig3")
+        # 5: sigmoid(-x) = 1 - sigmoid(x)
         one = 1 << SIGMOID_FRAC_BITS
         positive = Signal(SIGMOID_FRAC_BITS + 1)
         m.d.comb += positive.eq(Mux(big3, one, base3 + more3))
         factor = Mux(flags3[3], sig3, Mux(flags3[0], (one - positive)[:SIGMOID_FRAC_BITS + 1], positive))
         factor4 = pipe.reg(factor, name="factor4")
         sig4, flags4 = pipe.reg(sig3, name="sig4"), pipe.reg(flags3, name="flags4")
-        # 5: product
+        # 6: product
         off = flags4[3] & flags4[0]
         product5 = pipe.reg(Mux(off, 0, sig4 * factor4), name="product5")
         flags5 = pipe.reg(flags4, name="flags5")
@@ -71,7 +71,7 @@ class Gate(StreamUnit):
         unit = fmt.min_exp - 1
         m.d.comb += exponent.eq(Mux(relu2, (x.exp << 1) + 2 * unit, x.exp + (unit - SIGMOID_FRAC_BITS))
                                 - self.i.p.act_exp)
-        exp5 = pipe.reg(exponent, stages=5, name="exp5")
+        exp5 = pipe.reg(exponent, stages=6, name="exp5")
         sign, inf, nan, squared = flags5[0], flags5[1], flags5[2], flags5[3]
         p, _ = round_float(pipe, fmt, sign=sign & ~squared, magnitude=product5, exp=exp5,
                            inf=inf & ~sign, nan=nan | (inf & sign & ~squared))

@@ -22,7 +22,7 @@ class HeadQuantise(wiring.Component):
     """code = quantise(x, 127 / absmax) for each head of ``head_dim`` elements, scale = absmax / 127.
 
     A head is written to one of four banks while its forerunners are scaled and read: one element a cycle for heads of
-    8 or more elements.  The floor of absmax is the smallest subnormal.  One EBR of elements; see AbsmaxScale.
+    16 or more elements.  The floor of absmax is the smallest subnormal.  One EBR of elements; see AbsmaxScale.
     """
 
     def __init__(self, fmt: FloatFormat = BINARY16, *, max_head_dim: int):

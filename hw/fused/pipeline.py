@@ -10,7 +10,7 @@ from hw.fused.activation import Activation
 from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadCodes, HeadQuantise
 from hw.fused.rope import Rope
-from hw.fused.scales import AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
+from hw.fused.scales import SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
 from hw.fused.stage import Skid
 from hw.fused.statistics import Statistics
 from hw.types import AccLayout, MonitorLayout, QuantLayout, ScaleLayout
@@ -66,9 +66,10 @@ class FusedPipeline(wiring.Component):
         one = fmt.bias << fmt.frac_bits
         m.submodules.scale_acc = scale_acc = ScaleAcc()
         m.submodules.dequantise = dequantise = Dequantise(fmt)
-        # Skids cut the chain of readys: ahead of the scales, behind dequantise, and ahead of whoever takes codes.
+        # Skids cut the chain of readys: ahead of the scales, behind dequantise and RoPE, and ahead of whoever takes codes.
         m.submodules.acc_skid = acc_skid = Skid(AccLayout)
         m.submodules.element_skid = element_skid = Skid(dequantise.o.payload.shape())
+        m.submodules.turned_skid = turned_skid = Skid(width)
         m.submodules.code_skid = code_skid = Skid(signed(8))
         m.submodules.residual = adder = FloatAdd(fmt)
         m.submodules.activation = activation = Activation(fmt)
@@ -115,7 +116,11 @@ class FusedPipeline(wiring.Component):
             dequantise.i.p.tag.eq(scale_acc.o.p.last),
             dequantise.i.valid.eq(scale_acc.o.valid), scale_acc.o.ready.eq(dequantise.i.ready),
         ]
-        is_act, is_qkv = self.epilogue == Epilogue.ACT, self.epilogue == Epilogue.QKV
+        # The settings stand still during a pass, and from a cycle before its first element on.
+        is_act, is_qkv, is_residual, to_a = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
+                     is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
+                     to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
         element = element_skid.o.p.y
 
         # ------------------------------------------------------------------ residual or store: X is read one ahead
@@ -127,7 +132,7 @@ class FusedPipeline(wiring.Component):
             to_add.eq(~is_act & ~is_qkv),
             adder.i.valid.eq(entry_valid), adder.i.p.a.eq(entry),
             # x + -0 is x, signed zeros included.
-            adder.i.p.b.eq(Mux(self.epilogue == Epilogue.RESIDUAL, x_read.data, fmt.sign_bit)),
+            adder.i.p.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
             adder.i.p.tag.eq(entry_last),
         ]
         entry_free = ~entry_valid | adder.i.ready
@@ -143,8 +148,10 @@ class FusedPipeline(wiring.Component):
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
             rope_read.addr.eq(in_head >> 1), rope_read.en.eq(~turn_valid | rope.i.ready),
-            head_quantise.i.valid.eq(rope.o.valid), head_quantise.i.payload.eq(rope.o.p.y),
-            rope.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
+            turned_skid.i.valid.eq(rope.o.valid), turned_skid.i.payload.eq(rope.o.p.y),
+            rope.o.ready.eq(turned_skid.i.ready),
+            head_quantise.i.valid.eq(turned_skid.o.valid), head_quantise.i.payload.eq(turned_skid.o.payload),
+            turned_skid.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
         ]
         with m.If(~turn_valid | rope.i.ready):
             m.d.sync += [turn_valid.eq(element_skid.o.valid & is_qkv), turn.eq(element),
@@ -160,8 +167,11 @@ class FusedPipeline(wiring.Component):
         ]
         took = element_skid.o.valid & element_skid.o.ready
         last_in = Signal()          # the element marked last has entered
+        head_end = Signal()         # in_head is a head's last element
+        in_head_next = Signal.like(in_head)
+        m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
         with m.If(took):
-            m.d.sync += [index.eq(index + 1), in_head.eq(Mux(in_head + 1 == self.head_dim, 0, in_head + 1))]
+            m.d.sync += [index.eq(index + 1), in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
             with m.If(element_skid.o.p.tag):
                 m.d.sync += last_in.eq(1)
 
@@ -169,7 +179,6 @@ class FusedPipeline(wiring.Component):
         # Elements leave the adder or the activation unit without back-pressure.
         put, value = Signal(), Signal(width)
         out_index = Signal(13)
-        to_a = is_act | ((self.epilogue == Epilogue.STORE) & self.dest_a)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
             put.eq(adder.o.valid | activation.o.valid),
@@ -228,7 +237,7 @@ class FusedPipeline(wiring.Component):
             return signal
 
         normed = scale_mul_stages(m, register, absmax_scale.d, inverse_rms.y)
-        wait = Signal(3)
+        wait = Signal(range(SCALE_MUL_STAGES + 2))
         m.d.comb += feeding.eq(quantising & (sent != 0) & (~fetch_valid | gain_mul.i.ready))
         with m.If(quantising & (~fetch_valid | gain_mul.i.ready)):
             m.d.sync += fetch_valid.eq(feeding)
@@ -249,9 +258,9 @@ class FusedPipeline(wiring.Component):
                 with m.If(Mux(quant.norm, inverse_rms.done, absmax_scale.done)):
                     m.next = "NORMED"
             with m.State("NORMED"):
-                # The product of the two scales, two registers on; absmax is done long before 1 / rms.
+                # The product of the two scales; absmax is done long before 1 / rms.
                 m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == 3):
+                with m.If(wait == SCALE_MUL_STAGES + 1):
                     m.d.sync += [self.d.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value())),
                                  s.eq(absmax_scale.s), quantising.eq(1), sent.eq(quant.n), fetch_index.eq(0)]
                     m.next = "CODES"
@@ -266,7 +275,7 @@ class FusedPipeline(wiring.Component):
         # After the last element entered, everything in flight leaves within a bounded time unless heads is stalled.
         flying = Signal(6)
         quiet = Signal()
-        m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & ~rope.o.valid & ~turn_valid, ~put))
+        m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & ~rope.o.valid & ~turned_skid.o.valid & ~turn_valid, ~put))
         settle = 48
         with m.If(~last_in):
             m.d.sync += flying.eq(0)
@@ -278,7 +287,7 @@ class FusedPipeline(wiring.Component):
             m.d.comb += self.done.eq(1)
             m.d.sync += last_in.eq(0)
         with m.If(self.clear):
-            m.d.sync += [index.eq(0), in_head.eq(0), out_index.eq(0), last_in.eq(0)]
+            m.d.sync += [index.eq(0), in_head.eq(0), head_end.eq(0), out_index.eq(0), last_in.eq(0)]
 
         # ------------------------------------------------------------------ CRC and fault
         code_out = self.heads.valid & self.heads.ready

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import StreamUnit
+from hw.fused.stage import StreamUnit, leading_zeros
 from hw.types import AccLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
@@ -19,23 +19,29 @@ from tellme.spec.scale import (
 )
 from tellme.spec.tables import recip127_rom, rsqrt_rom
 
-__all__ = ["AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
+__all__ = ["SCALE_MUL_STAGES", "AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
+
+#: Registers of :func:`scale_mul_stages`.
+SCALE_MUL_STAGES = 3
 
 
 def scale_mul_stages(m: Module, register, a, b) -> Signal:
-    """scale_mul(a, b) as a ScaleLayout, two registers later; ``register(value, name)`` makes one."""
+    """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES later; ``register(value, name)`` makes one.  The operands
+    should come from registers: the multiplier takes most of the first cycle."""
     product = register(a.sig * b.sig, "product")
     exp = register(a.exp + b.exp, "exp_sum")
     top = product[21]
     kept = Mux(top, product[11:], product[10:21])
     guard = Mux(top, product[10], product[9])
     sticky = Mux(top, product[:10].any(), product[:9].any())
-    rounded = Signal(12)
-    m.d.comb += rounded.eq(kept + (guard & (sticky | kept[0])))
+    # One bit of growth: a significand of all ones may round up to the next power of two.
+    rounded = register((kept + (guard & (sticky | kept[0])))[:12], "rounded")
+    exp_up = register((exp + 10 + top).as_signed(), "exp_up")
+    zero = register(product == 0, "zero")
     total = Signal(signed(11))
-    m.d.comb += total.eq(exp + 10 + top + rounded[11])
+    m.d.comb += total.eq(exp_up + rounded[11])
     result = Signal(ScaleLayout)
-    with m.If((product == 0) | (total < EXP_MIN)):
+    with m.If(zero | (total < EXP_MIN)):
         m.d.comb += [result.sig.eq(0), result.exp.eq(0)]
     with m.Elif(total > EXP_MAX):
         m.d.comb += [result.sig.eq(SIG_MAX), result.exp.eq(EXP_MAX)]
@@ -47,7 +53,7 @@ def scale_mul_stages(m: Module, register, a, b) -> Signal:
 class ScaleAcc(StreamUnit):
     """An accumulator's scale times ``d``, where ``use_d`` is set.  One a cycle, one multiplier."""
 
-    LATENCY = 2
+    LATENCY = SCALE_MUL_STAGES
 
     def __init__(self):
         super().__init__(data.StructLayout({"acc": AccLayout, "d": ScaleLayout, "use_d": 1}), AccLayout)
@@ -57,11 +63,11 @@ class ScaleAcc(StreamUnit):
         pipe = self.pipeline(m)
         acc = self.i.p.acc
         product = scale_mul_stages(m, lambda value, name: pipe.reg(value, name=name), acc.scale, self.i.p.d)
-        plain = pipe.reg(acc.scale.as_value(), stages=2, name="plain")
-        use = pipe.reg(self.i.p.use_d, stages=2, name="use")
+        plain = pipe.reg(acc.scale.as_value(), stages=self.LATENCY, name="plain")
+        use = pipe.reg(self.i.p.use_d, stages=self.LATENCY, name="use")
         m.d.comb += [
-            self.o.p.acc.eq(pipe.reg(acc.acc, stages=2, name="acc")),
-            self.o.p.last.eq(pipe.reg(acc.last, stages=2, name="last")),
+            self.o.p.acc.eq(pipe.reg(acc.acc, stages=self.LATENCY, name="acc")),
+            self.o.p.last.eq(pipe.reg(acc.last, stages=self.LATENCY, name="last")),
             self.o.p.scale.eq(Mux(use, product.as_value(), plain)),
         ]
         return m
@@ -74,7 +80,7 @@ class AbsmaxScale(wiring.Component):
     One EBR, one multiplier.  binary16 and narrower significands (up to 10 fraction bits) only.
     """
 
-    LATENCY = 6
+    LATENCY = 4 + SCALE_MUL_STAGES
 
     def __init__(self, fmt: FloatFormat = BINARY16):
         if fmt.frac_bits > 10:
@@ -121,21 +127,21 @@ class AbsmaxScale(wiring.Component):
         constant = Signal(ScaleLayout)
         m.d.comb += constant.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         product = scale_mul_stages(m, register, a, constant)
-        with m.If(run[5]):
+        with m.If(run[self.LATENCY - 1]):
             m.d.sync += self.d.eq(product)
-        m.d.comb += self.done.eq(run[6])
+        m.d.comb += self.done.eq(run[self.LATENCY])
         return m
 
 
 class InverseRms(wiring.Component):
     """1 / sqrt(sumsq / n + eps) from integers of 2**-32: rsqrt(sumsq + n_eps) * sqrt_n.
 
-    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n`` (which stand still until ``done``); ``done`` is a pulse at most
-    LATENCY cycles later and ``y`` holds.  Two EBR of table, one multiplier, a 77-bit adder and shifter.
+    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n`` (which stand still until ``done``); ``done`` is a pulse LATENCY
+    cycles later and ``y`` holds.  Two EBR of table, one multiplier, a 77-bit adder and shifter.
     """
 
-    #: One for the sum, up to 4 + 3 + 3 shifts of 16, 4 and 1, one to see the end, and five for table and product.
-    LATENCY = 22
+    #: Sum, leading zeros, two shifts, rounding, table, its register, the product and the result.
+    LATENCY = 8 + SCALE_MUL_STAGES
 
     def __init__(self):
         super().__init__({"start": In(1), "sumsq": In(SUMSQ_BITS), "n_eps": In(32), "sqrt_n": In(ScaleLayout),
@@ -143,17 +149,6 @@ class InverseRms(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        value = Signal(SUMSQ_BITS)
-        # Exponent of the 11-bit significand at the top of ``value``.
-        exp = Signal(signed(9))
-        sig = Signal(11)
-        rounded = Signal(12)
-        m.d.comb += rounded.eq((value[-12:] + 1) >> 1)
-        m.submodules.rom = rom = memory.Memory(shape=12, depth=2048, init=list(rsqrt_rom()),
-                                               attrs={"ram_style": "block"})
-        read = rom.read_port()
-        m.d.comb += read.addr.eq(Cat(sig[:10], exp[0]))
-        root = Signal(ScaleLayout)
 
         def register(value, name):
             value = Value.cast(value)
@@ -161,34 +156,28 @@ class InverseRms(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
+        # All stages run at all times on inputs that stand still; only ``start`` is counted on.
+        value = register((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
+        zeros = register(leading_zeros(m, value), "zeros")
+        coarse = register((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")
+        top = register((coarse << zeros[:3])[SUMSQ_BITS - 12:SUMSQ_BITS], "top")
+        rounded = Signal(12)
+        m.d.comb += rounded.eq((top + 1) >> 1)
+        # Exponent of the 11-bit significand at the top.
+        exp = register((SUMSQ_BITS - 11 - SQUARE_FRAC) - zeros + rounded[11], "exp")
+        sig = register(Mux(rounded[11], 1024, rounded[:11]), "sig")
+        m.submodules.rom = rom = memory.Memory(shape=12, depth=2048, init=list(rsqrt_rom()),
+                                               attrs={"ram_style": "block"})
+        read = rom.read_port()
+        m.d.comb += read.addr.eq(Cat(sig[:10], exp[0]))
+        half = register(exp >> 1, "half")
+        root = Signal(ScaleLayout)
+        m.d.sync += [root.sig.eq(read.data[:11]), root.exp.eq(Mux(read.data[11], -15, -16) - half)]
         product = scale_mul_stages(m, register, root, self.sqrt_n)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += exp.eq(SUMSQ_BITS - 11 - SQUARE_FRAC)
-                with m.If(self.start):
-                    m.d.sync += value.eq(self.sumsq + self.n_eps)
-                    m.next = "SHIFT"
-            with m.State("SHIFT"):
-                for amount in (16, 4, 1):
-                    with (m.If if amount == 16 else m.Elif)(value[-amount:] == 0):
-                        m.d.sync += [value.eq(value << amount), exp.eq(exp - amount)]
-                with m.Else():
-                    m.d.sync += [sig.eq(Mux(rounded[11], 1024, rounded)), exp.eq(exp + rounded[11])]
-                    m.next = "READ"
-            with m.State("READ"):
-                m.next = "ROOT"
-            with m.State("ROOT"):
-                m.d.sync += [root.sig.eq(read.data[:11]),
-                             root.exp.eq(Mux(read.data[11], -15, -16) - (exp >> 1))]
-                m.next = "PRODUCT"
-            with m.State("PRODUCT"):
-                m.next = "ROUND"
-            with m.State("ROUND"):
-                m.next = "RESULT"
-            with m.State("RESULT"):
-                m.d.sync += [self.y.eq(product), self.done.eq(1)]
-                m.next = "DONE"
-            with m.State("DONE"):
-                m.d.sync += self.done.eq(0)
-                m.next = "IDLE"
+        run = self.start
+        for i in range(1, self.LATENCY):
+            run = register(run, f"run{i}")
+        with m.If(run):
+            m.d.sync += self.y.eq(product)
+        m.d.sync += self.done.eq(run)
         return m

@@ -22,7 +22,7 @@ class Statistics(wiring.Component):
     One multiplier; the sum is added in two halves.  Raises ValueError for formats wider than binary16.
     """
 
-    LATENCY = 5
+    LATENCY = 6
 
     def __init__(self, fmt: FloatFormat = BINARY16):
         if fmt.exp_bits > 5 or fmt.frac_bits > 10:
@@ -44,17 +44,22 @@ class Statistics(wiring.Component):
         valid1, sig1, exp1 = (register(v, n) for v, n in ((self.x_valid, "valid1"), (x.sig, "sig1"), (x.exp, "exp1")))
         valid2, product2, exp2 = (register(v, n) for v, n in ((valid1, "valid2"), (sig1 * sig1, "product2"),
                                                               (exp1, "exp2")))
-        # product * 2**(2 (exp - 1 + min_exp) + 32): up by 2 (exp - 1), then down by the rest, at most 2 * 24 - 32.
+        # product * 2**(2 (exp - 1 + min_exp) + 32): up by 2 (exp - 1) in two steps, then down by the rest, at most
+        # 2 * 24 - 32.
         cut = -(2 * fmt.min_exp + SQUARE_FRAC)
-        lifted = (product2 << ((exp2 - 1)[:fmt.exp_bits] << 1))[cut:]
-        valid3, square3 = register(valid2, "valid3"), register(Mux(valid2, lifted[:64], 0), "square3")
+        up = (exp2 - 1)[:fmt.exp_bits]
+        fine, coarse = register(product2 << (up[:2] << 1), "fine"), register(up[2:], "coarse")
+        valid_fine = register(valid2, "valid_fine")
+        lifted = (fine << (coarse << 3))[cut:]
+        valid3, square3 = register(valid_fine, "valid3"), register(Mux(valid_fine, lifted[:64], 0), "square3")
         half = 40
         low = Signal(half + 1)
         high = Signal(SUMSQ_BITS - half)
         m.d.sync += [low.eq(low[:half] + square3[:half]), high.eq(high + register(square3[half:], "upper4") + low[half])]
         m.d.comb += self.sumsq.eq((high << half) + low)
-        with m.If(self.y_valid & (self.y[:-1] > self.absmax)):
-            m.d.sync += self.absmax.eq(self.y[:-1])
+        y_valid, y = register(self.y_valid, "y_valid1"), register(self.y[:-1], "y1")
+        with m.If(y_valid & (y > self.absmax)):
+            m.d.sync += self.absmax.eq(y)
         with m.If(self.clear):
-            m.d.sync += [low.eq(0), high.eq(0), self.absmax.eq(0), valid3.eq(0), square3.eq(0)]
+            m.d.sync += [low.eq(0), high.eq(0), self.absmax.eq(0), valid3.eq(0), square3.eq(0), y_valid.eq(0)]
         return m

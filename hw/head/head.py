@@ -7,7 +7,7 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.decode import unpack16
-from hw.fused.scales import scale_mul_stages
+from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import WritePort
 from hw.types import MonitorLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
@@ -35,6 +35,9 @@ class LmHead(wiring.Component):
     Maps to 8 multipliers for the rows and 4 for the scale; two EBR of codes.
     """
 
+    #: Logits that may wait for the best 64.
+    QUEUE = 32
+
     def __init__(self, *, max_dim: int, top: int = 64):
         self._words = -(-max_dim // LANES)
         self._top = top
@@ -55,10 +58,15 @@ class LmHead(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
+        def later(value, cycles, name):
+            for i in range(cycles):
+                value = register(value, f"{name}{i + 2}")
+            return value
+
         args = Signal(self.start.payload.shape())
         m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[])
         c_write, c_read = codes.write_port(), codes.read_port()
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + 18, depth=16)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + 18, depth=self.QUEUE)
 
         # ------------------------------------------------------------------ rows
         code_shift, code_at, lane = Signal(56), Signal(range(self._words + 1)), Signal(3)
@@ -75,48 +83,43 @@ class LmHead(wiring.Component):
         valid1, first1 = register(took, "valid1"), register(index == 0, "first1")
         end1 = register(took & row_end & (ident < args.vocab), "end1")
         ident1 = register(ident, "ident1")
-        scale1 = register(scales.word_select(row, 16), "scale1")
-        products = [register(word1[8 * i:8 * i + 8].as_signed() * c_read.data[8 * i:8 * i + 8].as_signed(),
-                             f"product{i}") for i in range(LANES)]
-        valid2, first2, end2, ident2, scale2 = (register(v, n) for v, n in (
-            (valid1, "valid2"), (first1, "first2"), (end1, "end2"), (ident1, "ident2"), (scale1, "scale2")))
-        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad{h}") for h in range(2)]
-        valid3, first3, end3, ident3, scale3 = (register(v, n) for v, n in (
-            (valid2, "valid3"), (first2, "first3"), (end2, "end3"), (ident2, "ident3"), (scale2, "scale3")))
-        dot = Signal(signed(28))
-        with m.If(valid3):
-            m.d.sync += dot.eq(Mux(first3, 0, dot) + quads[0] + quads[1])
-        end4, ident4 = register(end3, "end4"), register(ident3, "ident4")
+        # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
+        # multiply: a register between them.
+        word2, code2 = register(word1, "word2"), register(c_read.data, "code2")
+        products = [register(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
+                             f"product3_{i}") for i in range(LANES)]
+        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}") for h in range(2)]
+        valid4, first4 = later(valid1, 3, "valid"), later(first1, 3, "first")
+        dot5 = Signal(signed(28))
+        with m.If(valid4):
+            m.d.sync += dot5.eq(Mux(first4, 0, dot5) + quads[0] + quads[1])
         # ------------------------------------------------------------------ logit
-        row_scale = Signal(ScaleLayout)
-        sig, exp = unpack16(scale3)
-        m.d.comb += [row_scale.sig.eq(sig), row_scale.exp.eq(exp)]
-        # The product of scales takes two registers from stage 3: ready at 5, beside the dot held once.
-        scale5 = scale_mul_stages(m, register, args.d, row_scale)
-        dot5, end5, ident5 = register(dot, "dot5"), register(end4, "end5"), register(ident4, "ident5")
+        sig, exp = unpack16(register(scales.word_select(row, 16), "scale1"))
+        scale2 = Signal(ScaleLayout)
+        m.d.sync += [scale2.sig.eq(sig), scale2.exp.eq(exp)]
+        scale5 = scale_mul_stages(m, register, args.d, scale2)
+        assert SCALE_MUL_STAGES == 3, "the scale must come beside the dot"
         # Two partial products keep the multipliers small.
         low6 = register(dot5[:16] * scale5.sig, "low6")
         high6 = register(dot5[16:].as_signed() * scale5.sig, "high6")
         down6 = register(-(scale5.exp + LOGIT_FRAC), "down6")
-        end6, ident6 = register(end5, "end6"), register(ident5, "ident6")
-        product7 = register((high6 << 16) + low6, "product7")
-        down7, end7, ident7 = register(down6, "down7"), register(end6, "end7"), register(ident6, "ident7")
-        width = len(product7)
-        amount = Signal(range(width + 1))
-        m.d.comb += amount.eq(Mux(down7 > width, width, (down7 - 1)[:len(amount)]))
-        moved8 = register(product7 >> amount, "moved8")
-        lift = Signal(6)
-        m.d.comb += lift.eq(Mux(down7 < -32, 32, -down7))
+        total7 = register((high6 << 16) + low6, "total7")
+        width = len(total7)
+        amount, lift = Signal(range(width + 1)), Signal(6)
         # A left shift beyond 32 bits saturates whatever is not zero.
-        lifted8 = register((product7 << lift)[:width + 32].as_signed(), "lifted8")
-        up8, end8, ident8 = register(down7 <= 0, "up8"), register(end7, "end8"), register(ident7, "ident8")
-        value8 = Signal(signed(width + 33))
-        m.d.comb += value8.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
+        m.d.comb += [amount.eq(Mux(down6 > width, width, (down6 - 1)[:len(amount)])),
+                     lift.eq(Mux(down6 < -32, 32, -down6))]
+        amount7, lift7 = register(amount, "amount7"), register(lift, "lift7")
+        moved8 = register(total7 >> amount7, "moved8")
+        lifted8 = register((total7 << lift7)[:width + 32].as_signed(), "lifted8")
+        up8 = later(down6 <= 0, 2, "up")
+        value9 = Signal(signed(width + 33))
+        m.d.sync += value9.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
         top_value = (1 << 31) - 1
-        logit9 = register(Mux(value8 > top_value, top_value, Mux(value8 < -top_value - 1, -top_value - 1, value8))[:32],
-                          "logit9")
-        end9, ident9 = register(end8, "end9"), register(ident8, "ident9")
-        m.d.comb += [queue.w_data.eq(Cat(logit9, ident9)), queue.w_en.eq(end9)]
+        logit10 = register(Mux(value9 > top_value, top_value, Mux(value9 < -top_value - 1, -top_value - 1, value9))[:32],
+                           "logit10")
+        end10, ident10 = later(end1, 9, "end"), later(ident1, 9, "ident")
+        m.d.comb += [queue.w_data.eq(Cat(logit10, ident10)), queue.w_en.eq(end10)]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time
         m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[])
@@ -126,9 +129,11 @@ class LmHead(wiring.Component):
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working = Signal()
+        # ``entry`` is the one above ``at``, the place that is written next; the one above that is read meanwhile.
+        entry, below = Signal(TopLayout), Signal(range(self._top))
         host = Signal(TopLayout)
         m.d.comb += [
-            t_read.addr.eq(Mux(working, at - 1, self.top_addr)), t_write.data.logit.eq(logit),
+            t_read.addr.eq(Mux(working, below, self.top_addr)), t_write.data.logit.eq(logit),
             t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),
         ]
         m.d.sync += host.eq(t_read.data)
@@ -170,8 +175,8 @@ class LmHead(wiring.Component):
                 with m.If(self.words.valid):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                # Up to eight logits are on their way into the queue of 16.
-                m.d.comb += [in_row.eq(1), eating.eq(queue.level < 6), self.words.ready.eq(eating),
+                # Up to twelve logits are on their way into the queue.
+                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12), self.words.ready.eq(eating),
                              self.stall.eq(~eating & self.words.valid)]
                 with m.If(took):
                     m.d.sync += [index.eq(index + 1), words_left.eq(words_left - 1)]
@@ -190,14 +195,16 @@ class LmHead(wiring.Component):
             with m.State("LOW"):
                 with m.If(rows.ongoing("IDLE")):
                     m.d.sync += count.eq(0)
-                m.d.sync += at.eq(Mux(count == self._top, self._top - 1, count))
+                m.d.sync += [at.eq(Mux(count == self._top, self._top - 1, count)),
+                             below.eq(Mux(count == self._top, self._top - 2, count - 1))]
                 with m.If(queue.r_rdy):
                     m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[:16])]
                     m.next = "HIGH"
                     with m.If((count == 0) | (logit.as_signed() > self.best.logit)):
                         m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
             with m.State("HIGH"):
-                m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:])]
+                m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:]), working.eq(1)]
+                m.d.sync += [entry.eq(t_read.data), below.eq(below - 1)]
                 m.next = "INSERT"
                 with m.If((count == self._top) & (logit.as_signed() <= least)):
                     m.next = "END"
@@ -212,9 +219,9 @@ class LmHead(wiring.Component):
             with m.State("INSERT"):
                 # Entries that are smaller move down one; equal ones have a lower id and stay.
                 m.d.comb += [working.eq(1), t_write.en.eq(1)]
-                with m.If((at != 0) & (t_read.data.logit.as_signed() < logit.as_signed())):
-                    m.d.comb += t_write.data.eq(t_read.data)
-                    m.d.sync += at.eq(at - 1)
+                with m.If((at != 0) & (entry.logit.as_signed() < logit.as_signed())):
+                    m.d.comb += t_write.data.eq(entry)
+                    m.d.sync += [at.eq(at - 1), below.eq(below - 1), entry.eq(t_read.data)]
                 with m.Else():
                     m.next = "END"
                 with m.If(at == self._top - 1):

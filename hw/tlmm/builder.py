@@ -51,8 +51,11 @@ class TableBuilder(wiring.Component):
         minus2 = Array([int(s[2] < 0) for s in pair_steps])
         building = Signal()
         which3, sub3, which2, sub2 = Signal(2), Signal(), Signal(1), Signal()
-        m.d.comb += [which3.eq(choose3[step]), sub3.eq(minus3[step]), which2.eq(choose2[step]),
-                     sub2.eq(minus2[step])]
+        # Looked up a step ahead, as the adders follow.
+        step_next = Signal.like(step)
+        m.d.comb += step_next.eq(Mux(building, step + 1, 0))
+        m.d.sync += [which3.eq(choose3[step_next]), sub3.eq(minus3[step_next]), which2.eq(choose2[step_next]),
+                     sub2.eq(minus2[step_next])]
         for b in range(SLICE_BYTES):
             mine = x[TRITS * b:TRITS * b + TRITS]
             add3, add2 = Signal(signed(8), name=f"add3_{b}"), Signal(signed(8), name=f"add2_{b}")

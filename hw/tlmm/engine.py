@@ -142,7 +142,12 @@ class TlmmEngine(wiring.Component):
         drain_left = Signal(range(self._tile_rows + 1))
         drain_token = Signal(5)
         drained_row, drained_last, drained_valid, drained_lane = Signal(), Signal(), Signal(), Signal.like(drain_lane)
-        row_steps = Mux(two_rows, tile >> 1, tile)
+        # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
+        # is the slice's last, this slice the tile's.
+        row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
+        last_step, last_slice = Signal(), Signal()
+        m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > TableLane.HAZARD),
+                     last_slice.eq(slice_col + SLICE >= cols)]
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
                 m.d.comb += self.start.ready.eq(1)
@@ -167,26 +172,28 @@ class TlmmEngine(wiring.Component):
                 m.d.sync += [tile.eq(header[19:27]), scales[0].eq(header[:19]), scales[1].eq(header[27:46]),
                              slice_col.eq(0), first_slice.eq(1)]
                 with m.If(self.words.valid):
-                    m.next = "SLICE"
+                    m.next = "TILE"
+            with m.State("TILE"):
+                m.next = "SLICE"
             with m.State("SLICE"):
-                m.d.sync += [steps_left.eq(row_steps), row.eq(0), half_index.eq(0), pause.eq(0)]
+                m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
                 with m.If(Array(ready)[use_buffer]):
                     m.next = "STEPS"
             with m.State("STEPS"):
                 m.d.comb += go.eq(self.words.valid)
                 m.d.comb += self.words.ready.eq(two_rows | half_index)
                 with m.If(go):
-                    m.d.sync += [row.eq(row + 1), steps_left.eq(steps_left - 1)]
+                    m.d.sync += [row.eq(row + 1), steps_left.eq(steps_left - 1), last_step.eq(steps_left == 2)]
                     with m.If(~two_rows):
                         m.d.sync += half_index.eq(~half_index)
-                    with m.If(steps_left == 1):
+                    with m.If(last_step):
                         m.d.comb += used.eq(1)
                         m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(slice_col + SLICE)]
                         # Straight on where the next tables are there and no accumulator is in flight.
                         m.next = "GAP"
-                        with m.If(slice_col + SLICE >= cols):
+                        with m.If(last_slice):
                             m.next = "FLUSH"
-                        with m.Elif((row_steps > TableLane.HAZARD) & Array(ready)[~use_buffer]):
+                        with m.Elif(flows & Array(ready)[~use_buffer]):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0)]
                             m.next = "STEPS"
             with m.State("GAP"):

@@ -32,13 +32,13 @@ class BoardConfig:
     #: Descriptors of the program memory.
     program_steps: int = 256
     float_format: FloatFormat = BINARY16
-    fabric_mhz: float = 50.0
+    fabric_mhz: float = 200 / 3
     #: Bytes of SDRAM: 16 bit wide, 4 banks, 8192 rows, 512 columns.
     sdram_bytes: int = 32 * 1024 * 1024
     sdram_column_bits: int = 9
     sdram_cas_latency: int = 3
     #: Steps of a whole turn of the SDRAM clock's phase, which are tried at start: eight for each VCO cycle of it.
-    sdram_phases: int = 48
+    sdram_phases: int = 32
     #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
