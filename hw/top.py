@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
-from hw.core.counters import Counters
+from hw.core.counters import PORTS, Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.processor import AccSource, CommandProcessor, WordSink
@@ -89,7 +89,7 @@ class Core(wiring.Component):
                                link.errors, counters.values.cycles, sdram.training)),
             sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
-            self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen),
+            self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen | sdram.training.failed),
             space.counters.eq(counters.values),
         ]
         # Program, tokens, step CRCs
@@ -185,6 +185,9 @@ class Core(wiring.Component):
             counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
             counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
             counters.refresh.eq(sdram.stat_refresh),
+            counters.spent.eq(Cat(engine.busy, engine.draining, fused.settling, attention.busy, head.busy,
+                                  sdram.stat_busy[PORTS.index("host_read")] | sdram.stat_busy[PORTS.index("host_write")],
+                                  sdram.stat_busy.any(), sdram.stat_refresh)),
             cpu.counters.eq(counters.totals),
         ]
         return m

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Counters of a run: cycles, engine, and each SDRAM port's words and busy cycles."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.core.space import CountersLayout
+from tellme.spec.memory import ACCOUNT
 
 __all__ = ["PORTS", "Counters", "TotalsLayout"]
 
@@ -20,7 +21,9 @@ class Counters(wiring.Component):
     """32-bit counters that wrap.  They count while ``running``; ``clear`` zeroes them.
 
     ``moved`` and ``busy`` have one bit a port (:data:`PORTS`): a 32-bit word moved, the controller works for the port.
-    ``totals`` are the sums that events carry; at most one port is busy at a time, so that busy cycles add up.
+    ``spent`` has one bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is
+    set, so that these counters add up to the cycles.  ``totals`` are the sums that events carry; at most one port is
+    busy at a time, so that busy cycles add up.
     """
 
     running: In(1)
@@ -30,6 +33,7 @@ class Counters(wiring.Component):
     moved: In(len(PORTS))
     busy: In(len(PORTS))
     refresh: In(1)
+    spent: In(len(ACCOUNT) - 1)
     values: Out(CountersLayout)
     totals: Out(TotalsLayout)
 
@@ -40,6 +44,11 @@ class Counters(wiring.Component):
         for i, port in enumerate(PORTS):
             strobes[f"{port}_words"] = self.moved[i]
             strobes[f"{port}_busy"] = self.busy[i]
+        before = Const(0, 1)
+        for i, name in enumerate(ACCOUNT):
+            active = self.spent[i] if name != "idle" else Const(1, 1)
+            strobes[f"{name}_cycles"] = active & ~before
+            before = before | active
         assert strobes.keys() == CountersLayout.members.keys()
         totals = {"cycles": 1, "engine_busy": self.engine_busy,
                   "read_words": self.moved[0] + self.moved[1] + self.moved[3],

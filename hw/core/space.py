@@ -161,7 +161,7 @@ class AddressSpace(wiring.Component):
                 with m.Switch(region):
                     with m.Case(REGISTER_BASE >> 28):
                         m.d.sync += held.eq(
-                            Mux(addr[8], counters[word_index[:4]], registers[word_index[:5]]))
+                            Mux(addr[8], counters[word_index[:5]], registers[word_index[:5]]))
                     with m.Case(CRC_BASE >> 28):
                         m.d.sync += held.eq(crcs_r.data)
                     with m.Case(TOP_BASE >> 28):

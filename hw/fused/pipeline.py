@@ -39,8 +39,9 @@ class FusedPipeline(wiring.Component):
     pass, then the codes round(x * s) leave on ``codes``, ``d`` holds until the next.
 
     Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code,
-    for the step's CRC; ``nonfinite`` is a strobe.  Gains and the RoPE row are loaded through ``gain_load`` (four a word)
-    and ``rope_load`` (cos, sin), from element 0 after ``gain_start``, ``rope_start``.
+    for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the others.  Gains
+    and the RoPE row are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element 0 after
+    ``gain_start``, ``rope_start``.
 
     Nothing in here touches the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280.
     """
@@ -57,7 +58,7 @@ class FusedPipeline(wiring.Component):
             "d": Out(ScaleLayout),
             "gain_load": In(stream.Signature(64)), "gain_start": In(1),
             "rope_load": In(stream.Signature(32)), "rope_start": In(1),
-            "monitor": Out(MonitorLayout), "nonfinite": Out(1),
+            "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
         })
 
     def elaborate(self, platform):
@@ -197,12 +198,19 @@ class FusedPipeline(wiring.Component):
         gain_valid, gain_value, gain_lane = Signal(), Signal(width), Signal(2)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
+        # A register behind the slow EBR.
+        factors, factors_valid, factors_free = Signal(gain_mul.i.payload.shape()), Signal(), Signal()
+        with m.If(factors_free):
+            m.d.sync += [
+                factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
+                factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
+                factors.tag.eq(quantising),
+                factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
+            ]
         m.d.comb += [
             gain_read.addr.eq(Mux(quantising, fetch_index, out_index) >> 2),
-            gain_mul.i.p.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
-            gain_mul.i.p.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
-            gain_mul.i.p.tag.eq(quantising),
-            gain_mul.i.valid.eq(Mux(quantising, fetch_valid, gain_valid)),
+            gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
+            factors_free.eq(~factors_valid | gain_mul.i.ready),
             x_read.addr.eq(Mux(quantising, fetch_index, index)), a_read.addr.eq(fetch_index),
             x_read.en.eq(Mux(quantising, feeding, entry_free)), a_read.en.eq(feeding),
             gain_read.en.eq(Mux(quantising, feeding, 1)),
@@ -238,13 +246,13 @@ class FusedPipeline(wiring.Component):
 
         normed = scale_mul_stages(m, register, absmax_scale.d, inverse_rms.y)
         wait = Signal(range(SCALE_MUL_STAGES + 2))
-        m.d.comb += feeding.eq(quantising & (sent != 0) & (~fetch_valid | gain_mul.i.ready))
-        with m.If(quantising & (~fetch_valid | gain_mul.i.ready)):
+        m.d.comb += feeding.eq(quantising & (sent != 0) & (~fetch_valid | factors_free))
+        with m.If(quantising & (~fetch_valid | factors_free)):
             m.d.sync += fetch_valid.eq(feeding)
         with m.If(feeding):
             m.d.sync += [fetch_index.eq(fetch_index + 1), sent.eq(sent - 1)]
         left = Signal(13)
-        with m.FSM(name="quant_pass"):
+        with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
                 m.d.comb += self.quant.ready.eq(1)
                 m.d.sync += [wait.eq(0), quantising.eq(0)]
@@ -290,6 +298,7 @@ class FusedPipeline(wiring.Component):
             m.d.sync += [index.eq(0), in_head.eq(0), head_end.eq(0), out_index.eq(0), last_in.eq(0)]
 
         # ------------------------------------------------------------------ CRC and fault
+        m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | last_in)
         code_out = self.heads.valid & self.heads.ready
         m.d.comb += [
             self.monitor.valid.eq(put | code_out), self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),

@@ -31,8 +31,8 @@ class TlmmEngine(wiring.Component):
     element a cycle, before the next one starts.
 
     Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten.  Maps to (one EBR of codes, one of accumulators, sixteen 16-deep LUT RAMs) a lane, four EBR of byte ROM.
-    Raises ValueError for lanes outside 1 to 16.
+    were eaten, ``draining`` those in which accumulators leave.  Maps to (one EBR of codes, one of accumulators, sixteen
+    16-deep LUT RAMs) a lane, four EBR of byte ROM. Raises ValueError for lanes outside 1 to 16.
     """
 
     def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128):
@@ -46,7 +46,7 @@ class TlmmEngine(wiring.Component):
             "codes": In(stream.Signature(signed(8))),
             "words": In(stream.Signature(64)),
             "out": Out(stream.Signature(AccLayout)),
-            "busy": Out(1),
+            "busy": Out(1), "draining": Out(1),
         })
 
     def elaborate(self, platform):
@@ -148,7 +148,7 @@ class TlmmEngine(wiring.Component):
         last_step, last_slice = Signal(), Signal()
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > TableLane.HAZARD),
                      last_slice.eq(slice_col + SLICE >= cols)]
-        with m.FSM(name="tiles"):
+        with m.FSM(name="tiles") as tiles:
             with m.State("IDLE"):
                 m.d.comb += self.start.ready.eq(1)
                 m.d.sync += [rows_left.eq(self.start.p.rows), cols.eq(self.start.p.cols),
@@ -240,7 +240,7 @@ class TlmmEngine(wiring.Component):
             with m.If(used & (use_buffer == i)):
                 m.d.sync += ready[i].eq(0)
         m.d.comb += [
-            self.busy.eq(go),
+            self.busy.eq(go), self.draining.eq(tiles.ongoing("FLUSH") | tiles.ongoing("DRAIN") | tiles.ongoing("LAST")),
             self.out.valid.eq(drained_valid), self.out.p.acc.eq(Array(values)[drained_lane]),
             self.out.p.scale.eq(scales[drained_row]), self.out.p.last.eq(drained_last),
         ]

@@ -12,8 +12,8 @@ from boards.ulx3s import CLOCKS, DEVICES
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "reports" / "ulx3s-85f.json"
 NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16KD": {"used": 3, "available": 8}},
-           "fmax": {"$glbnet$clk": {"achieved": 47.123, "constraint": 50}, "$glbnet$x": {"achieved": 300.0,
-                                                                                       "constraint": 100.0}}}
+           "fmax": {"$glbnet$clk": {"achieved": 57.123, "constraint": 66.67},
+                    "$glbnet$x": {"achieved": 300.0, "constraint": 133.3}}}
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
@@ -28,8 +28,8 @@ def test_refusals(capsys, arguments, text):
 
 def test_clocks_and_resources_of_a_report():
     clocks = build.clock_table(NEXTPNR, CLOCKS)
-    assert clocks == {"fabric": {"achieved_mhz": 47.12, "required_mhz": 50.0},
-                      "sdram": {"achieved_mhz": 300.0, "required_mhz": 100.0}}
+    assert clocks == {"fabric": {"achieved_mhz": 57.12, "required_mhz": 66.67},
+                      "sdram": {"achieved_mhz": 300.0, "required_mhz": 133.33}}
     report = build.report_of(NEXTPNR, clocks=clocks)
     assert report["comb"] == {"used": 10, "available": 100}
     assert report["ramw"] == {"used": 0, "available": 0}
@@ -61,13 +61,13 @@ def test_a_missed_clock_leaves_no_bitstream(no_tools, capsys):
     no_tools.mkdir(parents=True)
     (no_tools / "tellme.bit").write_bytes(b"old")
     assert build.main([]) == 1
-    assert "fabric reaches 47.12 of 50.0 MHz" in capsys.readouterr().err
+    assert "fabric reaches 57.12 of 66.67 MHz" in capsys.readouterr().err
     assert not (no_tools / "tellme.bit").exists()
     assert json.loads((no_tools / "report.json").read_text())["timing_met"] is False
 
 
 def test_a_good_build_writes_bitstream_and_report(no_tools, monkeypatch):
-    good = {**NEXTPNR, "fmax": {"a": {"achieved": 51.0, "constraint": 50}, "b": {"achieved": 300.0, "constraint": 100}}}
+    good = {**NEXTPNR, "fmax": {"a": {"achieved": 67.0, "constraint": 66.67}, "b": {"achieved": 300.0, "constraint": 133.3}}}
     monkeypatch.setattr(build, "place_and_route", lambda *_: good)
     assert build.main(["--seeds", "2"]) == 0
     report = json.loads((no_tools / "report.json").read_text())

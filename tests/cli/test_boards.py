@@ -91,7 +91,7 @@ def test_counters_become_stats(board, capsys):
     assert stats["sdram_bytes"] == 4 * (3 * decode + (prefill + decode) // 10 - prefill // 10)
     assert stats["sdram_busy_fraction"] == pytest.approx(0.5, abs=0.001)
     assert stats["fabric_mhz"] == pytest.approx(200 / 3)
-    assert stats["board_tokens_per_second"] == pytest.approx(50e6 / (decode / 3), rel=1e-4)
+    assert stats["board_tokens_per_second"] == pytest.approx(200e6 / 3 / (decode / 3), rel=1e-4)
     assert stats["sim_khz"] > 0
     assert "the board would make (simulated cycles)" in err
 

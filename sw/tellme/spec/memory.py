@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-__all__ = ["BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "MODEL_REGISTERS",
+__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "MODEL_REGISTERS",
            "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord",
            "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "counter_address", "register_address"]
 
@@ -48,11 +48,17 @@ BOARD_REGISTERS = (
 #: Name -> word index from REGISTER_BASE.
 REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)}
 
+#: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
+#: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
+#: attention; head; host: its memory ports move; memory: a unit waits while the memory works; refresh; idle: the rest.
+ACCOUNT = ("engine", "drain", "norm", "attention", "head", "host", "memory", "refresh", "idle")
+
 #: Name -> word index from COUNTER_BASE.  They count while a program runs, and wrap; START with CLEAR zeroes them.
 COUNTERS = {name: i for i, name in enumerate((
     "cycles", "engine_busy", "head_stall",
     "weights_words", "kv_read_words", "kv_write_words", "host_read_words", "host_write_words",
     "weights_busy", "kv_read_busy", "kv_write_busy", "host_read_busy", "host_write_busy", "refresh_busy",
+    *(f"{name}_cycles" for name in ACCOUNT),
 ))}
 
 

@@ -83,7 +83,8 @@ async def memory_through_pins(dut):
     assert not board.led(LOCKED) and not board.led(READY)
     await board.bring_up()
     assert board.led(LOCKED) and not board.led(BUSY) and not board.led(ERROR)
-    assert not dut.esp32_0__en__io.value
+    # EN of both revisions of the ESP32.
+    assert not dut.esp32_off_0__io.value and not dut.esp32_off_1__io.value
     kind, content = await board.ask(PacketType.HELLO)
     assert kind == PacketType.HELLO_ANSWER
     assert HELLO.unpack(content)[3].rstrip(b"\0") == ulx3s.DEVICES["85f"][0].encode()
