@@ -181,7 +181,7 @@ class Core(wiring.Component):
 
         # Counters
         m.d.comb += [
-            counters.clear.eq(cpu.clear_counters), counters.running.eq(cpu.running),
+            counters.clear.eq(cpu.clear_counters), counters.running.eq(cpu.counting),
             counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
             counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
             counters.refresh.eq(sdram.stat_refresh),

@@ -18,7 +18,7 @@ TotalsLayout = data.StructLayout({"cycles": 32, "read_words": 32, "write_words":
 
 
 class Counters(wiring.Component):
-    """32-bit counters that wrap.  They count while ``running``; ``clear`` zeroes them.
+    """32-bit counters that wrap.  They count while ``running`` is high; ``clear`` zeroes them.
 
     ``moved`` and ``busy`` have one bit a port (:data:`PORTS`): a 32-bit word moved, the controller works for the port.
     ``spent`` has one bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is

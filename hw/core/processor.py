@@ -43,6 +43,8 @@ class CommandProcessor(wiring.Component):
     ``stop`` (a pulse) resets all compute units through ``compute_reset`` and drains their memory ports, then ends the
     run with DoneReason.STOPPED; a stop while nothing runs does nothing.
 
+    ``counting`` is high from START until the last token is announced, or the run is ended otherwise.
+
     Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it) and 4 a
     token, beside the units' own latencies.
     """
@@ -51,7 +53,7 @@ class CommandProcessor(wiring.Component):
         self._steps = steps
         super().__init__({
             "start": In(1), "start_args": In(128), "stop": In(1),
-            "running": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
+            "running": Out(1), "counting": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
             "step": Out(range(steps)), "position": Out(16),
             # registers
             "dim": In(13), "vocab": In(18), "context": In(16),
@@ -144,6 +146,8 @@ class CommandProcessor(wiring.Component):
         # word_sink and acc_source are registers that change with the state, as the streams' handshakes begin in them.
         with m.FSM() as fsm:
             m.d.comb += self.running.eq(~fsm.ongoing("IDLE"))
+            # The end of a run is no token's cost: how long bursts under way take says nothing of it.
+            m.d.comb += self.counting.eq(self.running & ~Cat(fsm.ongoing(s) for s in ("STOP", "RESET", "DRAIN", "DONE")).any())
             with m.State("IDLE"):
                 with m.If(self.start):
                     m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),

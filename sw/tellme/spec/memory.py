@@ -53,7 +53,8 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)
 #: attention; head; host: its memory ports move; memory: a unit waits while the memory works; refresh; idle: the rest.
 ACCOUNT = ("engine", "drain", "norm", "attention", "head", "host", "memory", "refresh", "idle")
 
-#: Name -> word index from COUNTER_BASE.  They count while a program runs, and wrap; START with CLEAR zeroes them.
+#: Name -> word index from COUNTER_BASE.  They count from START until the last token is
+#: announced, and wrap; START with CLEAR zeroes them.
 COUNTERS = {name: i for i, name in enumerate((
     "cycles", "engine_busy", "head_stall",
     "weights_words", "kv_read_words", "kv_write_words", "host_read_words", "host_write_words",

@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m sim.bench``: what a token costs on the simulated board at given positions, and where its cycles go.
+
+A token's cost is the difference of two runs that end with it and without it, so that the weight buffer is as full as
+it is in the middle of a text; at position 0 it is a run of its own.  The KV cache below a position is filled through the
+host's port.  Needed bytes are counted once each, whatever the board reads.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tellme.cli.boards import SimDevice
+from tellme.cli.errors import UserError
+from tellme.cli.files import find_model
+from tellme.compiler.image import CompileError, Image, compile_model, needed_bytes
+from tellme.link.client import BoardClient, LinkError
+from tellme.models import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.model import NORMS
+from tellme.spec.config import BoardConfig, preset
+from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, counter_address
+from tellme.spec.program import Op
+from tellme.spec.scale import Scale, pack16, scale_from_fraction
+
+__all__ = ["SHAPES", "Result", "bench", "main", "random_model"]
+
+#: Models by shape alone, with random weights.  trilm-99m runs without its head, which is 2.7 times its body: that is the
+#: host's there.
+SHAPES = {
+    "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
+                             tied=False),
+    "bitllama2c-3m": ModelConfig(dim=256, ffn=256, layers=8, heads=8, kv_heads=4, head_dim=32, vocab=512, context=512,
+                                 o_norm=True, down_norm=True, eps=1e-8),
+}
+BODY_ONLY = ("trilm-99m",)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Cycles of the token at a position, and how many of them each activity took."""
+
+    position: int
+    cycles: int
+    needed: float
+    account: dict[str, int]
+
+    def entry(self, config: BoardConfig) -> dict[str, object]:
+        """As the report has it; the peak is two SDRAM beats of two bytes a fabric cycle."""
+        return {
+            "position": self.position, "cycles_per_token": self.cycles,
+            "tokens_per_second": round(config.fabric_mhz * 1e6 / self.cycles, 2),
+            "peak_share": round(self.needed / (self.cycles * config.peak_bytes_per_cycle), 4),
+            "decode_account": self.account,
+        }
+
+
+def random_model(name: str, config: ModelConfig) -> Model:
+    """A model of a shape; its weights are drawn, the same ones each time."""
+    rng = np.random.default_rng(list(name.encode()))
+    layers = []
+    for _ in range(config.layers):
+        weights = {n: rng.integers(-1, 2, config.shape(n), dtype=np.int8) for n in LINEARS}
+        scales = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
+        norms = [n for n in NORMS if n in ("attn_norm", "ffn_norm") or getattr(config, n)]
+        layers.append(Layer(weights, scales, {n: np.ones(config.norm_width(n), np.float16) for n in norms}))
+    table = int8_rows(rng.normal(size=(config.vocab, config.dim)))
+    head = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
+    return Model(config, layers, *table, np.ones(config.dim, np.float16), *head, name=name)
+
+
+def fill_cache(client: BoardClient, image: Image, config: ModelConfig, first: int, end: int) -> None:
+    """Random keys, values and scales at positions first to end - 1 of every layer and head."""
+    rng = np.random.default_rng(1)
+    row = config.head_dim
+    scale = pack16(Scale(1024, -16))
+    bases = [(d.k_base, d.v_base, d.s_base) for d in image.program if d.op == Op.ATTENTION]
+    with tqdm(total=len(bases) * config.kv_heads, desc=f"KV cache to {end}", unit="head", leave=False) as bar:
+        for k, v, s in bases:
+            for head in range(config.kv_heads):
+                for base in (k, v):
+                    at = 4 * (base + head * config.context * row // 4) + first * row
+                    client.write(at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes())
+                client.write(4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes())
+                bar.update()
+
+
+def run(device: SimDevice, client: BoardClient, args: StartArgs) -> dict[str, int]:
+    """Counters of one run."""
+    events = list(device.start(args))
+    if events[-1][0] != EventType.DONE or events[-1][1].logit != 0:
+        raise UserError(f"the run at position {args.position} ended with {events[-1]}")
+    return {name: int.from_bytes(client.read(counter_address(name), 4), "little") for name in COUNTERS}
+
+
+def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
+    """The cost of a token at each position."""
+    client = device._client
+    assert isinstance(client, BoardClient)
+    c = model.config
+    results = []
+    filled = 0
+    for position in positions:
+        before = max(0, position - 1)
+        if before > filled:
+            fill_cache(client, image, c, filled, before)
+            filled = before
+        device.place(before, [c.bos] * (position - before + 1))
+        counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
+        for tokens in range(1, position - before + 2):
+            feed, generate = (tokens, 0) if body_only else (1, tokens)
+            counts.append(run(device, client, StartArgs(before, feed, generate)))
+        filled = max(filled, position + 1)
+        spent = {name: counts[-1][name] - counts[-2][name] for name in COUNTERS}
+        account = {name: spent[f"{name}_cycles"] for name in ACCOUNT}
+        if sum(account.values()) != spent["cycles"]:
+            raise AssertionError(f"the account's sum is {sum(account.values())} of {spent['cycles']} cycles")
+        needed = needed_bytes(c, position) - (c.vocab * c.dim if body_only else 0)
+        results.append(Result(position, spent["cycles"], needed, account))
+    return results
+
+
+def table(results: list[Result], config: BoardConfig) -> str:
+    """A line a position."""
+    lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
+    for r in results:
+        floor = r.needed / config.peak_bytes_per_cycle
+        lines.append(f"{r.position:>8} {r.cycles:>9} {config.fabric_mhz * 1e6 / r.cycles:>9.1f} {r.cycles / floor:>8.3f}  "
+                     + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT))
+    return "\n".join(lines)
+
+
+def positions_of(text: str) -> list[int]:
+    """Ascending positions of an argument such as 0,64,448."""
+    try:
+        values = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--positions is {text!r}; numbers with commas are wanted, such as 0,128,448") from None
+    if values[0] < 0:
+        raise UserError(f"--positions holds {values[0]}; positions start at 0")
+    return values
+
+
+def load(name: str, positions: list[int], board: BoardConfig) -> Model:
+    """A file, a shipped model, or a shape with random weights, with room for the positions."""
+    model = random_model(name, SHAPES[name]) if name in SHAPES else find_model(name)
+    needed = positions[-1] + 2
+    if name in SHAPES and needed > model.config.context:
+        model.config = replace(model.config, context=-(-needed // 64) * 64)
+    if needed > model.config.context:
+        raise UserError(f"position {positions[-1]} wants a context of {needed}, and {name} has {model.config.context}")
+    return model
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sim.bench", description="Cost of a token on the simulated board.")
+    parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
+    parser.add_argument("--positions", default="0,64,128")
+    parser.add_argument("--preset", default="ulx3s-85f")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    args = parser.parse_args(argv)
+    device = None
+    try:
+        if args.json is not None and not args.json.resolve().parent.is_dir():
+            raise UserError(f"there is no folder {args.json.resolve().parent} to write {args.json.name} to")
+        config = preset(args.preset)
+        positions = positions_of(args.positions)
+        model = load(args.model, positions, config)
+        image = compile_model(model, config)
+        device = SimDevice("sim", config)
+        device.connect()
+        with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
+                  mininterval=0.5) as bar:
+            device.load(image, lambda done, total: bar.update(done - bar.n))
+        results = bench(device, model, image, positions, body_only=args.model in BODY_ONLY)
+        print(f"{args.model}{' (body only)' if args.model in BODY_ONLY else ''}, preset {config.name}, "
+              f"{config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} (simulated cycles)")
+        print(table(results, config))
+        if args.json is not None:
+            report = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
+                      "core_sha256": device.core_sha256, "results": [r.entry(config) for r in results]}
+            args.json.write_text(json.dumps(report, indent=2) + "\n")
+        return 0
+    except (UserError, ModelError, CompileError, LinkError, ValueError, OSError) as error:
+        print(f"sim.bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if device is not None:
+            device.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
