@@ -142,6 +142,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     best: dict | None = None
+    tried = []
     for seed in range(1, seeds + 1):
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
         clocks = clock_table(nextpnr, board.CLOCKS)
@@ -149,11 +150,13 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
         report = report_of(
             nextpnr, board=board_name, device=device, preset=config.name, clocks=clocks, timing_met=met, seed=seed,
             tools=tool_versions(kind), seconds=round(time.monotonic() - began), core_sha256=core_hash,
-            bitstream_sha256=None)
+            bitstream_sha256=None, critical_paths=critical_paths(nextpnr))
+        tried.append({"seed": seed, "timing_met": met, **{f"{n}_mhz": c["achieved_mhz"] for n, c in clocks.items()}})
         say(f"seed {seed}: " + ", ".join(f"{n} {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in clocks.items()))
         if best is None or clocks["fabric"]["achieved_mhz"] > best["clocks"]["fabric"]["achieved_mhz"]:
             best = report
     assert best is not None
+    best["seeds"] = tried
     if best["timing_met"]:
         run("bitstream", [tool(kind, "ecppack"), "--compress", "--input", f"top-{best['seed']}.config", "--bit",
                           "tellme.bit"], folder, folder / "ecppack.log")
@@ -166,6 +169,20 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
         raise TimingError(f"timing is not met: {', '.join(short)}; no bitstream. Try more seeds: SEEDS=5")
     say(f"{bitstream} and report.json")
     return bitstream
+
+
+def critical_paths(nextpnr: dict) -> list[dict]:
+    """The longest path of each clock: from register to register, how long, and how much of it is wire."""
+    paths = []
+    for entry in nextpnr.get("critical_paths", []):
+        steps = entry["path"]
+        if not entry["from"].startswith("posedge") or not steps:
+            continue
+        wires = sum(s["delay"] for s in steps if s["type"] == "routing")
+        paths.append({"clock": entry["from"].split("$")[-1], "from": steps[0]["from"]["cell"], "to": steps[-1]["to"]["cell"],
+                      "ns": round(sum(s["delay"] for s in steps), 2), "routing_ns": round(wires, 2),
+                      "logic_levels": sum(s["type"] == "logic" for s in steps)})
+    return paths
 
 
 def tool_versions(kind: str) -> dict[str, str]:
