@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Counters: every strobe under its name, the account adding up to the cycles, clear and stand-still."""
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.core.counters import PORTS, Counters
+from sim.cocotb_streams import report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.memory import ACCOUNT, COUNTERS
+
+BENCHES = [Bench(name="all", build=Counters)]
+TOTALS = ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")
+
+
+def words(signal, names):
+    """Named 32-bit words of a packed structure."""
+    value = int(signal.value)
+    return {name: value >> 32 * i & 0xFFFF_FFFF for i, name in enumerate(names)}
+
+
+class Model:
+    """What the counters should hold."""
+
+    def __init__(self):
+        self.values = dict.fromkeys(COUNTERS, 0)
+        self.totals = dict.fromkeys(TOTALS, 0)
+
+    def clock(self, s):
+        v, t = self.values, self.totals
+        v["cycles"] += 1
+        v["engine_busy"] += s["engine_busy"]
+        v["head_stall"] += s["head_stall"]
+        v["refresh_busy"] += s["refresh"]
+        for i, port in enumerate(PORTS):
+            moved, busy = s["moved"] >> i & 1, s["busy"] >> i & 1
+            v[f"{port}_words"] += moved
+            v[f"{port}_busy"] += busy
+            t["write_words" if port.endswith("write") else "read_words"] += moved
+        t["cycles"] += 1
+        t["engine_busy"] += s["engine_busy"]
+        t["sdram_busy"] += int(s["busy"] != 0 or s["refresh"])
+        first = next((i for i in range(len(ACCOUNT) - 1) if s["spent"] >> i & 1), len(ACCOUNT) - 1)
+        v[f"{ACCOUNT[first]}_cycles"] += 1
+
+
+WIDTHS = {"engine_busy": 1, "head_stall": 1, "moved": len(PORTS), "busy": len(PORTS), "refresh": 1,
+          "spent": len(ACCOUNT) - 1}
+
+
+async def bring_up(dut):
+    for name in (*WIDTHS, "running", "clear"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+    dut.clear.value = 1
+    await FallingEdge(dut.clk)
+    await FallingEdge(dut.clk)
+    dut.clear.value = 0
+
+
+def check(dut, model):
+    got = words(dut.values, COUNTERS)
+    assert got == model.values
+    assert words(dut.totals, TOTALS) == model.totals
+    assert sum(got[f"{name}_cycles"] for name in ACCOUNT) == got["cycles"]
+
+
+async def drive(dut, model, strobes, running):
+    """A cycle; what is counted is the strobes of the cycle before, while running."""
+    for name, value in strobes.items():
+        getattr(dut, name).value = value
+    dut.running.value = running
+    last, model.last = getattr(model, "last", None), strobes
+    await FallingEdge(dut.clk)
+    if running and last is not None:
+        model.clock(last)
+
+
+@cocotb.test()
+async def random_strobes(dut):
+    await bring_up(dut)
+    random, model = rng("strobes"), Model()
+    await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
+    for _ in range(4000):
+        # At most one port is busy at a time, as in the controller.
+        strobes = {name: random.getrandbits(bits) for name, bits in WIDTHS.items()}
+        strobes["busy"] = random.choice((0, *(1 << i for i in range(len(PORTS)))))
+        strobes["spent"] &= random.getrandbits(WIDTHS["spent"])
+        await drive(dut, model, strobes, int(random.random() < 0.8))
+        check(dut, model)
+    report(cases=4000)
+
+
+@cocotb.test()
+async def each_activity(dut):
+    """One activity at a time, and each one together with all that come behind it."""
+    await bring_up(dut)
+    model = Model()
+    await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
+    count = WIDTHS["spent"]
+    for spent in (*(1 << i for i in range(count)), *(-1 << i & (1 << count) - 1 for i in range(count + 1))):
+        await drive(dut, model, {**dict.fromkeys(WIDTHS, 0), "spent": spent}, 1)
+        check(dut, model)
+    report(cases=2 * count + 1)
+
+
+@cocotb.test()
+async def clear_and_stand_still(dut):
+    await bring_up(dut)
+    model = Model()
+    ones = {name: (1 << bits) - 1 for name, bits in WIDTHS.items()} | {"busy": 1}
+    await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
+    for running in (1, 1, 0, 0, 1):
+        await drive(dut, model, ones, running)
+        check(dut, model)
+    dut.clear.value = 1
+    await FallingEdge(dut.clk)
+    assert not any(words(dut.values, COUNTERS).values()) and not any(words(dut.totals, TOTALS).values())
+    report(cases=6)
