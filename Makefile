@@ -14,7 +14,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long bounds bitstream synth report clean check venv
+.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,8 +51,21 @@ bounds: check .venv/installed  ## golden against an independent float model; MOD
 bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
 	@$(BIN)/python -m boards.build --board "$(BOARD)" --device "$(DEVICE)" --seeds "$(SEEDS)" --tools "$(TOOLS)"
 
-synth: check .venv/installed  ## synthesise and pack the top with one lane, in some minutes
+program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
+	@$(BIN)/python -m boards.program --board "$(BOARD)" --device "$(DEVICE)" $(if $(FLASH),--flash)
+
+synth: check .venv/installed  ## pack the top with one lane; UNIT=tlmm|...|all: place and route that unit by itself
+ifdef UNIT
+	@$(BIN)/python -m boards.synth --unit "$(UNIT)" --tools "$(TOOLS)"
+else
 	@$(BIN)/python -m boards.build --board ulx3s --reduced
+endif
+
+bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
+	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"
+
+mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
+	@$(BIN)/python -m tests.mutants
 
 clean:  ## remove builds (not .venv)
 	rm -rf build

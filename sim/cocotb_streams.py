@@ -47,6 +47,10 @@ async def reset(dut, cycles: int = 2) -> None:
     """Start the clock and pulse the reset; returns just behind a falling edge with the reset released."""
     clock = Clock(dut.clk, PERIOD_NS, unit="ns")
     cocotb.start_soon(clock.start())
+    # A test that failed leaves its handshakes standing.
+    for handle in dut:
+        if handle._name.endswith(("__valid", "__ready")):
+            handle.value = 0
     if hasattr(dut, "rst"):
         dut.rst.value = 1
         for _ in range(cycles):

@@ -23,6 +23,7 @@ STEPS: dict[str, list[str]] = {
     "golden bounds": [PYTHON, "-m", "tests.bounds", "--tokens", "2000"],
     "reduced synthesis": [PYTHON, "-m", "boards.build", "--board", "ulx3s", "--reduced"],
     "RTL verification": [PYTHON, "-m", "sim.run_tests", "--seed", CI_SEED],
+    "faults that must be found": [PYTHON, "-m", "tests.mutants", "--ci"],
     "end to end on the simulated board": [PYTHON, "-m", "pytest", "-q", "tests/board"],
 }
 FAST = ("style (ruff)", "types of the host side (mypy)", "licences (reuse)", "host tests (pytest)")

@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge
 from hw.tlmm.engine import TlmmEngine
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tellme.spec.packing import pack_matrix, slices
+from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
 from tellme.spec.scale import Scale
 
 MAX_COLS = 260
@@ -103,6 +103,30 @@ async def stalls_90(dut):
     await reset(dut)
     random = rng("stalls")
     await run(dut, [Case(random, 18, 26, t) for t in tokens_of(LANES)], idle=0.9, stall=0.9)
+
+
+@cocotb.test()
+async def what_is_no_weight_counts_as_nothing(dut):
+    """Weights behind the last column meet zeros, whatever codes lay there before; bytes of 243 and more are five zeros."""
+    await reset(dut)
+    random = rng("nothing")
+    cases = []
+    for cols in (100, 44, 41, 59, 21, 61):
+        for tokens in tokens_of(LANES):
+            case = Case(random, 24, cols, tokens)
+            whole = -(-cols // SLICE) * SLICE
+            # Zeros of five columns are marked as no weights at all; the rest of the last slice is filled.
+            for row in case.w:
+                row[5:10] = [0] * 5
+            wide = [[*row, *(random.choice((-1, 1)) for _ in range(whole - cols))] for row in case.w]
+            header, *words = pack_matrix(wide, *case.scales)
+            data = bytearray(b"".join(w.to_bytes(8, "little") for w in words))
+            for at in range(1, 24 * SLICE_BYTES, SLICE_BYTES):
+                assert data[at] == 121
+                data[at] = random.randint(243, 255)
+            case.words = [header, *(int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 8))]
+            cases.append(case)
+    await run(dut, cases)
 
 
 @cocotb.test()

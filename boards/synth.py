@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m boards.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
+
+A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
+parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
+optimised across its borders.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+from boards.build import RESOURCES, ROOT, BuildError, run, say, tool
+from hw.attention.decode import DecodeAttention
+from hw.core.counters import Counters
+from hw.core.fetch import RowFetch
+from hw.core.guard import ReadGuard, WriteGuard
+from hw.core.processor import CommandProcessor
+from hw.core.space import AddressSpace, windows
+from hw.fused.pipeline import FusedPipeline
+from hw.head.head import LmHead
+from hw.link.link import HostLink
+from hw.link.uart import Uart
+from hw.memory.controller import SdramController
+from hw.tlmm.engine import TlmmEngine
+from hw.top import Core
+from hw.weights.manager import WeightBuffer
+from tellme.spec.config import BoardConfig, preset
+
+__all__ = ["PARTS", "main", "measure"]
+
+Maker = Callable[[BoardConfig], wiring.Component]
+#: Unit -> its parts; their resources add up, the slowest gives fmax.
+PARTS: dict[str, dict[str, Maker]] = {
+    "tlmm": {"engine": lambda c: TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols)},
+    "weights": {"buffer": lambda c: WeightBuffer(blocks=c.weight_buffer_bytes // 4096)},
+    "sdram": {"controller": lambda c: SdramController(mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
+                                                      column_bits=c.sdram_column_bits, phases=c.sdram_phases)},
+    "fused": {"pipeline": lambda c: FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols,
+                                                  max_head_dim=c.max_head_dim)},
+    "attention": {"decode": lambda c: DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group,
+                                                      max_context=c.max_context)},
+    "head": {"head": lambda c: LmHead(max_dim=c.max_dim)},
+    "core": {"processor": lambda c: CommandProcessor(steps=c.program_steps, context=c.max_context),
+             "space": lambda c: AddressSpace(steps=c.program_steps, context=c.max_context),
+             "counters": lambda c: Counters(), "fetch": lambda c: RowFetch(),
+             "read_guard": lambda c: ReadGuard(), "write_guard": lambda c: WriteGuard()},
+    "link": {"link": lambda c: HostLink(name=c.name, windows=windows(
+        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
+             "uart": lambda c: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
+    "top": {"core": Core},
+}
+
+
+def measure(component: wiring.Component, folder: Path, kind: str, mhz: float, name: str) -> dict[str, float]:
+    """Resources and fmax of one component, placed and routed out of context (nextpnr's seed 1)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "unit.v").write_text(verilog.convert(component, name="unit", strip_internal_attrs=True))
+    (folder / "unit.ys").write_text("read_verilog unit.v\nsynth_ecp5 -abc9 -top unit\nwrite_json unit.json\n")
+    run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
+    run(f"{name}: place and route", [
+        tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--seed", "1",
+        "--freq", f"{mhz:.2f}", "--out-of-context", "--lpf-allow-unconstrained", "--report", "report.json",
+        "--timing-allow-fail"], folder, folder / "nextpnr.log")
+    report = json.loads((folder / "report.json").read_text())
+    used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
+    rates = [entry["achieved"] for entry in report["fmax"].values()]
+    return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
+
+
+def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, dict[str, float]]:
+    """Each unit's sum over its parts."""
+    rows = {}
+    for name in names:
+        parts = [measure(make(config), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config.fabric_mhz,
+                         f"{name}/{part}") for part, make in PARTS[name].items()]
+        rows[name] = {key: sum(p[key] for p in parts) for key in RESOURCES}
+        rows[name]["fmax_mhz"] = min((p["fmax_mhz"] for p in parts if p["fmax_mhz"]), default=0.0)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m boards.synth", description=__doc__.splitlines()[0])
+    parser.add_argument("--unit", required=True, help=f"all, or one of {', '.join(PARTS)}")
+    parser.add_argument("--preset", default="ulx3s-85f")
+    parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    args = parser.parse_args(argv)
+    try:
+        if args.unit not in ("all", *PARTS):
+            raise BuildError(f"no unit is called {args.unit!r}; there are: all, {', '.join(PARTS)}")
+        try:
+            config = preset(args.preset)
+        except ValueError as error:
+            raise BuildError(str(error)) from error
+        names = list(PARTS) if args.unit == "all" else [args.unit]
+        rows = unit_table(names, config, args.tools)
+    except BuildError as error:
+        say(str(error))
+        return 2
+    columns = [*RESOURCES, "fmax_mhz"]
+    print(f"preset {config.name}, each unit placed and routed by itself (seed 1)")
+    print(f"{'unit':<10}" + "".join(f"{c:>10}" for c in columns))
+    for name, row in rows.items():
+        print(f"{name:<10}" + "".join(f"{row[c]:>10}" for c in columns))
+    if args.json is not None:
+        args.json.write_text(json.dumps({"preset": config.name, "units": rows}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m tests.mutants``: faults put into the gateware one at a time; the named testbenches must find each.
+
+A line a fault, ``KILLED|SURVIVED unit fault test``: ``test`` is the first failing case, or the benches that all passed.
+A survivor is exit code 1.  A fault whose place is no longer in the source is exit code 2: mend it here.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MUTANTS", "Mutant", "MutantError", "main"]
+
+ROOT = Path(__file__).resolve().parent.parent
+#: What a run of testbenches needs.
+PARTS = ("hw", "sw", "sim", "boards", "tests")
+#: A fixed seed: a fault that one seed finds and another does not is found by luck.
+SEED = "1"
+
+
+class MutantError(Exception):
+    """A fault that cannot be put in."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In ``file`` the text ``old``, which occurs once, becomes ``new``; ``benches`` are substrings for sim.run_tests."""
+
+    unit: str
+    fault: str
+    file: str
+    old: str
+    new: str
+    benches: tuple[str, ...]
+    #: Run in CI.
+    ci: bool = False
+
+    def apply(self, root: Path) -> None:
+        path = root / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise MutantError(f"{self.unit} {self.fault}: {self.file} holds {self.old!r} {text.count(self.old)} times, not once")
+        path.write_text(text.replace(self.old, self.new))
+
+
+def tlmm(fault, file, old, new, **options):
+    return Mutant("tlmm", fault, f"hw/tlmm/{file}.py", old, new, ("tlmm/engine-lanes2",), **options)
+
+
+def fused(fault, file, old, new, *benches, **options):
+    return Mutant("fused", fault, f"hw/fused/{file}.py", old, new, tuple(f"fused/{b}" for b in benches), **options)
+
+
+def sdram(fault, old, new, bench="controller-slowest", file="controller", **options):
+    return Mutant("sdram", fault, f"hw/memory/{file}.py", old, new, (f"memory/{bench}",), **options)
+
+
+MUTANTS = (
+    # ------------------------------------------------------------------ tlmm
+    tlmm("sign-not-added", "lane", "triples[b] + pairs[b] + signs[b]", "triples[b] + pairs[b]", ci=True),
+    tlmm("columns-past-the-end-not-zero", "builder", "Mux(inside, self.code, 0)", "self.code"),
+    tlmm("one-column-too-many", "builder", "inside.eq(column < self.cols)", "inside.eq(column <= self.cols)"),
+    tlmm("tables-not-waited-for", "engine", "with m.Elif(flows & Array(ready)[~use_buffer]):", "with m.Elif(flows):"),
+    tlmm("accumulator-hazard", "engine", "flows.eq(row_steps > TableLane.HAZARD)", "flows.eq(row_steps > 1)"),
+    tlmm("second-row-takes-the-first-scale", "engine", "drained_row.eq((tile - drain_left)[0])", "drained_row.eq(0)"),
+    tlmm("invalid-byte-counts", "tables", "rom.append(4 << 5)", "rom.append(5 << 5)"),
+    # ------------------------------------------------------------------ weights
+    Mutant("weights", "read-before-written", "hw/weights/manager.py", "fetch.eq((stored != 0) & ", "fetch.eq(",
+           ("weights/",), ci=True),
+    Mutant("weights", "asks-without-room", "hw/weights/manager.py", "with m.Elif(room >= size):", "with m.Elif(room >= 1):",
+           ("weights/",)),
+    Mutant("weights", "head-also-after-plain-tokens", "hw/weights/manager.py", "~in_head & (plain == 0) &", "~in_head &",
+           ("weights/",)),
+    Mutant("weights", "half-words-swapped", "hw/weights/manager.py", "Cat(low, self.port.data.payload)",
+           "Cat(self.port.data.payload, low)", ("weights/",)),
+    # ------------------------------------------------------------------ sdram
+    sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
+    sdram("activate-a-cycle-early", "m.d.sync += [opened[row_bank].eq(0), wait.eq(trp - 1)]",
+          "m.d.sync += [opened[row_bank].eq(0), wait.eq(trp - 2)]"),
+    sdram("write-recovery-cut-short", "twr = self.cycles(t.twr)", "twr = self.cycles(t.twr) - 1"),
+    sdram("bus-turned-too-soon", "turn = -(-(self._cas + 3) // 2)", "turn = -(-(self._cas - 1) // 2)"),
+    sdram("row-not-compared", "pick_hit = opened[pick_bank] & (rows[pick_bank] == pick_row)", "pick_hit = opened[pick_bank]"),
+    sdram("chunk-crosses-a-row", "to_end = Const(CHUNK, 6) - addr[:5]", "to_end = Const(CHUNK, 6)"),
+    sdram("read-taken-without-room", "able_r.eq((left != 0) & (room >= size) & ~grant[i])",
+          "able_r.eq((left != 0) & ~grant[i])"),
+    sdram("latency-a-beat-off", "training.beats.eq(trial_latency)", "training.beats.eq(trial_latency + 1)", file="bringup"),
+    # ------------------------------------------------------------------ fused
+    fused("tie-goes-up", "stage", "up = guard & (sticky | value[0])", "up = guard", "mul_add-mul-binary16", ci=True),
+    fused("sticky-lost", "stage", "body.eq(Cat(rest.any(), top2", "body.eq(Cat(Const(0, 1), top2", "mul_add-mul-binary16"),
+    fused("subnormals-flushed", "stage", "Cat(value[:fmt.frac_bits], Mux(value[-1], field3, 0))",
+          "Cat(Mux(value[-1], value[:fmt.frac_bits], 0), Mux(value[-1], field3, 0))", "mul_add-mul-binary16"),
+    fused("zero-of-unlike-signs", "arithmetic", "sign = Mux(total == 0, flags2[4], flags2[0])", "sign = flags2[0]",
+          "mul_add-add-binary16"),
+    fused("code-sign", "arithmetic", "Mux(flags3[0], -size, size)", "size", "convert-quantise-binary16"),
+    fused("code-clips-at-127-below", "arithmetic",
+          "size = Mux(big3 | flags3[1] | (rounded > 127 + flags3[0]), 127 + flags3[0], rounded)",
+          "size = Mux(big3 | flags3[1] | (rounded > 127), 127, rounded)", "convert-quantise-binary16"),
+    fused("rope-turns-the-other-way", "rope", "adder.i.p.sub.eq(~first.o.p.tag)", "adder.i.p.sub.eq(first.o.p.tag)",
+          "pairs-rope-binary16"),
+    fused("absmax-of-the-value", "pipeline", "Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)",
+          "Mux(quantising & quant.gain, gain, one)", "pipeline"),
+    fused("payload-changes-while-it-waits", "stage", "ce.eq(~self.o.valid | self.o.ready)", "ce.eq(1)", "mul_add-mul-binary16"),
+    fused("head-scale-tie", "scales", "guard & (sticky | kept[0])", "guard", "scales-scale_acc"),
+    fused("sum-of-squares-saturates-early", "statistics", "lifted[:64]", "lifted[:63]", "statistics"),
+    # ------------------------------------------------------------------ attention
+    Mutant("attention", "mask-a-key-short", "hw/attention/decode.py", "with m.If(scan_key == self.position):",
+           "with m.If((scan_key + 1 == self.position) | (scan_key == self.position)):",
+           ("attention/decode-context128",), ci=True),
+    Mutant("attention", "score-rounds-down", "hw/attention/decode.py", "(moved3 + 1) >> 1", "moved3 >> 1",
+           ("attention/decode-context128",)),
+    Mutant("attention", "values-at-the-wrong-position", "hw/attention/decode.py",
+           "row_offset.eq(self.position * (self.head_dim >> 2))",
+           "row_offset.eq((self.position + 1) * (self.head_dim >> 2))", ("attention/decode-context128",)),
+    Mutant("attention", "maximum-not-cleared", "hw/attention/decode.py", "m.d.sync += tops[g].eq(-top - 1)",
+           "m.d.sync += tops[g].eq(tops[g])", ("attention/decode-context128",)),
+    Mutant("attention", "weight-tie", "hw/attention/decode.py", "((tm_g >> 10 >> gap_g) + 1) >> 1", "(tm_g >> 10 >> gap_g) >> 1",
+           ("attention/decode-context128",)),
+    # ------------------------------------------------------------------ head
+    Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
+           "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),
+    Mutant("head", "rows-past-the-vocabulary", "hw/head/head.py", "took & row_end & (ident < args.vocab)", "took & row_end",
+           ("head/",)),
+    Mutant("head", "logit-rounds-down", "hw/head/head.py", "(moved8 + 1) >> 1", "moved8 >> 1", ("head/",)),
+    Mutant("head", "equal-entries-move", "hw/head/head.py", "(entry.logit.as_signed() < logit.as_signed())",
+           "(entry.logit.as_signed() <= logit.as_signed())", ("head/",)),
+    # ------------------------------------------------------------------ core
+    Mutant("core", "cycles-counted-twice", "hw/core/counters.py", "active & ~before", "active", ("core/counters",)),
+    Mutant("core", "words-of-another-port", "hw/core/counters.py", 'strobes[f"{port}_words"] = self.moved[i]',
+           'strobes[f"{port}_words"] = self.busy[i]', ("core/counters",)),
+    Mutant("core", "embedding-row-of-the-neighbour", "hw/core/fetch.py", "block.eq(self.token >> 2)",
+           "block.eq((self.token + 1) >> 2)", ("core/fetch",)),
+    Mutant("core", "guard-forgets-a-burst", "hw/core/guard.py",
+           "m.d.sync += owed.eq(owed + Mux(asked, port.req.p.len, 0) - came)", "m.d.sync += owed.eq(0)", ("core/guard",)),
+    Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.token_addr.eq(self.position + 1),",
+           "m.d.comb += [self.token_addr.eq(self.position),", ("top/top-tiny",)),
+    # ------------------------------------------------------------------ link
+    Mutant("link", "crc-not-checked", "hw/link/link.py", "with m.Elif(in_crc.crc != RESIDUE):", "with m.Elif(Const(0, 1)):",
+           ("link/link",)),
+    Mutant("link", "start-done-twice", "hw/link/link.py", "again = last_valid & (last_seq == seq) & (last_kind == kind)",
+           "again = Const(0, 1)", ("link/link",)),
+    Mutant("link", "bad-packet-not-counted", "hw/link/link.py", "answer_bytes.eq(1), self.errors.eq(self.errors + 1)]",
+           "answer_bytes.eq(1)]", ("link/link",)),
+    Mutant("link", "crc-polynomial", "hw/link/crc32.py", "POLYNOMIAL = 0xEDB88320", "POLYNOMIAL = 0xEDB88321", ("link/link",)),
+    Mutant("link", "uart-samples-at-the-edge", "hw/link/uart.py", "phase.eq(bit // 2)", "phase.eq(bit - 256)", ("link/uart",)),
+    # ------------------------------------------------------------------ top
+    Mutant("top", "position-not-wired", "hw/top.py", "attention.position.eq(cpu.position)", "attention.position.eq(0)",
+           ("top/top-tiny",)),
+    Mutant("top", "codes-to-the-wrong-unit", "hw/top.py", "head.codes.valid.eq(fused.codes.valid & cpu.codes_to_head)",
+           "head.codes.valid.eq(0)", ("top/top-tiny",)),
+    Mutant("top", "status-of-another-step", "hw/top.py", "space.crc_step.eq(cpu.step)", "space.crc_step.eq(cpu.step + 1)",
+           ("top/top-tiny",)),
+)
+
+
+def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
+    """(killed, the failing case or the benches) of one fault in a copy of the checkout."""
+    tree = Path(tempfile.mkdtemp(prefix=f"{mutant.unit}-", dir=scratch))
+    try:
+        for part in PARTS:
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        mutant.apply(tree)
+        command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1"]
+        for bench in mutant.benches:
+            command += ["-k", bench]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "sw")])}
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise MutantError(f"{mutant.unit} {mutant.fault}: sim.run_tests ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAIL ")]
+        # A fault that does not build would prove nothing of the tests.
+        if any(name.endswith(".(build)") for name in failed):
+            raise MutantError(f"{mutant.unit} {mutant.fault} does not build:\n{done.stdout[-2000:]}")
+        return bool(failed), failed[0] if failed else ",".join(mutant.benches)
+    finally:
+        shutil.rmtree(tree)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("--ci", action="store_true", help="only the few that CI runs")
+    parser.add_argument("-k", metavar="SUBSTRING", default="", help="only faults whose unit or name holds it")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args(argv)
+    chosen = [m for m in MUTANTS if (m.ci or not args.ci) and args.k in f"{m.unit} {m.fault}"]
+    if not chosen:
+        print(f"no fault matches {args.k!r}; --list shows all", file=sys.stderr)
+        return 2
+    if args.list:
+        for mutant in chosen:
+            print(mutant.unit, mutant.fault)
+        return 0
+    began = time.monotonic()
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="tellme-mutants-") as scratch, ThreadPoolExecutor(args.jobs) as pool:
+        try:
+            for mutant, (killed, test) in zip(chosen, pool.map(lambda m: run(m, Path(scratch)), chosen), strict=True):
+                print("KILLED" if killed else "SURVIVED", mutant.unit, mutant.fault, test, flush=True)
+                survivors += not killed
+        except MutantError as error:
+            pool.shutdown(cancel_futures=True)
+            print(error, file=sys.stderr)
+            return 2
+    print(f"{len(chosen) - survivors} killed, {survivors} survived, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
