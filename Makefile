@@ -42,7 +42,10 @@ test: check .venv/installed  ## all of CI (about half an hour)
 test-fast: check .venv/installed  ## the part of CI that takes under five minutes
 	@$(BIN)/python -m tools.ci --fast
 
-test-long: check .venv/installed  ## 64 tokens, RTL against golden, all logits; MODEL=FILE for any model
+test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits; MODEL=FILE: 64 of it
+ifndef MODEL
+	@TELLME_VECTORS=1000000 $(BIN)/python -m sim.run_tests -k fused/
+endif
 	@$(BIN)/python -m tests.long $(if $(MODEL),--model "$(MODEL)")
 
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE

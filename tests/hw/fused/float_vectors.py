@@ -14,7 +14,7 @@ from tellme.spec.formats import BINARY16, WIDE24, FloatFormat
 FORMATS = {"binary16": BINARY16, "wide24": WIDE24}
 FMT = FORMATS[os.environ.get("FMT", "binary16")]
 #: Random vectors of a unit's test.
-VECTORS = 50_000
+VECTORS = int(os.environ.get("TELLME_VECTORS", "50000"))
 
 
 def specials(fmt: FloatFormat) -> list[int]:
