@@ -160,7 +160,7 @@ def load(name: str, positions: list[int], board: BoardConfig) -> Model:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.bench", description="Cost of a token on the simulated board.")
     parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
-    parser.add_argument("--positions", default="0,64,128")
+    parser.add_argument("--positions", default="0,64,128", help="ascending or not, with commas")
     parser.add_argument("--preset", default="ulx3s-85f")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     args = parser.parse_args(argv)

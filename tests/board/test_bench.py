@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""sim.bench: its report adds up, its floor is the needed bytes', and bad arguments are refused before anything is built."""
+
+import json
+
+import pytest
+
+from sim import bench
+from tellme.cli.files import find_model
+from tellme.compiler.image import needed_bytes
+from tellme.spec.config import preset
+from tellme.spec.memory import ACCOUNT
+from tests.board.compare import open_sim
+
+
+def test_report_adds_up(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert bench.main(["--model", "stories-1m", "--positions", "9,0", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    config, model = preset("ulx3s-85f"), find_model("stories-1m")
+    device = open_sim()
+    try:
+        assert report["core_sha256"] == device.core_sha256
+    finally:
+        device.close()
+    assert (report["model"], report["preset"]) == ("stories-1m", "ulx3s-85f")
+    assert report["fabric_mhz"] == pytest.approx(config.fabric_mhz, abs=1e-3)
+    assert [r["position"] for r in report["results"]] == [0, 9]
+    for result in report["results"]:
+        account, cycles = result["decode_account"], result["cycles_per_token"]
+        assert tuple(account) == ACCOUNT and min(account.values()) >= 0
+        assert sum(account.values()) == cycles
+        share = needed_bytes(model.config, result["position"]) / (cycles * config.peak_bytes_per_cycle)
+        assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
+        assert result["tokens_per_second"] == pytest.approx(config.fabric_mhz * 1e6 / cycles, rel=1e-3)
+        # What the engine and the head eat cannot take fewer cycles than their words.
+        assert account["engine"] >= model.ternary_weights / 40 and account["head"] > model.config.vocab * model.config.dim / 8
+    # Nine keys more are nine rows more of K and V for each head.
+    first, second = (r["cycles_per_token"] for r in report["results"])
+    assert second > first
+    assert "position" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--positions", "a"], "--positions is 'a'"), (["--positions", "-1"], "positions start at 0"),
+    (["--positions", "255"], "position 255 wants a context of 257, and stories-1m has 256"),
+    (["--model", "nobody"], "no model is called 'nobody'"), (["--preset", "x"], "no preset is called 'x'"),
+    (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
+    (["--preset", "sim-tiny", "--positions", "9"], "sim-tiny"),
+])
+def test_refusals(arguments, message, capsys):
+    assert bench.main(arguments) == 2
+    assert message in capsys.readouterr().err
