@@ -83,9 +83,8 @@ MUTANTS = (
            "Cat(self.port.data.payload, low)", ("weights/",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
-    sdram("activate-a-cycle-early", "m.d.sync += [opened[row_bank].eq(0), wait.eq(trp - 1)]",
-          "m.d.sync += [opened[row_bank].eq(0), wait.eq(trp - 2)]"),
-    sdram("write-recovery-cut-short", "twr = self.cycles(t.twr)", "twr = self.cycles(t.twr) - 1"),
+    sdram("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
+    sdram("write-recovery-cut-short", "issue_write & (bank == b)", "Const(0, 1)"),
     sdram("bus-turned-too-soon", "turn = -(-(self._cas + 3) // 2)", "turn = -(-(self._cas - 1) // 2)"),
     sdram("row-not-compared", "pick_hit = opened[pick_bank] & (rows[pick_bank] == pick_row)", "pick_hit = opened[pick_bank]"),
     sdram("chunk-crosses-a-row", "to_end = Const(CHUNK, 6) - addr[:5]", "to_end = Const(CHUNK, 6)"),

@@ -7,6 +7,8 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from hw.fused.stage import Skid
+
 __all__ = ["Uart"]
 
 
@@ -34,7 +36,10 @@ class Uart(wiring.Component):
         pin = Signal(init=1)
         m.submodules.sync = FFSynchronizer(self.rx_pin, pin, init=1)
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=8, depth=2048)
-        m.d.comb += [self.rx.payload.eq(queue.r_data), self.rx.valid.eq(queue.r_rdy), queue.r_en.eq(self.rx.ready)]
+        # The queue's EBR answers late: a register before the byte goes on its way.
+        m.submodules.skid = skid = Skid(8)
+        m.d.comb += [skid.i.payload.eq(queue.r_data), skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready),
+                     self.rx.payload.eq(skid.o.payload), self.rx.valid.eq(skid.o.valid), skid.o.ready.eq(self.rx.ready)]
         phase, shift, count = Signal(range(2 * bit)), Signal(9), Signal(range(10))
         with m.FSM(name="receive"):
             with m.State("IDLE"):
