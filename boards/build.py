@@ -143,7 +143,8 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     best: dict | None = None
     tried = []
-    for seed in range(1, seeds + 1):
+    first = getattr(board, "FIRST_SEED", 1)
+    for seed in range(first, first + seeds):
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
         clocks = clock_table(nextpnr, board.CLOCKS)
         met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())

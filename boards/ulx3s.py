@@ -14,6 +14,8 @@ __all__ = ["CLOCKS", "DEVICES", "PROGRAMMER", "Top"]
 DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform)}
 PLL = Pll(input_mhz=25, reference=3, feedback=8, output=8)
 CLOCKS = PLL.clocks
+#: nextpnr's first seed: seed 1 of this core was still routing after 20 minutes; the report has what 2 and 3 reach.
+FIRST_SEED = 2
 #: What openFPGALoader calls the board.
 PROGRAMMER = "ulx3s"
 
