@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from boards.build import RESOURCES, ROOT, BuildError, run, say, tool
@@ -30,6 +29,7 @@ from hw.link.uart import Uart
 from hw.memory.controller import SdramController
 from hw.tlmm.engine import TlmmEngine
 from hw.top import Core
+from hw.verilog import to_verilog
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig, preset
 
@@ -61,7 +61,7 @@ PARTS: dict[str, dict[str, Maker]] = {
 def measure(component: wiring.Component, folder: Path, kind: str, mhz: float, name: str) -> dict[str, float]:
     """Resources and fmax of one component, placed and routed out of context (nextpnr's seed 1)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "unit.v").write_text(verilog.convert(component, name="unit", strip_internal_attrs=True))
+    (folder / "unit.v").write_text(to_verilog(component, "unit"))
     (folder / "unit.ys").write_text("read_verilog unit.v\nsynth_ecp5 -abc9 -top unit\nwrite_json unit.json\n")
     run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
     run(f"{name}: place and route", [
