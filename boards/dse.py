@@ -7,23 +7,14 @@ activations, adders, accumulators (int32, 128 rows), with registers at its borde
 and the drain are the same for all kinds and not in it.
 """
 
-import argparse
-import hashlib
-import json
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from boards.build import ROOT, BuildError, say
-from boards.synth import measure
 from hw.tlmm.accumulator import Accumulators
 from hw.tlmm.kinds import KINDS
-from hw.verilog import source_key
 from tellme.spec.packing import SLICE, SLICE_BYTES, TILE_ROWS
 
 __all__ = ["LanePoint", "Point", "main"]
@@ -51,9 +42,11 @@ class LanePoint(wiring.Component):
 
     def __init__(self, point: Point):
         self.point = point
+        # Codes that a builder reads at a time: those are written one by one.
+        self.parts = parts = len(KINDS[point.kind].columns(0))
         super().__init__({
             "word": In(8 * SLICE_BYTES * point.rows), "step": In(1), "row": In(range(TILE_ROWS)), "first": In(1),
-            "buffer": In(1), "fill": In(range(max(point.lanes, 2))), "fill_en": In(1), "fill_col": In(range(COLS)),
+            "buffer": In(1), "fill": In(range(max(point.lanes, 2))), "fill_en": In(parts), "fill_addr": In(range(COLS // parts)),
             "fill_code": In(signed(8)), "start": In(1), "first_col": In(range(COLS)), "cols": In(range(COLS + 1)),
             "build_buffer": In(1), "done": Out(1), "read_row": In(range(TILE_ROWS)),
             "value": Out(data.ArrayLayout(data.ArrayLayout(signed(32), point.lanes), point.rows)),
@@ -61,11 +54,11 @@ class LanePoint(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        point, kind = self.point, KINDS[self.point.kind]
+        point, kind, parts = self.point, KINDS[self.point.kind], self.parts
         rom = kind.rom()
         width = max(max(rom).bit_length(), 1)
         taken = {}
-        for name in ("word", "step", "row", "first", "buffer", "fill", "fill_en", "fill_col", "fill_code", "start",
+        for name in ("word", "step", "row", "first", "buffer", "fill", "fill_en", "fill_addr", "fill_code", "start",
                      "first_col", "cols", "build_buffer", "read_row"):
             port = getattr(self, name)
             taken[name] = Signal.like(port, name=f"{name}_taken")
@@ -86,12 +79,12 @@ class LanePoint(wiring.Component):
             m.d.comb += [builder.start.eq(taken["start"]), builder.first_col.eq(taken["first_col"]),
                          builder.cols.eq(taken["cols"]), builder.buffer.eq(taken["build_buffer"])]
             for t in range(tokens):
-                m.submodules[f"codes{lane}"] = bank = memory.Memory(shape=signed(8), depth=COLS, init=[],
-                                                                        attrs={"no_rw_check": True})
-                write, read = bank.write_port(), bank.read_port()
-                m.d.comb += [write.addr.eq(taken["fill_col"]), write.data.eq(taken["fill_code"]),
-                             write.en.eq(taken["fill_en"] & (taken["fill"] == lane)),
-                             read.addr.eq(builder.code_addr), builder.code[t].eq(read.data)]
+                m.submodules[f"codes{lane}"] = bank = memory.Memory(shape=8 * parts, depth=COLS // parts, init=[],
+                                                                    attrs={"no_rw_check": True})
+                write, read = bank.write_port(granularity=8), bank.read_port()
+                m.d.comb += [write.addr.eq(taken["fill_addr"]), write.data.eq(taken["fill_code"].replicate(parts)),
+                             write.en.eq(Mux(taken["fill"] == lane, taken["fill_en"], 0)),
+                             read.addr.eq(builder.code_addr), Value.cast(builder.code[t]).eq(read.data)]
                 lane += 1
             builders.append((builder, tokens))
         m.d.sync += self.done.eq(builders[0][0].done)

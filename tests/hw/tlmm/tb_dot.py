@@ -26,7 +26,7 @@ class DotBench(wiring.Component):
         self.rom_bits = max(max(self.kind.rom()).bit_length(), 1)
         super().__init__({
             "start": In(1), "first_col": In(7), "cols": In(7), "build_buffer": In(1), "done": Out(1),
-            "code_addr": Out(7), "code": In(data.ArrayLayout(signed(8), tokens)),
+            "code_addr": Out(7), "code": In(8 * len(self.kind.columns(0)) * tokens),
             "select": In(SLICE_BYTES * self.rom_bits), "buffer": In(1),
             "total": Out(data.ArrayLayout(signed(14), tokens)),
         })
@@ -83,7 +83,9 @@ class Driver:
         self.expected.append(step)
         addr = int(dut.code_addr.value)
         await FallingEdge(dut.clk)
-        dut.code.value = sum((self.codes[t][addr] & 0xFF) << 8 * t for t in range(TOKENS))
+        columns = KIND.columns(addr)
+        codes = [x[c] if c < len(x) else 0 for x in self.codes for c in columns]
+        dut.code.value = sum((code & 0xFF) << 8 * i for i, code in enumerate(codes))
         dut.start.value = 0
         due = self.expected.pop(0)
         if due is not None:
@@ -129,7 +131,7 @@ async def slices_in_turn(dut, pick, idle):
     driver = Driver(dut, random)
     for x in driver.codes:
         x[:] = [pick(random) for _ in x]
-    places = [(random.randrange(0, COLS - SLICE), random.randint(1, 100)) for _ in range(10)]
+    places = [(random.randrange(0, COLS, SLICE), random.randint(1, 100)) for _ in range(10)]
     places[3], places[5] = (80, 81), (20, 40)
     dut.buffer.value = 0
     await driver.build(*places[0], 0)
