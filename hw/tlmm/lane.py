@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from tellme.spec.packing import SLICE_BYTES
 
-__all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableLane"]
+__all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableDot", "TableLane"]
 
 #: Sums of three and of two int8 activations, -128 negated included.
 TRIPLE_BITS = 10
@@ -23,28 +23,21 @@ BuildLayout = data.StructLayout({
 })
 
 
-class TableLane(wiring.Component):
-    """acc[row] (+)= sum over 20 columns of w * x, by lookups of sums of x.
+class TableDot(wiring.Component):
+    """total[0] = sum over 20 columns of w * x, by lookups of sums of x: eight tables of two buffers each, plain adders.
 
-    ``step`` with ``select`` (four bytes' selections), ``buffer`` (which tables), ``row`` and ``first`` (start from zero
-    instead of the accumulator) may come every cycle; LATENCY cycles later the accumulator is written.  Two steps on
-    the same row must lie HAZARD cycles apart.  While no step is under way, ``read_row`` with ``read_en`` gives the
-    accumulator on ``value`` one cycle later, and it stays until the next ``read_en``.
-
-    Ranges: |x| <= 128, so a lookup sum has 10 bits, a step 13; int32 accumulators are exact to 838,000 columns.
-    Initiation interval 1.  Maps to eight 16-deep LUT RAMs a buffer and one EBR for 128 accumulators.
+    ``select`` (four bytes' selections) and ``buffer`` (which tables) may come every cycle; LATENCY cycles later the total
+    is there.  |x| <= 128, so a lookup sum has 10 bits, a total 13.  Maps to eight 16-deep LUT RAMs a buffer.
+    Raises ValueError for more than one token.
     """
 
-    LATENCY = 6
-    HAZARD = 3
+    LATENCY = 4
 
-    def __init__(self, *, rows: int):
-        self._rows = rows
-        super().__init__({
-            "build": In(BuildLayout),
-            "step": In(1), "select": In(SelectLayout), "buffer": In(1), "row": In(range(rows)), "first": In(1),
-            "read_row": In(range(rows)), "read_en": In(1), "value": Out(signed(32)),
-        })
+    def __init__(self, *, tokens: int = 1):
+        if tokens != 1:
+            raise ValueError(f"tokens is {tokens}; a TableDot serves one")
+        super().__init__({"build": In(BuildLayout), "select": In(SelectLayout), "buffer": In(1),
+                          "total": Out(data.ArrayLayout(signed(14), 1))})
 
     def elaborate(self, platform):
         m = Module()
@@ -80,7 +73,37 @@ class TableLane(wiring.Component):
         m.d.sync += [bytes_[b].eq(triples[b] + pairs[b] + signs[b]) for b in range(SLICE_BYTES)]
         m.d.sync += [halves[h].eq(bytes_[2 * h] + bytes_[2 * h + 1]) for h in range(2)]
         m.d.sync += total.eq(halves[0] + halves[1])
+        m.d.comb += self.total[0].eq(total)
+        return m
 
+
+class TableLane(wiring.Component):
+    """acc[row] (+)= sum over 20 columns of w * x, by lookups of sums of x.
+
+    ``step`` with ``select`` (four bytes' selections), ``buffer`` (which tables), ``row`` and ``first`` (start from zero
+    instead of the accumulator) may come every cycle; LATENCY cycles later the accumulator is written.  Two steps on
+    the same row must lie HAZARD cycles apart.  While no step is under way, ``read_row`` with ``read_en`` gives the
+    accumulator on ``value`` one cycle later, and it stays until the next ``read_en``.
+
+    int32 accumulators are exact to 838,000 columns.  Initiation interval 1.  Maps to a :class:`TableDot` and one EBR for
+    128 accumulators.
+    """
+
+    LATENCY = 2 + TableDot.LATENCY
+    HAZARD = 3
+
+    def __init__(self, *, rows: int):
+        self._rows = rows
+        super().__init__({
+            "build": In(BuildLayout),
+            "step": In(1), "select": In(SelectLayout), "buffer": In(1), "row": In(range(rows)), "first": In(1),
+            "read_row": In(range(rows)), "read_en": In(1), "value": Out(signed(32)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dot = dot = TableDot()
+        m.d.comb += [dot.build.eq(self.build), dot.select.eq(self.select), dot.buffer.eq(self.buffer)]
         # (step, row, first) beside the data: 1 at the lookups' registers, 4 at total, 5 at the sum.
         control = Cat(self.step, self.row, self.first)
         stages = [control]
@@ -103,5 +126,5 @@ class TableLane(wiring.Component):
             self.value.eq(read.data),
             write.addr.eq(write_row), write.data.eq(summed), write.en.eq(writing),
         ]
-        m.d.sync += summed.eq(Mux(first, 0, read.data) + total)
+        m.d.sync += summed.eq(Mux(first, 0, read.data) + dot.total[0])
         return m

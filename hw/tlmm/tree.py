@@ -4,7 +4,7 @@
 
 from typing import NamedTuple
 
-from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.hdl import Const, Module, Signal, Value, signed
 
 from hw.tlmm.carry import AddOf, add_table, extend, mask
 
@@ -19,7 +19,7 @@ class Term(NamedTuple):
     """A registered number from ``low`` to ``high``; where ``sign`` is 1 its negative counts."""
 
     value: Signal
-    sign: Signal
+    sign: Value
     low: int
     high: int
 
@@ -30,7 +30,7 @@ class Node(NamedTuple):
     value: Signal
     low: int
     high: int
-    missing: tuple[Signal, ...]
+    missing: tuple[Value, ...]
 
 
 def bits(low: int, high: int) -> int:
@@ -52,10 +52,8 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
 
     The lowest adders complement both of their operands (one LUT a bit with the addition).  Every adder can add one bit
     more, and takes up one of the signs whose +1 is missing; where a node has no partner, an adder of its own does.
-    An even number of terms is wanted; ``prefix`` begins the names.
+    ``prefix`` begins the names.
     """
-    if len(terms) % 2:
-        raise ValueError(f"{len(terms)} terms; an even number is wanted")
     nodes: list[Node] = []
     for level in range(stages(len(terms))):
         following: list[Node] = []
@@ -83,7 +81,7 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
                 if len(pair) == 2:
                     m.d.comb += add.c.eq(extend(pair[1].value, width))
                 if level == 0:
-                    m.d.comb += [add.b.eq(mask(pair[0].sign, width)), add.d.eq(mask(pair[1].sign, width))]
+                    m.d.comb += [port.eq(mask(term.sign, width)) for port, term in zip((add.b, add.d), pair, strict=False)]
                 else:
                     m.d.comb += add.d.eq(Const(-1, signed(width)))
                 m.d.sync += value.eq(add.s)

@@ -5,7 +5,7 @@
 import os
 
 import cocotb
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
@@ -13,7 +13,7 @@ from cocotb.triggers import FallingEdge
 from hw.tlmm.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
-from tellme.spec.packing import SLICE, SLICE_BYTES, unpack_trits
+from tellme.spec.packing import SLICE
 
 COLS = 100
 
@@ -27,7 +27,7 @@ class DotBench(wiring.Component):
         super().__init__({
             "start": In(1), "first_col": In(7), "cols": In(7), "build_buffer": In(1), "done": Out(1),
             "code_addr": Out(7), "code": In(8 * len(self.kind.columns(0)) * tokens),
-            "select": In(SLICE_BYTES * self.rom_bits), "buffer": In(1),
+            "select": In(self.kind.units * self.rom_bits), "buffer": In(1),
             "total": Out(data.ArrayLayout(signed(14), tokens)),
         })
 
@@ -36,11 +36,11 @@ class DotBench(wiring.Component):
         m.submodules.dot = dot = self.kind.dot(tokens=self.tokens)
         m.submodules.builder = builder = self.kind.builder(cols=COLS + SLICE, tokens=self.tokens)
         raw = Signal(dot.select.shape())
-        for b in range(SLICE_BYTES):
+        for b in range(self.kind.units):
             m.d.comb += raw[b].eq(self.select.word_select(b, self.rom_bits))
         m.d.comb += [
             builder.start.eq(self.start), builder.first_col.eq(self.first_col), builder.cols.eq(self.cols),
-            builder.buffer.eq(self.build_buffer), self.code_addr.eq(builder.code_addr), builder.code.eq(self.code),
+            builder.buffer.eq(self.build_buffer), self.code_addr.eq(builder.code_addr), Value.cast(builder.code).eq(self.code),
             self.done.eq(builder.done), dot.build.eq(builder.build), dot.select.eq(raw), dot.buffer.eq(self.buffer),
             self.total.eq(dot.total),
         ]
@@ -49,7 +49,7 @@ class DotBench(wiring.Component):
 
 BENCHES = [Bench(name=f"{kind}-x{tokens}", build=lambda kind=kind, tokens=tokens: DotBench(kind, tokens),
                  env={"KIND": kind, "TOKENS": str(tokens)})
-           for kind in KINDS for tokens in (1, 3)]
+           for kind in KINDS for tokens in ((1, 3) if KINDS[kind].shared else (1,))]
 KIND, TOKENS = KINDS[os.environ.get("KIND", "g2")], int(os.environ.get("TOKENS", "1"))
 ROM = KIND.rom()
 ROM_BITS = max(max(ROM).bit_length(), 1)
@@ -60,7 +60,8 @@ def selection(values):
 
 
 def weights(values):
-    return [w for byte in values for w in (unpack_trits(byte) if byte < 243 else (0,) * 5)]
+    """The 20 weights of a code for each unit; codes that are none are zeros."""
+    return [code // 3**i % 3 - 1 if code < 3**KIND.trits else 0 for code in values for i in range(KIND.trits)][:SLICE]
 
 
 def totals(value):
@@ -108,7 +109,7 @@ class Driver:
 
     async def step(self, step):
         if step is None:
-            self.dut.select.value = self.random.getrandbits(SLICE_BYTES * ROM_BITS)
+            self.dut.select.value = self.random.getrandbits(KIND.units * ROM_BITS)
             await self.cycle()
         else:
             self.dut.select.value = selection(step[0])
@@ -139,11 +140,10 @@ async def slices_in_turn(dut, pick, idle):
         buffer = n % 2
         dut.buffer.value = buffer
         x = driver.slice(*place)
-        every = list(range(256))
-        random.shuffle(every)
-        steps = [step_of([every[i], every[(7 * i + 1) % 256], random.randrange(256), every[255 - i]], x)
-                 for i in range(256)]
-        steps += [step_of([byte] * SLICE_BYTES, x) for byte in (0, 121, 242)]
+        # Every code in every unit.
+        orders = [random.sample(range(len(ROM)), len(ROM)) for _ in range(KIND.units)]
+        steps = [step_of([order[i % len(ROM)] for order in orders], x) for i in range(256)]
+        steps += [step_of([code] * KIND.units, x) for code in (0, 3**KIND.trits // 2, 3**KIND.trits - 1)]
         if idle:
             steps = [s for step in steps for s in (None, step)[random.random() > idle:]]
         following = places[(n + 1) % len(places)]
