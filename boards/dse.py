@@ -23,6 +23,7 @@ from boards.build import ROOT, BuildError, say
 from boards.synth import measure
 from hw.tlmm.accumulator import Accumulators
 from hw.tlmm.kinds import KINDS
+from hw.verilog import to_verilog
 from tellme.spec.packing import SLICE, TILE_ROWS
 
 __all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "table"]
@@ -146,18 +147,18 @@ POINTS = [
 ]
 
 
-def sources_key() -> str:
-    """Changes with whatever may change a result."""
-    files = [*sorted((ROOT / "hw" / "tlmm").glob("*.py")), ROOT / "sw" / "tellme" / "spec" / "packing.py",
-             *(ROOT / "boards" / name for name in ("carries.py", "dse.py", "synth.py")), ROOT / "constraints.txt"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def sources_key(point: Point) -> str:
+    """Changes with whatever may change a result: the point's Verilog, the flow, the versions of the tools."""
+    flow = [ROOT / "boards" / "carries.py", ROOT / "boards" / "synth.py", ROOT / "constraints.txt"]
+    text = to_verilog(LanePoint(point), "unit").encode() + b"".join(path.read_bytes() for path in flow)
+    return hashlib.sha256(text).hexdigest()
 
 
 def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[str, object]:
     """The point's row, from the cache where nothing changed; "left_out" with a reason where it takes too long."""
     folder = ROOT / "build" / "dse" / f"{point.name}{'-routed' if route else ''}"
     cached = folder / "result.json"
-    key = sources_key()
+    key = sources_key(point)
     if cached.exists():
         row = json.loads(cached.read_text())
         if row.pop("sources") == key:

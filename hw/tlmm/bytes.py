@@ -8,7 +8,7 @@ address.  So four EBR with both buffers serve up to three vectors.
 
 from typing import ClassVar
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -85,10 +85,10 @@ class ByteBuilder(wiring.Component):
 
     Ports as :class:`hw.tlmm.pairs.PairBuilder`, but that ``code`` gives four codes at a time, of the columns c, c + 5,
     c + 10 and c + 15: ``code_addr`` is 5 s + j for column j of slice s.  ``first_col`` is a multiple of 20.  Four adders of
-    eleven bits a vector.
+    eleven bits a vector, one EBR for the order.
     """
 
-    CYCLES: ClassVar[int] = ENTRIES + 4
+    CYCLES: ClassVar[int] = ENTRIES + 5
 
     def __init__(self, *, cols: int, tokens: int = 1):
         self._tokens = tokens
@@ -111,15 +111,20 @@ class ByteBuilder(wiring.Component):
             m.d.sync += step.eq(step + 1)
             with m.If(ending):
                 m.d.sync += running.eq(0)
-        which, minus = Signal(3), Signal()
-        m.d.comb += [which.eq(Array([s[0] for s in steps])[step]), minus.eq(Array([int(s[1] < 0) for s in steps])[step])]
-        # Stage 1: the column; 2: its codes are here, and become x; 3: the sums; 4: the write.
+        m.submodules.program = rom = memory.Memory(
+            shape=data.StructLayout({"which": 3, "minus": 1}), depth=ENTRIES,
+            init=[{"which": which, "minus": sign < 0} for which, sign in steps], attrs={"ram_style": "block"})
+        read = rom.read_port()
+        m.d.comb += read.addr.eq(step)
+        # Stage 1: the ROM's word; 2: the column; 3: its codes are here; 4: they are x; 5: the sums, and their write.
         column = Signal.like(self.first_col)
-        m.d.sync += [self.code_addr.eq(first[2:] + which), column.eq(first + which)]
-        control = Cat(step == 0, minus, running & (step != 0), ending, step)
-        staged = [control]
-        for i in range(1, 5):
-            stage = Signal(len(control), name=f"stage{i}")
+        m.d.sync += [self.code_addr.eq(first[2:] + read.data.which), column.eq(first + read.data.which)]
+        begins = Cat(step == 0, running & (step != 0), ending, step)
+        begun = Signal(len(begins))
+        m.d.sync += begun.eq(begins)
+        staged = [Cat(begun[0], read.data.minus, begun[1:])]
+        for i in range(2, 6):
+            stage = Signal(len(staged[0]), name=f"stage{i}")
             m.d.sync += stage.eq(staged[-1])
             staged.append(stage)
         clear, subtract = staged[3][0], staged[3][1]

@@ -10,14 +10,13 @@ for 20 weights; the 21st is nothing).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.tlmm.carry import AddOf, add_table, extend, mask
+from hw.tlmm.serial import Step, build_layout, serial_builder
 from hw.tlmm.tree import Term, signed_sum, stages
 from hw.tlmm.walk import folded_entry, folded_steps
-from tellme.spec.packing import SLICE
 
 __all__ = ["Shape", "group_builder", "group_dot"]
 
@@ -76,28 +75,21 @@ class Shape:
         return rom
 
     @property
-    def at_bits(self) -> int:
-        return max(self.index_bits(size) for size in self.groups)
+    def build(self) -> dict[str, int]:
+        """Arguments of :func:`hw.tlmm.serial.build_layout`."""
+        return {"tables": len(self.tables), "at_bits": max(self.index_bits(size) for size in self.groups),
+                "value_bits": max(self.entry_bits(size) for size in self.groups)}
 
-    @property
-    def value_bits(self) -> int:
-        return max(self.entry_bits(size) for size in self.groups)
-
-    def build(self, tokens: int) -> data.StructLayout:
-        """Writes: ``write`` has a bit a table."""
-        return data.StructLayout({"write": len(self.tables), "buffer": 1, "at": self.at_bits,
-                                  "values": data.ArrayLayout(signed(self.value_bits), tokens)})
-
-    def program(self) -> list[tuple[int, int, int, int, int]]:
-        """The builder's cycles: (clear, minus, column, address, table or -1 for no write)."""
-        cycles = []
+    def program(self) -> list[Step]:
+        """The builder's cycles; of a full table first the entries behind zero, then their negatives."""
+        steps = []
         for table, (column, size) in enumerate(self.tables):
             for direction in (1,) if self.folded else (1, -1):
-                cycles.append((1, 0, column, 0, -1))
-                for n, (which, sign) in enumerate(folded_steps(size), 1):
-                    cycles.append((0, int(sign * direction < 0), column + which,
-                                   direction * n % (1 << self.index_bits(size)), table))
-        return cycles
+                steps.append(Step(column))
+                steps += [Step(column + which, minus=sign * direction < 0, table=table,
+                               at=direction * n % (1 << self.index_bits(size)))
+                          for n, (which, sign) in enumerate(folded_steps(size), 1)]
+        return steps
 
 
 def group_dot(shape: Shape) -> type[wiring.Component]:
@@ -108,8 +100,8 @@ def group_dot(shape: Shape) -> type[wiring.Component]:
 
         def __init__(self, *, tokens: int = 1):
             self._tokens = tokens
-            super().__init__({"build": In(shape.build(tokens)), "select": In(shape.select), "buffer": In(1),
-                              "total": Out(data.ArrayLayout(signed(14), tokens))})
+            super().__init__({"build": In(build_layout(**shape.build, tokens=tokens)), "select": In(shape.select),
+                              "buffer": In(1), "total": Out(data.ArrayLayout(signed(14), tokens))})
 
         def elaborate(self, platform):
             m = Module()
@@ -144,64 +136,5 @@ def group_dot(shape: Shape) -> type[wiring.Component]:
 
 
 def group_builder(shape: Shape) -> type[wiring.Component]:
-    """The serial builder of a shape, one adder a token, its order in an EBR; ports as
-    :class:`hw.tlmm.pairs.PairBuilder`."""
-    program = shape.program()
-    layout = data.StructLayout({"clear": 1, "minus": 1, "column": 5, "past": 1, "at": shape.at_bits,
-                                "write": len(shape.tables)})
-
-    class GroupBuilder(wiring.Component):
-        CYCLES = len(program) + 5
-
-        def __init__(self, *, cols: int, tokens: int = 1):
-            self._tokens = tokens
-            super().__init__({
-                "start": In(1), "first_col": In(range(cols)), "cols": In(range(cols + 1)), "buffer": In(1),
-                "code_addr": Out(range(cols)), "code": In(data.ArrayLayout(signed(8), tokens)),
-                "build": Out(shape.build(tokens)), "done": Out(1),
-            })
-
-        def elaborate(self, platform):
-            m = Module()
-            words = [{"clear": clear, "minus": minus, "column": column % SLICE, "past": column >= SLICE, "at": at,
-                      "write": 0 if table < 0 else 1 << table} for clear, minus, column, at, table in program]
-            m.submodules.program = rom = memory.Memory(shape=layout, depth=len(words), init=words,
-                                                       attrs={"ram_style": "block"})
-            read = rom.read_port()
-            first, cols, buffer = Signal.like(self.first_col), Signal.like(self.cols), Signal()
-            at, running = Signal(range(len(words) + 1)), Signal()
-            with m.If(self.start):
-                m.d.sync += [first.eq(self.first_col), cols.eq(self.cols), buffer.eq(self.buffer), running.eq(1), at.eq(0)]
-            with m.Elif(running):
-                m.d.sync += at.eq(at + 1)
-                with m.If(at == len(words) - 1):
-                    m.d.sync += running.eq(0)
-            m.d.comb += read.addr.eq(at)
-            # Stage 1: the ROM's word; 2: the column; 3: its code is here; 4: x; 5: the sum, and its write.
-            column, past, inside = Signal.like(self.code_addr), Signal(), Signal()
-            m.d.sync += [column.eq(first + read.data.column), past.eq(read.data.past), inside.eq(~past & (column < cols))]
-            m.d.comb += self.code_addr.eq(column)
-            stage = Cat(read.data.clear, read.data.minus, read.data.at, read.data.write)
-            staged = [stage]
-            going, ending = Signal(5), Signal(5)
-            m.d.sync += [going.eq(Cat(running, going)), ending.eq(Cat(running & (at == len(words) - 1), ending))]
-            for i in range(4):
-                later = Signal(len(stage), name=f"stage{i}")
-                m.d.sync += later.eq(staged[-1])
-                staged.append(later)
-            clear, subtract, bits = staged[3][0], staged[3][1], shape.value_bits
-            table = add_table(lambda a, b: a, lambda a, b, c, d: (b & c) ^ d)
-            for t in range(self._tokens):
-                x, entry = Signal(signed(8), name=f"x{t}"), Signal(signed(bits), name=f"entry{t}")
-                m.submodules[f"add{t}"] = add = AddOf(width=bits, table=table)
-                m.d.sync += x.eq(Mux(inside, self.code[t], 0))
-                m.d.comb += [add.a.eq(entry), add.b.eq(extend(x, bits)), add.c.eq(Const(-1, signed(bits))),
-                             add.d.eq(mask(subtract, bits)), add.i.eq(subtract)]
-                m.d.sync += entry.eq(Mux(clear, Const(0, bits), add.s))
-                m.d.comb += self.build.values[t].eq(entry)
-            m.d.comb += [self.build.at.eq(staged[4][2:2 + shape.at_bits]), self.build.buffer.eq(buffer),
-                         self.build.write.eq(staged[4][2 + shape.at_bits:] & mask(going[4], len(shape.tables))),
-                         self.done.eq(ending[4])]
-            return m
-
-    return GroupBuilder
+    """The serial builder of a shape."""
+    return serial_builder(shape.program(), **shape.build)

@@ -10,15 +10,15 @@ take part, whatever their signs.
 
 from typing import ClassVar
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.tlmm.carry import AddOf, add_table, extend, mask
+from hw.tlmm.serial import Step, build_layout, serial_builder
 from hw.tlmm.tree import Term, signed_sum, stages
 from tellme.spec.packing import SLICE_BYTES, TRITS, unpack_trits
 
-__all__ = ["PAIRS", "PairBuilder", "PairDot", "PairSelect", "pair_build_layout", "pair_rom"]
+__all__ = ["PAIRS", "PairBuilder", "PairDot", "PairSelect", "pair_rom"]
 
 #: Columns of each pair: two in each byte, and the fifth trits of two bytes together.
 PAIRS = (*((TRITS * b + at, TRITS * b + at + 1) for b in range(SLICE_BYTES) for at in (0, 2)),
@@ -31,11 +31,7 @@ PairSelect = data.ArrayLayout(data.StructLayout(
     {"first": 3, "first_sign": 1, "second": 3, "second_sign": 1, "last": 1, "last_sign": 1}), SLICE_BYTES)
 
 
-def pair_build_layout(tokens: int) -> data.StructLayout:
-    """Writes of :class:`PairBuilder`: ``write`` has a bit a table; ``low`` comes with the entries x0 and x1 alone, and
-    ``last`` with the last write of a buffer."""
-    return data.StructLayout({"write": len(PAIRS), "buffer": 1, "at": 3, "low": 1, "last": 1,
-                              "values": data.ArrayLayout(signed(ENTRY_BITS), tokens)})
+BUILD = {"tables": len(PAIRS), "at_bits": 3, "value_bits": ENTRY_BITS}
 
 
 def pair_rom() -> list[int]:
@@ -67,7 +63,7 @@ class PairDot(wiring.Component):
 
     def __init__(self, *, tokens: int = 1):
         self._tokens = tokens
-        super().__init__({"build": In(pair_build_layout(tokens)), "select": In(PairSelect), "buffer": In(1),
+        super().__init__({"build": In(build_layout(**BUILD, tokens=tokens)), "select": In(PairSelect), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
     def elaborate(self, platform):
@@ -115,80 +111,8 @@ class PairDot(wiring.Component):
         return m
 
 
-class PairBuilder(wiring.Component):
-    """Fills a buffer of all ten tables, one entry a cycle; the same for ``tokens`` vectors side by side.
-
-    ``start`` (a pulse): reads codes of the 20 columns from ``first_col`` on (``code`` a cycle after ``code_addr``, the
-    same address for all tokens; columns from ``cols`` on count as zero) in the order in which the entries follow from
-    one another, and writes into ``buffer`` on ``build``.  ``done`` is a pulse with the last write; CYCLES from start to
-    done.  One adder of nine bits a token.
-    """
-
-    CYCLES: ClassVar[int] = (1 + len(STEPS)) * len(PAIRS) + 4
-
-    def __init__(self, *, cols: int, tokens: int = 1):
-        self._tokens = tokens
-        super().__init__({
-            "start": In(1), "first_col": In(range(cols)), "cols": In(range(cols + 1)), "buffer": In(1),
-            "code_addr": Out(range(cols)), "code": In(data.ArrayLayout(signed(8), tokens)),
-            "build": Out(pair_build_layout(tokens)), "done": Out(1),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        pairs, steps = len(PAIRS), len(STEPS)
-        first, cols, buffer = Signal.like(self.first_col), Signal.like(self.cols), Signal()
-        pair, step, running = Signal(range(pairs)), Signal(range(steps + 1)), Signal()
-        # Step 0 clears; then STEPS.
-        column = Signal.like(self.code_addr)
-        which = Array([0, *(s[0] for s in STEPS)])[step]
-        offset = Mux(which, Array([p[1] for p in PAIRS])[pair], Array([p[0] for p in PAIRS])[pair])
-        ending = Signal()
-        m.d.comb += ending.eq(running & (step == steps) & (pair == pairs - 1))
-        with m.If(self.start):
-            m.d.sync += [first.eq(self.first_col), cols.eq(self.cols), buffer.eq(self.buffer), running.eq(1),
-                         pair.eq(0), step.eq(0)]
-        with m.Elif(running):
-            m.d.sync += step.eq(step + 1)
-            with m.If(step == steps):
-                m.d.sync += [step.eq(0), pair.eq(pair + 1)]
-            with m.If(ending):
-                m.d.sync += running.eq(0)
-        # Stage 1: the column; 2: its code is here, and becomes x; 3: the sum; 4: the write.
-        m.d.sync += column.eq(first + offset)
-        m.d.comb += self.code_addr.eq(column)
-        table = Signal(pairs)
-        with m.If(self.start):
-            m.d.sync += table.eq(1)
-        with m.Elif(running & (step == steps)):
-            m.d.sync += table.eq(table << 1)
-        clears = running & (step == 0)
-        minus = Array([0, *(int(s[1] < 0) for s in STEPS)])[step]
-        at = Array([0, *(s[2] for s in STEPS)])[step]
-        low = (step == 1) | (step == 3)
-        control = Cat(clears, minus, running & (step != 0), low & running, ending, at, table)
-        staged = [control]
-        for i in range(1, 5):
-            stage = Signal(len(control), name=f"stage{i}")
-            m.d.sync += stage.eq(staged[-1])
-            staged.append(stage)
-        inside = [Signal(name=f"inside{i}") for i in range(2)]
-        m.d.sync += [inside[0].eq(column < cols), inside[1].eq(inside[0])]
-        clear, subtract = staged[3][0], staged[3][1]
-        # f(b, c, d) = (b and c) complemented by d: nothing where c and d are 0.
-        gated = add_table(lambda a, b: a, lambda a, b, c, d: (b & c) ^ d)
-        for t in range(self._tokens):
-            x, entry = Signal(signed(8), name=f"x{t}"), Signal(signed(ENTRY_BITS), name=f"entry{t}")
-            m.submodules[f"add{t}"] = add = AddOf(width=ENTRY_BITS, table=gated)
-            m.d.sync += x.eq(self.code[t])
-            m.d.comb += [add.a.eq(entry), add.b.eq(extend(x, ENTRY_BITS)), add.c.eq(mask(inside[1], ENTRY_BITS)),
-                         add.d.eq(mask(subtract, ENTRY_BITS)), add.i.eq(subtract)]
-            m.d.sync += entry.eq(Mux(clear, Const(0, ENTRY_BITS), add.s))
-            m.d.comb += self.build.values[t].eq(entry)
-        writes = staged[4]
-        m.d.comb += [
-            self.build.write.eq(writes[8:] & mask(writes[2], pairs)), self.build.low.eq(writes[3]),
-            self.build.last.eq(writes[4]), self.build.at.eq(writes[5:8]), self.build.buffer.eq(buffer),
-            self.done.eq(writes[4]),
-        ]
-        return m
+#: One adder a token, 50 entries and pauses, whatever the number of tokens.
+PairBuilder = serial_builder(
+    [step for k, pair in enumerate(PAIRS)
+     for step in (Step(0), *(Step(pair[which], minus=sign < 0, at=at, table=k, low=at in (0b001, 0b010))
+                             for which, sign, at in STEPS))], **BUILD)
