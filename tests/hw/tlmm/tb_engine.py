@@ -6,9 +6,11 @@ import os
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from cocotb.utils import get_sim_time
 
+from hw.tlmm.builder import TableBuilder
 from hw.tlmm.engine import TlmmEngine
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
 from tellme.spec.scale import Scale
@@ -59,8 +61,10 @@ async def run(dut, cases, *, idle=0.0, stall=0.0):
     async def feed():
         for case in cases:
             await start.send(case.rows | case.cols << 17 | case.tokens << 30)
-            await codes.send_all([v & 0xFF for x in case.x for v in x])
-            await words.send_all(case.words)
+            # Words and codes come at the same time, codes slice by slice.
+            task = cocotb.start_soon(words.send_all(case.words))
+            await codes.send_all([v & 0xFF for at in range(0, case.cols, SLICE) for x in case.x for v in x[at:at + SLICE]])
+            await task
 
     cocotb.start_soon(feed())
     for case in cases:
@@ -143,3 +147,29 @@ async def initiation_interval(dut):
     first = busy.index(1)
     assert sum(busy) == steps
     assert all(busy[first:first + steps]), "a cycle without a step between slices"
+
+
+@cocotb.test()
+async def finished_tiles_wait(dut):
+    """Tiles of a single slice finish one after another; with a slow taker the lanes hold what they can, and nothing is lost."""
+    await reset(dut)
+    random = rng("finished")
+    for tokens in tokens_of(LANES):
+        await run(dut, [Case(random, 130 * LANES if tokens == 1 else 640, 20, tokens)], stall=0.95 if tokens == 1 else 0.6)
+
+
+@cocotb.test()
+async def nothing_waits_for_the_end(dut):
+    """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
+    await reset(dut)
+    case = Case(rng("overlap"), 512, 200, 1)
+    start = get_sim_time("ns")
+    await run(dut, [case])
+    cycles = (get_sim_time("ns") - start) / PERIOD_NS
+    pair = min(2, LANES)
+    steps = 512 // pair * slices(200)
+    # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
+    ahead = SLICE + TableBuilder.CYCLES + 12
+    behind = (128 if pair == 2 else 0) // 2 + 16
+    assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
+    report(cases=512)
