@@ -35,8 +35,9 @@ class AccSource(enum.Enum, shape=2):
 class CommandProcessor(wiring.Component):
     """For each token: read its descriptors in order and run each to its end.
 
-    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  After the last fed token's
-    head the pick is written to token memory and announced; it is fed next until the run is done
+    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token's head the pick is
+    written to token memory and announced; it is fed next until the run is done
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
 
@@ -199,23 +200,24 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # The head needs d with its start, and d is final when the first code is there.
+                # With the first code the scales are final: the head needs d with its start, and the statistics that they
+                # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
                 m.d.comb += [self.codes_to_head.eq(op == Op.HEAD),
-                             self.engine.valid.eq(op == Op.LINEAR),
+                             self.engine.valid.eq((op == Op.LINEAR) & self.code_valid),
                              self.head_valid.eq((op == Op.HEAD) & self.code_valid)]
-                with m.If(Mux(op == Op.HEAD, self.head_valid & self.head_ready, self.engine.ready)):
+                with m.If(self.engine.valid & self.engine.ready):
+                    m.next = "GAIN"
+                with m.If(self.head_valid & self.head_ready):
                     m.next = "CODES"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("CODES"):
-                m.d.comb += self.codes_to_head.eq(op == Op.HEAD)
+                m.d.comb += self.codes_to_head.eq(1)
                 with m.If(self.code_taken):
                     m.d.sync += codes_left.eq(codes_left - 1)
                     with m.If(codes_left == 1):
-                        m.next = "GAIN"
-                        with m.If(op == Op.HEAD):
-                            m.d.sync += self.word_sink.eq(WordSink.HEAD)
-                            m.next = "PASS"
+                        m.d.sync += self.word_sink.eq(WordSink.HEAD)
+                        m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("GAIN"):

@@ -41,7 +41,8 @@ class FusedPipeline(wiring.Component):
     Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code,
     for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the others.  Gains
     and the RoPE row are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element 0 after
-    ``gain_start``, ``rope_start``.
+    ``gain_start``, ``rope_start``; gains are those of the vector that the settings name, X or A, and may come in, as may
+    ``clear``, while the other vector is quantised, from its first code on.
 
     Nothing in here touches the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280.
     """
@@ -87,7 +88,9 @@ class FusedPipeline(wiring.Component):
         m.submodules.a = a_memory = memory.Memory(shape=width, depth=self._max_cols, init=[])
         x_write, x_read = x_memory.write_port(), x_memory.read_port()
         a_write, a_read = a_memory.write_port(), a_memory.read_port()
-        gain_depth = -(-self._max_cols // 4)
+        # Gains of X lie below, those of A above, so that the next norm's come in while the last one's are in use.
+        gains_of_a = 1 << (self._max_dim // 4 - 1).bit_length()
+        gain_depth = gains_of_a + -(-self._max_cols // 4)
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
         gain_write, gain_read = gain_memory.write_port(), gain_memory.read_port()
         pairs = self._max_head_dim // 2
@@ -99,9 +102,11 @@ class FusedPipeline(wiring.Component):
             self.rope_load.ready.eq(1), rope_write.en.eq(self.rope_load.valid),
             rope_write.data.eq(self.rope_load.payload),
         ]
-        for start, write in ((self.gain_start, gain_write), (self.rope_start, rope_write)):
+        to_a = Signal()
+        for start, write, first in ((self.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
+                                    (self.rope_start, rope_write, 0)):
             with m.If(start):
-                m.d.sync += write.addr.eq(0)
+                m.d.sync += write.addr.eq(first)
             with m.Elif(write.en):
                 m.d.sync += write.addr.eq(write.addr + 1)
 
@@ -118,7 +123,7 @@ class FusedPipeline(wiring.Component):
             dequantise.i.valid.eq(scale_acc.o.valid), scale_acc.o.ready.eq(dequantise.i.ready),
         ]
         # The settings stand still during a pass, and from a cycle before its first element on.
-        is_act, is_qkv, is_residual, to_a = Signal(), Signal(), Signal(), Signal()
+        is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
                      is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
@@ -208,7 +213,8 @@ class FusedPipeline(wiring.Component):
                 factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
             ]
         m.d.comb += [
-            gain_read.addr.eq(Mux(quantising, fetch_index, out_index) >> 2),
+            gain_read.addr.eq((Mux(quantising, fetch_index, out_index) >> 2)
+                              + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
             factors_free.eq(~factors_valid | gain_mul.i.ready),
             x_read.addr.eq(Mux(quantising, fetch_index, index)), a_read.addr.eq(fetch_index),

@@ -22,21 +22,24 @@ class Model:
     """What the memories and registers hold."""
 
     def __init__(self):
-        self.x, self.a, self.gains = [], [], []
+        self.x, self.a = [], []
+        # Of X and of A.
+        self.gains = {False: [], True: []}
         self.sumsq = self.absmax = 0
         self.d = Scale(0, 0)
 
-    def statistics(self, vector, gain):
-        scaled = [F.mul(v, g) for v, g in zip(vector, self.gains, strict=False)] if gain else vector
+    def statistics(self, vector, gain, *, a=False):
+        scaled = [F.mul(v, g) for v, g in zip(vector, self.gains[a], strict=False)] if gain else vector
         self.sumsq = sum(square(v) for v in vector)
         self.absmax = max(v & 0x7FFF for v in scaled)
 
     def elements(self, accs, scales, use_d):
         return [dequantise(a, scale_mul(s, self.d) if use_d else s) for a, s in zip(accs, scales, strict=True)]
 
-    def quantise(self, source, gain, norm, n_eps, sqrt_n):
+    def quantise(self, src_a, gain, norm, n_eps, sqrt_n):
+        source = self.a if src_a else self.x
         s, self.d = quantise_scales(self.absmax, norm=norm, sumsq=self.sumsq, n_eps=n_eps, sqrt_n=sqrt_n)
-        values = [F.mul(v, g) for v, g in zip(source, self.gains, strict=False)] if gain else source
+        values = [F.mul(v, g) for v, g in zip(source, self.gains[src_a], strict=False)] if gain else source
         return [quantise(v, s) for v in values]
 
 
@@ -85,9 +88,13 @@ class Harness:
         await FallingEdge(self.dut.clk)
         getattr(self.dut, name).value = 0
 
-    async def load_gains(self, n):
+    async def load_gains(self, n, *, a=False):
+        """Gains of the vector that a pass with these settings writes."""
         gains = [F.encode(0, self.random.randint(512, 1535), -10) for _ in range(n)]
-        self.model.gains = gains
+        self.model.gains[a] = gains
+        self.dut.epilogue.value = int(Epilogue.STORE)
+        self.dut.dest_a.value = int(a)
+        await FallingEdge(self.dut.clk)
         await self.pulse("gain_start")
         await self.gain.send_all([sum(g << 16 * i for i, g in enumerate(gains[at:at + 4])) for at in range(0, n, 4)])
 
@@ -122,7 +129,7 @@ class Harness:
             self.model.a = vector
         else:
             self.model.x = vector
-        self.model.statistics(vector, options.get("gain"))
+        self.model.statistics(vector, options.get("gain"), a=options.get("dest_a", False))
         cycles = await self.run_pass(Epilogue.STORE, accs, scales, **options)
         self.check(vector)
         return cycles
@@ -140,7 +147,7 @@ class Harness:
         y = self.model.elements(accs, scales, options.get("use_d", False))
         self.model.a = [activation(g, u, relu2=options.get("relu2", False), act_exp=options.get("act_exp", 0))
                         for g, u in zip(y[0::2], y[1::2], strict=True)]
-        self.model.statistics(self.model.a, options.get("gain"))
+        self.model.statistics(self.model.a, options.get("gain"), a=True)
         await self.run_pass(Epilogue.ACT, accs, scales, **options)
         self.check(self.model.a)
 
@@ -148,15 +155,23 @@ class Harness:
         assert self.seen == vector
         self.cases += len(vector)
 
-    async def quantised(self, *, src_a=False, gain=False, norm=True):
-        """A quantise pass; the cycles from request to last code."""
+    async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0):
+        """A quantise pass; the cycles from request to last code.
+
+        ``meanwhile``: from the first code on the next pass is prepared as the command processor does, with that many
+        gains for the other vector.
+        """
         model, dut = self.model, self.dut
-        source = model.a if src_a else model.x
-        n = len(source)
+        n = len(model.a if src_a else model.x)
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
-        expected = model.quantise(source, gain, norm, n_eps, sqrt_n)
+        expected = model.quantise(src_a, gain, norm, n_eps, sqrt_n)
         await self.quant.send(src_a | gain << 1 | norm << 2 | n << 3 | n_eps << 16 | sqrt_n.pack() << 48)
         task = cocotb.start_soon(self.codes.recv_n(n))
+        if meanwhile:
+            while not dut.codes__valid.value:
+                await FallingEdge(dut.clk)
+            await self.load_gains(meanwhile, a=not src_a)
+            await self.pulse("clear")
         cycles = 0
         while not task.done():
             await FallingEdge(dut.clk)
@@ -204,7 +219,7 @@ async def everything(dut, **options):
         await h.quantised(gain=True)
         await h.residual(use_d=True)
         await h.quantised()
-        await h.load_gains(ffn)
+        await h.load_gains(ffn, a=True)
         await h.act(ffn, use_d=True, gain=True)
         await h.quantised(src_a=True, gain=True)
         await h.residual(use_d=True)
@@ -232,6 +247,21 @@ async def stalls_10(dut):
 @cocotb.test()
 async def stalls_90(dut):
     await everything(dut, idle=0.9, stall=0.9)
+
+
+@cocotb.test()
+async def gains_come_in_while_others_are_in_use(dut):
+    """A quantise pass goes on undisturbed while the next pass clears the statistics and loads its own norm's gains."""
+    h = await Harness(dut).bring_up()
+    for n, ffn in ((128, 384), (60, 32), (20, 380)):
+        await h.load_gains(n)
+        await h.store(n, gain=True)
+        await h.quantised(gain=True, meanwhile=ffn)
+        await h.act(ffn, gain=True)
+        await h.quantised(src_a=True, gain=True, meanwhile=n)
+        await h.residual(gain=True)
+        await h.quantised(gain=True)
+    report(cases=h.cases)
 
 
 @cocotb.test()
