@@ -35,7 +35,7 @@ class TlmmEngine(wiring.Component):
     may wait.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
 
     Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten, ``draining`` those in which sums are on their way out.  Maps to (one EBR of codes, two of accumulators, sixteen
+    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to (one EBR of codes, two of accumulators, sixteen
     16-deep LUT RAMs) a lane, four EBR of byte ROM. Raises ValueError for lanes outside 1 to 16.
     """
 
@@ -252,5 +252,5 @@ class TlmmEngine(wiring.Component):
         for i in range(2):
             with m.If(used & (use_buffer == i)):
                 m.d.sync += ready[i].eq(0)
-        m.d.comb += [self.busy.eq(go), self.draining.eq(~drain.empty)]
+        m.d.comb += [self.busy.eq(go), self.draining.eq(drain.out.valid)]
         return m
