@@ -6,10 +6,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.head_quantise import HeadCodes
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, AccLayout, ScaleLayout
+from hw.types import ACC_BITS, INDEX_BITS, AccLayout, HeadCodes, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127, SCALE16_BIAS
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -45,7 +44,7 @@ class DecodeAttention(wiring.Component):
     3. scan: sum of exponentials and the largest exponent of exponential times V scale;
     4. scan: weights, 16 bits unsigned, in place of the scores;
     5. read V: four products a cycle and head, sums of 36 bits;
-    6. the heads' sums leave on ``acc`` with their scale, ``last`` on the very last.
+    6. the heads' sums leave on ``acc`` with their scale.
 
     K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
@@ -359,7 +358,7 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
 
         # ------------------------------------------------------------------ out: scale of a head's sums
-        out_g = Signal(range(groups + 1))
+        out_g, out_index = Signal(range(groups + 1)), Signal(INDEX_BITS)
         value = Signal(SUM_FRAC + 12)
         exp = Signal(signed(12))
         rounded = Signal(12)
@@ -380,12 +379,11 @@ class DecodeAttention(wiring.Component):
         m.d.sync += [scale.sig.eq(product.sig),
                      scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp)))]
         out_lane = Signal(2)
-        last_head = (out_g + 1 == self.group) & (head + 1 == self.kv_heads)
         drained = Array([r.data for _, r in sums])[out_g]
         m.d.comb += [
             self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
             self.acc.p.scale.eq(scale),
-            self.acc.p.last.eq(last_head & (out_lane == 3) & (drain_word + 1 == words)),
+            self.acc.p.place.index.eq(out_index),
         ]
 
         # ------------------------------------------------------------------ sequence
@@ -395,7 +393,7 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="attend") as attend:
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
+                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
                              s_read_addr.eq(self.s_base)]
                 with m.If(self.start):
                     m.next = "WRITTEN"
@@ -474,7 +472,7 @@ class DecodeAttention(wiring.Component):
             with m.State("OUT"):
                 m.d.comb += [draining.eq(1), self.acc.valid.eq(1)]
                 with m.If(self.acc.ready):
-                    m.d.sync += out_lane.eq(out_lane + 1)
+                    m.d.sync += [out_lane.eq(out_lane + 1), out_index.eq(out_index + 1)]
                     with m.If(out_lane == 3):
                         m.d.sync += drain_word.eq(drain_word + 1)
                         with m.If(drain_word + 1 == words):

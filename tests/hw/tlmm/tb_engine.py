@@ -16,9 +16,11 @@ from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
 from tellme.spec.scale import Scale
 
 MAX_COLS = 260
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n: TlmmEngine(lanes=n, max_cols=MAX_COLS), env={"LANES": str(n)})
-           for n in (1, 2, 8)]
-LANES = int(os.environ.get("LANES", "1"))
+#: (lanes, streams, builders).
+SHAPES = ((1, 1, 1), (2, 1, 1), (8, 2, 2), (5, 3, 2))
+BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, b=b: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, builders=b),
+                 env={"LANES": str(n), "STREAMS": str(s), "BUILDERS": str(b)}) for n, s, b in SHAPES]
+LANES, STREAMS, BUILDERS = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "BUILDERS"))
 
 
 def signed(value, bits):
@@ -39,39 +41,48 @@ class Case:
         self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
         self.words = pack_matrix(self.w, *self.scales)
 
-    def expected(self):
-        """(acc, scale, last) in the order of the output."""
+    def codes(self, stream):
+        """What a stream brings: slice by slice, its tokens' columns."""
+        return [v & 0xFF for at in range(0, self.cols, SLICE) for x in self.x[stream::STREAMS] for v in x[at:at + SLICE]]
+
+    def expected(self, stream):
+        """(acc, scale, token, index) in the order of a stream's output."""
         out = []
         for first in range(0, self.rows, 128):
             rows = range(first, min(first + 128, self.rows))
-            for t in range(self.tokens):
+            for t in range(stream, self.tokens, STREAMS):
                 for r in rows:
                     acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
-                    out.append((acc, self.scales[(r - first) % 2].pack(), 0))
-        out[-1] = (*out[-1][:2], 1)
+                    out.append((acc, self.scales[(r - first) % 2].pack(), t, r))
         return out
 
 
 async def run(dut, cases, *, idle=0.0, stall=0.0):
     start = StreamSource(dut, "start")
-    codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
+    codes = [StreamSource(dut, f"codes__{s}", idle=idle, rng=rng(f"codes{s}")) for s in range(STREAMS)]
     words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
-    sink = StreamSink(dut, "out", stall=stall, rng=rng("out"))
+    sinks = [StreamSink(dut, f"out__{s}", stall=stall, rng=rng(f"out{s}")) for s in range(STREAMS)]
 
     async def feed():
         for case in cases:
             await start.send(case.rows | case.cols << 17 | case.tokens << 30)
-            # Words and codes come at the same time, codes slice by slice.
-            task = cocotb.start_soon(words.send_all(case.words))
-            await codes.send_all([v & 0xFF for at in range(0, case.cols, SLICE) for x in case.x for v in x[at:at + SLICE]])
-            await task
+            # Words and codes come at the same time.
+            tasks = [cocotb.start_soon(words.send_all(case.words))]
+            tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
+            for task in tasks:
+                await task
+
+    async def take(stream):
+        for case in cases:
+            expected = case.expected(stream)
+            got = await sinks[stream].recv_n(len(expected))
+            got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55 & 15, v >> 59) for v in got]
+            assert got == expected, (case.rows, case.cols, case.tokens, stream)
 
     cocotb.start_soon(feed())
-    for case in cases:
-        got = await sink.recv_n(case.rows * case.tokens)
-        got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55) for v in got]
-        assert got == case.expected(), (case.rows, case.cols, case.tokens)
-    report_shares(codes_valid=codes.low_share, words_valid=words.low_share, out_ready=sink.low_share)
+    for task in [cocotb.start_soon(take(stream)) for stream in range(STREAMS)]:
+        await task
+    report_shares(codes_valid=codes[0].low_share, words_valid=words.low_share, out_ready=sinks[0].low_share)
     report(cases=sum(case.rows * case.tokens for case in cases))
 
 
