@@ -69,8 +69,8 @@ class SoftmaxUnit(wiring.Component):
     stands between K and V.
 
     In the V pass ``v`` asks for a turn's weight: exponential, weight and the running sum of exponentials.  Weights
-    queue up in order; the oldest is ``weight`` where ``some`` is set, and ``pop`` takes it.  There is room for
-    AHEAD keys and one more that is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
+    queue up in order; the oldest is ``weight``, and ``pop`` takes it.  There is room for AHEAD keys and one more that
+    is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
     ``stat_read`` is set, which must not be during a V pass.
 
     ``left`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
@@ -106,7 +106,7 @@ class SoftmaxUnit(wiring.Component):
             "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
                                        "sig": 11, "exp": signed(7)})),
             "exp2_addr": Out(SCORE_FRAC), "exp2_data": In(17),
-            "weight": Out(WEIGHT_BITS), "some": Out(1), "pop": In(1),
+            "weight": Out(WEIGHT_BITS), "pop": In(1),
             "stat_read": In(1), "stat_turn": In(turn), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
         })
 
@@ -214,7 +214,7 @@ class SoftmaxUnit(wiring.Component):
         written, read = Signal(range(room)), Signal(range(room))
         m.d.comb += [
             queue_write.addr.eq(written), queue_write.data.eq(weight_h), queue_write.en.eq(later(on_f, 2, "weight_on")),
-            queue_read.addr.eq(read), self.weight.eq(queue_read.data), self.some.eq(written != read),
+            queue_read.addr.eq(read), self.weight.eq(queue_read.data),
         ]
         m.d.sync += [written.eq(written + queue_write.en), read.eq(read + self.pop)]
         return m
