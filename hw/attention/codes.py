@@ -70,7 +70,8 @@ class ChunkHeads(wiring.Component):
 
         # ------------------------------------------------------------------ whose head: there from a head's fourth code on
         head, token = Signal(8), Signal(range(MAX_TOKENS))
-        with m.If(self.heads.valid):
+        sorting = Signal()
+        with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
         of_k, of_v = Signal(8), Signal(8)
         query, of_v_head = Signal(), Signal()
@@ -168,7 +169,7 @@ class ChunkHeads(wiring.Component):
                     m.d.sync += [asked.eq(0), sent.eq(0)]
                     with m.If(here == self.chunk << 1):
                         m.next = "SCALES"
-                m.d.comb += self.idle.eq((lane == 0) & ~self.heads.valid)
+                m.d.comb += [sorting.eq(1), self.idle.eq((lane == 0) & ~self.heads.valid)]
             with m.State("ROW"):
                 m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr4), request.p.len.eq(self.words)]
                 with m.If(request.ready):

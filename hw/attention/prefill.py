@@ -407,7 +407,8 @@ class PrefillAttention(wiring.Component):
                                              Signal(range(MAX_GROUP)))
         fire = out_valid & self.acc.ready
         # A word is there in the second cycle of draining, and the next one long before the fourth lane has left.
-        load = draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3))) & ((drain_word != 0) | (scale_left == 0))
+        load = (draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3)))
+                & ((drain_word != 0) | (scale_left == 0)))
         m.d.comb += [
             self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
             self.acc.p.scale.eq(out_scale), self.acc.p.token.eq(out_token), self.acc.p.index.eq(Cat(out_lane, out_word)),

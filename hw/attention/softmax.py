@@ -134,8 +134,9 @@ class SoftmaxUnit(wiring.Component):
         m.submodules.queue = queue = memory.Memory(shape=WEIGHT_BITS, depth=room, init=[])
         scale_write, scale_read = scales.write_port(), scales.read_port()
         score_write, score_read = scores.write_port(), scores.read_port()
-        back_write, back_read = backs.write_port(), backs.read_port(domain="comb")
-        max_write, max_read = maxima.write_port(), maxima.read_port(domain="comb")
+        # The first turns of the V pass run beside the last ones of the K pass.
+        back_write, k_back, v_back = backs.write_port(), backs.read_port(domain="comb"), backs.read_port(domain="comb")
+        max_write, k_max, v_max = maxima.write_port(), maxima.read_port(domain="comb"), maxima.read_port(domain="comb")
         stat_write, stat_read = stats.write_port(), stats.read_port(domain="comb")
         queue_write, queue_read = queue.write_port(), queue.read_port(domain="comb")
         m.d.comb += [
@@ -159,15 +160,15 @@ class SoftmaxUnit(wiring.Component):
         on_a, turn_a = register(v.on, "on_a"), register(v.turn, "turn_a")
         m.d.comb += [
             score_write.addr.eq(Cat(turn, key)), score_write.data.eq(score), score_write.en.eq(on),
-            back_read.addr.eq(Mux(on_a, turn_a, turn)),
+            k_back.addr.eq(turn), v_back.addr.eq(turn_a),
         ]
         # K_LATENCY - 1 cycles after k the score is there; then the maxima.
-        seen = register(on & (left >= back_read.data), "seen")
+        seen = register(on & (left >= k_back.data), "seen")
         score1, most1 = register(score, "score1"), register((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "most1")
         turn1, first1, some1 = register(turn, "turn1"), register(first, "first1"), register(v_some, "some1")
-        old = max_read.data
+        old, largest = k_max.data, v_max.data
         m.d.comb += [
-            max_read.addr.eq(Mux(on_a, turn_a, turn1)),
+            k_max.addr.eq(turn1), v_max.addr.eq(turn_a),
             max_write.addr.eq(turn1), max_write.en.eq(seen),
             max_write.data.top.eq(Mux(first1 | (score1 > old.top), score1, old.top)),
             max_write.data.most.eq(Mux(some1 & (first1 | ~old.some | (most1 > old.most)), most1, old.most)),
@@ -178,9 +179,10 @@ class SoftmaxUnit(wiring.Component):
         # a: score, maxima and V's scale are here
         m.d.comb += score_read.addr.eq(Cat(v.turn, v.key))
         left_a, first_a = register(v.left, "left_a"), register(v.first, "first_a")
-        score_b, top_b, most_b = register(score_read.data, "score_b"), register(old.top, "top_b"), register(old.most, "most_b")
-        some_b, sig_b, exp_b = register(old.some, "some_b"), register(v.sig, "sig_b"), register(v.exp, "exp_b")
-        seen_b = register(left_a >= back_read.data, "seen_b")
+        score_b, some_b = register(score_read.data, "score_b"), register(largest.some, "some_b")
+        top_b, most_b = register(largest.top, "top_b"), register(largest.most, "most_b")
+        sig_b, exp_b = register(v.sig, "sig_b"), register(v.exp, "exp_b")
+        seen_b = register(left_a >= v_back.data, "seen_b")
         # b: how far below the largest score, and the largest score below the largest sum
         diff = Signal(SCORE_BITS + 1)
         m.d.comb += diff.eq(top_b - score_b.as_signed())
