@@ -2,34 +2,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Decode attention: one token's query heads over the KV cache, integer (TeLLMe v2 section 3.7; spec: attention)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import ReadPort, WritePort
 from hw.types import ACC_BITS, INDEX_BITS, AccLayout, HeadCodes, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
-from tellme.spec.scale import C127, SCALE16_BIAS
+from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
 
-__all__ = ["DecodeAttention", "pack16", "unpack16"]
+__all__ = ["DecodeAttention"]
 
 #: int8 values of a memory word.
 LANES = 4
 MAX_HEADS_KV = 16
-
-
-def unpack16(stored) -> tuple[Value, Value]:
-    """(sig, exp) of a stored scale."""
-    zero = stored == 0
-    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
-
-
-def pack16(scale) -> Value:
-    """Stored form of a scale."""
-    field = scale.exp + SCALE16_BIAS
-    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
 class DecodeAttention(wiring.Component):
@@ -258,32 +247,14 @@ class DecodeAttention(wiring.Component):
                 m.d.sync += head_scales[g].eq(ds)
         # Stages are counted from the one in which ds is there.
         score_dot = later(Array(held)[turn], scaling, "score_dot")
-        product1 = register(score_dot * ds.sig, "score_product")
-        down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
-        # Right: one place less, then half up.  Left: what passes 18 bits saturates.
-        width = len(product1)
-        amount = Signal(range(width + 1))
-        m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
-        lift = Signal(5)
-        m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
-        product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
-                                                                (lift, "lift2")))
-        moved3 = register(product2 >> amount2, "moved3")
-        lifted = Signal(signed(width + SCORE_BITS))
-        m.d.comb += lifted.eq(product2 << lift2)
-        lifted3, up3 = register(lifted, "lifted3"), later(down1 <= 0, 2, "up")
-        rounded4 = Signal(signed(width + SCORE_BITS))
-        m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
-        top = (1 << SCORE_BITS - 1) - 1
-        score5 = register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
-                          "score5")
-        on5, g5, key5 = (later(v, scaling + 5, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
+        score5 = score_stages(m, register, score_dot, ds)
+        on5, g5, key5 = (later(v, scaling + SCORE_STAGES, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
                                                                (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
         clear = Signal()
         for g in range(groups):
             with m.If(clear):
-                m.d.sync += tops[g].eq(-top - 1)
+                m.d.sync += tops[g].eq(-(1 << SCORE_BITS - 1))
             with m.Elif(on5 & (g5 == g) & (score5 > tops[g])):
                 m.d.sync += tops[g].eq(score5)
 
