@@ -2,35 +2,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Decode attention: one token's query heads over the KV cache, integer (TeLLMe v2 section 3.7; spec: attention)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.head_quantise import HeadCodes
+from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, AccLayout, ScaleLayout
+from hw.types import ACC_BITS, INDEX_BITS, AccLayout, HeadCodes, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
-from tellme.spec.scale import C127, SCALE16_BIAS
+from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
 
-__all__ = ["DecodeAttention", "pack16", "unpack16"]
+__all__ = ["DecodeAttention"]
 
 #: int8 values of a memory word.
 LANES = 4
 MAX_HEADS_KV = 16
-
-
-def unpack16(stored) -> tuple[Value, Value]:
-    """(sig, exp) of a stored scale."""
-    zero = stored == 0
-    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
-
-
-def pack16(scale) -> Value:
-    """Stored form of a scale."""
-    field = scale.exp + SCALE16_BIAS
-    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
 class DecodeAttention(wiring.Component):
@@ -45,7 +33,7 @@ class DecodeAttention(wiring.Component):
     3. scan: sum of exponentials and the largest exponent of exponential times V scale;
     4. scan: weights, 16 bits unsigned, in place of the scores;
     5. read V: four products a cycle and head, sums of 36 bits;
-    6. the heads' sums leave on ``acc`` with their scale, ``last`` on the very last.
+    6. the heads' sums leave on ``acc`` with their scale.
 
     K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
@@ -259,32 +247,14 @@ class DecodeAttention(wiring.Component):
                 m.d.sync += head_scales[g].eq(ds)
         # Stages are counted from the one in which ds is there.
         score_dot = later(Array(held)[turn], scaling, "score_dot")
-        product1 = register(score_dot * ds.sig, "score_product")
-        down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
-        # Right: one place less, then half up.  Left: what passes 18 bits saturates.
-        width = len(product1)
-        amount = Signal(range(width + 1))
-        m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
-        lift = Signal(5)
-        m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
-        product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
-                                                                (lift, "lift2")))
-        moved3 = register(product2 >> amount2, "moved3")
-        lifted = Signal(signed(width + SCORE_BITS))
-        m.d.comb += lifted.eq(product2 << lift2)
-        lifted3, up3 = register(lifted, "lifted3"), later(down1 <= 0, 2, "up")
-        rounded4 = Signal(signed(width + SCORE_BITS))
-        m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
-        top = (1 << SCORE_BITS - 1) - 1
-        score5 = register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
-                          "score5")
-        on5, g5, key5 = (later(v, scaling + 5, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
+        score5 = score_stages(m, register, score_dot, ds)
+        on5, g5, key5 = (later(v, scaling + SCORE_STAGES, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
                                                                (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
         clear = Signal()
         for g in range(groups):
             with m.If(clear):
-                m.d.sync += tops[g].eq(-top - 1)
+                m.d.sync += tops[g].eq(-(1 << SCORE_BITS - 1))
             with m.Elif(on5 & (g5 == g) & (score5 > tops[g])):
                 m.d.sync += tops[g].eq(score5)
 
@@ -359,7 +329,7 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
 
         # ------------------------------------------------------------------ out: scale of a head's sums
-        out_g = Signal(range(groups + 1))
+        out_g, out_index = Signal(range(groups + 1)), Signal(INDEX_BITS)
         value = Signal(SUM_FRAC + 12)
         exp = Signal(signed(12))
         rounded = Signal(12)
@@ -380,12 +350,11 @@ class DecodeAttention(wiring.Component):
         m.d.sync += [scale.sig.eq(product.sig),
                      scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp)))]
         out_lane = Signal(2)
-        last_head = (out_g + 1 == self.group) & (head + 1 == self.kv_heads)
         drained = Array([r.data for _, r in sums])[out_g]
         m.d.comb += [
             self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
             self.acc.p.scale.eq(scale),
-            self.acc.p.last.eq(last_head & (out_lane == 3) & (drain_word + 1 == words)),
+            self.acc.p.place.index.eq(out_index),
         ]
 
         # ------------------------------------------------------------------ sequence
@@ -395,7 +364,7 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="attend") as attend:
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
+                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
                              s_read_addr.eq(self.s_base)]
                 with m.If(self.start):
                     m.next = "WRITTEN"
@@ -474,7 +443,7 @@ class DecodeAttention(wiring.Component):
             with m.State("OUT"):
                 m.d.comb += [draining.eq(1), self.acc.valid.eq(1)]
                 with m.If(self.acc.ready):
-                    m.d.sync += out_lane.eq(out_lane + 1)
+                    m.d.sync += [out_lane.eq(out_lane + 1), out_index.eq(out_index + 1)]
                     with m.If(out_lane == 3):
                         m.d.sync += drain_word.eq(drain_word + 1)
                         with m.If(drain_word + 1 == words):

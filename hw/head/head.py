@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.decode import unpack16
+from hw.attention.softmax import unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.memory.ports import WritePort
 from hw.types import MonitorLayout, ScaleLayout

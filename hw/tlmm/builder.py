@@ -18,14 +18,12 @@ class TableBuilder(wiring.Component):
 
     ``start`` (a pulse): read 20 codes from ``code_addr`` up (``code`` one cycle later; columns from ``cols`` on count
     as zero), then write the 14 (pair tables: 9) entries into ``buffer`` on ``build``.  ``done`` is a pulse with the last
-    write.  CYCLES from start to done.  Eight adders, paid once for all lanes.  Raises ValueError for more than one token.
+    write.  CYCLES from start to done.  Eight adders, paid once for all lanes.
     """
 
     CYCLES = SLICE + BUILD_CYCLES + 3
 
-    def __init__(self, *, cols: int, tokens: int = 1):
-        if tokens != 1:
-            raise ValueError(f"tokens is {tokens}; a TableBuilder serves one at a time")
+    def __init__(self, *, cols: int):
         super().__init__({
             "start": In(1), "first_col": In(range(cols)), "cols": In(range(cols + 1)), "buffer": In(1),
             "code_addr": Out(range(cols)), "code": In(signed(8)),

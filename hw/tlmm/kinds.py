@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from amaranth.lib import wiring
 
-from hw.tlmm.builder import TableBuilder
 from hw.tlmm.bytes import ByteBuilder, ByteDot, byte_rom
 from hw.tlmm.groups import Shape, group_builder, group_dot
-from hw.tlmm.lane import TableDot
+from hw.tlmm.plain import PlainBuilder, PlainDot
 from hw.tlmm.pairs import PairBuilder, PairDot, pair_rom
 from hw.tlmm.select import ActivationLoader, NegateDot, SelectTreeDot, XorDot, select_rom
 from hw.tlmm.tables import byte_rom as table_rom
@@ -65,7 +64,7 @@ KINDS = {
     "g3-full": of_shape(Shape(7, (3,), folded=False)),
     "g3": of_shape(Shape(7, (3,), folded=True)),
     "g3g2": of_shape(Shape(4, (3, 2), folded=True)),
-    "g3g2-plain": Kind(TableDot, TableBuilder, table_rom, shared=False),
+    "g3g2-plain": Kind(PlainDot, PlainBuilder, table_rom, shared=False),
     "g5-ebr": Kind(ByteDot, ByteBuilder, byte_rom, four),
 }
 #: The best lookup kind: what the engine is built of.

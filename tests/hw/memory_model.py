@@ -3,12 +3,14 @@
 """Memory behind a unit's ports, for testbenches: a dict of words, with pauses."""
 
 import random
+from collections import deque
 
+import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from sim.cocotb_streams import PERIOD_NS
 
-__all__ = ["ReadModel", "WriteModel"]
+__all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
 
 
 class ReadModel:
@@ -58,6 +60,47 @@ class ReadModel:
                 self.count += 1
             self._signal("data__valid").value = 0
             self._signal("req__ready").value = 1
+
+
+class QueuedReadModel(ReadModel):
+    """A ReadModel that takes a request at any time: the data of one follows that of the one before without a pause."""
+
+    async def _requests(self, queue):
+        cycle = 0
+        self._signal("req__ready").value = 1
+        while True:
+            await Timer(PERIOD_NS // 2 - 1, "ns")
+            if self._signal("req__valid").value:
+                request = int(self._signal("req__payload").value)
+                addr, length = request & 0xFFFFFF, request >> 24
+                queue.extend((cycle + self._latency, addr + i) for i in range(length))
+            await FallingEdge(self._dut.clk)
+            cycle += 1
+            self.cycle = cycle
+
+    async def run(self):
+        queue: deque[tuple[int, int]] = deque()
+        self.cycle = 0
+        cocotb.start_soon(self._requests(queue))
+        valid = self._signal("data__valid")
+        valid.value = 0
+        while True:
+            if not queue or queue[0][0] > self.cycle:
+                await FallingEdge(self._dut.clk)
+                continue
+            _, addr = queue.popleft()
+            for _ in range(self._pause()):
+                await FallingEdge(self._dut.clk)
+            self._signal("data__payload").value = self.words[addr]
+            valid.value = 1
+            while True:
+                await Timer(PERIOD_NS // 2 - 1, "ns")
+                taken = bool(self._signal("data__ready").value)
+                await FallingEdge(self._dut.clk)
+                if taken:
+                    break
+            valid.value = 0
+            self.count += 1
 
 
 class WriteModel:

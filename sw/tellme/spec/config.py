@@ -17,6 +17,14 @@ class BoardConfig:
     name: str
     #: TLMM lanes; decode takes min(2, lanes) rows a step.
     lanes: int = 2
+    #: Tokens that share each weight in prefill, a lane each; 1: a prompt is fed token by token.
+    chunk: int = 1
+    #: Float pipelines that share a chunk's tokens (a power of two), and table builders that share the lanes.
+    float_lanes: int = 1
+    builders: int = 1
+    #: Query PEs of the attention unit, and its softmax units, where chunk is more than 1.
+    pes: int = 4
+    exp_units: int = 1
     tile_rows: int = TILE_ROWS
     #: Longest residual vector (dim).
     max_dim: int = 512

@@ -96,8 +96,7 @@ class Case:
             scale = out_scale(result.total, result.exponent)
             for d in range(self.head_dim):
                 acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
-                last = h == self.heads - 1 and d == self.head_dim - 1
-                out.append((acc & (1 << 36) - 1) | (scale.pack() & MASK19) << 36 | last << 55)
+                out.append((acc & (1 << 36) - 1) | (scale.pack() & MASK19) << 36 | (h * self.head_dim + d) << 59)
         return out
 
 

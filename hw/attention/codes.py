@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The codes of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.attention.softmax import pack16
+from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.stage import Pipeline
+from hw.memory.ports import WritePort
+from hw.types import ScaleLayout
+
+__all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkCodes", "ChunkHeads", "small_product"]
+
+#: KV heads of a layer, query heads that share one, tokens of a chunk.
+MAX_HEADS_KV = 16
+MAX_GROUP = 4
+MAX_TOKENS = 16
+
+#: A code, its head's scale (absmax / 127), whether it is the head's last; its token in the chunk; the head: query heads
+#: first, then K heads, then V heads.
+ChunkCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1, "token": range(MAX_TOKENS), "head": 8})
+
+
+def small_product(a, b) -> Value:
+    """a * b of unsigned values in LUTs: one addend for each bit of ``b``."""
+    b = Value.cast(b)
+    terms = [Mux(b[i], a << i if i else a, 0) for i in range(len(b))]
+    return sum(terms[1:], start=terms[0])
+
+
+class ChunkHeads(wiring.Component):
+    """Sorts the heads of a chunk's ``chunk`` tokens, in any order of heads and tokens; a head's codes stay together.
+
+    Pairs (token, query head) of a KV head are numbered from its last token's last query head to its first token's first
+    one; pair r belongs to PE r % pes, in slot r // pes, whose row is kv head * slots + slot.  A query head's words go
+    to ``q`` (with word's number and row), its scale times c_att to ``q_scale``.
+
+    A K or V head of token t is written as one burst of head_dim / 4 words at k_base (v_base) + kv head * kv_stride +
+    (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
+    ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
+
+    ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no code waits.  A code
+    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 1.  The arguments stand still from
+    ``begin`` until ``idle``.
+    """
+
+    def __init__(self, *, pes: int, tokens: int, words: int, rows: int):
+        self._pes = pes
+        self._tokens = tokens
+        self._words = words
+        self._rows = rows
+        super().__init__({
+            "heads": In(stream.Signature(ChunkCodes)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
+            "heads_n": In(8), "kv_heads": In(8), "words": In(8), "group": In(3), "chunk": In(range(tokens + 1)),
+            "c_att": In(ScaleLayout), "position": In(16), "slots": In(range(tokens * MAX_GROUP // pes + 2)),
+            "k_base": In(24), "v_base": In(24), "s_base": In(24), "kv_stride": In(24), "s_stride": In(16),
+            "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
+            "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipeline(m, Const(1))
+
+        def register(value, name):
+            return pipe.reg(value, name=name)
+
+        # ------------------------------------------------------------------ whose head: there from a head's fourth code on
+        head, token = Signal(8), Signal(range(MAX_TOKENS))
+        sorting = Signal()
+        with m.If(self.heads.valid & sorting):
+            m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
+        of_k, of_v = Signal(8), Signal(8)
+        query, of_v_head = Signal(), Signal()
+        m.d.comb += [of_k.eq(head - self.heads_n), of_v.eq(of_k - self.kv_heads), query.eq(head < self.heads_n),
+                     of_v_head.eq(of_k >= self.kv_heads)]
+        q_kv = Signal(range(MAX_HEADS_KV))
+        with m.Switch(self.group):
+            with m.Case(2):
+                m.d.comb += q_kv.eq(head >> 1)
+            with m.Case(3):
+                # 171 / 512 is a third as far as 8 bits go.
+                m.d.comb += q_kv.eq(small_product(head, Const(171)) >> 9)
+            with m.Case(4):
+                m.d.comb += q_kv.eq(head >> 2)
+            with m.Default():
+                m.d.comb += q_kv.eq(head)
+        kv2 = register(Mux(query, q_kv, Mux(of_v_head, of_v, of_k))[:len(q_kv)], "kv2")
+        head2 = register(head, "head2")
+        back2 = register((self.chunk - 1 - token)[:len(token)], "back2")
+        pair3 = register((small_product(back2, self.group) + self.group - 1
+                          - (head2 - small_product(kv2, self.group)))[:7], "pair3")
+        first_row3 = register(small_product(self.slots, kv2), "first_row3")
+        pe_bits = (self._pes - 1).bit_length()
+        row = Signal(range(self._rows))
+        m.d.comb += row.eq(first_row3 + (pair3 >> pe_bits))
+        pe4, row4 = register(pair3[:pe_bits], "pe4"), register(row, "row4")
+        # Addresses: products, then their sum.
+        kv_offset3, row_offset3 = register(self.kv_stride * kv2, "kv_offset3"), Signal(24)
+        s_offset3 = register(self.s_stride * kv2, "s_offset3")
+        at2 = register(self.position + token, "at2")
+        m.d.sync += row_offset3.eq(at2 * self.words)
+        addr4 = register((Mux(of_v_head, self.v_base, self.k_base) + kv_offset3 + row_offset3)[:24], "addr4")
+        s_addr4 = register((self.s_base + s_offset3 + self.position)[:24], "s_addr4")
+
+        # ------------------------------------------------------------------ words
+        code, last = self.heads.p.code, self.heads.p.last
+        lane, word_at, shift = Signal(2), Signal(range(self._words)), Signal(24)
+        word = Cat(shift, code)
+        taken = self.heads.valid & self.heads.ready
+        with m.If(taken):
+            m.d.sync += [lane.eq(lane + 1), shift.eq(word[8:])]
+            with m.If(lane == 3):
+                m.d.sync += word_at.eq(Mux(last, 0, word_at + 1))
+        m.d.comb += [self.q.en.eq(register(taken & (lane == 3) & query, "q_en")), self.q.pe.eq(pe4), self.q.row.eq(row4),
+                     self.q.word.eq(register(word_at, "q_word")), self.q.data.eq(register(word, "q_data"))]
+
+        # ------------------------------------------------------------------ scales
+        scaling = 1 + SCALE_MUL_STAGES
+        factor = Signal(ScaleLayout)
+        m.d.sync += factor.eq(self.heads.p.scale)
+        m.d.comb += [
+            self.q_scale.scale.eq(scale_mul_stages(m, register, factor, self.c_att)),
+            self.q_scale.en.eq(pipe.reg(taken & last & query, stages=scaling, name="scale_en")),
+            self.q_scale.pe.eq(pipe.reg(pe4, stages=scaling, name="scale_pe")),
+            self.q_scale.row.eq(pipe.reg(row4, stages=scaling, name="scale_row")),
+        ]
+        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
+        m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
+        stored = pack16(self.heads.p.scale)
+        kv_last = taken & last & ~query
+        scale_token = Signal(range(max(self._tokens, 2)))
+        token_bits = (self._tokens - 1).bit_length()
+        read_data = []
+        for scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
+            write, read = scales.write_port(), scales.read_port()
+            m.d.comb += [write.addr.eq(Cat(token[:token_bits], kv2)), write.data.eq(stored), write.en.eq(kv_last & mine),
+                         read.addr.eq(Cat(scale_token[:token_bits], kv2))]
+            read_data.append(read.data)
+
+        # ------------------------------------------------------------------ how many heads of each KV head are there
+        m.submodules.counts = counts = memory.Memory(shape=6, depth=MAX_HEADS_KV, init=[])
+        count_write, count_read = counts.write_port(), counts.read_port(domain="comb")
+        begun = Signal(MAX_HEADS_KV)
+        here = Signal(6)
+        m.d.comb += [here.eq(Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1), count_read.addr.eq(kv2),
+                     count_write.addr.eq(kv2), count_write.data.eq(here), count_write.en.eq(kv_last)]
+        with m.If(kv_last):
+            m.d.sync += begun.bit_select(kv2, 1).eq(1)
+
+        # ------------------------------------------------------------------ sequence
+        request, out = self.write.req, self.write.data
+        asked = Signal()
+        sent = Signal(range(self._tokens + 1))
+        # From a head's fourth code on, which brings its first word, what was worked out of its number is right.
+        full = self.heads.valid & (lane == 3)
+        with m.FSM(name="heads_in"):
+            with m.State("CODES"):
+                with m.If(full & ~query & ~asked):
+                    m.next = "ROW"
+                with m.Else():
+                    # The fourth code of a word leaves with the word.
+                    m.d.comb += [out.payload.eq(word), out.valid.eq(full & ~query),
+                                 self.heads.ready.eq((lane != 3) | query | out.ready)]
+                with m.If(kv_last):
+                    m.d.sync += [asked.eq(0), sent.eq(0)]
+                    with m.If(here == self.chunk << 1):
+                        m.next = "SCALES"
+                m.d.comb += [sorting.eq(1), self.idle.eq((lane == 0) & ~self.heads.valid)]
+            with m.State("ROW"):
+                m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr4), request.p.len.eq(self.words)]
+                with m.If(request.ready):
+                    m.d.sync += asked.eq(1)
+                    m.next = "CODES"
+            with m.State("SCALES"):
+                m.d.comb += [request.valid.eq(1), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
+                with m.If(request.ready):
+                    m.next = "SCALES-WORDS"
+            with m.State("SCALES-WORDS"):
+                m.d.comb += [out.payload.eq(Cat(*read_data)), out.valid.eq(1)]
+                with m.If(out.ready):
+                    m.d.sync += sent.eq(sent + 1)
+                    with m.If(sent + 1 == self.chunk):
+                        m.next = "CODES"
+        # A word is read while the one before it leaves.
+        m.d.comb += scale_token.eq(sent + (out.valid & out.ready))
+        with m.If(self.begin):
+            m.d.sync += [lane.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
+        return m

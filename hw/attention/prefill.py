@@ -1,0 +1,455 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Attention of a chunk of tokens, or of one: query PEs that share each K and V row (TeLLMe v2 section 3.6; spec: attention)."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkCodes, ChunkHeads, small_product
+from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
+from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.stage import Pipeline, leading_zeros
+from hw.memory.ports import ReadPort, WritePort
+from hw.types import ACC_BITS, ScaleLayout
+from tellme.spec.attention import SUM_FRAC
+from tellme.spec.scale import C127
+from tellme.spec.tables import exp2_rom, recip127_rom
+
+__all__ = ["INDEX_BITS", "ChunkAcc", "PrefillAttention"]
+
+#: int8 values of a memory word.
+LANES = 4
+INDEX_BITS = 13
+#: A sum with the scale that dequantises it, the last of the chunk's; its token in the chunk, its place in the token's
+#: output vector (head * head_dim + element).
+ChunkAcc = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "last": 1, "token": range(MAX_TOKENS),
+                              "index": INDEX_BITS})
+
+
+class PrefillAttention(wiring.Component):
+    """out[t, h] = sum_j softmax(q[t, h] . K[j])_j V[j] over keys 0 to position + t, all integer but for scales.
+
+    After ``begin_token`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
+    chunk - 1, heads and tokens in any order; see ChunkHeads for what is kept and what is written.  After ``start`` (a
+    pulse; it waits for ``write.idle``) the KV heads are worked on in turn.  The chunk * group pairs (token, query head) of
+    a KV head are taken in slots of ``pes``, one pair a PE, from the last token's last head to the first token's first, so
+    that a slot that is not full falls to the first tokens, which see the fewest keys.  Of slot s
+
+        keys(s) = position + chunk - (s * pes) // group
+
+    keys count: what no PE of the slot sees is neither read nor computed.  A KV head's scales are read once; each slot
+    reads each of its K rows and V rows once, for all its PEs.  So words read a KV head:
+
+        position + chunk + sum over slots of 2 * keys(s) * head_dim / 4
+
+    Each word and its flags walk from PE to PE, ``exp_units`` of them a cycle, so that every softmax unit meets its PEs one
+    after another: scores and weights leave and reach PEs just in time, and neither is held anywhere else.  A PE does not
+    see keys after its own token: such a key counts in neither maximum, sum nor output.
+
+    Cycles from ``start`` on when memory and ``acc`` never wait, with turns(s) the number of PEs in work over exp_units,
+    rounded up, and row(s) = max(head_dim / 4, turns(s)): a KV head takes
+
+        position + chunk + sum over slots of (2 * keys(s) * row(s) + SLOT_CYCLES),
+
+    and the last slot's sums leave, one a cycle, in PEs * head_dim + DRAIN_CYCLES; those of others leave while the next
+    slot's scales and K are read, and hold up its V if those take less.  So K and V move a word a cycle where
+    head_dim / 4 >= pes / exp_units.
+
+    Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
+    heads up to max_heads; position + chunk up to max_context.  kv_stride and s_stride are words of a head's region.
+    Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums in LUT RAM; four multipliers and score EBR for
+    pes / exp_units * max_context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of range.
+    """
+
+    #: Beside the words of a slot: from the last K word to the first V word, and to the next slot.
+    SLOT_CYCLES = 28
+    DRAIN_CYCLES = 26
+
+    def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
+                 max_heads: int = 32):
+        if not 1 <= max_group <= MAX_GROUP:
+            raise ValueError(f"max_group is {max_group}; 1 to {MAX_GROUP} query heads share a KV head")
+        if not 1 <= tokens <= MAX_TOKENS:
+            raise ValueError(f"tokens is {tokens}; a chunk has 1 to {MAX_TOKENS}")
+        if pes not in (4, 8, 16):
+            raise ValueError(f"pes is {pes}; there are 4, 8 or 16")
+        if exp_units not in (1, 2):
+            raise ValueError(f"exp_units is {exp_units}; there are 1 or 2")
+        self._pes = pes
+        self._tokens = tokens
+        self._units = exp_units
+        self._turns = pes // exp_units
+        self._words = 1 << (max_head_dim // LANES - 1).bit_length()
+        self._context = max_context
+        self._rows = max_heads * -(-tokens // pes)
+        #: |weight * v| is below 2**23, so a sum over the context fits.
+        self._sum_bits = 24 + (max_context - 1).bit_length()
+        super().__init__({
+            "heads": In(stream.Signature(ChunkCodes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "chunk": In(range(tokens + 1)),
+            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
+            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
+            "kv_stride": In(24), "s_stride": In(16),
+            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(ChunkAcc)), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipeline(m, Const(1))
+        pes, units, turns, sum_bits = self._pes, self._units, self._turns, self._sum_bits
+        key_bits = (self._context - 1).bit_length()
+        unit_bits = (units - 1).bit_length()
+
+        def register(value, name):
+            return pipe.reg(value, name=name)
+
+        def later(value, cycles, name):
+            return pipe.reg(value, stages=cycles, name=name)
+
+        # ------------------------------------------------------------------ what a chunk is
+        words = register(self.head_dim >> 2, "words")
+        pairs = register(small_product(self.chunk, self.group), "pairs")
+        slots = register((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
+        keys_all = register((self.position + self.chunk)[:key_bits + 1], "keys_all")
+        group_words = register(small_product(words, self.group), "group_words")
+
+        m.submodules.chunk_heads = chunk_heads = ChunkHeads(pes=pes, tokens=self._tokens, words=self._words, rows=self._rows)
+        wiring.connect(m, wiring.flipped(self.heads), chunk_heads.heads)
+        wiring.connect(m, wiring.flipped(self.write), chunk_heads.write)
+        m.d.comb += [getattr(chunk_heads, n).eq(getattr(self, n)) for n in (
+            "heads_n", "kv_heads", "group", "chunk", "c_att", "position", "k_base", "v_base", "s_base", "kv_stride", "s_stride")]
+        m.d.comb += [chunk_heads.words.eq(words), chunk_heads.slots.eq(slots), chunk_heads.begin.eq(self.begin_token)]
+
+        # ------------------------------------------------------------------ softmax: PE p is turn p // units of unit p % units
+        softmax = []
+        m.submodules.exp2 = exp2 = memory.Memory(shape=17, depth=len(exp2_rom()), init=list(exp2_rom()),
+                                                 attrs={"ram_style": "block"})
+        for u in range(units):
+            m.submodules[f"softmax{u}"] = unit = SoftmaxUnit(turns=turns, dot_bits=16 + (self._words * LANES - 1).bit_length(),
+                                                             context=self._context, rows=self._rows)
+            port = exp2.read_port()
+            written = chunk_heads.q_scale
+            m.d.comb += [
+                port.addr.eq(unit.exp2_addr), unit.exp2_data.eq(port.data),
+                unit.scale_write.en.eq(written.en & (written.pe[:unit_bits] == u if unit_bits else 1)),
+                unit.scale_write.turn.eq(written.pe >> unit_bits), unit.scale_write.row.eq(written.row),
+                unit.scale_write.scale.eq(written.scale),
+            ]
+            softmax.append(unit)
+        m.submodules.kv_scales = kv_scales = memory.Memory(shape=32, depth=self._context, init=[])
+        s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
+
+        # ------------------------------------------------------------------ words come in
+        read = self.read
+        keys = Signal(key_bits + 1)
+        key, w_index = Signal(key_bits), Signal(range(self._words))
+        row = Signal(range(self._rows))
+        in_s, in_k, in_v = Signal(), Signal(), Signal()
+        last_turn = Signal(range(turns))
+        spacing, there = Signal(range(turns)), Signal(range(SoftmaxUnit.AHEAD + 1))
+        first_word, row_end = w_index == 0, w_index + 1 == words
+        last_key = key + 1 == keys
+        came = read.data.valid & read.data.ready
+        # A row begins when the softmax units have met all PEs with the row before, and a V row with its first weight.
+        m.d.comb += [
+            read.data.ready.eq(in_s | ((in_k | in_v) & ~first_word)
+                               | ((in_k | (in_v & (there != 0))) & (spacing == 0))),
+            s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s),
+        ]
+        row_begins = came & ~in_s & first_word
+        with m.If(spacing != 0):
+            m.d.sync += spacing.eq(spacing - 1)
+        with m.If(row_begins):
+            m.d.sync += spacing.eq(last_turn)
+        done = came & last_key & (in_s | row_end)
+        with m.If(came):
+            m.d.sync += w_index.eq(Mux(in_s | row_end, 0, w_index + 1))
+            with m.If(in_s | row_end):
+                m.d.sync += key.eq(Mux(last_key, 0, key + 1))
+
+        # ------------------------------------------------------------------ and walk from PE to PE
+        # Stage s is there s + 1 cycles after the word came.
+        stage_layout = data.StructLayout({"k": 1, "v": 1, "first_word": 1, "row_end": 1, "first_key": 1,
+                                          "w": range(self._words)})
+        entry = Signal(stage_layout)
+        m.d.comb += [entry.k.eq(came & in_k), entry.v.eq(came & in_v), entry.first_word.eq(first_word),
+                     entry.row_end.eq(row_end), entry.first_key.eq(key == 0), entry.w.eq(w_index)]
+        word, flags = [register(read.data.payload, "word0")], [data.View(stage_layout, register(entry.as_value(), "flags0"))]
+        for s in range(1, turns + 4):
+            word.append(register(word[-1], f"word{s}"))
+            flags.append(data.View(stage_layout, register(flags[-1].as_value(), f"flags{s}")))
+
+        # ------------------------------------------------------------------ K: dots met in turn
+        key4 = later(key, 4, "key")
+        dots_begin = flags[4].k & flags[4].row_end
+        k_key, k_first, k_left = Signal(key_bits), Signal(), Signal(BACK_BITS)
+        k_scale, v_exp, v_some = Signal(ScaleLayout), Signal(signed(7)), Signal()
+        k_on, k_turn, k_last = Signal(), Signal(range(turns)), Signal(range(turns))
+        key5 = register(key4, "key5")
+        k_sig, k_exp = unpack16(s_read.data[:16])
+        v_sig_read, v_exp_read = unpack16(s_read.data[16:])
+
+        def left_after(at) -> Value:
+            far = keys_all - 1 - at
+            return Mux(far >> BACK_BITS != 0, (1 << BACK_BITS) - 1, far[:BACK_BITS])
+
+        with m.If(k_on):
+            m.d.sync += k_turn.eq(k_turn + 1)
+            with m.If(k_turn == k_last):
+                m.d.sync += k_on.eq(0)
+        with m.If(dots_begin):
+            m.d.sync += [k_on.eq(1), k_turn.eq(0), k_last.eq(last_turn), k_key.eq(key5), k_first.eq(flags[4].first_key),
+                         k_left.eq(left_after(key5)), k_scale.sig.eq(k_sig), k_scale.exp.eq(k_exp), v_exp.eq(v_exp_read),
+                         v_some.eq(v_sig_read != 0)]
+        k_done = dots_begin & (key5 + 1 == keys)
+
+        # ------------------------------------------------------------------ V: weights asked for ahead of the rows
+        drained = Signal()
+        asking, wanted = Signal(), Signal()
+        a_turn, a_key, ahead = Signal(range(turns)), Signal(key_bits), Signal(range(SoftmaxUnit.AHEAD + 1))
+        # Two cycles between dots_begin and the first ``v`` belong to the turn and to this flag.
+        with m.If(later(k_done, SoftmaxUnit.K_LATENCY - 1, "k_done")):
+            m.d.sync += wanted.eq(1)
+        with m.If(wanted & drained):
+            m.d.sync += [wanted.eq(0), asking.eq(1), a_turn.eq(0), a_key.eq(0)]
+        asks = asking & ((a_turn != 0) | (ahead != SoftmaxUnit.AHEAD))
+        with m.If(asks):
+            m.d.sync += a_turn.eq(a_turn + 1)
+            with m.If(a_turn == last_turn):
+                m.d.sync += [a_turn.eq(0), a_key.eq(a_key + 1)]
+                with m.If(a_key + 1 == keys):
+                    m.d.sync += asking.eq(0)
+        m.d.sync += ahead.eq(ahead + (asks & (a_turn == 0)) - (row_begins & in_v))
+        # Of those, keys whose first weight can be taken two cycles later; the others of the key follow it.
+        m.d.sync += there.eq(there + later(asks & (a_turn == 0), SoftmaxUnit.V_LATENCY - 3, "asked") - (row_begins & in_v))
+        m.d.comb += s_read.addr.eq(Mux(asking, a_key, key4))
+        # Weights reach the PEs from the second cycle after a V row began on.
+        pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))
+        with m.If(pops):
+            m.d.sync += pop_turn.eq(pop_turn + 1)
+            with m.If(pop_turn == pop_last):
+                m.d.sync += pops.eq(0)
+        with m.If(flags[0].v & flags[0].first_word):
+            m.d.sync += [pops.eq(1), pop_turn.eq(0), pop_last.eq(last_turn)]
+
+        # ------------------------------------------------------------------ PEs
+        draining, drain_pe, drain_word = Signal(), Signal(range(pes)), Signal(range(self._words))
+        drain_rows = []
+        for p in range(pes):
+            turn, unit = p >> unit_bits, softmax[p % units]
+            m.submodules[f"q{p}"] = q = memory.Memory(shape=32, depth=self._rows * self._words, init=[],
+                                                      attrs={"ram_style": "block"})
+            m.submodules[f"sums{p}"] = sums = memory.Memory(shape=LANES * sum_bits, depth=self._words, init=[])
+            q_write, q_read = q.write_port(), q.read_port()
+            sum_write, sum_read = sums.write_port(), sums.read_port(domain="comb")
+            came_q = chunk_heads.q
+            m.d.comb += [q_write.addr.eq(Cat(came_q.word, came_q.row)), q_write.data.eq(came_q.data),
+                         q_write.en.eq(came_q.en & (came_q.pe == p)), q_read.addr.eq(Cat(flags[turn].w, row))]
+            # Operands: in K the query's byte, 8 bits up, in V the weight; what does not count is zero, so that they add.
+            q_word, weight = Signal(32, name=f"q_word{p}"), Signal(WEIGHT_BITS, name=f"weight{p}")
+            m.d.sync += q_word.eq(Mux(flags[turn + 1].k, q_read.data, 0))
+            with m.If(flags[turn + 1].k):
+                m.d.sync += weight.eq(0)
+            with m.Elif(pops & (pop_turn == turn)):
+                m.d.sync += weight.eq(unit.weight)
+            old = Signal(LANES * sum_bits, name=f"old{p}")
+            clear = Mux(draining, drain_pe != p, flags[turn + 2].first_key)
+            m.d.sync += old.eq(Mux(clear, 0, sum_read.data))
+            m.d.comb += [sum_read.addr.eq(Mux(draining, drain_word, flags[turn + 2].w)),
+                         sum_write.addr.eq(flags[turn + 3].w), sum_write.en.eq(flags[turn + 3].v)]
+            products = []
+            for i in range(LANES):
+                byte = q_word[8 * i:8 * i + 8]
+                factor = Cat(weight[:8], weight[8:] | byte, byte[7]).as_signed()
+                product = register(word[turn + 2][8 * i:8 * i + 8].as_signed() * factor, f"product{p}_{i}")
+                products.append(product[8:])
+                part = slice(sum_bits * i, sum_bits * (i + 1))
+                m.d.comb += sum_write.data[part].eq(old[part].as_signed() + product)
+            # Products of K are there a cycle before their total, that a cycle before the dot.
+            total = register(sum((x.as_signed() for x in products[1:]), start=products[0].as_signed()), f"k_total{p}")
+            dot = Signal.like(unit.dots[0], name=f"dot{p}")
+            with m.If(flags[turn + 4].k):
+                m.d.sync += dot.eq(Mux(flags[turn + 4].first_word, 0, dot) + total)
+            m.d.comb += unit.dots[turn].eq(dot)
+            drain_rows.append(old)
+
+        # ------------------------------------------------------------------ walk: how far back each PE's token lies
+        walking, walk_pe = Signal(), Signal(range(pes))
+        walk_back, walk_g = Signal(BACK_BITS + 1), Signal(range(MAX_GROUP))
+        with m.If(walking):
+            m.d.sync += [walk_pe.eq(walk_pe + 1), walk_g.eq(walk_g + 1)]
+            with m.If(walk_g + 1 == self.group):
+                m.d.sync += [walk_g.eq(0), walk_back.eq(walk_back + 1)]
+            with m.If(walk_pe == pes - 1):
+                m.d.sync += walking.eq(0)
+        v_left = left_after(a_key)
+        for u, unit in enumerate(softmax):
+            m.d.comb += [
+                unit.back_write.en.eq(walking & (walk_pe[:unit_bits] == u if unit_bits else 1)),
+                unit.back_write.turn.eq(walk_pe >> unit_bits), unit.back_write.back.eq(walk_back),
+                unit.row.eq(row),
+                unit.k.on.eq(k_on), unit.k.turn.eq(k_turn), unit.k.first.eq(k_first), unit.k.key.eq(k_key),
+                unit.k.left.eq(k_left), unit.k.scale.eq(k_scale), unit.k.v_exp.eq(v_exp), unit.k.v_some.eq(v_some),
+                unit.v.on.eq(asks), unit.v.turn.eq(a_turn), unit.v.first.eq(a_key == 0), unit.v.key.eq(a_key),
+                unit.v.left.eq(v_left), unit.v.sig.eq(v_sig_read), unit.v.exp.eq(v_exp_read),
+                unit.pop.eq(pops),
+            ]
+
+        # ------------------------------------------------------------------ sequence: S, then K and V of each slot
+        head, pairs_left = Signal(8), Signal.like(pairs)
+        k_addr, v_addr, s_addr = Signal(24), Signal(24), Signal(24)
+        last_slot = Signal()
+        last_head = head + 1 == self.kv_heads
+        working = Signal(range(pes + 1))
+        m.d.comb += [last_slot.eq(pairs_left <= pes), working.eq(Mux(last_slot, pairs_left, pes))]
+        m.d.sync += last_turn.eq((working - 1) >> unit_bits)
+        # Each phase asks for the words of the next one.  A slot's keys are known when the walk of the one before ended.
+        request = read.req
+        to_ask, settled = Signal(), Signal(range(4))
+        next_keys = register((keys_all - Mux(last_slot, 0, walk_back))[:key_bits + 1], "next_keys")
+        row_words = register(Mux(in_v, next_keys, keys) * words, "row_words")
+        m.d.sync += settled.eq(Mux(walking | ~in_v, 0, Mux(settled == 3, 3, settled + 1)))
+        with m.If(request.valid & request.ready):
+            m.d.sync += request.valid.eq(0)
+        with m.If(to_ask & ~request.valid & (~in_v | (settled == 3))):
+            m.d.sync += [to_ask.eq(0), request.valid.eq(~(in_v & last_slot & last_head)), request.p.len.eq(row_words),
+                         request.p.addr.eq(Mux(in_k, v_addr, k_addr))]
+            with m.If(in_v & last_slot):
+                m.d.sync += [request.p.addr.eq(s_addr + self.s_stride), request.p.len.eq(keys_all)]
+        slot_done = Signal()
+        with m.FSM(name="attend") as attend:
+            with m.State("IDLE"):
+                m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base), s_addr.eq(self.s_base),
+                             keys.eq(keys_all), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                with m.If(self.start):
+                    m.next = "WRITTEN"
+            with m.State("WRITTEN"):
+                with m.If(chunk_heads.idle & self.write.idle):
+                    m.d.sync += [request.valid.eq(1), request.p.addr.eq(s_addr), request.p.len.eq(keys), to_ask.eq(1),
+                                 walking.eq(1)]
+                    m.next = "S"
+            with m.State("S"):
+                m.d.comb += in_s.eq(1)
+                with m.If(done):
+                    m.d.sync += to_ask.eq(1)
+                    m.next = "K"
+            with m.State("K"):
+                m.d.comb += in_k.eq(1)
+                with m.If(done):
+                    m.d.sync += to_ask.eq(1)
+                    m.next = "V"
+            with m.State("V"):
+                m.d.comb += in_v.eq(1)
+                with m.If(done):
+                    m.d.comb += slot_done.eq(1)
+                    m.d.sync += [row.eq(row + 1), keys.eq(next_keys), pairs_left.eq(pairs_left - pes)]
+                    with m.If(last_slot):
+                        m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + self.kv_stride), v_addr.eq(v_addr + self.kv_stride),
+                                     s_addr.eq(s_addr + self.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                    m.next = "NEXT-K"
+                    with m.If(last_slot):
+                        m.next = "NEXT-S"
+                        with m.If(last_head):
+                            m.next = "LAST"
+            with m.State("NEXT-K"):
+                m.d.sync += [to_ask.eq(1), walking.eq(1)]
+                m.next = "K"
+            with m.State("NEXT-S"):
+                m.d.sync += [to_ask.eq(1), walking.eq(1)]
+                m.next = "S"
+            with m.State("LAST"):
+                with m.If(drained):
+                    m.next = "IDLE"
+            m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
+
+        # ------------------------------------------------------------------ out: scale of a PE's sums
+        scale_pe, scale_left = Signal(range(pes)), Signal(range(16))
+        exponents = Array(unit.exponent for unit in softmax)
+        m.d.comb += [s for unit in softmax for s in (unit.stat_read.eq(~drained), unit.stat_turn.eq(scale_pe >> unit_bits))]
+        unit_now = scale_pe[:unit_bits] if unit_bits else Const(0, 1)
+        value1 = register(Array(unit.total for unit in softmax)[unit_now], "value1")
+        zeros2 = register(leading_zeros(m, value1), "zeros2")
+        coarse3 = register((value1 << (zeros2[3:] << 3))[:len(value1)], "coarse3")
+        top4 = register((coarse3 << zeros2[:3])[len(value1) - 12:len(value1)], "top4")
+        rounded = Signal(12)
+        m.d.comb += rounded.eq((top4 + 1) >> 1)
+        sig5 = register(Mux(rounded[11], 1024, rounded[:11]), "sig5")
+        exp5 = register((len(value1) - 11) - zeros2 + rounded[11], "exp5")
+        m.submodules.recip = recip = memory.Memory(shape=12, depth=1024, init=list(recip127_rom()),
+                                                   attrs={"ram_style": "block"})
+        recip_read = recip.read_port()
+        m.d.comb += recip_read.addr.eq(sig5[:10])
+        inverse7, c127 = Signal(ScaleLayout), Signal(ScaleLayout)
+        m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
+        m.d.sync += [inverse7.sig.eq(recip_read.data[:11]), inverse7.exp.eq(Mux(recip_read.data[11], -15, -14))]
+        product10 = scale_mul_stages(m, register, inverse7, c127)
+        shift6 = register(exponents[unit_now] - exp5, "shift6")
+        exp = Signal(signed(13))
+        m.d.comb += exp.eq(product10.exp + shift6 + (SUM_FRAC - 5))
+        scale11 = Signal(ScaleLayout)
+        m.d.sync += [scale11.sig.eq(product10.sig), scale11.exp.eq(Mux(exp > 127, 127, Mux(exp < -128, -128, exp)))]
+        scaling = 8 + SCALE_MUL_STAGES
+        with m.If(scale_left != 0):
+            m.d.sync += scale_left.eq(scale_left - 1)
+
+        # ------------------------------------------------------------------ out: sums, PE after PE
+        # All other PEs' words are zero.
+        gathered = drain_rows[0]
+        for old in drain_rows[1:]:
+            gathered = gathered | old
+        out_row, out_valid, out_lane, out_last = Signal(LANES * sum_bits), Signal(), Signal(2), Signal()
+        out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
+        pause = Signal(range(turns + 3))
+        last_pe, final, head_ends = Signal(range(pes)), Signal(), Signal()
+        # Where the pair in work belongs, and the KV head's last query head.
+        token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
+                                             Signal(range(MAX_GROUP)))
+        fire = out_valid & self.acc.ready
+        # A word is there in the second cycle of draining, and the next one long before the fourth lane has left.
+        load = (draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3)))
+                & ((drain_word != 0) | (scale_left == 0)))
+        m.d.comb += [
+            self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
+            self.acc.p.scale.eq(out_scale), self.acc.p.token.eq(out_token), self.acc.p.index.eq(Cat(out_lane, out_word)),
+            self.acc.p.last.eq(out_last & (out_lane == 3)),
+        ]
+        with m.If(fire):
+            m.d.sync += out_lane.eq(out_lane + 1)
+            with m.If(out_lane == 3):
+                m.d.sync += out_valid.eq(0)
+        with m.If(load):
+            m.d.sync += [out_row.eq(gathered), out_valid.eq(1), out_token.eq(token), out_word.eq(first_word_of + drain_word),
+                         out_last.eq(0), drain_word.eq(drain_word + 1)]
+            with m.If(drain_word == 0):
+                # The next PE's scale is worked out while this one's sums leave.
+                m.d.sync += [out_scale.eq(scale11), scale_pe.eq(scale_pe + 1), scale_left.eq(scaling)]
+            with m.If(drain_word + 1 == words):
+                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of - words)]
+                with m.If(g + 1 == self.group):
+                    m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
+                with m.If(drain_pe == last_pe):
+                    m.d.sync += [draining.eq(0), out_last.eq(final)]
+                    with m.If(head_ends):
+                        m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
+                                     first_word_of.eq(top_word + group_words)]
+        with m.FSM(name="drain"):
+            with m.State("IDLE"):
+                m.d.comb += drained.eq(1)
+                m.d.sync += [pause.eq(turns + 2), drain_pe.eq(0), drain_word.eq(0), scale_pe.eq(0), scale_left.eq(scaling),
+                             last_pe.eq(working - 1), final.eq(last_slot & last_head), head_ends.eq(last_slot)]
+                with m.If(slot_done):
+                    m.next = "PAUSE"
+                with m.If(attend.ongoing("IDLE")):
+                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(group_words - words),
+                                 first_word_of.eq(group_words - words)]
+            with m.State("PAUSE"):
+                # Until the last PE's sums are there.
+                m.d.sync += pause.eq(pause - 1)
+                with m.If(pause == 0):
+                    m.d.sync += draining.eq(1)
+                    m.next = "OUT"
+            with m.State("OUT"):
+                with m.If(~draining & ~out_valid):
+                    m.next = "IDLE"
+        return m

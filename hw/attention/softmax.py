@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Scores and weights of attention: stored scales, the score's arithmetic, and a unit that serves query PEs in turn."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.stage import Pipeline
+from hw.types import ScaleLayout
+from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
+from tellme.spec.scale import SCALE16_BIAS
+
+__all__ = ["BACK_BITS", "EXPONENT_BITS", "SCORE_STAGES", "WEIGHT_BITS", "SoftmaxUnit", "pack16", "score_stages", "unpack16"]
+
+#: Registers of :func:`score_stages`.
+SCORE_STAGES = 5
+#: Unsigned bits of a weight.
+WEIGHT_BITS = 16
+#: How many positions a token lies before the last one of its chunk.
+BACK_BITS = 4
+#: The largest exponent of a row: that of a stored scale less up to 511.
+EXPONENT_BITS = 11
+
+
+def unpack16(stored) -> tuple[Value, Value]:
+    """(sig, exp) of a stored scale."""
+    zero = stored == 0
+    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
+
+
+def pack16(scale) -> Value:
+    """Stored form of a scale."""
+    field = scale.exp + SCALE16_BIAS
+    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
+
+
+def score_stages(m: Module, register, dot, ds) -> Signal:
+    """score(dot, ds) (spec: attention), SCORE_STAGES later; ``register(value, name)`` makes one."""
+    product1 = register(dot * ds.sig, "score_product")
+    down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
+    # Right: one place less, then half up.  Left: what passes 18 bits saturates.
+    width = len(product1)
+    amount = Signal(range(width + 1))
+    m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
+    lift = Signal(5)
+    m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
+    product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
+                                                            (lift, "lift2")))
+    moved3 = register(product2 >> amount2, "moved3")
+    lifted = Signal(signed(width + SCORE_BITS))
+    m.d.comb += lifted.eq(product2 << lift2)
+    lifted3, up3 = register(lifted, "lifted3"), register(register(down1 <= 0, "up_1"), "up_2")
+    rounded4 = Signal(signed(width + SCORE_BITS))
+    m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
+    top = (1 << SCORE_BITS - 1) - 1
+    return register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
+                    "score5")
+
+
+class SoftmaxUnit(wiring.Component):
+    """Softmax of the rows of ``turns`` query PEs that take turns, one score or one weight a cycle (spec: attention).
+
+    In the K pass ``k`` brings a turn a cycle: PE ``turn``'s dot is taken from ``dots``, its scale (q scale times c_att,
+    from the unit's memory by ``row`` and turn) times the key's gives the score, which goes to score memory.  With it
+    run two maxima: of the scores, and of score + 512 * (V scale's exponent).  The floor of a maximum is the maximum
+    of the floors, so the row's exponent, max(v exp - ((top - score) >> 9)), is -((top - largest sum) >> 9): no scan
+    stands between K and V.
+
+    In the V pass ``v`` asks for a turn's weight: exponential, weight and the running sum of exponentials.  Weights
+    queue up in order; the oldest is ``weight``, and ``pop`` takes it.  There is room for AHEAD keys and one more that
+    is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
+    ``stat_read`` is set, which must not be during a V pass.
+
+    ``left`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
+    before the last one does not see keys with less than that left; their weights are 0 and nothing counts them.
+
+    K_LATENCY cycles after ``k`` the maxima of that turn are there for ``v``; a weight can be taken V_LATENCY cycles
+    after ``v``.  ``v.sig`` and ``v.exp`` come one cycle after the rest of ``v``, ``k.turn`` of a key in successive
+    cycles.  The exp2 table is outside (its address is registered here, its data may be used a cycle later).
+
+    Four multipliers; EBR: scores (turns * context entries), scales (rows * turns entries).
+    """
+
+    K_LATENCY = 2 + SCALE_MUL_STAGES + SCORE_STAGES + 1
+    V_LATENCY = 9
+    #: Keys whose weights may be asked for before the first of them is taken.
+    AHEAD = 3
+
+    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int):
+        self._turns = turns
+        self._dot_bits = dot_bits
+        self._context = context
+        self._rows = rows
+        turn = range(turns)
+        key = range(context)
+        self._total_bits = SUM_FRAC + 1 + (context - 1).bit_length()
+        super().__init__({
+            "scale_write": In(data.StructLayout({"en": 1, "turn": turn, "row": range(rows), "scale": ScaleLayout})),
+            "back_write": In(data.StructLayout({"en": 1, "turn": turn, "back": BACK_BITS})),
+            "row": In(range(rows)),
+            "dots": In(data.ArrayLayout(signed(dot_bits), turns)),
+            "k": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+                                       "scale": ScaleLayout, "v_exp": signed(7), "v_some": 1})),
+            "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+                                       "sig": 11, "exp": signed(7)})),
+            "exp2_addr": Out(SCORE_FRAC), "exp2_data": In(17),
+            "weight": Out(WEIGHT_BITS), "pop": In(1),
+            "stat_read": In(1), "stat_turn": In(turn), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipeline(m, Const(1))
+        turns = self._turns
+        k, v = self.k, self.v
+
+        def register(value, name):
+            return pipe.reg(value, name=name)
+
+        def later(value, cycles, name):
+            return pipe.reg(value, stages=cycles, name=name)
+
+        # ------------------------------------------------------------------ memories
+        m.submodules.scales = scales = memory.Memory(shape=ScaleLayout, depth=turns * self._rows, init=[])
+        m.submodules.scores = scores = memory.Memory(shape=SCORE_BITS, depth=turns * self._context, init=[])
+        m.submodules.backs = backs = memory.Memory(shape=BACK_BITS, depth=turns, init=[])
+        maxima_layout = data.StructLayout({"top": signed(SCORE_BITS), "most": signed(SCORE_BITS + 1), "some": 1})
+        m.submodules.maxima = maxima = memory.Memory(shape=maxima_layout, depth=turns, init=[])
+        stats_layout = data.StructLayout({"total": self._total_bits, "exponent": signed(EXPONENT_BITS)})
+        m.submodules.stats = stats = memory.Memory(shape=stats_layout, depth=turns, init=[])
+        room = 1 << ((self.AHEAD + 1) * turns - 1).bit_length()
+        m.submodules.queue = queue = memory.Memory(shape=WEIGHT_BITS, depth=room, init=[])
+        scale_write, scale_read = scales.write_port(), scales.read_port()
+        score_write, score_read = scores.write_port(), scores.read_port()
+        # The first turns of the V pass run beside the last ones of the K pass.
+        back_write, k_back, v_back = backs.write_port(), backs.read_port(domain="comb"), backs.read_port(domain="comb")
+        max_write, k_max, v_max = maxima.write_port(), maxima.read_port(domain="comb"), maxima.read_port(domain="comb")
+        stat_write, stat_read = stats.write_port(), stats.read_port(domain="comb")
+        queue_write, queue_read = queue.write_port(), queue.read_port(domain="comb")
+        m.d.comb += [
+            scale_write.addr.eq(Cat(self.scale_write.turn, self.scale_write.row)),
+            scale_write.data.eq(self.scale_write.scale), scale_write.en.eq(self.scale_write.en),
+            back_write.addr.eq(self.back_write.turn), back_write.data.eq(self.back_write.back),
+            back_write.en.eq(self.back_write.en),
+        ]
+
+        # ------------------------------------------------------------------ K: scores and maxima
+        m.d.comb += scale_read.addr.eq(Cat(k.turn, self.row))
+        scale_a = data.View(ScaleLayout, register(Value.cast(scale_read.data), "scale_a"))
+        scale_b = data.View(ScaleLayout, later(Value.cast(k.scale), 2, "scale_b"))
+        ds = scale_mul_stages(m, register, scale_a, scale_b)
+        dot = later(self.dots[k.turn], 2 + SCALE_MUL_STAGES, "dot")
+        score = score_stages(m, register, dot, ds)
+        delay = self.K_LATENCY - 1
+        on, turn, first, key, left, v_exp, v_some = (later(s, delay, f"k_{n}") for s, n in (
+            (k.on, "on"), (k.turn, "turn"), (k.first, "first"), (k.key, "key"), (k.left, "left"), (k.v_exp, "v_exp"),
+            (k.v_some, "v_some")))
+        on_a, turn_a = register(v.on, "on_a"), register(v.turn, "turn_a")
+        m.d.comb += [
+            score_write.addr.eq(Cat(turn, key)), score_write.data.eq(score), score_write.en.eq(on),
+            k_back.addr.eq(turn), v_back.addr.eq(turn_a),
+        ]
+        # K_LATENCY - 1 cycles after k the score is there; then the maxima.
+        seen = register(on & (left >= k_back.data), "seen")
+        score1, most1 = register(score, "score1"), register((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "most1")
+        turn1, first1, some1 = register(turn, "turn1"), register(first, "first1"), register(v_some, "some1")
+        old, largest = k_max.data, v_max.data
+        m.d.comb += [
+            k_max.addr.eq(turn1), v_max.addr.eq(turn_a),
+            max_write.addr.eq(turn1), max_write.en.eq(seen),
+            max_write.data.top.eq(Mux(first1 | (score1 > old.top), score1, old.top)),
+            max_write.data.most.eq(Mux(some1 & (first1 | ~old.some | (most1 > old.most)), most1, old.most)),
+            max_write.data.some.eq(some1 | (old.some & ~first1)),
+        ]
+
+        # ------------------------------------------------------------------ V: exponentials and weights
+        # a: score, maxima and V's scale are here
+        m.d.comb += score_read.addr.eq(Cat(v.turn, v.key))
+        left_a, first_a = register(v.left, "left_a"), register(v.first, "first_a")
+        score_b, some_b = register(score_read.data, "score_b"), register(largest.some, "some_b")
+        top_b, most_b = register(largest.top, "top_b"), register(largest.most, "most_b")
+        sig_b, exp_b = register(v.sig, "sig_b"), register(v.exp, "exp_b")
+        seen_b = register(left_a >= v_back.data, "seen_b")
+        # b: how far below the largest score, and the largest score below the largest sum
+        diff = Signal(SCORE_BITS + 1)
+        m.d.comb += diff.eq(top_b - score_b.as_signed())
+        diff_c, down_c, some_c = register(diff, "diff_c"), register(top_b - most_b, "down_c"), register(some_b, "some_c")
+        # c: the table's address; then its value, and once more as EBR are slow
+        m.d.comb += self.exp2_addr.eq(diff_c[:SCORE_FRAC])
+        exponent = Signal(signed(EXPONENT_BITS))
+        m.d.comb += exponent.eq(Mux(some_c, -(down_c >> SCORE_FRAC), 0))
+        power_e = register(self.exp2_data, "power_e")
+        whole_e, exponent_f = later(diff_c[SCORE_FRAC:], 2, "whole"), later(exponent, 3, "exponent")
+        te_f = later(register(exp_b, "exp_c") - diff_c[SCORE_FRAC:], 3, "te")
+        sig_e, seen_e = later(sig_b, 3, "sig"), later(seen_b, 3, "seen")
+        on_f, turn_f, first_f = later(on_a, 5, "on"), later(turn_a, 5, "turn"), later(first_a, 5, "first")
+        # e: the exponential as far as it counts; its product with V's scale
+        power_f = register(Mux(seen_e & (whole_e < 32), (power_e << (SUM_FRAC - 16)) >> whole_e[:5], 0), "power_f")
+        tm_f, some_f = register(power_e * sig_e, "tm_f"), register(seen_e & (sig_e != 0), "some_f")
+        # f: the sum; how far the product moves down
+        m.d.comb += [
+            stat_read.addr.eq(Mux(self.stat_read, self.stat_turn, turn_f)),
+            self.total.eq(stat_read.data.total), self.exponent.eq(stat_read.data.exponent),
+            stat_write.addr.eq(turn_f), stat_write.en.eq(on_f), stat_write.data.exponent.eq(exponent_f),
+            stat_write.data.total.eq(Mux(first_f, 0, stat_read.data.total) + power_f),
+        ]
+        gap = Signal(signed(EXPONENT_BITS + 2))
+        m.d.comb += gap.eq(exponent_f - te_f)
+        far_g = register((gap > 18) | ~some_f, "far_g")
+        gap_g, tm_g = register(gap[:5], "gap_g"), register(tm_f, "tm_g")
+        # g: the weight
+        weight_h = register(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:WEIGHT_BITS], "weight_h")
+        # h: into the queue
+        written, read = Signal(range(room)), Signal(range(room))
+        m.d.comb += [
+            queue_write.addr.eq(written), queue_write.data.eq(weight_h), queue_write.en.eq(later(on_f, 2, "weight_on")),
+            queue_read.addr.eq(read), self.weight.eq(queue_read.data),
+        ]
+        m.d.sync += [written.eq(written + queue_write.en), read.eq(read + self.pop)]
+        return m

@@ -1,0 +1,300 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Attention of a chunk against specification and golden: codes in, K and V rows out, sums of every token and head."""
+
+import os
+
+import cocotb
+import numpy as np
+from cocotb.triggers import FallingEdge
+
+from hw.attention.prefill import PrefillAttention
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
+from sim.testbench import Bench
+from tellme.golden.attention import attend
+from tellme.golden.elementwise import dequantise
+from tellme.golden.scales import Scales
+from tellme.spec.attention import c_att, out_scale, score, softmax
+from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
+
+
+def bench(name, *tests, context=128, max_head_dim=64, **options):
+    sizes = {"PES": str(options["pes"]), "TOKENS": str(options["tokens"]), "EXP_UNITS": str(options.get("exp_units", 1)),
+             "CONTEXT": str(context)}
+    return Bench(name=name, env=sizes, tests=tests, build=lambda: PrefillAttention(
+        max_head_dim=max_head_dim, max_group=4, max_context=context, **options))
+
+
+CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "stalls_10", "stalls_90",
+          "memory_rate", "near_context")
+BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
+           bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5),
+           bench("pes16-tokens16", *CHUNKS, pes=16, tokens=16, exp_units=2),
+           bench("pes16-tokens16-unit1", "shapes", "stalls_90", "memory_rate", pes=16, tokens=16),
+           bench("pes16-context1024", "late_position", context=1024, pes=16, tokens=16, exp_units=2)]
+PES, TOKENS, UNITS, CONTEXT = (int(os.environ.get(n, d)) for n, d in (("PES", "16"), ("TOKENS", "16"), ("EXP_UNITS", "2"),
+                                                                      ("CONTEXT", "128")))
+K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
+
+
+def words_of(row):
+    return [int.from_bytes(np.asarray(row[i:i + 4], np.int8).tobytes(), "little") for i in range(0, len(row), 4)]
+
+
+class Case:
+    """A cache, a chunk's heads, and what must come out."""
+
+    def __init__(self, random, *, heads, kv_heads, head_dim, position, chunk, scale=None, value_scale=None, extreme=False,
+                 shuffled=False):
+        self.heads, self.kv_heads, self.head_dim, self.position, self.chunk = heads, kv_heads, head_dim, position, chunk
+        self.group = heads // kv_heads
+        self.name = f"heads {heads}/{kv_heads} of {head_dim}, {chunk} tokens at {position}"
+        self.random, self.shuffled = random, shuffled
+        self.keys = position + chunk
+        generator = np.random.default_rng(random.getrandbits(64))
+
+        def rows(*shape):
+            drawn = generator.choice(np.array([-128, 127]), shape) if extreme else generator.integers(-127, 128, shape)
+            return drawn.astype(np.int8)
+
+        def make_scale():
+            return Scale(random.randint(1024, 2047), random.randint(-19, -15)) if scale is None else scale
+
+        self.q = rows(chunk, heads, head_dim)
+        self.k, self.v = rows(kv_heads, self.keys, head_dim), rows(kv_heads, self.keys, head_dim)
+        self.q_scales = [[make_scale() for _ in range(heads)] for _ in range(chunk)]
+        self.k_scales = [[make_scale() for _ in range(self.keys)] for _ in range(kv_heads)]
+        self.v_scales = [[value_scale or make_scale() for _ in range(self.keys)] for _ in range(kv_heads)]
+        self.kv_stride, self.s_stride = CONTEXT * head_dim // 4, CONTEXT
+
+    def words(self, first, end):
+        """Rows and scales of positions in memory."""
+        words = {}
+        for h in range(self.kv_heads):
+            for p in range(first, end):
+                for base, rows in ((K_BASE, self.k), (V_BASE, self.v)):
+                    at = base + h * self.kv_stride + p * self.head_dim // 4
+                    words.update((at + i, w) for i, w in enumerate(words_of(rows[h][p])))
+                words[S_BASE + h * self.s_stride + p] = pack16(self.k_scales[h][p]) | pack16(self.v_scales[h][p]) << 16
+        return words
+
+    def codes(self):
+        """The heads stream: tiles of some heads, each for all tokens; or heads of tokens in any order."""
+        total = self.heads + 2 * self.kv_heads
+        tile = self.random.choice((1, 2, total))
+        order = [(h, t) for at in range(0, total, tile) for t in range(self.chunk) for h in range(at, min(at + tile, total))]
+        if self.shuffled:
+            self.random.shuffle(order)
+        out = []
+        for h, t in order:
+            at, kv = self.position + t, (h - self.heads) % self.kv_heads
+            if h < self.heads:
+                row, scale = self.q[t][h], self.q_scales[t][h]
+            elif h < self.heads + self.kv_heads:
+                row, scale = self.k[kv][at], self.k_scales[kv][at]
+            else:
+                row, scale = self.v[kv][at], self.v_scales[kv][at]
+            for i, code in enumerate(row):
+                out.append((int(code) & 0xFF) | scale.pack() << 8 | (i == len(row) - 1) << 27 | t << 28 | h << 32)
+        return out
+
+    def expected(self):
+        """(token, index) -> (sum, scale's bits), from the scalar specification."""
+        out = {}
+        for t in range(self.chunk):
+            keys = self.position + t + 1
+            for h in range(self.heads):
+                kv = h // self.group
+                scale = scale_mul(self.q_scales[t][h], c_att(self.head_dim))
+                dots = self.k[kv, :keys].astype(np.int64) @ self.q[t, h].astype(np.int64)
+                scores = [score(int(d), scale_mul(scale, unpack16(pack16(s))))
+                          for d, s in zip(dots, self.k_scales[kv], strict=False)]
+                result = softmax(scores, [unpack16(pack16(s)) for s in self.v_scales[kv][:keys]])
+                sums = np.array(result.weights, np.int64) @ self.v[kv, :keys].astype(np.int64)
+                bits = out_scale(result.total, result.exponent).pack()
+                out.update(((t, h * self.head_dim + i), (int(s), bits)) for i, s in enumerate(sums))
+        return out
+
+    def golden(self):
+        """Outputs (tokens, heads * head_dim) of the golden model."""
+        q_scales = [[scale_mul(s, c_att(self.head_dim)) for s in row] for row in self.q_scales]
+        stored = [np.array([[pack16(s) for s in row] for row in scales], np.uint16) for scales in (self.k_scales, self.v_scales)]
+        scales = Scales(*(np.array([[s[part] for s in row] for row in q_scales], np.int64) for part in (0, 1)))
+        return attend(self.q, scales, self.k, self.v, *stored, self.position).reshape(self.chunk, -1)
+
+    def slots(self):
+        """(keys, PEs) of each slot."""
+        pairs = self.chunk * self.group
+        return [(self.keys - first // self.group, min(PES, pairs - first)) for first in range(0, pairs, PES)]
+
+    def words_read(self):
+        """Scale words, K words, V words."""
+        rows = self.kv_heads * sum(keys for keys, _ in self.slots()) * self.head_dim // 4
+        return self.kv_heads * self.keys, rows, rows
+
+    def words_read_naively(self):
+        """The same if each query head of each token fetched what it needs by itself."""
+        keys = self.heads * sum(self.position + t + 1 for t in range(self.chunk))
+        return keys, keys * self.head_dim // 4, keys * self.head_dim // 4
+
+    def cycles(self):
+        """What the unit's contract says, to the last sum, for a memory that never waits."""
+        total = 0
+        for keys, working in self.slots():
+            row = max(self.head_dim // 4, -(-working // UNITS))
+            total += 2 * keys * row + PrefillAttention.SLOT_CYCLES
+        return (self.kv_heads * (self.keys + total) + self.slots()[-1][1] * self.head_dim
+                + PrefillAttention.DRAIN_CYCLES)
+
+
+async def run(dut, cases, *, stall=0.0, pause=None, queued=True):
+    """All cases on one unit; busy cycles of the last."""
+    for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+    heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
+    sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
+    memory: dict[int, int] = {}
+    model = QueuedReadModel if queued else ReadModel
+    reads = model(dut, "read", memory, pause=pause)
+    writes = WriteModel(dut, "write", memory, stall=stall, rng=rng("write"))
+    cocotb.start_soon(reads.run())
+    cocotb.start_soon(writes.run())
+    busy = 0
+    for case in cases:
+        memory.clear()
+        memory.update(case.words(0, case.position))
+        for name, value in (("heads_n", case.heads), ("kv_heads", case.kv_heads), ("head_dim", case.head_dim),
+                            ("group", case.group), ("c_att", c_att(case.head_dim).pack()), ("position", case.position),
+                            ("chunk", case.chunk), ("k_base", K_BASE), ("v_base", V_BASE), ("s_base", S_BASE),
+                            ("kv_stride", case.kv_stride), ("s_stride", case.s_stride)):
+            getattr(dut, name).value = value
+        for _ in range(3):
+            await FallingEdge(dut.clk)
+        dut.begin_token.value = 1
+        await FallingEdge(dut.clk)
+        dut.begin_token.value = 0
+        before = writes.count
+        await heads.send_all(case.codes())
+        reads.count = 0
+        dut.start.value = 1
+        await FallingEdge(dut.clk)
+        dut.start.value = 0
+        expected = case.expected()
+        task = cocotb.start_soon(sink.recv_n(len(expected)))
+        # The writes' end is waited for, and is not the unit's time.
+        while not dut.read__req__valid.value:
+            await FallingEdge(dut.clk)
+        own = case.words(case.position, case.keys)
+        assert writes.count - before == len(own), case.name
+        want = case.words(0, case.keys)
+        wrong = [hex(a) for a in {*want, *memory} if memory.get(a) != want.get(a)]
+        assert not wrong, (case.name, len(wrong), wrong[:4])
+        busy = 0
+        while not task.done():
+            await FallingEdge(dut.clk)
+            busy += 1
+        found, values = {}, np.zeros((case.chunk, case.heads * case.head_dim), np.float16)
+        for i, got in enumerate(task.result()):
+            acc, scale, last, token, index = (got & (1 << 36) - 1, got >> 36 & (1 << 19) - 1, got >> 55 & 1, got >> 56 & 15,
+                                              got >> 60)
+            assert last == (i == len(expected) - 1), case.name
+            found[token, index] = (acc - (acc >> 35 << 36), scale)
+            unpacked = Scale.unpack(scale)
+            values[token, index] = dequantise(np.array([found[token, index][0]]), tuple(np.array([x]) for x in unpacked))[0]
+        assert found.keys() == expected.keys(), case.name
+        wrong = [k for k in expected if found[k] != expected[k]]
+        assert not wrong, (case.name, len(wrong), wrong[0], found[wrong[0]], expected[wrong[0]])
+        assert (values == case.golden()).all(), case.name
+        assert reads.count == sum(case.words_read()), (case.name, reads.count)
+        for _ in range(3):
+            await FallingEdge(dut.clk)
+        assert not dut.busy.value, case.name
+    report_shares(acc_ready=sink.low_share, heads_valid=heads.low_share)
+    report(cases=sum(c.chunk * c.heads * c.head_dim for c in cases))
+    return busy
+
+
+@cocotb.test()
+async def shapes(dut):
+    random = rng("shapes")
+    shapes = [(1, 1, 16), (4, 1, 16), (2, 2, 32), (8, 4, 32), (3, 3, 24), (3, 1, 32), (4, 2, 64), (8, 8, 16)]
+    await run(dut, [Case(random, heads=h, kv_heads=kv, head_dim=d, position=p, chunk=c, shuffled=bool(p & 1))
+                    for h, kv, d in shapes for p, c in ((0, TOKENS), (1, random.randint(1, TOKENS)), (0, 1),
+                                                        (random.randint(2, 40), random.randint(1, TOKENS)))])
+
+
+@cocotb.test()
+async def every_chunk(dut):
+    random = rng("chunks")
+    await run(dut, [Case(random, heads=6, kv_heads=2, head_dim=16, position=random.randint(0, 20), chunk=c)
+                    for c in range(1, TOKENS + 1)])
+
+
+@cocotb.test()
+async def saturated_scores(dut):
+    random = rng("extreme")
+    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, chunk=TOKENS, extreme=True,
+                         scale=Scale(2047, e)) for e in (-8, -12, -14, -20)])
+
+
+@cocotb.test()
+async def flat_and_peaked(dut):
+    """All weights alike, then one weight that counts; values' scales far apart."""
+    random = rng("peaks")
+    cases = [Case(random, heads=4, kv_heads=2, head_dim=32, position=30, chunk=TOKENS, scale=Scale(1400, e)) for e in (-30, -13)]
+    for case in cases:
+        for row in case.v_scales:
+            row[:] = [Scale(random.randint(1024, 2047), random.randint(-54, 9)) for _ in row]
+    await run(dut, cases)
+
+
+@cocotb.test()
+async def v_scale_zero(dut):
+    random = rng("zero")
+    case = Case(random, heads=2, kv_heads=1, head_dim=16, position=9, chunk=TOKENS)
+    for at in (0, 3, 9):
+        case.v_scales[0][at] = Scale(1500, -100)
+    nothing = Case(random, heads=2, kv_heads=1, head_dim=16, position=4, chunk=TOKENS, value_scale=Scale(1500, -100))
+    await run(dut, [case, nothing])
+
+
+@cocotb.test()
+async def stalls_10(dut):
+    random = rng("stalls")
+    await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=32, position=p, chunk=TOKENS, shuffled=True) for p in (0, 33)],
+              stall=0.1, pause=lambda: int(random.random() < 0.1))
+
+
+@cocotb.test()
+async def stalls_90(dut):
+    random = rng("stalls")
+    await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=16, position=5, chunk=TOKENS)], stall=0.9,
+              pause=lambda: random.randint(0, 20), queued=False)
+
+
+@cocotb.test()
+async def near_context(dut):
+    random = rng("late")
+    await run(dut, [Case(random, heads=2, kv_heads=1, head_dim=16, position=CONTEXT - c, chunk=c) for c in (1, TOKENS)])
+
+
+@cocotb.test()
+async def late_position(dut):
+    random = rng("late")
+    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=16, position=CONTEXT - TOKENS - 3, chunk=TOKENS)])
+
+
+@cocotb.test()
+async def memory_rate(dut):
+    """K and V once a slot, a word a cycle where a row is as long as the turns; what reading once saves."""
+    for heads, kv_heads, head_dim, position, chunk in ((8, 4, 32, 48, TOKENS), (4, 4, 64, 64, TOKENS), (4, 1, 16, 60, TOKENS),
+                                                       (6, 2, 32, 70, (TOKENS + 1) // 2)):
+        case = Case(rng("rate"), heads=heads, kv_heads=kv_heads, head_dim=head_dim, position=position, chunk=chunk)
+        cycles = await run(dut, [case])
+        bound = case.cycles()
+        once, naively = case.words_read(), case.words_read_naively()
+        report_note(f"{case.name}: {cycles} cycles, {bound} by the formula; words of scales, K, V read: {once}, "
+                    f"each query by itself: {naively} ({sum(naively) / sum(once):.1f} times)")
+        assert abs(cycles - bound) <= 8 * case.kv_heads + 16, (case.name, cycles, bound)
