@@ -9,6 +9,7 @@ and the drain are the same for all kinds and not in it.
 
 import argparse
 import hashlib
+import inspect
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from boards import carries
 from boards.build import ROOT, BuildError, say
 from boards.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
@@ -196,9 +198,9 @@ POINTS = [
 
 def sources_key(point: Point) -> str:
     """Changes with whatever may change a result: the point's Verilog, the flow, the versions of the tools."""
-    flow = [ROOT / "boards" / "carries.py", ROOT / "boards" / "synth.py", ROOT / "constraints.txt"]
-    text = to_verilog(LanePoint(point), "unit").encode() + b"".join(path.read_bytes() for path in flow)
-    return hashlib.sha256(text).hexdigest()
+    tools = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("yowasp-")]
+    parts = (to_verilog(LanePoint(point), "unit"), inspect.getsource(measure), inspect.getsource(carries), *tools)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[str, object]:
