@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from boards.carries import trim
 from hw.verilog import core_sha256, core_verilog
 from tellme.spec.config import preset
 
@@ -146,6 +147,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
         "(600 MB of cache)")
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
+    trim(folder / "top.json")
     best: dict | None = None
     tried = []
     first = getattr(board, "FIRST_SEED", 1)
