@@ -28,7 +28,7 @@ from hw.tlmm.kinds import KINDS
 from hw.verilog import to_verilog
 from tellme.spec.packing import SLICE, TILE_ROWS
 
-__all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "table"]
+__all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "result", "table"]
 
 COLS = 1280
 MHZ = 66.67
@@ -226,6 +226,7 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
     return row
 
 
+MARKS = ("<!-- table of make dse -->", "<!-- end of the table -->")
 COLUMNS = ("kind", "builders", "rows", "lanes", "comb", "ramw", "ff", "ebr", "fmax_mhz", "duty", "comb_per_weight")
 
 
@@ -238,6 +239,13 @@ def table(rows: list[dict]) -> str:
             cells[4:] = ["left out: takes too long", *[""] * (len(COLUMNS) - 5)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def update(path: Path, rows: list[dict]) -> None:
+    """Put the table between the marks of a page."""
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    path.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -281,6 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a bar chart as SVG (wants matplotlib)")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the table into this page")
     args = parser.parse_args(argv)
     kinds = args.kinds.split(",") if args.kinds else list(KINDS)
     try:
@@ -300,6 +309,8 @@ def main(argv: list[str] | None = None) -> int:
         args.json.write_text(json.dumps({"mhz": MHZ, "routed": args.route, "points": rows}, indent=1) + "\n")
     if args.plot is not None:
         plot(rows, args.plot)
+    if args.docs is not None:
+        update(args.docs, rows)
     return 0
 
 
