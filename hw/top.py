@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.prefill import PrefillAttention
 from hw.core.counters import PORTS, Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
@@ -68,7 +69,6 @@ class Core(wiring.Component):
         if c.chunk == 1:
             attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context)
         else:
-            from hw.attention.prefill import PrefillAttention
             attention = PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
                                          max_context=c.max_context, exp_units=c.exp_units)
         head = LmHead(max_dim=c.max_dim)
