@@ -47,8 +47,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(what: str, command: list[str], folder: Path, log: Path) -> str:
-    """Run a tool with its output in a log, and a line each half minute; the log's text."""
+def run(what: str, command: list[str], folder: Path, log: Path, timeout_s: float | None = None) -> str:
+    """Run a tool with its output in a log, and a line each half minute; the log's text.
+
+    Raises BuildError where it fails, TimeoutError where it takes longer than ``timeout_s``.
+    """
     say(f"{what}: {command[0]} (log: {log})")
     began = time.monotonic()
     done = threading.Event()
@@ -61,7 +64,9 @@ def run(what: str, command: list[str], folder: Path, log: Path) -> str:
     try:
         with log.open("w") as out:
             code = subprocess.run(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL).returncode
+                                  stdin=subprocess.DEVNULL, timeout=timeout_s).returncode
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{what} takes longer than {timeout_s} s") from error
     except FileNotFoundError as error:
         raise BuildError(f"{command[0]} is not there; make installs it, or choose TOOLS=native") from error
     finally:

@@ -11,10 +11,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from amaranth.back import verilog
-
 from boards.build import RESOURCES, ROOT, run, tool
 from hw.top import Core
+from hw.verilog import to_verilog
 from tellme.spec.config import BoardConfig, preset
 
 __all__ = ["CONFIGS", "config_of", "main"]
@@ -41,7 +40,7 @@ def pack(label: str) -> dict[str, int]:
     """Cells of the core after packing."""
     folder = ROOT / "build" / "packing" / label.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "core.v").write_text(verilog.convert(Core(config_of(label)), name="core", strip_internal_attrs=True))
+    (folder / "core.v").write_text(to_verilog(Core(config_of(label)), "core"))
     (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -abc9 -top core\nwrite_json core.json\n")
     run(f"{label}: synthesis", [tool("yowasp", "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
     run(f"{label}: packing", [tool("yowasp", "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json",

@@ -9,14 +9,15 @@ optimised across its borders.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from boards.build import RESOURCES, ROOT, BuildError, run, say, tool
+from boards.carries import trim
 from hw.attention.decode import DecodeAttention
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
@@ -30,6 +31,7 @@ from hw.link.uart import Uart
 from hw.memory.controller import SdramController
 from hw.tlmm.engine import TlmmEngine
 from hw.top import Core
+from hw.verilog import to_verilog
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig, preset
 
@@ -58,19 +60,27 @@ PARTS: dict[str, dict[str, Maker]] = {
 }
 
 
-def measure(component: wiring.Component, folder: Path, kind: str, mhz: float, name: str) -> dict[str, float]:
-    """Resources and fmax of one component, placed and routed out of context (nextpnr's seed 1)."""
+def measure(component: wiring.Component, folder: Path, kind: str, mhz: float, name: str, *, route: bool = True,
+            timeout_s: float | None = None) -> dict[str, float]:
+    """Resources and fmax of one component, placed and, with ``route``, routed out of context (nextpnr's seed 1).
+
+    Without, fmax is nextpnr's estimate of the wires.  Raises TimeoutError where a tool takes longer than ``timeout_s``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "unit.v").write_text(verilog.convert(component, name="unit", strip_internal_attrs=True))
+    (folder / "unit.v").write_text(to_verilog(component, "unit"))
     (folder / "unit.ys").write_text("read_verilog unit.v\nsynth_ecp5 -abc9 -top unit\nwrite_json unit.json\n")
-    run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
-    run(f"{name}: place and route", [
+    run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log",
+        timeout_s)
+    trim(folder / "unit.json")
+    log = run(f"{name}: place{' and route' if route else ''}", [
         tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--seed", "1",
         "--freq", f"{mhz:.2f}", "--out-of-context", "--lpf-allow-unconstrained", "--report", "report.json",
-        "--timing-allow-fail"], folder, folder / "nextpnr.log")
+        "--timing-allow-fail", *([] if route else ["--no-route"])], folder, folder / "nextpnr.log", timeout_s)
     report = json.loads((folder / "report.json").read_text())
     used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
-    rates = [entry["achieved"] for entry in report["fmax"].values()]
+    # Of a design that is only placed the report has no rates, but the log has.
+    rates = ([entry["achieved"] for entry in report["fmax"].values()] if route else
+             [float(rate) for rate in re.findall(r"Max frequency for clock .*?: ([0-9.]+) MHz", log)])
     return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
 
 
