@@ -63,7 +63,7 @@ class Core(wiring.Component):
         m.submodules.step_crc = step_crc = Crc32(16)
 
         floats = c.float_lanes
-        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats, builders=c.builders)
+        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
         fused = [FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
                                tokens=-(-c.chunk // floats), streams=floats) for _ in range(floats)]
         if c.chunk == 1:

@@ -13,8 +13,8 @@ from amaranth.lib import wiring
 
 from hw.tlmm.bytes import ByteBuilder, ByteDot, byte_rom
 from hw.tlmm.groups import Shape, group_builder, group_dot
-from hw.tlmm.plain import PlainBuilder, PlainDot
 from hw.tlmm.pairs import PairBuilder, PairDot, pair_rom
+from hw.tlmm.plain import PlainBuilder, PlainDot
 from hw.tlmm.select import ActivationLoader, NegateDot, SelectTreeDot, XorDot, select_rom
 from hw.tlmm.tables import byte_rom as table_rom
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS

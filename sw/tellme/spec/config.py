@@ -19,9 +19,8 @@ class BoardConfig:
     lanes: int = 2
     #: Tokens that share each weight in prefill, a lane each; 1: a prompt is fed token by token.
     chunk: int = 1
-    #: Float pipelines that share a chunk's tokens (a power of two), and table builders that share the lanes.
+    #: Float pipelines that share a chunk's tokens: a power of two.
     float_lanes: int = 1
-    builders: int = 1
     #: Query PEs of the attention unit, and its softmax units, where chunk is more than 1.
     pes: int = 4
     exp_units: int = 1

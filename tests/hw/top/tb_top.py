@@ -24,7 +24,7 @@ from tests.models.random_model import random_model
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane, and a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": TINY,
-           "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, builders=2, pes=4)}
+           "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs")),
            Bench(name="chunk", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk"}, timeout_s=600,
