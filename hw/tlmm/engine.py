@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -13,11 +13,6 @@ from hw.types import AccLayout
 from tellme.spec.packing import SLICE, SLICE_BYTES
 
 __all__ = ["TlmmEngine"]
-
-
-def select_of(kind: Kind):
-    """Layout of what four bytes select."""
-    return kind.dot(tokens=1).select.shape()
 
 
 class TlmmEngine(wiring.Component):
@@ -104,11 +99,14 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        rom, bits = kind.rom(), Shape.cast(select_of(kind)).width // SLICE_BYTES
+        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
+        dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
+        Select = dots[0].select.shape()
+        rom, bits = kind.rom(), Select.size // SLICE_BYTES
         selects = []
         half_index = Signal()
         for half in range(2):
-            select = Signal(select_of(kind), name=f"select{half}")
+            select = Signal(Select, name=f"select{half}")
             for b in range(0, SLICE_BYTES, 2):
                 m.submodules[f"bytes{half}_{b}"] = table = memory.Memory(
                     shape=bits, depth=256, init=rom, attrs={"ram_style": "block"})
@@ -120,7 +118,7 @@ class TlmmEngine(wiring.Component):
         # One cycle behind the word: which half a single-row step takes.
         half_taken = Signal()
         m.d.sync += half_taken.eq(half_index)
-        single = Signal(select_of(kind))
+        single = Signal(Select)
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
 
         # ------------------------------------------------------------------ lanes, which all move alike
@@ -155,12 +153,9 @@ class TlmmEngine(wiring.Component):
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
             drains.append(drain)
-        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
-        dots = []
-        for g in range(pair_rows):
-            m.submodules[f"dot{g}"] = dot = kind.dot(tokens=len(range(g, lanes, pair_rows)))
+        for g, dot in enumerate(dots):
+            m.submodules[f"dot{g}"] = dot
             m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
-            dots.append(dot)
         for i in range(lanes):
             m.submodules[f"accumulator{i}"] = accumulator = Accumulator(rows=self._tile_rows, finished=depth)
             mine, first = drains[i % streams], drains[0]
