@@ -53,7 +53,7 @@ class Core(wiring.Component):
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
         m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
         m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context)
-        m.submodules.counters = counters = Counters()
+        m.submodules.counters = counters = Counters(accounts=c.accounts)
         m.submodules.sdram = sdram = SdramController(
             mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
             phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
@@ -62,8 +62,9 @@ class Core(wiring.Component):
 
         engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols)
         fused = FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim)
-        attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context)
-        head = LmHead(max_dim=c.max_dim)
+        attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
+                                    compact=c.compact)
+        head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         for name, unit in (("tlmm", engine), ("fused", fused), ("attention", attention), ("head", head),
                            ("fetch", fetch)):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,15 +32,18 @@ class LmHead(wiring.Component):
     ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
     are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
 
-    Maps to 8 multipliers for the rows and 4 for the scale; two EBR of codes.
+    ``compact`` (for small parts): four products a cycle, a word in two, which is what the memory delivers.
+
+    Maps to 8 multipliers (compact: 4) for the rows and 3 for the scale; two EBR of codes, LUT RAM below 256 codes.
     """
 
     #: Logits that may wait for the best 64.
     QUEUE = 32
 
-    def __init__(self, *, max_dim: int, top: int = 64):
+    def __init__(self, *, max_dim: int, top: int = 64, compact: bool = False):
         self._words = -(-max_dim // LANES)
         self._top = top
+        self._compact = compact
         super().__init__({
             "start": In(stream.Signature(data.StructLayout({"dim": 13, "vocab": 18, "d": ScaleLayout, "dump": 1,
                                                             "dump_base": 24}))),
@@ -79,20 +82,32 @@ class LmHead(wiring.Component):
         took = Signal()
         m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
         row_end = words_left == 1
-        word1 = register(self.words.payload, "word1")
-        valid1, first1 = register(took, "valid1"), register(index == 0, "first1")
+        if self._compact:
+            # A word stays for two cycles, a half each.
+            lanes, upper = LANES // 2, Signal()
+            step = self.words.valid & eating & in_row
+            m.d.sync += upper.eq(upper ^ step)
+            word1 = register(self.words.payload.word_select(upper, 8 * lanes), "word1")
+            first = (index == 0) & ~upper
+            code1 = c_read.data.word_select(register(upper, "upper1"), 8 * lanes)
+        else:
+            lanes, upper, step = LANES, Const(1, 1), took
+            word1 = register(self.words.payload, "word1")
+            first, code1 = index == 0, c_read.data
+        valid1, first1 = register(step, "valid1"), register(first, "first1")
         end1 = register(took & row_end & (ident < args.vocab), "end1")
         ident1 = register(ident, "ident1")
         # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
         # multiply: a register between them.
-        word2, code2 = register(word1, "word2"), register(c_read.data, "code2")
+        word2, code2 = register(word1, "word2"), register(code1, "code2")
         products = [register(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
-                             f"product3_{i}") for i in range(LANES)]
-        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}") for h in range(2)]
+                             f"product3_{i}") for i in range(lanes)]
+        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
+                 for h in range(lanes // 4)]
         valid4, first4 = later(valid1, 3, "valid"), later(first1, 3, "first")
         dot5 = Signal(signed(28))
         with m.If(valid4):
-            m.d.sync += dot5.eq(Mux(first4, 0, dot5) + quads[0] + quads[1])
+            m.d.sync += dot5.eq(sum(quads, start=Mux(first4, 0, dot5)))
         # ------------------------------------------------------------------ logit
         sig, exp = unpack16(register(scales.word_select(row, 16), "scale1"))
         scale2 = Signal(ScaleLayout)
@@ -176,7 +191,7 @@ class LmHead(wiring.Component):
                     m.next = "ROWS"
             with m.State("ROWS"):
                 # Up to twelve logits are on their way into the queue.
-                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12), self.words.ready.eq(eating),
+                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12), self.words.ready.eq(eating & upper if self._compact else eating),
                              self.stall.eq(~eating & self.words.valid)]
                 with m.If(took):
                     m.d.sync += [index.eq(index + 1), words_left.eq(words_left - 1)]
