@@ -108,10 +108,24 @@ class Core(wiring.Component):
         m.d.sync += monitor.eq(Mux(head.monitor.valid, head.monitor, fused.monitor))
         m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
 
+        if c.compact:
+            m.d.comb += [attention.lend.eq(head.busy), attention.borrower.eq(head.factors),
+                         head.products.eq(attention.products)]
+
         # Head sizes that several units need, from registers that stand still while a program runs.
         q_dim, k_dim = Signal(16), Signal(16)
-        m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8]),
-                     cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
+        if c.compact:
+            # One multiplier by turns.
+            heads_next, size = Signal(), Signal(16)
+            m.d.sync += [heads_next.eq(~heads_next),
+                         size.eq(Mux(heads_next, r.heads[:8], r.kv_heads[:8]) * r.head_dim[:8])]
+            with m.If(heads_next):
+                m.d.sync += k_dim.eq(size)
+            with m.Else():
+                m.d.sync += q_dim.eq(size)
+        else:
+            m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8])]
+        m.d.sync += [cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
 
         # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.
         m.submodules.kv_read_guard = kv_read = ReadGuard()

@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw.fused.head_quantise import HeadCodes
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.shifts import round_shift
 from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, AccLayout, ScaleLayout
+from hw.types import ACC_BITS, AccLayout, FactorsLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127, SCALE16_BIAS
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -52,7 +53,11 @@ class DecodeAttention(wiring.Component):
 
     Ranges: head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group, at most head_dim / 4; KV heads up to
     16; position up to max_context - 1.  kv_stride and s_stride are words of a head's region.  Maps to 8 multipliers a
-    query head of the group and four shared ones; a score EBR (1,024 keys) and a q EBR a query head.
+    query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a query head.
+
+    ``compact`` (for small parts): the query heads of a group take turns at four multipliers that K and V share, and at one
+    memory for each purpose, so that K and V move at 1 / group of the memory's rate.  The results are the same bits.
+    While ``lend`` is set the multipliers are another unit's: ``products`` are those of ``borrower``, a cycle later.
     Raises ValueError for a group that no head of 16 elements could serve.
     """
 
@@ -63,7 +68,9 @@ class DecodeAttention(wiring.Component):
         self._group = max_group
         self._compact = compact
         self._context = max_context
+        lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
+            **lending,
             "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
@@ -203,7 +210,7 @@ class DecodeAttention(wiring.Component):
         head_q_row = Signal.like(q_at)
         left = Signal(24)
         row_words = Signal(24)
-        m.d.sync += row_words.eq(keys * words)
+        m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
         w_index, key = Signal(8), Signal(16)
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         came = read.data.valid & read.data.ready
@@ -239,7 +246,6 @@ class DecodeAttention(wiring.Component):
         dots = [Signal(signed(24), name=f"dot{g}") for g in range(groups)]
         g_now1 = register(g_now, "g_now1") if compact else g_now
         g_now4 = later(g_now1, 3, "g_now") if compact else g_now
-        shared = []         # compact: products with q or weights, of K or V
         for g in banks:
             _, q_read = q_words[g]
             m.d.comb += q_read.addr.eq(at(g_now, q_row_now))
@@ -247,8 +253,11 @@ class DecodeAttention(wiring.Component):
                 weight = Cat(scores[g][1].data[:16], Const(0, 1)).as_signed()
                 factors = [register(Mux(v1, weight, q_read.data[8 * i:8 * i + 8].as_signed()), f"factor{i}")
                            for i in range(LANES)]
-                shared = [register(word2[8 * i:8 * i + 8].as_signed() * factors[i], f"product{i}") for i in range(LANES)]
-                products = [product[:16].as_signed() for product in shared]
+                for i in range(LANES):
+                    m.d.sync += self.products[i].eq(
+                        Mux(self.lend, self.borrower.a[i], word2[8 * i:8 * i + 8].as_signed())
+                        * Mux(self.lend, self.borrower.b[i], factors[i]))
+                products = [self.products[i][:16].as_signed() for i in range(LANES)]
             else:
                 q_word = register(q_read.data, f"q_word{g}")
                 products = [register(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
@@ -301,23 +310,26 @@ class DecodeAttention(wiring.Component):
         score_dot = later(Array(held)[turn], scaling, "score_dot")
         product1 = register(score_dot * ds.sig, "score_product")
         down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
-        # Right: one place less, then half up.  Left: what passes 18 bits saturates.
-        width = len(product1)
-        amount = Signal(range(width + 1))
-        m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
-        lift = Signal(5)
-        m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
-        product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
-                                                                (lift, "lift2")))
-        moved3 = register(product2 >> amount2, "moved3")
-        lifted = Signal(signed(width + SCORE_BITS))
-        m.d.comb += lifted.eq(product2 << lift2)
-        lifted3, up3 = register(lifted, "lifted3"), later(down1 <= 0, 2, "up")
-        rounded4 = Signal(signed(width + SCORE_BITS))
-        m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
         top = (1 << SCORE_BITS - 1) - 1
-        score5 = register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
-                          "score5")
+        if compact:
+            score5 = register(round_shift(m, register, product1, down1, bits=SCORE_BITS), "score5")
+        else:
+            # Right: one place less, then half up.  Left: what passes 18 bits saturates.
+            width = len(product1)
+            amount = Signal(range(width + 1))
+            m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
+            lift = Signal(5)
+            m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
+            product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
+                                                                    (lift, "lift2")))
+            moved3 = register(product2 >> amount2, "moved3")
+            lifted = Signal(signed(width + SCORE_BITS))
+            m.d.comb += lifted.eq(product2 << lift2)
+            lifted3, up3 = register(lifted, "lifted3"), later(down1 <= 0, 2, "up")
+            rounded4 = Signal(signed(width + SCORE_BITS))
+            m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
+            score5 = register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
+                              "score5")
         on5, g5, key5 = (later(v, scaling + 5, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
                                                                (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
@@ -397,7 +409,7 @@ class DecodeAttention(wiring.Component):
                          acc_write.addr.eq(at(g_now3, w3)), acc_write.en.eq(v3)]
             weight = Const(0, 1) if compact else register(sc_read.data[:16], f"weight{g}")
             for i in range(LANES):
-                part = shared[i][:24].as_signed() if compact else register(
+                part = self.products[i][:24].as_signed() if compact else register(
                     word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
                 old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
                 m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
