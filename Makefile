@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 PYTHON ?= python3
 BOARD ?= ulx3s
-DEVICE ?= 85f
+DEVICE ?=
 SEEDS ?= 1
 TOOLS ?= yowasp
 BIN := .venv/bin
@@ -51,11 +51,11 @@ endif
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
-bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" --device "$(DEVICE)" --seeds "$(SEEDS)" --tools "$(TOOLS)"
+bitstream: check .venv/installed  ## place and route; BOARD=ulx3s|icepi_zero DEVICE=85f SEEDS=N TOOLS=yowasp|native
+	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
-	@$(BIN)/python -m boards.program --board "$(BOARD)" --device "$(DEVICE)" $(if $(FLASH),--flash)
+	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
 
 synth: check .venv/installed  ## pack the top with one lane; UNIT=tlmm|...|all: place and route that unit by itself
 ifdef UNIT
