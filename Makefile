@@ -14,7 +14,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth report clean check venv
+.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +51,7 @@ endif
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
-bitstream: check .venv/installed  ## place and route; BOARD=ulx3s|icepi_zero DEVICE=85f SEEDS=N TOOLS=yowasp|native
+bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
 	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
@@ -63,6 +63,10 @@ ifdef UNIT
 else
 	@$(BIN)/python -m boards.build --board ulx3s --reduced
 endif
+
+model: check .venv/installed  ## the analytic model's LUT coefficients, fitted anew to what nextpnr packs (half an hour)
+	@$(BIN)/python -m boards.packing
+	@$(BIN)/python -m boards.fit
 
 bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
 	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"

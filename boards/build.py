@@ -106,6 +106,17 @@ def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
 
 
+def script(config: BoardConfig, top: str, source: str) -> str:
+    """A whole yosys script for Verilog in ``source``; the netlist is TOP.json."""
+    before, options, behind = synthesis(config, top)
+    return f"read_verilog {source}\n{before}\nsynth_ecp5 {options} -top {top}\n{behind}\nwrite_json {top}.json\n"
+
+
+def write_techmaps(folder: Path) -> None:
+    for name in TECHMAPS:
+        shutil.copy2(Path(__file__).parent / name, folder / name)
+
+
 def prepare(board, device: str, folder: Path, config) -> str:
     """Write the top's sources and constraints; the core's hash."""
     core = core_verilog(config.name)

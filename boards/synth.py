@@ -16,7 +16,7 @@ from pathlib import Path
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-from boards.build import RESOURCES, ROOT, BuildError, run, say, tool
+from boards.build import RESOURCES, ROOT, BuildError, run, say, script, tool, write_techmaps
 from hw.attention.decode import DecodeAttention
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
@@ -58,15 +58,16 @@ PARTS: dict[str, dict[str, Maker]] = {
 }
 
 
-def measure(component: wiring.Component, folder: Path, kind: str, mhz: float, name: str) -> dict[str, float]:
+def measure(component: wiring.Component, folder: Path, kind: str, config: BoardConfig, name: str) -> dict[str, float]:
     """Resources and fmax of one component, placed and routed out of context (nextpnr's seed 1)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "unit.v").write_text(verilog.convert(component, name="unit", strip_internal_attrs=True))
-    (folder / "unit.ys").write_text("read_verilog unit.v\nsynth_ecp5 -abc9 -top unit\nwrite_json unit.json\n")
+    (folder / "unit.ys").write_text(script(config, "unit", "unit.v"))
+    write_techmaps(folder)
     run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
     run(f"{name}: place and route", [
         tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--seed", "1",
-        "--freq", f"{mhz:.2f}", "--out-of-context", "--lpf-allow-unconstrained", "--report", "report.json",
+        "--freq", f"{config.fabric_mhz:.2f}", "--out-of-context", "--lpf-allow-unconstrained", "--report", "report.json",
         "--timing-allow-fail"], folder, folder / "nextpnr.log")
     report = json.loads((folder / "report.json").read_text())
     used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
@@ -78,7 +79,7 @@ def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, di
     """Each unit's sum over its parts."""
     rows = {}
     for name in names:
-        parts = [measure(make(config), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config.fabric_mhz,
+        parts = [measure(make(config), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
                          f"{name}/{part}") for part, make in PARTS[name].items()]
         rows[name] = {key: sum(p[key] for p in parts) for key in RESOURCES}
         rows[name]["fmax_mhz"] = min((p["fmax_mhz"] for p in parts if p["fmax_mhz"]), default=0.0)

@@ -210,7 +210,8 @@ class LmHead(wiring.Component):
                     m.next = "ROWS"
             with m.State("ROWS"):
                 # Up to twelve logits are on their way into the queue.
-                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12), self.words.ready.eq(eating & upper if compact else eating),
+                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12),
+                             self.words.ready.eq(eating & upper if compact else eating),
                              self.stall.eq(~eating & self.words.valid)]
                 with m.If(took):
                     m.d.sync += [index.eq(index + 1), words_left.eq(words_left - 1)]

@@ -74,7 +74,7 @@ PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
-    # The LFE5U-25F of the Icepi Zero, and the ULX3S with a 12F (the same die).
+    # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.
     "ecp5-25f": BoardConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
     "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
