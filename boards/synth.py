@@ -4,7 +4,8 @@
 
 A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
 parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
-optimised across its borders.
+optimised across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in
+docs/units.md.
 """
 
 import argparse
@@ -33,8 +34,14 @@ from hw.top import Core
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig, preset
 
-__all__ = ["PARTS", "main", "measure"]
+__all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
 
+REPORT = ROOT / "docs" / "reports" / "units.json"
+#: The page, and what stands before and behind its table.
+TABLE = ROOT / "docs" / "units.md"
+BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
+
+PRESET = "ulx3s-85f"
 Maker = Callable[[BoardConfig], wiring.Component]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {
@@ -86,10 +93,19 @@ def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, di
     return rows
 
 
+def markdown(report: dict) -> str:
+    """The table of docs/units.md."""
+    lines = [f"Preset `{report['preset']}`, each unit placed and routed by itself, out of context, nextpnr's seed 1; LUT are",
+             "nextpnr's TRELLIS_COMB.", "", "| unit | LUT | FF | EBR | DSP | fmax, MHz |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [f"| {unit} | " + " | ".join(f"{row[key]:,}" for key in ("comb", "ff", "ebr", "dsp", "fmax_mhz")) + " |"
+              for unit, row in report["units"].items()]
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.synth", description=__doc__.splitlines()[0])
     parser.add_argument("--unit", required=True, help=f"all, or one of {', '.join(PARTS)}")
-    parser.add_argument("--preset", default="ulx3s-85f")
+    parser.add_argument("--preset", default=PRESET)
     parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     args = parser.parse_args(argv)
@@ -110,8 +126,15 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'unit':<10}" + "".join(f"{c:>10}" for c in columns))
     for name, row in rows.items():
         print(f"{name:<10}" + "".join(f"{row[c]:>10}" for c in columns))
+    report = {"preset": config.name, "units": rows}
+    text = json.dumps(report, indent=2) + "\n"
     if args.json is not None:
-        args.json.write_text(json.dumps({"preset": config.name, "units": rows}, indent=2) + "\n")
+        args.json.write_text(text)
+    if args.unit == "all" and config.name == PRESET:
+        REPORT.write_text(text)
+        page = TABLE.read_text()
+        before, behind = page[:page.index(BEGIN) + len(BEGIN)], page[page.index(END):]
+        TABLE.write_text(before + markdown(report) + behind)
     return 0
 
 

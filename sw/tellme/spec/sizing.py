@@ -21,7 +21,7 @@ __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize"
            "weight_buffer"]
 
 #: Words of the longest memory that yosys makes from LUT RAM rather than from EBR.
-LUT_RAM_WORDS = 64
+LUT_RAM_WORDS = 32
 #: 64-bit words of a weight buffer block.
 BLOCK_WORDS = 512
 BLOCK_BYTES = 8 * BLOCK_WORDS
@@ -76,20 +76,30 @@ def weight_buffer(config: BoardConfig) -> WeightBufferSize:
     return WeightBufferSize(blocks, words, ahead)
 
 
+def _code_words(config: BoardConfig) -> int:
+    """Words of the head's code memory."""
+    return ceil(config.max_dim / 8)
+
+
 def ebr(config: BoardConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
+    # Memories of the group's query heads, and how many heads share one.
+    banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
         # A lane's codes and accumulators; the byte ROMs, two ports each.
         "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + ceil(c.tile_rows / 512)) + 4,
-        # X, A, gains of four, RoPE row, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
-        "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 2 + 2 + 2 + 1,
-        # q and scores a head of the group, K and V scales; tables: exp2, 127 / sum.
-        "attention": c.max_group * (1 + ceil(c.max_context / 1024)) + ceil(c.max_context / 512) + 2,
-        "head": 3,
+        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
+        "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 1 + 2 + 2 + 1,
+        # q and scores, K and V scales; tables: exp2, 127 / sum.
+        "attention": banks * (ceil(shared * 16 * c.max_head_dim / 4 / 512) + ceil(shared * c.max_context / 1024))
+                     + ceil(c.max_context / 512) + 2,
+        # Codes, and in a compact core the queue of logits and the best 64.
+        "head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         "sdram": 5,
+        # Packets both ways, the UART's queue.
         "link": 3,
     }
 
@@ -123,8 +133,7 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
     # A compact core has the group's sums in one memory.
     heads = 1 << (c.max_group - 1).bit_length() if c.compact else 1
     sum_rows = ceil(heads * c.max_head_dim / 4 / 16) * (1 if c.compact else c.max_group)
-    code_words = ceil(c.max_dim / 8)
-    code_rows = ceil(code_words / 16) if code_words <= LUT_RAM_WORDS and not c.compact else 0
+    code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
     return {
         "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1)},
         "weights": {"unit": 1, "block": weight_buffer(c).blocks},
