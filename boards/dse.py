@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
@@ -24,6 +24,7 @@ from boards.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
 from hw.tlmm.kinds import KINDS
 from hw.verilog import to_verilog
+from tellme.spec.config import preset
 from tellme.spec.packing import SLICE, TILE_ROWS
 
 __all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "table"]
@@ -212,7 +213,7 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
             return row
     row = asdict(point)
     try:
-        used = measure(LanePoint(point), folder, kind, MHZ, point.name, route=route, timeout_s=timeout_s)
+        used = measure(LanePoint(point), folder, kind, replace(preset("ulx3s-85f"), fabric_mhz=MHZ), point.name, route=route, timeout_s=timeout_s)
     except TimeoutError as error:
         row["left_out"] = str(error)
     else:
