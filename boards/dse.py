@@ -13,7 +13,7 @@ import inspect
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
@@ -21,17 +21,20 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from boards import carries
-from boards.build import ROOT, BuildError, say
+from boards.build import ROOT, BuildError, say, script
 from boards.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
 from hw.tlmm.kinds import KINDS
 from hw.verilog import to_verilog
+from tellme.spec.config import preset
 from tellme.spec.packing import SLICE, TILE_ROWS
 
 __all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "result", "table"]
 
 COLS = 1280
 MHZ = 66.67
+#: How a point is synthesised, and for which clock.
+CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ POINTS = [
 def sources_key(point: Point) -> str:
     """Changes with whatever may change a result: the point's Verilog, the flow, the versions of the tools."""
     tools = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("yowasp-")]
-    parts = (to_verilog(LanePoint(point), "unit"), inspect.getsource(measure), inspect.getsource(carries), *tools)
+    parts = (to_verilog(LanePoint(point), "unit"), script(CONFIG, "unit", "unit.v"), inspect.getsource(carries), *tools)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -214,7 +217,7 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
             return row
     row = asdict(point)
     try:
-        used = measure(LanePoint(point), folder, kind, MHZ, point.name, route=route, timeout_s=timeout_s)
+        used = measure(LanePoint(point), folder, kind, CONFIG, point.name, route=route, timeout_s=timeout_s)
     except TimeoutError as error:
         row["left_out"] = str(error)
     else:

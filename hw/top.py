@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.prefill import PrefillAttention
 from hw.core.counters import PORTS, Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
@@ -24,7 +25,24 @@ from hw.types import TOKEN_BITS, MonitorLayout
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
-__all__ = ["Core"]
+__all__ = ["Core", "attention_unit", "float_pipeline"]
+
+
+def float_pipeline(config: BoardConfig) -> FusedPipeline:
+    """One of the configuration's float pipelines, for its share of a chunk's tokens."""
+    c = config
+    return FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
+                         tokens=-(-c.chunk // c.float_lanes), streams=c.float_lanes)
+
+
+def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
+    """The configuration's attention: for one token, or for a chunk of them."""
+    c = config
+    if c.chunk == 1:
+        return DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
+                               compact=c.compact)
+    return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
+                            max_context=c.max_context, exp_units=c.exp_units)
 
 
 class Core(wiring.Component):
@@ -54,7 +72,7 @@ class Core(wiring.Component):
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
         m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
         m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk)
-        m.submodules.counters = counters = Counters()
+        m.submodules.counters = counters = Counters(accounts=c.accounts)
         m.submodules.sdram = sdram = SdramController(
             mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
             phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
@@ -62,16 +80,10 @@ class Core(wiring.Component):
         m.submodules.step_crc = step_crc = Crc32(16)
 
         floats = c.float_lanes
-        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats, builders=c.builders)
-        fused = [FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
-                               tokens=-(-c.chunk // floats), streams=floats) for _ in range(floats)]
-        if c.chunk == 1:
-            attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context)
-        else:
-            from hw.attention.prefill import PrefillAttention
-            attention = PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
-                                         max_context=c.max_context, exp_units=c.exp_units)
-        head = LmHead(max_dim=c.max_dim)
+        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
+        fused = [float_pipeline(c) for _ in range(floats)]
+        attention = attention_unit(c)
+        head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         for name, unit in (("tlmm", engine), *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
                            ("attention", attention), ("head", head), ("fetch", fetch)):
@@ -119,10 +131,24 @@ class Core(wiring.Component):
                 m.d.sync += monitor.eq(unit.monitor)
         m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
 
+        if c.compact:
+            m.d.comb += [attention.lend.eq(head.busy), attention.borrower.eq(head.factors),
+                         head.products.eq(attention.products)]
+
         # Head sizes that several units need, from registers that stand still while a program runs.
         q_dim, k_dim = Signal(16), Signal(16)
-        m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8]),
-                     cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
+        if c.compact:
+            # One multiplier by turns.
+            heads_next, size = Signal(), Signal(16)
+            m.d.sync += [heads_next.eq(~heads_next),
+                         size.eq(Mux(heads_next, r.heads[:8], r.kv_heads[:8]) * r.head_dim[:8])]
+            with m.If(heads_next):
+                m.d.sync += k_dim.eq(size)
+            with m.Else():
+                m.d.sync += q_dim.eq(size)
+        else:
+            m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8])]
+        m.d.sync += [cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
 
         # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.
         m.submodules.kv_read_guard = kv_read = ReadGuard()

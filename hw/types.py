@@ -7,8 +7,8 @@ from amaranth.lib import data
 
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
 
-__all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "HeadCodes", "MonitorLayout", "PlaceLayout", "QuantLayout",
-           "ScaleLayout"]
+__all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "FactorsLayout", "HeadCodes", "MonitorLayout", "PlaceLayout",
+           "ProductsLayout", "QuantLayout", "ScaleLayout"]
 
 #: Width of an accumulator on its way to dequantisation.  TLMM and head sums fit 32 bits; the attention sum of
 #: 16-bit weights and int8 values over 2,048 positions needs 35.
@@ -29,6 +29,10 @@ HeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 
 
 #: One accumulator with the scale that dequantises it.
 AccLayout = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "place": PlaceLayout})
+
+#: Factors of the four products that attention lends to the head in a compact core, and the products, a cycle later.
+FactorsLayout = data.StructLayout({"a": data.ArrayLayout(signed(8), 4), "b": data.ArrayLayout(signed(17), 4)})
+ProductsLayout = data.ArrayLayout(signed(25), 4)
 
 #: One 16-bit word of a step's output stream, for its CRC-32.
 MonitorLayout = data.StructLayout({"valid": 1, "word": 16})

@@ -7,10 +7,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.tlmm.accumulator import Accumulator
-from hw.tlmm.builder import TableBuilder
 from hw.tlmm.drain import Drain
-from hw.tlmm.lane import SelectLayout, TableDot
-from hw.tlmm.tables import byte_rom
+from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
 from hw.types import AccLayout
 from tellme.spec.packing import SLICE, SLICE_BYTES
 
@@ -31,26 +29,27 @@ class TlmmEngine(wiring.Component):
     all lanes, a row a cycle.  Initiation interval 1 a step.
 
     Nothing is waited for that is not needed: the tables of a slice are built as soon as its codes are there, under the
-    steps of the slice before, by ``builders`` that share the lanes (TableBuilder.CYCLES a lane).  In a tile's last slice each sum
+    steps of the slice before, those of all lanes at once.  In a tile's last slice each sum
     goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
     may wait.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
 
     Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to (one EBR of codes, two of accumulators, sixteen
-    16-deep LUT RAMs) a lane, four EBR of byte ROM.  Raises ValueError for lanes outside 1 to 16, and more streams or builders
-    than lanes.
+    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to an EBR of codes and two of sums a lane, four of
+    byte ROM, and what the ``kind`` of lane takes (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more
+    streams than lanes, and a kind that does not take several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, builders: int = 1):
+    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = KINDS[BEST_TABLE]):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
-        for name, n in (("streams", streams), ("builders", builders)):
-            if not 1 <= n <= lanes:
-                raise ValueError(f"{name} is {n}; {lanes} lanes have 1 to {lanes}")
-        self._lanes, self._streams, self._builders = lanes, streams, builders
+        if not 1 <= streams <= lanes:
+            raise ValueError(f"streams is {streams}; {lanes} lanes have 1 to {lanes}")
+        if not kind.shared or kind.units != SLICE_BYTES:
+            raise ValueError("this kind of lane does not take bytes of five trits for several tokens")
+        self._lanes, self._streams, self._kind = lanes, streams, kind
         self._tile_rows = tile_rows
         self._cols = -(-max_cols // SLICE) * SLICE
         super().__init__({
@@ -63,7 +62,7 @@ class TlmmEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        lanes, streams, builders = self._lanes, self._streams, self._builders
+        lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)
         rows_left, cols, tokens = Signal(17), Signal(13), Signal(5)
         begin = Signal()
@@ -100,23 +99,26 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        rom = byte_rom()
+        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
+        dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
+        Select = dots[0].select.shape()
+        rom, bits = kind.rom(), Select.size // SLICE_BYTES
         selects = []
         half_index = Signal()
         for half in range(2):
-            select = Signal(SelectLayout, name=f"select{half}")
+            select = Signal(Select, name=f"select{half}")
             for b in range(0, SLICE_BYTES, 2):
                 m.submodules[f"bytes{half}_{b}"] = table = memory.Memory(
-                    shape=9, depth=256, init=rom, attrs={"ram_style": "block"})
+                    shape=bits, depth=256, init=rom, attrs={"ram_style": "block"})
                 for port_byte in range(2):
                     read = table.read_port()
                     m.d.comb += [read.addr.eq(self.words.payload.word_select(SLICE_BYTES * half + b + port_byte, 8)),
-                                 select[b + port_byte].eq(read.data)]
+                                 select.as_value().word_select(b + port_byte, bits).eq(read.data)]
             selects.append(select)
         # One cycle behind the word: which half a single-row step takes.
         half_taken = Signal()
         m.d.sync += half_taken.eq(half_index)
-        single = Signal(SelectLayout)
+        single = Signal(Select)
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
 
         # ------------------------------------------------------------------ lanes, which all move alike
@@ -133,7 +135,7 @@ class TlmmEngine(wiring.Component):
             return value
 
         # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
-        total_at = 1 + TableDot.LATENCY
+        total_at = 1 + kind.dot.LATENCY
         step_buffer = later(use_buffer, 1, "step_buffer")
         control = later(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
         read_row = control[3:]
@@ -151,15 +153,15 @@ class TlmmEngine(wiring.Component):
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
             drains.append(drain)
-        dots = []
+        for g, dot in enumerate(dots):
+            m.submodules[f"dot{g}"] = dot
+            m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
-            m.submodules[f"dot{i}"] = dot = TableDot()
             m.submodules[f"accumulator{i}"] = accumulator = Accumulator(rows=self._tile_rows, finished=depth)
             mine, first = drains[i % streams], drains[0]
             m.d.comb += [
-                dot.select.eq(Mux(two_rows, selects[i % 2].as_value(), single.as_value())),
-                dot.buffer.eq(step_buffer),
-                accumulator.read_row.eq(read_row), accumulator.total.eq(dot.total), accumulator.first.eq(at_total[2]),
+                accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
+                accumulator.first.eq(at_total[2]),
                 accumulator.write.eq(at_sum[0]), accumulator.write_row.eq(at_sum[3:]),
                 accumulator.finish.eq(at_sum[1]), accumulator.finish_at.eq(written),
                 accumulator.out_en.eq(mine.read_en), accumulator.out_at.eq(mine.at),
@@ -168,48 +170,26 @@ class TlmmEngine(wiring.Component):
                 with m.If(two_rows):
                     m.d.comb += [accumulator.out_en.eq(first.read_en), accumulator.out_at.eq(first.at)]
             m.d.comb += [drain.values[i].eq(accumulator.value) for drain in drains]
-            dots.append(dot)
 
         # ------------------------------------------------------------------ tables, as soon as their codes are there
         ready = [Signal(name=f"ready{i}") for i in range(2)]
         build_buffer, build_slice_col = Signal(), Signal(13)
         active, used = Signal(), Signal()
         coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
-        # Which lanes hold something: in decode those of both rows.
-        in_use = Signal(5)
-        m.d.comb += in_use.eq(Mux(decode, pair_rows, tokens))
-        build, pending, idle = Signal(), Signal(), []
-        for b in range(builders):
-            m.submodules[f"builder{b}"] = builder = TableBuilder(cols=self._cols + SLICE)
-            served = range(b, lanes, builders)
-            lane, turn = Signal(5, name=f"build_lane{b}"), Signal(range(len(served) + 1), name=f"build_turn{b}")
-            # A builder that serves both rows of decode writes them together.
-            last = (lane + builders >= in_use) | (decode & (builders == 1))
-            m.d.comb += [builder.first_col.eq(build_slice_col), builder.buffer.eq(build_buffer), builder.cols.eq(cols),
-                         builder.code.eq(Array(banks[i][1].data for i in served)[turn])]
-            for i in served:
-                writes = Mux(decode, Const(int(i < pair_rows), 1), lane == i)
-                m.d.comb += [banks[i][1].addr.eq(builder.code_addr), dots[i].build.eq(builder.build),
-                             dots[i].build.write.eq(builder.build.write & writes)]
-            with m.FSM(name=f"build{b}") as fsm:
-                with m.State("IDLE"):
-                    m.d.sync += [lane.eq(b), turn.eq(0)]
-                    with m.If(build & (in_use > b)):
-                        m.next = "START"
-                with m.State("START"):
-                    m.d.comb += builder.start.eq(1)
-                    m.next = "BUILD"
-                with m.State("BUILD"):
-                    with m.If(builder.done):
-                        m.d.sync += [lane.eq(lane + builders), turn.eq(turn + 1)]
-                        m.next = "START"
-                        with m.If(last):
-                            m.next = "IDLE"
-                idle.append(fsm.ongoing("IDLE"))
+        # One order of work fills the tables of all lanes, each with its own codes.
+        m.submodules.builder = builder = kind.builder(cols=self._cols + SLICE, tokens=lanes)
+        build, pending = Signal(), Signal()
+        m.d.comb += [builder.first_col.eq(build_slice_col), builder.buffer.eq(build_buffer), builder.cols.eq(cols),
+                     builder.start.eq(build)]
+        m.d.comb += [builder.code[i].eq(read.data) for i, (_, read) in enumerate(banks)]
+        m.d.comb += [read.addr.eq(builder.code_addr) for _, read in banks]
+        for g, dot in enumerate(dots):
+            m.d.comb += dot.build.eq(builder.build)
+            m.d.comb += [dot.build.values[n].eq(builder.build.values[i]) for n, i in enumerate(range(g, lanes, pair_rows))]
         m.d.comb += build.eq(active & ~pending & ~Array(ready)[build_buffer] & coded)
         with m.If(build):
             m.d.sync += pending.eq(1)
-        with m.Elif(pending & Cat(idle).all()):
+        with m.Elif(builder.done):
             m.d.sync += [pending.eq(0), build_buffer.eq(~build_buffer),
                          build_slice_col.eq(Mux(build_slice_col + SLICE >= cols, 0, build_slice_col + SLICE))]
             for i in range(2):

@@ -8,19 +8,19 @@ import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
-from hw.tlmm.builder import TableBuilder
 from hw.tlmm.engine import TlmmEngine
+from hw.tlmm.kinds import BEST_TABLE, KINDS
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
 from tellme.spec.scale import Scale
 
 MAX_COLS = 260
-#: (lanes, streams, builders).
-SHAPES = ((1, 1, 1), (2, 1, 1), (8, 2, 2), (5, 3, 2))
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, b=b: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, builders=b),
-                 env={"LANES": str(n), "STREAMS": str(s), "BUILDERS": str(b)}) for n, s, b in SHAPES]
-LANES, STREAMS, BUILDERS = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "BUILDERS"))
+#: (lanes, streams).
+SHAPES = ((1, 1), (2, 1), (8, 2), (5, 3))
+BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s),
+                 env={"LANES": str(n), "STREAMS": str(s)}) for n, s in SHAPES]
+LANES, STREAMS = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS"))
 
 
 def signed(value, bits):
@@ -180,7 +180,7 @@ async def nothing_waits_for_the_end(dut):
     pair = min(2, LANES)
     steps = 512 // pair * slices(200)
     # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
-    ahead = SLICE + TableBuilder.CYCLES + 12
+    ahead = SLICE + KINDS[BEST_TABLE].builder.CYCLES + 12
     behind = (128 if pair == 2 else 0) // 2 + 16
     assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
     report(cases=512)
