@@ -221,8 +221,10 @@ class PrefillAttention(wiring.Component):
                 with m.If(a_key + 1 == keys):
                     m.d.sync += asking.eq(0)
         m.d.sync += ahead.eq(ahead + (asks & (a_turn == 0)) - (row_begins & in_v))
-        # Of those, keys whose first weight can be taken two cycles later; the others of the key follow it.
-        m.d.sync += there.eq(there + later(asks & (a_turn == 0), SoftmaxUnit.V_LATENCY - 3, "asked") - (row_begins & in_v))
+        # Of those, keys whose row may begin: its first weight can be taken two cycles later and the others follow it, and
+        # the last one is asked for before a row of four words ends.
+        m.d.sync += there.eq(there + later(asks & (a_turn == 0), max(SoftmaxUnit.V_LATENCY - 3, turns - 4), "asked")
+                             - (row_begins & in_v))
         m.d.comb += s_read.addr.eq(Mux(asking, a_key, key4))
         # Weights reach the PEs from the second cycle after a V row began on.
         pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))
@@ -364,9 +366,9 @@ class PrefillAttention(wiring.Component):
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
 
         # ------------------------------------------------------------------ out: scale of a PE's sums
-        scale_pe, scale_left = Signal(range(pes)), Signal(range(16))
+        scale_pe, scale_left, stat_read = Signal(range(pes)), Signal(range(16)), Signal()
         exponents = Array(unit.exponent for unit in softmax)
-        m.d.comb += [s for unit in softmax for s in (unit.stat_read.eq(~drained), unit.stat_turn.eq(scale_pe >> unit_bits))]
+        m.d.comb += [s for unit in softmax for s in (unit.stat_read.eq(stat_read), unit.stat_turn.eq(scale_pe >> unit_bits))]
         unit_now = scale_pe[:unit_bits] if unit_bits else Const(0, 1)
         value1 = register(Array(unit.total for unit in softmax)[unit_now], "value1")
         zeros2 = register(leading_zeros(m, value1), "zeros2")
@@ -446,10 +448,16 @@ class PrefillAttention(wiring.Component):
             with m.State("PAUSE"):
                 # Until the last PE's sums are there.
                 m.d.sync += pause.eq(pause - 1)
+                # The softmax units' sums are there in the sixth cycle after the last word came.
+                with m.If(pause > turns - 3):
+                    m.d.sync += scale_left.eq(scaling)
+                with m.Else():
+                    m.d.comb += stat_read.eq(1)
                 with m.If(pause == 0):
                     m.d.sync += draining.eq(1)
                     m.next = "OUT"
             with m.State("OUT"):
+                m.d.comb += stat_read.eq(1)
                 with m.If(~draining & ~out_valid):
                     m.next = "IDLE"
         return m
