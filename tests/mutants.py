@@ -55,6 +55,11 @@ def tlmm(fault, file, old, new, **options):
     return Mutant("tlmm", fault, f"hw/tlmm/{file}.py", old, new, ("tlmm/engine-lanes2",), **options)
 
 
+def chunk(fault, file, old, new, test, **options):
+    bench = f"attention/prefill-pes16-tokens16.{test}"
+    return Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (bench,), **options)
+
+
 def fused(fault, file, old, new, *benches, **options):
     return Mutant("fused", fault, f"hw/fused/{file}.py", old, new, tuple(f"fused/{b}" for b in benches), **options)
 
@@ -122,6 +127,17 @@ MUTANTS = (
            "m.d.sync += tops[g].eq(tops[g])", ("attention/decode-context128",)),
     Mutant("attention", "weight-tie", "hw/attention/decode.py", "((tm_g >> 10 >> gap_g) + 1) >> 1", "(tm_g >> 10 >> gap_g) >> 1",
            ("attention/decode-context128",)),
+    chunk("masked-region-fetched", "prefill", "Mux(last_slot, 0, walk_back)", "0", "shapes"),
+    chunk("sees-the-next-token", "softmax", "left >= k_back.data", "left + 1 >= k_back.data", "shapes"),
+    chunk("weighs-the-next-token", "softmax", "left_a >= v_back.data", "left_a + 1 >= v_back.data", "shapes", ci=True),
+    chunk("exponent-rounds-up", "softmax", "-(down_c >> SCORE_FRAC)", "-((down_c + 1) >> SCORE_FRAC)", "shapes"),
+    chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
+    chunk("row-too-early", "prefill", "(there != 0))) & (spacing == 0)", "(there != 0)))", "shapes"),
+    chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
+    chunk("all-rows-at-the-first-position", "codes", "self.position + token", "self.position", "shapes"),
+    chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
+    chunk("scales-under-the-next-head", "codes", "self.heads.valid & sorting", "self.heads.valid", "shapes"),
+    chunk("query-at-the-wrong-pe", "codes", "self.group) + self.group - 1", "self.group) + self.group", "shapes"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
            "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),
