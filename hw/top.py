@@ -7,9 +7,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.prefill import PrefillAttention
 from hw.core.counters import PORTS, Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
+from hw.core.merge import HeadMerge
 from hw.core.processor import AccSource, CommandProcessor, WordSink
 from hw.core.space import AddressSpace, windows
 from hw.fused.pipeline import FusedPipeline
@@ -19,11 +21,28 @@ from hw.link.link import HostLink
 from hw.memory.controller import SdramController
 from hw.memory.dfi import DfiSignature
 from hw.tlmm.engine import TlmmEngine
-from hw.types import MonitorLayout
+from hw.types import TOKEN_BITS, MonitorLayout
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
-__all__ = ["Core"]
+__all__ = ["Core", "attention_unit", "float_pipeline"]
+
+
+def float_pipeline(config: BoardConfig) -> FusedPipeline:
+    """One of the configuration's float pipelines, for its share of a chunk's tokens."""
+    c = config
+    return FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
+                         tokens=-(-c.chunk // c.float_lanes), streams=c.float_lanes)
+
+
+def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
+    """The configuration's attention: for one token, or for a chunk of them."""
+    c = config
+    if c.chunk == 1:
+        return DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
+                               compact=c.compact)
+    return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
+                            max_context=c.max_context, exp_units=c.exp_units)
 
 
 class Core(wiring.Component):
@@ -52,21 +71,22 @@ class Core(wiring.Component):
         m.submodules.link = link = HostLink(windows=windows(
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
         m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
-        m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context)
-        m.submodules.counters = counters = Counters()
+        m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk)
+        m.submodules.counters = counters = Counters(accounts=c.accounts)
         m.submodules.sdram = sdram = SdramController(
             mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
             phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
         m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
         m.submodules.step_crc = step_crc = Crc32(16)
 
-        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols)
-        fused = FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim)
-        attention = DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context)
-        head = LmHead(max_dim=c.max_dim)
+        floats = c.float_lanes
+        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
+        fused = [float_pipeline(c) for _ in range(floats)]
+        attention = attention_unit(c)
+        head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
-        for name, unit in (("tlmm", engine), ("fused", fused), ("attention", attention), ("head", head),
-                           ("fetch", fetch)):
+        for name, unit in (("tlmm", engine), *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
+                           ("attention", attention), ("head", head), ("fetch", fetch)):
             m.submodules[name] = ResetInserter(cpu.compute_reset)(unit)
         r = space.registers
 
@@ -103,14 +123,32 @@ class Core(wiring.Component):
             head.top_addr.eq(space.top_addr), space.top_data.eq(head.top_data),
             cpu.dim.eq(r.dim), cpu.vocab.eq(r.vocab), cpu.context.eq(r.context),
         ]
+        # A step's CRC is that of the chunk's last token.
         monitor = Signal(MonitorLayout)
-        m.d.sync += monitor.eq(Mux(head.monitor.valid, head.monitor, fused.monitor))
+        m.d.sync += monitor.eq(head.monitor)
+        for unit in fused:
+            with m.If(unit.monitor.valid):
+                m.d.sync += monitor.eq(unit.monitor)
         m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
+
+        if c.compact:
+            m.d.comb += [attention.lend.eq(head.busy), attention.borrower.eq(head.factors),
+                         head.products.eq(attention.products)]
 
         # Head sizes that several units need, from registers that stand still while a program runs.
         q_dim, k_dim = Signal(16), Signal(16)
-        m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8]),
-                     cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
+        if c.compact:
+            # One multiplier by turns.
+            heads_next, size = Signal(), Signal(16)
+            m.d.sync += [heads_next.eq(~heads_next),
+                         size.eq(Mux(heads_next, r.heads[:8], r.kv_heads[:8]) * r.head_dim[:8])]
+            with m.If(heads_next):
+                m.d.sync += k_dim.eq(size)
+            with m.Else():
+                m.d.sync += q_dim.eq(size)
+        else:
+            m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8])]
+        m.d.sync += [cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
 
         # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.
         m.submodules.kv_read_guard = kv_read = ReadGuard()
@@ -129,51 +167,95 @@ class Core(wiring.Component):
         ]
 
         # Weight words to the one that the step in work names
-        for sink, port in ((WordSink.GAIN, fused.gain_load), (WordSink.ENGINE, engine.words),
+        gain_load = fused[0].gain_load
+        for unit in fused[1:]:
+            m.d.comb += [unit.gain_load.payload.eq(gain_load.payload), unit.gain_load.valid.eq(gain_load.valid)]
+        for sink, port in ((WordSink.GAIN, gain_load), (WordSink.ENGINE, engine.words),
                            (WordSink.HEAD, head.words)):
             selected = cpu.word_sink == sink
             m.d.comb += [port.payload.eq(weights.out.payload), port.valid.eq(weights.out.valid & selected)]
             with m.If(selected):
                 m.d.comb += weights.out.ready.eq(port.ready)
-        m.d.comb += cpu.gain_taken.eq(fused.gain_load.valid & fused.gain_load.ready)
+        m.d.comb += cpu.gain_taken.eq(gain_load.valid & gain_load.ready)
+
+        # Which pipelines have tokens of the chunk, and how many; the head is for the chunk's last one.
+        shift = floats.bit_length() - 1
+        last_token = Signal(TOKEN_BITS)
+        m.d.sync += last_token.eq(cpu.chunk - 1)
+        has, has_last = [], []
+        for i, unit in enumerate(fused):
+            m.d.sync += unit.chunk.eq((cpu.chunk + (floats - 1 - i)) >> shift)
+            has.append(unit.chunk != 0)
+            has_last.append(last_token[:shift] == i if shift else Const(1, 1))
 
         # Codes: to the engine or the head
-        m.d.comb += [
-            engine.codes.payload.eq(fused.codes.payload), head.codes.payload.eq(fused.codes.payload),
-            engine.codes.valid.eq(fused.codes.valid & ~cpu.codes_to_head),
-            head.codes.valid.eq(fused.codes.valid & cpu.codes_to_head),
-            fused.codes.ready.eq(Mux(cpu.codes_to_head, head.codes.ready, engine.codes.ready)),
-            cpu.code_valid.eq(fused.codes.valid), cpu.code_taken.eq(fused.codes.valid & fused.codes.ready),
-        ]
+        wanted = [Mux(cpu.codes_to_head, mine, some) for mine, some in zip(has_last, has, strict=True)]
+        for i, unit in enumerate(fused):
+            m.d.comb += [
+                engine.codes[i].payload.eq(unit.codes.payload),
+                engine.codes[i].valid.eq(unit.codes.valid & ~cpu.codes_to_head),
+                unit.codes.ready.eq(Mux(cpu.codes_to_head, head.codes.ready, engine.codes[i].ready)),
+            ]
+            with m.If(has_last[i]):
+                m.d.comb += [head.codes.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
+                             head.codes.valid.eq(unit.codes.valid & cpu.codes_to_head)]
+        m.d.comb += [cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all()),
+                     cpu.code_taken.eq(head.codes.valid & head.codes.ready)]
 
-        # Accumulators into the pipeline
-        for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ENGINE, engine.out),
-                             (AccSource.ATTENTION, attention.acc)):
-            with m.If(cpu.acc_source == source):
-                m.d.comb += [fused.acc.payload.eq(port.payload), fused.acc.valid.eq(port.valid),
-                             port.ready.eq(fused.acc.ready)]
+        # Quantise passes: all tokens', or the last one's for the head; all that are asked begin together.
+        m.d.comb += cpu.quant.ready.eq(Cat(unit.quant.ready | ~w for unit, w in zip(fused, wanted, strict=True)).all())
+        for unit, w in zip(fused, wanted, strict=True):
+            m.d.comb += [unit.quant.payload.eq(cpu.quant.payload), unit.quant.valid.eq(cpu.quant.valid & cpu.quant.ready & w),
+                         unit.quant.p.first.eq(cpu.quant.p.first >> shift),
+                         unit.quant.p.tokens.eq(Mux(cpu.codes_to_head, 1, unit.chunk))]
+
+        # Accumulators into the pipelines: the engine has a stream for each, the others bring a token's to its own.
+        for i, unit in enumerate(fused):
+            with m.If(cpu.acc_source == AccSource.ENGINE):
+                m.d.comb += [unit.acc.payload.eq(engine.out[i].payload), unit.acc.valid.eq(engine.out[i].valid),
+                             engine.out[i].ready.eq(unit.acc.ready)]
+            for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ATTENTION, attention.acc)):
+                mine = port.p.place.token[:shift] == i if shift else Const(1, 1)
+                with m.If((cpu.acc_source == source) & mine):
+                    m.d.comb += [unit.acc.payload.eq(port.payload), unit.acc.valid.eq(port.valid),
+                                 port.ready.eq(unit.acc.ready)]
+
+        # RoPE rows to the token's pipeline; heads from all of them, whole ones.
+        for i, unit in enumerate(fused):
+            mine = fetch.number[:shift] == i if shift else Const(1, 1)
+            m.d.comb += [unit.rope_load.payload.eq(fetch.rope.payload), unit.rope_load.valid.eq(fetch.rope.valid & mine),
+                         unit.rope_start.eq(cpu.rope_start & mine), unit.rope_token.eq(fetch.number)]
+        m.d.comb += fetch.rope.ready.eq(1)
+        m.submodules.heads_in = heads_in = HeadMerge(inputs=floats)
+        for unit, port in zip(fused, heads_in.i, strict=True):
+            connect(m, unit.heads, port)
+        connect(m, heads_in.o, attention.heads)
 
         # Settings and starts
         connect(m, cpu.engine, engine.start)
-        connect(m, cpu.quant, fused.quant)
-        connect(m, fetch.rope, fused.rope_load)
-        connect(m, fused.heads, attention.heads)
+        for unit in fused:
+            m.d.comb += [
+                unit.epilogue.eq(cpu.epilogue), unit.dest_a.eq(cpu.dest_a), unit.use_d.eq(cpu.use_d),
+                unit.act_relu2.eq(cpu.relu2), unit.act_exp.eq(cpu.act_exp), unit.head_dim.eq(r.head_dim),
+                unit.rope_rows.eq(cpu.rope_rows), unit.length.eq(cpu.length), unit.stats_gain.eq(cpu.stats_gain),
+                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.watch.eq(last_token),
+            ]
+        if c.chunk > 1:
+            m.d.comb += attention.chunk.eq(cpu.chunk)
         m.d.comb += [
-            fetch.start.eq(cpu.fetch_start), fetch.token.eq(cpu.fetch_token), fetch.position.eq(cpu.position),
+            fetch.start.eq(cpu.fetch_start), fetch.token.eq(cpu.fetch_token), fetch.position.eq(cpu.fetch_position),
+            fetch.number.eq(cpu.fetch_number), cpu.fetch_busy.eq(fetch.busy),
             fetch.dim.eq(r.dim), fetch.head_dim.eq(r.head_dim), fetch.embed_base.eq(r.embed_base),
             fetch.block_words.eq(r.block_words), fetch.row_words.eq(r.row_words), fetch.rope_base.eq(r.rope_base),
-            fused.epilogue.eq(cpu.epilogue), fused.dest_a.eq(cpu.dest_a), fused.use_d.eq(cpu.use_d),
-            fused.act_relu2.eq(cpu.relu2), fused.act_exp.eq(cpu.act_exp), fused.head_dim.eq(r.head_dim),
-            fused.rope_rows.eq(cpu.rope_rows), fused.stats_gain.eq(cpu.stats_gain), fused.clear.eq(cpu.pass_clear),
-            fused.gain_start.eq(cpu.gain_start), fused.rope_start.eq(cpu.rope_start),
-            cpu.pass_done.eq(fused.done), cpu.nonfinite.eq(fused.nonfinite),
+            cpu.pass_done.eq(Cat(unit.done for unit in fused).all()),
+            cpu.nonfinite.eq(Cat(unit.nonfinite for unit in fused).any()),
             attention.begin_token.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
             attention.heads_n.eq(r.heads), attention.kv_heads.eq(r.kv_heads), attention.head_dim.eq(r.head_dim),
             attention.group.eq(r.group), attention.c_att.eq(r.c_att), attention.position.eq(cpu.position),
             attention.k_base.eq(cpu.attention_k), attention.v_base.eq(cpu.attention_v),
             attention.s_base.eq(cpu.attention_s), attention.kv_stride.eq(r.kv_stride),
             attention.s_stride.eq(r.s_stride),
-            head.start.p.dim.eq(r.dim), head.start.p.vocab.eq(r.vocab), head.start.p.d.eq(fused.d),
+            head.start.p.dim.eq(r.dim), head.start.p.vocab.eq(r.vocab),
             head.start.p.dump.eq(cpu.head_dump), head.start.p.dump_base.eq(r.logits_base),
             head.start.valid.eq(cpu.head_valid), cpu.head_ready.eq(head.start.ready),
             cpu.head_done.eq(head.done), cpu.best_id.eq(head.best.id), cpu.best_logit.eq(head.best.logit),
@@ -185,7 +267,8 @@ class Core(wiring.Component):
             counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
             counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
             counters.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(Cat(engine.busy, engine.draining, fused.settling, attention.busy, head.busy,
+            counters.spent.eq(Cat(engine.busy, engine.draining, Cat(unit.settling for unit in fused).any(),
+                                  attention.busy, head.busy,
                                   sdram.stat_busy[PORTS.index("host_read")] | sdram.stat_busy[PORTS.index("host_write")],
                                   sdram.stat_busy.any(), sdram.stat_refresh)),
             cpu.counters.eq(counters.totals),

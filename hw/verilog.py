@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["core_sha256", "core_verilog", "source_key"]
+__all__ = ["core_sha256", "core_verilog", "source_key", "to_verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +29,16 @@ def source_key(*extra: str) -> str:
     for text in (version("amaranth"), *extra):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:20]
+
+
+def to_verilog(component, name: str) -> str:
+    """A component's Verilog, whole: with the adder that Amaranth cannot say, where it is used."""
+    from amaranth.back import verilog
+
+    from hw.tlmm.carry import ADD_MODULE, ADD_VERILOG
+
+    text = verilog.convert(component, name=name, strip_internal_attrs=True)
+    return text + ADD_VERILOG if ADD_MODULE in text else text
 
 
 def core_verilog(preset: str) -> Path:
@@ -56,13 +66,10 @@ def main() -> int:
     parser.add_argument("--preset", required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    from amaranth.back import verilog
-
     from hw.top import Core
     from tellme.spec.config import preset
 
-    core = Core(preset(args.preset))
-    args.output.write_text(verilog.convert(core, name="core", strip_internal_attrs=True))
+    args.output.write_text(to_verilog(Core(preset(args.preset)), "core"))
     return 0
 
 

@@ -169,6 +169,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.json is not None and not args.json.resolve().parent.is_dir():
             raise UserError(f"there is no folder {args.json.resolve().parent} to write {args.json.name} to")
         config = preset(args.preset)
+        if not config.accounts:
+            raise UserError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
         positions = positions_of(args.positions)
         model = load(args.model, positions, config)
         image = compile_model(model, config)

@@ -62,8 +62,9 @@ def main() -> int:
     os.environ.update(verilator_env())
     os.environ["MAKEFLAGS"] = MAKE_VARIABLES
     # nobody imports cocotb_tools without need: it is slow
-    from amaranth.back import verilog as back
     from cocotb_tools.runner import get_runner
+
+    from hw.verilog import to_verilog
 
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
@@ -72,7 +73,7 @@ def main() -> int:
         files, timing = bench.sources(), ["--timing"]
     else:
         assert bench.build is not None
-        text = back.convert(bench.build(), name="dut", strip_internal_attrs=True)
+        text = to_verilog(bench.build(), "dut")
         files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
     key = hashlib.sha256("\0".join([*files.values(), verilator_version(), *BUILD_ARGS, *timing,
                                     str(args.waves)]).encode()).hexdigest()[:20]

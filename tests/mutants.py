@@ -137,7 +137,7 @@ MUTANTS = (
     chunk("all-rows-at-the-first-position", "codes", "self.position + token", "self.position", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
     chunk("scales-under-the-next-head", "codes", "self.heads.valid & sorting", "self.heads.valid", "shapes"),
-    chunk("query-at-the-wrong-pe", "codes", "self.group) + self.group - 1", "self.group) + self.group", "shapes"),
+    chunk("query-at-the-wrong-pe", "codes", "self.group) + head2", "self.group) + 1 + head2", "shapes"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
            "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The codes of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,18 +10,14 @@ from hw.attention.softmax import pack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.stage import Pipeline
 from hw.memory.ports import WritePort
-from hw.types import ScaleLayout
+from hw.types import HeadCodes, ScaleLayout
 
-__all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkCodes", "ChunkHeads", "small_product"]
+__all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
 #: KV heads of a layer, query heads that share one, tokens of a chunk.
 MAX_HEADS_KV = 16
 MAX_GROUP = 4
 MAX_TOKENS = 16
-
-#: A code, its head's scale (absmax / 127), whether it is the head's last; its token in the chunk; the head: query heads
-#: first, then K heads, then V heads.
-ChunkCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1, "token": range(MAX_TOKENS), "head": 8})
 
 
 def small_product(a, b) -> Value:
@@ -34,9 +30,9 @@ def small_product(a, b) -> Value:
 class ChunkHeads(wiring.Component):
     """Sorts the heads of a chunk's ``chunk`` tokens, in any order of heads and tokens; a head's codes stay together.
 
-    Pairs (token, query head) of a KV head are numbered from its last token's last query head to its first token's first
-    one; pair r belongs to PE r % pes, in slot r // pes, whose row is kv head * slots + slot.  A query head's words go
-    to ``q`` (with word's number and row), its scale times c_att to ``q_scale``.
+    Pairs (token, query head) of a KV head are numbered from the last token to the first, heads of a token in order; pair
+    r belongs to PE r % pes, in slot r // pes, whose row is kv head * slots + slot.  A query head's words go to ``q`` (with
+    word's number and row), its scale times c_att to ``q_scale``.
 
     A K or V head of token t is written as one burst of head_dim / 4 words at k_base (v_base) + kv head * kv_stride +
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
@@ -53,7 +49,7 @@ class ChunkHeads(wiring.Component):
         self._words = words
         self._rows = rows
         super().__init__({
-            "heads": In(stream.Signature(ChunkCodes)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
+            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
             "heads_n": In(8), "kv_heads": In(8), "words": In(8), "group": In(3), "chunk": In(range(tokens + 1)),
             "c_att": In(ScaleLayout), "position": In(16), "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "k_base": In(24), "v_base": In(24), "s_base": In(24), "kv_stride": In(24), "s_stride": In(16),
@@ -91,8 +87,7 @@ class ChunkHeads(wiring.Component):
         kv2 = register(Mux(query, q_kv, Mux(of_v_head, of_v, of_k))[:len(q_kv)], "kv2")
         head2 = register(head, "head2")
         back2 = register((self.chunk - 1 - token)[:len(token)], "back2")
-        pair3 = register((small_product(back2, self.group) + self.group - 1
-                          - (head2 - small_product(kv2, self.group)))[:7], "pair3")
+        pair3 = register((small_product(back2, self.group) + head2 - small_product(kv2, self.group))[:7], "pair3")
         first_row3 = register(small_product(self.slots, kv2), "first_row3")
         pe_bits = (self._pes - 1).bit_length()
         row = Signal(range(self._rows))

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Decode attention: one token's query heads over the KV cache, integer (TeLLMe v2 section 3.7; spec: attention)."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
-from hw.fused.head_quantise import HeadCodes
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.shifts import round_shift
 from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, AccLayout, ScaleLayout
+from hw.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -34,24 +34,31 @@ class DecodeAttention(wiring.Component):
     3. scan: sum of exponentials and the largest exponent of exponential times V scale;
     4. scan: weights, 16 bits unsigned, in place of the scores;
     5. read V: four products a cycle and head, sums of 36 bits;
-    6. the heads' sums leave on ``acc`` with their scale, ``last`` on the very last.
+    6. the heads' sums leave on ``acc`` with their scale.
 
     K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
 
     Ranges: head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group, at most head_dim / 4; KV heads up to
     16; position up to max_context - 1.  kv_stride and s_stride are words of a head's region.  Maps to 8 multipliers a
-    query head of the group and four shared ones; a score EBR (1,024 keys) and a q EBR a query head.
+    query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a query head.
+
+    ``compact`` (for small parts): the query heads of a group take turns at four multipliers that K and V share, and at one
+    memory for each purpose, so that K and V move at 1 / group of the memory's rate.  The results are the same bits.
+    While ``lend`` is set the multipliers are another unit's: ``products`` are those of ``borrower``, a cycle later.
     Raises ValueError for a group that no head of 16 elements could serve.
     """
 
-    def __init__(self, *, max_head_dim: int, max_group: int, max_context: int):
+    def __init__(self, *, max_head_dim: int, max_group: int, max_context: int, compact: bool = False):
         if not 1 <= max_group <= 4:
             raise ValueError(f"max_group is {max_group}; 1 to 4 query heads share a pass")
         self._words = max_head_dim // LANES
         self._group = max_group
+        self._compact = compact
         self._context = max_context
+        lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
+            **lending,
             "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
@@ -61,7 +68,19 @@ class DecodeAttention(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        groups = self._group
+        groups, compact = self._group, self._compact
+        # Compact: one bank of each memory for all heads of the group, the head's number in the low bits of an address.
+        banks = range(1 if compact else groups)
+
+        def at(head_of_group, addr):
+            return Cat(head_of_group[:(groups - 1).bit_length()], addr) if compact else addr
+
+        def picks(g, head_of_group):
+            return Const(1, 1) if compact else head_of_group == g
+
+        def chosen(values, head_of_group):
+            return values[0] if compact else Array(values)[head_of_group]
+
         words = Signal(8)                       # memory words of a row
         keys = Signal(17)
         row_offset = Signal(24)                 # of the position's row in a head's region
@@ -81,11 +100,16 @@ class DecodeAttention(wiring.Component):
 
         # ------------------------------------------------------------------ memories
         q_words, q_scales, scores, sums = [], [], [], []
-        for g in range(groups):
-            m.submodules[f"q{g}"] = q = memory.Memory(shape=32, depth=MAX_HEADS_KV * self._words, init=[])
-            m.submodules[f"q_scale{g}"] = qs = memory.Memory(shape=ScaleLayout, depth=MAX_HEADS_KV, init=[])
-            m.submodules[f"scores{g}"] = sc = memory.Memory(shape=SCORE_BITS, depth=self._context, init=[])
-            m.submodules[f"sums{g}"] = acc = memory.Memory(shape=LANES * ACC_BITS, depth=self._words, init=[])
+        heads_in_bank = 1 << (groups - 1).bit_length() if compact else 1
+        for g in banks:
+            m.submodules[f"q{g}"] = q = memory.Memory(
+                shape=32, depth=heads_in_bank * MAX_HEADS_KV * self._words, init=[])
+            m.submodules[f"q_scale{g}"] = qs = memory.Memory(
+                shape=ScaleLayout, depth=heads_in_bank * MAX_HEADS_KV, init=[])
+            m.submodules[f"scores{g}"] = sc = memory.Memory(
+                shape=SCORE_BITS, depth=heads_in_bank * self._context, init=[])
+            m.submodules[f"sums{g}"] = acc = memory.Memory(
+                shape=LANES * ACC_BITS, depth=heads_in_bank * self._words, init=[])
             q_words.append((q.write_port(), q.read_port()))
             q_scales.append((qs.write_port(), qs.read_port(domain="comb")))
             scores.append((sc.write_port(), sc.read_port()))
@@ -108,12 +132,13 @@ class DecodeAttention(wiring.Component):
         q_at = Signal(range(MAX_HEADS_KV * self._words))
         q_row = Signal.like(q_at)
         taken = self.heads.valid & self.heads.ready
-        for g in range(groups):
+        for g in banks:
             q_write, _ = q_words[g]
             qs_write, _ = q_scales[g]
-            mine = taken & q_phase & (g_in == g)
-            m.d.comb += [q_write.addr.eq(q_row + word_at), q_write.data.eq(word), q_write.en.eq(mine & (lane == 3)),
-                         qs_write.addr.eq(kv), qs_write.data.eq(self.heads.p.scale), qs_write.en.eq(mine & last)]
+            mine = taken & q_phase & picks(g, g_in)
+            m.d.comb += [q_write.addr.eq(at(g_in, (q_row + word_at)[:len(q_row)])), q_write.data.eq(word),
+                         q_write.en.eq(mine & (lane == 3)),
+                         qs_write.addr.eq(at(g_in, kv)), qs_write.data.eq(self.heads.p.scale), qs_write.en.eq(mine & last)]
         m.d.comb += [ks_write.addr.eq(kv), ks_write.data.eq(pack16(self.heads.p.scale)),
                      ks_write.en.eq(taken & k_phase & last), ks_read.addr.eq(kv)]
         with m.If(taken):
@@ -173,11 +198,21 @@ class DecodeAttention(wiring.Component):
         head_q_row = Signal.like(q_at)
         left = Signal(24)
         row_words = Signal(24)
-        m.d.sync += row_words.eq(keys * words)
+        m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
         w_index, key = Signal(8), Signal(16)
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         came = read.data.valid & read.data.ready
-        m.d.comb += read.data.ready.eq(in_s | in_k | in_v)
+        if compact:
+            # A word stays for as many cycles as there are heads in the group.
+            g_now = Signal(range(groups))
+            g_end = g_now + 1 == self.group
+            step = read.data.valid & (in_k | in_v)
+            with m.If(step):
+                m.d.sync += g_now.eq(Mux(g_end, 0, g_now + 1))
+            m.d.comb += read.data.ready.eq(in_s | ((in_k | in_v) & g_end))
+        else:
+            g_now, g_end, step = Const(0, 1), Const(1, 1), came
+            m.d.comb += read.data.ready.eq(in_s | in_k | in_v)
         m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s)]
         row_end = w_index + 1 == words
         with m.If(came):
@@ -188,25 +223,37 @@ class DecodeAttention(wiring.Component):
         # ------------------------------------------------------------------ K: dots
         # EBR are slow to answer and multipliers to multiply: a register between them.
         word2 = register(register(read.data.payload, "word1"), "word2")
-        k1, v1 = register(came & in_k, "k1"), register(came & in_v, "v1")
+        k1, v1 = register(step & in_k, "k1"), register(step & in_v, "v1")
         end1, first_word1 = register(row_end, "end1"), register(w_index == 0, "first_word1")
         key1, w1 = register(key, "key1"), register(w_index, "w1")
         q_row_now = Signal.like(q_at)
         m.d.comb += q_row_now.eq(head_q_row + w_index)
-        dot_done, dot_key = later(k1 & end1, 4, "dot_done"), later(key1, 4, "dot_key")
+        done1 = k1 & end1 & register(g_end, "g_end1") if compact else k1 & end1
+        dot_done, dot_key = later(done1, 4, "dot_done"), later(key1, 4, "dot_key")
         fresh4, valid4 = later(first_word1, 3, "fresh"), later(k1, 3, "valid")
-        dots = []
-        for g in range(groups):
+        dots = [Signal(signed(24), name=f"dot{g}") for g in range(groups)]
+        g_now1 = register(g_now, "g_now1") if compact else g_now
+        g_now4 = later(g_now1, 3, "g_now") if compact else g_now
+        for g in banks:
             _, q_read = q_words[g]
-            m.d.comb += q_read.addr.eq(q_row_now)
-            q_word = register(q_read.data, f"q_word{g}")
-            products = [register(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
-                                 f"k_product{g}_{i}") for i in range(LANES)]
+            m.d.comb += q_read.addr.eq(at(g_now, q_row_now))
+            if compact:
+                weight = Cat(scores[g][1].data[:16], Const(0, 1)).as_signed()
+                factors = [register(Mux(v1, weight, q_read.data[8 * i:8 * i + 8].as_signed()), f"factor{i}")
+                           for i in range(LANES)]
+                for i in range(LANES):
+                    m.d.sync += self.products[i].eq(
+                        Mux(self.lend, self.borrower.a[i], word2[8 * i:8 * i + 8].as_signed())
+                        * Mux(self.lend, self.borrower.b[i], factors[i]))
+                products = [self.products[i][:16].as_signed() for i in range(LANES)]
+            else:
+                q_word = register(q_read.data, f"q_word{g}")
+                products = [register(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
+                                     f"k_product{g}_{i}") for i in range(LANES)]
             total = register(sum(products[1:], start=products[0]), f"k_total{g}")
-            dot = Signal(signed(24), name=f"dot{g}")
-            with m.If(valid4):
-                m.d.sync += dot.eq(Mux(fresh4, 0, dot) + total)
-            dots.append(dot)
+            for h in range(groups) if compact else (g,):
+                with m.If(valid4 & (g_now4 == h) if compact else valid4):
+                    m.d.sync += dots[h].eq(Mux(fresh4, 0, dots[h]) + total)
 
         # ------------------------------------------------------------------ K: scores, one head a cycle
         held = [Signal(signed(24), name=f"held{g}") for g in range(groups)]
@@ -233,11 +280,12 @@ class DecodeAttention(wiring.Component):
         prepare, prepare_at = Signal(), Signal(range(groups + 1))
         factor_a, factor_b = Signal(ScaleLayout), Signal(ScaleLayout)
         m.d.comb += [
-            factor_a.eq(Mux(prepare, Array([r.data.as_value() for _, r in q_scales])[prepare_at],
+            factor_a.eq(Mux(prepare, chosen([r.data.as_value() for _, r in q_scales], prepare_at),
                             chosen_scale.as_value())),
             factor_b.eq(Mux(prepare, self.c_att.as_value(), k_scale.as_value())),
         ]
-        m.d.comb += [r.addr.eq(head) for _, r in q_scales]
+        scale_at = at(prepare_at, head)
+        m.d.comb += [r.addr.eq(scale_at) for _, r in q_scales]
         held_a, held_b = Signal(ScaleLayout), Signal(ScaleLayout)
         m.d.sync += [held_a.eq(factor_a), held_b.eq(factor_b)]
         ds = scale_mul_stages(m, register, held_a, held_b)
@@ -248,7 +296,11 @@ class DecodeAttention(wiring.Component):
                 m.d.sync += head_scales[g].eq(ds)
         # Stages are counted from the one in which ds is there.
         score_dot = later(Array(held)[turn], scaling, "score_dot")
-        score5 = score_stages(m, register, score_dot, ds)
+        if compact:
+            product, down = register(score_dot * ds.sig, "score_product"), register(-(ds.exp + SCORE_FRAC), "score_down")
+            score5 = register(round_shift(m, register, product, down, bits=SCORE_BITS), "score5")
+        else:
+            score5 = score_stages(m, register, score_dot, ds)
         on5, g5, key5 = (later(v, scaling + SCORE_STAGES, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
                                                                (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
@@ -264,7 +316,7 @@ class DecodeAttention(wiring.Component):
         on_a, g_a, key_a = register(scan, "scan_a"), register(scan_g, "scan_g_a"), register(scan_key, "scan_key_a")
         weights_a = register(scan_weights, "scan_weights_a")
         # a: score and scales are here
-        score_b = register(Array([r.data for _, r in scores])[g_a], "score_b")
+        score_b = register(chosen([r.data for _, r in scores], g_a), "score_b")
         top_b = register(Array(tops)[g_a], "top_b")
         v_sig, v_exp = unpack16(s_read.data[16:])
         sig_b, exp_b = register(v_sig, "v_sig_b"), register(v_exp, "v_exp_b")
@@ -307,30 +359,33 @@ class DecodeAttention(wiring.Component):
         # g: the weight
         weight_h = register(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:16], "weight_h")
         on_h, g_h, key_h = later(weight_f, 2, "weight_on"), later(g_f, 2, "weight_g"), later(key_f, 2, "weight_key")
-        for g in range(groups):
+        for g in banks:
             sc_write, sc_read = scores[g]
             m.d.comb += [
-                sc_write.addr.eq(Mux(on_h, key_h, key5)), sc_write.data.eq(Mux(on_h, weight_h, score5)),
-                sc_write.en.eq((on_h & (g_h == g)) | (on5 & (g5 == g))),
-                sc_read.addr.eq(Mux(scan, scan_key, key)),
+                sc_write.addr.eq(Mux(on_h, at(g_h, key_h), at(g5, key5))), sc_write.data.eq(Mux(on_h, weight_h, score5)),
+                sc_write.en.eq((on_h & picks(g, g_h)) | (on5 & picks(g, g5))),
+                sc_read.addr.eq(Mux(scan, at(scan_g, scan_key), at(g_now, key))),
             ]
 
         # ------------------------------------------------------------------ V: weighted sums
         v3, w3, first_key3 = later(v1, 2, "v"), later(w1, 2, "w"), later(key == 0, 3, "first_key")
         drain_word = Signal(range(self._words))
         draining = Signal()
-        for g in range(groups):
+        out_g, out_index = Signal(range(groups + 1)), Signal(INDEX_BITS)
+        g_now3 = later(g_now1, 2, "g_now_v") if compact else g_now
+        for g in banks:
             _, sc_read = scores[g]
             acc_write, acc_read = sums[g]
-            m.d.comb += [acc_read.addr.eq(Mux(draining, drain_word, w3)), acc_write.addr.eq(w3), acc_write.en.eq(v3)]
-            weight = register(sc_read.data[:16], f"weight{g}")
+            m.d.comb += [acc_read.addr.eq(Mux(draining, at(out_g, drain_word), at(g_now3, w3))),
+                         acc_write.addr.eq(at(g_now3, w3)), acc_write.en.eq(v3)]
+            weight = Const(0, 1) if compact else register(sc_read.data[:16], f"weight{g}")
             for i in range(LANES):
-                part = register(word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
+                part = self.products[i][:24].as_signed() if compact else register(
+                    word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
                 old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
                 m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
 
         # ------------------------------------------------------------------ out: scale of a head's sums
-        out_g = Signal(range(groups + 1))
         value = Signal(SUM_FRAC + 12)
         exp = Signal(signed(12))
         rounded = Signal(12)
@@ -351,12 +406,11 @@ class DecodeAttention(wiring.Component):
         m.d.sync += [scale.sig.eq(product.sig),
                      scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp)))]
         out_lane = Signal(2)
-        last_head = (out_g + 1 == self.group) & (head + 1 == self.kv_heads)
-        drained = Array([r.data for _, r in sums])[out_g]
+        drained = chosen([r.data for _, r in sums], out_g)
         m.d.comb += [
             self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
             self.acc.p.scale.eq(scale),
-            self.acc.p.last.eq(last_head & (out_lane == 3) & (drain_word + 1 == words)),
+            self.acc.p.place.index.eq(out_index),
         ]
 
         # ------------------------------------------------------------------ sequence
@@ -366,7 +420,7 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="attend") as attend:
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
+                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
                              s_read_addr.eq(self.s_base)]
                 with m.If(self.start):
                     m.next = "WRITTEN"
@@ -445,7 +499,7 @@ class DecodeAttention(wiring.Component):
             with m.State("OUT"):
                 m.d.comb += [draining.eq(1), self.acc.valid.eq(1)]
                 with m.If(self.acc.ready):
-                    m.d.sync += out_lane.eq(out_lane + 1)
+                    m.d.sync += [out_lane.eq(out_lane + 1), out_index.eq(out_index + 1)]
                     with m.If(out_lane == 3):
                         m.d.sync += drain_word.eq(drain_word + 1)
                         with m.If(drain_word + 1 == words):

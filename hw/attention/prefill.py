@@ -6,25 +6,20 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkCodes, ChunkHeads, small_product
+from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
 from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.stage import Pipeline, leading_zeros
 from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, ScaleLayout
+from hw.types import INDEX_BITS, AccLayout, HeadCodes, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
 
-__all__ = ["INDEX_BITS", "ChunkAcc", "PrefillAttention"]
+__all__ = ["PrefillAttention"]
 
 #: int8 values of a memory word.
 LANES = 4
-INDEX_BITS = 13
-#: A sum with the scale that dequantises it, the last of the chunk's; its token in the chunk, its place in the token's
-#: output vector (head * head_dim + element).
-ChunkAcc = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "last": 1, "token": range(MAX_TOKENS),
-                              "index": INDEX_BITS})
 
 
 class PrefillAttention(wiring.Component):
@@ -33,8 +28,8 @@ class PrefillAttention(wiring.Component):
     After ``begin_token`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
     chunk - 1, heads and tokens in any order; see ChunkHeads for what is kept and what is written.  After ``start`` (a
     pulse; it waits for ``write.idle``) the KV heads are worked on in turn.  The chunk * group pairs (token, query head) of
-    a KV head are taken in slots of ``pes``, one pair a PE, from the last token's last head to the first token's first, so
-    that a slot that is not full falls to the first tokens, which see the fewest keys.  Of slot s
+    a KV head are taken in slots of ``pes``, one pair a PE, from the last token to the first, so that a
+    slot that is not full falls to the first tokens, which see the fewest keys; a token's heads in order.  Of slot s
 
         keys(s) = position + chunk - (s * pes) // group
 
@@ -52,7 +47,7 @@ class PrefillAttention(wiring.Component):
 
         position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
-    from its first word on.  So K and V move a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax
+    from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax
     take no pass of their own.  A slot's sums leave after DRAIN_CYCLES, one a cycle where ``acc`` never waits, while the next
     slot's scales and K are read; its V begins REFILL_CYCLES after the last of them if that is later.
 
@@ -90,12 +85,12 @@ class PrefillAttention(wiring.Component):
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
         super().__init__({
-            "heads": In(stream.Signature(ChunkCodes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
             "chunk": In(range(tokens + 1)),
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
             "kv_stride": In(24), "s_stride": In(16),
-            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(ChunkAcc)), "busy": Out(1),
+            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -403,11 +398,11 @@ class PrefillAttention(wiring.Component):
         gathered = drain_rows[0]
         for old in drain_rows[1:]:
             gathered = gathered | old
-        out_row, out_valid, out_lane, out_last = Signal(LANES * sum_bits), Signal(), Signal(2), Signal()
+        out_row, out_valid, out_lane = Signal(LANES * sum_bits), Signal(), Signal(2)
         out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
         pause = Signal(range(turns + 3))
-        last_pe, final, head_ends = Signal(range(pes)), Signal(), Signal()
-        # Where the pair in work belongs, and the KV head's last query head.
+        last_pe, head_ends = Signal(range(pes)), Signal()
+        # Where the pair in work belongs, and the KV head's first query head.
         token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
                                              Signal(range(MAX_GROUP)))
         fire = out_valid & self.acc.ready
@@ -416,8 +411,8 @@ class PrefillAttention(wiring.Component):
                 & ((drain_word != 0) | (scale_left == 0)))
         m.d.comb += [
             self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
-            self.acc.p.scale.eq(out_scale), self.acc.p.token.eq(out_token), self.acc.p.index.eq(Cat(out_lane, out_word)),
-            self.acc.p.last.eq(out_last & (out_lane == 3)),
+            self.acc.p.scale.eq(out_scale), self.acc.p.place.token.eq(out_token),
+            self.acc.p.place.index.eq(Cat(out_lane, out_word)),
         ]
         with m.If(fire):
             m.d.sync += out_lane.eq(out_lane + 1)
@@ -425,16 +420,16 @@ class PrefillAttention(wiring.Component):
                 m.d.sync += out_valid.eq(0)
         with m.If(load):
             m.d.sync += [out_row.eq(gathered), out_valid.eq(1), out_token.eq(token), out_word.eq(first_word_of + drain_word),
-                         out_last.eq(0), drain_word.eq(drain_word + 1)]
+                         drain_word.eq(drain_word + 1)]
             with m.If(drain_word == 0):
                 # The next PE's scale is worked out while this one's sums leave.
                 m.d.sync += [out_scale.eq(scale11), scale_pe.eq(scale_pe + 1), scale_left.eq(scaling)]
             with m.If(drain_word + 1 == words):
-                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of - words)]
+                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of + words)]
                 with m.If(g + 1 == self.group):
                     m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
                 with m.If(drain_pe == last_pe):
-                    m.d.sync += [draining.eq(0), out_last.eq(final)]
+                    m.d.sync += draining.eq(0)
                     with m.If(head_ends):
                         m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
                                      first_word_of.eq(top_word + group_words)]
@@ -442,12 +437,11 @@ class PrefillAttention(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += drained.eq(1)
                 m.d.sync += [pause.eq(turns + 2), drain_pe.eq(0), drain_word.eq(0), scale_pe.eq(0), scale_left.eq(scaling),
-                             last_pe.eq(working - 1), final.eq(last_slot & last_head), head_ends.eq(last_slot)]
+                             last_pe.eq(working - 1), head_ends.eq(last_slot)]
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
-                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(group_words - words),
-                                 first_word_of.eq(group_words - words)]
+                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(0), first_word_of.eq(0)]
             with m.State("PAUSE"):
                 # Until the last PE's sums are there.
                 m.d.sync += pause.eq(pause - 1)

@@ -23,7 +23,8 @@ class Counters(wiring.Component):
     ``moved`` and ``busy`` have one bit a port (:data:`PORTS`): a 32-bit word moved, the controller works for the port.
     ``spent`` has one bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is
     set, so that these counters add up to the cycles.  ``totals`` are the sums that events carry; at most one port is
-    busy at a time, so that busy cycles add up.
+    busy at a time, so that busy cycles add up.  Without ``accounts`` only cycles and engine_busy of ``values`` count, the
+    others stay zero.
     """
 
     running: In(1)
@@ -36,6 +37,10 @@ class Counters(wiring.Component):
     spent: In(len(ACCOUNT) - 1)
     values: Out(CountersLayout)
     totals: Out(TotalsLayout)
+
+    def __init__(self, *, accounts: bool = True):
+        self._accounts = accounts
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -50,6 +55,8 @@ class Counters(wiring.Component):
             strobes[f"{name}_cycles"] = active & ~before
             before = before | active
         assert strobes.keys() == CountersLayout.members.keys()
+        if not self._accounts:
+            strobes = {name: strobes[name] for name in ("cycles", "engine_busy")}
         totals = {"cycles": 1, "engine_busy": self.engine_busy,
                   "read_words": self.moved[0] + self.moved[1] + self.moved[3],
                   "write_words": self.moved[2] + self.moved[4],

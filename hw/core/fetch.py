@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.memory.ports import ReadPort
-from hw.types import AccLayout
+from hw.types import INDEX_BITS, TOKEN_BITS, AccLayout
 from tellme.spec.scale import SCALE16_BIAS
 
 __all__ = ["RowFetch"]
@@ -16,9 +16,9 @@ __all__ = ["RowFetch"]
 class RowFetch(wiring.Component):
     """Reads cos/sin words and one int8 row with its scale, and streams them to the fused pipeline.
 
-    After ``start`` (a pulse, with ``token`` and ``position`` valid): ``head_dim / 2`` words from
+    After ``start`` (a pulse, with ``token``, ``position`` and ``number``, the token's in the chunk): ``head_dim / 2`` words from
     rope_base + position * head_dim / 2 leave on ``rope``; then dim elements leave on ``acc``, acc = int8 code,
-    scale = the row's, ``last`` on the last; the row lies at embed_base + (token >> 2) * block_words + 2 +
+    scale = the row's, with their places; the row lies at embed_base + (token >> 2) * block_words + 2 +
     (token & 3) * row_words, its stored scale in the block's first two words.
 
     Flow control: full back-pressure both ways.  Latency: 4 cycles of address arithmetic and three memory reads; one
@@ -28,6 +28,7 @@ class RowFetch(wiring.Component):
     start: In(1)
     token: In(18)
     position: In(16)
+    number: In(TOKEN_BITS)
     dim: In(13)
     head_dim: In(8)
     embed_base: In(24)
@@ -50,7 +51,7 @@ class RowFetch(wiring.Component):
         rope_product = Signal(23)
         row_offset = Signal(14)
         block_addr = Signal(24)
-        left = Signal(13)
+        left, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
         word = Signal(32)
         bytes_left = Signal(3)
         sig = Signal(11)
@@ -66,7 +67,8 @@ class RowFetch(wiring.Component):
             with m.State("IDLE"):
                 with m.If(self.start):
                     m.d.sync += [token.eq(self.token), block.eq(self.token >> 2), block_words.eq(self.block_words),
-                                 position.eq(self.position), pairs.eq(self.head_dim >> 1)]
+                                 position.eq(self.position), pairs.eq(self.head_dim >> 1), number.eq(self.number),
+                                 index.eq(0)]
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.next = "ADD"
@@ -106,16 +108,16 @@ class RowFetch(wiring.Component):
                     self.port.data.ready.eq((bytes_left == 0) | (take & (bytes_left == 1))),
                 ]
                 with m.If(take):
-                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1)]
+                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1), index.eq(index + 1)]
                 with m.If(self.port.data.valid & self.port.data.ready):
                     m.d.sync += [word.eq(self.port.data.payload), bytes_left.eq(4)]
-                with m.If(take & self.acc.p.last):
+                with m.If(take & (left == 1)):
                     m.next = "IDLE"
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         m.d.comb += [
             self.acc.p.acc.eq(word[:8].as_signed()),
             self.acc.p.scale.sig.eq(sig),
             self.acc.p.scale.exp.eq(Mux(sig == 0, 0, exp_field - SCALE16_BIAS)),
-            self.acc.p.last.eq(left == 1),
+            self.acc.p.place.token.eq(number), self.acc.p.place.index.eq(index),
         ]
         return m

@@ -7,7 +7,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.link import EventLayout
-from hw.types import QuantLayout
+from hw.types import INDEX_BITS, TOKEN_BITS, QuantLayout
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
@@ -33,10 +33,14 @@ class AccSource(enum.Enum, shape=2):
 
 
 class CommandProcessor(wiring.Component):
-    """For each token: read its descriptors in order and run each to its end.
+    """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
-    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  After the last fed token's
-    head the pick is written to token memory and announced; it is fed next until the run is done
+    A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
+    program runs, and ``position`` is the first one's.  The head picks after the last fed token alone.
+
+    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token's head the pick is
+    written to token memory and announced; it is fed next until the run is done
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
 
@@ -45,16 +49,16 @@ class CommandProcessor(wiring.Component):
 
     ``counting`` is high from START until the last token is announced, or the run is ended otherwise.
 
-    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it) and 4 a
-    token, beside the units' own latencies.
+    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it), 4 a chunk and 4 a
+    token, and one a chunk of the prompt ahead of all, beside the units' own latencies.
     """
 
-    def __init__(self, *, steps: int, context: int):
-        self._steps = steps
+    def __init__(self, *, steps: int, context: int, tokens: int = 1):
+        self._steps, self._tokens = steps, tokens
         super().__init__({
             "start": In(1), "start_args": In(128), "stop": In(1),
             "running": Out(1), "counting": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
-            "step": Out(range(steps)), "position": Out(16),
+            "step": Out(range(steps)), "position": Out(16), "chunk": Out(range(tokens + 1)),
             # registers
             "dim": In(13), "vocab": In(18), "context": In(16),
             # program, token and CRC memories (one cycle of read latency)
@@ -67,7 +71,8 @@ class CommandProcessor(wiring.Component):
             "gain_taken": In(1), "word_sink": Out(WordSink),
             # units
             "compute_reset": Out(1), "drain": Out(1), "drained": In(1),
-            "fetch_start": Out(1), "fetch_token": Out(18),
+            "fetch_start": Out(1), "fetch_token": Out(18), "fetch_position": Out(16), "fetch_number": Out(TOKEN_BITS),
+            "fetch_busy": In(1),
             "engine": Out(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
             "attention_begin": Out(1), "attention_start": Out(1),
             "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
@@ -75,7 +80,8 @@ class CommandProcessor(wiring.Component):
             "quant": Out(stream.Signature(QuantLayout)),
             "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
             "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
-            "rope_rows": Out(16), "q_dim": In(16), "qk_dim": In(16), "stats_gain": Out(1), "pass_clear": Out(1),
+            "rope_rows": Out(16), "length": Out(INDEX_BITS), "q_dim": In(16), "qk_dim": In(16),
+            "stats_gain": Out(1), "pass_clear": Out(1),
             "gain_start": Out(1), "rope_start": Out(1), "pass_done": In(1), "nonfinite": In(1),
             "head_valid": Out(1), "head_ready": In(1), "head_dump": Out(1), "head_done": In(1),
             "best_id": In(18), "best_logit": In(signed(32)),
@@ -88,7 +94,7 @@ class CommandProcessor(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         args = Signal(data.StructLayout({"position": 16, "feed": 16, "generate": 16, "flags": 16, "eos": 32,
-                                         "spare": 32}))
+                                         "chunk": 32}))
         assert args.shape().size == 8 * StartArgs.LAYOUT.size
         given = data.View(args.shape(), self.start_args)
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
@@ -98,6 +104,10 @@ class CommandProcessor(wiring.Component):
         act_exp = w0[16:24].as_signed()
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
+        most = Signal.like(self.chunk)  # tokens of a chunk
+        uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
+        last = Signal(16)           # position of the chunk's last token
+        number = Signal(TOKEN_BITS)
         picked = Signal(16)
         token = Signal(18)
         fetched = Signal(range(2 * DESCRIPTOR_WORDS + 2))
@@ -112,16 +122,18 @@ class CommandProcessor(wiring.Component):
         reason = Signal(8)
 
         m.d.comb += [
-            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(1),
+            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(self.chunk),
             self.attention_k.eq(bases[1]), self.attention_v.eq(bases[2]), self.attention_s.eq(bases[3]),
             self.quant.p.src_a.eq(src_a), self.quant.p.gain.eq(gain), self.quant.p.norm.eq(norm),
             self.quant.p.n.eq(cols), self.quant.p.n_eps.eq(words[2]), self.quant.p.sqrt_n.eq(words[3][:19]),
+            self.codes_to_head.eq(op == Op.HEAD), self.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, self.chunk)),
+            self.quant.p.first.eq(Mux(op == Op.HEAD, self.chunk - 1, 0)),
             self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
             self.rope_rows.eq(self.qk_dim),
-            self.fetch_token.eq(token),
+            self.fetch_token.eq(token), self.fetch_position.eq(self.position + number), self.fetch_number.eq(number),
+            last.eq(self.position + self.chunk - 1),
             self.token_wdata.eq(self.best_id),
             self.head_dump.eq((args.flags & StartFlags.DUMP) != 0),
-            self.weights_plain.eq(Mux(args.generate == 0, args.feed, args.feed - 1)),
             self.nonfinite_seen.eq(nonfinite),
         ]
         # The pipeline's settings of a pass.
@@ -137,6 +149,7 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += out_len.eq(self.dim)
             with m.Default():
                 m.d.comb += out_len.eq(Mux(epilogue == Epilogue.ACT, rows >> 1, rows))
+        m.d.comb += self.length.eq(Mux(op == Op.LINEAR, rows, out_len))
 
         with m.If(self.nonfinite & self.running):
             m.d.sync += nonfinite.eq(1)
@@ -151,18 +164,23 @@ class CommandProcessor(wiring.Component):
             with m.State("IDLE"):
                 with m.If(self.start):
                     m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),
-                                 picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0)]
+                                 picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0),
+                                 uncounted.eq(given.feed), self.weights_plain.eq(0),
+                                 most.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
                     m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                # Passes without a head: all chunks of the prompt but the last, and that too if nothing is picked.
+                m.d.sync += uncounted.eq(uncounted - most)
+                with m.If((uncounted > most) | (args.generate == 0)):
+                    m.d.sync += self.weights_plain.eq(self.weights_plain + 1)
+                with m.If(uncounted <= most):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += self.weights_start.eq(1)
-                m.next = "TOKEN"
-            with m.State("TOKEN"):
-                m.d.comb += [self.token_addr.eq(self.position), self.token_read.eq(1)]
-                m.d.sync += self.step.eq(0)
-                m.next = "TOKEN-DATA"
-            with m.State("TOKEN-DATA"):
-                m.d.sync += [token.eq(self.token_data), fetched.eq(0)]
+                m.next = "CHUNK"
+            with m.State("CHUNK"):
+                m.d.sync += [self.chunk.eq(Mux(feeds < most, feeds, most)), self.step.eq(0), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
@@ -188,7 +206,7 @@ class CommandProcessor(wiring.Component):
                         with m.Case(Op.LINEAR):
                             m.next = "QUANT"
                         with m.Case(Op.HEAD):
-                            with m.If((feeds > 1) | (args.generate == 0)):
+                            with m.If((feeds > self.chunk) | (args.generate == 0)):
                                 m.next = "NEXT-STEP"
                             with m.Else():
                                 m.next = "QUANT"
@@ -199,23 +217,22 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # The head needs d with its start, and d is final when the first code is there.
-                m.d.comb += [self.codes_to_head.eq(op == Op.HEAD),
-                             self.engine.valid.eq(op == Op.LINEAR),
+                # With the first code the scales are final: the head needs d with its start, and the statistics that they
+                # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
+                m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.code_valid),
                              self.head_valid.eq((op == Op.HEAD) & self.code_valid)]
-                with m.If(Mux(op == Op.HEAD, self.head_valid & self.head_ready, self.engine.ready)):
+                with m.If(self.engine.valid & self.engine.ready):
+                    m.next = "GAIN"
+                with m.If(self.head_valid & self.head_ready):
                     m.next = "CODES"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("CODES"):
-                m.d.comb += self.codes_to_head.eq(op == Op.HEAD)
                 with m.If(self.code_taken):
                     m.d.sync += codes_left.eq(codes_left - 1)
                     with m.If(codes_left == 1):
-                        m.next = "GAIN"
-                        with m.If(op == Op.HEAD):
-                            m.d.sync += self.word_sink.eq(WordSink.HEAD)
-                            m.next = "PASS"
+                        m.d.sync += self.word_sink.eq(WordSink.HEAD)
+                        m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("GAIN"):
@@ -235,7 +252,6 @@ class CommandProcessor(wiring.Component):
                     m.next = "STOP"
             with m.State("PASS-START"):
                 m.d.comb += [self.pass_clear.eq(1),
-                             self.fetch_start.eq(op == Op.EMBED), self.rope_start.eq(op == Op.EMBED),
                              self.attention_start.eq(op == Op.ATTENTION),
                              self.attention_begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
                 with m.Switch(op):
@@ -245,7 +261,27 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
                     with m.Default():
                         m.d.sync += self.acc_source.eq(AccSource.ATTENTION)
+                m.d.sync += number.eq(0)
                 m.next = "PASS"
+                with m.If(op == Op.EMBED):
+                    m.next = "TOKEN"
+            with m.State("TOKEN"):
+                m.d.comb += [self.token_addr.eq(self.fetch_position), self.token_read.eq(1)]
+                m.next = "TOKEN-DATA"
+            with m.State("TOKEN-DATA"):
+                m.d.sync += token.eq(self.token_data)
+                m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += [self.fetch_start.eq(1), self.rope_start.eq(1)]
+                m.next = "FETCHING"
+            with m.State("FETCHING"):
+                with m.If(~self.fetch_busy):
+                    m.d.sync += number.eq(number + 1)
+                    m.next = "TOKEN"
+                    with m.If(number + 1 == self.chunk):
+                        m.next = "PASS"
+                with m.If(stopping):
+                    m.next = "STOP"
             with m.State("PASS"):
                 m.d.sync += drain_wait.eq(0)
                 with m.If(Mux(op == Op.HEAD, self.head_done, self.pass_done)):
@@ -266,10 +302,10 @@ class CommandProcessor(wiring.Component):
                 m.d.sync += [self.step.eq(self.step + 1), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("TOKEN-DONE"):
-                m.d.sync += feeds.eq(feeds - 1)
-                with m.If(feeds > 1):
-                    m.d.sync += self.position.eq(self.position + 1)
-                    m.next = "TOKEN"
+                m.d.sync += [feeds.eq(feeds - self.chunk), self.position.eq(last)]
+                with m.If(feeds > self.chunk):
+                    m.d.sync += self.position.eq(last + 1)
+                    m.next = "CHUNK"
                 with m.Elif(args.generate == 0):
                     m.d.sync += reason.eq(DoneReason.LENGTH)
                     m.next = "RESET"
@@ -292,7 +328,7 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += reason.eq(DoneReason.CONTEXT)
                     with m.Else():
                         m.d.sync += self.position.eq(self.position + 1)
-                        m.next = "TOKEN"
+                        m.next = "CHUNK"
             with m.State("STOP"):
                 m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1),
                              self.word_sink.eq(WordSink.NONE), self.acc_source.eq(AccSource.NONE)]

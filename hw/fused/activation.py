@@ -19,14 +19,14 @@ FIXED_BITS = X_FRAC_BITS + 4
 
 
 class Gate(StreamUnit):
-    """p = f(gate) * 2**-act_exp rounded once; ``up`` goes along."""
+    """p = f(gate) * 2**-act_exp rounded once; ``up`` and a tag go along."""
 
     LATENCY = 6 + ROUND_STAGES
 
-    def __init__(self, fmt: FloatFormat):
+    def __init__(self, fmt: FloatFormat, *, tag: int):
         self._fmt = fmt
-        super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8)}),
-                         data.StructLayout({"p": fmt.width, "up": fmt.width}))
+        super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}),
+                         data.StructLayout({"p": fmt.width, "up": fmt.width, "tag": tag}))
 
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
@@ -75,37 +75,38 @@ class Gate(StreamUnit):
         sign, inf, nan, squared = flags5[0], flags5[1], flags5[2], flags5[3]
         p, _ = round_float(pipe, fmt, sign=sign & ~squared, magnitude=product5, exp=exp5,
                            inf=inf & ~sign, nan=nan | (inf & sign & ~squared))
-        m.d.comb += [self.o.p.p.eq(p), self.o.p.up.eq(pipe.reg(self.i.p.up, stages=self.LATENCY, name="up"))]
+        m.d.comb += [self.o.p.p.eq(p), self.o.p.up.eq(pipe.reg(self.i.p.up, stages=self.LATENCY, name="up")),
+                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
         return m
 
 
 class Activation(wiring.Component):
     """y = round(round(f(gate) * 2**-act_exp) * up), f = SiLU or ReLU squared.
 
-    Elements come one a cycle, gate then up; one result a pair leaves, LATENCY cycles after up.  Sigmoid: 512 entries
-    of 36 bits (one EBR), linear between them.  Maps to three multipliers.
+    Elements come one a cycle, gate then up; one result a pair leaves, LATENCY cycles after up, with up's tag.
+    Sigmoid: 512 entries of 36 bits (one EBR), linear between them.  Maps to three multipliers.
     """
 
     LATENCY = 1 + Gate.LATENCY + FloatMul.LATENCY
 
-    def __init__(self, fmt: FloatFormat = BINARY16):
-        self._fmt = fmt
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+        self._fmt, self._tag = fmt, tag
         super().__init__({
-            "i": In(stream.Signature(data.StructLayout({"x": fmt.width, "relu2": 1, "act_exp": signed(8)}))),
-            "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1}))),
+            "i": In(stream.Signature(data.StructLayout({"x": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}))),
+            "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag}))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.gate = gate = Gate(self._fmt)
-        m.submodules.product = product = FloatMul(self._fmt)
+        m.submodules.gate = gate = Gate(self._fmt, tag=self._tag)
+        m.submodules.product = product = FloatMul(self._fmt, tag=self._tag)
         held, odd, full = Signal(self._fmt.width), Signal(), Signal()
         pair = Signal(gate.i.payload.shape())
         m.d.comb += [
             gate.i.payload.eq(pair), gate.i.valid.eq(full),
             self.i.ready.eq(~odd | ~full | gate.i.ready),
             product.i.valid.eq(gate.o.valid), product.i.p.a.eq(gate.o.p.p), product.i.p.b.eq(gate.o.p.up),
-            gate.o.ready.eq(product.i.ready),
+            product.i.p.tag.eq(gate.o.p.tag), gate.o.ready.eq(product.i.ready), self.o.p.tag.eq(product.o.p.tag),
             self.o.valid.eq(product.o.valid), self.o.p.y.eq(product.o.p.y),
             self.o.p.nonfinite.eq(product.o.p.nonfinite), product.o.ready.eq(self.o.ready),
         ]
@@ -115,7 +116,7 @@ class Activation(wiring.Component):
             m.d.sync += odd.eq(~odd)
             with m.If(odd):
                 m.d.sync += [pair.gate.eq(held), pair.up.eq(self.i.p.x), pair.relu2.eq(self.i.p.relu2),
-                             pair.act_exp.eq(self.i.p.act_exp), full.eq(1)]
+                             pair.act_exp.eq(self.i.p.act_exp), pair.tag.eq(self.i.p.tag), full.eq(1)]
             with m.Else():
                 m.d.sync += held.eq(self.i.p.x)
         return m

@@ -11,10 +11,8 @@ from hw.fused.scales import AbsmaxScale
 from hw.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
-__all__ = ["HeadCodes", "HeadQuantise"]
+__all__ = ["HeadQuantise"]
 
-#: A code, the head's scale (absmax / 127), and whether it is the head's last.
-HeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1})
 BANKS = 4
 
 
@@ -29,7 +27,8 @@ class HeadQuantise(wiring.Component):
         self._fmt = fmt
         self._dim = 1 << (max_head_dim - 1).bit_length()
         super().__init__({"head_dim": In(8), "i": In(stream.Signature(fmt.width)),
-                          "o": Out(stream.Signature(HeadCodes)), "empty": Out(1)})
+                          "o": Out(stream.Signature(data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1}))),
+                          "empty": Out(1)})
 
     def elaborate(self, platform):
         m, fmt, dim = Module(), self._fmt, self._dim

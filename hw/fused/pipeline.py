@@ -2,19 +2,29 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused elementwise pipeline: from accumulators to vectors with their statistics, and on to int8 codes."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.activation import Activation
 from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
-from hw.fused.head_quantise import HeadCodes, HeadQuantise
+from hw.fused.head_quantise import HeadQuantise
 from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
 from hw.fused.stage import Skid
 from hw.fused.statistics import Statistics
-from hw.types import AccLayout, MonitorLayout, QuantLayout, ScaleLayout
+from hw.types import (
+    INDEX_BITS,
+    TOKEN_BITS,
+    AccLayout,
+    HeadCodes,
+    MonitorLayout,
+    PlaceLayout,
+    QuantLayout,
+    ScaleLayout,
+)
 from tellme.spec.formats import BINARY16, FloatFormat
+from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
 from tellme.spec.scale import absmax_floor
 
@@ -22,76 +32,108 @@ __all__ = ["FusedPipeline"]
 
 
 class FusedPipeline(wiring.Component):
-    """Two kinds of pass over one vector memory X (the residual) and one A (attention output, activation).
+    """Two kinds of pass over vector memories X (the residual) and A (attention output, activation) of some tokens.
 
-    A pass of accumulators: element = dequantise(acc, scale), the scale times d where ``use_d``; then by ``epilogue``
+    Of ``streams`` pipelines each has the tokens t of a chunk with the same t mod streams, ``tokens`` of them at most;
+    ``chunk`` says how many there are now.
+
+    A pass of accumulators, which say whose they are: element = dequantise(acc, scale), the scale times its token's d where
+    ``use_d``; then by ``epilogue``
 
     - STORE: written to X, or to A where ``dest_a``;
     - RESIDUAL: X[i] = X[i] + element;
     - ACT: A[i] = f(gate) * up of pairs (``act_relu2``, ``act_exp``);
     - QKV: rows below ``rope_rows`` turned, then int8 codes a head on ``heads``.
 
-    What is written to X or A enters the statistics on its way: the sum of squares, and absmax of the element, or of
-    round(element * gain[i]) where ``stats_gain``.  ``clear`` (a pulse) precedes each pass; ``done`` (a pulse) follows when
-    the element marked ``last`` is written and the statistics are final, or its head's last code is delivered.
+    Elements of a token come in order; those of several tokens may alternate, for QKV after whole heads, so that each
+    alternation brings the same heads of each token.  What is written to X or A enters its token's statistics on its way:
+    the sum of squares, and absmax of the element, or of round(element * gain[i]) where ``stats_gain``.  ``clear`` (a pulse)
+    precedes each pass; ``done`` is high from when ``length`` elements of each token are written and the statistics are final,
+    or their codes are delivered, until the next ``clear``.
 
-    A quantise pass: ``quant`` names source, gain, norm and length; s and d are computed from the statistics of the last
-    pass, then the codes round(x * s) leave on ``codes``, ``d`` holds until the next.
+    A quantise pass: ``quant`` names source, gain, norm, length and tokens; s and d are computed from the statistics of the
+    last pass, then the codes round(x * s) leave on ``codes``: slice by slice, 20 elements of each token.  ``d`` is that of
+    the last of these tokens and holds until the next.  With the first code the statistics are no longer needed.
 
-    Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code,
-    for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the others.  Gains
-    and the RoPE row are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element 0 after
-    ``gain_start``, ``rope_start``.
+    Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code, of
+    token ``watch``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
+    others.  Gains and the RoPE rows are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element
+    0 after ``gain_start``, ``rope_start`` (of token ``rope_token``); gains are those of the vector that the settings name, X
+    or A, and may come in, as may ``clear``, while the other vector is quantised, from its first code on.
 
-    Nothing in here touches the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280.
+    Nothing in here touches the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280 for a token, 3.5
+    more for each other.  Raises ValueError for a number of streams that is no power of two.
     """
 
-    def __init__(self, *, fmt: FloatFormat = BINARY16, max_dim: int, max_cols: int, max_head_dim: int):
-        self._fmt = fmt
+    def __init__(self, *, fmt: FloatFormat = BINARY16, max_dim: int, max_cols: int, max_head_dim: int, tokens: int = 1,
+                 streams: int = 1):
+        if streams & streams - 1:
+            raise ValueError(f"streams is {streams}; a power of two is wanted")
+        self._fmt, self._tokens, self._shift = fmt, tokens, streams.bit_length() - 1
         self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
         super().__init__({
             "acc": In(stream.Signature(AccLayout)), "epilogue": In(Epilogue), "dest_a": In(1), "use_d": In(1),
             "act_relu2": In(1), "act_exp": In(signed(8)), "head_dim": In(8), "rope_rows": In(16),
-            "stats_gain": In(1), "clear": In(1), "done": Out(1),
+            "stats_gain": In(1), "clear": In(1), "chunk": In(range(tokens + 1)),
+            "length": In(INDEX_BITS), "done": Out(1),
             "heads": Out(stream.Signature(HeadCodes)),
             "quant": In(stream.Signature(QuantLayout)), "codes": Out(stream.Signature(signed(8))),
             "d": Out(ScaleLayout),
             "gain_load": In(stream.Signature(64)), "gain_start": In(1),
-            "rope_load": In(stream.Signature(32)), "rope_start": In(1),
-            "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
+            "rope_load": In(stream.Signature(32)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
+            "watch": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
         })
 
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
         width = fmt.width
         one = fmt.bias << fmt.frac_bits
+        tokens = self._tokens
+        #: A token's number among this pipeline's own.
+        Own = range(max(tokens, 2))
+        MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
+
+        def own(token):
+            return (token >> self._shift)[:len(Signal(Own))]
+
+        def at(stride, token, index):
+            """Place of an element in a memory of ``tokens`` vectors, ``stride`` apart."""
+            if tokens == 1:
+                return index
+            if stride & stride - 1 == 0:
+                return Cat(index[:stride.bit_length() - 1], token)
+            return Array([stride * t for t in range(tokens)])[token] + index
+
         m.submodules.scale_acc = scale_acc = ScaleAcc()
-        m.submodules.dequantise = dequantise = Dequantise(fmt)
+        m.submodules.dequantise = dequantise = Dequantise(fmt, tag=PlaceLayout.size)
         # Skids cut the chain of readys: ahead of the scales, behind dequantise and RoPE, and ahead of whoever takes codes.
         m.submodules.acc_skid = acc_skid = Skid(AccLayout)
         m.submodules.element_skid = element_skid = Skid(dequantise.o.payload.shape())
         m.submodules.turned_skid = turned_skid = Skid(width)
         m.submodules.code_skid = code_skid = Skid(signed(8))
-        m.submodules.residual = adder = FloatAdd(fmt)
-        m.submodules.activation = activation = Activation(fmt)
+        m.submodules.residual = adder = FloatAdd(fmt, tag=PlaceLayout.size)
+        m.submodules.activation = activation = Activation(fmt, tag=PlaceLayout.size)
         m.submodules.rope = rope = Rope(fmt)
         m.submodules.head_quantise = head_quantise = HeadQuantise(fmt, max_head_dim=self._max_head_dim)
-        m.submodules.gain_mul = gain_mul = FloatMul(fmt)
-        m.submodules.statistics = statistics = Statistics(fmt)
+        m.submodules.gain_mul = gain_mul = FloatMul(fmt, tag=MulTag.size)
+        m.submodules.statistics = statistics = Statistics(fmt, tokens=tokens)
         m.submodules.absmax_scale = absmax_scale = AbsmaxScale(fmt)
         m.submodules.inverse_rms = inverse_rms = InverseRms()
         m.submodules.quantise = quantise = Quantise(fmt)
 
         # ------------------------------------------------------------------ memories
-        m.submodules.x = x_memory = memory.Memory(shape=width, depth=self._max_dim, init=[])
-        m.submodules.a = a_memory = memory.Memory(shape=width, depth=self._max_cols, init=[])
+        x_stride, a_stride = self._max_dim, self._max_cols
+        m.submodules.x = x_memory = memory.Memory(shape=width, depth=tokens * x_stride, init=[])
+        m.submodules.a = a_memory = memory.Memory(shape=width, depth=tokens * a_stride, init=[])
         x_write, x_read = x_memory.write_port(), x_memory.read_port()
         a_write, a_read = a_memory.write_port(), a_memory.read_port()
-        gain_depth = -(-self._max_cols // 4)
+        # Gains of X lie below, those of A above, so that the next norm's come in while the last one's are in use.
+        gains_of_a = 1 << (self._max_dim // 4 - 1).bit_length()
+        gain_depth = gains_of_a + -(-self._max_cols // 4)
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
         gain_write, gain_read = gain_memory.write_port(), gain_memory.read_port()
-        pairs = self._max_head_dim // 2
-        m.submodules.rope_row = rope_memory = memory.Memory(shape=2 * width, depth=pairs, init=[])
+        pairs = 1 << (self._max_head_dim // 2 - 1).bit_length()
+        m.submodules.rope_row = rope_memory = memory.Memory(shape=2 * width, depth=tokens * pairs, init=[])
         rope_write, rope_read = rope_memory.write_port(), rope_memory.read_port()
         m.d.comb += [
             self.gain_load.ready.eq(1), gain_write.en.eq(self.gain_load.valid),
@@ -99,47 +141,56 @@ class FusedPipeline(wiring.Component):
             self.rope_load.ready.eq(1), rope_write.en.eq(self.rope_load.valid),
             rope_write.data.eq(self.rope_load.payload),
         ]
-        for start, write in ((self.gain_start, gain_write), (self.rope_start, rope_write)):
+        to_a = Signal()
+        for start, write, first in ((self.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
+                                    (self.rope_start, rope_write, own(self.rope_token) * pairs)):
             with m.If(start):
-                m.d.sync += write.addr.eq(0)
+                m.d.sync += write.addr.eq(first)
             with m.Elif(write.en):
                 m.d.sync += write.addr.eq(write.addr + 1)
+
+        # ------------------------------------------------------------------ scales of each token
+        scales = {}
+        for name in ("s", "d"):
+            m.submodules[f"{name}_of"] = of = memory.Memory(shape=ScaleLayout, depth=max(tokens, 2), init=[])
+            scales[name] = of.write_port(), of.read_port(domain="comb")
+        (s_write, s_read), (d_write, d_read) = scales["s"], scales["d"]
 
         # ------------------------------------------------------------------ acc to float
         m.d.comb += [
             acc_skid.i.payload.eq(self.acc.payload), acc_skid.i.valid.eq(self.acc.valid),
             self.acc.ready.eq(acc_skid.i.ready),
-            scale_acc.i.p.acc.eq(acc_skid.o.payload), scale_acc.i.p.d.eq(self.d), scale_acc.i.p.use_d.eq(self.use_d),
+            d_read.addr.eq(own(acc_skid.o.p.place.token)),
+            scale_acc.i.p.acc.eq(acc_skid.o.payload), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(self.use_d),
             scale_acc.i.valid.eq(acc_skid.o.valid), acc_skid.o.ready.eq(scale_acc.i.ready),
             element_skid.i.payload.eq(dequantise.o.payload), element_skid.i.valid.eq(dequantise.o.valid),
             dequantise.o.ready.eq(element_skid.i.ready),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
-            dequantise.i.p.tag.eq(scale_acc.o.p.last),
+            dequantise.i.p.tag.eq(scale_acc.o.p.place),
             dequantise.i.valid.eq(scale_acc.o.valid), scale_acc.o.ready.eq(dequantise.i.ready),
         ]
         # The settings stand still during a pass, and from a cycle before its first element on.
-        is_act, is_qkv, is_residual, to_a = Signal(), Signal(), Signal(), Signal()
+        is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
                      is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
-        element = element_skid.o.p.y
+        element, place = element_skid.o.p.y, data.View(PlaceLayout, element_skid.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read one ahead
         # ``entry`` holds an element while the memory word with its index is read.
-        entry, entry_valid, entry_last = Signal(width), Signal(), Signal()
-        index = Signal(16)          # of the element that enters
+        entry, entry_valid, entry_place = Signal(width), Signal(), Signal(PlaceLayout)
         to_add = Signal()
         m.d.comb += [
             to_add.eq(~is_act & ~is_qkv),
             adder.i.valid.eq(entry_valid), adder.i.p.a.eq(entry),
             # x + -0 is x, signed zeros included.
             adder.i.p.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
-            adder.i.p.tag.eq(entry_last),
+            adder.i.p.tag.eq(entry_place),
         ]
         entry_free = ~entry_valid | adder.i.ready
         with m.If(entry_free):
             m.d.sync += [entry_valid.eq(element_skid.o.valid & to_add), entry.eq(element),
-                         entry_last.eq(element_skid.o.p.tag)]
+                         entry_place.eq(place)]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn, turn_valid, turn_rotate = Signal(width), Signal(), Signal()
@@ -148,7 +199,7 @@ class FusedPipeline(wiring.Component):
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(turn),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
-            rope_read.addr.eq(in_head >> 1), rope_read.en.eq(~turn_valid | rope.i.ready),
+            rope_read.addr.eq(at(pairs, own(place.token), in_head >> 1)), rope_read.en.eq(~turn_valid | rope.i.ready),
             turned_skid.i.valid.eq(rope.o.valid), turned_skid.i.payload.eq(rope.o.p.y),
             rope.o.ready.eq(turned_skid.i.ready),
             head_quantise.i.valid.eq(turned_skid.o.valid), head_quantise.i.payload.eq(turned_skid.o.payload),
@@ -156,46 +207,72 @@ class FusedPipeline(wiring.Component):
         ]
         with m.If(~turn_valid | rope.i.ready):
             m.d.sync += [turn_valid.eq(element_skid.o.valid & is_qkv), turn.eq(element),
-                         turn_rotate.eq(index < self.rope_rows)]
-        wiring.connect(m, head_quantise.o, wiring.flipped(self.heads))
+                         turn_rotate.eq(place.index < self.rope_rows)]
+        # Whose head it is goes beside: at most four in their banks, two ahead of them.
+        head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
+        m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=8)
+        label = data.View(head_label, labels.r_data)
+        m.d.comb += [
+            self.heads.valid.eq(head_quantise.o.valid), head_quantise.o.ready.eq(self.heads.ready),
+            self.heads.p.code.eq(head_quantise.o.p.code), self.heads.p.scale.eq(head_quantise.o.p.scale),
+            self.heads.p.last.eq(head_quantise.o.p.last),
+            self.heads.p.token.eq(label.token), self.heads.p.head.eq(label.head),
+            labels.r_en.eq(self.heads.valid & self.heads.ready & self.heads.p.last),
+        ]
 
         # ------------------------------------------------------------------ who takes the element
         m.d.comb += [
             activation.i.valid.eq(element_skid.o.valid & is_act), activation.i.p.x.eq(element),
             activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
+            activation.i.p.tag.eq(Cat(place.token, place.index >> 1)),
             element_skid.o.ready.eq(Mux(is_act, activation.i.ready,
                                       Mux(is_qkv, ~turn_valid | rope.i.ready, entry_free))),
         ]
         took = element_skid.o.valid & element_skid.o.ready
-        last_in = Signal()          # the element marked last has entered
-        head_end = Signal()         # in_head is a head's last element
+        vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
+        head_end = Signal()                     # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
         with m.If(took):
-            m.d.sync += [index.eq(index + 1), in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
-            with m.If(element_skid.o.p.tag):
-                m.d.sync += last_in.eq(1)
+            m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
+            m.d.sync += entered.eq(entered + 1)
+            with m.If(entered + 1 == self.length):
+                m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
+        # A head's number: one more than the last one's; another token begins where this round's first one did.
+        number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
+        this, other = Signal.like(number), place.token != last_token
+        first_own = own(place.token) == 0
+        m.d.comb += [
+            this.eq(Mux(place.index == 0, 0, Mux(other & ~first_own, round_first, number + 1))),
+            labels.w_data.eq(Cat(place.token, this)), labels.w_en.eq(took & is_qkv & (in_head == 0)),
+        ]
+        with m.If(labels.w_en):
+            m.d.sync += [number.eq(this), last_token.eq(place.token)]
+            with m.If(first_own & (other | (place.index == 0))):
+                m.d.sync += round_first.eq(this)
 
         # ------------------------------------------------------------------ writing X or A, and the statistics
         # Elements leave the adder or the activation unit without back-pressure.
         put, value = Signal(), Signal(width)
-        out_index = Signal(13)
+        out_place = Signal(PlaceLayout)
+        x_at, a_at = at(x_stride, own(out_place.token), out_place.index), at(a_stride, own(out_place.token), out_place.index)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
             put.eq(adder.o.valid | activation.o.valid),
             value.eq(Mux(adder.o.valid, adder.o.p.y, activation.o.p.y)),
-            x_write.addr.eq(out_index), x_write.data.eq(value), x_write.en.eq(put & ~to_a),
-            a_write.addr.eq(out_index), a_write.data.eq(value), a_write.en.eq(put & to_a),
-            statistics.x_valid.eq(put), statistics.x.eq(value), statistics.clear.eq(self.clear),
+            out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
+            x_write.addr.eq(x_at), x_write.data.eq(value), x_write.en.eq(put & ~to_a),
+            a_write.addr.eq(a_at), a_write.data.eq(value), a_write.en.eq(put & to_a),
+            statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
+            statistics.clear.eq(self.clear),
         ]
-        with m.If(put):
-            m.d.sync += out_index.eq(out_index + 1)
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
         quant = Signal(QuantLayout)
-        fetch_valid, fetch_index = Signal(), Signal(13)     # quantise pass: an element's words are being read
+        # Quantise pass: an element's words are being read.
+        fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
         feeding = Signal()
-        gain_valid, gain_value, gain_lane = Signal(), Signal(width), Signal(2)
+        gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR.
@@ -204,35 +281,41 @@ class FusedPipeline(wiring.Component):
             m.d.sync += [
                 factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
                 factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
-                factors.tag.eq(quantising),
+                factors.tag.eq(Cat(quantising, gain_token)),
                 factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
             ]
+        mul_tag = data.View(MulTag, gain_mul.o.p.tag)
         m.d.comb += [
-            gain_read.addr.eq(Mux(quantising, fetch_index, out_index) >> 2),
+            gain_read.addr.eq((Mux(quantising, fetch_index, out_place.index) >> 2)
+                              + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
             factors_free.eq(~factors_valid | gain_mul.i.ready),
-            x_read.addr.eq(Mux(quantising, fetch_index, index)), a_read.addr.eq(fetch_index),
+            x_read.addr.eq(Mux(quantising, at(x_stride, fetch_token, fetch_index), at(x_stride, own(place.token), place.index))),
+            a_read.addr.eq(at(a_stride, fetch_token, fetch_index)),
             x_read.en.eq(Mux(quantising, feeding, entry_free)), a_read.en.eq(feeding),
             gain_read.en.eq(Mux(quantising, feeding, 1)),
-            statistics.y_valid.eq(gain_mul.o.valid & ~gain_mul.o.p.tag), statistics.y.eq(gain_mul.o.p.y),
+            statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
+            statistics.y_token.eq(mul_tag.token),
         ]
         with m.If(quantising):
             with m.If(feeding):
-                m.d.sync += gain_lane.eq(fetch_index)
+                m.d.sync += [gain_lane.eq(fetch_index), gain_token.eq(fetch_token)]
         with m.Else():
-            m.d.sync += [gain_lane.eq(out_index), gain_value.eq(value), gain_valid.eq(put)]
+            m.d.sync += [gain_lane.eq(out_place.index), gain_token.eq(own(out_place.token)), gain_value.eq(value),
+                         gain_valid.eq(put)]
 
         # ------------------------------------------------------------------ quantise pass
-        s = Signal(ScaleLayout)
-        sent = Signal(13)
+        token, tokens_left = Signal(Own), Signal.like(quant.tokens)
         m.d.comb += [
-            quantise.i.valid.eq(gain_mul.o.valid & gain_mul.o.p.tag), quantise.i.p.x.eq(gain_mul.o.p.y),
-            quantise.i.p.scale.eq(s),
-            gain_mul.o.ready.eq(~gain_mul.o.p.tag | quantise.i.ready),
+            s_read.addr.eq(mul_tag.token),
+            quantise.i.valid.eq(gain_mul.o.valid & mul_tag.quantising), quantise.i.p.x.eq(gain_mul.o.p.y),
+            quantise.i.p.scale.eq(s_read.data),
+            gain_mul.o.ready.eq(~mul_tag.quantising | quantise.i.ready),
             code_skid.i.valid.eq(quantise.o.valid), code_skid.i.payload.eq(quantise.o.p.code),
             quantise.o.ready.eq(code_skid.i.ready),
             self.codes.valid.eq(code_skid.o.valid), self.codes.payload.eq(code_skid.o.payload),
             code_skid.o.ready.eq(self.codes.ready),
+            statistics.token.eq(token),
             absmax_scale.absmax.eq(statistics.absmax),
             absmax_scale.floor.eq(Mux(quant.norm, absmax_floor(True, fmt), absmax_floor(False, fmt))),
             inverse_rms.sumsq.eq(statistics.sumsq), inverse_rms.n_eps.eq(quant.n_eps),
@@ -246,21 +329,35 @@ class FusedPipeline(wiring.Component):
 
         normed = scale_mul_stages(m, register, absmax_scale.d, inverse_rms.y)
         wait = Signal(range(SCALE_MUL_STAGES + 2))
-        m.d.comb += feeding.eq(quantising & (sent != 0) & (~fetch_valid | factors_free))
+        # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
+        more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
+        end = fetch_index + 1 == quant.n
+        m.d.comb += feeding.eq(quantising & more & (~fetch_valid | factors_free))
         with m.If(quantising & (~fetch_valid | factors_free)):
             m.d.sync += fetch_valid.eq(feeding)
         with m.If(feeding):
-            m.d.sync += [fetch_index.eq(fetch_index + 1), sent.eq(sent - 1)]
-        left = Signal(13)
+            m.d.sync += [fetch_index.eq(fetch_index + 1), in_slice.eq(in_slice + 1)]
+            with m.If((in_slice == SLICE - 1) | end):
+                m.d.sync += [in_slice.eq(0), tokens_left.eq(tokens_left - 1), fetch_token.eq(fetch_token + 1),
+                             fetch_index.eq(slice_first)]
+                with m.If(tokens_left == 1):
+                    m.d.sync += [tokens_left.eq(quant.tokens), fetch_token.eq(quant.first), fetch_index.eq(fetch_index + 1),
+                                 slice_first.eq(fetch_index + 1), more.eq(~end)]
+        # Codes on their way.
+        pending = Signal(6)
+        m.d.sync += pending.eq(pending + feeding - (self.codes.valid & self.codes.ready))
+        m.d.comb += [s_write.addr.eq(token), s_write.data.eq(absmax_scale.s), d_write.addr.eq(token),
+                     d_write.data.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value()))]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
                 m.d.comb += self.quant.ready.eq(1)
-                m.d.sync += [wait.eq(0), quantising.eq(0)]
+                m.d.sync += [quantising.eq(0), token.eq(self.quant.p.first), tokens_left.eq(self.quant.p.tokens)]
                 with m.If(self.quant.valid):
-                    m.d.sync += [quant.eq(self.quant.payload), left.eq(self.quant.p.n)]
+                    m.d.sync += quant.eq(self.quant.payload)
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.comb += [absmax_scale.start.eq(1), inverse_rms.start.eq(quant.norm)]
+                m.d.sync += wait.eq(0)
                 m.next = "WAIT"
             with m.State("WAIT"):
                 with m.If(Mux(quant.norm, inverse_rms.done, absmax_scale.done)):
@@ -269,15 +366,17 @@ class FusedPipeline(wiring.Component):
                 # The product of the two scales; absmax is done long before 1 / rms.
                 m.d.sync += wait.eq(wait + 1)
                 with m.If(wait == SCALE_MUL_STAGES + 1):
-                    m.d.sync += [self.d.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value())),
-                                 s.eq(absmax_scale.s), quantising.eq(1), sent.eq(quant.n), fetch_index.eq(0)]
-                    m.next = "CODES"
+                    m.d.comb += [s_write.en.eq(1), d_write.en.eq(1)]
+                    m.d.sync += [self.d.eq(d_write.data), token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
+                    m.next = "SCALE"
+                    with m.If(tokens_left == 1):
+                        m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
+                                     fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
+                        m.next = "CODES"
             with m.State("CODES"):
-                with m.If(self.codes.valid & self.codes.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
-                        m.d.sync += quantising.eq(0)
-                        m.next = "IDLE"
+                with m.If(~more & (pending == 0)):
+                    m.d.sync += quantising.eq(0)
+                    m.next = "IDLE"
 
         # ------------------------------------------------------------------ end of a pass
         # After the last element entered, everything in flight leaves within a bounded time unless heads is stalled.
@@ -285,23 +384,24 @@ class FusedPipeline(wiring.Component):
         quiet = Signal()
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & ~rope.o.valid & ~turned_skid.o.valid & ~turn_valid, ~put))
         settle = 48
-        with m.If(~last_in):
-            m.d.sync += flying.eq(0)
-        with m.Elif(~quiet):
+        all_in, ending = Signal(), Signal()
+        m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]
+        with m.If(~ending | ~quiet):
             m.d.sync += flying.eq(0)
         with m.Else():
             m.d.sync += flying.eq(flying + 1)
-        with m.If(last_in & (flying == settle)):
-            m.d.comb += self.done.eq(1)
-            m.d.sync += last_in.eq(0)
+        with m.If(ending & (flying == settle)):
+            m.d.sync += self.done.eq(1)
         with m.If(self.clear):
-            m.d.sync += [index.eq(0), in_head.eq(0), head_end.eq(0), out_index.eq(0), last_in.eq(0)]
+            m.d.sync += [in_head.eq(0), head_end.eq(0), vectors_in.eq(0), entered.eq(0), self.done.eq(self.chunk == 0)]
 
         # ------------------------------------------------------------------ CRC and fault
-        m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | last_in)
+        m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | (ending & (self.chunk != 0)))
         code_out = self.heads.valid & self.heads.ready
         m.d.comb += [
-            self.monitor.valid.eq(put | code_out), self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
+            self.monitor.valid.eq((put & (out_place.token == self.watch))
+                                  | (code_out & (self.heads.p.token == self.watch))),
+            self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
             self.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
                               | (adder.o.valid & adder.o.p.nonfinite)
                               | (activation.o.valid & activation.o.p.nonfinite)

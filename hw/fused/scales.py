@@ -67,7 +67,7 @@ class ScaleAcc(StreamUnit):
         use = pipe.reg(self.i.p.use_d, stages=self.LATENCY, name="use")
         m.d.comb += [
             self.o.p.acc.eq(pipe.reg(acc.acc, stages=self.LATENCY, name="acc")),
-            self.o.p.last.eq(pipe.reg(acc.last, stages=self.LATENCY, name="last")),
+            self.o.p.place.eq(pipe.reg(acc.place, stages=self.LATENCY, name="place")),
             self.o.p.scale.eq(Mux(use, product.as_value(), plain)),
         ]
         return m

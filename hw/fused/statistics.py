@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sum of squares and absmax of a vector, found in the pass that writes it (TeLLMe v2: RMS-MAX)."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.stage import unpack
@@ -16,20 +16,22 @@ __all__ = ["Statistics"]
 class Statistics(wiring.Component):
     """sumsq = sum of x * x, each cut to a multiple of 2**-32 (integers of that unit); absmax = largest |y|.
 
-    x and y come apart: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain).  ``clear`` zeroes both.
-    One element a cycle without back-pressure; sums are final LATENCY cycles after the last element.  Exact for up to
+    x and y come apart: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain), each with its token.  ``clear``
+    zeroes all.  The results are those of ``token``, at once.  One element a cycle without back-pressure, tokens in any
+    order; sums are final LATENCY cycles after the last element.  Exact for up to
     8,191 binary16 elements (77 bits).  Infinities and NaN count as whatever their fields say: the step fails anyway.
-    One multiplier; the sum is added in two halves.  Raises ValueError for formats wider than binary16.
+    One multiplier; the sums lie in LUT RAM and are added in two halves.  Raises ValueError for formats wider than binary16.
     """
 
     LATENCY = 6
 
-    def __init__(self, fmt: FloatFormat = BINARY16):
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tokens: int = 1):
         if fmt.exp_bits > 5 or fmt.frac_bits > 10:
             raise ValueError("the sum of squares is exact in 77 bits for binary16 and narrower formats only")
-        self._fmt = fmt
-        super().__init__({"x_valid": In(1), "x": In(fmt.width), "y_valid": In(1), "y": In(fmt.width), "clear": In(1),
-                          "sumsq": Out(SUMSQ_BITS), "absmax": Out(fmt.width - 1)})
+        self._fmt, self._tokens = fmt, max(tokens, 2)
+        super().__init__({"x_valid": In(1), "x": In(fmt.width), "x_token": In(range(self._tokens)),
+                          "y_valid": In(1), "y": In(fmt.width), "y_token": In(range(self._tokens)), "clear": In(1),
+                          "token": In(range(self._tokens)), "sumsq": Out(SUMSQ_BITS), "absmax": Out(fmt.width - 1)})
 
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
@@ -52,14 +54,30 @@ class Statistics(wiring.Component):
         valid_fine = register(valid2, "valid_fine")
         lifted = (fine << (coarse << 3))[cut:]
         valid3, square3 = register(valid_fine, "valid3"), register(Mux(valid_fine, lifted[:64], 0), "square3")
+        token3 = register(register(register(register(self.x_token, "token1"), "token2"), "token_fine"), "token3")
         half = 40
-        low = Signal(half + 1)
-        high = Signal(SUMSQ_BITS - half)
-        m.d.sync += [low.eq(low[:half] + square3[:half]), high.eq(high + register(square3[half:], "upper4") + low[half])]
-        m.d.comb += self.sumsq.eq((high << half) + low)
-        y_valid, y = register(self.y_valid, "y_valid1"), register(self.y[:-1], "y1")
-        with m.If(y_valid & (y > self.absmax)):
-            m.d.sync += self.absmax.eq(y)
-        with m.If(self.clear):
-            m.d.sync += [low.eq(0), high.eq(0), self.absmax.eq(0), valid3.eq(0), square3.eq(0), y_valid.eq(0)]
+        valid4, token4 = register(valid3, "valid4"), register(token3, "token4")
+        upper4, carry4 = register(square3[half:], "upper4"), Signal()
+        y_valid, y, y_token = (register(v, n) for v, n in ((self.y_valid, "y_valid1"), (self.y[:-1], "y1"),
+                                                          (self.y_token, "y_token1")))
+
+        def kept(name, bits, *, token, valid, update):
+            """A value a token, ``update(value)`` in each valid cycle, 0 after clear; that of ``token``, and what was added."""
+            m.submodules[name] = values = memory.Memory(shape=bits, depth=self._tokens, init=[])
+            write, read, result = values.write_port(), values.read_port(domain="comb"), values.read_port(domain="comb")
+            some = Signal(self._tokens, name=f"some_{name}")
+            now = update(Mux(some.bit_select(token, 1), read.data, 0))
+            m.d.comb += [read.addr.eq(token), write.addr.eq(token), write.en.eq(valid), write.data.eq(now),
+                         result.addr.eq(self.token)]
+            with m.If(self.clear):
+                m.d.sync += some.eq(0)
+            with m.Elif(valid):
+                m.d.sync += some.bit_select(token, 1).eq(1)
+            return Mux(some.bit_select(self.token, 1), result.data, 0), now
+
+        low, sum_low = kept("low", half, token=token3, valid=valid3, update=lambda v: v + square3[:half])
+        m.d.sync += carry4.eq(sum_low[half])
+        high, _ = kept("high", SUMSQ_BITS - half, token=token4, valid=valid4, update=lambda v: v + upper4 + carry4)
+        absmax, _ = kept("largest", fmt.width - 1, token=y_token, valid=y_valid, update=lambda v: Mux(y > v, y, v))
+        m.d.comb += [self.sumsq.eq(Cat(low, high)), self.absmax.eq(absmax)]
         return m

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.fused.shifts import round_shift
 from hw.memory.ports import WritePort
-from hw.types import MonitorLayout, ScaleLayout
+from hw.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
 
@@ -32,16 +33,22 @@ class LmHead(wiring.Component):
     ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
     are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
 
-    Maps to 8 multipliers for the rows and 4 for the scale; two EBR of codes.
+    ``compact`` (for small parts): four products a cycle, a word in two, which is what the memory delivers.  The
+    multipliers are another unit's: ``products`` are those of ``factors``, a cycle later.  The best 64 are in EBR.
+
+    Maps to 8 multipliers (compact: none) for the rows and 3 for the scale; two EBR of codes, LUT RAM below 256 codes.
     """
 
     #: Logits that may wait for the best 64.
     QUEUE = 32
 
-    def __init__(self, *, max_dim: int, top: int = 64):
+    def __init__(self, *, max_dim: int, top: int = 64, compact: bool = False):
         self._words = -(-max_dim // LANES)
         self._top = top
+        self._compact = compact
+        borrowing = {"factors": Out(FactorsLayout), "products": In(ProductsLayout)} if compact else {}
         super().__init__({
+            **borrowing,
             "start": In(stream.Signature(data.StructLayout({"dim": 13, "vocab": 18, "d": ScaleLayout, "dump": 1,
                                                             "dump_base": 24}))),
             "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
@@ -64,7 +71,9 @@ class LmHead(wiring.Component):
             return value
 
         args = Signal(self.start.payload.shape())
-        m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[])
+        compact = self._compact
+        block = {"ram_style": "block"} if compact else {}
+        m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[], attrs=block)
         c_write, c_read = codes.write_port(), codes.read_port()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + 18, depth=self.QUEUE)
 
@@ -79,20 +88,37 @@ class LmHead(wiring.Component):
         took = Signal()
         m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
         row_end = words_left == 1
-        word1 = register(self.words.payload, "word1")
-        valid1, first1 = register(took, "valid1"), register(index == 0, "first1")
+        if compact:
+            # A word stays for two cycles, a half each.
+            lanes, upper = LANES // 2, Signal()
+            step = self.words.valid & eating & in_row
+            m.d.sync += upper.eq(upper ^ step)
+            word1 = register(self.words.payload.word_select(upper, 8 * lanes), "word1")
+            first = (index == 0) & ~upper
+            code1 = c_read.data.word_select(register(upper, "upper1"), 8 * lanes)
+        else:
+            lanes, upper, step = LANES, Const(1, 1), took
+            word1 = register(self.words.payload, "word1")
+            first, code1 = index == 0, c_read.data
+        valid1, first1 = register(step, "valid1"), register(first, "first1")
         end1 = register(took & row_end & (ident < args.vocab), "end1")
         ident1 = register(ident, "ident1")
         # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
         # multiply: a register between them.
-        word2, code2 = register(word1, "word2"), register(c_read.data, "code2")
-        products = [register(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
-                             f"product3_{i}") for i in range(LANES)]
-        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}") for h in range(2)]
+        word2, code2 = register(word1, "word2"), register(code1, "code2")
+        if compact:
+            m.d.comb += [[self.factors.a[i].eq(word2[8 * i:8 * i + 8]),
+                          self.factors.b[i].eq(code2[8 * i:8 * i + 8].as_signed())] for i in range(lanes)]
+            products = [self.products[i][:16].as_signed() for i in range(lanes)]
+        else:
+            products = [register(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
+                                 f"product3_{i}") for i in range(lanes)]
+        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
+                 for h in range(lanes // 4)]
         valid4, first4 = later(valid1, 3, "valid"), later(first1, 3, "first")
         dot5 = Signal(signed(28))
         with m.If(valid4):
-            m.d.sync += dot5.eq(Mux(first4, 0, dot5) + quads[0] + quads[1])
+            m.d.sync += dot5.eq(sum(quads, start=Mux(first4, 0, dot5)))
         # ------------------------------------------------------------------ logit
         sig, exp = unpack16(register(scales.word_select(row, 16), "scale1"))
         scale2 = Signal(ScaleLayout)
@@ -104,26 +130,29 @@ class LmHead(wiring.Component):
         high6 = register(dot5[16:].as_signed() * scale5.sig, "high6")
         down6 = register(-(scale5.exp + LOGIT_FRAC), "down6")
         total7 = register((high6 << 16) + low6, "total7")
-        width = len(total7)
-        amount, lift = Signal(range(width + 1)), Signal(6)
-        # A left shift beyond 32 bits saturates whatever is not zero.
-        m.d.comb += [amount.eq(Mux(down6 > width, width, (down6 - 1)[:len(amount)])),
-                     lift.eq(Mux(down6 < -32, 32, -down6))]
-        amount7, lift7 = register(amount, "amount7"), register(lift, "lift7")
-        moved8 = register(total7 >> amount7, "moved8")
-        lifted8 = register((total7 << lift7)[:width + 32].as_signed(), "lifted8")
-        up8 = later(down6 <= 0, 2, "up")
-        value9 = Signal(signed(width + 33))
-        m.d.sync += value9.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
-        top_value = (1 << 31) - 1
-        logit10 = register(Mux(value9 > top_value, top_value, Mux(value9 < -top_value - 1, -top_value - 1, value9))[:32],
-                           "logit10")
+        if compact:
+            logit10 = round_shift(m, register, total7, register(down6, "down7"), bits=32)[:32]
+        else:
+            width = len(total7)
+            amount, lift = Signal(range(width + 1)), Signal(6)
+            # A left shift beyond 32 bits saturates whatever is not zero.
+            m.d.comb += [amount.eq(Mux(down6 > width, width, (down6 - 1)[:len(amount)])),
+                         lift.eq(Mux(down6 < -32, 32, -down6))]
+            amount7, lift7 = register(amount, "amount7"), register(lift, "lift7")
+            moved8 = register(total7 >> amount7, "moved8")
+            lifted8 = register((total7 << lift7)[:width + 32].as_signed(), "lifted8")
+            up8 = later(down6 <= 0, 2, "up")
+            value9 = Signal(signed(width + 33))
+            m.d.sync += value9.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
+            top_value = (1 << 31) - 1
+            logit10 = register(Mux(value9 > top_value, top_value, Mux(value9 < -top_value - 1, -top_value - 1, value9))[:32],
+                               "logit10")
         end10, ident10 = later(end1, 9, "end"), later(ident1, 9, "ident")
         m.d.comb += [queue.w_data.eq(Cat(logit10, ident10)), queue.w_en.eq(end10)]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time
-        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[])
-        t_write, t_read = top.write_port(), top.read_port(domain="comb")
+        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[], attrs=block)
+        t_write, t_read = top.write_port(), top.read_port(domain="sync" if compact else "comb")
         count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
         left = Signal(18)
         least = Signal(signed(32))
@@ -136,7 +165,12 @@ class LmHead(wiring.Component):
             t_read.addr.eq(Mux(working, below, self.top_addr)), t_write.data.logit.eq(logit),
             t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),
         ]
-        m.d.sync += host.eq(t_read.data)
+        if compact:
+            # The port's register is the entry; beside a search it follows the host's address.
+            entry, read_next = t_read.data, Signal()
+            m.d.comb += [t_read.en.eq(read_next | ~self.busy), host.eq(t_read.data)]
+        else:
+            m.d.sync += host.eq(t_read.data)
         write = self.write
         m.d.comb += [write.req.p.addr.eq(args.dump_base), write.req.p.len.eq(args.vocab),
                      write.data.payload.eq(logit)]
@@ -176,7 +210,8 @@ class LmHead(wiring.Component):
                     m.next = "ROWS"
             with m.State("ROWS"):
                 # Up to twelve logits are on their way into the queue.
-                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12), self.words.ready.eq(eating),
+                m.d.comb += [in_row.eq(1), eating.eq(queue.level < self.QUEUE - 12),
+                             self.words.ready.eq(eating & upper if compact else eating),
                              self.stall.eq(~eating & self.words.valid)]
                 with m.If(took):
                     m.d.sync += [index.eq(index + 1), words_left.eq(words_left - 1)]
@@ -204,7 +239,9 @@ class LmHead(wiring.Component):
                         m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
             with m.State("HIGH"):
                 m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:]), working.eq(1)]
-                m.d.sync += [entry.eq(t_read.data), below.eq(below - 1)]
+                m.d.sync += below.eq(below - 1)
+                m.d.comb += read_next.eq(1) if compact else []
+                m.d.sync += [] if compact else entry.eq(t_read.data)
                 m.next = "INSERT"
                 with m.If((count == self._top) & (logit.as_signed() <= least)):
                     m.next = "END"
@@ -221,7 +258,9 @@ class LmHead(wiring.Component):
                 m.d.comb += [working.eq(1), t_write.en.eq(1)]
                 with m.If((at != 0) & (entry.logit.as_signed() < logit.as_signed())):
                     m.d.comb += t_write.data.eq(entry)
-                    m.d.sync += [at.eq(at - 1), below.eq(below - 1), entry.eq(t_read.data)]
+                    m.d.sync += [at.eq(at - 1), below.eq(below - 1)]
+                    m.d.comb += read_next.eq(1) if compact else []
+                    m.d.sync += [] if compact else entry.eq(t_read.data)
                 with m.Else():
                     m.next = "END"
                 with m.If(at == self._top - 1):

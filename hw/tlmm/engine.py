@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.tlmm.builder import TableBuilder
-from hw.tlmm.lane import SelectLayout, TableLane
-from hw.tlmm.tables import byte_rom
-from hw.types import AccLayout, ScaleLayout
+from hw.tlmm.accumulator import Accumulator
+from hw.tlmm.drain import Drain
+from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
+from hw.types import AccLayout
 from tellme.spec.packing import SLICE, SLICE_BYTES
 
 __all__ = ["TlmmEngine"]
@@ -18,166 +18,234 @@ __all__ = ["TlmmEngine"]
 class TlmmEngine(wiring.Component):
     """y[token, row] = sum over columns of w[row, column] * x[token, column].
 
-    ``start`` {rows, cols, tokens}; then cols codes a token on ``codes``, token 0 first; then the matrix's tiles on
-    ``words`` (:mod:`tellme.spec.packing`).  Results leave on ``out`` tile by tile: rows of token 0 in order, then those of
-    token 1; each with the tile's scale for its row's parity; ``last`` with the very last.
+    ``start`` {rows, cols, tokens}; then the codes on ``codes``, slice by slice: 20 columns (the last slice: what is left) of
+    the first token, then of the next and so on; and the matrix's tiles on ``words`` (:mod:`tellme.spec.packing`).  Results
+    leave on ``out`` tile by tile: rows of the first token in order, then those of the next; each with its place and the
+    tile's scale for its row's parity.  Of S ``streams``, number s brings the codes and takes the results of tokens s,
+    s + S, ...; the streams do not wait for one another.
 
     One token (decode): r = min(2, lanes) lanes hold the same tables and take a row each of a 64-bit word: with two
     lanes a word, four SDRAM beats, a cycle.  More tokens: lane t holds token t, and a row's four bytes are broadcast to
     all lanes, a row a cycle.  Initiation interval 1 a step.
 
-    Tables are double-buffered: those of the next slice are built under the current one, TableBuilder.CYCLES each, by
-    one builder for all lanes.  A slice of fewer than TableLane.HAZARD steps waits for it.  A tile is drained, one
-    element a cycle, before the next one starts.
+    Nothing is waited for that is not needed: the tables of a slice are built as soon as its codes are there, under the
+    steps of the slice before, those of all lanes at once.  In a tile's last slice each sum
+    goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
+    may wait.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
 
     Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten, ``draining`` those in which accumulators leave.  Maps to (one EBR of codes, one of accumulators, sixteen
-    16-deep LUT RAMs) a lane, four EBR of byte ROM. Raises ValueError for lanes outside 1 to 16.
+    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to an EBR of codes and two of sums a lane, four of
+    byte ROM, and what the ``kind`` of lane takes (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more
+    streams than lanes, and a kind that does not take several tokens.
     """
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128):
+    #: Finished tiles that the lanes can hold.
+    TILES = Drain.TILES
+
+    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = KINDS[BEST_TABLE]):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
-        self._lanes = lanes
+        if not 1 <= streams <= lanes:
+            raise ValueError(f"streams is {streams}; {lanes} lanes have 1 to {lanes}")
+        if not kind.shared or kind.units != SLICE_BYTES:
+            raise ValueError("this kind of lane does not take bytes of five trits for several tokens")
+        self._lanes, self._streams, self._kind = lanes, streams, kind
         self._tile_rows = tile_rows
         self._cols = -(-max_cols // SLICE) * SLICE
         super().__init__({
             "start": In(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
-            "codes": In(stream.Signature(signed(8))),
+            "codes": In(stream.Signature(signed(8))).array(streams),
             "words": In(stream.Signature(64)),
-            "out": Out(stream.Signature(AccLayout)),
+            "out": Out(stream.Signature(AccLayout)).array(streams),
             "busy": Out(1), "draining": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        lanes, pair_rows = self._lanes, min(2, self._lanes)
+        lanes, streams, kind = self._lanes, self._streams, self._kind
+        pair_rows = min(2, lanes)
         rows_left, cols, tokens = Signal(17), Signal(13), Signal(5)
-        decode = Signal()
-        m.d.comb += decode.eq(tokens == 1)
+        begin = Signal()
+        decode, two_rows = Signal(), Signal()
+        m.d.comb += [decode.eq(tokens == 1), two_rows.eq(decode & (pair_rows == 2))]
 
-        # ------------------------------------------------------------------ codes: a memory a lane
-        m.submodules.builder = builder = TableBuilder(cols=self._cols + SLICE)
-        fill_token, fill_col = Signal(5), Signal(13)
-        fill = Signal()
-        build_token = Signal(5)
-        codes = []
+        # ------------------------------------------------------------------ codes: a memory a lane, slice by slice
+        banks = []
         for i in range(lanes):
-            bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
-            m.submodules[f"codes{i}"] = bank
-            write, read = bank.write_port(), bank.read_port()
-            m.d.comb += [write.addr.eq(fill_col), write.data.eq(self.codes.payload),
-                         write.en.eq(fill & (fill_token == i)), read.addr.eq(builder.code_addr)]
-            codes.append(read.data)
-        m.d.comb += [builder.code.eq(Array(codes)[build_token]), builder.cols.eq(cols)]
+            m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
+            banks.append((bank.write_port(), bank.read_port()))
+        # Of each stream: the first column of the slice that comes in; whether all of them have.
+        fill_slices, filled = [Signal(13, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
+        for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
+            token, within, left = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
+                ("token", 5), ("within", range(SLICE)), ("left", 13)))
+            fill = source.valid & source.ready
+            m.d.comb += source.ready.eq(~filled[s])
+            with m.If(begin):
+                m.d.sync += [filled[s].eq(self.start.p.tokens <= s), token.eq(s), fill_slice.eq(0), within.eq(0),
+                             left.eq(self.start.p.cols)]
+            with m.Elif(fill):
+                m.d.sync += within.eq(within + 1)
+                with m.If((within == SLICE - 1) | (within + 1 == left)):
+                    m.d.sync += [within.eq(0), token.eq(token + streams)]
+                    with m.If(token + streams >= tokens):
+                        m.d.sync += [token.eq(s), fill_slice.eq(fill_slice + SLICE), left.eq(left - SLICE)]
+                        with m.If(left <= SLICE):
+                            m.d.sync += filled[s].eq(1)
+            for i, (write, _) in enumerate(banks):
+                # In decode a token's codes are in the lanes of both rows.
+                takes = Mux(decode, Const(int(i < pair_rows and s == 0), 1), Const(int(i % streams == s), 1) & (token == i))
+                with m.If(fill & takes):
+                    m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
-        # ------------------------------------------------------------------ lanes
-        rom = byte_rom()
+        # ------------------------------------------------------------------ bytes to selections
+        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
+        dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
+        Select = dots[0].select.shape()
+        rom, bits = kind.rom(), Select.size // SLICE_BYTES
         selects = []
         half_index = Signal()
         for half in range(2):
-            select = Signal(SelectLayout, name=f"select{half}")
+            select = Signal(Select, name=f"select{half}")
             for b in range(0, SLICE_BYTES, 2):
                 m.submodules[f"bytes{half}_{b}"] = table = memory.Memory(
-                    shape=9, depth=256, init=rom, attrs={"ram_style": "block"})
+                    shape=bits, depth=256, init=rom, attrs={"ram_style": "block"})
                 for port_byte in range(2):
                     read = table.read_port()
                     m.d.comb += [read.addr.eq(self.words.payload.word_select(SLICE_BYTES * half + b + port_byte, 8)),
-                                 select[b + port_byte].eq(read.data)]
+                                 select.as_value().word_select(b + port_byte, bits).eq(read.data)]
             selects.append(select)
         # One cycle behind the word: which half a single-row step takes.
         half_taken = Signal()
         m.d.sync += half_taken.eq(half_index)
-        single = Signal(SelectLayout)
+        single = Signal(Select)
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
-        two_rows = Signal()
-        m.d.comb += two_rows.eq(decode & (pair_rows == 2))
 
-        step, step_row, step_first, step_buffer = Signal(), Signal(range(self._tile_rows)), Signal(), Signal()
-        go = Signal()
-        use_buffer, first_slice, row = Signal(), Signal(), Signal(range(self._tile_rows + 1))
-        m.d.sync += [step.eq(go), step_row.eq(row), step_first.eq(first_slice), step_buffer.eq(use_buffer)]
-        drain_row, drain_en, drain_lane = Signal(range(self._tile_rows)), Signal(), Signal(range(max(lanes, 2)))
-        values = []
+        # ------------------------------------------------------------------ lanes, which all move alike
+        depth = self.TILES * self._tile_rows
+        go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
+        row = Signal(range(self._tile_rows + 1))
+
+        def later(value, cycles, name):
+            value = Value.cast(value)
+            for i in range(cycles):
+                register = Signal(value.shape(), name=f"{name}{i + 1}")
+                m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
+        total_at = 1 + kind.dot.LATENCY
+        step_buffer = later(use_buffer, 1, "step_buffer")
+        control = later(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
+        read_row = control[3:]
+        at_total = later(control, 1, "at_total")
+        at_sum = later(at_total, 1, "at_sum")
+        written = Signal(range(2 * depth))
+        with m.If(begin):
+            m.d.sync += written.eq(0)
+        with m.Elif(at_sum[1]):
+            m.d.sync += written.eq(written + 1)
+        drains = []
+        for s in range(streams):
+            m.submodules[f"drain{s}"] = drain = Drain(first=s, streams=streams, lanes=lanes, depth=depth)
+            connect(m, drain.out, flipped(self.out[s]))
+            m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
+                         drain.clear.eq(begin)]
+            drains.append(drain)
+        for g, dot in enumerate(dots):
+            m.submodules[f"dot{g}"] = dot
+            m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
-            m.submodules[f"lane{i}"] = lane = TableLane(rows=self._tile_rows)
-            builds = Mux(decode, Const(int(i < pair_rows), 1), build_token == i)
+            m.submodules[f"accumulator{i}"] = accumulator = Accumulator(rows=self._tile_rows, finished=depth)
+            mine, first = drains[i % streams], drains[0]
             m.d.comb += [
-                lane.build.eq(builder.build),
-                lane.build.write.eq(builder.build.write & builds),
-                # A lane without a token does not move.
-                lane.step.eq(step & Mux(decode, Const(int(i < pair_rows), 1), tokens > i)),
-                lane.select.eq(Mux(two_rows, selects[i % 2].as_value(), single.as_value())),
-                lane.buffer.eq(step_buffer), lane.row.eq(step_row), lane.first.eq(step_first),
-                lane.read_row.eq(drain_row), lane.read_en.eq(drain_en),
+                accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
+                accumulator.first.eq(at_total[2]),
+                accumulator.write.eq(at_sum[0]), accumulator.write_row.eq(at_sum[3:]),
+                accumulator.finish.eq(at_sum[1]), accumulator.finish_at.eq(written),
+                accumulator.out_en.eq(mine.read_en), accumulator.out_at.eq(mine.at),
             ]
-            values.append(lane.value)
+            if i == 1:
+                with m.If(two_rows):
+                    m.d.comb += [accumulator.out_en.eq(first.read_en), accumulator.out_at.eq(first.at)]
+            m.d.comb += [drain.values[i].eq(accumulator.value) for drain in drains]
 
-        # ------------------------------------------------------------------ tables, ahead of use
+        # ------------------------------------------------------------------ tables, as soon as their codes are there
         ready = [Signal(name=f"ready{i}") for i in range(2)]
         build_buffer, build_slice_col = Signal(), Signal(13)
         active, used = Signal(), Signal()
-        m.d.comb += [builder.first_col.eq(build_slice_col), builder.buffer.eq(build_buffer)]
-        with m.FSM(name="tables") as tables:
-            with m.State("WAIT"):
-                with m.If(active & ~Array(ready)[build_buffer]):
-                    m.d.comb += builder.start.eq(1)
-                    m.next = "BUILD"
-            with m.State("BUILD"):
-                with m.If(builder.done):
-                    m.next = "WAIT"
-                    with m.If(build_token + 1 == tokens):
-                        m.d.sync += [build_token.eq(0), build_buffer.eq(~build_buffer)]
-                        for i in range(2):
-                            with m.If(build_buffer == i):
-                                m.d.sync += ready[i].eq(1)
-                        m.d.sync += build_slice_col.eq(Mux(build_slice_col + SLICE >= cols, 0, build_slice_col + SLICE))
-                    with m.Else():
-                        m.d.sync += build_token.eq(build_token + 1)
+        coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
+        # One order of work fills the tables of all lanes, each with its own codes.
+        m.submodules.builder = builder = kind.builder(cols=self._cols + SLICE, tokens=lanes)
+        build, pending = Signal(), Signal()
+        m.d.comb += [builder.first_col.eq(build_slice_col), builder.buffer.eq(build_buffer), builder.cols.eq(cols),
+                     builder.start.eq(build)]
+        m.d.comb += [builder.code[i].eq(read.data) for i, (_, read) in enumerate(banks)]
+        m.d.comb += [read.addr.eq(builder.code_addr) for _, read in banks]
+        for g, dot in enumerate(dots):
+            m.d.comb += dot.build.eq(builder.build)
+            m.d.comb += [dot.build.values[n].eq(builder.build.values[i]) for n, i in enumerate(range(g, lanes, pair_rows))]
+        m.d.comb += build.eq(active & ~pending & ~Array(ready)[build_buffer] & coded)
+        with m.If(build):
+            m.d.sync += pending.eq(1)
+        with m.Elif(builder.done):
+            m.d.sync += [pending.eq(0), build_buffer.eq(~build_buffer),
+                         build_slice_col.eq(Mux(build_slice_col + SLICE >= cols, 0, build_slice_col + SLICE))]
+            for i in range(2):
+                with m.If(build_buffer == i):
+                    m.d.sync += ready[i].eq(1)
 
         # ------------------------------------------------------------------ tiles
         tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(13)
-        scales = Array(Signal(ScaleLayout, name=f"scale{i}") for i in range(2))
-        pause = Signal(range(TableLane.LATENCY + 2))
-        drain_left = Signal(range(self._tile_rows + 1))
-        drain_token = Signal(5)
-        drained_row, drained_last, drained_valid, drained_lane = Signal(), Signal(), Signal(), Signal.like(drain_lane)
+        pause = Signal(range(Accumulator.HAZARD + 1))
         # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
         # is the slice's last, this slice the tile's.
         row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
-        last_step, last_slice = Signal(), Signal()
-        m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > TableLane.HAZARD),
-                     last_slice.eq(slice_col + SLICE >= cols)]
-        with m.FSM(name="tiles") as tiles:
+        last_step, next_last = Signal(), Signal()
+        m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
+                     next_last.eq(slice_col + 2 * SLICE >= cols)]
+        # A last slice wants room for its finished sums: places are taken from the step on that will write them.
+        taken, roomy = Signal(range(2 * depth)), Signal()
+        with m.If(begin):
+            m.d.sync += taken.eq(0)
+        with m.Elif(go & last_slice):
+            m.d.sync += taken.eq(taken + 1)
+        room = []
+        for s, drain in enumerate(drains):
+            waiting = Signal(range(2 * depth), name=f"waiting{s}")
+            m.d.comb += waiting.eq(taken - drain.freed)
+            room.append((waiting <= depth - self._tile_rows) | (tokens <= s))
+        m.d.sync += roomy.eq(Cat(room).all())
+        header = self.words.payload
+        announce = self.words.valid & self.words.ready
+        announcing = Signal()
+        for s, drain in enumerate(drains):
+            m.d.comb += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
+                         drain.tiles.p.scales[1].eq(header[27:46]),
+                         drain.tiles.valid.eq(announcing & announce & (tokens > s))]
+        with m.FSM(name="tiles"):
             with m.State("IDLE"):
-                m.d.comb += self.start.ready.eq(1)
+                m.d.comb += [self.start.ready.eq(1), begin.eq(self.start.valid)]
                 m.d.sync += [rows_left.eq(self.start.p.rows), cols.eq(self.start.p.cols),
-                             tokens.eq(self.start.p.tokens), fill_token.eq(0), fill_col.eq(0), use_buffer.eq(0),
-                             build_buffer.eq(0), build_slice_col.eq(0), build_token.eq(0)]
+                             tokens.eq(self.start.p.tokens), use_buffer.eq(0), build_buffer.eq(0),
+                             build_slice_col.eq(0)]
                 m.d.sync += [r.eq(0) for r in ready]
-                with m.If(self.start.valid):
-                    m.next = "CODES"
-            with m.State("CODES"):
-                m.d.comb += [self.codes.ready.eq(1), fill.eq(self.codes.valid)]
-                with m.If(fill):
-                    m.d.sync += fill_col.eq(fill_col + 1)
-                    with m.If(fill_col + 1 == cols):
-                        m.d.sync += [fill_col.eq(0), fill_token.eq(fill_token + 1)]
-                        with m.If(fill_token + 1 == tokens):
-                            m.d.sync += active.eq(1)
-                            m.next = "HEADER"
+                with m.If(begin):
+                    m.d.sync += active.eq(1)
+                    m.next = "HEADER"
             with m.State("HEADER"):
-                m.d.comb += self.words.ready.eq(1)
-                header = self.words.payload
-                m.d.sync += [tile.eq(header[19:27]), scales[0].eq(header[:19]), scales[1].eq(header[27:46]),
-                             slice_col.eq(0), first_slice.eq(1)]
-                with m.If(self.words.valid):
+                m.d.comb += [self.words.ready.eq(Cat(drain.tiles.ready for drain in drains).all()), announcing.eq(1)]
+                m.d.sync += [tile.eq(header[19:27]), slice_col.eq(0), first_slice.eq(1)]
+                with m.If(self.words.valid & self.words.ready):
+                    m.d.sync += rows_left.eq(rows_left - header[19:27])
                     m.next = "TILE"
             with m.State("TILE"):
+                m.d.sync += last_slice.eq(slice_col + SLICE >= cols)
                 m.next = "SLICE"
             with m.State("SLICE"):
                 m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
-                with m.If(Array(ready)[use_buffer]):
+                with m.If(Array(ready)[use_buffer] & (roomy | ~last_slice)):
                     m.next = "STEPS"
             with m.State("STEPS"):
                 m.d.comb += go.eq(self.words.valid)
@@ -192,56 +260,23 @@ class TlmmEngine(wiring.Component):
                         # Straight on where the next tables are there and no accumulator is in flight.
                         m.next = "GAP"
                         with m.If(last_slice):
-                            m.next = "FLUSH"
-                        with m.Elif(flows & Array(ready)[~use_buffer]):
-                            m.d.sync += [steps_left.eq(row_steps), row.eq(0)]
+                            m.next = "HEADER"
+                            with m.If(rows_left == 0):
+                                m.d.sync += active.eq(0)
+                                m.next = "SETTLE"
+                        with m.Elif(flows & Array(ready)[~use_buffer] & roomy):
+                            m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
                             m.next = "STEPS"
             with m.State("GAP"):
-                m.d.sync += pause.eq(pause + 1)
-                with m.If(pause == TableLane.HAZARD):
+                m.d.sync += [pause.eq(pause + 1), last_slice.eq(slice_col + SLICE >= cols)]
+                with m.If(pause == Accumulator.HAZARD):
                     m.next = "SLICE"
-            with m.State("FLUSH"):
-                m.d.sync += [pause.eq(pause + 1), drain_row.eq(0), drain_lane.eq(0), drain_token.eq(0),
-                             drain_left.eq(tile)]
-                with m.If(pause == TableLane.LATENCY):
-                    m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(~drained_valid | self.out.ready):
-                    m.d.comb += drain_en.eq(1)
-                    m.d.sync += [drained_valid.eq(1), drained_row.eq((tile - drain_left)[0]),
-                                 drained_lane.eq(drain_lane), drain_left.eq(drain_left - 1),
-                                 drained_last.eq((drain_left == 1) & (drain_token + 1 == tokens)
-                                                 & (rows_left == tile))]
-                    with m.If(two_rows):
-                        m.d.sync += drain_lane.eq(~drain_lane[0])
-                        with m.If(drain_lane[0]):
-                            m.d.sync += drain_row.eq(drain_row + 1)
-                    with m.Else():
-                        m.d.sync += drain_row.eq(drain_row + 1)
-                    with m.If(drain_left == 1):
-                        m.d.sync += [drain_token.eq(drain_token + 1), drain_left.eq(tile), drain_row.eq(0)]
-                        with m.If(~two_rows):
-                            m.d.sync += drain_lane.eq(drain_lane + 1)
-                        with m.If(drain_token + 1 == tokens):
-                            m.next = "LAST"
-            with m.State("LAST"):
-                with m.If(self.out.ready):
-                    m.d.sync += [drained_valid.eq(0), rows_left.eq(rows_left - tile), pause.eq(0)]
-                    m.next = "HEADER"
-                    with m.If(rows_left == tile):
-                        m.d.sync += active.eq(0)
-                        m.next = "SETTLE"
             with m.State("SETTLE"):
-                # A table that was begun and is not wanted is finished first.
-                m.d.sync += pause.eq(0)
-                with m.If(~tables.ongoing("BUILD")):
+                # All sums leave; a table that was begun and is not wanted is finished.
+                with m.If(~pending & Cat(drain.empty for drain in drains).all()):
                     m.next = "IDLE"
         for i in range(2):
             with m.If(used & (use_buffer == i)):
                 m.d.sync += ready[i].eq(0)
-        m.d.comb += [
-            self.busy.eq(go), self.draining.eq(tiles.ongoing("FLUSH") | tiles.ongoing("DRAIN") | tiles.ongoing("LAST")),
-            self.out.valid.eq(drained_valid), self.out.p.acc.eq(Array(values)[drained_lane]),
-            self.out.p.scale.eq(scales[drained_row]), self.out.p.last.eq(drained_last),
-        ]
+        m.d.comb += [self.busy.eq(go), self.draining.eq(Cat(out.valid for out in self.out).any())]
         return m

@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""One lane of the engine: lookups, adder tree, accumulators."""
+"""One lane's sum over a slice: lookups and adder tree."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.tlmm.accumulator import TOTAL_BITS
 from tellme.spec.packing import SLICE_BYTES
 
-__all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableLane"]
+__all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableDot"]
 
 #: Sums of three and of two int8 activations, -128 negated included.
 TRIPLE_BITS = 10
@@ -23,28 +24,21 @@ BuildLayout = data.StructLayout({
 })
 
 
-class TableLane(wiring.Component):
-    """acc[row] (+)= sum over 20 columns of w * x, by lookups of sums of x.
+class TableDot(wiring.Component):
+    """total = sum over 20 columns of w * x, by lookups of sums of x.
 
-    ``step`` with ``select`` (four bytes' selections), ``buffer`` (which tables), ``row`` and ``first`` (start from zero
-    instead of the accumulator) may come every cycle; LATENCY cycles later the accumulator is written.  Two steps on
-    the same row must lie HAZARD cycles apart.  While no step is under way, ``read_row`` with ``read_en`` gives the
-    accumulator on ``value`` one cycle later, and it stays until the next ``read_en``.
+    ``select`` (four bytes' selections) and ``buffer`` (which tables) may come every cycle; ``total`` is there LATENCY
+    cycles later.  ``build`` writes the tables of the other buffer meanwhile.
 
-    Ranges: |x| <= 128, so a lookup sum has 10 bits, a step 13; int32 accumulators are exact to 838,000 columns.
-    Initiation interval 1.  Maps to eight 16-deep LUT RAMs a buffer and one EBR for 128 accumulators.
+    Ranges: |x| <= 128, so a lookup sum has 10 bits, a total 13.  Initiation interval 1.  Maps to eight 16-deep LUT RAMs a
+    buffer.
     """
 
-    LATENCY = 6
-    HAZARD = 3
+    LATENCY = 4
 
-    def __init__(self, *, rows: int):
-        self._rows = rows
-        super().__init__({
-            "build": In(BuildLayout),
-            "step": In(1), "select": In(SelectLayout), "buffer": In(1), "row": In(range(rows)), "first": In(1),
-            "read_row": In(range(rows)), "read_en": In(1), "value": Out(signed(32)),
-        })
+    def __init__(self):
+        super().__init__({"build": In(BuildLayout), "select": In(SelectLayout), "buffer": In(1),
+                          "total": Out(signed(TOTAL_BITS))})
 
     def elaborate(self, platform):
         m = Module()
@@ -76,32 +70,7 @@ class TableLane(wiring.Component):
                 out.append(value)
         bytes_ = [Signal(signed(12), name=f"byte{b}") for b in range(SLICE_BYTES)]
         halves = [Signal(signed(13), name=f"half{h}") for h in range(2)]
-        total = Signal(signed(14))
         m.d.sync += [bytes_[b].eq(triples[b] + pairs[b] + signs[b]) for b in range(SLICE_BYTES)]
         m.d.sync += [halves[h].eq(bytes_[2 * h] + bytes_[2 * h + 1]) for h in range(2)]
-        m.d.sync += total.eq(halves[0] + halves[1])
-
-        # (step, row, first) beside the data: 1 at the lookups' registers, 4 at total, 5 at the sum.
-        control = Cat(self.step, self.row, self.first)
-        stages = [control]
-        for i in range(1, self.LATENCY):
-            stage = Signal(len(control), name=f"control{i}")
-            m.d.sync += stage.eq(stages[-1])
-            stages.append(stage)
-
-        def at(i):
-            return stages[i][0], stages[i][1:-1], stages[i][-1]
-
-        m.submodules.accumulators = accumulators = memory.Memory(shape=signed(32), depth=self._rows, init=[])
-        read, write = accumulators.read_port(), accumulators.write_port()
-        reading, read_row, _ = at(3)
-        _, _, first = at(4)
-        writing, write_row, _ = at(5)
-        summed = Signal(signed(32))
-        m.d.comb += [
-            read.en.eq(reading | self.read_en), read.addr.eq(Mux(reading, read_row, self.read_row)),
-            self.value.eq(read.data),
-            write.addr.eq(write_row), write.data.eq(summed), write.en.eq(writing),
-        ]
-        m.d.sync += summed.eq(Mux(first, 0, read.data) + total)
+        m.d.sync += self.total.eq(halves[0] + halves[1])
         return m

@@ -87,8 +87,7 @@ def compare(device: SimDevice, model: Model, prompt: list[int], generate: int, s
         logits += len(got_logits)
         pick = events[0][1].id
         assert pick == int(want.argmax()), f"position {position}: pick"
-        count = counters(device)
-        written = 4 * count["kv_write_words"]
+        written = 4 * events[-1][1].write_words
         assert written == needed_kv_bytes(model) + 4 * model.config.vocab, f"position {position}: {written} bytes written"
         if position + 1 >= len(prompt):
             tokens.append(pick)

@@ -5,6 +5,7 @@
 import numpy as np
 import pytest
 
+from hw.core.counters import PORTS
 from hw.verilog import core_sha256, core_verilog
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
@@ -85,6 +86,18 @@ def _until_done(link):
         yield kind, event
         if kind == EventType.DONE:
             return
+
+
+def test_small_preset_four_tokens():
+    """The shipped model on the core that fits an LFE5U-25F: all logits and CRCs; counters that it lacks read zero."""
+    small = open_sim("ecp5-25f")
+    try:
+        result = compare(small, shipped(), [1], 4)
+        assert result.logits == 4 * 2048
+        count = counters(small)
+        assert count["cycles"] > 0 and not any(count[f"{port}_words"] for port in PORTS)
+    finally:
+        small.close()
 
 
 def test_overflow_stops_with_the_step(device):

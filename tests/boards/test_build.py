@@ -2,23 +2,28 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The bitstream build's refusals, its reading of nextpnr's report, and the committed report."""
 
+import importlib
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from boards import build
-from boards.ulx3s import CLOCKS, DEVICES
+from tellme.spec.config import preset
 
-REPORT = Path(__file__).resolve().parents[2] / "docs" / "reports" / "ulx3s-85f.json"
+REPORTS = Path(__file__).resolve().parents[2] / "docs" / "reports"
+CLOCKS = {"fabric": 66.67, "sdram": 133.33}
 NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16KD": {"used": 3, "available": 8}},
            "fmax": {"$glbnet$clk": {"achieved": 57.123, "constraint": 66.67},
                     "$glbnet$x": {"achieved": 300.0, "constraint": 133.3}}}
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["--board", "nonsense"], "no board is called 'nonsense'; there are: ulx3s"),
-    (["--device", "12f"], "ulx3s has no preset for a '12f'; there are: 85f"),
+    (["--board", "nonsense"], "no board is called 'nonsense'; there are: icepi_zero, ulx3s"),
+    (["--device", "45f"], "ulx3s has no preset for a '45f'; there are: 85f, 12f"),
+    (["--board", "icepi_zero", "--device", "85f"], "icepi_zero has no preset for a '85f'; there are: 25f"),
     (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
 ])
 def test_refusals(capsys, arguments, text):
@@ -39,6 +44,28 @@ def test_cells_belong_to_the_unit_of_their_instance():
     counts = build.cells_by_unit(["tlmm.lane0.x", "\\core.fsm$12", "kv_read_guard.left", "counters.values", "monitor$3"])
     assert counts == {**dict.fromkeys(build.UNITS, 0), "tlmm": 1, "core": 3, "top": 1}
     assert len(build.UNITS) == 9
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"compact": False}, "ecp5-25f needs 54, the 12f has 28 (fused 16, attention 23, head 11, core 4)"),
+    ({"weight_buffer_bytes": 32 * 4096}, "the 12f has 56 (weights 64, "),
+    ({"lanes": 16}, "the 12f has 24288 (tlmm "),
+])
+def test_what_does_not_fit_is_refused_before_synthesis(monkeypatch, capsys, changes, text):
+    """By name and number, and without any tool."""
+    monkeypatch.setattr(build, "preset", lambda name: replace(preset(name), **changes))
+    monkeypatch.setattr(build, "run", None)
+    assert build.main(["--device", "12f"]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_synthesis_of_a_compact_core():
+    """Three steps more, with every techmap they use beside the build's files; none of it for other cores."""
+    text = build.script(preset("ecp5-25f"), "top", "core.v")
+    assert set(re.findall(r"-map (\S+)", text)) == set(build.TECHMAPS)
+    assert all((Path(build.__file__).parent / name).exists() for name in build.TECHMAPS)
+    assert build.script(preset("ulx3s-85f"), "top", "core.v").split("\n") == [
+        "read_verilog core.v", "", "synth_ecp5  -top top", "", "write_json top.json", ""]
 
 
 @pytest.fixture
@@ -74,9 +101,14 @@ def test_a_good_build_writes_bitstream_and_report(no_tools, monkeypatch):
     assert report["timing_met"] and report["bitstream_sha256"] and (no_tools / "tellme.bit").exists()
 
 
-def test_committed_report_has_every_field():
-    report = json.loads(REPORT.read_text())
-    assert report["schema"] == 1 and report["timing_met"] and report["device"] in DEVICES
+@pytest.mark.parametrize("name", ["ulx3s-85f", "ulx3s-12f", "icepi_zero-25f"])
+def test_committed_report_has_every_field(name):
+    report = json.loads((REPORTS / f"{name}.json").read_text())
+    assert report["schema"] == 1 and report["timing_met"] and f"{report['board']}-{report['device']}" == name
+    assert report["preset"] == importlib.import_module(f"boards.{report['board']}").DEVICES[report["device"]][0]
     assert set(report) >= {"board", "preset", "comb", "ff", "ramw", "ebr", "dsp", "clocks", "seed", "tools", "seconds",
                            "core_sha256", "bitstream_sha256"}
-    assert report["clocks"]["fabric"]["achieved_mhz"] >= 48
+    for clock in report["clocks"].values():
+        assert clock["achieved_mhz"] >= clock["required_mhz"]
+    for key in ("comb", "ff", "ebr", "dsp"):
+        assert report[key]["used"] <= report[key]["available"]

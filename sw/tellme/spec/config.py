@@ -17,6 +17,13 @@ class BoardConfig:
     name: str
     #: TLMM lanes; decode takes min(2, lanes) rows a step.
     lanes: int = 2
+    #: Tokens that share each weight in prefill, a lane each; 1: a prompt is fed token by token.
+    chunk: int = 1
+    #: Float pipelines that share a chunk's tokens: a power of two.
+    float_lanes: int = 1
+    #: Query PEs of the attention unit, and its softmax units, where chunk is more than 1.
+    pes: int = 4
+    exp_units: int = 1
     tile_rows: int = TILE_ROWS
     #: Longest residual vector (dim).
     max_dim: int = 512
@@ -26,6 +33,11 @@ class BoardConfig:
     max_kv_heads: int = 16
     #: Query heads of a KV head.
     max_group: int = 4
+    #: For small parts: query heads of a group take turns at four multipliers, which K and V share; the LM head makes four
+    #: products a cycle.
+    compact: bool = False
+    #: Counters of each memory port and of what each cycle was spent on; without, they read zero.
+    accounts: bool = True
     #: Positions of the on-chip score memory: the longest context.
     max_context: int = 1024
     weight_buffer_bytes: int = 16 * 1024
@@ -69,6 +81,9 @@ PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
+    # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.
+    "ecp5-25f": BoardConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
+                            max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
     "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sdram_power_up_us=2.0, sdram_phases=1),
 }

@@ -84,7 +84,9 @@ class StartFlags(IntFlag):
 class StartArgs:
     """Payload of START, 16 bytes: feed the ``feed`` tokens that lie from ``position`` on in token memory, pick after
     the last of them, and go on with each pick until ``generate`` tokens are picked, one is ``eos``, or the context is
-    full (the pick at position + feed of the last fed token's successor is still announced)."""
+    full (the pick at position + feed of the last fed token's successor is still announced).  Fed tokens are worked on
+    ``chunk`` at a time, or as many as the board has lanes for if that is less or ``chunk`` is 0; the results are the same
+    bits."""
 
     position: int
     feed: int
@@ -92,12 +94,13 @@ class StartArgs:
     flags: StartFlags = StartFlags.CLEAR
     #: Token that ends the run after it was picked; NO_EOS for none.
     eos: int = 0xFFFF_FFFF
+    chunk: int = 0
 
     LAYOUT = Struct("<HHHHII")
     NO_EOS = 0xFFFF_FFFF
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.eos, 0)
+        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.eos, self.chunk)
 
 
 class EventType(IntEnum):

@@ -1,19 +1,27 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Analytic model of memories: what a configuration needs in block RAM and multipliers, and whether a device has it.
+"""Analytic model: what a configuration needs in LUT, block RAM and multipliers, and whether a device has it.
 
 After TeLLMe v2 section 3.4: the weight buffer is made of URAM-like blocks, here 512 words of 72 bits in two EBR (18 Kb
 each, 512 x 36).  Where the paper's buffer holds the largest matrix, this one only has to bridge the memory's pauses.
+
+Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, carry chains and LUT RAM
+included) are a sum of terms a unit, :func:`lut_terms`, whose coefficients :mod:`boards.fit` finds by least squares from
+what nextpnr packs; the presets are not among what it sees.  Within 15 % of what is packed for the presets.
 """
 
 from dataclasses import dataclass
 from math import ceil
 
 from tellme.spec.config import BoardConfig
+from tellme.spec.lut_table import LUT
 from tellme.spec.packing import SLICE_BYTES
 
-__all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "weight_buffer"]
+__all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
+           "weight_buffer"]
 
+#: Words of the longest memory that yosys makes from LUT RAM rather than from EBR.
+LUT_RAM_WORDS = 32
 #: 64-bit words of a weight buffer block.
 BLOCK_WORDS = 512
 BLOCK_BYTES = 8 * BLOCK_WORDS
@@ -30,13 +38,16 @@ class SizingError(ValueError):
 
 @dataclass(frozen=True)
 class Device:
-    """Block RAMs (18 Kb) and 18x18 multipliers."""
+    """LUT4 (TRELLIS_COMB), block RAMs (18 Kb) and 18x18 multipliers."""
 
+    lut: int
     ebr: int
     dsp: int
 
 
-DEVICES = {"12f": Device(56, 28), "25f": Device(56, 28), "45f": Device(108, 72), "85f": Device(208, 156)}
+#: A 12F is a 25F's die.
+DEVICES = {"12f": Device(24288, 56, 28), "25f": Device(24288, 56, 28), "45f": Device(43848, 108, 72),
+           "85f": Device(83640, 208, 156)}
 
 
 @dataclass(frozen=True)
@@ -65,27 +76,82 @@ def weight_buffer(config: BoardConfig) -> WeightBufferSize:
     return WeightBufferSize(blocks, words, ahead)
 
 
+def _code_words(config: BoardConfig) -> int:
+    """Words of the head's code memory."""
+    return ceil(config.max_dim / 8)
+
+
 def ebr(config: BoardConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
+    # Memories of the group's query heads, and how many heads share one.
+    banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
         # A lane's codes and accumulators; the byte ROMs, two ports each.
         "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + ceil(c.tile_rows / 512)) + 4,
-        # X, A, gains of four, RoPE row, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
-        "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 2 + 2 + 2 + 1,
-        # q and scores a head of the group, K and V scales; tables: exp2, 127 / sum.
-        "attention": c.max_group * (1 + ceil(c.max_context / 1024)) + ceil(c.max_context / 512) + 2,
-        "head": 3,
+        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
+        "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 1 + 2 + 2 + 1,
+        # q and scores, K and V scales; tables: exp2, 127 / sum.
+        "attention": banks * (ceil(shared * 16 * c.max_head_dim / 4 / 512) + ceil(shared * c.max_context / 1024))
+                     + ceil(c.max_context / 512) + 2,
+        # Codes, and in a compact core the queue of logits and the best 64.
+        "head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         "sdram": 5,
+        # Packets both ways, the UART's queue.
         "link": 3,
     }
 
 
 def dsp(config: BoardConfig) -> dict[str, int]:
-    """Multipliers by unit."""
-    return {"fused": 17, "attention": 8 * config.max_group + 6, "head": 8 + 4, "core": 4}
+    """Multipliers by unit.
+
+    fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
+    and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
+    weight, sums' scale, two addresses.  head: eight products; scales, logit 2.  core: two addresses, two head sizes.
+
+    A compact core has four products for K, V and the head together, and builds from LUTs what one operand of at most 8
+    bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
+    """
+    if config.compact:
+        return {"fused": 13, "attention": 4 + 4, "head": 3, "core": 1}
+    return {"fused": 16, "attention": 8 * config.max_group + 7, "head": 8 + 3, "core": 4}
+
+
+def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
+    """Unit -> term -> how often it counts.
+
+    tlmm: what all lanes share (builder, sequence), a lane (tables in LUT RAM, adder tree, accumulator), the second
+    row's select for two lanes and more.  weights: a FIFO, and a block's address.  attention: the unit, a query head of the
+    group (dot, totals, its place in the muxes), and 16 rows of LUT RAM for the sums, 144 bits wide with their adders.
+    head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor, address space and
+    fetch; the accounts' counters.  top: what lies between the units.  A compact core's units have terms of their own.
+    """
+    c = config
+    kind = "compact unit" if c.compact else "unit"
+    # A compact core has the group's sums in one memory.
+    heads = 1 << (c.max_group - 1).bit_length() if c.compact else 1
+    sum_rows = ceil(heads * c.max_head_dim / 4 / 16) * (1 if c.compact else c.max_group)
+    code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
+    return {
+        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1)},
+        "weights": {"unit": 1, "block": weight_buffer(c).blocks},
+        "sdram": {"unit": 1},
+        "fused": {kind: 1},
+        "attention": {kind: 1, "compact head of the group" if c.compact else "head of the group": c.max_group,
+                      "16 rows of sums": sum_rows},
+        "head": {kind: 1, "16 rows of codes": code_rows},
+        "core": {kind: 1, "accounts": int(c.accounts)},
+        "link": {"unit": 1},
+        "top": {kind: 1},
+    }
+
+
+def lut(config: BoardConfig) -> dict[str, int]:
+    """LUT by unit: terms times the coefficients that were fitted."""
+    return {unit: round(sum(LUT[unit][term] * count for term, count in terms.items()))
+            for unit, terms in lut_terms(config).items()}
 
 
 def check(config: BoardConfig, device: str) -> None:
@@ -93,7 +159,8 @@ def check(config: BoardConfig, device: str) -> None:
     if device not in DEVICES:
         raise SizingError(f"no device is called {device!r}; there are: {', '.join(DEVICES)}")
     have = DEVICES[device]
-    for what, needs, limit in (("EBR", ebr(config), have.ebr), ("multipliers", dsp(config), have.dsp)):
+    for what, needs, limit in (("LUT", lut(config), have.lut), ("EBR", ebr(config), have.ebr),
+                               ("multipliers", dsp(config), have.dsp)):
         total = sum(needs.values())
         if total > limit:
             parts = ", ".join(f"{unit} {n}" for unit, n in needs.items())

@@ -41,14 +41,16 @@ async def check(dut, *, stall=0.0, pause=None):
             getattr(dut, name).value = value
         for token in range(vocab):
             position = random.randint(0, 19)
-            dut.token.value, dut.position.value = token, position
+            number = random.randint(0, 15)
+            dut.token.value, dut.position.value, dut.number.value = token, position, number
             dut.start.value = 1
             await FallingEdge(dut.clk)
             dut.start.value = 0
             assert await rope.recv_n(head_dim // 2) == table[position]
             got = await acc.recv_n(dim)
             scale = unpack16(scales[token]).pack()
-            assert got == [(v & (1 << 36) - 1) | scale << 36 | (i == dim - 1) << 55 for i, v in enumerate(rows[token])]
+            assert got == [(v & (1 << 36) - 1) | scale << 36 | number << 55 | i << 59
+                           for i, v in enumerate(rows[token])]
             await FallingEdge(dut.clk)
             assert not dut.busy.value
             total += 1

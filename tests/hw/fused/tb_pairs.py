@@ -57,8 +57,9 @@ def rope_case(x0, x1, c, s):
 
 
 def activation_case(gate, up, relu2, act_exp):
-    tail = relu2 << W | (act_exp & 0xFF) << W + 1
-    return [gate | tail, up | tail], [flagged(activation_judge(gate, up, relu2, act_exp))]
+    tail, tag = relu2 << W | (act_exp & 0xFF) << W + 1, up & 1
+    return ([gate | tail | (1 - tag) << W + 9, up | tail | tag << W + 9],
+            [flagged(activation_judge(gate, up, relu2, act_exp)) | tag << W + 1])
 
 
 def moderate(random):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused pipeline: passes of accumulators and quantise passes against the scalar specification."""
 
+import os
+
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
@@ -10,11 +12,17 @@ from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, repo
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
+from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
 from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_from_fraction, scale_mul
 
-BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64))]
+#: Tokens of a pipeline alone, and of the second of two pipelines.
+BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64)),
+           Bench(name="tokens3", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64, tokens=3, streams=2),
+                 env={"TOKENS": "1,3,5"})]
+#: Numbers in the chunk of the tokens that the pipeline has.
+TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
 MASK36 = (1 << 36) - 1
 
 
@@ -22,28 +30,34 @@ class Model:
     """What the memories and registers hold."""
 
     def __init__(self):
-        self.x, self.a, self.gains = [], [], []
+        self.x, self.a = [], []
+        # Of X and of A.
+        self.gains = {False: [], True: []}
         self.sumsq = self.absmax = 0
         self.d = Scale(0, 0)
 
-    def statistics(self, vector, gain):
-        scaled = [F.mul(v, g) for v, g in zip(vector, self.gains, strict=False)] if gain else vector
+    def statistics(self, vector, gain, *, a=False):
+        scaled = [F.mul(v, g) for v, g in zip(vector, self.gains[a], strict=False)] if gain else vector
         self.sumsq = sum(square(v) for v in vector)
         self.absmax = max(v & 0x7FFF for v in scaled)
 
     def elements(self, accs, scales, use_d):
         return [dequantise(a, scale_mul(s, self.d) if use_d else s) for a, s in zip(accs, scales, strict=True)]
 
-    def quantise(self, source, gain, norm, n_eps, sqrt_n):
+    def quantise(self, src_a, gain, norm, n_eps, sqrt_n):
+        source = self.a if src_a else self.x
         s, self.d = quantise_scales(self.absmax, norm=norm, sumsq=self.sumsq, n_eps=n_eps, sqrt_n=sqrt_n)
-        values = [F.mul(v, g) for v, g in zip(source, self.gains, strict=False)] if gain else source
+        values = [F.mul(v, g) for v, g in zip(source, self.gains[src_a], strict=False)] if gain else source
         return [quantise(v, s) for v in values]
 
 
 class Harness:
-    def __init__(self, dut, *, idle=0.0, stall=0.0):
+    """Passes over ``tokens`` of TOKENS, whose elements alternate after ``tile`` of them."""
+
+    def __init__(self, dut, *, idle=0.0, stall=0.0, tokens=None, tile=128):
         self.dut = dut
-        self.model = Model()
+        self.tokens, self.tile = TOKENS[:tokens], tile
+        self.models = [Model() for _ in self.tokens]
         self.acc = StreamSource(dut, "acc", idle=idle, rng=rng("acc"))
         self.quant = StreamSource(dut, "quant")
         self.gain = StreamSource(dut, "gain_load", idle=idle, rng=rng("gain"))
@@ -60,8 +74,10 @@ class Harness:
         dut = self.dut
         for name in ("acc__valid", "quant__valid", "gain_load__valid", "rope_load__valid", "clear", "gain_start",
                      "rope_start", "codes__ready", "heads__ready", "use_d", "dest_a", "stats_gain", "act_exp",
-                     "act_relu2", "epilogue", "rope_rows"):
+                     "act_relu2", "epilogue", "rope_rows", "rope_token"):
             getattr(dut, name).value = 0
+        dut.chunk.value = len(self.tokens)
+        dut.watch.value = self.tokens[-1]
         dut.head_dim.value = 16
         await reset(dut)
         cocotb.start_soon(self.watch())
@@ -85,17 +101,23 @@ class Harness:
         await FallingEdge(self.dut.clk)
         getattr(self.dut, name).value = 0
 
-    async def load_gains(self, n):
+    async def load_gains(self, n, *, a=False):
+        """Gains of the vector that a pass with these settings writes."""
         gains = [F.encode(0, self.random.randint(512, 1535), -10) for _ in range(n)]
-        self.model.gains = gains
+        for model in self.models:
+            model.gains[a] = gains
+        self.dut.epilogue.value = int(Epilogue.STORE)
+        self.dut.dest_a.value = int(a)
+        await FallingEdge(self.dut.clk)
         await self.pulse("gain_start")
         await self.gain.send_all([sum(g << 16 * i for i, g in enumerate(gains[at:at + 4])) for at in range(0, n, 4)])
 
     def accs(self, n, exp=-20):
-        return ([self.random.randint(-3000, 3000) for _ in range(n)],
-                [Scale(self.random.randint(1024, 2047), exp) for _ in range(n)])
+        """(accumulators, scales) of each token."""
+        return [([self.random.randint(-3000, 3000) for _ in range(n)],
+                 [Scale(self.random.randint(1024, 2047), exp) for _ in range(n)]) for _ in self.tokens]
 
-    async def run_pass(self, epilogue, accs, scales, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0):
+    async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, tile=None):
         """One pass; the cycles from the first accumulator to done."""
         dut = self.dut
         for name, value in (("epilogue", epilogue), ("dest_a", dest_a), ("use_d", use_d), ("stats_gain", gain),
@@ -104,8 +126,11 @@ class Harness:
         self.seen.clear()
         self.times.clear()
         await self.pulse("clear")
-        payloads = [(a & MASK36) | s.pack() << 36 | (i == len(accs) - 1) << 55
-                    for i, (a, s) in enumerate(zip(accs, scales, strict=True))]
+        dut.length.value = n = len(accs[0][0])
+        tile = tile or self.tile
+        payloads = [(values[i] & MASK36) | scales[i].pack() << 36 | token << 55 | i << 59
+                    for first in range(0, n, tile) for token, (values, scales) in zip(self.tokens, accs, strict=True)
+                    for i in range(first, min(first + tile, n))]
         task = cocotb.start_soon(self.acc.send_all(payloads))
         cycles = 0
         while not dut.done.value:
@@ -115,55 +140,62 @@ class Harness:
         await FallingEdge(dut.clk)
         return cycles
 
-    async def store(self, n, **options):
-        accs, scales = self.accs(n)
-        vector = self.model.elements(accs, scales, options.get("use_d", False))
-        if options.get("dest_a"):
-            self.model.a = vector
-        else:
-            self.model.x = vector
-        self.model.statistics(vector, options.get("gain"))
-        cycles = await self.run_pass(Epilogue.STORE, accs, scales, **options)
-        self.check(vector)
+    def elements(self, accs, options):
+        return [m.elements(*pair, options.get("use_d", False)) for m, pair in zip(self.models, accs, strict=True)]
+
+    async def finish(self, epilogue, accs, vectors, *, a, **options):
+        """Run the pass that gives these vectors in A or X, and take its statistics."""
+        for model, vector in zip(self.models, vectors, strict=True):
+            setattr(model, "a" if a else "x", vector)
+            model.statistics(vector, options.get("gain"), a=a)
+        cycles = await self.run_pass(epilogue, accs, **options)
+        assert self.seen == vectors[-1]
+        self.cases += sum(map(len, vectors))
         return cycles
 
+    async def store(self, n, **options):
+        accs = self.accs(n)
+        return await self.finish(Epilogue.STORE, accs, self.elements(accs, options), a=options.get("dest_a", False), **options)
+
     async def residual(self, **options):
-        accs, scales = self.accs(len(self.model.x))
-        y = self.model.elements(accs, scales, options.get("use_d", False))
-        self.model.x = [F.add(x, v) for x, v in zip(self.model.x, y, strict=True)]
-        self.model.statistics(self.model.x, options.get("gain"))
-        await self.run_pass(Epilogue.RESIDUAL, accs, scales, **options)
-        self.check(self.model.x)
+        accs = self.accs(len(self.models[0].x))
+        vectors = [[F.add(x, v) for x, v in zip(model.x, y, strict=True)]
+                   for model, y in zip(self.models, self.elements(accs, options), strict=True)]
+        await self.finish(Epilogue.RESIDUAL, accs, vectors, a=False, **options)
 
     async def act(self, n, **options):
-        accs, scales = self.accs(2 * n)
-        y = self.model.elements(accs, scales, options.get("use_d", False))
-        self.model.a = [activation(g, u, relu2=options.get("relu2", False), act_exp=options.get("act_exp", 0))
-                        for g, u in zip(y[0::2], y[1::2], strict=True)]
-        self.model.statistics(self.model.a, options.get("gain"))
-        await self.run_pass(Epilogue.ACT, accs, scales, **options)
-        self.check(self.model.a)
+        accs = self.accs(2 * n)
+        vectors = [[activation(g, u, relu2=options.get("relu2", False), act_exp=options.get("act_exp", 0))
+                    for g, u in zip(y[0::2], y[1::2], strict=True)] for y in self.elements(accs, options)]
+        await self.finish(Epilogue.ACT, accs, vectors, a=True, **options)
 
-    def check(self, vector):
-        assert self.seen == vector
-        self.cases += len(vector)
+    async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0, only=None):
+        """A quantise pass, of one own token alone if told; the cycles from request to last code.
 
-    async def quantised(self, *, src_a=False, gain=False, norm=True):
-        """A quantise pass; the cycles from request to last code."""
-        model, dut = self.model, self.dut
-        source = model.a if src_a else model.x
-        n = len(source)
+        ``meanwhile``: from the first code on the next pass is prepared as the command processor does, with that many
+        gains for the other vector.
+        """
+        dut = self.dut
+        models = self.models if only is None else [self.models[only]]
+        n = len(models[0].a if src_a else models[0].x)
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
-        expected = model.quantise(source, gain, norm, n_eps, sqrt_n)
-        await self.quant.send(src_a | gain << 1 | norm << 2 | n << 3 | n_eps << 16 | sqrt_n.pack() << 48)
-        task = cocotb.start_soon(self.codes.recv_n(n))
+        codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n) for model in models]
+        expected = [c & 0xFF for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
+        await self.quant.send(src_a | gain << 1 | norm << 2 | n << 3 | n_eps << 16 | sqrt_n.pack() << 48 | (only or 0) << 67
+                              | len(models) << 71)
+        task = cocotb.start_soon(self.codes.recv_n(len(expected)))
+        if meanwhile:
+            while not dut.codes__valid.value:
+                await FallingEdge(dut.clk)
+            await self.load_gains(meanwhile, a=not src_a)
+            await self.pulse("clear")
         cycles = 0
         while not task.done():
             await FallingEdge(dut.clk)
             cycles += 1
-        assert task.result() == [c & 0xFF for c in expected]
-        assert int(dut.d.value) == model.d.pack()
-        self.cases += n
+        assert task.result() == expected
+        assert int(dut.d.value) == models[-1].d.pack()
+        self.cases += len(expected)
         return cycles
 
     async def qkv(self, heads, kv_heads, head_dim):
@@ -171,40 +203,46 @@ class Harness:
         dut.head_dim.value = head_dim
         rotated = (heads + kv_heads) * head_dim
         dut.rope_rows.value = rotated
-        table = [(F.encode(self.random.getrandbits(1), self.random.randint(0, 1024), -10),
-                  F.encode(self.random.getrandbits(1), self.random.randint(0, 1024), -10)) for _ in range(head_dim // 2)]
-        await self.pulse("rope_start")
-        await self.rope.send_all([c | s << 16 for c, s in table])
         n = (heads + 2 * kv_heads) * head_dim
-        accs, scales = self.accs(n)
-        y = self.model.elements(accs, scales, False)
-        for i in range(0, rotated, 2):
-            c, s = table[i % head_dim // 2]
-            y[i:i + 2] = rope(y[i], y[i + 1], c, s)
-        expected = []
-        for first in range(0, n, head_dim):
-            head = y[first:first + head_dim]
-            peak = from_float(max(1, *(v & 0x7FFF for v in head)))
-            scale = scale_mul(peak, C127).pack()
-            expected += [(quantise(v, recip127(peak)) & 0xFF) | scale << 8 | (i == head_dim - 1) << 27
-                         for i, v in enumerate(head)]
-        task = cocotb.start_soon(self.heads.recv_n(n))
-        cycles = await self.run_pass(Epilogue.QKV, accs, scales)
+        # Whole heads of each token in turn.
+        tile = max(1, self.tile // head_dim) * head_dim
+        accs = self.accs(n)
+        # Code, scale and end of each element, a token.
+        words = []
+        for token, (model, pair) in enumerate(zip(self.models, accs, strict=True)):
+            table = [(F.encode(self.random.getrandbits(1), self.random.randint(0, 1024), -10),
+                      F.encode(self.random.getrandbits(1), self.random.randint(0, 1024), -10)) for _ in range(head_dim // 2)]
+            dut.rope_token.value = self.tokens[token]
+            await self.pulse("rope_start")
+            await self.rope.send_all([c | s << 16 for c, s in table])
+            y = model.elements(*pair, False)
+            for i in range(0, rotated, 2):
+                y[i:i + 2] = rope(y[i], y[i + 1], *table[i % head_dim // 2])
+            words.append([])
+            for first in range(0, n, head_dim):
+                head = y[first:first + head_dim]
+                peak = from_float(max(1, *(v & 0x7FFF for v in head)))
+                scale = scale_mul(peak, C127).pack()
+                words[-1] += [(quantise(v, recip127(peak)) & 0xFF) | scale << 8 | (i == head_dim - 1) << 27
+                              | self.tokens[token] << 28 | first // head_dim << 32 for i, v in enumerate(head)]
+        expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]
+        task = cocotb.start_soon(self.heads.recv_n(len(expected)))
+        cycles = await self.run_pass(Epilogue.QKV, accs, tile=tile)
         assert await task == expected
-        assert [v & 0xFF for v in self.seen] == [e & 0xFF for e in expected]
-        self.cases += n
+        assert [v & 0xFF for v in self.seen] == [w & 0xFF for w in words[-1]]
+        self.cases += len(expected)
         return cycles
 
 
-async def everything(dut, **options):
-    h = await Harness(dut, **options).bring_up()
+async def everything(dut, *, tile=128, **options):
+    h = await Harness(dut, tile=tile, **options).bring_up()
     for n, ffn in ((16, 24), (44, 92)) if options else ((16, 24), (44, 92), (128, 384)):
         await h.load_gains(n)
         await h.store(n, gain=True)
         await h.quantised(gain=True)
         await h.residual(use_d=True)
         await h.quantised()
-        await h.load_gains(ffn)
+        await h.load_gains(ffn, a=True)
         await h.act(ffn, use_d=True, gain=True)
         await h.quantised(src_a=True, gain=True)
         await h.residual(use_d=True)
@@ -235,6 +273,40 @@ async def stalls_90(dut):
 
 
 @cocotb.test()
+async def tokens_alternate(dut):
+    """Tiles of several tokens in turn, chunks of fewer tokens, and one token's codes alone, as the head wants them."""
+    for tokens in range(len(TOKENS), 0, -1):
+        h = await Harness(dut, tokens=tokens, tile=24).bring_up()
+        for n, ffn in ((50, 130), (128, 24)):
+            await h.load_gains(n)
+            await h.store(n, gain=True)
+            await h.quantised(gain=True)
+            await h.act(ffn, use_d=True)
+            await h.quantised(src_a=True)
+            await h.residual(use_d=True, gain=True)
+            for only in range(tokens):
+                await h.quantised(gain=True, only=only)
+        for shape in ((4, 2, 16), (5, 1, 24)):
+            await h.qkv(*shape)
+    report(cases=h.cases)
+
+
+@cocotb.test()
+async def gains_come_in_while_others_are_in_use(dut):
+    """A quantise pass goes on undisturbed while the next pass clears the statistics and loads its own norm's gains."""
+    h = await Harness(dut).bring_up()
+    for n, ffn in ((128, 384), (60, 32), (20, 380)):
+        await h.load_gains(n)
+        await h.store(n, gain=True)
+        await h.quantised(gain=True, meanwhile=ffn)
+        await h.act(ffn, gain=True)
+        await h.quantised(src_a=True, gain=True, meanwhile=n)
+        await h.residual(gain=True)
+        await h.quantised(gain=True)
+    report(cases=h.cases)
+
+
+@cocotb.test()
 async def heads(dut):
     h = await Harness(dut).bring_up()
     for shape in ((1, 1, 16), (4, 2, 32), (2, 2, 64), (3, 1, 24)):
@@ -245,7 +317,7 @@ async def heads(dut):
 @cocotb.test()
 async def one_element_a_cycle(dut):
     """From accumulator to X and A without a gap, from memory to codes, and from accumulator to head codes."""
-    h = await Harness(dut).bring_up()
+    h = await Harness(dut, tokens=1).bring_up()
     n = 128
     await h.store(n)
     assert h.times[-1] - h.times[0] == n - 1
@@ -265,5 +337,5 @@ async def one_element_a_cycle(dut):
 @cocotb.test()
 async def infinity_raises_nonfinite(dut):
     h = await Harness(dut).bring_up()
-    await h.run_pass(Epilogue.STORE, [1, 1 << 30, 1], [Scale(2047, 0)] * 3)
+    await h.run_pass(Epilogue.STORE, [([1, 1 << 30, 1], [Scale(2047, 0)] * 3) for _ in TOKENS])
     assert h.nonfinite and h.seen[1] == F.inf

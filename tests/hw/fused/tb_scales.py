@@ -22,12 +22,12 @@ BENCHES = [Bench(name=name, build=unit, tests=TESTS[name]) for name, unit in UNI
 
 # ---------------------------------------------------------------------- products
 
-def pack(acc, scale, last, d, use):
-    return acc & (1 << 36) - 1 | scale.pack() << 36 | last << 55 | d.pack() << 56 | use << 75
+def pack(acc, scale, place, d, use):
+    return acc & (1 << 36) - 1 | scale.pack() << 36 | place << 55 | d.pack() << 72 | use << 91
 
 
-def expected(acc, scale, last, d, use):
-    return acc & (1 << 36) - 1 | (scale_mul(scale, d) if use else scale).pack() << 36 | last << 55
+def expected(acc, scale, place, d, use):
+    return acc & (1 << 36) - 1 | (scale_mul(scale, d) if use else scale).pack() << 36 | place << 55
 
 
 def some_scale(random):
@@ -45,7 +45,7 @@ def product_cases(random, n):
             sig = random.randrange(1025, 1366, 2) if random.getrandbits(1) else random.randrange(1366, 2047, 4)
             a = Scale(min(2047, sig + random.choice((-1, 0, 1))), random.randint(-60, 60))
             d = Scale(1536, random.randint(-60, 60))
-        out.append((random.getrandbits(36), a, random.getrandbits(1), d, int(i % 7 != 0)))
+        out.append((random.getrandbits(36), a, random.getrandbits(17), d, int(i % 7 != 0)))
     return out
 
 

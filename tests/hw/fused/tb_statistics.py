@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Statistics: the sum of squares against exact integers, absmax against max."""
 
+import os
+
 import cocotb
 from cocotb.triggers import FallingEdge
 from float_vectors import VECTORS, near, specials
@@ -12,12 +14,15 @@ from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.quantise import square
 
-BENCHES = [Bench(name="binary16", build=Statistics)]
+BENCHES = [Bench(name="binary16", build=Statistics),
+           Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"}, tests=("tokens_in_any_order",))]
+#: At least two, as a token's number has a bit.
+TOKENS = int(os.environ.get("TOKENS", "2"))
 LONGEST = 8191
 
 
 async def bring_up(dut):
-    for name in ("x_valid", "y_valid", "clear", "x", "y"):
+    for name in ("x_valid", "y_valid", "clear", "x", "y", "x_token", "y_token", "token"):
         getattr(dut, name).value = 0
     await reset(dut)
 
@@ -112,3 +117,35 @@ async def stalls_10(dut):
 @cocotb.test()
 async def stalls_90(dut):
     await stalls(dut, 0.9)
+
+
+@cocotb.test()
+async def tokens_in_any_order(dut):
+    """Elements of several tokens in turn or mixed at random, each with its own sums; a token without any has zeros."""
+    await bring_up(dut)
+    random, cases = rng("tokens"), 0
+    for run_length in (1, 1, 3, 20):
+        vectors = [vector(random, n) for n in (60, 1, 61, 0)][:TOKENS]
+        left = [v[::-1] for v in vectors]
+        order = []
+        while any(left):
+            token = random.choice([t for t, v in enumerate(left) if v])
+            order += [(token, left[token].pop()) for _ in range(min(run_length, len(left[token])))]
+        dut.clear.value = 1
+        await FallingEdge(dut.clk)
+        dut.clear.value = 0
+        for token, value in order:
+            dut.x_valid.value = dut.y_valid.value = 1
+            dut.x.value = dut.y.value = value
+            dut.x_token.value = dut.y_token.value = token
+            await FallingEdge(dut.clk)
+        dut.x_valid.value = dut.y_valid.value = 0
+        for _ in range(Statistics.LATENCY):
+            await FallingEdge(dut.clk)
+        for token, values in enumerate(vectors):
+            dut.token.value = token
+            await FallingEdge(dut.clk)
+            assert int(dut.sumsq.value) == sum(map(square, values))
+            assert int(dut.absmax.value) == max((v & 0x7FFF for v in values), default=0)
+        cases += len(order)
+    report(cases=cases)

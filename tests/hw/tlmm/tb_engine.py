@@ -6,17 +6,21 @@ import os
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from cocotb.utils import get_sim_time
 
 from hw.tlmm.engine import TlmmEngine
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
+from hw.tlmm.kinds import BEST_TABLE, KINDS
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
 from tellme.spec.scale import Scale
 
 MAX_COLS = 260
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n: TlmmEngine(lanes=n, max_cols=MAX_COLS), env={"LANES": str(n)})
-           for n in (1, 2, 8)]
-LANES = int(os.environ.get("LANES", "1"))
+#: (lanes, streams).
+SHAPES = ((1, 1), (2, 1), (8, 2), (5, 3))
+BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s),
+                 env={"LANES": str(n), "STREAMS": str(s)}) for n, s in SHAPES]
+LANES, STREAMS = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS"))
 
 
 def signed(value, bits):
@@ -37,37 +41,48 @@ class Case:
         self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
         self.words = pack_matrix(self.w, *self.scales)
 
-    def expected(self):
-        """(acc, scale, last) in the order of the output."""
+    def codes(self, stream):
+        """What a stream brings: slice by slice, its tokens' columns."""
+        return [v & 0xFF for at in range(0, self.cols, SLICE) for x in self.x[stream::STREAMS] for v in x[at:at + SLICE]]
+
+    def expected(self, stream):
+        """(acc, scale, token, index) in the order of a stream's output."""
         out = []
         for first in range(0, self.rows, 128):
             rows = range(first, min(first + 128, self.rows))
-            for t in range(self.tokens):
+            for t in range(stream, self.tokens, STREAMS):
                 for r in rows:
                     acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
-                    out.append((acc, self.scales[(r - first) % 2].pack(), 0))
-        out[-1] = (*out[-1][:2], 1)
+                    out.append((acc, self.scales[(r - first) % 2].pack(), t, r))
         return out
 
 
 async def run(dut, cases, *, idle=0.0, stall=0.0):
     start = StreamSource(dut, "start")
-    codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
+    codes = [StreamSource(dut, f"codes__{s}", idle=idle, rng=rng(f"codes{s}")) for s in range(STREAMS)]
     words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
-    sink = StreamSink(dut, "out", stall=stall, rng=rng("out"))
+    sinks = [StreamSink(dut, f"out__{s}", stall=stall, rng=rng(f"out{s}")) for s in range(STREAMS)]
 
     async def feed():
         for case in cases:
             await start.send(case.rows | case.cols << 17 | case.tokens << 30)
-            await codes.send_all([v & 0xFF for x in case.x for v in x])
-            await words.send_all(case.words)
+            # Words and codes come at the same time.
+            tasks = [cocotb.start_soon(words.send_all(case.words))]
+            tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
+            for task in tasks:
+                await task
+
+    async def take(stream):
+        for case in cases:
+            expected = case.expected(stream)
+            got = await sinks[stream].recv_n(len(expected))
+            got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55 & 15, v >> 59) for v in got]
+            assert got == expected, (case.rows, case.cols, case.tokens, stream)
 
     cocotb.start_soon(feed())
-    for case in cases:
-        got = await sink.recv_n(case.rows * case.tokens)
-        got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55) for v in got]
-        assert got == case.expected(), (case.rows, case.cols, case.tokens)
-    report_shares(codes_valid=codes.low_share, words_valid=words.low_share, out_ready=sink.low_share)
+    for task in [cocotb.start_soon(take(stream)) for stream in range(STREAMS)]:
+        await task
+    report_shares(codes_valid=codes[0].low_share, words_valid=words.low_share, out_ready=sinks[0].low_share)
     report(cases=sum(case.rows * case.tokens for case in cases))
 
 
@@ -143,3 +158,29 @@ async def initiation_interval(dut):
     first = busy.index(1)
     assert sum(busy) == steps
     assert all(busy[first:first + steps]), "a cycle without a step between slices"
+
+
+@cocotb.test()
+async def finished_tiles_wait(dut):
+    """Tiles of a single slice finish one after another; with a slow taker the lanes hold what they can, and nothing is lost."""
+    await reset(dut)
+    random = rng("finished")
+    for tokens in tokens_of(LANES):
+        await run(dut, [Case(random, 130 * LANES if tokens == 1 else 640, 20, tokens)], stall=0.95 if tokens == 1 else 0.6)
+
+
+@cocotb.test()
+async def nothing_waits_for_the_end(dut):
+    """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
+    await reset(dut)
+    case = Case(rng("overlap"), 512, 200, 1)
+    start = get_sim_time("ns")
+    await run(dut, [case])
+    cycles = (get_sim_time("ns") - start) / PERIOD_NS
+    pair = min(2, LANES)
+    steps = 512 // pair * slices(200)
+    # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
+    ahead = SLICE + KINDS[BEST_TABLE].builder.CYCLES + 12
+    behind = (128 if pair == 2 else 0) // 2 + 16
+    assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
+    report(cases=512)

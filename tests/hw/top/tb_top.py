@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The whole core at its byte streams and SDRAM bus: a small model runs from packets alone."""
 
+import os
 from dataclasses import replace
 from zlib import crc32
 
@@ -20,8 +21,15 @@ from tellme.spec.packets import HELLO, PacketType
 from tests.hw.packets_model import Host
 from tests.models.random_model import random_model
 
-CONFIG = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
-BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIG), timeout_s=600)]
+TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
+#: Preset-like configurations by bench: one lane, and a chunk of tokens on lanes of its own.
+CONFIGS = {"tiny": TINY,
+           "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
+BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
+                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs")),
+           Bench(name="chunk", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk"}, timeout_s=600,
+                 tests=("prompts_in_chunks",))]
+CONFIG = CONFIGS[os.environ.get("CONFIG", "tiny")]
 READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
 
@@ -88,28 +96,55 @@ async def memory_through_packets(dut):
         assert answer == (PacketType.DATA, content)
 
 
-@cocotb.test()
-async def a_model_runs(dut):
-    """Two prompt tokens and three picks; every step's CRC of the last one."""
-    host = await bring_up(dut)
-    model = random_model("plain")
-    image = compile_model(model, CONFIG)
+async def load(host, image):
+    """Write an image by packets."""
     for base, content in image.sections:
         await write(host, base, content + bytes(-len(content) % 4))
     await write(host, PROGRAM_BASE, image.program_bytes)
     await write(host, REGISTER_BASE, image.register_bytes)
-    await write(host, TOKEN_BASE, u32(17) + u32(99))
-    golden = GoldenBoard(image)
-    golden.tokens[:2] = 17, 99
-    args = StartArgs(0, 2, 3)
+
+
+async def run(host, golden, args):
+    """Start, and compare each event with the golden's; then every step's CRC of the last token.  The number of steps."""
     assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
     for _, want in list(golden.start(args))[:-1]:
-        _, kind, content = await host.packet(limit=100_000)
+        _, kind, content = await host.packet(limit=200_000)
         got = Event.unpack(content)
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
     _, kind, content = await host.packet(limit=10_000)
     assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.LENGTH)
-    steps = len(image.program) - 1
+    steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
     assert [int.from_bytes(crcs[4 * i:4 * i + 4], "little") for i in range(steps)] == golden.crcs[:steps]
-    report(cases=steps)
+    return steps
+
+
+@cocotb.test()
+async def a_model_runs(dut):
+    """Two prompt tokens and three picks; every step's CRC of the last one."""
+    host = await bring_up(dut)
+    image = compile_model(random_model("plain"), CONFIG)
+    await load(host, image)
+    await write(host, TOKEN_BASE, u32(17) + u32(99))
+    golden = GoldenBoard(image)
+    golden.tokens[:2] = 17, 99
+    report(cases=await run(host, golden, StartArgs(0, 2, 3)))
+
+
+@cocotb.test()
+async def prompts_in_chunks(dut):
+    """Prompts of less than a chunk, of one, of one more and of several, on two models; then a pick that goes on from there."""
+    host = await bring_up(dut)
+    cases = 0
+    for name in ("grouped", "wide-heads"):
+        model = random_model(name)
+        image = compile_model(model, CONFIG)
+        await load(host, image)
+        golden = GoldenBoard(image)
+        random = rng(name)
+        for length in (1, 3, 4, 5, 11):
+            prompt = [random.randrange(model.config.vocab) for _ in range(length)]
+            await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
+            golden.tokens[:length] = prompt
+            cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, 4, 4, 3))))
+    report(cases=cases)

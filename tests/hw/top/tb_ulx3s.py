@@ -27,13 +27,14 @@ BENCHES = [Bench(name=f"85f-{chip}", sources=lambda: sources(ulx3s, "85f"), env=
            for chip in CHIPS_AT]
 CHIP = os.environ.get("CHIP", "IS42S16160G-7")
 BAUD = 3_000_000
+PRESET = preset(ulx3s.DEVICES["85f"][0])
 LOCKED, READY, LINK, BUSY, ERROR = range(5)
 
 
 class Board:
     def __init__(self, dut):
         self.dut = dut
-        self.chip = Chip(timing=CHIPS[CHIP], mhz=ulx3s.CLOCKS["sdram"])
+        self.chip = Chip(timing=CHIPS[CHIP], mhz=PRESET.sdram_mhz)
         self.sdram = SdramAtPins(dut, self.chip, access_ns=CHIPS_AT[CHIP])
         self.uart = UartAtPins(dut.uart_0__rx__io, dut.uart_0__tx__io, baud=BAUD)
         self.seq = 0
@@ -90,7 +91,7 @@ async def memory_through_pins(dut):
     assert HELLO.unpack(content)[3].rstrip(b"\0") == ulx3s.DEVICES["85f"][0].encode()
     assert board.led(LINK)
     beats, phase, window = await board.training()
-    step = 1000 / ulx3s.CLOCKS["sdram"] / preset(ulx3s.DEVICES["85f"][0]).sdram_phases
+    step = 1000 / PRESET.sdram_mhz / PRESET.sdram_phases
     report_note(f"{CHIP}, data {CHIPS_AT[CHIP]} ns after the clock: {beats} beats from READ to data, phase {phase}, "
                 f"{window} phases of {step:.3f} ns work")
     assert window * step > 1.0

@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Icepi Zero v1.3 (Lattice ECP5 LFE5U-25F, 32 MB SDRAM, FT231X UART, 50 MHz)."""
+
+from amaranth_boards.icepi_zero import IcepiZero1_3Platform
+
+from boards.top import BoardTop
+
+__all__ = ["DEVICES", "PROGRAMMER", "Top"]
+
+#: Device -> (preset, platform class).
+DEVICES = {"25f": ("ecp5-25f", IcepiZero1_3Platform)}
+#: What openFPGALoader calls the board.
+PROGRAMMER = "icepi-zero"
+
+
+class Top(BoardTop):
+    """Five LEDs, UART and SDRAM as :class:`BoardTop` wants them; nothing else has to be held still."""
+
+    clock = "clk50"

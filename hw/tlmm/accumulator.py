@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Accumulators of one lane, and the sums that are complete."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["TOTAL_BITS", "Accumulator"]
+
+#: A slice of a row: 20 products of a trit and an int8 code.
+TOTAL_BITS = 14
+
+
+class Accumulator(wiring.Component):
+    """acc[row] (+)= total, a row a cycle; the sum of a tile's last slice goes to the finished sums instead.
+
+    A step takes three cycles: ``read_row`` a cycle ahead of ``total``; ``total`` with ``first`` (start from zero); in the
+    next cycle the sum is written where ``write`` and ``write_row``, or ``finish`` and ``finish_at``, say.  Two steps on a
+    row lie HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` a cycle later, and it stays
+    until the next ``out_en``; reading them disturbs no step.
+
+    Ranges: int32, exact to 838,000 columns.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
+    ``finished`` sums, up to 512 each.
+    """
+
+    HAZARD = 3
+
+    def __init__(self, *, rows: int, finished: int):
+        self._rows, self._finished = rows, finished
+        super().__init__({
+            "read_row": In(range(rows)),
+            "total": In(signed(TOTAL_BITS)), "first": In(1),
+            "write": In(1), "write_row": In(range(rows)), "finish": In(1), "finish_at": In(range(finished)),
+            "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(32)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sums = sums = memory.Memory(shape=signed(32), depth=self._rows, init=[])
+        m.submodules.finished = finished = memory.Memory(shape=signed(32), depth=self._finished, init=[])
+        read, write = sums.read_port(), sums.write_port()
+        out, finish = finished.read_port(), finished.write_port()
+        total = Signal(signed(32))
+        m.d.sync += total.eq(Mux(self.first, 0, read.data) + self.total)
+        m.d.comb += [
+            read.addr.eq(self.read_row),
+            write.en.eq(self.write), write.addr.eq(self.write_row), write.data.eq(total),
+            finish.en.eq(self.finish), finish.addr.eq(self.finish_at), finish.data.eq(total),
+            out.en.eq(self.out_en), out.addr.eq(self.out_at), self.value.eq(out.data),
+        ]
+        return m

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Step 4: a training checkpoint as a safetensors file that ``tellme-host convert`` reads.
+
+int8 codes -1, 0, 1 and a float32 scale for each matrix, the embedding and the final gain in float16.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from model import LINEARS, Shape, Student, ternary
+from safetensors.torch import save_file
+from torch import Tensor
+
+__all__ = ["load", "tensors"]
+
+
+def load(path: Path) -> Student:
+    """The student of a checkpoint, on the CPU."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model = Student(Shape(**state["shape"]))
+    model.load_state_dict(state["model"])
+    return model
+
+
+@torch.no_grad()
+def tensors(model: Student) -> dict[str, Tensor]:
+    """What the file holds, by name."""
+    out = {"emb": model.emb.half(), "norm": model.norm.half()}
+    for name in LINEARS:
+        codes, scales = ternary(getattr(model, name), None)
+        for i in range(model.shape.layers):
+            out[f"layers.{i}.{name}.weight"] = codes[i].to(torch.int8).contiguous()
+            out[f"layers.{i}.{name}.scale"] = scales[i].reshape(1).clone()
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    model = load(args.checkpoint)
+    s = model.shape
+    metadata = {
+        "dim": s.dim, "hidden": s.ffn, "layers": s.layers, "heads": s.heads, "kv_heads": s.kv_heads, "vocab": s.vocab,
+        "context": s.context, "act": "silu", "tied": "true", "rope": "interleaved pairs, theta 10000",
+        "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head"}
+    found = tensors(model)
+    save_file(found, args.out, {key: str(value) for key, value in metadata.items()})
+    zeros = torch.cat([t.flatten() for name, t in found.items() if name.endswith("weight")]).eq(0).float().mean()
+    print(f"{args.out}: {s.ternary_weights} ternary weights, {100 * zeros:.0f} % zero")
+
+
+if __name__ == "__main__":
+    main()

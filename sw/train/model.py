@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The student: a BitNet b1.58 LLaMA as the board computes it, for quantisation-aware training.
+
+Every linear sees RMSNorm without gain, int8 activations (absmax of the token) and ternary weights (absmean of the
+matrix), with straight-through gradients.  The matrix product runs on the integer codes, exact in bfloat16 inputs.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LINEARS", "Shape", "Student", "absmean", "bits_per_byte", "quantise"]
+
+LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+EPS = 1e-5
+THETA = 10000.0
+#: Marks targets that count nothing.
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of a student; ``context`` is the longest sequence it is trained at."""
+
+    dim: int
+    ffn: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    context: int = 512
+
+    @classmethod
+    def parse(cls, text: str, vocab: int, context: int) -> "Shape":
+        """From ``dim,ffn,layers,heads,kv_heads``."""
+        shape = cls(*(int(part) for part in text.split(",")), vocab, context)
+        if shape.dim % shape.heads or shape.heads % shape.kv_heads or shape.head_dim % 8:
+            raise ValueError(f"{text}: heads must divide dim, kv_heads heads, and 8 the head's width")
+        return shape
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    def matrix(self, name: str) -> tuple[int, int]:
+        """(rows, columns) of a linear."""
+        kv = self.kv_heads * self.head_dim
+        return {"wq": (self.dim, self.dim), "wk": (kv, self.dim), "wv": (kv, self.dim), "wo": (self.dim, self.dim),
+                "w1": (self.ffn, self.dim), "w3": (self.ffn, self.dim), "w2": (self.dim, self.ffn)}[name]
+
+    @property
+    def ternary_weights(self) -> int:
+        return self.layers * sum(math.prod(self.matrix(name)) for name in LINEARS)
+
+    def asdict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def absmean(w: Tensor) -> Tensor:
+    """Scale of each matrix of a stack [layers, rows, columns]: the mean absolute value."""
+    return w.abs().mean(dim=(-2, -1), keepdim=True).clamp(min=EPS)
+
+
+def ternary(w: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(codes -1, 0, 1 in bfloat16, scale) of a stack; of the float weights a share 1 - ``part`` of each layer stays."""
+    scale = absmean(w.detach())
+    code = w / scale
+    step = code.detach().round().clamp(-1, 1) - code.detach()
+    return (code + (step if part is None else part[:, None, None] * step)).bfloat16(), scale
+
+
+def quantise(x: Tensor, part: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """RMSNorm without gain, then (int8 codes in bfloat16, scale) of each token."""
+    x = x.float()
+    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+    peak = x.detach().abs().amax(-1, keepdim=True).clamp(min=EPS)
+    code = x * (127 / peak)
+    step = code.detach().round() - code.detach()
+    return (code + (step if part is None else part * step)).bfloat16(), peak / 127
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE of adjacent pairs; x is [batch, time, heads, width]."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+
+
+class Student(nn.Module):
+    """All layers' matrices of a kind are one parameter [layers, rows, columns].
+
+    ``part``: share of the quantisation in each layer, 0 (float) to 1; None is 1 everywhere.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.emb = nn.Parameter(torch.randn(shape.vocab, shape.dim) * 0.02)
+        self.norm = nn.Parameter(torch.ones(shape.dim))
+        for name in LINEARS:
+            setattr(self, name, nn.Parameter(torch.randn(shape.layers, *shape.matrix(name)) * 0.02))
+        rate = THETA ** (-torch.arange(0, shape.head_dim, 2).float() / shape.head_dim)
+        angle = torch.arange(shape.context).float()[:, None] * rate
+        self.register_buffer("cos", angle.cos()[:, None, :], persistent=False)
+        self.register_buffer("sin", angle.sin()[:, None, :], persistent=False)
+
+    def hidden(self, ids: Tensor, part: Tensor | None = None) -> Tensor:
+        """The normalised vector ahead of the head, for ids [batch, time]."""
+        s = self.shape
+        batch, time = ids.shape
+        cos, sin = self.cos[:time], self.sin[:time]
+        codes = {name: ternary(getattr(self, name), part) for name in LINEARS}
+
+        def linear(names: tuple[str, ...], layer: int, x: Tensor) -> list[Tensor]:
+            q, scale = quantise(x, None if part is None else part[layer])
+            w = torch.cat([codes[name][0][layer] for name in names])
+            outs = F.linear(q, w).split([s.matrix(name)[0] for name in names], -1)
+            return [out * (scale * codes[name][1][layer]) for name, out in zip(names, outs, strict=True)]
+
+        x = F.embedding(ids, self.emb)
+        for layer in range(s.layers):
+            q, k, v = linear(("wq", "wk", "wv"), layer, x)
+            q = rotate(q.unflatten(-1, (s.heads, -1)), cos, sin).bfloat16()
+            k = rotate(k.unflatten(-1, (s.kv_heads, -1)), cos, sin).bfloat16()
+            v = v.unflatten(-1, (s.kv_heads, -1)).bfloat16()
+            mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+                                                   is_causal=True, enable_gqa=s.heads != s.kv_heads)
+            x = x + linear(("wo",), layer, mixed.transpose(1, 2).flatten(-2))[0]
+            gate, up = linear(("w1", "w3"), layer, x)
+            x = x + linear(("w2",), layer, F.silu(gate) * up)[0]
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.norm
+
+    def forward(self, ids: Tensor, part: Tensor | None = None) -> Tensor:
+        """Logits, float32."""
+        return F.linear(self.hidden(ids, part).bfloat16(), self.emb.bfloat16()).float()
+
+    def loss(self, ids: Tensor, targets: Tensor, part: Tensor | None = None) -> Tensor:
+        """Mean nats per target that is not IGNORE."""
+        logits = F.linear(self.hidden(ids, part).bfloat16(), self.emb.bfloat16())
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
+
+
+@torch.no_grad()
+def bits_per_byte(model: Student, stories: list[list[int]], n_bytes: int, bos: int, batch: int = 64) -> float:
+    """Loss on whole stories (BOS ahead, BOS as their end), each in windows of the context of its own."""
+    device = model.emb.device
+    size = model.shape.context
+    rows = []
+    for ids in stories:
+        whole = [bos, *ids, bos]
+        rows += [whole[at:at + size + 1] for at in range(0, len(whole) - 1, size)]
+    nats = 0.0
+    for at in range(0, len(rows), batch):
+        part = rows[at:at + batch]
+        ids = torch.full((batch, size), bos)
+        targets = torch.full((batch, size), IGNORE)
+        for i, row in enumerate(part):
+            ids[i, :len(row) - 1] = torch.tensor(row[:-1])
+            targets[i, :len(row) - 1] = torch.tensor(row[1:])
+        logits = model(ids.to(device))
+        nats += float(F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten(), ignore_index=IGNORE,
+                                      reduction="sum"))
+    return nats / math.log(2) / n_bytes
