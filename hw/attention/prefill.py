@@ -47,9 +47,10 @@ class PrefillAttention(wiring.Component):
 
         position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
-    from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax
-    take no pass of their own.  A slot's sums leave after DRAIN_CYCLES, one a cycle where ``acc`` never waits, while the next
-    slot's scales and K are read; its V begins REFILL_CYCLES after the last of them if that is later.
+    from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move
+    a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax take no pass of their own.  A slot's sums
+    leave after DRAIN_CYCLES, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
+    REFILL_CYCLES after the last of them if that is later.
 
     Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
     heads up to max_heads; position + chunk up to max_context.  kv_stride and s_stride are words of a head's region.
