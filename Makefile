@@ -14,7 +14,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long bounds bench mutants bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast test-long bounds dse bench mutants bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,11 @@ ifdef UNIT
 else
 	@$(BIN)/python -m boards.build --board ulx3s --reduced
 endif
+
+dse: check .venv/installed  ## kinds of engine lanes, placed, with table and plot (an hour); LANES=1,8,16 JOBS=1
+	@PYTHONHASHSEED=0 $(BIN)/python -m boards.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
+		$(if $(ROWS),--rows "$(ROWS)") --jobs "$(or $(JOBS),1)" --tools "$(TOOLS)" \
+		$(if $(LANES)$(KINDS)$(ROWS),,--json docs/reports/dse.json --plot docs/images/dse.svg --docs docs/dse.md)
 
 model: check .venv/installed  ## the analytic model's LUT coefficients, fitted anew to what nextpnr packs (half an hour)
 	@$(BIN)/python -m boards.packing

@@ -9,6 +9,7 @@ and the drain are the same for all kinds and not in it.
 
 import argparse
 import hashlib
+import inspect
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from boards.build import ROOT, BuildError, say
+from boards import carries
+from boards.build import ROOT, BuildError, say, script
 from boards.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
 from hw.tlmm.kinds import KINDS
@@ -27,10 +29,12 @@ from hw.verilog import to_verilog
 from tellme.spec.config import preset
 from tellme.spec.packing import SLICE, TILE_ROWS
 
-__all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "table"]
+__all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "result", "table"]
 
 COLS = 1280
 MHZ = 66.67
+#: How a point is synthesised, and for which clock.
+CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,9 @@ POINTS = [
 
 def sources_key(point: Point) -> str:
     """Changes with whatever may change a result: the point's Verilog, the flow, the versions of the tools."""
-    flow = [ROOT / "boards" / "carries.py", ROOT / "boards" / "synth.py", ROOT / "constraints.txt"]
-    text = to_verilog(LanePoint(point), "unit").encode() + b"".join(path.read_bytes() for path in flow)
-    return hashlib.sha256(text).hexdigest()
+    tools = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("yowasp-")]
+    parts = (to_verilog(LanePoint(point), "unit"), script(CONFIG, "unit", "unit.v"), inspect.getsource(carries), *tools)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[str, object]:
@@ -213,7 +217,7 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
             return row
     row = asdict(point)
     try:
-        used = measure(LanePoint(point), folder, kind, replace(preset("ulx3s-85f"), fabric_mhz=MHZ), point.name, route=route, timeout_s=timeout_s)
+        used = measure(LanePoint(point), folder, kind, CONFIG, point.name, route=route, timeout_s=timeout_s)
     except TimeoutError as error:
         row["left_out"] = str(error)
     else:
@@ -225,6 +229,7 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
     return row
 
 
+MARKS = ("<!-- table of make dse -->", "<!-- end of the table -->")
 COLUMNS = ("kind", "builders", "rows", "lanes", "comb", "ramw", "ff", "ebr", "fmax_mhz", "duty", "comb_per_weight")
 
 
@@ -237,6 +242,13 @@ def table(rows: list[dict]) -> str:
             cells[4:] = ["left out: takes too long", *[""] * (len(COLUMNS) - 5)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def update(path: Path, rows: list[dict]) -> None:
+    """Put the table between the marks of a page."""
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    path.write_text(f"{before}{MARKS[0]}\n{table(rows)}{MARKS[1]}{after}")
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -280,6 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a bar chart as SVG (wants matplotlib)")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the table into this page")
     args = parser.parse_args(argv)
     kinds = args.kinds.split(",") if args.kinds else list(KINDS)
     try:
@@ -299,6 +312,8 @@ def main(argv: list[str] | None = None) -> int:
         args.json.write_text(json.dumps({"mhz": MHZ, "routed": args.route, "points": rows}, indent=1) + "\n")
     if args.plot is not None:
         plot(rows, args.plot)
+    if args.docs is not None:
+        update(args.docs, rows)
     return 0
 
 

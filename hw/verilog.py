@@ -9,6 +9,7 @@
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,12 +33,14 @@ def source_key(*extra: str) -> str:
 
 
 def to_verilog(component, name: str) -> str:
-    """A component's Verilog, whole: with the adder that Amaranth cannot say, where it is used."""
+    """A component's Verilog, whole: with the adder that Amaranth cannot say, where it is used; and the same in every
+    checkout: without the places in the sources that Amaranth gives to memories."""
     from amaranth.back import verilog
 
     from hw.tlmm.carry import ADD_MODULE, ADD_VERILOG
 
     text = verilog.convert(component, name=name, strip_internal_attrs=True)
+    text = re.sub(r'^ *\(\* src = "[^"]*" \*\)\n', "", text, flags=re.M)
     return text + ADD_VERILOG if ADD_MODULE in text else text
 
 

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Accumulators of one lane, and the sums that are complete."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+
+from hw.tlmm.carry import AddOf, add_table, extend, mask
 
 __all__ = ["TOTAL_BITS", "Accumulator"]
 
@@ -21,7 +23,8 @@ class Accumulator(wiring.Component):
     until the next ``out_en``; reading them disturbs no step.
 
     Ranges: int32, exact to 838,000 columns.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
-    ``finished`` sums, up to 512 each.
+    ``finished`` sums, up to 512 each, and 34 LUTs: nothing is read in the cycle in which it is written, so that the memories
+    need no bypass, and the choice of zero lies in the adder.
     """
 
     HAZARD = 3
@@ -37,12 +40,16 @@ class Accumulator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.sums = sums = memory.Memory(shape=signed(32), depth=self._rows, init=[])
-        m.submodules.finished = finished = memory.Memory(shape=signed(32), depth=self._finished, init=[])
+        m.submodules.sums = sums = memory.Memory(shape=signed(32), depth=self._rows, init=[], attrs={"no_rw_check": True})
+        m.submodules.finished = finished = memory.Memory(shape=signed(32), depth=self._finished, init=[],
+                                                         attrs={"no_rw_check": True})
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
         total = Signal(signed(32))
-        m.d.sync += total.eq(Mux(self.first, 0, read.data) + self.total)
+        # total + (sum so far and not first)
+        m.submodules.add = add = AddOf(width=32, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
+        m.d.comb += [add.a.eq(extend(self.total, 32)), add.c.eq(read.data), add.d.eq(mask(~self.first, 32))]
+        m.d.sync += total.eq(add.s)
         m.d.comb += [
             read.addr.eq(self.read_row),
             write.en.eq(self.write), write.addr.eq(self.write_row), write.data.eq(total),

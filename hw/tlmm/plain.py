@@ -34,7 +34,8 @@ class PlainDot(wiring.Component):
 class PlainBuilder(wiring.Component):
     """:class:`hw.tlmm.builder.TableBuilder`; raises ValueError for more than one token."""
 
-    CYCLES = TableBuilder.CYCLES
+    #: TableBuilder counts from one start to the next.
+    CYCLES = TableBuilder.CYCLES - 1
 
     def __init__(self, *, cols: int, tokens: int = 1):
         if tokens != 1:

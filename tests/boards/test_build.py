@@ -74,6 +74,7 @@ def no_tools(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "ROOT", tmp_path)
     monkeypatch.setattr(build, "prepare", lambda *_: "0" * 64)
     monkeypatch.setattr(build, "place_and_route", lambda *_: NEXTPNR)
+    monkeypatch.setattr(build, "trim", lambda _: (0, 0))
 
     def run(what, command, folder, log):
         if what == "bitstream":
