@@ -3,7 +3,7 @@
 """``python -m boards.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
 
 ``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
-unit; :mod:`boards.fit` uses those of both that are not presets.  ``judged`` are presets, which it never sees.
+unit: what :mod:`boards.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
 """
 
 import argparse
@@ -33,19 +33,20 @@ PARTS_PACKED: dict[str, list[dict[str, int]]] = {
     "tlmm": [{"lanes": 1, "max_cols": 640}, {"lanes": 4}, {"lanes": 8}],
     "weights": [{"weight_buffer_bytes": 32768}, {"weight_buffer_bytes": 12288}],
     "sdram": [{"sdram_column_bits": 10}],
-    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}],
+    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}, {"max_cols": 640, "compact": 1}],
     "attention": [{"max_group": 1}, {"max_group": 3}, {"max_group": 2, **SMALL}, {"max_group": 3, **SMALL},
-                  {"max_group": 1, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
+                  {"max_group": 2, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
     "head": [{"max_dim": 1024}, {"max_dim": 256}, {"max_dim": 128}, {"compact": 1}, {"max_dim": 1024, "compact": 1}],
-    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}],
+    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}, {"program_steps": 128, "accounts": 0, "compact": 1}],
     "link": [{"program_steps": 128}],
 }
 #: Label -> changes of the base preset; whole cores.
 CORES: dict[str, dict[str, int]] = {
-    "no groups": {"max_group": 1},
-    "compact, 2 lanes, group of 3": {"compact": 1, "accounts": 0, "max_group": 3, "max_cols": 640},
+    "one lane, groups of two, 8 KiB": {"lanes": 1, "max_group": 2, "max_dim": 256, "max_cols": 768, "max_context": 512,
+                                       "max_head_dim": 32, "weight_buffer_bytes": 8192},
 }
-JUDGED = ("ulx3s-85f", "ulx3s-85f-1lane", "ecp5-25f", "sim-tiny")
+#: Presets that no board builds; those that are built are judged by their builds' reports.
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny")
 
 
 def config_of(changes: dict[str, int]) -> BoardConfig:
@@ -114,6 +115,7 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.packing", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the report has")
     args = parser.parse_args(argv)
     names = {*PARTS_PACKED, *CORES, *JUDGED}
     if args.only and not names.issuperset(args.only):
@@ -129,8 +131,12 @@ def main(argv: list[str] | None = None) -> int:
 
     for unit, variants in PARTS_PACKED.items():
         if unit in wanted:
-            rows["parts"][unit] = [part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, c) for c in variants]
-            keep()
+            known = {json.dumps(p["changes"]): p for p in rows["parts"].get(unit, [])} if args.resume else {}
+            rows["parts"][unit] = []
+            for changes in variants:
+                rows["parts"][unit].append(known.get(json.dumps(changes)) or part(
+                    unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes))
+                keep()
     for label, changes in CORES.items():
         if label in wanted:
             rows["cores"][label] = {"changes": changes, **whole(config_of(changes), label)}

@@ -144,7 +144,7 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
         "head": {kind: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
-        "top": {kind: 1},
+        "top": {"unit": 1},
     }
 
 
