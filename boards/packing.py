@@ -83,14 +83,18 @@ def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
             for port in ("FCI", "FCO", "F", "D"):
                 for net in cell["connections"].get(port, []):
                     chains.setdefault(net, unit_of(name))
+    # An end is two cells, of which one meets the chain.
+    ends: dict[str, str] = {}
+    for name, cell in netlist["cells"].items():
+        if name.startswith("$nextpnr"):
+            nets = [net for port in ("FCI", "FCO", "F", "D") for net in cell["connections"].get(port, [])]
+            for unit in (chains[net] for net in nets if net in chains):
+                ends[name.split("$CCU2")[0]] = unit
     units = {unit: dict.fromkeys(RESOURCES, 0) for unit in UNITS}
     for name, cell in netlist["cells"].items():
         if cell["type"] not in kinds:
             continue
-        unit = unit_of(name)
-        if name.startswith("$nextpnr"):
-            nets = [net for port in ("FCI", "FCO") for net in cell["connections"].get(port, [])]
-            unit = next((chains[net] for net in nets if net in chains), "top")
+        unit = ends.get(name.split("$CCU2")[0], "top") if name.startswith("$nextpnr") else unit_of(name)
         units[unit][kinds[cell["type"]]] += 1
     return units
 

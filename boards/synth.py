@@ -96,7 +96,8 @@ def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, di
 def markdown(report: dict) -> str:
     """The table of docs/units.md."""
     lines = [f"Preset `{report['preset']}`, each unit placed and routed by itself, out of context, nextpnr's seed 1; LUT are",
-             "nextpnr's TRELLIS_COMB.", "", "| unit | LUT | FF | EBR | DSP | fmax, MHz |", "| --- | --- | --- | --- | --- | --- |"]
+             "nextpnr's TRELLIS_COMB.", "",
+             "| unit | LUT | FF | EBR | DSP | fmax, MHz |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [f"| {unit} | " + " | ".join(f"{row[key]:,}" for key in ("comb", "ff", "ebr", "dsp", "fmax_mhz")) + " |"
               for unit, row in report["units"].items()]
     return "\n".join(lines) + "\n"
