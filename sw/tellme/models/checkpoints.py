@@ -33,14 +33,14 @@ PROBE = ("Once upon a time, there was a little girl named Lily. She loved to pla
 
 
 def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
-    weights, scales = {}, {}
+    layer = Layer({}, {})
     for name in LINEARS:
         codes, scale = get(name)
-        weights[name] = codes
+        layer.weights[name] = codes
         if not np.isfinite(scale) or scale <= 0:
             raise ModelError(f"{name} has the scale {scale}; a positive finite number is wanted")
-        scales[name] = scale_from_fraction(scale)
-    return Layer(weights, scales)
+        layer.scales[name] = scale_from_fraction(scale)
+    return layer
 
 
 def _embedding(config: ModelConfig, table: NDArray[np.floating],
