@@ -26,7 +26,7 @@ from tellme.spec.packing import (
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 
-__all__ = ["CompileError", "Image", "Matrix", "compile_model", "matrices", "needed_bytes"]
+__all__ = ["CompileError", "Image", "Layout", "Matrix", "check_shape", "compile_model", "matrices", "needed_bytes", "runs"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 1024
@@ -165,9 +165,8 @@ def rope_table(config: ModelConfig) -> bytes:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype("<f2").tobytes()
 
 
-def check_shape(model: Model, board: BoardConfig) -> None:
+def check_shape(c: ModelConfig, board: BoardConfig) -> None:
     """Limits of the build and of the format, each refused by name and number."""
-    c = model.config
     for what, value, limit in (
         ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
         ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
@@ -230,7 +229,7 @@ class Layout:
 
 def compile_model(model: Model, board: BoardConfig) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board."""
-    check_shape(model, board)
+    check_shape(model.config, board)
     check_biases(model, board)
     c = model.config
     biases: dict[int, NDArray[np.float16]] = {}
