@@ -38,6 +38,10 @@ class ReferenceModel:
     final_eps: float | None = None
     #: Norms ahead of linears divide by the width as well (bitllama2.c).
     norm_over_width: bool = False
+    #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
+    halves: bool = False
+    #: Per layer name -> bias.
+    biases: list[dict[str, np.ndarray]] | None = None
 
 
 def rms(x, gain, eps):
@@ -51,10 +55,13 @@ def bitlinear(x, codes, scale):
     return (quantised @ codes.astype(np.float32).T) * np.float32(scale) / s
 
 
-def rotate(x, theta):
-    """x is (positions, heads, head_dim); adjacent pairs as complex numbers."""
+def rotate(x, theta, halves=False):
+    """x is (positions, heads, head_dim); pairs, adjacent or half a head apart, as complex numbers."""
     n, _, width = x.shape
     angles = np.arange(n)[:, None] / theta ** (np.arange(0, width, 2) / width)
+    if halves:
+        z = (x[..., :width // 2] + 1j * x[..., width // 2:]) * np.exp(1j * angles)[:, None, :]
+        return np.concatenate([z.real, z.imag], axis=-1).astype(x.dtype)
     z = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[:, None, :]
     out = np.empty_like(x)
     out[..., 0::2], out[..., 1::2] = z.real, z.imag
@@ -74,9 +81,16 @@ def forward(m: ReferenceModel, ids) -> np.ndarray:
         gain = (m.gains[i] if m.gains else {}).get
         h = norm(x, gain("attn_norm"))
         width = w["wq"][0].shape[0] // m.heads
-        q = rotate(bitlinear(h, *w["wq"]).reshape(n, m.heads, width), m.theta)
-        k = rotate(bitlinear(h, *w["wk"]).reshape(n, m.kv_heads, width), m.theta)
-        v = bitlinear(h, *w["wv"]).reshape(n, m.kv_heads, width)
+        add = (m.biases[i] if m.biases else {}).get
+
+        def linear(x, name, w=w, add=add):
+            bias = add(name)
+            y = bitlinear(x, *w[name])
+            return y if bias is None else y + bias.astype(np.float32)
+
+        q = rotate(linear(h, "wq").reshape(n, m.heads, width), m.theta, m.halves)
+        k = rotate(linear(h, "wk").reshape(n, m.kv_heads, width), m.theta, m.halves)
+        v = linear(h, "wv").reshape(n, m.kv_heads, width)
         k, v = (np.repeat(t, m.heads // m.kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(np.float32(width)) + mask
         p = np.exp(scores - scores.max(-1, keepdims=True))
@@ -84,13 +98,13 @@ def forward(m: ReferenceModel, ids) -> np.ndarray:
         o = np.einsum("hij,jhd->ihd", p, v).reshape(n, -1)
         if m.o_norm:
             o = norm(o, gain("o_norm"))
-        x = x + bitlinear(o, *w["wo"])
+        x = x + linear(o, "wo")
         h = norm(x, gain("ffn_norm"))
-        g, u = bitlinear(h, *w["w1"]), bitlinear(h, *w["w3"])
+        g, u = linear(h, "w1"), linear(h, "w3")
         a = (np.maximum(g, 0) ** 2 if m.relu2 else g / (1 + np.exp(-g))) * u
         if m.down_norm:
             a = norm(a, gain("down_norm"))
-        x = x + bitlinear(a, *w["w2"])
+        x = x + linear(a, "w2")
     x = rms(x, m.final_gain, m.eps if m.final_eps is None else m.final_eps)
     return x @ (m.embedding if m.head is None else m.head).astype(np.float32).T
 

@@ -8,7 +8,7 @@ from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
 from tellme.spec.scale import scale_from_fraction
 
-__all__ = ["FAMILY", "random_model"]
+__all__ = ["FAMILY", "model_of", "random_model"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -29,6 +29,11 @@ FAMILY = {
 def random_model(name: str, seed: int = 0) -> Model:
     """A model of FAMILY with random weights: activations stay of the order of 1."""
     config, gains = FAMILY[name]
+    return model_of(config, gains=gains, seed=seed, name=name)
+
+
+def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random") -> Model:
+    """A model of a configuration with random weights, with or without gains of its norms."""
     rng = np.random.default_rng([seed, *name.encode()])
     layers = []
     for _ in range(config.layers):

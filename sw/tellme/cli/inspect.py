@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import open_model
-from tellme.models.survey import survey
+from tellme.compiler.survey import survey
 
 __all__ = ["inspect"]
 
