@@ -10,8 +10,8 @@ from tellme.models import LINEARS, ModelConfig
 from tests import reference
 from tests.models.random_model import model_of
 
-__all__ = ["KINDS", "PROJECTIONS", "byte_fallback_json", "byte_level_json", "floats", "folder", "halves", "kind_model", "tensors_of",
-           "write_safetensors"]
+__all__ = ["KINDS", "PROJECTIONS", "byte_fallback_json", "byte_level_json", "floats", "folder", "halves", "kind_model",
+           "tensors_of", "write_safetensors"]
 
 PROJECTIONS = {"wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
                "w1": "mlp.gate_proj", "w3": "mlp.up_proj", "w2": "mlp.down_proj"}

@@ -15,7 +15,7 @@ from tellme.models.importing import Options
 from tellme.models.model import NORMS
 from tellme.spec.scale import scale_from_fraction
 from tests import reference
-from tests.models.folders import KINDS, PROJECTIONS, byte_fallback_json, folder, kind_model, tensors_of
+from tests.models.folders import KINDS, PROJECTIONS, byte_fallback_json, folder, halves, kind_model, tensors_of
 
 
 def converted(path, tmp_path, options=None, say=print):
@@ -157,6 +157,25 @@ def test_context_act_exp_and_tokenizer_are_the_users(tmp_path):
         open_checkpoint(path, Options(no_tokenizer=True, context=25), print)
 
 
+def test_a_bias_beside_a_scale_that_multiplies_is_refused(tmp_path):
+    tensors, _ = tensors_of("bitnet-2b4t", kind_model("bitnet-2b4t"))
+    tensors["model.layers.1.mlp.up_proj.bias"] = np.ones(100, np.float32)
+    with pytest.raises(ModelError, match="up_proj.bias stands beside a weight_scale that multiplies"):
+        converted(folder(tmp_path / "hf", "bitnet-2b4t", tensors), tmp_path)
+
+
+def test_latent_weights_that_are_ternary_already(tmp_path):
+    model = kind_model("1bitllm")
+    tensors, _ = tensors_of("1bitllm", model)
+    for i, layer in enumerate(model.layers):
+        for name, projection in PROJECTIONS.items():
+            codes = halves(layer.weights[name], 32) if name in ("wq", "wk") else layer.weights[name]
+            tensors[f"model.layers.{i}.{projection}.weight"] = codes * np.float32(layer.scales[name].value())
+    heard = []
+    assert_same(converted(folder(tmp_path / "hf", "1bitllm", tensors), tmp_path, say=heard.append), model)
+    assert "model.layers.1.mlp.down_proj.weight is ternary already" in heard
+
+
 def test_a_tied_head_in_the_files_must_be_the_embedding(tmp_path):
     model = kind_model("bitnet-2b4t")
     tensors, _ = tensors_of("bitnet-2b4t", model)
@@ -188,7 +207,7 @@ def column_scales(weight):
     ("trilm", {}, changed(f"{Q}.weight", np.zeros_like), "is all zeros"),
     ("trilm", {}, changed(f"{Q}.weight", lambda w: w * np.float16(np.nan)), f"{Q}.weight holds an infinity or NaN"),
     ("trilm", {}, changed("model.embed_tokens.weight", lambda w: w / np.float32(0)), "embed_tokens.weight holds an infinity"),
-    ("trilm", {}, changed("model.norm.weight", lambda w: w.astype(np.float32) + 1e6), "model.norm.weight holds .* beyond binary16"),
+    ("trilm", {}, changed("model.norm.weight", lambda w: w.astype(np.float32) + 1e6), "norm.weight holds .* beyond binary16"),
     ("trilm", {}, changed(f"{Q}.weight_scale", lambda w: np.ones(1, np.float32)), "lies beside weights that the config"),
     ("trilm", {}, lambda t: t.pop("lm_head.weight"), "lacks the tensor lm_head.weight"),
     ("trilm", {}, lambda t: t.pop(f"{Q}.weight"), f"lacks the tensor {Q}.weight"),
@@ -248,7 +267,7 @@ def test_refusals_write_nothing(kind, config, change, message, tmp_path):
     (lambda p: edit_index(p, lambda m: m.pop("model.norm.weight")), "holds model.norm.weight, which .* does not name"),
     (lambda p: edit_index(p, lambda m: m.__setitem__("more", "model-00001-of-00003.safetensors")), "lacks more, which"),
     (lambda p: (p / "model.safetensors.index.json").unlink(), "has 3 .safetensors files and no model.safetensors.index.json"),
-    (lambda p: [f.rename(f.with_suffix(".bin")) for f in p.glob("model*")], "no .safetensors file; .bin files are Python pickles"),
+    (lambda p: [f.rename(f.with_suffix(".bin")) for f in p.glob("model*")], ".bin files are Python pickles"),
 ])
 def test_damaged_folders(change, message, tmp_path):
     tensors, _ = tensors_of("falcon", kind_model("falcon"))

@@ -87,6 +87,13 @@ def model_commands(commands: Any) -> None:
     convert.add_argument("--weight-scale", choices=("multiply", "divide"), help="what weight_scale does, against the "
                          "checkpoint's configuration")
 
+    export = commands.add_parser("export", help="write a model for llama.cpp or transformers",
+                                 description="Write a model as a GGUF file or a Hugging Face folder.  The ternary values stay "
+                                 "what they are; the tq formats want widths that are multiples of 256.")
+    export.add_argument("model", metavar="FILE|NAME")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    export.add_argument("--format", required=True, choices=("gguf-tq1", "gguf-tq2", "gguf-f16", "hf"))
+
     inspect = commands.add_parser("inspect", help="say what a .tellme file holds, and what it runs on")
     inspect.add_argument("model", nargs="?", default="stories-1m", metavar="FILE|NAME")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
@@ -102,6 +109,10 @@ def run_command(args: argparse.Namespace) -> int:
         from tellme.cli.convert import convert
 
         return convert(args)
+    if args.command == "export":
+        from tellme.cli.export import export
+
+        return export(args)
     from tellme.cli.inspect import inspect
 
     return inspect(args)

@@ -24,9 +24,9 @@ from tellme.models.source import Linear, row_chunks
 from tellme.models.tensors import SafetensorsFolder
 from tellme.models.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
 
-__all__ = ["HuggingFace"]
+__all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
-_NAMES = {
+HF_NAMES = {
     "embedding": "model.embed_tokens.weight", "head": "lm_head.weight", "final_norm": "model.norm.weight",
     "attn_norm": "model.layers.{i}.input_layernorm.weight", "ffn_norm": "model.layers.{i}.post_attention_layernorm.weight",
     "wq": "model.layers.{i}.self_attn.q_proj", "wk": "model.layers.{i}.self_attn.k_proj",
@@ -34,7 +34,7 @@ _NAMES = {
     "w1": "model.layers.{i}.mlp.gate_proj", "w3": "model.layers.{i}.mlp.up_proj", "w2": "model.layers.{i}.mlp.down_proj",
 }
 #: Sub-norms by architecture.
-_ARCHITECTURES: dict[str, dict[str, str]] = {
+HF_SUB_NORMS: dict[str, dict[str, str]] = {
     "LlamaForCausalLM": {},
     "BitNetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.attn_sub_norm.weight",
                           "down_norm": "model.layers.{i}.mlp.ffn_sub_norm.weight"},
@@ -93,8 +93,8 @@ def architecture(config: _Config) -> str:
     """The architecture, one that is known."""
     names = config.fields.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
-    if name not in _ARCHITECTURES:
-        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(_ARCHITECTURES)} are known")
+    if name not in HF_SUB_NORMS:
+        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
     return str(name)
 
 
@@ -117,7 +117,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
     eos = config.token("eos_token_id")
-    sub_norms = bool(_ARCHITECTURES[name])
+    sub_norms = bool(HF_SUB_NORMS[name])
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, heads), head_dim=get("head_dim", int, dim // max(heads, 1)),
@@ -169,7 +169,7 @@ class HuggingFace(Imported):
         read = model_config(config, name)
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
         self.name = folder.resolve().name
-        self.tensor_names = _NAMES | _ARCHITECTURES[name]
+        self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
         self.tensors = SafetensorsFolder(folder)
@@ -244,6 +244,9 @@ class HuggingFace(Imported):
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)
         if self._mode == "absmean":
             return from_absmean(self.tensors, weight, head_dim=head_dim, bias=bias, say=self._say)
+        if bias is not None and self._mode == "multiply":
+            raise ModelError(f"{self.base(layer, name)}.bias stands beside a weight_scale that multiplies: whether it is "
+                             "multiplied as well depends on the version of transformers, so this bias is not taken")
         if scales is None:
             return from_values(self.tensors, weight, head_dim=head_dim, bias=bias)
         read = from_packed if self._packed(layer, name) else from_codes

@@ -44,6 +44,10 @@ class Tokenizer:
         """The text of ids as the tokenizer itself decodes them."""
         return self._pieces.decode(ids)
 
+    def text(self, token: int) -> str:
+        """A token as the vocabulary writes it."""
+        return self._pieces.text(token)
+
     def is_byte(self, token: int) -> bool:
         """Whether a token stands for one byte."""
         return token < self.size and self._pieces.is_byte(token)
@@ -63,6 +67,7 @@ class _Pieces(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
+    def text(self, token: int) -> str: ...
     def is_byte(self, token: int) -> bool: ...
     def piece_bytes(self, token: int) -> bytes: ...
 
@@ -89,6 +94,9 @@ class SentencePieces:
 
     def decode(self, ids: list[int]) -> str:
         return str(self._pieces.decode(ids))
+
+    def text(self, token: int) -> str:
+        return str(self._pieces.id_to_piece(token))
 
     def is_byte(self, token: int) -> bool:
         return bool(self._pieces.is_byte(token))
@@ -144,6 +152,9 @@ class JsonPieces:
 
     def decode(self, ids: list[int]) -> str:
         return str(self._pieces.decode(ids))
+
+    def text(self, token: int) -> str:
+        return self._pieces.id_to_token(token) or ""
 
     def is_byte(self, token: int) -> bool:
         return not self._byte_level and _BYTE_PIECE.fullmatch(self._pieces.id_to_token(token) or "") is not None
