@@ -148,13 +148,12 @@ class Imported(Source):
         return self.weights(layer, name, bias)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
-        part = self.tensor_names.get(name)
-        if part is None or not (name in ("attn_norm", "ffn_norm") or getattr(self.config, name)):
+        if not (name in ("attn_norm", "ffn_norm") or getattr(self.config, name)):
             return None
-        return self.vector(part.format(i=layer), self.config.norm_width(name))
+        return _unless_ones(self.vector(self.tensor_name(name, layer), self.config.norm_width(name)))
 
     def final_norm(self) -> NDArray[np.float16] | None:
-        return self.vector(self.tensor_name("final_norm"), self.config.dim)
+        return _unless_ones(self.vector(self.tensor_name("final_norm"), self.config.dim))
 
     def table(self, name: str) -> Iterator[TableRows]:
         what = self.tensor_name(name)
@@ -171,3 +170,8 @@ class Imported(Source):
         if not 0 < options.context <= config.context:
             raise ModelError(f"--context {options.context}: the model has positions 1 to {config.context}")
         return options.context
+
+
+def _unless_ones(gain: NDArray[np.float16]) -> NDArray[np.float16] | None:
+    """A gain of ones is none: the same bits for less."""
+    return None if (gain == 1).all() else gain
