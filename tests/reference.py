@@ -20,9 +20,9 @@ __all__ = ["ReferenceModel", "nats", "read"]
 
 @dataclass
 class ReferenceModel:
-    """Weights as a checkpoint has them: per layer a dict name -> (codes, scale); gains by name, None for none."""
+    """Weights as a checkpoint has them: per layer a dict name -> (codes, scale), one scale or one a row; gains by name."""
 
-    layers: list[dict[str, tuple[np.ndarray, float]]]
+    layers: list[dict[str, tuple[np.ndarray, float | np.ndarray]]]
     embedding: np.ndarray
     final_gain: np.ndarray | None
     heads: int
@@ -52,7 +52,7 @@ def rms(x, gain, eps):
 def bitlinear(x, codes, scale):
     s = 127 / np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-5))
     quantised = np.clip(np.rint(x * s), -128, 127)
-    return (quantised @ codes.astype(np.float32).T) * np.float32(scale) / s
+    return (quantised @ codes.astype(np.float32).T) * np.asarray(scale, np.float32) / s
 
 
 def rotate(x, theta, halves=False):
@@ -120,14 +120,20 @@ def nats(m: ReferenceModel, ids) -> tuple[float, int]:
 NAMES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 
 
-def read(path: Path, *, least_first: bool = True) -> ReferenceModel:
-    """A .bin, .safetensors or .tellme file.  ``least_first`` is the bit order of a .bin."""
+def read(path: Path, *, least_first: bool = True, plain: bool = False) -> ReferenceModel:
+    """A .bin, .safetensors or .tellme file.  ``least_first`` is the bit order of a .bin.
+
+    ``plain``: of several scales take the first, and no bias.
+    """
     if path.suffix == ".bin":
         return read_bin(path.read_bytes(), least_first=least_first)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     if "config" in metadata:
+        if plain:
+            tensors = {n: t.reshape(-1, 2)[0] if n.endswith(".scale") and n.startswith("layers.") else t
+                       for n, t in tensors.items() if not n.endswith((".scale_rows", ".bias"))}
         return read_container(json.loads(metadata["config"]), tensors)
     layers = [{n: (tensors[f"layers.{i}.{n}.weight"], float(tensors[f"layers.{i}.{n}.scale"][0])) for n in NAMES}
               for i in range(int(metadata["layers"]))]
@@ -157,18 +163,20 @@ def read_bin(raw: bytes, *, least_first: bool) -> ReferenceModel:
 
 
 def read_container(config: dict, tensors: dict[str, np.ndarray]) -> ReferenceModel:
-    width, layers, gains = config["head_dim"], [], []
+    width, layers, gains, biases = config["head_dim"], [], [], []
     columns = {"wo": config["heads"] * width, "w2": config["ffn"]}
     digits = np.array([[byte // 3**j % 3 - 1 for j in range(5)] for byte in range(243)], np.int8)
     for i in range(config["layers"]):
         layer = {}
         for name in NAMES:
-            packed, (sig, exp) = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"]
+            packed, scales = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"].reshape(-1, 2)
+            counts = tensors.get(f"layers.{i}.{name}.scale_rows", np.array([len(packed)]))
             codes = digits[packed].reshape(len(packed), -1)[:, :columns.get(name, config["dim"])]
-            layer[name] = codes, float(sig) * 2.0 ** float(exp)
+            layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)
         gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")
                       if f"layers.{i}.{n}" in tensors})
+        biases.append({n: tensors[f"layers.{i}.{n}.bias"] for n in NAMES if f"layers.{i}.{n}.bias" in tensors})
 
     def table(name):
         stored = tensors[f"{name}.scale"].astype(np.int64)
@@ -176,6 +184,6 @@ def read_container(config: dict, tensors: dict[str, np.ndarray]) -> ReferenceMod
         return (tensors[name] * scale[:, None]).astype(np.float32)
 
     return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
-                          head=table("head") if "head" in tensors else None, gains=gains, o_norm=config["o_norm"],
-                          down_norm=config["down_norm"], relu2=config["act"] == "relu2", eps=config["eps"],
-                          theta=config["theta"])
+                          head=table("head") if "head" in tensors else None, gains=gains, biases=biases,
+                          o_norm=config["o_norm"], down_norm=config["down_norm"], relu2=config["act"] == "relu2",
+                          eps=config["eps"], theta=config["theta"])
