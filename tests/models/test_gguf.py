@@ -211,6 +211,7 @@ def put(name, value, kind=None):
     ({"fields": {"llama.expert_count": 8}.items()}, "is a mixture of experts"),
     ({"fields": {"llama.rope.scaling.type": "yarn"}.items()}, "rope.scaling.type is 'yarn'"),
     ({"fields": {"llama.rope.dimension_count": 16}.items()}, "RoPE turns 16 of 32"),
+    ({"fields": {"llama.block_count": "two"}.items()}, "its metadata has a value of the wrong type .*two"),
     ({"drop": ["llama.context_length"]}, "has no llama.context_length"),
     ({"tokenizer": None}, "has no tokenizer: give --tokenizer FILE, or --no-tokenizer"),
     ({"tokenizer": lambda out: byte_level_fields(out, "qwen2")}, "splits texts as 'qwen2'"),

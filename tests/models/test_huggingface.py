@@ -232,6 +232,7 @@ def column_scales(weight):
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "use_rms_norm": True}}, None, "use_rms_norm puts a norm"),
     ("falcon", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, None, "rope_scaling is .*llama3"),
     ("falcon", {"rope_parameters": {"rope_type": "yarn"}}, None, "rope_type is 'yarn'"),
+    ("falcon", {"rope_parameters": {"rope_theta": "x"}}, None, "rope_theta is 'x', which is no float"),
     ("falcon", {"hidden_act": "gelu"}, None, "hidden_act is 'gelu'"),
     ("falcon", {"hidden_size": "96"}, None, "hidden_size is '96', which is no int"),
     ("falcon", {"hidden_size": None}, None, "has no hidden_size"),

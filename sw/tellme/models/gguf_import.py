@@ -89,7 +89,10 @@ class Gguf(Imported):
         # llama.cpp turns adjacent pairs in llama, and halves in bitnet.
         self.halves = arch == "bitnet"
         self.tensor_names = GGUF_NAMES | (SUB_NORMS if arch == "bitnet" else {})
-        read = self._read_config(arch)
+        try:
+            read = self._read_config(arch)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"{path}: its metadata has a value of the wrong type ({error})") from error
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
         self.name = str(field("general.name", path.stem))
         self.license = str(field("general.license", ""))
@@ -144,7 +147,10 @@ class Gguf(Imported):
         if self.tensors.field("tokenizer.ggml.model") in (None, "no_vocab", "none"):
             raise ModelError(f"{path} has no tokenizer: give --tokenizer FILE, or --no-tokenizer for token ids only")
         name = f"the tokenizer in {path}"
-        content = from_gguf(lambda key, default: self.tensors.field(f"tokenizer.ggml.{key}", default), name)
+        try:
+            content = from_gguf(lambda key, default: self.tensors.field(f"tokenizer.ggml.{key}", default), name)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"{name} has a value of the wrong type ({error})") from error
         return checked_tokenizer(content, name, self.config.vocab, say)
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:

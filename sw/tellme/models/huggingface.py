@@ -111,7 +111,10 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     if isinstance(rope, dict):
         if rope.get("rope_type", "default") != "default":
             raise ModelError(f"{config.path}: rope_type is {rope['rope_type']!r}, which the engine does not do")
-        theta = float(rope.get("rope_theta", theta))
+        theta = rope.get("rope_theta", theta)
+        if type(theta) not in (int, float):
+            raise ModelError(f"{config.path}: rope_theta is {theta!r}, which is no float")
+        theta = float(theta)
     act = get("hidden_act", str, _ACT[name])
     if act not in ("silu", "relu2"):
         raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
