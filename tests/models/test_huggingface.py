@@ -145,6 +145,15 @@ def test_a_scale_of_the_wrong_meaning_is_noticed(meaning, tmp_path):
     assert_same(converted(path, tmp_path, Options(weight_scale=right)), kind_model(kind))
 
 
+def test_near_one_the_configuration_is_believed(tmp_path):
+    model = kind_model("falcon")
+    for layer in model.layers:
+        layer.scales = {n: scale_from_fraction(1.5) for n in LINEARS}
+    heard = []
+    assert_same(converted(folder(tmp_path / "hf", "falcon", tensors_of("falcon", model)[0]), tmp_path, say=heard.append), model)
+    assert any("weights of about 1.5: so near 1 that only the configuration tells" in text for text in heard)
+
+
 def test_context_act_exp_and_tokenizer_are_the_users(tmp_path):
     tensors, _ = tensors_of("bitnet-2b4t", kind_model("bitnet-2b4t"))
     path = folder(tmp_path / "hf", "bitnet-2b4t", tensors)

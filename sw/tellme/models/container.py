@@ -29,7 +29,7 @@ from tellme.models.source import (
     row_chunks,
 )
 from tellme.models.trits import pack_rows, packed_cols, unpack_rows
-from tellme.models.writing import SafetensorsWriter, whole_file
+from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
 from tellme.spec.scale import Scale
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
@@ -150,7 +150,10 @@ class Container(Source):
 
     def part_bytes(self, name: str) -> int:
         """Bytes of a tensor in the file, 0 if there is none of the name."""
-        return self.tensor(name).nbytes if name in self._names else 0
+        if name not in self._names:
+            return 0
+        part = self._file.get_slice(name)
+        return int(np.prod(part.get_shape())) * ITEM_BYTES[str(part.get_dtype())]
 
     def linear(self, layer: int, name: str) -> Linear:
         what, shape = f"layers.{layer}.{name}", self.config.shape(name)

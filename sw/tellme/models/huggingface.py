@@ -41,6 +41,8 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
     "BitnetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.inner_attn_ln.weight",
                           "down_norm": "model.layers.{i}.mlp.ffn_layernorm.weight"},
 }
+#: mean |W| of a trained matrix is below this.
+_BIG = 4.0
 #: hidden_act of each architecture where config.json does not say.
 _ACT = {"LlamaForCausalLM": "silu", "BitNetForCausalLM": "relu2", "BitnetForCausalLM": "silu"}
 
@@ -235,13 +237,20 @@ class HuggingFace(Imported):
         return scales if self._mode == "multiply" else 1 / scales
 
     def _check_meaning(self) -> None:
-        """The factor of a matrix is about mean |W|: far below 1 in any trained model, and its inverse far above."""
-        factors = np.array([float(np.median(s)) for s in self._scales.values() if s is not None])
-        if factors.size and float(np.median(factors)) > 1:
+        """The factor of a matrix is mean |W| of the weights that were trained: its inverse is far too big, or far too small.
+
+        Near 1 the data cannot tell, and the configuration is believed.
+        """
+        factors = [float(np.median(s)) for s in self._scales.values() if s is not None]
+        if not factors:
+            return
+        typical = float(np.median(factors))
+        if typical > _BIG:
             other = "divide" if self._mode == "multiply" else "multiply"
-            raise ModelError(f"weight_scale is said to {self._mode}, which makes weights of {float(np.median(factors)):.3g} on "
-                             f"average, where trained ones are far below 1: give --weight-scale {other}, or "
-                             f"--weight-scale {self._mode} if this is meant")
+            raise ModelError(f"weight_scale is said to {self._mode}, which makes weights of about {typical:.3g}, where trained "
+                             f"ones are far below 1: give --weight-scale {other}, or --weight-scale {self._mode} if it is so")
+        if typical > 1 / _BIG:
+            self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)

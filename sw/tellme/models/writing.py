@@ -14,9 +14,12 @@ import numpy as np
 
 from tellme.models.config import ModelError
 
-__all__ = ["SafetensorsWriter", "whole_file"]
+__all__ = ["ITEM_BYTES", "SafetensorsWriter", "whole_file"]
 
 _DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "float16": "F16", "float32": "F32"}
+
+#: Bytes of an element, by the format's names of types.
+ITEM_BYTES = {name: np.dtype(dtype).itemsize for dtype, name in _DTYPES.items()}
 
 
 @contextmanager
