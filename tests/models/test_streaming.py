@@ -53,6 +53,7 @@ PROGRAM = """
 import resource, sys
 from tellme.cli import main
 code = main(sys.argv[1:])
+print()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)
 """
@@ -78,3 +79,14 @@ def test_peak_memory(big, tmp_path):
     assert peak <= 2 * largest + 200 * MB, f"{peak / MB:.0f} MB for a largest tensor of {largest / MB:.0f} MB"
     # 1.6 bits a weight, columns padded to slices of 20, and int8 tables.
     assert out.stat().st_size < 0.3 * size
+
+
+def test_peak_memory_of_the_way_back(big, tmp_path):
+    """The same through GGUF, whose largest tensor is the embedding in float32."""
+    model, out, again = tmp_path / "m.tellme", tmp_path / "m.gguf", tmp_path / "again.tellme"
+    peak_kib("convert", big, "-o", model, "--no-tokenizer")
+    limit = 2 * 4 * VOCAB * DIM + 200 * MB
+    assert 1024 * peak_kib("export", model, "--format", "gguf-f16", "-o", out) <= limit
+    assert out.stat().st_size > 290 * MB
+    assert 1024 * peak_kib("convert", out, "-o", again, "--no-tokenizer") <= limit
+    assert 1024 * peak_kib("inspect", again) <= limit

@@ -94,6 +94,18 @@ def model_commands(commands: Any) -> None:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     export.add_argument("--format", required=True, choices=("gguf-tq1", "gguf-tq2", "gguf-f16", "hf"))
 
+    measure = commands.add_parser("perplexity", help="loss of a model on a text",
+                                  description="Mean loss of a model on a text.  A text longer than the model's context is cut "
+                                  "into windows that do not overlap, each computed from an empty cache; texts may be separated "
+                                  "by <|endoftext|>.")
+    measure.add_argument("--model", default="stories-1m", metavar="FILE|NAME", help="default: stories-1m")
+    measure.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text")
+    measure.add_argument("--tokens", type=positive, metavar="N", help="predict no more than N tokens (default: all)")
+    measure.add_argument("--device", default="golden", metavar="golden|sim|auto|PORT", help="default: golden")
+    measure.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="of the simulated board (default: ulx3s-85f)")
+    measure.add_argument("--reference", action="store_true", help="compare with an independent float32 model")
+    measure.add_argument("--json", action="store_true", help="print one JSON object")
+
     inspect = commands.add_parser("inspect", help="say what a .tellme file holds, and what it runs on")
     inspect.add_argument("model", nargs="?", default="stories-1m", metavar="FILE|NAME")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
@@ -113,6 +125,10 @@ def run_command(args: argparse.Namespace) -> int:
         from tellme.cli.export import export
 
         return export(args)
+    if args.command == "perplexity":
+        from tellme.cli.perplexity import perplexity
+
+        return perplexity(args)
     from tellme.cli.inspect import inspect
 
     return inspect(args)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tellme.models.container import Container
 from tellme.models.model import Model, ModelError
 
-__all__ = ["check_target", "find_model", "open_model", "shipped"]
+__all__ = ["check_target", "find_model", "model_path", "open_model", "shipped"]
 
 SUFFIX = ".tellme"
 
