@@ -65,7 +65,11 @@ def export_gguf(source: Source, target: Path, kind: str, progress: Progress) -> 
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         for name in ("embedding",) if c.tied else ("embedding", "head"):
-            yield names[name], np.concatenate([float_rows(*rows) for rows in source.table(name)])
+            values, at = np.empty((c.vocab, c.dim), np.float32), 0
+            for rows in source.table(name):
+                values[at:at + len(rows.codes)] = float_rows(*rows)
+                at += len(rows.codes)
+            yield names[name], values
         yield names["final_norm"], gain_or_ones(source.final_norm(), c.dim)
         for i in range(c.layers):
             for name, gain in gains_of(source, i):
