@@ -80,7 +80,7 @@ def test_special_tokens_and_ids_without_a_token_add_nothing():
     tokenizer = JSONS["byte-level"]
     assert tokenizer.encode("<|eos|>") == [1] and tokenizer.piece_bytes(1) == b"" and tokenizer.text(1) == "<|eos|>"
     assert tokenizer.piece_bytes(tokenizer.size + 5) == b"" and not tokenizer.is_byte(tokenizer.size + 5)
-    assert TOKENIZER.piece_bytes(TOKENIZER.size) == b""
+    assert TOKENIZER.piece_bytes(TOKENIZER.size) == b"" and TOKENIZER.text(TOKENIZER.size) == ""
 
 
 def with_decoder(decoder):

@@ -45,8 +45,8 @@ class Tokenizer:
         return self._pieces.decode(ids)
 
     def text(self, token: int) -> str:
-        """A token as the vocabulary writes it."""
-        return self._pieces.text(token)
+        """A token as the vocabulary writes it, nothing for an id that the tokenizer lacks."""
+        return self._pieces.text(token) if token < self.size else ""
 
     def is_byte(self, token: int) -> bool:
         """Whether a token stands for one byte."""
