@@ -54,6 +54,8 @@ class BoardConfig:
     #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
+    #: Whether linears with a bias run: on the golden model, no gateware adds one.
+    biases: bool = False
 
     @property
     def sdram_mhz(self) -> float:
