@@ -58,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     prompt.add_argument("--prompt-ids", type=id_list, metavar="1,2,3", help="token ids; no BOS is added")
     run.add_argument("--max-tokens", type=positive, default=128, metavar="N", help="default: 128")
     run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
+    run.add_argument("--prefill-chunk", type=positive, default=0, metavar="N", help="prompt tokens that share each weight; 1: "
+                     "token by token (default: as many as the board has lanes for)")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (default: 0)")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=Path, metavar="FILE.npy",

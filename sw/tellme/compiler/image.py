@@ -38,12 +38,14 @@ class CompileError(Exception):
 
 
 class Run(NamedTuple):
-    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end."""
+    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end, and hold
+    whole units of ``unit`` rows."""
 
     first: int
     end: int
     even: Scale
     odd: Scale
+    unit: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Image:
     registers: dict[str, int]
     #: First byte that no section, KV cache or dump of logits uses.
     end: int
+    #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
+    whole_heads: bool = True
     #: Descriptor's number -> what is added to its rows.  Only the golden model does that; boards get no such image.
     biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
 
@@ -86,12 +90,12 @@ def needed_bytes(config: ModelConfig, position: int) -> float:
     return ternary / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
 
 
-def runs(first: int, scales: Sequence[Scale]) -> Iterator[Run]:
+def runs(first: int, scales: Sequence[Scale], unit: int = 1) -> Iterator[Run]:
     """Rows from ``first`` on with a scale each, as runs of pairs of rows with the same two scales."""
     at = first
     for (even, odd), pairs in groupby(zip(scales[0::2], scales[1::2], strict=True)):
         end = at + 2 * sum(1 for _ in pairs)
-        yield Run(at, end, even, odd)
+        yield Run(at, end, even, odd, unit)
         at = end
 
 
@@ -118,7 +122,7 @@ def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     gate_up = [scale for pair in zip(s["w1"], s["w3"], strict=True) for scale in pair]
     return {
         "qkv": Matrix(np.concatenate([w["wq"], w["wk"], w["wv"]]),
-                      (*runs(0, s["wq"]), *runs(q, s["wk"]), *runs(k, s["wv"])),
+                      tuple(r for at, n in ((0, "wq"), (q, "wk"), (k, "wv")) for r in runs(at, s[n], config.head_dim)),
                       None if qkv_bias is None else np.concatenate(qkv_bias)),
         "o": Matrix(w["wo"], tuple(runs(0, s["wo"])), layer.biases.get("wo")),
         "gate_up": Matrix(interleaved(w["w1"], w["w3"]), tuple(runs(0, gate_up)),
@@ -132,7 +136,7 @@ def pack_linear(matrix: Matrix) -> bytes:
     packed = pack_rows(matrix.codes)
     out = []
     for run in matrix.runs:
-        for first, rows in tile_rows(run.end - run.first):
+        for first, rows in tile_rows(run.end - run.first, run.unit):
             first += run.first
             out.append(TileHeader(run.even, rows, run.odd).pack().to_bytes(8, "little"))
             # (row, slice, byte) -> (slice, row, byte)
@@ -170,6 +174,7 @@ def check_shape(c: ModelConfig, board: BoardConfig) -> None:
     for what, value, limit in (
         ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
         ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
+        ("query heads", c.heads, board.max_heads),
         ("query heads of a KV head", c.heads // c.kv_heads, board.max_group), ("context", c.context, board.max_context),
         ("vocabulary", c.vocab, 1 << 18), ("descriptors", 5 * c.layers + 3, board.program_steps),
     ):
@@ -235,6 +240,7 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     biases: dict[int, NDArray[np.float16]] = {}
     body: list[bytes] = []
     program: list[Descriptor] = []
+    whole = True
     bases: list[tuple[int, int, int]] = []
     layout = Layout(board)
 
@@ -252,6 +258,8 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
         g = layer.gains
         parts = matrices(c, layer)
         tiles = {name: pack_linear(m) for name, m in parts.items()}
+        # Scales that change within a head cut it in two tiles.
+        whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
         # Five descriptors a layer behind EMBED: qkv, attention, o, gate and up, down.
         biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
                    if (bias := parts[name].bias) is not None}
@@ -310,4 +318,4 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
         "s_stride": c.context, "weights_base": weights_base // 4, "body_words64": len(stream) // 8,
         "head_words64": len(head) // 8, "logits_base": logits_base // 4,
     }
-    return Image(tuple(layout.sections), tuple(program), registers, layout.at, biases)
+    return Image(tuple(layout.sections), tuple(program), registers, layout.at, whole, biases)

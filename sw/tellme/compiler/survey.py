@@ -116,12 +116,13 @@ def _rows(blocks: tuple[Block, ...]) -> list[Scale]:
 def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]]) -> int:
     """Bytes of a layer's tiles in the weight stream, headers included."""
     gate_up = [s for pair in zip(_rows(blocks["w1"]), _rows(blocks["w3"]), strict=True) for s in pair]
-    matrices: list[tuple[list[Scale], int]] = [(_rows(blocks[n]), c.shape(n)[1]) for n in ("wq", "wk", "wv", "wo", "w2")]
+    matrices = [(_rows(blocks[n]), c.shape(n)[1], unit) for n, unit in (
+        ("wq", c.head_dim), ("wk", c.head_dim), ("wv", c.head_dim), ("wo", 1), ("w2", 1))]
     total = 0
-    for scales, cols in [*matrices, (gate_up, c.dim)]:
+    for scales, cols, unit in [*matrices, (gate_up, c.dim, 1)]:
         # An odd number of rows fits no build, and is refused by name there.
-        for run in runs(0, scales[:len(scales) // 2 * 2]):
-            total += sum(8 + 4 * rows * slices(cols) for _, rows in tile_rows(run.end - run.first))
+        for run in runs(0, scales[:len(scales) // 2 * 2], unit):
+            total += sum(8 + 4 * rows * slices(cols) for _, rows in tile_rows(run.end - run.first, run.unit))
     return total
 
 

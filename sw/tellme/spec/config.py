@@ -10,6 +10,10 @@ from tellme.spec.packing import SLICE, TILE_ROWS
 __all__ = ["PRESETS", "BoardConfig", "preset"]
 
 
+#: Query heads for whose codes a chunk's attention has room.
+CHUNK_HEADS = 32
+
+
 @dataclass(frozen=True)
 class BoardConfig:
     """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz."""
@@ -68,6 +72,11 @@ class BoardConfig:
         return min(2, self.lanes)
 
     @property
+    def max_heads(self) -> int:
+        """Query heads: what the attention unit's memory of codes holds."""
+        return self.max_kv_heads * self.max_group if self.chunk == 1 else CHUNK_HEADS
+
+    @property
     def padded_cols(self) -> int:
         """Longest input of a linear in whole slices."""
         return -(-self.max_cols // SLICE) * SLICE
@@ -81,6 +90,8 @@ class BoardConfig:
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
+    # The same with prefill: sixteen tokens of a prompt share each weight.  Simulated; not placed yet.
+    "ulx3s-85f-l16": BoardConfig(name="ulx3s-85f-l16", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.
