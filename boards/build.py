@@ -300,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.reduced:
             reduced_build(args.tools)
         else:
-            full_build(args.board, device, args.seeds, args.tools)
+            full_build(args.board, device, args.seeds, args.tools, args.jobs)
     except (BuildError, SizingError) as error:
         say(str(error))
         return 2
