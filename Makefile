@@ -9,6 +9,7 @@ PYTHON ?= python3
 BOARD ?= ulx3s
 DEVICE ?=
 SEEDS ?= 1
+JOBS ?= 1
 TOOLS ?= yowasp
 BIN := .venv/bin
 export PYTHON
@@ -51,8 +52,8 @@ endif
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
-bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --tools "$(TOOLS)"
+bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N JOBS=N TOOLS=yowasp|native
+	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
 	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)

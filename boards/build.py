@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def place_and_route(kind: str, platform, folder: Path, seed: int) -> dict:
     return json.loads((folder / f"report-{seed}.json").read_text())
 
 
-def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
+def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 1) -> Path:
     """A bitstream that meets timing, and its report; a TimingError otherwise, and no bitstream."""
     began = time.monotonic()
     board = importlib.import_module(f"boards.{board_name}")
@@ -189,22 +190,23 @@ def full_build(board_name: str, device: str, seeds: int, kind: str) -> Path:
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     trim(folder / "top.json")
-    best: dict | None = None
-    tried = []
     first = getattr(board, "FIRST_SEED", 1)
-    for seed in range(first, first + seeds):
+
+    def one(seed: int) -> dict:
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
         clocks = clock_table(nextpnr, {"fabric": config.fabric_mhz, "sdram": config.sdram_mhz})
         met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())
-        report = report_of(
+        say(f"seed {seed}: " + ", ".join(f"{n} {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in clocks.items()))
+        return report_of(
             nextpnr, board=board_name, device=device, preset=config.name, clocks=clocks, timing_met=met, seed=seed,
             tools=tool_versions(kind), seconds=round(time.monotonic() - began), core_sha256=core_hash,
             bitstream_sha256=None, critical_paths=critical_paths(nextpnr))
-        tried.append({"seed": seed, "timing_met": met, **{f"{n}_mhz": c["achieved_mhz"] for n, c in clocks.items()}})
-        say(f"seed {seed}: " + ", ".join(f"{n} {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in clocks.items()))
-        if best is None or clocks["fabric"]["achieved_mhz"] > best["clocks"]["fabric"]["achieved_mhz"]:
-            best = report
-    assert best is not None
+
+    with ThreadPoolExecutor(jobs) as pool:
+        reports = list(pool.map(one, range(first, first + seeds)))
+    best = max(reports, key=lambda report: (report["timing_met"], report["clocks"]["fabric"]["achieved_mhz"]))
+    tried = [{"seed": r["seed"], "timing_met": r["timing_met"],
+              **{f"{n}_mhz": c["achieved_mhz"] for n, c in r["clocks"].items()}} for r in reports]
     best["seeds"] = tried
     if best["timing_met"]:
         run("bitstream", [tool(kind, "ecppack"), "--compress", "--input", f"top-{best['seed']}.config", "--bit",
@@ -282,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--board", default="ulx3s")
     parser.add_argument("--device", help="the FPGA (default: the board's first)")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; each takes a core and some 1.5 GB")
     parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
     parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
     args = parser.parse_args(argv)
@@ -297,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.reduced:
             reduced_build(args.tools)
         else:
-            full_build(args.board, device, args.seeds, args.tools)
+            full_build(args.board, device, args.seeds, args.tools, args.jobs)
     except (BuildError, SizingError) as error:
         say(str(error))
         return 2

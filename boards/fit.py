@@ -61,10 +61,15 @@ def main() -> int:
 
     lut_table.LUT.clear()
     lut_table.LUT.update(table)
-    for name, packed in report["judged"].items():
-        models = {"comb": lut(preset(name)), "ebr": ebr(preset(name)), "dsp": dsp(preset(name))}
-        print(f"{name:<18}" + "".join(f"{key} {sum(model.values())} of {packed[key]} "
-                                      f"({sum(model.values()) / packed[key] - 1:+.1%})   " for key, model in models.items()))
+    packed = dict(report["judged"])
+    for path in sorted(REPORT.parent.glob("*-*f.json")):
+        build = json.loads(path.read_text())
+        packed[f"{path.stem}: {build['preset']}"] = {key: build[key]["used"] for key in ("comb", "ebr", "dsp")}
+    for name, cells in packed.items():
+        config = preset(name.split(": ")[-1])
+        models = {"comb": lut(config), "ebr": ebr(config), "dsp": dsp(config)}
+        print(f"{name:<32}" + "".join(f"{key} {sum(model.values())} of {cells[key]} "
+                                      f"({sum(model.values()) / cells[key] - 1:+.1%})   " for key, model in models.items()))
     return 0
 
 

@@ -3,7 +3,7 @@
 """``python -m boards.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
 
 ``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
-unit; :mod:`boards.fit` uses those of both that are not presets.  ``judged`` are presets, which it never sees.
+unit: what :mod:`boards.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
 """
 
 import argparse
@@ -34,19 +34,20 @@ PARTS_PACKED: dict[str, list[dict[str, int]]] = {
     "tlmm": [{"lanes": 1, "max_cols": 640}, {"lanes": 4}, {"lanes": 8}],
     "weights": [{"weight_buffer_bytes": 32768}, {"weight_buffer_bytes": 12288}],
     "sdram": [{"sdram_column_bits": 10}],
-    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}],
+    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}, {"max_cols": 640, "compact": 1}],
     "attention": [{"max_group": 1}, {"max_group": 3}, {"max_group": 2, **SMALL}, {"max_group": 3, **SMALL},
-                  {"max_group": 1, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
+                  {"max_group": 2, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
     "head": [{"max_dim": 1024}, {"max_dim": 256}, {"max_dim": 128}, {"compact": 1}, {"max_dim": 1024, "compact": 1}],
-    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}],
+    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}, {"program_steps": 128, "accounts": 0, "compact": 1}],
     "link": [{"program_steps": 128}],
 }
 #: Label -> changes of the base preset; whole cores.
 CORES: dict[str, dict[str, int]] = {
-    "no groups": {"max_group": 1},
-    "compact, 2 lanes, group of 3": {"compact": 1, "accounts": 0, "max_group": 3, "max_cols": 640},
+    "one lane, groups of two, 8 KiB": {"lanes": 1, "max_group": 2, "max_dim": 256, "max_cols": 768, "max_context": 512,
+                                       "max_head_dim": 32, "weight_buffer_bytes": 8192},
 }
-JUDGED = ("ulx3s-85f", "ulx3s-85f-1lane", "ecp5-25f", "sim-tiny")
+#: Presets that no board builds; those that are built are judged by their builds' reports.
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny")
 
 
 def config_of(changes: dict[str, int]) -> BoardConfig:
@@ -84,14 +85,18 @@ def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
             for port in ("FCI", "FCO", "F", "D"):
                 for net in cell["connections"].get(port, []):
                     chains.setdefault(net, unit_of(name))
+    # An end is two cells, of which one meets the chain.
+    ends: dict[str, str] = {}
+    for name, cell in netlist["cells"].items():
+        if name.startswith("$nextpnr"):
+            nets = [net for port in ("FCI", "FCO", "F", "D") for net in cell["connections"].get(port, [])]
+            for unit in (chains[net] for net in nets if net in chains):
+                ends[name.split("$CCU2")[0]] = unit
     units = {unit: dict.fromkeys(RESOURCES, 0) for unit in UNITS}
     for name, cell in netlist["cells"].items():
         if cell["type"] not in kinds:
             continue
-        unit = unit_of(name)
-        if name.startswith("$nextpnr"):
-            nets = [net for port in ("FCI", "FCO") for net in cell["connections"].get(port, [])]
-            unit = next((chains[net] for net in nets if net in chains), "top")
+        unit = ends.get(name.split("$CCU2")[0], "top") if name.startswith("$nextpnr") else unit_of(name)
         units[unit][kinds[cell["type"]]] += 1
     return units
 
@@ -116,6 +121,7 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.packing", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the report has")
     args = parser.parse_args(argv)
     names = {*PARTS_PACKED, *CORES, *JUDGED}
     if args.only and not names.issuperset(args.only):
@@ -131,8 +137,12 @@ def main(argv: list[str] | None = None) -> int:
 
     for unit, variants in PARTS_PACKED.items():
         if unit in wanted:
-            rows["parts"][unit] = [part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, c) for c in variants]
-            keep()
+            known = {json.dumps(p["changes"]): p for p in rows["parts"].get(unit, [])} if args.resume else {}
+            rows["parts"][unit] = []
+            for changes in variants:
+                rows["parts"][unit].append(known.get(json.dumps(changes)) or part(
+                    unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes))
+                keep()
     for label, changes in CORES.items():
         if label in wanted:
             rows["cores"][label] = {"changes": changes, **whole(config_of(changes), label)}

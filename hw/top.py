@@ -42,7 +42,7 @@ def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
         return DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
                                compact=c.compact)
     return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
-                            max_context=c.max_context, exp_units=c.exp_units)
+                            max_context=c.max_context, exp_units=c.exp_units, max_heads=c.max_heads)
 
 
 class Core(wiring.Component):

@@ -5,6 +5,8 @@
 A token's cost is the difference of two runs that end with it and without it, so that the weight buffer is as full as
 it is in the middle of a text; at position 0 it is a run of its own.  The KV cache below a position is filled through the
 host's port.  Needed bytes are counted once each, whatever the board reads.
+
+``--prompt-tokens`` adds what a prompt costs from START to the first token, or without a head to the last chunk's end.
 """
 
 import argparse
@@ -58,6 +60,32 @@ class Result:
             "peak_share": round(self.needed / (self.cycles * config.peak_bytes_per_cycle), 4),
             "decode_account": self.account,
         }
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Cycles of a prompt; ``floor``: needed bytes over the memory's peak, in cycles; ``decode_floor``: those of one token
+    behind the prompt."""
+
+    tokens: int
+    cycles: int
+    floor: float
+    decode_floor: float
+    account: dict[str, int]
+
+    def entry(self, config: BoardConfig) -> dict[str, object]:
+        """As the report has it."""
+        return {"prompt_tokens": self.tokens, "cycles": self.cycles, "ttft_ms": round(self.cycles / config.fabric_mhz / 1e3, 3),
+                "prefill_account": self.account}
+
+
+def prefill_bytes(c: ModelConfig, tokens: int, chunk: int) -> float:
+    """What a prompt needs: for each chunk all ternary weights once, each earlier and own K, V and scale read once, and its
+    own written."""
+    rows = c.layers * c.kv_heads * (2 * c.head_dim + 4)
+    ternary = needed_bytes(c, 0) - c.vocab * c.dim - c.dim - 2 * c.layers * c.kv_dim
+    ends = [min(first + chunk, tokens) for first in range(0, tokens, chunk)]
+    return len(ends) * ternary + rows * (sum(ends) + tokens)
 
 
 def random_model(name: str, config: ModelConfig) -> Model:
@@ -125,6 +153,37 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
     return results
 
 
+def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: BoardConfig, *, body_only: bool) -> list[Prefill]:
+    """The cost of prompts of some lengths."""
+    client = device._client
+    assert isinstance(client, BoardClient)
+    c = model.config
+    rng = np.random.default_rng(2)
+    results = []
+    for n in prompts:
+        device.place(0, [int(t) for t in rng.integers(0, c.vocab, n)])
+        spent = run(device, client, StartArgs(0, n, 0 if body_only else 1))
+        account = {name: spent[f"{name}_cycles"] for name in ACCOUNT}
+        if sum(account.values()) != spent["cycles"]:
+            raise AssertionError(f"the account's sum is {sum(account.values())} of {spent['cycles']} cycles")
+        peak = config.peak_bytes_per_cycle
+        head = c.vocab * c.dim if body_only else 0
+        results.append(Prefill(n, spent["cycles"], prefill_bytes(c, n, config.chunk) / peak,
+                               (needed_bytes(c, n) - head) / peak, account))
+    return results
+
+
+def prefill_table(results: list[Prefill], config: BoardConfig) -> str:
+    """A line a prompt: "x decode" is tokens a cycle over those of decode at the memory's peak."""
+    lines = [f"{'prompt':>8} {'cycles':>9} {'ttft, ms':>9} {'x floor':>8} {'x decode':>8}  "
+             + " ".join(f"{n:>9}" for n in ACCOUNT)]
+    for r in results:
+        lines.append(f"{r.tokens:>8} {r.cycles:>9} {r.cycles / config.fabric_mhz / 1e3:>9.2f} {r.cycles / r.floor:>8.3f} "
+                     f"{r.tokens * r.decode_floor / r.cycles:>8.2f}  "
+                     + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT))
+    return "\n".join(lines)
+
+
 def table(results: list[Result], config: BoardConfig) -> str:
     """A line a position."""
     lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
@@ -135,25 +194,25 @@ def table(results: list[Result], config: BoardConfig) -> str:
     return "\n".join(lines)
 
 
-def positions_of(text: str) -> list[int]:
-    """Ascending positions of an argument such as 0,64,448."""
+def numbers_of(option: str, text: str, least: int) -> list[int]:
+    """Ascending numbers of an argument such as 0,64,448."""
     try:
         values = sorted({int(part) for part in text.split(",")})
     except ValueError:
-        raise UserError(f"--positions is {text!r}; numbers with commas are wanted, such as 0,128,448") from None
-    if values[0] < 0:
-        raise UserError(f"--positions holds {values[0]}; positions start at 0")
+        raise UserError(f"--{option} is {text!r}; numbers with commas are wanted, such as 16,128,448") from None
+    if values[0] < least:
+        raise UserError(f"--{option} holds {values[0]}; {option} start at {least}")
     return values
 
 
 def load(name: str, positions: list[int], board: BoardConfig) -> Model:
     """A file, a shipped model, or a shape with random weights, with room for the positions."""
     model = random_model(name, SHAPES[name]) if name in SHAPES else find_model(name)
-    needed = positions[-1] + 2
+    needed = max(positions) + 2
     if name in SHAPES and needed > model.config.context:
         model.config = replace(model.config, context=-(-needed // 64) * 64)
     if needed > model.config.context:
-        raise UserError(f"position {positions[-1]} wants a context of {needed}, and {name} has {model.config.context}")
+        raise UserError(f"position {max(positions)} wants a context of {needed}, and {name} has {model.config.context}")
     return model
 
 
@@ -161,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.bench", description="Cost of a token on the simulated board.")
     parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
     parser.add_argument("--positions", default="0,64,128", help="ascending or not, with commas")
+    parser.add_argument("--prompt-tokens", default="", metavar="16,64,128", help="lengths of prompts, with commas")
     parser.add_argument("--preset", default="ulx3s-85f")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     args = parser.parse_args(argv)
@@ -171,21 +231,26 @@ def main(argv: list[str] | None = None) -> int:
         config = preset(args.preset)
         if not config.accounts:
             raise UserError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
-        positions = positions_of(args.positions)
-        model = load(args.model, positions, config)
+        positions = numbers_of("positions", args.positions, 0)
+        prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
+        model = load(args.model, [*positions, *prompts], config)
         image = compile_model(model, config)
         device = SimDevice("sim", config)
         device.connect()
         with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
                   mininterval=0.5) as bar:
             device.load(image, lambda done, total: bar.update(done - bar.n))
+        prefills = bench_prefill(device, model, prompts, config, body_only=args.model in BODY_ONLY)
         results = bench(device, model, image, positions, body_only=args.model in BODY_ONLY)
         print(f"{args.model}{' (body only)' if args.model in BODY_ONLY else ''}, preset {config.name}, "
               f"{config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} (simulated cycles)")
         print(table(results, config))
+        if prefills:
+            print(prefill_table(prefills, config))
         if args.json is not None:
             report = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
-                      "core_sha256": device.core_sha256, "results": [r.entry(config) for r in results]}
+                      "core_sha256": device.core_sha256, "results": [r.entry(config) for r in results],
+                      **({"prefill": [r.entry(config) for r in prefills]} if prefills else {})}
             args.json.write_text(json.dumps(report, indent=2) + "\n")
         return 0
     except (UserError, ModelError, CompileError, LinkError, ValueError, OSError) as error:

@@ -14,29 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme.cli.files import find_model
-from tellme.golden.perplexity import nats_per_token
+from tellme.golden.perplexity import nats_per_token, windows
 from tellme.models.checkpoints import convert
 from tellme.models.model import Model, ModelError
 from tellme.models.tokenizer import Tokenizer
 from tests import reference
 
 LIMIT = 0.003
-SEPARATOR = "<|endoftext|>"
 DATA = Path(__file__).resolve().parent.parent / "sw" / "tellme" / "data"
-
-
-def windows(model: Model, text: str, tokens: int) -> list[list[int]]:
-    """Windows of the model's context, BOS ahead of each and between the texts of a file, ``tokens`` predictions."""
-    tokenizer = Tokenizer(model.tokenizer)
-    stream: list[int] = []
-    for story in text.split(SEPARATOR):
-        if len(stream) >= tokens:
-            break
-        if story.strip():
-            stream += [*([model.config.bos] if stream else []), *tokenizer.encode(story.strip())]
-    stream = stream[:tokens]
-    step = model.config.context - 1
-    return [[model.config.bos, *stream[at:at + step]] for at in range(0, len(stream), step)]
 
 
 def reference_nats(model: reference.ReferenceModel, parts: list[list[int]], bar: tqdm) -> float:
@@ -51,7 +36,7 @@ def reference_nats(model: reference.ReferenceModel, parts: list[list[int]], bar:
 
 def measure(model: Model, path: Path, text: str, tokens: int) -> tuple[float, float, int]:
     """(golden, reference) nats per token and the number of tokens."""
-    parts = windows(model, text, tokens)
+    parts = windows(model, Tokenizer(model.tokenizer), text, tokens).parts
     count = sum(len(p) - 1 for p in parts)
     with tqdm(total=2 * count, unit="token", file=sys.stderr) as bar:
         golden = nats_per_token(model, parts, bar.update)

@@ -51,8 +51,13 @@ class Mutant:
         path.write_text(text.replace(self.old, self.new))
 
 
-def tlmm(fault, file, old, new, **options):
-    return Mutant("tlmm", fault, f"hw/tlmm/{file}.py", old, new, ("tlmm/engine-lanes2",), **options)
+def tlmm(fault, file, old, new, bench="tlmm/engine-lanes2", **options):
+    return Mutant("tlmm", fault, f"hw/tlmm/{file}.py", old, new, (bench,), **options)
+
+
+def chunk(fault, file, old, new, test, **options):
+    bench = f"attention/prefill-pes16-tokens16.{test}"
+    return Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (bench,), **options)
 
 
 def fused(fault, file, old, new, *benches, **options):
@@ -65,13 +70,21 @@ def sdram(fault, old, new, bench="controller-slowest", file="controller", **opti
 
 MUTANTS = (
     # ------------------------------------------------------------------ tlmm
-    tlmm("sign-not-added", "lane", "triples[b] + pairs[b] + signs[b]", "triples[b] + pairs[b]", ci=True),
-    tlmm("columns-past-the-end-not-zero", "builder", "Mux(inside, self.code, 0)", "self.code"),
-    tlmm("one-column-too-many", "builder", "inside.eq(column < self.cols)", "inside.eq(column <= self.cols)"),
-    tlmm("tables-not-waited-for", "engine", "with m.Elif(flows & Array(ready)[~use_buffer]):", "with m.Elif(flows):"),
-    tlmm("accumulator-hazard", "engine", "flows.eq(row_steps > TableLane.HAZARD)", "flows.eq(row_steps > 1)"),
-    tlmm("second-row-takes-the-first-scale", "engine", "drained_row.eq((tile - drain_left)[0])", "drained_row.eq(0)"),
-    tlmm("invalid-byte-counts", "tables", "rom.append(4 << 5)", "rom.append(5 << 5)"),
+    tlmm("sign-of-the-first-weight", "pairs", "((w1 or w0) < 0) << 3", "((w0 or w1) < 0) << 3", ci=True),
+    tlmm("lowest-bits-a-buffer-late", "pairs", "take.eq(whole & (built == self.buffer))",
+         "take.eq(whole & (built != self.buffer))"),
+    tlmm("columns-past-the-end-not-zero", "serial", "x.eq(Mux(inside, self.code[t], 0))", "x.eq(self.code[t])"),
+    tlmm("one-column-too-many", "serial", "inside.eq(~past & (column < cols))", "inside.eq(~past & (column <= cols))"),
+    tlmm("tables-not-waited-for", "engine", "with m.Elif(flows & Array(ready)[~use_buffer] & roomy):",
+         "with m.Elif(flows & roomy):"),
+    tlmm("codes-not-waited-for", "engine", "~Array(ready)[build_buffer] & coded)", "~Array(ready)[build_buffer])"),
+    tlmm("accumulator-hazard", "engine", "flows.eq(row_steps > Accumulator.HAZARD)", "flows.eq(row_steps > 1)"),
+    tlmm("second-row-takes-the-first-scale", "drain", "held.scale.eq(tile.scales[odd])", "held.scale.eq(tile.scales[0])"),
+    tlmm("finished-sums-overrun", "engine", "(waiting <= depth - self._tile_rows)", "(waiting <= 2 * depth)"),
+    tlmm("sum-read-before-it-is-written", "drain", "there.eq(place != self.written)", "there.eq(1)"),
+    tlmm("next-token-goes-on-where-the-last-ended", "drain", "place.eq(base), row.eq(first_row)", "row.eq(first_row)",
+         bench="tlmm/engine-lanes8"),
+    tlmm("invalid-byte-counts", "pairs", "        entry = 0\n", "        entry = 1\n"),
     # ------------------------------------------------------------------ weights
     Mutant("weights", "read-before-written", "hw/weights/manager.py", "fetch.eq((stored != 0) & ", "fetch.eq(",
            ("weights/",), ci=True),
@@ -108,6 +121,16 @@ MUTANTS = (
           "Mux(quantising & quant.gain, gain, one)", "pipeline"),
     fused("payload-changes-while-it-waits", "stage", "ce.eq(~self.o.valid | self.o.ready)", "ce.eq(1)", "mul_add-mul-binary16"),
     fused("head-scale-tie", "scales", "guard & (sticky | kept[0])", "guard", "scales-scale_acc"),
+    fused("scale-of-another-token", "pipeline", "s_read.addr.eq(mul_tag.token)", "s_read.addr.eq(0)", "pipeline-tokens3"),
+    fused("statistics-of-one-token", "pipeline", "statistics.x_token.eq(own(out_place.token))", "statistics.x_token.eq(0)",
+          "pipeline-tokens3"),
+    fused("slice-a-column-short", "pipeline", "with m.If((in_slice == SLICE - 1) | end):",
+          "with m.If((in_slice == SLICE - 2) | end):",
+          "pipeline-tokens3"),
+    fused("head-numbers-run-on", "pipeline", "Mux(other & ~first_own, round_first, number + 1)", "number + 1",
+          "pipeline-tokens3"),
+    fused("gains-of-the-other-vector", "pipeline", "Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)",
+          "Mux(to_a, gains_of_a, 0)", "pipeline-dim128"),
     fused("sum-of-squares-saturates-early", "statistics", "lifted[:64]", "lifted[:63]", "statistics"),
     # ------------------------------------------------------------------ attention
     Mutant("attention", "mask-a-key-short", "hw/attention/decode.py", "with m.If(scan_key == self.position):",
@@ -122,6 +145,17 @@ MUTANTS = (
            "m.d.sync += tops[g].eq(tops[g])", ("attention/decode-context128",)),
     Mutant("attention", "weight-tie", "hw/attention/decode.py", "((tm_g >> 10 >> gap_g) + 1) >> 1", "(tm_g >> 10 >> gap_g) >> 1",
            ("attention/decode-context128",)),
+    chunk("masked-region-fetched", "prefill", "Mux(last_slot, 0, walk_back)", "0", "shapes"),
+    chunk("sees-the-next-token", "softmax", "left >= k_back.data", "left + 1 >= k_back.data", "shapes"),
+    chunk("weighs-the-next-token", "softmax", "left_a >= v_back.data", "left_a + 1 >= v_back.data", "shapes", ci=True),
+    chunk("exponent-rounds-up", "softmax", "-(down_c >> SCORE_FRAC)", "-((down_c + 1) >> SCORE_FRAC)", "shapes"),
+    chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
+    chunk("row-too-early", "prefill", "(there != 0))) & (spacing == 0)", "(there != 0)))", "shapes"),
+    chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
+    chunk("all-rows-at-the-first-position", "codes", "self.position + token", "self.position", "shapes"),
+    chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
+    chunk("scales-under-the-next-head", "codes", "self.heads.valid & sorting", "self.heads.valid", "shapes"),
+    chunk("query-at-the-wrong-pe", "codes", "self.group) + head2", "self.group) + 1 + head2", "shapes"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
            "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),
@@ -138,6 +172,12 @@ MUTANTS = (
            "block.eq((self.token + 1) >> 2)", ("core/fetch",)),
     Mutant("core", "guard-forgets-a-burst", "hw/core/guard.py",
            "m.d.sync += owed.eq(owed + Mux(asked, port.req.p.len, 0) - came)", "m.d.sync += owed.eq(0)", ("core/guard",)),
+    Mutant("core", "chunk-counted-a-token-short", "hw/core/processor.py", "with m.If((uncounted > most) | (args.generate == 0)):",
+           "with m.If((uncounted >= most) | (args.generate == 0)):", ("top/top-chunk",)),
+    Mutant("core", "next-chunk-begins-a-token-early", "hw/core/processor.py", "m.d.sync += self.position.eq(last + 1)",
+           "m.d.sync += self.position.eq(last)", ("top/top-chunk",)),
+    Mutant("core", "heads-of-two-tokens-mixed", "hw/core/merge.py", "m.d.sync += inside.eq(~self.o.p.last)",
+           "m.d.sync += inside.eq(0)", ("top/top-chunk",)),
     Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.token_addr.eq(self.position + 1),",
            "m.d.comb += [self.token_addr.eq(self.position),", ("top/top-tiny",)),
     # ------------------------------------------------------------------ link
@@ -152,8 +192,12 @@ MUTANTS = (
     # ------------------------------------------------------------------ top
     Mutant("top", "position-not-wired", "hw/top.py", "attention.position.eq(cpu.position)", "attention.position.eq(0)",
            ("top/top-tiny",)),
-    Mutant("top", "codes-to-the-wrong-unit", "hw/top.py", "head.codes.valid.eq(fused.codes.valid & cpu.codes_to_head)",
+    Mutant("top", "codes-to-the-wrong-unit", "hw/top.py", "head.codes.valid.eq(unit.codes.valid & cpu.codes_to_head)",
            "head.codes.valid.eq(0)", ("top/top-tiny",)),
+    Mutant("top", "head-of-the-chunk's-first-token", "hw/top.py", "m.d.sync += last_token.eq(cpu.chunk - 1)",
+           "m.d.sync += last_token.eq(0)", ("top/top-chunk",)),
+    Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",
+           ("top/top-chunk",)),
     Mutant("top", "status-of-another-step", "hw/top.py", "space.crc_step.eq(cpu.step)", "space.crc_step.eq(cpu.step + 1)",
            ("top/top-tiny",)),
 )

@@ -42,14 +42,15 @@ class PrefillAttention(wiring.Component):
     after another: scores and weights leave and reach PEs just in time, and neither is held anywhere else.  A PE does not
     see keys after its own token: such a key counts in neither maximum, sum nor output.
 
-    Cycles from ``start`` on when memory and ``acc`` never wait, with turns(s) the number of PEs in work over exp_units,
-    rounded up, and row(s) = max(head_dim / 4, turns(s)): a KV head takes
+    Cycles when memory never waits, with turns(s) the PEs in work over exp_units, rounded up, and row(s) = max(head_dim / 4,
+    turns(s)): a KV head takes
 
-        position + chunk + sum over slots of (2 * keys(s) * row(s) + SLOT_CYCLES),
+        position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
-    and the last slot's sums leave, one a cycle, in PEs * head_dim + DRAIN_CYCLES; those of others leave while the next
-    slot's scales and K are read, and hold up its V if those take less.  So K and V move a word a cycle where
-    head_dim / 4 >= pes / exp_units.
+    from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move
+    a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax take no pass of their own.  A slot's sums
+    leave after DRAIN_CYCLES, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
+    REFILL_CYCLES after the last of them if that is later.
 
     Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
     heads up to max_heads; position + chunk up to max_context.  kv_stride and s_stride are words of a head's region.
@@ -57,9 +58,9 @@ class PrefillAttention(wiring.Component):
     pes / exp_units * max_context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of range.
     """
 
-    #: Beside the words of a slot: from the last K word to the first V word, and to the next slot.
-    SLOT_CYCLES = 28
-    DRAIN_CYCLES = 26
+    #: From a slot's last V word to its first sum; from its last sum to the next slot's first V word at the earliest.
+    DRAIN_CYCLES = 17
+    REFILL_CYCLES = 9
 
     def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
                  max_heads: int = 32):
@@ -77,6 +78,10 @@ class PrefillAttention(wiring.Component):
         self._turns = pes // exp_units
         self._words = 1 << (max_head_dim // LANES - 1).bit_length()
         self._context = max_context
+        # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for.
+        self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
+        #: Cycles of a slot in which no word moves: from the last K word to the first V word, and one before the next slot.
+        self.slot_cycles = 6 + SoftmaxUnit.K_LATENCY + self._lead
         self._rows = max_heads * -(-tokens // pes)
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
@@ -218,8 +223,7 @@ class PrefillAttention(wiring.Component):
         m.d.sync += ahead.eq(ahead + (asks & (a_turn == 0)) - (row_begins & in_v))
         # Of those, keys whose row may begin: its first weight can be taken two cycles later and the others follow it, and
         # the last one is asked for before a row of four words ends.
-        m.d.sync += there.eq(there + later(asks & (a_turn == 0), max(SoftmaxUnit.V_LATENCY - 3, turns - 4), "asked")
-                             - (row_begins & in_v))
+        m.d.sync += there.eq(there + later(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
         m.d.comb += s_read.addr.eq(Mux(asking, a_key, key4))
         # Weights reach the PEs from the second cycle after a V row began on.
         pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))

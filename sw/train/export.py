@@ -3,6 +3,9 @@
 """Step 4: a training checkpoint as a safetensors file that ``tellme-host convert`` reads.
 
 int8 codes -1, 0, 1 and a float32 scale for each matrix, the embedding and the final gain in float16.
+
+The board holds attention scores (base 2) within -256 to 256.  Muon lets them grow far beyond; ``--scores`` multiplies
+the query scale of each layer, which brings them back.  Choose the factors by the loss on sampled text.
 """
 
 import argparse
@@ -40,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--scores", help="a factor for the attention scores of each layer, with commas between")
     args = parser.parse_args()
     model = load(args.checkpoint)
     s = model.shape
@@ -48,6 +52,12 @@ def main() -> None:
         "context": s.context, "act": "silu", "tied": "true", "rope": "interleaved pairs, theta 10000",
         "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head"}
     found = tensors(model)
+    if args.scores:
+        factors = [float(part) for part in args.scores.split(",")]
+        if len(factors) != s.layers:
+            parser.error(f"{len(factors)} factors for {s.layers} layers")
+        for i, factor in enumerate(factors):
+            found[f"layers.{i}.wq.scale"] *= factor
     save_file(found, args.out, {key: str(value) for key, value in metadata.items()})
     zeros = torch.cat([t.flatten() for name, t in found.items() if name.endswith("weight")]).eq(0).float().mean()
     print(f"{args.out}: {s.ternary_weights} ternary weights, {100 * zeros:.0f} % zero")

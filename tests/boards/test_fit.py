@@ -23,9 +23,9 @@ def test_committed_table_is_the_fit_of_the_committed_packings():
 def test_fit_sees_no_judged_preset():
     """Not the presets themselves, nor a part with a preset's parameters: the name apart, each differs somewhere."""
     report = json.loads(REPORT.read_text())
-    assert set(report["judged"]) == set(JUDGED) == set(PRESETS)
+    assert set(report["judged"]) == set(JUDGED)
     fitted = [config_of(changes) for changes in (*CORES.values(), *(c for parts in PARTS_PACKED.values() for c in parts))]
-    for name in JUDGED:
+    for name in PRESETS:
         assert all({**vars(config), "name": name} != vars(preset(name)) for config in fitted)
     assert [part["changes"] for part in report["parts"]["tlmm"]] == PARTS_PACKED["tlmm"]
     assert {label: core["changes"] for label, core in report["cores"].items()} == CORES
@@ -52,5 +52,5 @@ def test_fit_finds_what_was_put_in():
 def test_too_few_packings_are_refused():
     report = made_up({unit: dict.fromkeys(terms, 100) for unit, terms in LUT.items()})
     report["parts"]["tlmm"] = []
-    with pytest.raises(ValueError, match="tlmm: 2 packings do not tell unit, lane, second row apart"):
+    with pytest.raises(ValueError, match="tlmm: 1 packings do not tell unit, lane, second row apart"):
         fit(report)

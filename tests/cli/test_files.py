@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """tellme-host convert and inspect."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from tellme import __version__
 from tellme.cli import main
 from tellme.models import Model
+from tests.models.folders import folder, kind_model, tensors_of
+from tests.models.random_model import random_model, with_biases, with_several_scales
 from tests.models.test_checkpoints import METADATA, SHIPPED, bitllama, training_output
 
 
@@ -63,6 +67,85 @@ def test_refusals_leave_nothing(source, pieces, tmp_path, capsys, source_name, o
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_hugging_face_folder_and_back(tmp_path, capsys):
+    """Convert, generate, export, convert again: the same tokens."""
+    model = kind_model("falcon")
+    source = folder(tmp_path / "falcon", "falcon", tensors_of("falcon", model)[0])
+    assert main(["convert", str(source), "-o", str(tmp_path / "a.tellme"), "--context", "16"]) == 0
+    assert "tokenizer: tokenizer.json, 300 tokens; 33 of the model's 333 ids have no token" in capsys.readouterr().err
+    texts = []
+    for form in ("hf", "gguf-f16"):
+        assert main(["export", str(tmp_path / "a.tellme"), "-o", str(tmp_path / form), "--format", form]) == 0
+        assert main(["convert", str(tmp_path / form), "-o", str(tmp_path / "b.tellme")]) == 0
+        capsys.readouterr()
+        for name in ("a", "b"):
+            assert main(["generate", "--model", str(tmp_path / f"{name}.tellme"), "--device", "golden", "--max-tokens", "9",
+                         "--prompt", "the cat", "--json"]) == 0
+            lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            texts.append(lines[-1]["token_ids"])
+    assert texts[0] and all(text == texts[0] for text in texts)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["convert", "{hf}", "-o", "{out}"], "This is a float checkpoint"),
+    (["convert", "{hf}", "-o", "{out}", "--tokenizer", "{hf}/nothing"], "cannot read the tokenizer"),
+    (["convert", "{hf}", "-o", "{out}", "--context", "99"], "--context 99: the model has positions 1 to 16"),
+    (["convert", "{hf}/model.safetensors", "-o", "{out}"], "is a part of a Hugging Face model: give its folder"),
+    (["convert", "{hf}/config.json", "-o", "{out}"], "neither a bitllama2.c file nor a safetensors file nor GGUF"),
+    (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 128 columns, and TQ1_0 wants a multiple of 256"),
+    (["export", "nothing", "-o", "{out}", "--format", "hf"], "no model is called 'nothing'"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "exists; a Hugging Face export makes a new folder"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"], "is a folder; give the name of the file"),
+    (["export", "stories-1m", "-o", "{hf}/no/x", "--format", "gguf-f16"], "there is no folder"),
+])
+def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, capsys):
+    tensors, _ = tensors_of("trilm", kind_model("trilm"))
+    # The last matrix that is read.
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name] = np.random.default_rng(0).normal(size=tensors[name].shape).astype(np.float16)
+    source = folder(tmp_path / "hf", "trilm", tensors)
+    files = sorted(tmp_path.rglob("*"))
+    assert main([a.format(hf=source, out=tmp_path / "out.tellme") for a in arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_inspect_json(capsys):
+    assert main(["inspect", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ternary_weights"] == 1179648 and found["config"]["dim"] == 128
+    assert set(found["bytes"]) == {"embedding", "ternary weights", "scales and biases", "norms", "tokenizer"}
+    assert len(found["zeros_by_layer"]) == 6 and 0.3 < found["zeros"] < 0.5
+    fits = {f["preset"]: f for f in found["fits"]}
+    assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 400
+    assert fits["sim-tiny"] == {"preset": "sim-tiny", "fits": False, "bandwidth_tokens_per_second": {},
+                                "reason": "context is 256, and the build sim-tiny can do 128"}
+    assert main(["inspect", "nothing", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["type"] == "error"
+
+
+def test_inspect_names_what_runs_a_feature(tmp_path, capsys):
+    path = tmp_path / "m.tellme"
+    with_biases(with_several_scales(random_model("plain"))).save(path)
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "several scales a matrix runs on: golden and boards" in out and "bias             runs on: golden only" in out
+    assert main(["generate", "--model", str(path), "--device", "golden", "--prompt-ids", "1,2", "--max-tokens", "2"]) == 0
+    capsys.readouterr()
+
+
+def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "m.tellme"
+    with_biases(random_model("plain")).save(path)
+
+    def never(*arguments, **named):
+        raise AssertionError("the board was started")
+
+    monkeypatch.setattr("tellme.cli.boards.build", never)
+    monkeypatch.setattr("tellme.cli.boards.ProcessTransport", never)
+    assert main(["generate", "--model", str(path), "--device", "sim", "--prompt-ids", "1,2"]) == 2
+    assert "layers.0.wq has a bias, which no gateware adds: use the golden model" in capsys.readouterr().err
 
 
 def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):

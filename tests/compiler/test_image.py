@@ -16,7 +16,7 @@ from tellme.spec.config import preset
 from tellme.spec.memory import MODEL_REGISTERS
 from tellme.spec.program import DESCRIPTOR_WORDS, Descriptor, Epilogue, Op
 from tellme.spec.scale import Scale
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 
 def words(content):
@@ -61,6 +61,34 @@ def test_rows_of_gate_and_up_alternate():
     both = matrices(model.config, layer)["gate_up"]
     assert (both.codes[0::2] == layer.weights["w1"]).all() and (both.codes[1::2] == layer.weights["w3"]).all()
     assert both.runs == (Run(0, 128, layer.scales["w1"], layer.scales["w3"]),)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_row_keeps_its_scale(name):
+    model = with_several_scales(random_model(name))
+    for layer in model.layers:
+        found = {}
+        for what, matrix in matrices(model.config, layer).items():
+            rows = []
+            for run in matrix.runs:
+                assert run.first == len(rows) and (run.end - run.first) % 2 == 0
+                rows += [run.even, run.odd] * ((run.end - run.first) // 2)
+            assert len(rows) == len(matrix.codes)
+            found[what] = rows
+        want = {n: [b.scale for b in layer.blocks(n) for _ in range(b.rows)] for n in layer.scales}
+        if not model.config.down_norm:
+            want["w2"] = [s._replace(exp=s.exp + model.config.act_exp) for s in want["w2"]]
+        assert found == {"qkv": want["wq"] + want["wk"] + want["wv"], "o": want["wo"], "down": want["w2"],
+                         "gate_up": [s for pair in zip(want["w1"], want["w3"], strict=True) for s in pair]}
+
+
+def test_a_bias_is_refused_where_nothing_adds_it():
+    model = with_biases(random_model("plain"))
+    with pytest.raises(CompileError, match="layers.0.wq has a bias, which no gateware adds: use the golden model"):
+        compile_model(model, BOARD)
+    image = compile_model(model, roomy(model))
+    assert sorted(image.biases) == [1, 4, 5, 6, 8, 9]
+    assert (image.biases[4][0::2] == model.layers[0].biases["w1"]).all() and not image.biases[4][1::2].any()
 
 
 @pytest.mark.parametrize("name", FAMILY)

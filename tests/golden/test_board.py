@@ -13,7 +13,7 @@ from tellme.cli.files import find_model
 from tellme.compiler import compile_model
 from tellme.golden import GoldenBoard, NonfiniteError
 from tellme.golden.perplexity import golden_board, roomy
-from tellme.models import ModelError
+from tellme.models import Model, ModelError
 from tellme.spec.activation import rope
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs
@@ -21,7 +21,7 @@ from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.quantise import quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
 from tests import bounds, reference
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 STORIES = Path(__file__).parent.parent / "data" / "stories.txt"
 
@@ -47,6 +47,37 @@ def test_family_is_near_the_float_reference(name, tmp_path):
     expected = reference.forward(reference.read(path), ids)
     # Random weights amplify roundings; a wrong gain, scale or rotation would be off by more than the whole spread.
     assert np.abs(golden - expected).mean() < 0.03 * expected.std()
+
+
+@pytest.mark.parametrize("name", ["grouped", "relu2", "untied"])
+@pytest.mark.parametrize("biases", [False, True])
+def test_several_scales_and_biases_are_near_the_float_reference(name, biases, tmp_path):
+    model = with_several_scales(random_model(name))
+    if biases:
+        model = with_biases(model)
+    path = tmp_path / f"{name}.tellme"
+    model.save(path)
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, model.config.vocab, model.config.context)]
+    golden = golden_board(Model.load(path)).feed(ids, 0, heads="all") / 65536
+    expected = reference.forward(reference.read(path), ids)
+    assert np.abs(golden - expected).mean() < 0.03 * expected.std()
+    # Scales or biases that were left out would show.
+    plain = reference.forward(reference.read(path, plain=True), ids)
+    assert np.abs(plain - expected).mean() > 0.1 * expected.std()
+
+
+def test_a_bias_is_added_with_a_rounding_of_its_own():
+    model = random_model("plain")
+    before = golden_board(model)
+    first = before.feed([3], 0)
+    model.layers[1].biases["w2"] = np.full(64, -0.0, np.float16)
+    after = golden_board(model)
+    assert (after.feed([3], 0) == first).all() and after.crcs == before.crcs
+    # The step that is changed is the last down projection, and with a bias of which half an ulp of 1 is all.
+    model.layers[1].biases["w2"] = np.full(64, 2.0**-12, np.float16)
+    board = golden_board(model)
+    board.feed([3], 0)
+    assert [a == b for a, b in zip(board.crcs, before.crcs, strict=True)] == [True] * 10 + [False] * 2 + [True]
 
 
 @pytest.mark.parametrize("name", FAMILY)

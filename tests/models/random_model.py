@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Random models of the family, between them all that a configuration can ask for."""
 
+from itertools import cycle, pairwise
+
 import numpy as np
 
 from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
-from tellme.spec.scale import scale_from_fraction
+from tellme.models.source import Block
+from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "random_model"]
+__all__ = ["FAMILY", "model_of", "random_model", "with_biases", "with_several_scales"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -29,6 +32,11 @@ FAMILY = {
 def random_model(name: str, seed: int = 0) -> Model:
     """A model of FAMILY with random weights: activations stay of the order of 1."""
     config, gains = FAMILY[name]
+    return model_of(config, gains=gains, seed=seed, name=name)
+
+
+def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random") -> Model:
+    """A model of a configuration with random weights, with or without gains of its norms."""
     rng = np.random.default_rng([seed, *name.encode()])
     layers = []
     for _ in range(config.layers):
@@ -40,3 +48,26 @@ def random_model(name: str, seed: int = 0) -> Model:
     tables = [int8_rows(rng.normal(size=(config.vocab, config.dim))) for _ in range(2)]
     final = rng.uniform(0.5, 1.5, config.dim).astype(np.float16) if gains else None
     return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
+
+
+def with_several_scales(model: Model, seed: int = 0) -> Model:
+    """The model with row blocks of every kind: halves, blocks of odd lengths, a scale a row, of tiles and across them."""
+    rng = np.random.default_rng(seed)
+    kinds = cycle((2, 3, None, 7, 1))
+    for layer in model.layers:
+        for name in LINEARS:
+            scale, rows, parts = layer.blocks(name)[0].scale, len(layer.weights[name]), next(kinds)
+            inner = range(1, rows) if parts is None else sorted(rng.choice(np.arange(1, rows), parts - 1, False))
+            layer.scales[name] = tuple(
+                Block(int(end - first), Scale(int(rng.integers(1024, 2048)), scale.exp + int(rng.integers(-1, 2))))
+                for first, end in pairwise([0, *inner, rows]))
+    return model
+
+
+def with_biases(model: Model, seed: int = 0) -> Model:
+    """The model with biases on some matrices of each layer."""
+    rng = np.random.default_rng(seed)
+    for i, layer in enumerate(model.layers):
+        for name in LINEARS[i % 2::2]:
+            layer.biases[name] = rng.normal(size=len(layer.weights[name])).astype(np.float16)
+    return model

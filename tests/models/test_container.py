@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tellme.models import LINEARS, Model, ModelError, int8_rows
+from tellme.models.container import write
 from tellme.models.model import pack_rows, unpack_rows
 from tellme.spec.packing import pack_trits
 from tellme.spec.scale import unpack16
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 
 @pytest.fixture(params=FAMILY)
@@ -46,6 +47,42 @@ def test_there_and_back(model, tmp_path):
         assert all(same(a.weights[n], b.weights[n]) and a.scales[n] == b.scales[n] for n in LINEARS)
         assert a.gains.keys() == b.gains.keys() and all(same(a.gains[n], b.gains[n]) for n in a.gains)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_several_scales_and_biases_there_and_back(name, tmp_path):
+    model = with_biases(with_several_scales(random_model(name)))
+    path = tmp_path / "m.tellme"
+    model.save(path)
+    again = Model.load(path)
+    for a, b in zip(again.layers, model.layers, strict=True):
+        assert all(same(a.weights[n], b.weights[n]) and a.blocks(n) == b.blocks(n) for n in LINEARS)
+        assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
+
+
+@pytest.mark.parametrize(("change", "version"), [
+    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"),
+    (lambda model: setattr(model, "tokenizer", b"{}"), "2"), (lambda model: setattr(model, "tokenizer", b"x"), "1"),
+])
+def test_the_version_is_the_oldest_that_will_do(change, version, tmp_path):
+    model = random_model("plain")
+    change(model)
+    model.save(tmp_path / "m.tellme")
+    with safe_open(tmp_path / "m.tellme", framework="numpy") as file:
+        assert file.metadata()["format_version"] == version
+
+
+def test_a_failing_source_leaves_the_old_file(tmp_path):
+    path = tmp_path / "m.tellme"
+    path.write_bytes(b"precious")
+    model = random_model("plain")
+    good = model.layers[1].weights["w2"]
+    for bad, message in ((np.where(good == 1, 2, good).astype(np.int8), "layers.1.w2 has a code outside -1, 0, 1"),
+                         (good[:-2], "layers.1.w2 has shape"), (good.astype(np.int16), "layers.1.w2 is int16")):
+        model.layers[1].weights["w2"] = bad
+        with pytest.raises(ModelError, match=message):
+            write(model, path)
+    assert path.read_bytes() == b"precious" and [p.name for p in tmp_path.iterdir()] == ["m.tellme"]
 
 
 def test_packed_rows_are_the_specification():
@@ -86,6 +123,11 @@ def config_with(**changes):
     return {"config": json.dumps(asdict(FAMILY["grouped"][0]) | changes)}
 
 
+def blocks(rows):
+    return {"layers.0.w1.scale_rows": np.array(rows, np.int32),
+            "layers.0.w1.scale": np.array([[1024, -9], [1025, -9]], np.int16)}
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (lambda p: p.unlink(), "there is no model file"),
     (lambda p: p.write_bytes(b""), "is empty"),
@@ -96,8 +138,8 @@ def config_with(**changes):
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
     (lambda p: edit(p, drop=["format"]), "not a tellme model: convert it"),
-    (lambda p: edit(p, metadata={"format_version": "2"}), "has format_version 2; this tellme-host reads 1"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads 1"),
+    (lambda p: edit(p, metadata={"format_version": "3"}), "has format_version 3; this tellme-host reads up to 2"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 2"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),
@@ -115,7 +157,13 @@ def config_with(**changes):
     (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
     (lambda p: edit(p, drop=["embedding.scale"]), "misses 'embedding.scale'"),
     (lambda p: edit(p, tensors={"layers.0.w1.scale": np.array([5, 0], np.int16)}), "w1.scale is no scale: 5, 0"),
-    (lambda p: edit(p, tensors={"layers.0.w1.scale": np.array([5], np.int16)}), "misses|values"),
+    (lambda p: edit(p, tensors={"layers.0.w1.scale": np.array([5], np.int16)}), "w1.scale misses values"),
+    (lambda p: edit(p, tensors={"layers.0.w1.scale_rows": np.array([100, 64], np.int32)}), "for 2 blocks of rows"),
+    (lambda p: edit(p, tensors=blocks([100, 63])), "layers.0.w1 has 164 rows, and scales for blocks of 100, 63"),
+    (lambda p: edit(p, tensors=blocks([164, 0])), "layers.0.w1 has 164 rows, and scales for blocks of 164, 0"),
+    (lambda p: edit(p, tensors=blocks([165, -1])), "layers.0.w1 has 164 rows, and scales for blocks of 165, -1"),
+    (lambda p: edit(p, tensors={"layers.0.w1.bias": np.zeros(163, np.float16)}), "w1.bias is float16 of shape"),
+    (lambda p: edit(p, tensors={"layers.0.w1.bias": np.full(164, np.nan, np.float16)}), "w1.bias holds an infinity or NaN"),
     (lambda p: edit(p, tensors={"layers.0.wq": np.full((64, 20), 250, np.uint8)}), "250, which is no base-3 code"),
     (lambda p: edit(p, tensors={"layers.0.w2": np.full((100, 36), 0, np.uint8)}), "behind column 164 is not zero"),
     (lambda p: edit(p, tensors={"embedding": np.zeros((203, 100), np.int16)}), "embedding is int16"),

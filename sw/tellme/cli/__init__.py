@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tellme import __version__
 from tellme.cli.errors import ExitCode, UserError
@@ -57,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     prompt.add_argument("--prompt-ids", type=id_list, metavar="1,2,3", help="token ids; no BOS is added")
     run.add_argument("--max-tokens", type=positive, default=128, metavar="N", help="default: 128")
     run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
+    run.add_argument("--prefill-chunk", type=positive, default=0, metavar="N", help="prompt tokens that share each weight; 1: "
+                     "token by token (default: as many as the board has lanes for)")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (default: 0)")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=Path, metavar="FILE.npy",
@@ -65,33 +68,83 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="configuration of the simulated board "
                      "(default: ulx3s-85f)")
 
-    convert = commands.add_parser("convert", help="convert a checkpoint to a .tellme file",
-                                  description="Read a bitllama2.c .bin file, or a safetensors file of the project's "
-                                  "training runs, and write a .tellme file.")
-    convert.add_argument("source", type=Path, metavar="SRC")
-    convert.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
-    convert.add_argument("--tokenizer", type=Path, metavar="FILE", help="a SentencePiece .model to put in")
-
-    inspect = commands.add_parser("inspect", help="say what a .tellme file holds")
-    inspect.add_argument("model", nargs="?", default="stories-1m", metavar="FILE|NAME")
+    model_commands(commands)
     return parser
 
 
+def model_commands(commands: Any) -> None:
+    """Commands on model files."""
+    convert = commands.add_parser("convert", help="convert a checkpoint to a .tellme file",
+                                  description="Read a Hugging Face folder (BitNet, Falcon 1.58bit, TriLM...), a GGUF file with "
+                                  "ternary weights, a bitllama2.c .bin file, or a safetensors file of the project's training "
+                                  "runs, and write a .tellme file.")
+    convert.add_argument("source", type=Path, metavar="SRC")
+    convert.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    tokenizer = convert.add_mutually_exclusive_group()
+    tokenizer.add_argument("--tokenizer", type=Path, metavar="FILE", help="a SentencePiece .model or a tokenizer.json to put in")
+    tokenizer.add_argument("--no-tokenizer", action="store_true", help="put none in: prompts and output are token ids")
+    convert.add_argument("--context", type=positive, metavar="N", help="positions to keep (default: all that the model has)")
+    convert.add_argument("--act-exp", type=int, metavar="N", help="divide activations by 2**N, which changes nothing but their "
+                         "range (default: 8 with ReLU squared, else 0)")
+    convert.add_argument("--weight-scale", choices=("multiply", "divide"), help="what weight_scale does, against the "
+                         "checkpoint's configuration")
+
+    export = commands.add_parser("export", help="write a model for llama.cpp or transformers",
+                                 description="Write a model as a GGUF file or a Hugging Face folder.  The ternary values stay "
+                                 "what they are; the tq formats want widths that are multiples of 256.")
+    export.add_argument("model", metavar="FILE|NAME")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    export.add_argument("--format", required=True, choices=("gguf-tq1", "gguf-tq2", "gguf-f16", "hf"))
+
+    measure = commands.add_parser("perplexity", help="loss of a model on a text",
+                                  description="Mean loss of a model on a text.  A text longer than the model's context is cut "
+                                  "into windows that do not overlap, each computed from an empty cache; texts may be separated "
+                                  "by <|endoftext|>.")
+    measure.add_argument("--model", default="stories-1m", metavar="FILE|NAME", help="default: stories-1m")
+    measure.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text")
+    measure.add_argument("--tokens", type=positive, metavar="N", help="predict no more than N tokens (default: all)")
+    measure.add_argument("--device", default="golden", metavar="golden|sim|auto|PORT", help="default: golden")
+    measure.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="of the simulated board (default: ulx3s-85f)")
+    measure.add_argument("--reference", action="store_true", help="compare with an independent float32 model")
+    measure.add_argument("--json", action="store_true", help="print one JSON object")
+
+    inspect = commands.add_parser("inspect", help="say what a .tellme file holds, and what it runs on")
+    inspect.add_argument("model", nargs="?", default="stories-1m", metavar="FILE|NAME")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Imports come late, so that --help is quick."""
+    if args.command == "generate":
+        from tellme.cli.generate import generate
+
+        return generate(args)
+    if args.command == "convert":
+        from tellme.cli.convert import convert
+
+        return convert(args)
+    if args.command == "export":
+        from tellme.cli.export import export
+
+        return export(args)
+    if args.command == "perplexity":
+        from tellme.cli.perplexity import perplexity
+
+        return perplexity(args)
+    from tellme.cli.inspect import inspect
+
+    return inspect(args)
+
+
 def dispatch(args: argparse.Namespace) -> int:
-    """Run a command; imports come late, so that --help is quick."""
+    """Run a command; what goes wrong with the input is a message and exit code 2."""
     from tellme.compiler.image import CompileError
     from tellme.link.errors import LinkError
     from tellme.models.model import ModelError
 
     json = getattr(args, "json", False)
     try:
-        if args.command == "generate":
-            from tellme.cli.generate import generate
-
-            return generate(args)
-        from tellme.cli import files
-
-        return files.convert(args) if args.command == "convert" else files.inspect(args)
+        return run_command(args)
     except (UserError, ModelError, CompileError, LinkError) as error:
         if json:
             from tellme.cli.generate import print_line

@@ -152,7 +152,8 @@ def generate(args: argparse.Namespace) -> int:
         image = compile_model(model, device.config(model))
         run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
                          temperature=args.temperature, seed=args.seed,
-                         eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None)
+                         eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None,
+                         prefill_chunk=args.prefill_chunk)
         device.connect()
         load(device, image)
         if args.json:

@@ -70,6 +70,8 @@ class Generation:
     seed: int = 0
     #: Token that ends the text; None to go on.
     eos: int | None = None
+    #: Prompt tokens that the board works on at once: 0 as many as it has lanes for, 1 one by one.
+    prefill_chunk: int = 0
     #: Collect the logits of every position fed.
     want_logits: bool = False
 
@@ -89,6 +91,10 @@ class Generation:
         for token in self.prompt:
             if not 0 <= token < c.vocab:
                 raise UserError(f"prompt token {token} is outside the vocabulary of {c.vocab}")
+
+    @property
+    def _chunk(self) -> int:
+        return self.prefill_chunk if self.image.whole_heads else 1
 
     def tokens(self) -> Iterator[int]:
         """Generated tokens as they come."""
@@ -116,7 +122,8 @@ class Generation:
         self.device.place(0, self.prompt)
         eos = StartArgs.NO_EOS if self.eos is None else self.eos
         reason = DoneReason.LENGTH
-        for kind, event in self.device.start(StartArgs(0, len(self.prompt), self.max_tokens, StartFlags.CLEAR, eos)):
+        args = StartArgs(0, len(self.prompt), self.max_tokens, StartFlags.CLEAR, eos, self._chunk)
+        for kind, event in self.device.start(args):
             if kind == EventType.DONE:
                 reason = self._check(event)
             else:
@@ -161,7 +168,7 @@ class Generation:
         self.device.place(position, feed)
         flags = (StartFlags(0) if position else StartFlags.CLEAR) | (StartFlags.DUMP if self.want_logits else 0)
         pick: Event | None = None
-        for kind, event in self.device.start(StartArgs(position, len(feed), 1, StartFlags(flags))):
+        for kind, event in self.device.start(StartArgs(position, len(feed), 1, StartFlags(flags), chunk=self._chunk)):
             if kind == EventType.DONE:
                 self._check(event)
             else:

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From a model to what a board's memory, program and registers hold."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.models.model import Layer, Model, ModelConfig, pack_rows
+from tellme.models.model import LINEARS, Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
 from tellme.spec.config import BoardConfig
 from tellme.spec.memory import MODEL_REGISTERS
@@ -24,7 +26,7 @@ from tellme.spec.packing import (
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 
-__all__ = ["CompileError", "Image", "Matrix", "compile_model", "matrices", "needed_bytes"]
+__all__ = ["CompileError", "Image", "Layout", "Matrix", "check_shape", "compile_model", "matrices", "needed_bytes", "runs"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 1024
@@ -36,20 +38,23 @@ class CompileError(Exception):
 
 
 class Run(NamedTuple):
-    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end."""
+    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end, and hold
+    whole units of ``unit`` rows."""
 
     first: int
     end: int
     even: Scale
     odd: Scale
+    unit: int = 1
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of one linear in the engine's order, and which scales they have."""
+    """Rows of one linear in the engine's order, which scales they have, and a bias for each if the linear has one."""
 
     codes: NDArray[np.int8]
     runs: tuple[Run, ...]
+    bias: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,10 @@ class Image:
     registers: dict[str, int]
     #: First byte that no section, KV cache or dump of logits uses.
     end: int
+    #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
+    whole_heads: bool = True
+    #: Descriptor's number -> what is added to its rows.  Only the golden model does that; boards get no such image.
+    biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
 
     @property
     def program_bytes(self) -> bytes:
@@ -81,23 +90,44 @@ def needed_bytes(config: ModelConfig, position: int) -> float:
     return ternary / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
 
 
+def runs(first: int, scales: Sequence[Scale], unit: int = 1) -> Iterator[Run]:
+    """Rows from ``first`` on with a scale each, as runs of pairs of rows with the same two scales."""
+    at = first
+    for (even, odd), pairs in groupby(zip(scales[0::2], scales[1::2], strict=True)):
+        end = at + 2 * sum(1 for _ in pairs)
+        yield Run(at, end, even, odd, unit)
+        at = end
+
+
 def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     """The four linears of a layer as the engine sees them: q, k, v rows in a row; gate and up rows interleaved."""
-    w, s = layer.weights, layer.scales
-    gate_up = np.empty((2 * config.ffn, config.dim), np.int8)
-    gate_up[0::2], gate_up[1::2] = w["w1"], w["w3"]
-    q, k = config.q_dim, config.q_dim + config.kv_dim
-    down = s["w2"]
+    w = layer.weights
+    s = {name: [b.scale for b in layer.blocks(name) for _ in range(b.rows)] for name in LINEARS}
     if not config.down_norm:
         # No norm cancels the power of two that the activation output is divided by.
-        down = down._replace(exp=down.exp + config.act_exp)
+        s["w2"] = [scale._replace(exp=scale.exp + config.act_exp) for scale in s["w2"]]
+
+    def interleaved(even: NDArray, odd: NDArray) -> NDArray:
+        out = np.empty((2 * len(even), *even.shape[1:]), even.dtype)
+        out[0::2], out[1::2] = even, odd
+        return out
+
+    def biases(*names: str) -> list[NDArray[np.float16]] | None:
+        if not any(name in layer.biases for name in names):
+            return None
+        return [layer.biases.get(name, np.zeros(len(w[name]), np.float16)) for name in names]
+
+    q, k = config.q_dim, config.q_dim + config.kv_dim
+    qkv_bias, gate_up_bias = biases("wq", "wk", "wv"), biases("w1", "w3")
+    gate_up = [scale for pair in zip(s["w1"], s["w3"], strict=True) for scale in pair]
     return {
         "qkv": Matrix(np.concatenate([w["wq"], w["wk"], w["wv"]]),
-                      (Run(0, q, s["wq"], s["wq"]), Run(q, k, s["wk"], s["wk"]),
-                       Run(k, k + config.kv_dim, s["wv"], s["wv"]))),
-        "o": Matrix(w["wo"], (Run(0, config.dim, s["wo"], s["wo"]),)),
-        "gate_up": Matrix(gate_up, (Run(0, 2 * config.ffn, s["w1"], s["w3"]),)),
-        "down": Matrix(w["w2"], (Run(0, config.dim, down, down),)),
+                      tuple(r for at, n in ((0, "wq"), (q, "wk"), (k, "wv")) for r in runs(at, s[n], config.head_dim)),
+                      None if qkv_bias is None else np.concatenate(qkv_bias)),
+        "o": Matrix(w["wo"], tuple(runs(0, s["wo"])), layer.biases.get("wo")),
+        "gate_up": Matrix(interleaved(w["w1"], w["w3"]), tuple(runs(0, gate_up)),
+                          None if gate_up_bias is None else interleaved(*gate_up_bias)),
+        "down": Matrix(w["w2"], tuple(runs(0, s["w2"])), layer.biases.get("w2")),
     }
 
 
@@ -106,7 +136,7 @@ def pack_linear(matrix: Matrix) -> bytes:
     packed = pack_rows(matrix.codes)
     out = []
     for run in matrix.runs:
-        for first, rows in tile_rows(run.end - run.first):
+        for first, rows in tile_rows(run.end - run.first, run.unit):
             first += run.first
             out.append(TileHeader(run.even, rows, run.odd).pack().to_bytes(8, "little"))
             # (row, slice, byte) -> (slice, row, byte)
@@ -139,12 +169,12 @@ def rope_table(config: ModelConfig) -> bytes:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype("<f2").tobytes()
 
 
-def check_shape(model: Model, board: BoardConfig) -> None:
+def check_shape(c: ModelConfig, board: BoardConfig) -> None:
     """Limits of the build and of the format, each refused by name and number."""
-    c = model.config
     for what, value, limit in (
         ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
         ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
+        ("query heads", c.heads, board.max_heads),
         ("query heads of a KV head", c.heads // c.kv_heads, board.max_group), ("context", c.context, board.max_context),
         ("vocabulary", c.vocab, 1 << 18), ("descriptors", 5 * c.layers + 3, board.program_steps),
     ):
@@ -154,6 +184,16 @@ def check_shape(model: Model, board: BoardConfig) -> None:
                                 ("head_dim", c.head_dim, 8)):
         if value % factor:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
+
+
+def check_biases(model: Model, board: BoardConfig) -> None:
+    """Refuse a bias where nothing adds it."""
+    if board.biases:
+        return
+    for i, layer in enumerate(model.layers):
+        for name in layer.biases:
+            raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model "
+                               "(--device golden)")
 
 
 def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
@@ -194,10 +234,13 @@ class Layout:
 
 def compile_model(model: Model, board: BoardConfig) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board."""
-    check_shape(model, board)
+    check_shape(model.config, board)
+    check_biases(model, board)
     c = model.config
+    biases: dict[int, NDArray[np.float16]] = {}
     body: list[bytes] = []
     program: list[Descriptor] = []
+    whole = True
     bases: list[tuple[int, int, int]] = []
     layout = Layout(board)
 
@@ -213,7 +256,13 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     steps.append((None, Descriptor(Op.EMBED, gain_next=gain(first))))
     for i, layer in enumerate(model.layers):
         g = layer.gains
-        tiles = {name: pack_linear(m) for name, m in matrices(c, layer).items()}
+        parts = matrices(c, layer)
+        tiles = {name: pack_linear(m) for name, m in parts.items()}
+        # Scales that change within a head cut it in two tiles.
+        whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
+        # Five descriptors a layer behind EMBED: qkv, attention, o, gate and up, down.
+        biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
+                   if (bias := parts[name].bias) is not None}
         after = model.layers[i + 1].gains.get("attn_norm") if i + 1 < c.layers else model.final_gain
         steps.append((None, Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim,
                                        cols=c.dim, **norm_fields(c, c.dim))))  # type: ignore[arg-type]
@@ -269,4 +318,4 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
         "s_stride": c.context, "weights_base": weights_base // 4, "body_words64": len(stream) // 8,
         "head_words64": len(head) // 8, "logits_base": logits_base // 4,
     }
-    return Image(tuple(layout.sections), tuple(program), registers, layout.at)
+    return Image(tuple(layout.sections), tuple(program), registers, layout.at, whole, biases)

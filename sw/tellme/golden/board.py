@@ -57,6 +57,8 @@ class _Step:
     #: Distinct scales of the rows, and which of them each row has.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
+    #: Added to the rows, a rounding of its own; no gateware does that.
+    bias: F16 | None = None
 
 
 @dataclass
@@ -84,6 +86,8 @@ class GoldenBoard:
             memory[base:base + len(content)] = np.frombuffer(content, np.uint8)
         self._at = 4 * r["weights_base"]
         self.steps = [self._unpack(d) for d in image.program]
+        for number, bias in image.biases.items():
+            self.steps[number].bias = bias
         head_at = 4 * r["weights_base"] + 8 * r["body_words64"]
         if self._at != head_at:
             raise ValueError(f"the program takes {self._at - 4 * r['weights_base']} bytes of a weight stream of "
@@ -134,9 +138,9 @@ class GoldenBoard:
                 rows.append(trits.reshape(header.rows, slices(d.cols) * SLICE)[:, :d.cols].astype(exact))
                 found += [header.scale, header.odd_scale] * (header.rows // 2)
             step.weights = np.concatenate(rows)
-            distinct = list(dict.fromkeys(found))
+            distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
-            step.scale_of_row = np.array([distinct.index(s) for s in found])
+            step.scale_of_row = np.array([distinct[s] for s in found])
         return step
 
     def _table(self, base: int) -> tuple[NDArray[np.floating], Scales]:
@@ -214,6 +218,8 @@ class GoldenBoard:
                     acc = (q.astype(step.weights.dtype) @ step.weights.T).astype(np.int64)
                     row = scale_mul(Scales(scale_d.sig[:, None], scale_d.exp[:, None]), step.scales)
                     y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
+                    if step.bias is not None:
+                        y = add(y, step.bias)
                     if nonfinite(y):
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:

@@ -1,18 +1,24 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Loss of the golden model on a text."""
+"""Loss of the golden model on a text, and how a text is cut into windows."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.models.model import Model
+from tellme.models.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import BoardConfig
 
-__all__ = ["golden_board", "nats_per_token", "roomy", "total_nats"]
+__all__ = ["SEPARATOR", "Windows", "golden_board", "nats_of", "nats_per_token", "roomy", "total_nats", "windows"]
+
+#: What stands between the texts of a file.
+SEPARATOR = "<|endoftext|>"
 
 
 def roomy(model: Model) -> BoardConfig:
@@ -20,7 +26,7 @@ def roomy(model: Model) -> BoardConfig:
     c = model.config
     return BoardConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
-                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40)
+                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True)
 
 
 def golden_board(model: Model) -> GoldenBoard:
@@ -28,12 +34,57 @@ def golden_board(model: Model) -> GoldenBoard:
     return GoldenBoard(compile_model(model, roomy(model)))
 
 
+class Windows(NamedTuple):
+    """Windows of ids, each computed from an empty cache, and the bytes of text that they predict."""
+
+    parts: list[list[int]]
+    text_bytes: int
+
+    @property
+    def tokens(self) -> int:
+        """Predictions: all ids but the first of each window."""
+        return sum(len(part) - 1 for part in self.parts)
+
+
+def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
+    """A text, or several with SEPARATOR between, as windows of the model's context that do not overlap.
+
+    BOS stands ahead of each window and between texts, where it is predicted as the end of the one before.  With
+    ``limit`` the windows end after so many predictions, and the last text's bytes are counted token by token.
+    """
+    stream: list[int] = []
+    size = 0
+    for part in text.split(SEPARATOR):
+        if limit is not None and len(stream) >= limit:
+            break
+        if not part.strip():
+            continue
+        if stream:
+            stream.append(model.config.bos)
+        ids = tokenizer.encode(part.strip())
+        room = len(ids) if limit is None else limit - len(stream)
+        if len(ids) <= room:
+            size += len(part.strip().encode())
+        elif room > 0:
+            cut = sum(len(tokenizer.piece_bytes(i)) for i in ids[:room])
+            size += cut - (tokenizer.drops_first_space and tokenizer.piece_bytes(ids[0])[:1] == b" ")
+        stream += ids
+    stream = stream[:limit]
+    step = model.config.context - 1
+    return Windows([[model.config.bos, *stream[at:at + step]] for at in range(0, len(stream), step)], size)
+
+
+def nats_of(logits: NDArray[np.int32], targets: Sequence[int]) -> float:
+    """Sum of the negative log likelihoods of targets under rows of logits (Q15.16)."""
+    values = logits / 2.0**LOGIT_FRAC
+    top = values.max(axis=1)
+    logsum = top + np.log(np.exp(values - top[:, None]).sum(axis=1))
+    return float((logsum - values[np.arange(len(targets)), np.asarray(targets)]).sum())
+
+
 def total_nats(board: GoldenBoard, ids: Sequence[int]) -> float:
     """Sum of the negative log likelihoods of ids[1:], each given those before it, from position 0."""
-    logits = board.feed(ids[:-1], 0, heads="all") / 2.0**LOGIT_FRAC
-    top = logits.max(axis=1)
-    logsum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return float((logsum - logits[np.arange(len(ids) - 1), np.asarray(ids[1:])]).sum())
+    return nats_of(board.feed(ids[:-1], 0, heads="all"), ids[1:])
 
 
 def nats_per_token(model: Model, windows: Sequence[Sequence[int]],

@@ -1,19 +1,25 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Import of trained checkpoints: bitllama2.c files and the project's own safetensors layout."""
+"""Import of trained checkpoints: which kind one is, bitllama2.c files, and the project's own safetensors layout."""
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from tellme.models.gguf_import import Gguf
+from tellme.models.huggingface import HuggingFace
+from tellme.models.importing import Options, read_tokenizer
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.source import Source
+from tellme.models.tokenizer import Tokenizer
 from tellme.spec.scale import scale_from_fraction
 
-__all__ = ["BIT_ORDERS", "convert", "read_bitllama", "read_safetensors"]
+__all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "read_bitllama", "read_safetensors"]
 
 BITLLAMA_MAGIC = 0x616B3432
 BITLLAMA_HEADER = struct.Struct("<II7iB")
@@ -33,14 +39,14 @@ PROBE = ("Once upon a time, there was a little girl named Lily. She loved to pla
 
 
 def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
-    weights, scales = {}, {}
+    layer = Layer({}, {})
     for name in LINEARS:
         codes, scale = get(name)
-        weights[name] = codes
+        layer.weights[name] = codes
         if not np.isfinite(scale) or scale <= 0:
             raise ModelError(f"{name} has the scale {scale}; a positive finite number is wanted")
-        scales[name] = scale_from_fraction(scale)
-    return Layer(weights, scales)
+        layer.scales[name] = scale_from_fraction(scale)
+    return layer
 
 
 def _embedding(config: ModelConfig, table: NDArray[np.floating],
@@ -152,55 +158,56 @@ def read_bitllama(path: Path, order: str) -> Model:
 
 
 def convert(source: Path, tokenizer: Path | None, say: Callable[[str], None]) -> Model:
-    """A checkpoint of any known kind, with its tokenizer; ``say`` gets what was found and how it was known."""
+    """A checkpoint of any known kind in memory; ``say`` gets what was found and how it was known."""
+    opened = open_checkpoint(source, Options(tokenizer=tokenizer), say)
+    return opened if isinstance(opened, Model) else Model.read(opened)
+
+
+def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) -> Source:
+    """A checkpoint of any known kind as a source; ``say`` gets what was found and how it was known."""
     if not source.exists():
         raise ModelError(f"there is no file {source}")
     if source.is_dir():
-        raise ModelError(f"{source} is a folder; a .bin or .safetensors file is wanted")
+        return HuggingFace(source, options, say)
     if source.stat().st_size == 0:
         raise ModelError(f"{source} is empty")
-    pieces = b""
-    if tokenizer is not None:
-        pieces = read_tokenizer(tokenizer)
     with source.open("rb") as file:
         start = file.read(8)
+    if start[:4] == b"GGUF":
+        return Gguf(source, options, say)
+    for what, given in (("--act-exp", options.act_exp), ("--weight-scale", options.weight_scale)):
+        if given is not None:
+            raise ModelError(f"{what} is for Hugging Face folders and GGUF files, which {source} is not")
+    pieces = b""
+    if options.tokenizer is not None:
+        pieces = read_tokenizer(options.tokenizer)
     if start[:4] == struct.pack("<I", BITLLAMA_MAGIC):
         if not pieces:
             raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give "
                              "--tokenizer FILE")
         model = _detect_order(source, pieces, say)
     elif len(start) == 8 and start[:1] != b"{" and struct.unpack("<Q", start)[0] < source.stat().st_size:
+        if (source.parent / "config.json").is_file():
+            raise ModelError(f"{source} is a part of a Hugging Face model: give its folder, {source.parent}")
         model = read_safetensors(source)
         say(f"{source.name}: safetensors, {model.config.layers} layers, int8 ternary codes")
     else:
-        raise ModelError(f"{source} is neither a bitllama2.c file nor a safetensors file")
+        raise ModelError(f"{source} is neither a bitllama2.c file nor a safetensors file nor GGUF")
     if pieces:
-        from tellme.models.tokenizer import Tokenizer
-
         size = Tokenizer(pieces).size
         if size != model.config.vocab:
-            raise ModelError(f"{tokenizer} has {size} pieces, the model a vocabulary of {model.config.vocab}")
+            raise ModelError(f"{options.tokenizer} has {size} pieces, the model a vocabulary of {model.config.vocab}")
     model.tokenizer = pieces
+    if options.context is not None:
+        if not 0 < options.context <= model.config.context:
+            raise ModelError(f"--context {options.context}: the model has positions 1 to {model.config.context}")
+        model.config = replace(model.config, context=options.context)
     return model
-
-
-def read_tokenizer(path: Path) -> bytes:
-    """The bytes of a SentencePiece model, checked."""
-    from tellme.models.tokenizer import Tokenizer
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the tokenizer {path}: {error.strerror}") from error
-    Tokenizer(content, name=str(path))
-    return content
 
 
 def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Model:
     from tellme.golden.board import NonfiniteError
     from tellme.golden.perplexity import nats_per_token
-    from tellme.models.tokenizer import Tokenizer
-
     tokenizer = Tokenizer(pieces)
     best: tuple[float, str, Model] | None = None
     heard: list[str] = []

@@ -10,6 +10,10 @@ from tellme.spec.packing import SLICE, TILE_ROWS
 __all__ = ["PRESETS", "BoardConfig", "preset"]
 
 
+#: Query heads for whose codes a chunk's attention has room.
+CHUNK_HEADS = 32
+
+
 @dataclass(frozen=True)
 class BoardConfig:
     """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz."""
@@ -54,6 +58,8 @@ class BoardConfig:
     #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
+    #: Whether linears with a bias run: on the golden model, no gateware adds one.
+    biases: bool = False
 
     @property
     def sdram_mhz(self) -> float:
@@ -64,6 +70,11 @@ class BoardConfig:
     def decode_rows(self) -> int:
         """Rows of a slice that one engine step takes in decode."""
         return min(2, self.lanes)
+
+    @property
+    def max_heads(self) -> int:
+        """Query heads: what the attention unit's memory of codes holds."""
+        return self.max_kv_heads * self.max_group if self.chunk == 1 else CHUNK_HEADS
 
     @property
     def padded_cols(self) -> int:
@@ -79,6 +90,8 @@ class BoardConfig:
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
+    # The same with prefill: sixteen tokens of a prompt share each weight.  Simulated; not placed yet.
+    "ulx3s-85f-l16": BoardConfig(name="ulx3s-85f-l16", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.

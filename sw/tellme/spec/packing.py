@@ -69,10 +69,11 @@ def slices(cols: int) -> int:
     return -(-cols // SLICE)
 
 
-def tile_rows(rows: int) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of each tile."""
-    for first in range(0, rows, TILE_ROWS):
-        yield first, min(TILE_ROWS, rows - first)
+def tile_rows(rows: int, unit: int = 1) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of each tile; a tile holds whole units of ``unit`` rows (at most TILE_ROWS)."""
+    most = TILE_ROWS // unit * unit
+    for first in range(0, rows, most):
+        yield first, min(most, rows - first)
 
 
 def matrix_words(rows: int, cols: int) -> int:

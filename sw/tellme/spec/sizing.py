@@ -144,7 +144,7 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
         "head": {kind: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
-        "top": {kind: 1},
+        "top": {"unit": 1},
     }
 
 
@@ -155,13 +155,16 @@ def lut(config: BoardConfig) -> dict[str, int]:
 
 
 def check(config: BoardConfig, device: str) -> None:
-    """Refuse a configuration that a device cannot hold, by name and number."""
+    """Refuse a configuration that a device cannot hold: a SizingError with all that is short, by name and number."""
     if device not in DEVICES:
         raise SizingError(f"no device is called {device!r}; there are: {', '.join(DEVICES)}")
     have = DEVICES[device]
+    short = []
     for what, needs, limit in (("LUT", lut(config), have.lut), ("EBR", ebr(config), have.ebr),
                                ("multipliers", dsp(config), have.dsp)):
         total = sum(needs.values())
         if total > limit:
             parts = ", ".join(f"{unit} {n}" for unit, n in needs.items())
-            raise SizingError(f"{what}: {config.name} needs {total}, the {device} has {limit} ({parts})")
+            short.append(f"{what}: {config.name} needs {total}, the {device} has {limit} ({parts})")
+    if short:
+        raise SizingError("; ".join(short))

@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``tellme-host convert``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tellme.cli.errors import ExitCode
+from tellme.cli.files import check_target
+from tellme.models.checkpoints import open_checkpoint
+from tellme.models.container import write
+from tellme.models.importing import Options
+
+__all__ = ["convert"]
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def convert(args: argparse.Namespace) -> int:
+    """The command."""
+    target: Path = args.output
+    check_target(target, "file")
+    source = open_checkpoint(args.source, Options(args.tokenizer, args.no_tokenizer, args.context, args.act_exp,
+                                                  args.weight_scale), say)
+    source.name = target.stem
+    with tqdm(total=source.config.layers, desc="converting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
+        write(source, target, bar.update)
+    say(f"{target}: {source.config.ternary_weights / 1e6:.2f} M ternary weights, {target.stat().st_size / 1e6:.2f} MB"
+        + ("" if source.tokenizer else "; no tokenizer: prompts and output are token ids"))
+    return ExitCode.DONE

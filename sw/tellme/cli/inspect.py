@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``tellme-host inspect``."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from tellme.cli.errors import ExitCode
+from tellme.cli.files import open_model
+from tellme.compiler.survey import survey
+
+__all__ = ["inspect"]
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """The command."""
+    model = open_model(args.model)
+    with tqdm(total=model.config.layers, desc="reading", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
+        found = survey(model, bar.update)
+    if args.json:
+        print(json.dumps(found.as_json(), ensure_ascii=False))
+        return ExitCode.DONE
+
+    def line(key: str, value: object) -> None:
+        print(f"{key:16} {value}")
+
+    line("name", found.name)
+    line("ternary weights", found.config.ternary_weights)
+    for key, value in asdict(found.config).items():
+        line(key, value)
+    line("gains", ", ".join(found.gains) or "none")
+    line("tokenizer", found.tokenizer)
+    line("license", found.license or "not given")
+    total = sum(found.bytes_by_part.values())
+    for key, size in found.bytes_by_part.items():
+        line(key, f"{size} bytes, {100 * size / total:.1f} %")
+    line("zeros", f"{100 * found.zeros:.1f} % of the ternary weights; by layer "
+         + " ".join(f"{100 * z:.1f}" for z in found.zeros_by_layer))
+    for feature, who in found.features.items():
+        line(feature, f"runs on: {who}")
+    for fit in found.fits:
+        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
+        line(fit.preset, f"no: {fit.reason}" if fit.reason else f"fits; tokens/s that its memory's peak allows: {rates}")
+    return ExitCode.DONE

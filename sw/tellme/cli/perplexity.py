@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``tellme-host perplexity``."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tellme import reference
+from tellme.cli.devices import Device, GoldenDevice
+from tellme.cli.errors import ExitCode, UserError
+from tellme.cli.files import find_model, model_path
+from tellme.cli.generate import load, say
+from tellme.cli.generation import Generation
+from tellme.cli.opening import open_device
+from tellme.compiler.image import Image, compile_model
+from tellme.golden.perplexity import nats_of, windows
+from tellme.models.model import Model
+from tellme.models.tokenizer import Tokenizer
+
+__all__ = ["perplexity"]
+
+#: Reports tokens as they are done.
+Count = Callable[[int], object]
+
+
+def read_text(path: Path) -> str:
+    """The text of a file."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the text {path} is not UTF-8") from error
+
+
+def nats_on_device(device: Device, image: Image, model: Model, parts: list[list[int]], count: Count) -> float:
+    """Sum over all windows of what each prediction costs; a board gives its logits position by position."""
+    total = 0.0
+    for ids in parts:
+        if isinstance(device, GoldenDevice):
+            logits = device.board.feed(ids[:-1], 0, heads="all")
+        else:
+            run = Generation(device=device, image=image, config=model.config, prompt=ids[:-1], max_tokens=0, want_logits=True)
+            for _ in run.tokens():
+                pass
+            logits = np.array(run.rows)
+        total += nats_of(logits, ids[1:])
+        count(len(ids) - 1)
+    return total
+
+
+def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float:
+    """The same sum on the float32 model of the file."""
+    model, total = reference.read_container(path), 0.0
+    for ids in parts:
+        total += reference.nats(model, ids)[0]
+        count(len(ids) - 1)
+    return total
+
+
+def perplexity(args: argparse.Namespace) -> int:
+    """The command."""
+    model = find_model(args.model)
+    if not model.tokenizer:
+        raise UserError(f"the model {model.name} holds no tokenizer: convert it again with --tokenizer FILE")
+    if model.config.context < 2:
+        raise UserError(f"the model {model.name} has one position: there is nothing to predict")
+    parts, text_bytes = cut = windows(model, Tokenizer(model.tokenizer, f"the tokenizer in {args.model}"), read_text(args.text),
+                                      args.tokens)
+    if not parts:
+        raise UserError(f"there is nothing to predict in {args.text}")
+    device = open_device(args.device, args.preset, say)
+    try:
+        image = compile_model(model, device.config(model))
+        device.connect()
+        load(device, image)
+        with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:
+            total = nats_on_device(device, image, model, parts, bar.update)
+            other = nats_of_reference(model_path(args.model), parts, bar.update) if args.reference else None
+    finally:
+        device.close()
+    fields: dict[str, object] = {
+        "model": model.name, "device": device.name, "nats_per_token": total / cut.tokens,
+        "bits_per_byte": total / math.log(2) / text_bytes, "tokens": cut.tokens, "bytes": text_bytes, "windows": len(parts),
+        "window_positions": model.config.context}
+    if other is not None:
+        fields |= {"reference_nats_per_token": other / cut.tokens, "apart": abs(total - other) / other}
+    if args.json:
+        print(json.dumps(fields, ensure_ascii=False))
+        return ExitCode.DONE
+    print(f"{model.name} on {device.name}: {total / cut.tokens:.5f} nats per token, {fields['bits_per_byte']:.4f} bits per byte "
+          f"over {cut.tokens} tokens")
+    if other is not None:
+        print(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(total - other) / other:.3f} % apart")
+    say(f"{len(parts)} windows of up to {model.config.context} positions that do not overlap, each from an empty cache; "
+        "BOS ahead of each and between texts")
+    return ExitCode.DONE

@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a .tellme file holds, what it needs of a board, and which builds it fits."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tellme.compiler.image import CompileError, Layout, check_shape, needed_bytes, runs
+from tellme.models.config import LINEARS, NORMS, ModelConfig
+from tellme.models.container import Container
+from tellme.models.source import Block
+from tellme.models.tokenizer import Tokenizer
+from tellme.spec.config import PRESETS, BoardConfig
+from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, slices, tile_rows
+from tellme.spec.scale import Scale
+
+__all__ = ["Fit", "Survey", "survey"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a build runs the model; if so the tokens a second that its memory's peak rate allows, by position."""
+
+    preset: str
+    reason: str = ""
+    tokens_per_second: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass
+class Survey:
+    """What was found.  Bytes are those of the file."""
+
+    config: ModelConfig
+    name: str
+    license: str
+    tokenizer: str
+    bytes_by_part: dict[str, int]
+    #: Share of zeros among the ternary weights of each layer, and of them all.
+    zeros_by_layer: list[float]
+    zeros: float
+    gains: list[str]
+    #: Matrices with more than one scale, and those with a bias.
+    several_scales: list[str]
+    biases: list[str]
+    fits: list[Fit]
+
+    @property
+    def features(self) -> dict[str, str]:
+        """What is out of the ordinary, and who computes it."""
+        return {what: who for what, there, who in (
+            ("several scales a matrix", self.several_scales, "golden and boards"),
+            ("bias", self.biases, "golden only")) if there}
+
+    def as_json(self) -> dict[str, Any]:
+        """One object for ``--json``."""
+        return {"name": self.name, "config": vars(self.config), "ternary_weights": self.config.ternary_weights,
+                "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
+                "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
+                "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
+                "fits": [{"preset": f.preset, "fits": not f.reason, "reason": f.reason,
+                          "bandwidth_tokens_per_second": {str(p): round(t, 2) for p, t in f.tokens_per_second.items()}}
+                         for f in self.fits]}
+
+
+def survey(model: Container, progress: Callable[[], object] | None = None) -> Survey:
+    """Read a file once, a part at a time; ``progress`` is called once for each layer."""
+    c = model.config
+    parts = {"embedding": model.part_bytes("embedding") + model.part_bytes("embedding.scale"),
+             "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "scales and biases": 0,
+             "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
+    gains, several, biases, zeros, stream = set(), [], [], [], 0
+    for i in range(c.layers):
+        zero = 0
+        blocks: dict[str, tuple[Block, ...]] = {}
+        for name in LINEARS:
+            what = f"layers.{i}.{name}"
+            linear = model.linear(i, name)
+            zero += sum(part.size - int(np.count_nonzero(part)) for part in linear.chunks())
+            blocks[name] = linear.blocks()
+            parts["ternary weights"] += model.part_bytes(what)
+            parts["scales and biases"] += sum(model.part_bytes(f"{what}.{n}") for n in ("scale", "scale_rows", "bias"))
+            if len(blocks[name]) > 1:
+                several.append(what)
+            if linear.bias is not None:
+                biases.append(what)
+        for name in NORMS:
+            gain = model.gain(i, name)
+            if gain is not None:
+                gains.add(name)
+                parts["norms"] += gain.nbytes
+                stream += 8 * -(-len(gain) // 4)
+        zeros.append(zero * c.layers / c.ternary_weights)
+        stream += _layer_bytes(c, blocks)
+        if progress is not None:
+            progress()
+    final = model.final_norm()
+    if final is not None:
+        gains.add("final_norm")
+        stream += 8 * -(-len(final) // 4)
+    tokenizer = "none"
+    if model.tokenizer:
+        known = Tokenizer(model.tokenizer, f"the tokenizer in {model.path}")
+        tokenizer = f"{known.kind}, {known.size} tokens"
+    return Survey(c, model.name, model.license, tokenizer, {k: v for k, v in parts.items() if v}, zeros,
+                  float(np.mean(zeros)), sorted(gains), several, biases,
+                  [_fit(c, board, stream, biases) for board in PRESETS.values()])
+
+
+def _rows(blocks: tuple[Block, ...]) -> list[Scale]:
+    return [b.scale for b in blocks for _ in range(b.rows)]
+
+
+def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]]) -> int:
+    """Bytes of a layer's tiles in the weight stream, headers included."""
+    gate_up = [s for pair in zip(_rows(blocks["w1"]), _rows(blocks["w3"]), strict=True) for s in pair]
+    matrices = [(_rows(blocks[n]), c.shape(n)[1], unit) for n, unit in (
+        ("wq", c.head_dim), ("wk", c.head_dim), ("wv", c.head_dim), ("wo", 1), ("w2", 1))]
+    total = 0
+    for scales, cols, unit in [*matrices, (gate_up, c.dim, 1)]:
+        # An odd number of rows fits no build, and is refused by name there.
+        for run in runs(0, scales[:len(scales) // 2 * 2], unit):
+            total += sum(8 + 4 * rows * slices(cols) for _, rows in tile_rows(run.end - run.first, run.unit))
+    return total
+
+
+def _reserve(layout: Layout, c: ModelConfig, stream: int) -> None:
+    """The sections of :func:`tellme.compiler.image.compile_model`, without their content."""
+    table = 8 * -(-c.vocab // HEAD_BLOCK_ROWS) * head_block_words(c.dim)
+    layout.reserve("weights and head", stream + table)
+    if not c.tied:
+        layout.reserve("embedding", table)
+    layout.reserve("RoPE table", 2 * c.context * c.head_dim)
+    layout.reserve("logits", 4 * c.vocab)
+    for _ in range(c.layers):
+        for what, size in (("K cache", c.kv_dim), ("V cache", c.kv_dim), ("KV scales", 4 * c.kv_heads)):
+            layout.reserve(what, c.context * size)
+
+
+def _positions(c: ModelConfig) -> Iterator[int]:
+    yield from sorted({0, min(128, c.context - 1), c.context - 1})
+
+
+def _fit(c: ModelConfig, board: BoardConfig, stream: int, biases: list[str]) -> Fit:
+    layout = Layout(board)
+    try:
+        check_shape(c, board)
+        if biases and not board.biases:
+            raise CompileError(f"{biases[0]} has a bias, which no gateware adds")
+        _reserve(layout, c, stream)
+        layout.check()
+    except CompileError as error:
+        return Fit(board.name, str(error))
+    rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
+    return Fit(board.name, "", {p: rate / needed_bytes(c, p) for p in _positions(c)})

@@ -1,0 +1,218 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The .tellme file: a safetensors container with everything that a board needs, written and read part by part."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.source import (
+    Block,
+    Linear,
+    Source,
+    TableRows,
+    check_bias,
+    check_blocks,
+    check_codes,
+    check_gain,
+    check_gain_wanted,
+    check_rows,
+    row_chunks,
+)
+from tellme.models.trits import pack_rows, packed_cols, unpack_rows
+from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
+from tellme.spec.scale import Scale
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
+
+FORMAT = "tellme"
+#: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.
+FORMAT_VERSION = 2
+
+
+def write(source: Source, path: Path, progress: Callable[[], object] | None = None) -> None:
+    """Write a model to a file, whole or not at all, with no more than a chunk of it in memory.
+
+    ``progress`` is called once for each layer.
+    """
+    c = source.config
+    c.check()
+    with whole_file(path) as scratch, tempfile.TemporaryFile(dir=path.parent) as content, scratch.open("wb") as target:
+        out = SafetensorsWriter(cast(BinaryIO, content))
+        # A tokenizer.json begins with a brace; no SentencePiece model does.
+        version = 2 if source.tokenizer[:1] == b"{" else 1
+        for name in ("embedding",) if c.tied else ("embedding", "head"):
+            _write_table(out, source, name)
+        for i in range(c.layers):
+            for name in LINEARS:
+                version = max(version, _write_linear(out, f"layers.{i}.{name}", source.linear(i, name), c.shape(name)))
+            for name in NORMS:
+                gain = source.gain(i, name)
+                if gain is not None:
+                    check_gain_wanted(name, c, i)
+                    check_gain(f"layers.{i}.{name}", gain, c.norm_width(name))
+                    out.add(f"layers.{i}.{name}", gain)
+            if progress is not None:
+                progress()
+        final = source.final_norm()
+        if final is not None:
+            check_gain("final_norm", final, c.dim)
+            out.add("final_norm", final)
+        if source.tokenizer:
+            out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
+        out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(asdict(c)),
+                            "name": source.name, "license": source.license})
+
+
+def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
+    c = source.config
+    out.begin(name, "int8", (c.vocab, c.dim))
+    scales: list[NDArray[np.uint16]] = []
+    rows = 0
+    for part in source.table(name):
+        check_rows(name, part.codes, part.scales, (len(part.codes), c.dim))
+        out.put(part.codes)
+        scales.append(part.scales)
+        rows += len(part.codes)
+    if rows != c.vocab:
+        raise ModelError(f"{name} has {rows} rows, the configuration says {c.vocab}")
+    out.add(f"{name}.scale", np.concatenate(scales))
+
+
+def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tuple[int, int]) -> int:
+    """The format version that the matrix needs."""
+    if linear.shape != shape:
+        raise ModelError(f"{name} has shape {linear.shape}, the configuration says {shape}")
+    out.begin(name, "uint8", (shape[0], packed_cols(shape[1])))
+    for part in linear.chunks():
+        check_codes(name, part)
+        out.put(pack_rows(part))
+    blocks = linear.blocks()
+    check_blocks(name, shape[0], blocks)
+    scales = np.array([[b.scale.sig, b.scale.exp] for b in blocks], np.int16)
+    out.add(f"{name}.scale", scales[0] if len(blocks) == 1 else scales)
+    if len(blocks) > 1:
+        out.add(f"{name}.scale_rows", np.array([b.rows for b in blocks], np.int32))
+    if linear.bias is not None:
+        check_bias(name, linear.bias, shape[0])
+        out.add(f"{name}.bias", linear.bias)
+    return 2 if len(blocks) > 1 or linear.bias is not None else 1
+
+
+class Container(Source):
+    """A .tellme file, read part by part.  What is wrong with it is a ModelError that names the file."""
+
+    def __init__(self, path: Path):
+        if not path.exists():
+            raise ModelError(f"there is no model file {path}")
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder; a .tellme file is wanted (tellme-host convert makes one)")
+        if path.stat().st_size == 0:
+            raise ModelError(f"{path} is empty")
+        self.path = path
+        try:
+            self._file = safe_open(path, framework="numpy")
+            metadata = self._file.metadata() or {}
+            self._names = set(self._file.keys())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"{path} is no .tellme file, or is cut short or damaged ({error}); "
+                             "convert or copy it again") from error
+        check_metadata(path, metadata)
+        try:
+            self.config = ModelConfig(**json.loads(metadata["config"]))
+            self.config.check()
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} misses {error}; convert it again") from error
+        self.name = metadata.get("name", "") or path.stem
+        self.license = metadata.get("license", "")
+        if "tokenizer" in self._names:
+            self.tokenizer = self.tensor("tokenizer").tobytes()
+
+    def tensor(self, name: str) -> np.ndarray:
+        """A tensor by the name that it has in the file."""
+        if name not in self._names:
+            raise ModelError(f"{self.path} misses '{name}'; convert it again")
+        try:
+            return cast(np.ndarray, self._file.get_tensor(name))
+        except (SafetensorError, ValueError, TypeError) as error:
+            raise ModelError(f"{self.path}: {name} cannot be read ({error}); convert it again") from error
+
+    def part_bytes(self, name: str) -> int:
+        """Bytes of a tensor in the file, 0 if there is none of the name."""
+        if name not in self._names:
+            return 0
+        part = self._file.get_slice(name)
+        return int(np.prod(part.get_shape())) * ITEM_BYTES[str(part.get_dtype())]
+
+    def linear(self, layer: int, name: str) -> Linear:
+        what, shape = f"layers.{layer}.{name}", self.config.shape(name)
+        bias = self.tensor(f"{what}.bias") if f"{what}.bias" in self._names else None
+
+        def chunks() -> Iterator[NDArray[np.int8]]:
+            packed = self.tensor(what)
+            with self._named():
+                if packed.shape[:1] != shape[:1]:
+                    unpack_rows(what, packed, shape)
+                for first, end in row_chunks(*shape):
+                    yield unpack_rows(what, packed[first:end], (end - first, shape[1]))
+
+        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias)
+
+    def _blocks(self, what: str, rows: int) -> tuple[Block, ...]:
+        scales = self.tensor(f"{what}.scale")
+        counts = self.tensor(f"{what}.scale_rows") if f"{what}.scale_rows" in self._names else np.array([rows])
+        if scales.size != 2 * counts.size or scales.dtype != np.int16:
+            raise ModelError(f"{self.path}: {what}.scale misses values: {scales.dtype} of shape {scales.shape} for "
+                             f"{counts.size} blocks of rows")
+        blocks = []
+        for (sig, exp), count in zip(scales.reshape(-1, 2).tolist(), counts.reshape(-1).tolist(), strict=True):
+            if not (1024 <= sig <= 2047 and -128 <= exp <= 127):
+                raise ModelError(f"{self.path}: {what}.scale is no scale: {sig}, {exp}")
+            blocks.append(Block(count, Scale(sig, exp)))
+        return tuple(blocks)
+
+    def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        what = f"layers.{layer}.{name}"
+        return self.tensor(what) if what in self._names else None
+
+    def final_norm(self) -> NDArray[np.float16] | None:
+        return self.tensor("final_norm") if "final_norm" in self._names else None
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        if name == "head" and name not in self._names:
+            raise ModelError(f"{self.path}: the model is untied but has no head")
+        codes, scales = self.tensor(name), self.tensor(f"{name}.scale")
+        with self._named():
+            check_rows(name, codes, scales, (self.config.vocab, self.config.dim))
+        for first, end in row_chunks(*codes.shape):
+            yield TableRows(codes[first:end], scales[first:end])
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors inside get the file's name."""
+        try:
+            yield
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
+
+
+def check_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Format and version."""
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path} is a safetensors file, but not a tellme model: convert it with "
+                         f"tellme-host convert {path} -o OUT.tellme")
+    version = metadata.get("format_version", "?")
+    if version not in [str(v) for v in range(1, FORMAT_VERSION + 1)]:
+        raise ModelError(f"{path} has format_version {version}; this tellme-host reads up to {FORMAT_VERSION}: "
+                         "install a newer one, or convert the model again")

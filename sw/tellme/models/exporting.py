@@ -1,0 +1,27 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Export of a model to what transformers and llama.cpp run; the ternary values stay exactly what they are."""
+
+from pathlib import Path
+
+from tellme.models.export_gguf import export_gguf
+from tellme.models.export_hf import export_folder
+from tellme.models.export_parts import Progress
+from tellme.models.source import Source
+
+__all__ = ["FORMATS", "export"]
+
+#: Format -> the gguf package's name of the weights' type; None for a Hugging Face folder.
+FORMATS = {"gguf-tq1": "TQ1_0", "gguf-tq2": "TQ2_0", "gguf-f16": "F16", "hf": None}
+
+
+def export(source: Source, target: Path, form: str, progress: Progress) -> None:
+    """Write a model as one of FORMATS, whole or not at all; ``progress`` is called once for each layer.
+
+    Refused by name: what the other program does not compute as tellme does.
+    """
+    kind = FORMATS[form]
+    if kind is None:
+        export_folder(source, target, progress)
+    else:
+        export_gguf(source, target, kind, progress)

@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Import of Hugging Face folders: config.json, safetensors, tokenizer.json or tokenizer.model.
+
+Four kinds of ternary models, each a LLaMA with differences:
+
+- ``BitNetForCausalLM`` (BitNet b1.58 2B-4T): sub-norms, ReLU squared;
+- ``BitnetForCausalLM`` (1bitLLM): sub-norms under other names, SiLU, weights that each run makes ternary anew;
+- ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
+- ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.models.config import LINEARS, ModelConfig, ModelError
+from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.source import Linear, row_chunks
+from tellme.models.tensors import SafetensorsFolder
+from tellme.models.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
+
+__all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
+
+HF_NAMES = {
+    "embedding": "model.embed_tokens.weight", "head": "lm_head.weight", "final_norm": "model.norm.weight",
+    "attn_norm": "model.layers.{i}.input_layernorm.weight", "ffn_norm": "model.layers.{i}.post_attention_layernorm.weight",
+    "wq": "model.layers.{i}.self_attn.q_proj", "wk": "model.layers.{i}.self_attn.k_proj",
+    "wv": "model.layers.{i}.self_attn.v_proj", "wo": "model.layers.{i}.self_attn.o_proj",
+    "w1": "model.layers.{i}.mlp.gate_proj", "w3": "model.layers.{i}.mlp.up_proj", "w2": "model.layers.{i}.mlp.down_proj",
+}
+#: Sub-norms by architecture.
+HF_SUB_NORMS: dict[str, dict[str, str]] = {
+    "LlamaForCausalLM": {},
+    "BitNetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.attn_sub_norm.weight",
+                          "down_norm": "model.layers.{i}.mlp.ffn_sub_norm.weight"},
+    "BitnetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.inner_attn_ln.weight",
+                          "down_norm": "model.layers.{i}.mlp.ffn_layernorm.weight"},
+}
+#: mean |W| of a trained matrix is below this.
+_BIG = 4.0
+#: hidden_act of each architecture where config.json does not say.
+_ACT = {"LlamaForCausalLM": "silu", "BitNetForCausalLM": "relu2", "BitnetForCausalLM": "silu"}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    return value
+
+
+class _Config:
+    """config.json, asked with an error that names the file and the key."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.fields = read_json(path)
+
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        value = self.fields.get(key)
+        if value is None:
+            value = default
+        if kind is float and type(value) is int:
+            value = float(value)
+        if value is None:
+            raise ModelError(f"{self.path} has no {key}")
+        if type(value) is not kind:
+            raise ModelError(f"{self.path}: {key} is {value!r}, which is no {kind.__name__}")
+        return value
+
+    def token(self, key: str, default: int | None = None) -> int:
+        """A token id; of a list of them the first."""
+        value = self.fields.get(key, default)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if value is None:
+            value = default
+        if type(value) is not int:
+            raise ModelError(f"{self.path} has no {key}")
+        return value
+
+
+def architecture(config: _Config) -> str:
+    """The architecture, one that is known."""
+    names = config.fields.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if name not in HF_SUB_NORMS:
+        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
+    return str(name)
+
+
+def model_config(config: _Config, name: str) -> ModelConfig:
+    """Shape and conventions; what the engine does not compute is refused by name."""
+    get = config.get
+    for key, fine in (("rope_scaling", (None,)), ("partial_rotary_factor", (None, 1, 1.0)), ("weight_bits", (None, 1)),
+                      ("input_bits", (None, 8)), ("sliding_window", (None,))):
+        value = config.fields.get(key)
+        if value not in fine and not (isinstance(value, dict) and value.get("rope_type", value.get("type")) == "default"):
+            raise ModelError(f"{config.path}: {key} is {value!r}, which the engine does not do")
+    rope = config.fields.get("rope_parameters")
+    theta = get("rope_theta", float, 10000.0 if name != "BitNetForCausalLM" else 500000.0)
+    if isinstance(rope, dict):
+        if rope.get("rope_type", "default") != "default":
+            raise ModelError(f"{config.path}: rope_type is {rope['rope_type']!r}, which the engine does not do")
+        theta = rope.get("rope_theta", theta)
+        if type(theta) not in (int, float):
+            raise ModelError(f"{config.path}: rope_theta is {theta!r}, which is no float")
+        theta = float(theta)
+    act = get("hidden_act", str, _ACT[name])
+    if act not in ("silu", "relu2"):
+        raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
+    dim, heads = get("hidden_size", int), get("num_attention_heads", int)
+    eos = config.token("eos_token_id")
+    sub_norms = bool(HF_SUB_NORMS[name])
+    result = ModelConfig(
+        dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
+        kv_heads=get("num_key_value_heads", int, heads), head_dim=get("head_dim", int, dim // max(heads, 1)),
+        vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
+        tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, 1e-5), theta=theta,
+        o_norm=sub_norms, down_norm=sub_norms, bos=config.token("bos_token_id", eos), eos=eos)
+    result.check()
+    return result
+
+
+def quantisation(config: _Config, name: str, options: Options, say: Say) -> str:
+    """How weights are stored: "multiply" or "divide" (what weight_scale does to codes), "absmean", or "values"."""
+    fields = config.fields.get("quantization_config")
+    if fields is None:
+        found, why = ("absmean", "the architecture makes weights ternary as it runs") if name == "BitnetForCausalLM" else (
+            "values", "no quantization_config: weights must be ternary in value")
+    elif not isinstance(fields, dict) or fields.get("quant_method") != "bitnet":
+        method = fields.get("quant_method") if isinstance(fields, dict) else fields
+        raise ModelError(f"{config.path}: the quantisation is {method!r}, which is not ternary; bitnet is known")
+    else:
+        if fields.get("use_rms_norm"):
+            raise ModelError(f"{config.path}: use_rms_norm puts a norm of its own ahead of each matrix, which the engine does "
+                             "not compute")
+        linear = fields.get("linear_class") or "bitlinear"
+        if linear not in ("bitlinear", "autobitlinear"):
+            raise ModelError(f"{config.path}: linear_class is {linear!r}; bitlinear and autobitlinear are known")
+        if linear == "autobitlinear" and fields.get("quantization_mode") == "online":
+            found, why = "absmean", "quantization_mode is online"
+        else:
+            found = "multiply" if linear == "autobitlinear" else "divide"
+            why = f"linear_class is {linear}: its weight_scale {'multiplies' if found == 'multiply' else 'divides'}"
+    if options.weight_scale is not None and found in ("multiply", "divide"):
+        found, why = options.weight_scale, f"--weight-scale {options.weight_scale}"
+    say(f"weights: {why}")
+    return found
+
+
+class HuggingFace(Imported):
+    """A folder.  Names, shapes and scales are checked before any weight is read."""
+
+    halves = True
+
+    def __init__(self, folder: Path, options: Options, say: Say):
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
+        config = _Config(folder / "config.json")
+        name = architecture(config)
+        self._say = say
+        read = model_config(config, name)
+        self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
+        self.name = folder.resolve().name
+        self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
+        self._mode = quantisation(config, name, options, say)
+        self.tokenizer = self._read_tokenizer(folder, options)
+        self.tensors = SafetensorsFolder(folder)
+        ignored = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(self.config.layers)}
+        if self.config.tied:
+            ignored.add(self.tensor_name("head"))
+        self.check_names(lambda i, part: {f"{self.base(i, part)}.weight_scale"}, ignored)
+        self._check_tied_head()
+        self._scales = {(i, part): self._scale_of(i, part) for i in range(self.config.layers) for part in LINEARS}
+        if options.weight_scale is None:
+            self._check_meaning()
+        say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M ternary weights")
+
+    def _read_tokenizer(self, folder: Path, options: Options) -> bytes:
+        if options.no_tokenizer:
+            return b""
+        path = options.tokenizer
+        if path is None:
+            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if (folder / n).is_file()]
+            if not found:
+                raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or "
+                                 "--no-tokenizer for token ids only")
+            path = found[0]
+        return checked_tokenizer(read_tokenizer(path), str(path), self.config.vocab, self._say)
+
+    def _check_tied_head(self) -> None:
+        """A head that a tied model's files hold all the same must be the embedding."""
+        head, embedding = self.tensor_name("head"), self.tensor_name("embedding")
+        if not self.config.tied or head not in self.tensors.names():
+            return
+        same = self.tensors.shape(head) == self.tensors.shape(embedding) and all(
+            np.array_equal(self.tensors.rows(head, a, b), self.tensors.rows(embedding, a, b))
+            for a, b in row_chunks(self.config.vocab, self.config.dim))
+        if not same:
+            raise ModelError(f"{head} is not {embedding}, though tie_word_embeddings is true")
+
+    def _packed(self, layer: int, name: str) -> bool:
+        return self._mode in ("multiply", "divide") and self.tensors.kind(f"{self.base(layer, name)}.weight") == "U8"
+
+    def stored_shape(self, layer: int, name: str) -> tuple[int, ...]:
+        rows, cols = self.config.shape(name)
+        weight = f"{self.base(layer, name)}.weight"
+        if weight in self.tensors.names() and self._packed(layer, name):
+            if rows % 4:
+                raise ModelError(f"{weight} packs four rows a byte, and has {rows}")
+            return rows // 4, cols
+        return rows, cols
+
+    def _scale_of(self, layer: int, name: str) -> NDArray[np.float64] | None:
+        """The factor of each row of codes, in the checkpoint's order; None where the values tell."""
+        what = f"{self.base(layer, name)}.weight_scale"
+        there = what in self.tensors.names()
+        if self._mode in ("absmean", "values"):
+            if there:
+                raise ModelError(f"{what} lies beside weights that the configuration calls unquantised")
+            return None
+        if not there:
+            raise ModelError(f"{self.tensors.label} lacks the tensor {what}")
+        scales = positive_scales(what, self.tensors.whole(what), self.config.shape(name)[0])
+        return scales if self._mode == "multiply" else 1 / scales
+
+    def _check_meaning(self) -> None:
+        """The factor of a matrix is mean |W| of the weights that were trained: its inverse is far too big, or far too small.
+
+        Near 1 the data cannot tell, and the configuration is believed.
+        """
+        factors = [float(np.median(s)) for s in self._scales.values() if s is not None]
+        if not factors:
+            return
+        typical = float(np.median(factors))
+        if typical > _BIG:
+            other = "divide" if self._mode == "multiply" else "multiply"
+            raise ModelError(f"weight_scale is said to {self._mode}, which makes weights of about {typical:.3g}, where trained "
+                             f"ones are far below 1: give --weight-scale {other}, or --weight-scale {self._mode} if it is so")
+        if typical > 1 / _BIG:
+            self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
+
+    def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
+        weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)
+        if self._mode == "absmean":
+            return from_absmean(self.tensors, weight, head_dim=head_dim, bias=bias, say=self._say)
+        if bias is not None and self._mode == "multiply":
+            raise ModelError(f"{self.base(layer, name)}.bias stands beside a weight_scale that multiplies: whether it is "
+                             "multiplied as well depends on the version of transformers, so this bias is not taken")
+        if scales is None:
+            return from_values(self.tensors, weight, head_dim=head_dim, bias=bias)
+        read = from_packed if self._packed(layer, name) else from_codes
+        return read(self.tensors, weight, scales, head_dim=head_dim, bias=bias)

@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What importers of Hugging Face folders and GGUF files share: names, shapes, tables, and what the user may say."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.int8 import int8_rows
+from tellme.models.source import Linear, Source, TableRows, row_chunks
+from tellme.models.tensors import Tensors
+from tellme.models.tokenizer import Tokenizer
+
+__all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_tokenizer", "read_tokenizer"]
+
+Say = Callable[[str], None]
+#: The power of two that activations of ReLU squared models are divided by, unless the user says another: their
+#: products pass binary16's 65504, and a norm or the scale of the next matrix takes it back exactly.
+RELU2_EXP = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says about a checkpoint."""
+
+    tokenizer: Path | None = None
+    #: Convert without a tokenizer.
+    no_tokenizer: bool = False
+    #: Positions to keep of the model's context.
+    context: int | None = None
+    act_exp: int | None = None
+    #: "multiply" or "divide" instead of what the configuration says.
+    weight_scale: str | None = None
+
+
+def read_tokenizer(path: Path) -> bytes:
+    """The bytes of a tokenizer file, checked."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    Tokenizer(content, name=str(path))
+    return content
+
+
+def checked_tokenizer(content: bytes, name: str, vocab: int, say: Say) -> bytes:
+    """A tokenizer whose ids a model has; one with fewer ids than the model has rows is said and taken."""
+    tokenizer = Tokenizer(content, name)
+    if tokenizer.size > vocab:
+        raise ModelError(f"{name} has {tokenizer.size} tokens, the model a vocabulary of {vocab}")
+    rest = "" if tokenizer.size == vocab else f"; {vocab - tokenizer.size} of the model's {vocab} ids have no token"
+    say(f"tokenizer: {tokenizer.kind}, {tokenizer.size} tokens{rest}")
+    return content
+
+
+def act_exp_of(options: Options, act: str) -> int:
+    """The power of two that activations are divided by."""
+    if options.act_exp is not None:
+        return options.act_exp
+    return RELU2_EXP if act == "relu2" else 0
+
+
+class Imported(Source):
+    """A checkpoint with tensors of known names.
+
+    A subclass sets ``tensors``, ``config``, and ``tensor_names``: the parts that a model may have (``wq`` to ``w2``, the
+    norms, ``embedding``, ``head``, ``final_norm``) and what they are called, with ``{i}`` for the layer; of matrices
+    the name without ``.weight``.  Then it calls :meth:`check_names`.
+    """
+
+    tensors: Tensors
+    tensor_names: dict[str, str]
+    #: Whether RoPE turns (t, t + head_dim / 2), so that rows of Wq and Wk have to be put in another order.
+    halves: bool
+
+    @abstractmethod
+    def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
+        """A matrix, whose tensor is there and has the right shape."""
+
+    def tensor_name(self, part: str, layer: int = 0) -> str:
+        """What a part is called."""
+        return self.tensor_names[part].format(i=layer)
+
+    def base(self, layer: int, name: str) -> str:
+        """A matrix's name without ``.weight``."""
+        return self.tensor_name(name, layer)
+
+    def head_dim_of(self, name: str) -> int:
+        """Rows that are put in another order at a time, 0 for none."""
+        return self.config.head_dim if self.halves and name in ("wq", "wk") else 0
+
+    def stored_shape(self, layer: int, name: str) -> tuple[int, ...]:
+        """The shape that a matrix's tensor has to have."""
+        return self.config.shape(name)
+
+    def check_names(self, also: Callable[[int, str], set[str]], ignored: set[str]) -> None:
+        """Every tensor that is needed is there with its shape, and there is no other.
+
+        ``also`` gives names that may stand beside a matrix.
+        """
+        c, have = self.config, self.tensors.names()
+        needed: dict[str, tuple[int, ...]] = {self.tensor_name("embedding"): (c.vocab, c.dim)}
+        allowed: set[str] = set(ignored)
+        if not c.tied:
+            needed[self.tensor_name("head")] = (c.vocab, c.dim)
+        needed[self.tensor_name("final_norm")] = (c.dim,)
+        for i in range(c.layers):
+            for name in LINEARS:
+                needed[f"{self.base(i, name)}.weight"] = self.stored_shape(i, name)
+                allowed |= {f"{self.base(i, name)}.bias"} | also(i, name)
+            for name in NORMS:
+                if name in ("attn_norm", "ffn_norm") or getattr(c, name):
+                    needed[self.tensor_name(name, i)] = (c.norm_width(name),)
+        for name, shape in needed.items():
+            if name not in have:
+                raise ModelError(f"{self.tensors.label} lacks the tensor {name}")
+            if self.tensors.shape(name) != shape:
+                raise ModelError(f"{name} has shape {self.tensors.shape(name)}, the configuration says {shape}")
+        unknown = sorted(have - needed.keys() - allowed)
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise ModelError(f"{self.tensors.label} has the unknown tensor {unknown[0]}{more}: this model computes something "
+                             "that the engine does not")
+
+    def vector(self, name: str, width: int) -> NDArray[np.float16]:
+        """A gain or bias as binary16."""
+        if self.tensors.shape(name) != (width,):
+            raise ModelError(f"{name} has shape {self.tensors.shape(name)}, the configuration says {(width,)}")
+        values = self.tensors.whole(name)
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float16)
+        if not np.isfinite(rounded).all():
+            raise ModelError(f"{name} holds an infinity, a NaN, or a number beyond binary16")
+        return rounded
+
+    def linear(self, layer: int, name: str) -> Linear:
+        bias_name = f"{self.base(layer, name)}.bias"
+        bias = None
+        if bias_name in self.tensors.names():
+            bias = self.vector(bias_name, self.config.shape(name)[0])
+            if self.head_dim_of(name):
+                bias = bias.reshape(-1, 2, self.config.head_dim // 2).swapaxes(1, 2).reshape(-1)
+        return self.weights(layer, name, bias)
+
+    def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        if not (name in ("attn_norm", "ffn_norm") or getattr(self.config, name)):
+            return None
+        return _unless_ones(self.vector(self.tensor_name(name, layer), self.config.norm_width(name)))
+
+    def final_norm(self) -> NDArray[np.float16] | None:
+        return _unless_ones(self.vector(self.tensor_name("final_norm"), self.config.dim))
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        what = self.tensor_name(name)
+        for first, end in row_chunks(self.config.vocab, self.config.dim):
+            part = self.tensors.rows(what, first, end)
+            if not np.isfinite(part).all():
+                raise ModelError(f"{what} holds an infinity or NaN")
+            yield TableRows(*int8_rows(part))
+
+    def cut_context(self, config: ModelConfig, options: Options) -> int:
+        """The context to keep."""
+        if options.context is None:
+            return config.context
+        if not 0 < options.context <= config.context:
+            raise ModelError(f"--context {options.context}: the model has positions 1 to {config.context}")
+        return options.context
+
+
+def _unless_ones(gain: NDArray[np.float16]) -> NDArray[np.float16] | None:
+    """A gain of ones is none: the same bits for less."""
+    return None if (gain == 1).all() else gain

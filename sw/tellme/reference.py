@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
+
+It shares no code with the golden model: no integers but the int8 activations, no tables, no KV cache, no fixed point.
+It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+__all__ = ["NAMES", "ReferenceModel", "forward", "nats", "read_container"]
+
+NAMES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
+Array = NDArray[Any]
+
+
+@dataclass
+class ReferenceModel:
+    """Weights as a checkpoint has them: per layer a dict name -> (codes, scale), one scale or one a row; gains by name."""
+
+    layers: list[dict[str, tuple[Array, float | Array]]]
+    embedding: Array
+    final_gain: Array | None
+    heads: int
+    kv_heads: int
+    head: Array | None = None
+    gains: list[dict[str, Array]] | None = None
+    o_norm: bool = True
+    down_norm: bool = True
+    relu2: bool = False
+    eps: float = 1e-5
+    theta: float = 10000.0
+    #: Of the norm ahead of the head, if it is another.
+    final_eps: float | None = None
+    #: Norms ahead of linears divide by the width as well (bitllama2.c).
+    norm_over_width: bool = False
+    #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
+    halves: bool = False
+    #: Per layer name -> bias.
+    biases: list[dict[str, Array]] | None = None
+
+
+def rms(x: Array, gain: Array | None, eps: float) -> Array:
+    y = x / np.sqrt((x.astype(np.float64) ** 2).mean(-1, keepdims=True) + eps).astype(np.float32)
+    return y if gain is None else y * gain.astype(np.float32)
+
+
+def bitlinear(x: Array, codes: Array, scale: float | Array) -> Array:
+    s = 127 / np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-5))
+    quantised = np.clip(np.rint(x * s), -128, 127)
+    return (quantised @ codes.astype(np.float32).T) * np.asarray(scale, np.float32) / s
+
+
+def rotate(x: Array, theta: float, halves: bool = False) -> Array:
+    """x is (positions, heads, head_dim); pairs, adjacent or half a head apart, as complex numbers."""
+    n, _, width = x.shape
+    angles = np.arange(n)[:, None] / theta ** (np.arange(0, width, 2) / width)
+    if halves:
+        z = (x[..., :width // 2] + 1j * x[..., width // 2:]) * np.exp(1j * angles)[:, None, :]
+        return np.concatenate([z.real, z.imag], axis=-1).astype(x.dtype)
+    z = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[:, None, :]
+    out = np.empty_like(x)
+    out[..., 0::2], out[..., 1::2] = z.real, z.imag
+    return out
+
+
+def forward(m: ReferenceModel, ids: Sequence[int]) -> Array:
+    """Logits (positions, vocab) of a sequence."""
+    x = m.embedding[np.asarray(ids)].astype(np.float32)
+    n = len(x)
+
+    def norm(x: Array, gain: Array | None) -> Array:
+        y = rms(x, gain, m.eps)
+        return y / np.float32(x.shape[-1]) if m.norm_over_width else y
+
+    mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
+    for i, w in enumerate(m.layers):
+        gains: dict[str, Array] = m.gains[i] if m.gains else {}
+        gain = gains.get
+        h = norm(x, gain("attn_norm"))
+        width = w["wq"][0].shape[0] // m.heads
+        def linear(x: Array, name: str, i: int = i, w: dict[str, tuple[Array, float | Array]] = w) -> Array:
+            bias = m.biases[i].get(name) if m.biases else None
+            y = bitlinear(x, *w[name])
+            return y if bias is None else y + bias.astype(np.float32)
+
+        q = rotate(linear(h, "wq").reshape(n, m.heads, width), m.theta, m.halves)
+        k = rotate(linear(h, "wk").reshape(n, m.kv_heads, width), m.theta, m.halves)
+        v = linear(h, "wv").reshape(n, m.kv_heads, width)
+        k, v = (np.repeat(t, m.heads // m.kv_heads, axis=1) for t in (k, v))
+        scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(np.float32(width)) + mask
+        p = np.exp(scores - scores.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        o = np.einsum("hij,jhd->ihd", p, v).reshape(n, -1)
+        if m.o_norm:
+            o = norm(o, gain("o_norm"))
+        x = x + linear(o, "wo")
+        h = norm(x, gain("ffn_norm"))
+        g, u = linear(h, "w1"), linear(h, "w3")
+        a = (np.maximum(g, 0) ** 2 if m.relu2 else g / (1 + np.exp(-g))) * u
+        if m.down_norm:
+            a = norm(a, gain("down_norm"))
+        x = x + linear(a, "w2")
+    x = rms(x, m.final_gain, m.eps if m.final_eps is None else m.final_eps)
+    return x @ (m.embedding if m.head is None else m.head).astype(np.float32).T
+
+
+def nats(m: ReferenceModel, ids: Sequence[int]) -> tuple[float, int]:
+    """(sum of negative log likelihoods of ids[1:], their number)."""
+    logits = forward(m, ids[:-1]).astype(np.float64)
+    top = logits.max(-1)
+    total = top + np.log(np.exp(logits - top[:, None]).sum(-1)) - logits[np.arange(len(ids) - 1), ids[1:]]
+    return float(total.sum()), len(ids) - 1
+
+
+def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
+    """A .tellme file.  ``plain``: of several scales take the first, and no bias."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if plain:
+        tensors = {n: t.reshape(-1, 2)[0] if n.endswith(".scale") and n.startswith("layers.") else t
+                   for n, t in tensors.items() if not n.endswith((".scale_rows", ".bias"))}
+    config: dict[str, Any] = json.loads(metadata["config"])
+    width = config["head_dim"]
+    layers: list[dict[str, tuple[Array, float | Array]]] = []
+    gains: list[dict[str, Array]] = []
+    biases: list[dict[str, Array]] = []
+    columns = {"wo": config["heads"] * width, "w2": config["ffn"]}
+    digits = np.array([[byte // 3**j % 3 - 1 for j in range(5)] for byte in range(243)], np.int8)
+    for i in range(config["layers"]):
+        layer: dict[str, tuple[Array, float | Array]] = {}
+        for name in NAMES:
+            packed, scales = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"].reshape(-1, 2)
+            counts = tensors.get(f"layers.{i}.{name}.scale_rows", np.array([len(packed)]))
+            codes = digits[packed].reshape(len(packed), -1)[:, :columns.get(name, config["dim"])]
+            layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
+        layers.append(layer)
+        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")
+                      if f"layers.{i}.{n}" in tensors})
+        biases.append({n: tensors[f"layers.{i}.{n}.bias"] for n in NAMES if f"layers.{i}.{n}.bias" in tensors})
+
+    def table(name: str) -> Array:
+        stored = tensors[f"{name}.scale"].astype(np.int64)
+        scale = np.where(stored == 0, 0, (1024 + stored % 1024) * 2.0 ** (stored // 1024 - 54))
+        return (tensors[name] * scale[:, None]).astype(np.float32)
+
+    return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
+                          head=table("head") if "head" in tensors else None, gains=gains, biases=biases,
+                          o_norm=config["o_norm"], down_norm=config["down_norm"], relu2=config["act"] == "relu2",
+                          eps=config["eps"], theta=config["theta"])

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""tellme-host perplexity: numbers that are the golden's and a board's alike, windows, refusals."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tellme.cli import main
+from tellme.cli.devices import BoardDevice
+from tellme.cli.files import find_model
+from tellme.golden.perplexity import golden_board, windows
+from tellme.models.tokenizer import Tokenizer
+from tellme.spec.config import preset
+from tests.cli.fake_client import FakeClient
+
+MODEL = find_model("stories-1m")
+TOKENIZER = Tokenizer(MODEL.tokenizer)
+STORY = "Once upon a time, there was a caf\u00e9. Lily had a red ball."
+OTHER = "Tom ran to the park. He saw a dog and a big tree."
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "a text.txt"
+    path.write_text(f"{STORY}\n<|endoftext|>\n{OTHER}\n", "utf-8")
+    return path
+
+
+def perplexity(capsys, *args):
+    code = main(["perplexity", "--json", *map(str, args)])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_numbers(text, capsys):
+    code, found = perplexity(capsys, "--text", text, "--reference")
+    ids = [1, *TOKENIZER.encode(STORY), 1, *TOKENIZER.encode(OTHER)]
+    logits = golden_board(MODEL).feed(ids[:-1], 0, heads="all") / 65536
+    total = sum(math.log(np.exp(row - row[target]).sum()) for row, target in zip(logits, ids[1:], strict=True))
+    size = len(STORY.encode()) + len(OTHER.encode())
+    assert code == 0 and found["tokens"] == len(ids) - 1 and found["bytes"] == size and found["windows"] == 1
+    assert found["nats_per_token"] == pytest.approx(total / (len(ids) - 1))
+    assert found["bits_per_byte"] == pytest.approx(total / math.log(2) / size)
+    assert found["apart"] < 0.01
+    assert found["apart"] == pytest.approx(abs(found["nats_per_token"] / found["reference_nats_per_token"] - 1))
+
+
+def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
+    """Position by position through the packets' client, with all logits read back."""
+    _, golden = perplexity(capsys, "--text", text, "--tokens", 9)
+    config = preset("ulx3s-85f")
+    client = FakeClient(config)
+    monkeypatch.setattr("tellme.cli.perplexity.open_device",
+                        lambda name, preset_name, say: BoardDevice("port", config, client, "hash"))
+    code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
+    assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden"
+    assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
+
+
+def test_for_people(text, capsys):
+    assert main(["perplexity", "--text", str(text), "--tokens", "5", "--reference"]) == 0
+    captured = capsys.readouterr()
+    assert "nats per token, " in captured.out and "bits per byte over 5 tokens" in captured.out and "% apart" in captured.out
+    assert "1 windows of up to 256 positions that do not overlap" in captured.err
+
+
+def test_windows_cover_the_text_once():
+    model = replace(MODEL, config=replace(MODEL.config, context=8))
+    whole = [*TOKENIZER.encode(STORY), 1, *TOKENIZER.encode(OTHER)]
+    cut = windows(model, TOKENIZER, f"{STORY}<|endoftext|> <|endoftext|>{OTHER}")
+    assert all(part[0] == 1 and len(part) <= 8 for part in cut.parts)
+    assert [i for part in cut.parts for i in part[1:]] == whole and cut.tokens == len(whole)
+    first = len(TOKENIZER.encode(STORY))
+    for limit in (1, 7, 8, first, first + 1, first + 2, len(whole), len(whole) + 9):
+        cut = windows(model, TOKENIZER, f"{STORY}<|endoftext|>{OTHER}", limit)
+        assert [i for part in cut.parts for i in part[1:]] == whole[:limit]
+        assert cut.text_bytes == len(TOKENIZER.decode(whole[:limit][:first]).encode()) + len(
+            TOKENIZER.decode(whole[:limit][first + 1:]).encode())
+
+
+@pytest.mark.parametrize(("content", "arguments", "message"), [
+    (None, [], "cannot read the text"), (b"\xff\xfe", [], "is not UTF-8"), (b" \n", [], "there is nothing to predict in"),
+    (b"A story.", ["--tokens", "0"], "there is nothing to predict in"),
+    (b"A story.", ["--model", "{model}"], "holds no tokenizer"),
+    (b"A story.", ["--model", "nothing"], "no model is called 'nothing'"),
+    (b"A story.", ["--device", "sim", "--preset", "nothing"], "no preset is called 'nothing'"),
+])
+def test_refusals(content, arguments, message, tmp_path, capsys):
+    text, model = tmp_path / "t.txt", tmp_path / "m.tellme"
+    replace(MODEL, tokenizer=b"").save(model)
+    if content is not None:
+        text.write_bytes(content)
+    assert main(["perplexity", "--text", str(text), *[a.format(model=model) for a in arguments]]) == 2
+    assert message in capsys.readouterr().err

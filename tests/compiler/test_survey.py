@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What inspect finds: sizes that are the compiler's own, zeros, features, and why a build does not fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tellme.cli.files import find_model
+from tellme.compiler import survey as module
+from tellme.compiler.image import CompileError, compile_model, needed_bytes
+from tellme.compiler.survey import survey
+from tellme.models.container import Container
+from tellme.spec.config import PRESETS
+from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+
+
+def surveyed(model, tmp_path):
+    path = tmp_path / "m.tellme"
+    model.save(path)
+    return survey(Container(path)), path
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("name", FAMILY)
+def test_fits_where_the_compiler_says_so(name, several, tmp_path, monkeypatch):
+    """Memories around the size of the image: the survey draws the line where the compiler does."""
+    model = random_model(name)
+    if several:
+        model = with_several_scales(model)
+    board = PRESETS["ulx3s-85f"]
+    end = compile_model(model, board).end
+    boards = {f"b{size}": replace(board, name=f"b{size}", sdram_bytes=size) for size in (end - 1024, end - 1, end, end + 1)}
+    monkeypatch.setattr(module, "PRESETS", boards)
+    found, _ = surveyed(model, tmp_path)
+    for fit in found.fits:
+        try:
+            compile_model(model, boards[fit.preset])
+            assert fit.reason == ""
+        except CompileError as error:
+            assert fit.reason == str(error)
+
+
+def test_numbers_of_a_file(tmp_path):
+    model = random_model("grouped")
+    found, path = surveyed(model, tmp_path)
+    for share, layer in zip(found.zeros_by_layer, model.layers, strict=True):
+        codes = np.concatenate([w.reshape(-1) for w in layer.weights.values()])
+        assert share == pytest.approx((codes == 0).mean())
+    assert found.zeros == pytest.approx(np.mean(found.zeros_by_layer))
+    # All of the file but its header.
+    assert 0 < path.stat().st_size - sum(found.bytes_by_part.values()) < 6000
+    assert found.gains == ["attn_norm", "down_norm", "ffn_norm", "final_norm", "o_norm"]
+    assert found.tokenizer == "none" and not found.features
+    fit = found.fits[0]
+    assert fit.preset == "ulx3s-85f" and not fit.reason
+    assert fit.tokens_per_second[0] == pytest.approx(4 * 200e6 / 3 / needed_bytes(model.config, 0))
+    assert max(fit.tokens_per_second) == model.config.context - 1
+
+
+def test_features_say_what_runs_them(tmp_path):
+    found, _ = surveyed(with_biases(with_several_scales(random_model("plain"))), tmp_path)
+    assert found.features == {"several scales a matrix": "golden and boards", "bias": "golden only"}
+    assert "layers.0.wq" in found.several_scales and found.biases[0] == "layers.0.wq"
+    assert all(fit.reason == "layers.0.wq has a bias, which no gateware adds" for fit in found.fits)
+
+
+def test_the_shipped_model(tmp_path):
+    found, _ = surveyed(find_model("stories-1m"), tmp_path)
+    fits = {fit.preset: fit.reason for fit in found.fits}
+    assert fits["ulx3s-85f"] == "" and fits["sim-tiny"] == "context is 256, and the build sim-tiny can do 128"

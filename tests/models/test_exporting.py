@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Exports: there and back without a change, files as their formats say, and what the other program cannot compute."""
+
+import json
+from dataclasses import replace
+
+import gguf
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from tellme.golden.perplexity import golden_board
+from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models.exporting import FORMATS, export
+from tellme.models.importing import Options
+from tellme.models.source import Block
+from tellme.models.tokenizer import Tokenizer
+from tellme.spec.scale import Scale
+from tests.models.folders import PROJECTIONS, byte_fallback_json, byte_level_json, halves, packed
+from tests.models.random_model import model_of
+from tests.models.test_checkpoints import SHIPPED
+from tests.models.test_gguf import BITNET, LLAMA, NAMES
+from tests.models.test_huggingface import assert_same, converted
+
+TEXT = "Once upon a time, the cat's caf\u00e9 in the \u2603 snow"
+
+
+def exported(model, tmp_path, form):
+    path = tmp_path / "out"
+    export(model, path, form, lambda: None)
+    return path
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level_json, byte_fallback_json, lambda: SHIPPED.tokenizer],
+                         ids=["byte-level", "byte-fallback", "SentencePiece"])
+@pytest.mark.parametrize("config", [LLAMA, BITNET], ids=["llama", "bitnet"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_there_and_back(form, config, tokenizer, tmp_path):
+    pieces = tokenizer()
+    model = model_of(replace(config, vocab=max(config.vocab, Tokenizer(pieces).size)), gains=True)
+    model.tokenizer = pieces
+    got = converted(exported(model, tmp_path, form), tmp_path)
+    assert_same(got, model)
+    before, after = Tokenizer(pieces), Tokenizer(got.tokenizer)
+    assert after.encode(TEXT) == before.encode(TEXT)
+    assert after.decode(after.encode(TEXT)) == before.decode(before.encode(TEXT))
+    ids = [1, 2, 3, 4, 5]
+    assert np.array_equal(golden_board(got).feed(ids, 0), golden_board(model).feed(ids, 0))
+
+
+@pytest.mark.parametrize("form", ["gguf-f16", "hf"])
+def test_the_shipped_model(form, tmp_path):
+    got = converted(exported(SHIPPED, tmp_path, form), tmp_path)
+    assert_same(got, SHIPPED)
+    assert not any(layer.gains for layer in got.layers)
+
+
+def test_files_as_transformers_reads_them(tmp_path):
+    model = model_of(BITNET, gains=True)
+    model.tokenizer = byte_level_json()
+    path = exported(model, tmp_path, "hf")
+    config = json.loads((path / "config.json").read_text())
+    assert config["architectures"] == ["BitNetForCausalLM"] and config["quantization_config"]["linear_class"] == "autobitlinear"
+    assert json.loads((path / "tokenizer_config.json").read_text())["bos_token"] == "<|bos|>"
+    with safe_open(path / "model.safetensors", framework="numpy") as file:
+        for i, layer in enumerate(model.layers):
+            for name in LINEARS:
+                codes = halves(layer.weights[name], 64) if name in ("wq", "wk") else layer.weights[name]
+                where = f"model.layers.{i}.{PROJECTIONS[name]}"
+                assert np.array_equal(file.get_tensor(f"{where}.weight"), packed(codes))
+                assert file.get_tensor(f"{where}.weight_scale").tolist() == [float(layer.scales[name].value())]
+
+
+@pytest.mark.parametrize(("form", "kind"), [("gguf-tq1", "TQ1_0"), ("gguf-tq2", "TQ2_0"), ("gguf-f16", "F16")])
+def test_files_as_llama_cpp_reads_them(form, kind, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    reader = gguf.GGUFReader(exported(model, tmp_path, form))
+    tensors = {t.name: t for t in reader.tensors}
+    for i, layer in enumerate(model.layers):
+        for name in LINEARS:
+            tensor = tensors[f"blk.{i}.{NAMES[name]}.weight"]
+            assert tensor.tensor_type.name == kind
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            assert np.array_equal(values, layer.weights[name] * np.float32(layer.scales[name].value()))
+    assert reader.get_field("llama.rope.freq_base").contents() == 10000
+    assert reader.get_field("tokenizer.ggml.model").contents() == "no_vocab"
+
+
+@pytest.mark.parametrize("form", ["gguf-tq1", "gguf-f16"])
+def test_several_scales_and_biases_in_gguf(form, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    scale = model.layers[0].scales["wq"]
+    model.layers[0].scales["wq"] = (Block(32, scale), Block(192, Scale(1025, -13)), Block(32, scale))
+    model.layers[1].biases = {n: np.linspace(-1, 1, len(model.layers[1].weights[n])).astype(np.float16) for n in ("wk", "w2")}
+    assert_same(converted(exported(model, tmp_path, form), tmp_path, Options(no_tokenizer=True)), model)
+
+
+def with_bias(model):
+    model.layers[0].biases["wv"] = np.ones(len(model.layers[0].weights["wv"]), np.float16)
+
+
+def with_scales(model):
+    model.layers[0].scales["wv"] = (Block(2, Scale(1025, -13)), Block(len(model.layers[0].weights["wv"]) - 2, Scale(1026, -13)))
+
+
+def with_tiny_scale(model):
+    model.layers[1].scales["w1"] = Scale(1025, -30)
+
+
+def no_change(model):
+    pass
+
+
+@pytest.mark.parametrize(("form", "config", "change", "message"), [
+    ("gguf-tq1", replace(LLAMA, ffn=320), no_change, "w2 has 320 columns, and TQ1_0 wants a multiple of 256: export to gguf-f16"),
+    ("gguf-tq2", replace(LLAMA, dim=128), no_change, "wq has 128 columns, and TQ2_0 wants a multiple of 256"),
+    ("gguf-f16", replace(LLAMA, act="relu2"), no_change, "the activation is relu2, and llama.cpp's llama computes SiLU"),
+    ("gguf-f16", replace(BITNET, tied=False), no_change, "a head of its own, and llama.cpp's bitnet takes the embedding"),
+    ("gguf-f16", replace(BITNET, down_norm=False), no_change, "a norm ahead of one of the output and down projections only"),
+    ("hf", replace(LLAMA, o_norm=True), no_change, "a norm ahead of one of the output and down projections only"),
+    ("hf", replace(BITNET, head_dim=32), no_change, "heads x head_dim is 128 and dim 256"),
+    ("hf", replace(LLAMA, ffn=510), no_change, "w1 has 510 rows, and transformers packs four a byte"),
+    ("hf", LLAMA, with_bias, "layers.0.wv has a bias, which transformers' AutoBitLinear multiplies"),
+    ("hf", LLAMA, with_scales, "layers.0.wv has 2 scales, and transformers takes one a matrix: export to gguf-f16"),
+    ("gguf-f16", BITNET, with_bias, "layers.0.wv has a bias, which llama.cpp's bitnet does not add"),
+    ("gguf-tq1", LLAMA, with_tiny_scale, "layers.1.w1 has a scale of 9.55e-07, which TQ1_0 cannot hold exactly: export to hf"),
+])
+def test_refusals_write_nothing(form, config: ModelConfig, change, message, tmp_path):
+    model = model_of(config, gains=True)
+    change(model)
+    with pytest.raises(ModelError, match=message):
+        exported(model, tmp_path, form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_exists_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match="exists; a Hugging Face export makes a new folder"):
+        exported(SHIPPED, tmp_path, "hf")
+    with pytest.raises(ModelError, match="cannot write"):
+        export(SHIPPED, tmp_path / "no" / "out", "hf", lambda: None)
+    with pytest.raises(ModelError, match="cannot write"):
+        export(SHIPPED, tmp_path / "no" / "out", "gguf-f16", lambda: None)
+
+
+def test_unigram_tokenizers_go_to_hf_only(tmp_path):
+    import io
+
+    import sentencepiece
+
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter([TEXT, "some more words for it"] * 20), model_writer=out,
+                                             vocab_size=32, model_type="unigram", minloglevel=2)
+    model = model_of(LLAMA, gains=True)
+    model.tokenizer = out.getvalue()
+    with pytest.raises(ModelError, match="other than BPE"):
+        exported(model, tmp_path, "gguf-f16")
+    assert (exported(model, tmp_path, "hf") / "tokenizer.model").read_bytes() == model.tokenizer
+
+
+def test_a_model_file_is_a_source_too(tmp_path):
+    from tellme.models.container import Container
+
+    model = model_of(LLAMA, gains=True)
+    model.save(tmp_path / "m.tellme")
+    one, other = tmp_path / "one.gguf", tmp_path / "other.gguf"
+    export(model, one, "gguf-tq2", lambda: None)
+    source = Container(tmp_path / "m.tellme")
+    export(source, other, "gguf-tq2", lambda: None)
+    assert one.read_bytes() == other.read_bytes()
+    assert Model.read(source).config == model.config
