@@ -49,7 +49,7 @@ class PrefillAttention(wiring.Component):
 
     from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move
     a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax take no pass of their own.  A slot's sums
-    leave after DRAIN_CYCLES, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
+    leave after drain_cycles, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
     REFILL_CYCLES after the last of them if that is later.
 
     Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
@@ -58,8 +58,7 @@ class PrefillAttention(wiring.Component):
     pes / exp_units * max_context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of range.
     """
 
-    #: From a slot's last V word to its first sum; from its last sum to the next slot's first V word at the earliest.
-    DRAIN_CYCLES = 17
+    #: From a slot's last sum to the next slot's first V word at the earliest.
     REFILL_CYCLES = 9
 
     def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
@@ -82,6 +81,8 @@ class PrefillAttention(wiring.Component):
         self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
         #: Cycles of a slot in which no word moves: from the last K word to the first V word, and one before the next slot.
         self.slot_cycles = 6 + SoftmaxUnit.K_LATENCY + self._lead
+        #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
+        self.drain_cycles = max(9 + SCALE_MUL_STAGES + 5, self._turns + 5)
         self._rows = max_heads * -(-tokens // pes)
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
