@@ -28,23 +28,14 @@ __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
 REPORT = ROOT / "docs" / "reports" / "packing.json"
 BASE = "ulx3s-85f"
-SMALL = {"max_dim": 128, "max_cols": 384, "max_head_dim": 32, "max_context": 256}
 #: Unit -> changes of the base preset with which it is packed by itself.
-PARTS_PACKED: dict[str, list[dict[str, int]]] = {
-    "tlmm": [{"lanes": 1, "max_cols": 640}, {"lanes": 4}, {"lanes": 8}],
-    "weights": [{"weight_buffer_bytes": 32768}, {"weight_buffer_bytes": 12288}],
-    "sdram": [{"sdram_column_bits": 10}],
-    "fused": [{"max_dim": 1024}, {"max_cols": 640, "max_head_dim": 32}, {"max_cols": 640, "compact": 1}],
-    "attention": [{"max_group": 1}, {"max_group": 3}, {"max_group": 2, **SMALL}, {"max_group": 3, **SMALL},
-                  {"max_group": 2, "compact": 1}, {"max_group": 4, "compact": 1}, {"max_group": 4, "compact": 1, **SMALL}],
-    "head": [{"max_dim": 1024}, {"max_dim": 256}, {"max_dim": 128}, {"compact": 1}, {"max_dim": 1024, "compact": 1}],
-    "core": [{"program_steps": 128}, {"program_steps": 128, "accounts": 0}, {"program_steps": 128, "accounts": 0, "compact": 1}],
-    "link": [{"program_steps": 128}],
-}
-#: Label -> changes of the base preset; whole cores.
+PARTS_PACKED: dict[str, list[dict[str, int]]] = {"tlmm": [{"lanes": 8}]}
+#: Label -> changes of the base preset; whole cores, which tell all terms of all units apart but one of the lanes'.
 CORES: dict[str, dict[str, int]] = {
-    "one lane, groups of two, 8 KiB": {"lanes": 1, "max_group": 2, "max_dim": 256, "max_cols": 768, "max_context": 512,
-                                       "max_head_dim": 32, "weight_buffer_bytes": 8192},
+    "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
+    "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
+                            "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
+    "four lanes, groups of three": {"lanes": 4, "max_group": 3},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny")

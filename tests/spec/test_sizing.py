@@ -68,6 +68,12 @@ def test_model_is_within_15_percent_of_the_build(name, what, model):
     assert sum(model(preset(report["preset"])).values()) / report[what]["used"] == pytest.approx(1, abs=0.15)
 
 
+def test_a_term_without_coefficient_is_named(monkeypatch):
+    monkeypatch.delitem(LUT["tlmm"], "lane")
+    with pytest.raises(SizingError, match=r"no LUT are known for tlmm \(lane\); make model finds them"):
+        lut(preset("ulx3s-85f"))
+
+
 def test_every_term_has_a_coefficient():
     for config in PRESETS.values():
         for unit, terms in lut_terms(config).items():

@@ -88,8 +88,8 @@ def ebr(config: BoardConfig) -> dict[str, int]:
     banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
-        # A lane's codes and accumulators; the byte ROMs, two ports each.
-        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + ceil(c.tile_rows / 512)) + 4,
+        # A lane's codes, sums and finished sums; the byte ROMs, two ports each.
+        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + 2) + 4,
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
         "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 1 + 2 + 2 + 1,
         # q and scores, K and V scales; tables: exp2, 127 / sum.
@@ -120,28 +120,24 @@ def dsp(config: BoardConfig) -> dict[str, int]:
 
 
 def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
-    """Unit -> term -> how often it counts.
+    """Unit -> term -> how often it counts; for cores that take a prompt token by token (chunk 1).
 
-    tlmm: what all lanes share (builder, sequence), a lane (tables in LUT RAM, adder tree, accumulator), the second
-    row's select for two lanes and more.  weights: a FIFO, and a block's address.  attention: the unit, a query head of the
-    group (dot, totals, its place in the muxes), and 16 rows of LUT RAM for the sums, 144 bits wide with their adders.
-    head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor, address space and
-    fetch; the accounts' counters.  top: what lies between the units.  A compact core's units have terms of their own.
+    tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more.
+    weights: a FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its
+    place in the muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor,
+    address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused, attention,
+    head and core are terms of their own; its query heads share what else each has for itself.
     """
     c = config
     kind = "compact unit" if c.compact else "unit"
-    # A compact core has the group's sums in one memory.
-    heads = 1 << (c.max_group - 1).bit_length() if c.compact else 1
-    sum_rows = ceil(heads * c.max_head_dim / 4 / 16) * (1 if c.compact else c.max_group)
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
     return {
         "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1)},
         "weights": {"unit": 1, "block": weight_buffer(c).blocks},
         "sdram": {"unit": 1},
         "fused": {kind: 1},
-        "attention": {kind: 1, "compact head of the group" if c.compact else "head of the group": c.max_group,
-                      "16 rows of sums": sum_rows},
-        "head": {kind: 1, "16 rows of codes": code_rows},
+        "attention": {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group},
+        "head": {kind: 1} if c.compact else {kind: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
         "top": {"unit": 1},
@@ -149,7 +145,10 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
 
 
 def lut(config: BoardConfig) -> dict[str, int]:
-    """LUT by unit: terms times the coefficients that were fitted."""
+    """LUT by unit: terms times the coefficients that were fitted.  A SizingError for terms that have none."""
+    missing = [f"{unit} ({term})" for unit, terms in lut_terms(config).items() for term in terms if term not in LUT.get(unit, {})]
+    if missing:
+        raise SizingError(f"no LUT are known for {', '.join(missing)}; make model finds them")
     return {unit: round(sum(LUT[unit][term] * count for term, count in terms.items()))
             for unit, terms in lut_terms(config).items()}
 
