@@ -131,6 +131,7 @@ def blocks(rows):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda p: p.unlink(), "there is no model file"),
     (lambda p: p.write_bytes(b""), "is empty"),
+    (lambda p: p.write_bytes(b"GGUF" + bytes(99)), "is a GGUF file: convert it with tellme-host convert"),
     (lambda p: p.write_bytes(p.read_bytes()[:-1]), "cut short or damaged"),
     (lambda p: p.write_bytes(p.read_bytes()[:100]), "cut short or damaged"),
     (lambda p: p.write_bytes(p.read_bytes()[:4]), "cut short or damaged"),

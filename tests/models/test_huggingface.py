@@ -58,6 +58,17 @@ def test_the_same_model_comes_out(kind, shards, tmp_path):
     assert np.abs(golden - expected).mean() < 0.03 * expected.std()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_config_json_leaves_out_is_what_transformers_takes(kind, tmp_path):
+    tensors, _ = tensors_of(kind, kind_model(kind))
+    left_out = dict.fromkeys(("hidden_act", "rms_norm_eps", "rope_theta", "tie_word_embeddings"))
+    tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
+    config = converted(folder(tmp_path / "hf", kind, tensors, config=left_out), tmp_path).config
+    llama, bitnet = KINDS[kind][1] == "LlamaForCausalLM", kind == "bitnet-2b4t"
+    assert (config.act, config.eps, config.theta, config.tied) == (
+        "relu2" if bitnet else "silu", 1e-6 if llama else 1e-5, 5e5 if bitnet else 1e4, False)
+
+
 @pytest.mark.parametrize("kind", ["bitnet-2b4t", "falcon"])
 def test_weights_that_are_not_packed(kind, tmp_path):
     model = kind_model(kind)
@@ -235,6 +246,7 @@ def column_scales(weight):
     ("falcon", {}, changed(f"{Q}.weight", lambda w: w[:-1]), r"has shape \(23, 96\), the configuration says \(24, 96\)"),
     # Configurations.
     ("falcon", {"architectures": ["MistralForCausalLM"]}, None, "the architecture is MistralForCausalLM; LlamaForCausalLM, "),
+    ("falcon", {"architectures": [["x"]]}, None, "the architecture is \\['x'\\]"),
     ("falcon", {"architectures": None}, None, "the architecture is None"),
     ("falcon", {"quantization_config": {"quant_method": "gptq"}}, None, "the quantisation is 'gptq', which is not ternary"),
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "linear_class": "x"}}, None, "linear_class is 'x'"),

@@ -118,6 +118,9 @@ class Container(Source):
             raise ModelError(f"{path} is a folder; a .tellme file is wanted (tellme-host convert makes one)")
         if path.stat().st_size == 0:
             raise ModelError(f"{path} is empty")
+        with path.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                raise ModelError(f"{path} is a GGUF file: convert it with tellme-host convert {path} -o OUT.tellme")
         self.path = path
         try:
             self._file = safe_open(path, framework="numpy")

@@ -43,8 +43,9 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
 }
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
-#: hidden_act of each architecture where config.json does not say.
-_ACT = {"LlamaForCausalLM": "silu", "BitNetForCausalLM": "relu2", "BitnetForCausalLM": "silu"}
+#: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
+_DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
+             "BitnetForCausalLM": ("silu", 1e-5, 1e4)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,9 +96,9 @@ def architecture(config: _Config) -> str:
     """The architecture, one that is known."""
     names = config.fields.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
-    if name not in HF_SUB_NORMS:
+    if not isinstance(name, str) or name not in HF_SUB_NORMS:
         raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
-    return str(name)
+    return name
 
 
 def model_config(config: _Config, name: str) -> ModelConfig:
@@ -109,7 +110,8 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         if value not in fine and not (isinstance(value, dict) and value.get("rope_type", value.get("type")) == "default"):
             raise ModelError(f"{config.path}: {key} is {value!r}, which the engine does not do")
     rope = config.fields.get("rope_parameters")
-    theta = get("rope_theta", float, 10000.0 if name != "BitNetForCausalLM" else 500000.0)
+    default_act, default_eps, default_theta = _DEFAULTS[name]
+    theta = get("rope_theta", float, default_theta)
     if isinstance(rope, dict):
         if rope.get("rope_type", "default") != "default":
             raise ModelError(f"{config.path}: rope_type is {rope['rope_type']!r}, which the engine does not do")
@@ -117,7 +119,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         if type(theta) not in (int, float):
             raise ModelError(f"{config.path}: rope_theta is {theta!r}, which is no float")
         theta = float(theta)
-    act = get("hidden_act", str, _ACT[name])
+    act = get("hidden_act", str, default_act)
     if act not in ("silu", "relu2"):
         raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
@@ -127,7 +129,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, heads), head_dim=get("head_dim", int, dim // max(heads, 1)),
         vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
-        tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, 1e-5), theta=theta,
+        tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=theta,
         o_norm=sub_norms, down_norm=sub_norms, bos=config.token("bos_token_id", eos), eos=eos)
     result.check()
     return result
