@@ -208,7 +208,9 @@ def test_nonfinite_is_an_error_with_its_step(capsys, tmp_path):
 
 def test_interrupt_gives_stats_and_130(tmp_path):
     process = subprocess.Popen([*COMMAND, "generate", "--device", "golden", "--max-tokens", "200", "--ignore-eos",
-                                "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV, cwd=tmp_path)
+                                "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV, cwd=tmp_path,
+                               # A shell's background jobs ignore the signal, and children inherit that.
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     for _ in range(4):
         process.stdout.readline()
     process.send_signal(signal.SIGINT)
