@@ -72,7 +72,10 @@ class HostLink(wiring.Component):
         count = Signal(12)
         addr, size = args[:32], Signal(32)
         payload = Signal(12)
-        m.d.comb += payload.eq(receiver.length - BODY_OVERHEAD)
+        short, damaged = Signal(), Signal()
+        # A cycle behind the frame's end: IDLE sees the frame, JUDGE these.
+        m.d.sync += [payload.eq(receiver.length - BODY_OVERHEAD), damaged.eq(in_crc.crc != RESIDUE),
+                     short.eq(receiver.bad | (receiver.length < BODY_OVERHEAD))]
         last_seq, last_kind, last_valid = Signal(8), Signal(8), Signal()
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
@@ -121,16 +124,18 @@ class HostLink(wiring.Component):
                 m.d.sync += [count.eq(0), sent.eq(0), lane.eq(0), answer_seq.eq(NO_SEQ)]
                 m.d.comb += [out_crc.clear.eq(1), sum_crc.clear.eq(1), receiver.addr.eq(0)]
                 with m.If(receiver.frame):
-                    m.next = "PARSE"
-                    with m.If(receiver.bad | (receiver.length < BODY_OVERHEAD)):
-                        nak(NakReason.FRAMING)
-                    with m.Elif(in_crc.crc != RESIDUE):
-                        nak(NakReason.CRC)
+                    m.next = "JUDGE"
                 with m.Elif(self.event.valid):
                     m.d.comb += self.event.ready.eq(1)
                     m.d.sync += [event_payload.eq(self.event.p.payload), answer_seq.eq(event_seq),
                                  event_seq.eq(event_seq + 1)]
                     reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
+            with m.State("JUDGE"):
+                m.next = "PARSE"
+                with m.If(short):
+                    nak(NakReason.FRAMING)
+                with m.Elif(damaged):
+                    nak(NakReason.CRC)
             with m.State("PARSE"):
                 # Byte count - 1 is here; seq, type, then up to 16 argument bytes.
                 m.d.comb += receiver.addr.eq(count)
