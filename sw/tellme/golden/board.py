@@ -76,10 +76,12 @@ class GoldenBoard:
 
     :meth:`feed` computes tokens at consecutive positions; :meth:`start` does what a START packet does and yields the
     same events (counters zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, as the board's
-    step CRC memory, ``logits`` those of the last head (Q15.16).
+    step CRC memory, ``logits`` those of the last head (Q15.16).  ``lanes`` matters to overflow alone: a board works on that
+    many tokens of a prompt at a time, and stops at the first step at which one of them gives an infinity or NaN.
     """
 
-    def __init__(self, image: Image):
+    def __init__(self, image: Image, lanes: int = 1):
+        self._lanes = lanes
         self.registers = r = dict(image.registers)
         self._memory = memory = np.zeros(image.end, np.uint8)
         for base, content in image.sections:
@@ -155,11 +157,11 @@ class GoldenBoard:
 
     # Running
 
-    def feed(self, tokens: Sequence[int], position: int, *, heads: str = "last") -> NDArray[np.int32]:
+    def feed(self, tokens: Sequence[int], position: int, *, heads: str = "last", chunk: int = 1) -> NDArray[np.int32]:
         """Feed tokens from ``position`` on; logits (Q15.16) of "all" of them, the "last", or "none".
 
-        A result that is infinite or NaN raises :class:`NonfiniteError`, with the step at which the board, which goes
-        token by token, would have stopped.
+        A result that is infinite or NaN raises :class:`NonfiniteError`, with the step at which a board that takes ``chunk``
+        tokens at a time would have stopped.
         """
         if position + len(tokens) > self.registers["context"]:
             raise ValueError(f"{len(tokens)} tokens from position {position} pass the context of "
@@ -172,10 +174,10 @@ class GoldenBoard:
             try:
                 logits = self._run(np.array(part), position + first, wanted)
             except NonfiniteError:
-                if len(part) == 1:
-                    raise
-                logits = np.concatenate([self._run(np.array([t]), position + first + i, wanted)
-                                         for i, t in enumerate(part)])[-1 if wanted == "last" else 0:]
+                # Again as the board goes, for the step; it may be another one, but there is one.
+                for at in range(0, len(part), chunk):
+                    self._run(np.array(part[at:at + chunk]), position + first + at, wanted)
+                raise
             out.append(logits)
         result = np.concatenate(out)
         if len(result):
@@ -289,10 +291,11 @@ class GoldenBoard:
 
         position, feed, picked = args.position, args.feed, 0
         best, reason = 0, DoneReason.LENGTH
+        chunk = min(args.chunk or self._lanes, self._lanes)
         try:
             while True:
                 tokens = self.tokens[position:position + feed]
-                self.feed(tokens, position, heads="last" if args.generate else "none")
+                self.feed(tokens, position, heads="last" if args.generate else "none", chunk=chunk)
                 position += feed - 1
                 if args.generate == 0:
                     break

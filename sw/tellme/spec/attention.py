@@ -12,7 +12,7 @@ from tellme.spec.formats import round_half_up
 from tellme.spec.scale import C127, Scale, from_int_half_up, recip127, scale_from_fraction, scale_mul
 from tellme.spec.tables import exp2_rom
 
-__all__ = ["SCORE_BITS", "Softmax", "c_att", "logit", "out_scale", "score", "softmax"]
+__all__ = ["SCORE_BITS", "Softmax", "c_att", "chunk_read_words", "logit", "out_scale", "score", "softmax"]
 
 #: Scores are Q9.9 in base 2.
 SCORE_BITS = 18
@@ -76,3 +76,17 @@ def out_scale(total: int, exponent: int) -> Scale:
     """Scale of sum(weight * v): weight stands for 2**(exponent - 5) v-scaled exponentials; divided by total / 2**24."""
     inv = scale_mul(recip127(from_int_half_up(total)), C127)
     return Scale(inv.sig, inv.exp + exponent - 5 + SUM_FRAC)
+
+
+def chunk_read_words(position: int, chunk: int, *, group: int, pes: int, head_dim: int) -> int:
+    """32-bit words of K, V and their scales that a chunk reads for one KV head.
+
+    The ``chunk`` tokens at positions position to position + chunk - 1 have chunk * group query heads, which are taken in
+    slots of ``pes`` from the last token to the first.  Slot s sees keys(s) = position + chunk - (s * pes) // group keys; it
+    reads each of their K rows and V rows once.  The word of both scales is read once for all slots:
+
+        position + chunk + sum over s of 2 * keys(s) * head_dim / 4
+    """
+    end = position + chunk
+    keys = sum(end - first // group for first in range(0, chunk * group, pes))
+    return end + 2 * keys * head_dim // 4
