@@ -29,13 +29,17 @@ __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 REPORT = ROOT / "docs" / "reports" / "packing.json"
 BASE = "ulx3s-85f"
 #: Unit -> changes of the base preset with which it is packed by itself.
-PARTS_PACKED: dict[str, list[dict[str, int]]] = {"tlmm": [{"lanes": 8}]}
+PARTS_PACKED: dict[str, list[dict[str, int]]] = {
+    "tlmm": [{"lanes": 8}],
+    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2}],
+}
 #: Label -> changes of the base preset; whole cores, which tell all terms of all units apart but one of the lanes'.
 CORES: dict[str, dict[str, int]] = {
     "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
     "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
                             "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
     "four lanes, groups of three": {"lanes": 4, "max_group": 3},
+    "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny")

@@ -3,8 +3,8 @@
 """Step 3: quantisation-aware training of a student on token files.
 
 One GPU by default; ``torchrun --nproc-per-node N train.py ...`` spreads the batch over N.  Matrices are trained with
-Muon (or AdamW), embedding and gain with AdamW; the learning rate warms up and falls linearly to 0, weight decay is on
-in the first half.  The length is given in steps, or in seconds of training.  OUT/log.jsonl gets a line every
+Muon (or AdamW), embedding and gain with AdamW; the learning rate warms up and falls to 0 (``--power``), weight decay
+is on at first.  The length is given in steps, or in seconds of training.  OUT/log.jsonl gets a line every
 ``--every`` steps, OUT/last.pt a checkpoint every ``--save`` seconds; a run that finds one goes on from it.
 """
 
@@ -74,9 +74,9 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape[-2:])))
 
 
-def rate(progress: float, step: int, warmup: int) -> float:
-    """Share of the peak learning rate."""
-    return min((step + 1) / warmup, 1.0) * max(1.0 - progress, 0.0)
+def rate(progress: float, step: int, warmup: int, power: float) -> float:
+    """Share of the peak learning rate: up to 1 in ``warmup`` steps, times (1 - progress) ** power."""
+    return min((step + 1) / warmup, 1.0) * max(1.0 - progress, 0.0) ** power
 
 
 def main() -> None:
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.05, help="weight decay of the first half (default: 0.05)")
     parser.add_argument("--decay-until", type=float, default=0.5, help="share of the training with weight decay")
     parser.add_argument("--warmup", type=int, default=500, help="steps (default: 500)")
+    parser.add_argument("--power", type=float, default=1.0, help="of the falling rate: 1 is linear, 2 stays longer at small rates")
     parser.add_argument("--text", type=Path, help="held-out text for the log")
     parser.add_argument("--text-stories", type=int, default=256)
     parser.add_argument("--every", type=int, default=500, help="steps between lines of the log")
@@ -170,7 +171,7 @@ def main() -> None:
         progress = step / args.steps if args.steps else spent / args.seconds
         if progress >= 1 or stop:
             break
-        share = rate(progress, step, args.warmup)
+        share = rate(progress, step, args.warmup, args.power)
         for optimizer, peak in zip(optimizers, (args.emb_lr, args.lr), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * share

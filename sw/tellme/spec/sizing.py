@@ -84,17 +84,28 @@ def _code_words(config: BoardConfig) -> int:
 def ebr(config: BoardConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
-    # Memories of the group's query heads, and how many heads share one.
-    banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
+    # Tokens of a chunk that a float pipeline keeps.
+    tokens = ceil(c.chunk / c.float_lanes)
+    words = 1 << (c.max_head_dim // 4 - 1).bit_length()
+    if c.chunk > 1:
+        rows = c.max_heads * ceil(c.chunk / c.pes)
+        # A PE's q; a softmax unit's scales and scores; K and V scales, and those of the chunk; tables: exp2, 127 / sum.
+        attention = (c.pes * ceil(rows * words / 512) + c.exp_units * (1 + ceil(c.pes // c.exp_units * c.max_context / 1024))
+                     + ceil(c.max_context / 512) + 2 + 2)
+    else:
+        # Memories of the group's query heads, and how many heads share one.
+        banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
+        # q and scores, K and V scales; tables: exp2, 127 / sum.
+        attention = (banks * (ceil(shared * 16 * words / 512) + ceil(shared * c.max_context / 1024))
+                     + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
-        # A lane's codes, sums and finished sums; the byte ROMs, two ports each.
-        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + 2) + 4,
-        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid.
-        "fused": ceil(c.max_dim / 1024) + ceil(c.max_cols / 1024) + 2 * ceil(c.max_cols / 4 / 512) + 1 + 2 + 2 + 1,
-        # q and scores, K and V scales; tables: exp2, 127 / sum.
-        "attention": banks * (ceil(shared * 16 * c.max_head_dim / 4 / 512) + ceil(shared * c.max_context / 1024))
-                     + ceil(c.max_context / 512) + 2,
+        # A lane's codes, sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
+        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + 2) + 4 + (c.lanes > 2),
+        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
+        "fused": c.float_lanes * (ceil(tokens * c.max_dim / 1024) + ceil(tokens * c.max_cols / 1024)
+                                  + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
+        "attention": attention,
         # Codes, and in a compact core the queue of logits and the best 64.
         "head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
@@ -109,38 +120,47 @@ def dsp(config: BoardConfig) -> dict[str, int]:
 
     fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
     and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
-    weight, sums' scale, two addresses.  head: eight products; scales, logit 2.  core: two addresses, two head sizes.
+    weight, sums' scale, two addresses; where tokens come in chunks, four products a PE and the others a softmax unit.  head:
+    eight products; scales, logit 2.  core: two addresses, two head sizes.
 
     A compact core has four products for K, V and the head together, and builds from LUTs what one operand of at most 8
     bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
     """
     if config.compact:
         return {"fused": 13, "attention": 4 + 4, "head": 3, "core": 1}
-    return {"fused": 16, "attention": 8 * config.max_group + 7, "head": 8 + 3, "core": 4}
+    attention = 4 * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
+    return {"fused": 16 * config.float_lanes, "attention": attention, "head": 8 + 3, "core": 4}
 
 
 def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
-    """Unit -> term -> how often it counts; for cores that take a prompt token by token (chunk 1).
+    """Unit -> term -> how often it counts.
 
-    tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more.
-    weights: a FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its
-    place in the muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor,
-    address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused, attention,
-    head and core are terms of their own; its query heads share what else each has for itself.
+    tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
+    each float pipeline.  weights: a FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals,
+    sums in LUT RAM, its place in the muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.
+    core: processor, address space and fetch; the accounts' counters.  top: what lies
+    between the units.  A compact core's fused, attention, head and core are terms of their own; its query heads share what
+    else each has for itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.
     """
     c = config
-    kind = "compact unit" if c.compact else "unit"
+    kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
+    head = "compact unit" if c.compact else "unit"
+    more = c.float_lanes - 1
+    if c.chunk > 1:
+        attention = {kind: 1, "PE": c.pes, "softmax unit": c.exp_units}
+    else:
+        attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
     return {
-        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1)},
+        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more},
         "weights": {"unit": 1, "block": weight_buffer(c).blocks},
         "sdram": {"unit": 1},
-        "fused": {kind: 1},
-        "attention": {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group},
-        "head": {kind: 1} if c.compact else {kind: 1, "16 rows of codes": code_rows},
+        "fused": {kind: c.float_lanes},
+        "attention": attention,
+        "head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
-        "top": {"unit": 1},
+        "top": {"unit": 1, "second pipeline": more},
     }
 
 
