@@ -14,7 +14,7 @@ __all__ = ["HeadMerge"]
 class HeadMerge(wiring.Component):
     """o = the heads of all ``i``, each head's codes together, inputs in turn where several have one.
 
-    A code a cycle; between heads of different inputs there is a cycle's pause.
+    A code a cycle as long as some input has one when a head ends; else a cycle passes before the next head begins.
     """
 
     def __init__(self, *, inputs: int):

@@ -10,7 +10,7 @@ from hw.fused.activation import Activation
 from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadQuantise
 from hw.fused.rope import Rope
-from hw.fused.scales import SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
+from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
 from hw.fused.stage import Skid
 from hw.fused.statistics import Statistics
 from hw.types import (
@@ -327,8 +327,15 @@ class FusedPipeline(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        normed = scale_mul_stages(m, register, absmax_scale.d, inverse_rms.y)
-        wait = Signal(range(SCALE_MUL_STAGES + 2))
+        # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
+        # register more, until that comes.
+        assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
+        normed = scale_mul_stages(m, register, data.View(ScaleLayout, register(absmax_scale.d.as_value(), "absmax_d")),
+                                  inverse_rms.y)
+        normed_done = inverse_rms.done
+        for i in range(SCALE_MUL_STAGES):
+            normed_done = register(normed_done, f"normed_done{i}")
+        phase, s_token, d_token, unscaled = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own), Signal.like(quant.tokens)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
@@ -346,44 +353,44 @@ class FusedPipeline(wiring.Component):
         # Codes on their way.
         pending = Signal(6)
         m.d.sync += pending.eq(pending + feeding - (self.codes.valid & self.codes.ready))
-        m.d.comb += [s_write.addr.eq(token), s_write.data.eq(absmax_scale.s), d_write.addr.eq(token),
+        m.d.comb += [s_write.addr.eq(s_token), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done),
+                     d_write.addr.eq(d_token), d_write.en.eq(Mux(quant.norm, normed_done, absmax_scale.done)),
                      d_write.data.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value()))]
+        with m.If(s_write.en):
+            m.d.sync += s_token.eq(s_token + 1)
+        with m.If(d_write.en):
+            m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1), unscaled.eq(unscaled - 1)]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
                 m.d.comb += self.quant.ready.eq(1)
-                m.d.sync += [quantising.eq(0), token.eq(self.quant.p.first), tokens_left.eq(self.quant.p.tokens)]
+                m.d.sync += [quantising.eq(0), phase.eq(0)]
+                m.d.sync += [left.eq(self.quant.p.tokens) for left in (tokens_left, unscaled)]
+                m.d.sync += [mine.eq(self.quant.p.first) for mine in (token, s_token, d_token)]
                 with m.If(self.quant.valid):
                     m.d.sync += quant.eq(self.quant.payload)
                     m.next = "SCALE"
             with m.State("SCALE"):
-                m.d.comb += [absmax_scale.start.eq(1), inverse_rms.start.eq(quant.norm)]
-                m.d.sync += wait.eq(0)
-                m.next = "WAIT"
-            with m.State("WAIT"):
-                with m.If(Mux(quant.norm, inverse_rms.done, absmax_scale.done)):
-                    m.next = "NORMED"
-            with m.State("NORMED"):
-                # The product of the two scales; absmax is done long before 1 / rms.
-                m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == SCALE_MUL_STAGES + 1):
-                    m.d.comb += [s_write.en.eq(1), d_write.en.eq(1)]
-                    m.d.sync += [self.d.eq(d_write.data), token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
-                    m.next = "SCALE"
-                    with m.If(tokens_left == 1):
-                        m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
-                                     fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
-                        m.next = "CODES"
+                m.d.sync += phase.eq(phase + 1)
+                with m.If(tokens_left != 0):
+                    m.d.comb += [absmax_scale.start.eq(phase == 0), inverse_rms.start.eq((phase == 0) & quant.norm)]
+                    with m.If(phase == SCALE_INTERVAL - 1):
+                        m.d.sync += [token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
+                with m.If(d_write.en & (unscaled == 1)):
+                    m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
+                                 fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
+                    m.next = "CODES"
             with m.State("CODES"):
                 with m.If(~more & (pending == 0)):
                     m.d.sync += quantising.eq(0)
                     m.next = "IDLE"
 
         # ------------------------------------------------------------------ end of a pass
-        # After the last element entered, everything in flight leaves within a bounded time unless heads is stalled.
+        # Unless heads is stalled, the last element shows again within the longest unit's latency after it entered, and from
+        # memory it is ``gain_mul`` and two registers on either side of it to the statistics.
         flying = Signal(6)
         quiet = Signal()
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & ~rope.o.valid & ~turned_skid.o.valid & ~turn_valid, ~put))
-        settle = 48
+        settle = max(Activation.LATENCY, Rope.LATENCY) + 4
         all_in, ending = Signal(), Signal()
         m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]
         with m.If(~ending | ~quiet):

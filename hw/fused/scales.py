@@ -19,10 +19,13 @@ from tellme.spec.scale import (
 )
 from tellme.spec.tables import recip127_rom, rsqrt_rom
 
-__all__ = ["SCALE_MUL_STAGES", "AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
+__all__ = ["SCALE_INTERVAL", "SCALE_MUL_STAGES", "AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
 
 #: Registers of :func:`scale_mul_stages`.
 SCALE_MUL_STAGES = 3
+#: Cycles from one start of AbsmaxScale or InverseRms to the next.  Their registers need no copies of what earlier stages
+#: hold: inputs stand still that long.
+SCALE_INTERVAL = 4
 
 
 def scale_mul_stages(m: Module, register, a, b) -> Signal:
@@ -76,8 +79,9 @@ class ScaleAcc(StreamUnit):
 class AbsmaxScale(wiring.Component):
     """s = 127 / absmax and d = absmax / 127 of a float's magnitude (at least ``floor``).
 
-    ``start`` with ``absmax`` and ``floor``; ``done`` is a pulse LATENCY cycles later, s and d hold until the next.
-    One EBR, one multiplier.  binary16 and narrower significands (up to 10 fraction bits) only.
+    ``start`` with ``absmax`` and ``floor``, at most every SCALE_INTERVAL cycles; ``done`` is a pulse LATENCY cycles later.
+    With it s and d are there.  They hold until the next ones; where starts follow one another, d for SCALE_INTERVAL
+    cycles, s for this one.  One EBR, one multiplier.  binary16 and narrower significands (up to 10 fraction bits) only.
     """
 
     LATENCY = 4 + SCALE_MUL_STAGES
@@ -136,8 +140,9 @@ class AbsmaxScale(wiring.Component):
 class InverseRms(wiring.Component):
     """1 / sqrt(sumsq / n + eps) from integers of 2**-32: rsqrt(sumsq + n_eps) * sqrt_n.
 
-    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n`` (which stand still until ``done``); ``done`` is a pulse LATENCY
-    cycles later and ``y`` holds.  Two EBR of table, one multiplier, a 77-bit adder and shifter.
+    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n``, at most every SCALE_INTERVAL cycles; ``sumsq`` stands still that long,
+    the others until ``done``, a pulse LATENCY cycles later.  ``y`` holds until the next.  Two EBR of table, one
+    multiplier, a 77-bit adder and shifter.
     """
 
     #: Sum, leading zeros, two shifts, rounding, table, its register, the product and the result.
@@ -156,7 +161,7 @@ class InverseRms(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        # All stages run at all times on inputs that stand still; only ``start`` is counted on.
+        # All stages run at all times.  Some read a register of two stages before, which still holds this start's value.
         value = register((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
         zeros = register(leading_zeros(m, value), "zeros")
         coarse = register((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")

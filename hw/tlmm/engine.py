@@ -31,7 +31,7 @@ class TlmmEngine(wiring.Component):
     Nothing is waited for that is not needed: the tables of a slice are built as soon as its codes are there, under the
     steps of the slice before, those of all lanes at once.  In a tile's last slice each sum
     goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
-    may wait.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
+    of 128 rows may wait, or fewer larger ones.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
 
     Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
     were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to an EBR of codes and two of sums a lane, four of
@@ -122,7 +122,8 @@ class TlmmEngine(wiring.Component):
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
 
         # ------------------------------------------------------------------ lanes, which all move alike
-        depth = self.TILES * self._tile_rows
+        # Places of finished sums: a power of two, as they are counted around.
+        depth = 1 << (self.TILES * self._tile_rows).bit_length() - 1
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
 

@@ -40,6 +40,38 @@ def test_tiles_end_with_their_scale():
     assert words(packed) == expected
 
 
+@pytest.mark.parametrize(("rows", "unit", "most", "sizes"), [
+    (2, 1, 160, [2]), (126, 1, 160, [126]), (128, 1, 160, [64, 64]), (130, 1, 160, [66, 64]), (192, 1, 160, [120, 72]),
+    (256, 1, 160, [160, 96]), (320, 1, 160, [160, 96, 64]), (512, 1, 160, [160, 160, 120, 72]), (256, 1, 128, [128, 64, 64]),
+    (128, 32, 160, [64, 64]), (160, 32, 160, [96, 64]), (192, 64, 160, [64, 64, 64]), (256, 128, 160, [128, 128])])
+def test_tiles_taper(rows, unit, most, sizes):
+    tiles = list(packing.tile_rows(rows, unit, most=most, taper=True))
+    assert [size for _, size in tiles] == sizes
+    assert [first for first, _ in tiles] == [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+@pytest.mark.parametrize("taper", [False, True])
+@pytest.mark.parametrize("unit", [1, 2, 8, 24, 64])
+def test_tiles_hold_every_row_once(unit, taper):
+    whole = unit * (1 + unit % 2)
+    for most in (128, 160):
+        for units in range(1, 700 // whole):
+            at = 0
+            for first, size in packing.tile_rows(units * whole, unit, most=most, taper=taper):
+                assert first == at and 0 < size <= most and size % whole == 0
+                at += size
+            assert at == units * whole
+
+
+def test_only_the_last_run_tapers():
+    codes = np.ones((256, 20), np.int8)
+    a, b = Scale(1024, 0), Scale(1025, 0)
+    packed = pack_linear(Matrix(codes, (Run(0, 128, a, a), Run(128, 256, b, b))), most=160, taper=True)
+    expected = (packing.pack_matrix(codes[:128].tolist(), a, most=160)
+                + packing.pack_matrix(codes[128:].tolist(), b, most=160, taper=True))
+    assert words(packed) == expected
+
+
 @pytest.mark.parametrize(("vocab", "dim"), [(1, 8), (4, 16), (7, 100), (13, 5)])
 def test_head_is_packed_as_specified(vocab, dim):
     rng = np.random.default_rng(vocab)

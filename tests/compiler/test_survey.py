@@ -22,14 +22,15 @@ def surveyed(model, tmp_path):
     return survey(Container(path)), path
 
 
+@pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l16"])
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
-def test_fits_where_the_compiler_says_so(name, several, tmp_path, monkeypatch):
+def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):
     """Memories around the size of the image: the survey draws the line where the compiler does."""
     model = random_model(name)
     if several:
         model = with_several_scales(model)
-    board = PRESETS["ulx3s-85f"]
+    board = PRESETS[build]
     end = compile_model(model, board).end
     boards = {f"b{size}": replace(board, name=f"b{size}", sdram_bytes=size) for size in (end - 1024, end - 1, end, end + 1)}
     monkeypatch.setattr(module, "PRESETS", boards)

@@ -18,6 +18,7 @@ from tellme.spec.memory import MODEL_REGISTERS
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE_BYTES,
+    TILE_ROWS,
     TileHeader,
     head_block_words,
     head_row_words,
@@ -131,12 +132,12 @@ def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     }
 
 
-def pack_linear(matrix: Matrix) -> bytes:
-    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`."""
+def pack_linear(matrix: Matrix, *, most: int = TILE_ROWS, taper: bool = False) -> bytes:
+    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`; the last run's may taper."""
     packed = pack_rows(matrix.codes)
     out = []
     for run in matrix.runs:
-        for first, rows in tile_rows(run.end - run.first, run.unit):
+        for first, rows in tile_rows(run.end - run.first, run.unit, most=most, taper=taper and run is matrix.runs[-1]):
             first += run.first
             out.append(TileHeader(run.even, rows, run.odd).pack().to_bytes(8, "little"))
             # (row, slice, byte) -> (slice, row, byte)
@@ -257,7 +258,7 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     for i, layer in enumerate(model.layers):
         g = layer.gains
         parts = matrices(c, layer)
-        tiles = {name: pack_linear(m) for name, m in parts.items()}
+        tiles = {name: pack_linear(m, most=board.tile_rows, taper=board.tapers) for name, m in parts.items()}
         # Scales that change within a head cut it in two tiles.
         whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
         # Five descriptors a layer behind EMBED: qkv, attention, o, gate and up, down.

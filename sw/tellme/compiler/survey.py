@@ -71,7 +71,9 @@ def survey(model: Container, progress: Callable[[], object] | None = None) -> Su
     parts = {"embedding": model.part_bytes("embedding") + model.part_bytes("embedding.scale"),
              "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "scales and biases": 0,
              "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
-    gains, several, biases, zeros, stream = set(), [], [], [], 0
+    gains, several, biases, zeros = set(), [], [], []
+    stream = dict.fromkeys(PRESETS, 0)
+    gain_bytes = 0
     for i in range(c.layers):
         zero = 0
         blocks: dict[str, tuple[Block, ...]] = {}
@@ -91,38 +93,43 @@ def survey(model: Container, progress: Callable[[], object] | None = None) -> Su
             if gain is not None:
                 gains.add(name)
                 parts["norms"] += gain.nbytes
-                stream += 8 * -(-len(gain) // 4)
+                gain_bytes += 8 * -(-len(gain) // 4)
         zeros.append(zero * c.layers / c.ternary_weights)
-        stream += _layer_bytes(c, blocks)
+        for board in PRESETS.values():
+            stream[board.name] += _layer_bytes(c, blocks, board)
         if progress is not None:
             progress()
     final = model.final_norm()
     if final is not None:
         gains.add("final_norm")
-        stream += 8 * -(-len(final) // 4)
+        gain_bytes += 8 * -(-len(final) // 4)
     tokenizer = "none"
     if model.tokenizer:
         known = Tokenizer(model.tokenizer, f"the tokenizer in {model.path}")
         tokenizer = f"{known.kind}, {known.size} tokens"
     return Survey(c, model.name, model.license, tokenizer, {k: v for k, v in parts.items() if v}, zeros,
                   float(np.mean(zeros)), sorted(gains), several, biases,
-                  [_fit(c, board, stream, biases) for board in PRESETS.values()])
+                  [_fit(c, board, stream[board.name] + gain_bytes, biases) for board in PRESETS.values()])
 
 
 def _rows(blocks: tuple[Block, ...]) -> list[Scale]:
     return [b.scale for b in blocks for _ in range(b.rows)]
 
 
-def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]]) -> int:
-    """Bytes of a layer's tiles in the weight stream, headers included."""
+def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]], board: BoardConfig) -> int:
+    """Bytes of a layer's tiles in the weight stream of a board, headers included."""
     gate_up = [s for pair in zip(_rows(blocks["w1"]), _rows(blocks["w3"]), strict=True) for s in pair]
-    matrices = [(_rows(blocks[n]), c.shape(n)[1], unit) for n, unit in (
-        ("wq", c.head_dim), ("wk", c.head_dim), ("wv", c.head_dim), ("wo", 1), ("w2", 1))]
+    # Rows, columns, unit, whether a matrix of the stream ends with them.
+    matrices = [(_rows(blocks[n]), c.shape(n)[1], unit, ends) for n, unit, ends in (
+        ("wq", c.head_dim, False), ("wk", c.head_dim, False), ("wv", c.head_dim, True), ("wo", 1, True), ("w2", 1, True))]
     total = 0
-    for scales, cols, unit in [*matrices, (gate_up, c.dim, 1)]:
+    for scales, cols, unit, ends in [*matrices, (gate_up, c.dim, 1, True)]:
         # An odd number of rows fits no build, and is refused by name there.
-        for run in runs(0, scales[:len(scales) // 2 * 2], unit):
-            total += sum(8 + 4 * rows * slices(cols) for _, rows in tile_rows(run.end - run.first, run.unit))
+        found = list(runs(0, scales[:len(scales) // 2 * 2], unit))
+        for run in found:
+            tiles = tile_rows(run.end - run.first, run.unit, most=board.tile_rows,
+                              taper=board.tapers and ends and run is found[-1])
+            total += sum(8 + 4 * rows * slices(cols) for _, rows in tiles)
     return total
 
 

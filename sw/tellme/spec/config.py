@@ -28,6 +28,7 @@ class BoardConfig:
     #: Query PEs of the attention unit, and its softmax units, where chunk is more than 1.
     pes: int = 4
     exp_units: int = 1
+    #: Rows of a tile at most.
     tile_rows: int = TILE_ROWS
     #: Longest residual vector (dim).
     max_dim: int = 512
@@ -72,6 +73,11 @@ class BoardConfig:
         return min(2, self.lanes)
 
     @property
+    def tapers(self) -> bool:
+        """Whether a matrix ends with smaller tiles: a chunk's sums take long to leave."""
+        return self.chunk > 1
+
+    @property
     def max_heads(self) -> int:
         """Query heads: what the attention unit's memory of codes holds."""
         return self.max_kv_heads * self.max_group if self.chunk == 1 else CHUNK_HEADS
@@ -90,8 +96,10 @@ class BoardConfig:
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
     "ulx3s-85f": BoardConfig(name="ulx3s-85f"),
-    # The same with prefill: sixteen tokens of a prompt share each weight.  Simulated; not placed yet.
-    "ulx3s-85f-l16": BoardConfig(name="ulx3s-85f-l16", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2),
+    # The same with prefill: sixteen tokens of a prompt share each weight.  Simulated; not placed yet.  In as many cycles as a
+    # tile has rows two pipelines bring a slice of sixteen tokens' codes.
+    "ulx3s-85f-l16": BoardConfig(name="ulx3s-85f-l16", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2,
+                                 tile_rows=160),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.

@@ -3,10 +3,11 @@
 """How ternary weights and int8 tables lie in memory, in the order in which the gateware eats them.
 
 Weights are base-3 bytes, five trits each: byte = sum((w_j + 1) * 3**j), 243..255 invalid.  A matrix of N rows and K
-columns is cut into tiles of TILE_ROWS rows; a tile is a 64-bit header and then slices of SLICE columns; a slice is
-its rows in order, SLICE_BYTES each.  K is padded to a whole slice with zero trits (byte 121), as are the activations
-with zeros; a byte is one lookup of three trits and one of two, so a width that is no multiple of either group needs
-no other tail.  Row counts are even: a 64-bit word holds two rows of a slice, the even one in its low half.
+columns is cut into tiles of up to TILE_ROWS rows, or as many as a board takes; a tile is a 64-bit header and then slices
+of SLICE columns; a slice is its rows in order, SLICE_BYTES each.  K is padded to a whole slice with zero trits (byte 121),
+as are the activations with zeros; a byte is one lookup of three trits and one of two, so a width that is no multiple of
+either group needs no other tail.  Row counts are even: a 64-bit word holds two rows of a slice, the even one in its low
+half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,9 @@ from typing import NamedTuple
 
 from tellme.spec.scale import Scale
 
-__all__ = ["HEAD_BLOCK_ROWS", "SLICE", "SLICE_BYTES", "TILE_ROWS", "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words",
-           "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix", "pack_trits", "slices",
-           "tile_rows", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_ROWS", "TRITS", "ZERO_BYTE", "TileHeader",
+           "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix", "pack_trits",
+           "slices", "tile_rows", "unpack_trits"]
 
 TRITS = 5
 #: Five zero trits.
@@ -24,6 +25,8 @@ ZERO_BYTE = 121
 SLICE = 20
 SLICE_BYTES = SLICE // TRITS
 TILE_ROWS = 128
+#: A tile of fewer rows than this takes as long as one of so many, as its slices' tables do.
+LEAST_ROWS = 64
 HEAD_BLOCK_ROWS = 4
 
 
@@ -69,11 +72,20 @@ def slices(cols: int) -> int:
     return -(-cols // SLICE)
 
 
-def tile_rows(rows: int, unit: int = 1) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of each tile; a tile holds whole units of ``unit`` rows (at most TILE_ROWS)."""
-    most = TILE_ROWS // unit * unit
-    for first in range(0, rows, most):
-        yield first, min(most, rows - first)
+def tile_rows(rows: int, unit: int = 1, *, most: int = TILE_ROWS, taper: bool = False) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of each tile: an even number, up to ``most``, of whole units of ``unit`` rows.
+
+    With ``taper`` the tiles get smaller towards the end.  The sums of a tile leave while the next tile runs; those of the
+    last one leave alone.
+    """
+    unit *= 1 + unit % 2
+    most, left = most // unit * unit, rows
+    while left:
+        size = min(most, left)
+        if taper and 2 * LEAST_ROWS <= left < 2 * most:
+            size = min(size, max(unit, min(5 * left // 8, left - LEAST_ROWS) // unit * unit))
+        yield rows - left, size
+        left -= size
 
 
 def matrix_words(rows: int, cols: int) -> int:
@@ -81,16 +93,17 @@ def matrix_words(rows: int, cols: int) -> int:
     return -(-rows // TILE_ROWS) + rows // 2 * slices(cols)
 
 
-def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale | None = None) -> list[int]:
+def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale | None = None, *, most: int = TILE_ROWS,
+                taper: bool = False) -> list[int]:
     """64-bit words of a matrix: plain reference (the compiler packs with NumPy and is tested against this).
 
-    ``odd_scale`` is the scale of the odd rows where it is not that of the even ones.
+    ``odd_scale`` is the scale of the odd rows where it is not that of the even ones; tiles as :func:`tile_rows` says.
     """
     if len(weights) % 2:
         raise ValueError(f"{len(weights)} rows: a packed matrix has an even number")
     cols = len(weights[0])
     words = []
-    for first, rows in tile_rows(len(weights)):
+    for first, rows in tile_rows(len(weights), most=most, taper=taper):
         words.append(TileHeader(scale, rows, odd_scale or scale).pack())
         for s in range(slices(cols)):
             for r in range(first, first + rows, 2):

@@ -3,11 +3,13 @@
 """The fused pipeline: passes of accumulators and quantise passes against the scalar specification."""
 
 import os
+from itertools import pairwise
 
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.fused.pipeline import FusedPipeline
+from hw.fused.scales import SCALE_INTERVAL
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
@@ -321,8 +323,8 @@ async def one_element_a_cycle(dut):
     n = 128
     await h.store(n)
     assert h.times[-1] - h.times[0] == n - 1
-    # 24 cycles at most for 1 / rms, and the way of an element.
-    assert await h.quantised() <= n + 24 + 24
+    # 1 / rms times absmax / 127, and the way of an element.
+    assert await h.quantised() <= n + 16 + 24
     await h.residual()
     assert h.times[-1] - h.times[0] == n - 1
     await h.act(n)
@@ -331,6 +333,36 @@ async def one_element_a_cycle(dut):
         await h.qkv(4, 2, head_dim)
         # The first head waits for its absmax; then every cycle brings a code.
         assert h.times[-1] - h.times[0] == 8 * head_dim - 1
+    report(cases=h.cases)
+
+
+@cocotb.test()
+async def scales_of_tokens_follow_one_another(dut):
+    """Another token's codes come behind its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
+    n = 60
+    for norm in (True, False):
+        cycles = []
+        for tokens in range(1, len(TOKENS) + 1):
+            h = await Harness(dut, tokens=tokens).bring_up()
+            await h.store(n)
+            cycles.append(await h.quantised(norm=norm))
+        assert all(b - a <= n + SCALE_INTERVAL for a, b in pairwise(cycles)), cycles
+
+
+@cocotb.test()
+async def statistics_are_final_at_done(dut):
+    """Each kind of pass, of one element or pair a token, and of more; the quantise pass begins with ``done``."""
+    h = await Harness(dut).bring_up()
+    for n in (1, 2, 20):
+        await h.load_gains(n)
+        await h.load_gains(n, a=True)
+        for gain in (False, True):
+            await h.store(n, gain=gain)
+            await h.quantised(gain=gain)
+            await h.residual(gain=gain)
+            await h.quantised(gain=gain)
+            await h.act(n, gain=gain)
+            await h.quantised(src_a=True, gain=gain)
     report(cases=h.cases)
 
 

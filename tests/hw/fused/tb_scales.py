@@ -7,7 +7,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from cocotb.utils import get_sim_time
 from float_vectors import VECTORS, check
 
-from hw.fused.scales import AbsmaxScale, InverseRms, ScaleAcc
+from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
@@ -15,8 +15,8 @@ from tellme.spec.scale import SUMSQ_BITS, Scale, absmax_floor, inv_rms, quantise
 
 UNITS = {"scale_acc": ScaleAcc, "absmax": AbsmaxScale, "inverse_rms": InverseRms}
 TESTS = {"scale_acc": ("product_specials", "products", "product_stalls_10", "product_stalls_90"),
-         "absmax": ("every_absmax", "floors", "holds_until_the_next"),
-         "inverse_rms": ("ends_of_the_range", "random_sums", "sum_ties")}
+         "absmax": ("every_absmax", "floors", "holds_until_the_next", "absmax_one_every_interval"),
+         "inverse_rms": ("ends_of_the_range", "random_sums", "sum_ties", "rms_one_every_interval")}
 BENCHES = [Bench(name=name, build=unit, tests=TESTS[name]) for name, unit in UNITS.items()]
 
 
@@ -138,6 +138,40 @@ async def holds_until_the_next(dut):
     report(cases=1000)
 
 
+async def row(dut, latency, starts, outputs):
+    """``starts`` one every SCALE_INTERVAL cycles; (each of ``outputs`` at done, and in the last cycle before the next)."""
+    dut.start.value = 0
+    await reset(dut)
+    got, cycle = [], 0
+    while len(got) < len(starts):
+        number, phase = divmod(cycle, SCALE_INTERVAL)
+        if phase == 0 and number < len(starts):
+            for name, value in starts[number].items():
+                getattr(dut, name).value = value
+        dut.start.value = int(phase == 0 and number < len(starts))
+        await FallingEdge(dut.clk)
+        cycle += 1
+        number, phase = divmod(cycle - latency, SCALE_INTERVAL)
+        assert bool(dut.done.value) == (phase == 0 and number >= 0)
+        if number >= 0 and phase == 0:
+            first = [int(getattr(dut, name).value) for name in outputs]
+        elif number >= 0 and phase == SCALE_INTERVAL - 1:
+            got.append((*first, *(int(getattr(dut, name).value) for name in outputs)))
+    return got
+
+
+@cocotb.test()
+async def absmax_one_every_interval(dut):
+    """d of each start holds for the interval; s is there with done."""
+    random = rng("values")
+    values = [random.randrange(absmax_floor(False), F.inf) for _ in range(1000)]
+    got = await row(dut, AbsmaxScale.LATENCY, [{"absmax": v, "floor": 1} for v in values], ("s", "d"))
+    for value, (s, d, _, d_later) in zip(values, got, strict=True):
+        expected_s, expected_d = (scale.pack() for scale in quantise_scales(value, norm=False))
+        assert (s, d, d_later) == (expected_s, expected_d, expected_d), hex(value)
+    report(cases=len(values))
+
+
 # ---------------------------------------------------------------------- 1 / rms
 
 async def inverse(dut, cases):
@@ -184,6 +218,18 @@ async def random_sums(dut):
         else:
             cases.append((some_sum(random), random.randint(1, (1 << 32) - 1), some_root(random)))
     await inverse(dut, cases)
+
+
+@cocotb.test()
+async def rms_one_every_interval(dut):
+    random = rng("values")
+    n_eps, root = random.randint(1, (1 << 32) - 1), some_root(random)
+    sums = [some_sum(random) for _ in range(1000)]
+    got = await row(dut, InverseRms.LATENCY, [{"sumsq": v, "n_eps": n_eps, "sqrt_n": root.pack()} for v in sums], ("y",))
+    for total, (y, y_later) in zip(sums, got, strict=True):
+        expected_y = inv_rms(total, n_eps, root).pack()
+        assert (y, y_later) == (expected_y, expected_y), total
+    report(cases=len(sums))
 
 
 @cocotb.test()

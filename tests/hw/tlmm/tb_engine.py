@@ -12,15 +12,15 @@ from hw.tlmm.engine import TlmmEngine
 from hw.tlmm.kinds import BEST_TABLE, KINDS
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices
+from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 from tellme.spec.scale import Scale
 
 MAX_COLS = 260
-#: (lanes, streams).
-SHAPES = ((1, 1), (2, 1), (8, 2), (5, 3))
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s),
-                 env={"LANES": str(n), "STREAMS": str(s)}) for n, s in SHAPES]
-LANES, STREAMS = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS"))
+#: (lanes, streams, rows of a tile).
+SHAPES = ((1, 1, 128), (2, 1, 128), (8, 2, 160), (5, 3, 128))
+BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, t=t: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, tile_rows=t),
+                 env={"LANES": str(n), "STREAMS": str(s), "TILE": str(t)}) for n, s, t in SHAPES]
+LANES, STREAMS, TILE = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "TILE"))
 
 
 def signed(value, bits):
@@ -28,7 +28,7 @@ def signed(value, bits):
 
 
 class Case:
-    """A matrix, its tokens and what must come out."""
+    """A matrix, its tokens and what must come out.  Tiles taper where there are several tokens."""
 
     def __init__(self, random, rows, cols, tokens, *, extreme=False):
         self.rows, self.cols, self.tokens = rows, cols, tokens
@@ -39,7 +39,7 @@ class Case:
             self.w[1] = [-1] * cols
         self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
         self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
-        self.words = pack_matrix(self.w, *self.scales)
+        self.words = pack_matrix(self.w, *self.scales, most=TILE, taper=tokens > 1)
 
     def codes(self, stream):
         """What a stream brings: slice by slice, its tokens' columns."""
@@ -48,8 +48,8 @@ class Case:
     def expected(self, stream):
         """(acc, scale, token, index) in the order of a stream's output."""
         out = []
-        for first in range(0, self.rows, 128):
-            rows = range(first, min(first + 128, self.rows))
+        for first, size in tile_rows(self.rows, most=TILE, taper=self.tokens > 1):
+            rows = range(first, first + size)
             for t in range(stream, self.tokens, STREAMS):
                 for r in rows:
                     acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
@@ -94,7 +94,7 @@ def tokens_of(lanes):
 async def shapes(dut):
     await reset(dut)
     random = rng("shapes")
-    shapes = [(2, 4), (2, 20), (4, 21), (6, 41), (8, 19), (10, 60), (128, 44), (130, 40), (256, 20), (300, 53)]
+    shapes = [(2, 4), (2, 20), (4, 21), (6, 41), (8, 19), (10, 60), (128, 44), (130, 40), (256, 20), (300, 53), (330, 41)]
     await run(dut, [Case(random, rows, cols, t) for rows, cols in shapes for t in tokens_of(LANES)])
 
 
@@ -148,13 +148,13 @@ async def what_is_no_weight_counts_as_nothing(dut):
 async def initiation_interval(dut):
     """Slices of a full tile follow one another without a lost cycle: every word is eaten as it comes."""
     await reset(dut)
-    case = Case(rng("rate"), 128, 100, 1)
+    case = Case(rng("rate"), TILE, 100, 1)
     task = cocotb.start_soon(run(dut, [case]))
     busy = []
     while not task.done():
         await FallingEdge(dut.clk)
         busy.append(int(dut.busy.value))
-    steps = 128 // min(2, LANES) * slices(100)
+    steps = TILE // min(2, LANES) * slices(100)
     first = busy.index(1)
     assert sum(busy) == steps
     assert all(busy[first:first + steps]), "a cycle without a step between slices"
@@ -166,21 +166,22 @@ async def finished_tiles_wait(dut):
     await reset(dut)
     random = rng("finished")
     for tokens in tokens_of(LANES):
-        await run(dut, [Case(random, 130 * LANES if tokens == 1 else 640, 20, tokens)], stall=0.95 if tokens == 1 else 0.6)
+        await run(dut, [Case(random, 130 * LANES if tokens == 1 else 5 * TILE, 20, tokens)], stall=0.95 if tokens == 1 else 0.6)
 
 
 @cocotb.test()
 async def nothing_waits_for_the_end(dut):
     """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
     await reset(dut)
-    case = Case(rng("overlap"), 512, 200, 1)
+    rows = 4 * TILE
+    case = Case(rng("overlap"), rows, 200, 1)
     start = get_sim_time("ns")
     await run(dut, [case])
     cycles = (get_sim_time("ns") - start) / PERIOD_NS
     pair = min(2, LANES)
-    steps = 512 // pair * slices(200)
+    steps = rows // pair * slices(200)
     # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
     ahead = SLICE + KINDS[BEST_TABLE].builder.CYCLES + 12
-    behind = (128 if pair == 2 else 0) // 2 + 16
+    behind = (TILE if pair == 2 else 0) // 2 + 16
     assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
-    report(cases=512)
+    report(cases=rows)
