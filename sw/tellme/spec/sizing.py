@@ -166,11 +166,11 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
 
 def lut(config: BoardConfig) -> dict[str, int]:
     """LUT by unit: terms times the coefficients that were fitted.  A SizingError for terms that have none."""
-    missing = [f"{unit} ({term})" for unit, terms in lut_terms(config).items() for term in terms if term not in LUT.get(unit, {})]
+    counts = {unit: {term: n for term, n in terms.items() if n} for unit, terms in lut_terms(config).items()}
+    missing = [f"{unit} ({term})" for unit, terms in counts.items() for term in terms if term not in LUT.get(unit, {})]
     if missing:
         raise SizingError(f"no LUT are known for {', '.join(missing)}; make model finds them")
-    return {unit: round(sum(LUT[unit][term] * count for term, count in terms.items()))
-            for unit, terms in lut_terms(config).items()}
+    return {unit: round(sum(LUT[unit][term] * n for term, n in terms.items())) for unit, terms in counts.items()}
 
 
 def check(config: BoardConfig, device: str) -> None:
