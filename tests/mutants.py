@@ -181,7 +181,7 @@ MUTANTS = (
     Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.token_addr.eq(self.position + 1),",
            "m.d.comb += [self.token_addr.eq(self.position),", ("top/top-tiny",)),
     # ------------------------------------------------------------------ link
-    Mutant("link", "crc-not-checked", "hw/link/link.py", "with m.Elif(in_crc.crc != RESIDUE):", "with m.Elif(Const(0, 1)):",
+    Mutant("link", "crc-not-checked", "hw/link/link.py", "damaged.eq(in_crc.crc != RESIDUE)", "damaged.eq(0)",
            ("link/link",)),
     Mutant("link", "start-done-twice", "hw/link/link.py", "again = last_valid & (last_seq == seq) & (last_kind == kind)",
            "again = Const(0, 1)", ("link/link",)),
