@@ -63,6 +63,7 @@ async def one_input_alone(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    for idle, stall in ((0.1, 0.1), (0.9, 0.1), (0.1, 0.9)):
+    # A source makes up for cycles in which it had to wait, and the inputs wait for each other: idle stays below a half.
+    for idle, stall in ((0.1, 0.1), (0.4, 0.1), (0.1, 0.9)):
         await merge(dut, [some_heads(rng("heads"), s, n, 16) for s, n in enumerate((9, 5))], idle=idle, stall=stall)
     report(cases=3 * 14 * 16)
