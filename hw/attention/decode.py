@@ -89,7 +89,7 @@ class DecodeAttention(wiring.Component):
 
         def register(value, name):
             value = Value.cast(value)
-            signal = Signal(value.shape(), name=name)
+            signal = Signal(value.shape(), name=name, reset_less=True)
             m.d.sync += signal.eq(value)
             return signal
 

@@ -11,7 +11,10 @@ from hw.types import INDEX_BITS, TOKEN_BITS, QuantLayout
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
-__all__ = ["AccSource", "CommandProcessor", "WordSink"]
+__all__ = ["RESET_CYCLES", "AccSource", "CommandProcessor", "WordSink"]
+
+#: A reset of the compute units: more than the longest way through registers that have none.
+RESET_CYCLES = 64
 
 
 class WordSink(enum.Enum, shape=2):
@@ -44,8 +47,9 @@ class CommandProcessor(wiring.Component):
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
 
-    ``stop`` (a pulse) resets all compute units through ``compute_reset`` and drains their memory ports, then ends the
-    run with DoneReason.STOPPED; a stop while nothing runs does nothing.
+    A run's end resets all compute units through ``compute_reset``, for RESET_CYCLES cycles and until their memory ports are
+    drained: registers that only pass on what came to them have no reset, and empty meanwhile.  ``stop`` (a pulse) ends the
+    run so in any state, with DoneReason.STOPPED; a stop while nothing runs does nothing.
 
     ``counting`` is high from START until the last token is announced, or the run is ended otherwise.
 
@@ -118,7 +122,9 @@ class CommandProcessor(wiring.Component):
         out_len = Signal(13)        # elements of the step's output vector: as many gains may follow
         nonfinite = Signal()
         stopping = Signal()
-        drain_wait = Signal(4)
+        drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
+        # A register of its own, as it goes to most of the core.
+        m.d.sync += self.compute_reset.eq(resetting)
         reason = Signal(8)
 
         m.d.comb += [
@@ -335,13 +341,13 @@ class CommandProcessor(wiring.Component):
                 m.next = "RESET"
             with m.State("RESET"):
                 # Every run ends here: the weight buffer stops, the compute units are reset, their bursts end.
-                m.d.comb += [self.weights_stop.eq(1), self.compute_reset.eq(1), self.drain.eq(1)]
+                m.d.comb += [self.weights_stop.eq(1), resetting.eq(1), self.drain.eq(1)]
                 m.d.sync += drain_wait.eq(0)
                 m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += [self.compute_reset.eq(1), self.drain.eq(1)]
+                m.d.comb += [resetting.eq(1), self.drain.eq(1)]
                 m.d.sync += drain_wait.eq(Mux(self.drained & self.weights_idle, drain_wait + 1, 0))
-                with m.If(drain_wait == 8):
+                with m.If(drain_wait == RESET_CYCLES):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.DONE)]

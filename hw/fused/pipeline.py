@@ -178,7 +178,7 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ residual or store: X is read one ahead
         # ``entry`` holds an element while the memory word with its index is read.
-        entry, entry_valid, entry_place = Signal(width), Signal(), Signal(PlaceLayout)
+        entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(PlaceLayout, reset_less=True)
         to_add = Signal()
         m.d.comb += [
             to_add.eq(~is_act & ~is_qkv),
@@ -193,7 +193,7 @@ class FusedPipeline(wiring.Component):
                          entry_place.eq(place)]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
-        turn, turn_valid, turn_rotate = Signal(width), Signal(), Signal()
+        turn, turn_valid, turn_rotate = Signal(width, reset_less=True), Signal(), Signal(reset_less=True)
         in_head = Signal(8)
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(turn),
@@ -276,7 +276,7 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR.
-        factors, factors_valid, factors_free = Signal(gain_mul.i.payload.shape()), Signal(), Signal()
+        factors, factors_valid, factors_free = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         with m.If(factors_free):
             m.d.sync += [
                 factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
@@ -323,7 +323,7 @@ class FusedPipeline(wiring.Component):
         ]
 
         def register(value, name):
-            signal = Signal(value.shape(), name=name)
+            signal = Signal(value.shape(), name=name, reset_less=True)
             m.d.sync += signal.eq(value)
             return signal
 

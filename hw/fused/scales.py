@@ -98,7 +98,7 @@ class AbsmaxScale(wiring.Component):
 
         def register(value, name):
             value = Value.cast(value)
-            signal = Signal(value.shape(), name=name)
+            signal = Signal(value.shape(), name=name, reset_less=True)
             m.d.sync += signal.eq(value)
             return signal
 
@@ -157,7 +157,7 @@ class InverseRms(wiring.Component):
 
         def register(value, name):
             value = Value.cast(value)
-            signal = Signal(value.shape(), name=name)
+            signal = Signal(value.shape(), name=name, reset_less=True)
             m.d.sync += signal.eq(value)
             return signal
 

@@ -14,17 +14,21 @@ __all__ = ["Pipeline", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "round
 
 
 class Pipeline:
-    """Registers that move together when ``ce`` is high."""
+    """Registers that move together when ``ce`` is high.
+
+    They have no reset, which would have to reach each of them in a cycle: a reset lasts until what they hold has left
+    (hw.core.processor.RESET_CYCLES).  ``resets`` is for a flag on which ``ce`` depends.
+    """
 
     def __init__(self, m: Module, ce: Value):
         self.m = m
         self.ce = ce
 
-    def reg(self, value, *, stages: int = 1, name: str = "stage") -> Signal:
+    def reg(self, value, *, stages: int = 1, name: str = "stage", resets: bool = False) -> Signal:
         """``value``, ``stages`` registers later."""
         value = Value.cast(value)
         for i in range(stages):
-            register = Signal(value.shape(), name=f"{name}{i}" if stages > 1 else name)
+            register = Signal(value.shape(), name=f"{name}{i}" if stages > 1 else name, reset_less=not resets)
             with self.m.If(self.ce):
                 self.m.d.sync += register.eq(value)
             value = register
@@ -48,7 +52,7 @@ class StreamUnit(wiring.Component):
         ce = Signal()
         pipe = Pipeline(m, ce)
         m.d.comb += [ce.eq(~self.o.valid | self.o.ready), self.i.ready.eq(ce),
-                     self.o.valid.eq(pipe.reg(self.i.valid, stages=self.LATENCY, name="valid"))]
+                     self.o.valid.eq(pipe.reg(self.i.valid, stages=self.LATENCY, name="valid", resets=True))]
         return pipe
 
 
@@ -60,12 +64,13 @@ class Skid(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        held, full = Signal.like(self.i.payload), Signal()
-        m.d.comb += self.i.ready.eq(~full)
+        size = len(Value.cast(self.i.payload))
+        held, payload, full = Signal(size, reset_less=True), Signal(size, reset_less=True), Signal()
+        m.d.comb += [self.i.ready.eq(~full), self.o.payload.eq(payload)]
         free = ~self.o.valid | self.o.ready
         with m.If(free):
             m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0),
-                         self.o.payload.eq(Mux(full, Value.cast(held), Value.cast(self.i.payload)))]
+                         payload.eq(Mux(full, held, Value.cast(self.i.payload)))]
         with m.Elif(self.i.valid & ~full):
             m.d.sync += [held.eq(self.i.payload), full.eq(1)]
         return m

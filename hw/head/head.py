@@ -61,7 +61,7 @@ class LmHead(wiring.Component):
 
         def register(value, name):
             value = Value.cast(value)
-            signal = Signal(value.shape(), name=name)
+            signal = Signal(value.shape(), name=name, reset_less=True)
             m.d.sync += signal.eq(value)
             return signal
 

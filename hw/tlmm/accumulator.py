@@ -45,7 +45,7 @@ class Accumulator(wiring.Component):
                                                          attrs={"no_rw_check": True})
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
-        total = Signal(signed(32))
+        total = Signal(signed(32), reset_less=True)
         # total + (sum so far and not first)
         m.submodules.add = add = AddOf(width=32, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
         m.d.comb += [add.a.eq(extend(self.total, 32)), add.c.eq(read.data), add.d.eq(mask(~self.first, 32))]

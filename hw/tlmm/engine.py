@@ -130,7 +130,7 @@ class TlmmEngine(wiring.Component):
         def later(value, cycles, name):
             value = Value.cast(value)
             for i in range(cycles):
-                register = Signal(value.shape(), name=f"{name}{i + 1}")
+                register = Signal(value.shape(), name=f"{name}{i + 1}", reset_less=True)
                 m.d.sync += register.eq(value)
                 value = register
             return value

@@ -77,8 +77,8 @@ class PairDot(wiring.Component):
             one, two = self.select[at], self.select[at + 1]
             opposite = one.last & two.last & (one.last_sign ^ two.last_sign)
             chosen.append((Cat(one.last, two.last, opposite), Mux(two.last, two.last_sign, one.last_sign)))
-        indices = [Signal(3, name=f"index{k}") for k in range(len(PAIRS))]
-        signs = [[Signal(name=f"sign{k}_{i}") for i in range(2)] for k in range(len(PAIRS))]
+        indices = [Signal(3, name=f"index{k}", reset_less=True) for k in range(len(PAIRS))]
+        signs = [[Signal(name=f"sign{k}_{i}", reset_less=True) for i in range(2)] for k in range(len(PAIRS))]
         buffer = Signal()
         m.d.sync += buffer.eq(self.buffer)
         for k, (index, sign) in enumerate(chosen):
@@ -92,7 +92,7 @@ class PairDot(wiring.Component):
         with m.Elif(take):
             m.d.sync += whole.eq(0)
         for t in range(self._tokens):
-            coming, low = Signal(2 * len(PAIRS), name=f"coming{t}"), Signal(2 * len(PAIRS), name=f"low{t}")
+            coming, low = (Signal(2 * len(PAIRS), name=f"{name}{t}", reset_less=True) for name in ("coming", "low"))
             with m.If(build.low):
                 m.d.sync += coming.eq(Cat(coming[1:], build.values[t][0]))
             with m.If(take):
@@ -102,7 +102,7 @@ class PairDot(wiring.Component):
                 m.submodules[f"table{k}_{t}"] = table = memory.Memory(
                     shape=unsigned(ENTRY_BITS - 1), depth=16, init=[], attrs={"ram_style": "distributed"})
                 write, read = table.write_port(), table.read_port(domain="comb")
-                value = Signal(signed(ENTRY_BITS), name=f"value{k}_{t}")
+                value = Signal(signed(ENTRY_BITS), name=f"value{k}_{t}", reset_less=True)
                 m.d.comb += [write.addr.eq(Cat(build.at, build.buffer)), write.data.eq(build.values[t][1:]),
                              write.en.eq(build.write[k]), read.addr.eq(Cat(indices[k], buffer))]
                 m.d.sync += value.eq(Cat((low[2 * k:2 * k + 2] & indices[k][:2]).xor(), read.data))

@@ -72,7 +72,7 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
                 low, high = sum(min(t.low, -t.high - 1) for t in pair), sum(max(t.high, -t.low - 1) for t in pair)
             high += injected is not None
             width = bits(low, high)
-            value = Signal(signed(width), name=name)
+            value = Signal(signed(width), name=name, reset_less=True)
             if len(pair) == 1 and injected is None:
                 m.d.sync += value.eq(pair[0].value)
             else:
@@ -87,7 +87,7 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
                 m.d.sync += value.eq(add.s)
             delayed = []
             for n, sign in enumerate(rest):
-                later = Signal(name=f"{name}_lacks{n}")
+                later = Signal(name=f"{name}_lacks{n}", reset_less=True)
                 m.d.sync += later.eq(sign)
                 delayed.append(later)
             following.append(Node(value, low, high, tuple(delayed)))
