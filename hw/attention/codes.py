@@ -39,7 +39,7 @@ class ChunkHeads(wiring.Component):
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
     ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no code waits.  A code
-    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 1.  The arguments stand still from
+    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 2.  The arguments stand still from
     ``begin`` until ``idle``.
     """
 
@@ -69,10 +69,9 @@ class ChunkHeads(wiring.Component):
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
-        of_k, of_v = Signal(8), Signal(8)
-        query, of_v_head = Signal(), Signal()
-        m.d.comb += [of_k.eq(head - self.heads_n), of_v.eq(of_k - self.kv_heads), query.eq(head < self.heads_n),
-                     of_v_head.eq(of_k >= self.kv_heads)]
+        v_first = register(self.heads_n + self.kv_heads, "v_first")
+        of_k, of_v = (head - self.heads_n)[:8], (head - v_first)[:8]
+        is_query, is_v = head < self.heads_n, head >= v_first
         q_kv = Signal(range(MAX_HEADS_KV))
         with m.Switch(self.group):
             with m.Case(2):
@@ -84,7 +83,8 @@ class ChunkHeads(wiring.Component):
                 m.d.comb += q_kv.eq(head >> 2)
             with m.Default():
                 m.d.comb += q_kv.eq(head)
-        kv2 = register(Mux(query, q_kv, Mux(of_v_head, of_v, of_k))[:len(q_kv)], "kv2")
+        kv2 = register(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
+        query, of_v_head = register(is_query, "query"), register(is_v, "of_v_head")
         head2 = register(head, "head2")
         back2 = register((self.chunk - 1 - token)[:len(token)], "back2")
         pair3 = register((small_product(back2, self.group) + head2 - small_product(kv2, self.group))[:7], "pair3")
@@ -130,8 +130,8 @@ class ChunkHeads(wiring.Component):
         scale_token = Signal(range(max(self._tokens, 2)))
         token_bits = (self._tokens - 1).bit_length()
         read_data = []
-        for scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
-            write, read = scales.write_port(), scales.read_port()
+        for stored_scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
+            write, read = stored_scales.write_port(), stored_scales.read_port()
             m.d.comb += [write.addr.eq(Cat(token[:token_bits], kv2)), write.data.eq(stored), write.en.eq(kv_last & mine),
                          read.addr.eq(Cat(scale_token[:token_bits], kv2))]
             read_data.append(read.data)
@@ -150,6 +150,7 @@ class ChunkHeads(wiring.Component):
         request, out = self.write.req, self.write.data
         asked = Signal()
         sent = Signal(range(self._tokens + 1))
+        scales, scales_valid, load = Signal(32), Signal(), Signal()
         # From a head's fourth code on, which brings its first word, what was worked out of its number is right.
         full = self.heads.valid & (lane == 3)
         with m.FSM(name="heads_in"):
@@ -175,13 +176,14 @@ class ChunkHeads(wiring.Component):
                 with m.If(request.ready):
                     m.next = "SCALES-WORDS"
             with m.State("SCALES-WORDS"):
-                m.d.comb += [out.payload.eq(Cat(*read_data)), out.valid.eq(1)]
-                with m.If(out.ready):
-                    m.d.sync += sent.eq(sent + 1)
-                    with m.If(sent + 1 == self.chunk):
+                m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]
+                with m.If(load):
+                    m.d.sync += [scales.eq(Cat(*read_data)), scales_valid.eq(1), sent.eq(sent + 1)]
+                    with m.If(sent == self.chunk):
+                        m.d.sync += scales_valid.eq(0)
                         m.next = "CODES"
-        # A word is read while the one before it leaves.
-        m.d.comb += scale_token.eq(sent + (out.valid & out.ready))
+        # The next word is read while one goes to the register that it leaves from.
+        m.d.comb += scale_token.eq(sent + load)
         with m.If(self.begin):
             m.d.sync += [lane.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
         return m
