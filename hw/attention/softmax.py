@@ -54,9 +54,9 @@ def score_stages(m: Module, register, dot, ds) -> Signal:
     lifted3, up3 = register(lifted, "lifted3"), register(register(down1 <= 0, "up_1"), "up_2")
     rounded4 = Signal(signed(width + SCORE_BITS))
     m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
-    top = (1 << SCORE_BITS - 1) - 1
-    return register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
-                    "score5")
+    above, sign = rounded4[SCORE_BITS - 1:], rounded4[-1]
+    fits = ~above.any() | above.all()
+    return register(Cat(Mux(fits, rounded4[:SCORE_BITS - 1], (~sign).replicate(SCORE_BITS - 1)), sign).as_signed(), "score5")
 
 
 class SoftmaxUnit(wiring.Component):
