@@ -152,10 +152,10 @@ MUTANTS = (
     chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
     chunk("row-too-early", "prefill", "(there != 0))) & (spacing == 0)", "(there != 0)))", "shapes"),
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
-    chunk("all-rows-at-the-first-position", "codes", "self.position + token", "self.position", "shapes"),
+    chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "small_product(self.words, Const(0))", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
     chunk("scales-under-the-next-head", "codes", "self.heads.valid & sorting", "self.heads.valid", "shapes"),
-    chunk("query-at-the-wrong-pe", "codes", "self.group) + head2", "self.group) + 1 + head2", "shapes"),
+    chunk("query-at-the-wrong-pe", "codes", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
            "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),

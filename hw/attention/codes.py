@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The codes of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,7 +39,7 @@ class ChunkHeads(wiring.Component):
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
     ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no code waits.  A code
-    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 1.  The arguments stand still from
+    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 3.  The arguments stand still from
     ``begin`` until ``idle``.
     """
 
@@ -69,37 +69,38 @@ class ChunkHeads(wiring.Component):
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
-        of_k, of_v = Signal(8), Signal(8)
-        query, of_v_head = Signal(), Signal()
-        m.d.comb += [of_k.eq(head - self.heads_n), of_v.eq(of_k - self.kv_heads), query.eq(head < self.heads_n),
-                     of_v_head.eq(of_k >= self.kv_heads)]
+        v_first = register(self.heads_n + self.kv_heads, "v_first")
+        of_k, of_v = (head - self.heads_n)[:8], (head - v_first)[:8]
+        is_query, is_v = head < self.heads_n, head >= v_first
         q_kv = Signal(range(MAX_HEADS_KV))
         with m.Switch(self.group):
             with m.Case(2):
                 m.d.comb += q_kv.eq(head >> 1)
             with m.Case(3):
-                # 171 / 512 is a third as far as 8 bits go.
-                m.d.comb += q_kv.eq(small_product(head, Const(171)) >> 9)
+                m.d.comb += q_kv.eq(Array(h // 3 for h in range(64))[head[:6]])
             with m.Case(4):
                 m.d.comb += q_kv.eq(head >> 2)
             with m.Default():
                 m.d.comb += q_kv.eq(head)
-        kv2 = register(Mux(query, q_kv, Mux(of_v_head, of_v, of_k))[:len(q_kv)], "kv2")
+        kv2 = register(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
+        query, of_v_head = register(is_query, "query"), register(is_v, "of_v_head")
         head2 = register(head, "head2")
-        back2 = register((self.chunk - 1 - token)[:len(token)], "back2")
-        pair3 = register((small_product(back2, self.group) + head2 - small_product(kv2, self.group))[:7], "pair3")
+        back = (register(self.chunk - 1, "last_token") - token)[:len(token)]
+        before2 = register(small_product(back, self.group), "before2")
+        pair3 = register((before2 + head2 - small_product(kv2, self.group))[:7], "pair3")
         first_row3 = register(small_product(self.slots, kv2), "first_row3")
         pe_bits = (self._pes - 1).bit_length()
         row = Signal(range(self._rows))
         m.d.comb += row.eq(first_row3 + (pair3 >> pe_bits))
         pe4, row4 = register(pair3[:pe_bits], "pe4"), register(row, "row4")
-        # Addresses: products, then their sum.
-        kv_offset3, row_offset3 = register(self.kv_stride * kv2, "kv_offset3"), Signal(24)
-        s_offset3 = register(self.s_stride * kv2, "s_offset3")
-        at2 = register(self.position + token, "at2")
-        m.d.sync += row_offset3.eq(at2 * self.words)
-        addr4 = register((Mux(of_v_head, self.v_base, self.k_base) + kv_offset3 + row_offset3)[:24], "addr4")
-        s_addr4 = register((self.s_base + s_offset3 + self.position)[:24], "s_addr4")
+        # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
+        chunk_at = register(self.position * self.words, "chunk_at")
+        k_chunk, v_chunk, s_chunk = (register((base + at)[:24], name) for base, at, name in (
+            (self.k_base, chunk_at, "k_chunk"), (self.v_base, chunk_at, "v_chunk"), (self.s_base, self.position, "s_chunk")))
+        row_at2 = register(small_product(self.words, token), "row_at2")
+        row_at3 = register((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:24], "row_at3")
+        kv_offset3, s_offset3 = register(self.kv_stride * kv2, "kv_offset3"), register(self.s_stride * kv2, "s_offset3")
+        addr4, s_addr4 = register((row_at3 + kv_offset3)[:24], "addr4"), register((s_chunk + s_offset3)[:24], "s_addr4")
 
         # ------------------------------------------------------------------ words
         code, last = self.heads.p.code, self.heads.p.last
@@ -125,14 +126,18 @@ class ChunkHeads(wiring.Component):
         ]
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
-        stored = pack16(self.heads.p.scale)
-        kv_last = taken & last & ~query
+        stored = pack16(factor)
+        # From a head's fourth code on, which brings its first word, what was worked out of its number is right.
+        full = self.heads.valid & (lane == 3)
+        asked = Signal()
+        kv_last = full & ~query & asked & self.write.data.ready & last
+        stored_kv = register(kv_last, "stored_kv")
         scale_token = Signal(range(max(self._tokens, 2)))
         token_bits = (self._tokens - 1).bit_length()
         read_data = []
-        for scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
-            write, read = scales.write_port(), scales.read_port()
-            m.d.comb += [write.addr.eq(Cat(token[:token_bits], kv2)), write.data.eq(stored), write.en.eq(kv_last & mine),
+        for stored_scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
+            write, read = stored_scales.write_port(), stored_scales.read_port()
+            m.d.comb += [write.addr.eq(Cat(token[:token_bits], kv2)), write.data.eq(stored), write.en.eq(stored_kv & mine),
                          read.addr.eq(Cat(scale_token[:token_bits], kv2))]
             read_data.append(read.data)
 
@@ -142,27 +147,25 @@ class ChunkHeads(wiring.Component):
         begun = Signal(MAX_HEADS_KV)
         here = Signal(6)
         m.d.comb += [here.eq(Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1), count_read.addr.eq(kv2),
-                     count_write.addr.eq(kv2), count_write.data.eq(here), count_write.en.eq(kv_last)]
-        with m.If(kv_last):
+                     count_write.addr.eq(kv2), count_write.data.eq(here), count_write.en.eq(stored_kv)]
+        all_here = register(here == self.chunk << 1, "all_here")
+        with m.If(stored_kv):
             m.d.sync += begun.bit_select(kv2, 1).eq(1)
 
         # ------------------------------------------------------------------ sequence
         request, out = self.write.req, self.write.data
-        asked = Signal()
         sent = Signal(range(self._tokens + 1))
-        # From a head's fourth code on, which brings its first word, what was worked out of its number is right.
-        full = self.heads.valid & (lane == 3)
+        scales, scales_valid, load = Signal(32), Signal(), Signal()
         with m.FSM(name="heads_in"):
             with m.State("CODES"):
                 with m.If(full & ~query & ~asked):
                     m.next = "ROW"
-                with m.Else():
-                    # The fourth code of a word leaves with the word.
-                    m.d.comb += [out.payload.eq(word), out.valid.eq(full & ~query),
-                                 self.heads.ready.eq((lane != 3) | query | out.ready)]
+                # The fourth code of a word leaves with the word.
+                m.d.comb += [out.payload.eq(word), out.valid.eq(full & ~query & asked),
+                             self.heads.ready.eq((lane != 3) | query | (asked & out.ready))]
                 with m.If(kv_last):
                     m.d.sync += [asked.eq(0), sent.eq(0)]
-                    with m.If(here == self.chunk << 1):
+                    with m.If(all_here):
                         m.next = "SCALES"
                 m.d.comb += [sorting.eq(1), self.idle.eq((lane == 0) & ~self.heads.valid)]
             with m.State("ROW"):
@@ -171,17 +174,19 @@ class ChunkHeads(wiring.Component):
                     m.d.sync += asked.eq(1)
                     m.next = "CODES"
             with m.State("SCALES"):
-                m.d.comb += [request.valid.eq(1), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
-                with m.If(request.ready):
+                # Not before the last scale is stored.
+                m.d.comb += [request.valid.eq(~stored_kv), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
+                with m.If(request.ready & ~stored_kv):
                     m.next = "SCALES-WORDS"
             with m.State("SCALES-WORDS"):
-                m.d.comb += [out.payload.eq(Cat(*read_data)), out.valid.eq(1)]
-                with m.If(out.ready):
-                    m.d.sync += sent.eq(sent + 1)
-                    with m.If(sent + 1 == self.chunk):
+                m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]
+                with m.If(load):
+                    m.d.sync += [scales.eq(Cat(*read_data)), scales_valid.eq(1), sent.eq(sent + 1)]
+                    with m.If(sent == self.chunk):
+                        m.d.sync += scales_valid.eq(0)
                         m.next = "CODES"
-        # A word is read while the one before it leaves.
-        m.d.comb += scale_token.eq(sent + (out.valid & out.ready))
+        # The next word is read while one goes to the register that it leaves from.
+        m.d.comb += scale_token.eq(sent + load)
         with m.If(self.begin):
             m.d.sync += [lane.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
         return m

@@ -79,8 +79,8 @@ class PrefillAttention(wiring.Component):
         self._context = max_context
         # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for.
         self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
-        #: Cycles of a slot in which no word moves: from the last K word to the first V word, and one before the next slot.
-        self.slot_cycles = 6 + SoftmaxUnit.K_LATENCY + self._lead
+        #: Cycles of a slot in which no word moves: from the last K word to the first V word, and two before the next slot.
+        self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
         self.drain_cycles = max(9 + SCALE_MUL_STAGES + 5, self._turns + 5)
         self._rows = max_heads * -(-tokens // pes)
@@ -143,31 +143,34 @@ class PrefillAttention(wiring.Component):
 
         # ------------------------------------------------------------------ words come in
         read = self.read
-        keys = Signal(key_bits + 1)
-        key, w_index = Signal(key_bits), Signal(range(self._words))
+        keys, keys_1 = Signal(key_bits + 1), Signal(key_bits)
+        key, key_next, w_index = Signal(key_bits), Signal(key_bits, init=1), Signal(range(self._words))
         row = Signal(range(self._rows))
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         last_turn = Signal(range(turns))
-        spacing, there = Signal(range(turns)), Signal(range(SoftmaxUnit.AHEAD + 1))
-        first_word, row_end = w_index == 0, w_index + 1 == words
-        last_key = key + 1 == keys
+        spacing, free = Signal(range(turns)), Signal(init=1)
+        there = Signal(range(SoftmaxUnit.AHEAD + 1))
+        # What the next word is: its row's first, its row's last, of the last key.
+        first_word, row_end, last_key = Signal(init=1), Signal(), Signal()
         came = read.data.valid & read.data.ready
         # A row begins when the softmax units have met all PEs with the row before, and a V row with its first weight.
         m.d.comb += [
-            read.data.ready.eq(in_s | ((in_k | in_v) & ~first_word)
-                               | ((in_k | (in_v & (there != 0))) & (spacing == 0))),
+            read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | there.any()))))),
             s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s),
         ]
         row_begins = came & ~in_s & first_word
-        with m.If(spacing != 0):
-            m.d.sync += spacing.eq(spacing - 1)
+        m.d.sync += [spacing.eq(Mux(spacing != 0, spacing - 1, 0)), free.eq(spacing <= 1)]
         with m.If(row_begins):
-            m.d.sync += spacing.eq(last_turn)
+            m.d.sync += [spacing.eq(last_turn), free.eq(last_turn == 0)]
         done = came & last_key & (in_s | row_end)
+        m.d.sync += [row_end.eq(w_index + 1 == words), last_key.eq(key == keys_1)]
         with m.If(came):
-            m.d.sync += w_index.eq(Mux(in_s | row_end, 0, w_index + 1))
+            m.d.sync += [w_index.eq(w_index + 1), first_word.eq(0), row_end.eq(w_index + 2 == words)]
             with m.If(in_s | row_end):
-                m.d.sync += key.eq(Mux(last_key, 0, key + 1))
+                m.d.sync += [w_index.eq(0), first_word.eq(1), row_end.eq(0)]
+                m.d.sync += [key.eq(key_next), key_next.eq(key_next + 1), last_key.eq(key_next == keys_1)]
+                with m.If(last_key):
+                    m.d.sync += [key.eq(0), key_next.eq(1), last_key.eq(keys_1 == 0)]
 
         # ------------------------------------------------------------------ and walk from PE to PE
         # Stage s is there s + 1 cycles after the word came.
@@ -182,14 +185,16 @@ class PrefillAttention(wiring.Component):
             flags.append(data.View(stage_layout, register(flags[-1].as_value(), f"flags{s}")))
 
         # ------------------------------------------------------------------ K: dots met in turn
-        key4 = later(key, 4, "key")
+        key3 = later(key, 3, "key")
         dots_begin = flags[4].k & flags[4].row_end
         k_key, k_first, k_left = Signal(key_bits), Signal(), Signal(BACK_BITS)
         k_scale, v_exp, v_some = Signal(ScaleLayout), Signal(signed(7)), Signal()
         k_on, k_turn, k_last = Signal(), Signal(range(turns)), Signal(range(turns))
-        key5 = register(key4, "key5")
-        k_sig, k_exp = unpack16(s_read.data[:16])
-        v_sig_read, v_exp_read = unpack16(s_read.data[16:])
+        key5 = later(key3, 2, "key_dot")
+        # There two cycles after its address.
+        scale_word = register(s_read.data, "scale_word")
+        k_sig, k_exp = unpack16(scale_word[:16])
+        v_sig_read, v_exp_read = unpack16(scale_word[16:])
 
         def left_after(at) -> Value:
             far = keys_all - 1 - at
@@ -225,7 +230,7 @@ class PrefillAttention(wiring.Component):
         # Of those, keys whose row may begin: its first weight can be taken two cycles later and the others follow it, and
         # the last one is asked for before a row of four words ends.
         m.d.sync += there.eq(there + later(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
-        m.d.comb += s_read.addr.eq(Mux(asking, a_key, key4))
+        m.d.comb += s_read.addr.eq(Mux(asking, a_key, key3))
         # Weights reach the PEs from the second cycle after a V row began on.
         pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))
         with m.If(pops):
@@ -301,10 +306,11 @@ class PrefillAttention(wiring.Component):
         # ------------------------------------------------------------------ sequence: S, then K and V of each slot
         head, pairs_left = Signal(8), Signal.like(pairs)
         k_addr, v_addr, s_addr = Signal(24), Signal(24), Signal(24)
-        last_slot = Signal()
-        last_head = head + 1 == self.kv_heads
+        # Both are wanted in V only.
+        last_slot = register(pairs_left <= pes, "last_slot")
+        last_head = register(head + 1 == self.kv_heads, "last_head")
         working = Signal(range(pes + 1))
-        m.d.comb += [last_slot.eq(pairs_left <= pes), working.eq(Mux(last_slot, pairs_left, pes))]
+        m.d.comb += working.eq(Mux(pairs_left <= pes, pairs_left, pes))
         m.d.sync += last_turn.eq((working - 1) >> unit_bits)
         # Each phase asks for the words of the next one.  A slot's keys are known when the walk of the one before ended.
         request = read.req
@@ -320,46 +326,51 @@ class PrefillAttention(wiring.Component):
             with m.If(in_v & last_slot):
                 m.d.sync += [request.p.addr.eq(s_addr + self.s_stride), request.p.len.eq(keys_all)]
         slot_done = Signal()
+
+        def enter(state):
+            m.next = state
+            m.d.sync += [in_s.eq(state == "S"), in_k.eq(state == "K"), in_v.eq(state == "V")]
+
         with m.FSM(name="attend") as attend:
             with m.State("IDLE"):
                 m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base), s_addr.eq(self.s_base),
-                             keys.eq(keys_all), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                             keys.eq(keys_all), keys_1.eq(keys_all - 1), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
                 with m.If(self.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(chunk_heads.idle & self.write.idle):
                     m.d.sync += [request.valid.eq(1), request.p.addr.eq(s_addr), request.p.len.eq(keys), to_ask.eq(1),
                                  walking.eq(1)]
-                    m.next = "S"
+                    enter("S")
             with m.State("S"):
-                m.d.comb += in_s.eq(1)
                 with m.If(done):
                     m.d.sync += to_ask.eq(1)
-                    m.next = "K"
+                    enter("K")
             with m.State("K"):
-                m.d.comb += in_k.eq(1)
                 with m.If(done):
                     m.d.sync += to_ask.eq(1)
-                    m.next = "V"
+                    enter("V")
             with m.State("V"):
-                m.d.comb += in_v.eq(1)
                 with m.If(done):
-                    m.d.comb += slot_done.eq(1)
-                    m.d.sync += [row.eq(row + 1), keys.eq(next_keys), pairs_left.eq(pairs_left - pes)]
-                    with m.If(last_slot):
-                        m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + self.kv_stride), v_addr.eq(v_addr + self.kv_stride),
-                                     s_addr.eq(s_addr + self.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
-                    m.next = "NEXT-K"
-                    with m.If(last_slot):
-                        m.next = "NEXT-S"
-                        with m.If(last_head):
-                            m.next = "LAST"
-            with m.State("NEXT-K"):
-                m.d.sync += [to_ask.eq(1), walking.eq(1)]
-                m.next = "K"
-            with m.State("NEXT-S"):
-                m.d.sync += [to_ask.eq(1), walking.eq(1)]
-                m.next = "S"
+                    enter("SLOT-DONE")
+            with m.State("SLOT-DONE"):
+                m.d.comb += slot_done.eq(1)
+                m.d.sync += [row.eq(row + 1), keys.eq(next_keys), keys_1.eq(next_keys - 1), pairs_left.eq(pairs_left - pes)]
+                with m.If(last_slot):
+                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + self.kv_stride), v_addr.eq(v_addr + self.kv_stride),
+                                 s_addr.eq(s_addr + self.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                with m.If(last_slot & last_head):
+                    m.next = "LAST"
+                with m.Else():
+                    m.d.sync += walking.eq(1)
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += to_ask.eq(1)
+                # Still of the slot before.
+                with m.If(last_slot):
+                    enter("S")
+                with m.Else():
+                    enter("K")
             with m.State("LAST"):
                 with m.If(drained):
                     m.next = "IDLE"
@@ -371,13 +382,21 @@ class PrefillAttention(wiring.Component):
         m.d.comb += [s for unit in softmax for s in (unit.stat_read.eq(stat_read), unit.stat_turn.eq(scale_pe >> unit_bits))]
         unit_now = scale_pe[:unit_bits] if unit_bits else Const(0, 1)
         value1 = register(Array(unit.total for unit in softmax)[unit_now], "value1")
-        zeros2 = register(leading_zeros(m, value1), "zeros2")
-        coarse3 = register((value1 << (zeros2[3:] << 3))[:len(value1)], "coarse3")
-        top4 = register((coarse3 << zeros2[:3])[len(value1) - 12:len(value1)], "top4")
+        # Zeros ahead of each byte's first one, from the top; the value is not zero and stands still.
+        from_top = Cat(Const(0, -len(value1) % 8), value1)
+        zeros = Signal(range(len(from_top)))
+        for at in range(0, len(from_top), 8):
+            byte = from_top[at:at + 8]
+            some2, in_byte2 = register(byte.any(), f"some2_{at}"), register(leading_zeros(m, byte), f"in_byte2_{at}")
+            with m.If(some2):
+                m.d.comb += zeros.eq(Cat(in_byte2, Const(len(from_top) // 8 - 1 - at // 8, len(zeros) - 3)))
+        zeros3 = register(zeros, "zeros3")
+        coarse3 = register((value1 << (zeros[3:] << 3))[:len(value1)], "coarse3")
+        top4 = register((coarse3 << zeros3[:3])[len(value1) - 12:len(value1)], "top4")
         rounded = Signal(12)
         m.d.comb += rounded.eq((top4 + 1) >> 1)
         sig5 = register(Mux(rounded[11], 1024, rounded[:11]), "sig5")
-        exp5 = register((len(value1) - 11) - zeros2 + rounded[11], "exp5")
+        exp5 = register((len(value1) - 11) - zeros3 + rounded[11], "exp5")
         m.submodules.recip = recip = memory.Memory(shape=12, depth=1024, init=list(recip127_rom()),
                                                    attrs={"ram_style": "block"})
         recip_read = recip.read_port()
@@ -386,7 +405,7 @@ class PrefillAttention(wiring.Component):
         m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         m.d.sync += [inverse7.sig.eq(recip_read.data[:11]), inverse7.exp.eq(Mux(recip_read.data[11], -15, -14))]
         product10 = scale_mul_stages(m, register, inverse7, c127)
-        shift6 = register(exponents[unit_now] - exp5, "shift6")
+        shift6 = register(register(exponents[unit_now], "exponent1") - exp5, "shift6")
         exp = Signal(signed(13))
         m.d.comb += exp.eq(product10.exp + shift6 + (SUM_FRAC - 5))
         scale11 = Signal(ScaleLayout)
@@ -402,15 +421,18 @@ class PrefillAttention(wiring.Component):
             gathered = gathered | old
         out_row, out_valid, out_lane = Signal(LANES * sum_bits), Signal(), Signal(2)
         out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
-        pause = Signal(range(turns + 3))
+        pause = Signal(range(turns + 2))
         last_pe, head_ends = Signal(range(pes)), Signal()
         # Where the pair in work belongs, and the KV head's first query head.
         token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
                                              Signal(range(MAX_GROUP)))
         fire = out_valid & self.acc.ready
+        # What stands still in the cycle before a word is loaded.
+        word_ends, pe_ends, g_ends = (register(v, n) for v, n in (
+            (drain_word + 1 == words, "word_ends"), (drain_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
+        scaled = register((drain_word != 0) | (scale_left <= 1), "scaled")
         # A word is there in the second cycle of draining, and the next one long before the fourth lane has left.
-        load = (draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3)))
-                & ((drain_word != 0) | (scale_left == 0)))
+        load = draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3))) & scaled
         m.d.comb += [
             self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
             self.acc.p.scale.eq(out_scale), self.acc.p.place.token.eq(out_token),
@@ -426,11 +448,11 @@ class PrefillAttention(wiring.Component):
             with m.If(drain_word == 0):
                 # The next PE's scale is worked out while this one's sums leave.
                 m.d.sync += [out_scale.eq(scale11), scale_pe.eq(scale_pe + 1), scale_left.eq(scaling)]
-            with m.If(drain_word + 1 == words):
+            with m.If(word_ends):
                 m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of + words)]
-                with m.If(g + 1 == self.group):
+                with m.If(g_ends):
                     m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
-                with m.If(drain_pe == last_pe):
+                with m.If(pe_ends):
                     m.d.sync += draining.eq(0)
                     with m.If(head_ends):
                         m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
@@ -438,8 +460,8 @@ class PrefillAttention(wiring.Component):
         with m.FSM(name="drain"):
             with m.State("IDLE"):
                 m.d.comb += drained.eq(1)
-                m.d.sync += [pause.eq(turns + 2), drain_pe.eq(0), drain_word.eq(0), scale_pe.eq(0), scale_left.eq(scaling),
-                             last_pe.eq(working - 1), head_ends.eq(last_slot)]
+                m.d.sync += [pause.eq(turns + 1), drain_pe.eq(0), drain_word.eq(0), scale_pe.eq(0), scale_left.eq(scaling),
+                             last_pe.eq(working - 1), head_ends.eq(last_slot), stat_read.eq(0)]
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
@@ -448,15 +470,13 @@ class PrefillAttention(wiring.Component):
                 # Until the last PE's sums are there.
                 m.d.sync += pause.eq(pause - 1)
                 # The softmax units' sums are there in the sixth cycle after the last word came.
+                m.d.sync += stat_read.eq(pause <= turns - 2)
                 with m.If(pause > turns - 3):
                     m.d.sync += scale_left.eq(scaling)
-                with m.Else():
-                    m.d.comb += stat_read.eq(1)
                 with m.If(pause == 0):
                     m.d.sync += draining.eq(1)
                     m.next = "OUT"
             with m.State("OUT"):
-                m.d.comb += stat_read.eq(1)
                 with m.If(~draining & ~out_valid):
                     m.next = "IDLE"
         return m

@@ -54,9 +54,9 @@ def score_stages(m: Module, register, dot, ds) -> Signal:
     lifted3, up3 = register(lifted, "lifted3"), register(register(down1 <= 0, "up_1"), "up_2")
     rounded4 = Signal(signed(width + SCORE_BITS))
     m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
-    top = (1 << SCORE_BITS - 1) - 1
-    return register(Mux(rounded4 > top, top, Mux(rounded4 < -top - 1, -top - 1, rounded4))[:SCORE_BITS].as_signed(),
-                    "score5")
+    above, sign = rounded4[SCORE_BITS - 1:], rounded4[-1]
+    fits = ~above.any() | above.all()
+    return register(Cat(Mux(fits, rounded4[:SCORE_BITS - 1], (~sign).replicate(SCORE_BITS - 1)), sign).as_signed(), "score5")
 
 
 class SoftmaxUnit(wiring.Component):
@@ -77,7 +77,7 @@ class SoftmaxUnit(wiring.Component):
     before the last one does not see keys with less than that left; their weights are 0 and nothing counts them.
 
     K_LATENCY cycles after ``k`` the maxima of that turn are there for ``v``; a weight can be taken V_LATENCY cycles
-    after ``v``.  ``v.sig`` and ``v.exp`` come one cycle after the rest of ``v``, ``k.turn`` of a key in successive
+    after ``v``.  ``v.sig`` and ``v.exp`` come two cycles after the rest of ``v``, ``k.turn`` of a key in successive
     cycles.  The exp2 table is outside (its address is registered here, its data may be used a cycle later).
 
     Four multipliers; EBR: scores (turns * context entries), scales (rows * turns entries).
@@ -176,14 +176,13 @@ class SoftmaxUnit(wiring.Component):
         ]
 
         # ------------------------------------------------------------------ V: exponentials and weights
-        # a: score, maxima and V's scale are here
+        # a: score and maxima are here
         m.d.comb += score_read.addr.eq(Cat(v.turn, v.key))
         left_a, first_a = register(v.left, "left_a"), register(v.first, "first_a")
         score_b, some_b = register(score_read.data, "score_b"), register(largest.some, "some_b")
         top_b, most_b = register(largest.top, "top_b"), register(largest.most, "most_b")
-        sig_b, exp_b = register(v.sig, "sig_b"), register(v.exp, "exp_b")
         seen_b = register(left_a >= v_back.data, "seen_b")
-        # b: how far below the largest score, and the largest score below the largest sum
+        # b: V's scale is here; how far below the largest score, and the largest score below the largest sum
         diff = Signal(SCORE_BITS + 1)
         m.d.comb += diff.eq(top_b - score_b.as_signed())
         diff_c, down_c, some_c = register(diff, "diff_c"), register(top_b - most_b, "down_c"), register(some_b, "some_c")
@@ -193,8 +192,8 @@ class SoftmaxUnit(wiring.Component):
         m.d.comb += exponent.eq(Mux(some_c, -(down_c >> SCORE_FRAC), 0))
         power_e = register(self.exp2_data, "power_e")
         whole_e, exponent_f = later(diff_c[SCORE_FRAC:], 2, "whole"), later(exponent, 3, "exponent")
-        te_f = later(register(exp_b, "exp_c") - diff_c[SCORE_FRAC:], 3, "te")
-        sig_e, seen_e = later(sig_b, 3, "sig"), later(seen_b, 3, "seen")
+        te_f = later(register(v.exp, "exp_c") - diff_c[SCORE_FRAC:], 3, "te")
+        sig_e, seen_e = later(v.sig, 3, "sig"), later(seen_b, 3, "seen")
         on_f, turn_f, first_f = later(on_a, 5, "on"), later(turn_a, 5, "turn"), later(first_a, 5, "first")
         # e: the exponential as far as it counts; its product with V's scale
         power_f = register(Mux(seen_e & (whole_e < 32), (power_e << (SUM_FRAC - 16)) >> whole_e[:5], 0), "power_f")
@@ -210,12 +209,12 @@ class SoftmaxUnit(wiring.Component):
         m.d.comb += gap.eq(exponent_f - te_f)
         far_g = register((gap > 18) | ~some_f, "far_g")
         gap_g, tm_g = register(gap[:5], "gap_g"), register(tm_f, "tm_g")
-        # g: the weight
-        weight_h = register(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:WEIGHT_BITS], "weight_h")
-        # h: into the queue
+        # g: the weight, and half a one
+        twice_h = register(Mux(far_g, 0, tm_g >> 10 >> gap_g), "twice_h")
+        # h: rounded, into the queue
         written, read = Signal(range(room)), Signal(range(room))
         m.d.comb += [
-            queue_write.addr.eq(written), queue_write.data.eq(weight_h), queue_write.en.eq(later(on_f, 2, "weight_on")),
+            queue_write.addr.eq(written), queue_write.data.eq((twice_h + 1)[1:]), queue_write.en.eq(later(on_f, 2, "weight_on")),
             queue_read.addr.eq(read), self.weight.eq(queue_read.data),
         ]
         m.d.sync += [written.eq(written + queue_write.en), read.eq(read + self.pop)]
