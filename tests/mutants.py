@@ -150,7 +150,7 @@ MUTANTS = (
     chunk("weighs-the-next-token", "softmax", "left_a >= v_back.data", "left_a + 1 >= v_back.data", "shapes", ci=True),
     chunk("exponent-rounds-up", "softmax", "-(down_c >> SCORE_FRAC)", "-((down_c + 1) >> SCORE_FRAC)", "shapes"),
     chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
-    chunk("row-too-early", "prefill", "(there != 0))) & (spacing == 0)", "(there != 0)))", "shapes"),
+    chunk("row-too-early", "prefill", "(free & (in_k | there.any()))", "(in_k | there.any())", "shapes"),
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
     chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "small_product(self.words, Const(0))", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),

@@ -254,13 +254,14 @@ class PrefillAttention(wiring.Component):
             m.d.comb += [q_write.addr.eq(Cat(came_q.word, came_q.row)), q_write.data.eq(came_q.data),
                          q_write.en.eq(came_q.en & (came_q.pe == p)), q_read.addr.eq(Cat(flags[turn].w, row))]
             # Operands: in K the query's byte, 8 bits up, in V the weight; what does not count is zero, so that they add.
-            q_word, weight = Signal(32, name=f"q_word{p}"), Signal(WEIGHT_BITS, name=f"weight{p}")
+            q_word = Signal(32, name=f"q_word{p}", reset_less=True)
+            weight = Signal(WEIGHT_BITS, name=f"weight{p}", reset_less=True)
             m.d.sync += q_word.eq(Mux(flags[turn + 1].k, q_read.data, 0))
             with m.If(flags[turn + 1].k):
                 m.d.sync += weight.eq(0)
             with m.Elif(pops & (pop_turn == turn)):
                 m.d.sync += weight.eq(unit.weight)
-            old = Signal(LANES * sum_bits, name=f"old{p}")
+            old = Signal(LANES * sum_bits, name=f"old{p}", reset_less=True)
             clear = Mux(draining, drain_pe != p, flags[turn + 2].first_key)
             m.d.sync += old.eq(Mux(clear, 0, sum_read.data))
             m.d.comb += [sum_read.addr.eq(Mux(draining, drain_word, flags[turn + 2].w)),
@@ -275,7 +276,7 @@ class PrefillAttention(wiring.Component):
                 m.d.comb += sum_write.data[part].eq(old[part].as_signed() + product)
             # Products of K are there a cycle before their total, that a cycle before the dot.
             total = register(sum((x.as_signed() for x in products[1:]), start=products[0].as_signed()), f"k_total{p}")
-            dot = Signal.like(unit.dots[0], name=f"dot{p}")
+            dot = Signal.like(unit.dots[0], name=f"dot{p}", reset_less=True)
             with m.If(flags[turn + 4].k):
                 m.d.sync += dot.eq(Mux(flags[turn + 4].first_word, 0, dot) + total)
             m.d.comb += unit.dots[turn].eq(dot)
@@ -419,7 +420,7 @@ class PrefillAttention(wiring.Component):
         gathered = drain_rows[0]
         for old in drain_rows[1:]:
             gathered = gathered | old
-        out_row, out_valid, out_lane = Signal(LANES * sum_bits), Signal(), Signal(2)
+        out_row, out_valid, out_lane = Signal(LANES * sum_bits, reset_less=True), Signal(), Signal(2)
         out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
         pause = Signal(range(turns + 2))
         last_pe, head_ends = Signal(range(pes)), Signal()
