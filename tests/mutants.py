@@ -152,7 +152,7 @@ MUTANTS = (
     chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
     chunk("row-too-early", "prefill", "(free & (in_k | there.any()))", "(in_k | there.any())", "shapes"),
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
-    chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "small_product(self.words, Const(0))", "shapes"),
+    chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "Const(0, 8)", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
     chunk("scales-under-the-next-head", "codes", "self.heads.valid & sorting", "self.heads.valid", "shapes"),
     chunk("query-at-the-wrong-pe", "codes", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
