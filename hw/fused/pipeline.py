@@ -335,7 +335,7 @@ class FusedPipeline(wiring.Component):
         normed_done = inverse_rms.done
         for i in range(SCALE_MUL_STAGES):
             normed_done = register(normed_done, f"normed_done{i}")
-        phase, s_token, d_token, unscaled = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own), Signal.like(quant.tokens)
+        phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
@@ -359,26 +359,25 @@ class FusedPipeline(wiring.Component):
         with m.If(s_write.en):
             m.d.sync += s_token.eq(s_token + 1)
         with m.If(d_write.en):
-            m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1), unscaled.eq(unscaled - 1)]
+            m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1)]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
                 m.d.comb += self.quant.ready.eq(1)
-                m.d.sync += [quantising.eq(0), phase.eq(0)]
-                m.d.sync += [left.eq(self.quant.p.tokens) for left in (tokens_left, unscaled)]
+                m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(self.quant.p.tokens)]
                 m.d.sync += [mine.eq(self.quant.p.first) for mine in (token, s_token, d_token)]
                 with m.If(self.quant.valid):
                     m.d.sync += quant.eq(self.quant.payload)
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
-                with m.If(tokens_left != 0):
-                    m.d.comb += [absmax_scale.start.eq(phase == 0), inverse_rms.start.eq((phase == 0) & quant.norm)]
-                    with m.If(phase == SCALE_INTERVAL - 1):
-                        m.d.sync += [token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
-                with m.If(d_write.en & (unscaled == 1)):
-                    m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
-                                 fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
-                    m.next = "CODES"
+                m.d.comb += [absmax_scale.start.eq(phase == 0), inverse_rms.start.eq((phase == 0) & quant.norm)]
+                with m.If(phase == SCALE_INTERVAL - 1):
+                    m.d.sync += [token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
+                    # Each token's s is there before its first element, and the last d before the first code.
+                    with m.If(tokens_left == 1):
+                        m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
+                                     fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
+                        m.next = "CODES"
             with m.State("CODES"):
                 with m.If(~more & (pending == 0)):
                     m.d.sync += quantising.eq(0)
