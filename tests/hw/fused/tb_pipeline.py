@@ -19,10 +19,14 @@ from tellme.spec.program import Epilogue
 from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_from_fraction, scale_mul
 
-#: Tokens of a pipeline alone, and of the second of two pipelines.
+#: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen.
 BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64)),
            Bench(name="tokens3", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64, tokens=3, streams=2),
-                 env={"TOKENS": "1,3,5"})]
+                 env={"TOKENS": "1,3,5"}),
+           Bench(name="tokens8", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64, tokens=8, streams=2),
+                 env={"TOKENS": "1,3,5,7,9,11,13,15"},
+                 tests=("all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
+                        "scales_of_tokens_follow_one_another", "statistics_are_final_at_done"))]
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
 MASK36 = (1 << 36) - 1
