@@ -40,7 +40,7 @@ class Apart:
     tie: float
 
     def check(self, layers: int) -> None:
-        """Within the limit; picks equal up to the first near-tie, which is 4 sigma of a difference of two logits."""
+        """Within the limit; picks equal up to the first near-tie: four times the limit of a difference of two logits."""
         assert self.mean <= limit(layers), f"{100 * self.mean:.2f} % apart, limit {100 * limit(layers):.2f} %"
         near = 4 * 2**0.5 * limit(layers)
         assert self.tie <= near, f"position {self.first}: picks differ {self.tie:.3f} from a tie, {near:.3f} is near"
