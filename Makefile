@@ -15,7 +15,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long bounds dse bench mutants bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast test-long test-ref bounds dse bench mutants bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,17 @@ ifndef MODEL
 	@TELLME_VECTORS=1000000 $(BIN)/python -m sim.run_tests -k fused/
 endif
 	@$(BIN)/python -m tests.long $(if $(MODEL),--model "$(MODEL)")
+
+# An environment of its own: torch's CPU wheel alone is 1 GB with what it brings.
+.venv-ref/installed: pyproject.toml
+	"$(PYTHON)" -m venv .venv-ref
+	.venv-ref/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+		--index-url https://download.pytorch.org/whl/cpu 'torch>=2.5,<3'
+	.venv-ref/bin/python -m pip install --disable-pip-version-check --progress-bar off -e '.[ref]'
+	@touch .venv-ref/installed
+
+test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, live (first time: 1 GB into .venv-ref)
+	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py
 
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")

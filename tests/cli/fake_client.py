@@ -63,7 +63,10 @@ class FakeClient:
         window, at = self._window(address)
         assert at + len(content) <= len(window), "beyond the window"
         window[at:at + len(content)] = content
-        self.board = None
+        if window is self.memory and self.board is not None:
+            self.board.write(at, content)
+        else:
+            self.board = None
         if progress is not None:
             progress(len(content))
 

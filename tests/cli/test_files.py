@@ -119,7 +119,8 @@ def test_inspect_json(capsys):
     assert len(found["zeros_by_layer"]) == 6 and 0.3 < found["zeros"] < 0.5
     fits = {f["preset"]: f for f in found["fits"]}
     assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 400
-    assert fits["sim-tiny"] == {"preset": "sim-tiny", "fits": False, "bandwidth_tokens_per_second": {},
+    assert fits["ulx3s-85f"]["head"] == "board"
+    assert fits["sim-tiny"] == {"preset": "sim-tiny", "fits": False, "head": None, "bandwidth_tokens_per_second": {},
                                 "reason": "context is 256, and the build sim-tiny can do 128"}
     assert main(["inspect", "nothing", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["type"] == "error"

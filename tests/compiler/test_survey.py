@@ -9,7 +9,7 @@ import pytest
 
 from tellme.cli.files import find_model
 from tellme.compiler import survey as module
-from tellme.compiler.image import CompileError, compile_model, needed_bytes
+from tellme.compiler.image import CompileError, compile_model, needed_bytes, place_model
 from tellme.compiler.survey import survey
 from tellme.models.container import Container
 from tellme.spec.config import PRESETS
@@ -26,21 +26,25 @@ def surveyed(model, tmp_path):
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
 def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):
-    """Memories around the size of the image: the survey draws the line where the compiler does."""
+    """Memories around the size of the image, head and all or without: the survey draws the lines where the compiler does."""
     model = random_model(name)
     if several:
         model = with_several_scales(model)
     board = PRESETS[build]
-    end = compile_model(model, board).end
-    boards = {f"b{size}": replace(board, name=f"b{size}", sdram_bytes=size) for size in (end - 1024, end - 1, end, end + 1)}
+    ends = [compile_model(model, board, head=head).end for head in ("board", "host")]
+    boards = {f"b{size}": replace(board, name=f"b{size}", sdram_bytes=size)
+              for end in ends for size in (end - 1024, end - 1, end, end + 1)}
     monkeypatch.setattr(module, "PRESETS", boards)
     found, _ = surveyed(model, tmp_path)
+    heads = set()
     for fit in found.fits:
         try:
-            compile_model(model, boards[fit.preset])
-            assert fit.reason == ""
+            image, _ = place_model(model, boards[fit.preset])
+            assert (fit.reason, fit.head) == ("", "board" if image.probe is None else "host")
         except CompileError as error:
-            assert fit.reason == str(error)
+            assert (fit.reason, fit.head) == (str(error), None)
+        heads.add(fit.head)
+    assert {"board", None} <= heads
 
 
 def test_numbers_of_a_file(tmp_path):

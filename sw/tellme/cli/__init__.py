@@ -40,6 +40,12 @@ def id_list(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of token ids like 1,2,3") from None
 
 
+def add_head(command: argparse.ArgumentParser) -> None:
+    """Where embedding and head are."""
+    command.add_argument("--head", choices=("board", "host"), help="where embedding and head are; the logits are the same bits "
+                         "(default: on the board if they fit its memory)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
     parser = argparse.ArgumentParser(prog="tellme-host", description="A ternary language model on a small FPGA.")
@@ -60,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
     run.add_argument("--prefill-chunk", type=positive, default=0, metavar="N", help="prompt tokens that share each weight; 1: "
                      "token by token (default: as many as the board has lanes for)")
+    add_head(run)
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (default: 0)")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=Path, metavar="FILE.npy",
@@ -105,6 +112,7 @@ def model_commands(commands: Any) -> None:
     measure.add_argument("--tokens", type=positive, metavar="N", help="predict no more than N tokens (default: all)")
     measure.add_argument("--device", default="golden", metavar="golden|sim|auto|PORT", help="default: golden")
     measure.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="of the simulated board (default: ulx3s-85f)")
+    add_head(measure)
     measure.add_argument("--reference", action="store_true", help="compare with an independent float32 model")
     measure.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -64,6 +64,10 @@ class Device(ABC):
         """Write tokens into token memory."""
 
     @abstractmethod
+    def write(self, address: int, content: bytes) -> None:
+        """Write whole words into the memory of a device that is loaded, between runs."""
+
+    @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run, and yield the events up to DONE."""
 
@@ -106,6 +110,9 @@ class GoldenDevice(Device):
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
         self.board.tokens[position:position + len(tokens)] = tokens
+
+    def write(self, address: int, content: bytes) -> None:
+        self.board.write(address, content)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         return self.board.start(args)
@@ -178,6 +185,9 @@ class BoardDevice(Device):
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
         self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
+
+    def write(self, address: int, content: bytes) -> None:
+        self._client.write(SDRAM_BASE + address, content)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         self._client.start(args)

@@ -16,8 +16,9 @@ from tellme.cli.devices import Device
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import find_model
 from tellme.cli.generation import Generation
+from tellme.cli.head_on_host import place
 from tellme.cli.opening import open_device
-from tellme.compiler.image import Image, compile_model
+from tellme.compiler.image import Image
 from tellme.models.model import Model
 from tellme.models.tokenizer import TextStream, Tokenizer
 
@@ -149,7 +150,7 @@ def generate(args: argparse.Namespace) -> int:
         check_target(args.logits)
     device = open_device(args.device, args.preset, say)
     try:
-        image = compile_model(model, device.config(model))
+        device, image = place(device, model, args.head, say)
         run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
                          temperature=args.temperature, seed=args.seed,
                          eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tellme.cli.devices import Device
 from tellme.cli.errors import UserError
-from tellme.compiler.image import Image, needed_bytes
+from tellme.compiler.image import Head, Image, needed_bytes
 from tellme.models.model import ModelConfig
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
@@ -204,7 +204,8 @@ class Generation:
             "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second"))
         if decoded:
             first = len(self.prompt)
-            values["needed_bytes"] = round(sum(needed_bytes(self.config, p) for p in range(first, first + decoded)))
+            head: Head = "board" if self.image.probe is None else "host"
+            values["needed_bytes"] = round(sum(needed_bytes(self.config, p, head) for p in range(first, first + decoded)))
         sim_khz = None
         if mhz is not None:
             values["fabric_mhz"] = mhz

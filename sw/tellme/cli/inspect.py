@@ -44,5 +44,6 @@ def inspect(args: argparse.Namespace) -> int:
         line(feature, f"runs on: {who}")
     for fit in found.fits:
         rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
-        line(fit.preset, f"no: {fit.reason}" if fit.reason else f"fits; tokens/s that its memory's peak allows: {rates}")
+        where = " with embedding and head on the host" if fit.head == "host" else ""
+        line(fit.preset, f"no: {fit.reason}" if fit.reason else f"fits{where}; tokens/s that its memory's peak allows: {rates}")
     return ExitCode.DONE

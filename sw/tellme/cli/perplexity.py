@@ -18,8 +18,9 @@ from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import find_model, model_path
 from tellme.cli.generate import load, say
 from tellme.cli.generation import Generation
+from tellme.cli.head_on_host import place
 from tellme.cli.opening import open_device
-from tellme.compiler.image import Image, compile_model
+from tellme.compiler.image import Image
 from tellme.golden.perplexity import nats_of, windows
 from tellme.models.model import Model
 from tellme.models.tokenizer import Tokenizer
@@ -78,7 +79,7 @@ def perplexity(args: argparse.Namespace) -> int:
         raise UserError(f"there is nothing to predict in {args.text}")
     device = open_device(args.device, args.preset, say)
     try:
-        image = compile_model(model, device.config(model))
+        device, image = place(device, model, args.head, say)
         device.connect()
         load(device, image)
         with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:

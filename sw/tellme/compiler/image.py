@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,28 @@ from tellme.spec.packing import (
     head_row_words,
     tile_rows,
 )
+from tellme.spec.probe import probe_power
 from tellme.spec.program import Descriptor, Epilogue, Op
-from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
+from tellme.spec.scale import SQUARE_FRAC, Scale, pack16, scale_from_fraction
 
-__all__ = ["CompileError", "Image", "Layout", "Matrix", "check_shape", "compile_model", "matrices", "needed_bytes", "runs"]
+__all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "check_shape", "compile_body", "compile_model",
+           "lay_out", "matrices", "needed_bytes", "pack_head", "place_model", "runs"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 1024
 MAX_EPS = 2**32 - 1
+#: Rows that the board's head can have.
+MAX_VOCAB = 1 << 18
+#: Where the embedding and the head are.
+Head = Literal["board", "host"]
 
 
 class CompileError(Exception):
     """A model that the board cannot run; the text names the limit and both numbers."""
+
+
+class TooBigError(CompileError):
+    """What may be otherwise with the head on the host."""
 
 
 class Run(NamedTuple):
@@ -74,6 +84,8 @@ class Image:
     whole_heads: bool = True
     #: Descriptor's number -> what is added to its rows.  Only the golden model does that; boards get no such image.
     biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
+    #: Where the head is the host's: the power of two of the probe in its place.
+    probe: int | None = None
 
     @property
     def program_bytes(self) -> bytes:
@@ -84,11 +96,11 @@ class Image:
         return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
 
 
-def needed_bytes(config: ModelConfig, position: int) -> float:
-    """Bytes that a token at a position needs, each once: ternary weights / 5, head, embedding row, KV rows."""
+def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> float:
+    """Bytes that a token at a position needs, each once: ternary weights / 5, head unless the host's, embedding row, KV rows."""
     c = config
     ternary = c.layers * (c.dim * (c.q_dim + 2 * c.kv_dim) + c.dim * c.q_dim + 3 * c.dim * c.ffn)
-    return ternary / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
+    return ternary / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
 
 
 def runs(first: int, scales: Sequence[Scale], unit: int = 1) -> Iterator[Run]:
@@ -170,14 +182,19 @@ def rope_table(config: ModelConfig) -> bytes:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype("<f2").tobytes()
 
 
-def check_shape(c: ModelConfig, board: BoardConfig) -> None:
+def table_bytes(rows: int, dim: int) -> int:
+    """Bytes of an int8 table."""
+    return 8 * -(-rows // HEAD_BLOCK_ROWS) * head_block_words(dim)
+
+
+def check_shape(c: ModelConfig, board: BoardConfig, head: Head = "board") -> None:
     """Limits of the build and of the format, each refused by name and number."""
     for what, value, limit in (
         ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
         ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
         ("query heads", c.heads, board.max_heads),
         ("query heads of a KV head", c.heads // c.kv_heads, board.max_group), ("context", c.context, board.max_context),
-        ("vocabulary", c.vocab, 1 << 18), ("descriptors", 5 * c.layers + 3, board.program_steps),
+        ("descriptors", 5 * c.layers + 3, board.program_steps),
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
@@ -185,6 +202,8 @@ def check_shape(c: ModelConfig, board: BoardConfig) -> None:
                                 ("head_dim", c.head_dim, 8)):
         if value % factor:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
+    if c.vocab > MAX_VOCAB and head == "board":
+        raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {MAX_VOCAB}")
 
 
 def check_biases(model: Model, board: BoardConfig) -> None:
@@ -205,45 +224,66 @@ def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[st
     return {"norm": True, "n_eps": n_eps, "sqrt_n": scale_from_fraction(width**0.5)}
 
 
+@dataclass
 class Layout:
-    """Places sections one behind another."""
+    """Where what lies, in bytes; ``caches`` are the K, V and scales of each layer, ``end`` the first byte that is free."""
 
-    def __init__(self, board: BoardConfig):
-        self.board = board
-        self.at = 0
-        self.sections: list[tuple[int, bytes]] = []
-        self.parts: dict[str, int] = {}
+    weights: int = 0
+    embedding: int = 0
+    rope: int = 0
+    logits: int = 0
+    caches: list[tuple[int, int, int]] = field(default_factory=list)
+    end: int = 0
 
-    def reserve(self, what: str, size: int) -> int:
-        base = self.at
-        self.at += -(-size // ALIGN) * ALIGN
-        self.parts[what] = self.parts.get(what, 0) + size
+
+def lay_out(c: ModelConfig, board: BoardConfig, stream: int, head: Head) -> Layout:
+    """One part behind another, for a stream of so many bytes; a TooBigError has the sizes of all parts."""
+    layout, parts = Layout(), dict[str, int]()
+
+    def reserve(what: str, size: int) -> int:
+        base = layout.end
+        layout.end += -(-size // ALIGN) * ALIGN
+        parts[what] = parts.get(what, 0) + size
         return base
 
-    def check(self) -> None:
-        """Refuse what is too big for the board's memory, with the sizes of its parts."""
-        if self.at > self.board.sdram_bytes:
-            parts = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in self.parts.items())
-            raise CompileError(f"the model needs {self.at / 1e6:.3f} MB, and the memory of {self.board.name} has "
-                               f"{self.board.sdram_bytes / 1e6:.3f} MB ({parts})")
+    rows, what = (c.vocab, "head") if head == "board" else (c.dim, "probe")
+    layout.weights = reserve(f"weights and {what}", stream + table_bytes(rows, c.dim))
+    layout.embedding = layout.weights + stream
+    if head == "host":
+        layout.embedding = reserve("embedding rows", table_bytes(c.context, c.dim))
+    elif not c.tied:
+        layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
+    layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
+    layout.logits = reserve("logits", 4 * rows)
+    kv = c.kv_heads * c.context * c.head_dim
+    layout.caches = [(reserve("K cache", kv), reserve("V cache", kv), reserve("KV scales", 4 * c.kv_heads * c.context))
+                     for _ in range(c.layers)]
+    if layout.end > board.sdram_bytes:
+        sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
+        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
+                          f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})")
+    return layout
 
-    def place(self, what: str, content: bytes) -> int:
-        base = self.reserve(what, len(content))
-        self.sections.append((base, content))
-        return base
+
+@dataclass(frozen=True)
+class Body:
+    """A model's layers for a build: stream of tiles and gains, program, and what the golden model adds.
+
+    ``steps`` has the program's descriptors, beside an ATTENTION its layer's number: where its KV cache lies is still open.
+    """
+
+    stream: bytes
+    steps: tuple[tuple[int | None, Descriptor], ...]
+    whole_heads: bool
+    biases: dict[int, NDArray[np.float16]]
 
 
-def compile_model(model: Model, board: BoardConfig) -> Image:
-    """Weight stream, tables, KV cache regions, program and registers of a model on a board."""
-    check_shape(model.config, board)
-    check_biases(model, board)
+def compile_body(model: Model, board: BoardConfig) -> Body:
+    """The stream, in program order and in the board's tiles, and the program."""
     c = model.config
     biases: dict[int, NDArray[np.float16]] = {}
     body: list[bytes] = []
-    program: list[Descriptor] = []
     whole = True
-    bases: list[tuple[int, int, int]] = []
-    layout = Layout(board)
 
     def gain(values: NDArray[np.float16] | None) -> bool:
         """Gains of the norm behind the step whose descriptor comes next: into the stream ahead of its tiles."""
@@ -251,7 +291,6 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
             body.append(pack_gain(values))
         return values is not None
 
-    # The stream is laid out in program order; where the KV cache lies is known when the stream's length is.
     steps: list[tuple[int | None, Descriptor]] = []
     first = model.layers[0].gains.get("attn_norm")
     steps.append((None, Descriptor(Op.EMBED, gain_next=gain(first))))
@@ -288,35 +327,64 @@ def compile_model(model: Model, board: BoardConfig) -> Image:
     steps.append((None, Descriptor(Op.HEAD, gain=model.final_gain is not None, cols=c.dim,
                                    **norm_fields(c, c.dim))))  # type: ignore[arg-type]
     steps.append((None, Descriptor(Op.END)))
+    return Body(b"".join(body), tuple(steps), whole, biases)
 
-    stream = b"".join(body)
-    table = pack_head(model.embedding, model.embedding_scales)
-    head = table
-    if not c.tied:
-        assert model.head is not None and model.head_scales is not None  # Model.check
-        head = pack_head(model.head, model.head_scales)
-    weights_base = layout.place("weights and head", stream + head)
-    embed_base = weights_base + len(stream)
-    if not c.tied:
-        embed_base = layout.place("embedding", table)
-    rope_base = layout.place("RoPE table", rope_table(c))
-    logits_base = layout.reserve("logits", 4 * c.vocab)
-    kv = c.kv_heads * c.context * c.head_dim
-    for _ in range(c.layers):
-        bases.append((layout.reserve("K cache", kv) // 4, layout.reserve("V cache", kv) // 4,
-                      layout.reserve("KV scales", 4 * c.kv_heads * c.context) // 4))
-    layout.check()
-    for layer_of, step in steps:
+
+def probe_table(model: Model) -> tuple[bytes, int]:
+    """What stands in the head's place where the head is the host's, and its power of two (:mod:`tellme.spec.probe`)."""
+    c, gain = model.config, model.final_gain
+    k = probe_power(c.dim, 1 if gain is None else float(np.abs(gain).max()))
+    scale = scale_from_fraction(Fraction(2) ** k)
+    return pack_head(np.eye(c.dim, dtype=np.int8), np.full(c.dim, pack16(scale), np.uint16)), k
+
+
+def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", body: Body | None = None) -> Image:
+    """Weight stream, tables, KV cache regions, program and registers of a model on a board.
+
+    With ``head`` "host" the embedding table is room for a row a position, and the head a probe.  ``body`` is the model's
+    compile_body, if that is there already.
+    """
+    check_shape(model.config, board, head)
+    check_biases(model, board)
+    c = model.config
+    body = body or compile_body(model, board)
+    at = lay_out(c, board, len(body.stream), head)
+    sections, probe = [], None
+    if head == "host":
+        table, probe = probe_table(model)
+    else:
+        table = embedding = pack_head(model.embedding, model.embedding_scales)
+        if not c.tied:
+            assert model.head is not None and model.head_scales is not None  # Model.check
+            table = pack_head(model.head, model.head_scales)
+            sections.append((at.embedding, embedding))
+    sections = [(at.weights, body.stream + table), *sections, (at.rope, rope_table(c))]
+    program = []
+    for layer_of, step in body.steps:
         if layer_of is not None:
-            k, v, s = bases[layer_of]
+            k, v, s = (base // 4 for base in at.caches[layer_of])
             step = replace(step, k_base=k, v_base=v, s_base=s)
         program.append(step)
     registers = {
         "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,
-        "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab, "embed_base": embed_base // 4,
+        "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab if probe is None else c.dim,
+        "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
-        "rope_base": rope_base // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "weights_base": weights_base // 4, "body_words64": len(stream) // 8,
-        "head_words64": len(head) // 8, "logits_base": logits_base // 4,
+        "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
+        "s_stride": c.context, "weights_base": at.weights // 4, "body_words64": len(body.stream) // 8,
+        "head_words64": len(table) // 8, "logits_base": at.logits // 4,
     }
-    return Image(tuple(layout.sections), tuple(program), registers, layout.at, whole, biases)
+    return Image(tuple(sections), tuple(program), registers, at.end, body.whole_heads, body.biases, probe)
+
+
+def place_model(model: Model, board: BoardConfig, head: Head | None = None) -> tuple[Image, str]:
+    """A model on a board, and why the head is where it is: on the board if it fits, unless ``head`` says where."""
+    if head is not None:
+        return compile_model(model, board, head=head), f"as --head {head} says"
+    check_shape(model.config, board, "host")
+    check_biases(model, board)
+    body = compile_body(model, board)
+    try:
+        return compile_model(model, board, body=body), "as it fits the board"
+    except TooBigError as error:
+        return compile_model(model, board, head="host", body=body), str(error)

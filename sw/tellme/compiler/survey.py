@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tellme.compiler.image import CompileError, Layout, check_shape, needed_bytes, runs
+from tellme.compiler.image import CompileError, Head, TooBigError, check_shape, lay_out, needed_bytes, runs
 from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.container import Container
 from tellme.models.source import Block
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.config import PRESETS, BoardConfig
-from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, slices, tile_rows
+from tellme.spec.packing import slices, tile_rows
 from tellme.spec.scale import Scale
 
 __all__ = ["Fit", "Survey", "survey"]
@@ -22,9 +22,11 @@ __all__ = ["Fit", "Survey", "survey"]
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a build runs the model; if so the tokens a second that its memory's peak rate allows, by position."""
+    """Whether a build runs the model; if so where its head is, and the tokens a second that the memory's peak rate allows, by
+    position."""
 
     preset: str
+    head: Head | None = None
     reason: str = ""
     tokens_per_second: dict[int, float] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class Survey:
                 "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
                 "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
                 "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
-                "fits": [{"preset": f.preset, "fits": not f.reason, "reason": f.reason,
+                "fits": [{"preset": f.preset, "fits": not f.reason, "head": f.head, "reason": f.reason,
                           "bandwidth_tokens_per_second": {str(p): round(t, 2) for p, t in f.tokens_per_second.items()}}
                          for f in self.fits]}
 
@@ -133,32 +135,24 @@ def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]], board: Bo
     return total
 
 
-def _reserve(layout: Layout, c: ModelConfig, stream: int) -> None:
-    """The sections of :func:`tellme.compiler.image.compile_model`, without their content."""
-    table = 8 * -(-c.vocab // HEAD_BLOCK_ROWS) * head_block_words(c.dim)
-    layout.reserve("weights and head", stream + table)
-    if not c.tied:
-        layout.reserve("embedding", table)
-    layout.reserve("RoPE table", 2 * c.context * c.head_dim)
-    layout.reserve("logits", 4 * c.vocab)
-    for _ in range(c.layers):
-        for what, size in (("K cache", c.kv_dim), ("V cache", c.kv_dim), ("KV scales", 4 * c.kv_heads)):
-            layout.reserve(what, c.context * size)
-
-
 def _positions(c: ModelConfig) -> Iterator[int]:
     yield from sorted({0, min(128, c.context - 1), c.context - 1})
 
 
 def _fit(c: ModelConfig, board: BoardConfig, stream: int, biases: list[str]) -> Fit:
-    layout = Layout(board)
+    """As tellme.compiler.image.place_model does it: the head on the host where it does not fit the board."""
     try:
-        check_shape(c, board)
         if biases and not board.biases:
             raise CompileError(f"{biases[0]} has a bias, which no gateware adds")
-        _reserve(layout, c, stream)
-        layout.check()
+        check_shape(c, board, "host")
+        head: Head = "board"
+        try:
+            check_shape(c, board)
+            lay_out(c, board, stream, head)
+        except TooBigError:
+            head = "host"
+            lay_out(c, board, stream, head)
     except CompileError as error:
-        return Fit(board.name, str(error))
+        return Fit(board.name, reason=str(error))
     rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
-    return Fit(board.name, "", {p: rate / needed_bytes(c, p) for p in _positions(c)})
+    return Fit(board.name, head, tokens_per_second={p: rate / needed_bytes(c, p, head) for p in _positions(c)})

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
-from tellme.golden.scales import Scales, fixed, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
-from tellme.spec.attention import LOGIT_FRAC
-from tellme.spec.memory import TOP_ENTRIES, DoneReason, Event, EventType, StartArgs
+from tellme.golden.head import best, exact_type, head_logits
+from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
+from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE,
@@ -95,10 +95,6 @@ class GoldenBoard:
             raise ValueError(f"the program takes {self._at - 4 * r['weights_base']} bytes of a weight stream of "
                              f"{8 * r['body_words64']}")
         self._head, self._head_scales = self._table(head_at)
-        embed_at = 4 * r["embed_base"]
-        self._embedding, embedding_scales = ((self._head, self._head_scales) if embed_at == head_at
-                                             else self._table(embed_at))
-        self._embedding_scales = embedding_scales
         half = r["head_dim"] // 2
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
@@ -152,8 +148,21 @@ class GoldenBoard:
         raw = self._memory[base:base + 8 * blocks * words].reshape(blocks, 8 * words)
         stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
         rows = raw[:, 8:].reshape(blocks * HEAD_BLOCK_ROWS, 8 * head_row_words(r["dim"]))[:r["vocab"], :r["dim"]]
-        exact = np.float32 if r["dim"] <= 1 << 10 else np.float64
-        return np.ascontiguousarray(rows).view(np.int8).astype(exact), unpack16(stored)
+        return np.ascontiguousarray(rows).view(np.int8).astype(exact_type(r["dim"])), unpack16(stored)
+
+    def _embedding(self, tokens: NDArray[np.intp]) -> F16:
+        """Rows of the embedding table as they lie in memory now."""
+        r = self.registers
+        blocks = 4 * r["embed_base"] + 8 * head_block_words(r["dim"]) * (tokens // HEAD_BLOCK_ROWS)
+        row = tokens % HEAD_BLOCK_ROWS
+        stored = self._memory[(blocks + 2 * row)[:, None] + np.arange(2)].view("<u2")
+        first = blocks + 8 + 8 * head_row_words(r["dim"]) * row
+        codes = self._memory[first[:, None] + np.arange(r["dim"])].view(np.int8)
+        return dequantise(codes.astype(np.int64), unpack16(stored))
+
+    def write(self, address: int, content: bytes) -> None:
+        """Write into the memory behind the program's weights: rows of the embedding table."""
+        self._memory[address:address + len(content)] = np.frombuffer(content, np.uint8)
 
     # Running
 
@@ -201,8 +210,7 @@ class GoldenBoard:
                 continue
             stream: Any
             if d.op == Op.EMBED:
-                scale = Scales(*(part[tokens, None] for part in self._embedding_scales))
-                stream = x = dequantise(self._embedding[tokens].astype(np.int64), scale)
+                stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
                 cache = self._caches[d.k_base]
                 stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
@@ -212,9 +220,7 @@ class GoldenBoard:
                     source = source[-1:]
                 q, scale_d = self._quantise(number, d, source, gains)
                 if d.op == Op.HEAD:
-                    dots = (q.astype(self._head.dtype) @ self._head.T).astype(np.int64)
-                    row = Scales(scale_d.sig[:, None], scale_d.exp[:, None])
-                    stream = logits = fixed(dots, scale_mul(row, self._head_scales), LOGIT_FRAC, 32).astype(np.int32)
+                    stream = logits = head_logits(q, scale_d, self._head, self._head_scales)
                 else:
                     assert step.weights is not None and step.scales is not None
                     acc = (q.astype(step.weights.dtype) @ step.weights.T).astype(np.int64)
@@ -281,8 +287,7 @@ class GoldenBoard:
 
     def top(self) -> list[tuple[int, int]]:
         """The 64 best (id, logit) of the last head, best first, ties to the lower id."""
-        order = np.lexsort((np.arange(len(self.logits)), -self.logits.astype(np.int64)))[:TOP_ENTRIES]
-        return [(int(i), int(self.logits[i])) for i in order]
+        return best(self.logits)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run like a board: an event for each pick, then DONE."""

@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The int8 head: logits of states, the best of them, and the state that a probe shows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.golden.scales import Scales, fixed, scale_mul, scales
+from tellme.spec.attention import LOGIT_FRAC
+from tellme.spec.memory import TOP_ENTRIES
+from tellme.spec.probe import probed_scale
+from tellme.spec.scale import Scale
+
+__all__ = ["best", "exact_type", "head_logits", "probed_state"]
+
+
+def exact_type(dim: int) -> type[np.floating]:
+    """A float type in which sums of ``dim`` products of int8 are exact."""
+    return np.float32 if dim <= 1 << 10 else np.float64
+
+
+def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.floating], table_scales: Scales) -> NDArray[np.int32]:
+    """Logits (tokens, vocab), Q15.16, of states (tokens, dim) with a scale each.
+
+    ``table`` (vocab, dim) has int8 values in :func:`exact_type`; logit = round_half_up(row . code * (d * row's scale)).
+    """
+    dots = (codes.astype(table.dtype) @ table.T).astype(np.int64)
+    return fixed(dots, scale_mul(Scales(d.sig[:, None], d.exp[:, None]), table_scales), LOGIT_FRAC, 32).astype(np.int32)
+
+
+def best(logits: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """The 64 best (id, logit) of a row of logits, best first, ties to the lower id."""
+    order = np.lexsort((np.arange(len(logits)), -logits.astype(np.int64)))[:TOP_ENTRIES]
+    return [(int(i), int(logits[i])) for i in order]
+
+
+def probed_state(logits: NDArray[np.int32], k: int) -> tuple[NDArray[np.int8], Scales]:
+    """Codes (1, dim) and scale (1) of the state that gave a probe's logits (:mod:`tellme.spec.probe`).
+
+    ValueError if they are no probe's, or the state's scale is outside the probe's range.
+    """
+    values = logits.astype(np.int64)
+    top = int(np.abs(values).max())
+    if top == 0:
+        return np.zeros((1, len(values)), np.int8), scales(Scale(0, 0))
+    d = probed_scale(top, k)
+    unit = Scales(np.array([d.sig]), np.array([d.exp + k]))
+    codes = np.rint(values / np.ldexp(float(d.sig), d.exp + k + LOGIT_FRAC)).astype(np.int64)
+    if not np.array_equal(fixed(codes, unit, LOGIT_FRAC, 32), values):
+        raise ValueError("the logits are not those of a probe")
+    return codes.astype(np.int8)[None], scales(d)

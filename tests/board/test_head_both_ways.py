@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Embedding and head on the host, through the RTL: the logits of one model both ways, and a model that fits no other way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sim.bench import SHAPES
+from sim.bench import random_model as model_of_shape
+from tellme.cli.generation import Generation
+from tellme.cli.head_on_host import HeadOnHost, place
+from tellme.golden.perplexity import golden_board
+from tests.board.compare import open_sim, shipped
+from tests.models.random_model import random_model
+
+pytestmark = pytest.mark.rtl
+
+
+@pytest.fixture(scope="module")
+def device():
+    device = open_sim()
+    yield device
+    device.close()
+
+
+def logits(device, model, head, prompt, tokens):
+    """(tokens, logits of all positions fed, what was said) of a run."""
+    said = []
+    device, image = place(device, model, head, said.append)
+    device.load(image, lambda done, total: None)
+    run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=tokens, want_logits=True)
+    return list(run.tokens()), np.array(run.rows), said
+
+
+@pytest.mark.parametrize("model", [shipped(), random_model("wide-heads")], ids=lambda m: m.name)
+def test_all_logits_both_ways(device, model):
+    """Tied and untied; with and without gains ahead of the head."""
+    prompt = [int(t) for t in np.random.default_rng(7).integers(0, model.config.vocab, 3)]
+    on_board = logits(device, model, "board", prompt, 3)
+    on_host = logits(device, model, "host", prompt, 3)
+    assert on_board[0] == on_host[0] and on_board[1].shape == (5, model.config.vocab)
+    assert np.array_equal(on_board[1], on_host[1])
+    assert np.array_equal(on_host[1], golden_board(model).feed([*prompt, *on_host[0][:2]], 0, heads="all"))
+    assert (on_board[2], on_host[2]) == ([], ["head: on the host, as --head host says"])
+
+
+def test_trilm_99m(device):
+    """TriLM-99M's shape on 32 MB, of which embedding and head would take 52: two prompt tokens in one start, two generated."""
+    config = replace(SHAPES["trilm-99m"], vocab=50304)
+    model = model_of_shape("trilm-99m", config)
+    said = []
+    host, image = place(device, model, None, said.append)
+    assert isinstance(host, HeadOnHost) and "head: on the host, as the model needs 70.4" in said[0]
+    host.load(image, lambda done, total: None)
+    prompt = [1, 50303]
+    run = Generation(device=host, image=image, config=config, prompt=prompt, max_tokens=2)
+    ids = list(run.tokens())
+    golden = golden_board(model)
+    want = golden.feed(prompt, 0)[-1]
+    assert ids[0] == int(want.argmax())
+    want = golden.feed(ids[:1], 2)[-1]
+    assert ids[1] == int(want.argmax()) and np.array_equal(host.logits(), want)

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""--head: embedding and head on the host give what they give on the board; chosen by the memory that is left, and said."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tellme.cli import main
+from tellme.cli.devices import BoardDevice
+from tellme.cli.files import find_model
+from tellme.cli.head_on_host import HeadOnHost, place
+from tellme.compiler import CompileError, compile_model, needed_bytes
+from tellme.compiler.image import place_model
+from tellme.spec.config import preset
+from tellme.spec.memory import StartArgs, StartFlags
+from tests.cli.fake_client import FakeClient
+from tests.models.random_model import FAMILY, random_model, with_biases
+
+MODEL = find_model("stories-1m")
+CONFIG = preset("ulx3s-85f-l16")
+#: Room for stories-1m with its embedding and head on the host, and no more.
+SMALL = replace(CONFIG, sdram_bytes=compile_model(MODEL, CONFIG, head="host").end)
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Boards of a configuration behind both commands; gives the client."""
+    def with_config(config):
+        client = FakeClient(config)
+        for command in ("generate", "perplexity"):
+            monkeypatch.setattr(f"tellme.cli.{command}.open_device",
+                                lambda name, preset_name, say: BoardDevice("port", config, client, "ab" * 32))
+        return client
+    return with_config
+
+
+def generate(capsys, *args):
+    code = main(["generate", "--device", "port", "--json", *map(str, args)])
+    captured = capsys.readouterr()
+    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+@pytest.mark.parametrize("extra", [
+    [], ["--prefill-chunk", "1"], ["--temperature", "0.9", "--seed", "5"], ["--logits"], ["--temperature", "0.7", "--logits"]])
+def test_same_tokens_and_logits_both_ways(extra, use, capsys, tmp_path):
+    found = {}
+    for head in ("board", "host"):
+        use(CONFIG)
+        path = tmp_path / f"{head}.npy"
+        code, lines, err = generate(capsys, "--head", head, "--prompt", "The dog saw a", "--max-tokens", 9, *extra,
+                                    *([path] if "--logits" in extra else []))
+        assert code == 0 and ("head: on the host, as --head host says" in err) == (head == "host")
+        found[head] = lines[:-1], lines[-1]["token_ids"], np.load(path) if path.exists() else None
+    board, host = found["board"], found["host"]
+    assert board[:2] == host[:2] and (("--logits" in extra) == (board[2] is not None))
+    if board[2] is not None:
+        assert board[2].shape[1] == 2048 and np.array_equal(board[2], host[2])
+
+
+def test_the_memory_that_is_left_chooses(use, capsys):
+    client = use(SMALL)
+    code, lines, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
+    assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.5" in err
+    # Prompt tokens together, then one by one; the probe writes its logits, and no end token is the board's to find.
+    assert [(a.position, a.feed, a.generate, a.eos) for a in client.log] == [
+        (0, 3, 1, StartArgs.NO_EOS), *[(p, 1, 1, StartArgs.NO_EOS) for p in (3, 4, 5)]]
+    assert [a.flags for a in client.log] == [StartFlags.CLEAR | StartFlags.DUMP, *[StartFlags.DUMP] * 3]
+    stats = lines[-1]
+    assert stats["needed_bytes"] == round(sum(needed_bytes(MODEL.config, p, "host") for p in (3, 4, 5)))
+    assert stats["decode_cycles"] > 0
+    use(CONFIG)
+    _, on_board, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
+    assert "head:" not in err and on_board[-1]["token_ids"] == stats["token_ids"]
+
+
+def test_too_small_for_either(use, capsys):
+    use(replace(CONFIG, sdram_bytes=SMALL.sdram_bytes - 1024))
+    code, lines, _ = generate(capsys)
+    assert code == 2 and "weights and probe" in lines[-1]["message"] and "embedding rows" in lines[-1]["message"]
+    use(SMALL)
+    code, lines, _ = generate(capsys, "--head", "board")
+    assert code == 2 and "weights and head" in lines[-1]["message"]
+
+
+def test_ends_as_on_the_board(use, capsys, tmp_path):
+    """The end token, the context's end, and no token at all."""
+    path = tmp_path / "m.tellme"
+    random_model("untied").save(path)
+    story = "Lily saw a bird. The bird was sad. Lily helped the bird. The bird was happy and flew away. The end."
+    for args in (["--prompt", story, "--max-tokens", 60], ["--model", path, "--prompt-ids", "3", "--ignore-eos"],
+                 ["--prompt-ids", "1,5,6", "--max-tokens", 0, "--logits", tmp_path / "l.npy"]):
+        stats = []
+        for head in ("board", "host"):
+            use(CONFIG)
+            code, lines, _ = generate(capsys, *args, "--head", head)
+            assert code == 0
+            stats.append({k: lines[-1][k] for k in ("token_ids", "stop_reason", "generated_tokens")})
+        assert stats[0] == stats[1]
+
+
+def test_perplexity(use, capsys, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("Once upon a time, there was a dog. <|endoftext|> Tom ran to the park.", "utf-8")
+    found = {}
+    for config in (CONFIG, SMALL):
+        use(config)
+        assert main(["perplexity", "--json", "--text", str(text), "--device", "port", "--tokens", "11"]) == 0
+        captured = capsys.readouterr()
+        assert ("head: on the host" in captured.err) == (config is SMALL)
+        found[config is SMALL] = json.loads(captured.out)
+    assert found[True] == found[False]
+
+
+def test_nonfinite_names_the_step(use, capsys, tmp_path):
+    model = random_model("plain")
+    model.layers[1].scales["w2"] = model.layers[1].scales["w2"]._replace(exp=30)
+    path = tmp_path / "x.tellme"
+    model.save(path)
+    use(CONFIG)
+    code, lines, _ = generate(capsys, "--model", path, "--prompt-ids", "1", "--head", "host")
+    assert code == 2 and "step 10 (down of layer 1) gave an infinity or NaN at position 0" in lines[-1]["message"]
+
+
+def test_a_state_that_is_no_probes(use, capsys):
+    """A board whose memory is damaged: said, not computed with."""
+    client = use(SMALL)
+    boot = client._boot
+
+    def damaged():
+        boot()
+        client.board._head_scales.sig[3] = 1500
+    client._boot = damaged
+    code, lines, _ = generate(capsys, "--max-tokens", 1)
+    assert code == 2 and "the final state that port gave cannot be read" in lines[-1]["message"]
+
+
+def test_vocabularies_beyond_the_boards_head():
+    model = random_model("plain")
+    model.config = replace(model.config, vocab=(1 << 18) + 1)
+    rows = np.zeros(model.config.vocab, int)
+    model.embedding, model.embedding_scales = model.embedding[rows], model.embedding_scales[rows]
+    with pytest.raises(CompileError, match="vocabulary is 262145, and the build ulx3s-85f-l16 can do 262144"):
+        compile_model(model, CONFIG)
+    image, why = place_model(model, CONFIG)
+    assert image.probe is not None and "vocabulary is 262145" in why
+
+
+def test_a_bias_stays_refused():
+    with pytest.raises(CompileError, match="has a bias"):
+        place_model(with_biases(random_model("plain")), CONFIG)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_device_is_like_any(name):
+    """Its events are those of a board with the head, position by position."""
+    model = random_model(name)
+    prompt = [int(t) for t in np.random.default_rng(3).integers(0, model.config.vocab, 5)]
+    runs = []
+    for head in ("board", "host"):
+        device, image = place(BoardDevice("port", CONFIG, FakeClient(CONFIG), "ab" * 32), model, head, lambda text: None)
+        assert isinstance(device, HeadOnHost) == (head == "host")
+        device.load(image, lambda done, total: None)
+        device.place(0, prompt)
+        events = list(device.start(StartArgs(0, len(prompt), 4)))
+        runs.append(([(kind, e.position, e.id, e.logit) for kind, e in events[:-1]], events[-1][1].logit, device.top()))
+    assert runs[0] == runs[1]
