@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.05, help="weight decay of the first half (default: 0.05)")
     parser.add_argument("--decay-until", type=float, default=0.5, help="share of the training with weight decay")
     parser.add_argument("--warmup", type=int, default=500, help="steps (default: 500)")
-    parser.add_argument("--power", type=float, default=1.0, help="of the falling rate: 1 is linear, 2 stays longer at small rates")
+    parser.add_argument("--power", type=float, default=1.0, help="of the falling rate: 2 stays longer at small rates than 1")
     parser.add_argument("--text", type=Path, help="held-out text for the log")
     parser.add_argument("--text-stories", type=int, default=256)
     parser.add_argument("--every", type=int, default=500, help="steps between lines of the log")

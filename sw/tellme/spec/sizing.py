@@ -147,7 +147,7 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
     head = "compact unit" if c.compact else "unit"
     more = c.float_lanes - 1
     if c.chunk > 1:
-        attention = {kind: 1, "PE": c.pes, "softmax unit": c.exp_units}
+        attention: dict[str, float] = {kind: 1, "PE": c.pes, "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
