@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import open_model
 from tellme.compiler.survey import survey
+from tellme.spec.config import boards_of
 
 __all__ = ["inspect"]
 
@@ -43,7 +44,9 @@ def inspect(args: argparse.Namespace) -> int:
     for feature, who in found.features.items():
         line(feature, f"runs on: {who}")
     for fit in found.fits:
-        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
+        boards = ", ".join(boards_of(fit.preset)) or "simulated only"
         where = " with embedding and head on the host" if fit.head == "host" else ""
-        line(fit.preset, f"no: {fit.reason}" if fit.reason else f"fits{where}; tokens/s that its memory's peak allows: {rates}")
+        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
+        line(fit.preset, f"{boards}: " + (f"does not fit: {fit.reason}" if fit.reason else
+                                          f"fits{where}; tokens/s that its memory's peak allows: {rates}"))
     return ExitCode.DONE
