@@ -5,12 +5,11 @@
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
 from boards.top import BoardTop
-from tellme.spec.config import BOARDS
 
 __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class).
-DEVICES = {"25f": (BOARDS["icepi_zero"]["25f"], IcepiZero1_3Platform)}
+DEVICES = {"25f": ("ecp5-25f", IcepiZero1_3Platform)}
 #: What openFPGALoader calls the board.
 PROGRAMMER = "icepi-zero"
 

@@ -7,12 +7,11 @@ from amaranth.lib import io
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
 from boards.top import BoardTop
-from tellme.spec.config import BOARDS
 
 __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
-DEVICES = {"85f": (BOARDS["ulx3s"]["85f"], ULX3S_85F_Platform), "12f": (BOARDS["ulx3s"]["12f"], ULX3S_12F_Platform)}
+DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform), "12f": ("ecp5-25f", ULX3S_12F_Platform)}
 #: nextpnr's first seed: 2 misses the clock by 1 %, 3 meets it; the report has both.
 FIRST_SEED = 3
 #: What openFPGALoader calls the board.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE, TILE_ROWS
 
-__all__ = ["BOARDS", "PRESETS", "BoardConfig", "boards_of", "preset"]
+__all__ = ["PRESETS", "BoardConfig", "preset"]
 
 
 #: Query heads for whose codes a chunk's attention has room.
@@ -115,12 +115,3 @@ def preset(name: str) -> BoardConfig:
     if name not in PRESETS:
         raise ValueError(f"no preset is called {name!r}; there are: {', '.join(sorted(PRESETS))}")
     return replace(PRESETS[name])
-
-
-#: Board -> device -> the preset that its bitstream is built with.
-BOARDS = {"ulx3s": {"85f": "ulx3s-85f", "12f": "ecp5-25f"}, "icepi_zero": {"25f": "ecp5-25f"}}
-
-
-def boards_of(name: str) -> list[str]:
-    """The boards whose bitstream a preset is, with their devices; none for a preset that is simulated only."""
-    return [f"{board} {device}" for board, devices in BOARDS.items() for device, preset in devices.items() if preset == name]
