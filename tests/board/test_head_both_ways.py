@@ -46,6 +46,27 @@ def test_all_logits_both_ways(device, model):
     assert (on_board[2], on_host[2]) == ([], ["head: on the host, as --head host says"])
 
 
+def test_a_prompt_by_chunks():
+    """Sixteen lanes: a prompt of 17 tokens in one start, then three tokens; picks and the last logits are the golden's."""
+    model = random_model("untied")
+    prompt = [int(t) for t in np.random.default_rng(8).integers(0, model.config.vocab, 17)]
+    wide = open_sim("ulx3s-85f-l16")
+    try:
+        host, image = place(wide, model, "host", lambda text: None)
+        host.load(image, lambda done, total: None)
+        ids = list(Generation(device=host, image=image, config=model.config, prompt=prompt, max_tokens=3).tokens())
+        last = host.logits()
+    finally:
+        wide.close()
+    golden = golden_board(model)
+    want = golden.feed(prompt, 0)
+    for position, token in enumerate(ids, len(prompt)):
+        assert token == int(want[-1].argmax())
+        if position < len(prompt) + 2:
+            want = golden.feed([token], position)
+    assert np.array_equal(last, want[-1])
+
+
 def test_trilm_99m(device):
     """TriLM-99M's shape on 32 MB, of which embedding and head would take 52: two prompt tokens in one start, two generated."""
     config = replace(SHAPES["trilm-99m"], vocab=50304)

@@ -5,6 +5,9 @@
 import numpy as np
 import pytest
 
+from tellme.cli.generation import Generation
+from tellme.compiler.image import compile_model
+from tellme.golden.perplexity import golden_board
 from tests.board.compare import compare, open_sim
 from tests.models.random_model import random_model, with_several_scales
 
@@ -25,3 +28,20 @@ def test_several_scales(device, name):
     assert any(len(layer.blocks(n)) > 1 for layer in model.layers for n in layer.weights)
     prompt = [int(t) for t in np.random.default_rng(len(name)).integers(0, model.config.vocab, 3)]
     assert compare(device, model, prompt, 3).positions == 5
+
+
+def test_scales_that_change_within_a_head():
+    """On a build that works on sixteen tokens at once such a model is fed token by token: the golden's picks."""
+    model = with_several_scales(random_model("grouped"))
+    wide = open_sim("ulx3s-85f-l16")
+    try:
+        image = compile_model(model, wide.config(model))
+        assert not image.whole_heads
+        wide.load(image, lambda done, total: None)
+        prompt = [int(t) for t in np.random.default_rng(4).integers(0, model.config.vocab, 18)]
+        ids = list(Generation(device=wide, image=image, config=model.config, prompt=prompt, max_tokens=2).tokens())
+    finally:
+        wide.close()
+    golden = golden_board(model)
+    assert ids[0] == int(golden.feed(prompt, 0)[-1].argmax())
+    assert ids[1] == int(golden.feed(ids[:1], 18)[-1].argmax())

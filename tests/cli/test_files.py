@@ -119,9 +119,9 @@ def test_inspect_json(capsys):
     assert len(found["zeros_by_layer"]) == 6 and 0.3 < found["zeros"] < 0.5
     fits = {f["preset"]: f for f in found["fits"]}
     assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 400
-    assert fits["ulx3s-85f"]["head"] == "board"
-    assert fits["sim-tiny"] == {"preset": "sim-tiny", "fits": False, "head": None, "bandwidth_tokens_per_second": {},
-                                "reason": "context is 256, and the build sim-tiny can do 128"}
+    assert fits["ulx3s-85f"]["head"] == "board" and fits["ecp5-25f"]["boards"] == ["icepi_zero 25f", "ulx3s 12f"]
+    assert fits["sim-tiny"] == {"preset": "sim-tiny", "boards": [], "fits": False, "head": None,
+                                "bandwidth_tokens_per_second": {}, "reason": "context is 256, and the build sim-tiny can do 128"}
     assert main(["inspect", "nothing", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["type"] == "error"
 
@@ -160,8 +160,18 @@ def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
 def test_inspect(capsys):
     assert main(["inspect"]) == 0
     out = capsys.readouterr().out
+    assert "ulx3s-85f        ulx3s 85f: fits; tokens/s" in out
+    assert "sim-tiny         simulated only: does not fit: context is 256" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out
     assert main(["inspect", "nothing"]) == 2
+
+
+def test_inspect_outside_a_checkout_knows_presets_alone(capsys, monkeypatch):
+    monkeypatch.setattr("tellme.cli.boards.checkout", lambda: None)
+    assert main(["inspect", "--json"]) == 0
+    assert all(f["boards"] is None for f in json.loads(capsys.readouterr().out)["fits"])
+    assert main(["inspect"]) == 0
+    assert "ulx3s-85f        fits; tokens/s" in capsys.readouterr().out
 
 
 def test_version_is_the_distributions(capsys):

@@ -60,6 +60,24 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
 
 
+def test_progress_is_told_as_it_is_made(capsys, monkeypatch):
+    """Token by token on a board, and as many as the golden computes at once there, not window by window."""
+    from tellme.cli import perplexity as command
+    from tellme.cli.devices import GoldenDevice
+    from tellme.compiler import compile_model
+
+    ids = [i % 2000 + 3 for i in range(100)]
+    config = preset("ulx3s-85f")
+    totals = []
+    for device, steps in ((GoldenDevice(), [64, 35]), (BoardDevice("port", config, FakeClient(config), "hash"), [1] * 99)):
+        image = compile_model(MODEL, device.config(MODEL))
+        device.load(image, lambda done, total: None)
+        told = []
+        totals.append(command.nats_on_device(device, image, MODEL, [ids], told.append))
+        assert told == steps
+    assert totals[0] == totals[1]
+
+
 def test_for_people(text, capsys):
     assert main(["perplexity", "--text", str(text), "--tokens", "5", "--reference"]) == 0
     captured = capsys.readouterr()

@@ -23,7 +23,7 @@ FAMILY = {
     "wide-heads": (ModelConfig(dim=128, ffn=92, layers=1, heads=2, kv_heads=1, head_dim=64, vocab=130, context=16,
                                tied=False, act="relu2", act_exp=2), True),
     "relu2": (ModelConfig(dim=48, ffn=124, layers=3, heads=8, kv_heads=2, head_dim=16, vocab=77, context=16,
-                          act="relu2", down_norm=True, eps=1e-6), False),
+                          act="relu2", act_exp=5, down_norm=True, eps=1e-6), False),
     "untied": (ModelConfig(dim=76, ffn=148, layers=2, heads=3, kv_heads=3, head_dim=32, vocab=300, context=20,
                            tied=False, o_norm=True, theta=5e5), True),
 }

@@ -97,6 +97,19 @@ def test_bitllama_refusals(change, message, tmp_path, tokenizer_file):
         convert(path, tokenizer_file, print)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_float_llama2c_model_is_refused_with_the_way_out(tied, tmp_path):
+    path = tmp_path / "stories.bin"
+    dim, ffn, layers, heads, kv_heads, vocab, context = shape = 32, 40, 2, 4, 2, 50, 16
+    floats = (1 + (not tied)) * vocab * dim + layers * (2 * dim + 3 * dim * dim + 3 * dim * ffn) + dim + context * dim // heads
+    path.write_bytes(struct.pack("<7i", *shape[:5], vocab if tied else -vocab, context) + bytes(4 * floats))
+    with pytest.raises(ModelError, match="stories.bin is a llama2.c model. This is a float checkpoint: .* train this one"):
+        convert(path, None, print)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="neither a bitllama2.c file nor a safetensors file"):
+        convert(path, None, print)
+
+
 def test_bit_order_needs_a_tokenizer(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(bitllama(SHIPPED, least_first=True))

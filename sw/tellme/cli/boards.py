@@ -4,6 +4,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tellme.link.discover import find_board
 from tellme.link.transport import ProcessTransport, SerialTransport
 from tellme.spec.config import PRESETS, BoardConfig, preset
 
-__all__ = ["SimDevice", "checkout", "open_board"]
+__all__ = ["SimDevice", "boards_of_presets", "checkout", "open_board"]
 
 #: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
 SIM_TIMEOUT = 300.0
@@ -33,6 +34,20 @@ def checkout() -> Path | None:
         if (place / "sim" / "board" / "__main__.py").is_file() and (place / "hw" / "top.py").is_file():
             return place
     return None
+
+
+def boards_of_presets() -> dict[str, list[str]] | None:
+    """Preset -> the boards and devices that are built with it, by the board files of the checkout; None outside one."""
+    root = checkout()
+    if root is None:
+        return None
+    found: dict[str, list[str]] = {}
+    for path in sorted((root / "boards").glob("*.py")):
+        # DEVICES = {"85f": ("preset", Platform), ...}
+        devices = re.search(r"^DEVICES = \{(.*?)\}", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        for device, name in re.findall(r'"(\w+)": \("([\w-]+)"', devices[1] if devices else ""):
+            found.setdefault(name, []).append(f"{path.stem} {device}")
+    return found
 
 
 def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:

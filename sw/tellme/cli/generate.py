@@ -134,6 +134,8 @@ def report(run: Generation, stats: dict[str, object]) -> None:
     if stats["cycles_per_token"] is not None:
         needed, busy = stats["needed_bytes"], stats["sdram_busy_fraction"]
         what = "the board would make (simulated cycles)" if run.device.name == "sim" else "the board makes"
+        if run.image.probe is not None:
+            what += ", without the host's head and the link,"
         say(f"at {stats['fabric_mhz']:g} MHz {what} {stats['board_tokens_per_second']} tokens/s: "
             f"{stats['cycles_per_token']} cycles a token, SDRAM busy {100 * float(str(busy)):.1f} %, "
             f"{stats['sdram_bytes']} bytes moved for {needed} needed")

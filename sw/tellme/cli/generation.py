@@ -5,7 +5,7 @@
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,6 +74,8 @@ class Generation:
     prefill_chunk: int = 0
     #: Collect the logits of every position fed.
     want_logits: bool = False
+    #: Gets each position's as they come; they are collected in ``rows`` if there is none.
+    on_logits: Callable[[NDArray[np.int32]], object] | None = None
 
     generated: list[int] = field(default_factory=list)
     rows: list[NDArray[np.int32]] = field(default_factory=list)
@@ -176,7 +178,7 @@ class Generation:
         if pick is None:
             raise UserError("the board ended a run without a token")
         if self.want_logits:
-            self.rows.append(self.device.logits().copy())
+            (self.on_logits or self.rows.append)(self.device.logits().copy())
         return pick
 
     def _check(self, done: Event) -> DoneReason:

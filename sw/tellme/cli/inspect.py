@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
+from tellme.cli.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import open_model
 from tellme.compiler.survey import survey
@@ -21,8 +22,12 @@ def inspect(args: argparse.Namespace) -> int:
     model = open_model(args.model)
     with tqdm(total=model.config.layers, desc="reading", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
         found = survey(model, bar.update)
+    boards = boards_of_presets()
     if args.json:
-        print(json.dumps(found.as_json(), ensure_ascii=False))
+        fields = found.as_json()
+        for fit in fields["fits"]:
+            fit["boards"] = None if boards is None else boards.get(fit["preset"], [])
+        print(json.dumps(fields, ensure_ascii=False))
         return ExitCode.DONE
 
     def line(key: str, value: object) -> None:
@@ -43,7 +48,9 @@ def inspect(args: argparse.Namespace) -> int:
     for feature, who in found.features.items():
         line(feature, f"runs on: {who}")
     for fit in found.fits:
-        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
+        on = "" if boards is None else f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
         where = " with embedding and head on the host" if fit.head == "host" else ""
-        line(fit.preset, f"no: {fit.reason}" if fit.reason else f"fits{where}; tokens/s that its memory's peak allows: {rates}")
+        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
+        line(fit.preset, on + (f"does not fit: {fit.reason}" if fit.reason else
+                               f"fits{where}; tokens/s that its memory's peak allows: {rates}"))
     return ExitCode.DONE

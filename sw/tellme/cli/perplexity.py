@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from tellme import reference
@@ -21,7 +20,7 @@ from tellme.cli.generation import Generation
 from tellme.cli.head_on_host import place
 from tellme.cli.opening import open_device
 from tellme.compiler.image import Image
-from tellme.golden.perplexity import nats_of, windows
+from tellme.golden.perplexity import losses, window_losses, windows
 from tellme.models.model import Model
 from tellme.models.tokenizer import Tokenizer
 
@@ -43,18 +42,23 @@ def read_text(path: Path) -> str:
 
 def nats_on_device(device: Device, image: Image, model: Model, parts: list[list[int]], count: Count) -> float:
     """Sum over all windows of what each prediction costs; a board gives its logits position by position."""
-    total = 0.0
+    found: list[float] = []
+
+    def take(losses: list[float]) -> None:
+        found.extend(losses)
+        count(len(losses))
+
     for ids in parts:
         if isinstance(device, GoldenDevice):
-            logits = device.board.feed(ids[:-1], 0, heads="all")
-        else:
-            run = Generation(device=device, image=image, config=model.config, prompt=ids[:-1], max_tokens=0, want_logits=True)
-            for _ in run.tokens():
-                pass
-            logits = np.array(run.rows)
-        total += nats_of(logits, ids[1:])
-        count(len(ids) - 1)
-    return total
+            for part in window_losses(device.board, ids):
+                take(part)
+            continue
+        targets = iter(ids[1:])
+        run = Generation(device=device, image=image, config=model.config, prompt=ids[:-1], max_tokens=0, want_logits=True,
+                         on_logits=lambda row, targets=targets: take(losses(row[None], [next(targets)])))  # type: ignore[misc]
+        for _ in run.tokens():
+            pass
+    return math.fsum(found)
 
 
 def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float:

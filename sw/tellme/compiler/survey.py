@@ -62,7 +62,8 @@ class Survey:
                 "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
                 "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
                 "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
-                "fits": [{"preset": f.preset, "fits": not f.reason, "head": f.head, "reason": f.reason,
+                "fits": [{"preset": f.preset, "fits": not f.reason, "head": f.head,
+                          "reason": f.reason,
                           "bandwidth_tokens_per_second": {str(p): round(t, 2) for p, t in f.tokens_per_second.items()}}
                          for f in self.fits]}
 

@@ -2,20 +2,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Loss of the golden model on a text, and how a text is cut into windows."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import compile_model
-from tellme.golden.board import GoldenBoard
+from tellme.golden.board import CHUNK, GoldenBoard
 from tellme.models.model import Model
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import BoardConfig
 
-__all__ = ["SEPARATOR", "Windows", "golden_board", "nats_of", "nats_per_token", "roomy", "total_nats", "windows"]
+__all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "roomy", "window_losses", "windows"]
 
 #: What stands between the texts of a file.
 SEPARATOR = "<|endoftext|>"
@@ -74,27 +75,34 @@ def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = N
     return Windows([[model.config.bos, *stream[at:at + step]] for at in range(0, len(stream), step)], size)
 
 
-def nats_of(logits: NDArray[np.int32], targets: Sequence[int]) -> float:
-    """Sum of the negative log likelihoods of targets under rows of logits (Q15.16)."""
+def losses(logits: NDArray[np.int32], targets: Sequence[int]) -> list[float]:
+    """Negative log likelihood of each target under its row of logits (Q15.16)."""
     values = logits / 2.0**LOGIT_FRAC
     top = values.max(axis=1)
     logsum = top + np.log(np.exp(values - top[:, None]).sum(axis=1))
-    return float((logsum - values[np.arange(len(targets)), np.asarray(targets)]).sum())
+    return [float(x) for x in logsum - values[np.arange(len(targets)), np.asarray(targets)]]
 
 
-def total_nats(board: GoldenBoard, ids: Sequence[int]) -> float:
-    """Sum of the negative log likelihoods of ids[1:], each given those before it, from position 0."""
-    return nats_of(board.feed(ids[:-1], 0, heads="all"), ids[1:])
+def nats_of(logits: NDArray[np.int32], targets: Sequence[int]) -> float:
+    """Their sum, whatever their order."""
+    return math.fsum(losses(logits, targets))
+
+
+def window_losses(board: GoldenBoard, ids: Sequence[int]) -> Iterator[list[float]]:
+    """Losses of ids[1:], each given those before it, from position 0; as many at a time as the golden computes at once."""
+    for at in range(0, len(ids) - 1, CHUNK):
+        part = ids[at:min(at + CHUNK, len(ids) - 1)]
+        yield losses(board.feed(part, at, heads="all"), ids[at + 1:at + 1 + len(part)])
 
 
 def nats_per_token(model: Model, windows: Sequence[Sequence[int]],
                    progress: Callable[[int], object] | None = None) -> float:
     """Mean negative log likelihood over windows of ids, each computed on its own."""
     board = golden_board(model)
-    total, count = 0.0, 0
+    found: list[float] = []
     for ids in windows:
-        total += total_nats(board, ids)
-        count += len(ids) - 1
-        if progress is not None:
-            progress(len(ids) - 1)
-    return total / count
+        for part in window_losses(board, ids):
+            found += part
+            if progress is not None:
+                progress(len(part))
+    return math.fsum(found) / len(found)

@@ -16,6 +16,7 @@ from tellme.models.huggingface import HuggingFace
 from tellme.models.importing import Options, read_tokenizer
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
 from tellme.models.source import Source
+from tellme.models.ternary import WAY_OUT
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.scale import scale_from_fraction
 
@@ -157,6 +158,23 @@ def read_bitllama(path: Path, order: str) -> Model:
     return model
 
 
+def is_float_llama2c(source: Path) -> bool:
+    """Whether a file is a llama2.c checkpoint: seven shapes ahead of as many float32 values as they ask for."""
+    header = struct.Struct("<7i")
+    with source.open("rb") as file:
+        start = file.read(header.size)
+    if len(start) < header.size:
+        return False
+    dim, ffn, layers, heads, kv_heads, vocab, context = header.unpack(start)
+    if min(dim, ffn, layers, heads, kv_heads, context) <= 0 or dim % heads:
+        return False
+    head_dim = dim // heads
+    layer = 2 * dim + 2 * dim * (dim + kv_heads * head_dim) + 3 * dim * ffn
+    # A vocabulary below zero: a head of its own.
+    tables = abs(vocab) * dim * (1 if vocab > 0 else 2)
+    return source.stat().st_size == header.size + 4 * (tables + layers * layer + dim + context * head_dim)
+
+
 def convert(source: Path, tokenizer: Path | None, say: Callable[[str], None]) -> Model:
     """A checkpoint of any known kind in memory; ``say`` gets what was found and how it was known."""
     opened = open_checkpoint(source, Options(tokenizer=tokenizer), say)
@@ -191,6 +209,8 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
             raise ModelError(f"{source} is a part of a Hugging Face model: give its folder, {source.parent}")
         model = read_safetensors(source)
         say(f"{source.name}: safetensors, {model.config.layers} layers, int8 ternary codes")
+    elif is_float_llama2c(source):
+        raise ModelError(f"{source} is a llama2.c model. {WAY_OUT}")
     else:
         raise ModelError(f"{source} is neither a bitllama2.c file nor a safetensors file nor GGUF")
     if pieces:

@@ -13,8 +13,8 @@ from tellme.models.source import Block, Linear, row_chunks
 from tellme.models.tensors import Tensors
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs", "pairs_to_halves",
-           "positive_scales"]
+__all__ = ["WAY_OUT", "FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs",
+           "pairs_to_halves", "positive_scales"]
 
 #: Weights of a row with more magnitudes than this are floats, not ternary ones with scales along the columns.
 _MAX_COLUMN_SCALES = 64
