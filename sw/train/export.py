@@ -43,13 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--license", default="", help="SPDX name of the weights' licence (default: not given)")
     parser.add_argument("--scores", help="a factor for the attention scores of each layer, with commas between")
     args = parser.parse_args()
     model = load(args.checkpoint)
     s = model.shape
     metadata = {
         "dim": s.dim, "hidden": s.ffn, "layers": s.layers, "heads": s.heads, "kv_heads": s.kv_heads, "vocab": s.vocab,
-        "context": s.context, "act": "silu", "tied": "true", "rope": "interleaved pairs, theta 10000",
+        "context": s.context, "act": "silu", "tied": "true", "license": args.license, "rope": "interleaved pairs, theta 10000",
         "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head"}
     found = tensors(model)
     if args.scores:

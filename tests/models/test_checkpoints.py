@@ -117,9 +117,9 @@ def test_bit_order_needs_a_tokenizer(tmp_path):
         convert(path, None, print)
 
 
-METADATA = {"dim": "128", "hidden": "384", "layers": "6", "heads": "4", "kv_heads": "2", "vocab": "2048",
+METADATA = {"dim": "192", "hidden": "320", "layers": "4", "heads": "6", "kv_heads": "3", "vocab": "2048",
             "act": "silu", "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head",
-            "rope": "interleaved pairs, theta 10000", "context": "512 (trained at 256)", "tied": "true"}
+            "rope": "interleaved pairs, theta 10000", "context": "512", "tied": "true", "license": "BSD-2-Clause"}
 
 
 def training_output(model):
@@ -135,7 +135,7 @@ def test_training_output(tmp_path, tokenizer_file):
     path = tmp_path / "model.safetensors"
     save_file(training_output(SHIPPED), path, metadata=METADATA)
     model = convert(path, tokenizer_file, print)
-    assert model.config == SHIPPED.config and model.tokenizer == SHIPPED.tokenizer
+    assert model.config == SHIPPED.config and model.tokenizer == SHIPPED.tokenizer and model.license == "BSD-2-Clause"
     assert all((a.weights[n] == b.weights[n]).all() and a.scales[n] == b.scales[n]
                for a, b in zip(model.layers, SHIPPED.layers, strict=True) for n in LINEARS)
 
@@ -146,10 +146,10 @@ def test_training_output(tmp_path, tokenizer_file):
     ({"norm": "LayerNorm"}, {}, "unknown norm convention"),
     ({"rope": "halves"}, {}, "unknown RoPE convention"),
     ({"hidden": "x"}, {}, "damaged"),
-    ({"layers": "5"}, {}, "unknown tensor layers.5"),
-    ({"layers": "7"}, {}, "missing tensor layers.6"),
-    ({}, {"layers.0.wq.weight": np.full((128, 128), 2, np.int8)}, "code outside"),
-    ({}, {"layers.0.wq.weight": np.zeros((128, 128), np.float32)}, "is float32, int8 is wanted"),
+    ({"layers": "3"}, {}, "unknown tensor layers.3"),
+    ({"layers": "5"}, {}, "missing tensor layers.4"),
+    ({}, {"layers.0.wq.weight": np.full((192, 192), 2, np.int8)}, "code outside"),
+    ({}, {"layers.0.wq.weight": np.zeros((192, 192), np.float32)}, "is float32, int8 is wanted"),
     ({}, {"layers.0.wq.scale": np.array([-1.0], np.float32)}, "scale -1.0"),
     ({}, {"layers.0.wq.scale": np.array([np.nan], np.float32)}, "scale nan"),
     ({"vocab": "2000"}, {}, "has shape"),

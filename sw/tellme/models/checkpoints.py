@@ -105,7 +105,7 @@ def read_safetensors(path: Path) -> Model:
             table = _embedding(config, file.get_tensor("emb"), file.get_tensor("norm"))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is no safetensors file, or is damaged ({error})") from error
-    model = Model(config, layers, **table, name=path.stem)  # type: ignore[arg-type]
+    model = Model(config, layers, **table, name=path.stem, license=metadata.get("license", ""))  # type: ignore[arg-type]
     model.check()
     return model
 
