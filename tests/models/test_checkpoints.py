@@ -26,17 +26,22 @@ def bits_of(codes, *, least_first):
 
 
 def bitllama(model, *, least_first):
-    """A bitllama2.c file with the model's weights; its norms divide by the width, so that the scales multiply."""
+    """A bitllama2.c file with the model's weights; its norms divide by the width, so that the scales multiply.
+
+    As in such files, v, up and the residual stream are small: the reader makes them larger.
+    """
     c = model.config
     header = struct.pack("<II7iB", 0x616B3432, 1, c.dim, c.ffn, c.layers, c.heads, c.kv_heads, c.vocab, c.context, 1)
     steps = np.where(model.embedding_scales == 0, 0.0, (1024 + model.embedding_scales % 1024.0)
                      * 2.0 ** (model.embedding_scales // 1024 - 54.0))
-    out = [header.ljust(256, b"\0"), model.final_gain.astype("<f4").tobytes(),
-           (model.embedding * steps[:, None]).astype("<f4").tobytes()]
+    small = 2.0 ** -8
+    out = [header.ljust(256, b"\0"), (model.final_gain / small).astype("<f4").tobytes(),
+           (model.embedding * steps[:, None] * small).astype("<f4").tobytes()]
     for name in BITLLAMA_MATRICES:
         for layer in model.layers:
             cols = layer.weights[name].shape[1]
-            out.append(struct.pack("<f", float(layer.scales[name].value()) * cols))
+            less = 1.0 if name in ("wq", "wk", "w1") else small
+            out.append(struct.pack("<f", float(layer.scales[name].value()) * cols * less))
             out.append(bits_of(layer.weights[name], least_first=least_first))
     return b"".join(out)
 
@@ -83,7 +88,7 @@ def noisy(content):
     (lambda b: b[:100], "less than a bitllama2.c header"),
     (lambda b: b[:4] + b"\2" + b[5:], "no bitllama2.c file of version 1"),
     (lambda b: b[:36] + b"\0" + b[37:], "untied"),
-    (lambda b: b[:20] + b"\3" + b[21:], "3 heads do not divide dim 128"),
+    (lambda b: b[:20] + b"\5" + b[21:], "5 heads do not divide dim 192"),
     (lambda b: b"", "is empty"),
     (lambda b: b"hello, this is no model", "neither a bitllama2.c file nor a safetensors file"),
     (lambda b: b[:-1] + b"\xaa", "code 10, which is no weight"),
