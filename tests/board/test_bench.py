@@ -44,7 +44,7 @@ def test_report_adds_up(tmp_path, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--positions", "a"], "--positions is 'a'"), (["--positions", "-1"], "positions start at 0"),
-    (["--positions", "255"], "position 255 wants a context of 257, and stories-1m has 256"),
+    (["--positions", "511"], "position 511 wants a context of 513, and stories-1m has 512"),
     (["--model", "nobody"], "no model is called 'nobody'"), (["--preset", "x"], "no preset is called 'x'"),
     (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
     (["--preset", "sim-tiny", "--positions", "9"], "sim-tiny"),

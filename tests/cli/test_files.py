@@ -92,7 +92,7 @@ def test_hugging_face_folder_and_back(tmp_path, capsys):
     (["convert", "{hf}", "-o", "{out}", "--context", "99"], "--context 99: the model has positions 1 to 16"),
     (["convert", "{hf}/model.safetensors", "-o", "{out}"], "is a part of a Hugging Face model: give its folder"),
     (["convert", "{hf}/config.json", "-o", "{out}"], "neither a bitllama2.c file nor a safetensors file nor GGUF"),
-    (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 128 columns, and TQ1_0 wants a multiple of 256"),
+    (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 192 columns, and TQ1_0 wants a multiple of 256"),
     (["export", "nothing", "-o", "{out}", "--format", "hf"], "no model is called 'nothing'"),
     (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "exists; a Hugging Face export makes a new folder"),
     (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"], "is a folder; give the name of the file"),
@@ -114,14 +114,14 @@ def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, cap
 def test_inspect_json(capsys):
     assert main(["inspect", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["ternary_weights"] == 1179648 and found["config"]["dim"] == 128
+    assert found["ternary_weights"] == 1179648 and found["config"]["dim"] == 192
     assert set(found["bytes"]) == {"embedding", "ternary weights", "scales and biases", "norms", "tokenizer"}
-    assert len(found["zeros_by_layer"]) == 6 and 0.3 < found["zeros"] < 0.5
+    assert len(found["zeros_by_layer"]) == 4 and 0.3 < found["zeros"] < 0.5
     fits = {f["preset"]: f for f in found["fits"]}
     assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 400
     assert fits["ulx3s-85f"]["head"] == "board" and fits["ecp5-25f"]["boards"] == ["icepi_zero 25f", "ulx3s 12f"]
     assert fits["sim-tiny"] == {"preset": "sim-tiny", "boards": [], "fits": False, "head": None,
-                                "bandwidth_tokens_per_second": {}, "reason": "context is 256, and the build sim-tiny can do 128"}
+                                "bandwidth_tokens_per_second": {}, "reason": "dim is 192, and the build sim-tiny can do 128"}
     assert main(["inspect", "nothing", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["type"] == "error"
 
@@ -161,7 +161,7 @@ def test_inspect(capsys):
     assert main(["inspect"]) == 0
     out = capsys.readouterr().out
     assert "ulx3s-85f        ulx3s 85f: fits; tokens/s" in out
-    assert "sim-tiny         simulated only: does not fit: context is 256" in out
+    assert "sim-tiny         simulated only: does not fit: dim is 192" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out
     assert main(["inspect", "nothing"]) == 2
 

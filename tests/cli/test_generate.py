@@ -159,7 +159,7 @@ def test_no_tokens_asked_for(capsys, tmp_path):
     (["--prompt-file", "/no/such.txt"], "cannot read the prompt file /no/such.txt"),
     (["--prompt-ids", "2048"], "prompt token 2048 is outside the vocabulary of 2048"),
     (["--prompt-ids", "-1"], "prompt token -1 is outside"),
-    (["--prompt", "word " * 300], "the model's context holds 256"),
+    (["--prompt", "word " * 600], "the model's context holds 512"),
     (["--logits", "/no/such/l.npy"], "cannot write the logits to /no/such/l.npy"),
 ])
 def test_refusals(capsys, args, message):

@@ -63,7 +63,7 @@ def test_same_tokens_and_logits_both_ways(extra, use, capsys, tmp_path):
 def test_the_memory_that_is_left_chooses(use, capsys):
     client = use(SMALL)
     code, lines, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
-    assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.5" in err
+    assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.6" in err
     # Prompt tokens together, then one by one; the probe writes its logits, and no end token is the board's to find.
     assert [(a.position, a.feed, a.generate, a.eos) for a in client.log] == [
         (0, 3, 1, StartArgs.NO_EOS), *[(p, 1, 1, StartArgs.NO_EOS) for p in (3, 4, 5)]]

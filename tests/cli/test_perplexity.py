@@ -82,7 +82,7 @@ def test_for_people(text, capsys):
     assert main(["perplexity", "--text", str(text), "--tokens", "5", "--reference"]) == 0
     captured = capsys.readouterr()
     assert "nats per token, " in captured.out and "bits per byte over 5 tokens" in captured.out and "% apart" in captured.out
-    assert "1 windows of up to 256 positions that do not overlap" in captured.err
+    assert "1 windows of up to 512 positions that do not overlap" in captured.err
 
 
 def test_windows_cover_the_text_once():

@@ -207,4 +207,4 @@ def test_what_does_not_fit_is_refused_before_the_board_is_built(capsys, monkeypa
         raise AssertionError("built")
     monkeypatch.setattr(boards, "build", no_build)
     code, _, err = run(capsys, "sim", "--preset", "sim-tiny")
-    assert code == 2 and "context is 256, and the build sim-tiny can do 128" in err
+    assert code == 2 and "dim is 192, and the build sim-tiny can do 128" in err

@@ -157,8 +157,8 @@ def test_layout_and_program(name):
 
 def test_needed_bytes():
     c = find_model("stories-1m").config
-    ternary = 6 * (128 * 128 * 2 + 2 * 128 * 64 + 3 * 128 * 384)
-    assert needed_bytes(c, 9) == ternary / 5 + 2048 * 128 + 128 + 2 * 6 * 2 * 32 * 10
+    ternary = 4 * (192 * 192 * 2 + 2 * 192 * 96 + 3 * 192 * 320)
+    assert needed_bytes(c, 9) == ternary / 5 + 2048 * 192 + 192 + 2 * 4 * 3 * 32 * 10
 
 
 BOARD = preset("ulx3s-85f")

@@ -74,4 +74,4 @@ def test_features_say_what_runs_them(tmp_path):
 def test_the_shipped_model(tmp_path):
     found, _ = surveyed(find_model("stories-1m"), tmp_path)
     fits = {fit.preset: fit.reason for fit in found.fits}
-    assert fits["ulx3s-85f"] == "" and fits["sim-tiny"] == "context is 256, and the build sim-tiny can do 128"
+    assert fits["ulx3s-85f"] == "" and fits["sim-tiny"] == "dim is 192, and the build sim-tiny can do 128"
