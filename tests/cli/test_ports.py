@@ -93,8 +93,8 @@ class Port:
 
 @pytest.fixture
 def port(request, monkeypatch):
-    monkeypatch.setattr(client, "TIMEOUT", 0.3)
-    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {"timeout": 0.3})
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
+    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {"timeout": 1.0})
     made = Port(**getattr(request, "param", {}))
     yield made
     made.close()
