@@ -194,11 +194,8 @@ POINTS = [
     *(Point(kind, 1) for kind in KINDS),
     *(Point(kind, 1, 2) for kind in ("select-xor", "select-tree", "g2", "g3", "g5-ebr")),
     *(Point(kind, 1, 4) for kind in ("select-xor", "select-tree", "g2", "g5-ebr")),
+    *(Point(kind, 8, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
     *(Point(kind, 8) for kind in ("select-xor", "g2", "g5-ebr")),
-    *(Point(kind, 8, 1, "lockstep") for kind in ("select-tree", "g2", "g3", "g5-ebr")),
-    *(Point(kind, 8, 1, "turn") for kind in ("g2", "g5-ebr")),
-    *(Point(kind, 16) for kind in ("select-xor", "select-tree")),
-    *(Point(kind, 16, 1, "lockstep") for kind in ("g2", "g5-ebr")),
 ]
 
 

@@ -53,7 +53,7 @@ def fit(report: dict) -> dict[str, dict[str, float]]:
 def main() -> int:
     report = json.loads(REPORT.read_text())
     table = fit(report)
-    lines = [f'    "{unit}": {{' + ", ".join(f'"{name}": {value}' for name, value in terms.items()) + "},\n"
+    lines = [f'    "{unit}": {{\n' + "".join(f'        "{name}": {value},\n' for name, value in terms.items()) + "    },\n"
              for unit, terms in table.items()]
     TABLE.write_text(HEAD + "LUT: dict[str, dict[str, float]] = {\n" + "".join(lines) + "}\n")
     from tellme.spec import lut_table

@@ -42,7 +42,7 @@ CORES: dict[str, dict[str, int]] = {
     "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
-JUDGED = ("ulx3s-85f-1lane", "sim-tiny")
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l16")
 
 
 def config_of(changes: dict[str, int]) -> BoardConfig:
