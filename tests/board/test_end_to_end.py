@@ -17,14 +17,6 @@ from tests.models.random_model import FAMILY, random_model
 pytestmark = pytest.mark.rtl
 
 
-@pytest.fixture(scope="module")
-def device():
-    """One process for all tests: nothing is built or reset between models."""
-    device = open_sim()
-    yield device
-    device.close()
-
-
 def test_core_is_the_one_that_the_bitstream_is_built_from(device):
     assert device.core_sha256 == core_sha256(core_verilog("ulx3s-85f"))
 

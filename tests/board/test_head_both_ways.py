@@ -18,13 +18,6 @@ from tests.models.random_model import random_model
 pytestmark = pytest.mark.rtl
 
 
-@pytest.fixture(scope="module")
-def device():
-    device = open_sim()
-    yield device
-    device.close()
-
-
 def logits(device, model, head, prompt, tokens):
     """(tokens, logits of all positions fed, what was said) of a run."""
     said = []

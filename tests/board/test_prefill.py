@@ -14,7 +14,7 @@ from tellme.spec.attention import chunk_read_words
 from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.scale import Scale
-from tests.board.compare import client, counters, needed_kv_bytes, open_sim
+from tests.board.compare import client, counters, needed_kv_bytes
 from tests.models.random_model import FAMILY, model_of, random_model
 
 pytestmark = pytest.mark.rtl
@@ -22,16 +22,8 @@ pytestmark = pytest.mark.rtl
 PRESET = "ulx3s-85f-l16"
 BOARD = preset(PRESET)
 LANES = BOARD.chunk
-#: Five tokens of context more than two chunks and five; two query heads share a KV head.
+#: Two chunks and eight tokens of context; two query heads share a KV head.
 SHAPE = ModelConfig(dim=96, ffn=84, layers=2, heads=4, kv_heads=2, head_dim=32, vocab=150, context=2 * LANES + 8)
-
-
-@pytest.fixture(scope="module")
-def device():
-    """One process for all tests: nothing is built or reset between models."""
-    device = open_sim(PRESET)
-    yield device
-    device.close()
 
 
 def load(device, model):

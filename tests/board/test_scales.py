@@ -14,13 +14,6 @@ from tests.models.random_model import random_model, with_several_scales
 pytestmark = pytest.mark.rtl
 
 
-@pytest.fixture(scope="module")
-def device():
-    device = open_sim()
-    yield device
-    device.close()
-
-
 @pytest.mark.parametrize("name", ["grouped", "wide-heads"])
 def test_several_scales(device, name):
     """Row blocks of every kind, down to a scale a row: 3 prompt and 3 generated tokens, all logits and all steps."""

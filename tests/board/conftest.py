@@ -1,0 +1,15 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The simulated board that a module's tests share."""
+
+import pytest
+
+from tests.board.compare import open_sim
+
+
+@pytest.fixture(scope="module")
+def device(request):
+    """One process for all tests of a module, of its PRESET if it names one: nothing is built or reset between models."""
+    device = open_sim(getattr(request.module, "PRESET", "ulx3s-85f"))
+    yield device
+    device.close()
