@@ -22,7 +22,6 @@ from boards.carries import trim
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
-from hw.core.merge import HeadMerge
 from hw.core.processor import CommandProcessor
 from hw.core.space import AddressSpace, windows
 from hw.head.head import LmHead
@@ -30,7 +29,7 @@ from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.memory.controller import SdramController
 from hw.tlmm.engine import TlmmEngine
-from hw.top import Core, attention_unit, float_pipeline
+from hw.top import Core, attention_unit, float_pipeline, heads_merge
 from hw.verilog import to_verilog
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig, preset
@@ -54,7 +53,7 @@ PARTS: dict[str, dict[str, Maker]] = {
     "attention": {"attention": attention_unit},
     "head": {"head": lambda c: LmHead(max_dim=c.max_dim, compact=c.compact)},
     "core": {"processor": lambda c: CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk),
-             "merge": lambda c: HeadMerge(inputs=c.float_lanes),
+             "merge": heads_merge,
              "space": lambda c: AddressSpace(steps=c.program_steps, context=c.max_context),
              "counters": lambda c: Counters(accounts=c.accounts), "fetch": lambda c: RowFetch(),
              "read_guard": lambda c: ReadGuard(), "write_guard": lambda c: WriteGuard()},

@@ -14,6 +14,7 @@ from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.merge import HeadMerge
 from hw.core.processor import AccSource, CommandProcessor, WordSink
 from hw.core.space import AddressSpace, windows
+from hw.core.words import WordMerge
 from hw.fused.pipeline import FusedPipeline
 from hw.head.head import LmHead
 from hw.link.crc32 import Crc32
@@ -25,7 +26,7 @@ from hw.types import TOKEN_BITS, MonitorLayout
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
-__all__ = ["Core", "attention_unit", "float_pipeline"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
 
 
 def float_pipeline(config: BoardConfig) -> FusedPipeline:
@@ -43,6 +44,12 @@ def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
                                compact=c.compact)
     return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
                             max_context=c.max_context, exp_units=c.exp_units, max_heads=c.max_heads)
+
+
+def heads_merge(config: BoardConfig) -> HeadMerge | WordMerge:
+    """What lies between the configuration's float pipelines and its attention: codes for one token, words for a chunk."""
+    c = config
+    return HeadMerge(inputs=c.float_lanes) if c.chunk == 1 else WordMerge(inputs=c.float_lanes, max_head_dim=c.max_head_dim)
 
 
 class Core(wiring.Component):
@@ -226,7 +233,12 @@ class Core(wiring.Component):
             m.d.comb += [unit.rope_load.payload.eq(fetch.rope.payload), unit.rope_load.valid.eq(fetch.rope.valid & mine),
                          unit.rope_start.eq(cpu.rope_start & mine), unit.rope_token.eq(fetch.number)]
         m.d.comb += fetch.rope.ready.eq(1)
-        m.submodules.heads_in = heads_in = HeadMerge(inputs=floats)
+        heads_in = heads_merge(c)
+        # A pass that brings heads ends when attention has them.
+        delivered = []
+        if c.chunk > 1:
+            delivered = [heads_in.empty]
+        m.submodules.heads_in = heads_in if c.chunk == 1 else ResetInserter(cpu.compute_reset)(heads_in)
         for unit, port in zip(fused, heads_in.i, strict=True):
             connect(m, unit.heads, port)
         connect(m, heads_in.o, attention.heads)
@@ -247,7 +259,7 @@ class Core(wiring.Component):
             fetch.number.eq(cpu.fetch_number), cpu.fetch_busy.eq(fetch.busy),
             fetch.dim.eq(r.dim), fetch.head_dim.eq(r.head_dim), fetch.embed_base.eq(r.embed_base),
             fetch.block_words.eq(r.block_words), fetch.row_words.eq(r.row_words), fetch.rope_base.eq(r.rope_base),
-            cpu.pass_done.eq(Cat(unit.done for unit in fused).all()),
+            cpu.pass_done.eq(Cat(*(unit.done for unit in fused), *delivered).all()),
             cpu.nonfinite.eq(Cat(unit.nonfinite for unit in fused).any()),
             attention.begin_token.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
             attention.heads_n.eq(r.heads), attention.kv_heads.eq(r.kv_heads), attention.head_dim.eq(r.head_dim),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The codes of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
+"""The words of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
@@ -10,7 +10,7 @@ from hw.attention.softmax import pack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.stage import Pipeline
 from hw.memory.ports import WritePort
-from hw.types import HeadCodes, ScaleLayout
+from hw.types import HeadWords, ScaleLayout
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
@@ -28,7 +28,7 @@ def small_product(a, b) -> Value:
 
 
 class ChunkHeads(wiring.Component):
-    """Sorts the heads of a chunk's ``chunk`` tokens, in any order of heads and tokens; a head's codes stay together.
+    """Sorts the heads of a chunk's ``chunk`` tokens, in any order of heads and tokens; a head's words stay together.
 
     Pairs (token, query head) of a KV head are numbered from the last token to the first, heads of a token in order; pair
     r belongs to PE r % pes, in slot r // pes, whose row is kv head * slots + slot.  A query head's words go to ``q`` (with
@@ -38,10 +38,15 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
-    ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no code waits.  A code
-    a cycle; a K or V head takes two cycles more, a KV head's scales chunk + 3.  The arguments stand still from
-    ``begin`` until ``idle``.
+    ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no word waits.  A
+    word a cycle: a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV head's
+    scales chunk + SCALES_CYCLES.  The arguments stand still from ``begin`` until ``idle``.
     """
+
+    #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.
+    QUERY_CYCLES = 3
+    KV_CYCLES = 5
+    SCALES_CYCLES = 3
 
     def __init__(self, *, pes: int, tokens: int, words: int, rows: int):
         self._pes = pes
@@ -49,7 +54,7 @@ class ChunkHeads(wiring.Component):
         self._words = words
         self._rows = rows
         super().__init__({
-            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
+            "heads": In(stream.Signature(HeadWords)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
             "heads_n": In(8), "kv_heads": In(8), "words": In(8), "group": In(3), "chunk": In(range(tokens + 1)),
             "c_att": In(ScaleLayout), "position": In(16), "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "k_base": In(24), "v_base": In(24), "s_base": In(24), "kv_stride": In(24), "s_stride": In(16),
@@ -64,7 +69,7 @@ class ChunkHeads(wiring.Component):
         def register(value, name):
             return pipe.reg(value, name=name)
 
-        # ------------------------------------------------------------------ whose head: there from a head's fourth code on
+        # ------------------------------------------------------------------ whose head: there when its first word has waited
         head, token = Signal(8), Signal(range(MAX_TOKENS))
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
@@ -103,15 +108,22 @@ class ChunkHeads(wiring.Component):
         addr4, s_addr4 = register((row_at3 + kv_offset3)[:24], "addr4"), register((s_chunk + s_offset3)[:24], "s_addr4")
 
         # ------------------------------------------------------------------ words
-        code, last = self.heads.p.code, self.heads.p.last
-        lane, word_at, shift = Signal(2), Signal(range(self._words)), Signal(24)
-        word = Cat(shift, code)
+        word, last = self.heads.p.codes, self.heads.p.last
+        waited, word_at = Signal(range(self.QUERY_CYCLES + 1)), Signal(range(self._words))
+        # What was worked out of the head's number is right; its row is from the next cycle on.
+        known, asked = Signal(), Signal()
+        m.d.comb += known.eq(waited == self.QUERY_CYCLES)
+        # A head is known, and K's and V's rows are asked for, in the state WORDS alone.
+        due = self.heads.valid & known
+        m.d.comb += self.heads.ready.eq(known & (query | (asked & self.write.data.ready)))
         taken = self.heads.valid & self.heads.ready
+        with m.If(self.heads.valid & sorting & ~known):
+            m.d.sync += waited.eq(waited + 1)
         with m.If(taken):
-            m.d.sync += [lane.eq(lane + 1), shift.eq(word[8:])]
-            with m.If(lane == 3):
-                m.d.sync += word_at.eq(Mux(last, 0, word_at + 1))
-        m.d.comb += [self.q.en.eq(register(taken & (lane == 3) & query, "q_en")), self.q.pe.eq(pe4), self.q.row.eq(row4),
+            m.d.sync += word_at.eq(word_at + 1)
+            with m.If(last):
+                m.d.sync += [word_at.eq(0), waited.eq(0)]
+        m.d.comb += [self.q.en.eq(register(due & query, "q_en")), self.q.pe.eq(pe4), self.q.row.eq(row4),
                      self.q.word.eq(register(word_at, "q_word")), self.q.data.eq(register(word, "q_data"))]
 
         # ------------------------------------------------------------------ scales
@@ -120,17 +132,14 @@ class ChunkHeads(wiring.Component):
         m.d.sync += factor.eq(self.heads.p.scale)
         m.d.comb += [
             self.q_scale.scale.eq(scale_mul_stages(m, register, factor, self.c_att)),
-            self.q_scale.en.eq(pipe.reg(taken & last & query, stages=scaling, name="scale_en")),
+            self.q_scale.en.eq(pipe.reg(due & last & query, stages=scaling, name="scale_en")),
             self.q_scale.pe.eq(pipe.reg(pe4, stages=scaling, name="scale_pe")),
             self.q_scale.row.eq(pipe.reg(row4, stages=scaling, name="scale_row")),
         ]
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         stored = pack16(factor)
-        # From a head's fourth code on, which brings its first word, what was worked out of its number is right.
-        full = self.heads.valid & (lane == 3)
-        asked = Signal()
-        kv_last = full & ~query & asked & self.write.data.ready & last
+        kv_last = due & ~query & asked & self.write.data.ready & last
         stored_kv = register(kv_last, "stored_kv")
         scale_token = Signal(range(max(self._tokens, 2)))
         token_bits = (self._tokens - 1).bit_length()
@@ -157,22 +166,20 @@ class ChunkHeads(wiring.Component):
         sent = Signal(range(self._tokens + 1))
         scales, scales_valid, load = Signal(32), Signal(), Signal()
         with m.FSM(name="heads_in"):
-            with m.State("CODES"):
-                with m.If(full & ~query & ~asked):
+            with m.State("WORDS"):
+                with m.If(due & ~query & ~asked):
                     m.next = "ROW"
-                # The fourth code of a word leaves with the word.
-                m.d.comb += [out.payload.eq(word), out.valid.eq(full & ~query & asked),
-                             self.heads.ready.eq((lane != 3) | query | (asked & out.ready))]
+                m.d.comb += [out.payload.eq(word), out.valid.eq(due & ~query & asked)]
                 with m.If(kv_last):
                     m.d.sync += [asked.eq(0), sent.eq(0)]
                     with m.If(all_here):
                         m.next = "SCALES"
-                m.d.comb += [sorting.eq(1), self.idle.eq((lane == 0) & ~self.heads.valid)]
+                m.d.comb += [sorting.eq(1), self.idle.eq((waited == 0) & ~self.heads.valid)]
             with m.State("ROW"):
                 m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr4), request.p.len.eq(self.words)]
                 with m.If(request.ready):
                     m.d.sync += asked.eq(1)
-                    m.next = "CODES"
+                    m.next = "WORDS"
             with m.State("SCALES"):
                 # Not before the last scale is stored.
                 m.d.comb += [request.valid.eq(~stored_kv), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
@@ -184,9 +191,9 @@ class ChunkHeads(wiring.Component):
                     m.d.sync += [scales.eq(Cat(*read_data)), scales_valid.eq(1), sent.eq(sent + 1)]
                     with m.If(sent == self.chunk):
                         m.d.sync += scales_valid.eq(0)
-                        m.next = "CODES"
+                        m.next = "WORDS"
         # The next word is read while one goes to the register that it leaves from.
         m.d.comb += scale_token.eq(sent + load)
         with m.If(self.begin):
-            m.d.sync += [lane.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
+            m.d.sync += [waited.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
         return m

@@ -3,7 +3,7 @@
 """Heads of several float pipelines on their way to the one attention unit."""
 
 from amaranth.hdl import Array, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.types import HeadCodes
@@ -12,14 +12,15 @@ __all__ = ["HeadMerge"]
 
 
 class HeadMerge(wiring.Component):
-    """o = the heads of all ``i``, each head's codes together, inputs in turn where several have one.
+    """o = the heads of all ``i``, each head's payloads together, inputs in turn where several have one.
 
-    A code a cycle as long as some input has one when a head ends; else a cycle passes before the next head begins.
+    A payload of ``shape`` (with ``last`` at a head's end) a cycle as long as some input has one when a head ends; else a
+    cycle passes before the next head begins.
     """
 
-    def __init__(self, *, inputs: int):
+    def __init__(self, *, inputs: int, shape: data.StructLayout = HeadCodes):
         self._inputs = inputs
-        super().__init__({"i": In(stream.Signature(HeadCodes)).array(inputs), "o": Out(stream.Signature(HeadCodes))})
+        super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()

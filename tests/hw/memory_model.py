@@ -104,12 +104,13 @@ class QueuedReadModel(ReadModel):
 
 
 class WriteModel:
-    """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles."""
+    """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
+    cycles behind each burst."""
 
-    def __init__(self, dut, name, words, *, stall=0.0, rng=None):
+    def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
         self._dut, self._name = dut, name
         self.words = words
-        self._stall = stall
+        self._stall, self._rest = stall, rest
         self._rng = rng or random.Random(0)
         self.count = 0
 
@@ -142,6 +143,6 @@ class WriteModel:
                     self.count += 1
                 await FallingEdge(clk)
             self._signal("data__ready").value = 0
-            for _ in range(3):
+            for _ in range(self._rest):
                 await FallingEdge(clk)
             self._signal("idle").value = 1

@@ -8,6 +8,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
+from hw.attention.codes import ChunkHeads
 from hw.attention.prefill import PrefillAttention
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
@@ -26,8 +27,8 @@ def bench(name, *tests, context=128, max_head_dim=64, **options):
         max_head_dim=max_head_dim, max_group=4, max_context=context, **options))
 
 
-CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "stalls_10", "stalls_90",
-          "memory_rate", "near_context")
+CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "heads_rate", "stalls_10",
+          "stalls_90", "memory_rate", "near_context")
 BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
            bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5),
            bench("pes16-tokens16", *CHUNKS, pes=16, tokens=16, exp_units=2),
@@ -81,13 +82,14 @@ class Case:
                 words[S_BASE + h * self.s_stride + p] = pack16(self.k_scales[h][p]) | pack16(self.v_scales[h][p]) << 16
         return words
 
-    def codes(self):
-        """The heads stream: tiles of some heads, each for all tokens; or heads of tokens in any order."""
+    def heads_in(self):
+        """The heads stream, words of four codes: tiles of some heads, each for all tokens; or heads of tokens in any order."""
         total = self.heads + 2 * self.kv_heads
         tile = self.random.choice((1, 2, total))
         order = [(h, t) for at in range(0, total, tile) for t in range(self.chunk) for h in range(at, min(at + tile, total))]
         if self.shuffled:
             self.random.shuffle(order)
+        self.scales_last = order[-1][0] >= self.heads
         out = []
         for h, t in order:
             at, kv = self.position + t, (h - self.heads) % self.kv_heads
@@ -97,9 +99,16 @@ class Case:
                 row, scale = self.k[kv][at], self.k_scales[kv][at]
             else:
                 row, scale = self.v[kv][at], self.v_scales[kv][at]
-            for i, code in enumerate(row):
-                out.append((int(code) & 0xFF) | scale.pack() << 8 | (i == len(row) - 1) << 27 | t << 28 | h << 32)
+            words = words_of(row)
+            for i, word in enumerate(words):
+                out.append(word | scale.pack() << 32 | (i == len(words) - 1) << 51 | t << 52 | h << 56)
         return out
+
+    def cycles_in(self):
+        """What the contract says of them until the last word, which scales may follow, for a memory that never waits."""
+        words, unit = self.head_dim // 4, ChunkHeads
+        heads = self.heads * (unit.QUERY_CYCLES + words) + 2 * self.kv_heads * (unit.KV_CYCLES + words)
+        return self.chunk * heads + (self.kv_heads - self.scales_last) * (self.chunk + unit.SCALES_CYCLES)
 
     def expected(self):
         """(token, index) -> (sum, scale's bits), from the scalar specification."""
@@ -157,7 +166,7 @@ class Case:
         return drained
 
 
-async def run(dut, cases, *, stall=0.0, pause=None, queued=True):
+async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     """All cases on one unit; of each, cycles from its first word to its last sum."""
     for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
@@ -167,7 +176,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True):
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
     reads = model(dut, "read", memory, pause=pause)
-    writes = WriteModel(dut, "write", memory, stall=stall, rng=rng("write"))
+    writes = WriteModel(dut, "write", memory, stall=stall, rest=rest, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     taken = []
@@ -184,8 +193,9 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True):
         dut.begin_token.value = 1
         await FallingEdge(dut.clk)
         dut.begin_token.value = 0
-        before = writes.count
-        await heads.send_all(case.codes())
+        before, began = writes.count, heads.cycles
+        await heads.send_all(case.heads_in())
+        case.heads_took = heads.cycles - began
         reads.count = 0
         dut.start.value = 1
         await FallingEdge(dut.clk)
@@ -267,6 +277,18 @@ async def v_scale_zero(dut):
         case.v_scales[0][at] = Scale(1500, -100)
     nothing = Case(random, heads=2, kv_heads=1, head_dim=16, position=4, chunk=TOKENS, value_scale=Scale(1500, -100))
     await run(dut, [case, nothing])
+
+
+@cocotb.test()
+async def heads_rate(dut):
+    """A word a cycle but for what a head and a KV head's scales cost, where memory takes them at once."""
+    cases = [Case(rng("heads"), heads=h, kv_heads=kv, head_dim=d, position=3, chunk=TOKENS, shuffled=bool(d & 8))
+             for h, kv, d in ((8, 4, 32), (4, 4, 64), (4, 1, 16), (3, 3, 24))]
+    await run(dut, cases, rest=0)
+    for case in cases:
+        codes, bound = TOKENS * (case.heads + 2 * case.kv_heads) * case.head_dim, case.cycles_in()
+        report_note(f"{case.name}: {codes} codes in {case.heads_took} cycles")
+        assert case.heads_took == bound, (case.name, case.heads_took, bound)
 
 
 @cocotb.test()
