@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``make synth UNIT=``: refusals, a small unit through the tools, and the committed table of all nine."""
 
+import json
+
 import pytest
 
 from boards import synth
@@ -30,3 +32,12 @@ def test_every_unit_has_parts_and_a_row():
 def test_a_small_unit_through_the_tools(tmp_path):
     row = synth.measure(HeadMerge(inputs=2), tmp_path, "yowasp", preset(synth.PRESET), "merge", route=False)
     assert row["comb"] > 0 and row["ebr"] == row["dsp"] == 0
+
+
+def test_the_committed_table_is_the_report():
+    report = json.loads(synth.REPORT.read_text())
+    assert report["preset"] == synth.PRESET and list(report["units"]) == list(synth.PARTS)
+    for row in report["units"].values():
+        assert row["comb"] > 0 and row["ff"] > 0 and row["fmax_mhz"] > 0
+    page = synth.TABLE.read_text()
+    assert page[page.index(synth.BEGIN) + len(synth.BEGIN):page.index(synth.END)] == synth.markdown(report)
