@@ -201,6 +201,12 @@ POINTS = [
     *(Point(kind, 1, 4) for kind in ("select-xor", "select-tree", "g2", "g5-ebr")),
     *(Point(kind, 8, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
     *(Point(kind, 8) for kind in ("select-xor", "g2", "g5-ebr")),
+    *(Point(kind, 8, 1, "lockstep") for kind in ("g3", "g3g2")),
+    *(Point(kind, 8, 1, "turn") for kind in ("g2", "g3g2-plain", "g5-ebr")),
+    Point("g2", 8, 2, "lockstep"),
+    Point("select-xor", 16),
+    *(Point(kind, 16, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
+    Point("g2", 16, 1, "turn"),
 ]
 
 
