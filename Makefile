@@ -76,7 +76,7 @@ else
 	@$(BIN)/python -m boards.build --board ulx3s --reduced
 endif
 
-dse: check .venv/installed  ## kinds of engine lanes, placed, with table and plot (an hour); LANES=1,8,16 JOBS=1
+dse: check .venv/installed  ## kinds of engine lanes, placed, with table and plot (over an hour); LANES=1,8,16 JOBS=1
 	@PYTHONHASHSEED=0 $(BIN)/python -m boards.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
 		$(if $(ROWS),--rows "$(ROWS)") --jobs "$(or $(JOBS),1)" --tools "$(TOOLS)" \
 		$(if $(LANES)$(KINDS)$(ROWS),,--json docs/reports/dse.json --plot docs/images/dse.svg --docs docs/dse.md)

@@ -105,6 +105,11 @@ class Accumulators(wiring.Component):
         return m
 
 
+def only(mine: Value, build: data.View, taken: data.View) -> list:
+    """What a builder in turn moves it moves in one lane alone."""
+    return [taken[name].eq(Mux(mine, build[name], 0)) for name in ("write", "low") if name in build.shape().members]
+
+
 class LanePoint(wiring.Component):
     """The gateware of a point: words (a byte string a row) and control in, accumulators out."""
 
@@ -179,7 +184,7 @@ class LanePoint(wiring.Component):
                 m.submodules[f"dot{r}_{n}"] = dot = kind.dot(tokens=tokens)
                 m.d.comb += [dot.build.eq(builder.build), dot.buffer.eq(buffer)]
                 if point.builders == "turn":
-                    m.d.comb += dot.build.write.eq(Mux(turn == n, builder.build.write, 0))
+                    m.d.comb += only(turn == n, builder.build, dot.build)
                 m.d.comb += [dot.select[b].eq(selects[b]) for b in range(kind.units)]
                 m.d.comb += [sums.total[lane + t].eq(dot.total[t]) for t in range(tokens)]
                 lane += tokens
@@ -196,6 +201,12 @@ POINTS = [
     *(Point(kind, 1, 4) for kind in ("select-xor", "select-tree", "g2", "g5-ebr")),
     *(Point(kind, 8, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
     *(Point(kind, 8) for kind in ("select-xor", "g2", "g5-ebr")),
+    *(Point(kind, 8, 1, "lockstep") for kind in ("g3", "g3g2")),
+    *(Point(kind, 8, 1, "turn") for kind in ("g2", "g3g2-plain", "g5-ebr")),
+    Point("g2", 8, 2, "lockstep"),
+    Point("select-xor", 16),
+    *(Point(kind, 16, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
+    Point("g2", 16, 1, "turn"),
 ]
 
 
@@ -288,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=numbers, metavar="N,N", help="only these rows a cycle")
     parser.add_argument("--jobs", type=int, default=1, help="points at a time")
     parser.add_argument("--route", action="store_true", help="route too; else fmax is nextpnr's estimate after placing")
-    parser.add_argument("--timeout", type=float, default=360, metavar="S", help="a tool that takes longer leaves the point out")
+    parser.add_argument("--timeout", type=float, default=1200, metavar="S", help="a tool that takes longer leaves the point out")
     parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a bar chart as SVG (wants matplotlib)")

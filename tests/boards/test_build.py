@@ -106,8 +106,9 @@ def test_a_good_build_writes_bitstream_and_report(no_tools, monkeypatch):
 BUILT = [path.stem for path in sorted(REPORTS.glob("*-*f.json"))]
 
 
-def test_every_board_has_a_report():
-    assert {name.rpartition("-")[0] for name in BUILT} == set(build.BOARDS)
+def test_every_device_of_every_board_has_a_report():
+    assert set(BUILT) == {f"{name}-{device}" for name in build.BOARDS
+                          for device in importlib.import_module(f"boards.{name}").DEVICES}
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Whole lanes of ``make dse`` against plain sums: codes filled, tables built each way, rows stepped, accumulators read."""
+
+import os
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from boards.dse import LanePoint, Point
+from hw.tlmm.kinds import KINDS
+from sim.cocotb_streams import report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.packing import SLICE, TILE_ROWS
+
+#: Three lanes, as many as share an EBR's word.
+LANES = 3
+POINTS = [Point("select-xor", LANES), Point("select-tree", LANES, 2, "lockstep"), Point("g2", LANES),
+          Point("g2", LANES, 2, "lockstep"), Point("g2", LANES, 1, "turn"), Point("g3g2-plain", LANES, 1, "turn"),
+          Point("g5-ebr", LANES, 1, "lockstep"), Point("g5-ebr", LANES, 1, "turn")]
+BENCHES = [Bench(name=point.name, build=lambda point=point: LanePoint(point), env={"POINT": str(n)})
+           for n, point in enumerate(POINTS)]
+POINT = POINTS[int(os.environ.get("POINT", "0"))]
+KIND = KINDS[POINT.kind]
+
+
+async def fill(dut, lane, codes):
+    """Write a lane's codes; those that a builder reads at a time lie side by side."""
+    parts = len(KIND.columns(0))
+    dut.fill.value = lane
+    for addr in range(len(codes) // parts):
+        for part, column in enumerate(KIND.columns(addr)):
+            dut.fill_addr.value, dut.fill_code.value, dut.fill_en.value = addr, codes[column], 1 << part
+            await FallingEdge(dut.clk)
+    dut.fill_en.value = 0
+
+
+async def build(dut, first_col, cols, buffer):
+    """Tables of all lanes: at a time, or one lane after the other."""
+    dut.first_col.value, dut.cols.value, dut.build_buffer.value = first_col, cols, buffer
+    for lane in range(LANES if POINT.builders == "turn" else 1):
+        dut.fill.value = lane
+        dut.start.value = 1
+        await FallingEdge(dut.clk)
+        dut.start.value = 0
+        # Registers of the point: one ahead of the builder, one behind.
+        for _ in range(KIND.builder.CYCLES + 1):
+            await FallingEdge(dut.clk)
+        assert dut.done.value, "the build takes longer or less than it says"
+        await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+
+
+@cocotb.test()
+async def sums_of_slices(dut):
+    """Rows of three slices, the last one not whole, accumulated; both buffers in use."""
+    await reset(dut)
+    for name in ("step", "row", "first", "buffer", "fill_en", "start", "read_row", "word"):
+        getattr(dut, name).value = 0
+    random = rng("lane")
+    codes = [[random.choice((-128, 127, random.randint(-128, 127))) for _ in range(3 * SLICE)] for _ in range(LANES)]
+    for lane in range(LANES):
+        await fill(dut, lane, codes[lane])
+    cols = 3 * SLICE - 7
+    sums = [[[0] * LANES for _ in range(TILE_ROWS)] for _ in range(POINT.rows)]
+    for n in range(3):
+        dut.buffer.value = 1 - n % 2
+        await build(dut, n * SLICE, cols, n % 2)
+        dut.buffer.value = n % 2
+        await FallingEdge(dut.clk)
+        for row in range(TILE_ROWS):
+            word = 0
+            for r in range(POINT.rows):
+                weights = []
+                for unit in range(KIND.units):
+                    code = random.randrange(3**KIND.trits)
+                    word |= code << KIND.code_bits * (KIND.units * r + unit)
+                    weights += [code // 3**i % 3 - 1 for i in range(KIND.trits)]
+                for lane in range(LANES):
+                    sums[r][row][lane] += sum(w * codes[lane][n * SLICE + c] for c, w in enumerate(weights[:SLICE])
+                                              if n * SLICE + c < cols)
+            dut.word.value, dut.row.value, dut.first.value, dut.step.value = word, row, int(n == 0), 1
+            await FallingEdge(dut.clk)
+        dut.step.value = 0
+        for _ in range(KIND.dot.LATENCY + 6):
+            await FallingEdge(dut.clk)
+    for row in range(TILE_ROWS):
+        dut.read_row.value = row
+        for _ in range(4):
+            await FallingEdge(dut.clk)
+        value = int(dut.value.value)
+        got = [[value >> 32 * (LANES * r + lane) & 0xFFFFFFFF for lane in range(LANES)] for r in range(POINT.rows)]
+        assert got == [[total & 0xFFFFFFFF for total in sums[r][row]] for r in range(POINT.rows)], row
+    report(cases=TILE_ROWS * POINT.rows * LANES)
