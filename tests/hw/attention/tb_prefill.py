@@ -31,6 +31,7 @@ CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_sca
           "stalls_90", "memory_rate", "near_context")
 BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
            bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5),
+           bench("pes8-tokens8", "shapes", "every_chunk", "heads_rate", "stalls_10", "memory_rate", pes=8, tokens=8),
            bench("pes16-tokens16", *CHUNKS, pes=16, tokens=16, exp_units=2),
            bench("pes16-tokens16-unit1", "shapes", "stalls_90", "memory_rate", pes=16, tokens=16),
            bench("pes16-context1024", "late_position", context=1024, pes=16, tokens=16, exp_units=2)]
