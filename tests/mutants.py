@@ -151,6 +151,8 @@ MUTANTS = (
     chunk("exponent-rounds-up", "softmax", "-(down_c >> SCORE_FRAC)", "-((down_c + 1) >> SCORE_FRAC)", "shapes"),
     chunk("sums-of-the-slot-before", "prefill", "drain_pe != p, flags[turn + 2].first_key", "drain_pe != p, 0", "shapes"),
     chunk("row-too-early", "prefill", "(free & (in_k | there.any()))", "(in_k | there.any())", "shapes"),
+    chunk("late-row-not-waited-for", "prefill", "spacing.eq(after_row), free.eq(after_row == 0)", "free.eq(spacing <= 1)",
+          "late_row_ends"),
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
     chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "Const(0, 8)", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),

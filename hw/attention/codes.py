@@ -46,7 +46,7 @@ class ChunkHeads(wiring.Component):
     #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.
     QUERY_CYCLES = 3
     KV_CYCLES = 5
-    SCALES_CYCLES = 3
+    SCALES_CYCLES = 4
 
     def __init__(self, *, pes: int, tokens: int, words: int, rows: int):
         self._pes = pes
@@ -65,6 +65,7 @@ class ChunkHeads(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pipe = Pipeline(m, Const(1))
+        token_bits = (self._tokens - 1).bit_length()
 
         def register(value, name):
             return pipe.reg(value, name=name)
@@ -138,15 +139,16 @@ class ChunkHeads(wiring.Component):
         ]
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
-        stored = pack16(factor)
+        # A cycle later than the head is counted; kv2 and of_v_head are still its own then.
+        stored, stored_token = register(pack16(factor), "stored"), register(token[:token_bits], "stored_token")
         kv_last = due & ~query & asked & self.write.data.ready & last
         stored_kv = register(kv_last, "stored_kv")
+        storing = register(stored_kv, "storing")
         scale_token = Signal(range(max(self._tokens, 2)))
-        token_bits = (self._tokens - 1).bit_length()
         read_data = []
         for stored_scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
             write, read = stored_scales.write_port(), stored_scales.read_port()
-            m.d.comb += [write.addr.eq(Cat(token[:token_bits], kv2)), write.data.eq(stored), write.en.eq(stored_kv & mine),
+            m.d.comb += [write.addr.eq(Cat(stored_token, kv2)), write.data.eq(stored), write.en.eq(storing & mine),
                          read.addr.eq(Cat(scale_token[:token_bits], kv2))]
             read_data.append(read.data)
 
@@ -154,9 +156,9 @@ class ChunkHeads(wiring.Component):
         m.submodules.counts = counts = memory.Memory(shape=6, depth=MAX_HEADS_KV, init=[])
         count_write, count_read = counts.write_port(), counts.read_port(domain="comb")
         begun = Signal(MAX_HEADS_KV)
-        here = Signal(6)
-        m.d.comb += [here.eq(Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1), count_read.addr.eq(kv2),
-                     count_write.addr.eq(kv2), count_write.data.eq(here), count_write.en.eq(stored_kv)]
+        here = register((Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1)[:6], "here")
+        m.d.comb += [count_read.addr.eq(kv2), count_write.addr.eq(kv2), count_write.data.eq(here),
+                     count_write.en.eq(stored_kv)]
         all_here = register(here == self.chunk << 1, "all_here")
         with m.If(stored_kv):
             m.d.sync += begun.bit_select(kv2, 1).eq(1)
@@ -182,8 +184,8 @@ class ChunkHeads(wiring.Component):
                     m.next = "WORDS"
             with m.State("SCALES"):
                 # Not before the last scale is stored.
-                m.d.comb += [request.valid.eq(~stored_kv), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
-                with m.If(request.ready & ~stored_kv):
+                m.d.comb += [request.valid.eq(~(stored_kv | storing)), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
+                with m.If(request.valid & request.ready):
                     m.next = "SCALES-WORDS"
             with m.State("SCALES-WORDS"):
                 m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]

@@ -153,7 +153,8 @@ class PrefillAttention(wiring.Component):
         # What the next word is: its row's first, its row's last, of the last key.
         first_word, row_end, last_key = Signal(init=1), Signal(), Signal()
         came = read.data.valid & read.data.ready
-        # A row begins when the softmax units have met all PEs with the row before, and a V row with its first weight.
+        # A row begins so that the softmax units have met all PEs with the row before when it ends, however late that one
+        # did, and a V row with its first weight.
         m.d.comb += [
             read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | there.any()))))),
             s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s),
@@ -162,6 +163,10 @@ class PrefillAttention(wiring.Component):
         m.d.sync += [spacing.eq(Mux(spacing != 0, spacing - 1, 0)), free.eq(spacing <= 1)]
         with m.If(row_begins):
             m.d.sync += [spacing.eq(last_turn), free.eq(last_turn == 0)]
+        # What is left of that when a row's words have come one after another.
+        after_row = register(Mux(last_turn < words, 0, last_turn - words + 1)[:len(last_turn)], "after_row")
+        with m.If(came & row_end):
+            m.d.sync += [spacing.eq(after_row), free.eq(after_row == 0)]
         done = came & last_key & (in_s | row_end)
         m.d.sync += [row_end.eq(w_index + 1 == words), last_key.eq(key == keys_1)]
         with m.If(came):

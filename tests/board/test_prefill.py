@@ -26,11 +26,11 @@ LANES = BOARD.chunk
 SHAPE = ModelConfig(dim=96, ffn=84, layers=2, heads=4, kv_heads=2, head_dim=32, vocab=150, context=2 * LANES + 8)
 
 
-def load(device, model):
+def load(device, model, lanes=LANES):
     """The model on the board, and a golden board of the same image."""
     image = compile_model(model, device.config(model))
     device.load(image, lambda done, total: None)
-    return image, GoldenBoard(image, lanes=LANES)
+    return image, GoldenBoard(image, lanes=lanes)
 
 
 def prompt_of(model, length):

@@ -100,6 +100,8 @@ PRESETS = {
     # tile has rows two pipelines bring a slice of sixteen tokens' codes.
     "ulx3s-85f-l16": BoardConfig(name="ulx3s-85f-l16", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2,
                                  tile_rows=160),
+    # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
+    "ulx3s-85f-l8": BoardConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.

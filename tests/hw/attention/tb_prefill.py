@@ -3,6 +3,7 @@
 """Attention of a chunk against specification and golden: codes in, K and V rows out, sums of every token and head."""
 
 import os
+from itertools import cycle
 
 import cocotb
 import numpy as np
@@ -28,11 +29,13 @@ def bench(name, *tests, context=128, max_head_dim=64, **options):
 
 
 CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "heads_rate", "stalls_10",
-          "stalls_90", "memory_rate", "near_context")
+          "stalls_90", "late_row_ends", "memory_rate", "near_context")
 BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
            bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5),
+           bench("pes8-tokens8", "shapes", "every_chunk", "heads_rate", "stalls_10", "late_row_ends",
+                 "memory_rate", pes=8, tokens=8),
            bench("pes16-tokens16", *CHUNKS, pes=16, tokens=16, exp_units=2),
-           bench("pes16-tokens16-unit1", "shapes", "stalls_90", "memory_rate", pes=16, tokens=16),
+           bench("pes16-tokens16-unit1", "shapes", "stalls_90", "late_row_ends", "memory_rate", pes=16, tokens=16),
            bench("pes16-context1024", "late_position", context=1024, pes=16, tokens=16, exp_units=2)]
 PES, TOKENS, UNITS, CONTEXT = (int(os.environ.get(n, d)) for n, d in (("PES", "16"), ("TOKENS", "16"), ("EXP_UNITS", "2"),
                                                                       ("CONTEXT", "128")))
@@ -303,6 +306,15 @@ async def stalls_90(dut):
     random = rng("stalls")
     await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=16, position=5, chunk=TOKENS)], stall=0.9,
               pause=lambda: random.randint(0, 20), queued=False)
+
+
+@cocotb.test()
+async def late_row_ends(dut):
+    """Rows shorter than the turns of a softmax unit: one whose last word comes late, then one without a pause."""
+    random = rng("late")
+    pauses = cycle([0, 0, 0, 20, 0, 0, 0, 0])
+    await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=d, position=p, chunk=TOKENS) for d in (16, 24) for p in (11, 12)],
+              pause=lambda: next(pauses))
 
 
 @cocotb.test()
