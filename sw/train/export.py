@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Step 4: a training checkpoint as a safetensors file that ``tellme-host convert`` reads.
 
-int8 codes -1, 0, 1 and a float32 scale for each matrix, the embedding and the final gain in float16.
+int8 codes -1, 0, 1 and a float32 scale for each matrix, the embedding and the gains in float16.
 
 The board holds attention scores (base 2) within -256 to 256.  Muon lets them grow far beyond; ``--scores`` multiplies
 the query scale of each layer, which brings them back.  Choose the factors by the loss on sampled text.
@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from model import LINEARS, Shape, Student, ternary
+from model import GAINS, LINEARS, Shape, Student, ternary
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def load(path: Path) -> Student:
     """The student of a checkpoint, on the CPU."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = Student(Shape(**state["shape"]))
-    model.load_state_dict(state["model"])
+    model.restore(state["model"])
     return model
 
 
@@ -32,10 +32,16 @@ def tensors(model: Student) -> dict[str, Tensor]:
     """What the file holds, by name."""
     out = {"emb": model.emb.half(), "norm": model.norm.half()}
     for name in LINEARS:
-        codes, scales = ternary(getattr(model, name), None)
+        codes, scales = ternary(getattr(model, name), None, model.held(name))
+        if name == "wq":
+            scales = scales * model.score.exp()[:, None, None]
         for i in range(model.shape.layers):
             out[f"layers.{i}.{name}.weight"] = codes[i].to(torch.int8).contiguous()
             out[f"layers.{i}.{name}.scale"] = scales[i].reshape(1).clone()
+    if any((getattr(model, name) != 1).any() for name in GAINS):
+        for name in GAINS:
+            for i in range(model.shape.layers):
+                out[f"layers.{i}.{name}"] = getattr(model, name)[i].half()
     return out
 
 
@@ -48,11 +54,12 @@ def main() -> None:
     args = parser.parse_args()
     model = load(args.checkpoint)
     s = model.shape
+    found = tensors(model)
+    gains = "layers.0.attn_norm" in found
     metadata = {
         "dim": s.dim, "hidden": s.ffn, "layers": s.layers, "heads": s.heads, "kv_heads": s.kv_heads, "vocab": s.vocab,
         "context": s.context, "act": "silu", "tied": "true", "license": args.license, "rope": "interleaved pairs, theta 10000",
-        "norm": "RMSNorm without gain before every linear, eps 1e-5; learned gain before the head"}
-    found = tensors(model)
+        "norm": f"RMSNorm {'with' if gains else 'without'} gain before every linear, eps 1e-5; learned gain before the head"}
     if args.scores:
         factors = [float(part) for part in args.scores.split(",")]
         if len(factors) != s.layers:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The student: a BitNet b1.58 LLaMA as the board computes it, for quantisation-aware training.
 
-Every linear sees RMSNorm without gain, int8 activations (absmax of the token) and ternary weights (absmean of the
+Every linear sees RMSNorm with a gain, int8 activations (absmax of the token) and ternary weights (absmean of the
 matrix), with straight-through gradients.  The matrix product runs on the integer codes, exact in bfloat16 inputs.
 """
 
@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LINEARS", "Shape", "Student", "absmean", "bits_per_byte", "quantise"]
+__all__ = ["GAINS", "LINEARS", "Shape", "Student", "absmean", "bits_per_byte", "quantise"]
 
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+#: Gains of the norms ahead of wq, wk and wv; of wo; of w1 and w3; of w2.
+GAINS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 EPS = 1e-5
 THETA = 10000.0
 #: Marks targets that count nothing.
@@ -65,18 +67,21 @@ def absmean(w: Tensor) -> Tensor:
     return w.abs().mean(dim=(-2, -1), keepdim=True).clamp(min=EPS)
 
 
-def ternary(w: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(codes -1, 0, 1 in bfloat16, scale) of a stack; of the float weights a share 1 - ``part`` of each layer stays."""
+def ternary(w: Tensor, part: Tensor | None, held: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(codes -1, 0, 1 in bfloat16, scale) of a stack; of the float weights a share 1 - ``part`` of each layer stays.
+
+    ``held``: the codes, where they are not the nearest ones.
+    """
     scale = absmean(w.detach())
     code = w / scale
-    step = code.detach().round().clamp(-1, 1) - code.detach()
+    step = (code.detach().round().clamp(-1, 1) if held is None else held.float()) - code.detach()
     return (code + (step if part is None else part[:, None, None] * step)).bfloat16(), scale
 
 
-def quantise(x: Tensor, part: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """RMSNorm without gain, then (int8 codes in bfloat16, scale) of each token."""
+def quantise(x: Tensor, gain: Tensor, part: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """RMSNorm, then (int8 codes in bfloat16, scale) of each token."""
     x = x.float()
-    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * gain
     peak = x.detach().abs().amax(-1, keepdim=True).clamp(min=EPS)
     code = x * (127 / peak)
     step = code.detach().round() - code.detach()
@@ -92,7 +97,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Student(nn.Module):
     """All layers' matrices of a kind are one parameter [layers, rows, columns].
 
-    ``part``: share of the quantisation in each layer, 0 (float) to 1; None is 1 everywhere.
+    ``part``: share of the quantisation in each layer, 0 (float) to 1; None is 1 everywhere.  ``score``: logarithm of a
+    factor of each layer's attention scores.  After :meth:`hold` the codes are buffers, which :meth:`settle` changes.
     """
 
     cos: Tensor
@@ -105,35 +111,67 @@ class Student(nn.Module):
         self.norm = nn.Parameter(torch.ones(shape.dim))
         for name in LINEARS:
             setattr(self, name, nn.Parameter(torch.randn(shape.layers, *shape.matrix(name)) * 0.02))
+        for name in GAINS:
+            setattr(self, name, nn.Parameter(torch.ones(shape.layers, shape.ffn if name == "down_norm" else shape.dim)))
+        self.score = nn.Parameter(torch.zeros(shape.layers))
         rate = THETA ** (-torch.arange(0, shape.head_dim, 2).float() / shape.head_dim)
         angle = torch.arange(shape.context).float()[:, None] * rate
         self.register_buffer("cos", angle.cos()[:, None, :], persistent=False)
         self.register_buffer("sin", angle.sin()[:, None, :], persistent=False)
+
+    def held(self, name: str) -> Tensor | None:
+        """The codes of a kind of matrix, if they are held."""
+        return getattr(self, "code_" + name, None)
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Make buffers of the codes, the nearest ones at first."""
+        for name in LINEARS:
+            self.register_buffer("code_" + name, ternary(getattr(self, name), None)[0].to(torch.int8))
+
+    @torch.no_grad()
+    def settle(self, margin: float) -> None:
+        """Change the codes whose weight is more than ``margin`` (in scales) behind the threshold to the next code."""
+        for name in LINEARS:
+            w, held = getattr(self, name), getattr(self, "code_" + name)
+            code = (w / absmean(w)).clamp(-1, 1)
+            held.copy_(torch.where((code - held).abs() > 0.5 + margin, code.round(), held))
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's weights; those of before there were gains and held codes have none."""
+        if "code_wq" in state:
+            self.hold()
+        missing, unknown = self.load_state_dict(state, strict=False)
+        if unknown or set(missing) - {*GAINS, "score"} - {"code_" + name for name in LINEARS}:
+            raise SystemExit(f"not this model's checkpoint: {sorted([*missing, *unknown])}")
+        if missing and "code_wq" not in state and self.held("wq") is not None:
+            self.hold()
 
     def hidden(self, ids: Tensor, part: Tensor | None = None) -> Tensor:
         """The normalised vector ahead of the head, for ids [batch, time]."""
         s = self.shape
         batch, time = ids.shape
         cos, sin = self.cos[:time], self.sin[:time]
-        codes = {name: ternary(getattr(self, name), part) for name in LINEARS}
+        codes = {name: ternary(getattr(self, name), part, self.held(name)) for name in LINEARS}
 
-        def linear(names: tuple[str, ...], layer: int, x: Tensor) -> list[Tensor]:
-            q, scale = quantise(x, None if part is None else part[layer])
+        def linear(names: tuple[str, ...], gain: Tensor, layer: int, x: Tensor) -> list[Tensor]:
+            q, scale = quantise(x, gain[layer], None if part is None else part[layer])
             w = torch.cat([codes[name][0][layer] for name in names])
             outs = F.linear(q, w).split([s.matrix(name)[0] for name in names], -1)
             return [out * (scale * codes[name][1][layer]) for name, out in zip(names, outs, strict=True)]
 
         x = F.embedding(ids, self.emb)
         for layer in range(s.layers):
-            q, k, v = linear(("wq", "wk", "wv"), layer, x)
+            q, k, v = linear(("wq", "wk", "wv"), self.attn_norm, layer, x)
+            q = q * self.score[layer].exp()
             q = rotate(q.unflatten(-1, (s.heads, -1)), cos, sin).bfloat16()
             k = rotate(k.unflatten(-1, (s.kv_heads, -1)), cos, sin).bfloat16()
             v = v.unflatten(-1, (s.kv_heads, -1)).bfloat16()
             mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
                                                    is_causal=True, enable_gqa=s.heads != s.kv_heads)
-            x = x + linear(("wo",), layer, mixed.transpose(1, 2).flatten(-2))[0]
-            gate, up = linear(("w1", "w3"), layer, x)
-            x = x + linear(("w2",), layer, F.silu(gate) * up)[0]
+            x = x + linear(("wo",), self.o_norm, layer, mixed.transpose(1, 2).flatten(-2))[0]
+            gate, up = linear(("w1", "w3"), self.ffn_norm, layer, x)
+            x = x + linear(("w2",), self.down_norm, layer, F.silu(gate) * up)[0]
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.norm
 
     def forward(self, ids: Tensor, part: Tensor | None = None) -> Tensor:

@@ -73,8 +73,9 @@ def main() -> None:
     model = from_llama(args.source, args.context).to(args.device)
     generator = torch.Generator(args.device).manual_seed(args.seed)
     data = Data(args.data, bos, args.device)
+    rest = [p for name, p in model.named_parameters() if name not in LINEARS]
     optimizers = [Muon([getattr(model, name) for name in LINEARS], args.lr),
-                  torch.optim.AdamW([model.emb, model.norm], lr=args.lr, betas=(0.9, 0.95), weight_decay=0.0)]
+                  torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.95), weight_decay=0.0)]
     loss_of = torch.compile(model.loss, dynamic=False) if args.device.startswith("cuda") else model.loss
     total = 0.0
     for step in range(args.steps):

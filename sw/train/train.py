@@ -3,9 +3,10 @@
 """Step 3: quantisation-aware training of a student on token files.
 
 One GPU by default; ``torchrun --nproc-per-node N train.py ...`` spreads the batch over N.  Matrices are trained with
-Muon (or AdamW), embedding and gain with AdamW; the learning rate warms up and falls to 0 (``--power``), weight decay
-is on at first.  The length is given in steps, or in seconds of training.  OUT/log.jsonl gets a line every
-``--every`` steps, OUT/last.pt a checkpoint every ``--save`` seconds; a run that finds one goes on from it.
+Muon (or AdamW), embedding, gains and scores with AdamW; the learning rate warms up and falls to 0 (``--power``), weight
+decay is on at first.  With ``--margin`` a code changes only when its weight is so far behind the threshold.  The length
+is given in steps, or in seconds of training.  OUT/log.jsonl gets a line every ``--every`` steps, OUT/last.pt a checkpoint
+every ``--save`` seconds; a run that finds one goes on from it.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def orthogonal(g: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return (x.mT if tall else x).float()
 
 
@@ -64,14 +65,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
+            #: Stacks of one shape, a tall one on its side, go through together: their steps are small beside a launch.
+            alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
             for p in group["params"]:
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(state["momentum"], group["momentum"]))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape[-2:])))
+                g = p.grad.lerp(state["momentum"], group["momentum"])
+                rows, columns = p.shape[-2:]
+                alike.setdefault((min(rows, columns), max(rows, columns)), []).append((p, g.mT if rows > columns else g))
+            for (_, longer), pairs in alike.items():
+                updates = orthogonal(torch.cat([g for _, g in pairs])).split([len(p) for p, _ in pairs])
+                for (p, _), update in zip(pairs, updates, strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(update.mT if p.shape[-2] > p.shape[-1] else update, alpha=-group["lr"] * 0.2 * math.sqrt(longer))
 
 
 def rate(progress: float, step: int, warmup: int, power: float) -> float:
@@ -91,11 +99,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0, help="or in seconds of training")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--lr", type=float, default=4e-3, help="of the matrices (default: 4e-3)")
-    parser.add_argument("--emb-lr", type=float, default=4e-3, help="of embedding and gain (default: 4e-3)")
+    parser.add_argument("--emb-lr", type=float, default=4e-3, help="of embedding, gains and scores (default: 4e-3)")
     parser.add_argument("--decay", type=float, default=0.05, help="weight decay of the first half (default: 0.05)")
     parser.add_argument("--decay-until", type=float, default=0.5, help="share of the training with weight decay")
     parser.add_argument("--warmup", type=int, default=500, help="steps (default: 500)")
     parser.add_argument("--power", type=float, default=1.0, help="of the falling rate: 2 stays longer at small rates than 1")
+    parser.add_argument("--init", type=Path, help="a checkpoint whose weights to begin with")
+    parser.add_argument("--scores", help="factors of the attention scores to begin with, one a layer, with commas between")
+    parser.add_argument("--margin", type=float, default=0.0, help="share of the scale by which a weight has to pass a threshold "
+                        "before its code changes (default: 0)")
     parser.add_argument("--text", type=Path, help="held-out text for the log")
     parser.add_argument("--text-stories", type=int, default=256)
     parser.add_argument("--every", type=int, default=500, help="steps between lines of the log")
@@ -120,8 +132,14 @@ def main() -> None:
     shape = Shape.parse(args.shape, pieces.get_piece_size(), args.context)
     torch.manual_seed(args.seed)
     model = Student(shape).to(device)
+    if args.init:
+        model.restore(torch.load(args.init, map_location=device, weights_only=True)["model"])
+    if args.scores:
+        model.score.data = torch.tensor([float(part) for part in args.scores.split(",")], device=device).log()
+    if args.margin and model.held("wq") is None:
+        model.hold()
     matrices = [getattr(model, name) for name in LINEARS]
-    rest = [model.emb, model.norm]
+    rest = [p for name, p in model.named_parameters() if name not in LINEARS]
     fused = device.startswith("cuda")
     adamw = {"betas": (0.9, 0.95), "weight_decay": 0.0, "fused": fused}
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=args.emb_lr, **adamw)]
@@ -137,7 +155,7 @@ def main() -> None:
     last = args.out / "last.pt"
     if last.exists():
         state = torch.load(last, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
+        model.restore(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         step, spent = state["step"], state["spent"]
@@ -188,6 +206,8 @@ def main() -> None:
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if args.margin:
+            model.settle(args.margin)
         sums += loss.detach()
         step += 1
         if step % 20 == 0 or not fused:
@@ -200,6 +220,9 @@ def main() -> None:
             spent = float(clock[0])
             stop = [1] if clock[1] else []
         if step % args.every == 0:
+            if world > 1:
+                for tensor in model.state_dict().values():
+                    dist.broadcast(tensor, 0)
             line = {"step": step, "seconds": round(spent, 1), "nats": round(float(sums) / (step - counted), 5),
                     "tokens_per_s": round((step - counted) * args.batch * shape.context / max(spent - noted, 1e-9))}
             noted, counted = spent, step

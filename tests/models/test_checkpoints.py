@@ -12,6 +12,7 @@ from tellme.cli.files import find_model
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
 from tellme.models.checkpoints import BITLLAMA_MATRICES, PROBE, convert
+from tellme.models.config import NORMS
 from tellme.models.tokenizer import Tokenizer
 from tests import reference
 
@@ -145,7 +146,28 @@ def test_training_output(tmp_path, tokenizer_file):
                for a, b in zip(model.layers, SHIPPED.layers, strict=True) for n in LINEARS)
 
 
+WITH_GAINS = {"norm": "RMSNorm with gain before every linear, eps 1e-5; learned gain before the head"}
+
+
+def gains(model):
+    return {f"layers.{i}.{n}": np.full(model.config.norm_width(n), 1.5 + i, np.float16)
+            for i in range(model.config.layers) for n in NORMS}
+
+
+def test_training_output_with_gains(tmp_path, tokenizer_file):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED) | gains(SHIPPED), path, metadata=METADATA | WITH_GAINS)
+    model = convert(path, tokenizer_file, print)
+    assert model.config == SHIPPED.config
+    assert all((layer.gains[n] == 1.5 + i).all() and len(layer.gains[n]) == model.config.norm_width(n)
+               for i, layer in enumerate(model.layers) for n in NORMS)
+
+
 @pytest.mark.parametrize(("metadata", "tensors", "message"), [
+    (WITH_GAINS, {}, "missing tensor layers.0.attn_norm"),
+    ({}, gains(SHIPPED), "unknown tensor layers.0.attn_norm"),
+    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.ones(3, np.float16)}, "o_norm"),
+    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.full(192, np.nan, np.float16)}, "o_norm"),
     ({"act": None}, {}, "its metadata lacks act"),
     ({"tied": "false"}, {}, "untied"),
     ({"norm": "LayerNorm"}, {}, "unknown norm convention"),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from tellme.models.gguf_import import Gguf
 from tellme.models.huggingface import HuggingFace
 from tellme.models.importing import Options, read_tokenizer
-from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
 from tellme.models.source import Source
 from tellme.models.ternary import WAY_OUT
 from tellme.models.tokenizer import Tokenizer
@@ -32,6 +32,8 @@ BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
+#: What the training runs' metadata says of the norms.
+NORM_WITH, NORM_WITHOUT = (f"RMSNorm {word} gain before every linear, eps 1e-5" for word in ("with", "without"))
 #: A trained model's loss in the wrong order is at least this much higher; in the right one it beats plain guessing.
 CLEAR_NATS = 0.5
 #: Text that tells the bit orders apart: any plain English story does, the gap is nats wide.
@@ -66,7 +68,8 @@ def _context(text: str) -> int:
 def read_safetensors(path: Path) -> Model:
     """The layout of the project's training runs: int8 ternary tensors, a float32 scale each, shapes in the metadata.
 
-    Convention: RMSNorm without gain ahead of every linear, a learned gain ahead of the head, adjacent RoPE pairs.
+    Convention: RMSNorm ahead of every linear, with a gain each or without any, a learned gain ahead of the head,
+    adjacent RoPE pairs.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -78,7 +81,8 @@ def read_safetensors(path: Path) -> Model:
                                  "project's own training output (a float model must be trained to ternary first)")
             if metadata.get("tied", "true") != "true":
                 raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
-            if not metadata["norm"].startswith("RMSNorm without gain before every linear, eps 1e-5"):
+            norms = NORMS if metadata["norm"].startswith(NORM_WITH) else ()
+            if not metadata["norm"].startswith((NORM_WITH, NORM_WITHOUT)):
                 raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
             if metadata["rope"] != "interleaved pairs, theta 10000":
                 raise ModelError(f"{path}: unknown RoPE convention {metadata['rope']!r}")
@@ -91,6 +95,7 @@ def read_safetensors(path: Path) -> Model:
             config.check()
             expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
                                           for part in ("weight", "scale")}
+            expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}
             if names != expected:
                 odd = sorted(names ^ expected)
                 raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
@@ -102,6 +107,8 @@ def read_safetensors(path: Path) -> Model:
                         raise ModelError(f"layers.{i}.{name}.weight is {codes.dtype}, int8 is wanted")
                     return codes, float(file.get_tensor(f"layers.{i}.{name}.scale")[0])
                 layers.append(_layer(get))
+                for name in norms:
+                    layers[-1].gains[name] = file.get_tensor(f"layers.{i}.{name}").astype(np.float16)
             table = _embedding(config, file.get_tensor("emb"), file.get_tensor("norm"))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is no safetensors file, or is damaged ({error})") from error
