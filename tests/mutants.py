@@ -184,7 +184,7 @@ MUTANTS = (
            "m.d.sync += inside.eq(0)", ("core/merge",)),
     Mutant("core", "head-before-its-last-code", "hw/core/words.py", "self.o.valid.eq(labels.r_rdy)",
            "self.o.valid.eq(words.r_rdy)", ("core/words",)),
-    Mutant("core", "label-of-the-next-head", "hw/core/words.py", "labels.r_en.eq(out & self.o.p.last)", "labels.r_en.eq(out)",
+    Mutant("core", "first-code-highest", "hw/core/words.py", "Cat(earlier, code)[8:]", "Cat(code, earlier)[:24]",
            ("core/words",)),
     Mutant("core", "word-on-its-way-forgotten", "hw/core/words.py", "empty = [~skid.o.valid]", "empty = []", ("core/words",)),
     Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.token_addr.eq(self.position + 1),",
