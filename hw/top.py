@@ -235,9 +235,7 @@ class Core(wiring.Component):
         m.d.comb += fetch.rope.ready.eq(1)
         heads_in = heads_merge(c)
         # A pass that brings heads ends when attention has them.
-        delivered = []
-        if c.chunk > 1:
-            delivered = [heads_in.empty]
+        delivered = [heads_in.empty] if c.chunk > 1 else []
         m.submodules.heads_in = heads_in if c.chunk == 1 else ResetInserter(cpu.compute_reset)(heads_in)
         for unit, port in zip(fused, heads_in.i, strict=True):
             connect(m, unit.heads, port)
