@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The words of a chunk's heads on their way in: queries to the PEs' memories, K and V rows to the cache."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import pack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import Pipeline
+from hw.fused.stage import registers
 from hw.memory.ports import WritePort
 from hw.types import HeadWords, ScaleLayout
 
@@ -64,11 +64,9 @@ class ChunkHeads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = Pipeline(m, Const(1))
         token_bits = (self._tokens - 1).bit_length()
 
-        def register(value, name):
-            return pipe.reg(value, name=name)
+        register, later = registers(m)
 
         # ------------------------------------------------------------------ whose head: there when its first word has waited
         head, token = Signal(8), Signal(range(MAX_TOKENS))
@@ -133,9 +131,9 @@ class ChunkHeads(wiring.Component):
         m.d.sync += factor.eq(self.heads.p.scale)
         m.d.comb += [
             self.q_scale.scale.eq(scale_mul_stages(m, register, factor, self.c_att)),
-            self.q_scale.en.eq(pipe.reg(due & last & query, stages=scaling, name="scale_en")),
-            self.q_scale.pe.eq(pipe.reg(pe4, stages=scaling, name="scale_pe")),
-            self.q_scale.row.eq(pipe.reg(row4, stages=scaling, name="scale_row")),
+            self.q_scale.en.eq(later(due & last & query, scaling, "scale_en")),
+            self.q_scale.pe.eq(later(pe4, scaling, "scale_pe")),
+            self.q_scale.row.eq(later(row4, scaling, "scale_row")),
         ]
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Decode attention: one token's query heads over the KV cache, integer (TeLLMe v2 section 3.7; spec: attention)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.shifts import round_shift
+from hw.fused.stage import registers
 from hw.memory.ports import ReadPort, WritePort
 from hw.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
@@ -87,16 +88,7 @@ class DecodeAttention(wiring.Component):
         m.d.sync += [words.eq(self.head_dim >> 2), keys.eq(self.position + 1),
                      row_offset.eq(self.position * (self.head_dim >> 2))]
 
-        def register(value, name):
-            value = Value.cast(value)
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
-
-        def later(value, cycles, name):
-            for i in range(cycles):
-                value = register(value, f"{name}_{i + 1}")
-            return value
+        register, later = registers(m)
 
         # ------------------------------------------------------------------ memories
         q_words, q_scales, scores, sums = [], [], [], []

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
 from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import Pipeline, leading_zeros
+from hw.fused.stage import leading_zeros, registers
 from hw.memory.ports import ReadPort, WritePort
 from hw.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
@@ -97,16 +97,11 @@ class PrefillAttention(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = Pipeline(m, Const(1))
         pes, units, turns, sum_bits = self._pes, self._units, self._turns, self._sum_bits
         key_bits = (self._context - 1).bit_length()
         unit_bits = (units - 1).bit_length()
 
-        def register(value, name):
-            return pipe.reg(value, name=name)
-
-        def later(value, cycles, name):
-            return pipe.reg(value, stages=cycles, name=name)
+        register, later = registers(m)
 
         # ------------------------------------------------------------------ what a chunk is
         words = register(self.head_dim >> 2, "words")

@@ -7,7 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import Pipeline
+from hw.fused.stage import registers
 from hw.types import ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import SCALE16_BIAS
@@ -112,15 +112,10 @@ class SoftmaxUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = Pipeline(m, Const(1))
         turns = self._turns
         k, v = self.k, self.v
 
-        def register(value, name):
-            return pipe.reg(value, name=name)
-
-        def later(value, cycles, name):
-            return pipe.reg(value, stages=cycles, name=name)
+        register, later = registers(m)
 
         # ------------------------------------------------------------------ memories
         m.submodules.scales = scales = memory.Memory(shape=ScaleLayout, depth=turns * self._rows, init=[])

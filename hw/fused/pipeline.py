@@ -11,7 +11,7 @@ from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadQuantise
 from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
-from hw.fused.stage import Skid
+from hw.fused.stage import Landing, registers
 from hw.fused.statistics import Statistics
 from hw.types import (
     INDEX_BITS,
@@ -65,6 +65,10 @@ class FusedPipeline(wiring.Component):
     more for each other.  Raises ValueError for a number of streams that is no power of two.
     """
 
+    #: Elements on their way from ``acc`` to the heads' banks, and from memory to ``codes``: more than the cycles that it takes,
+    #: so that an element moves in each.
+    TURNED, CODED = 48, 32
+
     def __init__(self, *, fmt: FloatFormat = BINARY16, max_dim: int, max_cols: int, max_head_dim: int, tokens: int = 1,
                  streams: int = 1):
         if streams & streams - 1:
@@ -106,11 +110,10 @@ class FusedPipeline(wiring.Component):
 
         m.submodules.scale_acc = scale_acc = ScaleAcc()
         m.submodules.dequantise = dequantise = Dequantise(fmt, tag=PlaceLayout.size)
-        # Skids cut the chain of readys: ahead of the scales, behind dequantise and RoPE, and ahead of whoever takes codes.
-        m.submodules.acc_skid = acc_skid = Skid(AccLayout)
-        m.submodules.element_skid = element_skid = Skid(dequantise.o.payload.shape())
-        m.submodules.turned_skid = turned_skid = Skid(width)
-        m.submodules.code_skid = code_skid = Skid(signed(8))
+        # Nothing on the way from accumulators to heads, or from memory to codes, is ever stopped: what sets out has a place
+        # at the end.
+        m.submodules.turned = turned = Landing(width, depth=self.TURNED)
+        m.submodules.coded = coded = Landing(signed(8), depth=self.CODED)
         m.submodules.residual = adder = FloatAdd(fmt, tag=PlaceLayout.size)
         m.submodules.activation = activation = Activation(fmt, tag=PlaceLayout.size)
         m.submodules.rope = rope = Rope(fmt)
@@ -157,24 +160,24 @@ class FusedPipeline(wiring.Component):
         (s_write, s_read), (d_write, d_read) = scales["s"], scales["d"]
 
         # ------------------------------------------------------------------ acc to float
+        acc, acc_valid = Signal(AccLayout, reset_less=True), Signal()
+        m.d.sync += [acc.eq(self.acc.payload), acc_valid.eq(self.acc.valid & self.acc.ready)]
         m.d.comb += [
-            acc_skid.i.payload.eq(self.acc.payload), acc_skid.i.valid.eq(self.acc.valid),
-            self.acc.ready.eq(acc_skid.i.ready),
-            d_read.addr.eq(own(acc_skid.o.p.place.token)),
-            scale_acc.i.p.acc.eq(acc_skid.o.payload), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(self.use_d),
-            scale_acc.i.valid.eq(acc_skid.o.valid), acc_skid.o.ready.eq(scale_acc.i.ready),
-            element_skid.i.payload.eq(dequantise.o.payload), element_skid.i.valid.eq(dequantise.o.valid),
-            dequantise.o.ready.eq(element_skid.i.ready),
+            # Open but for codes of heads that wait.
+            self.acc.ready.eq(turned.open),
+            d_read.addr.eq(own(acc.place.token)),
+            scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(self.use_d),
+            scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
             dequantise.i.p.tag.eq(scale_acc.o.p.place),
-            dequantise.i.valid.eq(scale_acc.o.valid), scale_acc.o.ready.eq(dequantise.i.ready),
+            dequantise.i.valid.eq(scale_acc.o.valid), dequantise.o.ready.eq(1),
         ]
         # The settings stand still during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
                      is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
-        element, place = element_skid.o.p.y, data.View(PlaceLayout, element_skid.o.p.tag)
+        element, came, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read one ahead
         # ``entry`` holds an element while the memory word with its index is read.
@@ -187,10 +190,7 @@ class FusedPipeline(wiring.Component):
             adder.i.p.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
             adder.i.p.tag.eq(entry_place),
         ]
-        entry_free = ~entry_valid | adder.i.ready
-        with m.If(entry_free):
-            m.d.sync += [entry_valid.eq(element_skid.o.valid & to_add), entry.eq(element),
-                         entry_place.eq(place)]
+        m.d.sync += [entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place)]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn, turn_valid, turn_rotate = Signal(width, reset_less=True), Signal(), Signal(reset_less=True)
@@ -199,18 +199,16 @@ class FusedPipeline(wiring.Component):
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(turn),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
-            rope_read.addr.eq(at(pairs, own(place.token), in_head >> 1)), rope_read.en.eq(~turn_valid | rope.i.ready),
-            turned_skid.i.valid.eq(rope.o.valid), turned_skid.i.payload.eq(rope.o.p.y),
-            rope.o.ready.eq(turned_skid.i.ready),
-            head_quantise.i.valid.eq(turned_skid.o.valid), head_quantise.i.payload.eq(turned_skid.o.payload),
-            turned_skid.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
+            rope_read.addr.eq(at(pairs, own(place.token), in_head >> 1)),
+            turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
+            turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
+            head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
+            turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
         ]
-        with m.If(~turn_valid | rope.i.ready):
-            m.d.sync += [turn_valid.eq(element_skid.o.valid & is_qkv), turn.eq(element),
-                         turn_rotate.eq(place.index < self.rope_rows)]
-        # Whose head it is goes beside: at most four in their banks, two ahead of them.
+        m.d.sync += [turn_valid.eq(came & is_qkv), turn.eq(element), turn_rotate.eq(place.index < self.rope_rows)]
+        # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
         head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
-        m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=8)
+        m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
         label = data.View(head_label, labels.r_data)
         m.d.comb += [
             self.heads.valid.eq(head_quantise.o.valid), head_quantise.o.ready.eq(self.heads.ready),
@@ -222,31 +220,29 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ who takes the element
         m.d.comb += [
-            activation.i.valid.eq(element_skid.o.valid & is_act), activation.i.p.x.eq(element),
+            activation.i.valid.eq(came & is_act), activation.i.p.x.eq(element),
             activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
             activation.i.p.tag.eq(Cat(place.token, place.index >> 1)),
-            element_skid.o.ready.eq(Mux(is_act, activation.i.ready,
-                                      Mux(is_qkv, ~turn_valid | rope.i.ready, entry_free))),
         ]
-        took = element_skid.o.valid & element_skid.o.ready
         vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
         head_end = Signal()                     # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
-        with m.If(took):
+        with m.If(came):
             m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
             m.d.sync += entered.eq(entered + 1)
             with m.If(entered + 1 == self.length):
                 m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
         # A head's number: one more than the last one's; another token begins where this round's first one did.
         number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
-        this, other = Signal.like(number), place.token != last_token
+        this, begins, other = Signal.like(number), Signal(), place.token != last_token
         first_own = own(place.token) == 0
         m.d.comb += [
             this.eq(Mux(place.index == 0, 0, Mux(other & ~first_own, round_first, number + 1))),
-            labels.w_data.eq(Cat(place.token, this)), labels.w_en.eq(took & is_qkv & (in_head == 0)),
+            begins.eq(came & is_qkv & (in_head == 0)),
         ]
-        with m.If(labels.w_en):
+        m.d.sync += [labels.w_data.eq(Cat(place.token, this)), labels.w_en.eq(begins)]
+        with m.If(begins):
             m.d.sync += [number.eq(this), last_token.eq(place.token)]
             with m.If(first_own & (other | (place.index == 0))):
                 m.d.sync += round_first.eq(this)
@@ -276,30 +272,25 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR.
-        factors, factors_valid, factors_free = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
-        with m.If(factors_free):
-            m.d.sync += [
-                factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
-                factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
-                factors.tag.eq(Cat(quantising, gain_token)),
-                factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
-            ]
+        factors, factors_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal()
+        m.d.sync += [
+            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
+            factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
+            factors.tag.eq(Cat(quantising, gain_token)),
+            factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
+        ]
         mul_tag = data.View(MulTag, gain_mul.o.p.tag)
         m.d.comb += [
             gain_read.addr.eq((Mux(quantising, fetch_index, out_place.index) >> 2)
                               + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
-            factors_free.eq(~factors_valid | gain_mul.i.ready),
             x_read.addr.eq(Mux(quantising, at(x_stride, fetch_token, fetch_index), at(x_stride, own(place.token), place.index))),
             a_read.addr.eq(at(a_stride, fetch_token, fetch_index)),
-            x_read.en.eq(Mux(quantising, feeding, entry_free)), a_read.en.eq(feeding),
-            gain_read.en.eq(Mux(quantising, feeding, 1)),
             statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
             statistics.y_token.eq(mul_tag.token),
         ]
         with m.If(quantising):
-            with m.If(feeding):
-                m.d.sync += [gain_lane.eq(fetch_index), gain_token.eq(fetch_token)]
+            m.d.sync += [gain_lane.eq(fetch_index), gain_token.eq(fetch_token)]
         with m.Else():
             m.d.sync += [gain_lane.eq(out_place.index), gain_token.eq(own(out_place.token)), gain_value.eq(value),
                          gain_valid.eq(put)]
@@ -310,11 +301,9 @@ class FusedPipeline(wiring.Component):
             s_read.addr.eq(mul_tag.token),
             quantise.i.valid.eq(gain_mul.o.valid & mul_tag.quantising), quantise.i.p.x.eq(gain_mul.o.p.y),
             quantise.i.p.scale.eq(s_read.data),
-            gain_mul.o.ready.eq(~mul_tag.quantising | quantise.i.ready),
-            code_skid.i.valid.eq(quantise.o.valid), code_skid.i.payload.eq(quantise.o.p.code),
-            quantise.o.ready.eq(code_skid.i.ready),
-            self.codes.valid.eq(code_skid.o.valid), self.codes.payload.eq(code_skid.o.payload),
-            code_skid.o.ready.eq(self.codes.ready),
+            gain_mul.o.ready.eq(1), quantise.o.ready.eq(1),
+            coded.sent.eq(feeding), coded.valid.eq(quantise.o.valid), coded.value.eq(quantise.o.p.code),
+            self.codes.valid.eq(coded.o.valid), self.codes.payload.eq(coded.o.payload), coded.o.ready.eq(self.codes.ready),
             statistics.token.eq(token),
             absmax_scale.absmax.eq(statistics.absmax),
             absmax_scale.floor.eq(Mux(quant.norm, absmax_floor(True, fmt), absmax_floor(False, fmt))),
@@ -322,11 +311,7 @@ class FusedPipeline(wiring.Component):
             inverse_rms.sqrt_n.eq(quant.sqrt_n),
         ]
 
-        def register(value, name):
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
-
+        register, _ = registers(m)
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
         # register more, until that comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
@@ -339,9 +324,8 @@ class FusedPipeline(wiring.Component):
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
-        m.d.comb += feeding.eq(quantising & more & (~fetch_valid | factors_free))
-        with m.If(quantising & (~fetch_valid | factors_free)):
-            m.d.sync += fetch_valid.eq(feeding)
+        m.d.comb += feeding.eq(quantising & more & coded.open)
+        m.d.sync += fetch_valid.eq(feeding)
         with m.If(feeding):
             m.d.sync += [fetch_index.eq(fetch_index + 1), in_slice.eq(in_slice + 1)]
             with m.If((in_slice == SLICE - 1) | end):
@@ -350,9 +334,6 @@ class FusedPipeline(wiring.Component):
                 with m.If(tokens_left == 1):
                     m.d.sync += [tokens_left.eq(quant.tokens), fetch_token.eq(quant.first), fetch_index.eq(fetch_index + 1),
                                  slice_first.eq(fetch_index + 1), more.eq(~end)]
-        # Codes on their way.
-        pending = Signal(6)
-        m.d.sync += pending.eq(pending + feeding - (self.codes.valid & self.codes.ready))
         m.d.comb += [s_write.addr.eq(s_token), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done),
                      d_write.addr.eq(d_token), d_write.en.eq(Mux(quant.norm, normed_done, absmax_scale.done)),
                      d_write.data.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value()))]
@@ -379,7 +360,7 @@ class FusedPipeline(wiring.Component):
                                      fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
                         m.next = "CODES"
             with m.State("CODES"):
-                with m.If(~more & (pending == 0)):
+                with m.If(~more & coded.empty):
                     m.d.sync += quantising.eq(0)
                     m.next = "IDLE"
 
@@ -388,7 +369,7 @@ class FusedPipeline(wiring.Component):
         # memory it is ``gain_mul`` and two registers on either side of it to the statistics.
         flying = Signal(6)
         quiet = Signal()
-        m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & ~rope.o.valid & ~turned_skid.o.valid & ~turn_valid, ~put))
+        m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & turned.empty, ~put))
         settle = max(Activation.LATENCY, Rope.LATENCY) + 4
         all_in, ending = Signal(), Signal()
         m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]

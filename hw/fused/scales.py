@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scale arithmetic in gateware: products, 127 / absmax, 1 / rms (spec: scale)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import StreamUnit, leading_zeros
+from hw.fused.stage import StreamUnit, leading_zeros, registers
 from hw.types import AccLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
@@ -96,11 +96,7 @@ class AbsmaxScale(wiring.Component):
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
 
-        def register(value, name):
-            value = Value.cast(value)
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
+        register, _ = registers(m)
 
         run = [self.start]
         for i in range(self.LATENCY):
@@ -155,11 +151,7 @@ class InverseRms(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        def register(value, name):
-            value = Value.cast(value)
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
+        register, _ = registers(m)
 
         # All stages run at all times.  Some read a register of two stages before, which still holds this start's value.
         value = register((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")

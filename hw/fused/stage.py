@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pieces that the float units share: a pipeline with one clock enable, unpacking, rounding."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tellme.spec.formats import FloatFormat
 
-__all__ = ["Pipeline", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "round_float", "unpack"]
+__all__ = ["Landing", "Pipeline", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "registers", "round_float", "unpack"]
 
 
 class Pipeline:
@@ -33,6 +34,13 @@ class Pipeline:
                 self.m.d.sync += register.eq(value)
             value = register
         return value
+
+
+def registers(m: Module) -> tuple[Callable[..., Signal], Callable[..., Signal]]:
+    """``register(value, name)``, the value a cycle later, and ``later(value, cycles, name)``; without reset, see Pipeline."""
+    pipe = Pipeline(m, Const(1))
+    return (lambda value, name: pipe.reg(value, name=name),
+            lambda value, cycles, name: pipe.reg(value, stages=cycles, name=name))
 
 
 class StreamUnit(wiring.Component):
@@ -73,6 +81,33 @@ class Skid(wiring.Component):
                          payload.eq(Mux(full, held, Value.cast(self.i.payload)))]
         with m.Elif(self.i.valid & ~full):
             m.d.sync += [held.eq(self.i.payload), full.eq(1)]
+        return m
+
+
+class Landing(wiring.Component):
+    """The end of a pipeline that cannot be stopped: a queue, and a count of what is on its way to it.
+
+    ``sent`` marks an element that sets out, in a cycle in which ``open`` is high; ``valid`` with ``value`` that it is here, in
+    the order of setting out, some cycles later.  There is always room for it.  ``empty``: nothing is here or on its way.  An
+    element a cycle where ``depth`` is at least its way and five more.  All its outputs come from registers.
+    """
+
+    def __init__(self, shape, *, depth: int):
+        self._shape, self._depth = shape, depth
+        super().__init__({"sent": In(1), "open": Out(1, init=1), "valid": In(1), "value": In(shape),
+                          "o": Out(stream.Signature(shape)), "empty": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.value)), depth=self._depth)
+        m.submodules.skid = skid = Skid(self._shape)
+        under_way = Signal(range(self._depth + 1))
+        m.d.comb += [queue.w_data.eq(self.value), queue.w_en.eq(self.valid), skid.i.payload.eq(queue.r_data),
+                     skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready), self.empty.eq(under_way == 0)]
+        wiring.connect(m, skid.o, wiring.flipped(self.o))
+        # Of two cycles it does not know yet what they send.
+        m.d.sync += [under_way.eq(under_way + self.sent - (self.o.valid & self.o.ready)),
+                     self.open.eq(under_way <= self._depth - 2)]
         return m
 
 

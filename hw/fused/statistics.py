@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sum of squares and absmax of a vector, found in the pass that writes it (TeLLMe v2: RMS-MAX)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import unpack
+from hw.fused.stage import registers, unpack
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 
@@ -36,11 +36,7 @@ class Statistics(wiring.Component):
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
 
-        def register(value, name):
-            value = Value.cast(value)
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
+        register, _ = registers(m)
 
         x = unpack(self.x, fmt)
         valid1, sig1, exp1 = (register(v, n) for v, n in ((self.x_valid, "valid1"), (x.sig, "sig1"), (x.exp, "exp1")))

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.shifts import round_shift
+from hw.fused.stage import registers
 from hw.memory.ports import WritePort
 from hw.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
@@ -59,16 +60,7 @@ class LmHead(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        def register(value, name):
-            value = Value.cast(value)
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
-
-        def later(value, cycles, name):
-            for i in range(cycles):
-                value = register(value, f"{name}{i + 2}")
-            return value
+        register, later = registers(m)
 
         args = Signal(self.start.payload.shape())
         compact = self._compact
