@@ -4,8 +4,9 @@
 
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.fused.stage import Skid
 from hw.types import AccLayout, PlaceLayout, ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
@@ -24,8 +25,9 @@ class Drain(wiring.Component):
     ``depth`` places; ``written`` counts the places that are written, modulo twice the depth.  ``freed`` counts those that
     are taken and may be written again.  ``clear`` begins a matrix.
 
-    A sum leaves as soon as it is there.  Latency 1 from ``at`` to ``values``; initiation interval 1.  ``empty`` while
-    nothing is announced or on its way.  Holds up to TILES announced tiles.
+    A sum leaves as soon as it is there, three cycles after it was written where nothing waits.  Latency 1 from ``at`` to
+    ``values``; initiation interval 1.  ``empty`` while nothing is announced or on its way.  Holds up to TILES announced
+    tiles, of two rows or more.
     """
 
     TILES = 4
@@ -46,46 +48,55 @@ class Drain(wiring.Component):
         m.d.comb += [queue.w_data.eq(self.tiles.payload), queue.w_en.eq(self.tiles.valid),
                      self.tiles.ready.eq(queue.w_rdy)]
         tile, working = Signal(TileLayout), Signal()
-        base, place = Signal(range(2 * self._depth)), Signal(range(2 * self._depth))
+        base, place, next_place = (Signal(range(2 * self._depth), name=n) for n in ("base", "place", "next_place"))
         left, token, odd = Signal(8), Signal(5), Signal()
         # Of the tile's rows in a token's vector: the first, and the one that is read.
         first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
-        there, free, take = Signal(), Signal(), Signal()
-        out = self.out
+        there, take, moves = Signal(), Signal(), Signal()
+        # Read: the lanes' memories show a sum.
+        m.submodules.skid = skid = Skid(AccLayout)
+        connect(m, skid.o, flipped(self.out))
+        out, read, read_free = skid.i, Signal(), Signal()
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
-        held = Signal(data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout}))
-        row_end, tile_end = Signal(), Signal()
+        held = Signal(data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout}),
+                      reset_less=True)
+        row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
-            there.eq(place != self.written), free.eq(~out.valid | out.ready), take.eq(working & there & free),
-            self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
-            row_end.eq(left == 1), tile_end.eq(row_end & (token + self._streams >= self.tokens)),
-            out.p.acc.eq(Array(self.values[i].as_signed() for i in own)[held.position]),
+            next_place.eq(place + 1), read_free.eq(~read | out.ready), take.eq(working & there & read_free),
+            moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
+            tile_end.eq(row_end & last_token),
+            out.valid.eq(read), out.p.acc.eq(Array(self.values[i].as_signed() for i in own)[held.position]),
             out.p.scale.eq(held.scale), out.p.place.eq(held.place),
-            self.empty.eq(~working & ~queue.r_rdy & ~out.valid),
+            self.empty.eq(~working & ~queue.r_rdy & ~read & ~self.out.valid),
         ]
-        with m.If(free):
-            m.d.sync += out.valid.eq(take)
+        with m.If(read_free):
+            m.d.sync += read.eq(take)
+        # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
+        # has two rows at least, so its number stands still before it ends.
+        m.d.sync += [there.eq(Mux(moves, next_place, place) != self.written),
+                     last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):
             m.d.sync += [held.position.eq(position), held.scale.eq(tile.scales[odd]), held.place.token.eq(token),
-                         held.place.index.eq(row), odd.eq(~odd), left.eq(left - 1), row.eq(row + 1)]
+                         held.place.index.eq(row), odd.eq(~odd), left.eq(left - 1), row_end.eq(left == 2), row.eq(row + 1)]
             with m.If(self.paired):
                 m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
-            with m.If(~self.paired | odd):
+            with m.If(moves):
                 m.d.sync += place.eq(place + 1)
                 with m.If(self.paired):
                     m.d.sync += base.eq(place + 1)
             with m.If(row_end):
                 m.d.sync += [token.eq(token + self._streams), left.eq(tile.rows), place.eq(base), row.eq(first_row),
-                             position.eq(position + 1)]
+                             position.eq(position + 1), there.eq(1)]
             with m.If(tile_end):
-                m.d.sync += [working.eq(0), base.eq(place + 1), place.eq(place + 1), first_row.eq(row + 1)]
+                m.d.sync += [working.eq(0), base.eq(place + 1), place.eq(place + 1), first_row.eq(row + 1),
+                             there.eq(next_place != self.written)]
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
                 m.d.sync += [tile.eq(queue.r_data), left.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
-                             position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
+                             position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row)), row_end.eq(0)]
         with m.If(self.clear):
-            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0)]
+            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), there.eq(0)]
         return m

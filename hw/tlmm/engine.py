@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.fused.stage import registers
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
@@ -127,13 +128,7 @@ class TlmmEngine(wiring.Component):
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
 
-        def later(value, cycles, name):
-            value = Value.cast(value)
-            for i in range(cycles):
-                register = Signal(value.shape(), name=f"{name}{i + 1}", reset_less=True)
-                m.d.sync += register.eq(value)
-                value = register
-            return value
+        _, later = registers(m)
 
         # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
         total_at = 1 + kind.dot.LATENCY
@@ -212,17 +207,19 @@ class TlmmEngine(wiring.Component):
             m.d.sync += taken.eq(0)
         with m.Elif(go & last_slice):
             m.d.sync += taken.eq(taken + 1)
+        # Two cycles late: from a tile's last step to the next one's first there are three at least.
         room = []
         for s, drain in enumerate(drains):
-            waiting = Signal(range(2 * depth), name=f"waiting{s}")
-            m.d.comb += waiting.eq(taken - drain.freed)
-            room.append((waiting <= depth - self._tile_rows) | (tokens <= s))
+            waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
+            m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
+            room.append((waiting <= depth - self._tile_rows) | idle)
         m.d.sync += roomy.eq(Cat(room).all())
         header = self.words.payload
         announce = self.words.valid & self.words.ready
         announcing = Signal()
         for s, drain in enumerate(drains):
-            m.d.comb += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
+            # A cycle late: long before the next header, and the first sum.
+            m.d.sync += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
                          drain.tiles.p.scales[1].eq(header[27:46]),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
         with m.FSM(name="tiles"):
