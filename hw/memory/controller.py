@@ -93,7 +93,7 @@ class SdramController(wiring.Component):
         m.d.comb += [self.ready.eq(bringup.ready), self.training.eq(bringup.training), bringup.nudge.eq(self.nudge)]
 
         # ------------------------------------------------------------------ ports
-        addrs, lefts, sizes, able, fifos = [], [], [], [], []
+        addrs, spents, sizes, able, fifos = [], [], [], [], []
         pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(24)
         pick_size, pick_writes = Signal(range(CHUNK + 1)), Signal()
         port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
@@ -107,13 +107,16 @@ class SdramController(wiring.Component):
             room = Signal(range(self.FIFO + 1), name=f"{name}_room", init=0 if writes else self.FIFO)
             m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=32, depth=self.FIFO)
             to_end = Const(CHUNK, 6) - addr[:5]
-            m.d.comb += [size.eq(Mux(left < to_end, left, to_end)), port.req.ready.eq(left == 0)]
+            # Registers that say what would take a look at all of left: nothing is left; the next chunk is the last one.
+            spent, final = Signal(init=1, name=f"{name}_spent"), Signal(name=f"{name}_final")
+            m.d.comb += [size.eq(Mux(left <= to_end, left, to_end)), port.req.ready.eq(spent)]
+            m.d.sync += final.eq(left <= to_end)
             granted = Signal(range(CHUNK + 1), name=f"{name}_granted")
             m.d.comb += granted.eq(Mux(grant[i], pick_size, 0))
             with m.If(port.req.valid & port.req.ready):
-                m.d.sync += [addr.eq(port.req.p.addr), left.eq(port.req.p.len)]
+                m.d.sync += [addr.eq(port.req.p.addr), left.eq(port.req.p.len), spent.eq(0)]
             with m.Elif(grant[i]):
-                m.d.sync += [addr.eq(addr + pick_size), left.eq(left - pick_size)]
+                m.d.sync += [addr.eq(addr + pick_size), left.eq(left - pick_size), spent.eq(final)]
             if writes:
                 # room: words in the FIFO that no granted chunk has claimed
                 m.d.comb += [queue.w_data.eq(port.data.payload), queue.w_en.eq(port.data.valid),
@@ -127,10 +130,10 @@ class SdramController(wiring.Component):
             # Registered, so that the choice below starts from flip-flops; not valid in the cycle after a grant.
             size_r = Signal.like(size, name=f"{name}_size_r")
             able_r = Signal(name=f"{name}_able")
-            m.d.sync += [size_r.eq(size), able_r.eq((left != 0) & (room >= size) & ~grant[i])]
+            m.d.sync += [size_r.eq(size), able_r.eq(~spent & (room >= size) & ~grant[i])]
             able.append(able_r)
             addrs.append(addr)
-            lefts.append(left)
+            spents.append(spent)
             sizes.append(size_r)
             fifos.append(queue)
 
@@ -169,17 +172,15 @@ class SdramController(wiring.Component):
         left = Signal(range(CHUNK + 1))
         writing = Signal()
         bank, row = where(addr)
-        go, filled, last = Signal(), Signal(), Signal()
+        go, last = Signal(), Signal()
         issue_read, issue_write = Signal(), Signal()
         # Slot 1 closes row_bank in this cycle.
         closes, row_bank = Signal(), Signal(2)
-        with m.Switch(current):
-            for i, name in enumerate(PORTS):
-                if name.endswith("write"):
-                    with m.Case(i):
-                        m.d.comb += filled.eq(fifos[i].r_rdy)
-        m.d.comb += [go.eq(active & hit & ~hold & (~writing | ((since_read >= turn) & filled))), last.eq(left == 1),
+        # The bus has turned around for a WRITE; its words were in the FIFO four cycles ago, so they are at its output.
+        turned = Signal()
+        m.d.comb += [go.eq(active & hit & ~hold & (~writing | turned)),
                      issue_write.eq(go & writing), issue_read.eq(go & ~writing)]
+        m.d.sync += [turned.eq((since_read >= turn - 1) & ~issue_read), last.eq(left == 1)]
         open_long = Signal()
         # Only the bank that was opened last can be too fresh for a READ.
         opens = row_slot.cs & row_slot.ras & ~row_slot.cas & ~row_slot.we
@@ -187,7 +188,7 @@ class SdramController(wiring.Component):
         with m.If(go):
             m.d.comb += command(column_slot, Mux(writing, Command.WRITE, Command.READ), ba=bank,
                                 a=Cat(Const(0, 1), addr[:col_bits]))
-            m.d.sync += [addr.eq(addr + 1), left.eq(left - 1)]
+            m.d.sync += [addr.eq(addr + 1), left.eq(left - 1), last.eq(left == 2)]
             with m.If(~writing):
                 m.d.sync += since_read.eq(1)
         own_hit = opened[bank] & (rows[bank] == row)
@@ -198,7 +199,7 @@ class SdramController(wiring.Component):
             m.d.sync += active.eq(0)
             with m.If(any_able & self.ready):
                 m.d.comb += grant.eq(1 << pick)
-                m.d.sync += [active.eq(1), current.eq(pick), addr.eq(pick_addr), left.eq(pick_size),
+                m.d.sync += [active.eq(1), current.eq(pick), addr.eq(pick_addr), left.eq(pick_size), last.eq(pick_size == 1),
                              writing.eq(pick_writes),
                              hit.eq(pick_hit & Mux(pick_bank == row_bank, open_long & ~closes, 1))]
 
@@ -299,7 +300,7 @@ class SdramController(wiring.Component):
                 with m.If(current == i):
                     m.d.comb += wdata.eq(fifos[i].r_data)
                 port = getattr(self, name)
-                m.d.comb += port.idle.eq((lefts[i] == 0) & (fifos[i].level == 0) & ~(active & (current == i)))
+                m.d.sync += port.idle.eq(spents[i] & ~port.req.valid & (fifos[i].level == 0) & ~(active & (current == i)))
             else:
                 m.d.comb += [fifos[i].w_data.eq(rdata), fifos[i].w_en.eq(arrived == i + 1)]
         m.d.comb += [self.stat_moved.eq(Mux(go, 1 << current, 0)),
