@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -16,13 +16,14 @@ from hw.core.processor import AccSource, CommandProcessor, WordSink
 from hw.core.space import AddressSpace, windows
 from hw.core.words import WordMerge
 from hw.fused.pipeline import FusedPipeline
+from hw.fused.stage import Skid
 from hw.head.head import LmHead
 from hw.link.crc32 import Crc32
 from hw.link.link import HostLink
 from hw.memory.controller import SdramController
 from hw.memory.dfi import DfiSignature
 from hw.tlmm.engine import TlmmEngine
-from hw.types import TOKEN_BITS, MonitorLayout
+from hw.types import TOKEN_BITS, AccLayout, MonitorLayout
 from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
@@ -92,9 +93,19 @@ class Core(wiring.Component):
         attention = attention_unit(c)
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
-        for name, unit in (("tlmm", engine), *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
-                           ("attention", attention), ("head", head), ("fetch", fetch)):
-            m.submodules[name] = ResetInserter(cpu.compute_reset)(unit)
+        heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
+        # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
+        reset = cpu.compute_reset
+        for name, unit in (("engine_start", engine_start), ("tlmm", engine),
+                           *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
+                           ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
+                           ("fetch", fetch)):
+            m.domains += ClockDomain(name, local=True)
+            unit_reset = Signal(name=f"{name}_reset", init=1)
+            m.d.sync += unit_reset.eq(reset)
+            m.d.comb += [ClockSignal(name).eq(ClockSignal()), ResetSignal(name).eq(unit_reset)]
+            m.submodules[name] = DomainRenamer(name)(unit)
+            reset = unit_reset
         r = space.registers
 
         # Link and address space
@@ -221,7 +232,7 @@ class Core(wiring.Component):
             with m.If(cpu.acc_source == AccSource.ENGINE):
                 m.d.comb += [unit.acc.payload.eq(engine.out[i].payload), unit.acc.valid.eq(engine.out[i].valid),
                              engine.out[i].ready.eq(unit.acc.ready)]
-            for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ATTENTION, attention.acc)):
+            for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ATTENTION, sums_out.o)):
                 mine = port.p.place.token[:shift] == i if shift else Const(1, 1)
                 with m.If((cpu.acc_source == source) & mine):
                     m.d.comb += [unit.acc.payload.eq(port.payload), unit.acc.valid.eq(port.valid),
@@ -233,16 +244,16 @@ class Core(wiring.Component):
             m.d.comb += [unit.rope_load.payload.eq(fetch.rope.payload), unit.rope_load.valid.eq(fetch.rope.valid & mine),
                          unit.rope_start.eq(cpu.rope_start & mine), unit.rope_token.eq(fetch.number)]
         m.d.comb += fetch.rope.ready.eq(1)
-        heads_in = heads_merge(c)
         # A pass that brings heads ends when attention has them.
         delivered = [heads_in.empty] if c.chunk > 1 else []
-        m.submodules.heads_in = heads_in if c.chunk == 1 else ResetInserter(cpu.compute_reset)(heads_in)
         for unit, port in zip(fused, heads_in.i, strict=True):
             connect(m, unit.heads, port)
         connect(m, heads_in.o, attention.heads)
+        connect(m, attention.acc, sums_out.i)
 
         # Settings and starts
-        connect(m, cpu.engine, engine.start)
+        connect(m, cpu.engine, engine_start.i)
+        connect(m, engine_start.o, engine.start)
         for unit in fused:
             m.d.comb += [
                 unit.epilogue.eq(cpu.epilogue), unit.dest_a.eq(cpu.dest_a), unit.use_d.eq(cpu.use_d),
