@@ -183,6 +183,15 @@ async def finished_tiles_wait(dut):
 
 
 @cocotb.test()
+async def places_go_around(dut):
+    """More rows than the lanes' places are counted to, taken as they come: none before it is written."""
+    await reset(dut)
+    random = rng("around")
+    for tokens in tokens_of(LANES):
+        await run(dut, [Case(random, 20 * TILE if tokens == 1 else 9 * TILE, 45, tokens)])
+
+
+@cocotb.test()
 async def nothing_waits_for_the_end(dut):
     """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
     await reset(dut)
