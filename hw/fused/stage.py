@@ -89,7 +89,7 @@ class Landing(wiring.Component):
 
     ``sent`` marks an element that sets out, in a cycle in which ``open`` is high; ``valid`` with ``value`` that it is here, in
     the order of setting out, some cycles later.  There is always room for it.  ``empty``: nothing is here or on its way.  An
-    element a cycle where ``depth`` is at least its way and five more.  All its outputs come from registers.
+    element a cycle where ``depth`` is at least its way and five more.  ``o`` and ``open`` come from registers.
     """
 
     def __init__(self, shape, *, depth: int):

@@ -83,20 +83,21 @@ class Drain(wiring.Component):
             with m.If(self.paired):
                 m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
             with m.If(moves):
-                m.d.sync += place.eq(place + 1)
+                m.d.sync += place.eq(next_place)
                 with m.If(self.paired):
-                    m.d.sync += base.eq(place + 1)
+                    m.d.sync += base.eq(next_place)
             with m.If(row_end):
                 m.d.sync += [token.eq(token + self._streams), left.eq(tile.rows), place.eq(base), row.eq(first_row),
-                             position.eq(position + 1), there.eq(1)]
+                             position.eq(position + 1)]
             with m.If(tile_end):
-                m.d.sync += [working.eq(0), base.eq(place + 1), place.eq(place + 1), first_row.eq(row + 1),
-                             there.eq(next_place != self.written)]
+                m.d.sync += [working.eq(0), base.eq(next_place), place.eq(next_place), first_row.eq(row + 1)]
+            with m.If(row_end & ~last_token):
+                m.d.sync += there.eq(1)
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
                 m.d.sync += [tile.eq(queue.r_data), left.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
-                             position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row)), row_end.eq(0)]
+                             position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
         with m.If(self.clear):
             m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), there.eq(0)]
         return m
