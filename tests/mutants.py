@@ -83,6 +83,8 @@ MUTANTS = (
     tlmm("finished-sums-overrun", "engine", "(waiting <= depth - self._tile_rows)", "(waiting <= 2 * depth)"),
     tlmm("sum-read-before-it-is-written", "drain",
          "there.eq(Mux(moves, next_place, place) != self.written)", "there.eq(1)"),
+    tlmm("places-do-not-go-around", "drain", "there.eq(Mux(moves, next_place, place) != self.written)",
+         "there.eq(Mux(moves, place + 1, place) != self.written)", bench="tlmm/engine-lanes2.places_go_around"),
     tlmm("next-token-goes-on-where-the-last-ended", "drain", "place.eq(base), row.eq(first_row)", "row.eq(first_row)",
          bench="tlmm/engine-lanes8"),
     tlmm("invalid-byte-counts", "pairs", "        entry = 0\n", "        entry = 1\n"),
