@@ -14,11 +14,25 @@ __all__ = ["ReadGuard", "WriteGuard"]
 COUNT_BITS = 22
 
 
+def count(m: Module, port) -> tuple[Signal, Signal]:
+    """Words of a port's accepted requests that have not passed, of the cycle before, and whether that has changed since.
+
+    Handshakes go through registers first: a port's are late in their cycle.
+    """
+    owed, asked, passed = Signal(COUNT_BITS), Signal(port.req.p.len.shape()), Signal()
+    late = Signal()
+    taken, moved = port.req.valid & port.req.ready, port.data.valid & port.data.ready
+    m.d.sync += [
+        asked.eq(Mux(taken, port.req.p.len, 0)), passed.eq(moved), late.eq(taken | moved), owed.eq(owed + asked - passed),
+    ]
+    return owed, late
+
+
 class ReadGuard(wiring.Component):
     """Between a read port's user and the controller; counts words that were asked for and have not come.
 
     While ``drain`` is high no request passes and data is taken and dropped; ``clean`` is high when nothing is
-    outstanding.  Adds no latency.
+    outstanding.  Adds no latency; words are counted a cycle late.
     """
 
     user: In(ReadPort)
@@ -28,8 +42,8 @@ class ReadGuard(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        owed = Signal(COUNT_BITS)
         user, port = self.user, self.port
+        owed, late = count(m, port)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
@@ -37,11 +51,8 @@ class ReadGuard(wiring.Component):
             user.data.payload.eq(port.data.payload),
             user.data.valid.eq(port.data.valid & ~self.drain),
             port.data.ready.eq(user.data.ready | self.drain),
-            self.clean.eq(owed == 0),
+            self.clean.eq((owed == 0) & ~late),
         ]
-        asked = port.req.valid & port.req.ready
-        came = port.data.valid & port.data.ready
-        m.d.sync += owed.eq(owed + Mux(asked, port.req.p.len, 0) - came)
         return m
 
 
@@ -59,19 +70,17 @@ class WriteGuard(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        owed = Signal(COUNT_BITS)
         user, port = self.user, self.port
-        asked = port.req.valid & port.req.ready
-        gave = port.data.valid & port.data.ready
+        owed, late = count(m, port)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
             user.req.ready.eq(port.req.ready & ~self.drain),
             port.data.payload.eq(Mux(self.drain, 0, user.data.payload)),
-            port.data.valid.eq(Mux(self.drain, owed != 0, user.data.valid)),
+            # Only where the count is not a cycle late: a zero every other cycle.
+            port.data.valid.eq(Mux(self.drain, (owed != 0) & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),
-            self.clean.eq((owed == 0) & port.idle),
+            self.clean.eq((owed == 0) & ~late & port.idle),
         ]
-        m.d.sync += owed.eq(owed + Mux(asked, port.req.p.len, 0) - gave)
         return m

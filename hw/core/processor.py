@@ -123,9 +123,13 @@ class CommandProcessor(wiring.Component):
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
-        # A register of its own, as it goes to most of the core.
-        m.d.sync += self.compute_reset.eq(resetting)
+        # Registers of their own, as they go to most of the core.
+        m.d.sync += [self.compute_reset.eq(resetting), self.drain.eq(resetting)]
         reason = Signal(8)
+        # Why a run ends with the token that was picked, from the cycle ahead of its event on.
+        at_eos, at_length, at_context = Signal(), Signal(), Signal()
+        m.d.sync += [at_eos.eq(self.best_id == args.eos), at_length.eq(picked == args.generate),
+                     at_context.eq(self.position + 1 >= self.context)]
 
         m.d.comb += [
             self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(self.chunk),
@@ -326,11 +330,11 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
                 with m.If(self.event.ready):
                     m.next = "RESET"
-                    with m.If(self.best_id == args.eos):
+                    with m.If(at_eos):
                         m.d.sync += reason.eq(DoneReason.END_TOKEN)
-                    with m.Elif(picked == args.generate):
+                    with m.Elif(at_length):
                         m.d.sync += reason.eq(DoneReason.LENGTH)
-                    with m.Elif(self.position + 1 >= self.context):
+                    with m.Elif(at_context):
                         m.d.sync += reason.eq(DoneReason.CONTEXT)
                     with m.Else():
                         m.d.sync += self.position.eq(self.position + 1)
@@ -341,11 +345,11 @@ class CommandProcessor(wiring.Component):
                 m.next = "RESET"
             with m.State("RESET"):
                 # Every run ends here: the weight buffer stops, the compute units are reset, their bursts end.
-                m.d.comb += [self.weights_stop.eq(1), resetting.eq(1), self.drain.eq(1)]
+                m.d.comb += [self.weights_stop.eq(1), resetting.eq(1)]
                 m.d.sync += drain_wait.eq(0)
                 m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += [resetting.eq(1), self.drain.eq(1)]
+                m.d.comb += resetting.eq(1)
                 m.d.sync += drain_wait.eq(Mux(self.drained & self.weights_idle, drain_wait + 1, 0))
                 with m.If(drain_wait == RESET_CYCLES):
                     m.next = "DONE"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From power-up to a memory that can be trusted: the chip's start sequence, then clock phase and read latency by trial."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,40 +57,37 @@ class SdramBringUp(wiring.Component):
             return max(1, -(-t.clocks(ns, self._mhz) // 2))
 
         power_up = int(self._power_up_us * self._mhz / 2) + 1
-        wait = Signal(range(max(power_up, 64) + 1), init=power_up)
+        # Counts down to -1; the states go on from there.
+        wait = Signal(range(-1, max(power_up, 64) + 1), init=power_up)
         refreshes, words, trials = Signal(4), Signal(2), Signal(range(TRIALS))
         done = Signal()
 
         def pause(n: int, then: str):
-            """Stay n - 1 cycles in WAIT, so that ``then`` is n cycles after this one."""
+            """``then`` is n cycles after this one."""
             m.d.sync += wait.eq(n - 2)
-            m.next = "WAIT-" + then
-            if n == 1:
-                m.next = then
+            m.next = then
 
         # ------------------------------------------------------------------ looking for the pattern
-        pattern = Array(Const(p, 16) for p in (*PATTERN, 0))
-        beats = Signal(32)
-        m.d.sync += beats.eq(self.rdata)
-        time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 8)), Signal(4), Signal(5), Signal()
+        # Which beats of the pattern a cycle's two are; a pair of beats comes in two alignments.
+        beats, one, two = Signal(32), Signal(len(PATTERN)), Signal(len(PATTERN))
+        m.d.sync += [beats.eq(self.rdata), one.eq(Cat(beats[:16] == p for p in PATTERN)),
+                     two.eq(Cat(beats[16:] == p for p in PATTERN))]
+        time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 10)), Signal(4), Signal(5), Signal()
         listening = Signal()
-        between, after = Signal(4), Signal(4)
         first, second = Signal(), Signal()
-        m.d.comb += [
-            first.eq(beats[:16] == pattern[index]), between.eq(Mux(first, index + 1, index)),
-            second.eq((beats[16:] == pattern[between]) & (between != len(PATTERN))), after.eq(Mux(second, between + 1, between)),
-        ]
-        complete = index == len(PATTERN)
+        complete = index[3]
+        m.d.comb += [first.eq(one.bit_select(index[:3], 1)),
+                     second.eq(Mux(first, Cat(two[1:], 0), two).bit_select(index[:3], 1))]
         with m.If(listening):
             m.d.sync += time.eq(time + 1)
             with m.If(~complete):
-                m.d.sync += index.eq(after)
+                m.d.sync += index.eq(index + first + second)
                 # Once begun, beat follows beat.
-                with m.If(((index != 0) & ~first) | ((between != 0) & (between != len(PATTERN)) & ~second)):
+                with m.If(Mux(first, ~second & (index != len(PATTERN) - 1), index != 0)):
                     m.d.sync += spoiled.eq(1)
-                # The register in front costs a cycle.
+                # The registers in front cost two cycles.
                 with m.If((index == 0) & (first | second)):
-                    m.d.sync += latency.eq(((time - 1) << 1) | ~first)
+                    m.d.sync += latency.eq(((time - 2) << 1) | ~first)
 
         # ------------------------------------------------------------------ phases
         at = Signal(range(phases + 1))
@@ -112,16 +109,13 @@ class SdramBringUp(wiring.Component):
         step = Signal()
         m.d.sync += self.phase_step.eq(step)
 
-        with m.FSM():
-            with m.State("POWER-UP"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait == 0):
-                    m.next = "CLOSE"
-            for name in ("REFRESH", "MODE", "OPEN", "WRITE", "READ", "CLOSE", "JUDGE", "STEPPED"):
-                with m.State("WAIT-" + name):
-                    m.d.sync += wait.eq(wait - 1)
-                    with m.If(wait == 0):
-                        m.next = name
+        # What a trial has come to, a cycle late.
+        bad = Signal()
+        m.d.sync += bad.eq(~complete | spoiled | (latency > MAX_BEATS) | ((trials != TRIALS - 1) & (latency != trial_latency)))
+
+        with m.If(wait >= 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Else(), m.FSM():
             with m.State("CLOSE"):
                 m.d.comb += command(self.row, Command.PRECHARGE, a=Command.ALL_BANKS)
                 m.d.sync += [refreshes.eq(7), trials.eq(TRIALS - 1), good.eq(1)]
@@ -158,10 +152,9 @@ class SdramBringUp(wiring.Component):
                     m.next = "LISTEN"
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
-                with m.If(time == MAX_BEATS // 2 + 6):
+                with m.If(time == MAX_BEATS // 2 + 8):
                     m.d.sync += [trial_latency.eq(latency), trials.eq(trials - 1)]
-                    with m.If(~complete | spoiled | (latency > MAX_BEATS)
-                              | ((trials != TRIALS - 1) & (latency != trial_latency))):
+                    with m.If(bad):
                         m.d.sync += good.eq(0)
                     m.next = "READ"
                     with m.If(trials == 0):
