@@ -72,14 +72,18 @@ class HeadQuantise(wiring.Component):
         # ------------------------------------------------------------------ out
         out_column, out_bank = Signal(range(dim)), Signal(range(BANKS))
         fetched, fetched_last, fetched_bank = Signal(), Signal(), Signal(range(BANKS))
-        go = Signal()
+        # A register behind the slow EBR.
+        element, element_valid = Signal(quantise.i.payload.shape(), reset_less=True), Signal()
+        go, free, element_free = Signal(), Signal(), Signal()
         m.d.comb += [
-            go.eq((scaled != 0) & (~fetched | quantise.i.ready)),
+            element_free.eq(~element_valid | quantise.i.ready), free.eq(~fetched | element_free), go.eq((scaled != 0) & free),
             read.addr.eq(Cat(out_column, out_bank)), read.en.eq(go),
-            quantise.i.valid.eq(fetched), quantise.i.p.x.eq(read.data),
-            quantise.i.p.scale.eq(scales_s[fetched_bank]), quantise.i.p.tag.eq(Cat(fetched_last, fetched_bank)),
+            quantise.i.valid.eq(element_valid), quantise.i.payload.eq(element),
         ]
-        with m.If(~fetched | quantise.i.ready):
+        with m.If(element_free):
+            m.d.sync += [element_valid.eq(fetched), element.x.eq(read.data), element.scale.eq(scales_s[fetched_bank]),
+                         element.tag.eq(Cat(fetched_last, fetched_bank))]
+        with m.If(free):
             m.d.sync += [fetched.eq(go), fetched_last.eq(out_column + 1 == self.head_dim), fetched_bank.eq(out_bank)]
         with m.If(go):
             m.d.sync += out_column.eq(out_column + 1)
@@ -91,6 +95,6 @@ class HeadQuantise(wiring.Component):
             self.o.valid.eq(quantise.o.valid), self.o.p.code.eq(quantise.o.p.code),
             self.o.p.last.eq(quantise.o.p.tag[0]), self.o.p.scale.eq(scales_d[quantise.o.p.tag[1:3]]),
             quantise.o.ready.eq(self.o.ready),
-            self.empty.eq((written == 0) & ~fetched & ~quantise.o.valid),
+            self.empty.eq(~Cat(written, fetched, element_valid, quantise.o.valid).any()),
         ]
         return m

@@ -183,14 +183,14 @@ class FusedPipeline(wiring.Component):
         # ``entry`` holds an element while the memory word with its index is read.
         entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(PlaceLayout, reset_less=True)
         to_add = Signal()
-        m.d.comb += [
-            to_add.eq(~is_act & ~is_qkv),
-            adder.i.valid.eq(entry_valid), adder.i.p.a.eq(entry),
-            # x + -0 is x, signed zeros included.
-            adder.i.p.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
-            adder.i.p.tag.eq(entry_place),
+        addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
+        m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
+        m.d.sync += [
+            entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place),
+            # A register behind the slow EBR.  x + -0 is x, signed zeros included.
+            addends_valid.eq(entry_valid), addends.a.eq(entry), addends.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
+            addends.tag.eq(entry_place),
         ]
-        m.d.sync += [entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place)]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn, turn_valid, turn_rotate = Signal(width, reset_less=True), Signal(), Signal(reset_less=True)
@@ -219,10 +219,12 @@ class FusedPipeline(wiring.Component):
         ]
 
         # ------------------------------------------------------------------ who takes the element
+        to_act = Signal()
+        m.d.sync += to_act.eq(came & is_act)
         m.d.comb += [
-            activation.i.valid.eq(came & is_act), activation.i.p.x.eq(element),
+            activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
             activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
-            activation.i.p.tag.eq(Cat(place.token, place.index >> 1)),
+            activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
         head_end = Signal()                     # in_head is a head's last element
@@ -271,13 +273,16 @@ class FusedPipeline(wiring.Component):
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
-        # A register behind the slow EBR.
-        factors, factors_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal()
+        # Two registers behind the slow EBR: a memory is several of them.
+        register, _ = registers(m)
+        a_data, x_data, gain_data = (register(v, n) for v, n in ((a_read.data, "a_data"), (x_read.data, "x_data"),
+                                                                 (gain, "gain_data")))
+        factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
-            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_read.data, x_read.data), gain_value)),
-            factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain, one)),
-            factors.tag.eq(Cat(quantising, gain_token)),
-            factors_valid.eq(Mux(quantising, fetch_valid, gain_valid)),
+            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_data, x_data), register(gain_value, "gained"))),
+            factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)),
+            factors.tag.eq(Cat(quantising, register(gain_token, "gained_token"))),
+            data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
         ]
         mul_tag = data.View(MulTag, gain_mul.o.p.tag)
         m.d.comb += [
@@ -311,7 +316,6 @@ class FusedPipeline(wiring.Component):
             inverse_rms.sqrt_n.eq(quant.sqrt_n),
         ]
 
-        register, _ = registers(m)
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
         # register more, until that comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
@@ -351,7 +355,8 @@ class FusedPipeline(wiring.Component):
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
-                m.d.comb += [absmax_scale.start.eq(phase == 0), inverse_rms.start.eq((phase == 0) & quant.norm)]
+                # A token's statistics show a cycle later.
+                m.d.comb += [absmax_scale.start.eq(phase == 1), inverse_rms.start.eq((phase == 1) & quant.norm)]
                 with m.If(phase == SCALE_INTERVAL - 1):
                     m.d.sync += [token.eq(token + 1), tokens_left.eq(tokens_left - 1)]
                     # Each token's s is there before its first element, and the last d before the first code.
@@ -370,7 +375,7 @@ class FusedPipeline(wiring.Component):
         flying = Signal(6)
         quiet = Signal()
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & turned.empty, ~put))
-        settle = max(Activation.LATENCY, Rope.LATENCY) + 4
+        settle = max(Activation.LATENCY, Rope.LATENCY) + 5
         all_in, ending = Signal(), Signal()
         m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]
         with m.If(~ending | ~quiet):
@@ -385,10 +390,12 @@ class FusedPipeline(wiring.Component):
         # ------------------------------------------------------------------ CRC and fault
         m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | (ending & (self.chunk != 0)))
         code_out = self.heads.valid & self.heads.ready
-        m.d.comb += [
+        m.d.sync += [
             self.monitor.valid.eq((put & (out_place.token == self.watch))
                                   | (code_out & (self.heads.p.token == self.watch))),
             self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
+        ]
+        m.d.comb += [
             self.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
                               | (adder.o.valid & adder.o.p.nonfinite)
                               | (activation.o.valid & activation.o.p.nonfinite)

@@ -89,7 +89,7 @@ class Landing(wiring.Component):
 
     ``sent`` marks an element that sets out, in a cycle in which ``open`` is high; ``valid`` with ``value`` that it is here, in
     the order of setting out, some cycles later.  There is always room for it.  ``empty``: nothing is here or on its way.  An
-    element a cycle where ``depth`` is at least its way and five more.  ``o`` and ``open`` come from registers.
+    element a cycle where ``depth`` is at least its way and six more.  ``o`` and ``open`` come from registers.
     """
 
     def __init__(self, shape, *, depth: int):
@@ -101,13 +101,13 @@ class Landing(wiring.Component):
         m = Module()
         m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.value)), depth=self._depth)
         m.submodules.skid = skid = Skid(self._shape)
-        under_way = Signal(range(self._depth + 1))
+        under_way, sent = Signal(range(self._depth + 1)), Signal()
         m.d.comb += [queue.w_data.eq(self.value), queue.w_en.eq(self.valid), skid.i.payload.eq(queue.r_data),
-                     skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready), self.empty.eq(under_way == 0)]
+                     skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready), self.empty.eq((under_way == 0) & ~sent)]
         wiring.connect(m, skid.o, wiring.flipped(self.o))
-        # Of two cycles it does not know yet what they send.
-        m.d.sync += [under_way.eq(under_way + self.sent - (self.o.valid & self.o.ready)),
-                     self.open.eq(under_way <= self._depth - 2)]
+        # Of three cycles it does not know yet what they send.
+        m.d.sync += [sent.eq(self.sent), under_way.eq(under_way + sent - (self.o.valid & self.o.ready)),
+                     self.open.eq(under_way <= self._depth - 3)]
         return m
 
 

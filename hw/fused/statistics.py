@@ -17,7 +17,7 @@ class Statistics(wiring.Component):
     """sumsq = sum of x * x, each cut to a multiple of 2**-32 (integers of that unit); absmax = largest |y|.
 
     x and y come apart: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain), each with its token.  ``clear``
-    zeroes all.  The results are those of ``token``, at once.  One element a cycle without back-pressure, tokens in any
+    zeroes all.  The results are those of ``token``, a cycle later.  One element a cycle without back-pressure, tokens in any
     order; sums are final LATENCY cycles after the last element.  Exact for up to
     8,191 binary16 elements (77 bits).  Infinities and NaN count as whatever their fields say: the step fails anyway.
     One multiplier; the sums lie in LUT RAM and are added in two halves.  Raises ValueError for formats wider than binary16.
@@ -69,7 +69,9 @@ class Statistics(wiring.Component):
                 m.d.sync += some.eq(0)
             with m.Elif(valid):
                 m.d.sync += some.bit_select(token, 1).eq(1)
-            return Mux(some.bit_select(self.token, 1), result.data, 0), now
+            kept_one = Signal(bits, name=f"{name}_of_token")
+            m.d.sync += kept_one.eq(Mux(some.bit_select(self.token, 1), result.data, 0))
+            return kept_one, now
 
         low, sum_low = kept("low", half, token=token3, valid=valid3, update=lambda v: v + square3[:half])
         m.d.sync += carry4.eq(sum_low[half])

@@ -161,8 +161,12 @@ class LmHead(wiring.Component):
             # The port's register is the entry; beside a search it follows the host's address.
             entry, read_next = t_read.data, Signal()
             m.d.comb += [t_read.en.eq(read_next | ~self.busy), host.eq(t_read.data)]
+            smaller, next_entry = entry.logit.as_signed() < logit.as_signed(), []
         else:
             m.d.sync += host.eq(t_read.data)
+            # Whether the entry is smaller is known with it.
+            smaller = Signal()
+            next_entry = [entry.eq(t_read.data), smaller.eq(t_read.data.logit.as_signed() < logit.as_signed())]
         write = self.write
         m.d.comb += [write.req.p.addr.eq(args.dump_base), write.req.p.len.eq(args.vocab),
                      write.data.payload.eq(logit)]
@@ -233,7 +237,7 @@ class LmHead(wiring.Component):
                 m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:]), working.eq(1)]
                 m.d.sync += below.eq(below - 1)
                 m.d.comb += read_next.eq(1) if compact else []
-                m.d.sync += [] if compact else entry.eq(t_read.data)
+                m.d.sync += next_entry
                 m.next = "INSERT"
                 with m.If((count == self._top) & (logit.as_signed() <= least)):
                     m.next = "END"
@@ -248,11 +252,11 @@ class LmHead(wiring.Component):
             with m.State("INSERT"):
                 # Entries that are smaller move down one; equal ones have a lower id and stay.
                 m.d.comb += [working.eq(1), t_write.en.eq(1)]
-                with m.If((at != 0) & (entry.logit.as_signed() < logit.as_signed())):
+                with m.If((at != 0) & smaller):
                     m.d.comb += t_write.data.eq(entry)
                     m.d.sync += [at.eq(at - 1), below.eq(below - 1)]
                     m.d.comb += read_next.eq(1) if compact else []
-                    m.d.sync += [] if compact else entry.eq(t_read.data)
+                    m.d.sync += next_entry
                 with m.Else():
                     m.next = "END"
                 with m.If(at == self._top - 1):

@@ -106,7 +106,13 @@ class HostLink(wiring.Component):
             with m.Case(PacketType.NAK):
                 m.d.comb += source.eq(reason)
         source_byte = source.word_select(sent[:6], 8)
+        # What the state puts goes through a register, from a choice of many bytes to the sender and its CRC.
+        put, byte = Signal(), Signal(8)
+        m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
+        # A word of the bus is wanted: a register, as its ready goes on to the memory.
+        wants_word = Signal()
         m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.start_args.eq(args),
+                     self.bus_rdata.ready.eq(wants_word),
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
 
@@ -126,10 +132,11 @@ class HostLink(wiring.Component):
                 with m.If(receiver.frame):
                     m.next = "JUDGE"
                 with m.Elif(self.event.valid):
-                    m.d.comb += self.event.ready.eq(1)
-                    m.d.sync += [event_payload.eq(self.event.p.payload), answer_seq.eq(event_seq),
-                                 event_seq.eq(event_seq + 1)]
-                    reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
+                    m.next = "EVENT"
+            with m.State("EVENT"):
+                m.d.comb += self.event.ready.eq(1)
+                m.d.sync += [event_payload.eq(self.event.p.payload), answer_seq.eq(event_seq), event_seq.eq(event_seq + 1)]
+                reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
             with m.State("JUDGE"):
                 m.next = "PARSE"
                 with m.If(short):
@@ -206,6 +213,7 @@ class HostLink(wiring.Component):
                         with m.Case(PacketType.READ):
                             reply(PacketType.DATA)
                         with m.Default():
+                            m.d.sync += wants_word.eq(1)
                             m.next = "SUM-WORD"
             with m.State("WRITE-BYTE"):
                 m.d.comb += receiver.addr.eq(count)
@@ -225,51 +233,55 @@ class HostLink(wiring.Component):
                     with m.If(words_left == 1):
                         reply(PacketType.ACK)
             with m.State("SUM-WORD"):
-                m.d.comb += self.bus_rdata.ready.eq(1)
                 m.d.sync += word.eq(self.bus_rdata.payload)
                 with m.If(self.bus_rdata.valid):
+                    m.d.sync += wants_word.eq(0)
                     m.next = "SUM-BYTE"
             with m.State("SUM-BYTE"):
                 m.d.comb += [sum_crc.valid.eq(1), sum_crc.data.eq(word[:8])]
                 m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
                 with m.If(lane == 3):
-                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1)]
+                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1), wants_word.eq(words_left != 1)]
                     m.next = "SUM-WORD"
                     with m.If(words_left == 1):
                         reply(PacketType.SUM, CRC_BYTES)
             with m.State("ANSWER"):
-                m.d.comb += [sender.put.eq(1), sender.byte.eq(answer_seq)]
+                m.d.comb += [put.eq(1), byte.eq(answer_seq)]
                 m.next = "ANSWER-TYPE"
             with m.State("ANSWER-TYPE"):
-                m.d.comb += [sender.put.eq(1), sender.byte.eq(answer)]
+                m.d.comb += [put.eq(1), byte.eq(answer)]
                 m.next = "ANSWER-BYTES"
                 with m.If(answer == PacketType.DATA):
+                    m.d.sync += wants_word.eq(1)
                     m.next = "DATA-WORD"
                 with m.Elif(answer_bytes == 0):
-                    m.next = "ANSWER-CRC"
+                    m.next = "LAST-BYTE"
             with m.State("ANSWER-BYTES"):
-                m.d.comb += [sender.put.eq(1), sender.byte.eq(source_byte)]
+                m.d.comb += [put.eq(1), byte.eq(source_byte)]
                 m.d.sync += sent.eq(sent + 1)
                 with m.If(sent + 1 == answer_bytes):
-                    m.next = "ANSWER-CRC"
+                    m.next = "LAST-BYTE"
             with m.State("DATA-WORD"):
-                m.d.comb += self.bus_rdata.ready.eq(1)
                 m.d.sync += word.eq(self.bus_rdata.payload)
                 with m.If(self.bus_rdata.valid):
+                    m.d.sync += wants_word.eq(0)
                     m.next = "DATA-BYTE"
             with m.State("DATA-BYTE"):
-                m.d.comb += [sender.put.eq(1), sender.byte.eq(word[:8])]
+                m.d.comb += [put.eq(1), byte.eq(word[:8])]
                 m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
                 with m.If(lane == 3):
-                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1)]
+                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1), wants_word.eq(words_left != 1)]
                     m.next = "DATA-WORD"
                     with m.If(words_left == 1):
-                        m.next = "ANSWER-CRC"
+                        m.next = "LAST-BYTE"
+            with m.State("LAST-BYTE"):
+                # On its way into the CRC.
+                m.next = "ANSWER-CRC"
             with m.State("ANSWER-CRC"):
                 m.d.sync += [word.eq(out_crc.crc), lane.eq(0)]
                 m.next = "CRC-BYTE"
             with m.State("CRC-BYTE"):
-                m.d.comb += [sender.put.eq(1), sender.byte.eq(word[:8])]
+                m.d.comb += [put.eq(1), byte.eq(word[:8])]
                 m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
                 with m.If(lane == 3):
                     m.next = "SEND"

@@ -109,9 +109,16 @@ class SdramBringUp(wiring.Component):
         step = Signal()
         m.d.sync += self.phase_step.eq(step)
 
-        # What a trial has come to, a cycle late.
-        bad = Signal()
-        m.d.sync += bad.eq(~complete | spoiled | (latency > MAX_BEATS) | ((trials != TRIALS - 1) & (latency != trial_latency)))
+        # What decides is a cycle late: states that change what it comes from are followed by one of waiting.
+        bad, heard, same, better, best_of_all, twice, none, beyond, there, at_last, nudged = (
+            Signal(name=name) for name in ("bad", "heard", "same", "better", "best_of_all", "twice", "none", "beyond", "there",
+                                           "at_last", "nudged"))
+        m.d.sync += [
+            bad.eq(~complete | spoiled | (latency > MAX_BEATS) | ((trials != TRIALS - 1) & (latency != trial_latency))),
+            heard.eq(time == MAX_BEATS // 2 + 7), same.eq((run != 0) & (run_latency == trial_latency)), better.eq(run > best),
+            best_of_all.eq(run == phases), twice.eq(walked == 2 * phases), none.eq(best == 0), beyond.eq(target >= phases),
+            there.eq(at == target), at_last.eq(at == phases - 1), nudged.eq(owed != 0),
+        ]
 
         with m.If(wait >= 0):
             m.d.sync += wait.eq(wait - 1)
@@ -152,7 +159,7 @@ class SdramBringUp(wiring.Component):
                     m.next = "LISTEN"
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
-                with m.If(time == MAX_BEATS // 2 + 8):
+                with m.If(heard):
                     m.d.sync += [trial_latency.eq(latency), trials.eq(trials - 1)]
                     with m.If(bad):
                         m.d.sync += good.eq(0)
@@ -163,10 +170,9 @@ class SdramBringUp(wiring.Component):
                 m.d.comb += command(self.row, Command.PRECHARGE, a=Command.ALL_BANKS)
                 pause(max(2, cycles(t.trp)), "JUDGE")
             with m.State("JUDGE"):
-                follows = (run != 0) & (run_latency == trial_latency)
-                m.d.sync += [run_latency.eq(trial_latency), run.eq(Mux(good, Mux(follows, run + 1, 1), 0)),
+                m.d.sync += [run_latency.eq(trial_latency), run.eq(Mux(good, Mux(same, run + 1, 1), 0)),
                              walked.eq(walked + 1)]
-                m.next = "COMPARE"
+                pause(2, "COMPARE")
                 with m.If(final):
                     # The chosen phase, tried once more; if it fails, all begins anew.
                     m.d.sync += [final.eq(0), walked.eq(0), run.eq(0), best.eq(0), training.failed.eq(1)]
@@ -176,30 +182,30 @@ class SdramBringUp(wiring.Component):
                         m.next = "DONE"
             with m.State("COMPARE"):
                 m.next = "STEP"
-                with m.If(run > best):
+                with m.If(better):
                     m.d.sync += [best.eq(run), best_at.eq(at)]
-                    with m.If(run == phases):
-                        m.next = "CHOOSE"
-                with m.If(walked == 2 * phases):
-                    m.next = "CHOOSE"
+                    with m.If(best_of_all):
+                        pause(2, "CHOOSE")
+                with m.If(twice):
+                    pause(2, "CHOOSE")
             with m.State("CHOOSE"):
                 m.d.sync += target.eq(best_at + phases - (best >> 1))
-                m.next = "WRAP"
-                with m.If(best == 0):
+                pause(2, "WRAP")
+                with m.If(none):
                     m.d.sync += [training.failed.eq(1), walked.eq(0)]
                     m.next = "STEP"
             with m.State("WRAP"):
                 m.d.sync += final.eq(1)
-                with m.If(target >= phases):
+                with m.If(beyond):
                     m.d.sync += target.eq(target - phases)
-                m.next = "SEEK"
+                pause(2, "SEEK")
             with m.State("SEEK"):
                 m.next = "STEP"
-                with m.If(at == target):
+                with m.If(there):
                     m.next = "CLOSE"
             with m.State("STEP"):
                 m.d.comb += step.eq(1)
-                m.d.sync += at.eq(Mux(at == phases - 1, 0, at + 1))
+                m.d.sync += at.eq(Mux(at_last, 0, at + 1))
                 pause(8, "STEPPED")
             with m.State("STEPPED"):
                 pause(16, "CLOSE")
@@ -208,7 +214,7 @@ class SdramBringUp(wiring.Component):
                 with m.If(done):
                     m.next = "DONE"
             with m.State("DONE"):
-                with m.If(owed != 0):
+                with m.If(nudged):
                     m.d.comb += step_from_done.eq(1)
                     m.next = "STEP"
         return m

@@ -25,7 +25,7 @@ class Drain(wiring.Component):
     ``depth`` places; ``written`` counts the places that are written, modulo twice the depth.  ``freed`` counts those that
     are taken and may be written again.  ``clear`` begins a matrix.
 
-    A sum leaves as soon as it is there, three cycles after it was written where nothing waits.  Latency 1 from ``at`` to
+    A sum leaves as soon as it is there, four cycles after it was written where nothing waits.  Latency 1 from ``at`` to
     ``values``; initiation interval 1.  ``empty`` while nothing is announced or on its way.  Holds up to TILES announced
     tiles, of two rows or more.
     """
@@ -57,6 +57,8 @@ class Drain(wiring.Component):
         m.submodules.skid = skid = Skid(AccLayout)
         connect(m, skid.o, flipped(self.out))
         out, read, read_free = skid.i, Signal(), Signal()
+        # Chosen from the lanes, which lie far apart.
+        chosen, free = Signal(AccLayout, reset_less=True), Signal()
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
@@ -64,13 +66,15 @@ class Drain(wiring.Component):
                       reset_less=True)
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
-            next_place.eq(place + 1), read_free.eq(~read | out.ready), take.eq(working & there & read_free),
+            next_place.eq(place + 1), free.eq(~out.valid | out.ready), read_free.eq(~read | free),
+            take.eq(working & there & read_free),
             moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
             tile_end.eq(row_end & last_token),
-            out.valid.eq(read), out.p.acc.eq(Array(self.values[i].as_signed() for i in own)[held.position]),
-            out.p.scale.eq(held.scale), out.p.place.eq(held.place),
-            self.empty.eq(~working & ~queue.r_rdy & ~read & ~self.out.valid),
+            out.payload.eq(chosen), self.empty.eq(~working & ~queue.r_rdy & ~read & ~out.valid & ~self.out.valid),
         ]
+        with m.If(free):
+            m.d.sync += [out.valid.eq(read), chosen.acc.eq(Array(self.values[i].as_signed() for i in own)[held.position]),
+                         chosen.scale.eq(held.scale), chosen.place.eq(held.place)]
         with m.If(read_free):
             m.d.sync += read.eq(take)
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
