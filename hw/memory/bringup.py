@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From power-up to a memory that can be trusted: the chip's start sequence, then clock phase and read latency by trial."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,40 +57,37 @@ class SdramBringUp(wiring.Component):
             return max(1, -(-t.clocks(ns, self._mhz) // 2))
 
         power_up = int(self._power_up_us * self._mhz / 2) + 1
-        wait = Signal(range(max(power_up, 64) + 1), init=power_up)
+        # Counts down to -1; the states go on from there.
+        wait = Signal(range(-1, max(power_up, 64) + 1), init=power_up)
         refreshes, words, trials = Signal(4), Signal(2), Signal(range(TRIALS))
         done = Signal()
 
         def pause(n: int, then: str):
-            """Stay n - 1 cycles in WAIT, so that ``then`` is n cycles after this one."""
+            """``then`` is n cycles after this one."""
             m.d.sync += wait.eq(n - 2)
-            m.next = "WAIT-" + then
-            if n == 1:
-                m.next = then
+            m.next = then
 
         # ------------------------------------------------------------------ looking for the pattern
-        pattern = Array(Const(p, 16) for p in (*PATTERN, 0))
-        beats = Signal(32)
-        m.d.sync += beats.eq(self.rdata)
-        time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 8)), Signal(4), Signal(5), Signal()
+        # Which beats of the pattern a cycle's two are; a pair of beats comes in two alignments.
+        beats, one, two = Signal(32), Signal(len(PATTERN)), Signal(len(PATTERN))
+        m.d.sync += [beats.eq(self.rdata), one.eq(Cat(beats[:16] == p for p in PATTERN)),
+                     two.eq(Cat(beats[16:] == p for p in PATTERN))]
+        time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 10)), Signal(4), Signal(5), Signal()
         listening = Signal()
-        between, after = Signal(4), Signal(4)
         first, second = Signal(), Signal()
-        m.d.comb += [
-            first.eq(beats[:16] == pattern[index]), between.eq(Mux(first, index + 1, index)),
-            second.eq((beats[16:] == pattern[between]) & (between != len(PATTERN))), after.eq(Mux(second, between + 1, between)),
-        ]
-        complete = index == len(PATTERN)
+        complete = index[3]
+        m.d.comb += [first.eq(one.bit_select(index[:3], 1)),
+                     second.eq(Mux(first, Cat(two[1:], 0), two).bit_select(index[:3], 1))]
         with m.If(listening):
             m.d.sync += time.eq(time + 1)
             with m.If(~complete):
-                m.d.sync += index.eq(after)
+                m.d.sync += index.eq(index + first + second)
                 # Once begun, beat follows beat.
-                with m.If(((index != 0) & ~first) | ((between != 0) & (between != len(PATTERN)) & ~second)):
+                with m.If(Mux(first, ~second & (index != len(PATTERN) - 1), index != 0)):
                     m.d.sync += spoiled.eq(1)
-                # The register in front costs a cycle.
+                # The registers in front cost two cycles.
                 with m.If((index == 0) & (first | second)):
-                    m.d.sync += latency.eq(((time - 1) << 1) | ~first)
+                    m.d.sync += latency.eq(((time - 2) << 1) | ~first)
 
         # ------------------------------------------------------------------ phases
         at = Signal(range(phases + 1))
@@ -112,16 +109,20 @@ class SdramBringUp(wiring.Component):
         step = Signal()
         m.d.sync += self.phase_step.eq(step)
 
-        with m.FSM():
-            with m.State("POWER-UP"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait == 0):
-                    m.next = "CLOSE"
-            for name in ("REFRESH", "MODE", "OPEN", "WRITE", "READ", "CLOSE", "JUDGE", "STEPPED"):
-                with m.State("WAIT-" + name):
-                    m.d.sync += wait.eq(wait - 1)
-                    with m.If(wait == 0):
-                        m.next = name
+        # What decides is a cycle late: states that change what it comes from are followed by one of waiting.
+        bad, heard, same, better, best_of_all, twice, none, beyond, there, at_last, nudged = (
+            Signal(name=name) for name in ("bad", "heard", "same", "better", "best_of_all", "twice", "none", "beyond", "there",
+                                           "at_last", "nudged"))
+        m.d.sync += [
+            bad.eq(~complete | spoiled | (latency > MAX_BEATS) | ((trials != TRIALS - 1) & (latency != trial_latency))),
+            heard.eq(time == MAX_BEATS // 2 + 7), same.eq((run != 0) & (run_latency == trial_latency)), better.eq(run > best),
+            best_of_all.eq(run == phases), twice.eq(walked == 2 * phases), none.eq(best == 0), beyond.eq(target >= phases),
+            there.eq(at == target), at_last.eq(at == phases - 1), nudged.eq(owed != 0),
+        ]
+
+        with m.If(wait >= 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Else(), m.FSM():
             with m.State("CLOSE"):
                 m.d.comb += command(self.row, Command.PRECHARGE, a=Command.ALL_BANKS)
                 m.d.sync += [refreshes.eq(7), trials.eq(TRIALS - 1), good.eq(1)]
@@ -147,7 +148,8 @@ class SdramBringUp(wiring.Component):
                                                                 for i in range(4))[words])]
                 m.d.sync += words.eq(words + 1)
                 with m.If(words == 3):
-                    pause(4, "READ")
+                    # What is written comes back from the pads as well, and has to be past.
+                    pause(8, "READ")
             with m.State("READ"):
                 m.d.comb += command(self.column, Command.READ, a=words << 1)
                 m.d.comb += listening.eq(words != 0)
@@ -158,10 +160,9 @@ class SdramBringUp(wiring.Component):
                     m.next = "LISTEN"
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
-                with m.If(time == MAX_BEATS // 2 + 6):
+                with m.If(heard):
                     m.d.sync += [trial_latency.eq(latency), trials.eq(trials - 1)]
-                    with m.If(~complete | spoiled | (latency > MAX_BEATS)
-                              | ((trials != TRIALS - 1) & (latency != trial_latency))):
+                    with m.If(bad):
                         m.d.sync += good.eq(0)
                     m.next = "READ"
                     with m.If(trials == 0):
@@ -170,10 +171,9 @@ class SdramBringUp(wiring.Component):
                 m.d.comb += command(self.row, Command.PRECHARGE, a=Command.ALL_BANKS)
                 pause(max(2, cycles(t.trp)), "JUDGE")
             with m.State("JUDGE"):
-                follows = (run != 0) & (run_latency == trial_latency)
-                m.d.sync += [run_latency.eq(trial_latency), run.eq(Mux(good, Mux(follows, run + 1, 1), 0)),
+                m.d.sync += [run_latency.eq(trial_latency), run.eq(Mux(good, Mux(same, run + 1, 1), 0)),
                              walked.eq(walked + 1)]
-                m.next = "COMPARE"
+                pause(2, "COMPARE")
                 with m.If(final):
                     # The chosen phase, tried once more; if it fails, all begins anew.
                     m.d.sync += [final.eq(0), walked.eq(0), run.eq(0), best.eq(0), training.failed.eq(1)]
@@ -183,30 +183,30 @@ class SdramBringUp(wiring.Component):
                         m.next = "DONE"
             with m.State("COMPARE"):
                 m.next = "STEP"
-                with m.If(run > best):
+                with m.If(better):
                     m.d.sync += [best.eq(run), best_at.eq(at)]
-                    with m.If(run == phases):
-                        m.next = "CHOOSE"
-                with m.If(walked == 2 * phases):
-                    m.next = "CHOOSE"
+                    with m.If(best_of_all):
+                        pause(2, "CHOOSE")
+                with m.If(twice):
+                    pause(2, "CHOOSE")
             with m.State("CHOOSE"):
                 m.d.sync += target.eq(best_at + phases - (best >> 1))
-                m.next = "WRAP"
-                with m.If(best == 0):
+                pause(2, "WRAP")
+                with m.If(none):
                     m.d.sync += [training.failed.eq(1), walked.eq(0)]
                     m.next = "STEP"
             with m.State("WRAP"):
                 m.d.sync += final.eq(1)
-                with m.If(target >= phases):
+                with m.If(beyond):
                     m.d.sync += target.eq(target - phases)
-                m.next = "SEEK"
+                pause(2, "SEEK")
             with m.State("SEEK"):
                 m.next = "STEP"
-                with m.If(at == target):
+                with m.If(there):
                     m.next = "CLOSE"
             with m.State("STEP"):
                 m.d.comb += step.eq(1)
-                m.d.sync += at.eq(Mux(at == phases - 1, 0, at + 1))
+                m.d.sync += at.eq(Mux(at_last, 0, at + 1))
                 pause(8, "STEPPED")
             with m.State("STEPPED"):
                 pause(16, "CLOSE")
@@ -215,7 +215,7 @@ class SdramBringUp(wiring.Component):
                 with m.If(done):
                     m.next = "DONE"
             with m.State("DONE"):
-                with m.If(owed != 0):
+                with m.If(nudged):
                     m.d.comb += step_from_done.eq(1)
                     m.next = "STEP"
         return m
