@@ -94,12 +94,13 @@ class Core(wiring.Component):
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
+        kv_words = Skid(32)
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
                            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
                            ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
-                           ("fetch", fetch)):
+                           ("fetch", fetch), ("kv_words", kv_words)):
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
             m.d.sync += unit_reset.eq(reset)
@@ -118,11 +119,14 @@ class Core(wiring.Component):
         connect(m, space.read, sdram.host_read)
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
+        # Of the cycle before: a packet takes many.
+        running = Signal()
+        m.d.sync += running.eq(cpu.running)
         m.d.comb += [
             link.build_id.eq(self.build_id),
-            link.bus_idle.eq(space.idle), link.running.eq(cpu.running),
+            link.bus_idle.eq(space.idle), link.running.eq(running),
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
-            link.status.eq(Cat(cpu.running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
+            link.status.eq(Cat(running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
                                cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
                                link.errors, counters.values.cycles, sdram.training)),
             sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
@@ -174,7 +178,12 @@ class Core(wiring.Component):
         connect(m, kv_read.port, sdram.kv_read)
         connect(m, kv_write.port, sdram.kv_write)
         connect(m, weights.port, sdram.weights)
-        share_read(m, kv_read.user, fetch.port, attention.read, first=fetch.busy)
+        # Words wait in a skid, so that no user's ready reaches the controller.  Who takes them is a register: a fetch's first
+        # request is cycles behind its start, and attention's behind its last element.
+        fetching = Signal()
+        m.d.sync += fetching.eq(fetch.busy)
+        connect(m, kv_read.user.data, kv_words.i)
+        share_read(m, kv_read.user.req, kv_words.o, fetch.port, attention.read, first=fetching)
         share_write(m, kv_write.user, head.write, attention.write, first=head.busy)
         m.d.comb += [
             kv_read.drain.eq(cpu.drain), kv_write.drain.eq(cpu.drain),
@@ -217,13 +226,16 @@ class Core(wiring.Component):
             with m.If(has_last[i]):
                 m.d.comb += [head.codes.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
                              head.codes.valid.eq(unit.codes.valid & cpu.codes_to_head)]
-        m.d.comb += [cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all()),
-                     cpu.code_taken.eq(head.codes.valid & head.codes.ready)]
+        # A cycle late: a pass's first codes wait until the processor has seen them.
+        m.d.sync += cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all())
+        m.d.comb += cpu.code_taken.eq(head.codes.valid & head.codes.ready)
 
         # Quantise passes: all tokens', or the last one's for the head; all that are asked begin together.
-        m.d.comb += cpu.quant.ready.eq(Cat(unit.quant.ready | ~w for unit, w in zip(fused, wanted, strict=True)).all())
+        # A cycle late, too: a pipeline that is ready stays so until it is asked.
+        asked = cpu.quant.valid & cpu.quant.ready
+        m.d.sync += cpu.quant.ready.eq(Cat(unit.quant.ready | ~w for unit, w in zip(fused, wanted, strict=True)).all() & ~asked)
         for unit, w in zip(fused, wanted, strict=True):
-            m.d.comb += [unit.quant.payload.eq(cpu.quant.payload), unit.quant.valid.eq(cpu.quant.valid & cpu.quant.ready & w),
+            m.d.comb += [unit.quant.payload.eq(cpu.quant.payload), unit.quant.valid.eq(asked & w),
                          unit.quant.p.first.eq(cpu.quant.p.first >> shift),
                          unit.quant.p.tokens.eq(Mux(cpu.codes_to_head, 1, unit.chunk))]
 
@@ -297,15 +309,15 @@ class Core(wiring.Component):
         return m
 
 
-def share_read(m, port, one, other, *, first):
-    """One read port for two users who never use it at the same time; ``first`` selects ``one``."""
+def share_read(m, req, words, one, other, *, first):
+    """One read port's requests and words for two users who never use it at the same time; ``first`` selects ``one``."""
     m.d.comb += [
-        port.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
-        port.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
-        one.req.ready.eq(first & port.req.ready), other.req.ready.eq(~first & port.req.ready),
-        one.data.payload.eq(port.data.payload), other.data.payload.eq(port.data.payload),
-        one.data.valid.eq(first & port.data.valid), other.data.valid.eq(~first & port.data.valid),
-        port.data.ready.eq(Mux(first, one.data.ready, other.data.ready)),
+        req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
+        req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
+        one.req.ready.eq(first & req.ready), other.req.ready.eq(~first & req.ready),
+        one.data.payload.eq(words.payload), other.data.payload.eq(words.payload),
+        one.data.valid.eq(first & words.valid), other.data.valid.eq(~first & words.valid),
+        words.ready.eq(Mux(first, one.data.ready, other.data.ready)),
     ]
 
 

@@ -54,8 +54,6 @@ class RowFetch(wiring.Component):
         left, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
         word = Signal(32)
         bytes_left = Signal(3)
-        # The word behind it, so that ready does not run through.
-        behind, behind_full = Signal(32), Signal()
         sig = Signal(11)
         exp_field = Signal(6)
         # Operands, products and sums each have a register of their own, as the multiplier blocks have none.
@@ -107,14 +105,12 @@ class RowFetch(wiring.Component):
                 m.d.comb += [
                     self.acc.valid.eq(bytes_left != 0),
                     take.eq(self.acc.valid & self.acc.ready),
-                    self.port.data.ready.eq(~behind_full),
+                    self.port.data.ready.eq((bytes_left == 0) | (take & (bytes_left == 1))),
                 ]
                 with m.If(take):
                     m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1), index.eq(index + 1)]
-                with m.If(self.port.data.valid & ~behind_full):
-                    m.d.sync += [behind.eq(self.port.data.payload), behind_full.eq(1)]
-                with m.If(behind_full & ((bytes_left == 0) | (take & (bytes_left == 1)))):
-                    m.d.sync += [word.eq(behind), bytes_left.eq(4), behind_full.eq(0)]
+                with m.If(self.port.data.valid & self.port.data.ready):
+                    m.d.sync += [word.eq(self.port.data.payload), bytes_left.eq(4)]
                 with m.If(take & (left == 1)):
                     m.next = "IDLE"
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))

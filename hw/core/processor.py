@@ -136,7 +136,7 @@ class CommandProcessor(wiring.Component):
             self.attention_k.eq(bases[1]), self.attention_v.eq(bases[2]), self.attention_s.eq(bases[3]),
             self.quant.p.src_a.eq(src_a), self.quant.p.gain.eq(gain), self.quant.p.norm.eq(norm),
             self.quant.p.n.eq(cols), self.quant.p.n_eps.eq(words[2]), self.quant.p.sqrt_n.eq(words[3][:19]),
-            self.codes_to_head.eq(op == Op.HEAD), self.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, self.chunk)),
+            self.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, self.chunk)),
             self.quant.p.first.eq(Mux(op == Op.HEAD, self.chunk - 1, 0)),
             self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
             self.rope_rows.eq(self.qk_dim),
@@ -146,6 +146,8 @@ class CommandProcessor(wiring.Component):
             self.head_dump.eq((args.flags & StartFlags.DUMP) != 0),
             self.nonfinite_seen.eq(nonfinite),
         ]
+        # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
+        m.d.sync += self.codes_to_head.eq(op == Op.HEAD)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):

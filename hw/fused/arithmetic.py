@@ -168,17 +168,18 @@ class Quantise(StreamUnit):
         flags1 = pipe.reg(Cat(x.sign, x.inf, x.nan), name="flags1")
         product2 = pipe.reg(sig1 * scale1, name="product2")
         width = len(product2)
-        down2, flags2 = pipe.reg(down1, name="down2"), pipe.reg(flags1, name="flags2")
+        flags2 = pipe.reg(flags1, name="flags2")
         # 3: keep ten bits and a half; everything above saturates
-        amount = Signal(range(width + 3))
-        m.d.comb += amount.eq(Mux(down2 > width + 1, width + 2, down2[:len(amount)]))
+        moves = Signal(range(width + 3))
+        m.d.comb += moves.eq(Mux(down1 > width + 1, width + 2, down1[:len(moves)]))
+        amount, not_down2 = pipe.reg(moves, name="amount"), pipe.reg(down1 <= 0, name="not_down2")
         value, half, sticky, big = Signal(9), Signal(), Signal(), Signal()
         doubled = Cat(Const(0, 1), product2)
         moved = Signal(width + 1)
         mask = Signal(width + 3)
         m.d.comb += [moved.eq(doubled >> amount), mask.eq(((Const(1, width + 3) << amount) - 1)[:width + 3])]
         # A product that would move up, or stay, has at least as many bits as a significand: beyond 127 but for zero.
-        with m.If(down2 <= 0):
+        with m.If(not_down2):
             m.d.comb += big.eq(product2 != 0)
         with m.Else():
             m.d.comb += [value.eq(moved[1:10]), half.eq(moved[0]), sticky.eq((doubled & mask).any()),
@@ -186,12 +187,13 @@ class Quantise(StreamUnit):
         value3, big3 = pipe.reg(value, name="value3"), pipe.reg(big, name="big3")
         up3 = pipe.reg(half & (sticky | value[0]), name="up3")
         flags3 = pipe.reg(flags2, name="flags3")
-        # 4: round, clip, sign
-        rounded = Signal(10)
-        m.d.comb += rounded.eq(value3 + up3)
-        size = Mux(big3 | flags3[1] | (rounded > 127 + flags3[0]), 127 + flags3[0], rounded)
+        # 4: round, clip, sign: one sum, as -(value + up) = ~value + 1 - up, beside the comparison with the end
+        negative = flags3[0]
+        most, beyond, rounded = 127 + negative, Signal(), Signal(8)
+        m.d.comb += [rounded.eq((value3 ^ negative.replicate(9)) + (up3 ^ negative)),
+                     beyond.eq(big3 | flags3[1] | (value3 > most) | ((value3 == most) & up3))]
         code = Signal(signed(8))
-        m.d.comb += code.eq(Mux(flags3[2], 0, Mux(flags3[0], -size, size)))
+        m.d.comb += code.eq(Mux(flags3[2], 0, Mux(beyond, Mux(negative, -128, 127), rounded)))
         m.d.comb += [self.o.p.code.eq(pipe.reg(code, name="code4")),
                      self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
         return m

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused elementwise pipeline: from accumulators to vectors with their statistics, and on to int8 codes."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
 from hw.fused.stage import Landing, registers
 from hw.fused.statistics import Statistics
+from hw.fused.vectors import Vectors
 from hw.types import (
     INDEX_BITS,
     TOKEN_BITS,
@@ -100,14 +101,6 @@ class FusedPipeline(wiring.Component):
         def own(token):
             return (token >> self._shift)[:len(Signal(Own))]
 
-        def at(stride, token, index):
-            """Place of an element in a memory of ``tokens`` vectors, ``stride`` apart."""
-            if tokens == 1:
-                return index
-            if stride & stride - 1 == 0:
-                return Cat(index[:stride.bit_length() - 1], token)
-            return Array([stride * t for t in range(tokens)])[token] + index
-
         m.submodules.scale_acc = scale_acc = ScaleAcc()
         m.submodules.dequantise = dequantise = Dequantise(fmt, tag=PlaceLayout.size)
         # Nothing on the way from accumulators to heads, or from memory to codes, is ever stopped: what sets out has a place
@@ -125,11 +118,8 @@ class FusedPipeline(wiring.Component):
         m.submodules.quantise = quantise = Quantise(fmt)
 
         # ------------------------------------------------------------------ memories
-        x_stride, a_stride = self._max_dim, self._max_cols
-        m.submodules.x = x_memory = memory.Memory(shape=width, depth=tokens * x_stride, init=[])
-        m.submodules.a = a_memory = memory.Memory(shape=width, depth=tokens * a_stride, init=[])
-        x_write, x_read = x_memory.write_port(), x_memory.read_port()
-        a_write, a_read = a_memory.write_port(), a_memory.read_port()
+        m.submodules.x = x_memory = Vectors(width=width, tokens=tokens, length=self._max_dim)
+        m.submodules.a = a_memory = Vectors(width=width, tokens=tokens, length=self._max_cols)
         # Gains of X lie below, those of A above, so that the next norm's come in while the last one's are in use.
         gains_of_a = 1 << (self._max_dim // 4 - 1).bit_length()
         gain_depth = gains_of_a + -(-self._max_cols // 4)
@@ -188,24 +178,24 @@ class FusedPipeline(wiring.Component):
         m.d.sync += [
             entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place),
             # A register behind the slow EBR.  x + -0 is x, signed zeros included.
-            addends_valid.eq(entry_valid), addends.a.eq(entry), addends.b.eq(Mux(is_residual, x_read.data, fmt.sign_bit)),
+            addends_valid.eq(entry_valid), addends.a.eq(entry), addends.b.eq(Mux(is_residual, x_memory.read_data, fmt.sign_bit)),
             addends.tag.eq(entry_place),
         ]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
-        turn, turn_valid, turn_rotate = Signal(width, reset_less=True), Signal(), Signal(reset_less=True)
+        turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
         in_head = Signal(8)
         m.d.comb += [
-            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(turn),
+            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
-            rope_read.addr.eq(at(pairs, own(place.token), in_head >> 1)),
+            rope_read.addr.eq(Cat((in_head >> 1)[:pairs.bit_length() - 1], own(place.token) if tokens > 1 else Const(0, 0))),
             turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
             turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
             head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
             turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
         ]
-        m.d.sync += [turn_valid.eq(came & is_qkv), turn.eq(element), turn_rotate.eq(place.index < self.rope_rows)]
+        m.d.sync += [turn_valid.eq(came & is_qkv), turn_rotate.eq(place.index < self.rope_rows)]
         # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
         head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
@@ -253,17 +243,19 @@ class FusedPipeline(wiring.Component):
         # Elements leave the adder or the activation unit without back-pressure.
         put, value = Signal(), Signal(width)
         out_place = Signal(PlaceLayout)
-        x_at, a_at = at(x_stride, own(out_place.token), out_place.index), at(a_stride, own(out_place.token), out_place.index)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
             put.eq(adder.o.valid | activation.o.valid),
             value.eq(Mux(adder.o.valid, adder.o.p.y, activation.o.p.y)),
             out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
-            x_write.addr.eq(x_at), x_write.data.eq(value), x_write.en.eq(put & ~to_a),
-            a_write.addr.eq(a_at), a_write.data.eq(value), a_write.en.eq(put & to_a),
+            x_memory.write_en.eq(put & ~to_a), a_memory.write_en.eq(put & to_a),
             statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
             statistics.clear.eq(self.clear),
         ]
+
+        for kept in (x_memory, a_memory):
+            m.d.comb += [kept.write_token.eq(own(out_place.token)), kept.write_index.eq(out_place.index),
+                         kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
         quant = Signal(QuantLayout)
@@ -275,8 +267,8 @@ class FusedPipeline(wiring.Component):
         gain = gain_read.data.word_select(gain_lane, width)
         # Two registers behind the slow EBR: a memory is several of them.
         register, _ = registers(m)
-        a_data, x_data, gain_data = (register(v, n) for v, n in ((a_read.data, "a_data"), (x_read.data, "x_data"),
-                                                                 (gain, "gain_data")))
+        a_data, x_data, gain_data = (register(v, n) for v, n in (
+            (a_memory.read_data, "a_data"), (x_memory.read_data, "x_data"), (gain, "gain_data")))
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
             factors.a.eq(Mux(quantising, Mux(quant.src_a, a_data, x_data), register(gain_value, "gained"))),
@@ -289,8 +281,9 @@ class FusedPipeline(wiring.Component):
             gain_read.addr.eq((Mux(quantising, fetch_index, out_place.index) >> 2)
                               + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
-            x_read.addr.eq(Mux(quantising, at(x_stride, fetch_token, fetch_index), at(x_stride, own(place.token), place.index))),
-            a_read.addr.eq(at(a_stride, fetch_token, fetch_index)),
+            x_memory.read_token.eq(Mux(quantising, fetch_token, own(place.token))),
+            x_memory.read_index.eq(Mux(quantising, fetch_index, place.index)),
+            a_memory.read_token.eq(fetch_token), a_memory.read_index.eq(fetch_index),
             statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
             statistics.y_token.eq(mul_tag.token),
         ]

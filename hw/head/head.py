@@ -149,7 +149,7 @@ class LmHead(wiring.Component):
         left = Signal(18)
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
-        working = Signal()
+        working, is_best = Signal(), Signal()
         # ``entry`` is the one above ``at``, the place that is written next; the one above that is read meanwhile.
         entry, below = Signal(TopLayout), Signal(range(self._top))
         host = Signal(TopLayout)
@@ -231,11 +231,12 @@ class LmHead(wiring.Component):
                 with m.If(queue.r_rdy):
                     m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[:16])]
                     m.next = "HIGH"
-                    with m.If((count == 0) | (logit.as_signed() > self.best.logit)):
-                        m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
+                    m.d.sync += is_best.eq((count == 0) | (logit.as_signed() > self.best.logit))
             with m.State("HIGH"):
                 m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:]), working.eq(1)]
                 m.d.sync += below.eq(below - 1)
+                with m.If(is_best):
+                    m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
                 m.d.comb += read_next.eq(1) if compact else []
                 m.d.sync += next_entry
                 m.next = "INSERT"

@@ -88,24 +88,11 @@ class HostLink(wiring.Component):
             with m.If(fits & (Const(int(writable), 1) | ~is_write)):
                 m.d.comb += inside.eq(1)
 
-        # What an answer consists of: type, then bytes of one of these, or words of the bus.
+        # What an answer consists of: type, then the bytes of ``content``, low one first, or words of the bus.
         answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
         sent = Signal(12)
         hello = MAGIC + PROTOCOL_VERSION.to_bytes(2, "little") + b"\0\0" + self._name
-        hello_bytes = Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id)
-        event_payload, event_seq = Signal(256), Signal(8)
-        source = Signal(8 * (len(hello) + 32))
-        m.d.comb += source.eq(hello_bytes)
-        with m.Switch(answer):
-            with m.Case(PacketType.STATUS_ANSWER):
-                m.d.comb += source.eq(self.status)
-            with m.Case(PacketType.TOKEN, PacketType.DONE):
-                m.d.comb += source.eq(event_payload)
-            with m.Case(PacketType.SUM):
-                m.d.comb += source.eq(sum_crc.crc)
-            with m.Case(PacketType.NAK):
-                m.d.comb += source.eq(reason)
-        source_byte = source.word_select(sent[:6], 8)
+        content, event_seq = Signal(8 * (len(hello) + 32)), Signal(8)
         # What the state puts goes through a register, from a choice of many bytes to the sender and its CRC.
         put, byte = Signal(), Signal(8)
         m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
@@ -135,7 +122,7 @@ class HostLink(wiring.Component):
                     m.next = "EVENT"
             with m.State("EVENT"):
                 m.d.comb += self.event.ready.eq(1)
-                m.d.sync += [event_payload.eq(self.event.p.payload), answer_seq.eq(event_seq), event_seq.eq(event_seq + 1)]
+                m.d.sync += [content.eq(self.event.p.payload), answer_seq.eq(event_seq), event_seq.eq(event_seq + 1)]
                 reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
             with m.State("JUDGE"):
                 m.next = "PARSE"
@@ -247,6 +234,16 @@ class HostLink(wiring.Component):
                         reply(PacketType.SUM, CRC_BYTES)
             with m.State("ANSWER"):
                 m.d.comb += [put.eq(1), byte.eq(answer_seq)]
+                # An event's content is here already.
+                with m.Switch(answer):
+                    with m.Case(PacketType.HELLO_ANSWER):
+                        m.d.sync += content.eq(Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id))
+                    with m.Case(PacketType.STATUS_ANSWER):
+                        m.d.sync += content.eq(self.status)
+                    with m.Case(PacketType.SUM):
+                        m.d.sync += content.eq(sum_crc.crc)
+                    with m.Case(PacketType.NAK):
+                        m.d.sync += content.eq(reason)
                 m.next = "ANSWER-TYPE"
             with m.State("ANSWER-TYPE"):
                 m.d.comb += [put.eq(1), byte.eq(answer)]
@@ -257,8 +254,8 @@ class HostLink(wiring.Component):
                 with m.Elif(answer_bytes == 0):
                     m.next = "LAST-BYTE"
             with m.State("ANSWER-BYTES"):
-                m.d.comb += [put.eq(1), byte.eq(source_byte)]
-                m.d.sync += sent.eq(sent + 1)
+                m.d.comb += [put.eq(1), byte.eq(content[:8])]
+                m.d.sync += [sent.eq(sent + 1), content.eq(content >> 8)]
                 with m.If(sent + 1 == answer_bytes):
                     m.next = "LAST-BYTE"
             with m.State("DATA-WORD"):

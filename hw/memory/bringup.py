@@ -73,7 +73,9 @@ class SdramBringUp(wiring.Component):
         m.d.sync += [beats.eq(self.rdata), one.eq(Cat(beats[:16] == p for p in PATTERN)),
                      two.eq(Cat(beats[16:] == p for p in PATTERN))]
         time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 10)), Signal(4), Signal(5), Signal()
-        listening = Signal()
+        # A cycle behind the states that listen.
+        listens, listening = Signal(), Signal()
+        m.d.sync += listening.eq(listens)
         first, second = Signal(), Signal()
         complete = index[3]
         m.d.comb += [first.eq(one.bit_select(index[:3], 1)),
@@ -85,9 +87,10 @@ class SdramBringUp(wiring.Component):
                 # Once begun, beat follows beat.
                 with m.If(Mux(first, ~second & (index != len(PATTERN) - 1), index != 0)):
                     m.d.sync += spoiled.eq(1)
-                # The registers in front cost two cycles.
-                with m.If((index == 0) & (first | second)):
-                    m.d.sync += latency.eq(((time - 2) << 1) | ~first)
+
+        # The registers in front cost two cycles.  It stays as it is from the pattern's first beat on.
+        with m.If(index == 0):
+            m.d.sync += latency.eq(((time - 2) << 1) | ~first)
 
         # ------------------------------------------------------------------ phases
         at = Signal(range(phases + 1))
@@ -152,14 +155,14 @@ class SdramBringUp(wiring.Component):
                     pause(8, "READ")
             with m.State("READ"):
                 m.d.comb += command(self.column, Command.READ, a=words << 1)
-                m.d.comb += listening.eq(words != 0)
+                m.d.comb += listens.eq(words != 0)
                 with m.If(words == 0):
-                    m.d.sync += [time.eq(1), index.eq(0), spoiled.eq(0)]
+                    m.d.sync += [time.eq(2), index.eq(0), spoiled.eq(0)]
                 m.d.sync += words.eq(words + 1)
                 with m.If(words == 3):
                     m.next = "LISTEN"
             with m.State("LISTEN"):
-                m.d.comb += listening.eq(1)
+                m.d.comb += listens.eq(1)
                 with m.If(heard):
                     m.d.sync += [trial_latency.eq(latency), trials.eq(trials - 1)]
                     with m.If(bad):

@@ -97,7 +97,10 @@ class SdramController(wiring.Component):
         pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(24)
         pick_size, pick_writes = Signal(range(CHUNK + 1)), Signal()
         port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
-        grant = Signal(len(PORTS))
+        # A chunk that was begun is taken off its port's request a cycle later.
+        grant, granted = Signal(len(PORTS)), Signal(len(PORTS))
+        granted_size = Signal.like(pick_size)
+        m.d.sync += [granted.eq(grant), granted_size.eq(pick_size)]
         for i, name in enumerate(PORTS):
             port = getattr(self, name)
             writes = name.endswith("write")
@@ -111,27 +114,26 @@ class SdramController(wiring.Component):
             spent, final = Signal(init=1, name=f"{name}_spent"), Signal(name=f"{name}_final")
             m.d.comb += [size.eq(Mux(left <= to_end, left, to_end)), port.req.ready.eq(spent)]
             m.d.sync += final.eq(left <= to_end)
-            granted = Signal(range(CHUNK + 1), name=f"{name}_granted")
-            m.d.comb += granted.eq(Mux(grant[i], pick_size, 0))
+            claimed = Mux(granted[i], granted_size, 0)
             with m.If(port.req.valid & port.req.ready):
                 m.d.sync += [addr.eq(port.req.p.addr), left.eq(port.req.p.len), spent.eq(0)]
-            with m.Elif(grant[i]):
-                m.d.sync += [addr.eq(addr + pick_size), left.eq(left - pick_size), spent.eq(final)]
+            with m.Elif(granted[i]):
+                m.d.sync += [addr.eq(addr + granted_size), left.eq(left - granted_size), spent.eq(final)]
             if writes:
                 # room: words in the FIFO that no granted chunk has claimed
                 m.d.comb += [queue.w_data.eq(port.data.payload), queue.w_en.eq(port.data.valid),
                              port.data.ready.eq(queue.w_rdy)]
-                m.d.sync += room.eq(room + (queue.w_en & queue.w_rdy) - granted)
+                m.d.sync += room.eq(room + (queue.w_en & queue.w_rdy) - claimed)
             else:
                 # room: free places that no granted chunk will fill
                 m.d.comb += [port.data.payload.eq(queue.r_data), port.data.valid.eq(queue.r_rdy),
                              queue.r_en.eq(port.data.ready)]
-                m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - granted)
-            # Registered, so that the choice below starts from flip-flops; not valid in the cycle after a grant.
+                m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - claimed)
+            # Registered, so that the choice below starts from flip-flops; not valid in the two cycles after a grant.
             size_r = Signal.like(size, name=f"{name}_size_r")
             able_r = Signal(name=f"{name}_able")
-            m.d.sync += [size_r.eq(size), able_r.eq(~spent & (room >= size) & ~grant[i])]
-            able.append(able_r)
+            m.d.sync += [size_r.eq(size), able_r.eq(~spent & (room >= size) & ~granted[i])]
+            able.append(able_r & ~granted[i])
             addrs.append(addr)
             spents.append(spent)
             sizes.append(size_r)
@@ -142,8 +144,9 @@ class SdramController(wiring.Component):
         for name in reversed(PRIORITY):
             with m.If(able[PORTS.index(name)]):
                 m.d.comb += choice.eq(PORTS.index(name))
-        took = grant.any()
-        m.d.sync += [pick.eq(choice), any_able.eq(Cat(able).any() & ~took), pick_addr.eq(Array(addrs)[choice]),
+        some_able = Signal()
+        m.d.comb += any_able.eq(some_able & (granted == 0))
+        m.d.sync += [pick.eq(choice), some_able.eq(Cat(able).any()), pick_addr.eq(Array(addrs)[choice]),
                      pick_size.eq(Array(sizes)[choice]), pick_writes.eq(port_writes[choice])]
 
         # ------------------------------------------------------------------ banks

@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.fused.stage import Skid
+from hw.fused.stage import Landing, registers
 from hw.types import AccLayout, PlaceLayout, ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
@@ -25,12 +25,14 @@ class Drain(wiring.Component):
     ``depth`` places; ``written`` counts the places that are written, modulo twice the depth.  ``freed`` counts those that
     are taken and may be written again.  ``clear`` begins a matrix.
 
-    A sum leaves as soon as it is there, four cycles after it was written where nothing waits.  Latency 1 from ``at`` to
-    ``values``; initiation interval 1.  ``empty`` while nothing is announced or on its way.  Holds up to TILES announced
-    tiles, of two rows or more.
+    A sum leaves as soon as it is there, seven cycles after it was written where nothing waits; it is read while there is a
+    place for it at the end, so nothing on its way is ever stopped.  Latency 1 from ``at`` to ``values``; initiation interval
+    1.  ``empty`` while nothing is announced or on its way.  Holds up to TILES announced tiles, of two rows or more.
     """
 
     TILES = 4
+    #: Sums on their way out of the lanes' memories, or that wait for ``out``: as many as a LUT RAM has words.
+    HELD = 16
 
     def __init__(self, *, first: int, streams: int, lanes: int, depth: int):
         self._first, self._streams, self._lanes, self._depth = first, streams, lanes, depth
@@ -53,37 +55,36 @@ class Drain(wiring.Component):
         # Of the tile's rows in a token's vector: the first, and the one that is read.
         first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
         there, take, moves = Signal(), Signal(), Signal()
-        # Read: the lanes' memories show a sum.
-        m.submodules.skid = skid = Skid(AccLayout)
-        connect(m, skid.o, flipped(self.out))
-        out, read, read_free = skid.i, Signal(), Signal()
-        # Chosen from the lanes, which lie far apart.
-        chosen, free = Signal(AccLayout, reset_less=True), Signal()
+        m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
+        connect(m, landing.o, flipped(self.out))
+        register, _ = registers(m)
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
-        held = Signal(data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout}),
-                      reset_less=True)
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
-            next_place.eq(place + 1), free.eq(~out.valid | out.ready), read_free.eq(~read | free),
-            take.eq(working & there & read_free),
+            next_place.eq(place + 1), take.eq(working & there & landing.open), landing.sent.eq(take),
             moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
-            tile_end.eq(row_end & last_token),
-            out.payload.eq(chosen), self.empty.eq(~working & ~queue.r_rdy & ~read & ~out.valid & ~self.out.valid),
+            tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
-        with m.If(free):
-            m.d.sync += [out.valid.eq(read), chosen.acc.eq(Array(self.values[i].as_signed() for i in own)[held.position]),
-                         chosen.scale.eq(held.scale), chosen.place.eq(held.place)]
-        with m.If(read_free):
-            m.d.sync += read.eq(take)
+        # A cycle later the memories show the sum; then it lies beside its lane, then it is chosen from the lanes, which lie
+        # far apart.
+        read, near = Signal(), Signal()
+        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout})
+        named, label1 = Signal(label), Signal(label, reset_less=True)
+        m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
+                     named.place.index.eq(row)]
+        m.d.sync += [read.eq(take), near.eq(read), landing.valid.eq(near), label1.eq(named)]
+        label2 = data.View(label, register(label1.as_value(), "label2"))
+        values2 = Array(register(self.values[i].as_signed(), f"value2_{i}") for i in own)
+        m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
+                     landing.value.place.eq(label2.place)]
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
         # has two rows at least, so its number stands still before it ends.
         m.d.sync += [there.eq(Mux(moves, next_place, place) != self.written),
                      last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):
-            m.d.sync += [held.position.eq(position), held.scale.eq(tile.scales[odd]), held.place.token.eq(token),
-                         held.place.index.eq(row), odd.eq(~odd), left.eq(left - 1), row_end.eq(left == 2), row.eq(row + 1)]
+            m.d.sync += [odd.eq(~odd), left.eq(left - 1), row_end.eq(left == 2), row.eq(row + 1)]
             with m.If(self.paired):
                 m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
             with m.If(moves):

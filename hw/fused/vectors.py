@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The vectors of some tokens in block RAM, in few pieces that need no wide choice behind them."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.types import INDEX_BITS
+
+__all__ = ["Vectors"]
+
+
+class Vectors(wiring.Component):
+    """``tokens`` vectors of ``length`` elements, one written and one read in each cycle.
+
+    ``read_data`` is element ``read_index`` of ``read_token``, a cycle later.  A length of 1,280 is kept as 1,024 and 256 of
+    each token: two memories whose sizes are powers of two, so that an address is bits of index and token, and a memory deeper
+    than an EBR is made of narrow ones side by side, not of many whose words are chosen from.  The upper part of a
+    length is rounded up to a power of two, which costs up to a third of it.
+    """
+
+    def __init__(self, *, width: int, tokens: int, length: int):
+        self._width, self._tokens = width, tokens
+        self._low = 1 << length.bit_length() - 1
+        rest = length - self._low
+        self._high = 1 << (rest - 1).bit_length() if rest else 0
+        token = range(max(tokens, 2))
+        super().__init__({
+            "write_en": In(1), "write_token": In(token), "write_index": In(INDEX_BITS), "write_data": In(width),
+            "read_token": In(token), "read_index": In(INDEX_BITS), "read_data": Out(width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = self._low.bit_length() - 1
+        answers = []
+        for name, size in (("low", self._low), ("high", self._high)):
+            if not size:
+                continue
+            m.submodules[name] = part = memory.Memory(shape=self._width, depth=self._tokens * size, init=[])
+            write, read = part.write_port(), part.read_port()
+            for port, index, token in ((write, self.write_index, self.write_token), (read, self.read_index, self.read_token)):
+                within = index[:size.bit_length() - 1]
+                m.d.comb += port.addr.eq(Cat(within, token) if self._tokens > 1 else within)
+            mine = self.write_index[bits] == (name == "high")
+            m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine if self._high else self.write_en)]
+            answers.append(read.data)
+        m.d.comb += self.read_data.eq(answers[0])
+        if self._high:
+            upper = Signal(reset_less=True)
+            m.d.sync += upper.eq(self.read_index[bits])
+            m.d.comb += self.read_data.eq(Mux(upper, answers[1], answers[0]))
+        return m
