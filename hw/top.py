@@ -94,13 +94,13 @@ class Core(wiring.Component):
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words = Skid(32)
+        kv_words, kv_out = Skid(32), Skid(32)
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
                            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
                            ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
-                           ("fetch", fetch), ("kv_words", kv_words)):
+                           ("fetch", fetch), ("kv_words", kv_words), ("kv_out", kv_out)):
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
             m.d.sync += unit_reset.eq(reset)
@@ -184,7 +184,8 @@ class Core(wiring.Component):
         m.d.sync += fetching.eq(fetch.busy)
         connect(m, kv_read.user.data, kv_words.i)
         share_read(m, kv_read.user.req, kv_words.o, fetch.port, attention.read, first=fetching)
-        share_write(m, kv_write.user, head.write, attention.write, first=head.busy)
+        connect(m, kv_out.o, kv_write.user.data)
+        share_write(m, kv_write.user, kv_out.i, head.write, attention.write, first=head.busy)
         m.d.comb += [
             kv_read.drain.eq(cpu.drain), kv_write.drain.eq(cpu.drain),
             cpu.drained.eq(kv_read.clean & kv_write.clean),
@@ -321,14 +322,14 @@ def share_read(m, req, words, one, other, *, first):
     ]
 
 
-def share_write(m, port, one, other, *, first):
-    """One write port for two users who never use it at the same time; ``first`` selects ``one``."""
+def share_write(m, port, words, one, other, *, first):
+    """One write port, whose words go to ``words``, for two users who never use it at the same time; ``first`` selects ``one``."""
     m.d.comb += [
         port.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
         port.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
         one.req.ready.eq(first & port.req.ready), other.req.ready.eq(~first & port.req.ready),
-        port.data.payload.eq(Mux(first, one.data.payload, other.data.payload)),
-        port.data.valid.eq(Mux(first, one.data.valid, other.data.valid)),
-        one.data.ready.eq(first & port.data.ready), other.data.ready.eq(~first & port.data.ready),
+        words.payload.eq(Mux(first, one.data.payload, other.data.payload)),
+        words.valid.eq(Mux(first, one.data.valid, other.data.valid)),
+        one.data.ready.eq(first & words.ready), other.data.ready.eq(~first & words.ready),
         one.idle.eq(port.idle), other.idle.eq(port.idle),
     ]

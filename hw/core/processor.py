@@ -53,7 +53,7 @@ class CommandProcessor(wiring.Component):
 
     ``counting`` is high from START until the last token is announced, or the run is ended otherwise.
 
-    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it), 4 a chunk and 4 a
+    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it), 4 a chunk and 6 a
     token, and one a chunk of the prompt ahead of all, beside the units' own latencies.
     """
 
@@ -128,8 +128,9 @@ class CommandProcessor(wiring.Component):
         reason = Signal(8)
         # Why a run ends with the token that was picked, from the cycle ahead of its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
+        next_position = Signal(17)
         m.d.sync += [at_eos.eq(self.best_id == args.eos), at_length.eq(picked == args.generate),
-                     at_context.eq(self.position + 1 >= self.context)]
+                     at_context.eq(next_position >= self.context), next_position.eq(self.position + 1)]
 
         m.d.comb += [
             self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(self.chunk),
@@ -140,7 +141,7 @@ class CommandProcessor(wiring.Component):
             self.quant.p.first.eq(Mux(op == Op.HEAD, self.chunk - 1, 0)),
             self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
             self.rope_rows.eq(self.qk_dim),
-            self.fetch_token.eq(token), self.fetch_position.eq(self.position + number), self.fetch_number.eq(number),
+            self.fetch_token.eq(token), self.fetch_number.eq(number),
             last.eq(self.position + self.chunk - 1),
             self.token_wdata.eq(self.best_id),
             self.head_dump.eq((args.flags & StartFlags.DUMP) != 0),
@@ -273,7 +274,7 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
                     with m.Default():
                         m.d.sync += self.acc_source.eq(AccSource.ATTENTION)
-                m.d.sync += number.eq(0)
+                m.d.sync += [number.eq(0), self.fetch_position.eq(self.position)]
                 m.next = "PASS"
                 with m.If(op == Op.EMBED):
                     m.next = "TOKEN"
@@ -288,7 +289,7 @@ class CommandProcessor(wiring.Component):
                 m.next = "FETCHING"
             with m.State("FETCHING"):
                 with m.If(~self.fetch_busy):
-                    m.d.sync += number.eq(number + 1)
+                    m.d.sync += [number.eq(number + 1), self.fetch_position.eq(self.fetch_position + 1)]
                     m.next = "TOKEN"
                     with m.If(number + 1 == self.chunk):
                         m.next = "PASS"
@@ -323,10 +324,14 @@ class CommandProcessor(wiring.Component):
                     m.next = "RESET"
                 with m.Else():
                     m.d.sync += [picked.eq(picked + 1), feeds.eq(1)]
-                    m.next = "PICK"
+                    m.next = "POSITION"
+            with m.State("POSITION"):
+                # Two cycles until it is known where the next token lies, and whether that is in the context.
+                m.next = "CONTEXT"
+            with m.State("CONTEXT"):
+                m.next = "PICK"
             with m.State("PICK"):
-                m.d.comb += [self.token_addr.eq(self.position + 1),
-                             self.token_write.eq(self.position + 1 < self.context)]
+                m.d.comb += [self.token_addr.eq(next_position), self.token_write.eq(~at_context)]
                 m.next = "EVENT"
             with m.State("EVENT"):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
@@ -339,7 +344,7 @@ class CommandProcessor(wiring.Component):
                     with m.Elif(at_context):
                         m.d.sync += reason.eq(DoneReason.CONTEXT)
                     with m.Else():
-                        m.d.sync += self.position.eq(self.position + 1)
+                        m.d.sync += self.position.eq(next_position)
                         m.next = "CHUNK"
             with m.State("STOP"):
                 m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1),

@@ -182,9 +182,13 @@ def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, 
     top2 = pipe.reg((wide1 << count1)[:width], name="top2")
     lsb2 = pipe.reg(lsb, name="lsb2")
     flags2 = pipe.reg(flags1, name="flags2")
-    # 3: subnormals move down; what falls off stays as sticky
-    down = Signal(range(kept + 3))
-    m.d.comb += down.eq(Mux(lsb2 >= 1, 0, Mux(lsb2 < 1 - (kept + 1), kept + 2, (1 - lsb2)[:len(down)])))
+    # Subnormals move down by 1 - lsb: a sum of its own, beside that of lsb.
+    below = Signal(signed(len(lsb) + 1))
+    moves = Signal(range(kept + 3))
+    m.d.comb += [below.eq(count1 - exp1 - (width - kept)),
+                 moves.eq(Mux(below[-1], 0, Mux(below > kept + 1, kept + 2, below[:len(moves)])))]
+    down = pipe.reg(moves, name="down")
+    # 3: what falls off stays as sticky
     body = Signal(kept + 2)
     rest = top2[:width - kept - 1]
     m.d.comb += body.eq(Cat(rest.any(), top2[width - kept - 1:]))

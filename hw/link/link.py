@@ -79,14 +79,16 @@ class HostLink(wiring.Component):
         last_seq, last_kind, last_valid = Signal(8), Signal(8), Signal()
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
-        inside = Signal()
+        # Of the cycle before, as is where the range ends: two cycles behind ``size``.
+        inside, crooked = Signal(), Signal()
         end = Signal(33)
-        m.d.sync += end.eq(addr + size)
+        m.d.sync += [end.eq(addr + size), inside.eq(0),
+                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0))]
         is_write = kind == PacketType.WRITE
         for base, window_size, writable in self._windows:
             fits = (addr >= base) & (end <= base + window_size)
             with m.If(fits & (Const(int(writable), 1) | ~is_write)):
-                m.d.comb += inside.eq(1)
+                m.d.sync += inside.eq(1)
 
         # What an answer consists of: type, then the bytes of ``content``, low one first, or words of the bus.
         answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
@@ -158,7 +160,9 @@ class HostLink(wiring.Component):
                     with m.Default():
                         nak(NakReason.TYPE)
             with m.State("RANGE"):
-                # One cycle for the sum of address and size.
+                # One cycle for the sum of address and size, one to compare it.
+                m.next = "COMPARE"
+            with m.State("COMPARE"):
                 m.next = "ACT"
             with m.State("ACT"):
                 again = last_valid & (last_seq == seq) & (last_kind == kind)
@@ -181,7 +185,7 @@ class HostLink(wiring.Component):
                         with m.Else():
                             m.next = "START"
                     with m.Default():
-                        with m.If(~inside | (addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)):
+                        with m.If(~inside | crooked):
                             nak(NakReason.ADDRESS)
                         with m.Elif((kind == PacketType.READ) & (size > DATA_MAX)):
                             nak(NakReason.LENGTH)

@@ -215,7 +215,8 @@ class SdramController(wiring.Component):
         m.d.sync += pending.eq(pending + tick - refreshed)
         wait = Signal(range(max(trp, trfc) + 1))
         new_row, quiet = Signal(13), Signal()
-        m.d.comb += quiet.eq(~active & ~any_able & ~Cat(able).any())
+        # A cycle late: a chunk that begins meanwhile waits as under a group of refreshes.
+        m.d.sync += quiet.eq(~active & ~any_able & ~Cat(able).any())
         with m.FSM():
             with m.State("IDLE"):
                 with m.If((pending >= REFRESH_GROUP) | ((pending != 0) & quiet)):

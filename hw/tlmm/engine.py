@@ -68,7 +68,6 @@ class TlmmEngine(wiring.Component):
         rows_left, cols, tokens = Signal(17), Signal(13), Signal(5)
         begin = Signal()
         decode, two_rows = Signal(), Signal()
-        m.d.comb += [decode.eq(tokens == 1), two_rows.eq(decode & (pair_rows == 2))]
 
         # ------------------------------------------------------------------ codes: a memory a lane, slice by slice
         banks = []
@@ -199,6 +198,9 @@ class TlmmEngine(wiring.Component):
         # is the slice's last, this slice the tile's.
         row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
         last_step, next_last = Signal(), Signal()
+        # The next slice's tables were there in the cycle before.
+        next_ready = Signal()
+        m.d.sync += next_ready.eq(Array(ready)[~use_buffer])
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
                      next_last.eq(slice_col + 2 * SLICE >= cols)]
         # A last slice wants room for its finished sums: places are taken from the step on that will write them.
@@ -226,7 +228,8 @@ class TlmmEngine(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += [self.start.ready.eq(1), begin.eq(self.start.valid)]
                 m.d.sync += [rows_left.eq(self.start.p.rows), cols.eq(self.start.p.cols),
-                             tokens.eq(self.start.p.tokens), use_buffer.eq(0), build_buffer.eq(0),
+                             tokens.eq(self.start.p.tokens), decode.eq(self.start.p.tokens == 1),
+                             two_rows.eq((self.start.p.tokens == 1) & (pair_rows == 2)), use_buffer.eq(0), build_buffer.eq(0),
                              build_slice_col.eq(0)]
                 m.d.sync += [r.eq(0) for r in ready]
                 with m.If(begin):
@@ -262,7 +265,7 @@ class TlmmEngine(wiring.Component):
                             with m.If(rows_left == 0):
                                 m.d.sync += active.eq(0)
                                 m.next = "SETTLE"
-                        with m.Elif(flows & Array(ready)[~use_buffer] & roomy):
+                        with m.Elif(flows & next_ready & roomy):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
                             m.next = "STEPS"
             with m.State("GAP"):

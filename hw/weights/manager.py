@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.fused.stage import Skid
 from hw.memory.ports import ReadPort
 
 __all__ = ["WeightBuffer"]
@@ -20,7 +21,7 @@ class WeightBuffer(wiring.Component):
     then ``idle`` rises.  A start counts only while idle.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
+    leave three cycles after its second half has come, never before; nothing is asked for that there is no room for.
     Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
     Raises ValueError for less than one block.
     """
@@ -53,20 +54,24 @@ class WeightBuffer(wiring.Component):
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)
         burst = self.BURST // 2
-        size = Signal(range(burst + 1))
-        m.d.comb += size.eq(Mux(left < burst, left, burst))
-        asked, taken = Signal(), Signal()
+        # A cycle behind what is left.
+        size, none_left = Signal(range(burst + 1)), Signal()
+        m.d.sync += [size.eq(Mux(left < burst, left, burst)), none_left.eq(left == 0)]
+        asked = Signal()
         with m.FSM(name="ask") as ask:
             with m.State("IDLE"):
                 with m.If(self.start & self.idle):
                     m.d.sync += [addr.eq(self.base), left.eq(self.body_words), plain.eq(self.plain_tokens),
                                  in_head.eq(0), running.eq(1)]
-                    m.next = "NEXT"
+                    m.next = "LEFT"
+            with m.State("LEFT"):
+                m.next = "NEXT"
             with m.State("NEXT"):
                 with m.If(~running):
                     m.next = "IDLE"
-                with m.Elif(left == 0):
+                with m.Elif(none_left):
                     # End of a body or a head.
+                    m.next = "LEFT"
                     with m.If(~in_head & (plain == 0) & (self.head_words != 0)):
                         m.d.sync += [left.eq(self.head_words), in_head.eq(1)]
                     with m.Else():
@@ -81,7 +86,7 @@ class WeightBuffer(wiring.Component):
                     m.d.comb += asked.eq(1)
                     m.d.sync += [request.valid.eq(0), addr.eq(addr + request.p.len),
                                  left.eq(left - (request.p.len >> 1))]
-                    m.next = "NEXT"
+                    m.next = "LEFT"
         with m.If(self.stop):
             m.d.sync += running.eq(0)
 
@@ -99,7 +104,9 @@ class WeightBuffer(wiring.Component):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
         # ------------------------------------------------------------------ out: read ahead by one into a small queue
+        # and a skid, as a word's valid moves the whole engine.
         m.submodules.queue = queue = fifo.SyncFIFO(width=64, depth=4)
+        m.submodules.skid = skid = Skid(64)
         stored = Signal(range(depth + 1))
         fetch = Signal()
         arriving = Signal()
@@ -107,16 +114,17 @@ class WeightBuffer(wiring.Component):
             fetch.eq((stored != 0) & (queue.level + arriving < 3) & running),
             read.en.eq(fetch),
             queue.w_data.eq(read.data[:64]), queue.w_en.eq(arriving),
-            self.out.payload.eq(queue.r_data), self.out.valid.eq(queue.r_rdy & running),
-            queue.r_en.eq((self.out.ready & running) | ~running),
-            taken.eq(self.out.valid & self.out.ready),
+            skid.i.payload.eq(queue.r_data), skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready),
+            self.out.payload.eq(skid.o.payload), self.out.valid.eq(skid.o.valid & running),
+            skid.o.ready.eq(self.out.ready | ~running),
             self.level.eq(stored),
         ]
         m.d.sync += [arriving.eq(fetch), stored.eq(stored + put - fetch)]
         with m.If(fetch):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
-        m.d.comb += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.r_rdy & ~arriving)
+        m.d.comb += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.r_rdy & ~arriving
+                               & ~skid.o.valid)
         with m.If(self.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]

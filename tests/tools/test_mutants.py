@@ -1,0 +1,13 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Faults for ``make mutants`` keep up with the source: a change that moves a fault's place says so here, at once."""
+
+import pytest
+from tests.mutants import MUTANTS, ROOT
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.unit}-{m.fault}")
+def test_a_fault_has_its_place(mutant):
+    text = (ROOT / mutant.file).read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.file} holds {mutant.old!r} {text.count(mutant.old)} times, not once"
+    assert mutant.new != mutant.old
