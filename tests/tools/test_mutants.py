@@ -3,6 +3,7 @@
 """Faults for ``make mutants`` keep up with the source: a change that moves a fault's place says so here, at once."""
 
 import pytest
+
 from tests.mutants import MUTANTS, ROOT
 
 
