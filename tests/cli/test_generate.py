@@ -4,6 +4,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tellme.cli import main
 from tellme.cli.files import find_model
+from tellme.cli.generation import sample
 from tellme.golden.perplexity import golden_board
 from tellme.models.tokenizer import Tokenizer
 from tests.models.random_model import random_model
@@ -111,6 +113,21 @@ def test_sampling_repeats_with_its_seed(capsys):
     assert sampled("3") == sampled("3") != sampled("4")
 
 
+def test_min_p_leaves_out_the_improbable(capsys):
+    # Logits in Q15.16: e, 1 and 1/e times the middle one.
+    top = [(7, 2 << 16), (8, 1 << 16), (9, 0)]
+
+    def picked(min_p):
+        rng = random.Random(0)
+        return {sample(top, 1.0, min_p, rng) for _ in range(200)}
+    assert picked(0) == picked(0.13) == {7, 8, 9}
+    assert picked(0.14) == picked(0.36) == {7, 8}
+    assert picked(0.37) == picked(1) == {7}
+    # Of the likeliest alone, sampling is greedy at any temperature.
+    hot = run(capsys, "--max-tokens", "12", "--temperature", "30", "--min-p", "1", "--json")[1]
+    assert lines(hot)[-1]["token_ids"] == lines(run(capsys, "--max-tokens", "12", "--json")[1])[-1]["token_ids"]
+
+
 def test_end_token_and_ignoring_it(capsys):
     story = (ROOT / "tests" / "data" / "stories.txt").read_text().split("<|endoftext|>")[1].strip()
     args = ("--prompt", story, "--max-tokens", "60", "--json")
@@ -171,7 +188,7 @@ def test_refusals(capsys, args, message):
 
 
 @pytest.mark.parametrize("args", [["--prompt-ids", "1,x"], ["--max-tokens", "-3"], ["--max-tokens", "many"],
-                                  ["--temperature", "-1"], ["--temperature", "nan"], ["--seed", "x"],
+                                  ["--temperature", "-1"], ["--temperature", "nan"], ["--seed", "x"], ["--min-p", "1.5"],
                                   ["--prompt", "a", "--prompt-ids", "1"], ["--no-such-option"]])
 def test_bad_options(capsys, args):
     with pytest.raises(SystemExit) as caught:

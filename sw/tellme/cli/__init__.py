@@ -32,6 +32,14 @@ def temperature(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A share from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share (0 to 1)")
+    return value
+
+
 def id_list(text: str) -> list[int]:
     """Comma-separated token ids."""
     try:
@@ -64,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     prompt.add_argument("--prompt-ids", type=id_list, metavar="1,2,3", help="token ids; no BOS is added")
     run.add_argument("--max-tokens", type=positive, default=128, metavar="N", help="default: 128")
     run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
+    run.add_argument("--min-p", type=share, default=0.0, metavar="P", help="sample only among tokens that are at least P times "
+                     "as probable as the likeliest (default: 0, among the best 64)")
     run.add_argument("--prefill-chunk", type=positive, default=0, metavar="N", help="prompt tokens that share each weight; 1: "
                      "token by token (default: as many as the board has lanes for)")
     add_head(run)

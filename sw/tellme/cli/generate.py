@@ -154,7 +154,7 @@ def generate(args: argparse.Namespace) -> int:
     try:
         device, image = place(device, model, args.head, say)
         run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
-                         temperature=args.temperature, seed=args.seed,
+                         temperature=args.temperature, min_p=args.min_p, seed=args.seed,
                          eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None,
                          prefill_chunk=args.prefill_chunk)
         device.connect()

@@ -22,14 +22,18 @@ from tellme.spec.program import Epilogue, Op
 __all__ = ["Generation", "describe_step", "sample"]
 
 
-def sample(top: Sequence[tuple[int, int]], temperature: float, rng: random.Random) -> int:
+def sample(top: Sequence[tuple[int, int]], temperature: float, min_p: float, rng: random.Random) -> int:
     """A token from the best (id, logit in Q15.16), best first: softmax at the temperature; 0 takes the best.
 
+    Ahead of that, tokens less probable than ``min_p`` times the best one (at temperature 1) are left out; 0 leaves none out.
     One function for every device, so that the same logits and seed give the same token.
     """
     if temperature <= 0:
         return top[0][0]
     best = top[0][1]
+    if min_p > 0:
+        least = best + math.log(min_p) * 2**LOGIT_FRAC
+        top = [(token, logit) for token, logit in top if logit >= least]
     weights = [math.exp((logit - best) / 2**LOGIT_FRAC / temperature) for _, logit in top]
     threshold = rng.random() * sum(weights)
     for (token, _), weight in zip(top, weights, strict=True):
@@ -67,6 +71,7 @@ class Generation:
     prompt: list[int]
     max_tokens: int
     temperature: float = 0.0
+    min_p: float = 0.0
     seed: int = 0
     #: Token that ends the text; None to go on.
     eos: int | None = None
@@ -151,7 +156,7 @@ class Generation:
         while True:
             event = self._feed_one(position, feed)
             self._count(event)
-            token = sample(self.device.top(), self.temperature, rng) if self.temperature > 0 else event.id
+            token = sample(self.device.top(), self.temperature, self.min_p, rng) if self.temperature > 0 else event.id
             yield token
             position += len(feed)
             if token == self.eos:
