@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -94,13 +94,14 @@ class Core(wiring.Component):
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_out = Skid(32), Skid(32)
+        kv_words, kv_out, head_codes = Skid(32), Skid(32), Skid(signed(8))
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
                            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
                            ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
-                           ("fetch", fetch), ("kv_words", kv_words), ("kv_out", kv_out)):
+                           ("fetch", fetch), ("kv_words", kv_words), ("kv_out", kv_out),
+                           ("head_codes", head_codes)):
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
             m.d.sync += unit_reset.eq(reset)
@@ -222,11 +223,12 @@ class Core(wiring.Component):
             m.d.comb += [
                 engine.codes[i].payload.eq(unit.codes.payload),
                 engine.codes[i].valid.eq(unit.codes.valid & ~cpu.codes_to_head),
-                unit.codes.ready.eq(Mux(cpu.codes_to_head, head.codes.ready, engine.codes[i].ready)),
+                unit.codes.ready.eq(Mux(cpu.codes_to_head, head_codes.i.ready, engine.codes[i].ready)),
             ]
             with m.If(has_last[i]):
-                m.d.comb += [head.codes.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
-                             head.codes.valid.eq(unit.codes.valid & cpu.codes_to_head)]
+                m.d.comb += [head_codes.i.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
+                             head_codes.i.valid.eq(unit.codes.valid & cpu.codes_to_head)]
+        connect(m, head_codes.o, head.codes)
         # A cycle late: a pass's first codes wait until the processor has seen them.
         m.d.sync += cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all())
         m.d.comb += cpu.code_taken.eq(head.codes.valid & head.codes.ready)

@@ -138,7 +138,8 @@ MUTANTS = (
           "pipeline-tokens3"),
     fused("gains-of-the-other-vector", "pipeline", "Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)",
           "Mux(to_a, gains_of_a, 0)", "pipeline-dim128"),
-    fused("upper-part-chosen-a-cycle-early", "vectors", "m.d.sync += upper.eq(", "m.d.comb += upper.eq(", "pipeline-dim128"),
+    fused("upper-part-chosen-a-cycle-early", "vectors", "self.read_index[bits], 2,", "self.read_index[bits], 1,",
+          "pipeline-dim128"),
     fused("sum-of-squares-saturates-early", "statistics", "lifted[:64]", "lifted[:63]", "statistics"),
     # ------------------------------------------------------------------ attention
     Mutant("attention", "mask-a-key-short", "hw/attention/decode.py", "with m.If(scan_key == self.position):",
@@ -209,8 +210,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ top
     Mutant("top", "position-not-wired", "hw/top.py", "attention.position.eq(cpu.position)", "attention.position.eq(0)",
            ("top/top-tiny",)),
-    Mutant("top", "codes-to-the-wrong-unit", "hw/top.py", "head.codes.valid.eq(unit.codes.valid & cpu.codes_to_head)",
-           "head.codes.valid.eq(0)", ("top/top-tiny",)),
+    Mutant("top", "codes-to-the-wrong-unit", "hw/top.py", "head_codes.i.valid.eq(unit.codes.valid & cpu.codes_to_head)",
+           "head_codes.i.valid.eq(0)", ("top/top-tiny",)),
     Mutant("top", "head-of-the-chunk's-first-token", "hw/top.py", "m.d.sync += last_token.eq(cpu.chunk - 1)",
            "m.d.sync += last_token.eq(0)", ("top/top-chunk",)),
     Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",

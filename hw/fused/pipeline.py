@@ -169,17 +169,19 @@ class FusedPipeline(wiring.Component):
                      to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
         element, came, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
 
-        # ------------------------------------------------------------------ residual or store: X is read one ahead
-        # ``entry`` holds an element while the memory word with its index is read.
+        # ------------------------------------------------------------------ residual or store: X is read two ahead
+        # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
         entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(PlaceLayout, reset_less=True)
+        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": PlaceLayout}), reset_less=True), Signal()
         to_add = Signal()
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
         m.d.sync += [
             entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place),
-            # A register behind the slow EBR.  x + -0 is x, signed zeros included.
-            addends_valid.eq(entry_valid), addends.a.eq(entry), addends.b.eq(Mux(is_residual, x_memory.read_data, fmt.sign_bit)),
-            addends.tag.eq(entry_place),
+            entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.place.eq(entry_place),
+            # x + -0 is x, signed zeros included.
+            addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.place),
+            addends.b.eq(Mux(is_residual, x_memory.read_data, fmt.sign_bit)),
         ]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
@@ -265,13 +267,13 @@ class FusedPipeline(wiring.Component):
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
-        # Two registers behind the slow EBR: a memory is several of them.
+        # A register behind the slow EBR, as X and A have, and the factors.
         register, _ = registers(m)
-        a_data, x_data, gain_data = (register(v, n) for v, n in (
-            (a_memory.read_data, "a_data"), (x_memory.read_data, "x_data"), (gain, "gain_data")))
+        gain_data = register(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
-            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_data, x_data), register(gain_value, "gained"))),
+            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
+                             register(gain_value, "gained"))),
             factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)),
             factors.tag.eq(Cat(quantising, register(gain_token, "gained_token"))),
             data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),

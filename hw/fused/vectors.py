@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vectors of some tokens in block RAM, in few pieces that need no wide choice behind them."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.fused.stage import registers
 from hw.types import INDEX_BITS
 
 __all__ = ["Vectors"]
@@ -14,7 +15,7 @@ __all__ = ["Vectors"]
 class Vectors(wiring.Component):
     """``tokens`` vectors of ``length`` elements, one written and one read in each cycle.
 
-    ``read_data`` is element ``read_index`` of ``read_token``, a cycle later.  A length of 1,280 is kept as 1,024 and 256 of
+    ``read_data`` is element ``read_index`` of ``read_token``, two cycles later.  A length of 1,280 is kept as 1,024 and 256 of
     each token: two memories whose sizes are powers of two, so that an address is bits of index and token, and a memory deeper
     than an EBR is made of narrow ones side by side, not of many whose words are chosen from.  The upper part of a
     length is rounded up to a power of two, which costs up to a third of it.
@@ -34,6 +35,7 @@ class Vectors(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         bits = self._low.bit_length() - 1
+        register, later = registers(m)
         answers = []
         for name, size in (("low", self._low), ("high", self._high)):
             if not size:
@@ -45,10 +47,9 @@ class Vectors(wiring.Component):
                 m.d.comb += port.addr.eq(Cat(within, token) if self._tokens > 1 else within)
             mine = self.write_index[bits] == (name == "high")
             m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine if self._high else self.write_en)]
-            answers.append(read.data)
+            # EBR are slow to answer, and lie at the chip's edges: a register ahead of the choice.
+            answers.append(register(read.data, f"{name}_data"))
         m.d.comb += self.read_data.eq(answers[0])
         if self._high:
-            upper = Signal(reset_less=True)
-            m.d.sync += upper.eq(self.read_index[bits])
-            m.d.comb += self.read_data.eq(Mux(upper, answers[1], answers[0]))
+            m.d.comb += self.read_data.eq(Mux(later(self.read_index[bits], 2, "upper"), answers[1], answers[0]))
         return m

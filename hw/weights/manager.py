@@ -6,7 +6,6 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import Skid
 from hw.memory.ports import ReadPort
 
 __all__ = ["WeightBuffer"]
@@ -21,7 +20,7 @@ class WeightBuffer(wiring.Component):
     then ``idle`` rises.  A start counts only while idle.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave three cycles after its second half has come, never before; nothing is asked for that there is no room for.
+    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
     Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
     Raises ValueError for less than one block.
     """
@@ -104,27 +103,26 @@ class WeightBuffer(wiring.Component):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
         # ------------------------------------------------------------------ out: read ahead by one into a small queue
-        # and a skid, as a word's valid moves the whole engine.
         m.submodules.queue = queue = fifo.SyncFIFO(width=64, depth=4)
-        m.submodules.skid = skid = Skid(64)
         stored = Signal(range(depth + 1))
         fetch = Signal()
         arriving = Signal()
+        # The queue's r_rdy from a register of its own, as it moves the whole engine.
+        there = Signal()
+        m.d.sync += there.eq(arriving | (queue.level > 1) | ((queue.level == 1) & ~queue.r_en))
         m.d.comb += [
             fetch.eq((stored != 0) & (queue.level + arriving < 3) & running),
             read.en.eq(fetch),
             queue.w_data.eq(read.data[:64]), queue.w_en.eq(arriving),
-            skid.i.payload.eq(queue.r_data), skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready),
-            self.out.payload.eq(skid.o.payload), self.out.valid.eq(skid.o.valid & running),
-            skid.o.ready.eq(self.out.ready | ~running),
+            self.out.payload.eq(queue.r_data), self.out.valid.eq(there & running),
+            queue.r_en.eq(self.out.ready | ~running),
             self.level.eq(stored),
         ]
         m.d.sync += [arriving.eq(fetch), stored.eq(stored + put - fetch)]
         with m.If(fetch):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
-        m.d.comb += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.r_rdy & ~arriving
-                               & ~skid.o.valid)
+        m.d.comb += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~there & ~arriving)
         with m.If(self.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
