@@ -16,7 +16,7 @@ from hw.core.processor import AccSource, CommandProcessor, WordSink
 from hw.core.space import AddressSpace, windows
 from hw.core.words import WordMerge
 from hw.fused.pipeline import FusedPipeline
-from hw.fused.stage import Skid
+from hw.fused.stage import Queue, Skid
 from hw.head.head import LmHead
 from hw.link.crc32 import Crc32
 from hw.link.link import HostLink
@@ -94,7 +94,7 @@ class Core(wiring.Component):
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_out, head_codes = Skid(32), Skid(32), Skid(signed(8))
+        kv_words, kv_out, head_codes = Queue(32), Skid(32), Skid(signed(8))
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
@@ -179,7 +179,7 @@ class Core(wiring.Component):
         connect(m, kv_read.port, sdram.kv_read)
         connect(m, kv_write.port, sdram.kv_write)
         connect(m, weights.port, sdram.weights)
-        # Words wait in a skid, so that no user's ready reaches the controller.  Who takes them is a register: a fetch's first
+        # Words wait in a queue, so that no user's ready reaches the controller.  Who takes them is a register: a fetch's first
         # request is cycles behind its start, and attention's behind its last element.
         fetching = Signal()
         m.d.sync += fetching.eq(fetch.busy)

@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from tellme.spec.formats import FloatFormat
 
-__all__ = ["Landing", "Pipeline", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "registers", "round_float", "unpack"]
+__all__ = ["Landing", "Pipeline", "Queue", "Skid", "StreamUnit", "Unpacked", "leading_zeros", "registers", "round_float",
+           "unpack"]
 
 
 class Pipeline:
@@ -81,6 +82,26 @@ class Skid(wiring.Component):
                          payload.eq(Mux(full, held, Value.cast(self.i.payload)))]
         with m.Elif(self.i.valid & ~full):
             m.d.sync += [held.eq(self.i.payload), full.eq(1)]
+        return m
+
+
+class Queue(wiring.Component):
+    """A small queue between streams in LUT RAM, whose valid and ready are known from registers.
+
+    Where a Skid's ready moves all its bits, this one's moves a pointer.  A cycle from ``i`` to ``o``, one element a cycle.
+    """
+
+    def __init__(self, shape, *, depth: int = 4):
+        self._depth = depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.i.payload)), depth=self._depth)
+        m.d.comb += [queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
+                     self.o.payload.eq(queue.r_data), queue.r_en.eq(self.o.ready)]
+        # What r_rdy is, but a register.
+        m.d.sync += self.o.valid.eq((queue.w_en & queue.w_rdy) | (queue.level > 1) | ((queue.level == 1) & ~queue.r_en))
         return m
 
 

@@ -59,8 +59,8 @@ class FrameReceiver(wiring.Component):
 class FrameSender(wiring.Component):
     """Collects a body, then sends it as a frame.
 
-    ``put`` with ``byte`` appends; ``send`` starts; ``busy`` until the closing zero has gone.  About two cycles a byte: one
-    to look for the next zero, one to send.
+    ``put`` with ``byte`` appends; ``send`` starts; ``busy`` until the closing zero has gone.  Five cycles a byte: three to
+    look for the next zero, two to send.
     """
 
     def __init__(self, *, depth: int = 2048):
@@ -73,7 +73,9 @@ class FrameSender(wiring.Component):
         write, read = body.write_port(), body.read_port()
         length = Signal(range(self._depth + 1))
         first, at = Signal.like(length), Signal.like(length)
-        run = Signal(8)
+        run, nonzero = Signal(8), Signal()
+        # A register behind the slow EBR.
+        m.d.sync += nonzero.eq(read.data != 0)
         m.d.comb += [write.addr.eq(length), write.data.eq(self.byte), write.en.eq(self.put), read.addr.eq(at)]
         with m.If(self.put):
             m.d.sync += length.eq(length + 1)
@@ -84,13 +86,15 @@ class FrameSender(wiring.Component):
                 with m.If(self.send):
                     m.next = "LOOK"
             with m.State("LOOK"):
-                # Address out; the byte is here in the next state.
+                # Address out; the byte is here in the next state, and known a state later.
                 m.next = "CODE"
                 with m.If((at != length) & (run != 254)):
-                    m.next = "SEE"
+                    m.next = "READ"
+            with m.State("READ"):
+                m.next = "SEE"
             with m.State("SEE"):
                 m.next = "CODE"
-                with m.If(read.data != 0):
+                with m.If(nonzero):
                     m.d.sync += [at.eq(at + 1), run.eq(run + 1)]
                     m.next = "LOOK"
             with m.State("CODE"):

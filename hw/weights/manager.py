@@ -122,7 +122,8 @@ class WeightBuffer(wiring.Component):
         with m.If(fetch):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
-        m.d.comb += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~there & ~arriving)
+        # A cycle late, which a start has time for.
+        m.d.sync += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~there & ~arriving)
         with m.If(self.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
