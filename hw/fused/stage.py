@@ -89,17 +89,18 @@ class Queue(wiring.Component):
     """A small queue between streams in LUT RAM, whose valid and ready are known from registers.
 
     Where a Skid's ready moves all its bits, this one's moves a pointer.  A cycle from ``i`` to ``o``, one element a cycle.
+    ``level`` is the number of elements in it.
     """
 
     def __init__(self, shape, *, depth: int = 4):
         self._depth = depth
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.i.payload)), depth=self._depth)
         m.d.comb += [queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
-                     self.o.payload.eq(queue.r_data), queue.r_en.eq(self.o.ready)]
+                     self.o.payload.eq(queue.r_data), queue.r_en.eq(self.o.ready), self.level.eq(queue.level)]
         # What r_rdy is, but a register.
         m.d.sync += self.o.valid.eq((queue.w_en & queue.w_rdy) | (queue.level > 1) | ((queue.level == 1) & ~queue.r_en))
         return m

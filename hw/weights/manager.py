@@ -3,9 +3,10 @@
 """Weight buffer manager: URAM-like blocks of EBR, filled ahead of use (TeLLMe v2 section 3.4)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.fused.stage import Queue
 from hw.memory.ports import ReadPort
 
 __all__ = ["WeightBuffer"]
@@ -103,19 +104,17 @@ class WeightBuffer(wiring.Component):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
         # ------------------------------------------------------------------ out: read ahead by one into a small queue
-        m.submodules.queue = queue = fifo.SyncFIFO(width=64, depth=4)
+        # whose valid, which moves the whole engine, comes from a register.
+        m.submodules.queue = queue = Queue(64)
         stored = Signal(range(depth + 1))
         fetch = Signal()
         arriving = Signal()
-        # The queue's r_rdy from a register of its own, as it moves the whole engine.
-        there = Signal()
-        m.d.sync += there.eq(arriving | (queue.level > 1) | ((queue.level == 1) & ~queue.r_en))
         m.d.comb += [
             fetch.eq((stored != 0) & (queue.level + arriving < 3) & running),
             read.en.eq(fetch),
-            queue.w_data.eq(read.data[:64]), queue.w_en.eq(arriving),
-            self.out.payload.eq(queue.r_data), self.out.valid.eq(there & running),
-            queue.r_en.eq(self.out.ready | ~running),
+            queue.i.payload.eq(read.data[:64]), queue.i.valid.eq(arriving),
+            self.out.payload.eq(queue.o.payload), self.out.valid.eq(queue.o.valid & running),
+            queue.o.ready.eq(self.out.ready | ~running),
             self.level.eq(stored),
         ]
         m.d.sync += [arriving.eq(fetch), stored.eq(stored + put - fetch)]
@@ -123,7 +122,7 @@ class WeightBuffer(wiring.Component):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
         # A cycle late, which a start has time for.
-        m.d.sync += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~there & ~arriving)
+        m.d.sync += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
         with m.If(self.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
