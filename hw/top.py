@@ -94,13 +94,13 @@ class Core(wiring.Component):
         head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_out, head_codes = Queue(32), Skid(32), Skid(signed(8))
+        kv_words, kv_in, kv_out, head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
                            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
                            ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
-                           ("fetch", fetch), ("kv_words", kv_words), ("kv_out", kv_out),
+                           ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out),
                            ("head_codes", head_codes)):
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
@@ -184,7 +184,9 @@ class Core(wiring.Component):
         fetching = Signal()
         m.d.sync += fetching.eq(fetch.busy)
         connect(m, kv_read.user.data, kv_words.i)
-        share_read(m, kv_read.user.req, kv_words.o, fetch.port, attention.read, first=fetching)
+        share_read(m, kv_read.user.req, kv_words.o, (fetch.port.req, fetch.port.data), (attention.read.req, kv_in.i),
+                   first=fetching)
+        connect(m, kv_in.o, attention.read.data)
         connect(m, kv_out.o, kv_write.user.data)
         share_write(m, kv_write.user, kv_out.i, head.write, attention.write, first=head.busy)
         m.d.comb += [
@@ -313,14 +315,16 @@ class Core(wiring.Component):
 
 
 def share_read(m, req, words, one, other, *, first):
-    """One read port's requests and words for two users who never use it at the same time; ``first`` selects ``one``."""
+    """One read port's requests and words for two users, each (requests, words), who never use it at the same time; ``first``
+    selects ``one``."""
+    (one_req, one_data), (other_req, other_data) = one, other
     m.d.comb += [
-        req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
-        req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
-        one.req.ready.eq(first & req.ready), other.req.ready.eq(~first & req.ready),
-        one.data.payload.eq(words.payload), other.data.payload.eq(words.payload),
-        one.data.valid.eq(first & words.valid), other.data.valid.eq(~first & words.valid),
-        words.ready.eq(Mux(first, one.data.ready, other.data.ready)),
+        req.payload.eq(Mux(first, one_req.payload, other_req.payload)),
+        req.valid.eq(Mux(first, one_req.valid, other_req.valid)),
+        one_req.ready.eq(first & req.ready), other_req.ready.eq(~first & req.ready),
+        one_data.payload.eq(words.payload), other_data.payload.eq(words.payload),
+        one_data.valid.eq(first & words.valid), other_data.valid.eq(~first & words.valid),
+        words.ready.eq(Mux(first, one_data.ready, other_data.ready)),
     ]
 
 

@@ -201,8 +201,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ link
     Mutant("link", "crc-not-checked", "hw/link/link.py", "damaged.eq(in_crc.crc != RESIDUE)", "damaged.eq(0)",
            ("link/link",)),
-    Mutant("link", "start-done-twice", "hw/link/link.py", "again = last_valid & (last_seq == seq) & (last_kind == kind)",
-           "again = Const(0, 1)", ("link/link",)),
+    Mutant("link", "start-done-twice", "hw/link/link.py", "again.eq(last_valid & (last_seq == seq) & (last_kind == kind))",
+           "again.eq(0)", ("link/link",)),
     Mutant("link", "bad-packet-not-counted", "hw/link/link.py", "answer_bytes.eq(1), self.errors.eq(self.errors + 1)]",
            "answer_bytes.eq(1)]", ("link/link",)),
     Mutant("link", "crc-polynomial", "hw/link/crc32.py", "POLYNOMIAL = 0xEDB88320", "POLYNOMIAL = 0xEDB88321", ("link/link",)),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
 from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import leading_zeros, registers
+from hw.fused.stage import Landing, leading_zeros, registers
 from hw.memory.ports import ReadPort, WritePort
 from hw.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
@@ -60,6 +60,8 @@ class PrefillAttention(wiring.Component):
 
     #: From a slot's last sum to the next slot's first V word at the earliest.
     REFILL_CYCLES = 9
+    #: Words of sums that may be on their way from their PE to ``acc``.
+    LANDING = 8
 
     def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
                  max_heads: int = 32):
@@ -82,7 +84,7 @@ class PrefillAttention(wiring.Component):
         #: Cycles of a slot in which no word moves: from the last K word to the first V word, and two before the next slot.
         self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
-        self.drain_cycles = max(9 + SCALE_MUL_STAGES + 5, self._turns + 5)
+        self.drain_cycles = max(9 + SCALE_MUL_STAGES + 5, 2 * self._turns + 7)
         self._rows = max_heads * -(-tokens // pes)
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
@@ -416,24 +418,44 @@ class PrefillAttention(wiring.Component):
             m.d.sync += scale_left.eq(scale_left - 1)
 
         # ------------------------------------------------------------------ out: sums, PE after PE
-        # All other PEs' words are zero.
-        gathered = drain_rows[0]
-        for old in drain_rows[1:]:
-            gathered = gathered | old
+        # A word walks along the PEs behind its own to the last one, as keys do, so that no PE is drawn towards the others: each
+        # adds its own, and all but the one in turn are zero.  One sets out every four cycles, as fast as it leaves, when the
+        # one before has passed the next PE.
+        m.submodules.landing = landing = Landing(LANES * sum_bits, depth=self.LANDING)
+        issuing, sends, beat = Signal(), Signal(), Signal(2)
+        m.d.comb += sends.eq(issuing & (beat == 3) & landing.open)
+        with m.If(~issuing | sends):
+            m.d.sync += beat.eq(Mux(issuing, 0, 2))
+        with m.Elif(beat != 3):
+            m.d.sync += beat.eq(beat + 1)
+        passing, marks, mark = Const(0, LANES * sum_bits), [], Const(0, 1)
+        for t in range(turns):
+            for old in drain_rows[t * units:(t + 1) * units]:
+                passing = passing | old
+            passing = register(passing, f"passing{t}")
+            mark = register(mark | (sends & ((drain_pe >> unit_bits) == t)), f"mark{t}")
+            marks.append(mark)
+        m.d.comb += [landing.sent.eq(sends), landing.valid.eq(mark), landing.value.eq(passing)]
+        last_pe, head_ends = Signal(range(pes)), Signal()
+        last_word, at_last_pe = (register(v, n) for v, n in (
+            (drain_word + 1 == words, "last_word"), (drain_pe == last_pe, "at_last_pe")))
+        with m.If(sends):
+            m.d.sync += drain_word.eq(drain_word + 1)
+            with m.If(last_word):
+                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), issuing.eq(~at_last_pe)]
         out_row, out_valid, out_lane = Signal(LANES * sum_bits, reset_less=True), Signal(), Signal(2)
         out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
         pause = Signal(range(turns + 2))
-        last_pe, head_ends = Signal(range(pes)), Signal()
-        # Where the pair in work belongs, and the KV head's first query head.
+        leave_pe, leave_word = Signal(range(pes)), Signal(range(self._words))
+        # Where the pair that leaves belongs, and the KV head's first query head.
         token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
                                              Signal(range(MAX_GROUP)))
         fire = out_valid & self.acc.ready
         # What stands still in the cycle before a word is loaded.
         word_ends, pe_ends, g_ends = (register(v, n) for v, n in (
-            (drain_word + 1 == words, "word_ends"), (drain_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
-        scaled = register((drain_word != 0) | (scale_left <= 1), "scaled")
-        # A word is there in the second cycle of draining, and the next one long before the fourth lane has left.
-        load = draining & register(draining, "drain_settled") & (~out_valid | (fire & (out_lane == 3))) & scaled
+            (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
+        scaled = register((leave_word != 0) | (scale_left <= 1), "scaled")
+        load = landing.o.valid & (~out_valid | (fire & (out_lane == 3))) & scaled
         m.d.comb += [
             self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
             self.acc.p.scale.eq(out_scale), self.acc.p.place.token.eq(out_token),
@@ -444,25 +466,25 @@ class PrefillAttention(wiring.Component):
             with m.If(out_lane == 3):
                 m.d.sync += out_valid.eq(0)
         with m.If(load):
-            m.d.sync += [out_row.eq(gathered), out_valid.eq(1), out_token.eq(token), out_word.eq(first_word_of + drain_word),
-                         drain_word.eq(drain_word + 1)]
-            with m.If(drain_word == 0):
+            m.d.comb += landing.o.ready.eq(1)
+            m.d.sync += [out_row.eq(landing.o.payload), out_valid.eq(1), out_token.eq(token),
+                         out_word.eq(first_word_of + leave_word), leave_word.eq(leave_word + 1)]
+            with m.If(leave_word == 0):
                 # The next PE's scale is worked out while this one's sums leave.
                 m.d.sync += [out_scale.eq(scale11), scale_pe.eq(scale_pe + 1), scale_left.eq(scaling)]
             with m.If(word_ends):
-                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of + words)]
+                m.d.sync += [leave_word.eq(0), leave_pe.eq(leave_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of + words)]
                 with m.If(g_ends):
                     m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
-                with m.If(pe_ends):
-                    m.d.sync += draining.eq(0)
-                    with m.If(head_ends):
-                        m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
-                                     first_word_of.eq(top_word + group_words)]
+                with m.If(pe_ends & head_ends):
+                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
+                                 first_word_of.eq(top_word + group_words)]
         with m.FSM(name="drain"):
             with m.State("IDLE"):
                 m.d.comb += drained.eq(1)
-                m.d.sync += [pause.eq(turns + 1), drain_pe.eq(0), drain_word.eq(0), scale_pe.eq(0), scale_left.eq(scaling),
-                             last_pe.eq(working - 1), head_ends.eq(last_slot), stat_read.eq(0)]
+                m.d.sync += [pause.eq(turns + 1), drain_pe.eq(0), drain_word.eq(0), leave_pe.eq(0), leave_word.eq(0),
+                             scale_pe.eq(0), scale_left.eq(scaling), last_pe.eq(working - 1), head_ends.eq(last_slot),
+                             stat_read.eq(0)]
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
@@ -475,9 +497,12 @@ class PrefillAttention(wiring.Component):
                 with m.If(pause > turns - 3):
                     m.d.sync += scale_left.eq(scaling)
                 with m.If(pause == 0):
-                    m.d.sync += draining.eq(1)
+                    m.d.sync += [draining.eq(1), issuing.eq(1)]
                     m.next = "OUT"
             with m.State("OUT"):
-                with m.If(~draining & ~out_valid):
+                # PEs show sums of their own again when the last word has passed them.
+                with m.If(~issuing & ~Cat(marks).any()):
+                    m.d.sync += draining.eq(0)
+                with m.If(~draining & landing.empty & ~out_valid):
                     m.next = "IDLE"
         return m

@@ -72,13 +72,15 @@ class WriteGuard(wiring.Component):
         m = Module()
         user, port = self.user, self.port
         owed, late = count(m, port)
+        due = Signal()
+        m.d.sync += due.eq((owed != 0) & ~late)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
             user.req.ready.eq(port.req.ready & ~self.drain),
             port.data.payload.eq(Mux(self.drain, 0, user.data.payload)),
-            # Only where the count is not a cycle late: a zero every other cycle.
-            port.data.valid.eq(Mux(self.drain, (owed != 0) & ~late, user.data.valid)),
+            # Only where the count has caught up, and has been looked at: a zero every third cycle.
+            port.data.valid.eq(Mux(self.drain, due & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),
             self.clean.eq((owed == 0) & ~late & port.idle),

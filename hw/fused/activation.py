@@ -100,8 +100,8 @@ class Activation(wiring.Component):
         m = Module()
         m.submodules.gate = gate = Gate(self._fmt, tag=self._tag)
         m.submodules.product = product = FloatMul(self._fmt, tag=self._tag)
-        held, odd, full = Signal(self._fmt.width), Signal(), Signal()
-        pair = Signal(gate.i.payload.shape())
+        held, odd, full = Signal(self._fmt.width, reset_less=True), Signal(), Signal()
+        pair = Signal(gate.i.payload.shape(), reset_less=True)
         m.d.comb += [
             gate.i.payload.eq(pair), gate.i.valid.eq(full),
             self.i.ready.eq(~odd | ~full | gate.i.ready),

@@ -43,7 +43,7 @@ class HeadQuantise(wiring.Component):
         head_in = Signal()
         size = self.i.payload[:-1]
         largest = Mux(size > top, size, top)
-        peaks = Array(Signal(fmt.width - 1, name=f"peak{i}") for i in range(BANKS))
+        peaks = Array(Signal(fmt.width - 1, name=f"peak{i}", reset_less=True) for i in range(BANKS))
         m.d.comb += [self.i.ready.eq(written != BANKS), write.addr.eq(Cat(column, bank)),
                      write.data.eq(self.i.payload), write.en.eq(self.i.valid & self.i.ready)]
         with m.If(write.en):
@@ -57,8 +57,8 @@ class HeadQuantise(wiring.Component):
         # ------------------------------------------------------------------ scales, one head ahead of the reader
         unscaled, scaled = Signal(range(BANKS + 1)), Signal(range(BANKS + 1))
         scale_bank = Signal(range(BANKS))
-        scales_s = Array(Signal(ScaleLayout, name=f"s{i}") for i in range(BANKS))
-        scales_d = Array(Signal(ScaleLayout, name=f"d{i}") for i in range(BANKS))
+        scales_s = Array(Signal(ScaleLayout, name=f"s{i}", reset_less=True) for i in range(BANKS))
+        scales_d = Array(Signal(ScaleLayout, name=f"d{i}", reset_less=True) for i in range(BANKS))
         begun = Signal()
         m.d.comb += [scale.absmax.eq(peaks[scale_bank]), scale.floor.eq(1)]
         with m.If(~begun & (unscaled != 0)):

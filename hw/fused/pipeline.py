@@ -186,7 +186,7 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
-        in_head = Signal(8)
+        in_head = Signal(8, reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
@@ -219,7 +219,7 @@ class FusedPipeline(wiring.Component):
             activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
-        head_end = Signal()                     # in_head is a head's last element
+        head_end = Signal(reset_less=True)      # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
         with m.If(came):
@@ -260,11 +260,11 @@ class FusedPipeline(wiring.Component):
                          kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
-        quant = Signal(QuantLayout)
+        quant = Signal(QuantLayout, reset_less=True)
         # Quantise pass: an element's words are being read.
         fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
         feeding = Signal()
-        gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width), Signal(2), Signal(Own)
+        gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width, reset_less=True), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR, as X and A have, and the factors.

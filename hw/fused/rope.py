@@ -34,8 +34,8 @@ class Rope(wiring.Component):
         m.submodules.first = first = FloatMul(self._fmt)
         m.submodules.second = second = FloatMul(self._fmt)
         m.submodules.adder = adder = FloatAdd(self._fmt)
-        held, odd = Signal(width), Signal()
-        x0, x1, cos, sin = (Signal(width, name=n) for n in ("x0", "x1", "cos", "sin"))
+        held, odd = Signal(width, reset_less=True), Signal()
+        x0, x1, cos, sin = (Signal(width, name=n, reset_less=True) for n in ("x0", "x1", "cos", "sin"))
         left = Signal(2)
         turn = Signal()
         m.d.comb += [turn.eq(left == 1)]

@@ -102,7 +102,7 @@ class AbsmaxScale(wiring.Component):
         for i in range(self.LATENCY):
             run.append(register(run[-1], f"run{i + 1}"))
         # 1: floor
-        magnitude = Signal(fmt.width - 1)
+        magnitude = Signal(fmt.width - 1, reset_less=True)
         with m.If(self.start):
             m.d.sync += magnitude.eq(Mux(self.absmax < self.floor, self.floor, self.absmax))
         # 2: to a scale; subnormals are brought to a leading one
@@ -112,24 +112,26 @@ class AbsmaxScale(wiring.Component):
         for i in range(11):
             with m.If(wide[i]):
                 m.d.comb += zeros.eq(10 - i)
-        a = Signal(ScaleLayout)
+        a = Signal(ScaleLayout, reset_less=True)
         exp = Signal(signed(8))
         m.d.comb += exp.eq(Mux(field == 0, 1, field) - 1 + fmt.min_exp - (10 - fmt.frac_bits) - zeros)
         with m.If(run[1]):
             m.d.sync += [a.sig.eq((wide << zeros)[:11]), a.exp.eq(exp)]
-        # 3: table; 4: result
+        # 3: table; 4: its register, as the memory takes a third of the cycle; 5: s
         m.submodules.rom = rom = memory.Memory(shape=12, depth=1024, init=list(recip127_rom()),
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += read.addr.eq(a.sig[:10])
-        with m.If(run[3]):
-            m.d.sync += [self.s.sig.eq(read.data[:11]), self.s.exp.eq(Mux(read.data[11], -15, -14) - a.exp)]
+        found = register(read.data, "found")
+        s, d = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
+        with m.If(run[4]):
+            m.d.sync += [s.sig.eq(found[:11]), s.exp.eq(Mux(found[11], -15, -14) - a.exp)]
         constant = Signal(ScaleLayout)
         m.d.comb += constant.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         product = scale_mul_stages(m, register, a, constant)
         with m.If(run[self.LATENCY - 1]):
-            m.d.sync += self.d.eq(product)
-        m.d.comb += self.done.eq(run[self.LATENCY])
+            m.d.sync += d.eq(product)
+        m.d.comb += [self.s.eq(s), self.d.eq(d), self.done.eq(run[self.LATENCY])]
         return m
 
 
@@ -168,13 +170,14 @@ class InverseRms(wiring.Component):
         read = rom.read_port()
         m.d.comb += read.addr.eq(Cat(sig[:10], exp[0]))
         half = register(exp >> 1, "half")
-        root = Signal(ScaleLayout)
+        root, y = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
         m.d.sync += [root.sig.eq(read.data[:11]), root.exp.eq(Mux(read.data[11], -15, -16) - half)]
         product = scale_mul_stages(m, register, root, self.sqrt_n)
         run = self.start
         for i in range(1, self.LATENCY):
             run = register(run, f"run{i}")
         with m.If(run):
-            m.d.sync += self.y.eq(product)
+            m.d.sync += y.eq(product)
+        m.d.comb += self.y.eq(y)
         m.d.sync += self.done.eq(run)
         return m

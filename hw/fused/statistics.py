@@ -61,7 +61,7 @@ class Statistics(wiring.Component):
             """A value a token, ``update(value)`` in each valid cycle, 0 after clear; that of ``token``, and what was added."""
             m.submodules[name] = values = memory.Memory(shape=bits, depth=self._tokens, init=[])
             write, read, result = values.write_port(), values.read_port(domain="comb"), values.read_port(domain="comb")
-            some = Signal(self._tokens, name=f"some_{name}")
+            some = Signal(self._tokens, name=f"some_{name}", reset_less=True)
             now = update(Mux(some.bit_select(token, 1), read.data, 0))
             m.d.comb += [read.addr.eq(token), write.addr.eq(token), write.en.eq(valid), write.data.eq(now),
                          result.addr.eq(self.token)]

@@ -80,10 +80,12 @@ class HostLink(wiring.Component):
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
-        inside, crooked = Signal(), Signal()
+        inside, crooked, too_long, again = Signal(), Signal(), Signal(), Signal()
         end = Signal(33)
         m.d.sync += [end.eq(addr + size), inside.eq(0),
-                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0))]
+                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
+                     too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
+                     again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
         for base, window_size, writable in self._windows:
             fits = (addr >= base) & (end <= base + window_size)
@@ -165,7 +167,6 @@ class HostLink(wiring.Component):
             with m.State("COMPARE"):
                 m.next = "ACT"
             with m.State("ACT"):
-                again = last_valid & (last_seq == seq) & (last_kind == kind)
                 m.d.sync += [words_left.eq(size >> 2), count.eq(6), last_valid.eq(1), last_seq.eq(seq),
                              last_kind.eq(kind)]
                 with m.Switch(kind):
@@ -187,7 +188,7 @@ class HostLink(wiring.Component):
                     with m.Default():
                         with m.If(~inside | crooked):
                             nak(NakReason.ADDRESS)
-                        with m.Elif((kind == PacketType.READ) & (size > DATA_MAX)):
+                        with m.Elif(too_long):
                             nak(NakReason.LENGTH)
                         with m.Else():
                             m.next = "BUS"

@@ -224,6 +224,9 @@ class TlmmEngine(wiring.Component):
             m.d.sync += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
                          drain.tiles.p.scales[1].eq(header[27:46]),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
+        # A cycle late: the last tile is announced long before its last step.
+        drained = Signal()
+        m.d.sync += drained.eq(Cat(drain.empty for drain in drains).all())
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
                 m.d.comb += [self.start.ready.eq(1), begin.eq(self.start.valid)]
@@ -274,7 +277,7 @@ class TlmmEngine(wiring.Component):
                     m.next = "SLICE"
             with m.State("SETTLE"):
                 # All sums leave; a table that was begun and is not wanted is finished.
-                with m.If(~pending & Cat(drain.empty for drain in drains).all()):
+                with m.If(~pending & drained):
                     m.next = "IDLE"
         for i in range(2):
             with m.If(used & (use_buffer == i)):
