@@ -56,6 +56,15 @@ synth_ecp5 -nowidelut -top {top} -run map_gates:
 """
 
 
+#: Other cores: an enable or a reset of fewer than 12 flip-flops becomes logic of theirs.  Slices share both, and hundreds of
+#: small sets keep the placer from what belongs together (docs/decisions/0007-no-stall-inside.md).
+FEW_SETS = """opt_clean
+dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFFE_??_ 01 -cell $_DFFE_?P??_ r \
+ -cell $_SDFFE_?P??_ r -mince 12 -minsrst 12
+synth_ecp5 -top {top} -run map_ffs:
+"""
+
+
 class BuildError(Exception):
     """What went wrong; exit code 2."""
 
@@ -110,7 +119,7 @@ def tool(kind: str, name: str) -> str:
 def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
     """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
     if not config.compact:
-        return "", "", ""
+        return "", "-run begin:map_ffs", FEW_SETS.format(top=top)
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
 
 
@@ -118,6 +127,11 @@ def script(config: BoardConfig, top: str, source: str) -> str:
     """A whole yosys script for Verilog in ``source``; the netlist is TOP.json."""
     before, options, behind = synthesis(config, top)
     return f"read_verilog {source}\n{before}\nsynth_ecp5 {options} -top {top}\n{behind}\nwrite_json {top}.json\n"
+
+
+def placement(config: BoardConfig) -> tuple[str, ...]:
+    """Options of nextpnr: in a large part what is far apart is late, so timing weighs more than the length of wires."""
+    return () if config.compact else ("--placer-heap-timingweight", "30")
 
 
 def write_techmaps(folder: Path) -> None:
@@ -164,14 +178,14 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
     return clocks
 
 
-def place_and_route(kind: str, platform, folder: Path, seed: int) -> dict:
+def place_and_route(kind: str, platform, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
     """One seed of nextpnr; its JSON report."""
     # Names of device and package are Amaranth's knowledge.
     device = platform._nextpnr_device_options[platform.device]
     package = platform._nextpnr_package_options[platform.package].upper()
     command = [tool(kind, "nextpnr"), device, "--package", package, "--speed", platform.speed, "--json", "top.json",
                "--lpf", "top.lpf", "--textcfg", f"top-{seed}.config", "--report", f"report-{seed}.json", "--seed", str(seed),
-               "--timing-allow-fail"]
+               "--timing-allow-fail", *options]
     run(f"place and route, seed {seed}", command, folder, folder / f"nextpnr-{seed}.log")
     return json.loads((folder / f"report-{seed}.json").read_text())
 
@@ -194,7 +208,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 
     first = getattr(board, "FIRST_SEED", 1)
 
     def one(seed: int) -> dict:
-        nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed)
+        nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed, placement(config))
         clocks = clock_table(nextpnr, {"fabric": config.fabric_mhz, "sdram": config.sdram_mhz})
         met = all(c["achieved_mhz"] >= c["required_mhz"] for c in clocks.values())
         say(f"seed {seed}: " + ", ".join(f"{n} {c['achieved_mhz']} of {c['required_mhz']} MHz" for n, c in clocks.items()))
