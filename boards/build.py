@@ -123,9 +123,10 @@ def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
 
 
-def script(config: BoardConfig, top: str, source: str) -> str:
-    """A whole yosys script for Verilog in ``source``; the netlist is TOP.json."""
-    before, options, behind = synthesis(config, top)
+def script(config: BoardConfig, top: str, source: str, *, whole: bool = False) -> str:
+    """A whole yosys script for Verilog in ``source``; the netlist is TOP.json.  A part of a core (not ``whole``) keeps its small
+    control sets: alone it pays for what the core has once."""
+    before, options, behind = synthesis(config, top) if whole or config.compact else ("", "", "")
     return f"read_verilog {source}\n{before}\nsynth_ecp5 {options} -top {top}\n{behind}\nwrite_json {top}.json\n"
 
 

@@ -54,7 +54,7 @@ def pack(component: wiring.Component, config: BoardConfig, folder: Path, name: s
     """Cells after packing, in all, and nextpnr's netlist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "unit.v").write_text(to_verilog(component, "unit"))
-    (folder / "unit.ys").write_text(script(config, "unit", "unit.v"))
+    (folder / "unit.ys").write_text(script(config, "unit", "unit.v", whole=True))
     write_techmaps(folder)
     run(f"{name}: synthesis", [tool("yowasp", "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
     trim(folder / "unit.json")

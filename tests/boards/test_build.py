@@ -69,11 +69,13 @@ def test_synthesis_of_a_compact_core():
 
 def test_synthesis_of_other_cores():
     """synth_ecp5 in two parts that leave nothing out, and control sets of 12 and more between them."""
-    lines = [line for line in build.script(preset("ulx3s-85f"), "top", "core.v").splitlines() if line]
+    lines = [line for line in build.script(preset("ulx3s-85f"), "top", "core.v", whole=True).splitlines() if line]
     assert lines[0] == "read_verilog core.v" and lines[-1] == "write_json top.json"
     assert [line for line in lines if line.startswith("synth_ecp5")] == [
         "synth_ecp5 -run begin:map_ffs -top top", "synth_ecp5 -top top -run map_ffs:"]
     assert re.search(r"^dfflegalize .*-mince 12 -minsrst 12$", lines[-3])
+    assert build.script(preset("ulx3s-85f"), "top", "core.v").split("\n") == [
+        "read_verilog core.v", "", "synth_ecp5  -top top", "", "write_json top.json", ""]
     assert build.placement(preset("ulx3s-85f")) == ("--placer-heap-timingweight", "30")
 
 
