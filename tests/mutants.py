@@ -163,6 +163,8 @@ MUTANTS = (
     chunk("late-row-not-waited-for", "prefill", "spacing.eq(after_row), free.eq(after_row == 0)", "free.eq(spacing <= 1)",
           "late_row_ends"),
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
+    chunk("sum-sets-out-too-early", "prefill", "(beat == 3) & landing.open", "(beat != 0) & landing.open", "shapes"),
+    chunk("sum-marked-too-late", "prefill", "(sends & ((drain_pe >> unit_bits) == t))", "(sends & (t == 0))", "shapes"),
     chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "Const(0, 8)", "shapes"),
     chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
     chunk("scales-under-the-next-head", "codes", "m.If(self.heads.valid & sorting):", "m.If(self.heads.valid):", "shapes"),
@@ -201,6 +203,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ link
     Mutant("link", "crc-not-checked", "hw/link/link.py", "damaged.eq(in_crc.crc != RESIDUE)", "damaged.eq(0)",
            ("link/link",)),
+    Mutant("fused", "landing-without-room", "hw/fused/stage.py", "self.open.eq(under_way <= self._depth - 3)",
+           "self.open.eq(under_way <= self._depth)", ("fused/stage",)),
     Mutant("link", "start-done-twice", "hw/link/link.py", "again.eq(last_valid & (last_seq == seq) & (last_kind == kind))",
            "again.eq(0)", ("link/link",)),
     Mutant("link", "bad-packet-not-counted", "hw/link/link.py", "answer_bytes.eq(1), self.errors.eq(self.errors + 1)]",
