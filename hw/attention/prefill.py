@@ -60,8 +60,8 @@ class PrefillAttention(wiring.Component):
 
     #: From a slot's last sum to the next slot's first V word at the earliest.
     REFILL_CYCLES = 9
-    #: Words of sums that may be on their way from their PE to ``acc``.
-    LANDING = 8
+    #: Sums that may be on their way from their PE to ``acc``.
+    LANDING = 32
 
     def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
                  max_heads: int = 32):
@@ -244,7 +244,8 @@ class PrefillAttention(wiring.Component):
 
         # ------------------------------------------------------------------ PEs
         draining, drain_pe, drain_word = Signal(), Signal(range(pes)), Signal(range(self._words))
-        drain_rows = []
+        drain_shift, turning = Signal(), Signal()
+        drain_sums = []
         for p in range(pes):
             turn, unit = p >> unit_bits, softmax[p % units]
             m.submodules[f"q{p}"] = q = memory.Memory(shape=32, depth=self._rows * self._words, init=[],
@@ -264,8 +265,8 @@ class PrefillAttention(wiring.Component):
             with m.Elif(pops & (pop_turn == turn)):
                 m.d.sync += weight.eq(unit.weight)
             old = Signal(LANES * sum_bits, name=f"old{p}", reset_less=True)
-            clear = Mux(draining, drain_pe != p, flags[turn + 2].first_key)
-            m.d.sync += old.eq(Mux(clear, 0, sum_read.data))
+            clear = Mux(draining, turning | (drain_pe != p), flags[turn + 2].first_key)
+            m.d.sync += old.eq(Mux(drain_shift, old >> sum_bits, Mux(clear, 0, sum_read.data)))
             m.d.comb += [sum_read.addr.eq(Mux(draining, drain_word, flags[turn + 2].w)),
                          sum_write.addr.eq(flags[turn + 3].w), sum_write.en.eq(flags[turn + 3].v)]
             products = []
@@ -282,7 +283,7 @@ class PrefillAttention(wiring.Component):
             with m.If(flags[turn + 4].k):
                 m.d.sync += dot.eq(Mux(flags[turn + 4].first_word, 0, dot) + total)
             m.d.comb += unit.dots[turn].eq(dot)
-            drain_rows.append(old)
+            drain_sums.append(old[:sum_bits])
 
         # ------------------------------------------------------------------ walk: how far back each PE's token lies
         walking, walk_pe = Signal(), Signal(range(pes))
@@ -418,73 +419,78 @@ class PrefillAttention(wiring.Component):
             m.d.sync += scale_left.eq(scale_left - 1)
 
         # ------------------------------------------------------------------ out: sums, PE after PE
-        # A word walks along the PEs behind its own to the last one, as keys do, so that no PE is drawn towards the others: each
-        # adds its own, and all but the one in turn are zero.  One sets out every four cycles, as fast as it leaves, when the
-        # one before has passed the next PE.
-        m.submodules.landing = landing = Landing(LANES * sum_bits, depth=self.LANDING)
-        issuing, sends, beat = Signal(), Signal(), Signal(2)
-        m.d.comb += sends.eq(issuing & (beat == 3) & landing.open)
-        with m.If(~issuing | sends):
-            m.d.sync += beat.eq(Mux(issuing, 0, 2))
-        with m.Elif(beat != 3):
-            m.d.sync += beat.eq(beat + 1)
-        passing, marks, mark = Const(0, LANES * sum_bits), [], Const(0, 1)
+        # A word's four sums leave its PE one after another and walk along the PEs behind it to the last one, as keys do, so that
+        # no PE is drawn towards the others: each adds its own, and all but the one in turn are zero.
+        m.submodules.landing = landing = Landing(sum_bits, depth=self.LANDING, burst=LANES)
+        issuing, sends, lane, gap = Signal(), Signal(), Signal(range(LANES)), Signal()
+        settled_sums = register(draining, "settled_sums")
+        m.d.comb += [sends.eq((lane != 0) | (issuing & settled_sums & landing.open & ~gap)),
+                     drain_shift.eq(sends & (lane != LANES - 1))]
+        sends_turn = register(drain_pe >> unit_bits, "sends_turn")
+        passing, marks, mark = Const(0, sum_bits), [], Const(0, 1)
         for t in range(turns):
-            for old in drain_rows[t * units:(t + 1) * units]:
+            for old in drain_sums[t * units:(t + 1) * units]:
                 passing = passing | old
             passing = register(passing, f"passing{t}")
-            mark = register(mark | (sends & ((drain_pe >> unit_bits) == t)), f"mark{t}")
+            mark = register(mark | (sends & (sends_turn == t)), f"mark{t}")
             marks.append(mark)
         m.d.comb += [landing.sent.eq(sends), landing.valid.eq(mark), landing.value.eq(passing)]
         last_pe, head_ends = Signal(range(pes)), Signal()
         last_word, at_last_pe = (register(v, n) for v, n in (
             (drain_word + 1 == words, "last_word"), (drain_pe == last_pe, "at_last_pe")))
+        # The way is a cycle shorter from the next turn on, which therefore waits for one, and shows nothing meanwhile.
+        of_turn_last = drain_pe[:unit_bits].all() if unit_bits else 1
+        m.d.sync += [turning.eq(sends & (lane == LANES - 2) & last_word & of_turn_last), gap.eq(turning)]
         with m.If(sends):
-            m.d.sync += drain_word.eq(drain_word + 1)
-            with m.If(last_word):
-                m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), issuing.eq(~at_last_pe)]
-        out_row, out_valid, out_lane = Signal(LANES * sum_bits, reset_less=True), Signal(), Signal(2)
-        out_scale, out_token, out_word = Signal(ScaleLayout), Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2)
+            m.d.sync += lane.eq(lane + 1)
+            with m.If(lane == LANES - 2):
+                # What follows is read beside the word's last sum.
+                m.d.sync += drain_word.eq(drain_word + 1)
+                with m.If(last_word):
+                    m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), issuing.eq(~at_last_pe)]
+        out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(INDEX_BITS)
+        out_scale, out_token = Signal(ScaleLayout), Signal(range(MAX_TOKENS))
         pause = Signal(range(turns + 2))
-        leave_pe, leave_word = Signal(range(pes)), Signal(range(self._words))
+        leave_pe, leave_word, leave_lane = Signal(range(pes)), Signal(range(self._words)), Signal(range(LANES))
+        # The next one is its PE's first, and wants its scale.
+        first_sum = Signal()
         # Where the pair that leaves belongs, and the KV head's first query head.
         token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
                                              Signal(range(MAX_GROUP)))
-        fire = out_valid & self.acc.ready
-        # What stands still in the cycle before a word is loaded.
+        # What stands still in the cycle before a word's last sum is loaded.
         word_ends, pe_ends, g_ends = (register(v, n) for v, n in (
             (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
-        scaled = register((leave_word != 0) | (scale_left <= 1), "scaled")
-        load = landing.o.valid & (~out_valid | (fire & (out_lane == 3))) & scaled
+        scaled = register(scale_left <= 1, "scaled")
+        load = landing.o.valid & (~out_valid | self.acc.ready) & (~first_sum | scaled)
         m.d.comb += [
-            self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_row.word_select(out_lane, sum_bits).as_signed()),
-            self.acc.p.scale.eq(out_scale), self.acc.p.place.token.eq(out_token),
-            self.acc.p.place.index.eq(Cat(out_lane, out_word)),
+            landing.o.ready.eq(load), self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_acc.as_signed()),
+            self.acc.p.scale.eq(out_scale), self.acc.p.place.token.eq(out_token), self.acc.p.place.index.eq(out_index),
         ]
-        with m.If(fire):
-            m.d.sync += out_lane.eq(out_lane + 1)
-            with m.If(out_lane == 3):
-                m.d.sync += out_valid.eq(0)
+        with m.If(self.acc.ready):
+            m.d.sync += out_valid.eq(0)
         with m.If(load):
-            m.d.comb += landing.o.ready.eq(1)
-            m.d.sync += [out_row.eq(landing.o.payload), out_valid.eq(1), out_token.eq(token),
-                         out_word.eq(first_word_of + leave_word), leave_word.eq(leave_word + 1)]
-            with m.If(leave_word == 0):
+            m.d.sync += [out_acc.eq(landing.o.payload), out_valid.eq(1), out_token.eq(token),
+                         out_index.eq(Cat(leave_lane, first_word_of + leave_word)), leave_lane.eq(leave_lane + 1),
+                         first_sum.eq(0)]
+            with m.If(first_sum):
                 # The next PE's scale is worked out while this one's sums leave.
                 m.d.sync += [out_scale.eq(scale11), scale_pe.eq(scale_pe + 1), scale_left.eq(scaling)]
-            with m.If(word_ends):
-                m.d.sync += [leave_word.eq(0), leave_pe.eq(leave_pe + 1), g.eq(g + 1), first_word_of.eq(first_word_of + words)]
-                with m.If(g_ends):
-                    m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
-                with m.If(pe_ends & head_ends):
-                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
-                                 first_word_of.eq(top_word + group_words)]
+            with m.If(leave_lane == LANES - 1):
+                m.d.sync += leave_word.eq(leave_word + 1)
+                with m.If(word_ends):
+                    m.d.sync += [leave_word.eq(0), leave_pe.eq(leave_pe + 1), first_sum.eq(1), g.eq(g + 1),
+                                 first_word_of.eq(first_word_of + words)]
+                    with m.If(g_ends):
+                        m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
+                    with m.If(pe_ends & head_ends):
+                        m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
+                                     first_word_of.eq(top_word + group_words)]
         with m.FSM(name="drain"):
             with m.State("IDLE"):
                 m.d.comb += drained.eq(1)
                 m.d.sync += [pause.eq(turns + 1), drain_pe.eq(0), drain_word.eq(0), leave_pe.eq(0), leave_word.eq(0),
-                             scale_pe.eq(0), scale_left.eq(scaling), last_pe.eq(working - 1), head_ends.eq(last_slot),
-                             stat_read.eq(0)]
+                             first_sum.eq(1), scale_pe.eq(0), scale_left.eq(scaling), last_pe.eq(working - 1),
+                             head_ends.eq(last_slot), stat_read.eq(0)]
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
@@ -500,8 +506,8 @@ class PrefillAttention(wiring.Component):
                     m.d.sync += [draining.eq(1), issuing.eq(1)]
                     m.next = "OUT"
             with m.State("OUT"):
-                # PEs show sums of their own again when the last word has passed them.
-                with m.If(~issuing & ~Cat(marks).any()):
+                # PEs show sums of their own again when the last one has passed them.
+                with m.If(~issuing & (lane == 0) & ~Cat(marks).any()):
                     m.d.sync += draining.eq(0)
                 with m.If(~draining & landing.empty & ~out_valid):
                     m.next = "IDLE"

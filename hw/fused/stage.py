@@ -109,13 +109,14 @@ class Queue(wiring.Component):
 class Landing(wiring.Component):
     """The end of a pipeline that cannot be stopped: a queue, and a count of what is on its way to it.
 
-    ``sent`` marks an element that sets out, in a cycle in which ``open`` is high; ``valid`` with ``value`` that it is here, in
-    the order of setting out, some cycles later.  There is always room for it.  ``empty``: nothing is here or on its way.  An
-    element a cycle where ``depth`` is at least its way and six more.  ``o`` and ``open`` come from registers.
+    ``sent`` marks an element that sets out, in a cycle in which ``open`` is high or, where elements come in a ``burst``, in one
+    of the burst - 1 cycles behind it; ``valid`` with ``value`` that it is here, in the order of setting out, some cycles later.
+    There is always room for it.  ``empty``: nothing is here or on its way.  An element a cycle where ``depth`` is at least its
+    way, the burst's length and five more.  ``o`` and ``open`` come from registers.
     """
 
-    def __init__(self, shape, *, depth: int):
-        self._shape, self._depth = shape, depth
+    def __init__(self, shape, *, depth: int, burst: int = 1):
+        self._shape, self._depth, self._burst = shape, depth, burst
         super().__init__({"sent": In(1), "open": Out(1, init=1), "valid": In(1), "value": In(shape),
                           "o": Out(stream.Signature(shape)), "empty": Out(1)})
 
@@ -127,9 +128,9 @@ class Landing(wiring.Component):
         m.d.comb += [queue.w_data.eq(self.value), queue.w_en.eq(self.valid), skid.i.payload.eq(queue.r_data),
                      skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready), self.empty.eq((under_way == 0) & ~sent)]
         wiring.connect(m, skid.o, wiring.flipped(self.o))
-        # Of three cycles it does not know yet what they send.
+        # Of three cycles, the last of them a burst's first, it does not know yet what they send.
         m.d.sync += [sent.eq(self.sent), under_way.eq(under_way + sent - (self.o.valid & self.o.ready)),
-                     self.open.eq(under_way <= self._depth - 3)]
+                     self.open.eq(under_way <= self._depth - 2 - self._burst)]
         return m
 
 
