@@ -127,6 +127,9 @@ MUTANTS = (
     fused("payload-changes-while-it-waits", "stage", "ce.eq(~self.o.valid | self.o.ready)", "ce.eq(1)", "mul_add-mul-binary16"),
     fused("sets-out-without-a-place", "stage", "self.open.eq(under_way <= self._depth - 2 - self._burst)", "self.open.eq(1)",
           "stage-landing"),
+    fused("landing-without-room", "stage", "(under_way <= self._depth - 2 - self._burst)", "(under_way <= self._depth)",
+          "stage-landing"),
+    fused("burst-without-room", "stage", "self._depth - 2 - self._burst", "self._depth - 3", "stage-burst"),
     fused("head-scale-tie", "scales", "guard & (sticky | kept[0])", "guard", "scales-scale_acc"),
     fused("scale-of-another-token", "pipeline", "s_read.addr.eq(mul_tag.token)", "s_read.addr.eq(0)", "pipeline-tokens3"),
     fused("statistics-of-one-token", "pipeline", "statistics.x_token.eq(own(out_place.token))", "statistics.x_token.eq(0)",
@@ -203,8 +206,6 @@ MUTANTS = (
     # ------------------------------------------------------------------ link
     Mutant("link", "crc-not-checked", "hw/link/link.py", "damaged.eq(in_crc.crc != RESIDUE)", "damaged.eq(0)",
            ("link/link",)),
-    Mutant("fused", "landing-without-room", "hw/fused/stage.py", "(under_way <= self._depth - 2 - self._burst)",
-           "(under_way <= self._depth)", ("fused/stage",)),
     Mutant("link", "start-done-twice", "hw/link/link.py", "again.eq(last_valid & (last_seq == seq) & (last_kind == kind))",
            "again.eq(0)", ("link/link",)),
     Mutant("link", "bad-packet-not-counted", "hw/link/link.py", "answer_bytes.eq(1), self.errors.eq(self.errors + 1)]",

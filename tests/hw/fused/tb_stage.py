@@ -18,16 +18,15 @@ BENCHES = [Bench(name="skid", build=lambda: Skid(WIDTH), env={"KIND": "skid"}, t
            Bench(name="queue", build=lambda: Queue(WIDTH, depth=DEPTH), env={"KIND": "queue"},
                  tests=("in_order", "full_rate", "holds_its_depth")),
            Bench(name="landing", build=lambda: Landing(WIDTH, depth=DEPTH), env={"KIND": "landing"},
-                 tests=("always_room", "landing_rate"))]
-KIND = os.environ.get("KIND", "skid")
+                 tests=("always_room", "landing_rate")),
+           Bench(name="burst", build=lambda: Landing(WIDTH, depth=DEPTH, burst=4), env={"KIND": "landing", "BURST": "4"},
+                 tests=("always_room",))]
+KIND, BURST = os.environ.get("KIND", "skid"), int(os.environ.get("BURST", "1"))
 
 
 async def bring_up(dut):
-    dut.o__ready.value = 0
     if KIND == "landing":
         dut.sent.value = dut.valid.value = 0
-    else:
-        dut.i__valid.value = 0
     await reset(dut)
 
 
@@ -81,7 +80,7 @@ class Player:
     """The pipeline in front of a landing, and who takes from it: numbers that were sent and that left, in order."""
 
     def __init__(self, dut):
-        self.dut, self.sent, self.left, self.way = dut, [], [], [None] * WAY
+        self.dut, self.sent, self.left, self.way, self.rest = dut, [], [], [None] * WAY, 0
 
     async def play(self, cycles, *, sends, takes):
         """``sends`` and ``takes`` are the probabilities that they do what they could."""
@@ -91,7 +90,9 @@ class Player:
             dut.o__ready.value = int(leaves)
             if leaves:
                 self.left.append(int(dut.o__payload.value))
-            goes = bool(dut.open.value) and r.random() < sends
+            begins = not self.rest and bool(dut.open.value) and r.random() < sends
+            goes = begins or self.rest > 0
+            self.rest = BURST - 1 if begins else max(self.rest - 1, 0)
             dut.sent.value = int(goes)
             arrives, self.way = self.way[0], [*self.way[1:], len(self.sent) if goes else None]
             if goes:
@@ -112,7 +113,7 @@ async def always_room(dut):
         await player.play(400, sends=sends, takes=takes)
         if not takes:
             # It closes while there is room for what three cycles may send that it does not know of yet.
-            assert DEPTH - 3 <= len(player.sent) - before <= DEPTH
+            assert DEPTH - 2 - BURST <= len(player.sent) - before <= DEPTH
         await player.play(40, sends=0.0, takes=1.0)
         assert player.left == player.sent and dut.empty.value == 1
     report(cases=len(player.sent))
