@@ -19,9 +19,10 @@ BENCHES = [Bench(name="skid", build=lambda: Skid(WIDTH), env={"KIND": "skid"}, t
                  tests=("in_order", "full_rate", "holds_its_depth")),
            Bench(name="landing", build=lambda: Landing(WIDTH, depth=DEPTH), env={"KIND": "landing"},
                  tests=("always_room", "landing_rate")),
-           Bench(name="burst", build=lambda: Landing(WIDTH, depth=DEPTH, burst=4), env={"KIND": "landing", "BURST": "4"},
+           Bench(name="burst", build=lambda: Landing(WIDTH, depth=10, burst=4), env={"KIND": "landing", "BURST": "4", "PLACES": "10"},
                  tests=("always_room",))]
 KIND, BURST = os.environ.get("KIND", "skid"), int(os.environ.get("BURST", "1"))
+PLACES = int(os.environ.get("PLACES", DEPTH))
 
 
 async def bring_up(dut):
@@ -113,7 +114,7 @@ async def always_room(dut):
         await player.play(400, sends=sends, takes=takes)
         if not takes:
             # It closes while there is room for what three cycles may send that it does not know of yet.
-            assert DEPTH - 2 - BURST <= len(player.sent) - before <= DEPTH
+            assert PLACES - 2 - BURST <= len(player.sent) - before <= PLACES
         await player.play(40, sends=0.0, takes=1.0)
         assert player.left == player.sent and dut.empty.value == 1
     report(cases=len(player.sent))
