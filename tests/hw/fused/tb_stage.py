@@ -19,8 +19,8 @@ BENCHES = [Bench(name="skid", build=lambda: Skid(WIDTH), env={"KIND": "skid"}, t
                  tests=("in_order", "full_rate", "holds_its_depth")),
            Bench(name="landing", build=lambda: Landing(WIDTH, depth=DEPTH), env={"KIND": "landing"},
                  tests=("always_room", "landing_rate")),
-           Bench(name="burst", build=lambda: Landing(WIDTH, depth=10, burst=4), env={"KIND": "landing", "BURST": "4", "PLACES": "10"},
-                 tests=("always_room",))]
+           Bench(name="burst", build=lambda: Landing(WIDTH, depth=10, burst=4),
+                 env={"KIND": "landing", "BURST": "4", "PLACES": "10"}, tests=("always_room",))]
 KIND, BURST = os.environ.get("KIND", "skid"), int(os.environ.get("BURST", "1"))
 PLACES = int(os.environ.get("PLACES", DEPTH))
 
