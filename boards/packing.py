@@ -27,7 +27,7 @@ from tellme.spec.config import BoardConfig, preset
 __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
 REPORT = ROOT / "docs" / "reports" / "packing.json"
-BASE = "ulx3s-85f"
+BASE = "ulx3s-85f-l2"
 #: Unit -> changes of the base preset with which it is packed by itself.
 PARTS_PACKED: dict[str, list[dict[str, int]]] = {
     "tlmm": [{"lanes": 8}],
@@ -42,7 +42,7 @@ CORES: dict[str, dict[str, int]] = {
     "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
-JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l16")
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
 
 
 def config_of(changes: dict[str, int]) -> BoardConfig:

@@ -41,7 +41,7 @@ REPORT = ROOT / "docs" / "reports" / "units.json"
 TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 
-PRESET = "ulx3s-85f"
+PRESET = "ulx3s-85f-l2"
 Maker = Callable[[BoardConfig], wiring.Component]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {

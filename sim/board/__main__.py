@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 from sim.board.build import board_arguments, build_board
-from tellme.spec.config import preset
+from tellme.spec.config import SIMULATED, preset
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.board", description=__doc__)
-    parser.add_argument("--preset", default="ulx3s-85f")
+    parser.add_argument("--preset", default=SIMULATED)
     parser.add_argument("--build-only", action="store_true", help="build, print the binary's path, and end")
     args = parser.parse_args()
     try:

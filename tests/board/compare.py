@@ -25,7 +25,7 @@ def shipped() -> Model:
     return Model.load(ROOT / "sw" / "tellme" / "data" / "stories-1m.tellme")
 
 
-def open_sim(name: str = "ulx3s-85f") -> SimDevice:
+def open_sim(name: str = "ulx3s-85f-l2") -> SimDevice:
     """A simulated board, built if need be."""
     device = SimDevice("sim", preset(name))
     device.connect()

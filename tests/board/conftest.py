@@ -10,6 +10,6 @@ from tests.board.compare import open_sim
 @pytest.fixture(scope="module")
 def device(request):
     """One process for all tests of a module, of its PRESET if it names one: nothing is built or reset between models."""
-    device = open_sim(getattr(request.module, "PRESET", "ulx3s-85f"))
+    device = open_sim(getattr(request.module, "PRESET", "ulx3s-85f-l2"))
     yield device
     device.close()

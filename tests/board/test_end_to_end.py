@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rtl
 
 
 def test_core_is_the_one_that_the_bitstream_is_built_from(device):
-    assert device.core_sha256 == core_sha256(core_verilog("ulx3s-85f"))
+    assert device.core_sha256 == core_sha256(core_verilog("ulx3s-85f-l2"))
 
 
 def test_shipped_model_eight_tokens(device):

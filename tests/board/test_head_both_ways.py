@@ -43,7 +43,7 @@ def test_a_prompt_by_chunks():
     """Sixteen lanes: a prompt of 17 tokens in one start, then three tokens; picks and the last logits are the golden's."""
     model = random_model("untied")
     prompt = [int(t) for t in np.random.default_rng(8).integers(0, model.config.vocab, 17)]
-    wide = open_sim("ulx3s-85f-l16")
+    wide = open_sim("ulx3s-85f")
     try:
         host, image = place(wide, model, "host", lambda text: None)
         host.load(image, lambda done, total: None)

@@ -19,7 +19,7 @@ from tests.models.random_model import FAMILY, model_of, random_model
 
 pytestmark = pytest.mark.rtl
 
-PRESET = "ulx3s-85f-l16"
+PRESET = "ulx3s-85f"
 BOARD = preset(PRESET)
 LANES = BOARD.chunk
 #: Two chunks and eight tokens of context; two query heads share a KV head.

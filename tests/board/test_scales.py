@@ -26,7 +26,7 @@ def test_several_scales(device, name):
 def test_scales_that_change_within_a_head():
     """On a build that works on sixteen tokens at once such a model is fed token by token: the golden's picks."""
     model = with_several_scales(random_model("grouped"))
-    wide = open_sim("ulx3s-85f-l16")
+    wide = open_sim("ulx3s-85f")
     try:
         image = compile_model(model, wide.config(model))
         assert not image.whole_heads

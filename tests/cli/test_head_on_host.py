@@ -20,7 +20,7 @@ from tests.cli.fake_client import FakeClient
 from tests.models.random_model import FAMILY, random_model, with_biases
 
 MODEL = find_model("stories-1m")
-CONFIG = preset("ulx3s-85f-l16")
+CONFIG = preset("ulx3s-85f")
 #: Room for stories-1m with its embedding and head on the host, and no more.
 SMALL = replace(CONFIG, sdram_bytes=compile_model(MODEL, CONFIG, head="host").end)
 
@@ -142,7 +142,7 @@ def test_vocabularies_beyond_the_boards_head():
     model.config = replace(model.config, vocab=(1 << 18) + 1)
     rows = np.zeros(model.config.vocab, int)
     model.embedding, model.embedding_scales = model.embedding[rows], model.embedding_scales[rows]
-    with pytest.raises(CompileError, match="vocabulary is 262145, and the build ulx3s-85f-l16 can do 262144"):
+    with pytest.raises(CompileError, match="vocabulary is 262145, and the build ulx3s-85f can do 262144"):
         compile_model(model, CONFIG)
     image, why = place_model(model, CONFIG)
     assert image.probe is not None and "vocabulary is 262145" in why

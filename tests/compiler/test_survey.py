@@ -22,7 +22,7 @@ def surveyed(model, tmp_path):
     return survey(Container(path)), path
 
 
-@pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l16"])
+@pytest.mark.parametrize("build", ["ulx3s-85f-l2", "ulx3s-85f"])
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
 def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):

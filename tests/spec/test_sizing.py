@@ -13,7 +13,7 @@ from tellme.spec.lut_table import LUT
 from tellme.spec.sizing import SizingError, check, dsp, ebr, lut, lut_terms, weight_buffer
 
 REPORTS = Path(__file__).resolve().parents[2] / "docs" / "reports"
-JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l16")
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
 BUILT = [path.stem for path in sorted(REPORTS.glob("*-*f.json"))]
 PACKING = json.loads((REPORTS / "packing.json").read_text())
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tellme import __version__
 from tellme.cli.errors import ExitCode, UserError
+from tellme.spec.config import SIMULATED
 
 __all__ = ["main"]
 
@@ -82,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--logits", type=Path, metavar="FILE.npy",
                      help="write the logits of each position fed (int32, 16 fraction bits)")
     run.add_argument("--json", action="store_true", help="print JSON lines: start, tokens, stats")
-    run.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="configuration of the simulated board "
-                     "(default: ulx3s-85f)")
+    run.add_argument("--preset", default=SIMULATED, metavar="NAME", help="configuration of the simulated board (default: "
+                     f"{SIMULATED}; ulx3s-85f works on sixteen tokens of a prompt at once, and takes twice as long to simulate)")
 
     model_commands(commands)
     return parser
@@ -121,7 +122,7 @@ def model_commands(commands: Any) -> None:
     measure.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text")
     measure.add_argument("--tokens", type=positive, metavar="N", help="predict no more than N tokens (default: all)")
     measure.add_argument("--device", default="golden", metavar="golden|sim|auto|PORT", help="default: golden")
-    measure.add_argument("--preset", default="ulx3s-85f", metavar="NAME", help="of the simulated board (default: ulx3s-85f)")
+    measure.add_argument("--preset", default=SIMULATED, metavar="NAME", help=f"of the simulated board (default: {SIMULATED})")
     add_head(measure)
     measure.add_argument("--reference", action="store_true", help="compare with an independent float32 model")
     measure.add_argument("--json", action="store_true", help="print one JSON object")
