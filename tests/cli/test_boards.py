@@ -13,11 +13,11 @@ from tellme.cli.devices import BoardDevice
 from tellme.cli.errors import UserError
 from tellme.cli.files import find_model
 from tellme.compiler import needed_bytes
-from tellme.spec.config import preset
+from tellme.spec.config import SIMULATED, preset
 from tellme.spec.memory import StartFlags
 from tests.cli.fake_client import CYCLES, FakeClient
 
-CONFIG = preset("ulx3s-85f")
+CONFIG = preset(SIMULATED)
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def board(monkeypatch):
     client = FakeClient(CONFIG)
 
     def use(name, preset_name, say):
+        assert preset_name == SIMULATED
         return BoardDevice(name, CONFIG, client, "ab" * 32)
 
     monkeypatch.setattr(command, "open_device", use)
@@ -48,7 +49,7 @@ def golden(capsys, monkeypatch, *args):
 
 def test_start_line(board, capsys):
     _, (start, *_), _ = run(capsys, "--max-tokens", "1")
-    assert start == {"type": "start", "device": "sim", "preset": "ulx3s-85f", "model": "stories-1m",
+    assert start == {"type": "start", "device": "sim", "preset": "ulx3s-85f-l2", "model": "stories-1m",
                      "core_sha256": "ab" * 32, "prompt_token_ids": [1]}
 
 

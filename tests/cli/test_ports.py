@@ -188,7 +188,7 @@ def test_auto_without_a_board_is_the_simulated_one_and_says_so(capsys, monkeypat
 
     monkeypatch.setattr(boards, "build", no_build)
     code, _, err = run(capsys, "auto")
-    assert code == 2 and "device: the simulated board (ulx3s-85f), as no board is plugged in" in err
+    assert code == 2 and "device: the simulated board (ulx3s-85f-l2), as no board is plugged in" in err
 
 
 def test_outside_a_checkout_sim_says_what_to_type(capsys, monkeypatch):
