@@ -50,9 +50,9 @@ booth t:$mul r:B_WIDTH<=8 %i r:A_WIDTH<=16 %i
 synth_ecp5 -top {top} -run coarse:map_ram
 setattr -set ram_style "block" c:*head.queue*
 """
-#: Compact cores: adders and comparisons of up to 9 bits leave the carry chains, of which each costs four LUTs for its ends, and
-#: abc9 tries harder.  Of `ecp5-25f`'s 23,660 LUT (of up to 6 bits, abc9 as ever), which do not place, 23,168 are left.
-COMPACT_BEHIND = """techmap -D LIMIT=9 -map small_alu.map; opt -fast
+#: Compact cores: adders and comparisons of up to 12 bits leave the carry chains, of which each costs four LUTs for its ends, and
+#: abc9 tries harder.  `ecp5-25f` has 22,767 LUT so; of up to 6 bits, and with abc9 as ever, 23,660, which do not place.
+COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
 scratchpad -copy abc9.script.flow3 abc9.script
 synth_ecp5 -nowidelut -top {top} -run map_gates:
 """

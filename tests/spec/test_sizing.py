@@ -83,6 +83,6 @@ def test_every_term_has_a_coefficient():
 @pytest.mark.parametrize(("changes", "grows"), [({"lanes": 8}, "tlmm"), ({"max_group": 8}, "attention"),
                                                 ({"weight_buffer_bytes": 65536}, "weights")])
 def test_more_of_something_costs_its_unit_alone(changes, grows):
-    before, after = lut(preset("ulx3s-85f")), lut(replace(preset("ulx3s-85f"), **changes))
+    before, after = lut(preset("ulx3s-85f-l2")), lut(replace(preset("ulx3s-85f-l2"), **changes))
     assert {unit for unit in before if after[unit] > before[unit]} == {grows}
     assert all(after[unit] >= before[unit] for unit in before)
