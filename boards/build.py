@@ -51,7 +51,7 @@ synth_ecp5 -top {top} -run coarse:map_ram
 setattr -set ram_style "block" c:*head.queue*
 """
 #: Compact cores: adders and comparisons of up to 12 bits leave the carry chains, of which each costs four LUTs for its ends, and
-#: abc9 tries harder.  `ecp5-25f` has 22,767 LUT so; of up to 6 bits, and with abc9 as ever, 23,660, which do not place.
+#: abc9 tries harder.  `ecp5-25f` has 22,887 LUT so; of up to 6 bits, and with abc9 as ever, 23,660.
 COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
 scratchpad -copy abc9.script.flow3 abc9.script
 synth_ecp5 -nowidelut -top {top} -run map_gates:
