@@ -18,13 +18,14 @@ def test_report_adds_up(tmp_path, capsys):
     path = tmp_path / "bench.json"
     assert bench.main(["--model", "stories-1m", "--positions", "9,0", "--json", str(path)]) == 0
     report = json.loads(path.read_text())
-    config, model = preset("ulx3s-85f-l2"), find_model("stories-1m")
-    device = open_sim()
+    # No preset named: the board's own.
+    config, model = preset("ulx3s-85f"), find_model("stories-1m")
+    device = open_sim("ulx3s-85f")
     try:
         assert report["core_sha256"] == device.core_sha256
     finally:
         device.close()
-    assert (report["model"], report["preset"]) == ("stories-1m", "ulx3s-85f-l2")
+    assert (report["model"], report["preset"]) == ("stories-1m", "ulx3s-85f")
     assert report["fabric_mhz"] == pytest.approx(config.fabric_mhz, abs=1e-3)
     assert [r["position"] for r in report["results"]] == [0, 9]
     for result in report["results"]:
