@@ -50,20 +50,21 @@ booth t:$mul r:B_WIDTH<=8 %i r:A_WIDTH<=16 %i
 synth_ecp5 -top {top} -run coarse:map_ram
 setattr -set ram_style "block" c:*head.queue*
 """
-#: Compact cores: adders and comparisons of up to 12 bits leave the carry chains, of which each costs four LUTs for its ends, and
-#: abc9 tries harder.  `ecp5-25f` has 22,887 LUT so; of up to 6 bits, and with abc9 as ever, 23,660.
-COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
-scratchpad -copy abc9.script.flow3 abc9.script
-synth_ecp5 -nowidelut -top {top} -run map_gates:
-"""
-
-
-#: Other cores: an enable or a reset of fewer than 12 flip-flops becomes logic of theirs.  Slices share both, and hundreds of
-#: small sets keep the placer from what belongs together (docs/decisions/0007-no-stall-inside.md).
+#: Flip-flops in slices share enable and reset, and hundreds of small sets of them keep the placer from what belongs together:
+#: an enable or a reset of fewer than {least} flip-flops becomes logic of theirs (docs/decisions/0007-no-stall-inside.md).
 FEW_SETS = """opt_clean
 dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFFE_??_ 01 -cell $_DFFE_?P??_ r \
- -cell $_SDFFE_?P??_ r -mince 12 -minsrst 12
-synth_ecp5 -top {top} -run map_ffs:
+ -cell $_SDFFE_?P??_ r -mince {least} -minsrst {least}
+"""
+#: Compact cores: adders and comparisons of up to 12 bits leave the carry chains, of which each costs four LUTs for its ends;
+#: abc9 tries harder; control sets of fewer than 4 are dissolved, 166 of the 586, for 8 LUTs.
+COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
+scratchpad -copy abc9.script.flow3 abc9.script
+synth_ecp5 -nowidelut -top {top} -run map_gates:map_ffs
+""" + FEW_SETS.replace("{least}", "4") + """synth_ecp5 -nowidelut -top {top} -run map_ffs:
+"""
+#: Other cores have room for the logic.
+BEHIND = FEW_SETS.replace("{least}", "12") + """synth_ecp5 -top {top} -run map_ffs:
 """
 
 
@@ -121,7 +122,7 @@ def tool(kind: str, name: str) -> str:
 def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
     """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
     if not config.compact:
-        return "", "-run begin:map_ffs", FEW_SETS.format(top=top)
+        return "", "-run begin:map_ffs", BEHIND.format(top=top)
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
 
 

@@ -60,11 +60,14 @@ def test_what_does_not_fit_is_refused_before_synthesis(monkeypatch, capsys, chan
 
 
 def test_synthesis_of_a_compact_core():
-    """Three steps more, with every techmap they use beside the build's files; none of it for other cores."""
+    """Its steps, with every techmap they use beside the build's files, leave nothing of synth_ecp5 out."""
     text = build.script(preset("ecp5-25f"), "top", "core.v")
     assert set(re.findall(r"-map ([\w.]+)", text)) == set(build.TECHMAPS)
     assert all((Path(build.__file__).parent / name).exists() for name in build.TECHMAPS)
-    assert "dfflegalize" not in text and build.placement(preset("ecp5-25f")) == ()
+    runs = re.findall(r"-run (\w*):(\w*)", text)
+    assert [begin for begin, _ in runs] == ["begin", *(end for _, end in runs[:-1])] and runs[-1][1] == ""
+    assert re.search(r"^dfflegalize .*-mince 4 -minsrst 4$", text, re.MULTILINE)
+    assert build.placement(preset("ecp5-25f")) == ()
 
 
 def test_synthesis_of_other_cores():
