@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BOARD ?= ulx3s
 DEVICE ?=
+SEED ?=
 SEEDS ?= 1
 JOBS ?= 1
 TOOLS ?= yowasp
@@ -63,8 +64,8 @@ test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, liv
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
-bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEEDS=N JOBS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
+bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEED=FIRST SEEDS=N JOBS=N TOOLS=yowasp|native
+	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
 	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)

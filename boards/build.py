@@ -80,6 +80,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def progress(log: Path) -> str:
+    """How far nextpnr's router has come by its log, for a line to the user; empty elsewhere."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        tail = file.read().decode(errors="replace")
+    rows = re.findall(r"^Info: +\d+ \|(?: +\d+){2} \|(?: +\d+){2} \| +(\d+)\|", tail, re.MULTILINE)
+    return f", {int(rows[-1]):,} connections left to route" if rows else ""
+
+
 def run(what: str, command: list[str], folder: Path, log: Path, timeout_s: float | None = None) -> str:
     """Run a tool with its output in a log, and a line each half minute; the log's text.
 
@@ -91,7 +100,7 @@ def run(what: str, command: list[str], folder: Path, log: Path, timeout_s: float
 
     def beat() -> None:
         while not done.wait(30):
-            say(f"{what}: {time.monotonic() - began:.0f} s")
+            say(f"{what}: {time.monotonic() - began:.0f} s{progress(log)}")
 
     threading.Thread(target=beat, daemon=True).start()
     try:
@@ -194,8 +203,11 @@ def place_and_route(kind: str, platform, folder: Path, seed: int, options: tuple
     return json.loads((folder / f"report-{seed}.json").read_text())
 
 
-def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 1) -> Path:
-    """A bitstream that meets timing, and its report; a TimingError otherwise, and no bitstream."""
+def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 1, first: int | None = None) -> Path:
+    """A bitstream that meets timing, and its report; a TimingError otherwise, and no bitstream.
+
+    The ``seeds`` tried begin with ``first``, or the board's own.
+    """
     began = time.monotonic()
     board = importlib.import_module(f"boards.{board_name}")
     config = preset(board.DEVICES[device][0])
@@ -209,7 +221,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     trim(folder / "top.json")
-    first = getattr(board, "FIRST_SEED", 1)
+    first = getattr(board, "FIRST_SEED", 1) if first is None else first
 
     def one(seed: int) -> dict:
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed, placement(config))
@@ -302,7 +314,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m boards.build", description=__doc__)
     parser.add_argument("--board", default="ulx3s")
     parser.add_argument("--device", help="the FPGA (default: the board's first)")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many of nextpnr's seeds to try")
+    parser.add_argument("--seed", type=int, help="the first of them (default: the board's)")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; each takes a core and some 1.5 GB")
     parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
     parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
@@ -316,10 +329,12 @@ def main(argv: list[str] | None = None) -> int:
             raise BuildError(f"{args.board} has no preset for a {device!r}; there are: {', '.join(devices)}")
         if args.seeds < 1:
             raise BuildError(f"SEEDS is {args.seeds}; 1 or more are wanted")
+        if args.seed is not None and args.seed < 0:
+            raise BuildError(f"SEED is {args.seed}; 0 or more is wanted")
         if args.reduced:
             reduced_build(args.tools)
         else:
-            full_build(args.board, device, args.seeds, args.tools, args.jobs)
+            full_build(args.board, device, args.seeds, args.tools, args.jobs, args.seed)
     except (BuildError, SizingError) as error:
         say(str(error))
         return 2

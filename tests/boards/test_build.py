@@ -25,6 +25,7 @@ NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16
     (["--device", "45f"], "ulx3s has no preset for a '45f'; there are: 85f, 12f"),
     (["--board", "icepi_zero", "--device", "85f"], "icepi_zero has no preset for a '85f'; there are: 25f"),
     (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
+    (["--seed", "-1"], "SEED is -1; 0 or more is wanted"),
 ])
 def test_refusals(capsys, arguments, text):
     assert build.main(arguments) == 2
@@ -114,6 +115,18 @@ def test_a_good_build_writes_bitstream_and_report(no_tools, monkeypatch):
     assert build.main(["--seeds", "2"]) == 0
     report = json.loads((no_tools / "report.json").read_text())
     assert report["timing_met"] and report["bitstream_sha256"] and (no_tools / "tellme.bit").exists()
+    assert [tried["seed"] for tried in report["seeds"]] == [4, 5]
+    assert build.main(["--seed", "7"]) == 0
+    assert json.loads((no_tools / "report.json").read_text())["seed"] == 7
+
+
+def test_how_far_the_router_is(tmp_path):
+    log = tmp_path / "nextpnr.log"
+    log.write_text("Info:   at iteration #40: temp = 0.000000, timing cost = 899, wirelen = 162386\n")
+    assert build.progress(log) == ""
+    rows = [f"Info:     {n}000 |    10251      40696 |  201   798 |     {65 - n}826|       0.76      51.18|" for n in range(60)]
+    log.write_text("\n".join([*rows, "Info:      60"]))
+    assert build.progress(log) == ", 6,826 connections left to route"
 
 
 #: Reports of boards' builds, named BOARD-DEVICE.
