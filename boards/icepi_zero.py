@@ -10,6 +10,8 @@ __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class).
 DEVICES = {"25f": ("ecp5-25f", IcepiZero1_3Platform)}
+#: nextpnr's first seed: the part is 94 % full, and of 1, 2 and 4 only the last was placed and routed to its end.
+FIRST_SEED = 4
 #: What openFPGALoader calls the board.
 PROGRAMMER = "icepi-zero"
 
