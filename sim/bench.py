@@ -3,8 +3,9 @@
 """``python -m sim.bench``: what a token costs on the simulated board at given positions, and where its cycles go.
 
 A token's cost is the difference of two runs that end with it and without it, so that the weight buffer is as full as
-it is in the middle of a text; at position 0 it is a run of its own.  The KV cache below a position is filled through the
-host's port.  Needed bytes are counted once each, whatever the board reads.
+it is in the middle of a text; at position 0 it is a run of its own.  Both tokens go one by one, whatever a chunk could
+take.  The KV cache below a position is filled through the host's port.  Needed bytes are counted once each, whatever the
+board reads.
 
 ``--prompt-tokens`` adds what a prompt costs from START to the first token, or without a head to the last chunk's end.
 """
@@ -142,7 +143,7 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
         counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
         for tokens in range(1, position - before + 2):
             feed, generate = (tokens, 0) if body_only else (1, tokens)
-            counts.append(run(device, client, StartArgs(before, feed, generate)))
+            counts.append(run(device, client, StartArgs(before, feed, generate, chunk=1)))
         filled = max(filled, position + 1)
         spent = {name: counts[-1][name] - counts[-2][name] for name in COUNTERS}
         account = {name: spent[f"{name}_cycles"] for name in ACCOUNT}

@@ -43,6 +43,18 @@ def test_report_adds_up(tmp_path, capsys):
     assert "position" in capsys.readouterr().out
 
 
+def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
+    """Without a head both tokens of a difference are fed ones, which this core could take in one chunk."""
+    monkeypatch.setattr(bench, "BODY_ONLY", ("stories-1m",))
+    path = tmp_path / "bench.json"
+    assert bench.main(["--model", "stories-1m", "--positions", "0,9", "--json", str(path)]) == 0
+    model = find_model("stories-1m")
+    for result in json.loads(path.read_text())["results"]:
+        account, cycles = result["decode_account"], result["cycles_per_token"]
+        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["head"] == 0
+        assert account["engine"] >= model.ternary_weights / 40 and 0.8 < result["peak_share"] < 1
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--positions", "a"], "--positions is 'a'"), (["--positions", "-1"], "positions start at 0"),
     (["--positions", "511"], "position 511 wants a context of 513, and stories-1m has 512"),
