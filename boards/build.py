@@ -61,10 +61,10 @@ dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFF
 COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
 scratchpad -copy abc9.script.flow3 abc9.script
 synth_ecp5 -nowidelut -top {top} -run map_gates:map_ffs
-""" + FEW_SETS.replace("{least}", "4") + """synth_ecp5 -nowidelut -top {top} -run map_ffs:
+""" + FEW_SETS + """synth_ecp5 -nowidelut -top {top} -run map_ffs:
 """
 #: Other cores have room for the logic.
-BEHIND = FEW_SETS.replace("{least}", "12") + """synth_ecp5 -top {top} -run map_ffs:
+BEHIND = FEW_SETS + """synth_ecp5 -top {top} -run map_ffs:
 """
 
 
@@ -131,8 +131,8 @@ def tool(kind: str, name: str) -> str:
 def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
     """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
     if not config.compact:
-        return "", "-run begin:map_ffs", BEHIND.format(top=top)
-    return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top)
+        return "", "-run begin:map_ffs", BEHIND.format(top=top, least=12)
+    return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top, least=4)
 
 
 def script(config: BoardConfig, top: str, source: str, *, whole: bool = False) -> str:
