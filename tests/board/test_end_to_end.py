@@ -17,7 +17,7 @@ from tests.models.random_model import FAMILY, random_model
 pytestmark = pytest.mark.rtl
 
 
-def test_core_is_the_one_that_the_bitstream_is_built_from(device):
+def test_core_is_the_presets(device):
     assert device.core_sha256 == core_sha256(core_verilog("ulx3s-85f-l2"))
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from boards.ulx3s import DEVICES
+from hw.verilog import core_sha256, core_verilog
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.models import ModelConfig
@@ -50,6 +52,11 @@ def check(device, image, golden, prompt, *, generate=1, chunk=0):
     logits = device.logits()
     assert np.array_equal(logits, golden.logits)
     return logits
+
+
+def test_core_is_the_one_that_the_bitstream_is_built_from(device):
+    built, _ = DEVICES["85f"]
+    assert device.core_sha256 == core_sha256(core_verilog(built))
 
 
 @pytest.mark.parametrize("length", [1, LANES - 1, LANES, LANES + 1, 2 * LANES + 3, SHAPE.context - 3])
