@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tellme import __version__
-from tellme.cli.errors import ExitCode, UserError
+from tellme.cli.errors import ExitCode
 from tellme.spec.config import SIMULATED
 
 __all__ = ["main"]
@@ -157,19 +157,19 @@ def run_command(args: argparse.Namespace) -> int:
 
 def dispatch(args: argparse.Namespace) -> int:
     """Run a command; what goes wrong with the input is a message and exit code 2."""
-    from tellme.compiler.image import CompileError
-    from tellme.link.errors import LinkError
-    from tellme.models.model import ModelError
+    from tellme.cli.hints import message
+    from tellme.errors import TellmeError
 
     json = getattr(args, "json", False)
     try:
         return run_command(args)
-    except (UserError, ModelError, CompileError, LinkError) as error:
+    except TellmeError as error:
+        text = message(error)
         if json:
             from tellme.cli.generate import print_line
 
-            print_line({"type": "error", "message": str(error)})
-        print(f"tellme-host: {error}", file=sys.stderr)
+            print_line({"type": "error", "message": text})
+        print(f"tellme-host: {text}", file=sys.stderr)
         return ExitCode.BAD
 
 

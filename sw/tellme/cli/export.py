@@ -9,9 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
-from tellme.cli.files import check_target, open_model
+from tellme.cli.files import check_target
 from tellme.models.exporting import FORMATS
 from tellme.models.exporting import export as write
+from tellme.models.shipped import open_model
 
 __all__ = ["export"]
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.errors import TellmeError
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
 from tellme.spec.config import BoardConfig
@@ -40,7 +41,7 @@ MAX_VOCAB = 1 << 18
 Head = Literal["board", "host"]
 
 
-class CompileError(Exception):
+class CompileError(TellmeError):
     """A model that the board cannot run; the text names the limit and both numbers."""
 
 
@@ -212,8 +213,7 @@ def check_biases(model: Model, board: BoardConfig) -> None:
         return
     for i, layer in enumerate(model.layers):
         for name in layer.biases:
-            raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model "
-                               "(--device golden)")
+            raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model", hint="golden")
 
 
 def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
@@ -380,11 +380,11 @@ def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", bod
 def place_model(model: Model, board: BoardConfig, head: Head | None = None) -> tuple[Image, str]:
     """A model on a board, and why the head is where it is: on the board if it fits, unless ``head`` says where."""
     if head is not None:
-        return compile_model(model, board, head=head), f"as --head {head} says"
+        return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")
     check_biases(model, board)
     body = compile_body(model, board)
     try:
-        return compile_model(model, board, body=body), "as it fits the board"
+        return compile_model(model, board, body=body), "it fits the board"
     except TooBigError as error:
         return compile_model(model, board, head="host", body=body), str(error)

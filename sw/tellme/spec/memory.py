@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "MODEL_REGISTERS",
-           "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord",
+__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "Event", "EventType",
+           "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord",
            "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
