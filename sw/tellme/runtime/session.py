@@ -55,7 +55,7 @@ class Loss:
 
 
 class Run:
-    """One generation: iterate over its tokens.  Where the loop is left early, the board is stopped.
+    """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped.
 
     After the loop, ``rest`` is the text of a character that never got its last byte.
     """
@@ -64,12 +64,12 @@ class Run:
         self.generation = generation
         self.rest = ""
         self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
-        self._tokens = self._run()
+        self._begun = False
 
     def __iter__(self) -> Iterator[Token]:
-        return self._tokens
-
-    def _run(self) -> Iterator[Token]:
+        if self._begun:
+            raise InputError("the tokens of a run are taken once: generate again for another run")
+        self._begun = True
         stream = self._stream
         ids = self.generation.tokens()
         try:
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def text(self) -> str:
-        """All text of the run, once its tokens have been taken."""
+        """All text of the run, whose tokens it takes."""
         return "".join(token.text for token in self) + self.rest
 
     @property
@@ -163,6 +163,8 @@ class Session:
         the board has lanes for, 1 one by one; the tokens are the same.  ``on_logits`` gets the logits (vocab,) of each position
         fed, in Q15.16, which takes a start a token.
         """
+        # A run that nobody finished.
+        self.device.stop()
         ids = prompt_ids(self.model, self.tokenizer, prompt)
         c = self.model.config
         generation = Generation(self.device, self.image, c, ids, max_tokens, sampling or Sampling(),
