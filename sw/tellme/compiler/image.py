@@ -28,6 +28,7 @@ from tellme.spec.packing import (
 from tellme.spec.probe import probe_power
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.scale import SQUARE_FRAC, Scale, pack16, scale_from_fraction
+from tellme.spec.widths import MAX_HEADS, MAX_ROWS, MAX_VOCAB
 
 __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "check_shape", "compile_body", "compile_model",
            "lay_out", "matrices", "needed_bytes", "pack_head", "place_model", "runs"]
@@ -35,8 +36,6 @@ __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "ch
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 1024
 MAX_EPS = 2**32 - 1
-#: Rows that the board's head can have.
-MAX_VOCAB = 1 << 18
 #: Where the embedding and the head are.
 Head = Literal["board", "host"]
 
@@ -199,11 +198,17 @@ def check_shape(c: ModelConfig, board: BoardConfig, head: Head = "board") -> Non
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
+    for what, value, limit in () if board.unlimited else (
+        ("rows of q, k and v", c.q_dim + 2 * c.kv_dim, MAX_ROWS), ("rows of gate and up", 2 * c.ffn, MAX_ROWS),
+        ("attention heads (query, key and value)", c.heads + 2 * c.kv_heads, MAX_HEADS),
+    ):
+        if value > limit:
+            raise CompileError(f"{what}: {value}, and the gateware numbers {limit}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
                                 ("head_dim", c.head_dim, 8)):
         if value % factor:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
-    if c.vocab > MAX_VOCAB and head == "board":
+    if c.vocab > MAX_VOCAB and head == "board" and not board.unlimited:
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {MAX_VOCAB}")
 
 
