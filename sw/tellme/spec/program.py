@@ -8,7 +8,7 @@ from enum import IntEnum
 from tellme.spec.ranges import I8, U16, U32, Range, check_fields
 from tellme.spec.scale import ZERO, Scale
 
-__all__ = ["ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
+__all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
 
 DESCRIPTOR_WORDS = 4
 
@@ -43,6 +43,8 @@ class Epilogue(IntEnum):
 
 #: Range of each number of a descriptor.
 DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "k_base": U32, "v_base": U32, "s_base": U32}
+#: Powers of two that a model may divide the output of its activation by.
+ACT_EXP_RANGE = Range(-30, 30)
 #: Word addresses that a board takes.  The golden model, which takes a program without packing it, has no such limit.
 ADDRESS_RANGE = Range(0, (1 << 24) - 1)
 
