@@ -179,8 +179,11 @@ def dispatch(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # A supervisor's polite kill ends like Ctrl-C: the simulated board goes with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A supervisor's polite kill and a terminal that is closed end like Ctrl-C: the board is stopped, and no scratch file stays.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup ignores the end of the terminal.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     with output.streams():
         try:
             try:
