@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from tellme.errors import TellmeError
 
-__all__ = ["ExitCode", "UserError"]
+__all__ = ["ExitCode", "OutputError", "UserError"]
 
 
 class ExitCode(IntEnum):
@@ -22,3 +22,7 @@ class ExitCode(IntEnum):
 
 class UserError(TellmeError):
     """Bad input or device; the text says what to do."""
+
+
+class OutputError(UserError):
+    """Standard output that cannot be written to."""

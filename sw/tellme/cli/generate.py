@@ -4,8 +4,6 @@
 
 import argparse
 import io
-import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +11,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tellme.cli.errors import ExitCode, UserError
+from tellme.cli.errors import ExitCode, OutputError, UserError
+from tellme.cli.files import checked_text, read_text
+from tellme.cli.output import print_line, say, write
 from tellme.compiler.image import Head
 from tellme.models.model import Model
 from tellme.models.shipped import find_model
+from tellme.models.writing import check_target, kind, whole_file
 from tellme.runtime.board import Board
 from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
-__all__ = ["generate", "print_line"]
-
-
-def say(text: str) -> None:
-    """A line for the person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def print_line(fields: dict[str, object]) -> None:
-    """A JSON line on standard output."""
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+__all__ = ["generate"]
 
 
 def prompt_of(args: argparse.Namespace) -> str | list[int]:
@@ -41,34 +32,36 @@ def prompt_of(args: argparse.Namespace) -> str | list[int]:
         return list(args.prompt_ids)
     text: str = args.prompt or ""
     if args.prompt_file is not None:
-        try:
-            text = args.prompt_file.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"cannot read the prompt file {args.prompt_file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"the prompt file {args.prompt_file} is not UTF-8 text") from error
-    return text.encode("utf-8", "replace").decode("utf-8")
+        text = read_text(args.prompt_file, "the prompt")
+    return checked_text(text, "the prompt")
 
 
-def check_target(path: Path) -> None:
+def is_stream(path: Path) -> bool:
+    """Whether there is a FIFO or a character device at a path, into which the logits are written as they are."""
+    try:
+        return kind(path) in ("a FIFO", "a character device")
+    except OSError:
+        return False
+
+
+def check_logits(path: Path) -> None:
     """Refuse a place for the logits that cannot be written, before the work is done."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write the logits to {path}: " + (
-            "it is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"))
+    if not is_stream(path):
+        check_target(path)
 
 
 def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
-    """The array of all rows, whole or not at all."""
+    """The array of all rows: a file, whole or not at all, or bytes into a FIFO or a character device."""
     content = io.BytesIO()
     np.save(content, np.array(rows, np.int32).reshape(len(rows), vocab))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not is_stream(path):
+        with whole_file(path) as scratch:
+            scratch.write_bytes(content.getvalue())
+        return
     try:
-        scratch.write_bytes(content.getvalue())
-        scratch.replace(path)
+        path.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def load(board: Board, model: Model, head: Head | None) -> Session:
@@ -97,7 +90,7 @@ class Output:
             if not token.pending:
                 self._release()
         elif text := f"{token.id} " if self._ids else token.text:
-            print(text, end="", flush=True)
+            write(text)
 
     def finish(self, rest: str) -> None:
         """Print what still waits, and the rest of a character that never got its last byte; on a terminal, end the last line."""
@@ -106,7 +99,7 @@ class Output:
                 self._held[-1] = replace(self._held[-1], text=self._held[-1].text + rest)
             self._release()
         else:
-            print(rest, end="\n" if sys.stdout.isatty() else "", flush=True)
+            write(rest + ("\n" if sys.stdout.isatty() else ""))
 
     def _release(self) -> None:
         for token in self._held:
@@ -137,7 +130,7 @@ def generate(args: argparse.Namespace) -> int:
     tokenizer = tokenizer_of(model)
     prompt = prompt_ids(model, tokenizer, prompt_of(args))
     if args.logits is not None:
-        check_target(args.logits)
+        check_logits(args.logits)
     rows: list[np.ndarray] = []
     with Board.open(args.device, preset=args.preset, say=say) as board:
         session = load(board, model, args.head)
@@ -156,6 +149,9 @@ def generate(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             run.interrupt()
             code = ExitCode.INTERRUPTED
+        except OutputError:
+            run.interrupt()
+            raise
         output.finish(run.rest)
         stats = run.stats
         if args.json:

@@ -3,7 +3,6 @@
 """``tellme-host perplexity``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,12 @@ from tqdm import tqdm
 
 from tellme import reference
 from tellme.cli.errors import ExitCode, UserError
-from tellme.cli.generate import load, say
+from tellme.cli.files import read_text
+from tellme.cli.generate import load
+from tellme.cli.output import print_line, say, write
 from tellme.models.shipped import find_model, model_path
 from tellme.runtime.board import Board
-from tellme.runtime.session import text_windows, tokenizer_of
+from tellme.runtime.session import NothingToPredictError, text_windows, tokenizer_of
 
 __all__ = ["perplexity"]
 
@@ -23,14 +24,6 @@ __all__ = ["perplexity"]
 Count = Callable[[int], object]
 
 
-def read_text(path: Path) -> str:
-    """The text of a file."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the text {path} is not UTF-8") from error
 
 
 def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float:
@@ -45,7 +38,10 @@ def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float
 def perplexity(args: argparse.Namespace) -> int:
     """The command."""
     model = find_model(args.model)
-    cut = text_windows(model, tokenizer_of(model), read_text(args.text), args.tokens)
+    try:
+        cut = text_windows(model, tokenizer_of(model), read_text(args.text, "the text"), args.tokens)
+    except NothingToPredictError as error:
+        raise UserError(f"there is nothing to predict in {'standard input' if args.text == '-' else args.text}") from error
     with Board.open(args.device, preset=args.preset, say=say) as board:
         session = load(board, model, args.head)
         with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:
@@ -58,12 +54,12 @@ def perplexity(args: argparse.Namespace) -> int:
     if other is not None:
         fields |= {"reference_nats_per_token": other / cut.tokens, "apart": abs(loss.nats - other) / other}
     if args.json:
-        print(json.dumps(fields, ensure_ascii=False))
+        print_line(fields)
         return ExitCode.DONE
-    print(f"{model.name} on {name}: {loss.nats_per_token:.5f} nats per token, {loss.bits_per_byte:.4f} bits per byte over "
-          f"{loss.tokens} tokens")
+    write(f"{model.name} on {name}: {loss.nats_per_token:.5f} nats per token, {loss.bits_per_byte:.4f} bits per byte over "
+          f"{loss.tokens} tokens\n")
     if other is not None:
-        print(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(loss.nats - other) / other:.3f} % apart")
+        write(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(loss.nats - other) / other:.3f} % apart\n")
     begins = "BOS ahead of each and between texts" if model.config.add_bos else (
         "each after the first begins with the last token of the window before")
     say(f"{loss.windows} windows of up to {model.config.context} positions, each from an empty cache; {begins}")

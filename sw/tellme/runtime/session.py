@@ -19,7 +19,7 @@ from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling
 
-__all__ = ["Loss", "Run", "Session", "Token", "prompt_ids", "text_windows", "tokenizer_of"]
+__all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_ids", "text_windows", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,12 @@ def text_windows(model: Model, tokenizer: Tokenizer | None, text: str, tokens: i
         raise InputError(f"the model {model.name} has one position: there is nothing to predict")
     found = windows(model, tokenizer, text, tokens)
     if not found.parts:
-        raise InputError("there is nothing to predict in the text")
+        raise NothingToPredictError("there is nothing to predict in the text")
     return found
+
+
+class NothingToPredictError(InputError):
+    """A text of which no token can be predicted."""
 
 
 class Session:
