@@ -10,7 +10,6 @@ Four kinds of ternary models, each a LLaMA with differences:
 - ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.json_files import read_json
 from tellme.models.source import Linear, row_chunks
 from tellme.models.tensors import SafetensorsFolder
 from tellme.models.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
@@ -46,19 +46,6 @@ _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
              "BitnetForCausalLM": ("silu", 1e-5, 1e4)}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object")
-    return value
 
 
 class _Config:
