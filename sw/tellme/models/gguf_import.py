@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Import of GGUF files: TQ1_0, TQ2_0, and F16, F32, BF16 whose values are ternary; architectures llama and bitnet."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
+from tellme.models.conventions import conventions_of_gguf
 from tellme.models.gguf_tensors import GgufTensors
 from tellme.models.gguf_tokenizer import from_gguf
 from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.neutral_keys import check_gguf_keys
+from tellme.models.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
 from tellme.models.source import Linear
 from tellme.models.ternary import from_values, positive_scales
 
@@ -49,13 +52,21 @@ class Gguf(Imported):
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
         self.name = str(field("general.name", path.stem))
         self.license = str(field("general.license", ""))
-        self.check_names(lambda i, part: {f"{self.base(i, part)}.scale"}, set())
+        self.check_names(lambda i, part: {f"{self.base(i, part)}.scale"},
+                         plain_frequencies(self.tensors, Rope(read.theta), read.head_dim))
         for i in range(self.config.layers):
             for part in LINEARS:
                 weight = f"{self.base(i, part)}.weight"
                 if self.tensors.kind(weight) not in _TERNARY:
                     raise ModelError(f"{weight} is {self.tensors.kind(weight)}; ternary weights are {', '.join(_TERNARY)}")
         self.tokenizer = self._read_tokenizer(path, options, say)
+        try:
+            found = conventions_of_gguf(lambda key, default: field(f"tokenizer.ggml.{key}", default), self.tokenizer, read.vocab,
+                                        str(path), say)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"{path}: its metadata has a value of the wrong type ({error})") from error
+        self.config = replace(self.config, **asdict(found))
+        self.config.check()
         say(f"{path.name}: GGUF, {arch}, {self.tensors.kind(self.base(0, 'wq') + '.weight')}, {self.config.layers} layers, "
             f"{self.config.ternary_weights / 1e6:.1f} M ternary weights")
 
@@ -71,25 +82,19 @@ class Gguf(Imported):
             raise ModelError(f"{self.tensors.label} lacks the tensor {GGUF_NAMES['embedding']}")
         if self._get(arch, "expert_count", 0):
             raise ModelError(f"{self.tensors.label} is a mixture of experts, which the engine does not do")
-        if self._get(arch, "rope.scaling.type", "none") != "none":
-            raise ModelError(f"{self.tensors.label}: rope.scaling.type is {self._get(arch, 'rope.scaling.type')!r}, which the "
-                             "engine does not do")
         dim, heads = int(self._get(arch, "embedding_length")), int(self._get(arch, "attention.head_count"))
         head_dim = int(self._get(arch, "attention.key_length", dim // max(heads, 1)))
-        turned = int(self._get(arch, "rope.dimension_count", head_dim))
-        if turned != head_dim:
-            raise ModelError(f"{self.tensors.label}: RoPE turns {turned} of {head_dim} dimensions, the engine turns all")
-        token = self.tensors.field
-        eos = int(token("tokenizer.ggml.eos_token_id", 2))
+        field, keys, label = self.tensors.field, list(self.tensors.fields), self.tensors.label
+        rope = rope_of_gguf(arch, keys, field, label, head_dim=head_dim)
         config = ModelConfig(
             dim=dim, ffn=int(self._get(arch, "feed_forward_length")), layers=int(self._get(arch, "block_count")), heads=heads,
             kv_heads=int(self._get(arch, "attention.head_count_kv", heads)), head_dim=head_dim,
             vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=int(self._get(arch, "context_length")),
             tied=GGUF_NAMES["head"] not in have, act="silu",
-            eps=_decimal(self._get(arch, "attention.layer_norm_rms_epsilon")),
-            theta=_decimal(self._get(arch, "rope.freq_base", 10000.0)), o_norm=arch == "bitnet", down_norm=arch == "bitnet",
-            bos=int(token("tokenizer.ggml.bos_token_id", eos)), eos=eos)
+            eps=as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon")), theta=rope.theta, o_norm=arch == "bitnet",
+            down_norm=arch == "bitnet", bos=None, add_bos=False, eos=None)
         config.check()
+        check_gguf_keys(arch, keys, field, config, label)
         return config
 
     def _read_tokenizer(self, path: Path, options: Options, say: Say) -> bytes:
@@ -114,7 +119,3 @@ class Gguf(Imported):
         return from_values(self.tensors, f"{self.base(layer, name)}.weight", head_dim=self.head_dim_of(name), times=times,
                            bias=bias)
 
-
-def _decimal(value: float) -> float:
-    """A float32 of the file as the decimal number that it stands for: 1e-05, not 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
