@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tellme.models import spm
-from tellme.models.config import ModelError
+from tellme.models.config import ModelConfig, ModelError
 from tellme.models.importing import Say
 from tellme.models.json_files import read_json
 from tellme.models.rope import refuse_key
 from tellme.models.tokenizer import Tokenizer
 
-__all__ = ["Conventions", "conventions_of_folder", "conventions_of_gguf", "ends_by_name", "frame_of"]
+__all__ = ["END_TOKENS", "Conventions", "conventions_of_folder", "conventions_of_gguf", "frame_of", "gguf_special_tokens",
+           "with_frame"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,25 @@ def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
         if framed[first:first + len(plain)] == plain:
             return framed[:first], framed[first + len(plain):]
     raise ModelError("the tokenizer.json's post_processor changes the text's own tokens, which is not understood")
+
+
+def with_frame(content: bytes, ahead: int | None) -> bytes:
+    """A tokenizer.json that puts the token ``ahead`` before a text, or nothing, and nothing behind it.
+
+    The same bytes where it does so already; else its post-processor is another.  ``ahead`` has to be a token of it.
+    """
+    wanted = [] if ahead is None else [ahead]
+    if (frame_of(content) or ([], [])) == (wanted, []):
+        return content
+    fields = json.loads(content)
+    fields["post_processor"] = None
+    if ahead is not None:
+        name = Tokenizer(content).text(ahead)
+        begin: list[dict[str, Any]] = [{"SpecialToken": {"id": name, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+        fields["post_processor"] = {
+            "type": "TemplateProcessing", "single": begin, "pair": [*begin, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {name: {"id": name, "ids": [ahead], "tokens": [name]}}}
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 #: BOS and EOS of each architecture's configuration where config.json has no such key.
@@ -247,11 +267,13 @@ _NO_END_BESIDE = (("<|end|>", frozenset(("<|return|>", "<|call|>"))), ("<|end|>"
 #: tokenizer.ggml.pre of byte-level tokenizers at which llama.cpp puts BOS ahead where add_bos_token is not there.
 _PRE_WITH_BOS = frozenset(("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
                            "jina-v5-nano", "tekken", "chameleon"))
+#: GGUF metadata of this program: all end tokens of the model, where llama.cpp takes others too.
+END_TOKENS = "tellme.end_token_ids"
 #: Kind of tokenizer -> BOS and EOS that llama.cpp takes where a file names none.
-GGUF_DEFAULTS = {"llama": (1, 2), "gpt2": (11, 11)}
+_GGUF_DEFAULTS = {"llama": (1, 2), "gpt2": (11, 11)}
 
 
-def ends_by_name(tokens: Sequence[str]) -> list[int]:
+def _ends_by_name(tokens: Sequence[str]) -> list[int]:
     """Ids of the tokens at which llama.cpp ends a text by their names, ascending."""
     names = _END_NAMES.intersection(tokens)
     names -= {name for name, beside in _NO_END_BESIDE if beside <= names}
@@ -259,30 +281,33 @@ def ends_by_name(tokens: Sequence[str]) -> list[int]:
 
 
 def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab: int, label: str, say: Say) -> Conventions:
-    """How texts begin and end by what ``get(key, default)`` gives for the keys below tokenizer.ggml.
+    """How texts begin and end by what ``get(key, default)`` gives for the metadata.
 
     As in llama.cpp: the defaults of keys that are not there go by the kind of tokenizer, and tokens that are known by
-    their names end a text too.  They have to be special tokens here; others are said, and not taken.  ``tokenizer``: the
-    bytes of the tokenizer that is taken, which may be none; only where the file has none, its post-processor is asked.
+    their names end a text too.  They have to be special tokens here; others are said, and not taken.  A file with
+    END_TOKENS has all end tokens there.  ``tokenizer``: the bytes of the tokenizer that is taken, which may be none; only
+    where the file has none, its post-processor is asked.
     """
-    kind, pre = get("model", None), get("pre", None)
-    tokens = [str(text) for text in get("tokens", [])]
-    types = get("token_type", None)
+    kind, pre = get("tokenizer.ggml.model", None), get("tokenizer.ggml.pre", None)
+    tokens = [str(text) for text in get("tokenizer.ggml.tokens", [])]
+    types = get("tokenizer.ggml.token_type", None)
 
-    def token(key: str) -> int | None:
-        value = get(f"{key}_token_id", None)
-        if value is None:
-            return None
+    def checked(key: str, value: Any) -> int:
         if type(value) is not int:
-            raise refuse_key(label, f"tokenizer.ggml.{key}_token_id", value, "which is no token id")
+            raise refuse_key(label, key, value, "which is no token id")
         if not 0 <= value < vocab:
-            raise ModelError(f"{label}: tokenizer.ggml.{key}_token_id is {value}, outside the vocabulary of {vocab}")
+            raise ModelError(f"{label}: {key} is {value}, outside the vocabulary of {vocab}")
         return value
 
-    def flag(key: str) -> bool | None:
+    def token(name: str) -> int | None:
+        key = f"tokenizer.ggml.{name}_token_id"
         value = get(key, None)
+        return None if value is None else checked(key, value)
+
+    def flag(name: str) -> bool | None:
+        value = get(f"tokenizer.ggml.{name}", None)
         if value is not None and type(value) is not bool:
-            raise refuse_key(label, f"tokenizer.ggml.{key}", value, "which is neither true nor false")
+            raise refuse_key(label, f"tokenizer.ggml.{name}", value, "which is neither true nor false")
         return value
 
     def special(i: int) -> bool:
@@ -307,7 +332,7 @@ def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab:
         frame = frame_of(tokenizer) if tokenizer[:1] == b"{" else None
         wanted = frame is None or bool(frame[0])
         why = "there is no tokenizer that says otherwise" if frame is None else "the post_processor of tokenizer.json"
-    default_bos, default_eos = GGUF_DEFAULTS.get(kind, (vocab, vocab))
+    default_bos, default_eos = _GGUF_DEFAULTS.get(kind, (vocab, vocab))
     bos, eos = token("bos"), token("eos")
     if bos is None and wanted:
         bos = default("bos", default_bos)
@@ -317,7 +342,12 @@ def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab:
         eos = default("eos", default_eos)
     ends = [] if eos is None else [eos]
     ends += [end for end in (token("eot"), token("eom")) if end is not None]
-    for i in ends_by_name(tokens[:vocab]):
+    every = get(END_TOKENS, None)
+    if every is not None:
+        if not isinstance(every, list):
+            raise refuse_key(label, END_TOKENS, every, "which is no list of token ids")
+        ends = [checked(END_TOKENS, end) for end in every]
+    for i in _ends_by_name(tokens[:vocab]) if every is None else ():
         if special(i):
             if i not in ends:
                 say(f"the token {i} {tokens[i]!r} ends a text by its name, as in llama.cpp")
@@ -327,3 +357,48 @@ def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab:
     found = Conventions.of(bos, wanted, ends)
     found.tell(say, lambda i: tokens[i] if i < len(tokens) else "", why)
     return found
+
+
+#: The text of the token that ends a message.
+_END_OF_MESSAGE = "<|eom_id|>"
+
+
+def gguf_special_tokens(config: ModelConfig, kind: str, tokens: Sequence[str], types: Sequence[int],
+                        say: Say) -> tuple[dict[str, int], list[int]]:
+    """Ids for the keys tokenizer.ggml.<name>_token_id, by name (bos, and eos, eot and eom for up to three end tokens), and a
+    list for END_TOKENS, which is empty where the file needs none.
+
+    ``kind``, ``tokens`` and ``types``: of the file's tokenizer, all empty without one.  A ModelError says which end token
+    such a file cannot name, or that it cannot say that there is none.  Tokens that end a text in llama.cpp by their names,
+    though not in this model, are said.
+    """
+    def shown(ids: Iterable[int]) -> str:
+        return ", ".join(_shown(i, lambda i: tokens[i] if i < len(tokens) else "") for i in ids)
+
+    out = {} if config.bos is None else {"bos": config.bos}
+    by_name = _ends_by_name(tokens)
+    default = _GGUF_DEFAULTS.get(kind, (0, len(tokens)))[1]
+    if config.eos is None:
+        found = ([default] if default < len(tokens) else []) + by_name
+        if found:
+            raise ModelError(f"the model has no end token, and llama.cpp would end texts at {shown(found[:1])}: export to hf")
+        return out, []
+    out["eos"] = config.eos
+    known = [i for i in by_name if types[i] in (spm.CONTROL, spm.USER_DEFINED)]
+    # Keys for those first that have no other way to be known.
+    others = sorted(config.more_ends, key=lambda i: i in known)
+    message = next((i for i in others if i < len(tokens) and tokens[i] == _END_OF_MESSAGE), None)
+    if message is not None:
+        others.remove(message)
+        out["eom"] = message
+    for key in ("eot", "eom"):
+        if others and key not in out:
+            out[key] = others.pop(0)
+    lost = [i for i in others if i not in known]
+    if lost:
+        raise ModelError(f"the model ends texts at {len(config.ends)} tokens; a GGUF file names three, and llama.cpp knows some "
+                         f"by their texts, but not {shown(lost)}: export to hf")
+    gained = [i for i in by_name if i not in config.ends]
+    if gained:
+        say(f"llama.cpp will end texts also at {shown(gained)}, by name")
+    return out, list(config.ends) if gained else []

@@ -61,8 +61,7 @@ class Gguf(Imported):
                     raise ModelError(f"{weight} is {self.tensors.kind(weight)}; ternary weights are {', '.join(_TERNARY)}")
         self.tokenizer = self._read_tokenizer(path, options, say)
         try:
-            found = conventions_of_gguf(lambda key, default: field(f"tokenizer.ggml.{key}", default), self.tokenizer, read.vocab,
-                                        str(path), say)
+            found = conventions_of_gguf(field, self.tokenizer, read.vocab, str(path), say)
         except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"{path}: its metadata has a value of the wrong type ({error})") from error
         self.config = replace(self.config, **asdict(found))
@@ -91,7 +90,7 @@ class Gguf(Imported):
             kv_heads=int(self._get(arch, "attention.head_count_kv", heads)), head_dim=head_dim,
             vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=int(self._get(arch, "context_length")),
             tied=GGUF_NAMES["head"] not in have, act="silu",
-            eps=as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon")), theta=rope.theta, o_norm=arch == "bitnet",
+            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta, o_norm=arch == "bitnet",
             down_norm=arch == "bitnet", bos=None, add_bos=False, eos=None)
         config.check()
         check_gguf_keys(arch, keys, field, config, label)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tellme.models.config import ModelConfig
-from tellme.models.rope import is_number, refuse_key
+from tellme.models.rope import as_decimal, is_number, refuse_key
 
 __all__ = ["check_config_keys", "check_gguf_keys"]
 
@@ -129,6 +129,6 @@ def check_gguf_keys(arch: str, keys: Iterable[str], get: Callable[[str], Any], c
         key = name.removeprefix(f"{arch}.")
         if key == name or key.startswith("rope."):
             continue
-        neutral = _GGUF.get(key, ())
-        if neutral is not None and not _changes_nothing(get(name), neutral, config):
-            raise refuse_key(label, name, get(name))
+        neutral, value = _GGUF.get(key, ()), as_decimal(get(name))
+        if neutral is not None and not _changes_nothing(value, neutral, config):
+            raise refuse_key(label, name, value)

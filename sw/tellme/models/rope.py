@@ -72,9 +72,10 @@ def is_number(value: Any, *wanted: float) -> bool:
     return type(value) in (int, float) and (not wanted or value in wanted)
 
 
-def as_decimal(value: Any) -> float:
-    """A float32 of a file as the decimal number that it stands for: 1e-05, not 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
+def as_decimal(value: Any) -> Any:
+    """A value of a GGUF file, a float32 as the decimal number that it stands for: 1e-05, not 9.999999747378752e-06."""
+    with np.errstate(over="ignore"):
+        return float(str(np.float32(value))) if type(value) is float and float(np.float32(value)) == value else value
 
 
 def refuse_key(label: str, name: str, value: Any, why: str = "which the engine does not do") -> ModelError:
@@ -182,7 +183,7 @@ def rope_of_gguf(arch: str, keys: Iterable[str], get: Callable[[str], Any], labe
     A ModelError names the first key whose value is not plain.
     """
     head = f"{arch}.rope."
-    values = {key.removeprefix(head): get(key) for key in keys if key.startswith(head)}
+    values = {key.removeprefix(head): as_decimal(get(key)) for key in keys if key.startswith(head)}
     kind = values.get("scaling.type", "linear")
     theta = 10000.0
     for key, value in values.items():
@@ -193,9 +194,9 @@ def rope_of_gguf(arch: str, keys: Iterable[str], get: Callable[[str], Any], labe
         if key in ("freq_base", "freq_base_swa"):
             if not is_number(value) or not 1 < value < MAX_THETA:
                 raise refuse_key(label, head + key, value, _NO_THETA)
-            if as_decimal(value) != as_decimal(values.get("freq_base", theta)):
-                raise ModelError(f"{label}: {head}{key} is {as_decimal(value)}, and {head}freq_base is "
-                                 f"{as_decimal(values.get('freq_base', theta))}: the engine turns by one theta")
+            if value != values.get("freq_base", theta):
+                raise ModelError(f"{label}: {head}{key} is {value}, and {head}freq_base is {values.get('freq_base', theta)}: the "
+                                 "engine turns by one theta")
             continue
         if key == "scaling.type":
             plain = value in ("none", "linear")
@@ -224,7 +225,7 @@ def rope_of_gguf(arch: str, keys: Iterable[str], get: Callable[[str], Any], labe
             plain = False
         if not plain:
             raise refuse_key(label, head + key, value)
-    return Rope(as_decimal(values.get("freq_base", theta)))
+    return Rope(float(values.get("freq_base", theta)))
 
 
 def plain_frequencies(tensors: Tensors, rope: Rope, head_dim: int) -> set[str]:
