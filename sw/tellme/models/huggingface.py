@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
+from tellme.models.files import is_there
 from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
 from tellme.models.json_files import read_json
 from tellme.models.source import Linear, row_chunks
@@ -155,7 +156,7 @@ class HuggingFace(Imported):
     halves = True
 
     def __init__(self, folder: Path, options: Options, say: Say):
-        if not (folder / "config.json").is_file():
+        if not is_there(folder / "config.json"):
             raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
         config = _Config(folder / "config.json")
         name = architecture(config)
@@ -166,7 +167,7 @@ class HuggingFace(Imported):
         self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
-        self.tensors = SafetensorsFolder(folder)
+        self.tensors = SafetensorsFolder(folder, say)
         ignored = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(self.config.layers)}
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
@@ -182,7 +183,7 @@ class HuggingFace(Imported):
             return b""
         path = options.tokenizer
         if path is None:
-            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if (folder / n).is_file()]
+            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if is_there(folder / n)]
             if not found:
                 raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or "
                                  "--no-tokenizer for token ids only")
