@@ -21,8 +21,8 @@ from tellme.models.config import ModelError
 from tellme.models.files import check_file, is_there
 from tellme.models.json_files import parse_json, read_json
 
-__all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_numbers", "check_no_adapter", "listed", "read_exactly",
-           "without_ones"]
+__all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_numbers", "check_no_adapter", "listed",
+           "read_exactly", "without_ones"]
 
 #: The types that are read, and how they lie in a file.
 _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "F8_E4M3": "u1", "F8_E5M2": "u1", "I8": "i1", "U8": "u1"}
