@@ -188,8 +188,8 @@ class _File:
                 at, after = places[name]
                 size = _i2s_bytes(entry.shape)
                 if (at, after) != last and after - at != -(-size // alignment) * alignment:
-                    raise ModelError(f"{self.path}: {name} is of type 36, I2_S of bitnet.cpp, and has {after - at} bytes, where I2_S "
-                                     f"has {size}: the file is damaged, or another program's. {I2S_WAY_OUT}")
+                    raise ModelError(f"{self.path}: {name} is of type 36, I2_S of bitnet.cpp, and has {after - at} bytes, where "
+                                     f"I2_S has {size}: the file is damaged, or another program's. {I2S_WAY_OUT}")
 
 
 def _i2s_bytes(shape: tuple[int, ...]) -> int:

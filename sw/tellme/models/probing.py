@@ -80,7 +80,7 @@ def _hidden(source: Source, ids: Sequence[int]) -> Rows:
 
 def _norm(gain: NDArray[np.float16] | None, config: ModelConfig) -> Callable[[Rows], Rows]:
     def norm(x: Rows) -> Rows:
-        y = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32) + np.float32(config.eps))
+        y: Rows = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32) + np.float32(config.eps))
         return y if gain is None else y * gain.astype(np.float32)
     return norm
 
@@ -99,7 +99,8 @@ def _rope(positions: int, config: ModelConfig) -> Callable[[Rows, int], Rows]:
     """Rotary embedding of adjacent pairs: (tokens, heads * head_dim) to (tokens, heads, head_dim)."""
     frequency = config.theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
     angle = np.arange(positions)[:, None, None] * frequency
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    cos: Rows = np.cos(angle).astype(np.float32)
+    sin: Rows = np.sin(angle).astype(np.float32)
 
     def turn(x: Rows, heads: int) -> Rows:
         pairs = x.reshape(positions, heads, -1, 2)
