@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
-from tellme.models.files import check_file
+from tellme.models.files import check_file, printable
 from tellme.models.json_files import parse_json
 from tellme.models.source import (
     Block,
@@ -74,7 +74,7 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
         if source.tokenizer:
             out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
         out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(c.as_json()),
-                            "name": source.name, "license": source.license})
+                            "name": printable(source.name), "license": source.license})
 
 
 def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:

@@ -80,7 +80,7 @@ def _hidden(source: Source, ids: Sequence[int]) -> Rows:
 
 def _norm(gain: NDArray[np.float16] | None, config: ModelConfig) -> Callable[[Rows], Rows]:
     def norm(x: Rows) -> Rows:
-        y: Rows = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32) + np.float32(config.eps))
+        y = (x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(config.eps))).astype(np.float32)
         return y if gain is None else y * gain.astype(np.float32)
     return norm
 
