@@ -17,7 +17,7 @@ from tellme.models.gguf_tensors import I2S_WAY_OUT
 from tellme.models.huggingface import HuggingFace
 from tellme.models.importing import Options, read_tokenizer
 from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
-from tellme.models.probing import PROBE, Reading, best_reading, nats_per_token
+from tellme.models.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.source import Source
 from tellme.models.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.ternary import WAY_OUT, positive_scales
@@ -298,13 +298,10 @@ def _detect_layout(source: Gguf, say: Callable[[str], None]) -> None:
         raise ModelError(f"{tensors.label} holds I2_S weights of bitnet.cpp, and does not say in which of its layouts; the loss "
                          f"on a text tells, for which the model's tokenizer is needed: convert with it. {I2S_WAY_OUT}")
     ids = _probe_ids(source.config, Tokenizer(source.tokenizer))
-    readings: list[Reading] = []
-    for layout in tensors.i2s_layouts():
-        tensors.layout = layout
-        readings.append(Reading(layout, nats_per_token(source, ids)))
+    readings = read_in_turn(source, ids, tensors.i2s_layouts(), tensors.set_layout)
     best, heard = best_reading(readings, source.config.vocab), ", ".join(map(str, readings))
     if best is None:
         raise ModelError(f"{tensors.label} holds I2_S weights of bitnet.cpp, and makes sense in no layout more than in the "
                          f"others ({heard}). {I2S_WAY_OUT}")
-    tensors.layout = best.name
+    tensors.set_layout(best.name)
     say(f"I2_S: {best.name}; known by the loss on a probe text: {heard}")

@@ -218,7 +218,7 @@ def _kind_and_size(info: _Info, package: Any) -> tuple[str, int]:
 class GgufTensors(Tensors):
     """The tensors of a GGUF file, or of all files of a split one, whichever of them is given.
 
-    Metadata are those of the first file.  Before rows of an I2_S matrix are read, :attr:`layout` has to be set.
+    Metadata are those of the first file.  Before rows of an I2_S matrix are read, :meth:`set_layout` has to be called.
     """
 
     def __init__(self, path: Path):
@@ -227,8 +227,7 @@ class GgufTensors(Tensors):
 
         self.label = str(path)
         self._gguf = gguf
-        #: One of I2S_LAYOUTS.
-        self.layout: str | None = None
+        self._layout: str | None = None
         parts = self._parts(_File(path, gguf))
         self.fields = parts[0].fields
         self._entries: dict[str, _Entry] = {}
@@ -304,6 +303,10 @@ class GgufTensors(Tensors):
         return [name for name, block in I2S_LAYOUTS.items() if shapes and all(
             int(np.prod(shape)) % block == 0 if block else int(np.prod(shape[:-1])) % 4 == 0 for shape in shapes)]
 
+    def set_layout(self, name: str) -> None:
+        """Read I2_S matrices in one of I2S_LAYOUTS."""
+        self._layout = name
+
     def rows(self, name: str, first: int, end: int) -> np.ndarray:
         entry = self._entries[name]
         if entry.kind == "I2_S":
@@ -335,13 +338,13 @@ class GgufTensors(Tensors):
 
     def _i2s_rows(self, name: str, entry: _Entry, first: int, end: int) -> np.ndarray:
         """Rows of an I2_S matrix in the layout that is set: codes times the scale behind them."""
-        if self.layout is None:
+        if self._layout is None:
             raise ModelError(f"{self.label}: {name} is I2_S, of which the layout is not known")
         cols = int(np.prod(entry.shape[1:]))
         scale = np.frombuffer(self._read(entry, int(np.prod(entry.shape)) // 4, 4), "<f4")[0]
         if not (np.isfinite(scale) and scale > 0):
             raise ModelError(f"{name}: its I2_S scale is {scale}; a positive finite number is wanted")
-        block = I2S_LAYOUTS[self.layout]
+        block = I2S_LAYOUTS[self._layout]
         # The weights whose bytes have to be read, and the shape of their bytes: groups of bytes side by side.
         unit = block or 4 * cols
         begin, stop = first * cols // unit * unit, -(-end * cols // unit) * unit

@@ -15,7 +15,7 @@ from tellme.models.config import ModelConfig
 from tellme.models.int8 import float_rows
 from tellme.models.source import Linear, Source
 
-__all__ = ["CLEAR_NATS", "PROBE", "Reading", "best_reading", "nats_per_token"]
+__all__ = ["CLEAR_NATS", "PROBE", "Reading", "best_reading", "nats_per_token", "read_in_turn"]
 
 #: A trained model's loss in each wrong reading is at least this much higher; in the right one it beats plain guessing.
 CLEAR_NATS = 0.5
@@ -49,18 +49,29 @@ def nats_per_token(source: Source, ids: Sequence[int]) -> float:
     BitNet b1.58 in float32: activations are int8 for each linear, absmax of each token.  ``act_exp`` is left out: it moves a
     power of two that the next norm or scale takes back.
     """
+    return read_in_turn(source, ids, [""], lambda name: None)[0].nats
+
+
+def read_in_turn(source: Source, ids: Sequence[int], names: Sequence[str], choose: Callable[[str], None]) -> list[Reading]:
+    """What the text costs in each of some readings of a source's matrices; ``choose`` sets the one of a name.
+
+    The tables, which are the same in all readings, are gone through twice for all of them together.
+    """
+    x = _embedded(source, ids[:-1])
+    final = _norm(source.final_norm(), source.config)
+    hidden = []
     with np.errstate(all="ignore"):
-        x = _hidden(source, ids[:-1])
-        x = _norm(source.final_norm(), source.config)(x)
-        found = _losses(source, x, ids[1:])
-    return found if np.isfinite(found) else float("inf")
+        for name in names:
+            choose(name)
+            hidden.append(final(_layers(source, x)))
+        found = _losses(source, np.concatenate(hidden), list(ids[1:]) * len(names)).reshape(len(names), -1).mean(axis=1)
+    return [Reading(name, float(nats) if np.isfinite(nats) else float("inf")) for name, nats in zip(names, found, strict=True)]
 
 
-def _hidden(source: Source, ids: Sequence[int]) -> Rows:
-    """The residual stream behind the last layer, a row a token."""
+def _layers(source: Source, x: Rows) -> Rows:
+    """The residual stream (a row a token) behind the last layer, from what it is ahead of the first."""
     c = source.config
-    x = _embedded(source, ids)
-    turn = _rope(len(ids), c)
+    turn = _rope(len(x), c)
     for i in range(c.layers):
         def linear(name: str, x: Rows, i: int = i) -> Rows:
             return _bitlinear(x, source.linear(i, name))
@@ -132,8 +143,8 @@ def _embedded(source: Source, ids: Sequence[int]) -> Rows:
     return x
 
 
-def _losses(source: Source, x: Rows, targets: Sequence[int]) -> float:
-    """Mean loss, from logits of a chunk of the vocabulary at a time."""
+def _losses(source: Source, x: Rows, targets: Sequence[int]) -> NDArray[np.float64]:
+    """The loss of each row, from logits of a chunk of the vocabulary at a time."""
     wanted = np.asarray(targets)
     total, picked = np.full(len(x), -np.inf), np.zeros(len(x))
     first = 0
@@ -144,4 +155,4 @@ def _losses(source: Source, x: Rows, targets: Sequence[int]) -> float:
         here = np.flatnonzero((wanted >= first) & (wanted < first + len(part.codes)))
         picked[here] = logits[here, wanted[here] - first]
         first += len(part.codes)
-    return float((total - picked).mean())
+    return total - picked
