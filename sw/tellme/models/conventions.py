@@ -14,6 +14,7 @@ from typing import Any
 
 from tellme.models import spm
 from tellme.models.config import ModelConfig, ModelError
+from tellme.models.files import is_there
 from tellme.models.importing import Say
 from tellme.models.json_files import read_json
 from tellme.models.rope import refuse_key
@@ -130,7 +131,7 @@ class _Folder:
 
     def read(self, name: str) -> dict[str, Any]:
         """A file of the folder, which need not be there."""
-        return read_json(self.folder / name) if (self.folder / name).exists() else {}
+        return read_json(self.folder / name) if is_there(self.folder / name) else {}
 
     def tokens(self, name: str, fields: Mapping[str, Any], key: str) -> list[int]:
         """The token ids of a key: a number, a list of them, or null."""

@@ -21,8 +21,8 @@ def explain_file(path: Path) -> str | None:
                     "its files were moved; download the model again")
         if path.is_file() and path.stat().st_size <= _LFS_BYTES and path.read_bytes().startswith(_LFS_START):
             return f"{path} is a git-lfs pointer, not the file itself: fetch the file with git lfs pull"
-    except OSError:
-        return None
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
     return None
 
 

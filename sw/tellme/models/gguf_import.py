@@ -28,7 +28,6 @@ GGUF_NAMES = {
     "w1": "blk.{i}.ffn_gate", "w3": "blk.{i}.ffn_up", "w2": "blk.{i}.ffn_down",
 }
 SUB_NORMS = {"o_norm": "blk.{i}.attn_sub_norm.weight", "down_norm": "blk.{i}.ffn_sub_norm.weight"}
-_TERNARY = ("TQ1_0", "TQ2_0", "F16", "F32", "BF16")
 
 
 class Gguf(Imported):
@@ -56,9 +55,7 @@ class Gguf(Imported):
                          plain_frequencies(self.tensors, Rope(read.theta), read.head_dim))
         for i in range(self.config.layers):
             for part in LINEARS:
-                weight = f"{self.base(i, part)}.weight"
-                if self.tensors.kind(weight) not in _TERNARY:
-                    raise ModelError(f"{weight} is {self.tensors.kind(weight)}; ternary weights are {', '.join(_TERNARY)}")
+                self.tensors.check_ternary(f"{self.base(i, part)}.weight")
         self.tokenizer = self._read_tokenizer(path, options, say)
         try:
             found = conventions_of_gguf(field, self.tokenizer, read.vocab, str(path), say)

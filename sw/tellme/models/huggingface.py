@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.conventions import conventions_of_folder
+from tellme.models.files import is_there
 from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
 from tellme.models.json_files import read_json
 from tellme.models.neutral_keys import check_config_keys
@@ -135,7 +136,7 @@ class HuggingFace(Imported):
     halves = True
 
     def __init__(self, folder: Path, options: Options, say: Say):
-        if not (folder / "config.json").is_file():
+        if not is_there(folder / "config.json"):
             raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
         config = _Config(folder / "config.json")
         name = architecture(config)
@@ -149,7 +150,7 @@ class HuggingFace(Imported):
         found = conventions_of_folder(folder, config.fields, name, self.tokenizer, read.vocab, say)
         self.config = replace(self.config, **asdict(found))
         self.config.check()
-        self.tensors = SafetensorsFolder(folder)
+        self.tensors = SafetensorsFolder(folder, say)
         ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
@@ -165,7 +166,7 @@ class HuggingFace(Imported):
             return b""
         path = options.tokenizer
         if path is None:
-            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if (folder / n).is_file()]
+            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if is_there(folder / n)]
             if not found:
                 raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or "
                                  "--no-tokenizer for token ids only")

@@ -56,11 +56,11 @@ def parse_json(content: bytes, what: str) -> Any:
         if _SURROGATE.search(content):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise ModelError(f"{what} is no JSON (byte {error.start} is no UTF-8)") from error
+        raise ModelError(f"{what} is no JSON that can be read (byte {error.start} is no UTF-8)") from error
     except UnicodeEncodeError as error:
-        raise ModelError(f"{what} is no JSON (it holds half of a surrogate pair)") from error
+        raise ModelError(f"{what} is no JSON that can be read (it holds half of a surrogate pair)") from error
     except ValueError as error:
-        raise ModelError(f"{what} is no JSON ({error})") from error
+        raise ModelError(f"{what} is no JSON that can be read ({error})") from error
     except RecursionError as error:
         raise ModelError(f"{what} is no JSON that can be read (it is nested too deep)") from error
     return value
