@@ -135,7 +135,15 @@ def test_the_architectures_own_tokens_are_only_taken_where_they_are(tmp_path):
     assert heard == ["no BOS is put ahead of a text: none is known",
                      "no end token is known: a text ends at the number of tokens that is asked for"]
     found, heard = of_folder(tmp_path, {}, architecture=BITNET, vocab=128256)
-    assert found == Conventions(128000, False, 128001, ())
+    assert found == Conventions(None, False, 128001, ())
+    found, heard = of_folder(tmp_path, {}, architecture=BITNET, vocab=128256, tokenizer=b"")
+    assert found == Conventions(128000, True, 128001, ())
+
+
+def test_older_folders_name_the_tokens_in_a_file_of_their_own(tmp_path):
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}}')
+    assert of_folder(tmp_path, {})[0] == Conventions(0, True, 1, ())
+    assert of_folder(tmp_path, {}, {"bos_token": None, "eos_token": "!"})[0] == Conventions(None, False, 2, ())
 
 
 @pytest.mark.parametrize(("config", "pieces", "generation", "tokenizer", "message"), [

@@ -120,6 +120,10 @@ class _Folder:
     def __post_init__(self) -> None:
         self.generation = self.read("generation_config.json")
         self.pieces = self.read("tokenizer_config.json")
+        # Older folders name the special tokens there.
+        for key, value in self.read("special_tokens_map.json").items():
+            if key in ("bos_token", "eos_token"):
+                self.pieces.setdefault(key, value)
         self.ids = {}
         added = self.pieces.get("added_tokens_decoder")
         for token, entry in added.items() if isinstance(added, dict) else ():
@@ -165,8 +169,8 @@ class _Folder:
             raise refuse_key(str(self.folder / "tokenizer_config.json"), key, value, "which is neither true nor false")
         return value
 
-    def bos(self, default: int) -> int | None:
-        """The token at which texts begin."""
+    def bos(self, default: int | None) -> int | None:
+        """The token at which texts begin; ``default`` where no file says anything."""
         named = self.named("bos_token")
         found = [*self.tokens("config.json", self.config, "bos_token_id"),
                  *self.tokens("generation_config.json", self.generation, "bos_token_id")]
@@ -180,7 +184,7 @@ class _Folder:
                              "generation_config.json: tokenizer_config.json's bos_token has to say which")
         if found:
             return found[0]
-        if "bos_token_id" not in self.config and "bos_token" not in self.pieces and default < self.vocab:
+        if default is not None and default < self.vocab and "bos_token_id" not in self.config and "bos_token" not in self.pieces:
             self.say(f"config.json has no bos_token_id: {default}, as the architecture has it")
             return default
         return None
@@ -250,7 +254,9 @@ def conventions_of_folder(folder: Path, config: Mapping[str, Any], architecture:
     kind = files.pieces.get("tokenizer_class") or _CLASS_DEFAULTS[architecture]
     if not isinstance(kind, str):
         raise refuse_key(str(folder / "tokenizer_config.json"), "tokenizer_class", kind, "which is no name of a class")
-    bos, add_bos, why = files.begin(kind, files.bos(default_bos))
+    # Other classes name BOS if they have one.
+    has_bos = tokenizer[:1] != b"{" or _CLASSES_WITH_A_FLAG.get(kind, False)
+    bos, add_bos, why = files.begin(kind, files.bos(default_bos if has_bos else None))
     found = Conventions.of(bos, add_bos, files.ends(default_eos))
     texts = {token: text for text, token in files.ids.items()}
     found.tell(say, lambda token: texts.get(token, ""), why)
