@@ -3,10 +3,12 @@
 """How texts begin and end: the files of a folder, the keys of GGUF, and what an export writes."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import processors
 
 from tellme.models import ModelConfig, ModelError, spm
@@ -314,3 +316,27 @@ def test_what_gguf_cannot_say_is_refused(fields, message):
     with pytest.raises(ModelError) as caught:
         special(**fields)
     assert str(caught.value) == message
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_gguf_there_and_back_or_refused(data):
+    draw = data.draw
+    tokens = draw(st.lists(st.sampled_from(("<s>", "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|call|>",
+                                            "<|return|>", *"abcdefgh")), min_size=3, unique=True))
+    types = [draw(st.sampled_from((spm.NORMAL, spm.CONTROL, spm.USER_DEFINED, spm.UNUSED))) for _ in tokens]
+    ids, kind = st.integers(0, len(tokens) - 1), draw(st.sampled_from(("llama", "gpt2")))
+    bos, ends = draw(st.none() | ids), draw(st.lists(ids, unique=True, max_size=5))
+    wanted = Conventions.of(bos, bos is not None and draw(st.booleans()), ends)
+    config = ModelConfig(dim=64, ffn=96, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=len(tokens), context=24,
+                         **asdict(wanted))
+    config.check()
+    try:
+        keys, every = gguf_special_tokens(config, kind, tokens, types, print)
+    except ModelError as error:
+        assert len(ends) > 3 or not ends
+        assert str(error).endswith(": export to hf")
+        return
+    fields = {"model": kind, "tokens": tokens, "token_type": types, "add_bos_token": wanted.add_bos}
+    fields |= {f"{key}_token_id": token for key, token in keys.items()} | ({END_TOKENS: every} if every else {})
+    assert of_gguf(fields, vocab=len(tokens))[0] == wanted
