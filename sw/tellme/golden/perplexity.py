@@ -67,8 +67,7 @@ def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = N
         if len(ids) <= room:
             size += len(part.strip().encode())
         elif room > 0:
-            cut = sum(len(tokenizer.piece_bytes(i)) for i in ids[:room])
-            size += cut - (tokenizer.drops_first_space and tokenizer.piece_bytes(ids[0])[:1] == b" ")
+            size += tokenizer.text_bytes(ids[:room])
         stream += ids
     stream = stream[:limit]
     step = model.config.context - 1
