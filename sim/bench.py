@@ -139,7 +139,7 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
         if before > filled:
             fill_cache(client, image, c, filled, before)
             filled = before
-        device.place(before, [c.bos] * (position - before + 1))
+        device.place(before, [c.bos or 0] * (position - before + 1))
         counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
         for tokens in range(1, position - before + 2):
             feed, generate = (tokens, 0) if body_only else (1, tokens)

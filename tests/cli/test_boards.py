@@ -3,6 +3,7 @@
 """A board behind the device interface: what is written to it, read from it, and made of its counters."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,23 @@ def test_greedy_is_one_start(board, capsys):
 def test_ignoring_the_end_token(board, capsys):
     run(capsys, "--max-tokens", "2", "--ignore-eos")
     assert board.log[0].eos == 0xFFFF_FFFF
+
+
+@pytest.mark.parametrize("extra", [[], ["--temperature", "0.001"]])
+def test_a_board_is_stopped_at_the_other_end_tokens(board, capsys, tmp_path, extra):
+    model = find_model("stories-1m")
+    _, plain, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", *extra)
+    ids = plain[-1]["token_ids"]
+    assert ids[5] not in ids[:5]
+    model.config = replace(model.config, more_ends=(7, ids[5]))
+    model.save(tmp_path / "m.tellme")
+    _, lines, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", "--model", str(tmp_path / "m.tellme"), *extra)
+    assert lines[-1]["token_ids"] == ids[:6] and lines[-1]["stop_reason"] == "end_token"
+    assert [line["id"] for line in lines[1:-1]] == ids[:6]
+    assert board.stopped == (not extra) and board.closed
+    _, lines, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", "--model", str(tmp_path / "m.tellme"), "--ignore-eos",
+                      *extra)
+    assert lines[-1]["token_ids"] == ids and lines[-1]["stop_reason"] == "length"
 
 
 def test_counters_become_stats(board, capsys):

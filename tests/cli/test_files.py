@@ -3,6 +3,7 @@
 """tellme-host convert and inspect."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.numpy import save_file
 
 from tellme import __version__
 from tellme.cli import main
+from tellme.cli.files import model_path
 from tellme.models import Model
 from tests.models.folders import folder, kind_model, tensors_of
 from tests.models.random_model import random_model, with_biases, with_several_scales
@@ -164,6 +166,21 @@ def test_inspect(capsys):
     assert "sim-tiny         simulated only: does not fit: dim is 192" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out
     assert main(["inspect", "nothing"]) == 2
+
+
+def test_inspect_says_how_texts_begin_and_end(tmp_path, capsys):
+    model = Model.load(model_path("stories-1m"))
+    for conventions, begin, end in (
+            ({}, "BOS 1 '<s>'", "1 '<s>'"),
+            ({"add_bos": False, "more_ends": (2, 70)}, "nothing", "1 '<s>', 2 '</s>', 70 '<0x43>'"),
+            ({"eos": None}, "BOS 1 '<s>'", "no token")):
+        replace(model, config=replace(model.config, **conventions)).save(tmp_path / "m.tellme")
+        assert main(["inspect", str(tmp_path / "m.tellme")]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert f"text begins with {begin}" in out and f"text ends at     {end}" in out
+        assert main(["inspect", "--json", str(tmp_path / "m.tellme")]) == 0
+        config = json.loads(capsys.readouterr().out)["config"]
+        assert config["more_ends"] == list(conventions.get("more_ends", ()))
 
 
 def test_inspect_outside_a_checkout_knows_presets_alone(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,40 @@ def test_min_p_leaves_out_the_improbable(capsys):
     # Of the likeliest alone, sampling is greedy at any temperature.
     hot = run(capsys, "--max-tokens", "12", "--temperature", "30", "--min-p", "1", "--json")[1]
     assert lines(hot)[-1]["token_ids"] == lines(run(capsys, "--max-tokens", "12", "--json")[1])[-1]["token_ids"]
+
+
+def begun(capsys, tmp_path, *args, **conventions):
+    """The prompt's ids with a model of other conventions, or the message that refuses it."""
+    path = tmp_path / "m.tellme"
+    replace(MODEL, config=replace(MODEL.config, **conventions)).save(path)
+    code, out, err = run(capsys, "--model", str(path), "--max-tokens", "1", "--json", *args)
+    return lines(out)[0]["prompt_token_ids"] if code == 0 else err.splitlines()[-1]
+
+
+def test_bos_goes_ahead_where_the_model_puts_it(capsys, tmp_path):
+    ids = TOKENIZER.encode("Tom saw")
+    assert begun(capsys, tmp_path, "--prompt", "Tom saw", bos=3) == [3, *ids]
+    assert begun(capsys, tmp_path, "--prompt", "Tom saw", add_bos=False) == ids
+    assert begun(capsys, tmp_path, "--prompt", "Tom saw", bos=None, add_bos=False) == ids
+    # A text that spells BOS out has one.
+    assert begun(capsys, tmp_path, "--prompt", "Tom saw", bos=ids[0]) == ids
+    assert begun(capsys, tmp_path, add_bos=False) == [1]
+    assert begun(capsys, tmp_path, bos=None, add_bos=False) == (
+        "tellme-host: the model stories-1m has no BOS token to begin a text with: give --prompt TEXT")
+
+
+def test_text_ends_at_each_end_token(capsys, tmp_path):
+    ids = greedy([1], 12)
+    at = max(i for i in range(11) if ids[i] not in ids[:i])
+    assert at > 2
+    path = tmp_path / "m.tellme"
+    replace(MODEL, config=replace(MODEL.config, more_ends=(9, ids[at]))).save(path)
+    for extra in ([], ["--temperature", "0.001"], ["--logits", str(tmp_path / "l.npy")]):
+        stats = lines(run(capsys, "--model", str(path), "--max-tokens", "12", "--json", *extra)[1])[-1]
+        assert stats["token_ids"] == ids[:at + 1] and stats["stop_reason"] == "end_token"
+    path = tmp_path / "n.tellme"
+    replace(MODEL, config=replace(MODEL.config, eos=None)).save(path)
+    assert lines(run(capsys, "--model", str(path), "--max-tokens", "12", "--json")[1])[-1]["token_ids"] == ids
 
 
 def test_end_token_and_ignoring_it(capsys):

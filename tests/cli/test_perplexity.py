@@ -5,6 +5,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tellme.cli import main
 from tellme.cli.devices import BoardDevice
 from tellme.cli.files import find_model
 from tellme.golden.perplexity import golden_board, windows
+from tellme.models import ModelError
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.config import preset
 from tests.cli.fake_client import FakeClient
@@ -97,6 +99,33 @@ def test_windows_cover_the_text_once():
         assert [i for part in cut.parts for i in part[1:]] == whole[:limit]
         assert cut.text_bytes == len(TOKENIZER.decode(whole[:limit][:first]).encode()) + len(
             TOKENIZER.decode(whole[:limit][first + 1:]).encode())
+
+
+def test_windows_without_bos():
+    """The end token stands between texts, windows overlap by an id, and each id but the first is predicted once."""
+    model = replace(MODEL, config=replace(MODEL.config, context=8, add_bos=False, bos=None, eos=2))
+    whole = [*TOKENIZER.encode(STORY), 2, *TOKENIZER.encode(OTHER)]
+    for limit in (None, 1, 6, 7, 8, len(whole) - 1, len(whole) + 9):
+        cut = windows(model, TOKENIZER, f"{STORY}<|endoftext|>{OTHER}", limit)
+        wanted = whole if limit is None else whole[:limit + 1]
+        assert all(2 <= len(part) <= 8 for part in cut.parts)
+        assert [cut.parts[0][0], *(i for part in cut.parts for i in part[1:])] == wanted and cut.tokens == len(wanted) - 1
+        assert all(a[-1] == b[0] for a, b in pairwise(cut.parts))
+        first = len(TOKENIZER.encode(STORY))
+        said = len(TOKENIZER.decode(wanted[:first]).encode()) + len(TOKENIZER.decode(wanted[first + 1:]).encode())
+        assert cut.text_bytes == said - len(TOKENIZER.decode(wanted[:1]).encode())
+    model.config = replace(model.config, eos=None)
+    assert windows(model, TOKENIZER, STORY).tokens == len(TOKENIZER.encode(STORY)) - 1
+    with pytest.raises(ModelError) as caught:
+        windows(model, TOKENIZER, f"{STORY}<|endoftext|>{OTHER}")
+    assert str(caught.value) == ("the model stories-1m has neither BOS nor an end token to put between texts, and the text has "
+                                 "<|endoftext|>: give one text")
+
+
+def test_a_text_that_spells_bos_out_has_one():
+    ids = TOKENIZER.encode(STORY)
+    model = replace(MODEL, config=replace(MODEL.config, bos=ids[0]))
+    assert windows(model, TOKENIZER, STORY).parts == [ids]
 
 
 @pytest.mark.parametrize(("content", "arguments", "message"), [

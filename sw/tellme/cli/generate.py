@@ -36,7 +36,7 @@ def print_line(fields: dict[str, object]) -> None:
 
 
 def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | None) -> list[int]:
-    """Token ids of the prompt, BOS first unless ids are given."""
+    """Token ids of the prompt; BOS is first where the model puts one there, unless ids are given."""
     if args.prompt_ids is not None:
         return list(args.prompt_ids)
     text = args.prompt
@@ -47,12 +47,15 @@ def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | No
             raise UserError(f"cannot read the prompt file {args.prompt_file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"the prompt file {args.prompt_file} is not UTF-8 text") from error
-    if text is None:
+    if not text:
+        # Something has to be fed: BOS, also where the model puts none ahead of a text.
+        if model.config.bos is None:
+            raise UserError(f"the model {model.name} has no BOS token to begin a text with: give --prompt TEXT")
         return [model.config.bos]
     if tokenizer is None:
         raise UserError(f"the model {model.name} holds no tokenizer: give --prompt-ids, or convert it again with "
                         "--tokenizer FILE")
-    return [model.config.bos, *tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"))]
+    return model.config.with_bos(tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")))
 
 
 def check_target(path: Path) -> None:
@@ -155,7 +158,7 @@ def generate(args: argparse.Namespace) -> int:
         device, image = place(device, model, args.head, say)
         run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
                          temperature=args.temperature, min_p=args.min_p, seed=args.seed,
-                         eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None,
+                         ends=() if args.ignore_eos else model.config.ends, want_logits=args.logits is not None,
                          prefill_chunk=args.prefill_chunk)
         device.connect()
         load(device, image)

@@ -73,8 +73,8 @@ class Generation:
     temperature: float = 0.0
     min_p: float = 0.0
     seed: int = 0
-    #: Token that ends the text; None to go on.
-    eos: int | None = None
+    #: Tokens that end the text; a board stops at the first by itself, and at the others when the host says so.
+    ends: tuple[int, ...] = ()
     #: Prompt tokens that the board works on at once: 0 as many as it has lanes for, 1 one by one.
     prefill_chunk: int = 0
     #: Collect the logits of every position fed.
@@ -127,7 +127,7 @@ class Generation:
     def _on_its_own(self) -> Iterator[int]:
         """The board picks and goes on."""
         self.device.place(0, self.prompt)
-        eos = StartArgs.NO_EOS if self.eos is None else self.eos
+        eos = self.ends[0] if self.ends else StartArgs.NO_EOS
         reason = DoneReason.LENGTH
         args = StartArgs(0, len(self.prompt), self.max_tokens, StartFlags.CLEAR, eos, self._chunk)
         for kind, event in self.device.start(args):
@@ -136,6 +136,11 @@ class Generation:
             else:
                 self._count(event)
                 yield event.id
+                if event.id in self.ends[1:]:
+                    # The board is on its way to the next token, which nobody will see.
+                    self.device.stop()
+                    reason = DoneReason.END_TOKEN
+                    break
         self.stop_reason = {DoneReason.LENGTH: "length", DoneReason.END_TOKEN: "end_token",
                             DoneReason.CONTEXT: "context"}[reason]
 
@@ -159,7 +164,7 @@ class Generation:
             token = sample(self.device.top(), self.temperature, self.min_p, rng) if self.temperature > 0 else event.id
             yield token
             position += len(feed)
-            if token == self.eos:
+            if token in self.ends:
                 self.stop_reason = "end_token"
                 return
             if len(self.generated) >= self.max_tokens:

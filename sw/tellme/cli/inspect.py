@@ -16,6 +16,9 @@ from tellme.compiler.survey import survey
 
 __all__ = ["inspect"]
 
+#: Fields of a configuration that are shown together, with the tokens' texts.
+CONVENTIONS = ("bos", "eos", "add_bos", "more_ends")
+
 
 def inspect(args: argparse.Namespace) -> int:
     """The command."""
@@ -36,7 +39,10 @@ def inspect(args: argparse.Namespace) -> int:
     line("name", found.name)
     line("ternary weights", found.config.ternary_weights)
     for key, value in asdict(found.config).items():
-        line(key, value)
+        if key not in CONVENTIONS:
+            line(key, value)
+    line("text begins with", found.begin)
+    line("text ends at", found.end)
     line("gains", ", ".join(found.gains) or "none")
     line("tokenizer", found.tokenizer)
     line("license", found.license or "not given")

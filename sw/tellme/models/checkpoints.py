@@ -244,7 +244,7 @@ def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Mo
         if tokenizer.size != model.config.vocab:
             raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of "
                              f"{model.config.vocab}")
-        ids = [model.config.bos, *tokenizer.encode(PROBE)][:model.config.context]
+        ids = model.config.with_bos(tokenizer.encode(PROBE))[:model.config.context]
         try:
             nats = nats_per_token(model, [ids])
         except NonfiniteError:

@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -35,8 +34,9 @@ from tellme.spec.scale import Scale
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
 
 FORMAT = "tellme"
-#: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.
-FORMAT_VERSION = 2
+#: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
+#: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
+FORMAT_VERSION = 3
 
 
 def write(source: Source, path: Path, progress: Callable[[], object] | None = None) -> None:
@@ -50,6 +50,8 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
         out = SafetensorsWriter(cast(BinaryIO, content))
         # A tokenizer.json begins with a brace; no SentencePiece model does.
         version = 2 if source.tokenizer[:1] == b"{" else 1
+        if not c.plain_conventions:
+            version = 3
         for name in ("embedding",) if c.tied else ("embedding", "head"):
             _write_table(out, source, name)
         for i in range(c.layers):
@@ -69,7 +71,7 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
             out.add("final_norm", final)
         if source.tokenizer:
             out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
-        out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(asdict(c)),
+        out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(c.as_json()),
                             "name": source.name, "license": source.license})
 
 
@@ -131,7 +133,7 @@ class Container(Source):
                              "convert or copy it again") from error
         check_metadata(path, metadata)
         try:
-            self.config = ModelConfig(**json.loads(metadata["config"]))
+            self.config = ModelConfig.of_json(json.loads(metadata["config"]))
             self.config.check()
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error

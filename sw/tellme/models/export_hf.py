@@ -106,6 +106,8 @@ def _hf_tokenizer(source: Source, folder: Path) -> None:
     known = Tokenizer(source.tokenizer)
     as_json = known.kind == "tokenizer.json"
     (folder / ("tokenizer.json" if as_json else "tokenizer.model")).write_bytes(source.tokenizer)
-    fields = {"tokenizer_class": "PreTrainedTokenizerFast" if as_json else "LlamaTokenizer", "add_bos_token": True,
-              "add_eos_token": False, "bos_token": known.text(source.config.bos), "eos_token": known.text(source.config.eos)}
+    c = source.config
+    fields = {"tokenizer_class": "PreTrainedTokenizerFast" if as_json else "LlamaTokenizer", "add_bos_token": c.add_bos,
+              "add_eos_token": False, "bos_token": None if c.bos is None else known.text(c.bos),
+              "eos_token": None if c.eos is None else known.text(c.eos)}
     (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")
