@@ -17,7 +17,7 @@ import sentencepiece
 from tellme.models import spm
 from tellme.models.config import ModelError
 from tellme.models.gguf_tokenizer import BYTE_TEXTS, DIGIT, GPT2, SPLITS, GgufTokenizer, Split, from_gguf, placeholder
-from tellme.models.merge_scores import merge_scores, merged
+from tellme.models.merge_scores import by_score, merge_scores, merged
 from tellme.models.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 __all__ = ["PROBES", "to_gguf"]
@@ -111,7 +111,7 @@ def _of_sentencepiece(content: bytes) -> GgufTokenizer:
         if piece.type == spm.USER_DEFINED and spec.add_dummy_prefix:
             raise _refuse(f"has the user-defined piece {piece.text!r} and puts a space ahead of texts (add_dummy_prefix), and "
                           "llama.cpp puts one behind such pieces too")
-        if piece.type == spm.UNUSED and len(merged(piece.text, lambda a, b: _place(scores, a + b))[0]) == 1:
+        if piece.type == spm.UNUSED and len(merged(piece.text, by_score(scores))[0]) == 1:
             raise _refuse(f"has the unused piece {piece.text!r}, and llama.cpp takes unused pieces as tokens")
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(content)
@@ -120,11 +120,6 @@ def _of_sentencepiece(content: bytes) -> GgufTokenizer:
     return GgufTokenizer(
         "llama", [p.text for p in pieces], [p.type for p in pieces], scores=[p.score for p in pieces],
         add_space_prefix=spec.add_dummy_prefix, unknown=unknown if unknown >= 0 else None, pad=pad if pad >= 0 else None)
-
-
-def _place(scores: dict[str, float], text: str) -> float | None:
-    """The order of what a pair makes among all pairs."""
-    return -scores[text] if text in scores else None
 
 
 def _of_json(content: bytes) -> GgufTokenizer:
@@ -275,7 +270,7 @@ def _byte_fallback(out: GgufTokenizer, pieces: Any, vocab: dict[str, int], merge
     scores = merge_scores((t for t, i in vocab.items() if out.types[i] == spm.NORMAL), merges, spm.SPACE if split else None)
     if pieces.model.ignore_merges:
         for text in scores:
-            if len(merged(text, lambda a, b: _place(scores, a + b))[0]) > 1:
+            if len(merged(text, by_score(scores))[0]) > 1:
                 raise _refuse(f"takes a text that is {text!r} as one token (ignore_merges), and llama.cpp merges")
     out.model, out.add_space_prefix = "llama", prefix
     out.scores = [scores.get(t, 0.0) if kind == spm.NORMAL else 0.0 for t, kind in zip(out.tokens, out.types, strict=True)]

@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scores by which SentencePiece's BPE, and llama.cpp's, merge as a list of merges does.
+"""Scores by which SentencePiece's BPE, and llama.cpp's, merge as a list of merges does, and the other way round.
 
 Two ways of merging.  By a list, two neighbours merge if their pair is in it, the pair of the lowest rank first.  By scores,
 two neighbours merge if what they make is a token, the token of the highest score first.  Of equals the leftmost is first.
 
 A token is made in any text of the same last pair as in a text that is the token alone: merges inside it do not depend on what
-stands around it, as long as none crosses its ends.  So both ways do the same with every text if they make each token that
-stands alone of the same last pair, or not at all, and if the scores have the order of those pairs' ranks.
+stands around it, as long as none crosses its ends.  So each way makes a token of one pair at most.  Let the scores have the order
+of the ranks of these pairs.  Then both ways do the same with every text if scores never make a token that the merges never make:
+by their lengths one after another, tokens are made of the same parts step by step, and only the last step can differ.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from itertools import pairwise
 
 from tellme.models.config import ModelError
 
-__all__ = ["merged", "merge_scores"]
+__all__ = ["by_score", "merge_scores", "merged", "merges_of"]
 
 
 def merged(text: str, order: Callable[[str, str], float | None]) -> tuple[list[str], tuple[str, str] | None]:
@@ -33,22 +34,38 @@ def merged(text: str, order: Callable[[str, str], float | None]) -> tuple[list[s
         symbols[i:i + 2] = ["".join(last)]
 
 
+def by_score(scores: Mapping[str, float]) -> Callable[[str, str], float | None]:
+    """The order of pairs by the scores of what they make."""
+    return lambda a, b: -scores[a + b] if a + b in scores else None
+
+
 def merge_scores(tokens: Iterable[str], merges: Sequence[tuple[str, str]], boundary: str | None = None) -> dict[str, float]:
-    """The score of each token, 0 or below; ModelError names a token that scores do not make as the merges do.
+    """The score of each token, 0 or below; ModelError names a token that scores make and the merges do not.
 
     ``boundary``: a character ahead of which texts are split, so that no token has it behind its first character.
     """
     known = set(tokens)
     ranks: Mapping[tuple[str, str], int] = {pair: rank for rank, pair in enumerate(merges)}
-    pairs: dict[str, tuple[str, str]] = {}
+    scores, never = {}, []
     for token in known:
         symbols, last = merged(token, lambda a, b: ranks.get((a, b)))
-        if last is not None and len(symbols) == 1 and not (boundary and boundary in token[1:]):
-            pairs[token] = last
-    scores = {token: -float(ranks[pairs[token]] + 1) if token in pairs else 0.0 for token in known}
-    for token in known:
-        symbols, last = merged(token, lambda a, b: -scores[a + b] if a + b in known else None)
-        if (last if len(symbols) == 1 else None) != pairs.get(token):
-            how = "of " + " and ".join(map(repr, pairs[token])) if token in pairs else "by no merges"
-            raise ModelError(f"the tokenizer makes {token!r} {how}, and llama.cpp, with scores, otherwise: export to hf")
+        made = last is not None and len(symbols) == 1 and not (boundary and boundary in token[1:])
+        scores[token] = -float(ranks[last] + 1) if made and last is not None else 0.0
+        if not made:
+            never.append(token)
+    for token in sorted(never, key=lambda t: (len(t), t)):
+        symbols, last = merged(token, by_score(scores))
+        if last is not None and len(symbols) == 1:
+            raise ModelError(f"the tokenizer never makes {token!r} of {last[0]!r} and {last[1]!r}, and llama.cpp, which merges "
+                             "by scores, does: export to hf")
     return scores
+
+
+def merges_of(scores: Mapping[str, float]) -> list[tuple[str, str]] | None:
+    """The merges that do as the scores of tokens do; None where two tokens that are made have the same score."""
+    order, pairs = by_score(scores), []
+    for token, score in scores.items():
+        symbols, last = merged(token, order)
+        if last is not None and len(symbols) == 1:
+            pairs.append((-score, last))
+    return [pair for _, pair in sorted(pairs)] if len({score for score, _ in pairs}) == len(pairs) else None
