@@ -16,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from tellme.models.model import ModelError
 from tellme.models.tokenizer import BYTE_OF_CHARACTER, Decoding, is_json
 
-__all__ = ["JsonPieces", "adds_bos", "adds_other"]
+__all__ = ["JsonPieces", "adds_bos", "adds_other", "frame_of"]
 
 
 def _failure(error: BaseException) -> str:
@@ -642,6 +642,12 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
             return made, full[:places[0]], full[places[0] + len(plain):]
     made.post_processor = post_processor
     return made, list(made.encode("").ids), []
+
+
+def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
+    """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
+    added = _added(content)
+    return None if added is None else added[1:]
 
 
 def adds_bos(content: bytes, bos: int | None) -> bool | None:
