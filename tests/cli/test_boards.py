@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A board behind the device interface: what is written to it, read from it, and made of its counters."""
 
+import errno
+import io
 import json
+import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +14,16 @@ import pytest
 
 from tellme.cli import generate as command
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice
+from tellme.cli.devices import BoardDevice, GoldenDevice
 from tellme.cli.errors import UserError
 from tellme.cli.files import find_model
-from tellme.compiler import needed_bytes
+from tellme.compiler import compile_model, needed_bytes
 from tellme.spec.config import SIMULATED, preset
-from tellme.spec.memory import StartFlags
+from tellme.spec.memory import StartArgs, StartFlags
+from tellme.spec.ranges import RangeError
+from tellme.spec.scale import Scale
 from tests.cli.fake_client import CYCLES, FakeClient
+from tests.models.random_model import random_model
 
 CONFIG = preset(SIMULATED)
 
@@ -147,3 +154,84 @@ def test_interrupted(board, capsys):
     code, lines, _ = run(capsys, "--max-tokens", "9")
     assert code == 130 and lines[-1]["stop_reason"] == "interrupted" and lines[-1]["generated_tokens"] == 2
     assert board.stopped and board.closed
+
+
+class FullDisk(io.StringIO):
+    """A standard output with room for so many writes."""
+
+    def __init__(self, writes):
+        super().__init__()
+        self.left = writes
+
+    def write(self, text):
+        if not self.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.left -= 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"]])
+def test_a_standard_output_that_fails_stops_the_board(board, capsys, monkeypatch, extra):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk(4))
+        code = main(["generate", "--device", "sim", "--max-tokens", "9", *extra])
+    assert code == 2 and board.closed
+    assert board.stopped == ("--temperature" not in extra), "a start a token leaves nothing to stop"
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "tellme-host: cannot write to standard output: No space left on device"
+    board.stopped = board.closed = False
+    code, lines, _ = run(capsys, "--max-tokens", "9")
+    assert code == 0 and lines[-1]["generated_tokens"] == 9 and board.closed
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (StartArgs(0, 513, 1), "position + feed: 513 is outside 0 to 512"),
+    (StartArgs(510, 3, 1), "position + feed: 513 is outside 0 to 512"),
+])
+def test_the_golden_model_and_a_board_refuse_the_same_starts(board, args, message):
+    for device in loaded(board):
+        with pytest.raises(RangeError, match=f"^{re.escape(message)}$"):
+            list(device.start(args))
+    assert not board.log
+
+
+@pytest.mark.parametrize(("position", "tokens", "message"), [
+    (510, [1, 2, 3], "position + tokens: 513 is outside 0 to 512"), (0, [-1], "token: -1 is outside 0 to 262143"),
+    (-1, [1], "position: -1 is outside 0 to 512"),
+])
+def test_the_golden_model_and_a_board_refuse_the_same_tokens(board, position, tokens, message):
+    for device in loaded(board):
+        with pytest.raises(RangeError, match=f"^{re.escape(message)}$"):
+            device.place(position, tokens)
+    assert not board.tokens.any()
+
+
+def loaded(client):
+    """The golden model and a board, each with the shipped model."""
+    model = find_model("stories-1m")
+    for device in (GoldenDevice(), BoardDevice("port", CONFIG, client, "hash")):
+        device.load(compile_model(model, device.config(model)), lambda done, size: None)
+        yield device
+
+
+def test_the_most_tokens_that_a_start_can_ask_for(board, capsys, tmp_path):
+    path = tmp_path / "plain.tellme"
+    random_model("plain").save(path)
+    code, lines, _ = run(capsys, "--model", str(path), "--prompt-ids", "3", "--ignore-eos", "--max-tokens", "65535",
+                         "--prefill-chunk", "4294967295")
+    assert code == 0 and lines[-1]["stop_reason"] == "context"
+    start, = board.log
+    assert (start.generate, start.chunk) == (65535, 4294967295)
+
+
+@pytest.mark.parametrize("device", ["golden", "sim"])
+def test_a_scale_that_a_tile_cannot_hold(board, capsys, monkeypatch, tmp_path, device):
+    model = random_model("plain")
+    model.config = replace(model.config, act_exp=30)
+    model.layers[1].scales["w2"] = Scale(1024, 98)
+    path = tmp_path / "x.tellme"
+    model.save(path)
+    arguments = "--model", str(path), "--prompt-ids", "3"
+    code, lines, _ = golden(capsys, monkeypatch, *arguments) if device == "golden" else run(capsys, *arguments)
+    assert code == 2 and not board.log
+    assert lines == [{"type": "error", "message": "exponent of w2's scale times 2**act_exp: 128 is outside -128 to 127"}]

@@ -96,9 +96,10 @@ def test_hugging_face_folder_and_back(tmp_path, capsys):
     (["convert", "{hf}/config.json", "-o", "{out}"], "neither a bitllama2.c file nor a safetensors file nor GGUF"),
     (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 192 columns, and TQ1_0 wants a multiple of 256"),
     (["export", "nothing", "-o", "{out}", "--format", "hf"], "no model is called 'nothing'"),
-    (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "exists; a Hugging Face export makes a new folder"),
-    (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"], "is a folder; give the name of the file"),
-    (["export", "stories-1m", "-o", "{hf}/no/x", "--format", "gguf-f16"], "there is no folder"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "cannot write {hf}: it exists; give the name of a new folder"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"],
+     "cannot write {hf}: it is a folder; give the name of a file"),
+    (["export", "stories-1m", "-o", "{hf}/no/x", "--format", "gguf-f16"], "cannot write {hf}/no/x: there is no folder {hf}/no"),
 ])
 def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, capsys):
     tensors, _ = tensors_of("trilm", kind_model("trilm"))
@@ -109,7 +110,7 @@ def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, cap
     files = sorted(tmp_path.rglob("*"))
     assert main([a.format(hf=source, out=tmp_path / "out.tellme") for a in arguments]) == 2
     captured = capsys.readouterr()
-    assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
+    assert message.format(hf=source) in captured.err and captured.out == "" and "Traceback" not in captured.err
     assert sorted(tmp_path.rglob("*")) == files
 
 

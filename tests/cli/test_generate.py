@@ -208,11 +208,11 @@ def test_no_tokens_asked_for(capsys, tmp_path):
 @pytest.mark.parametrize(("args", "message"), [
     (["--model", "no-such"], "no model is called 'no-such' and there is no such file; shipped models: stories-1m"),
     (["--model", "/no/such.tellme"], "there is no model file /no/such.tellme"),
-    (["--prompt-file", "/no/such.txt"], "cannot read the prompt file /no/such.txt"),
+    (["--prompt-file", "/no/such.txt"], "cannot read the prompt from /no/such.txt: No such file or directory"),
     (["--prompt-ids", "2048"], "prompt token 2048 is outside the vocabulary of 2048"),
     (["--prompt-ids", "-1"], "prompt token -1 is outside"),
     (["--prompt", "word " * 600], "the model's context holds 512"),
-    (["--logits", "/no/such/l.npy"], "cannot write the logits to /no/such/l.npy"),
+    (["--logits", "/no/such/l.npy"], "cannot write /no/such/l.npy: there is no folder /no/such"),
 ])
 def test_refusals(capsys, args, message):
     code, out, err = run(capsys, *args)
@@ -220,23 +220,6 @@ def test_refusals(capsys, args, message):
     code, out, _ = run(capsys, *args, "--json")
     error, = lines(out)
     assert code == 2 and error["type"] == "error" and message in error["message"]
-
-
-@pytest.mark.parametrize("args", [["--prompt-ids", "1,x"], ["--max-tokens", "-3"], ["--max-tokens", "many"],
-                                  ["--temperature", "-1"], ["--temperature", "nan"], ["--seed", "x"], ["--min-p", "1.5"],
-                                  ["--prompt", "a", "--prompt-ids", "1"], ["--no-such-option"]])
-def test_bad_options(capsys, args):
-    with pytest.raises(SystemExit) as caught:
-        run(capsys, *args)
-    assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
-
-
-def test_prompt_file_that_is_no_text(capsys, tmp_path):
-    path = tmp_path / "noise"
-    path.write_bytes(b"\xff\xfe\x00")
-    code, _, err = run(capsys, "--prompt-file", str(path))
-    assert code == 2 and "is not UTF-8 text" in err
 
 
 def test_damaged_models(capsys, tmp_path):
@@ -258,14 +241,16 @@ def test_nonfinite_is_an_error_with_its_step(capsys, tmp_path):
     assert lines(out)[-1]["type"] == "error"
 
 
-def test_interrupt_gives_stats_and_130(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_gives_stats_and_130(tmp_path, number):
     process = subprocess.Popen([*COMMAND, "generate", "--device", "golden", "--max-tokens", "200", "--ignore-eos",
                                 "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV, cwd=tmp_path,
-                               # A shell's background jobs ignore the signal, and children inherit that.
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+                               # A shell's background jobs ignore signals, and children inherit that.
+                               preexec_fn=lambda: signal.signal(
+                                   number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL))
     for _ in range(4):
         process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     last = json.loads(out.splitlines()[-1])
     assert process.returncode == 130 and b"Traceback" not in err
@@ -279,7 +264,7 @@ def test_closed_pipe_is_no_traceback(tmp_path):
     process.stdout.close()
     err = process.stderr.read()
     assert process.wait(60) == 2
-    assert b"Traceback" not in err and b"standard output was closed" in err
+    assert err.splitlines()[-1] == b"tellme-host: standard output was closed; stopped" and b"Traceback" not in err
 
 
 def test_tokens_come_one_by_one(tmp_path):

@@ -17,10 +17,10 @@ from tellme.models.conventions import (
     Conventions,
     conventions_of_folder,
     conventions_of_gguf,
-    frame_of,
     gguf_special_tokens,
     with_frame,
 )
+from tellme.models.tokenizer_json import frame_of
 from tests.models.folders import byte_level_json
 from tests.models.test_checkpoints import SHIPPED
 
@@ -167,9 +167,11 @@ def test_older_folders_name_the_tokens_in_a_file_of_their_own(tmp_path):
     ({"eos_token_id": 1}, {"tokenizer_class": 3}, None, JSON,
      "tokenizer_config.json: tokenizer_class is 3, which is no name of a class"),
     ({"eos_token_id": 1}, GENERIC, None, framed("<|bos|> $A <|eos|>", **{"<|bos|>": 0, "<|eos|>": 1}),
-     ": the post_processor of the tokenizer.json puts the tokens [0] ahead of a text and [1] behind it; one ahead is known"),
+     ": the post_processor of the tokenizer.json puts '<|eos|>' behind a text, and one token ahead of a text is "
+     "what is known: give another tokenizer file of the model"),
     ({"eos_token_id": 1}, GENERIC, None, framed("<|bos|> <|bos|> $A"),
-     ": the post_processor of the tokenizer.json puts the tokens [0, 0] ahead of a text and [] behind it; one ahead is known"),
+     ": the post_processor of the tokenizer.json puts '<|bos|>' '<|bos|>' ahead of a text, and one token ahead "
+     "of a text is what is known: give another tokenizer file of the model"),
 ])
 def test_folders_that_are_refused(config, pieces, generation, tokenizer, message, tmp_path):
     with pytest.raises(ModelError) as caught:

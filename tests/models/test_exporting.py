@@ -150,7 +150,7 @@ def test_refusals_write_nothing(form, config: ModelConfig, change, message, tmp_
 
 def test_a_folder_that_exists_stays(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(ModelError, match="exists; a Hugging Face export makes a new folder"):
+    with pytest.raises(ModelError, match="it exists; give the name of a new folder"):
         exported(SHIPPED, tmp_path, "hf")
     with pytest.raises(ModelError, match="cannot write"):
         export(SHIPPED, tmp_path / "no" / "out", "hf", lambda: None)

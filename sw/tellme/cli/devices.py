@@ -25,6 +25,7 @@ from tellme.spec.memory import (
     Event,
     EventType,
     StartArgs,
+    check_tokens,
 )
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
@@ -109,6 +110,7 @@ class GoldenDevice(Device):
         progress(size, size)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
+        check_tokens(position, tokens, self.board.registers["context"])
         self.board.tokens[position:position + len(tokens)] = tokens
 
     def write(self, address: int, content: bytes) -> None:
@@ -184,12 +186,14 @@ class BoardDevice(Device):
         progress(total, total)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
+        check_tokens(position, tokens, self._loaded().registers["context"])
         self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
 
     def write(self, address: int, content: bytes) -> None:
         self._client.write(SDRAM_BASE + address, content)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        args.check_context(self._loaded().registers["context"])
         self._client.start(args)
         self._running = True
         for kind, event in self._client.events():

@@ -4,7 +4,7 @@
 
 from enum import IntEnum
 
-__all__ = ["ExitCode", "UserError"]
+__all__ = ["ExitCode", "OutputError", "UserError"]
 
 
 class ExitCode(IntEnum):
@@ -20,3 +20,7 @@ class ExitCode(IntEnum):
 
 class UserError(Exception):
     """Bad input or device; the text says what to do."""
+
+
+class OutputError(UserError):
+    """Standard output that cannot be written to."""

@@ -4,8 +4,6 @@
 
 import argparse
 import io
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,26 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from tellme.cli.devices import Device
-from tellme.cli.errors import ExitCode, UserError
-from tellme.cli.files import find_model
+from tellme.cli.errors import ExitCode, OutputError, UserError
+from tellme.cli.files import checked_text, find_model, read_text
 from tellme.cli.generation import Generation
 from tellme.cli.head_on_host import place
 from tellme.cli.opening import open_device
+from tellme.cli.output import print_line, say, write
 from tellme.compiler.image import Image
 from tellme.models.model import Model
 from tellme.models.tokenizer import TextStream, Tokenizer
+from tellme.models.writing import check_target, kind, whole_file
 
-__all__ = ["generate", "print_line"]
-
-
-def say(text: str) -> None:
-    """A line for the person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def print_line(fields: dict[str, object]) -> None:
-    """A JSON line on standard output."""
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+__all__ = ["generate"]
 
 
 def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | None) -> list[int]:
@@ -41,12 +31,7 @@ def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | No
         return list(args.prompt_ids)
     text = args.prompt
     if args.prompt_file is not None:
-        try:
-            text = args.prompt_file.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"cannot read the prompt file {args.prompt_file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"the prompt file {args.prompt_file} is not UTF-8 text") from error
+        text = read_text(args.prompt_file, "the prompt")
     if not text:
         # Something has to be fed: BOS, also where the model puts none ahead of a text.
         if model.config.bos is None:
@@ -55,28 +40,35 @@ def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | No
     if tokenizer is None:
         raise UserError(f"the model {model.name} holds no tokenizer: give --prompt-ids, or convert it again with "
                         "--tokenizer FILE")
-    return model.config.with_bos(tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")))
+    return model.config.with_bos(tokenizer.encode(checked_text(text, "the prompt")))
 
 
-def check_target(path: Path) -> None:
+def is_stream(path: Path) -> bool:
+    """Whether there is a FIFO or a character device at a path, into which the logits are written as they are."""
+    try:
+        return kind(path) in ("a FIFO", "a character device")
+    except OSError:
+        return False
+
+
+def check_logits(path: Path) -> None:
     """Refuse a place for the logits that cannot be written, before the work is done."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write the logits to {path}: " + (
-            "it is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"))
+    if not is_stream(path):
+        check_target(path)
 
 
 def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
-    """The array of all rows, whole or not at all."""
+    """The array of all rows: a file, whole or not at all, or bytes into a FIFO or a character device."""
     content = io.BytesIO()
     np.save(content, np.array(rows, np.int32).reshape(len(rows), vocab))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not is_stream(path):
+        with whole_file(path) as scratch:
+            scratch.write_bytes(content.getvalue())
+        return
     try:
-        scratch.write_bytes(content.getvalue())
-        scratch.replace(path)
+        path.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def load(device: Device, image: Image) -> None:
@@ -94,8 +86,8 @@ class Output:
     A JSON token whose text is not whole waits for the one that completes it, so that every line is valid text.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, *, as_json: bool, at_start: bool):
-        self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
+    def __init__(self, tokenizer: Tokenizer | None, *, as_json: bool, prompt: list[int]):
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=prompt)
         self._json = as_json
         self._held: list[tuple[int, str]] = []
 
@@ -110,7 +102,7 @@ class Output:
             if not pending:
                 self._release()
         elif text:
-            print(text, end="", flush=True)
+            write(text)
 
     def finish(self) -> None:
         """Print what still waits; on a terminal, end the text's last line."""
@@ -121,7 +113,7 @@ class Output:
                 self._held[-1] = token, text + rest
             self._release()
         else:
-            print(rest, end="\n" if sys.stdout.isatty() else "", flush=True)
+            write(rest + ("\n" if sys.stdout.isatty() else ""))
 
     def _release(self) -> None:
         for token, text in self._held:
@@ -152,7 +144,7 @@ def generate(args: argparse.Namespace) -> int:
     tokenizer = Tokenizer(model.tokenizer, f"the tokenizer in {args.model}") if model.tokenizer else None
     prompt = prompt_ids(args, model, tokenizer)
     if args.logits is not None:
-        check_target(args.logits)
+        check_logits(args.logits)
     device = open_device(args.device, args.preset, say)
     try:
         device, image = place(device, model, args.head, say)
@@ -165,7 +157,7 @@ def generate(args: argparse.Namespace) -> int:
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
-        output = Output(tokenizer, as_json=args.json, at_start=all(t == model.config.bos for t in prompt))
+        output = Output(tokenizer, as_json=args.json, prompt=prompt)
         code = ExitCode.DONE
         try:
             for token in run.tokens():
@@ -173,6 +165,9 @@ def generate(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             run.interrupt()
             code = ExitCode.INTERRUPTED
+        except OutputError:
+            run.interrupt()
+            raise
         output.finish()
         stats = run.stats()
         if args.json:

@@ -3,7 +3,6 @@
 """``tellme-host inspect``."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from tellme.cli.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import open_model
+from tellme.cli.output import print_line, write
 from tellme.compiler.survey import survey
 
 __all__ = ["inspect"]
@@ -30,11 +30,11 @@ def inspect(args: argparse.Namespace) -> int:
         fields = found.as_json()
         for fit in fields["fits"]:
             fit["boards"] = None if boards is None else boards.get(fit["preset"], [])
-        print(json.dumps(fields, ensure_ascii=False))
+        print_line(fields)
         return ExitCode.DONE
 
     def line(key: str, value: object) -> None:
-        print(f"{key:16} {value}")
+        write(f"{key:16} {value}\n")
 
     line("name", found.name)
     line("ternary weights", found.config.ternary_weights)

@@ -3,7 +3,6 @@
 """``tellme-host perplexity``."""
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,11 +13,12 @@ from tqdm import tqdm
 from tellme import reference
 from tellme.cli.devices import Device, GoldenDevice
 from tellme.cli.errors import ExitCode, UserError
-from tellme.cli.files import find_model, model_path
-from tellme.cli.generate import load, say
+from tellme.cli.files import find_model, model_path, read_text
+from tellme.cli.generate import load
 from tellme.cli.generation import Generation
 from tellme.cli.head_on_host import place
 from tellme.cli.opening import open_device
+from tellme.cli.output import print_line, say, write
 from tellme.compiler.image import Image
 from tellme.golden.perplexity import losses, window_losses, windows
 from tellme.models.model import Model
@@ -28,16 +28,6 @@ __all__ = ["perplexity"]
 
 #: Reports tokens as they are done.
 Count = Callable[[int], object]
-
-
-def read_text(path: Path) -> str:
-    """The text of a file."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the text {path} is not UTF-8") from error
 
 
 def nats_on_device(device: Device, image: Image, model: Model, parts: list[list[int]], count: Count) -> float:
@@ -77,10 +67,10 @@ def perplexity(args: argparse.Namespace) -> int:
         raise UserError(f"the model {model.name} holds no tokenizer: convert it again with --tokenizer FILE")
     if model.config.context < 2:
         raise UserError(f"the model {model.name} has one position: there is nothing to predict")
-    parts, text_bytes = cut = windows(model, Tokenizer(model.tokenizer, f"the tokenizer in {args.model}"), read_text(args.text),
-                                      args.tokens)
+    text = read_text(args.text, "the text")
+    parts, text_bytes = cut = windows(model, Tokenizer(model.tokenizer, f"the tokenizer in {args.model}"), text, args.tokens)
     if not parts:
-        raise UserError(f"there is nothing to predict in {args.text}")
+        raise UserError(f"there is nothing to predict in {'standard input' if args.text == '-' else args.text}")
     device = open_device(args.device, args.preset, say)
     try:
         device, image = place(device, model, args.head, say)
@@ -89,6 +79,9 @@ def perplexity(args: argparse.Namespace) -> int:
         with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:
             total = nats_on_device(device, image, model, parts, bar.update)
             other = nats_of_reference(model_path(args.model), parts, bar.update) if args.reference else None
+    except KeyboardInterrupt:
+        device.stop()
+        raise
     finally:
         device.close()
     fields: dict[str, object] = {
@@ -98,12 +91,12 @@ def perplexity(args: argparse.Namespace) -> int:
     if other is not None:
         fields |= {"reference_nats_per_token": other / cut.tokens, "apart": abs(total - other) / other}
     if args.json:
-        print(json.dumps(fields, ensure_ascii=False))
+        print_line(fields)
         return ExitCode.DONE
-    print(f"{model.name} on {device.name}: {total / cut.tokens:.5f} nats per token, {fields['bits_per_byte']:.4f} bits per byte "
-          f"over {cut.tokens} tokens")
+    write(f"{model.name} on {device.name}: {total / cut.tokens:.5f} nats per token, {fields['bits_per_byte']:.4f} bits per byte "
+          f"over {cut.tokens} tokens\n")
     if other is not None:
-        print(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(total - other) / other:.3f} % apart")
+        write(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(total - other) / other:.3f} % apart\n")
     say(f"{len(parts)} windows of up to {model.config.context} positions that do not overlap, each from an empty cache; "
         "BOS ahead of each and between texts")
     return ExitCode.DONE

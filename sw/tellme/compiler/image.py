@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
 from tellme.spec.config import BoardConfig
-from tellme.spec.memory import MODEL_REGISTERS
+from tellme.spec.memory import MODEL_REGISTERS, check_registers
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE_BYTES,
@@ -26,7 +26,7 @@ from tellme.spec.packing import (
 )
 from tellme.spec.probe import probe_power
 from tellme.spec.program import Descriptor, Epilogue, Op
-from tellme.spec.scale import SQUARE_FRAC, Scale, pack16, scale_from_fraction
+from tellme.spec.scale import SCALE_RANGES, SQUARE_FRAC, Scale, pack16, scale_from_fraction
 
 __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "check_shape", "compile_body", "compile_model",
            "lay_out", "matrices", "needed_bytes", "pack_head", "place_model", "runs"]
@@ -118,7 +118,8 @@ def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     s = {name: [b.scale for b in layer.blocks(name) for _ in range(b.rows)] for name in LINEARS}
     if not config.down_norm:
         # No norm cancels the power of two that the activation output is divided by.
-        s["w2"] = [scale._replace(exp=scale.exp + config.act_exp) for scale in s["w2"]]
+        what = "exponent of w2's scale times 2**act_exp"
+        s["w2"] = [scale._replace(exp=SCALE_RANGES["exp"].check(what, scale.exp + config.act_exp)) for scale in s["w2"]]
 
     def interleaved(even: NDArray, odd: NDArray) -> NDArray:
         out = np.empty((2 * len(even), *even.shape[1:]), even.dtype)
@@ -374,6 +375,7 @@ def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", bod
         "s_stride": c.context, "weights_base": at.weights // 4, "body_words64": len(body.stream) // 8,
         "head_words64": len(table) // 8, "logits_base": at.logits // 4,
     }
+    check_registers(registers)
     return Image(tuple(sections), tuple(program), registers, at.end, body.whole_heads, body.biases, probe)
 
 

@@ -290,7 +290,9 @@ class GoldenBoard:
         return best(self.logits)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run like a board: an event for each pick, then DONE."""
+        """Run like a board: an event for each pick, then DONE.  Positions outside the context are a RangeError."""
+        args.check_context(self.registers["context"])
+
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
 

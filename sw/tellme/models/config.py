@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
+from tellme.spec.program import ACT_EXP_RANGE
+
 __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
 #: Matrices of a layer, with the names that LLaMA checkpoints of this family use.
@@ -60,8 +62,9 @@ class ModelConfig:
                 raise ModelError(f"{f.name} is {value!r}, which is no {getattr(f.type, '__name__', f.type)}")
             if f.type is int and f.name != "act_exp" and not 0 < value < 1 << 24:
                 raise ModelError(f"{f.name} is {value}: not a model")
-        if not -30 <= self.act_exp <= 30:
-            raise ModelError(f"act_exp is {self.act_exp}; -30 to 30 make sense")
+        least, most = ACT_EXP_RANGE
+        if not least <= self.act_exp <= most:
+            raise ModelError(f"act_exp is {self.act_exp}; {least} to {most} make sense")
         for what, token in (("bos", self.bos), ("eos", self.eos), *(("an end token", token) for token in self.more_ends)):
             if token is not None and not 0 <= token < self.vocab:
                 raise ModelError(f"{what} is {token}, outside the vocabulary of {self.vocab}")

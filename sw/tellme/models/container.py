@@ -48,7 +48,7 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
     """
     c = source.config
     c.check()
-    with whole_file(path) as scratch, tempfile.TemporaryFile(dir=path.parent) as content, scratch.open("wb") as target:
+    with whole_file(path) as scratch, tempfile.TemporaryFile(dir=scratch.parent) as content, scratch.open("wb") as target:
         out = SafetensorsWriter(cast(BinaryIO, content))
         # A tokenizer.json begins with a brace; no SentencePiece model does.
         version = 2 if source.tokenizer[:1] == b"{" else 1

@@ -18,9 +18,10 @@ from tellme.models.files import is_there
 from tellme.models.importing import Say
 from tellme.models.json_files import read_json
 from tellme.models.rope import refuse_key
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizer import Tokenizer, is_json
+from tellme.models.tokenizer_json import adds_other, frame_of
 
-__all__ = ["END_TOKENS", "Conventions", "conventions_of_folder", "conventions_of_gguf", "frame_of", "gguf_special_tokens",
+__all__ = ["END_TOKENS", "Conventions", "conventions_of_folder", "conventions_of_gguf", "gguf_special_tokens",
            "with_frame"]
 
 
@@ -54,24 +55,6 @@ class Conventions:
 def _shown(token: int, text: Callable[[int], str]) -> str:
     """A token's id, with its text where it has one."""
     return f"{token} {text(token)!r}" if text(token) else str(token)
-
-
-def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
-    import tokenizers
-
-    fields = json.loads(content)
-    if fields.get("post_processor") is None:
-        return None
-    pieces = tokenizers.Tokenizer.from_str(content.decode())
-    pieces.no_truncation()
-    pieces.no_padding()
-    plain = pieces.encode("a", add_special_tokens=False).ids
-    framed = pieces.encode("a", add_special_tokens=True).ids
-    for first in range(len(framed) - len(plain) + 1):
-        if framed[first:first + len(plain)] == plain:
-            return framed[:first], framed[first + len(plain):]
-    raise ModelError("the tokenizer.json's post_processor changes the text's own tokens, which is not understood")
 
 
 def with_frame(content: bytes, ahead: int | None) -> bytes:
@@ -209,8 +192,8 @@ class _Folder:
         name = "tokenizer_config.json"
         if self.flag("add_eos_token"):
             raise refuse_key(str(self.folder / name), "add_eos_token", True, "which ends each prompt: set it to false")
-        as_json = self.tokenizer[:1] == b"{"
-        frame = frame_of(self.tokenizer) if as_json else None
+        as_json = is_json(self.tokenizer)
+        frame = frame_of(self.tokenizer)
         if wanted is not None and (kind in _CLASSES_WITH_A_FLAG or frame is None):
             if wanted and bos is None:
                 raise refuse_key(str(self.folder / name), "add_bos_token", True, "and no bos_token is known: name it, or set "
@@ -220,10 +203,10 @@ class _Folder:
                          "goes by add_bos_token")
             return bos, wanted, f"add_bos_token is {str(wanted).lower()} in {name}"
         if frame is not None:
-            ahead, behind = frame
-            if len(ahead) > 1 or behind:
-                raise ModelError(f"{self.folder}: the post_processor of the tokenizer.json puts the tokens {ahead} ahead of a "
-                                 f"text and {behind} behind it; one ahead is known")
+            ahead, other = frame[0], adds_other(self.tokenizer)
+            if other:
+                raise ModelError(f"{self.folder}: the post_processor of the tokenizer.json puts {other}, and one token ahead of "
+                                 "a text is what is known: give another tokenizer file of the model")
             why = "the post_processor of tokenizer.json"
             if wanted is not None and wanted != bool(ahead):
                 why += f", though add_bos_token is {str(wanted).lower()}: {kind} does not look at it"
@@ -255,7 +238,7 @@ def conventions_of_folder(folder: Path, config: Mapping[str, Any], architecture:
     if not isinstance(kind, str):
         raise refuse_key(str(folder / "tokenizer_config.json"), "tokenizer_class", kind, "which is no name of a class")
     # Other classes name BOS if they have one.
-    has_bos = tokenizer[:1] != b"{" or _CLASSES_WITH_A_FLAG.get(kind, False)
+    has_bos = not is_json(tokenizer) or _CLASSES_WITH_A_FLAG.get(kind, False)
     bos, add_bos, why = files.begin(kind, files.bos(default_bos if has_bos else None))
     found = Conventions.of(bos, add_bos, files.ends(default_eos))
     texts = {token: text for text, token in files.ids.items()}
@@ -336,7 +319,7 @@ def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab:
         wanted = pre in _PRE_WITH_BOS if kind == "gpt2" else True
         why = f"so llama.cpp does with tokenizers of the kind {pre if kind == 'gpt2' and pre else kind}"
     elif wanted is None:
-        frame = frame_of(tokenizer) if tokenizer[:1] == b"{" else None
+        frame = frame_of(tokenizer)
         wanted = frame is None or bool(frame[0])
         why = "there is no tokenizer that says otherwise" if frame is None else "the post_processor of tokenizer.json"
     default_bos, default_eos = _GGUF_DEFAULTS.get(kind, (vocab, vocab))

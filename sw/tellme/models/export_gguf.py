@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelError
 from tellme.models.conventions import END_TOKENS, gguf_special_tokens
+from tellme.models.export_gguf_tokenizer import to_gguf
 from tellme.models.export_parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales
 from tellme.models.gguf_import import GGUF_NAMES, SUB_NORMS
-from tellme.models.gguf_tokenizer import to_gguf
 from tellme.models.importing import Say
 from tellme.models.int8 import float_rows
 from tellme.models.source import Source
@@ -148,13 +148,4 @@ def _gguf_fields(out: Any, source: Source, file_type: int, tokenizer: Any) -> No
     if tokenizer is None:
         out.add_tokenizer_model("no_vocab")
         return
-    out.add_tokenizer_model(tokenizer.model)
-    out.add_tokenizer_pre(tokenizer.pre)
-    out.add_token_list(tokenizer.tokens)
-    out.add_token_types(tokenizer.types)
-    if tokenizer.model == "llama":
-        out.add_token_scores(tokenizer.scores)
-        out.add_add_space_prefix(tokenizer.add_space_prefix)
-        out.add_remove_extra_whitespaces(tokenizer.remove_extra_whitespaces)
-    else:
-        out.add_token_merges(tokenizer.merges)
+    tokenizer.write(out)

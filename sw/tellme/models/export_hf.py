@@ -3,11 +3,7 @@
 """Export to a Hugging Face folder, for transformers."""
 
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,25 +18,9 @@ from tellme.models.int8 import float_rows
 from tellme.models.source import Source
 from tellme.models.ternary import pairs_to_halves
 from tellme.models.tokenizer import Tokenizer
-from tellme.models.writing import SafetensorsWriter
+from tellme.models.writing import SafetensorsWriter, whole_folder
 
 __all__ = ["export_folder"]
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` that takes its place when the block ends without an error."""
-    if folder.exists():
-        raise ModelError(f"{folder} exists; a Hugging Face export makes a new folder")
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        scratch.mkdir()
-        yield scratch
-        scratch.rename(folder)
-    except OSError as error:
-        raise ModelError(f"cannot write {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _packed(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -57,7 +37,7 @@ def export_folder(source: Source, folder: Path, progress: Progress) -> None:
     for name in LINEARS:
         if c.shape(name)[0] % 4:
             raise ModelError(f"{name} has {c.shape(name)[0]} rows, and transformers packs four a byte")
-    with _whole_folder(folder) as scratch:
+    with whole_folder(folder) as scratch:
         _write_json(scratch / "config.json", _hf_config(source, arch))
         _write_json(scratch / "generation_config.json", _hf_special_tokens(source))
         _hf_tokenizer(source, scratch)

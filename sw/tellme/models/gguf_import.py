@@ -107,9 +107,10 @@ class Gguf(Imported):
             raise ModelError(f"{path} has no tokenizer: give --tokenizer FILE, or --no-tokenizer for token ids only")
         name = f"the tokenizer in {path}"
         try:
-            content = from_gguf(lambda key, default: self.tensors.field(f"tokenizer.ggml.{key}", default), name)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ModelError(f"{name} has a value of the wrong type ({error})") from error
+            values = {key: self.tensors.field(key) for key in self.tensors.fields if key.startswith("tokenizer.")}
+        except ValueError as error:
+            raise ModelError(f"{name} has a text that is no UTF-8 ({error}): give a tokenizer.json") from error
+        content = from_gguf(values, name)
         return checked_tokenizer(content, name, self.config.vocab, say)
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
