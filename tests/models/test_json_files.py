@@ -193,6 +193,16 @@ def test_long_names(tmp_path):
         assert str(caught.value) == f"cannot read {path}: File name too long"
 
 
+def test_pipes_are_not_waited_for(tmp_path):
+    path = small_folder(tmp_path)
+    (path / "model.safetensors.index.json").unlink()
+    (path / "model.safetensors").unlink()
+    os.mkfifo(path / "model.safetensors")
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(path, Options(), lambda text: None)
+    assert str(caught.value) == f"{path}/model.safetensors is neither a file nor a folder"
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda p: None, "there is no file {}"), (lambda p: p.write_bytes(b""), "{} is empty"),
     (os.mkfifo, "{} is neither a file nor a folder"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.models.files import check_file, printable
+from tellme.models.files import check_regular, printable
 from tellme.models.gguf_import import Gguf
 from tellme.models.gguf_tensors import I2S_WAY_OUT
 from tellme.models.huggingface import HuggingFace
@@ -201,7 +201,7 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
     def printed(text: str) -> None:
         say(printable(text))
 
-    check_file(source)
+    check_regular(source)
     try:
         opened = _open(source, options, printed)
     except OSError as error:
@@ -218,8 +218,6 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
     if source.is_dir():
         check_no_adapter(source)
         return HuggingFace(source, options, say)
-    if not source.is_file():
-        raise ModelError(f"{source} is neither a file nor a folder")
     if kind.st_size == 0:
         raise ModelError(f"{source} is empty")
     with source.open("rb") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tellme.models.config import ModelError
 
-__all__ = ["check_file", "explain_file", "is_there", "printable"]
+__all__ = ["check_file", "check_regular", "explain_file", "is_there", "printable"]
 
 #: What the small text files begin with that git-lfs leaves where a file has not been fetched, and the most that they hold.
 _LFS_START, _LFS_BYTES = b"version https://git-lfs.github.com/spec/", 1024
@@ -31,6 +31,13 @@ def check_file(path: Path) -> None:
     why = explain_file(path)
     if why is not None:
         raise ModelError(why)
+
+
+def check_regular(path: Path) -> None:
+    """The same for a file that is read here and there: a pipe or a device cannot be."""
+    check_file(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ModelError(f"{path} is neither a file nor a folder")
 
 
 def is_there(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tellme.models.config import ModelError
-from tellme.models.files import check_file
+from tellme.models.files import check_file, check_regular
 from tellme.models.tensors import Tensors, as_numbers, listed, read_exactly
 
 __all__ = ["I2S_LAYOUTS", "I2S_WAY_OUT", "GgufTensors"]
@@ -130,7 +130,7 @@ class _File:
         self.path = path
         #: The gguf package.
         self.package = package
-        check_file(path)
+        check_regular(path)
         try:
             self._file = path.open("rb")
             self._read(_Cursor(self._file, path.stat().st_size), package)

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tellme.models.config import ModelError
-from tellme.models.files import check_file, is_there
+from tellme.models.files import check_regular, is_there
 from tellme.models.json_files import parse_json, read_json
 
 __all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_numbers", "check_no_adapter", "listed",
@@ -116,7 +116,7 @@ class SafetensorsFile(Tensors):
     def __init__(self, path: Path):
         self.label = str(path)
         self.path = path
-        check_file(path)
+        check_regular(path)
         try:
             self._file = path.open("rb")
             size = os.fstat(self._file.fileno()).st_size
