@@ -60,10 +60,10 @@ class Run:
     After the loop, ``rest`` is the text of a character that never got its last byte.
     """
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer | None, at_start: bool):
+    def __init__(self, generation: Generation, tokenizer: Tokenizer | None):
         self.generation = generation
         self.rest = ""
-        self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=generation.prompt)
         self._begun = False
 
     def __iter__(self) -> Iterator[Token]:
@@ -173,7 +173,7 @@ class Session:
         c = self.model.config
         generation = Generation(self.device, self.image, c, ids, max_tokens, sampling or Sampling(),
                                 () if ignore_end else c.ends, prefill_chunk, on_logits)
-        return Run(generation, self.tokenizer, all(token == c.bos for token in ids))
+        return Run(generation, self.tokenizer)
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.
