@@ -8,7 +8,7 @@ from typing import NamedTuple
 import gguf
 import numpy as np
 
-__all__ = ["UINT16", "UINT32", "Part", "array", "assemble", "field", "i2s", "parts_of", "split"]
+__all__ = ["UINT16", "UINT32", "Part", "array", "assemble", "field", "i2s", "parts_of", "renamed", "split"]
 
 UINT16, UINT32, ARRAY = 2, 4, 9
 _FORMATS = {UINT16: "<H", UINT32: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q"}
@@ -38,6 +38,19 @@ def field(key, value, kind=UINT32):
 def array(key, kind, length, content):
     """A metadata array whose length may be a lie."""
     return string(key) + struct.pack("<IIQ", ARRAY, kind, length) + content
+
+
+def renamed(fields, old, new):
+    """Metadata values of a file with its architecture called otherwise."""
+    out = []
+    for raw in fields:
+        end = 8 + int.from_bytes(raw[:8], "little")
+        key = raw[8:end].decode()
+        if key == "general.architecture":
+            out.append(field(key, new))
+        else:
+            out.append(string(new + key.removeprefix(old)) + raw[end:] if key.startswith(f"{old}.") else raw)
+    return out
 
 
 def parts_of(path):

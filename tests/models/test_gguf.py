@@ -242,7 +242,7 @@ def test_other_architectures(tmp_path):
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama and bitnet are known"):
+    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, bitnet, bitnet-b1.58, bitnet-25 are known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
     with pytest.raises(ModelError, match="--weight-scale is for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)

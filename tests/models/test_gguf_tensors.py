@@ -3,6 +3,7 @@
 """The index of GGUF files and all that can be wrong with it, split files, and I2_S weights in each layout."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from tellme.models.checkpoints import open_checkpoint
 from tellme.models.config import NORMS
 from tellme.models.gguf_tensors import I2S_LAYOUTS, I2S_WAY_OUT, GgufTensors
 from tellme.models.importing import Options
-from tests.models.gguf_files import UINT16, Part, array, assemble, field, i2s, parts_of, split
+from tests.models.gguf_files import UINT16, Part, array, assemble, field, i2s, parts_of, renamed, split
 from tests.models.test_checkpoints import SHIPPED
-from tests.models.test_gguf import NARROW, gguf_model, sentencepiece_fields, write_gguf
+from tests.models.test_gguf import BITNET, NARROW, gguf_model, sentencepiece_fields, write_gguf
 from tests.models.test_huggingface import assert_same, converted
 
 
@@ -226,6 +227,33 @@ def test_a_damaged_part_is_named(narrow, tmp_path):
     paths = split(tmp_path / "m.gguf", fields, tensors, 3)
     paths[2].write_bytes(b"GGUF")
     assert refusal(paths[0]) == DAMAGED.format(paths[2], "its index goes on behind its end at 4")
+
+
+# Architectures of bitnet.cpp
+
+
+@pytest.mark.parametrize("arch", ["bitnet-b1.58", "bitnet-25"])
+@pytest.mark.parametrize("kind", ["F32", "TQ2_0"])
+def test_the_architectures_of_bitnet_cpp(arch, kind, tmp_path):
+    """Those of BitNet b1.58 2B-4T: ReLU squared, sub-norms, RoPE by halves as in bitnet, the embedding as head."""
+    model = gguf_model(replace(BITNET, act="relu2", act_exp=8))
+    fields, tensors = parts_of(write_gguf(tmp_path / "m.gguf", model, kind))
+    path = assemble(tmp_path / "m.gguf", renamed(fields, "bitnet", arch), tensors)
+    heard = []
+    assert_same(converted(path, tmp_path, say=heard.append), model)
+    assert heard[-1] == f"m.gguf: GGUF, {arch}, {kind}, 2 layers, 0.8 M ternary weights"
+    head = next(t for t in tensors if t.name == b"token_embd.weight")._replace(name=b"output.weight")
+    assemble(path, renamed(fields, "bitnet", arch), [*tensors, head])
+    assert refusal(path, lambda p: converted(p, tmp_path)) == (
+        f"{path} has the unknown tensor output.weight: this model computes something that the engine does not")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(field("general.architecture", 7), "7"),
+                                              (array("general.architecture", 8, 0, b""), "[]")])
+def test_an_architecture_that_is_no_text(value, shown, tmp_path):
+    path = assemble(tmp_path / "m.gguf", [value], [X])
+    assert refusal(path, lambda p: converted(p, tmp_path)) == (
+        f"{path}: the architecture is {shown}; llama, bitnet, bitnet-b1.58, bitnet-25 are known")
 
 
 # I2_S

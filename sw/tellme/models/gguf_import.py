@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Import of GGUF files: TQ1_0, TQ2_0, and F16, F32, BF16 whose values are ternary; architectures llama and bitnet."""
+"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, and F16, F32, BF16 whose values are ternary; llama and bitnet's architectures."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +27,10 @@ GGUF_NAMES = {
     "wq": "blk.{i}.attn_q", "wk": "blk.{i}.attn_k", "wv": "blk.{i}.attn_v", "wo": "blk.{i}.attn_output",
     "w1": "blk.{i}.ffn_gate", "w3": "blk.{i}.ffn_up", "w2": "blk.{i}.ffn_down",
 }
+#: Architecture -> whether it has bitnet's sub-norms and RoPE, and its activation.  The last two are bitnet.cpp's, which take
+#: the embedding as their head.
+_ARCHITECTURES = {"llama": (False, "silu"), "bitnet": (True, "silu"), "bitnet-b1.58": (True, "relu2"),
+                  "bitnet-25": (True, "relu2")}
 SUB_NORMS = {"o_norm": "blk.{i}.attn_sub_norm.weight", "down_norm": "blk.{i}.ffn_sub_norm.weight"}
 
 
@@ -39,11 +43,12 @@ class Gguf(Imported):
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")
-        if arch not in ("llama", "bitnet"):
-            raise ModelError(f"{path}: the architecture is {arch!r}; llama and bitnet are known")
-        # llama.cpp turns adjacent pairs in llama, and halves in bitnet.
-        self.halves = arch == "bitnet"
-        self.tensor_names = GGUF_NAMES | (SUB_NORMS if arch == "bitnet" else {})
+        if not isinstance(arch, str) or arch not in _ARCHITECTURES:
+            raise ModelError(f"{path}: the architecture is {arch!r}; {', '.join(_ARCHITECTURES)} are known")
+        self._bitnet, self._act = _ARCHITECTURES[arch]
+        # llama.cpp turns adjacent pairs in llama, and halves in the others.
+        self.halves = self._bitnet
+        self.tensor_names = GGUF_NAMES | (SUB_NORMS if self._bitnet else {})
         try:
             read = self._read_config(arch)
         except (TypeError, ValueError, OverflowError) as error:
@@ -86,9 +91,9 @@ class Gguf(Imported):
             dim=dim, ffn=int(self._get(arch, "feed_forward_length")), layers=int(self._get(arch, "block_count")), heads=heads,
             kv_heads=int(self._get(arch, "attention.head_count_kv", heads)), head_dim=head_dim,
             vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=int(self._get(arch, "context_length")),
-            tied=GGUF_NAMES["head"] not in have, act="silu",
-            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta, o_norm=arch == "bitnet",
-            down_norm=arch == "bitnet", bos=None, add_bos=False, eos=None)
+            tied=self._act == "relu2" or GGUF_NAMES["head"] not in have, act=self._act,
+            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta, o_norm=self._bitnet,
+            down_norm=self._bitnet, bos=None, add_bos=False, eos=None)
         config.check()
         check_gguf_keys(arch, keys, field, config, label)
         return config
