@@ -89,7 +89,7 @@ def of_folder(tmp_path, config, pieces=None, generation=None, *, tokenizer=JSON,
     # Which token BOS is.
     ({"bos_token_id": 5, "eos_token_id": 1}, {"bos_token": {"content": "<|bos|>"}} | GENERIC, None, BOS_FIRST,
      Conventions(0, True, 1, ()),
-     ["BOS is 0 by tokenizer_config.json and 5 by config.json; a text begins as the tokenizer says",
+     ["BOS is 0 by the tokenizer's configuration and 5 by the model's; a text begins as the tokenizer says",
       "texts begin with the token 0 '<|bos|>': the post_processor of tokenizer.json", "texts end at 1 '<|eos|>'"]),
     ({"bos_token_id": 5, "eos_token_id": 1}, GENERIC, None, BOS_FIRST, Conventions(0, True, 1, ()),
      ["BOS is 5 by its name, and the post_processor of tokenizer.json puts 0 ahead: 0 it is",
@@ -146,6 +146,11 @@ def test_older_folders_name_the_tokens_in_a_file_of_their_own(tmp_path):
     (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}}')
     assert of_folder(tmp_path, {})[0] == Conventions(0, True, 1, ())
     assert of_folder(tmp_path, {}, {"bos_token": None, "eos_token": "!"})[0] == Conventions(None, False, 2, ())
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "special_tokens_map.json").write_text('{"eos_token": ["</s>"]}')
+    with pytest.raises(ModelError) as caught:
+        of_folder(tmp_path, {})
+    assert str(caught.value) == f"{tmp_path}/special_tokens_map.json: eos_token is ['</s>'], which is no token"
 
 
 @pytest.mark.parametrize(("config", "pieces", "generation", "tokenizer", "message"), [
@@ -250,8 +255,12 @@ def test_gguf(fields, wanted, heard):
 
 
 def test_a_tokenizer_that_is_given_says_whether_bos_is_put_ahead():
-    for tokenizer, ahead in ((BOS_FIRST, True), (framed("$A"), False), (JSON, True), (PIECES, True)):
-        assert of_gguf({"bos_token_id": 0, "eos_token_id": 1}, tokenizer=tokenizer)[0] == Conventions(0, ahead, 1, ())
+    begin, none = "texts begin with the token 0: ", "no BOS is put ahead of a text: "
+    of_it, without = "the post_processor of tokenizer.json", "there is no tokenizer that says otherwise"
+    for tokenizer, ahead, heard in ((BOS_FIRST, True, begin + of_it), (framed("$A"), False, none + of_it),
+                                    (JSON, True, begin + without), (PIECES, True, begin + without)):
+        assert of_gguf({"bos_token_id": 0, "eos_token_id": 1}, tokenizer=tokenizer) == (
+            Conventions(0, ahead, 1, ()), [heard, "texts end at 1"])
 
 
 @pytest.mark.parametrize(("fields", "message"), [

@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 from safetensors import safe_open
 
+from tellme.cli import main
 from tellme.golden.perplexity import golden_board
 from tellme.models import LINEARS, Model, ModelConfig, ModelError
 from tellme.models.exporting import FORMATS, export
@@ -216,7 +217,7 @@ def test_how_texts_begin_and_end_there_and_back(form, conventions, tokenizer, tm
         assert framed.encode(TEXT, add_special_tokens=False).ids == made.encode(TEXT)
 
 
-def test_end_tokens_by_name_are_not_gained(tmp_path):
+def test_end_tokens_by_name_are_not_gained(tmp_path, capsys):
     """llama.cpp ends the texts of the shipped model at </s> too; here they end where they did."""
     heard = []
     export(SHIPPED, tmp_path / "m.gguf", "gguf-f16", lambda: None, heard.append)
@@ -226,3 +227,6 @@ def test_end_tokens_by_name_are_not_gained(tmp_path):
     assert reader.get_field("tokenizer.ggml.eos_token_id").contents() == SHIPPED.config.eos
     assert reader.get_field("tokenizer.ggml.add_bos_token").contents() is True
     assert converted(tmp_path / "m.gguf", tmp_path).config == SHIPPED.config
+    SHIPPED.save(tmp_path / "m.tellme")
+    assert main(["export", str(tmp_path / "m.tellme"), "--format", "gguf-f16", "-o", str(tmp_path / "other.gguf")]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == heard[0]

@@ -99,14 +99,16 @@ class _Folder:
     generation: dict[str, Any] = field(init=False)
     pieces: dict[str, Any] = field(init=False)
     ids: dict[str, int] = field(init=False)
+    #: Keys of the special tokens that another file than tokenizer_config.json names.
+    elsewhere: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generation = self.read("generation_config.json")
         self.pieces = self.read("tokenizer_config.json")
         # Older folders name the special tokens there.
-        for key, value in self.read("special_tokens_map.json").items():
-            if key in ("bos_token", "eos_token"):
-                self.pieces.setdefault(key, value)
+        older = self.read("special_tokens_map.json")
+        for key in {"bos_token", "eos_token"} & (older.keys() - self.pieces.keys()):
+            self.pieces[key], self.elsewhere[key] = older[key], "special_tokens_map.json"
         self.ids = {}
         added = self.pieces.get("added_tokens_decoder")
         for token, entry in added.items() if isinstance(added, dict) else ():
@@ -132,8 +134,8 @@ class _Folder:
         return ids
 
     def named(self, key: str) -> int | None:
-        """The id of the token that tokenizer_config.json names; None where it names none, or one that is not there."""
-        name, value = str(self.folder / "tokenizer_config.json"), self.pieces.get(key)
+        """The id of the token that the tokenizer's configuration names; None where it names none, or one that is not there."""
+        name, value = str(self.folder / self.elsewhere.get(key, "tokenizer_config.json")), self.pieces.get(key)
         text = value.get("content") if isinstance(value, dict) else value
         if value is None:
             return None
@@ -159,8 +161,8 @@ class _Folder:
                  *self.tokens("generation_config.json", self.generation, "bos_token_id")]
         if named is not None:
             if found and named not in found:
-                self.say(f"BOS is {named} by tokenizer_config.json and {found[0]} by config.json; a text begins as the tokenizer "
-                         "says")
+                self.say(f"BOS is {named} by the tokenizer's configuration and {found[0]} by the model's; a text begins as the "
+                         "tokenizer says")
             return named
         if len({*found}) > 1:
             raise ModelError(f"{self.folder}: BOS is one of {', '.join(map(str, dict.fromkeys(found)))} by config.json and "
