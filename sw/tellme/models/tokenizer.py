@@ -54,6 +54,8 @@ class Tokenizer:
             self._pieces = SentencePieces(content, name)
         self.size = self._pieces.size
         self.kind = self._pieces.kind
+        #: Whether decoded text comes only at the end, since what comes last may change what comes first.
+        self.late = self._pieces.late
 
     def encode(self, text: str) -> list[int]:
         """Token ids, without BOS; surrogates, which are no characters, count as question marks."""
@@ -97,6 +99,7 @@ class _Pieces(Protocol):
 
     kind: str
     size: int
+    late: bool
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
@@ -118,7 +121,7 @@ class SentencePieces:
             self.size = int(self._pieces.get_piece_size())
             texts = [self.text(i) for i in range(self.size)]
             self.decode(list(range(self.size)))
-            self._rules = spm.read_spec(content).denormalization
+            self.late = spm.read_spec(content).denormalization != b""
         # The package raises ValueError where a text is no UTF-8.
         except (RuntimeError, TypeError, ValueError, ModelError) as error:
             raise ModelError(f"{name} is no SentencePiece model") from error
@@ -137,7 +140,7 @@ class SentencePieces:
         return str(self._pieces.decode([i for i in ids if i < self.size]))
 
     def decoding(self) -> Decoding:
-        return _WholeDecoding(self) if self._rules else _SentencePieceDecoding(self)
+        return _WholeDecoding(self) if self.late else _SentencePieceDecoding(self)
 
     def text(self, token: int) -> str:
         return str(self._pieces.id_to_piece(token))
@@ -241,7 +244,8 @@ class TextStream:
     of a character until its last byte; with a tokenizer.json that falls back to bytes, all bytes of a run until the run
     ends, since one that is no UTF-8 makes marks of all (bytes behind such a one come at once); what decoders that
     replace or strip texts may still replace or strip.  With a decoder that replaces a regular expression for which no
-    bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end.
+    bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end
+    (``Tokenizer.late``).
 
     ``before`` are ids that came before, such as a prompt.  The stream then gives what the text of all ids has beyond
     the text of these.

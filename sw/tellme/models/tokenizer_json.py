@@ -58,6 +58,7 @@ class JsonPieces:
             raise ModelError(f"{name} is damaged: {ids[twice]} of its tokens have the id {twice}")
         self._special = self._special_texts()
         self._steps = _decoder_steps(self._pieces.decoder, name)
+        self.late = any(isinstance(s.make(), _Whole) for s in self._steps)
         self._byte_level = any(s.kind == "ByteLevel" for s in self._steps)
         self._byte_fallback = any(s.kind == "ByteFallback" for s in self._steps)
 
@@ -249,7 +250,9 @@ def _replace(fields: dict[str, Any]) -> decoders.Replace:
 class _Same:
     """A step that changes nothing, or only joins."""
 
-    waiting = 0
+    @property
+    def waiting(self) -> int:
+        return 0
 
     def push(self, piece: str) -> Iterable[str]:
         return (piece,)
@@ -310,7 +313,7 @@ class _Last(_Same):
         return () if self._piece is None else (self._decoder.decode([self._piece]),)
 
     @property
-    def waiting(self) -> int:  # type: ignore[override]
+    def waiting(self) -> int:
         return len((self._piece or "").encode())
 
 
