@@ -409,6 +409,19 @@ def test_a_text_that_is_not_encoded():
     assert str(error.value) == f"x does not encode the text ({expected.value})"
 
 
+def test_a_text_that_is_not_decoded():
+    # The package's regular expressions give up after so many tries.
+    content = with_fields(byte_level(), decoder=sequence(BYTE_LEVEL, regex(r"(?:a|aa)+$b")))
+    stream = TextStream(Tokenizer(content, "x"))
+    for i in ids_of(content, *"a" * 40):
+        stream.push(i)
+    with pytest.raises(BaseException) as expected:
+        decoders.Replace(Regex(r"(?:a|aa)+$b"), "").decode(["a" * 40])
+    with pytest.raises(ModelError) as error:
+        stream.finish()
+    assert str(error.value) == f"x does not decode the text ({expected.value})"
+
+
 def template(single, special=(("<s>", 1), ("</s>", 2))):
     return processors.TemplateProcessing(single, f"{single} $B", list(special))
 

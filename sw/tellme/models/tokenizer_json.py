@@ -80,7 +80,10 @@ class JsonPieces:
         return str(self._pieces.decode(ids))
 
     def decoding(self) -> Decoding:
-        return _JsonDecoding(self.piece, [s.make() for s in self._steps])
+        return self._decoding(self.piece)
+
+    def _decoding(self, piece: Callable[[int], str | None]) -> "_JsonDecoding":
+        return _JsonDecoding(piece, [s.make() for s in self._steps], self._name)
 
     def text(self, token: int) -> str:
         return self._pieces.id_to_token(token) or ""
@@ -106,7 +109,7 @@ class JsonPieces:
         return (self._whole(["x", piece])[len(self._whole(["x"])):]).encode()
 
     def _whole(self, pieces: Sequence[str]) -> str:
-        chain = _JsonDecoding(lambda i: pieces[i], [s.make() for s in self._steps])
+        chain = self._decoding(lambda i: pieces[i])
         return "".join(map(chain.push, range(len(pieces)))) + chain.finish()
 
 
@@ -128,9 +131,10 @@ class _Step(Protocol):
 class _JsonDecoding:
     """A decoder's steps one behind another."""
 
-    def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step]):
+    def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step], name: str):
         self._piece = piece
         self._steps = steps
+        self._name = name
 
     def push(self, token: int) -> str:
         piece = self._piece(token)
@@ -140,10 +144,13 @@ class _JsonDecoding:
         return self._through([], final=True)
 
     def _through(self, pieces: list[str], *, final: bool) -> str:
-        for step in self._steps:
-            pieces = [out for piece in pieces for out in step.push(piece)]
-            if final:
-                pieces += step.finish()
+        try:
+            for step in self._steps:
+                pieces = [out for piece in pieces for out in step.push(piece)]
+                if final:
+                    pieces += step.finish()
+        except BaseException as error:
+            raise ModelError(f"{self._name} does not decode the text ({_failure(error)})") from error
         return "".join(pieces)
 
     @property
