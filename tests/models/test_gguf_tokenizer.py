@@ -68,7 +68,7 @@ def through_a_file(out, path):
 
 
 def streamed(tokenizer, ids):
-    stream = TextStream(tokenizer, at_start=True)
+    stream = TextStream(tokenizer)
     return "".join(map(stream.push, ids)) + stream.finish()
 
 

@@ -69,6 +69,20 @@ def test_the_shipped_tokenizer():
     check_streams(TOKENIZER, package(SHIPPED).decode, 300)
 
 
+def test_rules_for_decoded_texts(tmp_path):
+    rules = tmp_path / "rules.tsv"
+    # "a" and "ca" become "X" and "Y": a text depends on what comes behind it.
+    rules.write_text("61\t58\n63 61\t59\n")
+    content = sentencepiece_model(denormalization_rule_tsv=str(rules))
+    check_texts(Tokenizer(content), package(content).encode, package(content).decode)
+    check_streams(Tokenizer(content), package(content).decode)
+    tokenizer = Tokenizer(content)
+    ids = tokenizer.encode("the cat")
+    stream = TextStream(tokenizer)
+    assert not any(map(stream.push, ids)) and stream.pending and stream.finish() == "the Yt" and not stream.pending
+    assert tokenizer.text_bytes(ids) == 6
+
+
 def test_a_character_comes_whole():
     ids = TOKENIZER.encode("\U0001f600")
     stream = TextStream(TOKENIZER)

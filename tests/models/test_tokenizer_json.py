@@ -170,6 +170,21 @@ def test_the_space_ahead_of_a_text_is_dropped_by_a_regular_expression():
     assert streamed(tokenizer, tokenizer.encode("the cat")) == "the cat"
 
 
+def test_what_a_conversion_says():
+    said = []
+    size = Tokenizer(byte_level()).size
+    for decoder in (BYTE_LEVEL, sequence(BYTE_LEVEL, regex(r"^ ")), sequence(BYTE_LEVEL, regex(r"\s+$"))):
+        content = with_fields(byte_level(), decoder=decoder)
+        assert checked_tokenizer(content, "x", size + 3, said.append) == content
+    checked_tokenizer(byte_level(), "x", size, said.append)
+    rest = f"tokenizer: tokenizer.json, {size} tokens; 3 of the model's {size + 3} ids have no token"
+    assert said == [rest, rest, f"{rest}; it decodes whole texts only: generated text comes at the end",
+                    f"tokenizer: tokenizer.json, {size} tokens"]
+    with pytest.raises(ModelError) as error:
+        checked_tokenizer(byte_level(), "x", size - 1, print)
+    assert str(error.value) == f"x has {size} tokens, the model a vocabulary of {size - 1}"
+
+
 def parts(content, ids, before=()):
     """What each id settles, and the end."""
     stream = TextStream(Tokenizer(content), before)
@@ -239,7 +254,7 @@ def test_bounded_regular_expressions_hold_no_text_back(pattern):
 def test_text_waits_for_other_regular_expressions(pattern):
     content = with_fields(llama2(), decoder=sequence(SPACES, BYTES, FUSE, regex(pattern)))
     got = parts(content, package(content).encode("the cat sat\non the mat").ids)
-    assert got[-1] and not any(got[:-1])
+    assert got[-1] and not any(got[:-1]) and Tokenizer(content).late
 
 
 @pytest.mark.parametrize(("decoder", "tokens", "text"), [
@@ -392,6 +407,19 @@ def test_a_text_that_is_not_encoded():
     with pytest.raises(ModelError) as error:
         Tokenizer(content, "x").encode("unheard")
     assert str(error.value) == f"x does not encode the text ({expected.value})"
+
+
+def test_a_text_that_is_not_decoded():
+    # The package's regular expressions give up after so many tries.
+    content = with_fields(byte_level(), decoder=sequence(BYTE_LEVEL, regex(r"(?:a|aa)+$b")))
+    stream = TextStream(Tokenizer(content, "x"))
+    for i in ids_of(content, *"a" * 40):
+        stream.push(i)
+    with pytest.raises(BaseException) as expected:
+        decoders.Replace(Regex(r"(?:a|aa)+$b"), "").decode(["a" * 40])
+    with pytest.raises(ModelError) as error:
+        stream.finish()
+    assert str(error.value) == f"x does not decode the text ({expected.value})"
 
 
 def template(single, special=(("<s>", 1), ("</s>", 2))):

@@ -56,7 +56,8 @@ def checked_tokenizer(content: bytes, name: str, vocab: int, say: Say) -> bytes:
     if tokenizer.size > vocab:
         raise ModelError(f"{name} has {tokenizer.size} tokens, the model a vocabulary of {vocab}")
     rest = "" if tokenizer.size == vocab else f"; {vocab - tokenizer.size} of the model's {vocab} ids have no token"
-    say(f"tokenizer: {tokenizer.kind}, {tokenizer.size} tokens{rest}")
+    late = "; it decodes whole texts only: generated text comes at the end" if tokenizer.late else ""
+    say(f"tokenizer: {tokenizer.kind}, {tokenizer.size} tokens{rest}{late}")
     return content
 
 

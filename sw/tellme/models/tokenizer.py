@@ -9,6 +9,7 @@ from typing import Protocol
 
 import sentencepiece
 
+from tellme.models import spm
 from tellme.models.model import ModelError
 
 __all__ = ["BYTE_OF_CHARACTER", "Decoding", "TextStream", "Tokenizer"]
@@ -53,6 +54,8 @@ class Tokenizer:
             self._pieces = SentencePieces(content, name)
         self.size = self._pieces.size
         self.kind = self._pieces.kind
+        #: Whether decoded text comes only at the end, since what comes last may change what comes first.
+        self.late = self._pieces.late
 
     def encode(self, text: str) -> list[int]:
         """Token ids, without BOS; surrogates, which are no characters, count as question marks."""
@@ -96,6 +99,7 @@ class _Pieces(Protocol):
 
     kind: str
     size: int
+    late: bool
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
@@ -117,15 +121,16 @@ class SentencePieces:
             self.size = int(self._pieces.get_piece_size())
             texts = [self.text(i) for i in range(self.size)]
             self.decode(list(range(self.size)))
+            self.late = spm.read_spec(content).denormalization != b""
         # The package raises ValueError where a text is no UTF-8.
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, ModelError) as error:
             raise ModelError(f"{name} is no SentencePiece model") from error
         if not content or self.size == 0:
             raise ModelError(f"{name} is no SentencePiece model")
         # The package's own answers tell what it drops at the start of a text: one space, or all of them.
-        first = next((i for i, t in enumerate(texts) if t[:1] == SPACE and self.plain(i)), None)
+        first = next((i for i, t in enumerate(texts) if t[:1] == spm.SPACE and self.plain(i)), None)
         self.drops_first = first is not None and self.decode([first]) != self.surface(first)
-        space = next((i for i, t in enumerate(texts) if t == SPACE and self.plain(i)), None)
+        space = next((i for i, t in enumerate(texts) if t == spm.SPACE and self.plain(i)), None)
         self.drops_all = space is not None and self.decode([space, space]) == ""
 
     def encode(self, text: str) -> list[int]:
@@ -135,7 +140,7 @@ class SentencePieces:
         return str(self._pieces.decode([i for i in ids if i < self.size]))
 
     def decoding(self) -> Decoding:
-        return _SentencePieceDecoding(self)
+        return _WholeDecoding(self) if self.late else _SentencePieceDecoding(self)
 
     def text(self, token: int) -> str:
         return str(self._pieces.id_to_piece(token))
@@ -149,14 +154,10 @@ class SentencePieces:
 
     def surface(self, token: int) -> str:
         """The text of a token that stands for no byte, spaces at the start of a text included."""
-        return self.text(token).replace(SPACE, " ") if self.plain(token) else self.decode([token])
+        return self.text(token).replace(spm.SPACE, " ") if self.plain(token) else self.decode([token])
 
     def piece_bytes(self, token: int) -> bytes:
         return bytes([int(self.text(token)[3:5], 16)]) if self.is_byte(token) else self.surface(token).encode()
-
-
-#: How pieces write a space.
-SPACE = "\u2581"
 
 
 def _a_mark_a_byte(error: UnicodeError) -> tuple[str, int]:
@@ -188,7 +189,7 @@ class _SentencePieceDecoding:
             return self._utf8.decode(self._pieces.piece_bytes(token))
         text = self._pieces.surface(token)
         if self._at_start:
-            if self._pieces.plain(token) and self._pieces.text(token)[:1] == SPACE:
+            if self._pieces.plain(token) and self._pieces.text(token)[:1] == spm.SPACE:
                 text = text[1:]
                 # One space is the one that was put ahead; of extra spaces all are dropped until there is text.
                 self._at_start = not text and self._pieces.drops_all
@@ -204,6 +205,26 @@ class _SentencePieceDecoding:
     @property
     def waiting(self) -> int:
         return len(self._utf8.getstate()[0])
+
+
+class _WholeDecoding:
+    """SentencePiece's decoder where a model has rules that change decoded texts (denormalizer_spec)."""
+
+    def __init__(self, pieces: SentencePieces):
+        self._pieces = pieces
+        self._ids: list[int] = []
+
+    def push(self, token: int) -> str:
+        self._ids.append(token)
+        return ""
+
+    def finish(self) -> str:
+        ids, self._ids = self._ids, []
+        return self._pieces.decode(ids)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pieces.decode(self._ids).encode())
 
 
 def _byte_characters() -> dict[str, int]:
@@ -223,7 +244,8 @@ class TextStream:
     of a character until its last byte; with a tokenizer.json that falls back to bytes, all bytes of a run until the run
     ends, since one that is no UTF-8 makes marks of all (bytes behind such a one come at once); what decoders that
     replace or strip texts may still replace or strip.  With a decoder that replaces a regular expression for which no
-    bound is known, all text waits until the end.
+    bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end
+    (``Tokenizer.late``).
 
     ``before`` are ids that came before, such as a prompt.  The stream then gives what the text of all ids has beyond
     the text of these.

@@ -58,6 +58,7 @@ class JsonPieces:
             raise ModelError(f"{name} is damaged: {ids[twice]} of its tokens have the id {twice}")
         self._special = self._special_texts()
         self._steps = _decoder_steps(self._pieces.decoder, name)
+        self.late = any(isinstance(s.make(), _Whole) for s in self._steps)
         self._byte_level = any(s.kind == "ByteLevel" for s in self._steps)
         self._byte_fallback = any(s.kind == "ByteFallback" for s in self._steps)
 
@@ -79,7 +80,10 @@ class JsonPieces:
         return str(self._pieces.decode(ids))
 
     def decoding(self) -> Decoding:
-        return _JsonDecoding(self.piece, [s.make() for s in self._steps])
+        return self._decoding(self.piece)
+
+    def _decoding(self, piece: Callable[[int], str | None]) -> "_JsonDecoding":
+        return _JsonDecoding(piece, [s.make() for s in self._steps], self._name)
 
     def text(self, token: int) -> str:
         return self._pieces.id_to_token(token) or ""
@@ -105,7 +109,7 @@ class JsonPieces:
         return (self._whole(["x", piece])[len(self._whole(["x"])):]).encode()
 
     def _whole(self, pieces: Sequence[str]) -> str:
-        chain = _JsonDecoding(lambda i: pieces[i], [s.make() for s in self._steps])
+        chain = self._decoding(lambda i: pieces[i])
         return "".join(map(chain.push, range(len(pieces)))) + chain.finish()
 
 
@@ -127,9 +131,10 @@ class _Step(Protocol):
 class _JsonDecoding:
     """A decoder's steps one behind another."""
 
-    def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step]):
+    def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step], name: str):
         self._piece = piece
         self._steps = steps
+        self._name = name
 
     def push(self, token: int) -> str:
         piece = self._piece(token)
@@ -139,10 +144,13 @@ class _JsonDecoding:
         return self._through([], final=True)
 
     def _through(self, pieces: list[str], *, final: bool) -> str:
-        for step in self._steps:
-            pieces = [out for piece in pieces for out in step.push(piece)]
-            if final:
-                pieces += step.finish()
+        try:
+            for step in self._steps:
+                pieces = [out for piece in pieces for out in step.push(piece)]
+                if final:
+                    pieces += step.finish()
+        except BaseException as error:
+            raise ModelError(f"{self._name} does not decode the text ({_failure(error)})") from error
         return "".join(pieces)
 
     @property
@@ -249,7 +257,9 @@ def _replace(fields: dict[str, Any]) -> decoders.Replace:
 class _Same:
     """A step that changes nothing, or only joins."""
 
-    waiting = 0
+    @property
+    def waiting(self) -> int:
+        return 0
 
     def push(self, piece: str) -> Iterable[str]:
         return (piece,)
@@ -310,7 +320,7 @@ class _Last(_Same):
         return () if self._piece is None else (self._decoder.decode([self._piece]),)
 
     @property
-    def waiting(self) -> int:  # type: ignore[override]
+    def waiting(self) -> int:
         return len((self._piece or "").encode())
 
 
