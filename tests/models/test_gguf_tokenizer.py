@@ -21,8 +21,8 @@ from tellme.models.export_gguf_tokenizer import to_gguf
 from tellme.models.exporting import export
 from tellme.models.gguf_tokenizer import BYTE_TEXTS, SPLITS, from_gguf, placeholder
 from tellme.models.merge_scores import merge_scores
-from tellme.models.tokenizer import TextStream, Tokenizer
-from tests.models.hard_texts import HARD_TEXTS, SPECIAL, byte_level, llama2, metaspace, sentencepiece_model, with_fields
+from tellme.models.tokenizer import Tokenizer
+from tests.models.hard_texts import HARD_TEXTS, SPECIAL, byte_level, llama2, metaspace, sentencepiece_model, streamed, with_fields
 from tests.models.test_checkpoints import SHIPPED
 from tests.models.test_gguf import LLAMA, gguf_model, write_gguf
 from tests.models.test_huggingface import converted
@@ -65,11 +65,6 @@ def through_a_file(out, path):
     writer.write_ti_data_to_file()
     writer.close()
     return {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items() if key.startswith("tokenizer.")}
-
-
-def streamed(tokenizer, ids):
-    stream = TextStream(tokenizer, at_start=True)
-    return "".join(map(stream.push, ids)) + stream.finish()
 
 
 def differences(before, after, texts=HARD_TEXTS):
@@ -222,7 +217,8 @@ def test_ids_without_a_token():
 def test_user_defined_tokens_and_a_space_ahead():
     """llama.cpp begins a text anew behind such a token, with a space ahead; a tokenizer.json does, SentencePiece does not."""
     values = llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", "ab", "\u2581a", "<ud>", " b"],
-                          token_type=[2, 3, 3, *[6] * 256, 1, 1, 1, 1, 1, 4, 4], scores=[0.0] * 259 + [0.0, 0.0, 0.0, -2.0, -1.0, 0, 0])
+                          token_type=[2, 3, 3, *[6] * 256, 1, 1, 1, 1, 1, 4, 4],
+                          scores=[0.0] * 262 + [-2.0, -1.0, 0, 0])
     read = Tokenizer(from_gguf(values, NAME))
     assert read.kind == "tokenizer.json" and read.size == 266
     assert read.encode("ab") == [263, 261] and read.encode("bab") == [259, 261, 262]
@@ -271,7 +267,8 @@ KNOWN_SPLITS = ", ".join(SPLITS)
     (llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", "a"]), "has 'a' twice, as tokens 260 and 262"),
     (defined_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", " "], add_space_prefix=False),
      "has '\u2581' twice, as tokens 259 and 262"),
-    (llama_values(token_type=[2, 3, 3, *[6] * 255, 1, 1, 1, 1, 1]), "has 255 tokens of type BYTE, which are not <0x00> to <0xFF>"),
+    (llama_values(token_type=[2, 3, 3, *[6] * 255, 1, 1, 1, 1, 1]),
+     "has 255 tokens of type BYTE, which are not <0x00> to <0xFF>"),
     (llama_values(token_type=[2, 3, 3, *[1] * 260]), "has the tokens <0x00> to <0xFF>, which are not of type BYTE"),
     (llama_values(token_type=[2, 3, 2, *[6] * 256, 1, 1, 1, 2]),
      "has 3 tokens of type UNKNOWN, 0 and 2 among them, and SentencePiece has one"),
@@ -285,7 +282,8 @@ KNOWN_SPLITS = ", ".join(SPLITS)
     (llama_values(tokens=["a", "b"], token_type=[1, 4], scores=[0.0, 0.0]),
      "has the user-defined token 1 ('b') and puts a space ahead of texts, which is not known without a token for each byte"),
     (defined_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "a", "aa", "aaa", "<u>"]),
-     "has the user-defined token 262 ('<u>') and puts a space ahead of texts, which is not known where tokens have the same score"),
+     "has the user-defined token 262 ('<u>') and puts a space ahead of texts, which is not known where tokens have the same "
+     "score"),
     (llama_values(add_space_prefix="no"), "has 'no' as tokenizer.ggml.add_space_prefix, which is neither true nor false"),
     (llama_values(remove_extra_whitespaces=2),
      "has 2 as tokenizer.ggml.remove_extra_whitespaces, which is neither true nor false"),
@@ -322,8 +320,9 @@ def test_a_tokenizer_json_that_is_none():
     assert str(error.value).endswith("): give a tokenizer.json")
 
 
-JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.text(max_size=3), st.lists(st.floats(), max_size=5),
-                 st.lists(st.integers(-1, 8), max_size=6), st.lists(st.text("ab \0\u2581\u0120", max_size=2), max_size=6))
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.text(max_size=3),
+                 st.lists(st.floats(), max_size=5), st.lists(st.integers(-1, 8), max_size=6),
+                 st.lists(st.text("ab \0\u2581\u0120", max_size=2), max_size=6))
 
 
 @settings(max_examples=400, deadline=None)
@@ -360,7 +359,7 @@ def spm_with(**spec):
     return spm.make(spm.read_pieces(sentencepiece_model()), spm.Spec(**spec), bos=1, eos=2)
 
 
-BYTE_LEVEL_VOCAB = json.loads(byte_level())["model"]["vocab"]
+ALPHABET = json.loads(byte_level())["model"]["vocab"]
 LLAMA2_DECODER = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
 
 
@@ -386,8 +385,8 @@ REFUSED = {
     "denormalizer": (lambda: spm_with(denormalization=spm.read_spec(sentencepiece_model(normalization="nmt_nfkc")).charsmap),
                      "changes decoded texts by rules (denormalizer_spec), which llama.cpp does not"),
     "user-defined": (partial(sentencepiece_model, user_defined=("<ud>",)),
-                     "has the user-defined piece '<ud>' and puts a space ahead of texts (add_dummy_prefix), and llama.cpp puts one "
-                     "behind such pieces too"),
+                     "has the user-defined piece '<ud>' and puts a space ahead of texts (add_dummy_prefix), and llama.cpp puts "
+                     "one behind such pieces too"),
     "user-defined spaces": (partial(sentencepiece_model, user_defined=("x\u2581y",), add_dummy_prefix=False),
                             "has the user-defined piece 'x\u2581y', and llama.cpp looks for pieces with spaces in another way"),
     "unused": (with_unused, "has the unused piece '\u2581the', and llama.cpp takes unused pieces as tokens"),
@@ -418,7 +417,7 @@ REFUSED = {
                     "has no token for the byte 0x0a, and llama.cpp leaves it out in a way of its own"),
     "no merges": (lambda: with_fields(byte_level(), model={"merges": []}), "has no merges, and llama.cpp reads no such file"),
     "merges with spaces": (
-        lambda: with_fields(byte_level(), model={"vocab": BYTE_LEVEL_VOCAB | {"a b": 900, "a bt": 901}, "merges": [["a b", "t"]]}),
+        lambda: with_fields(byte_level(), model={"vocab": ALPHABET | {"a b": 900, "a bt": 901}, "merges": [["a b", "t"]]}),
         "merges 'a b' and 't', and a GGUF file has a space between the two of a merge"),
     "split": (lambda: changed(byte_level(), pre_tokenizer=pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex("x+"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)])),
@@ -433,8 +432,8 @@ REFUSED = {
                                                                                          use_regex=False)),
                     "splits texts (ByteLevel) in a way for which llama.cpp has no name that is known here"),
     "Metaspace first": (partial(metaspace, "first"),
-                        "puts a space ahead of texts that do not begin with one (Metaspace, first), and llama.cpp ahead of all or "
-                        "none"),
+                        "puts a space ahead of texts that do not begin with one (Metaspace, first), and llama.cpp ahead of "
+                        "all or none"),
     "Metaspace always": (partial(metaspace, "always"),
                          "puts a space ahead of texts that do not begin with one (Metaspace, always), and llama.cpp ahead of "
                          "all or none"),
@@ -451,10 +450,12 @@ REFUSED = {
     "strip, no prefix": (partial(llama2, prepend=False),
                          "takes the space ahead of texts away when it decodes, and puts none there (Replace, ByteFallback, "
                          "Fuse, Strip), which llama.cpp does not"),
-    "prefix, no strip": (partial(llama2, strip=False),
-                         "leaves the space ahead of texts when it decodes (Replace, ByteFallback, Fuse), which llama.cpp does not"),
-    "decoder": (lambda: changed(llama2(), decoder=decoders.Sequence([*LLAMA2_DECODER, decoders.Strip("x", 1, 0)])),
-                "decodes with Replace, ByteFallback, Fuse, Strip, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
+    "prefix, no strip": (
+        partial(llama2, strip=False),
+        "leaves the space ahead of texts when it decodes (Replace, ByteFallback, Fuse), which llama.cpp does not"),
+    "decoder": (
+        lambda: changed(llama2(), decoder=decoders.Sequence([*LLAMA2_DECODER, decoders.Strip("x", 1, 0)])),
+        "decodes with Replace, ByteFallback, Fuse, Strip, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
     "U+2581 stays": (lambda: changed(llama2(prepend=False, strip=False), decoder=decoders.Sequence(
         [decoders.ByteFallback(), decoders.Fuse()])),
         "decodes with ByteFallback, Fuse, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
@@ -598,7 +599,8 @@ def test_a_damaged_model(content):
 
 def test_a_damaged_piece():
     for content, what in ((b"\x08\x01", "its field 1 is a number"), (b"\x0a\x03\x12\x01a", "a score in it is no float32"),
-                          (b"\x0a\x03\x0a\x01\xff", "its field 1 is no UTF-8"), (b"\x0a\x02\x1a\x00", "its field 3 is no number")):
+                          (b"\x0a\x03\x0a\x01\xff", "its field 1 is no UTF-8"),
+                          (b"\x0a\x02\x1a\x00", "its field 3 is no number")):
         with pytest.raises(ModelError) as error:
             spm.read_pieces(content)
         assert str(error.value) == f"the SentencePiece model is damaged: {what}"
