@@ -5,11 +5,16 @@
 import functools
 import io
 import json
+import os
+import random
 
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-__all__ = ["ADDED", "CORPUS", "HARD_TEXTS", "LLAMA3", "byte_level", "llama2", "metaspace", "sentencepiece_model", "with_fields"]
+from tellme.models.tokenizer import TextStream
+
+__all__ = ["ADDED", "CORPUS", "HARD_TEXTS", "LLAMA3", "byte_level", "check_streams", "check_texts", "llama2", "metaspace",
+           "random_ids", "sentencepiece_model", "streamed", "with_fields"]
 
 #: Special tokens of the tokenizers below; texts spell them out.
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -182,3 +187,36 @@ def metaspace(prepend_scheme="first", *, split=False, size=340, normalizer=None,
     made.decoder = decoders.Sequence([decoders.ByteFallback(), last]) if byte_fallback else last
     made.add_tokens(list(added))
     return made.to_str().encode()
+
+
+def streamed(tokenizer, ids, before=()):
+    """The text of a stream, whole."""
+    stream = TextStream(tokenizer, before)
+    return "".join([stream.push(i) for i in ids]) + stream.finish()
+
+
+def random_ids(tokenizer, count):
+    """Lists of ids, half of them bytes if there are any."""
+    rng = random.Random(1)
+    some = [i for i in range(tokenizer.size) if tokenizer.is_byte(i)] or range(tokenizer.size)
+    for _ in range(count):
+        yield [rng.choice(some) if rng.random() < 0.5 else rng.randrange(tokenizer.size) for _ in range(rng.randrange(12))]
+
+
+def check_texts(tokenizer, encode, decode, texts=HARD_TEXTS):
+    """Ids and streamed texts are those of a package's ``encode`` and ``decode``."""
+    for text in texts:
+        ids = encode(text)
+        assert tokenizer.encode(text) == ids, text
+        assert streamed(tokenizer, ids) == decode(ids), text
+
+
+def check_streams(tokenizer, decode, count=60):
+    """Any ids stream as a package decodes them, also behind any others: what is beyond the text of the ids before."""
+    for ids in random_ids(tokenizer, count):
+        whole = decode(ids)
+        assert streamed(tokenizer, ids) == whole, ids
+        for at in {1, len(ids) // 2, len(ids)}:
+            before = decode(ids[:at])
+            beyond = whole[len(os.path.commonprefix([before, whole])):]
+            assert streamed(tokenizer, ids[at:], ids[:at]) == beyond, (at, ids)

@@ -94,8 +94,8 @@ class Output:
     A JSON token whose text is not whole waits for the one that completes it, so that every line is valid text.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, *, as_json: bool, at_start: bool):
-        self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
+    def __init__(self, tokenizer: Tokenizer | None, *, as_json: bool, prompt: list[int]):
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=prompt)
         self._json = as_json
         self._held: list[tuple[int, str]] = []
 
@@ -165,7 +165,7 @@ def generate(args: argparse.Namespace) -> int:
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
-        output = Output(tokenizer, as_json=args.json, at_start=all(t == model.config.bos for t in prompt))
+        output = Output(tokenizer, as_json=args.json, prompt=prompt)
         code = ExitCode.DONE
         try:
             for token in run.tokens():
