@@ -28,7 +28,8 @@ from tests.models.test_gguf import LLAMA, gguf_model, write_gguf
 from tests.models.test_huggingface import converted
 
 NAME = "the tokenizer in m.gguf"
-ADDED = [AddedToken("<|im_start|>", special=True), AddedToken("plainword", special=False, normalized=False)]
+ADDED = [AddedToken("<|im_start|>", special=True), AddedToken("[b]", special=True),
+         AddedToken("plainword", special=False, normalized=False)]
 PLAIN_ADDED = [AddedToken("<|special|>", special=True), AddedToken("plainword", special=False, normalized=True)]
 
 #: Every kind of tokenizer that llama.cpp has.
@@ -96,7 +97,7 @@ def test_there_and_back(kind, tmp_path):
         del values["tokenizer.huggingface.json"]
         after = Tokenizer(from_gguf(values, NAME))
         if after.kind == "SentencePiece":
-            apart = [*SPECIAL, "<|im_start|>", "plainword"] if "added" in kind else SPECIAL
+            apart = [*SPECIAL, *(token.content for token in ADDED)] if "added" in kind else SPECIAL
             assert differences(before, after) == spelt_out(apart)
         else:
             assert differences(before, after) == []

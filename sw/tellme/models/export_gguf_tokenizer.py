@@ -74,10 +74,11 @@ def _check_probes(known: Tokenizer, out: GgufTokenizer) -> None:
         made = Tokenizer(from_gguf(out.values(), "it"))
     except ModelError as error:
         raise _refuse(f"cannot be told by a GGUF file, where {str(error).removesuffix(': give a tokenizer.json')}") from error
-    # llama.cpp begins a text anew behind such a token, as a tokenizer.json does and SentencePiece does not.
-    apart = [t for t, kind in zip(out.tokens, out.types, strict=True) if kind == spm.USER_DEFINED and out.model == "llama"]
+    # A tokenizer.json and llama.cpp find special tokens in a text and begin anew behind added ones; SentencePiece does not.
+    added = [t for t, kind in zip(out.tokens, out.types, strict=True)
+             if t and kind in (spm.USER_DEFINED, spm.CONTROL, spm.UNKNOWN) and out.model == "llama"]
     for text in PROBES:
-        if any(t in text for t in apart):
+        if any(t in text for t in added):
             continue
         ids = known.encode(text)
         if made.encode(text) != ids:
