@@ -508,6 +508,15 @@ def test_a_file_without_a_pre_tokenizer_is_not_converted(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
 
 
+def test_a_token_that_is_no_utf8(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", gguf_model(LLAMA), "F16", tokenizer=lambda out: [
+        out.add_tokenizer_model("llama"), out.add_token_list([b"a", b"\xff"])])
+    with pytest.raises(ModelError) as error:
+        converted(path, tmp_path)
+    assert str(error.value) == (f"the tokenizer in {path} has a text that is no UTF-8 ('utf-8' codec can't decode byte 0xff in "
+                                "position 0: invalid start byte): give a tokenizer.json")
+
+
 # Merges as scores.
 
 #: Every text of a and b up to nine characters.
