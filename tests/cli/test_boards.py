@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellme.cli import generate as command
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice, GoldenDevice
-from tellme.cli.errors import UserError
-from tellme.cli.files import find_model
 from tellme.compiler import compile_model, needed_bytes
+from tellme.errors import DeviceError
+from tellme.models.shipped import find_model
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import SIMULATED, preset
 from tellme.spec.memory import StartArgs, StartFlags
 from tellme.spec.ranges import RangeError
@@ -33,11 +33,15 @@ def board(monkeypatch):
     """Generate with --device sim runs on the fake."""
     client = FakeClient(CONFIG)
 
-    def use(name, preset_name, say):
-        assert preset_name == SIMULATED
-        return BoardDevice(name, CONFIG, client, "ab" * 32)
+    opened = Board.open
 
-    monkeypatch.setattr(command, "open_device", use)
+    def use(name, *, preset, say):
+        if name == "golden":
+            return opened(name, say=say)
+        assert preset == SIMULATED
+        return Board(BoardDevice(name, CONFIG, client, "ab" * 32), say)
+
+    monkeypatch.setattr(Board, "open", use)
     return client
 
 
@@ -47,14 +51,6 @@ def run(capsys, *args, device="sim"):
     return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
-def golden(capsys, monkeypatch, *args):
-    with monkeypatch.context() as patch:
-        patch.undo()
-        from tellme.cli.opening import open_device
-        patch.setattr(command, "open_device", open_device)
-        return run(capsys, *args, device="golden")
-
-
 def test_start_line(board, capsys):
     _, (start, *_), _ = run(capsys, "--max-tokens", "1")
     assert start == {"type": "start", "device": "sim", "preset": "ulx3s-85f-l2", "model": "stories-1m",
@@ -62,13 +58,13 @@ def test_start_line(board, capsys):
 
 
 @pytest.mark.parametrize("extra", [[], ["--temperature", "0.9", "--seed", "5"], ["--temperature", "0.7", "--logits"]])
-def test_same_tokens_as_golden(board, capsys, monkeypatch, tmp_path, extra):
+def test_same_tokens_as_golden(board, capsys, tmp_path, extra):
     if "--logits" in extra:
         extra = [*extra, str(tmp_path / "l.npy")]
     args = ("--prompt", "The dog", "--max-tokens", "12", *extra)
     _, on_board, _ = run(capsys, *args)
     rows = np.load(tmp_path / "l.npy") if "--logits" in extra else None
-    _, on_golden, _ = golden(capsys, monkeypatch, *args)
+    _, on_golden, _ = run(capsys, *args, device="golden")
     assert on_board[1:-1] == on_golden[1:-1]
     assert on_board[-1]["token_ids"] == on_golden[-1]["token_ids"]
     if rows is not None:
@@ -142,7 +138,7 @@ def test_one_token_has_no_decode(board, capsys):
 
 
 def test_a_link_that_goes_silent(board, capsys):
-    board.cut_after, board.error = 3, UserError("the board at x went silent")
+    board.cut_after, board.error = 3, DeviceError("the board at x went silent")
     code, lines, err = run(capsys, "--max-tokens", "9")
     assert code == 2 and lines[-1] == {"type": "error", "message": "the board at x went silent"}
     assert [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
@@ -232,6 +228,6 @@ def test_a_scale_that_a_tile_cannot_hold(board, capsys, monkeypatch, tmp_path, d
     path = tmp_path / "x.tellme"
     model.save(path)
     arguments = "--model", str(path), "--prompt-ids", "3"
-    code, lines, _ = golden(capsys, monkeypatch, *arguments) if device == "golden" else run(capsys, *arguments)
+    code, lines, _ = run(capsys, *arguments, device=device)
     assert code == 2 and not board.log
     assert lines == [{"type": "error", "message": "exponent of w2's scale times 2**act_exp: 128 is outside -128 to 127"}]

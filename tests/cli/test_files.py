@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from tellme import __version__
 from tellme.cli import main
-from tellme.cli.files import model_path
 from tellme.models import Model
+from tellme.models.shipped import model_path
 from tests.models.folders import folder, kind_model, tensors_of
 from tests.models.random_model import random_model, with_biases, with_several_scales
 from tests.models.test_checkpoints import METADATA, SHIPPED, bitllama, training_output
@@ -146,8 +146,8 @@ def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
     def never(*arguments, **named):
         raise AssertionError("the board was started")
 
-    monkeypatch.setattr("tellme.cli.boards.build", never)
-    monkeypatch.setattr("tellme.cli.boards.ProcessTransport", never)
+    monkeypatch.setattr("tellme.runtime.simulated.build", never)
+    monkeypatch.setattr("tellme.runtime.simulated.ProcessTransport", never)
     assert main(["generate", "--model", str(path), "--device", "sim", "--prompt-ids", "1,2"]) == 2
     assert "layers.0.wq has a bias, which no gateware adds: use the golden model" in capsys.readouterr().err
 
@@ -184,12 +184,11 @@ def test_inspect_says_how_texts_begin_and_end(tmp_path, capsys):
         assert config["more_ends"] == list(conventions.get("more_ends", ()))
 
 
-def test_inspect_outside_a_checkout_knows_presets_alone(capsys, monkeypatch):
-    monkeypatch.setattr("tellme.cli.boards.checkout", lambda: None)
+def test_inspect_outside_a_checkout_knows_the_boards_too(capsys, monkeypatch):
+    monkeypatch.setattr("tellme.runtime.simulated.checkout", lambda: None)
     assert main(["inspect", "--json"]) == 0
-    assert all(f["boards"] is None for f in json.loads(capsys.readouterr().out)["fits"])
-    assert main(["inspect"]) == 0
-    assert "ulx3s-85f        fits; tokens/s" in capsys.readouterr().out
+    found = {fit["preset"]: fit["boards"] for fit in json.loads(capsys.readouterr().out)["fits"]}
+    assert found["ulx3s-85f"] == ["ulx3s 85f"] and found["ecp5-25f"] == ["icepi_zero 25f", "ulx3s 12f"]
 
 
 def test_version_is_the_distributions(capsys):

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from tellme.cli import main
-from tellme.cli.files import find_model
-from tellme.cli.generation import sample
 from tellme.golden.perplexity import golden_board
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
+from tellme.runtime.sampling import sample
 from tests.models.random_model import random_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -146,7 +146,8 @@ def test_bos_goes_ahead_where_the_model_puts_it(capsys, tmp_path):
     assert begun(capsys, tmp_path, "--prompt", "Tom saw", bos=ids[0]) == ids
     assert begun(capsys, tmp_path, add_bos=False) == [1]
     assert begun(capsys, tmp_path, bos=None, add_bos=False) == (
-        "tellme-host: the model stories-1m has no BOS token to begin a text with: give --prompt TEXT")
+        "tellme-host: the model stories-1m has no BOS token to begin a text with: a prompt is wanted (--prompt TEXT, "
+        "--prompt-file FILE or --prompt-ids 1,2,3)")
 
 
 def test_text_ends_at_each_end_token(capsys, tmp_path):

@@ -15,8 +15,8 @@ import pytest
 
 from tellme import __version__
 from tellme.cli import main
-from tellme.cli.files import shipped
 from tellme.models import Model
+from tellme.models.shipped import shipped
 from tests.models.folders import folder, kind_model, tensors_of
 from tests.models.random_model import random_model
 
@@ -50,7 +50,7 @@ def test_standard_output_that_fails(command, redirection, why):
     opened = why != "it is closed" and ("generate" in command or "perplexity" in command) and "help" not in command
     bars = [line for line in before if "|" in line or not line.strip()] if "perplexity" in command else []
     assert [line for line in before if line not in bars] == (
-        ["device: the golden model, as --device golden says"] if opened else [])
+        ["device: the golden model, as asked for"] if opened else [])
 
 
 @pytest.mark.parametrize("command", ["inspect", "generate --json"])

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice
-from tellme.cli.files import find_model
-from tellme.golden.perplexity import golden_board, windows
+from tellme.golden.perplexity import Windows, golden_board, windows
 from tellme.models import ModelError
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import preset
 from tests.cli.fake_client import FakeClient
 
@@ -55,8 +56,7 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     _, golden = perplexity(capsys, "--text", text, "--tokens", 9)
     config = preset("ulx3s-85f")
     client = FakeClient(config)
-    monkeypatch.setattr("tellme.cli.perplexity.open_device",
-                        lambda name, preset_name, say: BoardDevice("port", config, client, "hash"))
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
     code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
     assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden"
     assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
@@ -64,18 +64,13 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
 
 def test_progress_is_told_as_it_is_made(capsys, monkeypatch):
     """Token by token on a board, and as many as the golden computes at once there, not window by window."""
-    from tellme.cli import perplexity as command
-    from tellme.cli.devices import GoldenDevice
-    from tellme.compiler import compile_model
 
     ids = [i % 2000 + 3 for i in range(100)]
     config = preset("ulx3s-85f")
     totals = []
     for device, steps in ((GoldenDevice(), [64, 35]), (BoardDevice("port", config, FakeClient(config), "hash"), [1] * 99)):
-        image = compile_model(MODEL, device.config(MODEL))
-        device.load(image, lambda done, total: None)
         told = []
-        totals.append(command.nats_on_device(device, image, MODEL, [ids], told.append))
+        totals.append(Board(device).load(MODEL).loss(Windows([ids], 1), progress=told.append).nats)
         assert told == steps
     assert totals[0] == totals[1]
 
@@ -84,7 +79,7 @@ def test_for_people(text, capsys):
     assert main(["perplexity", "--text", str(text), "--tokens", "5", "--reference"]) == 0
     captured = capsys.readouterr()
     assert "nats per token, " in captured.out and "bits per byte over 5 tokens" in captured.out and "% apart" in captured.out
-    assert "1 windows of up to 512 positions that do not overlap" in captured.err
+    assert "1 windows of up to 512 positions, each from an empty cache; BOS ahead of each" in captured.err
 
 
 def test_windows_cover_the_text_once():

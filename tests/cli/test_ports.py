@@ -10,10 +10,11 @@ import tty
 
 import pytest
 
-from tellme.cli import boards, main
-from tellme.cli.errors import UserError
+from tellme.cli import main
+from tellme.errors import DeviceError
 from tellme.link import client, discover
 from tellme.link.framing import FrameError, body, decode, encode, open_body
+from tellme.runtime import simulated
 from tellme.spec.config import preset
 from tellme.spec.memory import EventType, StartArgs
 from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
@@ -114,7 +115,7 @@ def test_same_tokens_as_golden(port, capsys):
     assert code == 0 and lines[1:-1] == golden[1:-1]
     start = lines[0]
     assert (start["device"], start["preset"], start["core_sha256"]) == (port.path, "ulx3s-85f", CORE)
-    assert f"device: the board at {port.path} (ulx3s-85f), as --device {port.path} says" in err
+    assert f"device: the board at {port.path} (ulx3s-85f), as asked for" in err
     assert lines[-1]["board_tokens_per_second"] > 0 and lines[-1]["sim_khz"] is None
 
 
@@ -177,22 +178,42 @@ def test_auto_takes_the_one_known_board(port, capsys, monkeypatch):
 def test_auto_asks_which_of_two(capsys, monkeypatch):
     known(monkeypatch, ("/dev/ttyUSB0", "ULX3S FPGA 85K v3.0.8"), ("/dev/ttyUSB1", "ULX3S FPGA 12K v3.0.8"))
     code, _, err = run(capsys, "auto")
-    assert code == 2 and "--device /dev/ttyUSB0" in err and "--device /dev/ttyUSB1" in err
+    assert code == 2 and err == (
+        "tellme-host: 2 boards are plugged in; say which:\n  /dev/ttyUSB0    # ULX3S FPGA 85K v3.0.8\n"
+        "  /dev/ttyUSB1    # ULX3S FPGA 12K v3.0.8 (--device PORT)\n")
+
+
+def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsys, monkeypatch):
+    """An Icepi Zero is called as its serial chip's maker called the chip; so is what else has the chip."""
+    other = Port(chatter=b"login: \0root\0\1\2\3\0")
+    monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
+    try:
+        known(monkeypatch, ("/dev/ttyNONE7", "FT231X USB UART"), (other.path, "FT231X USB UART"), (port.path, "FT231X USB UART"))
+        code, lines, err = run(capsys, "auto", "--max-tokens", "2")
+        assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
+        known(monkeypatch, (other.path, "FT231X USB UART"))
+        assert discover.find_board() is None
+        # What is called as only a board is, is not asked, and nothing else is either.
+        known(monkeypatch, (other.path, "FT231X USB UART"), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
+        monkeypatch.setattr(discover, "answers", None)
+        assert discover.find_board() == "/dev/ttyUSB3"
+    finally:
+        other.close()
 
 
 def test_auto_without_a_board_is_the_simulated_one_and_says_so(capsys, monkeypatch):
     known(monkeypatch, ("/dev/ttyACM9", "A modem"))
 
     def no_build(*_):
-        raise UserError("no build in this test")
+        raise DeviceError("no build in this test")
 
-    monkeypatch.setattr(boards, "build", no_build)
+    monkeypatch.setattr(simulated, "build", no_build)
     code, _, err = run(capsys, "auto")
     assert code == 2 and "device: the simulated board (ulx3s-85f-l2), as no board is plugged in" in err
 
 
 def test_outside_a_checkout_sim_says_what_to_type(capsys, monkeypatch):
-    monkeypatch.setattr(boards, "checkout", lambda: None)
+    monkeypatch.setattr(simulated, "checkout", lambda: None)
     code, lines, err = run(capsys, "sim")
     assert code == 2 and "make demo" in err and "--device golden" in err and lines[-1]["type"] == "error"
 
@@ -205,6 +226,6 @@ def test_unknown_preset(capsys):
 def test_what_does_not_fit_is_refused_before_the_board_is_built(capsys, monkeypatch):
     def no_build(*_):
         raise AssertionError("built")
-    monkeypatch.setattr(boards, "build", no_build)
+    monkeypatch.setattr(simulated, "build", no_build)
     code, _, err = run(capsys, "sim", "--preset", "sim-tiny")
     assert code == 2 and "dim is 192, and the build sim-tiny can do 128" in err

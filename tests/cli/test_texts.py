@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tellme.cli import main
-from tellme.cli.files import find_model
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent.parent

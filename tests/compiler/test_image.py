@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.compiler import CompileError, compile_model, needed_bytes
 from tellme.compiler.image import Matrix, Run, matrices, pack_gain, pack_head, pack_linear
 from tellme.golden.perplexity import roomy
+from tellme.models.shipped import find_model
 from tellme.spec import packing
 from tellme.spec.config import preset
 from tellme.spec.memory import MODEL_REGISTERS

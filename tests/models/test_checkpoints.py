@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tellme.cli.files import find_model
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
 from tellme.models.checkpoints import BITLLAMA_MATRICES, PROBE, convert
 from tellme.models.config import NORMS
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
 from tests import reference
 

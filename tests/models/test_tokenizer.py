@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.models import ModelError
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import TextStream, Tokenizer
 from tests.models.folders import byte_fallback_json, byte_level_json
 

@@ -161,19 +161,21 @@ def fail(message: str, *, as_json: bool) -> int:
 
 def dispatch(args: argparse.Namespace) -> int:
     """Run a command; what goes wrong with the input or the output is a message and exit code 2."""
-    from tellme.compiler.image import CompileError
-    from tellme.link.errors import LinkError
-    from tellme.models.model import ModelError
+    from tellme.cli.hints import message
+    from tellme.errors import TellmeError
+
 
     try:
         if args.command in ("generate", "perplexity", "inspect"):
             output.check()
         return run_command(args)
-    except (UserError, ModelError, CompileError, LinkError, RangeError) as error:
-        message = str(error)
+    except TellmeError as error:
+        text = message(error)
+    except RangeError as error:
+        text = str(error)
     except OSError as error:
-        message = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-    return fail(message, as_json=getattr(args, "json", False))
+        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    return fail(text, as_json=getattr(args, "json", False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

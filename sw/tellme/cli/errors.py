@@ -4,6 +4,8 @@
 
 from enum import IntEnum
 
+from tellme.errors import TellmeError
+
 __all__ = ["ExitCode", "OutputError", "UserError"]
 
 
@@ -18,7 +20,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class UserError(Exception):
+class UserError(TellmeError):
     """Bad input or device; the text says what to do."""
 
 

@@ -1,45 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""How a model is found, and how a text is read."""
+"""How a text is read from a file or standard input, and names of files."""
 
 import sys
-from importlib import resources
 from pathlib import Path
 
 from tellme.cli.errors import UserError
-from tellme.models.container import Container
-from tellme.models.model import Model, ModelError
 
-__all__ = ["checked_text", "find_model", "model_path", "open_model", "read_text", "shipped", "unicode_name"]
-
-SUFFIX = ".tellme"
-
-
-def shipped() -> dict[str, Path]:
-    """Names and files of the models in the package."""
-    folder = Path(str(resources.files("tellme"))) / "data"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
-
-
-def model_path(name: str) -> Path:
-    """The file of a shipped model by its name, or a file."""
-    models = shipped()
-    if name in models:
-        return models[name]
-    path = Path(name)
-    if not path.exists() and path.suffix != SUFFIX and path.name == name:
-        raise ModelError(f"no model is called {name!r} and there is no such file; shipped models: {', '.join(models)}")
-    return path
-
-
-def find_model(name: str) -> Model:
-    """A shipped model by its name, or a file, in memory."""
-    return Model.load(model_path(name))
-
-
-def open_model(name: str) -> Container:
-    """The same, to be read part by part."""
-    return Container(model_path(name))
+__all__ = ["checked_text", "read_text", "unicode_name"]
 
 
 def read_text(name: str, what: str) -> str:

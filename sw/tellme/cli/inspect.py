@@ -8,11 +8,11 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
-from tellme.cli.boards import boards_of_presets
+from tellme.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
-from tellme.cli.files import open_model
 from tellme.cli.output import print_line, write
 from tellme.compiler.survey import survey
+from tellme.models.shipped import open_model
 
 __all__ = ["inspect"]
 
@@ -29,7 +29,7 @@ def inspect(args: argparse.Namespace) -> int:
     if args.json:
         fields = found.as_json()
         for fit in fields["fits"]:
-            fit["boards"] = None if boards is None else boards.get(fit["preset"], [])
+            fit["boards"] = boards.get(fit["preset"], [])
         print_line(fields)
         return ExitCode.DONE
 
@@ -54,7 +54,7 @@ def inspect(args: argparse.Namespace) -> int:
     for feature, who in found.features.items():
         line(feature, f"runs on: {who}")
     for fit in found.fits:
-        on = "" if boards is None else f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
+        on = f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
         where = " with embedding and head on the host" if fit.head == "host" else ""
         rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
         line(fit.preset, on + (f"does not fit: {fit.reason}" if fit.reason else

@@ -27,7 +27,7 @@ def roomy(model: Model) -> BoardConfig:
     c = model.config
     return BoardConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
-                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True)
+                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
 
 
 def golden_board(model: Model) -> GoldenBoard:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
+from tellme.errors import TellmeError
 from tellme.spec.program import ACT_EXP_RANGE
 
 __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
@@ -15,7 +16,7 @@ LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 
 
-class ModelError(Exception):
+class ModelError(TellmeError):
     """A model file or checkpoint that cannot be used; the text says why and what to do."""
 
 

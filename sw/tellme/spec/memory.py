@@ -11,11 +11,12 @@ from enum import IntEnum, IntFlag
 from struct import Struct
 
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
+from tellme.spec.widths import TOKEN_ID_BITS
 
-__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event", "EventType",
-           "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES", "StartArgs",
-           "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES", "check_registers", "check_tokens",
-           "counter_address", "register_address"]
+__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
+           "EventType", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES",
+           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
+           "check_registers", "check_tokens", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
@@ -30,8 +31,8 @@ TOP_BASE = 0xB000_0000
 TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
-#: What a word of token memory holds: 18 bits.
-TOKEN_ID = Range(0, (1 << 18) - 1)
+#: What a word of token memory holds.
+TOKEN_ID = Range(0, (1 << TOKEN_ID_BITS) - 1)
 
 #: The registers that describe a loaded model, written as one block.  Addresses are of 32-bit words, "words64" are counts
 #: of 64-bit words.

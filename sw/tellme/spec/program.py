@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from tellme.spec.ranges import I8, U16, U32, Range, check_fields
 from tellme.spec.scale import ZERO, Scale
+from tellme.spec.widths import MAX_WORDS
 
 __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
 
@@ -46,7 +47,7 @@ DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "k_b
 #: Powers of two that a model may divide the output of its activation by.
 ACT_EXP_RANGE = Range(-30, 30)
 #: Word addresses that a board takes.  The golden model, which takes a program without packing it, has no such limit.
-ADDRESS_RANGE = Range(0, (1 << 24) - 1)
+ADDRESS_RANGE = Range(0, MAX_WORDS - 1)
 
 
 @dataclass(frozen=True)

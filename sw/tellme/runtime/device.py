@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a model can run on: the golden model, and boards behind one interface."""
+"""What a model can run on: the golden model, and boards, behind one interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
+from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import roomy
 from tellme.models.model import Model
 from tellme.spec.config import BoardConfig
 from tellme.spec.memory import (
+    COUNTER_BASE,
+    COUNTERS,
+    CRC_BASE,
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
@@ -38,7 +42,7 @@ class Device(ABC):
     """A board to the host: load an image, place tokens, start, hear events, read results.
 
     ``start`` gives a TOKEN event for each pick and a DONE event last; what is read of the last head (``top``,
-    ``logits``) is there once DONE has come.  Failures of a device are UserErrors or LinkErrors.
+    ``logits``) is there once DONE has come.  Failures of a device are DeviceErrors or LinkErrors.
     """
 
     #: "golden", "sim", or the port.
@@ -79,6 +83,15 @@ class Device(ABC):
     @abstractmethod
     def logits(self) -> NDArray[np.int32]:
         """All logits of the last head (Q15.16); on a board that run must have had the DUMP flag."""
+
+    @abstractmethod
+    def crcs(self) -> list[int]:
+        """CRC-32 of the last run of each step of the program, END left out."""
+
+    @abstractmethod
+    def counters(self) -> dict[str, int]:
+        """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
+        a DeviceError where nothing counts."""
 
     def stop(self) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
         """End a run early; its remaining events are dropped."""
@@ -124,6 +137,12 @@ class GoldenDevice(Device):
 
     def logits(self) -> NDArray[np.int32]:
         return self.board.logits
+
+    def crcs(self) -> list[int]:
+        return self.board.crcs[:-1]
+
+    def counters(self) -> dict[str, int]:
+        raise DeviceError("the golden model counts no cycles: open the simulated board, or a real one")
 
 
 class Client(Protocol):
@@ -216,6 +235,14 @@ class BoardDevice(Device):
         r = self._loaded().registers
         content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"])
         return np.frombuffer(content, "<i4").astype(np.int32)
+
+    def crcs(self) -> list[int]:
+        content = self._client.read(CRC_BASE, 4 * (len(self._loaded().program) - 1))
+        return [int(crc) for crc in np.frombuffer(content, "<u4")]
+
+    def counters(self) -> dict[str, int]:
+        content = self._client.read(COUNTER_BASE, 4 * len(COUNTERS))
+        return dict(zip(COUNTERS, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
 
     def stop(self) -> None:
         if not self._running:

@@ -8,25 +8,26 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.cli.devices import Device, Progress
-from tellme.cli.errors import UserError
 from tellme.compiler.image import Head, Image, pack_head, place_model
+from tellme.errors import DeviceError
 from tellme.golden.head import best, exact_type, head_logits, probed_state
 from tellme.golden.scales import unpack16
 from tellme.models.model import Model
+from tellme.runtime.device import Device, Progress
 from tellme.spec.config import BoardConfig
+from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, head_row_words
 
-__all__ = ["HeadOnHost", "place"]
+__all__ = ["HeadOnHost", "place_head"]
 
 
-def place(device: Device, model: Model, head: Head | None, say: Callable[[str], None]) -> tuple[Device, Image]:
-    """A model for a device; with the head on the host, the device that does it.  ``say`` hears of a head on the host."""
+def place_head(device: Device, model: Model, head: Head | None, say: Callable[[str], None]) -> tuple[Device, Image]:
+    """A model for a device; with the LM head on the host, the device that does it.  ``say`` hears of a head on the host."""
     image, why = place_model(model, device.config(model), head)
     if image.probe is None:
         return device, image
-    say(f"head: on the host, {why if head else f'as {why}'}")
+    say(f"head: on the host, as {why}")
     return HeadOnHost(device, model), image
 
 
@@ -87,8 +88,8 @@ class HeadOnHost(Device):
             position += feed
             self._tokens[position] = token
             yield EventType.TOKEN, replace(event, id=token, logit=logit)
-            reason = (DoneReason.END_TOKEN if token == args.eos else DoneReason.LENGTH if picked == args.generate
-                      else DoneReason.CONTEXT if position >= self._config.context else None)
+            reason = ending(token, picked, ends=(args.eos,), limit=args.generate, next_position=position,
+                            context=self._config.context)
             if reason is not None:
                 yield EventType.DONE, replace(done, id=token, logit=reason)
                 return
@@ -115,7 +116,7 @@ class HeadOnHost(Device):
             if kind == EventType.DONE:
                 return (token if event.logit == DoneReason.LENGTH else None), event
             token = event
-        raise UserError(f"{self.name} ended a run without saying so")
+        raise DeviceError(f"{self.name} ended a run without saying so")
 
     def _compute(self) -> NDArray[np.int32]:
         """The model's logits of the last token fed."""
@@ -124,11 +125,18 @@ class HeadOnHost(Device):
         try:
             codes, d = probed_state(self._device.logits(), probe)
         except ValueError as error:
-            raise UserError(f"the final state that {self.name} gave cannot be read: {error}; --head board needs none") from error
+            raise DeviceError(f"the final state that {self.name} gave cannot be read: {error}; with the head on the board "
+                              "none is read", hint="head") from error
         return head_logits(codes, d, self._head, self._head_scales)[0]
 
     def top(self) -> list[tuple[int, int]]:
         return best(self._logits)
+
+    def crcs(self) -> list[int]:
+        return self._device.crcs()
+
+    def counters(self) -> dict[str, int]:
+        return self._device.counters()
 
     def logits(self) -> NDArray[np.int32]:
         return self._logits
