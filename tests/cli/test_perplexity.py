@@ -124,8 +124,8 @@ def test_a_text_that_spells_bos_out_has_one():
 
 
 @pytest.mark.parametrize(("content", "arguments", "message"), [
-    (None, [], "cannot read the text"), (b"\xff\xfe", [], "is not UTF-8"), (b" \n", [], "there is nothing to predict in"),
-    (b"A story.", ["--tokens", "0"], "there is nothing to predict in"),
+    (b" \n", [], "there is nothing to predict in {text}"),
+    (b"A story.", ["--tokens", "0"], "there is nothing to predict in {text}"),
     (b"A story.", ["--model", "{model}"], "holds no tokenizer"),
     (b"A story.", ["--model", "nothing"], "no model is called 'nothing'"),
     (b"A story.", ["--device", "sim", "--preset", "nothing"], "no preset is called 'nothing'"),
@@ -133,7 +133,17 @@ def test_a_text_that_spells_bos_out_has_one():
 def test_refusals(content, arguments, message, tmp_path, capsys):
     text, model = tmp_path / "t.txt", tmp_path / "m.tellme"
     replace(MODEL, tokenizer=b"").save(model)
-    if content is not None:
-        text.write_bytes(content)
+    text.write_bytes(content)
     assert main(["perplexity", "--text", str(text), *[a.format(model=model) for a in arguments]]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(text=text) in capsys.readouterr().err
+
+
+def test_an_interruption_stops_the_board(text, capsys, monkeypatch):
+    config = preset("ulx3s-85f")
+    client = FakeClient(config, cut_after=0, error=KeyboardInterrupt())
+    monkeypatch.setattr("tellme.cli.perplexity.open_device",
+                        lambda name, preset_name, say: BoardDevice("port", config, client, "hash"))
+    assert main(["perplexity", "--text", str(text), "--device", "port"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[-1] == "tellme-host: interrupted"
+    assert client.stopped and client.closed and len(client.log) == 1

@@ -153,35 +153,37 @@ def test_folders_that_are_none(tmp_path, where, text):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_place_that_takes_no_file():
-    """Of /proc not even root can write a file into; what access() says of it is no matter."""
-    with pytest.raises(ModelError, match=r"^cannot write /proc/a: (No such file or directory|the folder /proc .*)$"):
-        write(Path("/proc/a"))
-    assert not Path("/proc/a").exists()
+@pytest.mark.parametrize("place", ["/proc", "/sys"])
+def test_a_place_that_takes_no_file(place):
+    """Not even root can make a file there."""
+    path = Path(place) / "a"
+    for call in (check_target, write, check_folder_target):
+        with pytest.raises(ModelError, match=(
+                f"^cannot write {path}: (No such file or directory|Permission denied|Read-only file system)$")):
+            call(path)
+    assert not path.exists()
 
 
-@pytest.mark.parametrize(("flag", "text"), [
-    (os.ST_RDONLY, "the folder {folder} is on a read-only file system"), (0, "the folder {folder} may not be written to"),
-])
-def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch, flag, text):
-    monkeypatch.setattr(os, "access", lambda path, how: False)
-    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((0,) * 8 + (flag, 255)))
-    message = f"cannot write {tmp_path / 'a'}: {text.format(folder=tmp_path)}"
-    for check in (check_target, check_folder_target):
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
+def test_a_folder_that_takes_no_file(tmp_path, monkeypatch, number):
+    def refuse(path, *arguments, **named):
+        raise OSError(number, os.strerror(number), str(path))
+
+    message = f"cannot write {tmp_path / 'a'}: {os.strerror(number)}"
+    monkeypatch.setattr(os, "open", refuse)
+    for call in (check_target, check_folder_target, write):
         with refuses(message):
-            check(tmp_path / "a")
-
-
-def test_a_file_system_that_turns_out_to_be_read_only(tmp_path, monkeypatch):
-    """As root is told, whom access() lets pass."""
-    def read_only(*arguments, **named):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
-
-    monkeypatch.setattr(os, "open", read_only)
-    with refuses(f"cannot write {tmp_path / 'a'}: Read-only file system"):
+            call(tmp_path / "a")
+    with refuses(message), whole_folder(tmp_path / "a"):
+        pass
+    # It took a file for the check, and takes no more.
+    monkeypatch.undo()
+    monkeypatch.setattr("tellme.models.writing.check_folder", lambda folder, path: None)
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with refuses(message):
         write(tmp_path / "a")
-    monkeypatch.setattr(os, "mkdir", read_only)
-    with refuses(f"cannot write {tmp_path / 'a'}: Read-only file system"), whole_folder(tmp_path / "a"):
+    with refuses(message), whole_folder(tmp_path / "a"):
         pass
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []

@@ -17,7 +17,6 @@ from tellme.cli.numbers import fraction, id_list, whole
 from tellme.spec.config import SIMULATED
 from tellme.spec.memory import START_RANGES
 from tellme.spec.program import ACT_EXP_RANGE
-from tellme.spec.ranges import RangeError
 
 __all__ = ["main"]
 
@@ -164,15 +163,12 @@ def dispatch(args: argparse.Namespace) -> int:
     from tellme.cli.hints import message
     from tellme.errors import TellmeError
 
-
     try:
         if args.command in ("generate", "perplexity", "inspect"):
             output.check()
         return run_command(args)
     except TellmeError as error:
         text = message(error)
-    except RangeError as error:
-        text = str(error)
     except OSError as error:
         text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     return fail(text, as_json=getattr(args, "json", False))

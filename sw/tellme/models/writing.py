@@ -80,17 +80,17 @@ def same_file(path: Path, stream: int) -> bool:
 
 
 def check_folder(folder: Path, path: Path) -> None:
-    """Refuse a folder in which ``path`` cannot be made."""
+    """Refuse a folder in which ``path`` cannot be made: whether it can be is tried, as root may do what no mode says."""
     if not folder.is_dir():
         raise ModelError(f"cannot write {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ModelError(f"cannot write {path}: the folder {folder} " + (
-            "is on a read-only file system" if read_only(folder) else "may not be written to"))
+    scratch = scratch_beside(folder / path.name)
+    new_file(scratch)
+    scratch.unlink()
 
 
-def read_only(folder: Path) -> bool:
-    """Whether a folder's file system is mounted for reading alone."""
-    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+def new_file(path: Path) -> None:
+    """Make an empty file, with the mode that ``open`` would give it, where there is nothing."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def scratch_beside(path: Path) -> Path:
@@ -109,7 +109,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     target = real(path)
     scratch = scratch_beside(target)
     try:
-        os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        new_file(scratch)
         yield scratch
         take_over_mode(scratch, target)
         scratch.replace(target)

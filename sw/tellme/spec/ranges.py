@@ -5,10 +5,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tellme.errors import InputError
+
 __all__ = ["I8", "I32", "U8", "U16", "U32", "Range", "RangeError", "check_fields"]
 
 
-class RangeError(ValueError):
+class RangeError(InputError, ValueError):
     """A number that its field cannot hold.  The text has the number's name, the number, and the least and the most it may be."""
 
     def __init__(self, name: str, value: int, least: int, most: int):
