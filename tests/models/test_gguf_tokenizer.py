@@ -21,8 +21,8 @@ from tellme.models.export_gguf_tokenizer import to_gguf
 from tellme.models.exporting import export
 from tellme.models.gguf_tokenizer import BYTE_TEXTS, SPLITS, from_gguf, placeholder
 from tellme.models.merge_scores import merge_scores
-from tellme.models.tokenizer import TextStream, Tokenizer
-from tests.models.hard_texts import HARD_TEXTS, SPECIAL, byte_level, llama2, metaspace, sentencepiece_model, with_fields
+from tellme.models.tokenizer import Tokenizer
+from tests.models.hard_texts import HARD_TEXTS, SPECIAL, byte_level, llama2, metaspace, sentencepiece_model, streamed, with_fields
 from tests.models.test_checkpoints import SHIPPED
 from tests.models.test_gguf import LLAMA, gguf_model, write_gguf
 from tests.models.test_huggingface import converted
@@ -38,6 +38,7 @@ KINDS = {
     "SentencePiece with control pieces": partial(sentencepiece_model, control=("<c1>", "<c2>")),
     "SentencePiece with user-defined pieces": partial(sentencepiece_model, add_dummy_prefix=False,
                                                       user_defined=("<ud>", "cat", "12")),
+    "SentencePiece with user-defined pieces and a space ahead": partial(sentencepiece_model, user_defined=("<ud>", "cat", "12")),
     "SentencePiece with other ids": partial(sentencepiece_model, unk_id=3, bos_id=0, eos_id=2, pad_id=1),
     "shipped": lambda: SHIPPED.tokenizer,
     "GPT-2": byte_level,
@@ -52,7 +53,7 @@ KINDS = {
 
 
 def spelt_out(tokens):
-    """Hard texts with these tokens, which SentencePiece takes as text."""
+    """Hard texts with these tokens, which SentencePiece takes as text, or without beginning anew behind them."""
     return [t for t in HARD_TEXTS if any(token in t for token in tokens)]
 
 
@@ -65,11 +66,6 @@ def through_a_file(out, path):
     writer.write_ti_data_to_file()
     writer.close()
     return {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items() if key.startswith("tokenizer.")}
-
-
-def streamed(tokenizer, ids):
-    stream = TextStream(tokenizer, at_start=True)
-    return "".join(map(stream.push, ids)) + stream.finish()
 
 
 def differences(before, after, texts=HARD_TEXTS):
@@ -100,7 +96,8 @@ def test_there_and_back(kind, tmp_path):
         del values["tokenizer.huggingface.json"]
         after = Tokenizer(from_gguf(values, NAME))
         if after.kind == "SentencePiece":
-            assert differences(before, after) == spelt_out(SPECIAL)
+            apart = [*SPECIAL, "<|im_start|>", "plainword"] if "added" in kind else SPECIAL
+            assert differences(before, after) == spelt_out(apart)
         else:
             assert differences(before, after) == []
 
@@ -170,6 +167,11 @@ def test_digits_one_by_one():
     assert [after.encode(t) for t in HARD_TEXTS] == [package.encode(t).ids for t in HARD_TEXTS]
 
 
+def test_dropout_is_for_training():
+    content = with_fields(byte_level(), model={"dropout": 0.5})
+    assert replace(to_gguf(content, 0), json=None) == replace(to_gguf(byte_level(), 0), json=None)
+
+
 # What is in a file.
 
 def llama_values(**changed):
@@ -178,11 +180,6 @@ def llama_values(**changed):
     values = {"model": "llama", "tokens": tokens, "token_type": [2, 3, 3, *[6] * 256, 1, 1, 1, 1],
               "scores": [0.0] * 262 + [-1.0], "bos_token_id": 1, "eos_token_id": 2}
     return {f"tokenizer.ggml.{k}": v for k, v in (values | changed).items() if v is not None}
-
-
-def defined_values(**changed):
-    """The same with a user-defined token."""
-    return llama_values(token_type=[2, 3, 3, *[6] * 256, 1, 1, 1, 4], **changed)
 
 
 def gpt2_values(**changed):
@@ -217,18 +214,6 @@ def test_ids_without_a_token():
     values = gpt2_values(tokens=["<s>", "a", "b", "ab", "", "a", "[PAD6]"], token_type=[3, 1, 1, 1, 1, 5, 5])
     read = Tokenizer(from_gguf(values | {"tokenizer.chat_template": "x", "tokenizer.ggml.add_space_prefix": False}, NAME))
     assert read.size == 4 and read.encode("<s>aba") == [0, 3, 1] and read.decode([1, 5, 4, 2]) == "ab"
-
-
-def test_user_defined_tokens_and_a_space_ahead():
-    """llama.cpp begins a text anew behind such a token, with a space ahead; a tokenizer.json does, SentencePiece does not."""
-    values = llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", "ab", "\u2581a", "<ud>", " b"],
-                          token_type=[2, 3, 3, *[6] * 256, 1, 1, 1, 1, 1, 4, 4], scores=[0.0] * 259 + [0.0, 0.0, 0.0, -2.0, -1.0, 0, 0])
-    read = Tokenizer(from_gguf(values, NAME))
-    assert read.kind == "tokenizer.json" and read.size == 266
-    assert read.encode("ab") == [263, 261] and read.encode("bab") == [259, 261, 262]
-    assert read.encode("a<ud>ab<s> a bz") == [263, 264, 263, 261, 1, 259, 263, 265, 259, 125]
-    assert read.decode([263, 261, 264, 259, 263]) == "ab<ud>  a"
-    assert to_gguf(from_gguf(values, NAME), 0).values()["tokenizer.ggml.tokens"] == values["tokenizer.ggml.tokens"]
 
 
 def test_the_unknown_token_by_its_id():
@@ -269,9 +254,11 @@ KNOWN_SPLITS = ", ".join(SPLITS)
     (llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", "a\0b"]),
      "has token 262 ('a\\x00b') with a NUL, which SentencePiece does not take"),
     (llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", "a"]), "has 'a' twice, as tokens 260 and 262"),
-    (defined_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", " "], add_space_prefix=False),
+    (llama_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "\u2581", "a", "b", " "],
+                  token_type=[2, 3, 3, *[6] * 256, 1, 1, 1, 4]),
      "has '\u2581' twice, as tokens 259 and 262"),
-    (llama_values(token_type=[2, 3, 3, *[6] * 255, 1, 1, 1, 1, 1]), "has 255 tokens of type BYTE, which are not <0x00> to <0xFF>"),
+    (llama_values(token_type=[2, 3, 3, *[6] * 255, 1, 1, 1, 1, 1]),
+     "has 255 tokens of type BYTE, which are not <0x00> to <0xFF>"),
     (llama_values(token_type=[2, 3, 3, *[1] * 260]), "has the tokens <0x00> to <0xFF>, which are not of type BYTE"),
     (llama_values(token_type=[2, 3, 2, *[6] * 256, 1, 1, 1, 2]),
      "has 3 tokens of type UNKNOWN, 0 and 2 among them, and SentencePiece has one"),
@@ -279,13 +266,6 @@ KNOWN_SPLITS = ", ".join(SPLITS)
      "has neither a token for what is unknown nor one for each byte"),
     (llama_values(tokens=["a", "b"], token_type=[1, 1], scores=[0.0, 0.0], unknown_token_id=1),
      "has neither a token for what is unknown nor one for each byte"),
-    (defined_values(remove_extra_whitespaces=True),
-     "has the user-defined token 262 ('ab') and puts a space ahead of texts, which is not known together with "
-     "tokenizer.ggml.remove_extra_whitespaces"),
-    (llama_values(tokens=["a", "b"], token_type=[1, 4], scores=[0.0, 0.0]),
-     "has the user-defined token 1 ('b') and puts a space ahead of texts, which is not known without a token for each byte"),
-    (defined_values(tokens=["<unk>", "<s>", "</s>", *BYTE_TEXTS, "a", "aa", "aaa", "<u>"]),
-     "has the user-defined token 262 ('<u>') and puts a space ahead of texts, which is not known where tokens have the same score"),
     (llama_values(add_space_prefix="no"), "has 'no' as tokenizer.ggml.add_space_prefix, which is neither true nor false"),
     (llama_values(remove_extra_whitespaces=2),
      "has 2 as tokenizer.ggml.remove_extra_whitespaces, which is neither true nor false"),
@@ -322,8 +302,9 @@ def test_a_tokenizer_json_that_is_none():
     assert str(error.value).endswith("): give a tokenizer.json")
 
 
-JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.text(max_size=3), st.lists(st.floats(), max_size=5),
-                 st.lists(st.integers(-1, 8), max_size=6), st.lists(st.text("ab \0\u2581\u0120", max_size=2), max_size=6))
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.text(max_size=3),
+                 st.lists(st.floats(), max_size=5), st.lists(st.integers(-1, 8), max_size=6),
+                 st.lists(st.text("ab \0\u2581\u0120", max_size=2), max_size=6))
 
 
 @settings(max_examples=400, deadline=None)
@@ -360,7 +341,7 @@ def spm_with(**spec):
     return spm.make(spm.read_pieces(sentencepiece_model()), spm.Spec(**spec), bos=1, eos=2)
 
 
-BYTE_LEVEL_VOCAB = json.loads(byte_level())["model"]["vocab"]
+ALPHABET = json.loads(byte_level())["model"]["vocab"]
 LLAMA2_DECODER = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
 
 
@@ -385,9 +366,6 @@ REFUSED = {
                        "decodes the unknown token to '?' (unk_surface), which a GGUF file does not say"),
     "denormalizer": (lambda: spm_with(denormalization=spm.read_spec(sentencepiece_model(normalization="nmt_nfkc")).charsmap),
                      "changes decoded texts by rules (denormalizer_spec), which llama.cpp does not"),
-    "user-defined": (partial(sentencepiece_model, user_defined=("<ud>",)),
-                     "has the user-defined piece '<ud>' and puts a space ahead of texts (add_dummy_prefix), and llama.cpp puts one "
-                     "behind such pieces too"),
     "user-defined spaces": (partial(sentencepiece_model, user_defined=("x\u2581y",), add_dummy_prefix=False),
                             "has the user-defined piece 'x\u2581y', and llama.cpp looks for pieces with spaces in another way"),
     "unused": (with_unused, "has the unused piece '\u2581the', and llama.cpp takes unused pieces as tokens"),
@@ -395,8 +373,6 @@ REFUSED = {
                 "finds the added tokens '<ab' and 'b>>>' by the place where they begin, and llama.cpp the longer one"),
     "WordLevel": (lambda: changed(byte_level(), model=models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>")),
                   "is WordLevel, and llama.cpp takes BPE"),
-    "dropout": (lambda: with_fields(byte_level(), model={"dropout": 0.5}),
-                "leaves out merges by chance (dropout 0.5), which llama.cpp does not"),
     "prefix of parts": (lambda: with_fields(byte_level(), model={"continuing_subword_prefix": "##", "merges": []}),
                         "marks parts of words (continuing_subword_prefix is '##'), which llama.cpp does not"),
     "suffix of words": (lambda: with_fields(byte_level(), model={"end_of_word_suffix": "</w>", "merges": []}),
@@ -418,7 +394,7 @@ REFUSED = {
                     "has no token for the byte 0x0a, and llama.cpp leaves it out in a way of its own"),
     "no merges": (lambda: with_fields(byte_level(), model={"merges": []}), "has no merges, and llama.cpp reads no such file"),
     "merges with spaces": (
-        lambda: with_fields(byte_level(), model={"vocab": BYTE_LEVEL_VOCAB | {"a b": 900, "a bt": 901}, "merges": [["a b", "t"]]}),
+        lambda: with_fields(byte_level(), model={"vocab": ALPHABET | {"a b": 900, "a bt": 901}, "merges": [["a b", "t"]]}),
         "merges 'a b' and 't', and a GGUF file has a space between the two of a merge"),
     "split": (lambda: changed(byte_level(), pre_tokenizer=pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex("x+"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)])),
@@ -433,8 +409,8 @@ REFUSED = {
                                                                                          use_regex=False)),
                     "splits texts (ByteLevel) in a way for which llama.cpp has no name that is known here"),
     "Metaspace first": (partial(metaspace, "first"),
-                        "puts a space ahead of texts that do not begin with one (Metaspace, first), and llama.cpp ahead of all or "
-                        "none"),
+                        "puts a space ahead of texts that do not begin with one (Metaspace, first), and llama.cpp ahead of "
+                        "all or none"),
     "Metaspace always": (partial(metaspace, "always"),
                          "puts a space ahead of texts that do not begin with one (Metaspace, always), and llama.cpp ahead of "
                          "all or none"),
@@ -451,10 +427,12 @@ REFUSED = {
     "strip, no prefix": (partial(llama2, prepend=False),
                          "takes the space ahead of texts away when it decodes, and puts none there (Replace, ByteFallback, "
                          "Fuse, Strip), which llama.cpp does not"),
-    "prefix, no strip": (partial(llama2, strip=False),
-                         "leaves the space ahead of texts when it decodes (Replace, ByteFallback, Fuse), which llama.cpp does not"),
-    "decoder": (lambda: changed(llama2(), decoder=decoders.Sequence([*LLAMA2_DECODER, decoders.Strip("x", 1, 0)])),
-                "decodes with Replace, ByteFallback, Fuse, Strip, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
+    "prefix, no strip": (
+        partial(llama2, strip=False),
+        "leaves the space ahead of texts when it decodes (Replace, ByteFallback, Fuse), which llama.cpp does not"),
+    "decoder": (
+        lambda: changed(llama2(), decoder=decoders.Sequence([*LLAMA2_DECODER, decoders.Strip("x", 1, 0)])),
+        "decodes with Replace, ByteFallback, Fuse, Strip, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
     "U+2581 stays": (lambda: changed(llama2(prepend=False, strip=False), decoder=decoders.Sequence(
         [decoders.ByteFallback(), decoders.Fuse()])),
         "decodes with ByteFallback, Fuse, and llama.cpp with spaces for U+2581 and bytes for their tokens"),
@@ -598,7 +576,8 @@ def test_a_damaged_model(content):
 
 def test_a_damaged_piece():
     for content, what in ((b"\x08\x01", "its field 1 is a number"), (b"\x0a\x03\x12\x01a", "a score in it is no float32"),
-                          (b"\x0a\x03\x0a\x01\xff", "its field 1 is no UTF-8"), (b"\x0a\x02\x1a\x00", "its field 3 is no number")):
+                          (b"\x0a\x03\x0a\x01\xff", "its field 1 is no UTF-8"),
+                          (b"\x0a\x02\x1a\x00", "its field 3 is no number")):
         with pytest.raises(ModelError) as error:
             spm.read_pieces(content)
         assert str(error.value) == f"the SentencePiece model is damaged: {what}"

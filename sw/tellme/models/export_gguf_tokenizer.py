@@ -3,8 +3,8 @@
 """A model's tokenizer as GGUF's metadata; what llama.cpp would do otherwise is refused by name.
 
 How llama.cpp splits texts, merges and decodes is known (src/llama-vocab.cpp), and each feature of a tokenizer that it lacks is
-named here.  Special tokens that a text spells out are left to the program that calls llama.cpp, which says whether they are
-parsed.
+named here.  Two things are taken as they are: the program that calls llama.cpp says whether special tokens spelt out in a text
+are parsed, and the kind "llama" begins a text anew, with its space ahead, behind user-defined tokens; SentencePiece does not.
 """
 
 import json
@@ -108,9 +108,6 @@ def _of_sentencepiece(content: bytes) -> GgufTokenizer:
     for piece in pieces:
         if piece.type == spm.USER_DEFINED and (" " in piece.text or spm.SPACE in piece.text):
             raise _refuse(f"has the user-defined piece {piece.text!r}, and llama.cpp looks for pieces with spaces in another way")
-        if piece.type == spm.USER_DEFINED and spec.add_dummy_prefix:
-            raise _refuse(f"has the user-defined piece {piece.text!r} and puts a space ahead of texts (add_dummy_prefix), and "
-                          "llama.cpp puts one behind such pieces too")
         if piece.type == spm.UNUSED and len(merged(piece.text, by_score(scores))[0]) == 1:
             raise _refuse(f"has the unused piece {piece.text!r}, and llama.cpp takes unused pieces as tokens")
     processor = sentencepiece.SentencePieceProcessor()
@@ -129,8 +126,6 @@ def _of_json(content: bytes) -> GgufTokenizer:
     model = json.loads(content)["model"]
     if not isinstance(pieces.model, tokenizers.models.BPE):
         raise _refuse(f"is {type(pieces.model).__name__}, and llama.cpp takes BPE")
-    if pieces.model.dropout:
-        raise _refuse(f"leaves out merges by chance (dropout {pieces.model.dropout:g}), which llama.cpp does not")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if getattr(pieces.model, key):
             raise _refuse(f"marks parts of words ({key} is {getattr(pieces.model, key)!r}), which llama.cpp does not")

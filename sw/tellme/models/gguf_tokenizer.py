@@ -14,7 +14,6 @@ from typing import Any
 
 from tellme.models import spm
 from tellme.models.config import ModelError
-from tellme.models.merge_scores import merges_of
 
 __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "from_gguf", "placeholder"]
 
@@ -187,7 +186,7 @@ def from_gguf(values: Mapping[str, Any], name: str) -> bytes:
     whole = values.get(_JSON_KEY)
     if whole is not None:
         return _checked_json(whole, tokens[:size], types, name)
-    return (_llama if model == "llama" else _byte_level_json)(read, tokens[:size], types[:size])
+    return (_sentencepiece if model == "llama" else _byte_level_json)(read, tokens[:size], types[:size])
 
 
 def _checked_json(content: Any, tokens: list[str], types: list[int], name: str) -> bytes:
@@ -214,29 +213,18 @@ def _refuse_twins(tokens: list[str], types: list[int], name: str) -> None:
             raise _refuse(name, f"has {text!r} twice, as tokens {first[text]} and {i}")
 
 
-def _llama(read: _Values, tokens: list[str], types: list[int]) -> bytes:
-    """A SentencePiece model; a tokenizer.json where SentencePiece does not what llama.cpp does."""
-    scores = [float(s) for s in read.array("scores", (int, float), len(read["tokens"]))[:len(tokens)]]
-    for i, score in enumerate(scores):
-        if not math.isfinite(score):
-            raise _refuse(read.name, f"has token {i} ({tokens[i]!r}) with the score {score}")
-    spec = spm.Spec(add_dummy_prefix=read.flag("add_space_prefix", True),
-                    remove_extra_whitespaces=read.flag("remove_extra_whitespaces", False))
-    # llama.cpp begins a text anew behind a user-defined token, with another space ahead.
-    if spec.add_dummy_prefix and spm.USER_DEFINED in types:
-        return _like_llama2(read.name, tokens, types, scores, spec)
-    return _sentencepiece(read, tokens, types, scores, spec)
-
-
-def _sentencepiece(read: _Values, tokens: list[str], types: list[int], scores: list[float], spec: spm.Spec) -> bytes:
+def _sentencepiece(read: _Values, tokens: list[str], types: list[int]) -> bytes:
     name, pieces = read.name, []
+    scores = read.array("scores", (int, float), len(read["tokens"]))[:len(tokens)]
     for i, (text, score, kind) in enumerate(zip(tokens, scores, types, strict=True)):
+        if not math.isfinite(score):
+            raise _refuse(name, f"has token {i} ({text!r}) with the score {score}")
         if "\0" in text:
             raise _refuse(name, f"has token {i} ({text!r}) with a NUL, which SentencePiece does not take")
         # User-defined tokens are compared with the text as it is, pieces with the text whose spaces are U+2581.
         text = text.replace(" ", spm.SPACE) if kind == spm.USER_DEFINED else text
         # A token without a text adds nothing to one, as a control token.
-        pieces.append(spm.Piece(text, score, kind) if text else spm.Piece(f"<empty {i}>", score, spm.CONTROL))
+        pieces.append(spm.Piece(text, float(score), kind) if text else spm.Piece(f"<empty {i}>", 0.0, spm.CONTROL))
     _refuse_twins([p.text for p in pieces], types, name)
     _distinct(pieces)
     _check_bytes(tokens, types, name)
@@ -249,44 +237,10 @@ def _sentencepiece(read: _Values, tokens: list[str], types: list[int], scores: l
         if i < 0 or pieces[i].type not in (spm.CONTROL, spm.UNUSED):
             raise _refuse(name, "has neither a token for what is unknown nor one for each byte")
         pieces[i] = spm.Piece(pieces[i].text, pieces[i].score, spm.UNKNOWN)
+    spec = spm.Spec(add_dummy_prefix=read.flag("add_space_prefix", True),
+                    remove_extra_whitespaces=read.flag("remove_extra_whitespaces", False))
     return spm.make(pieces, spec, bos=read.id("bos_token_id", len(pieces)), eos=read.id("eos_token_id", len(pieces)),
                     pad=read.id("padding_token_id", len(pieces)))
-
-
-def _like_llama2(name: str, tokens: list[str], types: list[int], scores: list[float], spec: spm.Spec) -> bytes:
-    """A tokenizer.json as LLaMA 2's is: each text between added tokens begins with a space."""
-    defined = types.index(spm.USER_DEFINED)
-    what = f"has the user-defined token {defined} ({tokens[defined]!r}) and puts a space ahead of texts"
-    _refuse_twins(tokens, types, name)
-    _check_bytes(tokens, types, name)
-    if spec.remove_extra_whitespaces:
-        raise _refuse(name, f"{what}, which is not known together with tokenizer.ggml.remove_extra_whitespaces")
-    if spm.BYTE not in types:
-        raise _refuse(name, f"{what}, which is not known without a token for each byte")
-    merges = merges_of({t: s for t, s, kind in zip(tokens, scores, types, strict=True) if t and kind == spm.NORMAL})
-    if merges is None:
-        raise _refuse(name, f"{what}, which is not known where tokens have the same score")
-    unknown = next((t for t, kind in zip(tokens, types, strict=True) if kind == spm.UNKNOWN), None)
-    return _json(tokens, types, {
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": spm.SPACE}, {"type": "Replace", "pattern": {"String": " "}, "content": spm.SPACE}]},
-        "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": spm.SPACE}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-    }, {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False, "merges": merges})
-
-
-def _json(tokens: list[str], types: list[int], parts: dict[str, Any], model: dict[str, Any]) -> bytes:
-    """A tokenizer.json of BPE whose special and user-defined tokens are added tokens."""
-    # An unused token, or one without a text, adds nothing to one, as an id that the vocabulary lacks.
-    vocab = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if t and kind != spm.UNUSED}
-    added = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-              "special": types[i] != spm.USER_DEFINED} for t, i in vocab.items() if types[i] not in (spm.NORMAL, spm.BYTE)]
-    return json.dumps({
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None, **parts,
-        "model": {"type": "BPE", "dropout": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "vocab": vocab,
-                  **model}}, ensure_ascii=False).encode()
 
 
 def _distinct(pieces: list[spm.Piece]) -> None:
@@ -328,7 +282,8 @@ def _byte_level_json(read: _Values, tokens: list[str], types: list[int]) -> byte
     if spm.BYTE in types:
         i = types.index(spm.BYTE)
         raise _refuse(name, f"has token {i} ({tokens[i]!r}) of type BYTE, which tokenizers of the kind gpt2 do not have")
-    vocab = {t for t, kind in zip(tokens, types, strict=True) if t and kind != spm.UNUSED}
+    # An unused token, or one without a text, adds nothing to one, as an id that the vocabulary lacks.
+    vocab = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if t and kind != spm.UNUSED}
     merges = []
     for rank, merge in enumerate(read.array("merges", str)):
         at = merge.find(" ", 1)
@@ -336,10 +291,16 @@ def _byte_level_json(read: _Values, tokens: list[str], types: list[int]) -> byte
         if at < 0 or any(part not in vocab for part in (*pair, "".join(pair))):
             raise _refuse(name, f"has merge {rank} ({merge!r}), which is not of two tokens to a third")
         merges.append(pair)
+    added = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+              "special": types[i] != spm.USER_DEFINED} for t, i in vocab.items() if types[i] != spm.NORMAL]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    return _json(tokens, types, {
-        "normalizer": None, "decoder": byte_level,
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             *({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in split.patterns),
             byte_level]},
-    }, {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": split.whole_words, "merges": merges})
+        "post_processor": None, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": split.whole_words,
+                  "vocab": vocab, "merges": merges},
+    }, ensure_ascii=False).encode()

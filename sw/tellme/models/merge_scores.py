@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scores by which SentencePiece's BPE, and llama.cpp's, merge as a list of merges does, and the other way round.
+"""Scores by which SentencePiece's BPE, and llama.cpp's, merge as a list of merges does.
 
 Two ways of merging.  By a list, two neighbours merge if their pair is in it, the pair of the lowest rank first.  By scores,
 two neighbours merge if what they make is a token, the token of the highest score first.  Of equals the leftmost is first.
@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from tellme.models.config import ModelError
 
-__all__ = ["by_score", "merge_scores", "merged", "merges_of"]
+__all__ = ["by_score", "merge_scores", "merged"]
 
 
 def merged(text: str, order: Callable[[str, str], float | None]) -> tuple[list[str], tuple[str, str] | None]:
@@ -59,13 +59,3 @@ def merge_scores(tokens: Iterable[str], merges: Sequence[tuple[str, str]], bound
             raise ModelError(f"the tokenizer never makes {token!r} of {last[0]!r} and {last[1]!r}, and llama.cpp, which merges "
                              "by scores, does: export to hf")
     return scores
-
-
-def merges_of(scores: Mapping[str, float]) -> list[tuple[str, str]] | None:
-    """The merges that do as the scores of tokens do; None where two tokens that are made have the same score."""
-    order, pairs = by_score(scores), []
-    for token, score in scores.items():
-        symbols, last = merged(token, order)
-        if last is not None and len(symbols) == 1:
-            pairs.append((-score, last))
-    return [pair for _, pair in sorted(pairs)] if len({score for score, _ in pairs}) == len(pairs) else None
