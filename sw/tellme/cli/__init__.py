@@ -4,13 +4,14 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tellme import __version__
+from tellme.cli import interrupts
 from tellme.cli.errors import ExitCode, UserError
 from tellme.spec.config import SIMULATED
 
@@ -173,11 +174,9 @@ def dispatch(args: argparse.Namespace) -> int:
         return ExitCode.BAD
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
+def parse_and_run(argv: Sequence[str] | None) -> int:
+    """Read the command line and do what it says; returns the exit code."""
     args = build_parser().parse_args(argv)
-    # A supervisor's polite kill ends like Ctrl-C: the simulated board goes with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -190,6 +189,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("tellme-host: standard output was closed; stopped", file=sys.stderr)
         return ExitCode.BAD
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code.  A program that calls this with arguments goes on with its own signal handlers."""
+    try:
+        interrupts.arm()
+        code = parse_and_run(argv)
+        interrupts.disarm()
+        return code
     except KeyboardInterrupt:
-        print("tellme-host: interrupted", file=sys.stderr)
+        # A terminal that was closed takes no line.
+        with suppress(OSError):
+            print("tellme-host: interrupted", file=sys.stderr, flush=True)
         return ExitCode.INTERRUPTED
+    finally:
+        if argv is None:
+            interrupts.ignore()
+        else:
+            interrupts.restore()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tellme.cli import interrupts
 from tellme.cli.devices import Device
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import find_model
@@ -168,6 +169,8 @@ def generate(args: argparse.Namespace) -> int:
             for token in run.tokens():
                 output.token(token)
         except KeyboardInterrupt:
+            # A board that does not answer STOP can be left by a second interruption.
+            interrupts.arm()
             run.interrupt()
             code = ExitCode.INTERRUPTED
         output.finish()
