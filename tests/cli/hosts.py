@@ -36,13 +36,13 @@ class Host:
     """``python -m tellme.cli`` with arguments, or another Python program, whose standard error goes to a file."""
 
     def __init__(self, folder: Path, arguments: Sequence[str], *, program: Sequence[str] = ("-m", "tellme.cli"),
-                 root: Path = ROOT):
-        self.mark = f"{MARK}={uuid.uuid4()}"
+                 root: Path = ROOT, inherited: Sequence[int] = ()):
+        self.mark = str(uuid.uuid4())
         self._log = folder / f"{self.mark}.log"
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "sw"), str(root)]), MARK: self.mark.split("=")[1]}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "sw"), str(root)]), MARK: self.mark}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, *program, *arguments], cwd=root, env=env, stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=log)
+                                            stdout=subprocess.PIPE, stderr=log, pass_fds=inherited)
 
     def others(self) -> dict[int, str]:
         """Command lines of the living processes that the host has started, and these in their turn."""
@@ -52,7 +52,7 @@ class Host:
                 continue
             try:
                 # A dead process that nobody has waited for has an empty environment.
-                if self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except OSError:
                 continue

@@ -9,8 +9,8 @@ import json
 import os
 import pty
 import random
+import select
 import signal
-import sys
 import time
 
 import pytest
@@ -210,24 +210,20 @@ def test_ends_in_words():
 
 
 def test_a_terminal_that_closes(tmp_path):
-    """The host gets SIGHUP, and can print no line any more."""
-    host = Host.__new__(Host)
-    mark = f"TELLME_TEST_MARK={tmp_path.name}"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ["TELLME_TEST_MARK"] = tmp_path.name
-        os.execv(sys.executable, [sys.executable, "-c", FAKE_BOARD, "slow", "generate", "--device", "sim"])
-    host.mark, host.process = mark, type("Process", (), {"pid": pid})
+    """The host, which is its session's leader there, gets SIGHUP and can print no line any more."""
+    master, terminal = pty.openpty()
+    program = f"import os, sys\nos.login_tty({terminal})\nos.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
+    host = Host(tmp_path, [FAKE_BOARD, "slow", "generate", "--device", "sim"], program=("-c", program), inherited=(terminal,))
+    os.close(terminal)
     heard = b""
     while READY.encode() not in heard:
-        heard += os.read(terminal, 4096)
-    assert host.others()
+        assert select.select([master], [], [], 60)[0]
+        heard += os.read(master, 4096)
+    assert host.board("fake_board")
     began = time.monotonic()
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    while host.others():
-        assert time.monotonic() - began < SOON
-    assert os.waitstatus_to_exitcode(status) == 130 and time.monotonic() - began < SOON
+    os.close(master)
+    host.gone(began)
+    assert host.process.returncode == 130 and host.errors() == ""
 
 
 def test_signals_that_are_ignored_stay_so(tmp_path):

@@ -165,14 +165,19 @@ def generate(args: argparse.Namespace) -> int:
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
         output = Output(tokenizer, as_json=args.json, at_start=all(t == model.config.bos for t in prompt))
         code = ExitCode.DONE
+        shown = 0
         try:
             for token in run.tokens():
-                output.token(token)
+                with interrupts.held():
+                    output.token(token)
+                    shown += 1
         except KeyboardInterrupt:
             # A board that does not answer STOP can be left by a second interruption.
             interrupts.arm()
             run.interrupt()
             code = ExitCode.INTERRUPTED
+        for token in run.generated[shown:]:
+            output.token(token)
         output.finish()
         stats = run.stats()
         if args.json:

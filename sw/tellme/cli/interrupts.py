@@ -5,17 +5,21 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from tellme.cli.errors import ExitCode
 
-__all__ = ["arm", "disarm", "ignore", "restore"]
+__all__ = ["arm", "disarm", "held", "ignore", "restore"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds that the way out may take before one more signal ends the program where it is.
 PATIENCE = 2.0
 
 _armed = False
+_holding = False
+_noted = False
 _since = 0.0
 _before: dict[int, object] = {}
 
@@ -55,10 +59,27 @@ def restore() -> None:
     _before.clear()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _armed:
+@contextmanager
+def held() -> Iterator[None]:
+    """A part that one signal does not cut short: its KeyboardInterrupt comes at the end.  A second signal does not wait."""
+    global _holding, _noted
+    _holding, _noted = True, False
+    try:
+        yield
+    finally:
+        _holding = False
+    if _noted:
         disarm()
         raise KeyboardInterrupt
-    if time.monotonic() - _since > PATIENCE:
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _noted
+    if _armed and _holding and not _noted:
+        _noted = True
+    elif _armed:
+        disarm()
+        raise KeyboardInterrupt
+    elif time.monotonic() - _since > PATIENCE:
         # Something on the way out hangs.  The simulated board and its compilers end with this process, whose pipes close.
         os._exit(ExitCode.INTERRUPTED)
