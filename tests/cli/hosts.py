@@ -58,7 +58,7 @@ class Host:
                 continue
         return found
 
-    def until(self, ready: Callable[[], bool], seconds: float = 120.0) -> None:
+    def until(self, ready: Callable[[], bool], seconds: float = 600.0) -> None:
         """Wait until something is the case; an AssertionError with the host's words if the host ends or time runs out."""
         end = time.monotonic() + seconds
         while not ready():
@@ -86,9 +86,11 @@ class Host:
         """A signal, unless the host has ended."""
         self.process.send_signal(number)
 
-    def end(self, kind: str, rng: random.Random, limit: float = SOON) -> float:
-        """End the host in one of the ENDS.  Seconds until it and all that it started have ended, counted from the first signal;
-        an AssertionError after the limit, and for another exit code."""
+    def end(self, kind: str, rng: random.Random, limit: float = SOON) -> tuple[float, float]:
+        """End the host in one of the ENDS.  Seconds as :meth:`gone` has them, counted from the first signal.
+
+        An AssertionError for another exit code or a traceback.
+        """
         began = time.monotonic()
         ENDS[kind][0](self, rng)
         seconds = self.gone(began, limit)
@@ -96,19 +98,24 @@ class Host:
         assert "Traceback" not in self.errors(), self.errors()
         return seconds
 
-    def gone(self, began: float, limit: float = SOON) -> float:
-        """Seconds from a time on until the host and all that it started have ended; an AssertionError after the limit."""
+    def gone(self, began: float, limit: float = SOON) -> tuple[float, float]:
+        """Seconds from a time on until all that the host has started has ended, and until the host has.
+
+        An AssertionError for the first after the limit; the host gets twice as long, as Python takes its time to end.
+        """
+        rest: float | None = None
         while True:
             over = self.process.poll() is not None
             left = self.others()
-            seconds = time.monotonic() - began
-            if over and not left:
+            now = time.monotonic() - began
+            rest = None if left else rest if rest is not None else now
+            if over and rest is not None:
                 assert self.process.stdout is not None
                 self.process.stdout.close()
-                return seconds
-            if seconds > limit:
+                return rest, now
+            if now > 2 * limit or (left and now > limit):
                 self.kill()
-                raise AssertionError(f"after {seconds:.2f} s the host {'has ended' if over else 'runs'}, and so do "
+                raise AssertionError(f"after {now:.2f} s the host {'has ended' if over else 'runs'}, and so do "
                                      f"{list(left.values())}:\n{self.errors()}")
             time.sleep(0.005)
 
@@ -151,8 +158,10 @@ ENDS: dict[str, tuple[Callable[[Host, random.Random], None], int]] = {
 }
 
 
-def summary(what: str, seconds: Sequence[float]) -> None:
+def summary(what: str, seconds: Sequence[tuple[float, float]]) -> None:
     """Print what was measured."""
-    ordered = sorted(seconds)
-    print(f"{what}: {len(ordered)} tries, gone after {1000 * ordered[len(ordered) // 2]:.0f} ms (median), "
-          f"{1000 * ordered[-1]:.0f} ms (longest)")
+    parts = []
+    for name, each in zip(("board", "host"), zip(*seconds, strict=True), strict=True):
+        ordered = sorted(1000 * value for value in each)
+        parts.append(f"{name} gone after {ordered[len(ordered) // 2]:.0f} ms (median), {ordered[-1]:.0f} ms (longest)")
+    print(f"{what}: {len(seconds)} tries, {'; '.join(parts)}", flush=True)
