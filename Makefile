@@ -44,9 +44,10 @@ test: check .venv/installed  ## all of CI (about half an hour)
 test-fast: check .venv/installed  ## the part of CI that takes under five minutes
 	@$(BIN)/python -m tools.ci --fast
 
-test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits; MODEL=FILE: 64 of it
+test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits, each end of the host 100 times; MODEL=FILE: 64 of it
 ifndef MODEL
 	@TELLME_VECTORS=1000000 $(BIN)/python -m sim.run_tests -k fused/
+	@TELLME_TRIES=100 $(BIN)/python -m pytest -q -s tests/board/test_lifetime.py
 endif
 	@$(BIN)/python -m tests.long $(if $(MODEL),--model "$(MODEL)")
 

@@ -132,7 +132,8 @@ class Host:
 
     def lines(self) -> list[str]:
         """Lines of standard error, without progress bars."""
-        parts = re.split(r"[\r\n]", self.errors())
+        # A line of another process may follow a bar that waits for its next state.
+        parts = [re.sub("^loading.*?(?=(?:fake board|tellme-host|device):)", "", part) for part in re.split(r"[\r\n]", self.errors())]
         return [part for part in parts if part.strip() and not part.startswith("loading")]
 
 

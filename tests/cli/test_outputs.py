@@ -210,7 +210,7 @@ def test_a_name_as_long_as_it_can_be(command, source, model, tmp_path, capsys):
 def test_the_name_of_a_model_that_is_too_long(arguments, capsys):
     name = f"/{'a' * 256}.tellme"
     assert main([*arguments, name]) == 2
-    assert capsys.readouterr().err == f"tellme-host: {name}: File name too long\n"
+    assert capsys.readouterr().err == f"tellme-host: cannot read {name}: File name too long\n"
 
 
 def test_names_that_are_no_utf8(source, tmp_path):

@@ -5,6 +5,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ __all__ = ["GRACE", "Child", "how_it_ended"]
 
 #: Seconds that a process may take to end after its standard input has ended.
 GRACE = 0.5
+#: Seconds between looks at a process that is waited for.
+LOOK = 0.02
 
 
 class Child:
@@ -38,12 +41,15 @@ class Child:
 
     def wait(self) -> int:
         """Wait for the process to end by itself; the exit code as in :mod:`subprocess`."""
-        return self._process.wait()
+        # Popen.wait would let a KeyboardInterrupt wait for a quarter of a second.
+        while (code := self._process.poll()) is None:
+            time.sleep(LOOK)
+        return code
 
-    def end(self) -> int | None:
+    def end(self, grace: float = GRACE) -> int | None:
         """End the process, and all that it has started; a second call changes nothing.
 
-        Standard input is closed; what is left after ``GRACE`` seconds is killed, also when an interruption cuts the wait
+        Standard input is closed; what is left after ``grace`` seconds is killed, also when an interruption cuts the wait
         short.  The exit code as in :mod:`subprocess`; None if the process was killed here.
         """
         code: int | None = None
@@ -51,7 +57,7 @@ class Child:
             with suppress(OSError):
                 self.input.close()
             with suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(GRACE)
+                code = self._process.wait(grace)
         finally:
             # Once only: afterwards the system may give the id to another process.
             if not self._killed:

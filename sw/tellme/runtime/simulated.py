@@ -20,6 +20,8 @@ __all__ = ["SimDevice", "checkout", "sim_command"]
 
 #: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
 SIM_TIMEOUT = 300.0
+#: Seconds that an interrupted build may take to remove its scratch files; its compilers end at once.
+BUILD_GRACE = 2.0
 
 
 def checkout() -> Path | None:
@@ -58,7 +60,7 @@ def build(command: list[str], root: Path, env: dict[str, str]) -> list[str]:
         # One line, which the pipe holds.  A compiler that outlives a build that was killed may hold the other end.
         answer = child.output.read(1 << 16) if code == 0 else b""
     finally:
-        child.end()
+        child.end(BUILD_GRACE)
     if code < 0:
         raise DeviceError(f"the build of the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory "
                           "may have run out: close other programs, and start again")
