@@ -133,7 +133,8 @@ class Host:
     def lines(self) -> list[str]:
         """Lines of standard error, without progress bars."""
         # A line of another process may follow a bar that waits for its next state.
-        parts = [re.sub("^loading.*?(?=(?:fake board|tellme-host|device):)", "", part) for part in re.split(r"[\r\n]", self.errors())]
+        bar = re.compile("^loading.*?(?=(?:fake board|tellme-host|device):)")
+        parts = [bar.sub("", part) for part in re.split(r"[\r\n]", self.errors())]
         return [part for part in parts if part.strip() and not part.startswith("loading")]
 
 
