@@ -59,7 +59,7 @@ endif
 	@touch .venv-ref/installed
 
 test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, live (first time: 1 GB into .venv-ref)
-	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py
+	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py tests/ref/live_tokenizers.py
 
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")

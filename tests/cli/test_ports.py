@@ -13,14 +13,9 @@ import pytest
 from tellme.cli import main
 from tellme.errors import DeviceError
 from tellme.link import client, discover
-from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.runtime import simulated
-from tellme.spec.config import preset
-from tellme.spec.memory import EventType, StartArgs
-from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
-from tests.cli.fake_client import FakeClient
-
-CORE = "5a" * 32
+from tellme.spec.packets import PROTOCOL_VERSION
+from tests.cli.fake_board import CORE, FakeBoard
 
 
 class Port:
@@ -30,18 +25,16 @@ class Port:
     """
 
     def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, silent_after=None, chatter=b""):
-        self.client = FakeClient(preset("ulx3s-85f"))
-        self.name, self.version, self.silent_after = name, version, silent_after
+        self.fake = FakeBoard(self.say, name=name, version=version)
+        self.silent_after = silent_after
         self.board, self.host = pty.openpty()
         tty.setraw(self.host)
         self.path = os.ttyname(self.host)
-        self.events = 0
         self.chatter = chatter
         self.stopped = False
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
-        buffer = b""
         while True:
             try:
                 content = os.read(self.board, 65536)
@@ -50,42 +43,13 @@ class Port:
             if self.chatter:
                 self.say(self.chatter)
                 continue
-            buffer += content
-            *frames, buffer = buffer.split(b"\0")
-            for frame in filter(None, frames):
-                try:
-                    self.answer(*open_body(decode(frame)))
-                except FrameError:
-                    self.say(encode(body(0xFF, PacketType.NAK, b"\2")))
+            self.fake.hear(content)
+            while self.fake.running:
+                self.fake.step()
 
     def say(self, content):
-        if self.silent_after is None or self.events <= self.silent_after:
+        if self.silent_after is None or self.fake.events <= self.silent_after:
             os.write(self.board, content)
-
-    def answer(self, seq, kind, payload):
-        address = int.from_bytes(payload[:4], "little")
-        reply, content = PacketType.ACK, b""
-        if kind == PacketType.HELLO:
-            reply = PacketType.HELLO_ANSWER
-            content = HELLO.pack(MAGIC, self.version, 0, self.name.encode(), bytes.fromhex(CORE))
-        elif kind == PacketType.WRITE:
-            self.client.write(address, payload[4:])
-        elif kind == PacketType.READ:
-            reply, content = PacketType.DATA, self.client.read(address, int.from_bytes(payload[4:6], "little"))
-        elif kind == PacketType.CHECKSUM:
-            size = int.from_bytes(payload[4:8], "little")
-            reply = PacketType.SUM
-            content = client.crc32(self.client.read(address, size)).to_bytes(4, "little")
-        elif kind == PacketType.STATUS:
-            reply, content = PacketType.STATUS_ANSWER, (1).to_bytes(32, "little")
-        self.say(encode(body(seq, reply, content)))
-        if kind == PacketType.START:
-            position, feed, generate, flags, eos, _ = StartArgs.LAYOUT.unpack(payload)
-            self.client.start(StartArgs(position, feed, generate, flags, eos))
-            for event_kind, event in self.client.events():
-                self.events += 1
-                packet = PacketType.TOKEN if event_kind == EventType.TOKEN else PacketType.DONE
-                self.say(encode(body(self.events % 255, packet, event.pack())))
 
     def close(self):
         os.close(self.board)

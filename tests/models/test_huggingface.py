@@ -3,6 +3,7 @@
 """Hugging Face folders of each kind: the same codes and scales, the logits of a float model, and every refusal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,8 @@ def test_online_quantisation_is_of_the_float_weights(tmp_path):
     online = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"}
     got = converted(folder(tmp_path / "hf", "1bitllm", tensors,
                            config={"architectures": ["BitNetForCausalLM"], "quantization_config": online}), tmp_path)
+    # Its tokenizer is of another class, which puts no BOS ahead.
+    model.config = replace(model.config, add_bos=False)
     assert_same(got, model, scales=False)
 
 
@@ -251,14 +254,12 @@ def column_scales(weight):
     ("falcon", {"quantization_config": {"quant_method": "gptq"}}, None, "the quantisation is 'gptq', which is not ternary"),
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "linear_class": "x"}}, None, "linear_class is 'x'"),
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "use_rms_norm": True}}, None, "use_rms_norm puts a norm"),
-    ("falcon", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, None, "rope_scaling is .*llama3"),
+    ("falcon", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, None, "rope_type is 'llama3'"),
     ("falcon", {"rope_parameters": {"rope_type": "yarn"}}, None, "rope_type is 'yarn'"),
-    ("falcon", {"rope_parameters": {"rope_theta": "x"}}, None, "rope_theta is 'x', which is no float"),
     ("falcon", {"hidden_act": "gelu"}, None, "hidden_act is 'gelu'"),
     ("falcon", {"hidden_size": "96"}, None, "hidden_size is '96', which is no int"),
     ("falcon", {"hidden_size": None}, None, "has no hidden_size"),
-    ("falcon", {"eos_token_id": None}, None, "has no eos_token_id"),
-    ("falcon", {"eos_token_id": 999}, None, "eos is 999, outside the vocabulary"),
+    ("falcon", {"eos_token_id": 999}, None, "eos_token_id is 999, outside the vocabulary of 333$"),
     ("falcon", {"vocab_size": 299}, None, "has 300 tokens, the model a vocabulary of 299"),
     ("1bitllm", {"input_bits": 4}, None, "input_bits is 4"),
 ])

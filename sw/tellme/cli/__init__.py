@@ -3,7 +3,6 @@
 """The command ``tellme-host``."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tellme import __version__
-from tellme.cli import output
+from tellme.cli import interrupts, output
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.numbers import fraction, id_list, whole
 from tellme.spec.config import SIMULATED
@@ -19,6 +18,8 @@ from tellme.spec.memory import START_RANGES
 from tellme.spec.program import ACT_EXP_RANGE
 
 __all__ = ["main"]
+
+INTERRUPTED = "tellme-host: interrupted"
 
 
 class Parser(argparse.ArgumentParser):
@@ -174,14 +175,8 @@ def dispatch(args: argparse.Namespace) -> int:
     return fail(text, as_json=getattr(args, "json", False))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    # A supervisor's polite kill and a terminal that is closed end like Ctrl-C: the board is stopped, and no scratch file stays.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup ignores the end of the terminal.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+def parse_and_run(arguments: list[str]) -> int:
+    """Read the command line and do what it says; returns the exit code."""
     with output.streams():
         try:
             try:
@@ -195,5 +190,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError as error:
             return fail(str(error), as_json="--json" in arguments)
         except KeyboardInterrupt:
-            output.say("tellme-host: interrupted")
+            output.say(INTERRUPTED)
             return ExitCode.INTERRUPTED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code.  A program that calls this with arguments goes on with its own signal handlers."""
+    try:
+        interrupts.arm()
+        code = parse_and_run(list(sys.argv[1:] if argv is None else argv))
+        interrupts.disarm()
+        return code
+    except KeyboardInterrupt:
+        # Ahead of the streams, or behind them.  A terminal that was closed takes no line.
+        if sys.stderr is not None:
+            with suppress(OSError):
+                print(INTERRUPTED, file=sys.stderr, flush=True)
+        return ExitCode.INTERRUPTED
+    finally:
+        if argv is None:
+            interrupts.ignore()
+        else:
+            interrupts.restore()

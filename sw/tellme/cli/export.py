@@ -29,7 +29,7 @@ def export(args: argparse.Namespace) -> int:
     else:
         check_target(target)
     with tqdm(total=model.config.layers, desc="exporting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        write(model, target, args.format, bar.update)
+        write(model, target, args.format, bar.update, say)
     files = [target] if target.is_file() else sorted(target.iterdir())
     say(f"{target}: {args.format}, {sum(f.stat().st_size for f in files) / 1e6:.2f} MB"
         + ("" if model.tokenizer else "; no tokenizer"))

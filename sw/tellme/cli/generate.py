@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tellme.cli import interrupts
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
@@ -143,16 +144,23 @@ def generate(args: argparse.Namespace) -> int:
                                prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None)
         output = Output(as_json=args.json, as_ids=tokenizer is None)
         code = ExitCode.DONE
+        shown = 0
         try:
             for token in run:
-                output.token(token)
+                with interrupts.held():
+                    output.token(token)
+                    shown += 1
         except KeyboardInterrupt:
+            # A board that does not answer STOP can be left by a second interruption.
+            interrupts.arm()
             run.interrupt()
             code = ExitCode.INTERRUPTED
         except OutputError:
             run.interrupt()
             raise
-        output.finish(run.rest)
+        for token in run.since(shown):
+            output.token(token)
+        output.finish(run.finish())
         stats = run.stats
         if args.json:
             print_line({"type": "stats", **stats})

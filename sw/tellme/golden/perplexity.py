@@ -79,11 +79,9 @@ def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = N
         if len(ids) <= room:
             size += len(part.encode())
         elif room > 0:
-            cut = sum(len(tokenizer.piece_bytes(i)) for i in ids[:room])
-            size += cut - (tokenizer.drops_first_space and tokenizer.piece_bytes(ids[0])[:1] == b" ")
+            size += tokenizer.text_bytes(ids[:room])
         if given and not stream and ids:
-            first = tokenizer.piece_bytes(ids[0])
-            size -= len(first) - (tokenizer.drops_first_space and first[:1] == b" ")
+            size -= tokenizer.text_bytes(ids[:1])
         stream += ids
     stream = stream if limit is None else stream[:limit + given]
     step = c.context - 1

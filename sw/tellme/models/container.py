@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.files import check_file, printable
+from tellme.models.json_files import parse_json
 from tellme.models.source import (
     Block,
     Linear,
@@ -72,7 +74,7 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
         if source.tokenizer:
             out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
         out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(c.as_json()),
-                            "name": source.name, "license": source.license})
+                            "name": printable(source.name), "license": source.license})
 
 
 def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
@@ -114,6 +116,7 @@ class Container(Source):
     """A .tellme file, read part by part.  What is wrong with it is a ModelError that names the file."""
 
     def __init__(self, path: Path):
+        check_file(path)
         if not path.exists():
             raise ModelError(f"there is no model file {path}")
         if path.is_dir():
@@ -133,7 +136,7 @@ class Container(Source):
                              "convert or copy it again") from error
         check_metadata(path, metadata)
         try:
-            self.config = ModelConfig.of_json(json.loads(metadata["config"]))
+            self.config = ModelConfig.of_json(parse_json(metadata["config"].encode(), "its configuration"))
             self.config.check()
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from tellme.models.container import Container
+from tellme.models.files import check_file
 from tellme.models.model import Model, ModelError
 
 __all__ = ["find_model", "model_path", "open_model", "shipped"]
@@ -25,6 +26,7 @@ def model_path(name: str) -> Path:
     if name in models:
         return models[name]
     path = Path(name)
+    check_file(path)
     if not path.exists() and path.suffix != SUFFIX and path.name == name:
         raise ModelError(f"no model is called {name!r} and there is no such file; shipped models: {', '.join(models)}")
     return path

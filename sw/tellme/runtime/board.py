@@ -3,13 +3,14 @@
 """A board as a program uses it: opened by name, loaded with a model, asked for what it counted."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head
-from tellme.errors import DeviceError
+from tellme.errors import DeviceError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
 from tellme.link.transport import SerialTransport
@@ -101,6 +102,10 @@ class Board:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # An interruption leaves the board usable; a board that failed is not waited for.
+        if error is not None and not isinstance(error, TellmeError):
+            with suppress(TellmeError):
+                self._loaded.stop()
         self.close()
 
 

@@ -4,6 +4,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head, Image, needed_bytes
-from tellme.errors import DeviceError
+from tellme.errors import DeviceError, TellmeError
 from tellme.models.config import ModelConfig
 from tellme.runtime.device import Device
 from tellme.runtime.sampling import Sampler, Sampling
@@ -75,8 +76,9 @@ class Generation:
                 self.generated.append(token)
                 yield token
         except GeneratorExit:
-            # Nobody takes the rest.
-            self.interrupt()
+            # Nobody takes the rest.  A board that does not stop says so at the next call.
+            with suppress(TellmeError):
+                self.interrupt()
             raise
         finally:
             self.wall_seconds = time.monotonic() - began

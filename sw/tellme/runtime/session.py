@@ -55,30 +55,39 @@ class Loss:
 
 
 class Run:
-    """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped.
+    """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped."""
 
-    After the loop, ``rest`` is the text of a character that never got its last byte.
-    """
-
-    def __init__(self, generation: Generation, tokenizer: Tokenizer | None, at_start: bool):
+    def __init__(self, generation: Generation, tokenizer: Tokenizer | None):
         self.generation = generation
-        self.rest = ""
-        self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=generation.prompt)
         self._begun = False
+        self._tokens: list[Token] = []
 
     def __iter__(self) -> Iterator[Token]:
         if self._begun:
             raise InputError("the tokens of a run are taken once: generate again for another run")
         self._begun = True
-        stream = self._stream
         ids = self.generation.tokens()
         try:
             for token in ids:
-                yield Token(token, "" if stream is None else stream.push(token), stream is not None and stream.pending)
+                yield self._add(token)
         finally:
             ids.close()  # type: ignore[attr-defined]
-            if stream is not None:
-                self.rest = stream.finish()
+
+    def _add(self, token: int) -> Token:
+        stream = self._stream
+        self._tokens.append(Token(token, "" if stream is None else stream.push(token), stream is not None and stream.pending))
+        return self._tokens[-1]
+
+    def since(self, taken: int) -> list[Token]:
+        """The tokens from number ``taken`` on: after a loop that was interrupted, those that the loop did not get."""
+        for token in self.generation.generated[len(self._tokens):]:
+            self._add(token)
+        return self._tokens[taken:]
+
+    def finish(self) -> str:
+        """After the loop, once: the text that still waited for a later token, such as a character without its last byte."""
+        return "" if self._stream is None else self._stream.finish()
 
     def interrupt(self) -> None:
         """End the generation where it is."""
@@ -87,7 +96,7 @@ class Run:
     @property
     def text(self) -> str:
         """All text of the run, whose tokens it takes."""
-        return "".join(token.text for token in self) + self.rest
+        return "".join(token.text for token in self) + self.finish()
 
     @property
     def stop_reason(self) -> str:
@@ -173,7 +182,7 @@ class Session:
         c = self.model.config
         generation = Generation(self.device, self.image, c, ids, max_tokens, sampling or Sampling(),
                                 () if ignore_end else c.ends, prefill_chunk, on_logits)
-        return Run(generation, self.tokenizer, all(token == c.bos for token in ids))
+        return Run(generation, self.tokenizer)
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.

@@ -3,15 +3,15 @@
 """The simulated board: built from a checkout of the repository, and run as a process of its own."""
 
 import importlib.util
+import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import tellme
 from tellme.errors import DeviceError
 from tellme.link.client import BoardClient
+from tellme.link.process import Child, how_it_ended
 from tellme.link.transport import ProcessTransport
 from tellme.runtime.device import BoardDevice
 from tellme.spec.config import BoardConfig
@@ -20,8 +20,6 @@ __all__ = ["SimDevice", "checkout", "sim_command"]
 
 #: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
 SIM_TIMEOUT = 300.0
-#: Seconds that a simulated board may take to end by itself.
-GRACE = 5.0
 
 
 def checkout() -> Path | None:
@@ -49,21 +47,25 @@ def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:
     return [sys.executable, "-m", "sim.board", "--preset", config.name], root, env
 
 
-def build(command: list[str], root: Path, env: dict[str, str]) -> None:
-    """Build the simulated board if that is to be done; its messages go to standard error.
+def build(command: list[str], root: Path, env: dict[str, str]) -> list[str]:
+    """Build the simulated board if that is to be done; its messages go to standard error.  The command that starts it.
 
-    A process group of its own, so that an interruption leaves no compiler behind.
+    The build and its compilers end with the host, and with an interruption.
     """
-    process = subprocess.Popen([*command, "--build-only"], cwd=root, env=env, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, start_new_session=True)
+    child = Child([*command, "--build-only"], cwd=root, env=env)
     try:
-        code = process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(GRACE)
-        raise
+        code = child.wait()
+        # One line, which the pipe holds.  A compiler that outlives a build that was killed may hold the other end.
+        answer = child.output.read(1 << 16) if code == 0 else b""
+    finally:
+        child.end()
+    if code < 0:
+        raise DeviceError(f"the build of the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory "
+                          "may have run out: close other programs, and start again")
     if code != 0:
         raise DeviceError("the simulated board could not be built; the messages above say why")
+    start: list[str] = json.loads(answer)
+    return start
 
 
 class SimDevice(BoardDevice):
@@ -71,8 +73,12 @@ class SimDevice(BoardDevice):
 
     def connect(self) -> None:
         command, root, env = sim_command(self._config)
-        build(command, root, env)
-        client = BoardClient(ProcessTransport(command, cwd=root, env=env), timeout=SIM_TIMEOUT)
+        transport = ProcessTransport(build(command, root, env), cwd=root, env=env)
+        try:
+            client = BoardClient(transport, timeout=SIM_TIMEOUT)
+        except BaseException:
+            transport.close()
+            raise
         self._given = client
         hello = client.hello()
         if hello.preset != self._config.name:
