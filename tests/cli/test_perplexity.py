@@ -141,8 +141,7 @@ def test_refusals(content, arguments, message, tmp_path, capsys):
 def test_an_interruption_stops_the_board(text, capsys, monkeypatch):
     config = preset("ulx3s-85f")
     client = FakeClient(config, cut_after=0, error=KeyboardInterrupt())
-    monkeypatch.setattr("tellme.cli.perplexity.open_device",
-                        lambda name, preset_name, say: BoardDevice("port", config, client, "hash"))
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
     assert main(["perplexity", "--text", str(text), "--device", "port"]) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1] == "tellme-host: interrupted"

@@ -205,6 +205,10 @@ class Session:
             targets = iter(ids[1:])
             run = Generation(self.device, self.image, self.model.config, ids[:-1], 0,
                              on_logits=lambda row, targets=targets: take(losses(row[None], [next(targets)])))  # type: ignore[misc]
-            for _ in run.tokens():
-                pass
+            try:
+                for _ in run.tokens():
+                    pass
+            except KeyboardInterrupt:
+                run.interrupt()
+                raise
         return Loss(math.fsum(found), cut.tokens, cut.text_bytes, len(cut.parts))
