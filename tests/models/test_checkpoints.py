@@ -156,7 +156,8 @@ def test_a_float_llama2c_model_is_refused_with_the_way_out(tied, tmp_path):
 def test_bit_order_needs_a_tokenizer(tmp_path, tokenizer_file):
     path = tmp_path / "model.bin"
     path.write_bytes(shipped_file())
-    assert refusal(path) == f"{path} does not say in which order its bits lie; the loss on a text tells, so give --tokenizer FILE"
+    assert refusal(path) == (f"{path} does not say in which order its bits lie; the loss on a text tells, so give the "
+                             "tokenizer's file")
     smaller = random_model("plain")
     smaller.embedding, smaller.final_gain = smaller.embedding[:128], np.ones(64, np.float16)
     path.write_bytes(bitllama(smaller, least_first=True))
@@ -270,5 +271,5 @@ def test_tokenizers_are_looked_into(tmp_path):
 def test_loading_a_checkpoint_as_a_model_says_convert(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(training_output(SHIPPED), path, metadata=METADATA)
-    with pytest.raises(ModelError, match="tellme-host convert"):
+    with pytest.raises(ModelError, match="not a tellme model: convert the file$"):
         Model.load(path)

@@ -214,7 +214,7 @@ def put(name, value, kind=None):
     ({"fields": {"llama.rope.dimension_count": 16}.items()}, "RoPE turns 16 of 32"),
     ({"fields": {"llama.block_count": "two"}.items()}, "its metadata has a value of the wrong type .*two"),
     ({"drop": ["llama.context_length"]}, "has no llama.context_length"),
-    ({"tokenizer": None}, "has no tokenizer: give --tokenizer FILE, or --no-tokenizer"),
+    ({"tokenizer": None}, "has no tokenizer: give a tokenizer's file, or convert without one, for token ids only$"),
     ({"tokenizer": lambda out: byte_level_fields(out, "tekken")}, "splits texts as 'tekken'"),
     ({"tokenizer": lambda out: (out.add_tokenizer_model("bert"), out.add_token_list(["a"]))}, "is of the kind 'bert'"),
     ({"tokenizer": lambda out: (out.add_tokenizer_model("llama"), out.add_token_list(["a"]))},
@@ -244,5 +244,5 @@ def test_other_architectures(tmp_path):
     out.close()
     with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, bitnet, bitnet-b1.58, bitnet-25 are known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
-    with pytest.raises(ModelError, match="--weight-scale is for Hugging Face folders"):
+    with pytest.raises(ModelError, match="what weight_scale does can be said for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)

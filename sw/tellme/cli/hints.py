@@ -8,12 +8,19 @@ __all__ = ["HINTS", "message"]
 
 #: Hint of a :class:`tellme.errors.TellmeError` -> the options that follow it.
 HINTS = {
+    "act-exp": "--act-exp N",
+    "auto": "--device auto",
+    "context": "--context N",
+    "convert": "tellme-host convert SRC -o OUT.tellme",
     "device": "--device PORT",
     "golden": "--device golden",
     "head": "--head board",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
     "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",
     "tokenizer": "tellme-host convert --tokenizer FILE",
+    "tokenizer-file": "--tokenizer FILE, --no-tokenizer",
+    "tokenizer-file-only": "--tokenizer FILE",
+    "weight-scale": "--weight-scale multiply|divide",
 }
 
 

@@ -47,7 +47,8 @@ class SerialTransport(Transport):
         try:
             self._port = serial.Serial(port, baud, timeout=0, write_timeout=10, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
-            raise LinkError(f"cannot open {port}: {reason(error, port)}") from error
+            why, hint = reason(error, port)
+            raise LinkError(f"cannot open {port}: {why}", hint=hint) from error
 
     def write(self, content: bytes) -> None:
         try:
@@ -70,16 +71,16 @@ class SerialTransport(Transport):
             self._port.close()
 
 
-def reason(error: Exception, port: str) -> str:
-    """Why a port does not open, and what to do."""
+def reason(error: Exception, port: str) -> tuple[str, str]:
+    """Why a port does not open, with what to do; and a hint (:class:`tellme.errors.TellmeError`)."""
     number = getattr(error, "errno", None)
     if number == 2 or "No such file" in str(error):
-        return "there is no such port; tellme-host generate without --device looks for a board, or uses the simulated one"
+        return "there is no such port; without a port's name a board is looked for, or the simulated one is used", "auto"
     if number == 13 or "Permission denied" in str(error):
-        return f"no permission; join the group that owns it (sudo usermod -aG dialout $USER, log in again): ls -l {port}"
+        return f"no permission; join the group that owns it (sudo usermod -aG dialout $USER, log in again): ls -l {port}", ""
     if number in (11, 16) or "lock" in str(error) or "busy" in str(error):
-        return "another program uses it; close that first"
-    return f"{error}; is it a serial port?"
+        return "another program uses it; close that first", ""
+    return f"{error}; is it a serial port?", ""
 
 
 class ProcessTransport(Transport):

@@ -15,7 +15,7 @@ from tellme.models.files import check_regular, printable
 from tellme.models.gguf_import import Gguf
 from tellme.models.gguf_tensors import I2S_WAY_OUT
 from tellme.models.huggingface import HuggingFace
-from tellme.models.importing import Options, read_tokenizer
+from tellme.models.importing import Options, checked_context, read_tokenizer
 from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
 from tellme.models.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.source import Source
@@ -227,16 +227,17 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
         if opened.tensors.i2s_layouts():
             _detect_layout(opened, say)
         return opened
-    for what, given in (("--act-exp", options.act_exp), ("--weight-scale", options.weight_scale)):
+    for what, given, hint in (("a power of two that activations are divided by", options.act_exp, "act-exp"),
+                              ("what weight_scale does", options.weight_scale, "weight-scale")):
         if given is not None:
-            raise ModelError(f"{what} is for Hugging Face folders and GGUF files, which {source} is not")
+            raise ModelError(f"{what} can be said for Hugging Face folders and GGUF files, which {source} is not", hint=hint)
     pieces = b""
     if options.tokenizer is not None:
         pieces = read_tokenizer(options.tokenizer)
     if start[:4] == struct.pack("<I", BITLLAMA_MAGIC):
         if not pieces:
-            raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give "
-                             "--tokenizer FILE")
+            raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give the "
+                             "tokenizer's file", hint="tokenizer-file-only")
         model = _detect_order(source, pieces, say)
     elif len(start) == 8 and start[:1] != b"{" and struct.unpack("<Q", start)[0] < kind.st_size:
         if (source.parent / "config.json").is_file():
@@ -253,9 +254,7 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
             raise ModelError(f"{options.tokenizer} has {size} pieces, the model a vocabulary of {model.config.vocab}")
     model.tokenizer = pieces
     if options.context is not None:
-        if not 0 < options.context <= model.config.context:
-            raise ModelError(f"--context {options.context}: the model has positions 1 to {model.config.context}")
-        model.config = replace(model.config, context=options.context)
+        model.config = replace(model.config, context=checked_context(options.context, model.config.context))
     return model
 
 

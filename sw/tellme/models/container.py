@@ -120,12 +120,12 @@ class Container(Source):
         if not path.exists():
             raise ModelError(f"there is no model file {path}")
         if path.is_dir():
-            raise ModelError(f"{path} is a folder; a .tellme file is wanted (tellme-host convert makes one)")
+            raise ModelError(f"{path} is a folder; a .tellme file is wanted: convert the folder", hint="convert")
         if path.stat().st_size == 0:
             raise ModelError(f"{path} is empty")
         with path.open("rb") as file:
             if file.read(4) == b"GGUF":
-                raise ModelError(f"{path} is a GGUF file: convert it with tellme-host convert {path} -o OUT.tellme")
+                raise ModelError(f"{path} is a GGUF file: convert the file", hint="convert")
         self.path = path
         try:
             self._file = safe_open(path, framework="numpy")
@@ -218,8 +218,7 @@ class Container(Source):
 def check_metadata(path: Path, metadata: dict[str, str]) -> None:
     """Format and version."""
     if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path} is a safetensors file, but not a tellme model: convert it with "
-                         f"tellme-host convert {path} -o OUT.tellme")
+        raise ModelError(f"{path} is a safetensors file, but not a tellme model: convert the file", hint="convert")
     version = metadata.get("format_version", "?")
     if version not in [str(v) for v in range(1, FORMAT_VERSION + 1)]:
         raise ModelError(f"{path} has format_version {version}; this tellme-host reads up to {FORMAT_VERSION}: "

@@ -39,7 +39,8 @@ class Gguf(Imported):
 
     def __init__(self, path: Path, options: Options, say: Say):
         if options.weight_scale is not None:
-            raise ModelError("--weight-scale is for Hugging Face folders: a GGUF file has its scales in the values")
+            raise ModelError("what weight_scale does can be said for Hugging Face folders: a GGUF file has its scales in the "
+                             "values", hint="weight-scale")
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")
@@ -104,7 +105,8 @@ class Gguf(Imported):
         if options.tokenizer is not None:
             return checked_tokenizer(read_tokenizer(options.tokenizer), str(options.tokenizer), self.config.vocab, say)
         if self.tensors.field("tokenizer.ggml.model") in (None, "no_vocab", "none"):
-            raise ModelError(f"{path} has no tokenizer: give --tokenizer FILE, or --no-tokenizer for token ids only")
+            raise ModelError(f"{path} has no tokenizer: give a tokenizer's file, or convert without one, for token ids only",
+                             hint="tokenizer-file")
         name = f"the tokenizer in {path}"
         try:
             values = {key: self.tensors.field(key) for key in self.tensors.fields if key.startswith("tokenizer.")}

@@ -125,7 +125,7 @@ def quantisation(config: _Config, name: str, options: Options, say: Say) -> str:
             found = "multiply" if linear == "autobitlinear" else "divide"
             why = f"linear_class is {linear}: its weight_scale {'multiplies' if found == 'multiply' else 'divides'}"
     if options.weight_scale is not None and found in ("multiply", "divide"):
-        found, why = options.weight_scale, f"--weight-scale {options.weight_scale}"
+        found, why = options.weight_scale, f"weight_scale is said to {options.weight_scale}"
     say(f"weights: {why}")
     return found
 
@@ -168,8 +168,8 @@ class HuggingFace(Imported):
         if path is None:
             found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if is_there(folder / n)]
             if not found:
-                raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or "
-                                 "--no-tokenizer for token ids only")
+                raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give a tokenizer's file, or convert "
+                                 "without one, for token ids only", hint="tokenizer-file")
             path = found[0]
         return checked_tokenizer(read_tokenizer(path), str(path), self.config.vocab, self._say)
 
@@ -221,7 +221,8 @@ class HuggingFace(Imported):
         if typical > _BIG:
             other = "divide" if self._mode == "multiply" else "multiply"
             raise ModelError(f"weight_scale is said to {self._mode}, which makes weights of about {typical:.3g}, where trained "
-                             f"ones are far below 1: give --weight-scale {other}, or --weight-scale {self._mode} if it is so")
+                             f"ones are far below 1: say that it has to {other}, or to {self._mode} if it is so",
+                             hint="weight-scale")
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 

@@ -17,7 +17,7 @@ from tellme.models.source import Linear, Source, TableRows, row_chunks
 from tellme.models.tensors import Tensors, without_ones
 from tellme.models.tokenizer import Tokenizer
 
-__all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_tokenizer", "read_tokenizer"]
+__all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 
 Say = Callable[[str], None]
 #: The power of two that activations of ReLU squared models are divided by, unless the user says another: their
@@ -66,6 +66,13 @@ def act_exp_of(options: Options, act: str) -> int:
     if options.act_exp is not None:
         return options.act_exp
     return RELU2_EXP if act == "relu2" else 0
+
+
+def checked_context(wanted: int, there: int) -> int:
+    """A context to keep, of the positions that a model has."""
+    if not 0 < wanted <= there:
+        raise ModelError(f"a context of {wanted}: the model has positions 1 to {there}", hint="context")
+    return wanted
 
 
 class Imported(Source):
@@ -171,9 +178,7 @@ class Imported(Source):
         """The context to keep."""
         if options.context is None:
             return config.context
-        if not 0 < options.context <= config.context:
-            raise ModelError(f"--context {options.context}: the model has positions 1 to {config.context}")
-        return options.context
+        return checked_context(options.context, config.context)
 
 
 def _unless_ones(gain: NDArray[np.float16]) -> NDArray[np.float16] | None:
