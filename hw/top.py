@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
 from hw.attention.prefill import PrefillAttention
-from hw.core.counters import PORTS, Counters
+from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
 from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.merge import HeadMerge
@@ -121,15 +121,16 @@ class Core(wiring.Component):
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
         # Of the cycle before: a packet takes many.
-        running = Signal()
+        running, status = Signal(), link.status
         m.d.sync += running.eq(cpu.running)
         m.d.comb += [
             link.build_id.eq(self.build_id),
             link.bus_idle.eq(space.idle), link.running.eq(running),
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
-            link.status.eq(Cat(running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
-                               cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
-                               link.errors, counters.values.cycles, sdram.training)),
+            status.flags.running.eq(running), status.flags.sdram_ready.eq(sdram.ready),
+            status.flags.nonfinite.eq(cpu.nonfinite_seen), status.flags.stopped.eq(cpu.stopped),
+            status.step.eq(cpu.step), status.position.eq(cpu.position), status.bad_packets.eq(link.errors),
+            status.cycles.eq(counters.values.cycles), status.training.eq(sdram.training),
             sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen | sdram.training.failed),
@@ -305,10 +306,11 @@ class Core(wiring.Component):
             counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
             counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
             counters.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(Cat(engine.busy, engine.draining, Cat(unit.settling for unit in fused).any(),
-                                  attention.busy, head.busy,
-                                  sdram.stat_busy[PORTS.index("host_read")] | sdram.stat_busy[PORTS.index("host_write")],
-                                  sdram.stat_busy.any(), sdram.stat_refresh)),
+            counters.spent.engine.eq(engine.busy), counters.spent.drain.eq(engine.draining),
+            counters.spent.norm.eq(Cat(unit.settling for unit in fused).any()),
+            counters.spent.attention.eq(attention.busy), counters.spent.head.eq(head.busy),
+            counters.spent.host.eq(sdram.stat_busy.host_read | sdram.stat_busy.host_write),
+            counters.spent.memory.eq(sdram.stat_busy.as_value().any()), counters.spent.refresh.eq(sdram.stat_refresh),
             cpu.counters.eq(counters.totals),
         ]
         return m

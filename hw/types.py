@@ -8,7 +8,7 @@ from amaranth.lib import data
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
 
 __all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "FactorsLayout", "HeadCodes", "HeadWords", "MonitorLayout",
-           "PlaceLayout", "ProductsLayout", "QuantLayout", "ScaleLayout"]
+           "PlaceLayout", "ProductsLayout", "ScaleLayout"]
 
 #: Width of an accumulator on its way to dequantisation.  TLMM and head sums fit 32 bits; the attention sum of
 #: 16-bit weights and int8 values over 2,048 positions needs 35.
@@ -38,7 +38,3 @@ ProductsLayout = data.ArrayLayout(signed(25), 4)
 
 #: One 16-bit word of a step's output stream, for its CRC-32.
 MonitorLayout = data.StructLayout({"valid": 1, "word": 16})
-
-#: Arguments of the fused pipeline's quantise pass: of its own tokens, which is the first and how many.
-QuantLayout = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": 13, "n_eps": 32, "sqrt_n": ScaleLayout,
-                                 "first": TOKEN_BITS, "tokens": 5})

@@ -3,12 +3,12 @@
 """Command processor: runs the layer program for each token, from START to DONE."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.link.link import EventLayout
-from hw.types import INDEX_BITS, TOKEN_BITS, QuantLayout
-from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from hw.lib.control import EngineArgs, EventLayout, QuantArgs, RunArgs, TotalsLayout
+from hw.types import INDEX_BITS, TOKEN_BITS
+from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
 __all__ = ["RESET_CYCLES", "AccSource", "CommandProcessor", "WordSink"]
@@ -60,7 +60,7 @@ class CommandProcessor(wiring.Component):
     def __init__(self, *, steps: int, context: int, tokens: int = 1):
         self._steps, self._tokens = steps, tokens
         super().__init__({
-            "start": In(1), "start_args": In(128), "stop": In(1),
+            "start": In(1), "start_args": In(RunArgs), "stop": In(1),
             "running": Out(1), "counting": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
             "step": Out(range(steps)), "position": Out(16), "chunk": Out(range(tokens + 1)),
             # registers
@@ -77,11 +77,11 @@ class CommandProcessor(wiring.Component):
             "compute_reset": Out(1), "drain": Out(1), "drained": In(1),
             "fetch_start": Out(1), "fetch_token": Out(18), "fetch_position": Out(16), "fetch_number": Out(TOKEN_BITS),
             "fetch_busy": In(1),
-            "engine": Out(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
+            "engine": Out(stream.Signature(EngineArgs)),
             "attention_begin": Out(1), "attention_start": Out(1),
             "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
             "acc_source": Out(AccSource),
-            "quant": Out(stream.Signature(QuantLayout)),
+            "quant": Out(stream.Signature(QuantArgs)),
             "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
             "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
             "rope_rows": Out(16), "length": Out(INDEX_BITS), "q_dim": In(16), "qk_dim": In(16),
@@ -90,17 +90,13 @@ class CommandProcessor(wiring.Component):
             "head_valid": Out(1), "head_ready": In(1), "head_dump": Out(1), "head_done": In(1),
             "best_id": In(18), "best_logit": In(signed(32)),
             # events
-            "counters": In(data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
-                                              "engine_busy": 32})),
+            "counters": In(TotalsLayout),
             "event": Out(stream.Signature(EventLayout)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        args = Signal(data.StructLayout({"position": 16, "feed": 16, "generate": 16, "flags": 16, "eos": 32,
-                                         "chunk": 32}))
-        assert args.shape().size == 8 * StartArgs.LAYOUT.size
-        given = data.View(args.shape(), self.start_args)
+        args, given = Signal(RunArgs), self.start_args
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = words[0]
         op, epilogue = w0[0:4], w0[4:6]
@@ -365,17 +361,11 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.event.ready):
                     m.next = "IDLE"
 
-        done = fsm.ongoing("DONE")
-
-        def word(name, value):
-            signal = Signal(32, name=name)
-            m.d.comb += signal.eq(value)
-            return signal
-
-        m.d.comb += self.event.p.payload.eq(Cat(
-            word("event_position", self.position),
-            word("event_id", Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
-            word("event_logit", Mux(done, reason, self.best_logit)),
-            self.counters.cycles, self.counters.read_words, self.counters.write_words, self.counters.sdram_busy,
-            self.counters.engine_busy))
+        done, told = fsm.ongoing("DONE"), self.event.p.payload
+        m.d.comb += [
+            told.position.eq(self.position),
+            told.id.eq(Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
+            told.logit.eq(Mux(done, reason, self.best_logit)),
+            *(told[name].eq(self.counters[name]) for name in TotalsLayout.members),
+        ]
         return m

@@ -14,6 +14,7 @@ from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, Inver
 from hw.fused.stage import Landing, registers
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
+from hw.lib.control import QuantArgs
 from hw.types import (
     INDEX_BITS,
     TOKEN_BITS,
@@ -21,7 +22,6 @@ from hw.types import (
     HeadCodes,
     MonitorLayout,
     PlaceLayout,
-    QuantLayout,
     ScaleLayout,
 )
 from tellme.spec.formats import BINARY16, FloatFormat
@@ -76,16 +76,17 @@ class FusedPipeline(wiring.Component):
             raise ValueError(f"streams is {streams}; a power of two is wanted")
         self._fmt, self._tokens, self._shift = fmt, tokens, streams.bit_length() - 1
         self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
+        turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
         super().__init__({
             "acc": In(stream.Signature(AccLayout)), "epilogue": In(Epilogue), "dest_a": In(1), "use_d": In(1),
             "act_relu2": In(1), "act_exp": In(signed(8)), "head_dim": In(8), "rope_rows": In(16),
             "stats_gain": In(1), "clear": In(1), "chunk": In(range(tokens + 1)),
             "length": In(INDEX_BITS), "done": Out(1),
             "heads": Out(stream.Signature(HeadCodes)),
-            "quant": In(stream.Signature(QuantLayout)), "codes": Out(stream.Signature(signed(8))),
+            "quant": In(stream.Signature(QuantArgs)), "codes": Out(stream.Signature(signed(8))),
             "d": Out(ScaleLayout),
             "gain_load": In(stream.Signature(64)), "gain_start": In(1),
-            "rope_load": In(stream.Signature(32)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
+            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
             "watch": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
         })
 
@@ -126,7 +127,7 @@ class FusedPipeline(wiring.Component):
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
         gain_write, gain_read = gain_memory.write_port(), gain_memory.read_port()
         pairs = 1 << (self._max_head_dim // 2 - 1).bit_length()
-        m.submodules.rope_row = rope_memory = memory.Memory(shape=2 * width, depth=tokens * pairs, init=[])
+        m.submodules.rope_row = rope_memory = memory.Memory(shape=self.rope_load.payload.shape(), depth=tokens * pairs, init=[])
         rope_write, rope_read = rope_memory.write_port(), rope_memory.read_port()
         m.d.comb += [
             self.gain_load.ready.eq(1), gain_write.en.eq(self.gain_load.valid),
@@ -189,8 +190,8 @@ class FusedPipeline(wiring.Component):
         in_head = Signal(8, reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
-            rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
-            rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
+            rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
+            rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data.sin, 0)),
             rope_read.addr.eq(Cat((in_head >> 1)[:pairs.bit_length() - 1], own(place.token) if tokens > 1 else Const(0, 0))),
             turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
             turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
@@ -260,7 +261,7 @@ class FusedPipeline(wiring.Component):
                          kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
-        quant = Signal(QuantLayout, reset_less=True)
+        quant = Signal(QuantArgs, reset_less=True)
         # Quantise pass: an element's words are being read.
         fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
         feeding = Signal()

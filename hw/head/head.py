@@ -10,6 +10,7 @@ from hw.attention.softmax import unpack16
 from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.fused.shifts import round_shift
 from hw.fused.stage import registers
+from hw.lib.control import LmHeadArgs
 from hw.memory.ports import WritePort
 from hw.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
@@ -50,8 +51,7 @@ class LmHead(wiring.Component):
         borrowing = {"factors": Out(FactorsLayout), "products": In(ProductsLayout)} if compact else {}
         super().__init__({
             **borrowing,
-            "start": In(stream.Signature(data.StructLayout({"dim": 13, "vocab": 18, "d": ScaleLayout, "dump": 1,
-                                                            "dump_base": 24}))),
+            "start": In(stream.Signature(LmHeadArgs)),
             "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
             "monitor": Out(MonitorLayout), "done": Out(1), "busy": Out(1), "best": Out(BestLayout),
             "top_addr": In(range(top)), "top_data": Out(TopLayout), "stall": Out(1),

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import EventLayout, RunArgs, StatusLayout
 from hw.link.crc32 import Crc32
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.memory import EventType
@@ -20,14 +21,13 @@ from tellme.spec.packets import (
     PacketType,
 )
 
-__all__ = ["BusRequest", "EventLayout", "HostLink"]
+__all__ = ["BusRequest", "HostLink"]
 
-EventLayout = data.StructLayout({"type": 8, "payload": 256})
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C
 CRC_BYTES = 4
-ARG_BYTES = 16
+ARG_BYTES = RunArgs.size // 8
 
 
 class HostLink(wiring.Component):
@@ -52,7 +52,7 @@ class HostLink(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
-            "start": Out(1), "start_args": Out(8 * ARG_BYTES), "stop": Out(1), "running": In(1), "status": In(256),
+            "start": Out(1), "start_args": Out(RunArgs), "stop": Out(1), "running": In(1), "status": In(StatusLayout),
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 

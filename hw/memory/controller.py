@@ -8,13 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
 from hw.memory.dfi import Command, CommandLayout, DfiSignature, command
-from hw.memory.ports import ReadPort, WritePort
+from hw.memory.ports import PORTS, PortStrobes, ReadPort, WritePort
 from tellme.spec.sdram import SLOWEST, SdramTiming
 
 __all__ = ["PORTS", "SdramController"]
 
-#: Ports by the bits of the statistics strobes.
-PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
 #: Who goes first.
 PRIORITY = ("kv_write", "kv_read", "host_write", "host_read", "weights")
 CHUNK = 32
@@ -65,7 +63,7 @@ class SdramController(wiring.Component):
             "host_read": In(ReadPort), "host_write": In(WritePort),
             "dfi": Out(DfiSignature()), "ready": Out(1),
             "training": Out(TrainingLayout), "beats": In(5), "nudge": In(1),
-            "stat_moved": Out(len(PORTS)), "stat_busy": Out(len(PORTS)), "stat_refresh": Out(1),
+            "stat_moved": Out(PortStrobes), "stat_busy": Out(PortStrobes), "stat_refresh": Out(1),
         })
 
     def cycles(self, ns: float, late: int = 0) -> int:

@@ -5,7 +5,12 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["MemoryRequest", "ReadPort", "WritePort"]
+__all__ = ["PORTS", "MemoryRequest", "PortStrobes", "ReadPort", "WritePort"]
+
+#: The controller's ports.
+PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
+#: A bit a port, for statistics.
+PortStrobes = data.StructLayout({name: 1 for name in PORTS})
 
 #: ``len`` words from ``addr`` on, len >= 1.
 MemoryRequest = data.StructLayout({"addr": 24, "len": 20})

@@ -3,10 +3,11 @@
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.fused.stage import registers
+from hw.lib.control import EngineArgs
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
@@ -54,7 +55,7 @@ class TlmmEngine(wiring.Component):
         self._tile_rows = tile_rows
         self._cols = -(-max_cols // SLICE) * SLICE
         super().__init__({
-            "start": In(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
+            "start": In(stream.Signature(EngineArgs)),
             "codes": In(stream.Signature(signed(8))).array(streams),
             "words": In(stream.Signature(64)),
             "out": Out(stream.Signature(AccLayout)).array(streams),

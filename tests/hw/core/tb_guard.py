@@ -8,8 +8,10 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.core.guard import ReadGuard, WriteGuard
+from hw.memory.ports import MemoryRequest
 from sim.cocotb_streams import StreamSink, StreamSource, reset, rng
 from sim.testbench import Bench
+from tests.hw.layouts import pack
 from tests.hw.memory_model import ReadModel, WriteModel
 
 BENCHES = [Bench(name="read", build=ReadGuard, env={"KIND": "read"}, tests=("passes_reads", "drains_reads")),
@@ -54,7 +56,7 @@ async def passes_reads(dut):
     await bring_up(dut)
     req, data = StreamSource(dut, "user__req"), StreamSink(dut, "user__data", stall=0.3, rng=rng("data"))
     for addr, n in ((5, 1), (100, 40), (7, 3)):
-        cocotb.start_soon(req.send(addr | n << 24))
+        cocotb.start_soon(req.send(pack(MemoryRequest, addr=addr, len=n)))
         assert await data.recv_n(n) == [3 * (addr + i) for i in range(n)]
 
 
@@ -64,12 +66,12 @@ async def drains_reads(dut):
     await bring_up(dut)
     req, data = StreamSource(dut, "user__req"), StreamSink(dut, "user__data")
     for taken in (0, 1, 17, 63):
-        cocotb.start_soon(req.send(200 | 64 << 24))
+        cocotb.start_soon(req.send(pack(MemoryRequest, addr=200, len=64)))
         for _ in range(4):
             await FallingEdge(dut.clk)
         assert await data.recv_n(taken) == [3 * (200 + i) for i in range(taken)]
         await drain(dut)
-        cocotb.start_soon(req.send(10 | 2 << 24))
+        cocotb.start_soon(req.send(pack(MemoryRequest, addr=10, len=2)))
         assert await data.recv_n(2) == [30, 33]
 
 
@@ -78,7 +80,7 @@ async def passes_writes(dut):
     model = await bring_up(dut, stall=0.3)
     req, data = StreamSource(dut, "user__req"), StreamSource(dut, "user__data", idle=0.3, rng=rng("data"))
     for addr, n in ((5, 1), (100, 40)):
-        await req.send(addr | n << 24)
+        await req.send(pack(MemoryRequest, addr=addr, len=n))
         await data.send_all(range(1, n + 1))
         while not dut.user__idle.value:
             await FallingEdge(dut.clk)
@@ -91,11 +93,11 @@ async def drains_writes(dut):
     model = await bring_up(dut, stall=0.3)
     req, data = StreamSource(dut, "user__req"), StreamSource(dut, "user__data")
     for given in (0, 1, 17, 31):
-        await req.send(300 | 32 << 24)
+        await req.send(pack(MemoryRequest, addr=300, len=32))
         await data.send_all([7] * given)
         await drain(dut)
         assert [model.words[300 + i] for i in range(32)] == [7] * given + [0] * (32 - given)
-        await req.send(20 | 2 << 24)
+        await req.send(pack(MemoryRequest, addr=20, len=2))
         await data.send_all([8, 9])
         while not dut.user__idle.value:
             await FallingEdge(dut.clk)

@@ -3,42 +3,37 @@
 """Heads of two pipelines, in words: none lost or mixed, each input's in order, in turn; inputs go on at a code a cycle."""
 
 import cocotb
+from amaranth.hdl import signed
+from amaranth.lib import data
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
 from hw.core.words import WordMerge
-from hw.types import HeadCodes, HeadWords
+from hw.types import HeadCodes, HeadWords, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
+from tests.hw.layouts import pack, unpack
 
 INPUTS = 2
 BENCHES = [Bench(name="two", build=lambda: WordMerge(inputs=INPUTS, max_head_dim=64))]
-
-
-def fields(layout, value):
-    """Payload's fields, as unsigned numbers."""
-    return {name: value >> field.offset & (1 << field.width) - 1 for name, field in layout}
-
-
-def payload(layout, **values):
-    return sum(value << layout[name].offset for name, value in values.items())
+FOUR = data.ArrayLayout(signed(8), 4)
 
 
 class Head:
     """A head of an input, whose tokens are its own."""
 
     def __init__(self, random, number, head, dim):
-        self.label = {"token": number, "head": head, "scale": random.getrandbits(19)}
-        self.codes = [random.getrandbits(8) for _ in range(dim)]
+        self.label = {"token": number, "head": head, "scale": unpack(ScaleLayout, random.getrandbits(ScaleLayout.size))}
+        self.codes = [random.randint(-128, 127) for _ in range(dim)]
 
     def sent(self):
-        return [payload(HeadCodes, code=code, last=int(i == len(self.codes) - 1), **self.label)
+        return [pack(HeadCodes, code=code, last=int(i == len(self.codes) - 1), **self.label)
                 for i, code in enumerate(self.codes)]
 
     def wanted(self):
         """Its words as they must come out: the first code lowest."""
-        words = [int.from_bytes(bytes(self.codes[i:i + 4]), "little") for i in range(0, len(self.codes), 4)]
-        return [payload(HeadWords, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
+        words = [pack(FOUR, self.codes[i:i + 4]) for i in range(0, len(self.codes), 4)]
+        return [pack(HeadWords, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
 
 
 def some_heads(random, number, dims):
@@ -54,7 +49,7 @@ class PausingSink(StreamSink):
             for _ in range(pause):
                 await FallingEdge(self._clk)
             words = [await self.recv()]
-            while not fields(HeadWords, words[-1])["last"]:
+            while not unpack(HeadWords, words[-1])["last"]:
                 words.append(await self.recv())
             heads.append(words)
         return heads
@@ -71,14 +66,14 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
     got = await sink.recv_heads(sum(len(mine) for mine in heads), pause)
     cycles = (get_sim_time("ns") - began) / PERIOD_NS
     for s, mine in enumerate(heads):
-        came = [words for words in got if fields(HeadWords, words[0])["token"] == s]
+        came = [words for words in got if unpack(HeadWords, words[0])["token"] == s]
         assert came == [head.wanted() for head in mine], s
     for task in sending:
         await task
     await FallingEdge(dut.clk)
     assert dut.empty.value
     report_shares(o_ready=sink.low_share, **{f"i{s}_valid": source.low_share for s, source in enumerate(sources)})
-    return [fields(HeadWords, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
+    return [unpack(HeadWords, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
 
 
 @cocotb.test()

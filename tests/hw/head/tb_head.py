@@ -10,12 +10,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge, Timer
 
-from hw.head.head import LmHead
+from hw.head.head import BestLayout, LmHead, TopLayout
+from hw.lib.control import LmHeadArgs
+from hw.types import MonitorLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.layouts import fields, pack, unpack
 from tests.hw.memory_model import WriteModel
 
 #: Cycles a word takes.
@@ -87,15 +90,15 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
             while not finished:
                 # Just before the rising edge, when what the models drive has settled: done may last no longer.
                 await Timer(PERIOD_NS // 2 - 1, "ns")
-                value = int(dut.monitor.value)
-                if value & 1:
-                    seen.append(value >> 1)
+                valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
+                if valid:
+                    seen.append(word)
                 if dut.done.value:
                     finished.append(True)
                 await FallingEdge(dut.clk)
 
         task = cocotb.start_soon(watch())
-        await start.send(case.dim | case.vocab << 13 | case.d.pack() << 31 | dump << 50 | DUMP_BASE << 51)
+        await start.send(pack(LmHeadArgs, dim=case.dim, vocab=case.vocab, d=case.d, dump=dump, dump_base=DUMP_BASE))
         await codes.send_all([c & 0xFF for c in case.codes])
         feed = cocotb.start_soon(words.send_all(case.words()))
         cycles = 0
@@ -111,14 +114,12 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         if dump:
             assert [memory[DUMP_BASE + i] for i in range(case.vocab)] == unsigned
         ranked = sorted(range(case.vocab), key=lambda i: (-expected[i], i))[:64]
-        best = int(dut.best.value)
-        assert (best & 0x3FFFF, best >> 18) == (ranked[0], unsigned[ranked[0]])
+        assert unpack(BestLayout, int(dut.best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
         for n, ident in enumerate(ranked):
             dut.top_addr.value = n
             await FallingEdge(dut.clk)
             await FallingEdge(dut.clk)
-            entry = int(dut.top_data.value)
-            assert (entry & 0xFFFFFFFF, entry >> 32) == (unsigned[ident], ident), n
+            assert unpack(TopLayout, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
     report_shares(words_valid=words.low_share)
     report(cases=sum(c.vocab for c in cases))
     return cycles
