@@ -24,7 +24,7 @@ from boards import carries
 from boards.build import ROOT, BuildError, say, script
 from boards.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
-from hw.tlmm.kinds import KINDS
+from hw.tlmm.study.kinds import KINDS
 from hw.verilog import to_verilog
 from tellme.spec.config import preset
 from tellme.spec.packing import SLICE, TILE_ROWS

@@ -19,19 +19,19 @@ from amaranth.lib import wiring
 
 from boards.build import RESOURCES, ROOT, BuildError, run, say, script, tool, write_techmaps
 from boards.carries import trim
+from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.processor import CommandProcessor
-from hw.core.space import AddressSpace, windows
 from hw.head.head import LmHead
 from hw.link.link import HostLink
 from hw.link.uart import Uart
-from hw.memory.controller import SdramController
+from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.sdr.controller import SdramController
+from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
 from hw.top import Core, attention_unit, float_pipeline, heads_merge
 from hw.verilog import to_verilog
-from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig, preset
 
 __all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]

@@ -7,24 +7,24 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.pack import WordMerge
 from hw.attention.prefill import PrefillAttention
+from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.merge import HeadMerge
 from hw.core.processor import AccSource, CommandProcessor, WordSink
-from hw.core.space import AddressSpace, windows
-from hw.core.words import WordMerge
 from hw.fused.pipeline import FusedPipeline
-from hw.fused.stage import Queue, Skid
 from hw.head.head import LmHead
+from hw.lib.streams import Queue, Skid
+from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout
 from hw.link.crc32 import Crc32
 from hw.link.link import HostLink
-from hw.memory.controller import SdramController
-from hw.memory.dfi import DfiSignature
+from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.sdr.controller import SdramController
+from hw.memory.sdr.dfi import DfiSignature
+from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.types import TOKEN_BITS, AccLayout, MonitorLayout
-from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]

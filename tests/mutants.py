@@ -64,8 +64,12 @@ def fused(fault, file, old, new, *benches, **options):
     return Mutant("fused", fault, f"hw/fused/{file}.py", old, new, tuple(f"fused/{b}" for b in benches), **options)
 
 
+def lib(fault, file, old, new, *benches, **options):
+    return Mutant("lib", fault, f"hw/lib/{file}.py", old, new, benches, **options)
+
+
 def sdram(fault, old, new, bench="controller-slowest", file="controller", **options):
-    return Mutant("sdram", fault, f"hw/memory/{file}.py", old, new, (f"memory/{bench}",), **options)
+    return Mutant("sdram", fault, f"hw/memory/sdr/{file}.py", old, new, (f"memory/{bench}",), **options)
 
 
 MUTANTS = (
@@ -89,13 +93,13 @@ MUTANTS = (
          bench="tlmm/engine-lanes8"),
     tlmm("invalid-byte-counts", "pairs", "        entry = 0\n", "        entry = 1\n"),
     # ------------------------------------------------------------------ weights
-    Mutant("weights", "read-before-written", "hw/weights/manager.py", "fetch.eq((stored != 0) & ", "fetch.eq(",
+    Mutant("weights", "read-before-written", "hw/memory/weights.py", "fetch.eq((stored != 0) & ", "fetch.eq(",
            ("weights/",), ci=True),
-    Mutant("weights", "asks-without-room", "hw/weights/manager.py", "with m.Elif(room >= size):", "with m.Elif(room >= 1):",
+    Mutant("weights", "asks-without-room", "hw/memory/weights.py", "with m.Elif(room >= size):", "with m.Elif(room >= 1):",
            ("weights/",)),
-    Mutant("weights", "head-also-after-plain-tokens", "hw/weights/manager.py", "~in_head & (plain == 0) &", "~in_head &",
+    Mutant("weights", "head-also-after-plain-tokens", "hw/memory/weights.py", "~in_head & (plain == 0) &", "~in_head &",
            ("weights/",)),
-    Mutant("weights", "half-words-swapped", "hw/weights/manager.py", "Cat(low, self.port.data.payload)",
+    Mutant("weights", "half-words-swapped", "hw/memory/weights.py", "Cat(low, self.port.data.payload)",
            "Cat(self.port.data.payload, low)", ("weights/",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
@@ -109,10 +113,10 @@ MUTANTS = (
     sdram("chunk-chosen-twice", "any_able.eq(some_able & (granted == 0))", "any_able.eq(some_able)"),
     sdram("latency-a-beat-off", "training.beats.eq(trial_latency)", "training.beats.eq(trial_latency + 1)", file="bringup"),
     # ------------------------------------------------------------------ fused
-    fused("tie-goes-up", "stage", "up = guard & (sticky | value[0])", "up = guard", "mul_add-mul-binary16", ci=True),
-    fused("sticky-lost", "stage", "body.eq(Cat(rest.any(), top2", "body.eq(Cat(Const(0, 1), top2", "mul_add-mul-binary16"),
-    fused("subnormals-flushed", "stage", "Cat(value[:fmt.frac_bits], Mux(value[-1], field3, 0))",
-          "Cat(Mux(value[-1], value[:fmt.frac_bits], 0), Mux(value[-1], field3, 0))", "mul_add-mul-binary16"),
+    lib("tie-goes-up", "floats", "up = guard & (sticky | value[0])", "up = guard", "fused/mul_add-mul-binary16", ci=True),
+    lib("sticky-lost", "floats", "body.eq(Cat(rest.any(), top2", "body.eq(Cat(Const(0, 1), top2", "fused/mul_add-mul-binary16"),
+    lib("subnormals-flushed", "floats", "Cat(value[:fmt.frac_bits], Mux(value[-1], field3, 0))",
+        "Cat(Mux(value[-1], value[:fmt.frac_bits], 0), Mux(value[-1], field3, 0))", "fused/mul_add-mul-binary16"),
     fused("zero-of-unlike-signs", "arithmetic", "sign = Mux(total == 0, flags2[4], flags2[0])", "sign = flags2[0]",
           "mul_add-add-binary16"),
     fused("code-sign", "arithmetic", "(value3 ^ negative.replicate(9)) + (up3 ^ negative)", "value3 + up3",
@@ -124,13 +128,14 @@ MUTANTS = (
           "pairs-rope-binary16"),
     fused("absmax-of-the-value", "pipeline", "Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)",
           "Mux(quantising & quant.gain, gain_data, one)", "pipeline"),
-    fused("payload-changes-while-it-waits", "stage", "ce.eq(~self.o.valid | self.o.ready)", "ce.eq(1)", "mul_add-mul-binary16"),
-    fused("sets-out-without-a-place", "stage", "self.open.eq(under_way <= self._depth - 2 - self._burst)", "self.open.eq(1)",
-          "stage-landing"),
-    fused("landing-without-room", "stage", "(under_way <= self._depth - 2 - self._burst)", "(under_way <= self._depth)",
-          "stage-landing"),
-    fused("burst-without-room", "stage", "self._depth - 2 - self._burst", "self._depth - 3", "stage-burst"),
-    fused("head-scale-tie", "scales", "guard & (sticky | kept[0])", "guard", "scales-scale_acc"),
+    lib("payload-changes-while-it-waits", "streams", "ce.eq(~self.o.valid | self.o.ready)", "ce.eq(1)",
+        "fused/mul_add-mul-binary16"),
+    lib("sets-out-without-a-place", "streams", "self.open.eq(under_way <= self._depth - 2 - self._burst)", "self.open.eq(1)",
+        "lib/streams-landing"),
+    lib("landing-without-room", "streams", "(under_way <= self._depth - 2 - self._burst)", "(under_way <= self._depth)",
+        "lib/streams-landing"),
+    lib("burst-without-room", "streams", "self._depth - 2 - self._burst", "self._depth - 3", "lib/streams-burst"),
+    lib("head-scale-tie", "scales", "guard & (sticky | kept[0])", "guard", "fused/scales-scale_acc"),
     fused("scale-of-another-token", "pipeline", "s_read.addr.eq(mul_tag.token)", "s_read.addr.eq(0)", "pipeline-tokens3"),
     fused("statistics-of-one-token", "pipeline", "statistics.x_token.eq(own(out_place.token))", "statistics.x_token.eq(0)",
           "pipeline-tokens3"),
@@ -168,12 +173,12 @@ MUTANTS = (
     chunk("total-read-too-early", "prefill", "pause > turns - 3", "pause > turns + 1", "shapes"),
     chunk("next-turn-shows-too-early", "prefill", "turning | (drain_pe != p)", "drain_pe != p", "shapes"),
     chunk("sum-marked-too-late", "prefill", "(sends & (sends_turn == t))", "(sends & (t == 0))", "shapes"),
-    chunk("all-rows-at-the-first-position", "codes", "small_product(self.words, token)", "Const(0, 8)", "shapes"),
-    chunk("scales-before-the-values-came", "codes", "here == self.chunk << 1", "here == self.chunk", "shapes"),
-    chunk("scales-under-the-next-head", "codes", "m.If(self.heads.valid & sorting):", "m.If(self.heads.valid):", "shapes"),
-    chunk("head-sorted-too-early", "codes", "known.eq(waited == self.QUERY_CYCLES)", "known.eq(waited == self.QUERY_CYCLES - 1)",
-          "shapes"),
-    chunk("query-at-the-wrong-pe", "codes", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
+    chunk("all-rows-at-the-first-position", "scatter", "small_product(self.words, token)", "Const(0, 8)", "shapes"),
+    chunk("scales-before-the-values-came", "scatter", "here == self.chunk << 1", "here == self.chunk", "shapes"),
+    chunk("scales-under-the-next-head", "scatter", "m.If(self.heads.valid & sorting):", "m.If(self.heads.valid):", "shapes"),
+    chunk("head-sorted-too-early", "scatter", "known.eq(waited == self.QUERY_CYCLES)",
+          "known.eq(waited == self.QUERY_CYCLES - 1)", "shapes"),
+    chunk("query-at-the-wrong-pe", "scatter", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/head/head.py", "(count == 0) | (logit.as_signed() > self.best.logit)",
            "(count == 0) | (logit.as_signed() >= self.best.logit)", ("head/",), ci=True),
@@ -184,23 +189,24 @@ MUTANTS = (
            "smaller.eq(t_read.data.logit.as_signed() <= logit.as_signed())", ("head/",)),
     # ------------------------------------------------------------------ core
     Mutant("core", "cycles-counted-twice", "hw/core/counters.py", "active & ~before", "active", ("core/counters",)),
-    Mutant("core", "words-of-another-port", "hw/core/counters.py", 'strobes[f"{port}_words"] = self.moved[i]',
-           'strobes[f"{port}_words"] = self.busy[i]', ("core/counters",)),
+    Mutant("core", "words-of-another-port", "hw/core/counters.py", 'strobes[f"{port}_words"] = self.moved[port]',
+           'strobes[f"{port}_words"] = self.busy[port]', ("core/counters",)),
     Mutant("core", "embedding-row-of-the-neighbour", "hw/core/fetch.py", "block.eq(self.token >> 2)",
            "block.eq((self.token + 1) >> 2)", ("core/fetch",)),
-    Mutant("core", "guard-forgets-a-burst", "hw/core/guard.py",
-           "owed.eq(owed + asked - passed)", "owed.eq(0)", ("core/guard",)),
+    Mutant("core", "guard-forgets-a-burst", "hw/memory/guard.py",
+           "owed.eq(owed + asked - passed)", "owed.eq(0)", ("memory/guard",)),
     Mutant("core", "chunk-counted-a-token-short", "hw/core/processor.py", "with m.If((uncounted > most) | (args.generate == 0)):",
            "with m.If((uncounted >= most) | (args.generate == 0)):", ("top/top-chunk",)),
     Mutant("core", "next-chunk-begins-a-token-early", "hw/core/processor.py", "m.d.sync += self.position.eq(last + 1)",
            "m.d.sync += self.position.eq(last)", ("top/top-chunk",)),
     Mutant("core", "heads-of-two-tokens-mixed", "hw/core/merge.py", "m.d.sync += inside.eq(~self.o.p.last)",
            "m.d.sync += inside.eq(0)", ("core/merge",)),
-    Mutant("core", "head-before-its-last-code", "hw/core/words.py", "self.o.valid.eq(labels.r_rdy)",
-           "self.o.valid.eq(words.r_rdy)", ("core/words",)),
-    Mutant("core", "first-code-highest", "hw/core/words.py", "Cat(earlier, code)[8:]", "Cat(code, earlier)[:24]",
-           ("core/words",)),
-    Mutant("core", "word-on-its-way-forgotten", "hw/core/words.py", "empty = [~skid.o.valid]", "empty = []", ("core/words",)),
+    Mutant("attention", "head-before-its-last-code", "hw/attention/pack.py", "self.o.valid.eq(labels.r_rdy)",
+           "self.o.valid.eq(words.r_rdy)", ("attention/pack",)),
+    Mutant("attention", "first-code-highest", "hw/attention/pack.py", "Cat(earlier, code)[8:]", "Cat(code, earlier)[:24]",
+           ("attention/pack",)),
+    Mutant("attention", "word-on-its-way-forgotten", "hw/attention/pack.py", "empty = [~skid.o.valid]", "empty = []",
+           ("attention/pack",)),
     Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.token_addr.eq(next_position),",
            "m.d.comb += [self.token_addr.eq(self.position),", ("top/top-tiny",)),
     # ------------------------------------------------------------------ link

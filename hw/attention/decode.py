@@ -6,12 +6,12 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.shifts import round_shift
-from hw.fused.stage import registers
-from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
+from hw.attention.softmax import SCORE_STAGES, score_stages
+from hw.lib.ports import ReadPort, WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
+from hw.lib.shifts import round_shift
+from hw.lib.stages import registers
+from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom

@@ -6,12 +6,14 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
-from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import Landing, leading_zeros, registers
-from hw.memory.ports import ReadPort, WritePort
-from hw.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
+from hw.attention.scatter import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
+from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit
+from hw.lib.floats import leading_zeros
+from hw.lib.ports import ReadPort, WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
+from hw.lib.stages import registers
+from hw.lib.streams import Landing
+from hw.lib.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom

@@ -1,18 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scores and weights of attention: stored scales, the score's arithmetic, and a unit that serves query PEs in turn."""
+"""Scores and weights of attention: the score's arithmetic, and a unit that serves query PEs in turn."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import registers
-from hw.types import ScaleLayout
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import registers
+from hw.lib.types import ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
-from tellme.spec.scale import SCALE16_BIAS
 
-__all__ = ["BACK_BITS", "EXPONENT_BITS", "SCORE_STAGES", "WEIGHT_BITS", "SoftmaxUnit", "pack16", "score_stages", "unpack16"]
+__all__ = ["BACK_BITS", "EXPONENT_BITS", "SCORE_STAGES", "WEIGHT_BITS", "SoftmaxUnit", "score_stages"]
 
 #: Registers of :func:`score_stages`.
 SCORE_STAGES = 5
@@ -22,18 +21,6 @@ WEIGHT_BITS = 16
 BACK_BITS = 4
 #: The largest exponent of a row: that of a stored scale less up to 511.
 EXPONENT_BITS = 11
-
-
-def unpack16(stored) -> tuple[Value, Value]:
-    """(sig, exp) of a stored scale."""
-    zero = stored == 0
-    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
-
-
-def pack16(scale) -> Value:
-    """Stored form of a scale."""
-    field = scale.exp + SCALE16_BIAS
-    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
 def score_stages(m: Module, register, dot, ds) -> Signal:

@@ -6,9 +6,9 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core.space import CountersLayout
+from hw.core.address_map import CountersLayout
 from hw.lib.control import TotalsLayout
-from hw.memory.ports import PORTS, PortStrobes
+from hw.lib.ports import PORTS, PortStrobes
 from tellme.spec.memory import ACCOUNT
 
 __all__ = ["PORTS", "Counters", "SpentLayout"]

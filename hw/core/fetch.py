@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.ports import ReadPort
-from hw.types import INDEX_BITS, TOKEN_BITS, AccLayout
+from hw.lib.ports import ReadPort
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout
 from tellme.spec.scale import SCALE16_BIAS
 
 __all__ = ["RowFetch"]

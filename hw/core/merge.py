@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.types import HeadCodes
+from hw.lib.types import HeadCodes
 
 __all__ = ["HeadMerge"]
 

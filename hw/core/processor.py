@@ -7,7 +7,7 @@ from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import EngineArgs, EventLayout, QuantArgs, RunArgs, TotalsLayout
-from hw.types import INDEX_BITS, TOKEN_BITS
+from hw.lib.types import INDEX_BITS, TOKEN_BITS
 from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 

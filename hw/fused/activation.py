@@ -7,7 +7,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.arithmetic import FloatMul
-from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
+from hw.lib.floats import ROUND_STAGES, round_float, unpack
+from hw.lib.streams import StreamUnit
 from tellme.spec.activation import X_FRAC_BITS
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom

@@ -5,8 +5,9 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 
-from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
-from hw.types import ACC_BITS, ScaleLayout
+from hw.lib.floats import ROUND_STAGES, round_float, unpack
+from hw.lib.streams import StreamUnit
+from hw.lib.types import ACC_BITS, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]

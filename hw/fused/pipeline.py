@@ -10,20 +10,14 @@ from hw.fused.activation import Activation
 from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadQuantise
 from hw.fused.rope import Rope
-from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
-from hw.fused.stage import Landing, registers
+from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
 from hw.lib.control import QuantArgs
-from hw.types import (
-    INDEX_BITS,
-    TOKEN_BITS,
-    AccLayout,
-    HeadCodes,
-    MonitorLayout,
-    PlaceLayout,
-    ScaleLayout,
-)
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import registers
+from hw.lib.streams import Landing
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, HeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue

@@ -1,56 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scale arithmetic in gateware: products, 127 / absmax, 1 / rms (spec: scale)."""
+"""The scales of a pass: of accumulators, 127 / absmax, 1 / rms (spec: scale)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import StreamUnit, leading_zeros, registers
-from hw.types import AccLayout, ScaleLayout
+from hw.lib.floats import leading_zeros
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import registers
+from hw.lib.streams import StreamUnit
+from hw.lib.types import AccLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
     C127,
-    EXP_MAX,
-    EXP_MIN,
-    SIG_MAX,
     SQUARE_FRAC,
     SUMSQ_BITS,
 )
 from tellme.spec.tables import recip127_rom, rsqrt_rom
 
-__all__ = ["SCALE_INTERVAL", "SCALE_MUL_STAGES", "AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
+__all__ = ["SCALE_INTERVAL", "AbsmaxScale", "InverseRms", "ScaleAcc"]
 
-#: Registers of :func:`scale_mul_stages`.
-SCALE_MUL_STAGES = 3
 #: Cycles from one start of AbsmaxScale or InverseRms to the next.  Their registers need no copies of what earlier stages
 #: hold: inputs stand still that long.
 SCALE_INTERVAL = 4
-
-
-def scale_mul_stages(m: Module, register, a, b) -> Signal:
-    """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES later; ``register(value, name)`` makes one.  The operands
-    should come from registers: the multiplier takes most of the first cycle."""
-    product = register(a.sig * b.sig, "product")
-    exp = register(a.exp + b.exp, "exp_sum")
-    top = product[21]
-    kept = Mux(top, product[11:], product[10:21])
-    guard = Mux(top, product[10], product[9])
-    sticky = Mux(top, product[:10].any(), product[:9].any())
-    # One bit of growth: a significand of all ones may round up to the next power of two.
-    rounded = register((kept + (guard & (sticky | kept[0])))[:12], "rounded")
-    exp_up = register((exp + 10 + top).as_signed(), "exp_up")
-    zero = register(product == 0, "zero")
-    total = Signal(signed(11))
-    m.d.comb += total.eq(exp_up + rounded[11])
-    result = Signal(ScaleLayout)
-    with m.If(zero | (total < EXP_MIN)):
-        m.d.comb += [result.sig.eq(0), result.exp.eq(0)]
-    with m.Elif(total > EXP_MAX):
-        m.d.comb += [result.sig.eq(SIG_MAX), result.exp.eq(EXP_MAX)]
-    with m.Else():
-        m.d.comb += [result.sig.eq(Mux(rounded[11], 1024, rounded[:11])), result.exp.eq(total)]
-    return data.View(ScaleLayout, register(result.as_value(), "scale_product"))
 
 
 class ScaleAcc(StreamUnit):

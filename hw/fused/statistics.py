@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import registers, unpack
+from hw.lib.floats import unpack
+from hw.lib.stages import registers
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import registers
-from hw.types import INDEX_BITS
+from hw.lib.stages import registers
+from hw.lib.types import INDEX_BITS
 
 __all__ = ["Vectors"]
 

@@ -6,13 +6,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.softmax import unpack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.shifts import round_shift
-from hw.fused.stage import registers
 from hw.lib.control import LmHeadArgs
-from hw.memory.ports import WritePort
-from hw.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
+from hw.lib.ports import WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
+from hw.lib.shifts import round_shift
+from hw.lib.stages import registers
+from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
 

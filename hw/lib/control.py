@@ -7,7 +7,7 @@ from struct import Struct
 
 from amaranth.lib import data
 
-from hw.types import TOKEN_BITS, ScaleLayout
+from hw.lib.types import TOKEN_BITS, ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StatusWord
 
 __all__ = ["EngineArgs", "EventLayout", "EventPayload", "LmHeadArgs", "QuantArgs", "RunArgs", "StatusFlags", "StatusLayout",

@@ -6,8 +6,9 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.fused.stage import Landing, registers
-from hw.types import AccLayout, PlaceLayout, ScaleLayout
+from hw.lib.stages import registers
+from hw.lib.streams import Landing
+from hw.lib.types import AccLayout, PlaceLayout, ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
 

@@ -6,12 +6,12 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.fused.stage import registers
 from hw.lib.control import EngineArgs
+from hw.lib.stages import registers
+from hw.lib.types import AccLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
-from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
-from hw.types import AccLayout
+from hw.tlmm.kinds import PAIR_LANE, Kind
 from tellme.spec.packing import SLICE, SLICE_BYTES
 
 __all__ = ["TlmmEngine"]
@@ -44,7 +44,7 @@ class TlmmEngine(wiring.Component):
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = KINDS[BEST_TABLE]):
+    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
         if not 1 <= streams <= lanes:

@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
-from hw.types import AccLayout
+from hw.lib.types import AccLayout
 from tellme.spec.scale import Scale
 
 __all__ = ["accumulator", "accumulators", "fields", "pack", "payload_of", "unpack"]

@@ -8,7 +8,7 @@ from collections import deque
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
-from hw.memory.ports import MemoryRequest
+from hw.lib.ports import MemoryRequest
 from sim.cocotb_streams import PERIOD_NS
 from tests.hw.layouts import fields
 

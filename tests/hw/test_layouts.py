@@ -7,7 +7,7 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 
 from hw.lib.control import EventLayout, RunArgs, StatusLayout
-from hw.types import AccLayout, HeadCodes, ScaleLayout
+from hw.lib.types import AccLayout, HeadCodes, ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StartFlags, StatusWord
 from tellme.spec.scale import Scale
 from tests.hw.layouts import fields, pack, unpack

@@ -9,9 +9,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from hw.attention.codes import ChunkHeads
 from hw.attention.prefill import PrefillAttention
-from hw.types import HeadWords
+from hw.attention.scatter import ChunkHeads
+from hw.lib.types import HeadWords
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend

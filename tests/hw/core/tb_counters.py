@@ -7,10 +7,10 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from hw.core.address_map import CountersLayout
 from hw.core.counters import PORTS, Counters, SpentLayout
-from hw.core.space import CountersLayout
 from hw.lib.control import TotalsLayout
-from hw.memory.ports import PortStrobes
+from hw.lib.ports import PortStrobes
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import ACCOUNT, COUNTERS

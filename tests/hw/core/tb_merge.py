@@ -6,7 +6,7 @@ import cocotb
 from cocotb.utils import get_sim_time
 
 from hw.core.merge import HeadMerge
-from hw.types import HeadCodes, ScaleLayout
+from hw.lib.types import HeadCodes, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack, unpack

@@ -8,7 +8,7 @@ import cocotb
 from float_vectors import FMT, FORMATS, VECTORS, check, specials
 
 from hw.fused.arithmetic import Dequantise, Quantise
-from hw.types import ACC_BITS
+from hw.lib.types import ACC_BITS
 from sim.cocotb_streams import rng
 from sim.testbench import Bench
 from tellme.spec.quantise import dequantise, quantise

@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge, Timer
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
 from hw.lib.control import QuantArgs
-from hw.types import HeadCodes, MonitorLayout
+from hw.lib.types import HeadCodes, MonitorLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope

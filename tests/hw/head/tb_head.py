@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, Timer
 
 from hw.head.head import BestLayout, LmHead, TopLayout
 from hw.lib.control import LmHeadArgs
-from hw.types import MonitorLayout
+from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit

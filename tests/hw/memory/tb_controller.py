@@ -7,8 +7,8 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
-from hw.memory.controller import SdramController
-from hw.memory.ports import PORTS, MemoryRequest
+from hw.lib.ports import PORTS, MemoryRequest
+from hw.memory.sdr.controller import SdramController
 from sim.chips.sdram import Chip
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench

@@ -10,7 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
 
-from hw.tlmm.kinds import KINDS
+from hw.tlmm.study.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE

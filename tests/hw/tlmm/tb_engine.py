@@ -10,7 +10,7 @@ from cocotb.utils import get_sim_time
 
 from hw.lib.control import EngineArgs
 from hw.tlmm.engine import TlmmEngine
-from hw.tlmm.kinds import BEST_TABLE, KINDS
+from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
@@ -200,7 +200,7 @@ async def nothing_waits_for_the_end(dut):
     pair = min(2, LANES)
     steps = rows // pair * slices(200)
     # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
-    ahead = SLICE + KINDS[BEST_TABLE].builder.CYCLES + 12
+    ahead = SLICE + PAIR_LANE.builder.CYCLES + 12
     behind = (TILE if pair == 2 else 0) // 2 + 16
     assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
     report(cases=rows)

@@ -10,7 +10,7 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge
 
 from boards.dse import LanePoint, Point
-from hw.tlmm.kinds import KINDS
+from hw.tlmm.study.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, TILE_ROWS

@@ -6,9 +6,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
-from hw.memory.dfi import Command, CommandLayout, DfiSignature, command
-from hw.memory.ports import PORTS, PortStrobes, ReadPort, WritePort
+from hw.lib.ports import PORTS, PortStrobes, ReadPort, WritePort
+from hw.memory.sdr.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
+from hw.memory.sdr.dfi import Command, CommandLayout, DfiSignature, command
 from tellme.spec.sdram import SLOWEST, SdramTiming
 
 __all__ = ["PORTS", "SdramController"]
@@ -35,7 +35,7 @@ class SdramController(wiring.Component):
     WRITE follows a READ after the bus has turned around.  Timings come from ``timing`` at ``mhz`` (SDRAM clock), rounded
     up to whole fabric cycles; ACTIVE to ACTIVE and to PRECHARGE are counted over all banks together.
 
-    :class:`~hw.memory.bringup.SdramBringUp` starts the chip and finds the read latency, in beats: odd ones go through a
+    :class:`~hw.memory.sdr.bringup.SdramBringUp` starts the chip and finds the read latency, in beats: odd ones go through a
     one-beat aligner.  ``training`` tells what it found; ``beats``, if not zero, overrides the latency, and each cycle of
     ``nudge`` moves the chip's clock a step.
 

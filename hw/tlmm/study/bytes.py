@@ -13,8 +13,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.tlmm.carry import AddOf, add_table, extend, mask
+from hw.tlmm.study.gray_order import folded_entry, folded_steps
 from hw.tlmm.tree import Term, signed_sum, stages
-from hw.tlmm.walk import folded_entry, folded_steps
 from tellme.spec.packing import SLICE_BYTES, TRITS, unpack_trits
 
 __all__ = ["ByteBuilder", "ByteDot", "ByteSelect", "byte_build_layout", "byte_rom"]

@@ -6,14 +6,14 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.tlmm.builder import TableBuilder
-from hw.tlmm.lane import BuildLayout, SelectLayout, TableDot
+from hw.tlmm.study.builder import TableBuilder
+from hw.tlmm.study.lane import BuildLayout, SelectLayout, TableDot
 
 __all__ = ["PlainBuilder", "PlainDot"]
 
 
 class PlainDot(wiring.Component):
-    """:class:`hw.tlmm.lane.TableDot`; raises ValueError for more than one token."""
+    """:class:`hw.tlmm.study.lane.TableDot`; raises ValueError for more than one token."""
 
     LATENCY = TableDot.LATENCY
 
@@ -32,7 +32,7 @@ class PlainDot(wiring.Component):
 
 
 class PlainBuilder(wiring.Component):
-    """:class:`hw.tlmm.builder.TableBuilder`; raises ValueError for more than one token."""
+    """:class:`hw.tlmm.study.builder.TableBuilder`; raises ValueError for more than one token."""
 
     #: TableBuilder counts from one start to the next.
     CYCLES = TableBuilder.CYCLES - 1

@@ -14,7 +14,7 @@ __all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableDot"
 #: Sums of three and of two int8 activations, -128 negated included.
 TRIPLE_BITS = 10
 PAIR_BITS = 10
-#: What a weight byte selects: see :func:`hw.tlmm.tables.byte_rom`.
+#: What a weight byte selects: see :func:`hw.tlmm.study.tables.byte_rom`.
 SelectLayout = data.ArrayLayout(data.StructLayout({"triple": 4, "sign": 1, "pair": 4}), SLICE_BYTES)
 #: A write into all eight tables of one buffer; the pair tables take part while ``pair`` is high.
 BuildLayout = data.StructLayout({

@@ -7,8 +7,8 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.core.guard import ReadGuard, WriteGuard
-from hw.memory.ports import MemoryRequest
+from hw.lib.ports import MemoryRequest
+from hw.memory.guard import ReadGuard, WriteGuard
 from sim.cocotb_streams import StreamSink, StreamSource, reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.ports import ReadPort, WritePort
 from hw.link.link import BusRequest
-from hw.memory.ports import ReadPort, WritePort
 from tellme.spec.memory import (
     COUNTERS,
     CRC_BASE,

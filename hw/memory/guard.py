@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.ports import ReadPort, WritePort
+from hw.lib.ports import ReadPort, WritePort
 
 __all__ = ["ReadGuard", "WriteGuard"]
 

@@ -6,11 +6,10 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.softmax import pack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import registers
-from hw.memory.ports import WritePort
-from hw.types import HeadWords, ScaleLayout
+from hw.lib.ports import WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
+from hw.lib.stages import registers
+from hw.lib.types import HeadWords, ScaleLayout
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.tlmm.lane import PAIR_BITS, TRIPLE_BITS, BuildLayout
-from hw.tlmm.tables import BUILD_CYCLES, PAIR_STEPS, TRIPLE_STEPS
+from hw.tlmm.study.lane import PAIR_BITS, TRIPLE_BITS, BuildLayout
+from hw.tlmm.study.tables import BUILD_CYCLES, PAIR_STEPS, TRIPLE_STEPS
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS
 
 __all__ = ["TableBuilder"]

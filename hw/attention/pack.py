@@ -7,8 +7,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.core.merge import HeadMerge
-from hw.fused.stage import Skid
-from hw.types import HeadCodes, HeadWords
+from hw.lib.streams import Skid
+from hw.lib.types import HeadCodes, HeadWords
 
 __all__ = ["HeadPacker", "WordMerge"]
 

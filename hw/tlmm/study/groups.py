@@ -15,8 +15,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.tlmm.serial import Step, build_layout, serial_builder
+from hw.tlmm.study.gray_order import folded_entry, folded_steps
 from hw.tlmm.tree import Term, signed_sum, stages
-from hw.tlmm.walk import folded_entry, folded_steps
 
 __all__ = ["Shape", "group_builder", "group_dot"]
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.dfi import Command, CommandLayout, command
+from hw.memory.sdr.dfi import Command, CommandLayout, command
 from tellme.spec.sdram import SdramTiming
 
 __all__ = ["MAX_BEATS", "SdramBringUp", "TrainingLayout"]

@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In
 
-from hw.memory.dfi import DfiSignature
+from hw.memory.sdr.dfi import DfiSignature
 
 __all__ = ["SdramPhy"]
 

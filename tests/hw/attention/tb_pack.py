@@ -8,8 +8,8 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from hw.core.words import WordMerge
-from hw.types import HeadCodes, HeadWords, ScaleLayout
+from hw.attention.pack import WordMerge
+from hw.lib.types import HeadCodes, HeadWords, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack, unpack

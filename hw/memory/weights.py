@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import Queue
-from hw.memory.ports import ReadPort
+from hw.lib.ports import ReadPort
+from hw.lib.streams import Queue
 
 __all__ = ["WeightBuffer"]
 

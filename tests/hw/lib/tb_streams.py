@@ -7,7 +7,7 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.fused.stage import Landing, Queue, Skid
+from hw.lib.streams import Landing, Queue, Skid
 from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 
