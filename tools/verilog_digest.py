@@ -47,7 +47,7 @@ from amaranth.hdl._nir import (
 )
 from amaranth.lib import wiring
 
-from boards.build import BOARDS
+from boards.flow.build import BOARDS
 from hw.top import Core
 from tellme.spec.config import PRESETS, preset
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boards import dse
+from boards.study import dse
 from hw.tlmm.study.kinds import BEST_TABLE, KINDS
 
 ROOT = Path(__file__).resolve().parents[2]

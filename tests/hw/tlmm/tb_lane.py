@@ -9,7 +9,7 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 from cocotb.triggers import FallingEdge
 
-from boards.dse import LanePoint, Point
+from boards.study.dse import LanePoint, Point
 from hw.tlmm.study.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench

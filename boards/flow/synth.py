@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
+"""``python -m boards.flow.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
 
 A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
 parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from boards.build import RESOURCES, ROOT, BuildError, run, say, script, tool, write_techmaps
-from boards.carries import trim
+from boards.flow.build import RESOURCES, ROOT, BuildError, run, say, script, tool, write_techmaps
+from boards.flow.carries import trim
 from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
@@ -113,7 +113,7 @@ def markdown(report: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m boards.synth", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m boards.flow.synth", description=__doc__.splitlines()[0])
     parser.add_argument("--unit", required=True, help=f"all, or one of {', '.join(PARTS)}")
     parser.add_argument("--preset", default=PRESET)
     parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))

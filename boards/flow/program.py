@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.program``: load a built bitstream into a board by USB, with openFPGALoader."""
+"""``python -m boards.flow.program``: load a built bitstream into a board by USB, with openFPGALoader."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from boards.build import BOARDS, ROOT
+from boards.flow.build import BOARDS, ROOT
 
 __all__ = ["main"]
 
@@ -18,7 +18,7 @@ LIBRARIES = "libusb-1.0-0 libftdi1-2"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m boards.program", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m boards.flow.program", description=__doc__)
     parser.add_argument("--board", default="ulx3s")
     parser.add_argument("--device", help="the FPGA (default: the board's first)")
     parser.add_argument("--flash", action="store_true", help="into the flash, to be there after power-up; else until then")

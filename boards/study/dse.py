@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.dse``: what a whole lane costs in each of its kinds, synthesised and placed.
+"""``python -m boards.study.dse``: what a whole lane costs in each of its kinds, synthesised and placed.
 
 A point is everything that turns weight bytes and codes into accumulators: byte ROMs, code memories, builders, tables or
 activations, adders, accumulators (int32, 128 rows), with registers at its borders.  The tiles' control, the quantiser
@@ -20,9 +20,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from boards import carries
-from boards.build import ROOT, BuildError, say, script
-from boards.synth import measure
+from boards.flow import carries
+from boards.flow.build import ROOT, BuildError, say, script
+from boards.flow.synth import measure
 from hw.tlmm.carry import AddOf, add_table, extend, mask
 from hw.tlmm.study.kinds import KINDS
 from hw.verilog import to_verilog
@@ -293,7 +293,7 @@ def numbers(text: str) -> list[int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m boards.dse", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m boards.study.dse", description=__doc__.splitlines()[0])
     parser.add_argument("--lanes", type=numbers, metavar="N,N", help="only points of these lanes; default: all")
     parser.add_argument("--kinds", metavar="KIND,KIND", help=f"only these of {', '.join(KINDS)}")
     parser.add_argument("--rows", type=numbers, metavar="N,N", help="only these rows a cycle")
