@@ -21,7 +21,7 @@ STEPS: dict[str, list[str]] = {
     "licences (reuse)": [str(BIN / "reuse"), "lint", "--lines"],
     "host tests (pytest)": [PYTHON, "-m", "pytest", "-q", "-m", "not rtl"],
     "golden bounds": [PYTHON, "-m", "tests.bounds", "--tokens", "2000"],
-    "reduced synthesis": [PYTHON, "-m", "boards.build", "--board", "ulx3s", "--reduced"],
+    "reduced synthesis": [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"],
     "RTL verification": [PYTHON, "-m", "sim.run_tests", "--seed", CI_SEED],
     "faults that must be found": [PYTHON, "-m", "tests.mutants", "--ci"],
     "end to end on the simulated board": [PYTHON, "-m", "pytest", "-q", "tests/board"],
