@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
-from hw.lib.stages import registers
+from hw.lib.stages import Stages
 from hw.lib.types import HeadWords, ScaleLayout
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
@@ -65,14 +65,14 @@ class ChunkHeads(wiring.Component):
         m = Module()
         token_bits = (self._tokens - 1).bit_length()
 
-        register, later = registers(m)
+        stage = Stages(m)
 
         # ------------------------------------------------------------------ whose head: there when its first word has waited
         head, token = Signal(8), Signal(range(MAX_TOKENS))
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
-        v_first = register(self.heads_n + self.kv_heads, "v_first")
+        v_first = stage.reg(self.heads_n + self.kv_heads, "v_first")
         of_k, of_v = (head - self.heads_n)[:8], (head - v_first)[:8]
         is_query, is_v = head < self.heads_n, head >= v_first
         q_kv = Signal(range(MAX_HEADS_KV))
@@ -85,25 +85,25 @@ class ChunkHeads(wiring.Component):
                 m.d.comb += q_kv.eq(head >> 2)
             with m.Default():
                 m.d.comb += q_kv.eq(head)
-        kv2 = register(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
-        query, of_v_head = register(is_query, "query"), register(is_v, "of_v_head")
-        head2 = register(head, "head2")
-        back = (register(self.chunk - 1, "last_token") - token)[:len(token)]
-        before2 = register(small_product(back, self.group), "before2")
-        pair3 = register((before2 + head2 - small_product(kv2, self.group))[:7], "pair3")
-        first_row3 = register(small_product(self.slots, kv2), "first_row3")
+        kv2 = stage.reg(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
+        query, of_v_head = stage.reg(is_query, "query"), stage.reg(is_v, "of_v_head")
+        head2 = stage.reg(head, "head2")
+        back = (stage.reg(self.chunk - 1, "last_token") - token)[:len(token)]
+        before2 = stage.reg(small_product(back, self.group), "before2")
+        pair3 = stage.reg((before2 + head2 - small_product(kv2, self.group))[:7], "pair3")
+        first_row3 = stage.reg(small_product(self.slots, kv2), "first_row3")
         pe_bits = (self._pes - 1).bit_length()
         row = Signal(range(self._rows))
         m.d.comb += row.eq(first_row3 + (pair3 >> pe_bits))
-        pe4, row4 = register(pair3[:pe_bits], "pe4"), register(row, "row4")
+        pe4, row4 = stage.reg(pair3[:pe_bits], "pe4"), stage.reg(row, "row4")
         # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
-        chunk_at = register(self.position * self.words, "chunk_at")
-        k_chunk, v_chunk, s_chunk = (register((base + at)[:24], name) for base, at, name in (
+        chunk_at = stage.reg(self.position * self.words, "chunk_at")
+        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:24], name) for base, at, name in (
             (self.k_base, chunk_at, "k_chunk"), (self.v_base, chunk_at, "v_chunk"), (self.s_base, self.position, "s_chunk")))
-        row_at2 = register(small_product(self.words, token), "row_at2")
-        row_at3 = register((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:24], "row_at3")
-        kv_offset3, s_offset3 = register(self.kv_stride * kv2, "kv_offset3"), register(self.s_stride * kv2, "s_offset3")
-        addr4, s_addr4 = register((row_at3 + kv_offset3)[:24], "addr4"), register((s_chunk + s_offset3)[:24], "s_addr4")
+        row_at2 = stage.reg(small_product(self.words, token), "row_at2")
+        row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:24], "row_at3")
+        kv_offset3, s_offset3 = stage.reg(self.kv_stride * kv2, "kv_offset3"), stage.reg(self.s_stride * kv2, "s_offset3")
+        addr4, s_addr4 = stage.reg((row_at3 + kv_offset3)[:24], "addr4"), stage.reg((s_chunk + s_offset3)[:24], "s_addr4")
 
         # ------------------------------------------------------------------ words
         word, last = self.heads.p.codes, self.heads.p.last
@@ -121,26 +121,26 @@ class ChunkHeads(wiring.Component):
             m.d.sync += word_at.eq(word_at + 1)
             with m.If(last):
                 m.d.sync += [word_at.eq(0), waited.eq(0)]
-        m.d.comb += [self.q.en.eq(register(due & query, "q_en")), self.q.pe.eq(pe4), self.q.row.eq(row4),
-                     self.q.word.eq(register(word_at, "q_word")), self.q.data.eq(register(word, "q_data"))]
+        m.d.comb += [self.q.en.eq(stage.reg(due & query, "q_en")), self.q.pe.eq(pe4), self.q.row.eq(row4),
+                     self.q.word.eq(stage.reg(word_at, "q_word")), self.q.data.eq(stage.reg(word, "q_data"))]
 
         # ------------------------------------------------------------------ scales
         scaling = 1 + SCALE_MUL_STAGES
         factor = Signal(ScaleLayout)
         m.d.sync += factor.eq(self.heads.p.scale)
         m.d.comb += [
-            self.q_scale.scale.eq(scale_mul_stages(m, register, factor, self.c_att)),
-            self.q_scale.en.eq(later(due & last & query, scaling, "scale_en")),
-            self.q_scale.pe.eq(later(pe4, scaling, "scale_pe")),
-            self.q_scale.row.eq(later(row4, scaling, "scale_row")),
+            self.q_scale.scale.eq(scale_mul_stages(stage, factor, self.c_att)),
+            self.q_scale.en.eq(stage.delay(due & last & query, scaling, "scale_en")),
+            self.q_scale.pe.eq(stage.delay(pe4, scaling, "scale_pe")),
+            self.q_scale.row.eq(stage.delay(row4, scaling, "scale_row")),
         ]
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
         # A cycle later than the head is counted; kv2 and of_v_head are still its own then.
-        stored, stored_token = register(pack16(factor), "stored"), register(token[:token_bits], "stored_token")
+        stored, stored_token = stage.reg(pack16(factor), "stored"), stage.reg(token[:token_bits], "stored_token")
         kv_last = due & ~query & asked & self.write.data.ready & last
-        stored_kv = register(kv_last, "stored_kv")
-        storing = register(stored_kv, "storing")
+        stored_kv = stage.reg(kv_last, "stored_kv")
+        storing = stage.reg(stored_kv, "storing")
         scale_token = Signal(range(max(self._tokens, 2)))
         read_data = []
         for stored_scales, mine in ((k_scales, ~of_v_head), (v_scales, of_v_head)):
@@ -153,10 +153,10 @@ class ChunkHeads(wiring.Component):
         m.submodules.counts = counts = memory.Memory(shape=6, depth=MAX_HEADS_KV, init=[])
         count_write, count_read = counts.write_port(), counts.read_port(domain="comb")
         begun = Signal(MAX_HEADS_KV)
-        here = register((Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1)[:6], "here")
+        here = stage.reg((Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1)[:6], "here")
         m.d.comb += [count_read.addr.eq(kv2), count_write.addr.eq(kv2), count_write.data.eq(here),
                      count_write.en.eq(stored_kv)]
-        all_here = register(here == self.chunk << 1, "all_here")
+        all_here = stage.reg(here == self.chunk << 1, "all_here")
         with m.If(stored_kv):
             m.d.sync += begun.bit_select(kv2, 1).eq(1)
 

@@ -15,7 +15,7 @@ from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
 from hw.lib.control import QuantArgs
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.lib.stages import registers
+from hw.lib.stages import Stages
 from hw.lib.streams import Landing
 from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, HeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
@@ -263,14 +263,14 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR, as X and A have, and the factors.
-        register, _ = registers(m)
-        gain_data = register(gain, "gain_data")
+        stage = Stages(m)
+        gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
             factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
-                             register(gain_value, "gained"))),
+                             stage.reg(gain_value, "gained"))),
             factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)),
-            factors.tag.eq(Cat(quantising, register(gain_token, "gained_token"))),
+            factors.tag.eq(Cat(quantising, stage.reg(gain_token, "gained_token"))),
             data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
         ]
         mul_tag = data.View(MulTag, gain_mul.o.p.tag)
@@ -309,11 +309,11 @@ class FusedPipeline(wiring.Component):
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
         # register more, until that comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
-        normed = scale_mul_stages(m, register, data.View(ScaleLayout, register(absmax_scale.d.as_value(), "absmax_d")),
+        normed = scale_mul_stages(stage, data.View(ScaleLayout, stage.reg(absmax_scale.d.as_value(), "absmax_d")),
                                   inverse_rms.y)
         normed_done = inverse_rms.done
         for i in range(SCALE_MUL_STAGES):
-            normed_done = register(normed_done, f"normed_done{i}")
+            normed_done = stage.reg(normed_done, f"normed_done{i}")
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))

@@ -10,7 +10,7 @@ from hw.lib.control import LmHeadArgs
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
-from hw.lib.stages import registers
+from hw.lib.stages import Stages
 from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
@@ -59,7 +59,7 @@ class LmHead(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        register, later = registers(m)
+        stage = Stages(m)
 
         args = Signal(self.start.payload.shape())
         compact = self._compact
@@ -84,61 +84,61 @@ class LmHead(wiring.Component):
             lanes, upper = LANES // 2, Signal()
             step = self.words.valid & eating & in_row
             m.d.sync += upper.eq(upper ^ step)
-            word1 = register(self.words.payload.word_select(upper, 8 * lanes), "word1")
+            word1 = stage.reg(self.words.payload.word_select(upper, 8 * lanes), "word1")
             first = (index == 0) & ~upper
-            code1 = c_read.data.word_select(register(upper, "upper1"), 8 * lanes)
+            code1 = c_read.data.word_select(stage.reg(upper, "upper1"), 8 * lanes)
         else:
             lanes, upper, step = LANES, Const(1, 1), took
-            word1 = register(self.words.payload, "word1")
+            word1 = stage.reg(self.words.payload, "word1")
             first, code1 = index == 0, c_read.data
-        valid1, first1 = register(step, "valid1"), register(first, "first1")
-        end1 = register(took & row_end & (ident < args.vocab), "end1")
-        ident1 = register(ident, "ident1")
+        valid1, first1 = stage.reg(step, "valid1"), stage.reg(first, "first1")
+        end1 = stage.reg(took & row_end & (ident < args.vocab), "end1")
+        ident1 = stage.reg(ident, "ident1")
         # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
         # multiply: a register between them.
-        word2, code2 = register(word1, "word2"), register(code1, "code2")
+        word2, code2 = stage.reg(word1, "word2"), stage.reg(code1, "code2")
         if compact:
             m.d.comb += [[self.factors.a[i].eq(word2[8 * i:8 * i + 8]),
                           self.factors.b[i].eq(code2[8 * i:8 * i + 8].as_signed())] for i in range(lanes)]
             products = [self.products[i][:16].as_signed() for i in range(lanes)]
         else:
-            products = [register(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
+            products = [stage.reg(word2[8 * i:8 * i + 8].as_signed() * code2[8 * i:8 * i + 8].as_signed(),
                                  f"product3_{i}") for i in range(lanes)]
-        quads = [register(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
+        quads = [stage.reg(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
                  for h in range(lanes // 4)]
-        valid4, first4 = later(valid1, 3, "valid"), later(first1, 3, "first")
+        valid4, first4 = stage.delay(valid1, 3, "valid"), stage.delay(first1, 3, "first")
         dot5 = Signal(signed(28))
         with m.If(valid4):
             m.d.sync += dot5.eq(sum(quads, start=Mux(first4, 0, dot5)))
         # ------------------------------------------------------------------ logit
-        sig, exp = unpack16(register(scales.word_select(row, 16), "scale1"))
+        sig, exp = unpack16(stage.reg(scales.word_select(row, 16), "scale1"))
         scale2 = Signal(ScaleLayout)
         m.d.sync += [scale2.sig.eq(sig), scale2.exp.eq(exp)]
-        scale5 = scale_mul_stages(m, register, args.d, scale2)
+        scale5 = scale_mul_stages(stage, args.d, scale2)
         assert SCALE_MUL_STAGES == 3, "the scale must come beside the dot"
         # Two partial products keep the multipliers small.
-        low6 = register(dot5[:16] * scale5.sig, "low6")
-        high6 = register(dot5[16:].as_signed() * scale5.sig, "high6")
-        down6 = register(-(scale5.exp + LOGIT_FRAC), "down6")
-        total7 = register((high6 << 16) + low6, "total7")
+        low6 = stage.reg(dot5[:16] * scale5.sig, "low6")
+        high6 = stage.reg(dot5[16:].as_signed() * scale5.sig, "high6")
+        down6 = stage.reg(-(scale5.exp + LOGIT_FRAC), "down6")
+        total7 = stage.reg((high6 << 16) + low6, "total7")
         if compact:
-            logit10 = round_shift(m, register, total7, register(down6, "down7"), bits=32)[:32]
+            logit10 = round_shift(stage, total7, stage.reg(down6, "down7"), bits=32)[:32]
         else:
             width = len(total7)
             amount, lift = Signal(range(width + 1)), Signal(6)
             # A left shift beyond 32 bits saturates whatever is not zero.
             m.d.comb += [amount.eq(Mux(down6 > width, width, (down6 - 1)[:len(amount)])),
                          lift.eq(Mux(down6 < -32, 32, -down6))]
-            amount7, lift7 = register(amount, "amount7"), register(lift, "lift7")
-            moved8 = register(total7 >> amount7, "moved8")
-            lifted8 = register((total7 << lift7)[:width + 32].as_signed(), "lifted8")
-            up8 = later(down6 <= 0, 2, "up")
+            amount7, lift7 = stage.reg(amount, "amount7"), stage.reg(lift, "lift7")
+            moved8 = stage.reg(total7 >> amount7, "moved8")
+            lifted8 = stage.reg((total7 << lift7)[:width + 32].as_signed(), "lifted8")
+            up8 = stage.delay(down6 <= 0, 2, "up")
             value9 = Signal(signed(width + 33))
             m.d.sync += value9.eq(Mux(up8, lifted8, (moved8 + 1) >> 1))
             top_value = (1 << 31) - 1
-            logit10 = register(Mux(value9 > top_value, top_value, Mux(value9 < -top_value - 1, -top_value - 1, value9))[:32],
+            logit10 = stage.reg(Mux(value9 > top_value, top_value, Mux(value9 < -top_value - 1, -top_value - 1, value9))[:32],
                                "logit10")
-        end10, ident10 = later(end1, 9, "end"), later(ident1, 9, "ident")
+        end10, ident10 = stage.delay(end1, 9, "end"), stage.delay(ident1, 9, "ident")
         m.d.comb += [queue.w_data.eq(Cat(logit10, ident10)), queue.w_en.eq(end10)]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
-from hw.lib.stages import Pipeline
+from hw.lib.stages import Stages
 from tellme.spec.formats import FloatFormat
 
 __all__ = ["ROUND_STAGES", "Unpacked", "leading_zeros", "round_float", "unpack"]
@@ -58,7 +58,7 @@ def leading_zeros(m: Module, value: Value) -> Signal:
 ROUND_STAGES = 4
 
 
-def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, nan) -> tuple[Signal, Signal]:
+def round_float(pipe: Stages, fmt: FloatFormat, *, sign, magnitude, exp, inf, nan) -> tuple[Signal, Signal]:
     """(-1)**sign * magnitude * 2**exp rounded half to even; (bits, nonfinite) ROUND_STAGES later.
 
     ``magnitude`` is an unsigned integer whose least significant bit may stand for all that was cut off (sticky) if
@@ -74,21 +74,21 @@ def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, 
     count = leading_zeros(m, wide)
     exp = Value.cast(exp)
     # Weight of the lowest bit of ``wide``, then relative to the subnormals' lowest bit.
-    exp1 = pipe.reg(exp - (width - len(magnitude)) - fmt.min_exp, name="exp1")
-    wide1, count1 = pipe.reg(wide, name="wide1"), pipe.reg(count, name="count1")
-    flags1 = pipe.reg(Cat(sign, inf, nan), name="flags1")
+    exp1 = pipe.reg(exp - (width - len(magnitude)) - fmt.min_exp, "exp1")
+    wide1, count1 = pipe.reg(wide, "wide1"), pipe.reg(count, "count1")
+    flags1 = pipe.reg(Cat(sign, inf, nan), "flags1")
     # 2: leading one to the top; the kept significand's lowest bit then weighs lsb, with 1 for the subnormals'
     lsb = Signal(signed(max(len(exp1), len(count1)) + 2))
     m.d.comb += lsb.eq(exp1 - count1 + (width - kept) + 1)
-    top2 = pipe.reg((wide1 << count1)[:width], name="top2")
-    lsb2 = pipe.reg(lsb, name="lsb2")
-    flags2 = pipe.reg(flags1, name="flags2")
+    top2 = pipe.reg((wide1 << count1)[:width], "top2")
+    lsb2 = pipe.reg(lsb, "lsb2")
+    flags2 = pipe.reg(flags1, "flags2")
     # Subnormals move down by 1 - lsb: a sum of its own, beside that of lsb.
     below = Signal(signed(len(lsb) + 1))
     moves = Signal(range(kept + 3))
     m.d.comb += [below.eq(count1 - exp1 - (width - kept)),
                  moves.eq(Mux(below[-1], 0, Mux(below > kept + 1, kept + 2, below[:len(moves)])))]
-    down = pipe.reg(moves, name="down")
+    down = pipe.reg(moves, "down")
     # 3: what falls off stays as sticky
     body = Signal(kept + 2)
     rest = top2[:width - kept - 1]
@@ -97,10 +97,10 @@ def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, 
     lost = Signal()
     mask = Signal(kept + 2)
     m.d.comb += [moved.eq(body >> down), mask.eq((Const(1, kept + 3) << down) - 1), lost.eq((body & mask).any())]
-    value3 = pipe.reg(Cat(moved[0] | lost, moved[1:]), name="value3")
+    value3 = pipe.reg(Cat(moved[0] | lost, moved[1:]), "value3")
     too_big = lsb2 > fmt.exp_max - 1
-    field3 = pipe.reg(Mux(lsb2 < 1, 1, Mux(too_big, fmt.exp_max, lsb2))[:fmt.exp_bits], name="field3")
-    flags3 = pipe.reg(Cat(flags2, too_big & top2[-1]), name="flags3")
+    field3 = pipe.reg(Mux(lsb2 < 1, 1, Mux(too_big, fmt.exp_max, lsb2))[:fmt.exp_bits], "field3")
+    flags3 = pipe.reg(Cat(flags2, too_big & top2[-1]), "flags3")
     # 4: round; a carry moves on into the exponent field
     value, sticky, guard = value3[2:], value3[0], value3[1]
     up = guard & (sticky | value[0])
@@ -109,4 +109,4 @@ def round_float(pipe: Pipeline, fmt: FloatFormat, *, sign, magnitude, exp, inf, 
     overflow = flags3[3] | (packed[:fmt.width - 1] >= fmt.inf)
     is_inf = flags3[1] | overflow
     bits = Mux(flags3[2], fmt.nan, Cat(Mux(is_inf, Const(fmt.inf, fmt.width - 1), packed[:fmt.width - 1]), flags3[0]))
-    return pipe.reg(bits, name="rounded"), pipe.reg(flags3[2] | is_inf, name="nonfinite")
+    return pipe.reg(bits, "rounded"), pipe.reg(flags3[2] | is_inf, "nonfinite")

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scales where several units use them: their stored form, and their product (spec: scale)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 from amaranth.lib import data
 
+from hw.lib.stages import Stages
 from hw.lib.types import ScaleLayout
 from tellme.spec.scale import EXP_MAX, EXP_MIN, SCALE16_BIAS, SIG_MAX
 
@@ -26,19 +27,20 @@ def pack16(scale) -> Value:
     return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
-def scale_mul_stages(m: Module, register, a, b) -> Signal:
-    """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES later; ``register(value, name)`` makes one.  The operands
-    should come from registers: the multiplier takes most of the first cycle."""
-    product = register(a.sig * b.sig, "product")
-    exp = register(a.exp + b.exp, "exp_sum")
+def scale_mul_stages(stage: Stages, a, b) -> data.View:
+    """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES of ``stage`` later.  The operands should come from registers: the
+    multiplier takes most of the first cycle."""
+    m = stage.m
+    product = stage.reg(a.sig * b.sig, "product")
+    exp = stage.reg(a.exp + b.exp, "exp_sum")
     top = product[21]
     kept = Mux(top, product[11:], product[10:21])
     guard = Mux(top, product[10], product[9])
     sticky = Mux(top, product[:10].any(), product[:9].any())
     # One bit of growth: a significand of all ones may round up to the next power of two.
-    rounded = register((kept + (guard & (sticky | kept[0])))[:12], "rounded")
-    exp_up = register((exp + 10 + top).as_signed(), "exp_up")
-    zero = register(product == 0, "zero")
+    rounded = stage.reg((kept + (guard & (sticky | kept[0])))[:12], "rounded")
+    exp_up = stage.reg((exp + 10 + top).as_signed(), "exp_up")
+    zero = stage.reg(product == 0, "zero")
     total = Signal(signed(11))
     m.d.comb += total.eq(exp_up + rounded[11])
     result = Signal(ScaleLayout)
@@ -48,4 +50,4 @@ def scale_mul_stages(m: Module, register, a, b) -> Signal:
         m.d.comb += [result.sig.eq(SIG_MAX), result.exp.eq(EXP_MAX)]
     with m.Else():
         m.d.comb += [result.sig.eq(Mux(rounded[11], 1024, rounded[:11])), result.exp.eq(total)]
-    return data.View(ScaleLayout, register(result.as_value(), "scale_product"))
+    return data.View(ScaleLayout, stage.reg(result.as_value(), "scale_product"))

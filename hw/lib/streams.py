@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.stages import Pipeline
+from hw.lib.stages import Stages
 
 __all__ = ["Landing", "Queue", "Skid", "StreamUnit"]
 
@@ -23,12 +23,12 @@ class StreamUnit(wiring.Component):
     def __init__(self, i_shape, o_shape):
         super().__init__({"i": In(stream.Signature(i_shape)), "o": Out(stream.Signature(o_shape))})
 
-    def pipeline(self, m: Module) -> Pipeline:
+    def pipeline(self, m: Module) -> Stages:
         """Handshake and clock enable."""
         ce = Signal()
-        pipe = Pipeline(m, ce)
+        pipe = Stages(m, ce)
         m.d.comb += [ce.eq(~self.o.valid | self.o.ready), self.i.ready.eq(ce),
-                     self.o.valid.eq(pipe.reg(self.i.valid, stages=self.LATENCY, name="valid", resets=True))]
+                     self.o.valid.eq(pipe.delay(self.i.valid, self.LATENCY, "valid", resets=True))]
         return pipe
 
 

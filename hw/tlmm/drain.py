@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.lib.stages import registers
+from hw.lib.stages import Stages
 from hw.lib.streams import Landing
 from hw.lib.types import AccLayout, PlaceLayout, ScaleLayout
 
@@ -58,7 +58,7 @@ class Drain(wiring.Component):
         there, take, moves = Signal(), Signal(), Signal()
         m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
-        register, _ = registers(m)
+        stage = Stages(m)
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
@@ -76,8 +76,8 @@ class Drain(wiring.Component):
         m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
                      named.place.index.eq(row)]
         m.d.sync += [read.eq(take), near.eq(read), landing.valid.eq(near), label1.eq(named)]
-        label2 = data.View(label, register(label1.as_value(), "label2"))
-        values2 = Array(register(self.values[i].as_signed(), f"value2_{i}") for i in own)
+        label2 = data.View(label, stage.reg(label1.as_value(), "label2"))
+        values2 = Array(stage.reg(self.values[i].as_signed(), f"value2_{i}") for i in own)
         m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
                      landing.value.place.eq(label2.place)]
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token

@@ -7,7 +7,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.lib.control import EngineArgs
-from hw.lib.stages import registers
+from hw.lib.stages import Stages
 from hw.lib.types import AccLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
@@ -128,15 +128,15 @@ class TlmmEngine(wiring.Component):
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
 
-        _, later = registers(m)
+        stage = Stages(m)
 
         # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
         total_at = 1 + kind.dot.LATENCY
-        step_buffer = later(use_buffer, 1, "step_buffer")
-        control = later(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
+        step_buffer = stage.delay(use_buffer, 1, "step_buffer")
+        control = stage.delay(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
         read_row = control[3:]
-        at_total = later(control, 1, "at_total")
-        at_sum = later(at_total, 1, "at_sum")
+        at_total = stage.delay(control, 1, "at_total")
+        at_sum = stage.delay(at_total, 1, "at_sum")
         written = Signal(range(2 * depth))
         with m.If(begin):
             m.d.sync += written.eq(0)
