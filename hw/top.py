@@ -277,7 +277,7 @@ class Core(wiring.Component):
                 unit.epilogue.eq(cpu.epilogue), unit.dest_a.eq(cpu.dest_a), unit.use_d.eq(cpu.use_d),
                 unit.act_relu2.eq(cpu.relu2), unit.act_exp.eq(cpu.act_exp), unit.head_dim.eq(r.head_dim),
                 unit.rope_rows.eq(cpu.rope_rows), unit.length.eq(cpu.length), unit.stats_gain.eq(cpu.stats_gain),
-                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.watch.eq(last_token),
+                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.monitor_token.eq(last_token),
             ]
         if c.chunk > 1:
             m.d.comb += attention.chunk.eq(cpu.chunk)

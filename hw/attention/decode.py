@@ -188,12 +188,12 @@ class DecodeAttention(wiring.Component):
         head = Signal(range(MAX_HEADS_KV))
         k_addr, v_addr, s_read_addr = Signal(24), Signal(24), Signal(24)
         head_q_row = Signal.like(q_at)
-        left = Signal(24)
+        remaining = Signal(24)
         row_words = Signal(24)
         m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
         w_index, key = Signal(8), Signal(16)
         in_s, in_k, in_v = Signal(), Signal(), Signal()
-        came = read.data.valid & read.data.ready
+        accepted = read.data.valid & read.data.ready
         if compact:
             # A word stays for as many cycles as there are heads in the group.
             g_now = Signal(range(groups))
@@ -203,12 +203,12 @@ class DecodeAttention(wiring.Component):
                 m.d.sync += g_now.eq(Mux(g_end, 0, g_now + 1))
             m.d.comb += read.data.ready.eq(in_s | ((in_k | in_v) & g_end))
         else:
-            g_now, g_end, step = Const(0, 1), Const(1, 1), came
+            g_now, g_end, step = Const(0, 1), Const(1, 1), accepted
             m.d.comb += read.data.ready.eq(in_s | in_k | in_v)
-        m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s)]
+        m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(accepted & in_s)]
         row_end = w_index + 1 == words
-        with m.If(came):
-            m.d.sync += [left.eq(left - 1), w_index.eq(Mux(in_s | row_end, 0, w_index + 1))]
+        with m.If(accepted):
+            m.d.sync += [remaining.eq(remaining - 1), w_index.eq(Mux(in_s | row_end, 0, w_index + 1))]
             with m.If(in_s | row_end):
                 m.d.sync += key.eq(key + 1)
 
@@ -422,7 +422,7 @@ class DecodeAttention(wiring.Component):
                     m.next = "ASK-S"
             with m.State("ASK-S"):
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(s_read_addr), read.req.p.len.eq(keys), clear.eq(1)]
-                m.d.sync += [left.eq(keys), key.eq(0), w_index.eq(0), prepare_at.eq(0)]
+                m.d.sync += [remaining.eq(keys), key.eq(0), w_index.eq(0), prepare_at.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "PREPARE"
             with m.State("PREPARE"):
@@ -431,24 +431,24 @@ class DecodeAttention(wiring.Component):
                 with m.If(prepare_at + 1 == groups):
                     m.next = "S"
             with m.State("S"):
-                m.d.comb += in_s.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_s.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.next = "ASK-K"
             with m.State("ASK-K"):
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(k_addr), read.req.p.len.eq(row_words)]
-                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0)]
+                m.d.sync += [remaining.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "K"
             with m.State("K"):
-                m.d.comb += in_k.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_k.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.d.sync += pause.eq(pause + 1)
                     with m.If(pause == 24):
                         m.next = "ASK-V"
             with m.State("ASK-V"):
                 # Asked for ahead of the scans: the port's FIFO fills meanwhile.
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(v_addr), read.req.p.len.eq(row_words)]
-                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0), scan_g.eq(0), scan_key.eq(0),
+                m.d.sync += [remaining.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0), scan_g.eq(0), scan_key.eq(0),
                              scan_weights.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "SCAN"
@@ -468,8 +468,8 @@ class DecodeAttention(wiring.Component):
                     with m.If(scan_weights):
                         m.next = "V"
             with m.State("V"):
-                m.d.comb += in_v.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_v.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.d.sync += pause.eq(pause + 1)
                     with m.If(pause == 5):
                         m.d.sync += out_g.eq(0)

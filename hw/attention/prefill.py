@@ -148,27 +148,27 @@ class PrefillAttention(wiring.Component):
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         last_turn = Signal(range(turns))
         spacing, free = Signal(range(turns)), Signal(init=1)
-        there = Signal(range(SoftmaxUnit.AHEAD + 1))
+        available = Signal(range(SoftmaxUnit.AHEAD + 1))
         # What the next word is: its row's first, its row's last, of the last key.
         first_word, row_end, last_key = Signal(init=1), Signal(), Signal()
-        came = read.data.valid & read.data.ready
+        accepted = read.data.valid & read.data.ready
         # A row begins so that the softmax units have met all PEs with the row before when it ends, however late that one
         # did, and a V row with its first weight.
         m.d.comb += [
-            read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | there.any()))))),
-            s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s),
+            read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | available.any()))))),
+            s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(accepted & in_s),
         ]
-        row_begins = came & ~in_s & first_word
+        row_begins = accepted & ~in_s & first_word
         m.d.sync += [spacing.eq(Mux(spacing != 0, spacing - 1, 0)), free.eq(spacing <= 1)]
         with m.If(row_begins):
             m.d.sync += [spacing.eq(last_turn), free.eq(last_turn == 0)]
         # What is left of that when a row's words have come one after another.
         after_row = stage.reg(Mux(last_turn < words, 0, last_turn - words + 1)[:len(last_turn)], "after_row")
-        with m.If(came & row_end):
+        with m.If(accepted & row_end):
             m.d.sync += [spacing.eq(after_row), free.eq(after_row == 0)]
-        done = came & last_key & (in_s | row_end)
+        done = accepted & last_key & (in_s | row_end)
         m.d.sync += [row_end.eq(w_index + 1 == words), last_key.eq(key == keys_1)]
-        with m.If(came):
+        with m.If(accepted):
             m.d.sync += [w_index.eq(w_index + 1), first_word.eq(0), row_end.eq(w_index + 2 == words)]
             with m.If(in_s | row_end):
                 m.d.sync += [w_index.eq(0), first_word.eq(1), row_end.eq(0)]
@@ -181,7 +181,7 @@ class PrefillAttention(wiring.Component):
         stage_layout = data.StructLayout({"k": 1, "v": 1, "first_word": 1, "row_end": 1, "first_key": 1,
                                           "w": range(self._words)})
         entry = Signal(stage_layout)
-        m.d.comb += [entry.k.eq(came & in_k), entry.v.eq(came & in_v), entry.first_word.eq(first_word),
+        m.d.comb += [entry.k.eq(accepted & in_k), entry.v.eq(accepted & in_v), entry.first_word.eq(first_word),
                      entry.row_end.eq(row_end), entry.first_key.eq(key == 0), entry.w.eq(w_index)]
         word, flags = [stage.reg(read.data.payload, "word0")], [data.View(stage_layout, stage.reg(entry.as_value(), "flags0"))]
         for s in range(1, turns + 4):
@@ -233,7 +233,7 @@ class PrefillAttention(wiring.Component):
         m.d.sync += ahead.eq(ahead + (asks & (a_turn == 0)) - (row_begins & in_v))
         # Of those, keys whose row may begin: its first weight can be taken two cycles later and the others follow it, and
         # the last one is asked for before a row of four words ends.
-        m.d.sync += there.eq(there + stage.delay(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
+        m.d.sync += available.eq(available + stage.delay(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
         m.d.comb += s_read.addr.eq(Mux(asking, a_key, key3))
         # Weights reach the PEs from the second cycle after a V row began on.
         pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))
@@ -303,9 +303,9 @@ class PrefillAttention(wiring.Component):
                 unit.back_write.turn.eq(walk_pe >> unit_bits), unit.back_write.back.eq(walk_back),
                 unit.row.eq(row),
                 unit.k.on.eq(k_on), unit.k.turn.eq(k_turn), unit.k.first.eq(k_first), unit.k.key.eq(k_key),
-                unit.k.left.eq(k_left), unit.k.scale.eq(k_scale), unit.k.v_exp.eq(v_exp), unit.k.v_some.eq(v_some),
+                unit.k.remaining.eq(k_left), unit.k.scale.eq(k_scale), unit.k.v_exp.eq(v_exp), unit.k.v_some.eq(v_some),
                 unit.v.on.eq(asks), unit.v.turn.eq(a_turn), unit.v.first.eq(a_key == 0), unit.v.key.eq(a_key),
-                unit.v.left.eq(v_left), unit.v.sig.eq(v_sig_read), unit.v.exp.eq(v_exp_read),
+                unit.v.remaining.eq(v_left), unit.v.sig.eq(v_sig_read), unit.v.exp.eq(v_exp_read),
                 unit.pop.eq(pops),
             ]
 
@@ -429,14 +429,14 @@ class PrefillAttention(wiring.Component):
         m.d.comb += [sends.eq((lane != 0) | (issuing & settled_sums & landing.open & ~gap)),
                      drain_shift.eq(sends & (lane != LANES - 1))]
         sends_turn = stage.reg(drain_pe >> unit_bits, "sends_turn")
-        passing, marks, mark = Const(0, sum_bits), [], Const(0, 1)
+        passing, walking, walks = Const(0, sum_bits), [], Const(0, 1)
         for t in range(turns):
             for old in drain_sums[t * units:(t + 1) * units]:
                 passing = passing | old
             passing = stage.reg(passing, f"passing{t}")
-            mark = stage.reg(mark | (sends & (sends_turn == t)), f"mark{t}")
-            marks.append(mark)
-        m.d.comb += [landing.sent.eq(sends), landing.valid.eq(mark), landing.value.eq(passing)]
+            walks = stage.reg(walks | (sends & (sends_turn == t)), f"walks{t}")
+            walking.append(walks)
+        m.d.comb += [landing.sent.eq(sends), landing.valid.eq(walks), landing.value.eq(passing)]
         last_pe, head_ends = Signal(range(pes)), Signal()
         last_word, at_last_pe = (stage.reg(v, n) for v, n in (
             (drain_word + 1 == words, "last_word"), (drain_pe == last_pe, "at_last_pe")))
@@ -509,7 +509,7 @@ class PrefillAttention(wiring.Component):
                     m.next = "OUT"
             with m.State("OUT"):
                 # PEs show sums of their own again when the last one has passed them.
-                with m.If(~issuing & (lane == 0) & ~Cat(marks).any()):
+                with m.If(~issuing & (lane == 0) & ~Cat(walking).any()):
                     m.d.sync += draining.eq(0)
                 with m.If(~draining & landing.empty & ~out_valid):
                     m.next = "IDLE"

@@ -61,7 +61,7 @@ class SoftmaxUnit(wiring.Component):
     is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
     ``stat_read`` is set, which must not be during a V pass.
 
-    ``left`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
+    ``remaining`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
     before the last one does not see keys with less than that left; their weights are 0 and nothing counts them.
 
     K_LATENCY cycles after ``k`` the maxima of that turn are there for ``v``; a weight can be taken V_LATENCY cycles
@@ -89,9 +89,9 @@ class SoftmaxUnit(wiring.Component):
             "back_write": In(data.StructLayout({"en": 1, "turn": turn, "back": BACK_BITS})),
             "row": In(range(rows)),
             "dots": In(data.ArrayLayout(signed(dot_bits), turns)),
-            "k": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+            "k": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "remaining": BACK_BITS,
                                        "scale": ScaleLayout, "v_exp": signed(7), "v_some": 1})),
-            "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+            "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "remaining": BACK_BITS,
                                        "sig": 11, "exp": signed(7)})),
             "exp2_addr": Out(SCORE_FRAC), "exp2_data": In(17),
             "weight": Out(WEIGHT_BITS), "pop": In(1),
@@ -109,7 +109,7 @@ class SoftmaxUnit(wiring.Component):
         m.submodules.scales = scales = memory.Memory(shape=ScaleLayout, depth=turns * self._rows, init=[])
         m.submodules.scores = scores = memory.Memory(shape=SCORE_BITS, depth=turns * self._context, init=[])
         m.submodules.backs = backs = memory.Memory(shape=BACK_BITS, depth=turns, init=[])
-        maxima_layout = data.StructLayout({"top": signed(SCORE_BITS), "most": signed(SCORE_BITS + 1), "some": 1})
+        maxima_layout = data.StructLayout({"top": signed(SCORE_BITS), "top_sum": signed(SCORE_BITS + 1), "some": 1})
         m.submodules.maxima = maxima = memory.Memory(shape=maxima_layout, depth=turns, init=[])
         stats_layout = data.StructLayout({"total": self._total_bits, "exponent": signed(EXPONENT_BITS)})
         m.submodules.stats = stats = memory.Memory(shape=stats_layout, depth=turns, init=[])
@@ -137,8 +137,8 @@ class SoftmaxUnit(wiring.Component):
         dot = stage.delay(self.dots[k.turn], 2 + SCALE_MUL_STAGES, "dot")
         score = score_stages(stage, dot, ds)
         delay = self.K_LATENCY - 1
-        on, turn, first, key, left, v_exp, v_some = (stage.delay(s, delay, f"k_{n}") for s, n in (
-            (k.on, "on"), (k.turn, "turn"), (k.first, "first"), (k.key, "key"), (k.left, "left"), (k.v_exp, "v_exp"),
+        on, turn, first, key, remaining, v_exp, v_some = (stage.delay(s, delay, f"k_{n}") for s, n in (
+            (k.on, "on"), (k.turn, "turn"), (k.first, "first"), (k.key, "key"), (k.remaining, "remaining"), (k.v_exp, "v_exp"),
             (k.v_some, "v_some")))
         on_a, turn_a = stage.reg(v.on, "on_a"), stage.reg(v.turn, "turn_a")
         m.d.comb += [
@@ -146,30 +146,30 @@ class SoftmaxUnit(wiring.Component):
             k_back.addr.eq(turn), v_back.addr.eq(turn_a),
         ]
         # K_LATENCY - 1 cycles after k the score is there; then the maxima.
-        seen = stage.reg(on & (left >= k_back.data), "seen")
+        seen = stage.reg(on & (remaining >= k_back.data), "seen")
         score1 = stage.reg(score, "score1")
-        most1 = stage.reg((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "most1")
+        top_sum1 = stage.reg((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "top_sum1")
         turn1, first1, some1 = stage.reg(turn, "turn1"), stage.reg(first, "first1"), stage.reg(v_some, "some1")
         old, largest = k_max.data, v_max.data
         m.d.comb += [
             k_max.addr.eq(turn1), v_max.addr.eq(turn_a),
             max_write.addr.eq(turn1), max_write.en.eq(seen),
             max_write.data.top.eq(Mux(first1 | (score1 > old.top), score1, old.top)),
-            max_write.data.most.eq(Mux(some1 & (first1 | ~old.some | (most1 > old.most)), most1, old.most)),
+            max_write.data.top_sum.eq(Mux(some1 & (first1 | ~old.some | (top_sum1 > old.top_sum)), top_sum1, old.top_sum)),
             max_write.data.some.eq(some1 | (old.some & ~first1)),
         ]
 
         # ------------------------------------------------------------------ V: exponentials and weights
         # a: score and maxima are here
         m.d.comb += score_read.addr.eq(Cat(v.turn, v.key))
-        left_a, first_a = stage.reg(v.left, "left_a"), stage.reg(v.first, "first_a")
+        remaining_a, first_a = stage.reg(v.remaining, "remaining_a"), stage.reg(v.first, "first_a")
         score_b, some_b = stage.reg(score_read.data, "score_b"), stage.reg(largest.some, "some_b")
-        top_b, most_b = stage.reg(largest.top, "top_b"), stage.reg(largest.most, "most_b")
-        seen_b = stage.reg(left_a >= v_back.data, "seen_b")
+        top_b, top_sum_b = stage.reg(largest.top, "top_b"), stage.reg(largest.top_sum, "top_sum_b")
+        seen_b = stage.reg(remaining_a >= v_back.data, "seen_b")
         # b: V's scale is here; how far below the largest score, and the largest score below the largest sum
         diff = Signal(SCORE_BITS + 1)
         m.d.comb += diff.eq(top_b - score_b.as_signed())
-        diff_c, down_c, some_c = stage.reg(diff, "diff_c"), stage.reg(top_b - most_b, "down_c"), stage.reg(some_b, "some_c")
+        diff_c, down_c, some_c = stage.reg(diff, "diff_c"), stage.reg(top_b - top_sum_b, "down_c"), stage.reg(some_b, "some_c")
         # c: the table's address; then its value, and once more as EBR are slow
         m.d.comb += self.exp2_addr.eq(diff_c[:SCORE_FRAC])
         exponent = Signal(signed(EXPONENT_BITS))

@@ -76,7 +76,7 @@ class AddressSpace(wiring.Component):
         crcs_w, crcs_r = crcs.write_port(), crcs.read_port()
 
         addr = Signal(32)
-        left = Signal(20)
+        remaining = Signal(20)
         word_index = addr[2:28]
         registers = Array(self.registers[name] for name in REGISTERS)
         counters = Array(self.counters[name] for name in COUNTERS)
@@ -111,7 +111,7 @@ class AddressSpace(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [addr.eq(self.req.p.addr), left.eq(self.req.p.words)]
+                m.d.sync += [addr.eq(self.req.p.addr), remaining.eq(self.req.p.words)]
                 m.d.comb += [self.read.req.valid.eq(self.req.valid & sdram & ~self.req.p.write),
                              self.write.req.valid.eq(self.req.valid & sdram & self.req.p.write)]
                 with m.If(sdram):
@@ -131,16 +131,16 @@ class AddressSpace(wiring.Component):
                 m.d.comb += [self.rdata.payload.eq(self.read.data.payload), self.rdata.valid.eq(self.read.data.valid),
                              self.read.data.ready.eq(self.rdata.ready)]
                 with m.If(self.rdata.valid & self.rdata.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
+                    m.d.sync += remaining.eq(remaining - 1)
+                    with m.If(remaining == 1):
                         m.next = "IDLE"
             with m.State("SDRAM-WRITE"):
                 m.d.comb += [self.write.data.payload.eq(self.wdata.payload),
                              self.write.data.valid.eq(self.wdata.valid),
                              self.wdata.ready.eq(self.write.data.ready)]
                 with m.If(self.wdata.valid & self.wdata.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
+                    m.d.sync += remaining.eq(remaining - 1)
+                    with m.If(remaining == 1):
                         m.next = "SDRAM-DRAIN"
             with m.State("SDRAM-DRAIN"):
                 # An acknowledged write is in the chip: a checksum or a start may follow.
@@ -150,8 +150,8 @@ class AddressSpace(wiring.Component):
                 m.d.comb += self.wdata.ready.eq(~self.token_write)
                 with m.If(self.wdata.valid & self.wdata.ready):
                     m.d.comb += internal_write.eq(1)
-                    m.d.sync += [addr.eq(addr + 4), left.eq(left - 1)]
-                    with m.If(left == 1):
+                    m.d.sync += [addr.eq(addr + 4), remaining.eq(remaining - 1)]
+                    with m.If(remaining == 1):
                         m.next = "IDLE"
             with m.State("READ"):
                 # The memories' read latency; a cycle that the processor took is repeated.
@@ -175,8 +175,8 @@ class AddressSpace(wiring.Component):
             with m.State("GIVE"):
                 m.d.comb += [self.rdata.payload.eq(held), self.rdata.valid.eq(1)]
                 with m.If(self.rdata.ready):
-                    m.d.sync += [addr.eq(addr + 4), left.eq(left - 1)]
+                    m.d.sync += [addr.eq(addr + 4), remaining.eq(remaining - 1)]
                     m.next = "READ"
-                    with m.If(left == 1):
+                    with m.If(remaining == 1):
                         m.next = "IDLE"
         return m

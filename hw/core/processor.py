@@ -104,7 +104,7 @@ class CommandProcessor(wiring.Component):
         act_exp = w0[16:24].as_signed()
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
-        most = Signal.like(self.chunk)  # tokens of a chunk
+        limit = Signal.like(self.chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
         last = Signal(16)           # position of the chunk's last token
         number = Signal(TOKEN_BITS)
@@ -175,21 +175,21 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights_plain.eq(0),
-                                 most.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
                     m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
                 # Passes without a head: all chunks of the prompt but the last, and that too if nothing is picked.
-                m.d.sync += uncounted.eq(uncounted - most)
-                with m.If((uncounted > most) | (args.generate == 0)):
+                m.d.sync += uncounted.eq(uncounted - limit)
+                with m.If((uncounted > limit) | (args.generate == 0)):
                     m.d.sync += self.weights_plain.eq(self.weights_plain + 1)
-                with m.If(uncounted <= most):
+                with m.If(uncounted <= limit):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += self.weights_start.eq(1)
                 m.next = "CHUNK"
             with m.State("CHUNK"):
-                m.d.sync += [self.chunk.eq(Mux(feeds < most, feeds, most)), self.step.eq(0), fetched.eq(0)]
+                m.d.sync += [self.chunk.eq(Mux(feeds < limit, feeds, limit)), self.step.eq(0), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)

@@ -75,9 +75,9 @@ class FloatAdd(StreamUnit):
         kept = fmt.frac_bits + 1
         distance = Signal(fmt.exp_bits)
         m.d.comb += distance.eq(big.exp - small.exp)
-        most = kept + 3
-        down = Signal(range(most + 1))
-        m.d.comb += down.eq(Mux(distance > most, most, distance))
+        limit = kept + 3
+        down = Signal(range(limit + 1))
+        m.d.comb += down.eq(Mux(distance > limit, limit, distance))
         extended = Signal(kept + 3)
         m.d.comb += extended.eq(Cat(Const(0, 3), small.sig))
         moved = Signal(kept + 3)
@@ -190,9 +190,9 @@ class Quantise(StreamUnit):
         flags3 = pipe.reg(flags2, "flags3")
         # 4: round, clip, sign: one sum, as -(value + up) = ~value + 1 - up, beside the comparison with the end
         negative = flags3[0]
-        most, beyond, rounded = 127 + negative, Signal(), Signal(8)
+        limit, beyond, rounded = 127 + negative, Signal(), Signal(8)
         m.d.comb += [rounded.eq((value3 ^ negative.replicate(9)) + (up3 ^ negative)),
-                     beyond.eq(big3 | flags3[1] | (value3 > most) | ((value3 == most) & up3))]
+                     beyond.eq(big3 | flags3[1] | (value3 > limit) | ((value3 == limit) & up3))]
         code = Signal(signed(8))
         m.d.comb += code.eq(Mux(flags3[2], 0, Mux(beyond, Mux(negative, -128, 127), rounded)))
         m.d.comb += [self.o.p.code.eq(pipe.reg(code, "code4")),

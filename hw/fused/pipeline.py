@@ -51,7 +51,7 @@ class FusedPipeline(wiring.Component):
     the last of these tokens and holds until the next.  With the first code the statistics are no longer needed.
 
     Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code, of
-    token ``watch``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
+    token ``monitor_token``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
     others.  Gains and the RoPE rows are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element
     0 after ``gain_start``, ``rope_start`` (of token ``rope_token``); gains are those of the vector that the settings name, X
     or A, and may come in, as may ``clear``, while the other vector is quantised, from its first code on.
@@ -81,7 +81,7 @@ class FusedPipeline(wiring.Component):
             "d": Out(ScaleLayout),
             "gain_load": In(stream.Signature(64)), "gain_start": In(1),
             "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
-            "watch": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
+            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
         })
 
     def elaborate(self, platform):
@@ -162,7 +162,7 @@ class FusedPipeline(wiring.Component):
         m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
                      is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
-        element, came, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
+        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
@@ -172,7 +172,7 @@ class FusedPipeline(wiring.Component):
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
         m.d.sync += [
-            entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place),
+            entry_valid.eq(arrived & to_add), entry.eq(element), entry_place.eq(place),
             entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.place.eq(entry_place),
             # x + -0 is x, signed zeros included.
             addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.place),
@@ -192,7 +192,7 @@ class FusedPipeline(wiring.Component):
             head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
             turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
         ]
-        m.d.sync += [turn_valid.eq(came & is_qkv), turn_rotate.eq(place.index < self.rope_rows)]
+        m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < self.rope_rows)]
         # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
         head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
@@ -207,7 +207,7 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ who takes the element
         to_act = Signal()
-        m.d.sync += to_act.eq(came & is_act)
+        m.d.sync += to_act.eq(arrived & is_act)
         m.d.comb += [
             activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
             activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
@@ -217,7 +217,7 @@ class FusedPipeline(wiring.Component):
         head_end = Signal(reset_less=True)      # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
-        with m.If(came):
+        with m.If(arrived):
             m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
             m.d.sync += entered.eq(entered + 1)
             with m.If(entered + 1 == self.length):
@@ -228,7 +228,7 @@ class FusedPipeline(wiring.Component):
         first_own = own(place.token) == 0
         m.d.comb += [
             this.eq(Mux(place.index == 0, 0, Mux(other & ~first_own, round_first, number + 1))),
-            begins.eq(came & is_qkv & (in_head == 0)),
+            begins.eq(arrived & is_qkv & (in_head == 0)),
         ]
         m.d.sync += [labels.w_data.eq(Cat(place.token, this)), labels.w_en.eq(begins)]
         with m.If(begins):
@@ -381,8 +381,8 @@ class FusedPipeline(wiring.Component):
         m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | (ending & (self.chunk != 0)))
         code_out = self.heads.valid & self.heads.ready
         m.d.sync += [
-            self.monitor.valid.eq((put & (out_place.token == self.watch))
-                                  | (code_out & (self.heads.p.token == self.watch))),
+            self.monitor.valid.eq((put & (out_place.token == self.monitor_token))
+                                  | (code_out & (self.heads.p.token == self.monitor_token))),
             self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
         ]
         m.d.comb += [

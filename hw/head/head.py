@@ -145,7 +145,7 @@ class LmHead(wiring.Component):
         m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[], attrs=block)
         t_write, t_read = top.write_port(), top.read_port(domain="sync" if compact else "comb")
         count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
-        left = Signal(18)
+        remaining = Signal(18)
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working, is_best = Signal(), Signal()
@@ -175,7 +175,7 @@ class LmHead(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.start.ready.eq(1)
                 m.d.sync += [args.eq(self.start.payload), codes_left.eq(self.start.p.dim), code_at.eq(0), lane.eq(0),
-                             row_words.eq((self.start.p.dim + 7) >> 3), ident.eq(0), left.eq(self.start.p.vocab),
+                             row_words.eq((self.start.p.dim + 7) >> 3), ident.eq(0), remaining.eq(self.start.p.vocab),
                              code_shift.eq(0)]
                 with m.If(self.start.valid):
                     m.next = "CODES"
@@ -217,7 +217,7 @@ class LmHead(wiring.Component):
                             with m.If(ident + 1 >= args.vocab):
                                 m.next = "FINISH"
             with m.State("FINISH"):
-                with m.If((left == 0) & (~args.dump | write.idle)):
+                with m.If((remaining == 0) & (~args.dump | write.idle)):
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
 
@@ -264,7 +264,7 @@ class LmHead(wiring.Component):
                     m.d.sync += least.eq(t_write.data.logit.as_signed())
             with m.State("END"):
                 m.d.comb += queue.r_en.eq(1)
-                m.d.sync += left.eq(left - 1)
+                m.d.sync += remaining.eq(remaining - 1)
                 with m.If(count != self._top):
                     m.d.sync += count.eq(count + 1)
                 m.next = "LOW"

@@ -80,10 +80,10 @@ class HostLink(wiring.Component):
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
-        inside, crooked, too_long, again = Signal(), Signal(), Signal(), Signal()
+        inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
         end = Signal(33)
         m.d.sync += [end.eq(addr + size), inside.eq(0),
-                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
+                     misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
@@ -186,7 +186,7 @@ class HostLink(wiring.Component):
                         with m.Else():
                             m.next = "START"
                     with m.Default():
-                        with m.If(~inside | crooked):
+                        with m.If(~inside | misaligned):
                             nak(NakReason.ADDRESS)
                         with m.Elif(too_long):
                             nak(NakReason.LENGTH)

@@ -49,19 +49,19 @@ class WeightBuffer(wiring.Component):
         request = self.port.req
 
         # ------------------------------------------------------------------ what to ask for
-        addr, left, plain, in_head = Signal(24), Signal(25), Signal(16), Signal()
+        addr, remaining, plain, in_head = Signal(24), Signal(25), Signal(16), Signal()
         running = Signal()
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)
         burst = self.BURST // 2
         # A cycle behind what is left.
         size, none_left = Signal(range(burst + 1)), Signal()
-        m.d.sync += [size.eq(Mux(left < burst, left, burst)), none_left.eq(left == 0)]
+        m.d.sync += [size.eq(Mux(remaining < burst, remaining, burst)), none_left.eq(remaining == 0)]
         asked = Signal()
         with m.FSM(name="ask") as ask:
             with m.State("IDLE"):
                 with m.If(self.start & self.idle):
-                    m.d.sync += [addr.eq(self.base), left.eq(self.body_words), plain.eq(self.plain_tokens),
+                    m.d.sync += [addr.eq(self.base), remaining.eq(self.body_words), plain.eq(self.plain_tokens),
                                  in_head.eq(0), running.eq(1)]
                     m.next = "LEFT"
             with m.State("LEFT"):
@@ -73,9 +73,9 @@ class WeightBuffer(wiring.Component):
                     # End of a body or a head.
                     m.next = "LEFT"
                     with m.If(~in_head & (plain == 0) & (self.head_words != 0)):
-                        m.d.sync += [left.eq(self.head_words), in_head.eq(1)]
+                        m.d.sync += [remaining.eq(self.head_words), in_head.eq(1)]
                     with m.Else():
-                        m.d.sync += [addr.eq(self.base), left.eq(self.body_words), in_head.eq(0)]
+                        m.d.sync += [addr.eq(self.base), remaining.eq(self.body_words), in_head.eq(0)]
                         with m.If(plain != 0):
                             m.d.sync += plain.eq(plain - 1)
                 with m.Elif(room >= size):
@@ -85,7 +85,7 @@ class WeightBuffer(wiring.Component):
                 with m.If(request.ready):
                     m.d.comb += asked.eq(1)
                     m.d.sync += [request.valid.eq(0), addr.eq(addr + request.p.len),
-                                 left.eq(left - (request.p.len >> 1))]
+                                 remaining.eq(remaining - (request.p.len >> 1))]
                     m.next = "LEFT"
         with m.If(self.stop):
             m.d.sync += running.eq(0)
@@ -93,12 +93,12 @@ class WeightBuffer(wiring.Component):
         # ------------------------------------------------------------------ in: two halves a word
         low, have_low = Signal(32), Signal()
         owed = Signal(range(2 * depth + 1))
-        came = Signal()
-        m.d.comb += [self.port.data.ready.eq(1), came.eq(self.port.data.valid)]
-        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - came)
+        arrived = Signal()
+        m.d.comb += [self.port.data.ready.eq(1), arrived.eq(self.port.data.valid)]
+        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - arrived)
         put = Signal()
-        m.d.comb += [put.eq(came & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
-        with m.If(came):
+        m.d.comb += [put.eq(arrived & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
+        with m.If(arrived):
             m.d.sync += [have_low.eq(~have_low), low.eq(self.port.data.payload)]
         with m.If(put):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))

@@ -52,10 +52,10 @@ class Drain(wiring.Component):
                      self.tiles.ready.eq(queue.w_rdy)]
         tile, working = Signal(TileLayout), Signal()
         base, place, next_place = (Signal(range(2 * self._depth), name=n) for n in ("base", "place", "next_place"))
-        left, token, odd = Signal(8), Signal(5), Signal()
+        remaining, token, odd = Signal(8), Signal(5), Signal()
         # Of the tile's rows in a token's vector: the first, and the one that is read.
         first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
-        there, take, moves = Signal(), Signal(), Signal()
+        available, take, moves = Signal(), Signal(), Signal()
         m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
         stage = Stages(m)
@@ -64,7 +64,7 @@ class Drain(wiring.Component):
         position = Signal(range(len(own) + 1))
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
-            next_place.eq(place + 1), take.eq(working & there & landing.open), landing.sent.eq(take),
+            next_place.eq(place + 1), take.eq(working & available & landing.open), landing.sent.eq(take),
             moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
             tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
@@ -82,10 +82,10 @@ class Drain(wiring.Component):
                      landing.value.place.eq(label2.place)]
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
         # has two rows at least, so its number stands still before it ends.
-        m.d.sync += [there.eq(Mux(moves, next_place, place) != self.written),
+        m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),
                      last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):
-            m.d.sync += [odd.eq(~odd), left.eq(left - 1), row_end.eq(left == 2), row.eq(row + 1)]
+            m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
             with m.If(self.paired):
                 m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
             with m.If(moves):
@@ -93,17 +93,17 @@ class Drain(wiring.Component):
                 with m.If(self.paired):
                     m.d.sync += base.eq(next_place)
             with m.If(row_end):
-                m.d.sync += [token.eq(token + self._streams), left.eq(tile.rows), place.eq(base), row.eq(first_row),
+                m.d.sync += [token.eq(token + self._streams), remaining.eq(tile.rows), place.eq(base), row.eq(first_row),
                              position.eq(position + 1)]
             with m.If(tile_end):
                 m.d.sync += [working.eq(0), base.eq(next_place), place.eq(next_place), first_row.eq(row + 1)]
             with m.If(row_end & ~last_token):
-                m.d.sync += there.eq(1)
+                m.d.sync += available.eq(1)
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
-                m.d.sync += [tile.eq(queue.r_data), left.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
+                m.d.sync += [tile.eq(queue.r_data), remaining.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
                              position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
         with m.If(self.clear):
-            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), there.eq(0)]
+            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), available.eq(0)]
         return m

@@ -78,20 +78,20 @@ class TlmmEngine(wiring.Component):
         # Of each stream: the first column of the slice that comes in; whether all of them have.
         fill_slices, filled = [Signal(13, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
-            token, within, left = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
-                ("token", 5), ("within", range(SLICE)), ("left", 13)))
+            token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
+                ("token", 5), ("within", range(SLICE)), ("remaining", 13)))
             fill = source.valid & source.ready
             m.d.comb += source.ready.eq(~filled[s])
             with m.If(begin):
                 m.d.sync += [filled[s].eq(self.start.p.tokens <= s), token.eq(s), fill_slice.eq(0), within.eq(0),
-                             left.eq(self.start.p.cols)]
+                             remaining.eq(self.start.p.cols)]
             with m.Elif(fill):
                 m.d.sync += within.eq(within + 1)
-                with m.If((within == SLICE - 1) | (within + 1 == left)):
+                with m.If((within == SLICE - 1) | (within + 1 == remaining)):
                     m.d.sync += [within.eq(0), token.eq(token + streams)]
                     with m.If(token + streams >= tokens):
-                        m.d.sync += [token.eq(s), fill_slice.eq(fill_slice + SLICE), left.eq(left - SLICE)]
-                        with m.If(left <= SLICE):
+                        m.d.sync += [token.eq(s), fill_slice.eq(fill_slice + SLICE), remaining.eq(remaining - SLICE)]
+                        with m.If(remaining <= SLICE):
                             m.d.sync += filled[s].eq(1)
             for i, (write, _) in enumerate(banks):
                 # In decode a token's codes are in the lanes of both rows.
@@ -205,7 +205,7 @@ class TlmmEngine(wiring.Component):
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
                      next_last.eq(slice_col + 2 * SLICE >= cols)]
         # A last slice wants room for its finished sums: places are taken from the step on that will write them.
-        taken, roomy = Signal(range(2 * depth)), Signal()
+        taken, has_room = Signal(range(2 * depth)), Signal()
         with m.If(begin):
             m.d.sync += taken.eq(0)
         with m.Elif(go & last_slice):
@@ -216,7 +216,7 @@ class TlmmEngine(wiring.Component):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - self._tile_rows) | idle)
-        m.d.sync += roomy.eq(Cat(room).all())
+        m.d.sync += has_room.eq(Cat(room).all())
         header = self.words.payload
         announce = self.words.valid & self.words.ready
         announcing = Signal()
@@ -250,7 +250,7 @@ class TlmmEngine(wiring.Component):
                 m.next = "SLICE"
             with m.State("SLICE"):
                 m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
-                with m.If(Array(ready)[use_buffer] & (roomy | ~last_slice)):
+                with m.If(Array(ready)[use_buffer] & (has_room | ~last_slice)):
                     m.next = "STEPS"
             with m.State("STEPS"):
                 m.d.comb += go.eq(self.words.valid)
@@ -269,7 +269,7 @@ class TlmmEngine(wiring.Component):
                             with m.If(rows_left == 0):
                                 m.d.sync += active.eq(0)
                                 m.next = "SETTLE"
-                        with m.Elif(flows & next_ready & roomy):
+                        with m.Elif(flows & next_ready & has_room):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
                             m.next = "STEPS"
             with m.State("GAP"):

@@ -113,14 +113,14 @@ class SdramBringUp(wiring.Component):
         m.d.sync += self.phase_step.eq(step)
 
         # What decides is a cycle late: states that change what it comes from are followed by one of waiting.
-        bad, heard, same, better, best_of_all, twice, none, beyond, there, at_last, nudged = (
-            Signal(name=name) for name in ("bad", "heard", "same", "better", "best_of_all", "twice", "none", "beyond", "there",
-                                           "at_last", "nudged"))
+        bad, heard, same, better, best_of_all, twice, none, beyond, at_target, at_last, nudged = (
+            Signal(name=name) for name in ("bad", "heard", "same", "better", "best_of_all", "twice", "none", "beyond",
+                                           "at_target", "at_last", "nudged"))
         m.d.sync += [
             bad.eq(~complete | spoiled | (latency > MAX_BEATS) | ((trials != TRIALS - 1) & (latency != trial_latency))),
             heard.eq(time == MAX_BEATS // 2 + 7), same.eq((run != 0) & (run_latency == trial_latency)), better.eq(run > best),
             best_of_all.eq(run == phases), twice.eq(walked == 2 * phases), none.eq(best == 0), beyond.eq(target >= phases),
-            there.eq(at == target), at_last.eq(at == phases - 1), nudged.eq(owed != 0),
+            at_target.eq(at == target), at_last.eq(at == phases - 1), nudged.eq(owed != 0),
         ]
 
         with m.If(wait >= 0):
@@ -205,7 +205,7 @@ class SdramBringUp(wiring.Component):
                 pause(2, "SEEK")
             with m.State("SEEK"):
                 m.next = "STEP"
-                with m.If(there):
+                with m.If(at_target):
                     m.next = "CLOSE"
             with m.State("STEP"):
                 m.d.comb += step.eq(1)

@@ -15,23 +15,24 @@ __all__ = ["PORTS", "SdramController"]
 
 #: Who goes first.
 PRIORITY = ("kv_write", "kv_read", "host_write", "host_read", "weights")
-CHUNK = 32
+#: Words of a burst at most.
+BURST = 32
 #: Refreshes that are done together, so that rows are closed and opened again once for all of them.
 REFRESH_GROUP = 4
 
 
 class SdramController(wiring.Component):
-    """Open-row controller with burst length 2: a READ or WRITE each fabric cycle moves a 32-bit word.
+    """Open-row controller; the chip's burst length is 2: a READ or WRITE each fabric cycle moves a 32-bit word.
 
     READ and WRITE go out in slot 0, everything about rows in slot 1, so that a row is closed and opened while another
-    bank moves data.  Requests are cut into chunks that end at multiples of 32 words; after each chunk the ports are
-    looked at anew, by PRIORITY, without a lost cycle if the next chunk's row is open.  The next chunk is known while one
+    bank moves data.  Requests are cut into bursts that end at multiples of BURST words; after each of them the ports are
+    looked at anew, by PRIORITY, without a lost cycle if the next burst's row is open.  The next burst is known while one
     is in work, and its row is opened ahead if it lies in another bank.  Address: row | bank | column, so that a
     sequential stream goes on in the next bank and never waits for a row.
 
     Refreshes are done REFRESH_GROUP together, or sooner when no port wants anything.
 
-    A chunk is read only when the port's FIFO has room for all of it, and written only when all of it is in the FIFO.
+    A burst is read only when the port's FIFO has room for all of it, and written only when all of it is in the FIFO.
     WRITE follows a READ after the bus has turned around.  Timings come from ``timing`` at ``mhz`` (SDRAM clock), rounded
     up to whole fabric cycles; ACTIVE to ACTIVE and to PRECHARGE are counted over all banks together.
 
@@ -93,9 +94,9 @@ class SdramController(wiring.Component):
         # ------------------------------------------------------------------ ports
         addrs, spents, sizes, able, fifos = [], [], [], [], []
         pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(24)
-        pick_size, pick_writes = Signal(range(CHUNK + 1)), Signal()
+        pick_size, pick_writes = Signal(range(BURST + 1)), Signal()
         port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
-        # A chunk that was begun is taken off its port's request a cycle later.
+        # A burst that was begun is taken off its port's request a cycle later.
         grant, granted = Signal(len(PORTS)), Signal(len(PORTS))
         granted_size = Signal.like(pick_size)
         m.d.sync += [granted.eq(grant), granted_size.eq(pick_size)]
@@ -103,27 +104,27 @@ class SdramController(wiring.Component):
             port = getattr(self, name)
             writes = name.endswith("write")
             addr = Signal(24, name=f"{name}_addr")
-            left = Signal(20, name=f"{name}_left")
-            size = Signal(range(CHUNK + 1), name=f"{name}_size")
+            remaining = Signal(20, name=f"{name}_remaining")
+            size = Signal(range(BURST + 1), name=f"{name}_size")
             room = Signal(range(self.FIFO + 1), name=f"{name}_room", init=0 if writes else self.FIFO)
             m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=32, depth=self.FIFO)
-            to_end = Const(CHUNK, 6) - addr[:5]
-            # Registers that say what would take a look at all of left: nothing is left; the next chunk is the last one.
+            to_end = Const(BURST, 6) - addr[:5]
+            # Registers that say what would take a look at all of ``remaining``: nothing is left; the next burst is the last one.
             spent, final = Signal(init=1, name=f"{name}_spent"), Signal(name=f"{name}_final")
-            m.d.comb += [size.eq(Mux(left <= to_end, left, to_end)), port.req.ready.eq(spent)]
-            m.d.sync += final.eq(left <= to_end)
+            m.d.comb += [size.eq(Mux(remaining <= to_end, remaining, to_end)), port.req.ready.eq(spent)]
+            m.d.sync += final.eq(remaining <= to_end)
             claimed = Mux(granted[i], granted_size, 0)
             with m.If(port.req.valid & port.req.ready):
-                m.d.sync += [addr.eq(port.req.p.addr), left.eq(port.req.p.len), spent.eq(0)]
+                m.d.sync += [addr.eq(port.req.p.addr), remaining.eq(port.req.p.len), spent.eq(0)]
             with m.Elif(granted[i]):
-                m.d.sync += [addr.eq(addr + granted_size), left.eq(left - granted_size), spent.eq(final)]
+                m.d.sync += [addr.eq(addr + granted_size), remaining.eq(remaining - granted_size), spent.eq(final)]
             if writes:
-                # room: words in the FIFO that no granted chunk has claimed
+                # room: words in the FIFO that no granted burst has claimed
                 m.d.comb += [queue.w_data.eq(port.data.payload), queue.w_en.eq(port.data.valid),
                              port.data.ready.eq(queue.w_rdy)]
                 m.d.sync += room.eq(room + (queue.w_en & queue.w_rdy) - claimed)
             else:
-                # room: free places that no granted chunk will fill
+                # room: free places that no granted burst will fill
                 m.d.comb += [port.data.payload.eq(queue.r_data), port.data.valid.eq(queue.r_rdy),
                              queue.r_en.eq(port.data.ready)]
                 m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - claimed)
@@ -137,7 +138,7 @@ class SdramController(wiring.Component):
             sizes.append(size_r)
             fifos.append(queue)
 
-        # The next chunk, chosen a cycle ahead; a choice is used once.
+        # The next burst, chosen a cycle ahead; a choice is used once.
         choice = Signal(range(len(PORTS)))
         for name in reversed(PRIORITY):
             with m.If(able[PORTS.index(name)]):
@@ -161,16 +162,16 @@ class SdramController(wiring.Component):
         pick_hit = opened[pick_bank] & (rows[pick_bank] == pick_row)
         since_act = Signal(range(max(trc, tras) + 1))
         since_read = Signal(range(turn + 1))
-        for counter, most in ((since_act, max(trc, tras)), (since_read, turn)):
-            with m.If(counter != most):
+        for counter, limit in ((since_act, max(trc, tras)), (since_read, turn)):
+            with m.If(counter != limit):
                 m.d.sync += counter.eq(counter + 1)
 
-        # ------------------------------------------------------------------ slot 0: the chunk in work
+        # ------------------------------------------------------------------ slot 0: the burst in work
         row_slot, column_slot = Signal(CommandLayout), Signal(CommandLayout)
         active, hit, hold = Signal(), Signal(), Signal()
         current = Signal(range(len(PORTS)))
         addr = Signal(24)
-        left = Signal(range(CHUNK + 1))
+        remaining = Signal(range(BURST + 1))
         writing = Signal()
         bank, row = where(addr)
         go, last = Signal(), Signal()
@@ -181,7 +182,7 @@ class SdramController(wiring.Component):
         turned = Signal()
         m.d.comb += [go.eq(active & hit & ~hold & (~writing | turned)),
                      issue_write.eq(go & writing), issue_read.eq(go & ~writing)]
-        m.d.sync += [turned.eq((since_read >= turn - 1) & ~issue_read), last.eq(left == 1)]
+        m.d.sync += [turned.eq((since_read >= turn - 1) & ~issue_read), last.eq(remaining == 1)]
         open_long = Signal()
         # Only the bank that was opened last can be too fresh for a READ.
         opens = row_slot.cs & row_slot.ras & ~row_slot.cas & ~row_slot.we
@@ -189,7 +190,7 @@ class SdramController(wiring.Component):
         with m.If(go):
             m.d.comb += command(column_slot, Mux(writing, Command.WRITE, Command.READ), ba=bank,
                                 a=Cat(Const(0, 1), addr[:col_bits]))
-            m.d.sync += [addr.eq(addr + 1), left.eq(left - 1), last.eq(left == 2)]
+            m.d.sync += [addr.eq(addr + 1), remaining.eq(remaining - 1), last.eq(remaining == 2)]
             with m.If(~writing):
                 m.d.sync += since_read.eq(1)
         own_hit = opened[bank] & (rows[bank] == row)
@@ -200,7 +201,7 @@ class SdramController(wiring.Component):
             m.d.sync += active.eq(0)
             with m.If(any_able & self.ready):
                 m.d.comb += grant.eq(1 << pick)
-                m.d.sync += [active.eq(1), current.eq(pick), addr.eq(pick_addr), left.eq(pick_size), last.eq(pick_size == 1),
+                m.d.sync += [active.eq(1), current.eq(pick), addr.eq(pick_addr), remaining.eq(pick_size), last.eq(pick_size == 1),
                              writing.eq(pick_writes),
                              hit.eq(pick_hit & Mux(pick_bank == row_bank, open_long & ~closes, 1))]
 
@@ -213,7 +214,7 @@ class SdramController(wiring.Component):
         m.d.sync += pending.eq(pending + tick - refreshed)
         wait = Signal(range(max(trp, trfc) + 1))
         new_row, quiet = Signal(13), Signal()
-        # A cycle late: a chunk that begins meanwhile waits as under a group of refreshes.
+        # A cycle late: a burst that begins meanwhile waits as under a group of refreshes.
         m.d.sync += quiet.eq(~active & ~any_able & ~Cat(able).any())
         with m.FSM():
             with m.State("IDLE"):
@@ -230,7 +231,7 @@ class SdramController(wiring.Component):
                 with m.If(~opened[row_bank]):
                     m.next = "OPEN"
                 with m.Elif(active & own_hit & (bank == row_bank)):
-                    # A chunk was taken in between that wants the row as it is.
+                    # A burst was taken in between that wants the row as it is.
                     m.next = "IDLE"
                 with m.Elif((since_act >= tras) & ~wrote[row_bank].any()):
                     m.d.comb += [command(row_slot, Command.PRECHARGE, ba=row_bank), closes.eq(1)]

@@ -46,16 +46,16 @@ class ActivationLoader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cols, buffer, left = Signal.like(self.cols), Signal(), Signal(range(SLICE + 1))
+        cols, buffer, remaining = Signal.like(self.cols), Signal(), Signal(range(SLICE + 1))
         column = Signal.like(self.code_addr)
         with m.If(self.start):
-            m.d.sync += [column.eq(self.first_col), cols.eq(self.cols), buffer.eq(self.buffer), left.eq(SLICE)]
-        with m.Elif(left != 0):
-            m.d.sync += [column.eq(column + 1), left.eq(left - 1)]
+            m.d.sync += [column.eq(self.first_col), cols.eq(self.cols), buffer.eq(self.buffer), remaining.eq(SLICE)]
+        with m.Elif(remaining != 0):
+            m.d.sync += [column.eq(column + 1), remaining.eq(remaining - 1)]
         m.d.comb += self.code_addr.eq(column)
         # The address' cycle; its code is here; it is registered.
         running, ending, inside = Signal(2), Signal(2), Signal()
-        m.d.sync += [running.eq(Cat(left != 0, running)), ending.eq(Cat(left == 1, ending)), inside.eq(column < cols)]
+        m.d.sync += [running.eq(Cat(remaining != 0, running)), ending.eq(Cat(remaining == 1, ending)), inside.eq(column < cols)]
         for t in range(self._tokens):
             x = Signal(signed(8), name=f"x{t}")
             m.d.sync += x.eq(Mux(inside, self.code[t], 0))

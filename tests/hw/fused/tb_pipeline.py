@@ -86,7 +86,7 @@ class Harness:
                      "act_relu2", "epilogue", "rope_rows", "rope_token"):
             getattr(dut, name).value = 0
         dut.chunk.value = len(self.tokens)
-        dut.watch.value = self.tokens[-1]
+        dut.monitor_token.value = self.tokens[-1]
         dut.head_dim.value = 16
         await reset(dut)
         cocotb.start_soon(self.watch())
