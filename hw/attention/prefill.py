@@ -13,7 +13,7 @@ from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
+from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -91,7 +91,7 @@ class PrefillAttention(wiring.Component):
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
         super().__init__({
-            "heads": In(stream.Signature(HeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
             "chunk": In(range(tokens + 1)),
             "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
             "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
-from hw.lib.types import HeadWords, ScaleLayout
+from hw.lib.types import AttnHeadWords, ScaleLayout
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
@@ -53,7 +53,7 @@ class ChunkHeads(wiring.Component):
         self._words = words
         self._rows = rows
         super().__init__({
-            "heads": In(stream.Signature(HeadWords)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
+            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
             "heads_n": In(8), "kv_heads": In(8), "words": In(8), "group": In(3), "chunk": In(range(tokens + 1)),
             "c_att": In(ScaleLayout), "position": In(16), "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "k_base": In(24), "v_base": In(24), "s_base": In(24), "kv_stride": In(24), "s_stride": In(16),

@@ -39,10 +39,10 @@ class CommandProcessor(wiring.Component):
     """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
     A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
-    program runs, and ``position`` is the first one's.  The head picks after the last fed token alone.
+    program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
-    waited for: gains and tiles come in while the others are quantised.  After the last fed token's head the pick is
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick is
     written to token memory and announced; it is fed next until the run is done
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
@@ -82,7 +82,7 @@ class CommandProcessor(wiring.Component):
             "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
             "acc_source": Out(AccSource),
             "quant": Out(stream.Signature(QuantArgs)),
-            "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
+            "code_valid": In(1), "code_taken": In(1), "codes_to_lm_head": Out(1),
             "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
             "rope_rows": Out(16), "length": Out(INDEX_BITS), "q_dim": In(16), "qk_dim": In(16),
             "stats_gain": Out(1), "pass_clear": Out(1),
@@ -144,7 +144,7 @@ class CommandProcessor(wiring.Component):
             self.nonfinite_seen.eq(nonfinite),
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
-        m.d.sync += self.codes_to_head.eq(op == Op.HEAD)
+        m.d.sync += self.codes_to_lm_head.eq(op == Op.HEAD)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):
@@ -179,7 +179,7 @@ class CommandProcessor(wiring.Component):
                     m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
-                # Passes without a head: all chunks of the prompt but the last, and that too if nothing is picked.
+                # Passes without the LM head: all chunks of the prompt but the last, and that too if nothing is picked.
                 m.d.sync += uncounted.eq(uncounted - limit)
                 with m.If((uncounted > limit) | (args.generate == 0)):
                     m.d.sync += self.weights_plain.eq(self.weights_plain + 1)
@@ -226,7 +226,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # With the first code the scales are final: the head needs d with its start, and the statistics that they
+                # With the first code the scales are final: the LM head needs d with its start, and the statistics that they
                 # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
                 m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.code_valid),
                              self.head_valid.eq((op == Op.HEAD) & self.code_valid)]

@@ -17,7 +17,7 @@ from hw.lib.control import QuantArgs
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, HeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, AttnHeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
@@ -76,7 +76,7 @@ class FusedPipeline(wiring.Component):
             "act_relu2": In(1), "act_exp": In(signed(8)), "head_dim": In(8), "rope_rows": In(16),
             "stats_gain": In(1), "clear": In(1), "chunk": In(range(tokens + 1)),
             "length": In(INDEX_BITS), "done": Out(1),
-            "heads": Out(stream.Signature(HeadCodes)),
+            "heads": Out(stream.Signature(AttnHeadCodes)),
             "quant": In(stream.Signature(QuantArgs)), "codes": Out(stream.Signature(signed(8))),
             "d": Out(ScaleLayout),
             "gain_load": In(stream.Signature(64)), "gain_start": In(1),

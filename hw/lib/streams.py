@@ -76,10 +76,11 @@ class Queue(wiring.Component):
 class Landing(wiring.Component):
     """The end of a pipeline that cannot be stopped: a queue, and a count of what is on its way to it.
 
-    ``sent`` marks an element that sets out, in a cycle in which ``open`` is high or, where elements come in a ``burst``, in one
-    of the burst - 1 cycles behind it; ``valid`` with ``value`` that it is here, in the order of setting out, some cycles later.
-    There is always room for it.  ``empty``: nothing is here or on its way.  An element a cycle where ``depth`` is at least its
-    way, the burst's length and five more.  ``o`` and ``open`` come from registers.
+    Assert ``sent`` once for each element that enters the pipeline, only while ``open`` is high.  Where elements come in a
+    ``burst``, only the first element needs ``open``, and the other burst - 1 follow in the cycles behind it.  Assert ``valid``
+    with ``value`` when an element arrives, in the order in which they were sent; there is always room for it.  ``empty``:
+    nothing is here or on its way.  An element a cycle where ``depth`` is at least its way, the burst's length and five more.
+    ``o`` and ``open`` come from registers.
     """
 
     def __init__(self, shape, *, depth: int, burst: int = 1):

@@ -7,7 +7,7 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 
 from hw.lib.control import EventLayout, RunArgs, StatusLayout
-from hw.lib.types import AccLayout, HeadCodes, ScaleLayout
+from hw.lib.types import AccLayout, AttnHeadCodes, ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StartFlags, StatusWord
 from tellme.spec.scale import Scale
 from tests.hw.layouts import fields, pack, unpack
@@ -25,17 +25,17 @@ def test_packing_is_amaranths():
 
 
 def test_a_named_tuple_is_a_structure_and_missing_fields_are_zero():
-    assert unpack(HeadCodes, pack(HeadCodes, code=-128, scale=Scale(2047, -1), head=127)) == {
+    assert unpack(AttnHeadCodes, pack(AttnHeadCodes, code=-128, scale=Scale(2047, -1), head=127)) == {
         "code": -128, "scale": {"sig": 2047, "exp": -1}, "last": 0, "token": 0, "head": 127}
-    assert fields(HeadCodes, pack(HeadCodes, token=3, last=1), "last", "token") == (1, 3)
+    assert fields(AttnHeadCodes, pack(AttnHeadCodes, token=3, last=1), "last", "token") == (1, 3)
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError) as wide:
-        pack(HeadCodes, code=128)
+        pack(AttnHeadCodes, code=128)
     assert str(wide.value) == "128 is not in the range of signed(8), -128 to 127"
     with pytest.raises(ValueError) as unknown:
-        pack(HeadCodes, codes=1)
+        pack(AttnHeadCodes, codes=1)
     assert str(unknown.value) == "the layout has no field 'codes'; there are: code, scale, last, token, head"
 
 

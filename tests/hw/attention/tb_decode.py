@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
-from hw.lib.types import HeadCodes
+from hw.lib.types import AttnHeadCodes
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
@@ -88,7 +88,7 @@ class Case:
                  *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
         for row, scale in heads:
             for i, code in enumerate(row):
-                out.append(pack(HeadCodes, code=code, scale=scale, last=i == len(row) - 1))
+                out.append(pack(AttnHeadCodes, code=code, scale=scale, last=i == len(row) - 1))
         return out
 
     def expected(self):

@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
-from hw.lib.types import HeadWords
+from hw.lib.types import AttnHeadWords
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
@@ -106,7 +106,7 @@ class Case:
                 row, scale = self.v[kv][at], self.v_scales[kv][at]
             words = words_of(row)
             for i, word in enumerate(words):
-                out.append(pack(HeadWords, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
+                out.append(pack(AttnHeadWords, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
         return out
 
     def cycles_in(self):

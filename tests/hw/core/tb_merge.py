@@ -6,7 +6,7 @@ import cocotb
 from cocotb.utils import get_sim_time
 
 from hw.core.merge import HeadMerge
-from hw.lib.types import HeadCodes, ScaleLayout
+from hw.lib.types import AttnHeadCodes, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack, unpack
@@ -17,13 +17,13 @@ BENCHES = [Bench(name="two", build=lambda: HeadMerge(inputs=INPUTS))]
 
 def some_heads(random, number, n, dim):
     """``n`` heads of an input, whose tokens are its own."""
-    return [[pack(HeadCodes, code=random.randint(-128, 127), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)),
+    return [[pack(AttnHeadCodes, code=random.randint(-128, 127), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)),
                   last=int(i == dim - 1), token=number, head=head) for i in range(dim)] for head in range(n)]
 
 
 def token(head):
     """Whose head it is."""
-    return unpack(HeadCodes, head[0])["token"]
+    return unpack(AttnHeadCodes, head[0])["token"]
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0):
@@ -39,7 +39,7 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0):
     got = [[]]
     for word in words:
         got[-1].append(word)
-        if unpack(HeadCodes, word)["last"]:
+        if unpack(AttnHeadCodes, word)["last"]:
             got.append([])
     assert got.pop() == []
     for s, mine in enumerate(heads):

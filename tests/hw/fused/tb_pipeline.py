@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge, Timer
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
 from hw.lib.control import QuantArgs
-from hw.lib.types import HeadCodes, MonitorLayout
+from hw.lib.types import AttnHeadCodes, MonitorLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
@@ -234,13 +234,13 @@ class Harness:
                 head = y[first:first + head_dim]
                 peak = from_float(max(1, *(v & 0x7FFF for v in head)))
                 label = {"scale": scale_mul(peak, C127), "token": self.tokens[token], "head": first // head_dim}
-                words[-1] += [pack(HeadCodes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
+                words[-1] += [pack(AttnHeadCodes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
                               for i, v in enumerate(head)]
         expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]
         task = cocotb.start_soon(self.heads.recv_n(len(expected)))
         cycles = await self.run_pass(Epilogue.QKV, accs, tile=tile)
         assert await task == expected
-        assert [v & 0xFF for v in self.seen] == [unpack(HeadCodes, w)["code"] & 0xFF for w in words[-1]]
+        assert [v & 0xFF for v in self.seen] == [unpack(AttnHeadCodes, w)["code"] & 0xFF for w in words[-1]]
         self.cases += len(expected)
         return cycles
 

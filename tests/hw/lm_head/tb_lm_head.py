@@ -10,9 +10,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge, Timer
 
-from hw.head.head import BestLayout, LmHead, TopLayout
 from hw.lib.control import LmHeadArgs
 from hw.lib.types import MonitorLayout
+from hw.lm_head.lm_head import BestLayout, LmHead, TopLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
