@@ -66,26 +66,26 @@ bounds: check .venv/installed  ## golden against an independent float model; MOD
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
 bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEED=FIRST SEEDS=N JOBS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
+	@$(BIN)/python -m boards.flow.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
-	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
+	@$(BIN)/python -m boards.flow.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
 
 synth: check .venv/installed  ## pack the top with one lane; UNIT=tlmm|...|all: place and route that unit by itself
 ifdef UNIT
-	@$(BIN)/python -m boards.synth --unit "$(UNIT)" --tools "$(TOOLS)"
+	@$(BIN)/python -m boards.flow.synth --unit "$(UNIT)" --tools "$(TOOLS)"
 else
-	@$(BIN)/python -m boards.build --board ulx3s --reduced
+	@$(BIN)/python -m boards.flow.build --board ulx3s --reduced
 endif
 
 dse: check .venv/installed  ## kinds of engine lanes, placed, with table and plot (over an hour); LANES=1,8,16 JOBS=1
-	@PYTHONHASHSEED=0 $(BIN)/python -m boards.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
+	@PYTHONHASHSEED=0 $(BIN)/python -m boards.study.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
 		$(if $(ROWS),--rows "$(ROWS)") --jobs "$(or $(JOBS),1)" --tools "$(TOOLS)" \
 		$(if $(LANES)$(KINDS)$(ROWS),,--json docs/reports/dse.json --plot docs/images/dse.svg --docs docs/dse.md)
 
 model: check .venv/installed  ## the analytic model's LUT coefficients, fitted anew to what nextpnr packs (half an hour)
-	@$(BIN)/python -m boards.packing
-	@$(BIN)/python -m boards.fit
+	@$(BIN)/python -m boards.study.packing
+	@$(BIN)/python -m boards.study.fit
 
 bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
 	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"

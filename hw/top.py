@@ -7,24 +7,24 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.pack import WordMerge
 from hw.attention.prefill import PrefillAttention
-from hw.core.counters import PORTS, Counters
+from hw.core.address_map import AddressSpace, windows
+from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.guard import ReadGuard, WriteGuard
 from hw.core.merge import HeadMerge
 from hw.core.processor import AccSource, CommandProcessor, WordSink
-from hw.core.space import AddressSpace, windows
-from hw.core.words import WordMerge
 from hw.fused.pipeline import FusedPipeline
-from hw.fused.stage import Queue, Skid
-from hw.head.head import LmHead
+from hw.lib.streams import Queue, Skid
+from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout
 from hw.link.crc32 import Crc32
 from hw.link.link import HostLink
-from hw.memory.controller import SdramController
-from hw.memory.dfi import DfiSignature
+from hw.lm_head.lm_head import LmHead
+from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.sdr.controller import SdramController
+from hw.memory.sdr.dfi import DfiSignature
+from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.types import TOKEN_BITS, AccLayout, MonitorLayout
-from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
@@ -61,7 +61,7 @@ class Core(wiring.Component):
     harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
-    keeping (engine, pipeline, attention, head, row fetch), while SDRAM, weight buffer and link go on.
+    keeping (engine, pipeline, attention, LM head, row fetch), while SDRAM, weight buffer and link go on.
     """
 
     def __init__(self, config: BoardConfig):
@@ -91,17 +91,17 @@ class Core(wiring.Component):
         engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
         fused = [float_pipeline(c) for _ in range(floats)]
         attention = attention_unit(c)
-        head = LmHead(max_dim=c.max_dim, compact=c.compact)
+        lm_head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_in, kv_out, head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
+        kv_words, kv_in, kv_out, lm_head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
         # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
         reset = cpu.compute_reset
         for name, unit in (("engine_start", engine_start), ("tlmm", engine),
                            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
-                           ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
+                           ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
                            ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out),
-                           ("head_codes", head_codes)):
+                           ("lm_head_codes", lm_head_codes)):
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
             m.d.sync += unit_reset.eq(reset)
@@ -121,15 +121,16 @@ class Core(wiring.Component):
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
         # Of the cycle before: a packet takes many.
-        running = Signal()
+        running, status = Signal(), link.status
         m.d.sync += running.eq(cpu.running)
         m.d.comb += [
             link.build_id.eq(self.build_id),
             link.bus_idle.eq(space.idle), link.running.eq(running),
             cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
-            link.status.eq(Cat(running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
-                               cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
-                               link.errors, counters.values.cycles, sdram.training)),
+            status.flags.running.eq(running), status.flags.sdram_ready.eq(sdram.ready),
+            status.flags.nonfinite.eq(cpu.nonfinite_seen), status.flags.stopped.eq(cpu.stopped),
+            status.step.eq(cpu.step), status.position.eq(cpu.position), status.bad_packets.eq(link.errors),
+            status.cycles.eq(counters.values.cycles), status.training.eq(sdram.training),
             sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen | sdram.training.failed),
@@ -143,20 +144,20 @@ class Core(wiring.Component):
             space.token_write.eq(cpu.token_write), space.token_wdata.eq(cpu.token_wdata),
             space.crc_step.eq(cpu.step), space.crc_write.eq(cpu.crc_write), space.crc_value.eq(step_crc.crc),
             step_crc.clear.eq(cpu.crc_clear),
-            head.top_addr.eq(space.top_addr), space.top_data.eq(head.top_data),
+            lm_head.top_addr.eq(space.top_addr), space.top_data.eq(lm_head.top_data),
             cpu.dim.eq(r.dim), cpu.vocab.eq(r.vocab), cpu.context.eq(r.context),
         ]
         # A step's CRC is that of the chunk's last token.
         monitor = Signal(MonitorLayout)
-        m.d.sync += monitor.eq(head.monitor)
+        m.d.sync += monitor.eq(lm_head.monitor)
         for unit in fused:
             with m.If(unit.monitor.valid):
                 m.d.sync += monitor.eq(unit.monitor)
         m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
 
         if c.compact:
-            m.d.comb += [attention.lend.eq(head.busy), attention.borrower.eq(head.factors),
-                         head.products.eq(attention.products)]
+            m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
+                         lm_head.products.eq(attention.products)]
 
         # Head sizes that several units need, from registers that stand still while a program runs.
         q_dim, k_dim = Signal(16), Signal(16)
@@ -188,7 +189,7 @@ class Core(wiring.Component):
                    first=fetching)
         connect(m, kv_in.o, attention.read.data)
         connect(m, kv_out.o, kv_write.user.data)
-        share_write(m, kv_write.user, kv_out.i, head.write, attention.write, first=head.busy)
+        share_write(m, kv_write.user, kv_out.i, lm_head.write, attention.write, first=lm_head.busy)
         m.d.comb += [
             kv_read.drain.eq(cpu.drain), kv_write.drain.eq(cpu.drain),
             cpu.drained.eq(kv_read.clean & kv_write.clean),
@@ -202,14 +203,14 @@ class Core(wiring.Component):
         for unit in fused[1:]:
             m.d.comb += [unit.gain_load.payload.eq(gain_load.payload), unit.gain_load.valid.eq(gain_load.valid)]
         for sink, port in ((WordSink.GAIN, gain_load), (WordSink.ENGINE, engine.words),
-                           (WordSink.HEAD, head.words)):
+                           (WordSink.HEAD, lm_head.words)):
             selected = cpu.word_sink == sink
             m.d.comb += [port.payload.eq(weights.out.payload), port.valid.eq(weights.out.valid & selected)]
             with m.If(selected):
                 m.d.comb += weights.out.ready.eq(port.ready)
         m.d.comb += cpu.gain_taken.eq(gain_load.valid & gain_load.ready)
 
-        # Which pipelines have tokens of the chunk, and how many; the head is for the chunk's last one.
+        # Which pipelines have tokens of the chunk, and how many; the LM head is for the chunk's last one.
         shift = floats.bit_length() - 1
         last_token = Signal(TOKEN_BITS)
         m.d.sync += last_token.eq(cpu.chunk - 1)
@@ -219,30 +220,30 @@ class Core(wiring.Component):
             has.append(unit.chunk != 0)
             has_last.append(last_token[:shift] == i if shift else Const(1, 1))
 
-        # Codes: to the engine or the head
-        wanted = [Mux(cpu.codes_to_head, mine, some) for mine, some in zip(has_last, has, strict=True)]
+        # Codes: to the engine or the LM head
+        wanted = [Mux(cpu.codes_to_lm_head, mine, some) for mine, some in zip(has_last, has, strict=True)]
         for i, unit in enumerate(fused):
             m.d.comb += [
                 engine.codes[i].payload.eq(unit.codes.payload),
-                engine.codes[i].valid.eq(unit.codes.valid & ~cpu.codes_to_head),
-                unit.codes.ready.eq(Mux(cpu.codes_to_head, head_codes.i.ready, engine.codes[i].ready)),
+                engine.codes[i].valid.eq(unit.codes.valid & ~cpu.codes_to_lm_head),
+                unit.codes.ready.eq(Mux(cpu.codes_to_lm_head, lm_head_codes.i.ready, engine.codes[i].ready)),
             ]
             with m.If(has_last[i]):
-                m.d.comb += [head_codes.i.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
-                             head_codes.i.valid.eq(unit.codes.valid & cpu.codes_to_head)]
-        connect(m, head_codes.o, head.codes)
+                m.d.comb += [lm_head_codes.i.payload.eq(unit.codes.payload), lm_head.start.p.d.eq(unit.d),
+                             lm_head_codes.i.valid.eq(unit.codes.valid & cpu.codes_to_lm_head)]
+        connect(m, lm_head_codes.o, lm_head.codes)
         # A cycle late: a pass's first codes wait until the processor has seen them.
         m.d.sync += cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all())
-        m.d.comb += cpu.code_taken.eq(head.codes.valid & head.codes.ready)
+        m.d.comb += cpu.code_taken.eq(lm_head.codes.valid & lm_head.codes.ready)
 
-        # Quantise passes: all tokens', or the last one's for the head; all that are asked begin together.
+        # Quantise passes: all tokens', or the last one's for the LM head; all that are asked begin together.
         # A cycle late, too: a pipeline that is ready stays so until it is asked.
         asked = cpu.quant.valid & cpu.quant.ready
         m.d.sync += cpu.quant.ready.eq(Cat(unit.quant.ready | ~w for unit, w in zip(fused, wanted, strict=True)).all() & ~asked)
         for unit, w in zip(fused, wanted, strict=True):
             m.d.comb += [unit.quant.payload.eq(cpu.quant.payload), unit.quant.valid.eq(asked & w),
                          unit.quant.p.first.eq(cpu.quant.p.first >> shift),
-                         unit.quant.p.tokens.eq(Mux(cpu.codes_to_head, 1, unit.chunk))]
+                         unit.quant.p.tokens.eq(Mux(cpu.codes_to_lm_head, 1, unit.chunk))]
 
         # Accumulators into the pipelines: the engine has a stream for each, the others bring a token's to its own.
         for i, unit in enumerate(fused):
@@ -276,7 +277,7 @@ class Core(wiring.Component):
                 unit.epilogue.eq(cpu.epilogue), unit.dest_a.eq(cpu.dest_a), unit.use_d.eq(cpu.use_d),
                 unit.act_relu2.eq(cpu.relu2), unit.act_exp.eq(cpu.act_exp), unit.head_dim.eq(r.head_dim),
                 unit.rope_rows.eq(cpu.rope_rows), unit.length.eq(cpu.length), unit.stats_gain.eq(cpu.stats_gain),
-                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.watch.eq(last_token),
+                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.monitor_token.eq(last_token),
             ]
         if c.chunk > 1:
             m.d.comb += attention.chunk.eq(cpu.chunk)
@@ -293,22 +294,23 @@ class Core(wiring.Component):
             attention.k_base.eq(cpu.attention_k), attention.v_base.eq(cpu.attention_v),
             attention.s_base.eq(cpu.attention_s), attention.kv_stride.eq(r.kv_stride),
             attention.s_stride.eq(r.s_stride),
-            head.start.p.dim.eq(r.dim), head.start.p.vocab.eq(r.vocab),
-            head.start.p.dump.eq(cpu.head_dump), head.start.p.dump_base.eq(r.logits_base),
-            head.start.valid.eq(cpu.head_valid), cpu.head_ready.eq(head.start.ready),
-            cpu.head_done.eq(head.done), cpu.best_id.eq(head.best.id), cpu.best_logit.eq(head.best.logit),
+            lm_head.start.p.dim.eq(r.dim), lm_head.start.p.vocab.eq(r.vocab),
+            lm_head.start.p.dump.eq(cpu.head_dump), lm_head.start.p.dump_base.eq(r.logits_base),
+            lm_head.start.valid.eq(cpu.head_valid), cpu.head_ready.eq(lm_head.start.ready),
+            cpu.head_done.eq(lm_head.done), cpu.best_id.eq(lm_head.best.id), cpu.best_logit.eq(lm_head.best.logit),
         ]
 
         # Counters
         m.d.comb += [
             counters.clear.eq(cpu.clear_counters), counters.running.eq(cpu.counting),
-            counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
+            counters.engine_busy.eq(engine.busy), counters.head_stall.eq(lm_head.stall),
             counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
             counters.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(Cat(engine.busy, engine.draining, Cat(unit.settling for unit in fused).any(),
-                                  attention.busy, head.busy,
-                                  sdram.stat_busy[PORTS.index("host_read")] | sdram.stat_busy[PORTS.index("host_write")],
-                                  sdram.stat_busy.any(), sdram.stat_refresh)),
+            counters.spent.engine.eq(engine.busy), counters.spent.drain.eq(engine.draining),
+            counters.spent.norm.eq(Cat(unit.settling for unit in fused).any()),
+            counters.spent.attention.eq(attention.busy), counters.spent.head.eq(lm_head.busy),
+            counters.spent.host.eq(sdram.stat_busy.host_read | sdram.stat_busy.host_write),
+            counters.spent.memory.eq(sdram.stat_busy.as_value().any()), counters.spent.refresh.eq(sdram.stat_refresh),
             cpu.counters.eq(counters.totals),
         ]
         return m

@@ -21,7 +21,7 @@ STEPS: dict[str, list[str]] = {
     "licences (reuse)": [str(BIN / "reuse"), "lint", "--lines"],
     "host tests (pytest)": [PYTHON, "-m", "pytest", "-q", "-m", "not rtl"],
     "golden bounds": [PYTHON, "-m", "tests.bounds", "--tokens", "2000"],
-    "reduced synthesis": [PYTHON, "-m", "boards.build", "--board", "ulx3s", "--reduced"],
+    "reduced synthesis": [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"],
     "RTL verification": [PYTHON, "-m", "sim.run_tests", "--seed", CI_SEED],
     "faults that must be found": [PYTHON, "-m", "tests.mutants", "--ci"],
     "end to end on the simulated board": [PYTHON, "-m", "pytest", "-q", "tests/board"],
@@ -29,7 +29,7 @@ STEPS: dict[str, list[str]] = {
 FAST = ("style (ruff)", "types of the host side (mypy)", "licences (reuse)", "host tests (pytest)")
 #: The smallest bench of each unit, for a run under five minutes.
 FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline", "attention/decode-context128",
-            "head/head", "core/", "link/link", "top/top-tiny")
+            "lm_head/", "core/", "link/link", "top/top-tiny")
 
 
 def main() -> int:

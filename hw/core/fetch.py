@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.ports import ReadPort
-from hw.types import INDEX_BITS, TOKEN_BITS, AccLayout
+from hw.lib.ports import ReadPort
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout
 from tellme.spec.scale import SCALE16_BIAS
 
 __all__ = ["RowFetch"]
@@ -51,7 +51,7 @@ class RowFetch(wiring.Component):
         rope_product = Signal(23)
         row_offset = Signal(14)
         block_addr = Signal(24)
-        left, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
+        remaining, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
         word = Signal(32)
         bytes_left = Signal(3)
         sig = Signal(11)
@@ -75,7 +75,7 @@ class RowFetch(wiring.Component):
             with m.State("ADD"):
                 m.d.sync += [block_addr.eq(self.embed_base + product),
                              request.p.addr.eq(self.rope_base + rope_product),
-                             request.p.len.eq(pairs), left.eq(pairs), request.valid.eq(1)]
+                             request.p.len.eq(pairs), remaining.eq(pairs), request.valid.eq(1)]
                 m.next = "ROPE"
             with m.State("ROPE"):
                 with m.If(request.ready):
@@ -83,8 +83,8 @@ class RowFetch(wiring.Component):
                 m.d.comb += [self.rope.payload.eq(self.port.data.payload), self.rope.valid.eq(self.port.data.valid),
                              self.port.data.ready.eq(self.rope.ready)]
                 with m.If(self.rope.valid & self.rope.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
+                    m.d.sync += remaining.eq(remaining - 1)
+                    with m.If(remaining == 1):
                         m.d.sync += [request.p.addr.eq(block_addr + token[1]), request.p.len.eq(1),
                                      request.valid.eq(1)]
                         m.next = "SCALE"
@@ -96,7 +96,7 @@ class RowFetch(wiring.Component):
                 with m.If(self.port.data.valid):
                     m.d.sync += [sig.eq(Mux(stored == 0, 0, Cat(stored[:10], Const(1, 1)))), exp_field.eq(stored[10:])]
                     m.d.sync += [request.p.addr.eq(block_addr + 2 + row_offset), request.p.len.eq(self.dim >> 2),
-                                 request.valid.eq(1), left.eq(self.dim), bytes_left.eq(0)]
+                                 request.valid.eq(1), remaining.eq(self.dim), bytes_left.eq(0)]
                     m.next = "ROW"
             with m.State("ROW"):
                 with m.If(request.ready):
@@ -108,10 +108,11 @@ class RowFetch(wiring.Component):
                     self.port.data.ready.eq((bytes_left == 0) | (take & (bytes_left == 1))),
                 ]
                 with m.If(take):
-                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1), index.eq(index + 1)]
+                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), remaining.eq(remaining - 1),
+                                 index.eq(index + 1)]
                 with m.If(self.port.data.valid & self.port.data.ready):
                     m.d.sync += [word.eq(self.port.data.payload), bytes_left.eq(4)]
-                with m.If(take & (left == 1)):
+                with m.If(take & (remaining == 1)):
                     m.next = "IDLE"
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         m.d.comb += [

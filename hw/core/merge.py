@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.types import HeadCodes
+from hw.lib.types import AttnHeadCodes
 
 __all__ = ["HeadMerge"]
 
@@ -18,7 +18,7 @@ class HeadMerge(wiring.Component):
     cycle passes before the next head begins.
     """
 
-    def __init__(self, *, inputs: int, shape: data.StructLayout = HeadCodes):
+    def __init__(self, *, inputs: int, shape: data.StructLayout = AttnHeadCodes):
         self._inputs = inputs
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 

@@ -3,12 +3,12 @@
 """Command processor: runs the layer program for each token, from START to DONE."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.link.link import EventLayout
-from hw.types import INDEX_BITS, TOKEN_BITS, QuantLayout
-from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from hw.lib.control import EngineArgs, EventLayout, QuantArgs, RunArgs, TotalsLayout
+from hw.lib.types import INDEX_BITS, TOKEN_BITS
+from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
 __all__ = ["RESET_CYCLES", "AccSource", "CommandProcessor", "WordSink"]
@@ -39,10 +39,10 @@ class CommandProcessor(wiring.Component):
     """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
     A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
-    program runs, and ``position`` is the first one's.  The head picks after the last fed token alone.
+    program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
-    waited for: gains and tiles come in while the others are quantised.  After the last fed token's head the pick is
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick is
     written to token memory and announced; it is fed next until the run is done
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
@@ -60,7 +60,7 @@ class CommandProcessor(wiring.Component):
     def __init__(self, *, steps: int, context: int, tokens: int = 1):
         self._steps, self._tokens = steps, tokens
         super().__init__({
-            "start": In(1), "start_args": In(128), "stop": In(1),
+            "start": In(1), "start_args": In(RunArgs), "stop": In(1),
             "running": Out(1), "counting": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
             "step": Out(range(steps)), "position": Out(16), "chunk": Out(range(tokens + 1)),
             # registers
@@ -77,12 +77,12 @@ class CommandProcessor(wiring.Component):
             "compute_reset": Out(1), "drain": Out(1), "drained": In(1),
             "fetch_start": Out(1), "fetch_token": Out(18), "fetch_position": Out(16), "fetch_number": Out(TOKEN_BITS),
             "fetch_busy": In(1),
-            "engine": Out(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
+            "engine": Out(stream.Signature(EngineArgs)),
             "attention_begin": Out(1), "attention_start": Out(1),
             "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
             "acc_source": Out(AccSource),
-            "quant": Out(stream.Signature(QuantLayout)),
-            "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
+            "quant": Out(stream.Signature(QuantArgs)),
+            "code_valid": In(1), "code_taken": In(1), "codes_to_lm_head": Out(1),
             "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
             "rope_rows": Out(16), "length": Out(INDEX_BITS), "q_dim": In(16), "qk_dim": In(16),
             "stats_gain": Out(1), "pass_clear": Out(1),
@@ -90,17 +90,13 @@ class CommandProcessor(wiring.Component):
             "head_valid": Out(1), "head_ready": In(1), "head_dump": Out(1), "head_done": In(1),
             "best_id": In(18), "best_logit": In(signed(32)),
             # events
-            "counters": In(data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
-                                              "engine_busy": 32})),
+            "counters": In(TotalsLayout),
             "event": Out(stream.Signature(EventLayout)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        args = Signal(data.StructLayout({"position": 16, "feed": 16, "generate": 16, "flags": 16, "eos": 32,
-                                         "chunk": 32}))
-        assert args.shape().size == 8 * StartArgs.LAYOUT.size
-        given = data.View(args.shape(), self.start_args)
+        args, given = Signal(RunArgs), self.start_args
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = words[0]
         op, epilogue = w0[0:4], w0[4:6]
@@ -108,7 +104,7 @@ class CommandProcessor(wiring.Component):
         act_exp = w0[16:24].as_signed()
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
-        most = Signal.like(self.chunk)  # tokens of a chunk
+        limit = Signal.like(self.chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
         last = Signal(16)           # position of the chunk's last token
         number = Signal(TOKEN_BITS)
@@ -148,7 +144,7 @@ class CommandProcessor(wiring.Component):
             self.nonfinite_seen.eq(nonfinite),
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
-        m.d.sync += self.codes_to_head.eq(op == Op.HEAD)
+        m.d.sync += self.codes_to_lm_head.eq(op == Op.HEAD)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):
@@ -179,21 +175,21 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights_plain.eq(0),
-                                 most.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
                     m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
-                # Passes without a head: all chunks of the prompt but the last, and that too if nothing is picked.
-                m.d.sync += uncounted.eq(uncounted - most)
-                with m.If((uncounted > most) | (args.generate == 0)):
+                # Passes without the LM head: all chunks of the prompt but the last, and that too if nothing is picked.
+                m.d.sync += uncounted.eq(uncounted - limit)
+                with m.If((uncounted > limit) | (args.generate == 0)):
                     m.d.sync += self.weights_plain.eq(self.weights_plain + 1)
-                with m.If(uncounted <= most):
+                with m.If(uncounted <= limit):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += self.weights_start.eq(1)
                 m.next = "CHUNK"
             with m.State("CHUNK"):
-                m.d.sync += [self.chunk.eq(Mux(feeds < most, feeds, most)), self.step.eq(0), fetched.eq(0)]
+                m.d.sync += [self.chunk.eq(Mux(feeds < limit, feeds, limit)), self.step.eq(0), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
@@ -230,7 +226,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # With the first code the scales are final: the head needs d with its start, and the statistics that they
+                # With the first code the scales are final: the LM head needs d with its start, and the statistics that they
                 # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
                 m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.code_valid),
                              self.head_valid.eq((op == Op.HEAD) & self.code_valid)]
@@ -365,17 +361,11 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.event.ready):
                     m.next = "IDLE"
 
-        done = fsm.ongoing("DONE")
-
-        def word(name, value):
-            signal = Signal(32, name=name)
-            m.d.comb += signal.eq(value)
-            return signal
-
-        m.d.comb += self.event.p.payload.eq(Cat(
-            word("event_position", self.position),
-            word("event_id", Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
-            word("event_logit", Mux(done, reason, self.best_logit)),
-            self.counters.cycles, self.counters.read_words, self.counters.write_words, self.counters.sdram_busy,
-            self.counters.engine_busy))
+        done, told = fsm.ongoing("DONE"), self.event.p.payload
+        m.d.comb += [
+            told.position.eq(self.position),
+            told.id.eq(Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
+            told.logit.eq(Mux(done, reason, self.best_logit)),
+            *(told[name].eq(self.counters[name]) for name in TotalsLayout.members),
+        ]
         return m

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import EventLayout, RunArgs, StatusLayout
 from hw.link.crc32 import Crc32
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.memory import EventType
@@ -20,14 +21,13 @@ from tellme.spec.packets import (
     PacketType,
 )
 
-__all__ = ["BusRequest", "EventLayout", "HostLink"]
+__all__ = ["BusRequest", "HostLink"]
 
-EventLayout = data.StructLayout({"type": 8, "payload": 256})
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C
 CRC_BYTES = 4
-ARG_BYTES = 16
+ARG_BYTES = RunArgs.size // 8
 
 
 class HostLink(wiring.Component):
@@ -52,7 +52,7 @@ class HostLink(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
-            "start": Out(1), "start_args": Out(8 * ARG_BYTES), "stop": Out(1), "running": In(1), "status": In(256),
+            "start": Out(1), "start_args": Out(RunArgs), "stop": Out(1), "running": In(1), "status": In(StatusLayout),
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
@@ -80,10 +80,10 @@ class HostLink(wiring.Component):
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
-        inside, crooked, too_long, again = Signal(), Signal(), Signal(), Signal()
+        inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
         end = Signal(33)
         m.d.sync += [end.eq(addr + size), inside.eq(0),
-                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
+                     misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
@@ -186,7 +186,7 @@ class HostLink(wiring.Component):
                         with m.Else():
                             m.next = "START"
                     with m.Default():
-                        with m.If(~inside | crooked):
+                        with m.If(~inside | misaligned):
                             nak(NakReason.ADDRESS)
                         with m.Elif(too_long):
                             nak(NakReason.LENGTH)

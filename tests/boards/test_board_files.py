@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boards import build
+from boards.flow import build
 from boards.top import BoardTop, Pll
 from tellme.spec.config import preset
 from tellme.spec.sizing import DEVICES, check

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from boards import synth
-from boards.build import UNITS
+from boards.flow import synth
+from boards.flow.build import UNITS
 from hw.core.merge import HeadMerge
 from tellme.spec.config import preset
 

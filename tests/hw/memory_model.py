@@ -8,7 +8,9 @@ from collections import deque
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
+from hw.lib.ports import MemoryRequest
 from sim.cocotb_streams import PERIOD_NS
+from tests.hw.layouts import fields
 
 __all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
 
@@ -42,7 +44,7 @@ class ReadModel:
             if not asked:
                 continue
             self._signal("req__ready").value = 0
-            addr, length = request & 0xFFFFFF, request >> 24
+            addr, length = fields(MemoryRequest, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(clk)
             for i in range(length):
@@ -72,7 +74,7 @@ class QueuedReadModel(ReadModel):
             await Timer(PERIOD_NS // 2 - 1, "ns")
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
-                addr, length = request & 0xFFFFFF, request >> 24
+                addr, length = fields(MemoryRequest, request, "addr", "len")
                 queue.extend((cycle + self._latency, addr + i) for i in range(length))
             await FallingEdge(self._dut.clk)
             cycle += 1
@@ -131,7 +133,7 @@ class WriteModel:
                 continue
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
-            addr, length = request & 0xFFFFFF, request >> 24
+            addr, length = fields(MemoryRequest, request, "addr", "len")
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall

@@ -8,10 +8,12 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
+from hw.lib.types import AttnHeadCodes
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.layouts import accumulator, pack
 from tests.hw.memory_model import ReadModel, WriteModel
 
 CONTEXT = int(os.environ.get("CONTEXT", "128"))
@@ -28,7 +30,6 @@ BENCHES = [Bench(name="context128", build=lambda: DecodeAttention(max_head_dim=6
                max_head_dim=32, max_group=2, max_context=512, compact=True),
                  env={"CONTEXT": "512", "COMPACT": "1"}, tests=("late_position", "stalls_10", "groups_of_two"))]
 K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
-MASK19 = (1 << 19) - 1
 
 
 def words_of(row):
@@ -87,7 +88,7 @@ class Case:
                  *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
         for row, scale in heads:
             for i, code in enumerate(row):
-                out.append((code & 0xFF) | scale.pack() << 8 | (i == len(row) - 1) << 27)
+                out.append(pack(AttnHeadCodes, code=code, scale=scale, last=i == len(row) - 1))
         return out
 
     def expected(self):
@@ -103,7 +104,7 @@ class Case:
             scale = out_scale(result.total, result.exponent)
             for d in range(self.head_dim):
                 acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
-                out.append((acc & (1 << 36) - 1) | (scale.pack() & MASK19) << 36 | (h * self.head_dim + d) << 59)
+                out.append(accumulator(acc, scale, 0, h * self.head_dim + d))
         return out
 
 

@@ -10,6 +10,7 @@ from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, unpack16
+from tests.hw.layouts import accumulators
 from tests.hw.memory_model import ReadModel
 
 BENCHES = [Bench(name="rows", build=RowFetch)]
@@ -48,9 +49,8 @@ async def check(dut, *, stall=0.0, pause=None):
             dut.start.value = 0
             assert await rope.recv_n(head_dim // 2) == table[position]
             got = await acc.recv_n(dim)
-            scale = unpack16(scales[token]).pack()
-            assert got == [(v & (1 << 36) - 1) | scale << 36 | number << 55 | i << 59
-                           for i, v in enumerate(rows[token])]
+            scale = unpack16(scales[token])
+            assert accumulators(got) == [(v, scale, number, i) for i, v in enumerate(rows[token])]
             await FallingEdge(dut.clk)
             assert not dut.busy.value
             total += 1

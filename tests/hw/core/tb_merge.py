@@ -6,20 +6,24 @@ import cocotb
 from cocotb.utils import get_sim_time
 
 from hw.core.merge import HeadMerge
-from hw.types import HeadCodes
+from hw.lib.types import AttnHeadCodes, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
+from tests.hw.layouts import pack, unpack
 
 INPUTS = 2
 BENCHES = [Bench(name="two", build=lambda: HeadMerge(inputs=INPUTS))]
-LAST = 1 << HeadCodes["last"].offset
-TOKEN = HeadCodes["token"].offset
 
 
 def some_heads(random, number, n, dim):
     """``n`` heads of an input, whose tokens are its own."""
-    return [[random.getrandbits(27) | (i == dim - 1) * LAST | number << TOKEN | head << TOKEN + 4 for i in range(dim)]
-            for head in range(n)]
+    return [[pack(AttnHeadCodes, code=random.randint(-128, 127), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)),
+                  last=int(i == dim - 1), token=number, head=head) for i in range(dim)] for head in range(n)]
+
+
+def token(head):
+    """Whose head it is."""
+    return unpack(AttnHeadCodes, head[0])["token"]
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0):
@@ -35,11 +39,11 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0):
     got = [[]]
     for word in words:
         got[-1].append(word)
-        if word & LAST:
+        if unpack(AttnHeadCodes, word)["last"]:
             got.append([])
     assert got.pop() == []
     for s, mine in enumerate(heads):
-        assert [head for head in got if head[0] >> TOKEN & 15 == s] == mine
+        assert [head for head in got if token(head) == s] == mine
     return got, cycles
 
 
@@ -49,7 +53,7 @@ async def a_code_a_cycle(dut):
     for dim in (16, 64):
         heads = [some_heads(rng("heads"), s, 8, dim) for s in range(INPUTS)]
         got, cycles = await merge(dut, heads)
-        assert [head[0] >> TOKEN & 15 for head in got] == [0, 1] * 8
+        assert [token(head) for head in got] == [0, 1] * 8
         assert cycles <= 2 * 8 * dim + 2, (dim, cycles)
     report(cases=2 * 8 * (16 + 64))
 

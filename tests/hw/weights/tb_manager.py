@@ -5,7 +5,7 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.weights.manager import WeightBuffer
+from hw.memory.weights import WeightBuffer
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tests.hw.memory_model import ReadModel

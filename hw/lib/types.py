@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Payload layouts that several units share."""
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
+
+__all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "AttnHeadCodes", "AttnHeadWords", "FactorsLayout",
+           "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout"]
+
+#: Width of an accumulator on its way to dequantisation.  TLMM and head sums fit 32 bits; the attention sum of
+#: 16-bit weights and int8 values over 2,048 positions needs 35.
+ACC_BITS = 36
+#: Tokens of a chunk are numbered from 0, elements of a token's vector too.
+TOKEN_BITS = 4
+INDEX_BITS = 13
+
+#: A scale: value ``sig * 2**exp``, see :mod:`tellme.spec.scale`.
+ScaleLayout = data.StructLayout({"sig": SCALE_SIG_BITS, "exp": signed(SCALE_EXP_BITS)})
+
+#: Which element it is.
+PlaceLayout = data.StructLayout({"token": TOKEN_BITS, "index": INDEX_BITS})
+
+#: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
+#: numbered q heads first, then k heads, then v heads.
+AttnHeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS, "head": 7})
+#: Four of them, the first one lowest; ``last`` ends the head.
+AttnHeadWords = data.StructLayout({"codes": 32, "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS, "head": 7})
+
+#: One accumulator with the scale that dequantises it.
+AccLayout = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "place": PlaceLayout})
+
+#: Factors of the four products that attention lends to the LM head in a compact core, and the products, a cycle later.
+FactorsLayout = data.StructLayout({"a": data.ArrayLayout(signed(8), 4), "b": data.ArrayLayout(signed(17), 4)})
+ProductsLayout = data.ArrayLayout(signed(25), 4)
+
+#: One 16-bit word of a step's output stream, for its CRC-32.
+MonitorLayout = data.StructLayout({"valid": 1, "word": 16})
