@@ -5,6 +5,8 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tellme.spec.widths import WORD_ADDRESS_BITS
+
 __all__ = ["PORTS", "MemoryRequest", "PortStrobes", "ReadPort", "WritePort"]
 
 #: The controller's ports.
@@ -13,7 +15,7 @@ PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
 PortStrobes = data.StructLayout({name: 1 for name in PORTS})
 
 #: ``len`` words from ``addr`` on, len >= 1.
-MemoryRequest = data.StructLayout({"addr": 24, "len": 20})
+MemoryRequest = data.StructLayout({"addr": WORD_ADDRESS_BITS, "len": 20})
 
 #: Requests are served in order; the data of one follows that of the one before without a mark.  Data may be stalled
 #: for ever: the controller asks the chip only for what its FIFO can take.

@@ -6,16 +6,10 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
+from tellme.spec.widths import ACC_BITS, ATTENTION_HEAD_BITS, INDEX_BITS, TOKEN_BITS
 
 __all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "AttnHeadCodes", "AttnHeadWords", "FactorsLayout",
            "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout"]
-
-#: Width of an accumulator on its way to dequantisation.  TLMM and head sums fit 32 bits; the attention sum of
-#: 16-bit weights and int8 values over 2,048 positions needs 35.
-ACC_BITS = 36
-#: Tokens of a chunk are numbered from 0, elements of a token's vector too.
-TOKEN_BITS = 4
-INDEX_BITS = 13
 
 #: A scale: value ``sig * 2**exp``, see :mod:`tellme.spec.scale`.
 ScaleLayout = data.StructLayout({"sig": SCALE_SIG_BITS, "exp": signed(SCALE_EXP_BITS)})
@@ -25,9 +19,11 @@ PlaceLayout = data.StructLayout({"token": TOKEN_BITS, "index": INDEX_BITS})
 
 #: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
 #: numbered q heads first, then k heads, then v heads.
-AttnHeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS, "head": 7})
+AttnHeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS,
+                                   "head": ATTENTION_HEAD_BITS})
 #: Four of them, the first one lowest; ``last`` ends the head.
-AttnHeadWords = data.StructLayout({"codes": 32, "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS, "head": 7})
+AttnHeadWords = data.StructLayout({"codes": 32, "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS,
+                                   "head": ATTENTION_HEAD_BITS})
 
 #: One accumulator with the scale that dequantises it.
 AccLayout = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "place": PlaceLayout})
