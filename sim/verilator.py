@@ -17,12 +17,12 @@ from pathlib import Path
 __all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
            "verilator_version"]
 
-#: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  Verilator's and cocotb's own
-#: sources, which are the same in every build, are compiled once; all other calls go through.
+#: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  The runtime library's sources,
+#: which include nothing of a model, are compiled once; all other calls go through.
 OBJECT_CACHE = """#!/bin/sh
 for source; do :; done
 case "$source" in
-    {ours}) ;;
+    "{library}"/*.cpp) ;;
     *) exec "$@" ;;
 esac
 object=$(basename "$source" .cpp).o
@@ -86,22 +86,19 @@ def compiler_version() -> str:
 
 
 def object_cache(folder: Path, *flags: str) -> Path:
-    """A command for the makefile variable OBJCACHE: it keeps objects of Verilator's and cocotb's own sources in a folder
-    below ``folder``, one for each version of the tools and of ``flags``, which are all that the compiler is told besides.
+    """A command for the makefile variable OBJCACHE: it keeps the objects of Verilator's runtime library in a folder below
+    ``folder``, one for each version of Verilator and the compiler and of ``flags``: all that the compiler is told besides.
 
     ``folder`` has no space in its path: make could not take one.
     """
-    import cocotb_tools.config
-
-    ours = [verilator_root() / "include" / "*.cpp", Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "*.cpp"]
-    key = hashlib.sha256("\0".join([verilator_version(), metadata.version("cocotb"), compiler_version(), *map(str, ours),
-                                    *flags]).encode()).hexdigest()[:20]
+    library = verilator_root() / "include"
+    key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]
     kept = folder / key
     kept.mkdir(parents=True, exist_ok=True)
     command = kept / "compile"
     if not command.exists():
         scratch = kept / f"compile.{os.getpid()}"
-        scratch.write_text(OBJECT_CACHE.format(folder=kept, ours="|".join(str(path).replace(" ", "\\ ") for path in ours)))
+        scratch.write_text(OBJECT_CACHE.format(folder=kept, library=library))
         scratch.chmod(0o755)
         scratch.replace(command)
     return command
@@ -113,7 +110,8 @@ def verilator_root() -> Path:
     env = verilator_env()
     if "VERILATOR_ROOT" in env:
         return Path(env["VERILATOR_ROOT"])
-    done = subprocess.run([*verilator_command(), "--getenv", "VERILATOR_ROOT"], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run([*verilator_command(), "--getenv", "VERILATOR_ROOT"], env=env, capture_output=True, text=True,
+                          check=True)
     return Path(done.stdout.strip())
 
 

@@ -6,11 +6,11 @@ import os
 from itertools import pairwise
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
@@ -93,7 +93,7 @@ class Harness:
         cycle = 0
         while True:
             # Just before the rising edge, when the sinks' readys are set.
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             value = int(self.dut.monitor.value)
             cycle += 1
             if value & 1:

@@ -8,10 +8,10 @@ import cocotb
 from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.head.head import LmHead
-from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
@@ -86,7 +86,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         async def watch(seen=seen, finished=finished):
             while not finished:
                 # Just before the rising edge, when what the models drive has settled: done may last no longer.
-                await Timer(PERIOD_NS // 2 - 1, "ns")
+                await settled()
                 value = int(dut.monitor.value)
                 if value & 1:
                     seen.append(value >> 1)
