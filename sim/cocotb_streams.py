@@ -10,10 +10,26 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.task import current_task
 from cocotb.triggers import FallingEdge, Timer
+from cocotb.utils import get_sim_time
 
-__all__ = ["StreamSink", "StreamSource", "report", "report_note", "report_shares", "reset", "rng"]
+__all__ = ["StreamSink", "StreamSource", "report", "report_note", "report_shares", "reset", "rng", "settled"]
 
 PERIOD_NS = 10
+_settled: tuple[int, Timer | None] = (-1, None)
+
+
+def settled() -> Timer:
+    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see.
+
+    All callers of a cycle get the same trigger: one of the simulator's callbacks a cycle, however many streams there are.
+    """
+    global _settled
+    now = get_sim_time()
+    since, timer = _settled
+    if timer is None or since != now:
+        timer = Timer(PERIOD_NS // 2 - 1, "ns")
+        _settled = (now, timer)
+    return timer
 
 
 def rng(salt: str = "") -> random.Random:
@@ -94,8 +110,7 @@ class StreamSource:
             self._payload.value = value
             self._valid.value = 1
             while True:
-                # The flip-flops see at the rising edge what holds just before it.
-                await Timer(PERIOD_NS // 2 - 1, "ns")
+                await settled()
                 taken = bool(self._ready.value)
                 await FallingEdge(self._clk)
                 self.cycles += 1
@@ -135,7 +150,7 @@ class StreamSink:
             self._ready.value = int(ready)
             self.cycles += 1
             self.low += not ready
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             valid = bool(self._valid.value)
             value = int(self._payload.value) if valid else None
             if self._held is not None:

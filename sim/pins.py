@@ -45,12 +45,13 @@ endmodule
 """
 
 
-def sources(board, device: str) -> dict[str, str]:
-    """The board's top level as a build makes it, and a module tb_top with its pins."""
+def sources(board, device: str, core_preset: str | None = None) -> dict[str, str]:
+    """The board's top level as a build makes it, and a module tb_top with its pins; of the device's own core, or of
+    ``core_preset``."""
     from hw.verilog import core_sha256, core_verilog
     from tellme.spec.config import preset
 
-    config = preset(board.DEVICES[device][0])
+    config = preset(core_preset or board.DEVICES[device][0])
     core = core_verilog(config.name)
     platform = board.DEVICES[device][1]()
     type(platform).required_tools = []

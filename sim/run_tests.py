@@ -4,7 +4,7 @@
 
 A line a test, ``PASS|FAIL|SKIP unit/testbench.case cases=N cycles=N seconds=S``, and last, alone on a line,
 ``N passed, N failed, N skipped``.  Exit code 0: all passed; 1: a failure, a crash, a build error, a hang, a missing
-results file, or a testbench with no test; 2: nothing matches, or bad arguments.
+results file, or a testbench with no test; 2: nothing matches, or bad arguments.  Benches that take longest start first.
 """
 
 import argparse
@@ -19,8 +19,10 @@ import sysconfig
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,12 +31,16 @@ from sim.run_one import load_testbench
 from sim.testbench import Bench
 from sim.verilator import VerilatorError, space_free, verilator_version
 
-__all__ = ["Case", "Job", "discover", "main", "run_job"]
+__all__ = ["Case", "Job", "bench_costs", "discover", "main", "run_job"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD_NS = 10
 BUILD_TIMEOUT_S = 1200
+#: CPU seconds of each bench, build and run, as they were measured once: longest first.
+COSTS = ROOT / "sim" / "costs.json"
 _PRINT = threading.Lock()
+#: Benches under way; when this process is told to end they end with it.
+_RUNNING: set[subprocess.Popen] = set()
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Outcome:
     job: Job
     cases: list[Case] = field(default_factory=list)
     log: Path | None = None
+    #: CPU seconds of build and run, of a run that came to its end.
+    cpu: float | None = None
 
 
 def say(text: str) -> None:
@@ -96,10 +104,23 @@ def cocotb_tests(file: Path) -> list[str]:
     return names
 
 
-def discover(root: Path) -> list[Job]:
-    """Every bench below ``root``: files <unit>/tb_<name>.py."""
+def may_match(file: Path, substrings: Sequence[str]) -> bool:
+    """Whether a name of this testbench file may hold one of the substrings: by what stands around their slash."""
+    testbench = file.stem.removeprefix("tb_") + "-"
+
+    def may(substring: str) -> bool:
+        unit, slash, rest = substring.partition("/")
+        return not slash or (file.parent.name.endswith(unit) and (testbench.startswith(rest) or rest.startswith(testbench)))
+
+    return not substrings or any(map(may, substrings))
+
+
+def discover(root: Path, substrings: Sequence[str] = ()) -> list[Job]:
+    """Every bench below ``root``: files <unit>/tb_<name>.py; those files alone that ``substrings`` may match."""
     jobs = []
     for file in sorted(root.glob("*/tb_*.py")):
+        if not may_match(file, substrings):
+            continue
         sys.path.insert(0, str(file.parent))
         try:
             benches = load_testbench(file).BENCHES
@@ -122,6 +143,17 @@ def select(jobs: Iterable[Job], substrings: Sequence[str]) -> list[Job]:
     return chosen
 
 
+def bench_costs() -> dict[str, float]:
+    """CPU seconds by bench, from the file of them."""
+    return json.loads(COSTS.read_text())
+
+
+def longest_first(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs in the order in which they start; one that was never measured is taken for a long one."""
+    costs = bench_costs()
+    return sorted(jobs, key=lambda job: -costs.get(job.name, 1e6))
+
+
 def time_limit(job: Job) -> int:
     """Seconds that a bench may run; ten times as many where more random vectors are asked for than by default."""
     return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1)
@@ -133,6 +165,7 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
     place.mkdir(parents=True, exist_ok=True)
     log = place / "log.txt"
     (place / "results.xml").unlink(missing_ok=True)
+    (place / "cpu.txt").unlink(missing_ok=True)
     command = [sys.executable, "-m", "sim.run_one", str(job.file), job.bench.name, str(place)]
     # cocotb runs a test that is marked to be skipped when it is asked for by name.
     if job.tests != tuple(cocotb_tests(job.file)):
@@ -150,6 +183,7 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL, start_new_session=True)
+        _RUNNING.add(process)
         try:
             limit = BUILD_TIMEOUT_S
             while True:
@@ -169,6 +203,8 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
         except BaseException:
             kill(process)
             raise
+        finally:
+            _RUNNING.discard(process)
     results = place / "results.xml"
     seconds = time.monotonic() - began
     if not results.exists():
@@ -178,6 +214,8 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
                               f"no results file; the process ended with code {process.returncode}")]
         return outcome
     outcome.cases = read_results(job, results, place / "report.jsonl")
+    if (place / "cpu.txt").exists():
+        outcome.cpu = float((place / "cpu.txt").read_text())
     if not outcome.cases:
         outcome.cases = [Case(f"{job.name}.(no test)", "FAIL", 0, 0, seconds, "the testbench holds no cocotb test")]
     missing = set(job.tests) - {c.name.rsplit(".", 1)[1] for c in outcome.cases}
@@ -255,6 +293,15 @@ def build_folder() -> Path:
     return folder
 
 
+def end_all(signum: int, frame: object) -> None:
+    """Signal handler: the benches under way end, and so does this process."""
+    for process in list(_RUNNING):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    print("\nstopped", file=sys.stderr, flush=True)
+    os._exit(128 + signum)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.run_tests", description="RTL verification with cocotb.")
     parser.add_argument("--list", action="store_true", help="list unit/testbench.case and end")
@@ -265,13 +312,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--waves", action="store_true", help="write a VCD wave file beside each log")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write all results as JUnit XML")
     parser.add_argument("--root", type=Path, default=ROOT / "tests" / "hw", help="folder of the units' testbenches")
+    parser.add_argument("--nightly", action="store_true", help="also the benches that CI leaves to make nightly")
+    parser.add_argument("--costs", action="store_true", help="write the CPU seconds of these benches to sim/costs.json")
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs wants 1 or more")
     root = args.root.resolve()
-    jobs = select(discover(root), args.k)
+    found = select(discover(root, args.k), args.k)
+    jobs = [job for job in found if args.nightly or not job.bench.nightly]
     if not jobs:
-        print(f"no test matches {' or '.join(map(repr, args.k or ['']))} below {root}; --list shows all", file=sys.stderr)
+        what = " or ".join(map(repr, args.k or [""]))
+        print(f"{what} matches benches of make nightly alone; give --nightly too" if found else
+              f"no test matches {what} below {root}; --list shows all", file=sys.stderr)
         return 2
     if args.list:
         for job in jobs:
@@ -286,6 +338,9 @@ def main(argv: list[str] | None = None) -> int:
     seed = args.seed or str(random.SystemRandom().getrandbits(32))
     say(f"seed {seed} (repeat with --seed {seed})")
     folder = build_folder()
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, end_all)
 
     def run(job: Job) -> Outcome:
         say(f"BUILD {job.name}")
@@ -300,10 +355,13 @@ def main(argv: list[str] | None = None) -> int:
         return outcome
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        outcomes = list(pool.map(run, jobs))
+        outcomes = list(pool.map(run, longest_first(jobs)))
     if args.junit:
         write_junit(args.junit, outcomes)
-    count = {kind: sum(c.outcome == kind for o in outcomes for c in o.cases) for kind in ("PASS", "FAIL", "SKIP")}
+    if args.costs:
+        costs = bench_costs() | {o.job.name: o.cpu for o in outcomes if o.cpu is not None}
+        COSTS.write_text(json.dumps(costs, indent=0, sort_keys=True) + "\n")
+    count = Counter(c.outcome for o in outcomes for c in o.cases)
     print(f"{count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped", flush=True)
     return 1 if count["FAIL"] or not count["PASS"] else 0
 

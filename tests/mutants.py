@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.run_tests import build_folder
+
 __all__ = ["MUTANTS", "Mutant", "MutantError", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,6 +243,9 @@ def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
         for part in PARTS:
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         mutant.apply(tree)
+        # Verilator's runtime library is none of the gateware's.
+        (tree / "build" / "tests").mkdir(parents=True)
+        (tree / "build" / "tests" / "objects").symlink_to(build_folder() / "objects")
         command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1"]
         for bench in mutant.benches:
             command += ["-k", bench]

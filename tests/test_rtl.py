@@ -13,7 +13,8 @@ HW = Path(__file__).resolve().parent / "hw"
 
 
 @pytest.mark.rtl
-@pytest.mark.parametrize("job", discover(HW), ids=lambda job: job.name)
+@pytest.mark.parametrize("job", [pytest.param(job, id=job.name, marks=[pytest.mark.nightly] if job.bench.nightly else [])
+                                 for job in discover(HW)])
 def test_bench(job):
     outcome = run_job(job, folder=build_folder(), seed=str(secrets.randbits(32)), waves=False, root=HW)
     bad = [case for case in outcome.cases if case.outcome == "FAIL"]

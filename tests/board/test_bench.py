@@ -14,6 +14,7 @@ from tellme.spec.memory import ACCOUNT
 from tests.board.compare import open_sim
 
 
+@pytest.mark.rtl
 def test_report_adds_up(tmp_path, capsys):
     path = tmp_path / "bench.json"
     assert bench.main(["--model", "stories-1m", "--positions", "9,0", "--json", str(path)]) == 0
@@ -43,6 +44,7 @@ def test_report_adds_up(tmp_path, capsys):
     assert "position" in capsys.readouterr().out
 
 
+@pytest.mark.rtl
 def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
     """Without a head both tokens of a difference are fed ones, which this core could take in one chunk."""
     monkeypatch.setattr(bench, "BODY_ONLY", ("stories-1m",))

@@ -4,15 +4,21 @@
 
 import random
 from collections import deque
+from functools import cache
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import MemoryRequest
-from sim.cocotb_streams import PERIOD_NS
+from sim.cocotb_streams import settled
 from tests.hw.layouts import fields
 
 __all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
+
+
+def signals(dut, port):
+    """A function from a name to that signal of a port; looked for once, as to look takes longer than to read."""
+    return cache(lambda name: getattr(dut, f"{port}__{name}"))
 
 
 class ReadModel:
@@ -22,41 +28,38 @@ class ReadModel:
     """
 
     def __init__(self, dut, name, words, *, latency=8, pause=None, rng=None):
-        self._dut, self._name = dut, name
+        self._clk = dut.clk
+        self._signal = signals(dut, name)
         self.words = words
         self._latency = latency
         self._pause = pause or (lambda: 0)
         self._rng = rng or random.Random(0)
         self.count = 0
 
-    def _signal(self, name):
-        return getattr(self._dut, f"{self._name}__{name}")
-
     async def run(self):
-        clk = self._dut.clk
         self._signal("data__valid").value = 0
         self._signal("req__ready").value = 1
         while True:
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             asked = bool(self._signal("req__valid").value)
             request = int(self._signal("req__payload").value) if asked else 0
-            await FallingEdge(clk)
+            await FallingEdge(self._clk)
             if not asked:
                 continue
             self._signal("req__ready").value = 0
             addr, length = fields(MemoryRequest, request, "addr", "len")
             for _ in range(self._latency):
-                await FallingEdge(clk)
+                await FallingEdge(self._clk)
             for i in range(length):
                 for _ in range(self._pause()):
                     self._signal("data__valid").value = 0
-                    await FallingEdge(clk)
+                    await FallingEdge(self._clk)
                 self._signal("data__payload").value = self.words[addr + i]
                 self._signal("data__valid").value = 1
                 while True:
-                    await Timer(PERIOD_NS // 2 - 1, "ns")
+                    await settled()
                     taken = bool(self._signal("data__ready").value)
-                    await FallingEdge(clk)
+                    await FallingEdge(self._clk)
                     if taken:
                         break
                 self.count += 1
@@ -71,12 +74,12 @@ class QueuedReadModel(ReadModel):
         cycle = 0
         self._signal("req__ready").value = 1
         while True:
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
                 addr, length = fields(MemoryRequest, request, "addr", "len")
                 queue.extend((cycle + self._latency, addr + i) for i in range(length))
-            await FallingEdge(self._dut.clk)
+            await FallingEdge(self._clk)
             cycle += 1
             self.cycle = cycle
 
@@ -88,17 +91,17 @@ class QueuedReadModel(ReadModel):
         valid.value = 0
         while True:
             if not queue or queue[0][0] > self.cycle:
-                await FallingEdge(self._dut.clk)
+                await FallingEdge(self._clk)
                 continue
             _, addr = queue.popleft()
             for _ in range(self._pause()):
-                await FallingEdge(self._dut.clk)
+                await FallingEdge(self._clk)
             self._signal("data__payload").value = self.words[addr]
             valid.value = 1
             while True:
-                await Timer(PERIOD_NS // 2 - 1, "ns")
+                await settled()
                 taken = bool(self._signal("data__ready").value)
-                await FallingEdge(self._dut.clk)
+                await FallingEdge(self._clk)
                 if taken:
                     break
             valid.value = 0
@@ -110,25 +113,22 @@ class WriteModel:
     cycles behind each burst."""
 
     def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
-        self._dut, self._name = dut, name
+        self._clk = dut.clk
+        self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
         self._rng = rng or random.Random(0)
         self.count = 0
 
-    def _signal(self, name):
-        return getattr(self._dut, f"{self._name}__{name}")
-
     async def run(self):
-        clk = self._dut.clk
         self._signal("idle").value = 1
         while True:
             self._signal("data__ready").value = 0
             self._signal("req__ready").value = 1
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             asked = bool(self._signal("req__valid").value)
             request = int(self._signal("req__payload").value) if asked else 0
-            await FallingEdge(clk)
+            await FallingEdge(self._clk)
             if not asked:
                 continue
             self._signal("req__ready").value = 0
@@ -138,13 +138,13 @@ class WriteModel:
             while taken < length:
                 ready = self._rng.random() >= self._stall
                 self._signal("data__ready").value = int(ready)
-                await Timer(PERIOD_NS // 2 - 1, "ns")
+                await settled()
                 if ready and self._signal("data__valid").value:
                     self.words[addr + taken] = int(self._signal("data__payload").value)
                     taken += 1
                     self.count += 1
-                await FallingEdge(clk)
+                await FallingEdge(self._clk)
             self._signal("data__ready").value = 0
             for _ in range(self._rest):
-                await FallingEdge(clk)
+                await FallingEdge(self._clk)
             self._signal("idle").value = 1

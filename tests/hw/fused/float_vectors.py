@@ -6,9 +6,9 @@ import os
 from itertools import product
 
 import numpy as np
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
-from sim.cocotb_streams import PERIOD_NS, report, report_shares, reset, rng
+from sim.cocotb_streams import report, report_shares, reset, rng, settled
 from tellme.spec.formats import BINARY16, WIDE24, FloatFormat
 
 FORMATS = {"binary16": BINARY16, "wide24": WIDE24}
@@ -88,7 +88,7 @@ async def drive(dut, payloads: list[int], *, idle: float = 0.0, stall: float = 0
         dut.o__ready.value = int(ready)
         low[0] += not valid
         low[1] += not ready
-        await Timer(PERIOD_NS // 2 - 1, "ns")
+        await settled()
         taken = valid and bool(dut.i__ready.value)
         if dut.o__valid.value:
             value = int(dut.o__payload.value)

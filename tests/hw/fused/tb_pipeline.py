@@ -6,13 +6,13 @@ import os
 from itertools import pairwise
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
 from hw.lib.control import QuantArgs
 from hw.lib.types import AttnHeadCodes, MonitorLayout
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
@@ -96,7 +96,7 @@ class Harness:
         cycle = 0
         while True:
             # Just before the rising edge, when the sinks' readys are set.
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             valid, word = fields(MonitorLayout, int(self.dut.monitor.value), "valid", "word")
             cycle += 1
             if valid:

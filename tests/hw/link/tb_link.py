@@ -5,11 +5,11 @@
 from zlib import crc32
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.lib.control import EventLayout
 from hw.link.link import BusRequest, HostLink
-from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, NO_SEQ, PROTOCOL_VERSION, NakReason, PacketType
@@ -34,7 +34,7 @@ class Bus:
         while True:
             dut.bus_req__ready.value = 1
             dut.bus_idle.value = 1
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             asked, request = bool(dut.bus_req__valid.value), int(dut.bus_req__payload.value)
             await FallingEdge(dut.clk)
             if not asked:
@@ -52,7 +52,7 @@ class Bus:
                     dut.bus_rdata__payload.value = self.memory.get(addr + 4 * i, 0)
                     dut.bus_rdata__valid.value = 1
                 while True:
-                    await Timer(PERIOD_NS // 2 - 1, "ns")
+                    await settled()
                     done = bool((dut.bus_wdata__valid if write else dut.bus_rdata__ready).value)
                     value = int(dut.bus_wdata__payload.value)
                     await FallingEdge(dut.clk)

@@ -8,12 +8,12 @@ import cocotb
 from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.lib.control import LmHeadArgs
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import BestLayout, LmHead, TopLayout
-from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
@@ -89,7 +89,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         async def watch(seen=seen, finished=finished):
             while not finished:
                 # Just before the rising edge, when what the models drive has settled: done may last no longer.
-                await Timer(PERIOD_NS // 2 - 1, "ns")
+                await settled()
                 valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
                 if valid:
                     seen.append(word)

@@ -5,12 +5,12 @@
 import os
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import PORTS, MemoryRequest
 from hw.memory.sdr.controller import SdramController
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
 from tests.hw.layouts import pack
@@ -40,7 +40,7 @@ class Bus:
     async def run(self):
         dut = self.dut
         while True:
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             rdata = 0
             oe, wdata = int(dut.dfi__wdata_oe.value), int(dut.dfi__wdata.value)
             for slot in range(2):

@@ -7,11 +7,11 @@ from dataclasses import replace
 from zlib import crc32
 
 import cocotb
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import FallingEdge
 
 from hw.top import Core
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import PERIOD_NS, report, reset, rng
+from sim.cocotb_streams import report, reset, rng, settled
 from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
@@ -44,7 +44,7 @@ async def bring_up(dut):
 
     async def bus():
         while True:
-            await Timer(PERIOD_NS // 2 - 1, "ns")
+            await settled()
             rdata = 0
             for slot in range(2):
                 pins = {p: int(getattr(dut, f"dfi__{p}{slot}").value) for p in ("cs", "ras", "cas", "we", "ba", "a", "dqm")}
