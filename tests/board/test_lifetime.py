@@ -107,6 +107,23 @@ def test_end_of_input(pending, board):
     summary(f"end of input, {pending}", seconds)
 
 
+def test_end_of_input_before_the_board_runs(board):
+    """``python -m sim.board``: while Python starts, reads what it imports and looks for the binary, and when that runs."""
+    command, root, env = sim_command(preset(SIMULATED))
+    rng, seconds = random.Random(0), []
+    for _ in range(tries(10)):
+        with subprocess.Popen(command, cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            time.sleep(rng.uniform(0, 1))
+            began = time.monotonic()
+            process.stdin.close()
+            try:
+                assert process.wait(SOON) in (0, 130)
+            finally:
+                process.kill()
+            seconds.append((time.monotonic() - began,) * 2)
+    summary("end of input, starting", seconds)
+
+
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_loads(kind, board, tmp_path):
     rng, seconds = random.Random(kind), []
