@@ -155,9 +155,14 @@ def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
 def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
     target = tmp_path / "m.tellme"
     target.write_bytes(b"precious")
-    source.write_bytes(source.read_bytes()[:-10])
+    content = source.read_bytes()[:-10]
+    source.write_bytes(content)
+    start = 8 + int.from_bytes(content[:8], "little")
+    size, header = len(content) - start, json.loads(content[8:start])
+    last = max((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][1])
     assert main(["convert", str(source), "-o", str(target)]) == 2
-    assert target.read_bytes() == b"precious" and "damaged" in capsys.readouterr().err
+    message = f"{source} has {size} bytes of tensors, and its tensor {last} ends at {size + 10}: it is cut short; copy it again"
+    assert target.read_bytes() == b"precious" and capsys.readouterr().err == f"tellme-host: {message}\n"
 
 
 def test_inspect(capsys):
