@@ -39,8 +39,8 @@ def run() -> int:
 
 
 def main() -> int:
-    hold()
     try:
+        hold()
         code = run()
         release()
         return code

@@ -112,12 +112,14 @@ def test_end_of_input_before_the_board_runs(board):
     command, root, env = sim_command(preset(SIMULATED))
     rng, seconds = random.Random(0), []
     for _ in range(tries(10)):
-        with subprocess.Popen(command, cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
             time.sleep(rng.uniform(0, 1))
             began = time.monotonic()
             process.stdin.close()
             try:
                 assert process.wait(SOON) in (0, 130)
+                assert process.stderr.read() in ("", f"{CORE}\n")
             finally:
                 process.kill()
             seconds.append((time.monotonic() - began,) * 2)

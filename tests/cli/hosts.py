@@ -101,7 +101,7 @@ class Host:
     def gone(self, began: float, limit: float = SOON) -> tuple[float, float]:
         """Seconds from a time on until all that the host has started has ended, and until the host has.
 
-        An AssertionError for the first after the limit; the host gets twice as long, as Python takes its time to end.
+        An AssertionError for the first after the limit; the host gets three times as long, as Python takes its time to end.
         """
         rest: float | None = None
         while True:
@@ -113,7 +113,7 @@ class Host:
                 assert self.process.stdout is not None
                 self.process.stdout.close()
                 return rest, now
-            if now > 2 * limit or (left and now > limit):
+            if now > 3 * limit or (left and now > limit):
                 self.kill()
                 raise AssertionError(f"after {now:.2f} s the host {'has ended' if over else 'runs'}, and so do "
                                      f"{list(left.values())}:\n{self.errors()}")
