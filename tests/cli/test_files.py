@@ -91,7 +91,7 @@ def test_hugging_face_folder_and_back(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["convert", "{hf}", "-o", "{out}"], "This is a float checkpoint"),
     (["convert", "{hf}", "-o", "{out}", "--tokenizer", "{hf}/nothing"], "cannot read the tokenizer"),
-    (["convert", "{hf}", "-o", "{out}", "--context", "99"], "--context 99: the model has positions 1 to 16"),
+    (["convert", "{hf}", "-o", "{out}", "--context", "99"], "a context of 99: the model has positions 1 to 16 (--context N)"),
     (["convert", "{hf}/model.safetensors", "-o", "{out}"], "is a part of a Hugging Face model: give its folder"),
     (["convert", "{hf}/config.json", "-o", "{out}"], "neither a bitllama2.c file nor a safetensors file nor GGUF"),
     (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 192 columns, and TQ1_0 wants a multiple of 256"),

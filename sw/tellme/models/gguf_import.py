@@ -108,10 +108,7 @@ class Gguf(Imported):
             raise ModelError(f"{path} has no tokenizer: give a tokenizer's file, or convert without one, for token ids only",
                              hint="tokenizer-file")
         name = f"the tokenizer in {path}"
-        try:
-            values = {key: self.tensors.field(key) for key in self.tensors.fields if key.startswith("tokenizer.")}
-        except ValueError as error:
-            raise ModelError(f"{name} has a text that is no UTF-8 ({error}): give a tokenizer.json") from error
+        values = {key: self.tensors.field(key) for key in self.tensors.fields if key.startswith("tokenizer.")}
         content = from_gguf(values, name)
         return checked_tokenizer(content, name, self.config.vocab, say)
 
