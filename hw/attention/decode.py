@@ -7,6 +7,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import SCORE_STAGES, score_stages
+from hw.lib.control import AttentionControl, ModelShape
 from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
@@ -26,7 +27,7 @@ MAX_HEADS_KV = 16
 class DecodeAttention(wiring.Component):
     """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer but for scales.
 
-    After ``begin_token`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
+    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
     (written to memory as they come, with one word of both scales behind each v head).  After ``start`` (a pulse; it
     waits for ``write.idle``) each KV head is worked on in turn, for all ``group`` query heads that share it:
 
@@ -61,15 +62,13 @@ class DecodeAttention(wiring.Component):
         super().__init__({
             **lending,
             "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
-            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
-            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
-            "kv_stride": In(24), "s_stride": In(16),
-            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         groups, compact = self._group, self._compact
+        shape, args = self.shape, self.control.args
         # Compact: one bank of each memory for all heads of the group, the head's number in the low bits of an address.
         banks = range(1 if compact else groups)
 
@@ -85,8 +84,8 @@ class DecodeAttention(wiring.Component):
         words = Signal(8)                       # memory words of a row
         keys = Signal(17)
         row_offset = Signal(24)                 # of the position's row in a head's region
-        m.d.sync += [words.eq(self.head_dim >> 2), keys.eq(self.position + 1),
-                     row_offset.eq(self.position * (self.head_dim >> 2))]
+        m.d.sync += [words.eq(shape.head_dim >> 2), keys.eq(args.position + 1),
+                     row_offset.eq(args.position * (shape.head_dim >> 2))]
 
         stage = Stages(m)
 
@@ -140,16 +139,16 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="heads_in"):
             with m.State("IDLE"):
                 m.d.sync += [lane.eq(0), word_at.eq(0), kv.eq(0), g_in.eq(0), q_row.eq(0), k_phase.eq(1)]
-                with m.If(self.begin_token):
+                with m.If(self.control.begin):
                     m.next = "Q"
             with m.State("Q"):
                 m.d.comb += [self.heads.ready.eq(1), q_phase.eq(1)]
                 with m.If(taken & last):
                     m.d.sync += g_in.eq(g_in + 1)
-                    with m.If(g_in + 1 == self.group):
+                    with m.If(g_in + 1 == shape.group):
                         m.d.sync += [g_in.eq(0), kv.eq(kv + 1), q_row.eq(q_row + words)]
-                        with m.If(kv + 1 == self.kv_heads):
-                            m.d.sync += [kv.eq(0), addr.eq(self.k_base + row_offset)]
+                        with m.If(kv + 1 == shape.kv_heads):
+                            m.d.sync += [kv.eq(0), addr.eq(args.k_base + row_offset)]
                             m.next = "ROW"
             with m.State("ROW"):
                 m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr), request.p.len.eq(words)]
@@ -160,12 +159,12 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += [out.payload.eq(word), out.valid.eq(self.heads.valid & (lane == 3)),
                              self.heads.ready.eq((lane != 3) | out.ready)]
                 with m.If(taken & last):
-                    m.d.sync += [v_scale.eq(pack16(self.heads.p.scale)), addr.eq(addr + self.kv_stride)]
+                    m.d.sync += [v_scale.eq(pack16(self.heads.p.scale)), addr.eq(addr + shape.kv_stride)]
                     with m.If(~k_phase):
                         m.next = "SCALES"
-                    with m.Elif(kv + 1 == self.kv_heads):
-                        m.d.sync += [kv.eq(0), addr.eq(self.v_base + row_offset), k_phase.eq(0),
-                                     s_addr.eq(self.s_base + self.position)]
+                    with m.Elif(kv + 1 == shape.kv_heads):
+                        m.d.sync += [kv.eq(0), addr.eq(args.v_base + row_offset), k_phase.eq(0),
+                                     s_addr.eq(args.s_base + args.position)]
                         m.next = "ROW"
                     with m.Else():
                         m.d.sync += kv.eq(kv + 1)
@@ -177,9 +176,9 @@ class DecodeAttention(wiring.Component):
             with m.State("SCALES-WORD"):
                 m.d.comb += [out.payload.eq(Cat(ks_read.data, v_scale)), out.valid.eq(1)]
                 with m.If(out.ready):
-                    m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + self.s_stride)]
+                    m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + shape.s_stride)]
                     m.next = "ROW"
-                    with m.If(kv + 1 == self.kv_heads):
+                    with m.If(kv + 1 == shape.kv_heads):
                         m.next = "IDLE"
         m.d.comb += taking.eq(taken)
 
@@ -197,7 +196,7 @@ class DecodeAttention(wiring.Component):
         if compact:
             # A word stays for as many cycles as there are heads in the group.
             g_now = Signal(range(groups))
-            g_end = g_now + 1 == self.group
+            g_end = g_now + 1 == shape.group
             step = read.data.valid & (in_k | in_v)
             with m.If(step):
                 m.d.sync += g_now.eq(Mux(g_end, 0, g_now + 1))
@@ -258,7 +257,7 @@ class DecodeAttention(wiring.Component):
             m.d.sync += [held_key.eq(dot_key), turn.eq(0), turning.eq(1)]
         with m.Elif(turning):
             m.d.sync += turn.eq(turn + 1)
-            with m.If(turn + 1 == self.group):
+            with m.If(turn + 1 == shape.group):
                 m.d.sync += turning.eq(0)
         # The key's scales are read while it is held: address one cycle ahead.
         scan, scan_key = Signal(), Signal(16)
@@ -274,7 +273,7 @@ class DecodeAttention(wiring.Component):
         m.d.comb += [
             factor_a.eq(Mux(prepare, chosen([r.data.as_value() for _, r in q_scales], prepare_at),
                             chosen_scale.as_value())),
-            factor_b.eq(Mux(prepare, self.c_att.as_value(), k_scale.as_value())),
+            factor_b.eq(Mux(prepare, shape.c_att.as_value(), k_scale.as_value())),
         ]
         scale_at = at(prepare_at, head)
         m.d.comb += [r.addr.eq(scale_at) for _, r in q_scales]
@@ -413,9 +412,9 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="attend") as attend:
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
-                             s_read_addr.eq(self.s_base)]
-                with m.If(self.start):
+                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base),
+                             s_read_addr.eq(args.s_base)]
+                with m.If(self.control.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(self.write.idle):
@@ -455,9 +454,9 @@ class DecodeAttention(wiring.Component):
             with m.State("SCAN"):
                 m.d.comb += scan.eq(1)
                 m.d.sync += [scan_key.eq(scan_key + 1), pause.eq(0)]
-                with m.If(scan_key == self.position):
+                with m.If(scan_key == args.position):
                     m.d.sync += [scan_key.eq(0), scan_g.eq(scan_g + 1)]
-                    with m.If(scan_g + 1 == self.group):
+                    with m.If(scan_g + 1 == shape.group):
                         m.d.sync += scan_g.eq(0)
                         m.next = "SETTLE"
             with m.State("SETTLE"):
@@ -498,12 +497,12 @@ class DecodeAttention(wiring.Component):
                         with m.If(drain_word + 1 == words):
                             m.d.sync += out_g.eq(out_g + 1)
                             m.next = "TOTAL"
-                            with m.If(out_g + 1 == self.group):
+                            with m.If(out_g + 1 == shape.group):
                                 m.next = "NEXT"
             with m.State("NEXT"):
-                m.d.sync += [head.eq(head + 1), head_q_row.eq(head_q_row + words), k_addr.eq(k_addr + self.kv_stride),
-                             v_addr.eq(v_addr + self.kv_stride), s_read_addr.eq(s_read_addr + self.s_stride)]
+                m.d.sync += [head.eq(head + 1), head_q_row.eq(head_q_row + words), k_addr.eq(k_addr + shape.kv_stride),
+                             v_addr.eq(v_addr + shape.kv_stride), s_read_addr.eq(s_read_addr + shape.s_stride)]
                 m.next = "ASK-S"
-                with m.If(head + 1 == self.kv_heads):
+                with m.If(head + 1 == shape.kv_heads):
                     m.next = "IDLE"
         return m

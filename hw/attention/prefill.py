@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.scatter import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
 from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit
+from hw.lib.control import AttentionControl, ModelShape
 from hw.lib.floats import leading_zeros
 from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
@@ -27,7 +28,7 @@ LANES = 4
 class PrefillAttention(wiring.Component):
     """out[t, h] = sum_j softmax(q[t, h] . K[j])_j V[j] over keys 0 to position + t, all integer but for scales.
 
-    After ``begin_token`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
+    After ``begin`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
     chunk - 1, heads and tokens in any order; see ChunkHeads for what is kept and what is written.  After ``start`` (a
     pulse; it waits for ``write.idle``) the KV heads are worked on in turn.  The chunk * group pairs (token, query head) of
     a KV head are taken in slots of ``pes``, one pair a PE, from the last token to the first, so that a
@@ -92,11 +93,7 @@ class PrefillAttention(wiring.Component):
         self._sum_bits = 24 + (max_context - 1).bit_length()
         super().__init__({
             "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
-            "chunk": In(range(tokens + 1)),
-            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
-            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
-            "kv_stride": In(24), "s_stride": In(16),
-            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -106,20 +103,21 @@ class PrefillAttention(wiring.Component):
         unit_bits = (units - 1).bit_length()
 
         stage = Stages(m)
+        shape, args = self.shape, self.control.args
+        chunk = args.chunk[:self._tokens.bit_length()]
 
         # ------------------------------------------------------------------ what a chunk is
-        words = stage.reg(self.head_dim >> 2, "words")
-        pairs = stage.reg(small_product(self.chunk, self.group), "pairs")
+        words = stage.reg(shape.head_dim >> 2, "words")
+        pairs = stage.reg(small_product(chunk, shape.group), "pairs")
         slots = stage.reg((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
-        keys_all = stage.reg((self.position + self.chunk)[:key_bits + 1], "keys_all")
-        group_words = stage.reg(small_product(words, self.group), "group_words")
+        keys_all = stage.reg((args.position + chunk)[:key_bits + 1], "keys_all")
+        group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         m.submodules.chunk_heads = chunk_heads = ChunkHeads(pes=pes, tokens=self._tokens, words=self._words, rows=self._rows)
         wiring.connect(m, wiring.flipped(self.heads), chunk_heads.heads)
         wiring.connect(m, wiring.flipped(self.write), chunk_heads.write)
-        m.d.comb += [getattr(chunk_heads, n).eq(getattr(self, n)) for n in (
-            "heads_n", "kv_heads", "group", "chunk", "c_att", "position", "k_base", "v_base", "s_base", "kv_stride", "s_stride")]
-        m.d.comb += [chunk_heads.words.eq(words), chunk_heads.slots.eq(slots), chunk_heads.begin.eq(self.begin_token)]
+        m.d.comb += [chunk_heads.shape.eq(shape), chunk_heads.args.eq(args), chunk_heads.words.eq(words),
+                     chunk_heads.slots.eq(slots), chunk_heads.begin.eq(self.control.begin)]
 
         # ------------------------------------------------------------------ softmax: PE p is turn p // units of unit p % units
         softmax = []
@@ -292,7 +290,7 @@ class PrefillAttention(wiring.Component):
         walk_back, walk_g = Signal(BACK_BITS + 1), Signal(range(MAX_GROUP))
         with m.If(walking):
             m.d.sync += [walk_pe.eq(walk_pe + 1), walk_g.eq(walk_g + 1)]
-            with m.If(walk_g + 1 == self.group):
+            with m.If(walk_g + 1 == shape.group):
                 m.d.sync += [walk_g.eq(0), walk_back.eq(walk_back + 1)]
             with m.If(walk_pe == pes - 1):
                 m.d.sync += walking.eq(0)
@@ -314,7 +312,7 @@ class PrefillAttention(wiring.Component):
         k_addr, v_addr, s_addr = Signal(24), Signal(24), Signal(24)
         # Both are wanted in V only.
         last_slot = stage.reg(pairs_left <= pes, "last_slot")
-        last_head = stage.reg(head + 1 == self.kv_heads, "last_head")
+        last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
         working = Signal(range(pes + 1))
         m.d.comb += working.eq(Mux(pairs_left <= pes, pairs_left, pes))
         m.d.sync += last_turn.eq((working - 1) >> unit_bits)
@@ -330,7 +328,7 @@ class PrefillAttention(wiring.Component):
             m.d.sync += [to_ask.eq(0), request.valid.eq(~(in_v & last_slot & last_head)), request.p.len.eq(row_words),
                          request.p.addr.eq(Mux(in_k, v_addr, k_addr))]
             with m.If(in_v & last_slot):
-                m.d.sync += [request.p.addr.eq(s_addr + self.s_stride), request.p.len.eq(keys_all)]
+                m.d.sync += [request.p.addr.eq(s_addr + shape.s_stride), request.p.len.eq(keys_all)]
         slot_done = Signal()
 
         def enter(state):
@@ -339,9 +337,9 @@ class PrefillAttention(wiring.Component):
 
         with m.FSM(name="attend") as attend:
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base), s_addr.eq(self.s_base),
+                m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base), s_addr.eq(args.s_base),
                              keys.eq(keys_all), keys_1.eq(keys_all - 1), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
-                with m.If(self.start):
+                with m.If(self.control.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(chunk_heads.idle & self.write.idle):
@@ -363,8 +361,8 @@ class PrefillAttention(wiring.Component):
                 m.d.comb += slot_done.eq(1)
                 m.d.sync += [row.eq(row + 1), keys.eq(next_keys), keys_1.eq(next_keys - 1), pairs_left.eq(pairs_left - pes)]
                 with m.If(last_slot):
-                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + self.kv_stride), v_addr.eq(v_addr + self.kv_stride),
-                                 s_addr.eq(s_addr + self.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + shape.kv_stride), v_addr.eq(v_addr + shape.kv_stride),
+                                 s_addr.eq(s_addr + shape.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
                 with m.If(last_slot & last_head):
                     m.next = "LAST"
                 with m.Else():
@@ -461,7 +459,7 @@ class PrefillAttention(wiring.Component):
                                              Signal(range(MAX_GROUP)))
         # What stands still in the cycle before a word's last sum is loaded.
         word_ends, pe_ends, g_ends = (stage.reg(v, n) for v, n in (
-            (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
+            (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == shape.group, "g_ends")))
         scaled = stage.reg(scale_left <= 1, "scaled")
         load = landing.o.valid & (~out_valid | self.acc.ready) & (~first_sum | scaled)
         m.d.comb += [
@@ -485,7 +483,7 @@ class PrefillAttention(wiring.Component):
                     with m.If(g_ends):
                         m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
                     with m.If(pe_ends & head_ends):
-                        m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
+                        m.d.sync += [g.eq(0), token.eq(chunk - 1), top_word.eq(top_word + group_words),
                                      first_word_of.eq(top_word + group_words)]
         with m.FSM(name="drain"):
             with m.State("IDLE"):
@@ -496,7 +494,7 @@ class PrefillAttention(wiring.Component):
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
-                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(0), first_word_of.eq(0)]
+                    m.d.sync += [g.eq(0), token.eq(chunk - 1), top_word.eq(0), first_word_of.eq(0)]
             with m.State("PAUSE"):
                 # Until the last PE's sums are there.
                 m.d.sync += pause.eq(pause - 1)

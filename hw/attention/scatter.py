@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import AttentionArgs, ModelShape
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
@@ -54,9 +55,8 @@ class ChunkHeads(wiring.Component):
         self._rows = rows
         super().__init__({
             "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
-            "heads_n": In(8), "kv_heads": In(8), "words": In(8), "group": In(3), "chunk": In(range(tokens + 1)),
-            "c_att": In(ScaleLayout), "position": In(16), "slots": In(range(tokens * MAX_GROUP // pes + 2)),
-            "k_base": In(24), "v_base": In(24), "s_base": In(24), "kv_stride": In(24), "s_stride": In(16),
+            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8),
+            "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
         })
@@ -64,6 +64,8 @@ class ChunkHeads(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         token_bits = (self._tokens - 1).bit_length()
+        shape, args = self.shape, self.args
+        chunk = args.chunk[:self._tokens.bit_length()]
 
         stage = Stages(m)
 
@@ -72,11 +74,11 @@ class ChunkHeads(wiring.Component):
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
-        v_first = stage.reg(self.heads_n + self.kv_heads, "v_first")
-        of_k, of_v = (head - self.heads_n)[:8], (head - v_first)[:8]
-        is_query, is_v = head < self.heads_n, head >= v_first
+        v_first = stage.reg(shape.heads + shape.kv_heads, "v_first")
+        of_k, of_v = (head - shape.heads)[:8], (head - v_first)[:8]
+        is_query, is_v = head < shape.heads, head >= v_first
         q_kv = Signal(range(MAX_HEADS_KV))
-        with m.Switch(self.group):
+        with m.Switch(shape.group):
             with m.Case(2):
                 m.d.comb += q_kv.eq(head >> 1)
             with m.Case(3):
@@ -88,21 +90,21 @@ class ChunkHeads(wiring.Component):
         kv2 = stage.reg(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
         query, of_v_head = stage.reg(is_query, "query"), stage.reg(is_v, "of_v_head")
         head2 = stage.reg(head, "head2")
-        back = (stage.reg(self.chunk - 1, "last_token") - token)[:len(token)]
-        before2 = stage.reg(small_product(back, self.group), "before2")
-        pair3 = stage.reg((before2 + head2 - small_product(kv2, self.group))[:7], "pair3")
+        back = (stage.reg(chunk - 1, "last_token") - token)[:len(token)]
+        before2 = stage.reg(small_product(back, shape.group), "before2")
+        pair3 = stage.reg((before2 + head2 - small_product(kv2, shape.group))[:7], "pair3")
         first_row3 = stage.reg(small_product(self.slots, kv2), "first_row3")
         pe_bits = (self._pes - 1).bit_length()
         row = Signal(range(self._rows))
         m.d.comb += row.eq(first_row3 + (pair3 >> pe_bits))
         pe4, row4 = stage.reg(pair3[:pe_bits], "pe4"), stage.reg(row, "row4")
         # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
-        chunk_at = stage.reg(self.position * self.words, "chunk_at")
+        chunk_at = stage.reg(args.position * self.words, "chunk_at")
         k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:24], name) for base, at, name in (
-            (self.k_base, chunk_at, "k_chunk"), (self.v_base, chunk_at, "v_chunk"), (self.s_base, self.position, "s_chunk")))
+            (args.k_base, chunk_at, "k_chunk"), (args.v_base, chunk_at, "v_chunk"), (args.s_base, args.position, "s_chunk")))
         row_at2 = stage.reg(small_product(self.words, token), "row_at2")
         row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:24], "row_at3")
-        kv_offset3, s_offset3 = stage.reg(self.kv_stride * kv2, "kv_offset3"), stage.reg(self.s_stride * kv2, "s_offset3")
+        kv_offset3, s_offset3 = stage.reg(shape.kv_stride * kv2, "kv_offset3"), stage.reg(shape.s_stride * kv2, "s_offset3")
         addr4, s_addr4 = stage.reg((row_at3 + kv_offset3)[:24], "addr4"), stage.reg((s_chunk + s_offset3)[:24], "s_addr4")
 
         # ------------------------------------------------------------------ words
@@ -129,7 +131,7 @@ class ChunkHeads(wiring.Component):
         factor = Signal(ScaleLayout)
         m.d.sync += factor.eq(self.heads.p.scale)
         m.d.comb += [
-            self.q_scale.scale.eq(scale_mul_stages(stage, factor, self.c_att)),
+            self.q_scale.scale.eq(scale_mul_stages(stage, factor, shape.c_att)),
             self.q_scale.en.eq(stage.delay(due & last & query, scaling, "scale_en")),
             self.q_scale.pe.eq(stage.delay(pe4, scaling, "scale_pe")),
             self.q_scale.row.eq(stage.delay(row4, scaling, "scale_row")),
@@ -156,7 +158,7 @@ class ChunkHeads(wiring.Component):
         here = stage.reg((Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1)[:6], "here")
         m.d.comb += [count_read.addr.eq(kv2), count_write.addr.eq(kv2), count_write.data.eq(here),
                      count_write.en.eq(stored_kv)]
-        all_here = stage.reg(here == self.chunk << 1, "all_here")
+        all_here = stage.reg(here == chunk << 1, "all_here")
         with m.If(stored_kv):
             m.d.sync += begun.bit_select(kv2, 1).eq(1)
 
@@ -181,14 +183,14 @@ class ChunkHeads(wiring.Component):
                     m.next = "WORDS"
             with m.State("SCALES"):
                 # Not before the last scale is stored.
-                m.d.comb += [request.valid.eq(~(stored_kv | storing)), request.p.addr.eq(s_addr4), request.p.len.eq(self.chunk)]
+                m.d.comb += [request.valid.eq(~(stored_kv | storing)), request.p.addr.eq(s_addr4), request.p.len.eq(chunk)]
                 with m.If(request.valid & request.ready):
                     m.next = "SCALES-WORDS"
             with m.State("SCALES-WORDS"):
                 m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]
                 with m.If(load):
                     m.d.sync += [scales.eq(Cat(*read_data)), scales_valid.eq(1), sent.eq(sent + 1)]
-                    with m.If(sent == self.chunk):
+                    with m.If(sent == chunk):
                         m.d.sync += scales_valid.eq(0)
                         m.next = "WORDS"
         # The next word is read while one goes to the register that it leaves from.

@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import ModelShape, ProgramPort, TokenPort
 from hw.lib.ports import ReadPort, WritePort
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
@@ -21,10 +22,13 @@ from tellme.spec.memory import (
 )
 from tellme.spec.program import DESCRIPTOR_WORDS
 
-__all__ = ["AddressSpace", "CountersLayout", "RegistersLayout", "windows"]
+__all__ = ["AddressSpace", "CountersLayout", "CrcStore", "windows"]
 
 RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
+
+#: A step's CRC-32 to keep, with a pulse of ``write``.
+CrcStore = wiring.Signature({"step": Out(16), "write": Out(1), "value": Out(32)})
 
 #: Bytes from REGISTER_BASE to the end of the counters.
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
@@ -46,6 +50,8 @@ def windows(*, sdram_bytes, steps, context):
 class AddressSpace(wiring.Component):
     """Serves the link's bus: SDRAM through the host ports, and the memories and registers inside.
 
+    ``shape`` and ``sdram_beats`` are the registers at their true widths.
+
     Program memory, token memory, step CRCs and registers live here; the command processor has a port of its own to
     each.  A request names a window that the link has checked; the program window reads as zeros.  SDRAM moves at the
     memory's rate, the rest a word in four cycles.  Program, token and CRC memories map to EBR, registers to flip-flops.
@@ -58,11 +64,8 @@ class AddressSpace(wiring.Component):
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
             "read": Out(ReadPort), "write": Out(WritePort),
-            "registers": Out(RegistersLayout), "sdram_nudge": Out(1), "counters": In(CountersLayout),
-            "program_addr": In(range(DESCRIPTOR_WORDS * steps)), "program_data": Out(32),
-            "token_addr": In(range(context)), "token_read": In(1), "token_data": Out(18),
-            "token_write": In(1), "token_wdata": In(18),
-            "crc_step": In(range(steps)), "crc_write": In(1), "crc_value": In(32),
+            "shape": Out(ModelShape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
+            "program": In(ProgramPort(steps)), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
             "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": 18})),
         })
 
@@ -78,24 +81,27 @@ class AddressSpace(wiring.Component):
         addr = Signal(32)
         remaining = Signal(20)
         word_index = addr[2:28]
-        registers = Array(self.registers[name] for name in REGISTERS)
+        stored = Signal(RegistersLayout)
+        registers = Array(stored[name] for name in REGISTERS)
         counters = Array(self.counters[name] for name in COUNTERS)
         internal_write = Signal()
         held = Signal(32)
         sdram = self.req.p.addr[28:] == SDRAM_BASE >> 28
         region = addr[28:]
 
+        m.d.comb += [self.shape[name].eq(stored[name]) for name in ModelShape.members]
+        m.d.comb += self.sdram_beats.eq(stored.sdram_beats)
         m.d.comb += [
-            program_r.addr.eq(self.program_addr), self.program_data.eq(program_r.data),
+            program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
             program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),
             program_w.en.eq(internal_write & (region == PROGRAM_BASE >> 28)),
             # The processor comes first at both token ports; the host's access is repeated (read) or waits (write).
-            tokens_r.addr.eq(Mux(self.token_read, self.token_addr, word_index)),
-            self.token_data.eq(tokens_r.data),
-            tokens_w.addr.eq(Mux(self.token_write, self.token_addr, word_index)),
-            tokens_w.data.eq(Mux(self.token_write, self.token_wdata, self.wdata.payload)),
-            tokens_w.en.eq(self.token_write | (internal_write & (region == TOKEN_BASE >> 28))),
-            crcs_w.addr.eq(self.crc_step), crcs_w.data.eq(self.crc_value), crcs_w.en.eq(self.crc_write),
+            tokens_r.addr.eq(Mux(self.tokens.read, self.tokens.addr, word_index)),
+            self.tokens.data.eq(tokens_r.data),
+            tokens_w.addr.eq(Mux(self.tokens.write, self.tokens.addr, word_index)),
+            tokens_w.data.eq(Mux(self.tokens.write, self.tokens.wdata, self.wdata.payload)),
+            tokens_w.en.eq(self.tokens.write | (internal_write & (region == TOKEN_BASE >> 28))),
+            crcs_w.addr.eq(self.crc.step), crcs_w.data.eq(self.crc.value), crcs_w.en.eq(self.crc.write),
             crcs_r.addr.eq(word_index),
             self.top_addr.eq(addr[3:]),
             self.read.req.p.addr.eq(self.req.p.addr >> 2), self.read.req.p.len.eq(self.req.p.words),
@@ -147,7 +153,7 @@ class AddressSpace(wiring.Component):
                 with m.If(self.write.idle):
                     m.next = "IDLE"
             with m.State("WRITE"):
-                m.d.comb += self.wdata.ready.eq(~self.token_write)
+                m.d.comb += self.wdata.ready.eq(~self.tokens.write)
                 with m.If(self.wdata.valid & self.wdata.ready):
                     m.d.comb += internal_write.eq(1)
                     m.d.sync += [addr.eq(addr + 4), remaining.eq(remaining - 1)]
@@ -155,7 +161,7 @@ class AddressSpace(wiring.Component):
                         m.next = "IDLE"
             with m.State("READ"):
                 # The memories' read latency; a cycle that the processor took is repeated.
-                with m.If(~self.token_read):
+                with m.If(~self.tokens.read):
                     m.next = "SELECT"
             with m.State("SELECT"):
                 with m.Switch(region):

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.core.address_map import CountersLayout
-from hw.lib.control import TotalsLayout
+from hw.lib.control import CountersControl
 from hw.lib.ports import PORTS, PortStrobes
 from tellme.spec.memory import ACCOUNT
 
@@ -19,17 +19,16 @@ SpentLayout = data.StructLayout({name: 1 for name in ACCOUNT if name != "idle"})
 
 
 class Counters(wiring.Component):
-    """32-bit counters that wrap.  They count while ``running`` is high; ``clear`` zeroes them.
+    """32-bit counters that wrap.  They count while ``control.running`` is high; ``control.clear`` zeroes them.
 
     ``moved`` and ``busy`` have one bit a port: a 32-bit word moved, the controller works for the port.  ``spent`` has one
     bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these
-    counters add up to the cycles.  ``totals`` are the sums that events carry; at most one port is
+    counters add up to the cycles.  ``control.totals`` are the sums that events carry; at most one port is
     busy at a time, so that busy cycles add up.  Without ``accounts`` only cycles and engine_busy of ``values`` count, the
     others stay zero.
     """
 
-    running: In(1)
-    clear: In(1)
+    control: In(CountersControl)
     engine_busy: In(1)
     head_stall: In(1)
     moved: In(PortStrobes)
@@ -37,7 +36,6 @@ class Counters(wiring.Component):
     refresh: In(1)
     spent: In(SpentLayout)
     values: Out(CountersLayout)
-    totals: Out(TotalsLayout)
 
     def __init__(self, *, accounts: bool = True):
         self._accounts = accounts
@@ -62,13 +60,13 @@ class Counters(wiring.Component):
                   "read_words": self.moved.weights + self.moved.kv_read + self.moved.host_read,
                   "write_words": self.moved.kv_write + self.moved.host_write,
                   "sdram_busy": self.busy.as_value().any() | self.refresh}
-        for view, sources in ((self.values, strobes), (self.totals, totals)):
+        for view, sources in ((self.values, strobes), (self.control.totals, totals)):
             for name, strobe in sources.items():
                 step = Signal(2, name=f"step_{name}")
                 counter = view[name]
                 m.d.sync += step.eq(strobe)
-                with m.If(self.clear):
+                with m.If(self.control.clear):
                     m.d.sync += counter.eq(0)
-                with m.Elif(self.running):
+                with m.Elif(self.control.running):
                     m.d.sync += counter.eq(counter + step)
         return m

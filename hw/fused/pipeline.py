@@ -13,7 +13,7 @@ from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
-from hw.lib.control import QuantArgs
+from hw.lib.control import ModelShape, PassControl, QuantArgs
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
@@ -33,11 +33,11 @@ class FusedPipeline(wiring.Component):
     ``chunk`` says how many there are now.
 
     A pass of accumulators, which say whose they are: element = dequantise(acc, scale), the scale times its token's d where
-    ``use_d``; then by ``epilogue``
+    ``use_d``; then by ``epilogue`` (settings are those of ``control.args``)
 
     - STORE: written to X, or to A where ``dest_a``;
     - RESIDUAL: X[i] = X[i] + element;
-    - ACT: A[i] = f(gate) * up of pairs (``act_relu2``, ``act_exp``);
+    - ACT: A[i] = f(gate) * up of pairs (``relu2``, ``act_exp``);
     - QKV: rows below ``rope_rows`` turned, then int8 codes a head on ``heads``.
 
     Elements of a token come in order; those of several tokens may alternate, for QKV after whole heads, so that each
@@ -72,23 +72,18 @@ class FusedPipeline(wiring.Component):
         self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
         turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
         super().__init__({
-            "acc": In(stream.Signature(AccLayout)), "epilogue": In(Epilogue), "dest_a": In(1), "use_d": In(1),
-            "act_relu2": In(1), "act_exp": In(signed(8)), "head_dim": In(8), "rope_rows": In(16),
-            "stats_gain": In(1), "clear": In(1), "chunk": In(range(tokens + 1)),
-            "length": In(INDEX_BITS), "done": Out(1),
-            "heads": Out(stream.Signature(AttnHeadCodes)),
-            "quant": In(stream.Signature(QuantArgs)), "codes": Out(stream.Signature(signed(8))),
-            "d": Out(ScaleLayout),
-            "gain_load": In(stream.Signature(64)), "gain_start": In(1),
+            "control": In(PassControl), "shape": In(ModelShape), "chunk": In(range(tokens + 1)),
+            "acc": In(stream.Signature(AccLayout)), "heads": Out(stream.Signature(AttnHeadCodes)),
+            "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout), "gain_load": In(stream.Signature(64)),
             "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
-            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
+            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
 
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
         width = fmt.width
         one = fmt.bias << fmt.frac_bits
-        tokens = self._tokens
+        tokens, control, args = self._tokens, self.control, self.control.args
         #: A token's number among this pipeline's own.
         Own = range(max(tokens, 2))
         MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
@@ -130,7 +125,7 @@ class FusedPipeline(wiring.Component):
             rope_write.data.eq(self.rope_load.payload),
         ]
         to_a = Signal()
-        for start, write, first in ((self.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
+        for start, write, first in ((control.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
                                     (self.rope_start, rope_write, own(self.rope_token) * pairs)):
             with m.If(start):
                 m.d.sync += write.addr.eq(first)
@@ -151,7 +146,7 @@ class FusedPipeline(wiring.Component):
             # Open but for codes of heads that wait.
             self.acc.ready.eq(turned.open),
             d_read.addr.eq(own(acc.place.token)),
-            scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(self.use_d),
+            scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
             scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
             dequantise.i.p.tag.eq(scale_acc.o.p.place),
@@ -159,9 +154,9 @@ class FusedPipeline(wiring.Component):
         ]
         # The settings stand still during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
-        m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
-                     is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
-                     to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
+        m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
+                     is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
+                     to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
         element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read two ahead
@@ -190,9 +185,9 @@ class FusedPipeline(wiring.Component):
             turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
             turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
             head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
-            turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
+            turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.shape.head_dim),
         ]
-        m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < self.rope_rows)]
+        m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < args.rope_rows)]
         # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
         head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
@@ -210,7 +205,7 @@ class FusedPipeline(wiring.Component):
         m.d.sync += to_act.eq(arrived & is_act)
         m.d.comb += [
             activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
-            activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
+            activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
             activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
@@ -218,9 +213,9 @@ class FusedPipeline(wiring.Component):
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
         with m.If(arrived):
-            m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
+            m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.shape.head_dim)]
             m.d.sync += entered.eq(entered + 1)
-            with m.If(entered + 1 == self.length):
+            with m.If(entered + 1 == args.length):
                 m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
         # A head's number: one more than the last one's; another token begins where this round's first one did.
         number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
@@ -247,7 +242,7 @@ class FusedPipeline(wiring.Component):
             out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
             x_memory.write_en.eq(put & ~to_a), a_memory.write_en.eq(put & to_a),
             statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
-            statistics.clear.eq(self.clear),
+            statistics.clear.eq(control.clear),
         ]
 
         for kept in (x_memory, a_memory):
@@ -269,7 +264,7 @@ class FusedPipeline(wiring.Component):
         m.d.sync += [
             factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
                              stage.reg(gain_value, "gained"))),
-            factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)),
+            factors.b.eq(Mux(Mux(quantising, quant.gain, args.stats_gain), gain_data, one)),
             factors.tag.eq(Cat(quantising, stage.reg(gain_token, "gained_token"))),
             data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
         ]
@@ -337,11 +332,11 @@ class FusedPipeline(wiring.Component):
             m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1)]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
-                m.d.comb += self.quant.ready.eq(1)
-                m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(self.quant.p.tokens)]
-                m.d.sync += [mine.eq(self.quant.p.first) for mine in (token, s_token, d_token)]
-                with m.If(self.quant.valid):
-                    m.d.sync += quant.eq(self.quant.payload)
+                m.d.comb += control.quant.ready.eq(1)
+                m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(control.quant.p.tokens)]
+                m.d.sync += [mine.eq(control.quant.p.first) for mine in (token, s_token, d_token)]
+                with m.If(control.quant.valid):
+                    m.d.sync += quant.eq(control.quant.payload)
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
@@ -367,15 +362,15 @@ class FusedPipeline(wiring.Component):
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & turned.empty, ~put))
         settle = max(Activation.LATENCY, Rope.LATENCY) + 5
         all_in, ending = Signal(), Signal()
-        m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]
+        m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~control.done)]
         with m.If(~ending | ~quiet):
             m.d.sync += flying.eq(0)
         with m.Else():
             m.d.sync += flying.eq(flying + 1)
         with m.If(ending & (flying == settle)):
-            m.d.sync += self.done.eq(1)
-        with m.If(self.clear):
-            m.d.sync += [in_head.eq(0), head_end.eq(0), vectors_in.eq(0), entered.eq(0), self.done.eq(self.chunk == 0)]
+            m.d.sync += control.done.eq(1)
+        with m.If(control.clear):
+            m.d.sync += [in_head.eq(0), head_end.eq(0), vectors_in.eq(0), entered.eq(0), control.done.eq(self.chunk == 0)]
 
         # ------------------------------------------------------------------ CRC and fault
         m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | (ending & (self.chunk != 0)))
@@ -386,7 +381,7 @@ class FusedPipeline(wiring.Component):
             self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
         ]
         m.d.comb += [
-            self.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
+            control.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
                               | (adder.o.valid & adder.o.p.nonfinite)
                               | (activation.o.valid & activation.o.p.nonfinite)
                               | (rope.o.valid & rope.o.p.nonfinite)

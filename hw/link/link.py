@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import EventLayout, RunArgs, StatusLayout
+from hw.lib.control import EventLayout, RunArgs, RunControl, StatusLayout
 from hw.link.crc32 import Crc32
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.memory import EventType
@@ -34,8 +34,9 @@ class HostLink(wiring.Component):
     """Answers every packet; acts on those alone whose frame, CRC, type, length and addresses are right.
 
     A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
-    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse with ``start_args``; it waits for
-    ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse.
+    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse of ``run.start`` with ``run.args``; it
+    waits for ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse
+    of ``run.stop``.
     ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
     ``errors`` counts the packets that were refused.
 
@@ -52,7 +53,7 @@ class HostLink(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
-            "start": Out(1), "start_args": Out(RunArgs), "stop": Out(1), "running": In(1), "status": In(StatusLayout),
+            "run": Out(RunControl), "running": In(1), "status": In(StatusLayout),
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
@@ -102,7 +103,7 @@ class HostLink(wiring.Component):
         m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
         # A word of the bus is wanted: a register, as its ready goes on to the memory.
         wants_word = Signal()
-        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.start_args.eq(args),
+        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.run.args.eq(args),
                      self.bus_rdata.ready.eq(wants_word),
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
@@ -175,7 +176,7 @@ class HostLink(wiring.Component):
                     with m.Case(PacketType.STATUS):
                         reply(PacketType.STATUS_ANSWER, 32)
                     with m.Case(PacketType.STOP):
-                        m.d.comb += self.stop.eq(~again)
+                        m.d.comb += self.run.stop.eq(~again)
                         reply(PacketType.ACK)
                     with m.Case(PacketType.START):
                         with m.If(again):
@@ -194,7 +195,7 @@ class HostLink(wiring.Component):
                             m.next = "BUS"
             with m.State("START"):
                 with m.If(self.bus_idle):
-                    m.d.comb += self.start.eq(1)
+                    m.d.comb += self.run.start.eq(1)
                     reply(PacketType.ACK)
             with m.State("BUS"):
                 m.d.comb += self.bus_req.valid.eq(1)

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import LmHeadArgs
+from hw.lib.control import LmHeadControl
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
@@ -15,9 +15,8 @@ from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayo
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
 
-__all__ = ["BestLayout", "LmHead", "TopLayout"]
+__all__ = ["LmHead", "TopLayout"]
 
-BestLayout = data.StructLayout({"id": 18, "logit": signed(32)})
 TopLayout = data.StructLayout({"logit": 32, "id": 18})
 LANES = 8
 
@@ -25,10 +24,10 @@ LANES = 8
 class LmHead(wiring.Component):
     """logit[r] = sat32(round(sum(row[r] * code) * scale_mul(d, scale[r]) * 2**16)), Q15.16, rounded half up.
 
-    ``start`` {dim, vocab, d, dump, dump_base}; then dim codes on ``codes``; then the table's blocks on ``words``: a word
-    of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are eaten and give nothing.
-    A word, eight products, a cycle, unless the logits behind wait: each takes two cycles, and one that enters the best
-    64 as many more as entries move (counted by ``stall``).
+    A start {dim, vocab, d, dump, dump_base}; then dim codes on ``codes`` (``code_taken`` with each); then the table's blocks
+    on ``words``: a word of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are eaten and
+    give nothing.  A word, eight products, a cycle, unless the logits behind wait: each takes two cycles, and one that enters
+    the best 64 as many more as entries move (counted by ``stall``).
 
     After ``done`` (a pulse): ``best``, ties to the lower id, and the best 64 sorted by logit, then id, readable at
     ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
@@ -50,9 +49,9 @@ class LmHead(wiring.Component):
         borrowing = {"factors": Out(FactorsLayout), "products": In(ProductsLayout)} if compact else {}
         super().__init__({
             **borrowing,
-            "start": In(stream.Signature(LmHeadArgs)),
+            "control": In(LmHeadControl),
             "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
-            "monitor": Out(MonitorLayout), "done": Out(1), "busy": Out(1), "best": Out(BestLayout),
+            "monitor": Out(MonitorLayout), "busy": Out(1), "code_taken": Out(1),
             "top_addr": In(range(top)), "top_data": Out(TopLayout), "stall": Out(1),
         })
 
@@ -61,7 +60,8 @@ class LmHead(wiring.Component):
 
         stage = Stages(m)
 
-        args = Signal(self.start.payload.shape())
+        start, best = self.control.start, self.control.best
+        args = Signal(start.payload.shape())
         compact = self._compact
         block = {"ram_style": "block"} if compact else {}
         m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[], attrs=block)
@@ -75,7 +75,7 @@ class LmHead(wiring.Component):
         row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(13)
         ident = Signal(18)
         eating, in_row = Signal(), Signal()
-        m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index)]
+        m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index), self.code_taken.eq(self.codes.valid & self.codes.ready)]
         took = Signal()
         m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
         row_end = words_left == 1
@@ -173,11 +173,11 @@ class LmHead(wiring.Component):
         with m.FSM(name="rows") as rows:
             m.d.comb += self.busy.eq(~rows.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.comb += self.start.ready.eq(1)
-                m.d.sync += [args.eq(self.start.payload), codes_left.eq(self.start.p.dim), code_at.eq(0), lane.eq(0),
-                             row_words.eq((self.start.p.dim + 7) >> 3), ident.eq(0), remaining.eq(self.start.p.vocab),
+                m.d.comb += start.ready.eq(1)
+                m.d.sync += [args.eq(start.payload), codes_left.eq(start.p.dim), code_at.eq(0), lane.eq(0),
+                             row_words.eq((start.p.dim + 7) >> 3), ident.eq(0), remaining.eq(start.p.vocab),
                              code_shift.eq(0)]
-                with m.If(self.start.valid):
+                with m.If(start.valid):
                     m.next = "CODES"
             with m.State("CODES"):
                 m.d.comb += self.codes.ready.eq(1)
@@ -218,7 +218,7 @@ class LmHead(wiring.Component):
                                 m.next = "FINISH"
             with m.State("FINISH"):
                 with m.If((remaining == 0) & (~args.dump | write.idle)):
-                    m.d.comb += self.done.eq(1)
+                    m.d.comb += self.control.done.eq(1)
                     m.next = "IDLE"
 
         with m.FSM(name="picks"):
@@ -230,12 +230,12 @@ class LmHead(wiring.Component):
                 with m.If(queue.r_rdy):
                     m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[:16])]
                     m.next = "HIGH"
-                    m.d.sync += is_best.eq((count == 0) | (logit.as_signed() > self.best.logit))
+                    m.d.sync += is_best.eq((count == 0) | (logit.as_signed() > best.logit))
             with m.State("HIGH"):
                 m.d.comb += [self.monitor.valid.eq(1), self.monitor.word.eq(logit[16:]), working.eq(1)]
                 m.d.sync += below.eq(below - 1)
                 with m.If(is_best):
-                    m.d.sync += [self.best.logit.eq(logit), self.best.id.eq(logit_id)]
+                    m.d.sync += [best.logit.eq(logit), best.id.eq(logit_id)]
                 m.d.comb += read_next.eq(1) if compact else []
                 m.d.sync += next_entry
                 m.next = "INSERT"

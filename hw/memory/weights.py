@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import ModelShape, WeightsControl
 from hw.lib.ports import ReadPort
 from hw.lib.streams import Queue
 
@@ -15,8 +16,8 @@ __all__ = ["WeightBuffer"]
 class WeightBuffer(wiring.Component):
     """Streams the weight region word by word, and reads ahead as far as the buffer goes.
 
-    After ``start`` (a pulse) the 64-bit words from ``base`` on leave on ``out``, token after token without end:
-    ``body_words`` words of tiles, then, but for the first ``plain_tokens`` tokens, ``head_words`` words of the head's
+    After ``start`` (a pulse) the 64-bit words from weights_base on leave on ``out``, token after token without end:
+    body_words64 words of tiles, then, but for the first ``plain_tokens`` tokens, head_words64 words of the LM head's
     table that lie behind them.  ``stop`` (a pulse) ends it: nothing more is asked for, what is on its way is dropped,
     then ``idle`` rises.  A start counts only while idle.
 
@@ -36,14 +37,13 @@ class WeightBuffer(wiring.Component):
         self._depth = blocks * self.WORDS_PER_BLOCK
         super().__init__({
             "port": Out(ReadPort),
-            "base": In(24), "body_words": In(24), "head_words": In(24), "plain_tokens": In(16),
-            "start": In(1), "stop": In(1), "idle": Out(1),
+            "control": In(WeightsControl), "shape": In(ModelShape),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        depth = self._depth
+        depth, control, shape = self._depth, self.control, self.shape
         m.submodules.blocks = blocks = memory.Memory(shape=72, depth=depth, init=[])
         write, read = blocks.write_port(), blocks.read_port()
         request = self.port.req
@@ -60,8 +60,8 @@ class WeightBuffer(wiring.Component):
         asked = Signal()
         with m.FSM(name="ask") as ask:
             with m.State("IDLE"):
-                with m.If(self.start & self.idle):
-                    m.d.sync += [addr.eq(self.base), remaining.eq(self.body_words), plain.eq(self.plain_tokens),
+                with m.If(control.start & control.idle):
+                    m.d.sync += [addr.eq(shape.weights_base), remaining.eq(shape.body_words64), plain.eq(control.plain_tokens),
                                  in_head.eq(0), running.eq(1)]
                     m.next = "LEFT"
             with m.State("LEFT"):
@@ -72,10 +72,10 @@ class WeightBuffer(wiring.Component):
                 with m.Elif(none_left):
                     # End of a body or a head.
                     m.next = "LEFT"
-                    with m.If(~in_head & (plain == 0) & (self.head_words != 0)):
-                        m.d.sync += [remaining.eq(self.head_words), in_head.eq(1)]
+                    with m.If(~in_head & (plain == 0) & (shape.head_words64 != 0)):
+                        m.d.sync += [remaining.eq(shape.head_words64), in_head.eq(1)]
                     with m.Else():
-                        m.d.sync += [addr.eq(self.base), remaining.eq(self.body_words), in_head.eq(0)]
+                        m.d.sync += [addr.eq(shape.weights_base), remaining.eq(shape.body_words64), in_head.eq(0)]
                         with m.If(plain != 0):
                             m.d.sync += plain.eq(plain - 1)
                 with m.Elif(room >= size):
@@ -87,7 +87,7 @@ class WeightBuffer(wiring.Component):
                     m.d.sync += [request.valid.eq(0), addr.eq(addr + request.p.len),
                                  remaining.eq(remaining - (request.p.len >> 1))]
                     m.next = "LEFT"
-        with m.If(self.stop):
+        with m.If(control.stop):
             m.d.sync += running.eq(0)
 
         # ------------------------------------------------------------------ in: two halves a word
@@ -122,8 +122,8 @@ class WeightBuffer(wiring.Component):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
         # A cycle late, which a start has time for.
-        m.d.sync += self.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
-        with m.If(self.idle):
+        m.d.sync += control.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
+        with m.If(control.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
         return m

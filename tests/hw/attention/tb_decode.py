@@ -8,6 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
+from hw.lib.control import AttentionArgs, ModelShape
 from hw.lib.types import AttnHeadCodes
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
@@ -110,7 +111,7 @@ class Case:
 
 async def run(dut, cases, *, stall=0.0, pause=None):
     """All cases on one unit; (cycles busy of the last, read words of the last)."""
-    for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
+    for name in ("control__begin", "control__start", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
     await reset(dut)
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
@@ -124,24 +125,22 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     for case in cases:
         memory.clear()
         memory.update(case.memory())
-        for name, value in (("heads_n", case.heads), ("kv_heads", case.kv_heads), ("head_dim", case.head_dim),
-                            ("group", case.group), ("c_att", c_att(case.head_dim).pack()), ("position", case.position),
-                            ("k_base", K_BASE), ("v_base", V_BASE), ("s_base", S_BASE), ("kv_stride", case.kv_stride),
-                            ("s_stride", case.s_stride)):
-            getattr(dut, name).value = value
+        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
+                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(AttentionArgs, position=case.position, k_base=K_BASE, v_base=V_BASE, s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
-        dut.begin_token.value = 1
+        dut.control__begin.value = 1
         await FallingEdge(dut.clk)
-        dut.begin_token.value = 0
+        dut.control__begin.value = 0
         before = writes.count
         await heads.send_all(case.codes())
         for _ in range(3):
             await FallingEdge(dut.clk)
         reads.count = 0
-        dut.start.value = 1
+        dut.control__start.value = 1
         await FallingEdge(dut.clk)
-        dut.start.value = 0
+        dut.control__start.value = 0
         expected = case.expected()
         task = cocotb.start_soon(sink.recv_n(len(expected)))
         busy = 0

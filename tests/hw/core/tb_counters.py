@@ -52,19 +52,19 @@ WIDTHS = {"engine_busy": 1, "head_stall": 1, "refresh": 1, **{name: layout.size 
 
 
 async def bring_up(dut):
-    for name in (*WIDTHS, "running", "clear"):
+    for name in (*WIDTHS, "control__running", "control__clear"):
         getattr(dut, name).value = 0
     await reset(dut)
-    dut.clear.value = 1
+    dut.control__clear.value = 1
     await FallingEdge(dut.clk)
     await FallingEdge(dut.clk)
-    dut.clear.value = 0
+    dut.control__clear.value = 0
 
 
 def check(dut, model):
     got = unpack(CountersLayout, int(dut.values.value))
     assert got == {name: value if name in COUNTED else 0 for name, value in model.values.items()}
-    assert unpack(TotalsLayout, int(dut.totals.value)) == model.totals
+    assert unpack(TotalsLayout, int(dut.control__totals.value)) == model.totals
     assert sum(model.values[f"{name}_cycles"] for name in ACCOUNT) == got["cycles"]
 
 
@@ -72,7 +72,7 @@ async def drive(dut, model, strobes, running):
     """A cycle; what is counted is the strobes of the cycle before, while running."""
     for name, value in strobes.items():
         getattr(dut, name).value = value
-    dut.running.value = running
+    dut.control__running.value = running
     last, model.last = getattr(model, "last", None), strobes
     await FallingEdge(dut.clk)
     if running and last is not None:
@@ -116,7 +116,7 @@ async def clear_and_stand_still(dut):
     for running in (1, 1, 0, 0, 1):
         await drive(dut, model, ones, running)
         check(dut, model)
-    dut.clear.value = 1
+    dut.control__clear.value = 1
     await FallingEdge(dut.clk)
-    assert int(dut.values.value) == int(dut.totals.value) == 0
+    assert int(dut.values.value) == int(dut.control__totals.value) == 0
     report(cases=6)

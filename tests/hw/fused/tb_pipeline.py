@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
-from hw.lib.control import QuantArgs
+from hw.lib.control import ModelShape, PassArgs, QuantArgs
 from hw.lib.types import AttnHeadCodes, MonitorLayout
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
@@ -68,7 +68,7 @@ class Harness:
         self.tokens, self.tile = TOKENS[:tokens], tile
         self.models = [Model() for _ in self.tokens]
         self.acc = StreamSource(dut, "acc", idle=idle, rng=rng("acc"))
-        self.quant = StreamSource(dut, "quant")
+        self.quant = StreamSource(dut, "control__quant")
         self.gain = StreamSource(dut, "gain_load", idle=idle, rng=rng("gain"))
         self.rope = StreamSource(dut, "rope_load", idle=idle, rng=rng("rope"))
         self.codes = StreamSink(dut, "codes", stall=stall, rng=rng("codes"))
@@ -81,13 +81,13 @@ class Harness:
 
     async def bring_up(self):
         dut = self.dut
-        for name in ("acc__valid", "quant__valid", "gain_load__valid", "rope_load__valid", "clear", "gain_start",
-                     "rope_start", "codes__ready", "heads__ready", "use_d", "dest_a", "stats_gain", "act_exp",
-                     "act_relu2", "epilogue", "rope_rows", "rope_token"):
+        for name in ("acc__valid", "control__quant__valid", "gain_load__valid", "rope_load__valid", "control__clear",
+                     "control__gain_start", "rope_start", "codes__ready", "heads__ready", "rope_token"):
             getattr(dut, name).value = 0
+        self.settings()
         dut.chunk.value = len(self.tokens)
         dut.monitor_token.value = self.tokens[-1]
-        dut.head_dim.value = 16
+        self.shape(16)
         await reset(dut)
         cocotb.start_soon(self.watch())
         return self
@@ -102,8 +102,16 @@ class Harness:
             if valid:
                 self.seen.append(word)
                 self.times.append(cycle)
-            self.nonfinite |= bool(self.dut.nonfinite.value)
+            self.nonfinite |= bool(self.dut.control__nonfinite.value)
             await FallingEdge(self.dut.clk)
+
+    def shape(self, head_dim):
+        """Elements of an attention head."""
+        self.dut.shape.value = pack(ModelShape, head_dim=head_dim)
+
+    def settings(self, **args):
+        """Settings of a pass; those that are not named are zero."""
+        self.dut.control__args.value = pack(PassArgs, **args)
 
     async def pulse(self, name):
         getattr(self.dut, name).value = 1
@@ -115,10 +123,9 @@ class Harness:
         gains = [F.encode(0, self.random.randint(512, 1535), -10) for _ in range(n)]
         for model in self.models:
             model.gains[a] = gains
-        self.dut.epilogue.value = int(Epilogue.STORE)
-        self.dut.dest_a.value = int(a)
+        self.settings(epilogue=Epilogue.STORE, dest_a=a)
         await FallingEdge(self.dut.clk)
-        await self.pulse("gain_start")
+        await self.pulse("control__gain_start")
         await self.gain.send_all(pack_gains(gains))
 
     def accs(self, n, exp=-20):
@@ -126,23 +133,23 @@ class Harness:
         return [([self.random.randint(-3000, 3000) for _ in range(n)],
                  [Scale(self.random.randint(1024, 2047), exp) for _ in range(n)]) for _ in self.tokens]
 
-    async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, tile=None):
+    async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, rope_rows=0,
+                       tile=None):
         """One pass; the cycles from the first accumulator to done."""
         dut = self.dut
-        for name, value in (("epilogue", epilogue), ("dest_a", dest_a), ("use_d", use_d), ("stats_gain", gain),
-                            ("act_relu2", relu2), ("act_exp", act_exp & 0xFF)):
-            getattr(dut, name).value = int(value)
+        n = len(accs[0][0])
+        self.settings(epilogue=epilogue, dest_a=dest_a, use_d=use_d, stats_gain=gain, relu2=relu2, act_exp=act_exp,
+                      rope_rows=rope_rows, length=n)
         self.seen.clear()
         self.times.clear()
-        await self.pulse("clear")
-        dut.length.value = n = len(accs[0][0])
+        await self.pulse("control__clear")
         tile = tile or self.tile
         payloads = [accumulator(values[i], scales[i], token, i)
                     for first in range(0, n, tile) for token, (values, scales) in zip(self.tokens, accs, strict=True)
                     for i in range(first, min(first + tile, n))]
         task = cocotb.start_soon(self.acc.send_all(payloads))
         cycles = 0
-        while not dut.done.value:
+        while not dut.control__done.value:
             await FallingEdge(dut.clk)
             cycles += 1
         await task
@@ -200,7 +207,7 @@ class Harness:
         assert int(dut.d.value) == models[-1].d.pack(), "d is late"
         if meanwhile:
             await self.load_gains(meanwhile, a=not src_a)
-            await self.pulse("clear")
+            await self.pulse("control__clear")
         while not task.done():
             await FallingEdge(dut.clk)
             cycles += 1
@@ -211,9 +218,8 @@ class Harness:
 
     async def qkv(self, heads, kv_heads, head_dim):
         dut = self.dut
-        dut.head_dim.value = head_dim
+        self.shape(head_dim)
         rotated = (heads + kv_heads) * head_dim
-        dut.rope_rows.value = rotated
         n = (heads + 2 * kv_heads) * head_dim
         # Whole heads of each token in turn.
         tile = max(1, self.tile // head_dim) * head_dim
@@ -238,7 +244,7 @@ class Harness:
                               for i, v in enumerate(head)]
         expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]
         task = cocotb.start_soon(self.heads.recv_n(len(expected)))
-        cycles = await self.run_pass(Epilogue.QKV, accs, tile=tile)
+        cycles = await self.run_pass(Epilogue.QKV, accs, rope_rows=rotated, tile=tile)
         assert await task == expected
         assert [v & 0xFF for v in self.seen] == [unpack(AttnHeadCodes, w)["code"] & 0xFF for w in words[-1]]
         self.cases += len(expected)

@@ -145,7 +145,7 @@ async def bad_packets_are_answered_counted_and_not_acted_on(dut):
     async def watch():
         while True:
             await FallingEdge(dut.clk)
-            pulses[0] += int(dut.start.value) + int(dut.stop.value)
+            pulses[0] += int(dut.run__start.value) + int(dut.run__stop.value)
 
     cocotb.start_soon(watch())
     for n, (frame, seq, reason) in enumerate(bad):
@@ -166,9 +166,9 @@ async def start_and_stop_are_done_once(dut):
     async def watch():
         while True:
             await FallingEdge(dut.clk)
-            if dut.start.value:
-                seen.append(("start", int(dut.start_args.value)))
-            if dut.stop.value:
+            if dut.run__start.value:
+                seen.append(("start", int(dut.run__args.value)))
+            if dut.run__stop.value:
                 seen.append(("stop", 0))
 
     cocotb.start_soon(watch())

@@ -10,9 +10,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge
 
-from hw.lib.control import LmHeadArgs
+from hw.lib.control import BestLayout, LmHeadArgs
 from hw.lib.types import MonitorLayout
-from hw.lm_head.lm_head import BestLayout, LmHead, TopLayout
+from hw.lm_head.lm_head import LmHead, TopLayout
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.attention import logit
@@ -51,8 +51,6 @@ class CompactHead(wiring.Component):
         return m
 
 
-
-
 class Case:
     def __init__(self, random, *, dim, vocab, d=D, low=-128, high=127, exps=(-20, -16)):
         self.dim, self.vocab, self.d = dim, vocab, d
@@ -75,9 +73,9 @@ class Case:
 
 
 async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
-    dut.start__valid.value = 0
+    dut.control__start__valid.value = 0
     await reset(dut)
-    start = StreamSource(dut, "start")
+    start = StreamSource(dut, "control__start")
     codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
     words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
     memory: dict[int, int] = {}
@@ -93,7 +91,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
                 valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
                 if valid:
                     seen.append(word)
-                if dut.done.value:
+                if dut.control__done.value:
                     finished.append(True)
                 await FallingEdge(dut.clk)
 
@@ -114,7 +112,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         if dump:
             assert [memory[DUMP_BASE + i] for i in range(case.vocab)] == unsigned
         ranked = sorted(range(case.vocab), key=lambda i: (-expected[i], i))[:64]
-        assert unpack(BestLayout, int(dut.best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
+        assert unpack(BestLayout, int(dut.control__best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
         for n, ident in enumerate(ranked):
             dut.top_addr.value = n
             await FallingEdge(dut.clk)
