@@ -7,12 +7,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.merge import HeadMerge
 from hw.attention.pack import WordMerge
 from hw.attention.prefill import PrefillAttention
 from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.merge import HeadMerge
 from hw.core.processor import CommandProcessor
 from hw.core.routers import (
     AccRouter,

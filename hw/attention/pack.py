@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.core.merge import HeadMerge
+from hw.attention.merge import HeadMerge
 from hw.lib.streams import Skid
 from hw.lib.types import AttnHeadCodes, AttnHeadWords
 

@@ -25,7 +25,6 @@ from hw.lib.control import (
 from hw.lib.ports import PortStrobes
 from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout, ScaleLayout
 from hw.link.crc32 import Crc32
-from hw.memory.sdr.bringup import TrainingLayout
 
 __all__ = ["AccRouter", "CodeRouter", "CycleAccount", "HeadSizes", "PassRouter", "RopeRouter", "StatusWords", "StepCrc",
            "TokenShares", "WordRouter"]
@@ -260,7 +259,7 @@ class StatusWords(wiring.Component):
 
     state: In(RunState)
     sdram_ready: In(1)
-    training: In(TrainingLayout)
+    training: In(32)
     bad_packets: In(32)
     cycles: In(32)
     running: Out(1)

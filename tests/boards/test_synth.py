@@ -8,7 +8,7 @@ import pytest
 
 from boards.flow import synth
 from boards.flow.build import UNITS
-from hw.core.merge import HeadMerge
+from hw.attention.merge import HeadMerge
 from tellme.spec.config import preset
 
 

@@ -5,7 +5,7 @@
 import cocotb
 from cocotb.utils import get_sim_time
 
-from hw.core.merge import HeadMerge
+from hw.attention.merge import HeadMerge
 from hw.lib.types import AttnHeadCodes, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
