@@ -9,7 +9,7 @@ from functools import cache
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from sim.cocotb_streams import settled
+from sim.cocotb_streams import clocked, settled
 
 __all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
 
@@ -34,6 +34,7 @@ class ReadModel:
         self._rng = rng or random.Random(0)
         self.count = 0
 
+    @clocked
     async def run(self):
         self._signal("data__valid").value = 0
         self._signal("req__ready").value = 1
@@ -68,6 +69,7 @@ class ReadModel:
 class QueuedReadModel(ReadModel):
     """A ReadModel that takes a request at any time: the data of one follows that of the one before without a pause."""
 
+    @clocked
     async def _requests(self, queue):
         cycle = 0
         self._signal("req__ready").value = 1
@@ -81,6 +83,7 @@ class QueuedReadModel(ReadModel):
             cycle += 1
             self.cycle = cycle
 
+    @clocked
     async def run(self):
         queue: deque[tuple[int, int]] = deque()
         self.cycle = 0
@@ -118,6 +121,7 @@ class WriteModel:
         self._rng = rng or random.Random(0)
         self.count = 0
 
+    @clocked
     async def run(self):
         self._signal("idle").value = 1
         while True:
