@@ -5,30 +5,149 @@
 import json
 import os
 import random
+from collections.abc import Coroutine
+from functools import wraps
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.task import current_task
-from cocotb.triggers import FallingEdge, Timer
+from cocotb.triggers import Event, FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
-__all__ = ["StreamSink", "StreamSource", "report", "report_note", "report_shares", "reset", "rng", "settled"]
+__all__ = ["StreamSink", "StreamSource", "clocked", "report", "report_note", "report_shares", "reset", "rng", "settled"]
 
 PERIOD_NS = 10
-_settled: tuple[int, Timer | None] = (-1, None)
 
 
-def settled() -> Timer:
-    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see.
+class _Settled:
+    """What a coroutine of :class:`_Clocked` awaits: the time just ahead of the rising edge."""
 
-    All callers of a cycle get the same trigger: one of the simulator's callbacks a cycle, however many streams there are.
-    """
-    global _settled
+    def __await__(self):
+        yield self
+
+
+_SETTLED = _Settled()
+
+
+class _Run:
+    """A coroutine under way, and how it ended."""
+
+    def __init__(self, coroutine: Coroutine):
+        self.coroutine = coroutine
+        self.ended = Event()
+        self.result: object = None
+        self.error: Exception | None = None
+
+
+class _Clocked:
+    """Runs coroutines that await :func:`settled` and the clock's falling edge alone: all in one task of cocotb's, as a task
+    for each would take most of a simulation's time."""
+
+    def __init__(self, clk):
+        self._clk = clk
+        self._edge = FallingEdge(clk)
+        self._settling: list[_Run] = []
+        self._falling: list[_Run] = []
+        self._wanted = Event()
+        self._sampled = -1
+        #: Whether one of the coroutines is running right now.
+        self.inside = False
+        self.task = cocotb.start_soon(self._loop())
+
+    async def run(self, coroutine: Coroutine):
+        """Run a coroutine to its end; for a caller just behind a falling edge.  Its result, or its error."""
+        run = _Run(coroutine)
+        self._advance(run)
+        if self._settling and self._settling[-1] is run and (self._clk.value or self._sampled == get_sim_time()):
+            coroutine.close()
+            self._settling.remove(run)
+            raise RuntimeError("a stream is used at another time than just behind a falling edge of the clock")
+        if not run.ended.is_set():
+            self._wanted.set()
+            try:
+                await run.ended.wait()
+            finally:
+                if not run.ended.is_set():
+                    # The task that waits was cancelled.
+                    coroutine.close()
+                    self._settling = [r for r in self._settling if r is not run]
+                    self._falling = [r for r in self._falling if r is not run]
+        if run.error is not None:
+            raise run.error
+        return run.result
+
+    def _advance(self, run: _Run) -> None:
+        self.inside = True
+        try:
+            awaited = run.coroutine.send(None)
+        except StopIteration as stop:
+            run.result = stop.value
+            run.ended.set()
+        except Exception as error:
+            run.error = error
+            run.ended.set()
+        else:
+            if awaited is _SETTLED:
+                self._settling.append(run)
+            elif awaited is self._edge:
+                self._falling.append(run)
+            else:
+                run.error = RuntimeError(f"{run.coroutine.__qualname__} awaits {awaited}: neither settled() nor the falling edge")
+                run.ended.set()
+        finally:
+            self.inside = False
+
+    async def _loop(self):
+        while True:
+            if not self._settling and not self._falling:
+                self._wanted.clear()
+                await self._wanted.wait()
+            # Also if nobody waits for it yet: a task that this falling edge wakes later may.
+            if not self._clk.value:
+                await settled()
+                self._sampled = get_sim_time()
+                runs, self._settling = self._settling, []
+                for run in runs:
+                    self._advance(run)
+            await self._edge
+            runs, self._falling = self._falling, []
+            for run in runs:
+                self._advance(run)
+
+
+_clocked: _Clocked | None = None
+
+
+def clocked(method):
+    """A method of an object with a ``_clk`` that awaits :func:`settled` and the falling edge of that clock alone, or other
+    such methods: cocotb runs all of them in one task."""
+
+    @wraps(method)
+    async def wrapper(self, *args, **kwargs):
+        global _clocked
+        if _clocked is not None and _clocked.inside:
+            return await method(self, *args, **kwargs)
+        # The tasks of a test end with it.
+        if _clocked is None or _clocked.task.done():
+            _clocked = _Clocked(self._clk)
+        return await _clocked.run(method(self, *args, **kwargs))
+
+    return wrapper
+
+
+_timer: tuple[int, Timer | None] = (-1, None)
+
+
+def settled() -> Timer | _Settled:
+    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see."""
+    global _timer
+    if _clocked is not None and _clocked.inside:
+        return _SETTLED
     now = get_sim_time()
-    since, timer = _settled
+    since, timer = _timer
     if timer is None or since != now:
         timer = Timer(PERIOD_NS // 2 - 1, "ns")
-        _settled = (now, timer)
+        _timer = (now, timer)
     return timer
 
 
@@ -94,10 +213,12 @@ class StreamSource:
         """Measured share of cycles with valid low, of those in which there was something to send."""
         return self.low / max(self.cycles, 1)
 
+    @clocked
     async def send(self, value: int) -> None:
         """Offer one payload until it is taken."""
         await self.send_all([value])
 
+    @clocked
     async def send_all(self, values) -> None:
         """Offer payloads one after another."""
         for value in values:
@@ -143,6 +264,7 @@ class StreamSink:
         """Measured share of cycles with ready low."""
         return self.low / max(self.cycles, 1)
 
+    @clocked
     async def recv(self) -> int:
         """The next payload."""
         while True:
@@ -162,6 +284,7 @@ class StreamSink:
                 self._ready.value = 0
                 return value
 
+    @clocked
     async def recv_n(self, n: int) -> list[int]:
         """The next n payloads."""
         return [await self.recv() for _ in range(n)]

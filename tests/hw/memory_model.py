@@ -10,7 +10,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import MemoryRequest
-from sim.cocotb_streams import settled
+from sim.cocotb_streams import clocked, settled
 from tests.hw.layouts import fields
 
 __all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
@@ -36,6 +36,7 @@ class ReadModel:
         self._rng = rng or random.Random(0)
         self.count = 0
 
+    @clocked
     async def run(self):
         self._signal("data__valid").value = 0
         self._signal("req__ready").value = 1
@@ -70,6 +71,7 @@ class ReadModel:
 class QueuedReadModel(ReadModel):
     """A ReadModel that takes a request at any time: the data of one follows that of the one before without a pause."""
 
+    @clocked
     async def _requests(self, queue):
         cycle = 0
         self._signal("req__ready").value = 1
@@ -83,6 +85,7 @@ class QueuedReadModel(ReadModel):
             cycle += 1
             self.cycle = cycle
 
+    @clocked
     async def run(self):
         queue: deque[tuple[int, int]] = deque()
         self.cycle = 0
@@ -120,6 +123,7 @@ class WriteModel:
         self._rng = rng or random.Random(0)
         self.count = 0
 
+    @clocked
     async def run(self):
         self._signal("idle").value = 1
         while True:

@@ -140,7 +140,7 @@ async def a_quantise_pass_begins_at_once(dut):
             r.value = 0
         await FallingEdge(dut.clk)
         await FallingEdge(dut.clk)
-        were, asked = False, False
+        were, asked, are = False, False, [0 for _ in PIPELINES]
         for _ in range(40):
             shown = [int(getattr(dut, f"units__{i}__quant__valid").value) for i in PIPELINES]
             assert shown == ([int(w) for w in wanted] if were else [0] * STREAMS), (case, shown, were)
@@ -153,9 +153,10 @@ async def a_quantise_pass_begins_at_once(dut):
                 await FallingEdge(dut.clk)
                 dut.passes__quant__valid.value = 0
                 break
-            for r in ready:
-                r.value = int(r.value) | int(random.random() < 0.3)
-            were = all(int(r.value) for r, w in zip(ready, wanted, strict=True) if w)
+            for i, r in enumerate(ready):
+                are[i] |= int(random.random() < 0.3)
+                r.value = are[i]
+            were = all(is_ready for is_ready, w in zip(are, wanted, strict=True) if w)
             await FallingEdge(dut.clk)
         assert asked, case
         await Timer(1, "ns")
