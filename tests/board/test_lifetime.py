@@ -175,7 +175,8 @@ def test_a_build_after_one_that_was_killed_with_its_host(checkout, small, tmp_pa
     host = Host(tmp_path, arguments, root=checkout)
     host.board("cc1plus")
     host.kill()
-    assert len(list(checkout.glob("build/board/*/build-*"))) == 1
+    # None where the compilers' watch was quicker than the signal.
+    assert len(list(checkout.glob("build/board/*/build-*"))) <= 1
     host = Host(tmp_path, arguments, root=checkout)
     assert host.process.wait() == 0, host.errors()
     assert sorted(path.name for path in checkout.glob("build/board/*/*")) == ["board", "build.log"]
