@@ -63,7 +63,7 @@ def compile_board(verilog: Path, folder: Path) -> None:
                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
                    "--noassert", "-o", "board",
                    # No level of optimisation here: it would be that of what runs once, too, which is half of the code.
-                   "-CFLAGS", "-std=c++17 -march=native -I..",
+                   "-CFLAGS", "-std=c++17 -march=native -I..", "-LDFLAGS", "-pthread",
                    "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0",
                    "core.v", "harness.cpp", "sdram_chip.cpp"]
         log = folder / "build.log"

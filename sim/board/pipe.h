@@ -11,14 +11,17 @@
 #include <deque>
 #include <fcntl.h>
 #include <poll.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
+// A thread watches both ends too and ends the process, so that its end does not wait for a simulation that crawls.
 class Pipe {
 public:
     explicit Pipe(int in = 0, int out = 1) : in_fd_(in), out_fd_(out) {
         // A write to a pipe that is nearly full sends what fits, and the wait for the rest is a poll that watches both ends.
         fcntl(out_fd_, F_SETFL, fcntl(out_fd_, F_GETFL) | O_NONBLOCK);
+        std::thread(watch, in, out).detach();
     }
 
     // Takes what the host has sent, and sends all that was put.  With `wait`, returns with a byte from the host at least.
@@ -45,6 +48,15 @@ public:
     void put(uint8_t byte) { out_.push_back(byte); }
 
 private:
+    // A hang-up needs nobody to read what is pending.  Files have none: their end is found by exchange().
+    static void watch(int in, int out) {
+        for (;;) {
+            pollfd ends[2] = {{in, POLLHUP, 0}, {out, POLLHUP, 0}};
+            if (poll(ends, 2, -1) <= 0) continue;
+            if ((ends[0].revents | ends[1].revents) & POLLNVAL) return;
+            _exit(0);
+        }
+    }
     bool take() {
         uint8_t buffer[65536];
         const ssize_t n = read(in_fd_, buffer, sizeof buffer);

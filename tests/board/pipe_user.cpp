@@ -3,8 +3,8 @@
 //
 // A user of the simulated board's pipe, without a core: what test_pipe.py starts.
 //
-// Arguments: echo | idle | sleep | flood.  echo sends back what comes; idle takes no byte, like a core in reset; sleep waits for
-// a byte and takes it; flood sends for ever.
+// Arguments: echo | idle | sleep | flood | crawl.  echo sends back what comes; idle takes no byte, like a core in reset; sleep
+// waits for a byte and takes it; flood sends for ever; crawl never looks at the pipe again, like a core that is simulated slowly.
 
 #include <chrono>
 #include <string>
@@ -16,6 +16,7 @@ int main(int, char **argv) {
     const std::string mode = argv[1];
     Pipe pipe;
     while (pipe.exchange(mode == "echo" || mode == "sleep")) {
+        if (mode == "crawl") std::this_thread::sleep_for(std::chrono::minutes(10));
         if (mode == "idle") std::this_thread::sleep_for(std::chrono::milliseconds(1));
         if (mode == "flood")
             for (int i = 0; i < 1000; i++) pipe.put(uint8_t(i));

@@ -42,7 +42,7 @@ def test_echo(program, size):
     reader.stdout.close()
 
 
-@pytest.mark.parametrize("mode", ["idle", "sleep", "flood"])
+@pytest.mark.parametrize("mode", ["idle", "sleep", "flood", "crawl"])
 @pytest.mark.parametrize("pending", [0, 1, 10_000, 60_000])
 def test_end_of_input(program, mode, pending):
     """With bytes that nobody has taken, asleep, and with an output that is full."""
@@ -55,7 +55,7 @@ def test_end_of_input(program, mode, pending):
             assert process.wait(SOON) == 0
 
 
-@pytest.mark.parametrize("mode", ["idle", "sleep", "flood"])
+@pytest.mark.parametrize("mode", ["idle", "sleep", "flood", "crawl"])
 def test_host_that_reads_no_more(program, mode):
     """The other end of standard output closes alone, while bytes are pending; SIGPIPE is an end too."""
     for delay in (0, 0.05):
@@ -75,7 +75,7 @@ def test_an_input_that_is_a_file_ends_too(program, tmp_path):
 
 
 def test_no_end_while_the_host_holds_on(program):
-    for mode in ("idle", "sleep", "flood"):
+    for mode in ("idle", "sleep", "flood", "crawl"):
         with start(program, mode) as process:
             process.stdin.write(bytes(100))
             with pytest.raises(subprocess.TimeoutExpired):
