@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -123,8 +124,12 @@ class Host:
         """Leave nothing behind after a test that failed."""
         self.process.kill()
         self.process.wait()
-        for pid in self.others():
-            os.kill(pid, signal.SIGKILL)
+        # A process that is listed may have ended since, and one that has just started may not be listed yet.
+        while others := self.others():
+            for pid in others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
     def errors(self) -> str:
         """Standard error, as it is."""
