@@ -10,7 +10,7 @@ from amaranth.lib import io, wiring
 from boards.core import CoreInstance
 from hw.link.uart import Uart
 from hw.memory.sdr.phy import SdramPhy
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 
 __all__ = ["BoardTop", "Pll"]
 
@@ -28,7 +28,7 @@ class Pll:
     output: int
 
     @classmethod
-    def between(cls, input_mhz: float, config: BoardConfig) -> "Pll":
+    def between(cls, input_mhz: float, config: CoreConfig) -> "Pll":
         """Dividers from a board's oscillator to a preset's clock, with as many phases of the SDRAM's as the preset has."""
         if config.sdram_phases % 8:
             raise ValueError(f"preset {config.name} has {config.sdram_phases} phases; a PLL makes multiples of 8")
@@ -68,7 +68,7 @@ class BoardTop(Elaboratable):
 
     clock: str
 
-    def __init__(self, config: BoardConfig, core_sha256: str):
+    def __init__(self, config: CoreConfig, core_sha256: str):
         self.config = config
         self.core_sha256 = core_sha256
 

@@ -37,19 +37,19 @@ from hw.memory.sdr.dfi import DfiSignature
 from hw.memory.share import ReadShare, WriteShare
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
 
 
-def float_pipeline(config: BoardConfig) -> FusedPipeline:
+def float_pipeline(config: CoreConfig) -> FusedPipeline:
     """One of the configuration's float pipelines, for its share of a chunk's tokens."""
     c = config
     return FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
                          tokens=-(-c.chunk // c.float_lanes), streams=c.float_lanes)
 
 
-def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
+def attention_unit(config: CoreConfig) -> DecodeAttention | PrefillAttention:
     """The configuration's attention: for one token, or for a chunk of them."""
     c = config
     if c.chunk == 1:
@@ -59,7 +59,7 @@ def attention_unit(config: BoardConfig) -> DecodeAttention | PrefillAttention:
                             max_context=c.max_context, exp_units=c.exp_units, max_heads=c.max_heads)
 
 
-def heads_merge(config: BoardConfig) -> HeadMerge | WordMerge:
+def heads_merge(config: CoreConfig) -> HeadMerge | WordMerge:
     """What lies between the configuration's float pipelines and its attention: codes for one token, words for a chunk."""
     c = config
     return HeadMerge(inputs=c.float_lanes) if c.chunk == 1 else WordMerge(inputs=c.float_lanes, max_head_dim=c.max_head_dim)
@@ -76,7 +76,7 @@ class Core(wiring.Component):
     keeping (engine, pipeline, attention, LM head, row fetch), while SDRAM, weight buffer and link go on.
     """
 
-    def __init__(self, config: BoardConfig):
+    def __init__(self, config: CoreConfig):
         self.config = config
         super().__init__({
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),

@@ -25,7 +25,7 @@ from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
 from tellme.models.shipped import find_model
 from tellme.runtime.simulated import SimDevice
-from tellme.spec.config import BoardConfig, preset
+from tellme.spec.config import CoreConfig, preset
 from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs
 from tellme.spec.program import Op
 from tellme.spec.scale import Scale, pack16, scale_from_fraction
@@ -52,7 +52,7 @@ class Result:
     needed: float
     account: dict[str, int]
 
-    def entry(self, config: BoardConfig) -> dict[str, object]:
+    def entry(self, config: CoreConfig) -> dict[str, object]:
         """As the report has it; the peak is two SDRAM beats of two bytes a fabric cycle."""
         return {
             "position": self.position, "cycles_per_token": self.cycles,
@@ -73,7 +73,7 @@ class Prefill:
     decode_floor: float
     account: dict[str, int]
 
-    def entry(self, config: BoardConfig) -> dict[str, object]:
+    def entry(self, config: CoreConfig) -> dict[str, object]:
         """As the report has it."""
         return {"prompt_tokens": self.tokens, "cycles": self.cycles, "ttft_ms": round(self.cycles / config.fabric_mhz / 1e3, 3),
                 "prefill_account": self.account}
@@ -151,7 +151,7 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
     return results
 
 
-def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: BoardConfig, *, body_only: bool) -> list[Prefill]:
+def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: CoreConfig, *, body_only: bool) -> list[Prefill]:
     """The cost of prompts of some lengths."""
     c = model.config
     rng = np.random.default_rng(2)
@@ -169,7 +169,7 @@ def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: B
     return results
 
 
-def prefill_table(results: list[Prefill], config: BoardConfig) -> str:
+def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
     """A line a prompt: "x decode" is tokens a cycle over those of decode at the memory's peak."""
     lines = [f"{'prompt':>8} {'cycles':>9} {'ttft, ms':>9} {'x floor':>8} {'x decode':>8}  "
              + " ".join(f"{n:>9}" for n in ACCOUNT)]
@@ -180,7 +180,7 @@ def prefill_table(results: list[Prefill], config: BoardConfig) -> str:
     return "\n".join(lines)
 
 
-def table(results: list[Result], config: BoardConfig) -> str:
+def table(results: list[Result], config: CoreConfig) -> str:
     """A line a position."""
     lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
@@ -201,7 +201,7 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     return values
 
 
-def load(name: str, positions: list[int], board: BoardConfig) -> Model:
+def load(name: str, positions: list[int], board: CoreConfig) -> Model:
     """A file, a shipped model, or a shape with random weights, with room for the positions."""
     model = random_model(name, SHAPES[name]) if name in SHAPES else find_model(name)
     needed = max(positions) + 2

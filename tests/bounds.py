@@ -14,10 +14,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme.golden.perplexity import nats_per_token, windows
-from tellme.models.checkpoints import convert
+from tellme.models.importers.checkpoints import convert
 from tellme.models.model import Model, ModelError
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests import reference
 
 LIMIT = 0.003

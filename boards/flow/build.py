@@ -19,7 +19,7 @@ from pathlib import Path
 
 from boards.flow.carries import trim
 from hw.verilog import core_sha256, core_verilog
-from tellme.spec.config import BoardConfig, preset
+from tellme.spec.config import CoreConfig, preset
 from tellme.spec.sizing import SizingError, check
 
 __all__ = ["BOARDS", "main"]
@@ -128,21 +128,21 @@ def tool(kind: str, name: str) -> str:
     return str(beside) if beside.exists() else command
 
 
-def synthesis(config: BoardConfig, top: str) -> tuple[str, str, str]:
+def synthesis(config: CoreConfig, top: str) -> tuple[str, str, str]:
     """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
     if not config.compact:
         return "", "-run begin:map_ffs", BEHIND.format(top=top, least=12)
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top, least=4)
 
 
-def script(config: BoardConfig, top: str, source: str, *, whole: bool = False) -> str:
+def script(config: CoreConfig, top: str, source: str, *, whole: bool = False) -> str:
     """A whole yosys script for Verilog in ``source``; the netlist is TOP.json.  A part of a core (not ``whole``) keeps its small
     control sets: alone it pays for what the core has once."""
     before, options, behind = synthesis(config, top) if whole or config.compact else ("", "", "")
     return f"read_verilog {source}\n{before}\nsynth_ecp5 {options} -top {top}\n{behind}\nwrite_json {top}.json\n"
 
 
-def placement(config: BoardConfig) -> tuple[str, ...]:
+def placement(config: CoreConfig) -> tuple[str, ...]:
     """Options of nextpnr: in a large part what is far apart is late, so timing weighs more than the length of wires."""
     return () if config.compact else ("--placer-heap-timingweight", "30")
 

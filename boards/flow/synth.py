@@ -32,7 +32,7 @@ from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
 from hw.top import Core, attention_unit, float_pipeline, heads_merge
 from hw.verilog import to_verilog
-from tellme.spec.config import BoardConfig, preset
+from tellme.spec.config import CoreConfig, preset
 
 __all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
 
@@ -42,7 +42,7 @@ TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 
 PRESET = "ulx3s-85f-l2"
-Maker = Callable[[BoardConfig], wiring.Component]
+Maker = Callable[[CoreConfig], wiring.Component]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {
     "tlmm": {"engine": lambda c: TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=c.float_lanes)},
@@ -64,7 +64,7 @@ PARTS: dict[str, dict[str, Maker]] = {
 }
 
 
-def measure(component: wiring.Component, folder: Path, kind: str, config: BoardConfig, name: str, *, route: bool = True,
+def measure(component: wiring.Component, folder: Path, kind: str, config: CoreConfig, name: str, *, route: bool = True,
             timeout_s: float | None = None) -> dict[str, float]:
     """Resources and fmax of one component, placed and, with ``route``, routed out of context (nextpnr's seed 1).
 
@@ -89,7 +89,7 @@ def measure(component: wiring.Component, folder: Path, kind: str, config: BoardC
     return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
 
 
-def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, dict[str, float]]:
+def unit_table(names: list[str], config: CoreConfig, kind: str) -> dict[str, dict[str, float]]:
     """Each unit's sum over its parts."""
     rows = {}
     for name in names:

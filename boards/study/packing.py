@@ -22,7 +22,7 @@ from boards.flow.carries import trim
 from boards.flow.synth import PARTS
 from hw.top import Core
 from hw.verilog import to_verilog
-from tellme.spec.config import BoardConfig, preset
+from tellme.spec.config import CoreConfig, preset
 
 __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
@@ -45,12 +45,12 @@ CORES: dict[str, dict[str, int]] = {
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
 
 
-def config_of(changes: dict[str, int]) -> BoardConfig:
+def config_of(changes: dict[str, int]) -> CoreConfig:
     """The base preset with changes."""
     return replace(preset(BASE), name="changed", **changes)  # type: ignore[arg-type]
 
 
-def pack(component: wiring.Component, config: BoardConfig, folder: Path, name: str) -> tuple[dict[str, int], dict]:
+def pack(component: wiring.Component, config: CoreConfig, folder: Path, name: str) -> tuple[dict[str, int], dict]:
     """Cells after packing, in all, and nextpnr's netlist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "unit.v").write_text(to_verilog(component, "unit"))
@@ -96,7 +96,7 @@ def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
     return units
 
 
-def whole(config: BoardConfig, label: str) -> dict:
+def whole(config: CoreConfig, label: str) -> dict:
     folder = ROOT / "build" / "packing" / re.sub(r"\W+", "-", label)
     total, netlist = pack(Core(config), config, folder, label)
     print(f"{label:<30}" + "".join(f"{key} {value:<8}" for key, value in total.items()), flush=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hw.verilog import core_sha256, core_verilog
 from sim.verilator import verilator_command, verilator_env, verilator_version
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 
 __all__ = ["build_board", "board_arguments"]
 
@@ -32,7 +32,7 @@ SOURCES = (HERE / "harness.cpp", HERE / "pipe.h", CHIPS / "sdram_chip.cpp", CHIP
 LOCK = "lock"
 
 
-def build_board(config: BoardConfig) -> tuple[Path, str]:
+def build_board(config: CoreConfig) -> tuple[Path, str]:
     """(binary, core_sha256) of a preset; says on standard error what it does and how long it took."""
     began = time.monotonic()
     print(f"simulated board: core of preset {config.name}", file=sys.stderr, flush=True)
@@ -81,7 +81,7 @@ def compile_board(verilog: Path, folder: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def board_arguments(config: BoardConfig, core_hash: str) -> list[str]:
+def board_arguments(config: CoreConfig, core_hash: str) -> list[str]:
     """Arguments of the binary for a configuration."""
     return ["--build-id", core_hash, "--cas", str(config.sdram_cas_latency),
             "--read-beats", str(READ_BEATS), "--columns", str(config.sdram_column_bits),

@@ -18,7 +18,7 @@ import pytest
 from tellme.cli import main
 from tellme.golden.perplexity import golden_board
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.runtime.sampling import sample
 from tests.models.random_model import random_model
 

@@ -14,7 +14,7 @@ from tellme.cli import main
 from tellme.golden.perplexity import Windows, golden_board, windows
 from tellme.models import ModelError
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import preset

@@ -13,7 +13,7 @@ import pytest
 
 from tellme.cli import main
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENV = {**os.environ, "PYTHONPATH": str(ROOT / "sw"), "PYTHONIOENCODING": "utf-8"}

@@ -11,7 +11,7 @@ import random
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tellme.models.tokenizer import TextStream
+from tellme.models.tokenizers.tokenizer import TextStream
 
 __all__ = ["ADDED", "CORPUS", "HARD_TEXTS", "LLAMA3", "byte_level", "check_streams", "check_texts", "llama2", "metaspace",
            "random_ids", "sentencepiece_model", "streamed", "with_fields"]

@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
 from tellme.models.config import NORMS
+from tellme.models.importers.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests import reference
 from tests.models.random_model import random_model
 

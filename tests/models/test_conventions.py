@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from tellme.models import ModelConfig, ModelError, spm
-from tellme.models.conventions import (
+from tellme.models import ModelConfig, ModelError
+from tellme.models.importers.conventions import (
     END_TOKENS,
     Conventions,
     conventions_of_folder,
@@ -20,7 +20,8 @@ from tellme.models.conventions import (
     gguf_special_tokens,
     with_frame,
 )
-from tellme.models.tokenizer_json import frame_of
+from tellme.models.tokenizers import spm
+from tellme.models.tokenizers.tokenizer_json import frame_of
 from tests.models.folders import byte_level_json
 from tests.models.test_checkpoints import SHIPPED
 

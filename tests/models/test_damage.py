@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tellme.models import Model, ModelError
-from tellme.models.checkpoints import open_checkpoint
 from tellme.models.container import write
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
 from tests.models.folders import config_json, folder, kind_model, tensors_of
 from tests.models.gguf_files import parts_of, split
 from tests.models.test_gguf import NARROW, gguf_model, write_gguf

@@ -14,10 +14,10 @@ from safetensors import safe_open
 from tellme.cli import main
 from tellme.golden.perplexity import golden_board
 from tellme.models import LINEARS, Model, ModelConfig, ModelError
-from tellme.models.exporting import FORMATS, export
-from tellme.models.importing import Options
+from tellme.models.exporters.exporting import FORMATS, export
+from tellme.models.importers.importing import Options
 from tellme.models.source import Block
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import Scale
 from tests.models.folders import PROJECTIONS, byte_fallback_json, byte_level_json, halves, packed
 from tests.models.random_model import model_of

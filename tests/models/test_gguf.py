@@ -10,9 +10,9 @@ import pytest
 
 from tellme.golden.perplexity import golden_board
 from tellme.models import LINEARS, ModelConfig, ModelError
-from tellme.models.checkpoints import open_checkpoint
-from tellme.models.importing import Options
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests import reference
 from tests.models.folders import byte_level_json, floats, halves
 from tests.models.random_model import model_of

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tellme.models import LINEARS, Layer, Model, ModelError
-from tellme.models.checkpoints import open_checkpoint
 from tellme.models.config import NORMS
-from tellme.models.gguf_tensors import I2S_LAYOUTS, I2S_WAY_OUT, GgufTensors
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.gguf_tensors import I2S_LAYOUTS, I2S_WAY_OUT, GgufTensors
+from tellme.models.importers.importing import Options
 from tests.models.gguf_files import UINT16, Part, array, assemble, field, i2s, parts_of, renamed, split
 from tests.models.test_checkpoints import SHIPPED
 from tests.models.test_gguf import BITNET, NARROW, gguf_model, sentencepiece_fields, write_gguf

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from tellme.models import ModelError, spm
-from tellme.models.export_gguf_tokenizer import to_gguf
-from tellme.models.exporting import export
-from tellme.models.gguf_tokenizer import BYTE_TEXTS, SPLITS, from_gguf, placeholder
-from tellme.models.merge_scores import merge_scores
-from tellme.models.tokenizer import Tokenizer
+from tellme.models import ModelError
+from tellme.models.exporters.exporting import export
+from tellme.models.exporters.gguf_tokenizer import to_gguf
+from tellme.models.tokenizers import spm
+from tellme.models.tokenizers.gguf_tokenizer import BYTE_TEXTS, SPLITS, from_gguf, placeholder
+from tellme.models.tokenizers.merge_scores import merge_scores
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests.models.hard_texts import HARD_TEXTS, SPECIAL, byte_level, llama2, metaspace, sentencepiece_model, streamed, with_fields
 from tests.models.test_checkpoints import SHIPPED
 from tests.models.test_gguf import LLAMA, gguf_model, write_gguf

@@ -10,9 +10,9 @@ import pytest
 
 from tellme.golden.perplexity import golden_board
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.checkpoints import open_checkpoint
 from tellme.models.container import write
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
 from tellme.models.model import NORMS
 from tellme.spec.scale import scale_from_fraction
 from tests import reference

@@ -8,9 +8,9 @@ import os
 import pytest
 
 from tellme.models import Model, ModelError
-from tellme.models.checkpoints import open_checkpoint
 from tellme.models.files import explain_file, printable
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
 from tellme.models.json_files import parse_json, read_json
 from tests.models.folders import byte_level_json, folder, kind_model, tensors_of
 from tests.models.random_model import random_model

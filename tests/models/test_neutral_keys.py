@@ -5,7 +5,7 @@
 import pytest
 
 from tellme.models import ModelConfig, ModelError
-from tellme.models.neutral_keys import check_config_keys, check_gguf_keys
+from tellme.models.importers.neutral_keys import check_config_keys, check_gguf_keys
 from tests.models.test_gguf import LLAMA, gguf_model, write_gguf
 from tests.models.test_huggingface import converted
 

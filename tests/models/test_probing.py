@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tellme import reference
-from tellme.models.checkpoints import BIT_ORDERS
 from tellme.models.container import Container
-from tellme.models.probing import CLEAR_NATS, PROBE, Reading, best_reading, nats_per_token, read_in_turn
+from tellme.models.importers.checkpoints import BIT_ORDERS
+from tellme.models.importers.probing import CLEAR_NATS, PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.shipped import open_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 #: Relative difference of the two losses.  Both are float32; where sums differ in their last bit, now and then an activation

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tellme.golden.perplexity import golden_board
 from tellme.models import ModelError
-from tellme.models.rope import Rope, rope_of_config, rope_of_gguf
+from tellme.models.importers.rope import Rope, rope_of_config, rope_of_gguf
 from tests import reference
 from tests.models.folders import KINDS, folder, kind_model, tensors_of
 from tests.models.test_gguf import LLAMA, gguf_model, write_gguf

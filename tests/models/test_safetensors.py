@@ -11,9 +11,9 @@ import pytest
 from safetensors import SafetensorError, safe_open
 
 from tellme.models import LINEARS, ModelError
-from tellme.models.checkpoints import open_checkpoint
-from tellme.models.importing import Options
-from tellme.models.tensors import SafetensorsFile, as_numbers
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
+from tellme.models.importers.tensors import SafetensorsFile, as_numbers
 from tests.models.folders import PROJECTIONS, folder, kind_model, tensors_of, write_safetensors
 from tests.models.test_huggingface import assert_same, converted
 

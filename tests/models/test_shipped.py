@@ -7,7 +7,7 @@ import pytest
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.config import preset
 
 

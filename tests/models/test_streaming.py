@@ -63,9 +63,9 @@ sys.exit(code)
 PROBE = """
 import resource, sys
 from pathlib import Path
-from tellme.models.checkpoints import open_checkpoint
-from tellme.models.importing import Options
-from tellme.models.probing import nats_per_token
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
+from tellme.models.importers.probing import nats_per_token
 print(nats_per_token(open_checkpoint(Path(sys.argv[1]), Options(no_tokenizer=True), print), range(1, 20)))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tellme.models import ModelError
 from tellme.models.shipped import find_model
-from tellme.models.tokenizer import TextStream, Tokenizer
+from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tests.models.hard_texts import (
     HARD_TEXTS,
     byte_level,

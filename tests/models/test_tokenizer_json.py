@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tellme.models import ModelError
-from tellme.models.importing import checked_tokenizer, read_tokenizer
-from tellme.models.tokenizer import TextStream, Tokenizer
-from tellme.models.tokenizer_json import adds_bos, adds_other
+from tellme.models.importers.importing import checked_tokenizer, read_tokenizer
+from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
+from tellme.models.tokenizers.tokenizer_json import adds_bos, adds_other
 from tests.models.hard_texts import (
     ADDED,
     CORPUS,

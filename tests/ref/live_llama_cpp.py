@@ -11,7 +11,7 @@ import pytest
 
 from tellme.golden.perplexity import golden_board
 from tellme.models import ModelConfig
-from tellme.models.exporting import export
+from tellme.models.exporters.exporting import export
 from tests.models.random_model import model_of
 from tests.ref.measures import LOSS, measure
 from tests.ref.shapes import SHAPES, prompt, shape_model

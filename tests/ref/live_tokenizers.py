@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from tellme.models import ModelConfig
-from tellme.models.export_gguf_tokenizer import PROBES, to_gguf
-from tellme.models.exporting import export
-from tellme.models.gguf_tokenizer import SPLITS, from_gguf
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.exporters.exporting import export
+from tellme.models.exporters.gguf_tokenizer import PROBES, to_gguf
+from tellme.models.tokenizers.gguf_tokenizer import SPLITS, from_gguf
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests.models.hard_texts import HARD_TEXTS, byte_level
 from tests.models.random_model import model_of
 from tests.models.test_gguf_tokenizer import KINDS
@@ -69,5 +69,5 @@ def test_names_of_splits(pre, tmp_path, monkeypatch):
     """Each name by itself, though an export has the first one of its way."""
     values = to_gguf(byte_level(size=500), 500).values() | {"tokenizer.ggml.pre": pre}
     del values["tokenizer.huggingface.json"]
-    monkeypatch.setattr("tellme.models.export_gguf_tokenizer.SPLITS", {pre: SPLITS[pre]})
+    monkeypatch.setattr("tellme.models.exporters.gguf_tokenizer.SPLITS", {pre: SPLITS[pre]})
     compare(from_gguf(values, pre), tmp_path / f"{pre}.gguf", special=True)

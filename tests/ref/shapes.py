@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from tellme.models import Model, ModelConfig
-from tellme.models.exporting import export
+from tellme.models.exporters.exporting import export
 from tests.models.random_model import model_of
 
 __all__ = ["SHAPES", "Shape", "digest", "prompt", "shape_model", "write_folder"]

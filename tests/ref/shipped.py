@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tellme.golden.perplexity import golden_board, nats_of, windows
 from tellme.models import Model
 from tellme.models.shipped import find_model, shipped
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 
 __all__ = ["MODELS", "golden_nats", "golden_text", "nats"]

@@ -14,8 +14,8 @@ import pytest
 from tellme import reference
 from tellme.golden.perplexity import golden_board
 from tellme.models import Model
-from tellme.models.checkpoints import open_checkpoint
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
 from tests.models.folders import halves
 from tests.ref.make_reference import FILE, MOST_BYTES
 from tests.ref.measures import FLIPS, limit, measure

@@ -13,7 +13,7 @@ from hw.lib.ports import MemoryRequest
 from hw.lib.types import AccLayout, AttnHeadCodes, PlaceLayout
 from tellme.compiler.image import CompileError, check_shape, lay_out
 from tellme.models.config import ModelConfig, ModelError
-from tellme.spec.config import PRESETS, BoardConfig, ConfigError
+from tellme.spec.config import PRESETS, ConfigError, CoreConfig
 from tellme.spec.packing import slices
 
 #: A bias of the sum's rounding and the code -128 are within the bounds below: 16-bit weights, int8 codes.
@@ -86,7 +86,7 @@ def fits(config, c):
 @given(CONFIGS, SHAPES)
 def test_what_is_not_refused_fits(parameters, drawn):
     try:
-        config = BoardConfig(**parameters)
+        config = CoreConfig(**parameters)
     except ConfigError as error:
         assert str(error).startswith(f"preset {parameters['name']}: ") and " can be" in str(error)
         return
@@ -106,7 +106,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
 @given(SHAPES)
 def test_what_the_widest_configuration_takes_fits(drawn):
     """No build's own limits, only those of the gateware's widths."""
-    widest = BoardConfig("widest", lanes=16, chunk=16, max_dim=4096, max_cols=4096, max_head_dim=128, max_kv_heads=42,
+    widest = CoreConfig("widest", lanes=16, chunk=16, max_dim=4096, max_cols=4096, max_head_dim=128, max_kv_heads=42,
                          max_group=1, max_context=4096, program_steps=1 << 16, sdram_bytes=1 << 26, sdram_column_bits=10)
     try:
         c = shape(drawn)
@@ -126,7 +126,7 @@ LIMITS = {"max_cols": 4096, "max_context": 4096, "max_head_dim": 128, "max_group
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_is_the_last_that_can_be(name):
-    base = BoardConfig("base", max_dim=64, max_kv_heads=8, sdram_column_bits=10)
+    base = CoreConfig("base", max_dim=64, max_kv_heads=8, sdram_column_bits=10)
     assert getattr(replace(base, **{name: LIMITS[name]}), name) == LIMITS[name]
     with pytest.raises(ConfigError) as caught:
         replace(base, **{name: LIMITS[name] + 1})
@@ -146,7 +146,7 @@ def test_a_limit_is_the_last_that_can_be(name):
 ])
 def test_a_configuration_that_no_gateware_has(changes, message):
     with pytest.raises(ConfigError) as caught:
-        BoardConfig(**{"name": "x"} | changes)
+        CoreConfig(**{"name": "x"} | changes)
     assert str(caught.value) == message
 
 
@@ -156,7 +156,7 @@ def test_a_configuration_that_no_gateware_has(changes, message):
     ({"vocab": 1 << 18}, "vocabulary is 262144, and the build wide can do 262143"),
 ])
 def test_a_shape_that_no_gateware_has(changes, message):
-    wide = BoardConfig("wide", max_dim=4096, max_cols=4096, max_head_dim=128, max_kv_heads=42, max_group=1, max_context=4096)
+    wide = CoreConfig("wide", max_dim=4096, max_cols=4096, max_head_dim=128, max_kv_heads=42, max_group=1, max_context=4096)
     base = ModelConfig(dim=64, ffn=64, layers=1, heads=4, kv_heads=4, head_dim=16, vocab=300, context=24)
     check_shape(base, wide)
     with pytest.raises(CompileError) as caught:

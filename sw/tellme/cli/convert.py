@@ -11,9 +11,9 @@ from tqdm import tqdm
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import unicode_name
 from tellme.cli.output import say
-from tellme.models.checkpoints import open_checkpoint
 from tellme.models.container import write
-from tellme.models.importing import Options
+from tellme.models.importers.checkpoints import open_checkpoint
+from tellme.models.importers.importing import Options
 from tellme.models.writing import check_target
 
 __all__ = ["convert"]

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import unicode_name
 from tellme.cli.output import say
-from tellme.models.exporting import FORMATS
-from tellme.models.exporting import export as write
+from tellme.models.exporters.exporting import FORMATS
+from tellme.models.exporters.exporting import export as write
 from tellme.models.shipped import open_model
 from tellme.models.writing import check_folder_target, check_target
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tellme.errors import TellmeError
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 from tellme.spec.memory import MODEL_REGISTERS, check_registers
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
@@ -188,7 +188,7 @@ def table_bytes(rows: int, dim: int) -> int:
     return 8 * -(-rows // HEAD_BLOCK_ROWS) * head_block_words(dim)
 
 
-def check_shape(c: ModelConfig, board: BoardConfig, head: Head = "board") -> None:
+def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None:
     """Limits of the build and of the format, each refused by name and number."""
     for what, value, limit in (
         ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
@@ -213,7 +213,7 @@ def check_shape(c: ModelConfig, board: BoardConfig, head: Head = "board") -> Non
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {MAX_VOCAB}")
 
 
-def check_biases(model: Model, board: BoardConfig) -> None:
+def check_biases(model: Model, board: CoreConfig) -> None:
     """Refuse a bias where nothing adds it."""
     if board.biases:
         return
@@ -242,7 +242,7 @@ class Layout:
     end: int = 0
 
 
-def lay_out(c: ModelConfig, board: BoardConfig, stream: int, head: Head) -> Layout:
+def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
     """One part behind another, for a stream of so many bytes; a TooBigError has the sizes of all parts."""
     layout, parts = Layout(), dict[str, int]()
 
@@ -284,7 +284,7 @@ class Body:
     biases: dict[int, NDArray[np.float16]]
 
 
-def compile_body(model: Model, board: BoardConfig) -> Body:
+def compile_body(model: Model, board: CoreConfig) -> Body:
     """The stream, in program order and in the board's tiles, and the program."""
     c = model.config
     biases: dict[int, NDArray[np.float16]] = {}
@@ -344,7 +344,7 @@ def probe_table(model: Model) -> tuple[bytes, int]:
     return pack_head(np.eye(c.dim, dtype=np.int8), np.full(c.dim, pack16(scale), np.uint16)), k
 
 
-def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", body: Body | None = None) -> Image:
+def compile_model(model: Model, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board.
 
     With ``head`` "host" the embedding table is room for a row a position, and the head a probe.  ``body`` is the model's
@@ -384,7 +384,7 @@ def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", bod
     return Image(tuple(sections), tuple(program), registers, at.end, body.whole_heads, body.biases, probe)
 
 
-def place_model(model: Model, board: BoardConfig, head: Head | None = None) -> tuple[Image, str]:
+def place_model(model: Model, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
     """A model on a board, and why the head is where it is: on the board if it fits, unless ``head`` says where."""
     if head is not None:
         return compile_model(model, board, head=head), "it was asked for"

@@ -12,8 +12,8 @@ from tellme.compiler.image import CompileError, Head, TooBigError, check_shape, 
 from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.container import Container
 from tellme.models.source import Block
-from tellme.models.tokenizer import Tokenizer
-from tellme.spec.config import PRESETS, BoardConfig
+from tellme.models.tokenizers.tokenizer import Tokenizer
+from tellme.spec.config import PRESETS, CoreConfig
 from tellme.spec.packing import slices, tile_rows
 from tellme.spec.scale import Scale
 
@@ -129,7 +129,7 @@ def _rows(blocks: tuple[Block, ...]) -> list[Scale]:
     return [b.scale for b in blocks for _ in range(b.rows)]
 
 
-def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]], board: BoardConfig) -> int:
+def _layer_bytes(c: ModelConfig, blocks: dict[str, tuple[Block, ...]], board: CoreConfig) -> int:
     """Bytes of a layer's tiles in the weight stream of a board, headers included."""
     gate_up = [s for pair in zip(_rows(blocks["w1"]), _rows(blocks["w3"]), strict=True) for s in pair]
     # Rows, columns, unit, whether a matrix of the stream ends with them.
@@ -150,7 +150,7 @@ def _positions(c: ModelConfig) -> Iterator[int]:
     yield from sorted({0, min(128, c.context - 1), c.context - 1})
 
 
-def _fit(c: ModelConfig, board: BoardConfig, stream: int, biases: list[str]) -> Fit:
+def _fit(c: ModelConfig, board: CoreConfig, stream: int, biases: list[str]) -> Fit:
     """As tellme.compiler.image.place_model does it: the head on the host where it does not fit the board."""
     try:
         if biases and not board.biases:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tellme.compiler.image import compile_model
 from tellme.golden.board import CHUNK, GoldenBoard
 from tellme.models.model import Model, ModelError
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 
 __all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "roomy", "window_losses", "windows"]
 
@@ -22,10 +22,10 @@ __all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_pe
 SEPARATOR = "<|endoftext|>"
 
 
-def roomy(model: Model) -> BoardConfig:
+def roomy(model: Model) -> CoreConfig:
     """A configuration that holds any model of the family: the golden model has no board's limits."""
     c = model.config
-    return BoardConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
+    return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
                        program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
 

@@ -15,7 +15,7 @@ from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import roomy
 from tellme.models.model import Model
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 from tellme.spec.memory import (
     COUNTER_BASE,
     COUNTERS,
@@ -54,7 +54,7 @@ class Device(ABC):
     fabric_mhz: float | None = None
 
     @abstractmethod
-    def config(self, model: Model) -> BoardConfig:
+    def config(self, model: Model) -> CoreConfig:
         """The configuration to compile a model for."""
 
     def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
@@ -113,7 +113,7 @@ class GoldenDevice(Device):
         assert self._board is not None, "no image is loaded"
         return self._board
 
-    def config(self, model: Model) -> BoardConfig:
+    def config(self, model: Model) -> CoreConfig:
         return roomy(model)
 
     def load(self, image: Image, progress: Progress) -> None:
@@ -168,7 +168,7 @@ class BoardDevice(Device):
 
     _ENTRY = Struct("<iI")
 
-    def __init__(self, name: str, config: BoardConfig, client: Client | None = None, core_sha256: str | None = None,
+    def __init__(self, name: str, config: CoreConfig, client: Client | None = None, core_sha256: str | None = None,
                  *, verify: bool = False):
         self.name = name
         self.preset = config.name
@@ -186,7 +186,7 @@ class BoardDevice(Device):
         assert self._given is not None, "the board is not connected"
         return self._given
 
-    def config(self, model: Model) -> BoardConfig:
+    def config(self, model: Model) -> CoreConfig:
         return self._config
 
     def load(self, image: Image, progress: Progress) -> None:

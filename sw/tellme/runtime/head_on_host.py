@@ -14,7 +14,7 @@ from tellme.golden.head import best, exact_type, head_logits, probed_state
 from tellme.golden.scales import unpack16
 from tellme.models.model import Model
 from tellme.runtime.device import Device, Progress
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, head_row_words
@@ -56,7 +56,7 @@ class HeadOnHost(Device):
         """Of the device behind; known when that is connected."""
         return self._device.core_sha256
 
-    def config(self, model: Model) -> BoardConfig:
+    def config(self, model: Model) -> CoreConfig:
         return self._device.config(model)
 
     def connect(self) -> None:

@@ -14,7 +14,7 @@ from tellme.compiler.image import Image
 from tellme.errors import InputError
 from tellme.golden.perplexity import Windows, losses, window_losses, windows
 from tellme.models.model import Model
-from tellme.models.tokenizer import TextStream, Tokenizer
+from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling

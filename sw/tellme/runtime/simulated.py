@@ -14,7 +14,7 @@ from tellme.link.client import BoardClient
 from tellme.link.process import Child, how_it_ended
 from tellme.link.transport import ProcessTransport
 from tellme.runtime.device import BoardDevice
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 
 __all__ = ["SimDevice", "checkout", "sim_command"]
 
@@ -33,7 +33,7 @@ def checkout() -> Path | None:
     return None
 
 
-def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:
+def sim_command(config: CoreConfig) -> tuple[list[str], Path, dict[str, str]]:
     """Command, folder and environment that start the simulated board; outside a checkout a DeviceError."""
     root = checkout()
     if root is None:

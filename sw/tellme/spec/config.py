@@ -9,7 +9,7 @@ from tellme.spec.packets import NAME_BYTES
 from tellme.spec.packing import SLICE, TILE_ROWS
 from tellme.spec.widths import MAX_CHUNK, MAX_CONTEXT, MAX_HEADS, MAX_ROWS, MAX_WORDS
 
-__all__ = ["PRESETS", "SIMULATED", "BoardConfig", "ConfigError", "preset"]
+__all__ = ["PRESETS", "SIMULATED", "CoreConfig", "ConfigError", "preset"]
 
 
 #: Query heads for whose codes a chunk's attention has room.
@@ -21,7 +21,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class BoardConfig:
+class CoreConfig:
     """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz.
 
     A configuration checks itself: what the gateware's widths (:mod:`tellme.spec.widths`) cannot hold is a ConfigError.
@@ -132,17 +132,17 @@ class BoardConfig:
 PRESETS = {
     # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
     # sixteen tokens' codes.
-    "ulx3s-85f": BoardConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160),
+    "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
-    "ulx3s-85f-l8": BoardConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160),
+    "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160),
     # Token by token, prompts too: decodes as fast, and is built and simulated in half the time.
-    "ulx3s-85f-l2": BoardConfig(name="ulx3s-85f-l2"),
+    "ulx3s-85f-l2": CoreConfig(name="ulx3s-85f-l2"),
     # What CI synthesises: all units, one lane.
-    "ulx3s-85f-1lane": BoardConfig(name="ulx3s-85f-1lane", lanes=1),
+    "ulx3s-85f-1lane": CoreConfig(name="ulx3s-85f-1lane", lanes=1),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.
-    "ecp5-25f": BoardConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
+    "ecp5-25f": CoreConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
-    "sim-tiny": BoardConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
+    "sim-tiny": CoreConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sdram_power_up_us=2.0, sdram_phases=1),
 }
 
@@ -150,7 +150,7 @@ PRESETS = {
 SIMULATED = "ulx3s-85f-l2"
 
 
-def preset(name: str) -> BoardConfig:
+def preset(name: str) -> CoreConfig:
     """A named configuration; an unknown name is refused with the list."""
     if name not in PRESETS:
         raise ValueError(f"no preset is called {name!r}; there are: {', '.join(sorted(PRESETS))}")

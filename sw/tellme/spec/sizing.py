@@ -13,7 +13,7 @@ what nextpnr packs; the presets are not among what it sees.  Within 15 % of what
 from dataclasses import dataclass
 from math import ceil
 
-from tellme.spec.config import BoardConfig
+from tellme.spec.config import CoreConfig
 from tellme.spec.lut_table import LUT
 from tellme.spec.packing import SLICE_BYTES
 
@@ -59,7 +59,7 @@ class WeightBufferSize:
     ahead: int
 
 
-def weight_buffer(config: BoardConfig) -> WeightBufferSize:
+def weight_buffer(config: CoreConfig) -> WeightBufferSize:
     """Size of the weight buffer.
 
     It must hold a burst on its way in, and what the engine eats at decode_rows * 4 bytes a cycle during a pause:
@@ -76,12 +76,12 @@ def weight_buffer(config: BoardConfig) -> WeightBufferSize:
     return WeightBufferSize(blocks, words, ahead)
 
 
-def _code_words(config: BoardConfig) -> int:
+def _code_words(config: CoreConfig) -> int:
     """Words of the head's code memory."""
     return ceil(config.max_dim / 8)
 
 
-def ebr(config: BoardConfig) -> dict[str, int]:
+def ebr(config: CoreConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
     # Tokens of a chunk that a float pipeline keeps.
@@ -115,7 +115,7 @@ def ebr(config: BoardConfig) -> dict[str, int]:
     }
 
 
-def dsp(config: BoardConfig) -> dict[str, int]:
+def dsp(config: CoreConfig) -> dict[str, int]:
     """Multipliers by unit.
 
     fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
@@ -132,7 +132,7 @@ def dsp(config: BoardConfig) -> dict[str, int]:
     return {"fused": 16 * config.float_lanes, "attention": attention, "head": 8 + 3, "core": 4}
 
 
-def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
+def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     """Unit -> term -> how often it counts.
 
     tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
@@ -164,7 +164,7 @@ def lut_terms(config: BoardConfig) -> dict[str, dict[str, float]]:
     }
 
 
-def lut(config: BoardConfig) -> dict[str, int]:
+def lut(config: CoreConfig) -> dict[str, int]:
     """LUT by unit: terms times the coefficients that were fitted.  A SizingError for terms that have none."""
     counts = {unit: {term: n for term, n in terms.items() if n} for unit, terms in lut_terms(config).items()}
     missing = [f"{unit} ({term})" for unit, terms in counts.items() for term in terms if term not in LUT.get(unit, {})]
@@ -173,7 +173,7 @@ def lut(config: BoardConfig) -> dict[str, int]:
     return {unit: round(sum(LUT[unit][term] * n for term, n in terms.items())) for unit, terms in counts.items()}
 
 
-def check(config: BoardConfig, device: str) -> None:
+def check(config: CoreConfig, device: str) -> None:
     """Refuse a configuration that a device cannot hold: a SizingError with all that is short, by name and number."""
     if device not in DEVICES:
         raise SizingError(f"no device is called {device!r}; there are: {', '.join(DEVICES)}")

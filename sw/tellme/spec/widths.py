@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Widths of the numbers that the gateware's units pass to one another, in bits: what they cannot hold, no build and no model has.
 
-:class:`tellme.spec.config.BoardConfig` and :func:`tellme.compiler.image.check_shape` compare with the same numbers.
+:class:`tellme.spec.config.CoreConfig` and :func:`tellme.compiler.image.check_shape` compare with the same numbers.
 """
 
 __all__ = ["ACC_BITS", "ATTENTION_HEAD_BITS", "INDEX_BITS", "MAX_CHUNK", "MAX_CONTEXT", "MAX_HEADS", "MAX_ROWS", "MAX_VOCAB",

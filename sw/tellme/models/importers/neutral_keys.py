@@ -4,7 +4,7 @@
 
 A config.json carries dozens of keys of training and of programs, so only keys that are known to compute something are looked
 at.  Everything below a GGUF file's ``<arch>.`` is about the computation, so a key that is not known there is refused.
-RoPE's keys have :mod:`tellme.models.rope`.
+RoPE's keys have :mod:`tellme.models.importers.rope`.
 """
 
 import math
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tellme.models.config import ModelConfig
-from tellme.models.rope import as_decimal, is_number, refuse_key
+from tellme.models.importers.rope import as_decimal, is_number, refuse_key
 
 __all__ = ["check_config_keys", "check_gguf_keys"]
 
@@ -123,7 +123,7 @@ _GGUF: dict[str, tuple[Any, ...] | None] = {
 def check_gguf_keys(arch: str, keys: Iterable[str], get: Callable[[str], Any], config: ModelConfig, label: str) -> None:
     """Refuse, by name, the first key below ``<arch>.`` that is not known, or at whose value the engine computes otherwise.
 
-    Keys of RoPE are left to :func:`tellme.models.rope.rope_of_gguf`.
+    Keys of RoPE are left to :func:`tellme.models.importers.rope.rope_of_gguf`.
     """
     for name in keys:
         key = name.removeprefix(f"{arch}.")

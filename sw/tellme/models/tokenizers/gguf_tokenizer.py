@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tellme.models import spm
 from tellme.models.config import ModelError
+from tellme.models.tokenizers import spm
 
 __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "from_gguf", "placeholder"]
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import sentencepiece
 
-from tellme.models import spm
 from tellme.models.model import ModelError
+from tellme.models.tokenizers import spm
 
 __all__ = ["BYTE_OF_CHARACTER", "Decoding", "TextStream", "Tokenizer"]
 
@@ -47,7 +47,7 @@ class Tokenizer:
         self._pieces: _Pieces
         if is_json(content):
             # Late: a SentencePiece model does without the package.
-            from tellme.models.tokenizer_json import JsonPieces
+            from tellme.models.tokenizers.tokenizer_json import JsonPieces
 
             self._pieces = JsonPieces(content, name)
         else:

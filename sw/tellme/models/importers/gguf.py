@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
-from tellme.models.conventions import conventions_of_gguf
-from tellme.models.gguf_tensors import GgufTensors
-from tellme.models.gguf_tokenizer import from_gguf
-from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
-from tellme.models.neutral_keys import check_gguf_keys
-from tellme.models.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
+from tellme.models.importers.conventions import conventions_of_gguf
+from tellme.models.importers.gguf_tensors import GgufTensors
+from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.neutral_keys import check_gguf_keys
+from tellme.models.importers.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
+from tellme.models.importers.ternary import from_values, positive_scales
 from tellme.models.source import Linear
-from tellme.models.ternary import from_values, positive_scales
+from tellme.models.tokenizers.gguf_tokenizer import from_gguf
 
 __all__ = ["GGUF_NAMES", "SUB_NORMS", "Gguf"]
 

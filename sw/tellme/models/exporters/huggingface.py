@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelError
-from tellme.models.conventions import with_frame
-from tellme.models.export_parts import Progress, gain_or_ones, gains_of, has_sub_norms
-from tellme.models.huggingface import HF_NAMES, HF_SUB_NORMS
+from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms
+from tellme.models.importers.conventions import with_frame
+from tellme.models.importers.huggingface import HF_NAMES, HF_SUB_NORMS
+from tellme.models.importers.ternary import pairs_to_halves
 from tellme.models.int8 import float_rows
 from tellme.models.source import Source
-from tellme.models.ternary import pairs_to_halves
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.models.writing import SafetensorsWriter, whole_folder
 
 __all__ = ["export_folder"]
 
 
 def _packed(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Four rows a byte, as :func:`tellme.models.ternary.from_packed` reads them."""
+    """Four rows a byte, as :func:`tellme.models.importers.ternary.from_packed` reads them."""
     digits = (codes + 1).astype(np.uint8).reshape(4, -1, codes.shape[1])
     return digits[0] | digits[1] << 2 | digits[2] << 4 | digits[3] << 6
 

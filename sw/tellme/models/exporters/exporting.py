@@ -4,10 +4,10 @@
 
 from pathlib import Path
 
-from tellme.models.export_gguf import export_gguf
-from tellme.models.export_hf import export_folder
-from tellme.models.export_parts import Progress
-from tellme.models.importing import Say
+from tellme.models.exporters.gguf import export_gguf
+from tellme.models.exporters.huggingface import export_folder
+from tellme.models.exporters.parts import Progress
+from tellme.models.importers.importing import Say
 from tellme.models.source import Source
 
 __all__ = ["FORMATS", "export"]

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelError
-from tellme.models.conventions import END_TOKENS, gguf_special_tokens
-from tellme.models.export_gguf_tokenizer import to_gguf
-from tellme.models.export_parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales
-from tellme.models.gguf_import import GGUF_NAMES, SUB_NORMS
-from tellme.models.importing import Say
+from tellme.models.exporters.gguf_tokenizer import to_gguf
+from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales
+from tellme.models.importers.conventions import END_TOKENS, gguf_special_tokens
+from tellme.models.importers.gguf import GGUF_NAMES, SUB_NORMS
+from tellme.models.importers.importing import Say
+from tellme.models.importers.ternary import pairs_to_halves
 from tellme.models.int8 import float_rows
 from tellme.models.source import Source
-from tellme.models.ternary import pairs_to_halves
 from tellme.models.writing import whole_file
 
 __all__ = ["export_gguf"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tellme.models.config import ModelError
-from tellme.models.tensors import Tensors
+from tellme.models.importers.tensors import Tensors
 
 __all__ = ["FACTORS", "Rope", "as_decimal", "is_number", "plain_frequencies", "refuse_key", "rope_of_config", "rope_of_gguf",
            "says_rope"]

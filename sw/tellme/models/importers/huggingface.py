@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
-from tellme.models.conventions import conventions_of_folder
 from tellme.models.files import is_there
-from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.conventions import conventions_of_folder
+from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.neutral_keys import check_config_keys
+from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
+from tellme.models.importers.tensors import SafetensorsFolder
+from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
 from tellme.models.json_files import read_json
-from tellme.models.neutral_keys import check_config_keys
-from tellme.models.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.source import Linear, row_chunks
-from tellme.models.tensors import SafetensorsFolder
-from tellme.models.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 

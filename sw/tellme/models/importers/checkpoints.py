@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.files import check_regular, printable
-from tellme.models.gguf_import import Gguf
-from tellme.models.gguf_tensors import I2S_WAY_OUT
-from tellme.models.huggingface import HuggingFace
-from tellme.models.importing import Options, checked_context, read_tokenizer
+from tellme.models.importers.gguf import Gguf
+from tellme.models.importers.gguf_tensors import I2S_WAY_OUT
+from tellme.models.importers.huggingface import HuggingFace
+from tellme.models.importers.importing import Options, checked_context, read_tokenizer
+from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
+from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
+from tellme.models.importers.ternary import WAY_OUT, positive_scales
 from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
-from tellme.models.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.source import Source
-from tellme.models.tensors import SafetensorsFile, check_no_adapter
-from tellme.models.ternary import WAY_OUT, positive_scales
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import scale_from_fraction
 
 __all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "read_bitllama", "read_safetensors"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import ModelError
+from tellme.models.importers.tensors import Tensors
 from tellme.models.source import Block, Linear, row_chunks
-from tellme.models.tensors import Tensors
 from tellme.spec.scale import Scale, scale_from_fraction
 
 __all__ = ["WAY_OUT", "FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs",

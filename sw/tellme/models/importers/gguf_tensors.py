@@ -16,7 +16,7 @@ import numpy as np
 
 from tellme.models.config import ModelError
 from tellme.models.files import check_file, check_regular
-from tellme.models.tensors import Tensors, as_numbers, listed, read_exactly
+from tellme.models.importers.tensors import Tensors, as_numbers, listed, read_exactly
 
 __all__ = ["I2S_LAYOUTS", "I2S_WAY_OUT", "GgufTensors"]
 

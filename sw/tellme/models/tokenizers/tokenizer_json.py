@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from tellme.models.model import ModelError
-from tellme.models.tokenizer import BYTE_OF_CHARACTER, Decoding, is_json
+from tellme.models.tokenizers.tokenizer import BYTE_OF_CHARACTER, Decoding, is_json
 
 __all__ = ["JsonPieces", "adds_bos", "adds_other", "frame_of"]
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tellme.models import spm
 from tellme.models.config import ModelConfig, ModelError
 from tellme.models.files import is_there
-from tellme.models.importing import Say
+from tellme.models.importers.importing import Say
+from tellme.models.importers.rope import refuse_key
 from tellme.models.json_files import read_json
-from tellme.models.rope import refuse_key
-from tellme.models.tokenizer import Tokenizer, is_json
-from tellme.models.tokenizer_json import adds_other, frame_of
+from tellme.models.tokenizers import spm
+from tellme.models.tokenizers.tokenizer import Tokenizer, is_json
+from tellme.models.tokenizers.tokenizer_json import adds_other, frame_of
 
 __all__ = ["END_TOKENS", "Conventions", "conventions_of_folder", "conventions_of_gguf", "gguf_special_tokens",
            "with_frame"]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.files import check_file
+from tellme.models.importers.tensors import Tensors, without_ones
 from tellme.models.int8 import int8_rows
 from tellme.models.source import Linear, Source, TableRows, row_chunks
-from tellme.models.tensors import Tensors, without_ones
-from tellme.models.tokenizer import Tokenizer
+from tellme.models.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 

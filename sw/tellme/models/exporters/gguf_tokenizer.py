@@ -14,11 +14,11 @@ from typing import Any
 
 import sentencepiece
 
-from tellme.models import spm
 from tellme.models.config import ModelError
-from tellme.models.gguf_tokenizer import BYTE_TEXTS, DIGIT, GPT2, SPLITS, GgufTokenizer, Split, from_gguf, placeholder
-from tellme.models.merge_scores import by_score, merge_scores, merged
-from tellme.models.tokenizer import BYTE_OF_CHARACTER, Tokenizer
+from tellme.models.tokenizers import spm
+from tellme.models.tokenizers.gguf_tokenizer import BYTE_TEXTS, DIGIT, GPT2, SPLITS, GgufTokenizer, Split, from_gguf, placeholder
+from tellme.models.tokenizers.merge_scores import by_score, merge_scores, merged
+from tellme.models.tokenizers.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 __all__ = ["PROBES", "to_gguf"]
 

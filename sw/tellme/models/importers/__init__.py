@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Checkpoints of other programs, read as sources of models."""
