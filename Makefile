@@ -16,7 +16,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast test-long test-ref bounds dse bench mutants bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,11 +38,14 @@ demo: check .venv/installed  ## a story from the simulated board (first time: ab
 	@echo "== 48 tokens on the simulated board: every operation in the gateware"
 	@$(BIN)/tellme-host generate --device sim --max-tokens 48
 
-test: check .venv/installed  ## all of CI (about half an hour)
+test: check .venv/installed  ## all of CI (about 20 minutes on two cores)
 	@$(BIN)/python -m tools.ci
 
 test-fast: check .venv/installed  ## the part of CI that takes under five minutes
 	@$(BIN)/python -m tools.ci --fast
+
+nightly: check .venv/installed  ## CI from empty caches, new seeds, all faults, and what CI leaves out (over an hour; docs/testing.md)
+	@$(BIN)/python -m tools.ci --nightly
 
 test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits; MODEL=FILE: 64 of it
 ifndef MODEL

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from sim.run_one import load_testbench
 from sim.testbench import Bench
 from sim.verilator import VerilatorError, space_free, verilator_version
 
-__all__ = ["Case", "Job", "bench_costs", "discover", "main", "run_job"]
+__all__ = ["Case", "Job", "bench_costs", "build_folder", "discover", "longest_first", "main", "may_match", "run_job"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD_NS = 10
@@ -148,9 +148,8 @@ def bench_costs() -> dict[str, float]:
     return json.loads(COSTS.read_text())
 
 
-def longest_first(jobs: Sequence[Job]) -> list[Job]:
+def longest_first(jobs: Sequence[Job], costs: Mapping[str, float]) -> list[Job]:
     """Jobs in the order in which they start; one that was never measured is taken for a long one."""
-    costs = bench_costs()
     return sorted(jobs, key=lambda job: -costs.get(job.name, 1e6))
 
 
@@ -355,7 +354,7 @@ def main(argv: list[str] | None = None) -> int:
         return outcome
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        outcomes = list(pool.map(run, longest_first(jobs)))
+        outcomes = list(pool.map(run, longest_first(jobs, bench_costs())))
     if args.junit:
         write_junit(args.junit, outcomes)
     if args.costs:

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""tools.ci on planted steps: order, counts, the first failure, and an end by Ctrl-C that leaves no child behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.ci import ROOT, Step, all_steps, by_urgency, counts, fast_steps, run_steps
+
+
+def python(text: str) -> list[str]:
+    return [sys.executable, "-c", text]
+
+
+def passing(name, cost=1.0, after=(), tests=False, text="print('ok')"):
+    return Step(name, python(text), cost, after, tests)
+
+
+def started(output: str) -> list[str]:
+    return re.findall(r"^\[ +\d+ s\] start  (.*)$", output, re.M)
+
+
+def test_longest_way_first_and_after_what_it_waits_for(tmp_path, capsys):
+    steps = [passing("short"), passing("long", 9), passing("first", 2, text="import time; time.sleep(0.3)"),
+             passing("second", 8, ("first",))]
+    assert [s.name for s in by_urgency(steps)] == ["first", "long", "second", "short"]
+    assert run_steps(steps, slots=1, logs=tmp_path) == 0
+    assert started(capsys.readouterr().out) == ["first", "long", "second", "short"]
+
+
+def test_counts_are_added_and_come_last(tmp_path, capsys):
+    steps = [passing("a", tests=True, text="print('3 passed, 127 deselected, 1 warning in 9.45s (0:15:28)')"),
+             passing("b", tests=True, text="print('PASS x\\n20 passed, 0 failed, 2 skipped')"),
+             passing("c", tests=True, text="print('6 killed, 0 survived, 97 s')"), passing("style")]
+    assert run_steps(steps, slots=2, logs=tmp_path) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "29 passed, 0 failed, 2 skipped"
+
+
+@pytest.mark.parametrize(("text", "tests", "problem", "last"), [
+    ("print('1 passed, 2 failed, 0 skipped'); raise SystemExit(1)", True, "exit code 1", "1 passed, 2 failed, 0 skipped"),
+    ("raise SystemExit(3)", False, "exit code 3", "0 passed, 1 failed, 0 skipped"),
+    ("print('no tests ran in 0.01s')", True, "no test ran", "0 passed, 1 failed, 0 skipped"),
+    ("print('0 passed, 0 failed, 4 skipped')", True, "no test ran", "0 passed, 1 failed, 4 skipped"),
+    ("print('1 passed, 1 failed, 0 skipped')", True, "1 tests failed, with exit code 0", "1 passed, 1 failed, 0 skipped"),
+    ("print('5 passed in 1.0s'); import os; os.kill(os.getpid(), 9)", True, "exit code -9", "5 passed, 1 failed, 0 skipped"),
+])
+def test_a_failure_is_printed_whole_and_stops_new_steps(tmp_path, capsys, text, tests, problem, last):
+    steps = [Step("bad", python(f"print('a line of its own')\n{text}"), 5, (), tests), passing("later")]
+    assert run_steps(steps, slots=1, logs=tmp_path) == 1
+    out = capsys.readouterr().out
+    assert started(out) == ["bad"]
+    log = tmp_path / "bad.txt"
+    assert f"---- output of bad ({log})\na line of its own\n" in out
+    assert f"\nFAILED: bad: {problem}; its output is above, and in {log}\nnot started: later\n{last}\n" in out
+
+
+def test_steps_that_wait_for_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^steps wait for \['nobody'\], which are none, or share a name: \['a'\]$"):
+        run_steps([passing("a", after=("nobody",))], slots=1, logs=tmp_path)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ends_with_all_its_children(tmp_path, signum):
+    """Also with the children of a step."""
+    pid = tmp_path / "pid"
+    (tmp_path / "child.py").write_text(f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n")
+    step = python(f"import subprocess, sys; subprocess.run([sys.executable, {str(tmp_path / 'child.py')!r}])")
+    script = (f"from pathlib import Path\nfrom tools import ci\nci.LOGS = Path({str(tmp_path)!r})\n"
+              f"ci.all_steps = lambda nightly: [ci.Step('s', {step!r}, 1)]\nraise SystemExit(ci.main([]))")
+    process = subprocess.Popen(python(script), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sw")])})
+    deadline = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signum)
+    assert process.wait(30) == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
+    number = int(pid.read_text())
+    # A zombie that init has not taken yet has ended too.
+    status = Path(f"/proc/{number}/stat")
+    while status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_counts_of_real_closing_lines():
+    assert counts("") == counts("ok\n2000 tokens in 3 s") == {}
+    assert counts("1 failed, 16 passed, 1 skipped in 1.04s") == {"failed": 1, "passed": 16, "skipped": 1}
+    assert counts("2 passed, 1 error in 1.04s") == {"passed": 2, "failed": 1}
+    assert counts("86 killed, 1 survived, 1500 s") == {"passed": 86, "failed": 1}
+
+
+def test_every_test_is_in_a_step():
+    """Units and modules are found, not listed; nightly has all that CI has."""
+    names = {step.name for step in all_steps()}
+    for unit in (ROOT / "tests" / "hw").iterdir():
+        if list(unit.glob("tb_*.py")):
+            assert f"RTL: {unit.name}" in names
+    boards = {path.stem for path in (ROOT / "tests" / "board").glob("test_*.py") if "pytest.mark.rtl" in path.read_text()}
+    nightly = {step.name for step in all_steps(nightly=True)}
+    assert names < nightly and {f"simulated board: {stem}" for stem in boards} <= nightly
+    assert {f"simulated board: {stem}" for stem in boards} - names == {"simulated board: test_prefill_l8"}
+    assert {step.name for step in fast_steps()} - names == {"RTL: a bench a unit"}
