@@ -52,7 +52,7 @@ PLANTED = {
 
 def run(root, *arguments):
     return subprocess.run([sys.executable, "-m", "sim.run_tests", "--root", str(root), *arguments], cwd=ROOT,
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=1200)
 
 
 def plant(folder: Path, source: str) -> Path:
