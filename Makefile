@@ -47,9 +47,10 @@ test-fast: check .venv/installed  ## the part of CI that takes under five minute
 nightly: check .venv/installed  ## CI from empty caches, new seeds, all faults, and what CI leaves out (over an hour; docs/testing.md)
 	@$(BIN)/python -m tools.ci --nightly
 
-test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits; MODEL=FILE: 64 of it
+test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits, each end of the host 100 times; MODEL=FILE: 64 of it
 ifndef MODEL
 	@TELLME_VECTORS=1000000 $(BIN)/python -m sim.run_tests -k fused/
+	@TELLME_TRIES=100 $(BIN)/python -m pytest -q -s tests/board/test_lifetime.py
 endif
 	@$(BIN)/python -m tests.long $(if $(MODEL),--model "$(MODEL)")
 
@@ -62,32 +63,32 @@ endif
 	@touch .venv-ref/installed
 
 test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, live (first time: 1 GB into .venv-ref)
-	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py
+	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py tests/ref/live_tokenizers.py
 
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
 
 bitstream: check .venv/installed  ## place and route; BOARD=ulx3s DEVICE=85f SEED=FIRST SEEDS=N JOBS=N TOOLS=yowasp|native
-	@$(BIN)/python -m boards.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
+	@$(BIN)/python -m boards.flow.build --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)") --seeds "$(SEEDS)" --jobs "$(JOBS)" --tools "$(TOOLS)"
 
 program: check .venv/installed  ## load the bitstream by USB; BOARD=ulx3s DEVICE=85f, FLASH=1 to stay
-	@$(BIN)/python -m boards.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
+	@$(BIN)/python -m boards.flow.program --board "$(BOARD)" $(if $(DEVICE),--device "$(DEVICE)") $(if $(FLASH),--flash)
 
 synth: check .venv/installed  ## pack the top with one lane; UNIT=tlmm|...|all: place and route that unit by itself
 ifdef UNIT
-	@$(BIN)/python -m boards.synth --unit "$(UNIT)" --tools "$(TOOLS)"
+	@$(BIN)/python -m boards.flow.synth --unit "$(UNIT)" --tools "$(TOOLS)"
 else
-	@$(BIN)/python -m boards.build --board ulx3s --reduced
+	@$(BIN)/python -m boards.flow.build --board ulx3s --reduced
 endif
 
 dse: check .venv/installed  ## kinds of engine lanes, placed, with table and plot (over an hour); LANES=1,8,16 JOBS=1
-	@PYTHONHASHSEED=0 $(BIN)/python -m boards.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
+	@PYTHONHASHSEED=0 $(BIN)/python -m boards.study.dse $(if $(LANES),--lanes "$(LANES)") $(if $(KINDS),--kinds "$(KINDS)") \
 		$(if $(ROWS),--rows "$(ROWS)") --jobs "$(or $(JOBS),1)" --tools "$(TOOLS)" \
 		$(if $(LANES)$(KINDS)$(ROWS),,--json docs/reports/dse.json --plot docs/images/dse.svg --docs docs/dse.md)
 
 model: check .venv/installed  ## the analytic model's LUT coefficients, fitted anew to what nextpnr packs (half an hour)
-	@$(BIN)/python -m boards.packing
-	@$(BIN)/python -m boards.fit
+	@$(BIN)/python -m boards.study.packing
+	@$(BIN)/python -m boards.study.fit
 
 bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
 	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"

@@ -6,7 +6,7 @@ from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Valu
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.dfi import DfiSignature
+from hw.memory.sdr.dfi import DfiSignature
 
 __all__ = ["CoreInstance"]
 

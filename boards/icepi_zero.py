@@ -4,12 +4,13 @@
 
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
+from boards.devices import devices
 from boards.top import BoardTop
 
 __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class).
-DEVICES = {"25f": ("ecp5-25f", IcepiZero1_3Platform)}
+DEVICES = devices("icepi_zero", {"25f": IcepiZero1_3Platform})
 #: nextpnr's first seed: the part is 94 % full, and of 1, 2 and 4 only the last was placed and routed to its end.
 FIRST_SEED = 4
 #: What openFPGALoader calls the board.

@@ -9,7 +9,7 @@ from amaranth.lib import io, wiring
 
 from boards.core import CoreInstance
 from hw.link.uart import Uart
-from hw.memory.phy import SdramPhy
+from hw.memory.sdr.phy import SdramPhy
 from tellme.spec.config import BoardConfig
 
 __all__ = ["BoardTop", "Pll"]

@@ -6,12 +6,13 @@ from amaranth.build import Attrs, Pins, Resource
 from amaranth.lib import io
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
+from boards.devices import devices
 from boards.top import BoardTop
 
 __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
-DEVICES = {"85f": ("ulx3s-85f", ULX3S_85F_Platform), "12f": ("ecp5-25f", ULX3S_12F_Platform)}
+DEVICES = devices("ulx3s", {"85f": ULX3S_85F_Platform, "12f": ULX3S_12F_Platform})
 #: nextpnr's first seed: of 3 and 4 the one with which an 85F meets the clock (77.2 and 61.1 of 66.67 MHz).
 FIRST_SEED = 4
 #: What openFPGALoader calls the board.

@@ -2,29 +2,41 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.merge import HeadMerge
+from hw.attention.pack import WordMerge
 from hw.attention.prefill import PrefillAttention
-from hw.core.counters import PORTS, Counters
+from hw.core.address_map import AddressSpace, windows
+from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.guard import ReadGuard, WriteGuard
-from hw.core.merge import HeadMerge
-from hw.core.processor import AccSource, CommandProcessor, WordSink
-from hw.core.space import AddressSpace, windows
-from hw.core.words import WordMerge
+from hw.core.processor import CommandProcessor
+from hw.core.routers import (
+    AccRouter,
+    CodeRouter,
+    CycleAccount,
+    HeadSizes,
+    PassRouter,
+    RopeRouter,
+    StatusWords,
+    StepCrc,
+    TokenShares,
+    WordRouter,
+)
 from hw.fused.pipeline import FusedPipeline
-from hw.fused.stage import Queue, Skid
-from hw.head.head import LmHead
-from hw.link.crc32 import Crc32
+from hw.lib.streams import Queue, Skid
+from hw.lib.types import AccLayout
 from hw.link.link import HostLink
-from hw.memory.controller import SdramController
-from hw.memory.dfi import DfiSignature
+from hw.lm_head.lm_head import LmHead
+from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.sdr.controller import SdramController
+from hw.memory.sdr.dfi import DfiSignature
+from hw.memory.share import ReadShare, WriteShare
+from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.types import TOKEN_BITS, AccLayout, MonitorLayout
-from hw.weights.manager import WeightBuffer
 from tellme.spec.config import BoardConfig
 
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
@@ -61,7 +73,7 @@ class Core(wiring.Component):
     harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
-    keeping (engine, pipeline, attention, head, row fetch), while SDRAM, weight buffer and link go on.
+    keeping (engine, pipeline, attention, LM head, row fetch), while SDRAM, weight buffer and link go on.
     """
 
     def __init__(self, config: BoardConfig):
@@ -76,6 +88,7 @@ class Core(wiring.Component):
     def elaborate(self, platform):
         c = self.config
         m = Module()
+        floats = c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
         m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
@@ -85,257 +98,158 @@ class Core(wiring.Component):
             mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
             phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
         m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
-        m.submodules.step_crc = step_crc = Crc32(16)
 
-        floats = c.float_lanes
         engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
         fused = [float_pipeline(c) for _ in range(floats)]
         attention = attention_unit(c)
-        head = LmHead(max_dim=c.max_dim, compact=c.compact)
+        lm_head = LmHead(max_dim=c.max_dim, compact=c.compact)
         fetch = RowFetch()
         heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_in, kv_out, head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
-        # Each unit's reset, power-on or a run's end, is a register of its own, so that it reaches the unit's from nearby.
-        reset = cpu.compute_reset
-        for name, unit in (("engine_start", engine_start), ("tlmm", engine),
-                           *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
-                           ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("head", head),
-                           ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out),
-                           ("head_codes", head_codes)):
+        kv_words, kv_in, kv_out, lm_head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
+        # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
+        # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
+        # in as many cycles, far fewer than RESET_CYCLES.
+        resets = (
+            ("engine_start", engine_start), ("tlmm", engine),
+            *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
+            ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
+            ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out), ("lm_head_codes", lm_head_codes),
+        )
+        reset = cpu.reset.compute
+        for name, unit in resets:
             m.domains += ClockDomain(name, local=True)
             unit_reset = Signal(name=f"{name}_reset", init=1)
             m.d.sync += unit_reset.eq(reset)
             m.d.comb += [ClockSignal(name).eq(ClockSignal()), ResetSignal(name).eq(unit_reset)]
             m.submodules[name] = DomainRenamer(name)(unit)
             reset = unit_reset
-        r = space.registers
 
         # Link and address space
+        m.submodules.status = status = StatusWords()
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.bus_req, space.req)
         connect(m, link.bus_wdata, space.wdata)
         connect(m, space.rdata, link.bus_rdata)
+        connect(m, link.run, cpu.run)
         connect(m, cpu.event, link.event)
         connect(m, space.read, sdram.host_read)
         connect(m, space.write, sdram.host_write)
         connect(m, sdram.dfi, flipped(self.dfi))
-        # Of the cycle before: a packet takes many.
-        running = Signal()
-        m.d.sync += running.eq(cpu.running)
         m.d.comb += [
-            link.build_id.eq(self.build_id),
-            link.bus_idle.eq(space.idle), link.running.eq(running),
-            cpu.start.eq(link.start), cpu.start_args.eq(link.start_args), cpu.stop.eq(link.stop),
-            link.status.eq(Cat(running, sdram.ready, cpu.nonfinite_seen, cpu.stopped, Const(0, 28),
-                               cpu.step, Const(0, 32 - len(cpu.step)), cpu.position, Const(0, 16),
-                               link.errors, counters.values.cycles, sdram.training)),
-            sdram.beats.eq(r.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
-            self.running.eq(cpu.running), self.busy.eq(cpu.running | link.busy),
-            self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.nonfinite_seen | sdram.training.failed),
-            space.counters.eq(counters.values),
+            link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle),
+            link.running.eq(status.running), link.status.eq(status.status),
+            status.state.eq(cpu.state), status.sdram_ready.eq(sdram.ready), status.training.eq(sdram.training),
+            status.bad_packets.eq(link.errors), status.cycles.eq(counters.values.cycles),
+            space.counters.eq(counters.values), space.top_data.eq(lm_head.top_data), lm_head.top_addr.eq(space.top_addr),
+            sdram.beats.eq(space.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
+            self.running.eq(cpu.state.running), self.busy.eq(cpu.state.running | link.busy),
+            self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
-        # Program, tokens, step CRCs
-        m.d.comb += [
-            space.program_addr.eq(cpu.program_addr), cpu.program_data.eq(space.program_data),
-            space.token_addr.eq(cpu.token_addr), space.token_read.eq(cpu.token_read),
-            cpu.token_data.eq(space.token_data),
-            space.token_write.eq(cpu.token_write), space.token_wdata.eq(cpu.token_wdata),
-            space.crc_step.eq(cpu.step), space.crc_write.eq(cpu.crc_write), space.crc_value.eq(step_crc.crc),
-            step_crc.clear.eq(cpu.crc_clear),
-            head.top_addr.eq(space.top_addr), space.top_data.eq(head.top_data),
-            cpu.dim.eq(r.dim), cpu.vocab.eq(r.vocab), cpu.context.eq(r.context),
-        ]
-        # A step's CRC is that of the chunk's last token.
-        monitor = Signal(MonitorLayout)
-        m.d.sync += monitor.eq(head.monitor)
-        for unit in fused:
-            with m.If(unit.monitor.valid):
-                m.d.sync += monitor.eq(unit.monitor)
-        m.d.comb += [step_crc.valid.eq(monitor.valid), step_crc.data.eq(monitor.word)]
+        # The model's shape, to whom it concerns
+        m.submodules.sizes = sizes = HeadSizes(compact=c.compact)
+        m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, weights, fetch, attention, *fused)]
+        m.d.comb += cpu.sizes.eq(sizes.sizes)
 
-        if c.compact:
-            m.d.comb += [attention.lend.eq(head.busy), attention.borrower.eq(head.factors),
-                         head.products.eq(attention.products)]
-
-        # Head sizes that several units need, from registers that stand still while a program runs.
-        q_dim, k_dim = Signal(16), Signal(16)
-        if c.compact:
-            # One multiplier by turns.
-            heads_next, size = Signal(), Signal(16)
-            m.d.sync += [heads_next.eq(~heads_next),
-                         size.eq(Mux(heads_next, r.heads[:8], r.kv_heads[:8]) * r.head_dim[:8])]
-            with m.If(heads_next):
-                m.d.sync += k_dim.eq(size)
-            with m.Else():
-                m.d.sync += q_dim.eq(size)
-        else:
-            m.d.sync += [q_dim.eq(r.heads[:8] * r.head_dim[:8]), k_dim.eq(r.kv_heads[:8] * r.head_dim[:8])]
-        m.d.sync += [cpu.q_dim.eq(q_dim), cpu.qk_dim.eq(q_dim + k_dim)]
-
-        # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.
-        m.submodules.kv_read_guard = kv_read = ReadGuard()
-        m.submodules.kv_write_guard = kv_write = WriteGuard()
-        connect(m, kv_read.port, sdram.kv_read)
-        connect(m, kv_write.port, sdram.kv_write)
-        connect(m, weights.port, sdram.weights)
-        # Words wait in a queue, so that no user's ready reaches the controller.  Who takes them is a register: a fetch's first
-        # request is cycles behind its start, and attention's behind its last element.
-        fetching = Signal()
-        m.d.sync += fetching.eq(fetch.busy)
-        connect(m, kv_read.user.data, kv_words.i)
-        share_read(m, kv_read.user.req, kv_words.o, (fetch.port.req, fetch.port.data), (attention.read.req, kv_in.i),
-                   first=fetching)
-        connect(m, kv_in.o, attention.read.data)
-        connect(m, kv_out.o, kv_write.user.data)
-        share_write(m, kv_write.user, kv_out.i, head.write, attention.write, first=head.busy)
-        m.d.comb += [
-            kv_read.drain.eq(cpu.drain), kv_write.drain.eq(cpu.drain),
-            cpu.drained.eq(kv_read.clean & kv_write.clean),
-            weights.base.eq(r.weights_base), weights.body_words.eq(r.body_words64),
-            weights.head_words.eq(r.head_words64), weights.plain_tokens.eq(cpu.weights_plain),
-            weights.start.eq(cpu.weights_start), weights.stop.eq(cpu.weights_stop), cpu.weights_idle.eq(weights.idle),
-        ]
-
-        # Weight words to the one that the step in work names
-        gain_load = fused[0].gain_load
-        for unit in fused[1:]:
-            m.d.comb += [unit.gain_load.payload.eq(gain_load.payload), unit.gain_load.valid.eq(gain_load.valid)]
-        for sink, port in ((WordSink.GAIN, gain_load), (WordSink.ENGINE, engine.words),
-                           (WordSink.HEAD, head.words)):
-            selected = cpu.word_sink == sink
-            m.d.comb += [port.payload.eq(weights.out.payload), port.valid.eq(weights.out.valid & selected)]
-            with m.If(selected):
-                m.d.comb += weights.out.ready.eq(port.ready)
-        m.d.comb += cpu.gain_taken.eq(gain_load.valid & gain_load.ready)
-
-        # Which pipelines have tokens of the chunk, and how many; the head is for the chunk's last one.
-        shift = floats.bit_length() - 1
-        last_token = Signal(TOKEN_BITS)
-        m.d.sync += last_token.eq(cpu.chunk - 1)
-        has, has_last = [], []
-        for i, unit in enumerate(fused):
-            m.d.sync += unit.chunk.eq((cpu.chunk + (floats - 1 - i)) >> shift)
-            has.append(unit.chunk != 0)
-            has_last.append(last_token[:shift] == i if shift else Const(1, 1))
-
-        # Codes: to the engine or the head
-        wanted = [Mux(cpu.codes_to_head, mine, some) for mine, some in zip(has_last, has, strict=True)]
-        for i, unit in enumerate(fused):
-            m.d.comb += [
-                engine.codes[i].payload.eq(unit.codes.payload),
-                engine.codes[i].valid.eq(unit.codes.valid & ~cpu.codes_to_head),
-                unit.codes.ready.eq(Mux(cpu.codes_to_head, head_codes.i.ready, engine.codes[i].ready)),
-            ]
-            with m.If(has_last[i]):
-                m.d.comb += [head_codes.i.payload.eq(unit.codes.payload), head.start.p.d.eq(unit.d),
-                             head_codes.i.valid.eq(unit.codes.valid & cpu.codes_to_head)]
-        connect(m, head_codes.o, head.codes)
-        # A cycle late: a pass's first codes wait until the processor has seen them.
-        m.d.sync += cpu.code_valid.eq(Cat(unit.codes.valid | ~w for unit, w in zip(fused, wanted, strict=True)).all())
-        m.d.comb += cpu.code_taken.eq(head.codes.valid & head.codes.ready)
-
-        # Quantise passes: all tokens', or the last one's for the head; all that are asked begin together.
-        # A cycle late, too: a pipeline that is ready stays so until it is asked.
-        asked = cpu.quant.valid & cpu.quant.ready
-        m.d.sync += cpu.quant.ready.eq(Cat(unit.quant.ready | ~w for unit, w in zip(fused, wanted, strict=True)).all() & ~asked)
-        for unit, w in zip(fused, wanted, strict=True):
-            m.d.comb += [unit.quant.payload.eq(cpu.quant.payload), unit.quant.valid.eq(asked & w),
-                         unit.quant.p.first.eq(cpu.quant.p.first >> shift),
-                         unit.quant.p.tokens.eq(Mux(cpu.codes_to_head, 1, unit.chunk))]
-
-        # Accumulators into the pipelines: the engine has a stream for each, the others bring a token's to its own.
-        for i, unit in enumerate(fused):
-            with m.If(cpu.acc_source == AccSource.ENGINE):
-                m.d.comb += [unit.acc.payload.eq(engine.out[i].payload), unit.acc.valid.eq(engine.out[i].valid),
-                             engine.out[i].ready.eq(unit.acc.ready)]
-            for source, port in ((AccSource.FETCH, fetch.acc), (AccSource.ATTENTION, sums_out.o)):
-                mine = port.p.place.token[:shift] == i if shift else Const(1, 1)
-                with m.If((cpu.acc_source == source) & mine):
-                    m.d.comb += [unit.acc.payload.eq(port.payload), unit.acc.valid.eq(port.valid),
-                                 port.ready.eq(unit.acc.ready)]
-
-        # RoPE rows to the token's pipeline; heads from all of them, whole ones.
-        for i, unit in enumerate(fused):
-            mine = fetch.number[:shift] == i if shift else Const(1, 1)
-            m.d.comb += [unit.rope_load.payload.eq(fetch.rope.payload), unit.rope_load.valid.eq(fetch.rope.valid & mine),
-                         unit.rope_start.eq(cpu.rope_start & mine), unit.rope_token.eq(fetch.number)]
-        m.d.comb += fetch.rope.ready.eq(1)
-        # A pass that brings heads ends when attention has them.
-        delivered = [heads_in.empty] if c.chunk > 1 else []
-        for unit, port in zip(fused, heads_in.i, strict=True):
-            connect(m, unit.heads, port)
-        connect(m, heads_in.o, attention.heads)
-        connect(m, attention.acc, sums_out.i)
-
-        # Settings and starts
+        # The command processor's ports
+        m.submodules.shares = shares = TokenShares(streams=floats, tokens=c.chunk)
+        m.submodules.passes = passes = PassRouter(streams=floats, tokens=c.chunk, holds=c.chunk > 1)
+        m.submodules.codes = codes = CodeRouter(streams=floats)
+        m.submodules.words = words = WordRouter(streams=floats)
+        m.submodules.accs = accs = AccRouter(streams=floats)
+        m.submodules.rope = rope = RopeRouter(streams=floats, shape=fused[0].rope_load.payload.shape())
+        m.submodules.step_crc = step_crc = StepCrc(streams=floats)
+        connect(m, cpu.program, space.program)
+        connect(m, cpu.tokens, space.tokens)
+        connect(m, cpu.crc, step_crc.control)
+        connect(m, step_crc.store, space.crc)
+        connect(m, cpu.counters, counters.control)
+        connect(m, cpu.weights, weights.control)
+        connect(m, cpu.fetch, fetch.control)
         connect(m, cpu.engine, engine_start.i)
         connect(m, engine_start.o, engine.start)
-        for unit in fused:
-            m.d.comb += [
-                unit.epilogue.eq(cpu.epilogue), unit.dest_a.eq(cpu.dest_a), unit.use_d.eq(cpu.use_d),
-                unit.act_relu2.eq(cpu.relu2), unit.act_exp.eq(cpu.act_exp), unit.head_dim.eq(r.head_dim),
-                unit.rope_rows.eq(cpu.rope_rows), unit.length.eq(cpu.length), unit.stats_gain.eq(cpu.stats_gain),
-                unit.clear.eq(cpu.pass_clear), unit.gain_start.eq(cpu.gain_start), unit.watch.eq(last_token),
-            ]
-        if c.chunk > 1:
-            m.d.comb += attention.chunk.eq(cpu.chunk)
+        connect(m, cpu.attention, attention.control)
+        connect(m, cpu.passes, passes.passes)
+        connect(m, cpu.lm_head, codes.control)
+        connect(m, codes.unit, lm_head.control)
+        routes = cpu.routes
         m.d.comb += [
-            fetch.start.eq(cpu.fetch_start), fetch.token.eq(cpu.fetch_token), fetch.position.eq(cpu.fetch_position),
-            fetch.number.eq(cpu.fetch_number), cpu.fetch_busy.eq(fetch.busy),
-            fetch.dim.eq(r.dim), fetch.head_dim.eq(r.head_dim), fetch.embed_base.eq(r.embed_base),
-            fetch.block_words.eq(r.block_words), fetch.row_words.eq(r.row_words), fetch.rope_base.eq(r.rope_base),
-            cpu.pass_done.eq(Cat(*(unit.done for unit in fused), *delivered).all()),
-            cpu.nonfinite.eq(Cat(unit.nonfinite for unit in fused).any()),
-            attention.begin_token.eq(cpu.attention_begin), attention.start.eq(cpu.attention_start),
-            attention.heads_n.eq(r.heads), attention.kv_heads.eq(r.kv_heads), attention.head_dim.eq(r.head_dim),
-            attention.group.eq(r.group), attention.c_att.eq(r.c_att), attention.position.eq(cpu.position),
-            attention.k_base.eq(cpu.attention_k), attention.v_base.eq(cpu.attention_v),
-            attention.s_base.eq(cpu.attention_s), attention.kv_stride.eq(r.kv_stride),
-            attention.s_stride.eq(r.s_stride),
-            head.start.p.dim.eq(r.dim), head.start.p.vocab.eq(r.vocab),
-            head.start.p.dump.eq(cpu.head_dump), head.start.p.dump_base.eq(r.logits_base),
-            head.start.valid.eq(cpu.head_valid), cpu.head_ready.eq(head.start.ready),
-            cpu.head_done.eq(head.done), cpu.best_id.eq(head.best.id), cpu.best_logit.eq(head.best.logit),
+            shares.chunk.eq(routes.chunk), words.sink.eq(routes.word_sink), accs.source.eq(routes.acc_source),
+            passes.to_lm_head.eq(routes.codes_to_lm_head), codes.to_lm_head.eq(routes.codes_to_lm_head),
+            passes.has.eq(shares.has), passes.has_last.eq(shares.has_last), codes.has_last.eq(shares.has_last),
+            codes.wanted.eq(passes.wanted), routes.code_valid.eq(codes.valid), routes.code_taken.eq(lm_head.code_taken),
+            routes.gain_taken.eq(words.gain_taken),
+        ]
+
+        # Through the routers to the units and back
+        connect(m, weights.out, words.words)
+        connect(m, words.engine, engine.words)
+        connect(m, words.lm_head, lm_head.words)
+        connect(m, codes.lm_head, lm_head_codes.i)
+        connect(m, lm_head_codes.o, lm_head.codes)
+        connect(m, fetch.acc, accs.fetch)
+        connect(m, fetch.rope, rope.words)
+        connect(m, heads_in.o, attention.heads)
+        connect(m, attention.acc, sums_out.i)
+        connect(m, sums_out.o, accs.attention)
+        m.d.comb += [
+            rope.number.eq(fetch.number), rope.start.eq(fetch.rope_start), step_crc.lm_head.eq(lm_head.monitor),
+        ]
+        if c.chunk > 1:
+            # A pass that brings heads ends when attention has them.
+            m.d.comb += passes.delivered.eq(heads_in.empty)
+        for i, unit in enumerate(fused):
+            connect(m, passes.units[i], unit.control)
+            connect(m, unit.codes, codes.codes[i])
+            connect(m, codes.engine[i], engine.codes[i])
+            connect(m, engine.out[i], accs.engine[i])
+            connect(m, accs.out[i], unit.acc)
+            connect(m, words.gains[i], unit.gain_load)
+            connect(m, rope.out[i], unit.rope_load)
+            connect(m, unit.heads, heads_in.i[i])
+            m.d.comb += [
+                unit.chunk.eq(shares.own[i]), passes.own[i].eq(shares.own[i]), codes.d[i].eq(unit.d),
+                unit.rope_start.eq(rope.starts[i]), unit.rope_token.eq(fetch.number),
+                unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
+            ]
+        if c.compact:
+            m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
+                         lm_head.products.eq(attention.products)]
+
+        # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.  Words wait in a queue,
+        # so that no user's ready reaches the controller.
+        m.submodules.kv_read_guard = kv_read = ReadGuard()
+        m.submodules.kv_write_guard = kv_write = WriteGuard()
+        m.submodules.kv_read_share = read_share = ReadShare()
+        m.submodules.kv_write_share = write_share = WriteShare()
+        connect(m, weights.port, sdram.weights)
+        connect(m, kv_read.port, sdram.kv_read)
+        connect(m, kv_write.port, sdram.kv_write)
+        connect(m, read_share.req, kv_read.user.req)
+        connect(m, kv_read.user.data, kv_words.i)
+        connect(m, kv_words.o, read_share.words)
+        connect(m, fetch.port, read_share.one)
+        connect(m, attention.read.req, read_share.other.req)
+        connect(m, read_share.other.data, kv_in.i)
+        connect(m, kv_in.o, attention.read.data)
+        connect(m, write_share.req, kv_write.user.req)
+        connect(m, write_share.words, kv_out.i)
+        connect(m, kv_out.o, kv_write.user.data)
+        connect(m, lm_head.write, write_share.one)
+        connect(m, attention.write, write_share.other)
+        m.d.comb += [
+            read_share.first.eq(fetch.control.busy), write_share.first.eq(lm_head.busy), write_share.idle.eq(kv_write.user.idle),
+            kv_read.drain.eq(cpu.reset.drain), kv_write.drain.eq(cpu.reset.drain),
+            cpu.reset.clean.eq(kv_read.clean & kv_write.clean),
         ]
 
         # Counters
+        m.submodules.account = account = CycleAccount(streams=floats)
         m.d.comb += [
-            counters.clear.eq(cpu.clear_counters), counters.running.eq(cpu.counting),
-            counters.engine_busy.eq(engine.busy), counters.head_stall.eq(head.stall),
-            counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy),
-            counters.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(Cat(engine.busy, engine.draining, Cat(unit.settling for unit in fused).any(),
-                                  attention.busy, head.busy,
-                                  sdram.stat_busy[PORTS.index("host_read")] | sdram.stat_busy[PORTS.index("host_write")],
-                                  sdram.stat_busy.any(), sdram.stat_refresh)),
-            cpu.counters.eq(counters.totals),
+            account.engine.eq(engine.busy), account.draining.eq(engine.draining),
+            account.settling.eq(Cat(unit.settling for unit in fused)), account.attention.eq(attention.busy),
+            account.lm_head.eq(lm_head.busy), account.ports.eq(sdram.stat_busy), account.refresh.eq(sdram.stat_refresh),
+            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.head_stall.eq(lm_head.stall),
+            counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy), counters.refresh.eq(sdram.stat_refresh),
         ]
         return m
-
-
-def share_read(m, req, words, one, other, *, first):
-    """One read port's requests and words for two users, each (requests, words), who never use it at the same time; ``first``
-    selects ``one``."""
-    (one_req, one_data), (other_req, other_data) = one, other
-    m.d.comb += [
-        req.payload.eq(Mux(first, one_req.payload, other_req.payload)),
-        req.valid.eq(Mux(first, one_req.valid, other_req.valid)),
-        one_req.ready.eq(first & req.ready), other_req.ready.eq(~first & req.ready),
-        one_data.payload.eq(words.payload), other_data.payload.eq(words.payload),
-        one_data.valid.eq(first & words.valid), other_data.valid.eq(~first & words.valid),
-        words.ready.eq(Mux(first, one_data.ready, other_data.ready)),
-    ]
-
-
-def share_write(m, port, words, one, other, *, first):
-    """One write port, whose words go to ``words``, for two users who never use it at the same time; ``first`` selects ``one``."""
-    m.d.comb += [
-        port.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
-        port.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
-        one.req.ready.eq(first & port.req.ready), other.req.ready.eq(~first & port.req.ready),
-        words.payload.eq(Mux(first, one.data.payload, other.data.payload)),
-        words.valid.eq(Mux(first, one.data.valid, other.data.valid)),
-        one.data.ready.eq(first & words.ready), other.data.ready.eq(~first & words.ready),
-        one.idle.eq(port.idle), other.idle.eq(port.idle),
-    ]

@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tellme.cli.boards import SimDevice
-from tellme.cli.errors import UserError
-from tellme.cli.files import find_model
-from tellme.compiler.image import CompileError, Image, compile_model, needed_bytes
-from tellme.link.client import BoardClient, LinkError
-from tellme.models import LINEARS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.compiler.image import Image, compile_model, needed_bytes
+from tellme.errors import InputError, TellmeError
+from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
+from tellme.models.shipped import find_model
+from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import BoardConfig, preset
-from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, counter_address
+from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs
 from tellme.spec.program import Op
 from tellme.spec.scale import Scale, pack16, scale_from_fraction
 
@@ -103,7 +102,7 @@ def random_model(name: str, config: ModelConfig) -> Model:
     return Model(config, layers, *table, np.ones(config.dim, np.float16), *head, name=name)
 
 
-def fill_cache(client: BoardClient, image: Image, config: ModelConfig, first: int, end: int) -> None:
+def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int, end: int) -> None:
     """Random keys, values and scales at positions first to end - 1 of every layer and head."""
     rng = np.random.default_rng(1)
     row = config.head_dim
@@ -114,36 +113,34 @@ def fill_cache(client: BoardClient, image: Image, config: ModelConfig, first: in
             for head in range(config.kv_heads):
                 for base in (k, v):
                     at = 4 * (base + head * config.context * row // 4) + first * row
-                    client.write(at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes())
-                client.write(4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes())
+                    device.write(at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes())
+                device.write(4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes())
                 bar.update()
 
 
-def run(device: SimDevice, client: BoardClient, args: StartArgs) -> dict[str, int]:
+def run(device: SimDevice, args: StartArgs) -> dict[str, int]:
     """Counters of one run."""
     events = list(device.start(args))
     if events[-1][0] != EventType.DONE or events[-1][1].logit != 0:
-        raise UserError(f"the run at position {args.position} ended with {events[-1]}")
-    return {name: int.from_bytes(client.read(counter_address(name), 4), "little") for name in COUNTERS}
+        raise InputError(f"the run at position {args.position} ended with {events[-1]}")
+    return device.counters()
 
 
 def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
     """The cost of a token at each position."""
-    client = device._client
-    assert isinstance(client, BoardClient)
     c = model.config
     results = []
     filled = 0
     for position in positions:
         before = max(0, position - 1)
         if before > filled:
-            fill_cache(client, image, c, filled, before)
+            fill_cache(device, image, c, filled, before)
             filled = before
-        device.place(before, [c.bos] * (position - before + 1))
+        device.place(before, [c.bos or 0] * (position - before + 1))
         counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
         for tokens in range(1, position - before + 2):
             feed, generate = (tokens, 0) if body_only else (1, tokens)
-            counts.append(run(device, client, StartArgs(before, feed, generate, chunk=1)))
+            counts.append(run(device, StartArgs(before, feed, generate, chunk=1)))
         filled = max(filled, position + 1)
         spent = {name: counts[-1][name] - counts[-2][name] for name in COUNTERS}
         account = {name: spent[f"{name}_cycles"] for name in ACCOUNT}
@@ -156,14 +153,12 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
 
 def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: BoardConfig, *, body_only: bool) -> list[Prefill]:
     """The cost of prompts of some lengths."""
-    client = device._client
-    assert isinstance(client, BoardClient)
     c = model.config
     rng = np.random.default_rng(2)
     results = []
     for n in prompts:
         device.place(0, [int(t) for t in rng.integers(0, c.vocab, n)])
-        spent = run(device, client, StartArgs(0, n, 0 if body_only else 1))
+        spent = run(device, StartArgs(0, n, 0 if body_only else 1))
         account = {name: spent[f"{name}_cycles"] for name in ACCOUNT}
         if sum(account.values()) != spent["cycles"]:
             raise AssertionError(f"the account's sum is {sum(account.values())} of {spent['cycles']} cycles")
@@ -200,9 +195,9 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     try:
         values = sorted({int(part) for part in text.split(",")})
     except ValueError:
-        raise UserError(f"--{option} is {text!r}; numbers with commas are wanted, such as 16,128,448") from None
+        raise InputError(f"--{option} is {text!r}; numbers with commas are wanted, such as 16,128,448") from None
     if values[0] < least:
-        raise UserError(f"--{option} holds {values[0]}; {option} start at {least}")
+        raise InputError(f"--{option} holds {values[0]}; {option} start at {least}")
     return values
 
 
@@ -213,7 +208,7 @@ def load(name: str, positions: list[int], board: BoardConfig) -> Model:
     if name in SHAPES and needed > model.config.context:
         model.config = replace(model.config, context=-(-needed // 64) * 64)
     if needed > model.config.context:
-        raise UserError(f"position {max(positions)} wants a context of {needed}, and {name} has {model.config.context}")
+        raise InputError(f"position {max(positions)} wants a context of {needed}, and {name} has {model.config.context}")
     return model
 
 
@@ -228,10 +223,10 @@ def main(argv: list[str] | None = None) -> int:
     device = None
     try:
         if args.json is not None and not args.json.resolve().parent.is_dir():
-            raise UserError(f"there is no folder {args.json.resolve().parent} to write {args.json.name} to")
+            raise InputError(f"there is no folder {args.json.resolve().parent} to write {args.json.name} to")
         config = preset(args.preset)
         if not config.accounts:
-            raise UserError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
+            raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
         positions = numbers_of("positions", args.positions, 0)
         prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
         model = load(args.model, [*positions, *prompts], config)
@@ -254,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
                       **({"prefill": [r.entry(config) for r in prefills]} if prefills else {})}
             args.json.write_text(json.dumps(report, indent=2) + "\n")
         return 0
-    except (UserError, ModelError, CompileError, LinkError, ValueError, OSError) as error:
+    except (TellmeError, ValueError, OSError) as error:
         print(f"sim.bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tellme.cli.files import find_model
 from tellme.golden.perplexity import nats_per_token, windows
 from tellme.models.checkpoints import convert
 from tellme.models.model import Model, ModelError
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
 from tests import reference
 

@@ -34,9 +34,10 @@ CACHES = tuple(ROOT / "build" / name for name in ("tests", "board", "verilog"))
 
 #: One seed for every CI run, so that a failure there is a change's doing; other runs draw their own.
 CI_SEED = "3669479847"
+
 #: The smallest bench of each unit, for a run under five minutes.
 FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline-dim128",
-            "attention/decode-context128", "head/head", "core/", "link/link", "top/top-tiny")
+            "attention/decode-context128", "lm_head/", "core/", "link/link", "top/top-tiny")
 FIRST_START = "first start of the synthesis tools"
 #: Cores that tests/board simulates, each with the CPU seconds of its build.
 SIMULATED = {"ulx3s-85f": 129.0, "ulx3s-85f-l2": 77.0, "ecp5-25f": 59.0}
@@ -112,7 +113,7 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
     steps = [*host_steps(), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
              *board_steps(nightly=nightly),
              Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 23),
-             Step("reduced synthesis", [PYTHON, "-m", "boards.build", "--board", "ulx3s", "--reduced"], 239, (FIRST_START,)),
+             Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"], 239, (FIRST_START,)),
              Step("faults that must be found", [PYTHON, "-m", "tests.mutants", "--jobs", "1", *([] if nightly else ["--ci"])],
                   1500 if nightly else 100, tests=True)]
     if nightly:

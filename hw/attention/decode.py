@@ -6,12 +6,13 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.softmax import SCORE_STAGES, pack16, score_stages, unpack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.shifts import round_shift
-from hw.fused.stage import registers
-from hw.memory.ports import ReadPort, WritePort
-from hw.types import ACC_BITS, INDEX_BITS, AccLayout, FactorsLayout, HeadCodes, ProductsLayout, ScaleLayout
+from hw.attention.softmax import SCORE_STAGES, score_stages
+from hw.lib.control import AttentionControl, ModelShape
+from hw.lib.ports import ReadPort, WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
+from hw.lib.shifts import round_shift
+from hw.lib.stages import Stages
+from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, FactorsLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -26,7 +27,7 @@ MAX_HEADS_KV = 16
 class DecodeAttention(wiring.Component):
     """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer but for scales.
 
-    After ``begin_token`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
+    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
     (written to memory as they come, with one word of both scales behind each v head).  After ``start`` (a pulse; it
     waits for ``write.idle``) each KV head is worked on in turn, for all ``group`` query heads that share it:
 
@@ -60,16 +61,14 @@ class DecodeAttention(wiring.Component):
         lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
             **lending,
-            "heads": In(stream.Signature(HeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
-            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
-            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
-            "kv_stride": In(24), "s_stride": In(16),
-            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         groups, compact = self._group, self._compact
+        shape, args = self.shape, self.control.args
         # Compact: one bank of each memory for all heads of the group, the head's number in the low bits of an address.
         banks = range(1 if compact else groups)
 
@@ -85,10 +84,10 @@ class DecodeAttention(wiring.Component):
         words = Signal(8)                       # memory words of a row
         keys = Signal(17)
         row_offset = Signal(24)                 # of the position's row in a head's region
-        m.d.sync += [words.eq(self.head_dim >> 2), keys.eq(self.position + 1),
-                     row_offset.eq(self.position * (self.head_dim >> 2))]
+        m.d.sync += [words.eq(shape.head_dim >> 2), keys.eq(args.position + 1),
+                     row_offset.eq(args.position * (shape.head_dim >> 2))]
 
-        register, later = registers(m)
+        stage = Stages(m)
 
         # ------------------------------------------------------------------ memories
         q_words, q_scales, scores, sums = [], [], [], []
@@ -140,16 +139,16 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="heads_in"):
             with m.State("IDLE"):
                 m.d.sync += [lane.eq(0), word_at.eq(0), kv.eq(0), g_in.eq(0), q_row.eq(0), k_phase.eq(1)]
-                with m.If(self.begin_token):
+                with m.If(self.control.begin):
                     m.next = "Q"
             with m.State("Q"):
                 m.d.comb += [self.heads.ready.eq(1), q_phase.eq(1)]
                 with m.If(taken & last):
                     m.d.sync += g_in.eq(g_in + 1)
-                    with m.If(g_in + 1 == self.group):
+                    with m.If(g_in + 1 == shape.group):
                         m.d.sync += [g_in.eq(0), kv.eq(kv + 1), q_row.eq(q_row + words)]
-                        with m.If(kv + 1 == self.kv_heads):
-                            m.d.sync += [kv.eq(0), addr.eq(self.k_base + row_offset)]
+                        with m.If(kv + 1 == shape.kv_heads):
+                            m.d.sync += [kv.eq(0), addr.eq(args.k_base + row_offset)]
                             m.next = "ROW"
             with m.State("ROW"):
                 m.d.comb += [request.valid.eq(1), request.p.addr.eq(addr), request.p.len.eq(words)]
@@ -160,12 +159,12 @@ class DecodeAttention(wiring.Component):
                 m.d.comb += [out.payload.eq(word), out.valid.eq(self.heads.valid & (lane == 3)),
                              self.heads.ready.eq((lane != 3) | out.ready)]
                 with m.If(taken & last):
-                    m.d.sync += [v_scale.eq(pack16(self.heads.p.scale)), addr.eq(addr + self.kv_stride)]
+                    m.d.sync += [v_scale.eq(pack16(self.heads.p.scale)), addr.eq(addr + shape.kv_stride)]
                     with m.If(~k_phase):
                         m.next = "SCALES"
-                    with m.Elif(kv + 1 == self.kv_heads):
-                        m.d.sync += [kv.eq(0), addr.eq(self.v_base + row_offset), k_phase.eq(0),
-                                     s_addr.eq(self.s_base + self.position)]
+                    with m.Elif(kv + 1 == shape.kv_heads):
+                        m.d.sync += [kv.eq(0), addr.eq(args.v_base + row_offset), k_phase.eq(0),
+                                     s_addr.eq(args.s_base + args.position)]
                         m.next = "ROW"
                     with m.Else():
                         m.d.sync += kv.eq(kv + 1)
@@ -177,9 +176,9 @@ class DecodeAttention(wiring.Component):
             with m.State("SCALES-WORD"):
                 m.d.comb += [out.payload.eq(Cat(ks_read.data, v_scale)), out.valid.eq(1)]
                 with m.If(out.ready):
-                    m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + self.s_stride)]
+                    m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + shape.s_stride)]
                     m.next = "ROW"
-                    with m.If(kv + 1 == self.kv_heads):
+                    with m.If(kv + 1 == shape.kv_heads):
                         m.next = "IDLE"
         m.d.comb += taking.eq(taken)
 
@@ -188,50 +187,50 @@ class DecodeAttention(wiring.Component):
         head = Signal(range(MAX_HEADS_KV))
         k_addr, v_addr, s_read_addr = Signal(24), Signal(24), Signal(24)
         head_q_row = Signal.like(q_at)
-        left = Signal(24)
+        remaining = Signal(24)
         row_words = Signal(24)
         m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
         w_index, key = Signal(8), Signal(16)
         in_s, in_k, in_v = Signal(), Signal(), Signal()
-        came = read.data.valid & read.data.ready
+        accepted = read.data.valid & read.data.ready
         if compact:
             # A word stays for as many cycles as there are heads in the group.
             g_now = Signal(range(groups))
-            g_end = g_now + 1 == self.group
+            g_end = g_now + 1 == shape.group
             step = read.data.valid & (in_k | in_v)
             with m.If(step):
                 m.d.sync += g_now.eq(Mux(g_end, 0, g_now + 1))
             m.d.comb += read.data.ready.eq(in_s | ((in_k | in_v) & g_end))
         else:
-            g_now, g_end, step = Const(0, 1), Const(1, 1), came
+            g_now, g_end, step = Const(0, 1), Const(1, 1), accepted
             m.d.comb += read.data.ready.eq(in_s | in_k | in_v)
-        m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s)]
+        m.d.comb += [s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(accepted & in_s)]
         row_end = w_index + 1 == words
-        with m.If(came):
-            m.d.sync += [left.eq(left - 1), w_index.eq(Mux(in_s | row_end, 0, w_index + 1))]
+        with m.If(accepted):
+            m.d.sync += [remaining.eq(remaining - 1), w_index.eq(Mux(in_s | row_end, 0, w_index + 1))]
             with m.If(in_s | row_end):
                 m.d.sync += key.eq(key + 1)
 
         # ------------------------------------------------------------------ K: dots
         # EBR are slow to answer and multipliers to multiply: a register between them.
-        word2 = register(register(read.data.payload, "word1"), "word2")
-        k1, v1 = register(step & in_k, "k1"), register(step & in_v, "v1")
-        end1, first_word1 = register(row_end, "end1"), register(w_index == 0, "first_word1")
-        key1, w1 = register(key, "key1"), register(w_index, "w1")
+        word2 = stage.reg(stage.reg(read.data.payload, "word1"), "word2")
+        k1, v1 = stage.reg(step & in_k, "k1"), stage.reg(step & in_v, "v1")
+        end1, first_word1 = stage.reg(row_end, "end1"), stage.reg(w_index == 0, "first_word1")
+        key1, w1 = stage.reg(key, "key1"), stage.reg(w_index, "w1")
         q_row_now = Signal.like(q_at)
         m.d.comb += q_row_now.eq(head_q_row + w_index)
-        done1 = k1 & end1 & register(g_end, "g_end1") if compact else k1 & end1
-        dot_done, dot_key = later(done1, 4, "dot_done"), later(key1, 4, "dot_key")
-        fresh4, valid4 = later(first_word1, 3, "fresh"), later(k1, 3, "valid")
+        done1 = k1 & end1 & stage.reg(g_end, "g_end1") if compact else k1 & end1
+        dot_done, dot_key = stage.delay(done1, 4, "dot_done"), stage.delay(key1, 4, "dot_key")
+        fresh4, valid4 = stage.delay(first_word1, 3, "fresh"), stage.delay(k1, 3, "valid")
         dots = [Signal(signed(24), name=f"dot{g}") for g in range(groups)]
-        g_now1 = register(g_now, "g_now1") if compact else g_now
-        g_now4 = later(g_now1, 3, "g_now") if compact else g_now
+        g_now1 = stage.reg(g_now, "g_now1") if compact else g_now
+        g_now4 = stage.delay(g_now1, 3, "g_now") if compact else g_now
         for g in banks:
             _, q_read = q_words[g]
             m.d.comb += q_read.addr.eq(at(g_now, q_row_now))
             if compact:
                 weight = Cat(scores[g][1].data[:16], Const(0, 1)).as_signed()
-                factors = [register(Mux(v1, weight, q_read.data[8 * i:8 * i + 8].as_signed()), f"factor{i}")
+                factors = [stage.reg(Mux(v1, weight, q_read.data[8 * i:8 * i + 8].as_signed()), f"factor{i}")
                            for i in range(LANES)]
                 for i in range(LANES):
                     m.d.sync += self.products[i].eq(
@@ -239,10 +238,10 @@ class DecodeAttention(wiring.Component):
                         * Mux(self.lend, self.borrower.b[i], factors[i]))
                 products = [self.products[i][:16].as_signed() for i in range(LANES)]
             else:
-                q_word = register(q_read.data, f"q_word{g}")
-                products = [register(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
+                q_word = stage.reg(q_read.data, f"q_word{g}")
+                products = [stage.reg(word2[8 * i:8 * i + 8].as_signed() * q_word[8 * i:8 * i + 8].as_signed(),
                                      f"k_product{g}_{i}") for i in range(LANES)]
-            total = register(sum(products[1:], start=products[0]), f"k_total{g}")
+            total = stage.reg(sum(products[1:], start=products[0]), f"k_total{g}")
             for h in range(groups) if compact else (g,):
                 with m.If(valid4 & (g_now4 == h) if compact else valid4):
                     m.d.sync += dots[h].eq(Mux(fresh4, 0, dots[h]) + total)
@@ -258,7 +257,7 @@ class DecodeAttention(wiring.Component):
             m.d.sync += [held_key.eq(dot_key), turn.eq(0), turning.eq(1)]
         with m.Elif(turning):
             m.d.sync += turn.eq(turn + 1)
-            with m.If(turn + 1 == self.group):
+            with m.If(turn + 1 == shape.group):
                 m.d.sync += turning.eq(0)
         # The key's scales are read while it is held: address one cycle ahead.
         scan, scan_key = Signal(), Signal(16)
@@ -274,26 +273,26 @@ class DecodeAttention(wiring.Component):
         m.d.comb += [
             factor_a.eq(Mux(prepare, chosen([r.data.as_value() for _, r in q_scales], prepare_at),
                             chosen_scale.as_value())),
-            factor_b.eq(Mux(prepare, self.c_att.as_value(), k_scale.as_value())),
+            factor_b.eq(Mux(prepare, shape.c_att.as_value(), k_scale.as_value())),
         ]
         scale_at = at(prepare_at, head)
         m.d.comb += [r.addr.eq(scale_at) for _, r in q_scales]
         held_a, held_b = Signal(ScaleLayout), Signal(ScaleLayout)
         m.d.sync += [held_a.eq(factor_a), held_b.eq(factor_b)]
-        ds = scale_mul_stages(m, register, held_a, held_b)
+        ds = scale_mul_stages(stage, held_a, held_b)
         scaling = 1 + SCALE_MUL_STAGES
-        prepared, prepared_at = later(prepare, scaling, "prepared"), later(prepare_at, scaling, "prepared_at")
+        prepared, prepared_at = stage.delay(prepare, scaling, "prepared"), stage.delay(prepare_at, scaling, "prepared_at")
         for g in range(groups):
             with m.If(prepared & (prepared_at == g)):
                 m.d.sync += head_scales[g].eq(ds)
         # Stages are counted from the one in which ds is there.
-        score_dot = later(Array(held)[turn], scaling, "score_dot")
+        score_dot = stage.delay(Array(held)[turn], scaling, "score_dot")
         if compact:
-            product, down = register(score_dot * ds.sig, "score_product"), register(-(ds.exp + SCORE_FRAC), "score_down")
-            score5 = register(round_shift(m, register, product, down, bits=SCORE_BITS), "score5")
+            product, down = stage.reg(score_dot * ds.sig, "score_product"), stage.reg(-(ds.exp + SCORE_FRAC), "score_down")
+            score5 = stage.reg(round_shift(stage, product, down, bits=SCORE_BITS), "score5")
         else:
-            score5 = score_stages(m, register, score_dot, ds)
-        on5, g5, key5 = (later(v, scaling + SCORE_STAGES, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
+            score5 = score_stages(stage, score_dot, ds)
+        on5, g5, key5 = (stage.delay(v, scaling + SCORE_STAGES, n) for v, n in ((turning, "score_on"), (turn, "score_g"),
                                                                (held_key, "score_key")))
         tops = [Signal(signed(SCORE_BITS), name=f"top{g}") for g in range(groups)]
         clear = Signal()
@@ -305,34 +304,34 @@ class DecodeAttention(wiring.Component):
 
         # ------------------------------------------------------------------ scans: exponentials, then weights
         scan_g, scan_weights = Signal(range(groups + 1)), Signal()
-        on_a, g_a, key_a = register(scan, "scan_a"), register(scan_g, "scan_g_a"), register(scan_key, "scan_key_a")
-        weights_a = register(scan_weights, "scan_weights_a")
+        on_a, g_a, key_a = stage.reg(scan, "scan_a"), stage.reg(scan_g, "scan_g_a"), stage.reg(scan_key, "scan_key_a")
+        weights_a = stage.reg(scan_weights, "scan_weights_a")
         # a: score and scales are here
-        score_b = register(chosen([r.data for _, r in scores], g_a), "score_b")
-        top_b = register(Array(tops)[g_a], "top_b")
+        score_b = stage.reg(chosen([r.data for _, r in scores], g_a), "score_b")
+        top_b = stage.reg(Array(tops)[g_a], "top_b")
         v_sig, v_exp = unpack16(s_read.data[16:])
-        sig_b, exp_b = register(v_sig, "v_sig_b"), register(v_exp, "v_exp_b")
+        sig_b, exp_b = stage.reg(v_sig, "v_sig_b"), stage.reg(v_exp, "v_exp_b")
         # b: how far below the largest score
         diff = Signal(SCORE_BITS + 1)
         m.d.comb += diff.eq(top_b - score_b.as_signed())
-        diff_c = register(diff, "diff_c")
+        diff_c = stage.reg(diff, "diff_c")
         m.submodules.exp2 = exp2 = memory.Memory(shape=17, depth=len(exp2_rom()), init=list(exp2_rom()),
                                                  attrs={"ram_style": "block"})
         exp2_read = exp2.read_port()
         # c: table address; then its value, and once more as EBR are slow
         m.d.comb += exp2_read.addr.eq(diff_c[:SCORE_FRAC])
-        power_e = register(exp2_read.data, "power_e")
-        whole_e = later(diff_c[SCORE_FRAC:], 2, "whole")
-        sig_e = later(sig_b, 3, "v_sig")
-        te_e = register(register(register(exp_b, "v_exp_c") - diff_c[SCORE_FRAC:], "te_d"), "te_e")
-        on_e, weights_e, g_e, key_e = (later(v, 4, n) for v, n in ((on_a, "scan_on"), (weights_a, "scan_w"),
+        power_e = stage.reg(exp2_read.data, "power_e")
+        whole_e = stage.delay(diff_c[SCORE_FRAC:], 2, "whole")
+        sig_e = stage.delay(sig_b, 3, "v_sig")
+        te_e = stage.reg(stage.reg(stage.reg(exp_b, "v_exp_c") - diff_c[SCORE_FRAC:], "te_d"), "te_e")
+        on_e, weights_e, g_e, key_e = (stage.delay(v, 4, n) for v, n in ((on_a, "scan_on"), (weights_a, "scan_w"),
                                                                    (g_a, "scan_g"), (key_a, "scan_key")))
         # e: shifted exponential; product with V's scale
-        power_f = register((power_e << (SUM_FRAC - 16)) >> Mux(whole_e > 31, 31, whole_e[:5]), "power_f")
-        tm_f = register(power_e * sig_e, "tm_f")
-        te_f, on_f, g_f = register(te_e, "te_f"), register(on_e & ~weights_e, "on_f"), register(g_e, "g_f")
-        nonzero_f = register(sig_e != 0, "nonzero_f")
-        weight_f, key_f = register(on_e & weights_e, "weight_f"), register(key_e, "key_f")
+        power_f = stage.reg((power_e << (SUM_FRAC - 16)) >> Mux(whole_e > 31, 31, whole_e[:5]), "power_f")
+        tm_f = stage.reg(power_e * sig_e, "tm_f")
+        te_f, on_f, g_f = stage.reg(te_e, "te_f"), stage.reg(on_e & ~weights_e, "on_f"), stage.reg(g_e, "g_f")
+        nonzero_f = stage.reg(sig_e != 0, "nonzero_f")
+        weight_f, key_f = stage.reg(on_e & weights_e, "weight_f"), stage.reg(key_e, "key_f")
         totals = [Signal(SUM_FRAC + 12, name=f"total{g}") for g in range(groups)]
         exponents = [Signal(signed(12), name=f"exponent{g}") for g in range(groups)]
         seen = [Signal(name=f"seen{g}") for g in range(groups)]
@@ -346,11 +345,12 @@ class DecodeAttention(wiring.Component):
         # f: how far the product moves down
         gap = Signal(signed(14))
         m.d.comb += gap.eq(Array(exponents)[g_f] - te_f)
-        far_g = register((gap > 18) | ~nonzero_f, "far_g")
-        gap_g, tm_g = register(gap[:5], "gap_g"), register(tm_f, "tm_g")
+        far_g = stage.reg((gap > 18) | ~nonzero_f, "far_g")
+        gap_g, tm_g = stage.reg(gap[:5], "gap_g"), stage.reg(tm_f, "tm_g")
         # g: the weight
-        weight_h = register(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:16], "weight_h")
-        on_h, g_h, key_h = later(weight_f, 2, "weight_on"), later(g_f, 2, "weight_g"), later(key_f, 2, "weight_key")
+        weight_h = stage.reg(Mux(far_g, 0, ((tm_g >> 10 >> gap_g) + 1) >> 1)[:16], "weight_h")
+        on_h, g_h, key_h = (stage.delay(value, 2, f"weight_{name}") for value, name in (
+            (weight_f, "on"), (g_f, "g"), (key_f, "key")))
         for g in banks:
             sc_write, sc_read = scores[g]
             m.d.comb += [
@@ -360,19 +360,19 @@ class DecodeAttention(wiring.Component):
             ]
 
         # ------------------------------------------------------------------ V: weighted sums
-        v3, w3, first_key3 = later(v1, 2, "v"), later(w1, 2, "w"), later(key == 0, 3, "first_key")
+        v3, w3, first_key3 = stage.delay(v1, 2, "v"), stage.delay(w1, 2, "w"), stage.delay(key == 0, 3, "first_key")
         drain_word = Signal(range(self._words))
         draining = Signal()
         out_g, out_index = Signal(range(groups + 1)), Signal(INDEX_BITS)
-        g_now3 = later(g_now1, 2, "g_now_v") if compact else g_now
+        g_now3 = stage.delay(g_now1, 2, "g_now_v") if compact else g_now
         for g in banks:
             _, sc_read = scores[g]
             acc_write, acc_read = sums[g]
             m.d.comb += [acc_read.addr.eq(Mux(draining, at(out_g, drain_word), at(g_now3, w3))),
                          acc_write.addr.eq(at(g_now3, w3)), acc_write.en.eq(v3)]
-            weight = Const(0, 1) if compact else register(sc_read.data[:16], f"weight{g}")
+            weight = Const(0, 1) if compact else stage.reg(sc_read.data[:16], f"weight{g}")
             for i in range(LANES):
-                part = self.products[i][:24].as_signed() if compact else register(
+                part = self.products[i][:24].as_signed() if compact else stage.reg(
                     word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
                 old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
                 m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
@@ -392,8 +392,8 @@ class DecodeAttention(wiring.Component):
         m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         inverse_exp = Signal(signed(12))
         m.d.sync += [inverse.sig.eq(recip_read.data[:11]), inverse.exp.eq(Mux(recip_read.data[11], -15, -14))]
-        product = scale_mul_stages(m, register, inverse, c127)
-        shift_exp = register(Array(exponents)[out_g] - exp, "shift_exp")
+        product = scale_mul_stages(stage, inverse, c127)
+        shift_exp = stage.reg(Array(exponents)[out_g] - exp, "shift_exp")
         m.d.comb += inverse_exp.eq(product.exp + shift_exp + (SUM_FRAC - 5))
         m.d.sync += [scale.sig.eq(product.sig),
                      scale.exp.eq(Mux(inverse_exp > 127, 127, Mux(inverse_exp < -128, -128, inverse_exp)))]
@@ -412,16 +412,16 @@ class DecodeAttention(wiring.Component):
         with m.FSM(name="attend") as attend:
             m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base),
-                             s_read_addr.eq(self.s_base)]
-                with m.If(self.start):
+                m.d.sync += [head.eq(0), out_index.eq(0), head_q_row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base),
+                             s_read_addr.eq(args.s_base)]
+                with m.If(self.control.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(self.write.idle):
                     m.next = "ASK-S"
             with m.State("ASK-S"):
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(s_read_addr), read.req.p.len.eq(keys), clear.eq(1)]
-                m.d.sync += [left.eq(keys), key.eq(0), w_index.eq(0), prepare_at.eq(0)]
+                m.d.sync += [remaining.eq(keys), key.eq(0), w_index.eq(0), prepare_at.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "PREPARE"
             with m.State("PREPARE"):
@@ -430,33 +430,33 @@ class DecodeAttention(wiring.Component):
                 with m.If(prepare_at + 1 == groups):
                     m.next = "S"
             with m.State("S"):
-                m.d.comb += in_s.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_s.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.next = "ASK-K"
             with m.State("ASK-K"):
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(k_addr), read.req.p.len.eq(row_words)]
-                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0)]
+                m.d.sync += [remaining.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "K"
             with m.State("K"):
-                m.d.comb += in_k.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_k.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.d.sync += pause.eq(pause + 1)
                     with m.If(pause == 24):
                         m.next = "ASK-V"
             with m.State("ASK-V"):
                 # Asked for ahead of the scans: the port's FIFO fills meanwhile.
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(v_addr), read.req.p.len.eq(row_words)]
-                m.d.sync += [left.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0), scan_g.eq(0), scan_key.eq(0),
+                m.d.sync += [remaining.eq(row_words), key.eq(0), w_index.eq(0), pause.eq(0), scan_g.eq(0), scan_key.eq(0),
                              scan_weights.eq(0)]
                 with m.If(read.req.ready):
                     m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += scan.eq(1)
                 m.d.sync += [scan_key.eq(scan_key + 1), pause.eq(0)]
-                with m.If(scan_key == self.position):
+                with m.If(scan_key == args.position):
                     m.d.sync += [scan_key.eq(0), scan_g.eq(scan_g + 1)]
-                    with m.If(scan_g + 1 == self.group):
+                    with m.If(scan_g + 1 == shape.group):
                         m.d.sync += scan_g.eq(0)
                         m.next = "SETTLE"
             with m.State("SETTLE"):
@@ -467,8 +467,8 @@ class DecodeAttention(wiring.Component):
                     with m.If(scan_weights):
                         m.next = "V"
             with m.State("V"):
-                m.d.comb += in_v.eq(left != 0)
-                with m.If(left == 0):
+                m.d.comb += in_v.eq(remaining != 0)
+                with m.If(remaining == 0):
                     m.d.sync += pause.eq(pause + 1)
                     with m.If(pause == 5):
                         m.d.sync += out_g.eq(0)
@@ -497,12 +497,12 @@ class DecodeAttention(wiring.Component):
                         with m.If(drain_word + 1 == words):
                             m.d.sync += out_g.eq(out_g + 1)
                             m.next = "TOTAL"
-                            with m.If(out_g + 1 == self.group):
+                            with m.If(out_g + 1 == shape.group):
                                 m.next = "NEXT"
             with m.State("NEXT"):
-                m.d.sync += [head.eq(head + 1), head_q_row.eq(head_q_row + words), k_addr.eq(k_addr + self.kv_stride),
-                             v_addr.eq(v_addr + self.kv_stride), s_read_addr.eq(s_read_addr + self.s_stride)]
+                m.d.sync += [head.eq(head + 1), head_q_row.eq(head_q_row + words), k_addr.eq(k_addr + shape.kv_stride),
+                             v_addr.eq(v_addr + shape.kv_stride), s_read_addr.eq(s_read_addr + shape.s_stride)]
                 m.next = "ASK-S"
-                with m.If(head + 1 == self.kv_heads):
+                with m.If(head + 1 == shape.kv_heads):
                     m.next = "IDLE"
         return m

@@ -6,12 +6,15 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.codes import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
-from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit, unpack16
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import Landing, leading_zeros, registers
-from hw.memory.ports import ReadPort, WritePort
-from hw.types import INDEX_BITS, AccLayout, HeadWords, ScaleLayout
+from hw.attention.scatter import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
+from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit
+from hw.lib.control import AttentionControl, ModelShape
+from hw.lib.floats import leading_zeros
+from hw.lib.ports import ReadPort, WritePort
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
+from hw.lib.stages import Stages
+from hw.lib.streams import Landing
+from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -25,7 +28,7 @@ LANES = 4
 class PrefillAttention(wiring.Component):
     """out[t, h] = sum_j softmax(q[t, h] . K[j])_j V[j] over keys 0 to position + t, all integer but for scales.
 
-    After ``begin_token`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
+    After ``begin`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
     chunk - 1, heads and tokens in any order; see ChunkHeads for what is kept and what is written.  After ``start`` (a
     pulse; it waits for ``write.idle``) the KV heads are worked on in turn.  The chunk * group pairs (token, query head) of
     a KV head are taken in slots of ``pes``, one pair a PE, from the last token to the first, so that a
@@ -89,12 +92,8 @@ class PrefillAttention(wiring.Component):
         #: |weight * v| is below 2**23, so a sum over the context fits.
         self._sum_bits = 24 + (max_context - 1).bit_length()
         super().__init__({
-            "heads": In(stream.Signature(HeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
-            "chunk": In(range(tokens + 1)),
-            "heads_n": In(8), "kv_heads": In(8), "head_dim": In(8), "group": In(3), "c_att": In(ScaleLayout),
-            "position": In(16), "k_base": In(24), "v_base": In(24), "s_base": In(24),
-            "kv_stride": In(24), "s_stride": In(16),
-            "begin_token": In(1), "start": In(1), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
+            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -103,21 +102,22 @@ class PrefillAttention(wiring.Component):
         key_bits = (self._context - 1).bit_length()
         unit_bits = (units - 1).bit_length()
 
-        register, later = registers(m)
+        stage = Stages(m)
+        shape, args = self.shape, self.control.args
+        chunk = args.chunk[:self._tokens.bit_length()]
 
         # ------------------------------------------------------------------ what a chunk is
-        words = register(self.head_dim >> 2, "words")
-        pairs = register(small_product(self.chunk, self.group), "pairs")
-        slots = register((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
-        keys_all = register((self.position + self.chunk)[:key_bits + 1], "keys_all")
-        group_words = register(small_product(words, self.group), "group_words")
+        words = stage.reg(shape.head_dim >> 2, "words")
+        pairs = stage.reg(small_product(chunk, shape.group), "pairs")
+        slots = stage.reg((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
+        keys_all = stage.reg((args.position + chunk)[:key_bits + 1], "keys_all")
+        group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         m.submodules.chunk_heads = chunk_heads = ChunkHeads(pes=pes, tokens=self._tokens, words=self._words, rows=self._rows)
         wiring.connect(m, wiring.flipped(self.heads), chunk_heads.heads)
         wiring.connect(m, wiring.flipped(self.write), chunk_heads.write)
-        m.d.comb += [getattr(chunk_heads, n).eq(getattr(self, n)) for n in (
-            "heads_n", "kv_heads", "group", "chunk", "c_att", "position", "k_base", "v_base", "s_base", "kv_stride", "s_stride")]
-        m.d.comb += [chunk_heads.words.eq(words), chunk_heads.slots.eq(slots), chunk_heads.begin.eq(self.begin_token)]
+        m.d.comb += [chunk_heads.shape.eq(shape), chunk_heads.args.eq(args), chunk_heads.words.eq(words),
+                     chunk_heads.slots.eq(slots), chunk_heads.begin.eq(self.control.begin)]
 
         # ------------------------------------------------------------------ softmax: PE p is turn p // units of unit p % units
         softmax = []
@@ -146,27 +146,27 @@ class PrefillAttention(wiring.Component):
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         last_turn = Signal(range(turns))
         spacing, free = Signal(range(turns)), Signal(init=1)
-        there = Signal(range(SoftmaxUnit.AHEAD + 1))
+        available = Signal(range(SoftmaxUnit.AHEAD + 1))
         # What the next word is: its row's first, its row's last, of the last key.
         first_word, row_end, last_key = Signal(init=1), Signal(), Signal()
-        came = read.data.valid & read.data.ready
+        accepted = read.data.valid & read.data.ready
         # A row begins so that the softmax units have met all PEs with the row before when it ends, however late that one
         # did, and a V row with its first weight.
         m.d.comb += [
-            read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | there.any()))))),
-            s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(came & in_s),
+            read.data.ready.eq(in_s | ((in_k | in_v) & (~first_word | (free & (in_k | available.any()))))),
+            s_write.addr.eq(key), s_write.data.eq(read.data.payload), s_write.en.eq(accepted & in_s),
         ]
-        row_begins = came & ~in_s & first_word
+        row_begins = accepted & ~in_s & first_word
         m.d.sync += [spacing.eq(Mux(spacing != 0, spacing - 1, 0)), free.eq(spacing <= 1)]
         with m.If(row_begins):
             m.d.sync += [spacing.eq(last_turn), free.eq(last_turn == 0)]
         # What is left of that when a row's words have come one after another.
-        after_row = register(Mux(last_turn < words, 0, last_turn - words + 1)[:len(last_turn)], "after_row")
-        with m.If(came & row_end):
+        after_row = stage.reg(Mux(last_turn < words, 0, last_turn - words + 1)[:len(last_turn)], "after_row")
+        with m.If(accepted & row_end):
             m.d.sync += [spacing.eq(after_row), free.eq(after_row == 0)]
-        done = came & last_key & (in_s | row_end)
+        done = accepted & last_key & (in_s | row_end)
         m.d.sync += [row_end.eq(w_index + 1 == words), last_key.eq(key == keys_1)]
-        with m.If(came):
+        with m.If(accepted):
             m.d.sync += [w_index.eq(w_index + 1), first_word.eq(0), row_end.eq(w_index + 2 == words)]
             with m.If(in_s | row_end):
                 m.d.sync += [w_index.eq(0), first_word.eq(1), row_end.eq(0)]
@@ -179,22 +179,22 @@ class PrefillAttention(wiring.Component):
         stage_layout = data.StructLayout({"k": 1, "v": 1, "first_word": 1, "row_end": 1, "first_key": 1,
                                           "w": range(self._words)})
         entry = Signal(stage_layout)
-        m.d.comb += [entry.k.eq(came & in_k), entry.v.eq(came & in_v), entry.first_word.eq(first_word),
+        m.d.comb += [entry.k.eq(accepted & in_k), entry.v.eq(accepted & in_v), entry.first_word.eq(first_word),
                      entry.row_end.eq(row_end), entry.first_key.eq(key == 0), entry.w.eq(w_index)]
-        word, flags = [register(read.data.payload, "word0")], [data.View(stage_layout, register(entry.as_value(), "flags0"))]
+        word, flags = [stage.reg(read.data.payload, "word0")], [data.View(stage_layout, stage.reg(entry.as_value(), "flags0"))]
         for s in range(1, turns + 4):
-            word.append(register(word[-1], f"word{s}"))
-            flags.append(data.View(stage_layout, register(flags[-1].as_value(), f"flags{s}")))
+            word.append(stage.reg(word[-1], f"word{s}"))
+            flags.append(data.View(stage_layout, stage.reg(flags[-1].as_value(), f"flags{s}")))
 
         # ------------------------------------------------------------------ K: dots met in turn
-        key3 = later(key, 3, "key")
+        key3 = stage.delay(key, 3, "key")
         dots_begin = flags[4].k & flags[4].row_end
         k_key, k_first, k_left = Signal(key_bits), Signal(), Signal(BACK_BITS)
         k_scale, v_exp, v_some = Signal(ScaleLayout), Signal(signed(7)), Signal()
         k_on, k_turn, k_last = Signal(), Signal(range(turns)), Signal(range(turns))
-        key5 = later(key3, 2, "key_dot")
+        key5 = stage.delay(key3, 2, "key_dot")
         # There two cycles after its address.
-        scale_word = register(s_read.data, "scale_word")
+        scale_word = stage.reg(s_read.data, "scale_word")
         k_sig, k_exp = unpack16(scale_word[:16])
         v_sig_read, v_exp_read = unpack16(scale_word[16:])
 
@@ -217,7 +217,7 @@ class PrefillAttention(wiring.Component):
         asking, wanted = Signal(), Signal()
         a_turn, a_key, ahead = Signal(range(turns)), Signal(key_bits), Signal(range(SoftmaxUnit.AHEAD + 1))
         # Two cycles between dots_begin and the first ``v`` belong to the turn and to this flag.
-        with m.If(later(k_done, SoftmaxUnit.K_LATENCY - 1, "k_done")):
+        with m.If(stage.delay(k_done, SoftmaxUnit.K_LATENCY - 1, "k_done")):
             m.d.sync += wanted.eq(1)
         with m.If(wanted & drained):
             m.d.sync += [wanted.eq(0), asking.eq(1), a_turn.eq(0), a_key.eq(0)]
@@ -231,7 +231,7 @@ class PrefillAttention(wiring.Component):
         m.d.sync += ahead.eq(ahead + (asks & (a_turn == 0)) - (row_begins & in_v))
         # Of those, keys whose row may begin: its first weight can be taken two cycles later and the others follow it, and
         # the last one is asked for before a row of four words ends.
-        m.d.sync += there.eq(there + later(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
+        m.d.sync += available.eq(available + stage.delay(asks & (a_turn == 0), self._lead - 1, "asked") - (row_begins & in_v))
         m.d.comb += s_read.addr.eq(Mux(asking, a_key, key3))
         # Weights reach the PEs from the second cycle after a V row began on.
         pops, pop_turn, pop_last = Signal(), Signal(range(turns)), Signal(range(turns))
@@ -273,12 +273,12 @@ class PrefillAttention(wiring.Component):
             for i in range(LANES):
                 byte = q_word[8 * i:8 * i + 8]
                 factor = Cat(weight[:8], weight[8:] | byte, byte[7]).as_signed()
-                product = register(word[turn + 2][8 * i:8 * i + 8].as_signed() * factor, f"product{p}_{i}")
+                product = stage.reg(word[turn + 2][8 * i:8 * i + 8].as_signed() * factor, f"product{p}_{i}")
                 products.append(product[8:])
                 part = slice(sum_bits * i, sum_bits * (i + 1))
                 m.d.comb += sum_write.data[part].eq(old[part].as_signed() + product)
             # Products of K are there a cycle before their total, that a cycle before the dot.
-            total = register(sum((x.as_signed() for x in products[1:]), start=products[0].as_signed()), f"k_total{p}")
+            total = stage.reg(sum((x.as_signed() for x in products[1:]), start=products[0].as_signed()), f"k_total{p}")
             dot = Signal.like(unit.dots[0], name=f"dot{p}", reset_less=True)
             with m.If(flags[turn + 4].k):
                 m.d.sync += dot.eq(Mux(flags[turn + 4].first_word, 0, dot) + total)
@@ -290,7 +290,7 @@ class PrefillAttention(wiring.Component):
         walk_back, walk_g = Signal(BACK_BITS + 1), Signal(range(MAX_GROUP))
         with m.If(walking):
             m.d.sync += [walk_pe.eq(walk_pe + 1), walk_g.eq(walk_g + 1)]
-            with m.If(walk_g + 1 == self.group):
+            with m.If(walk_g + 1 == shape.group):
                 m.d.sync += [walk_g.eq(0), walk_back.eq(walk_back + 1)]
             with m.If(walk_pe == pes - 1):
                 m.d.sync += walking.eq(0)
@@ -301,9 +301,9 @@ class PrefillAttention(wiring.Component):
                 unit.back_write.turn.eq(walk_pe >> unit_bits), unit.back_write.back.eq(walk_back),
                 unit.row.eq(row),
                 unit.k.on.eq(k_on), unit.k.turn.eq(k_turn), unit.k.first.eq(k_first), unit.k.key.eq(k_key),
-                unit.k.left.eq(k_left), unit.k.scale.eq(k_scale), unit.k.v_exp.eq(v_exp), unit.k.v_some.eq(v_some),
+                unit.k.remaining.eq(k_left), unit.k.scale.eq(k_scale), unit.k.v_exp.eq(v_exp), unit.k.v_some.eq(v_some),
                 unit.v.on.eq(asks), unit.v.turn.eq(a_turn), unit.v.first.eq(a_key == 0), unit.v.key.eq(a_key),
-                unit.v.left.eq(v_left), unit.v.sig.eq(v_sig_read), unit.v.exp.eq(v_exp_read),
+                unit.v.remaining.eq(v_left), unit.v.sig.eq(v_sig_read), unit.v.exp.eq(v_exp_read),
                 unit.pop.eq(pops),
             ]
 
@@ -311,16 +311,16 @@ class PrefillAttention(wiring.Component):
         head, pairs_left = Signal(8), Signal.like(pairs)
         k_addr, v_addr, s_addr = Signal(24), Signal(24), Signal(24)
         # Both are wanted in V only.
-        last_slot = register(pairs_left <= pes, "last_slot")
-        last_head = register(head + 1 == self.kv_heads, "last_head")
+        last_slot = stage.reg(pairs_left <= pes, "last_slot")
+        last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
         working = Signal(range(pes + 1))
         m.d.comb += working.eq(Mux(pairs_left <= pes, pairs_left, pes))
         m.d.sync += last_turn.eq((working - 1) >> unit_bits)
         # Each phase asks for the words of the next one.  A slot's keys are known when the walk of the one before ended.
         request = read.req
         to_ask, settled = Signal(), Signal(range(4))
-        next_keys = register((keys_all - Mux(last_slot, 0, walk_back))[:key_bits + 1], "next_keys")
-        row_words = register(Mux(in_v, next_keys, keys) * words, "row_words")
+        next_keys = stage.reg((keys_all - Mux(last_slot, 0, walk_back))[:key_bits + 1], "next_keys")
+        row_words = stage.reg(Mux(in_v, next_keys, keys) * words, "row_words")
         m.d.sync += settled.eq(Mux(walking | ~in_v, 0, Mux(settled == 3, 3, settled + 1)))
         with m.If(request.valid & request.ready):
             m.d.sync += request.valid.eq(0)
@@ -328,7 +328,7 @@ class PrefillAttention(wiring.Component):
             m.d.sync += [to_ask.eq(0), request.valid.eq(~(in_v & last_slot & last_head)), request.p.len.eq(row_words),
                          request.p.addr.eq(Mux(in_k, v_addr, k_addr))]
             with m.If(in_v & last_slot):
-                m.d.sync += [request.p.addr.eq(s_addr + self.s_stride), request.p.len.eq(keys_all)]
+                m.d.sync += [request.p.addr.eq(s_addr + shape.s_stride), request.p.len.eq(keys_all)]
         slot_done = Signal()
 
         def enter(state):
@@ -337,9 +337,9 @@ class PrefillAttention(wiring.Component):
 
         with m.FSM(name="attend") as attend:
             with m.State("IDLE"):
-                m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(self.k_base), v_addr.eq(self.v_base), s_addr.eq(self.s_base),
+                m.d.sync += [head.eq(0), row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base), s_addr.eq(args.s_base),
                              keys.eq(keys_all), keys_1.eq(keys_all - 1), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
-                with m.If(self.start):
+                with m.If(self.control.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(chunk_heads.idle & self.write.idle):
@@ -361,8 +361,8 @@ class PrefillAttention(wiring.Component):
                 m.d.comb += slot_done.eq(1)
                 m.d.sync += [row.eq(row + 1), keys.eq(next_keys), keys_1.eq(next_keys - 1), pairs_left.eq(pairs_left - pes)]
                 with m.If(last_slot):
-                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + self.kv_stride), v_addr.eq(v_addr + self.kv_stride),
-                                 s_addr.eq(s_addr + self.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
+                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + shape.kv_stride), v_addr.eq(v_addr + shape.kv_stride),
+                                 s_addr.eq(s_addr + shape.s_stride), pairs_left.eq(pairs), walk_back.eq(0), walk_g.eq(0)]
                 with m.If(last_slot & last_head):
                     m.next = "LAST"
                 with m.Else():
@@ -385,22 +385,22 @@ class PrefillAttention(wiring.Component):
         exponents = Array(unit.exponent for unit in softmax)
         m.d.comb += [s for unit in softmax for s in (unit.stat_read.eq(stat_read), unit.stat_turn.eq(scale_pe >> unit_bits))]
         unit_now = scale_pe[:unit_bits] if unit_bits else Const(0, 1)
-        value1 = register(Array(unit.total for unit in softmax)[unit_now], "value1")
+        value1 = stage.reg(Array(unit.total for unit in softmax)[unit_now], "value1")
         # Zeros ahead of each byte's first one, from the top; the value is not zero and stands still.
         from_top = Cat(Const(0, -len(value1) % 8), value1)
         zeros = Signal(range(len(from_top)))
         for at in range(0, len(from_top), 8):
             byte = from_top[at:at + 8]
-            some2, in_byte2 = register(byte.any(), f"some2_{at}"), register(leading_zeros(m, byte), f"in_byte2_{at}")
+            some2, in_byte2 = stage.reg(byte.any(), f"some2_{at}"), stage.reg(leading_zeros(m, byte), f"in_byte2_{at}")
             with m.If(some2):
                 m.d.comb += zeros.eq(Cat(in_byte2, Const(len(from_top) // 8 - 1 - at // 8, len(zeros) - 3)))
-        zeros3 = register(zeros, "zeros3")
-        coarse3 = register((value1 << (zeros[3:] << 3))[:len(value1)], "coarse3")
-        top4 = register((coarse3 << zeros3[:3])[len(value1) - 12:len(value1)], "top4")
+        zeros3 = stage.reg(zeros, "zeros3")
+        coarse3 = stage.reg((value1 << (zeros[3:] << 3))[:len(value1)], "coarse3")
+        top4 = stage.reg((coarse3 << zeros3[:3])[len(value1) - 12:len(value1)], "top4")
         rounded = Signal(12)
         m.d.comb += rounded.eq((top4 + 1) >> 1)
-        sig5 = register(Mux(rounded[11], 1024, rounded[:11]), "sig5")
-        exp5 = register((len(value1) - 11) - zeros3 + rounded[11], "exp5")
+        sig5 = stage.reg(Mux(rounded[11], 1024, rounded[:11]), "sig5")
+        exp5 = stage.reg((len(value1) - 11) - zeros3 + rounded[11], "exp5")
         m.submodules.recip = recip = memory.Memory(shape=12, depth=1024, init=list(recip127_rom()),
                                                    attrs={"ram_style": "block"})
         recip_read = recip.read_port()
@@ -408,8 +408,8 @@ class PrefillAttention(wiring.Component):
         inverse7, c127 = Signal(ScaleLayout), Signal(ScaleLayout)
         m.d.comb += c127.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
         m.d.sync += [inverse7.sig.eq(recip_read.data[:11]), inverse7.exp.eq(Mux(recip_read.data[11], -15, -14))]
-        product10 = scale_mul_stages(m, register, inverse7, c127)
-        shift6 = register(register(exponents[unit_now], "exponent1") - exp5, "shift6")
+        product10 = scale_mul_stages(stage, inverse7, c127)
+        shift6 = stage.reg(stage.reg(exponents[unit_now], "exponent1") - exp5, "shift6")
         exp = Signal(signed(13))
         m.d.comb += exp.eq(product10.exp + shift6 + (SUM_FRAC - 5))
         scale11 = Signal(ScaleLayout)
@@ -423,20 +423,20 @@ class PrefillAttention(wiring.Component):
         # no PE is drawn towards the others: each adds its own, and all but the one in turn are zero.
         m.submodules.landing = landing = Landing(sum_bits, depth=self.LANDING, burst=LANES)
         issuing, sends, lane, gap = Signal(), Signal(), Signal(range(LANES)), Signal()
-        settled_sums = register(draining, "settled_sums")
+        settled_sums = stage.reg(draining, "settled_sums")
         m.d.comb += [sends.eq((lane != 0) | (issuing & settled_sums & landing.open & ~gap)),
                      drain_shift.eq(sends & (lane != LANES - 1))]
-        sends_turn = register(drain_pe >> unit_bits, "sends_turn")
-        passing, marks, mark = Const(0, sum_bits), [], Const(0, 1)
+        sends_turn = stage.reg(drain_pe >> unit_bits, "sends_turn")
+        passing, walking, walks = Const(0, sum_bits), [], Const(0, 1)
         for t in range(turns):
             for old in drain_sums[t * units:(t + 1) * units]:
                 passing = passing | old
-            passing = register(passing, f"passing{t}")
-            mark = register(mark | (sends & (sends_turn == t)), f"mark{t}")
-            marks.append(mark)
-        m.d.comb += [landing.sent.eq(sends), landing.valid.eq(mark), landing.value.eq(passing)]
+            passing = stage.reg(passing, f"passing{t}")
+            walks = stage.reg(walks | (sends & (sends_turn == t)), f"walks{t}")
+            walking.append(walks)
+        m.d.comb += [landing.sent.eq(sends), landing.valid.eq(walks), landing.value.eq(passing)]
         last_pe, head_ends = Signal(range(pes)), Signal()
-        last_word, at_last_pe = (register(v, n) for v, n in (
+        last_word, at_last_pe = (stage.reg(v, n) for v, n in (
             (drain_word + 1 == words, "last_word"), (drain_pe == last_pe, "at_last_pe")))
         # The way is a cycle shorter from the next turn on, which therefore waits for one, and shows nothing meanwhile.
         of_turn_last = drain_pe[:unit_bits].all() if unit_bits else 1
@@ -458,9 +458,9 @@ class PrefillAttention(wiring.Component):
         token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
                                              Signal(range(MAX_GROUP)))
         # What stands still in the cycle before a word's last sum is loaded.
-        word_ends, pe_ends, g_ends = (register(v, n) for v, n in (
-            (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
-        scaled = register(scale_left <= 1, "scaled")
+        word_ends, pe_ends, g_ends = (stage.reg(v, n) for v, n in (
+            (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == shape.group, "g_ends")))
+        scaled = stage.reg(scale_left <= 1, "scaled")
         load = landing.o.valid & (~out_valid | self.acc.ready) & (~first_sum | scaled)
         m.d.comb += [
             landing.o.ready.eq(load), self.acc.valid.eq(out_valid), self.acc.p.acc.eq(out_acc.as_signed()),
@@ -483,7 +483,7 @@ class PrefillAttention(wiring.Component):
                     with m.If(g_ends):
                         m.d.sync += [g.eq(0), token.eq(token - 1), first_word_of.eq(top_word)]
                     with m.If(pe_ends & head_ends):
-                        m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + group_words),
+                        m.d.sync += [g.eq(0), token.eq(chunk - 1), top_word.eq(top_word + group_words),
                                      first_word_of.eq(top_word + group_words)]
         with m.FSM(name="drain"):
             with m.State("IDLE"):
@@ -494,7 +494,7 @@ class PrefillAttention(wiring.Component):
                 with m.If(slot_done):
                     m.next = "PAUSE"
                 with m.If(attend.ongoing("IDLE")):
-                    m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(0), first_word_of.eq(0)]
+                    m.d.sync += [g.eq(0), token.eq(chunk - 1), top_word.eq(0), first_word_of.eq(0)]
             with m.State("PAUSE"):
                 # Until the last PE's sums are there.
                 m.d.sync += pause.eq(pause - 1)
@@ -507,7 +507,7 @@ class PrefillAttention(wiring.Component):
                     m.next = "OUT"
             with m.State("OUT"):
                 # PEs show sums of their own again when the last one has passed them.
-                with m.If(~issuing & (lane == 0) & ~Cat(marks).any()):
+                with m.If(~issuing & (lane == 0) & ~Cat(walking).any()):
                     m.d.sync += draining.eq(0)
                 with m.If(~draining & landing.empty & ~out_valid):
                     m.next = "IDLE"

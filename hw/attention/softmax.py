@@ -1,18 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scores and weights of attention: stored scales, the score's arithmetic, and a unit that serves query PEs in turn."""
+"""Scores and weights of attention: the score's arithmetic, and a unit that serves query PEs in turn."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.fused.stage import registers
-from hw.types import ScaleLayout
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import Stages
+from hw.lib.types import ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
-from tellme.spec.scale import SCALE16_BIAS
 
-__all__ = ["BACK_BITS", "EXPONENT_BITS", "SCORE_STAGES", "WEIGHT_BITS", "SoftmaxUnit", "pack16", "score_stages", "unpack16"]
+__all__ = ["BACK_BITS", "EXPONENT_BITS", "SCORE_STAGES", "WEIGHT_BITS", "SoftmaxUnit", "score_stages"]
 
 #: Registers of :func:`score_stages`.
 SCORE_STAGES = 5
@@ -24,39 +23,28 @@ BACK_BITS = 4
 EXPONENT_BITS = 11
 
 
-def unpack16(stored) -> tuple[Value, Value]:
-    """(sig, exp) of a stored scale."""
-    zero = stored == 0
-    return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
-
-
-def pack16(scale) -> Value:
-    """Stored form of a scale."""
-    field = scale.exp + SCALE16_BIAS
-    return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
-
-
-def score_stages(m: Module, register, dot, ds) -> Signal:
-    """score(dot, ds) (spec: attention), SCORE_STAGES later; ``register(value, name)`` makes one."""
-    product1 = register(dot * ds.sig, "score_product")
-    down1 = register(-(ds.exp + SCORE_FRAC), "score_down")
+def score_stages(stage: Stages, dot, ds) -> Value:
+    """score(dot, ds) (spec: attention), SCORE_STAGES of ``stage`` later."""
+    m = stage.m
+    product1 = stage.reg(dot * ds.sig, "score_product")
+    down1 = stage.reg(-(ds.exp + SCORE_FRAC), "score_down")
     # Right: one place less, then half up.  Left: what passes 18 bits saturates.
     width = len(product1)
     amount = Signal(range(width + 1))
     m.d.comb += amount.eq(Mux(down1 > width, width, (down1 - 1)[:len(amount)]))
     lift = Signal(5)
     m.d.comb += lift.eq(Mux(down1 < -SCORE_BITS, SCORE_BITS, -down1))
-    product2, amount2, lift2 = (register(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
+    product2, amount2, lift2 = (stage.reg(v, n) for v, n in ((product1, "score_product2"), (amount, "amount2"),
                                                             (lift, "lift2")))
-    moved3 = register(product2 >> amount2, "moved3")
+    moved3 = stage.reg(product2 >> amount2, "moved3")
     lifted = Signal(signed(width + SCORE_BITS))
     m.d.comb += lifted.eq(product2 << lift2)
-    lifted3, up3 = register(lifted, "lifted3"), register(register(down1 <= 0, "up_1"), "up_2")
+    lifted3, up3 = stage.reg(lifted, "lifted3"), stage.reg(stage.reg(down1 <= 0, "up_1"), "up_2")
     rounded4 = Signal(signed(width + SCORE_BITS))
     m.d.sync += rounded4.eq(Mux(up3, lifted3, (moved3 + 1) >> 1))
     above, sign = rounded4[SCORE_BITS - 1:], rounded4[-1]
     fits = ~above.any() | above.all()
-    return register(Cat(Mux(fits, rounded4[:SCORE_BITS - 1], (~sign).replicate(SCORE_BITS - 1)), sign).as_signed(), "score5")
+    return stage.reg(Cat(Mux(fits, rounded4[:SCORE_BITS - 1], (~sign).replicate(SCORE_BITS - 1)), sign).as_signed(), "score5")
 
 
 class SoftmaxUnit(wiring.Component):
@@ -73,7 +61,7 @@ class SoftmaxUnit(wiring.Component):
     is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
     ``stat_read`` is set, which must not be during a V pass.
 
-    ``left`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
+    ``remaining`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
     before the last one does not see keys with less than that left; their weights are 0 and nothing counts them.
 
     K_LATENCY cycles after ``k`` the maxima of that turn are there for ``v``; a weight can be taken V_LATENCY cycles
@@ -101,9 +89,9 @@ class SoftmaxUnit(wiring.Component):
             "back_write": In(data.StructLayout({"en": 1, "turn": turn, "back": BACK_BITS})),
             "row": In(range(rows)),
             "dots": In(data.ArrayLayout(signed(dot_bits), turns)),
-            "k": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+            "k": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "remaining": BACK_BITS,
                                        "scale": ScaleLayout, "v_exp": signed(7), "v_some": 1})),
-            "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "left": BACK_BITS,
+            "v": In(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "remaining": BACK_BITS,
                                        "sig": 11, "exp": signed(7)})),
             "exp2_addr": Out(SCORE_FRAC), "exp2_data": In(17),
             "weight": Out(WEIGHT_BITS), "pop": In(1),
@@ -115,13 +103,13 @@ class SoftmaxUnit(wiring.Component):
         turns = self._turns
         k, v = self.k, self.v
 
-        register, later = registers(m)
+        stage = Stages(m)
 
         # ------------------------------------------------------------------ memories
         m.submodules.scales = scales = memory.Memory(shape=ScaleLayout, depth=turns * self._rows, init=[])
         m.submodules.scores = scores = memory.Memory(shape=SCORE_BITS, depth=turns * self._context, init=[])
         m.submodules.backs = backs = memory.Memory(shape=BACK_BITS, depth=turns, init=[])
-        maxima_layout = data.StructLayout({"top": signed(SCORE_BITS), "most": signed(SCORE_BITS + 1), "some": 1})
+        maxima_layout = data.StructLayout({"top": signed(SCORE_BITS), "top_sum": signed(SCORE_BITS + 1), "some": 1})
         m.submodules.maxima = maxima = memory.Memory(shape=maxima_layout, depth=turns, init=[])
         stats_layout = data.StructLayout({"total": self._total_bits, "exponent": signed(EXPONENT_BITS)})
         m.submodules.stats = stats = memory.Memory(shape=stats_layout, depth=turns, init=[])
@@ -143,56 +131,57 @@ class SoftmaxUnit(wiring.Component):
 
         # ------------------------------------------------------------------ K: scores and maxima
         m.d.comb += scale_read.addr.eq(Cat(k.turn, self.row))
-        scale_a = data.View(ScaleLayout, register(Value.cast(scale_read.data), "scale_a"))
-        scale_b = data.View(ScaleLayout, later(Value.cast(k.scale), 2, "scale_b"))
-        ds = scale_mul_stages(m, register, scale_a, scale_b)
-        dot = later(self.dots[k.turn], 2 + SCALE_MUL_STAGES, "dot")
-        score = score_stages(m, register, dot, ds)
+        scale_a = data.View(ScaleLayout, stage.reg(Value.cast(scale_read.data), "scale_a"))
+        scale_b = data.View(ScaleLayout, stage.delay(Value.cast(k.scale), 2, "scale_b"))
+        ds = scale_mul_stages(stage, scale_a, scale_b)
+        dot = stage.delay(self.dots[k.turn], 2 + SCALE_MUL_STAGES, "dot")
+        score = score_stages(stage, dot, ds)
         delay = self.K_LATENCY - 1
-        on, turn, first, key, left, v_exp, v_some = (later(s, delay, f"k_{n}") for s, n in (
-            (k.on, "on"), (k.turn, "turn"), (k.first, "first"), (k.key, "key"), (k.left, "left"), (k.v_exp, "v_exp"),
+        on, turn, first, key, remaining, v_exp, v_some = (stage.delay(s, delay, f"k_{n}") for s, n in (
+            (k.on, "on"), (k.turn, "turn"), (k.first, "first"), (k.key, "key"), (k.remaining, "remaining"), (k.v_exp, "v_exp"),
             (k.v_some, "v_some")))
-        on_a, turn_a = register(v.on, "on_a"), register(v.turn, "turn_a")
+        on_a, turn_a = stage.reg(v.on, "on_a"), stage.reg(v.turn, "turn_a")
         m.d.comb += [
             score_write.addr.eq(Cat(turn, key)), score_write.data.eq(score), score_write.en.eq(on),
             k_back.addr.eq(turn), v_back.addr.eq(turn_a),
         ]
         # K_LATENCY - 1 cycles after k the score is there; then the maxima.
-        seen = register(on & (left >= k_back.data), "seen")
-        score1, most1 = register(score, "score1"), register((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "most1")
-        turn1, first1, some1 = register(turn, "turn1"), register(first, "first1"), register(v_some, "some1")
+        seen = stage.reg(on & (remaining >= k_back.data), "seen")
+        score1 = stage.reg(score, "score1")
+        top_sum1 = stage.reg((score + (v_exp << SCORE_FRAC))[:SCORE_BITS + 1].as_signed(), "top_sum1")
+        turn1, first1, some1 = stage.reg(turn, "turn1"), stage.reg(first, "first1"), stage.reg(v_some, "some1")
         old, largest = k_max.data, v_max.data
         m.d.comb += [
             k_max.addr.eq(turn1), v_max.addr.eq(turn_a),
             max_write.addr.eq(turn1), max_write.en.eq(seen),
             max_write.data.top.eq(Mux(first1 | (score1 > old.top), score1, old.top)),
-            max_write.data.most.eq(Mux(some1 & (first1 | ~old.some | (most1 > old.most)), most1, old.most)),
+            max_write.data.top_sum.eq(Mux(some1 & (first1 | ~old.some | (top_sum1 > old.top_sum)), top_sum1, old.top_sum)),
             max_write.data.some.eq(some1 | (old.some & ~first1)),
         ]
 
         # ------------------------------------------------------------------ V: exponentials and weights
         # a: score and maxima are here
         m.d.comb += score_read.addr.eq(Cat(v.turn, v.key))
-        left_a, first_a = register(v.left, "left_a"), register(v.first, "first_a")
-        score_b, some_b = register(score_read.data, "score_b"), register(largest.some, "some_b")
-        top_b, most_b = register(largest.top, "top_b"), register(largest.most, "most_b")
-        seen_b = register(left_a >= v_back.data, "seen_b")
+        remaining_a, first_a = stage.reg(v.remaining, "remaining_a"), stage.reg(v.first, "first_a")
+        score_b, some_b = stage.reg(score_read.data, "score_b"), stage.reg(largest.some, "some_b")
+        top_b, top_sum_b = stage.reg(largest.top, "top_b"), stage.reg(largest.top_sum, "top_sum_b")
+        seen_b = stage.reg(remaining_a >= v_back.data, "seen_b")
         # b: V's scale is here; how far below the largest score, and the largest score below the largest sum
         diff = Signal(SCORE_BITS + 1)
         m.d.comb += diff.eq(top_b - score_b.as_signed())
-        diff_c, down_c, some_c = register(diff, "diff_c"), register(top_b - most_b, "down_c"), register(some_b, "some_c")
+        diff_c, down_c, some_c = stage.reg(diff, "diff_c"), stage.reg(top_b - top_sum_b, "down_c"), stage.reg(some_b, "some_c")
         # c: the table's address; then its value, and once more as EBR are slow
         m.d.comb += self.exp2_addr.eq(diff_c[:SCORE_FRAC])
         exponent = Signal(signed(EXPONENT_BITS))
         m.d.comb += exponent.eq(Mux(some_c, -(down_c >> SCORE_FRAC), 0))
-        power_e = register(self.exp2_data, "power_e")
-        whole_e, exponent_f = later(diff_c[SCORE_FRAC:], 2, "whole"), later(exponent, 3, "exponent")
-        te_f = later(register(v.exp, "exp_c") - diff_c[SCORE_FRAC:], 3, "te")
-        sig_e, seen_e = later(v.sig, 3, "sig"), later(seen_b, 3, "seen")
-        on_f, turn_f, first_f = later(on_a, 5, "on"), later(turn_a, 5, "turn"), later(first_a, 5, "first")
+        power_e = stage.reg(self.exp2_data, "power_e")
+        whole_e, exponent_f = stage.delay(diff_c[SCORE_FRAC:], 2, "whole"), stage.delay(exponent, 3, "exponent")
+        te_f = stage.delay(stage.reg(v.exp, "exp_c") - diff_c[SCORE_FRAC:], 3, "te")
+        sig_e, seen_e = stage.delay(v.sig, 3, "sig"), stage.delay(seen_b, 3, "seen")
+        on_f, turn_f, first_f = stage.delay(on_a, 5, "on"), stage.delay(turn_a, 5, "turn"), stage.delay(first_a, 5, "first")
         # e: the exponential as far as it counts; its product with V's scale
-        power_f = register(Mux(seen_e & (whole_e < 32), (power_e << (SUM_FRAC - 16)) >> whole_e[:5], 0), "power_f")
-        tm_f, some_f = register(power_e * sig_e, "tm_f"), register(seen_e & (sig_e != 0), "some_f")
+        power_f = stage.reg(Mux(seen_e & (whole_e < 32), (power_e << (SUM_FRAC - 16)) >> whole_e[:5], 0), "power_f")
+        tm_f, some_f = stage.reg(power_e * sig_e, "tm_f"), stage.reg(seen_e & (sig_e != 0), "some_f")
         # f: the sum; how far the product moves down
         m.d.comb += [
             stat_read.addr.eq(Mux(self.stat_read, self.stat_turn, turn_f)),
@@ -202,14 +191,15 @@ class SoftmaxUnit(wiring.Component):
         ]
         gap = Signal(signed(EXPONENT_BITS + 2))
         m.d.comb += gap.eq(exponent_f - te_f)
-        far_g = register((gap > 18) | ~some_f, "far_g")
-        gap_g, tm_g = register(gap[:5], "gap_g"), register(tm_f, "tm_g")
+        far_g = stage.reg((gap > 18) | ~some_f, "far_g")
+        gap_g, tm_g = stage.reg(gap[:5], "gap_g"), stage.reg(tm_f, "tm_g")
         # g: the weight, and half a one
-        twice_h = register(Mux(far_g, 0, tm_g >> 10 >> gap_g), "twice_h")
+        twice_h = stage.reg(Mux(far_g, 0, tm_g >> 10 >> gap_g), "twice_h")
         # h: rounded, into the queue
         written, read = Signal(range(room)), Signal(range(room))
         m.d.comb += [
-            queue_write.addr.eq(written), queue_write.data.eq((twice_h + 1)[1:]), queue_write.en.eq(later(on_f, 2, "weight_on")),
+            queue_write.addr.eq(written), queue_write.data.eq((twice_h + 1)[1:]),
+            queue_write.en.eq(stage.delay(on_f, 2, "weight_on")),
             queue_read.addr.eq(read), self.weight.eq(queue_read.data),
         ]
         m.d.sync += [written.eq(written + queue_write.en), read.eq(read + self.pop)]

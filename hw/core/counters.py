@@ -6,37 +6,36 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core.space import CountersLayout
+from hw.core.address_map import CountersLayout
+from hw.lib.control import CountersControl
+from hw.lib.ports import PORTS, PortStrobes
 from tellme.spec.memory import ACCOUNT
 
-__all__ = ["PORTS", "Counters", "TotalsLayout"]
+__all__ = ["PORTS", "Counters", "SpentLayout"]
 
-#: SDRAM ports in the order of the strobes' bits.
-PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
-TotalsLayout = data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
-                                  "engine_busy": 32})
+#: What a cycle may be spent on; idle is what is left.
+SpentLayout = data.StructLayout({name: 1 for name in ACCOUNT if name != "idle"})
+
 
 
 class Counters(wiring.Component):
-    """32-bit counters that wrap.  They count while ``running`` is high; ``clear`` zeroes them.
+    """32-bit counters that wrap.  They count while ``control.running`` is high; ``control.clear`` zeroes them.
 
-    ``moved`` and ``busy`` have one bit a port (:data:`PORTS`): a 32-bit word moved, the controller works for the port.
-    ``spent`` has one bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is
-    set, so that these counters add up to the cycles.  ``totals`` are the sums that events carry; at most one port is
+    ``moved`` and ``busy`` have one bit a port: a 32-bit word moved, the controller works for the port.  ``spent`` has one
+    bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these
+    counters add up to the cycles.  ``control.totals`` are the sums that events carry; at most one port is
     busy at a time, so that busy cycles add up.  Without ``accounts`` only cycles and engine_busy of ``values`` count, the
     others stay zero.
     """
 
-    running: In(1)
-    clear: In(1)
+    control: In(CountersControl)
     engine_busy: In(1)
     head_stall: In(1)
-    moved: In(len(PORTS))
-    busy: In(len(PORTS))
+    moved: In(PortStrobes)
+    busy: In(PortStrobes)
     refresh: In(1)
-    spent: In(len(ACCOUNT) - 1)
+    spent: In(SpentLayout)
     values: Out(CountersLayout)
-    totals: Out(TotalsLayout)
 
     def __init__(self, *, accounts: bool = True):
         self._accounts = accounts
@@ -46,28 +45,28 @@ class Counters(wiring.Component):
         m = Module()
         strobes = {"cycles": 1, "engine_busy": self.engine_busy, "head_stall": self.head_stall,
                    "refresh_busy": self.refresh}
-        for i, port in enumerate(PORTS):
-            strobes[f"{port}_words"] = self.moved[i]
-            strobes[f"{port}_busy"] = self.busy[i]
+        for port in PORTS:
+            strobes[f"{port}_words"] = self.moved[port]
+            strobes[f"{port}_busy"] = self.busy[port]
         before = Const(0, 1)
-        for i, name in enumerate(ACCOUNT):
-            active = self.spent[i] if name != "idle" else Const(1, 1)
+        for name in ACCOUNT:
+            active = self.spent[name] if name != "idle" else Const(1, 1)
             strobes[f"{name}_cycles"] = active & ~before
             before = before | active
         assert strobes.keys() == CountersLayout.members.keys()
         if not self._accounts:
             strobes = {name: strobes[name] for name in ("cycles", "engine_busy")}
         totals = {"cycles": 1, "engine_busy": self.engine_busy,
-                  "read_words": self.moved[0] + self.moved[1] + self.moved[3],
-                  "write_words": self.moved[2] + self.moved[4],
-                  "sdram_busy": self.busy.any() | self.refresh}
-        for view, sources in ((self.values, strobes), (self.totals, totals)):
+                  "read_words": self.moved.weights + self.moved.kv_read + self.moved.host_read,
+                  "write_words": self.moved.kv_write + self.moved.host_write,
+                  "sdram_busy": self.busy.as_value().any() | self.refresh}
+        for view, sources in ((self.values, strobes), (self.control.totals, totals)):
             for name, strobe in sources.items():
                 step = Signal(2, name=f"step_{name}")
                 counter = view[name]
                 m.d.sync += step.eq(strobe)
-                with m.If(self.clear):
+                with m.If(self.control.clear):
                     m.d.sync += counter.eq(0)
-                with m.Elif(self.running):
+                with m.Elif(self.control.running):
                     m.d.sync += counter.eq(counter + step)
         return m

@@ -6,8 +6,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.ports import ReadPort
-from hw.types import INDEX_BITS, TOKEN_BITS, AccLayout
+from hw.lib.control import FetchControl, ModelShape
+from hw.lib.ports import ReadPort
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout
 from tellme.spec.scale import SCALE16_BIAS
 
 __all__ = ["RowFetch"]
@@ -16,7 +17,7 @@ __all__ = ["RowFetch"]
 class RowFetch(wiring.Component):
     """Reads cos/sin words and one int8 row with its scale, and streams them to the fused pipeline.
 
-    After ``start`` (a pulse, with ``token``, ``position`` and ``number``, the token's in the chunk): ``head_dim / 2`` words from
+    After a start (``rope_start`` with ``number``, the token's in the chunk): ``head_dim / 2`` words from
     rope_base + position * head_dim / 2 leave on ``rope``; then dim elements leave on ``acc``, acc = int8 code,
     scale = the row's, with their places; the row lies at embed_base + (token >> 2) * block_words + 2 +
     (token & 3) * row_words, its stored scale in the block's first two words.
@@ -25,23 +26,17 @@ class RowFetch(wiring.Component):
     element a cycle.  Maps to two 18x18 multipliers.
     """
 
-    start: In(1)
-    token: In(18)
-    position: In(16)
-    number: In(TOKEN_BITS)
-    dim: In(13)
-    head_dim: In(8)
-    embed_base: In(24)
-    block_words: In(16)
-    row_words: In(12)
-    rope_base: In(24)
+    control: In(FetchControl)
+    shape: In(ModelShape)
     port: Out(ReadPort)
     rope: Out(stream.Signature(32))
     acc: Out(stream.Signature(AccLayout))
-    busy: Out(1)
+    rope_start: Out(1)
+    number: Out(TOKEN_BITS)
 
     def elaborate(self, platform):
         m = Module()
+        shape, args = self.shape, self.control.args
         token = Signal(18)
         block = Signal(16)
         block_words = Signal(16)
@@ -51,7 +46,7 @@ class RowFetch(wiring.Component):
         rope_product = Signal(23)
         row_offset = Signal(14)
         block_addr = Signal(24)
-        left, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
+        remaining, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
         word = Signal(32)
         bytes_left = Signal(3)
         sig = Signal(11)
@@ -60,22 +55,22 @@ class RowFetch(wiring.Component):
         m.d.sync += [
             product.eq(block * block_words),
             rope_product.eq(position * pairs),
-            row_offset.eq(Mux(token[0], self.row_words, 0) + Mux(token[1], self.row_words << 1, 0)),
+            row_offset.eq(Mux(token[0], shape.row_words, 0) + Mux(token[1], shape.row_words << 1, 0)),
         ]
         request = self.port.req
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += [token.eq(self.token), block.eq(self.token >> 2), block_words.eq(self.block_words),
-                                 position.eq(self.position), pairs.eq(self.head_dim >> 1), number.eq(self.number),
+                with m.If(self.control.start):
+                    m.d.sync += [token.eq(args.token), block.eq(args.token >> 2), block_words.eq(shape.block_words),
+                                 position.eq(args.position), pairs.eq(shape.head_dim >> 1), number.eq(args.number),
                                  index.eq(0)]
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.next = "ADD"
             with m.State("ADD"):
-                m.d.sync += [block_addr.eq(self.embed_base + product),
-                             request.p.addr.eq(self.rope_base + rope_product),
-                             request.p.len.eq(pairs), left.eq(pairs), request.valid.eq(1)]
+                m.d.sync += [block_addr.eq(shape.embed_base + product),
+                             request.p.addr.eq(shape.rope_base + rope_product),
+                             request.p.len.eq(pairs), remaining.eq(pairs), request.valid.eq(1)]
                 m.next = "ROPE"
             with m.State("ROPE"):
                 with m.If(request.ready):
@@ -83,8 +78,8 @@ class RowFetch(wiring.Component):
                 m.d.comb += [self.rope.payload.eq(self.port.data.payload), self.rope.valid.eq(self.port.data.valid),
                              self.port.data.ready.eq(self.rope.ready)]
                 with m.If(self.rope.valid & self.rope.ready):
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
+                    m.d.sync += remaining.eq(remaining - 1)
+                    with m.If(remaining == 1):
                         m.d.sync += [request.p.addr.eq(block_addr + token[1]), request.p.len.eq(1),
                                      request.valid.eq(1)]
                         m.next = "SCALE"
@@ -95,8 +90,8 @@ class RowFetch(wiring.Component):
                 stored = self.port.data.payload.word_select(token[0], 16)
                 with m.If(self.port.data.valid):
                     m.d.sync += [sig.eq(Mux(stored == 0, 0, Cat(stored[:10], Const(1, 1)))), exp_field.eq(stored[10:])]
-                    m.d.sync += [request.p.addr.eq(block_addr + 2 + row_offset), request.p.len.eq(self.dim >> 2),
-                                 request.valid.eq(1), left.eq(self.dim), bytes_left.eq(0)]
+                    m.d.sync += [request.p.addr.eq(block_addr + 2 + row_offset), request.p.len.eq(shape.dim >> 2),
+                                 request.valid.eq(1), remaining.eq(shape.dim), bytes_left.eq(0)]
                     m.next = "ROW"
             with m.State("ROW"):
                 with m.If(request.ready):
@@ -108,12 +103,14 @@ class RowFetch(wiring.Component):
                     self.port.data.ready.eq((bytes_left == 0) | (take & (bytes_left == 1))),
                 ]
                 with m.If(take):
-                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), left.eq(left - 1), index.eq(index + 1)]
+                    m.d.sync += [word.eq(word >> 8), bytes_left.eq(bytes_left - 1), remaining.eq(remaining - 1),
+                                 index.eq(index + 1)]
                 with m.If(self.port.data.valid & self.port.data.ready):
                     m.d.sync += [word.eq(self.port.data.payload), bytes_left.eq(4)]
-                with m.If(take & (left == 1)):
+                with m.If(take & (remaining == 1)):
                     m.next = "IDLE"
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            m.d.comb += [self.control.busy.eq(~fsm.ongoing("IDLE")), self.number.eq(args.number),
+                         self.rope_start.eq(self.control.start)]
         m.d.comb += [
             self.acc.p.acc.eq(word[:8].as_signed()),
             self.acc.p.scale.sig.eq(sig),

@@ -2,47 +2,51 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Command processor: runs the layer program for each token, from START to DONE."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.link.link import EventLayout
-from hw.types import INDEX_BITS, TOKEN_BITS, QuantLayout
-from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from hw.lib.control import (
+    AccSource,
+    AttentionControl,
+    CountersControl,
+    CrcControl,
+    EngineArgs,
+    EventLayout,
+    FetchControl,
+    LmHeadControl,
+    ModelShape,
+    PassControl,
+    ProgramPort,
+    ResetControl,
+    RouteControl,
+    RunArgs,
+    RunControl,
+    RunState,
+    SizesLayout,
+    TokenPort,
+    TotalsLayout,
+    WeightsControl,
+    WordSink,
+)
+from hw.lib.types import TOKEN_BITS
+from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
 
-__all__ = ["RESET_CYCLES", "AccSource", "CommandProcessor", "WordSink"]
+__all__ = ["RESET_CYCLES", "CommandProcessor"]
 
 #: A reset of the compute units: more than the longest way through registers that have none.
 RESET_CYCLES = 64
-
-
-class WordSink(enum.Enum, shape=2):
-    """Who takes the words of the weight stream."""
-
-    NONE = 0
-    GAIN = 1
-    ENGINE = 2
-    HEAD = 3
-
-
-class AccSource(enum.Enum, shape=2):
-    """Whose accumulators enter the fused pipeline."""
-
-    NONE = 0
-    FETCH = 1
-    ENGINE = 2
-    ATTENTION = 3
 
 
 class CommandProcessor(wiring.Component):
     """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
     A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
-    program runs, and ``position`` is the first one's.  The head picks after the last fed token alone.
+    program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
-    waited for: gains and tiles come in while the others are quantised.  After the last fed token's head the pick is
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick is
     written to token memory and announced; it is fed next until the run is done
     (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
     DoneReason.NONFINITE and its number.
@@ -60,47 +64,21 @@ class CommandProcessor(wiring.Component):
     def __init__(self, *, steps: int, context: int, tokens: int = 1):
         self._steps, self._tokens = steps, tokens
         super().__init__({
-            "start": In(1), "start_args": In(128), "stop": In(1),
-            "running": Out(1), "counting": Out(1), "clear_counters": Out(1), "nonfinite_seen": Out(1), "stopped": Out(1),
-            "step": Out(range(steps)), "position": Out(16), "chunk": Out(range(tokens + 1)),
-            # registers
-            "dim": In(13), "vocab": In(18), "context": In(16),
-            # program, token and CRC memories (one cycle of read latency)
-            "program_addr": Out(range(DESCRIPTOR_WORDS * steps)), "program_data": In(32),
-            "token_addr": Out(range(context)), "token_read": Out(1), "token_data": In(18),
-            "token_write": Out(1), "token_wdata": Out(18),
-            "crc_clear": Out(1), "crc_write": Out(1),
-            # weight buffer
-            "weights_start": Out(1), "weights_stop": Out(1), "weights_plain": Out(16), "weights_idle": In(1),
-            "gain_taken": In(1), "word_sink": Out(WordSink),
-            # units
-            "compute_reset": Out(1), "drain": Out(1), "drained": In(1),
-            "fetch_start": Out(1), "fetch_token": Out(18), "fetch_position": Out(16), "fetch_number": Out(TOKEN_BITS),
-            "fetch_busy": In(1),
-            "engine": Out(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
-            "attention_begin": Out(1), "attention_start": Out(1),
-            "attention_k": Out(24), "attention_v": Out(24), "attention_s": Out(24),
-            "acc_source": Out(AccSource),
-            "quant": Out(stream.Signature(QuantLayout)),
-            "code_valid": In(1), "code_taken": In(1), "codes_to_head": Out(1),
-            "epilogue": Out(2), "dest_a": Out(1), "use_d": Out(1), "relu2": Out(1), "act_exp": Out(signed(8)),
-            "rope_rows": Out(16), "length": Out(INDEX_BITS), "q_dim": In(16), "qk_dim": In(16),
-            "stats_gain": Out(1), "pass_clear": Out(1),
-            "gain_start": Out(1), "rope_start": Out(1), "pass_done": In(1), "nonfinite": In(1),
-            "head_valid": Out(1), "head_ready": In(1), "head_dump": Out(1), "head_done": In(1),
-            "best_id": In(18), "best_logit": In(signed(32)),
-            # events
-            "counters": In(data.StructLayout({"cycles": 32, "read_words": 32, "write_words": 32, "sdram_busy": 32,
-                                              "engine_busy": 32})),
+            "run": In(RunControl), "state": Out(RunState), "shape": In(ModelShape), "sizes": In(SizesLayout),
+            # One cycle of read latency.
+            "program": Out(ProgramPort(steps)), "tokens": Out(TokenPort(context)),
+            "crc": Out(CrcControl), "counters": Out(CountersControl),
+            "weights": Out(WeightsControl), "fetch": Out(FetchControl),
+            "engine": Out(stream.Signature(EngineArgs)), "attention": Out(AttentionControl), "passes": Out(PassControl),
+            "lm_head": Out(LmHeadControl), "routes": Out(RouteControl), "reset": Out(ResetControl),
             "event": Out(stream.Signature(EventLayout)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        args = Signal(data.StructLayout({"position": 16, "feed": 16, "generate": 16, "flags": 16, "eos": 32,
-                                         "chunk": 32}))
-        assert args.shape().size == 8 * StartArgs.LAYOUT.size
-        given = data.View(args.shape(), self.start_args)
+        args, given = Signal(RunArgs), self.run.args
+        running, stopped, position, fetch_position = Signal(), Signal(), Signal(16), Signal(16)
+        step, chunk = Signal(range(self._steps)), Signal(range(self._tokens + 1))
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = words[0]
         op, epilogue = w0[0:4], w0[4:6]
@@ -108,7 +86,7 @@ class CommandProcessor(wiring.Component):
         act_exp = w0[16:24].as_signed()
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
-        most = Signal.like(self.chunk)  # tokens of a chunk
+        limit = Signal.like(chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
         last = Signal(16)           # position of the chunk's last token
         number = Signal(TOKEN_BITS)
@@ -124,91 +102,97 @@ class CommandProcessor(wiring.Component):
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
         # Registers of their own, as they go to most of the core.
-        m.d.sync += [self.compute_reset.eq(resetting), self.drain.eq(resetting)]
+        m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
         # Why a run ends with the token that was picked, from the cycle ahead of its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
         next_position = Signal(17)
-        m.d.sync += [at_eos.eq(self.best_id == args.eos), at_length.eq(picked == args.generate),
-                     at_context.eq(next_position >= self.context), next_position.eq(self.position + 1)]
+        m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
+                     at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
         m.d.comb += [
-            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(self.chunk),
-            self.attention_k.eq(bases[1]), self.attention_v.eq(bases[2]), self.attention_s.eq(bases[3]),
-            self.quant.p.src_a.eq(src_a), self.quant.p.gain.eq(gain), self.quant.p.norm.eq(norm),
-            self.quant.p.n.eq(cols), self.quant.p.n_eps.eq(words[2]), self.quant.p.sqrt_n.eq(words[3][:19]),
-            self.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, self.chunk)),
-            self.quant.p.first.eq(Mux(op == Op.HEAD, self.chunk - 1, 0)),
-            self.relu2.eq(relu2), self.act_exp.eq(act_exp), self.stats_gain.eq(gain_next),
-            self.rope_rows.eq(self.qk_dim),
-            self.fetch_token.eq(token), self.fetch_number.eq(number),
-            last.eq(self.position + self.chunk - 1),
-            self.token_wdata.eq(self.best_id),
-            self.head_dump.eq((args.flags & StartFlags.DUMP) != 0),
-            self.nonfinite_seen.eq(nonfinite),
+            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(chunk),
+            self.attention.args.k_base.eq(bases[1]), self.attention.args.v_base.eq(bases[2]),
+            self.attention.args.s_base.eq(bases[3]),
+            self.passes.quant.p.src_a.eq(src_a), self.passes.quant.p.gain.eq(gain), self.passes.quant.p.norm.eq(norm),
+            self.passes.quant.p.n.eq(cols), self.passes.quant.p.n_eps.eq(words[2]), self.passes.quant.p.sqrt_n.eq(words[3][:19]),
+            self.passes.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, chunk)),
+            self.passes.quant.p.first.eq(Mux(op == Op.HEAD, chunk - 1, 0)),
+            self.passes.args.relu2.eq(relu2), self.passes.args.act_exp.eq(act_exp), self.passes.args.stats_gain.eq(gain_next),
+            self.passes.args.rope_rows.eq(self.sizes.qk_dim),
+            self.fetch.args.token.eq(token), self.fetch.args.number.eq(number),
+            last.eq(position + chunk - 1),
+            self.tokens.wdata.eq(self.lm_head.best.id),
+            self.lm_head.start.p.dump.eq((args.flags & StartFlags.DUMP) != 0),
+            self.state.running.eq(running), self.state.stopped.eq(stopped), self.state.nonfinite.eq(nonfinite),
+            self.state.step.eq(step), self.state.position.eq(position), self.crc.step.eq(step),
+            self.fetch.args.position.eq(fetch_position), self.routes.chunk.eq(chunk),
+            self.attention.args.position.eq(position), self.attention.args.chunk.eq(chunk),
+            self.lm_head.start.p.dim.eq(self.shape.dim), self.lm_head.start.p.vocab.eq(self.shape.vocab),
+            self.lm_head.start.p.dump_base.eq(self.shape.logits_base),
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
-        m.d.sync += self.codes_to_head.eq(op == Op.HEAD)
+        m.d.sync += self.routes.codes_to_lm_head.eq(op == Op.HEAD)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):
-                m.d.comb += [self.epilogue.eq(epilogue), self.use_d.eq(1)]
+                m.d.comb += [self.passes.args.epilogue.eq(epilogue), self.passes.args.use_d.eq(1)]
             with m.Default():
-                m.d.comb += [self.epilogue.eq(Epilogue.STORE), self.dest_a.eq(op == Op.ATTENTION)]
+                m.d.comb += [self.passes.args.epilogue.eq(Epilogue.STORE), self.passes.args.dest_a.eq(op == Op.ATTENTION)]
         with m.Switch(op):
             with m.Case(Op.ATTENTION):
-                m.d.comb += out_len.eq(self.q_dim)
+                m.d.comb += out_len.eq(self.sizes.q_dim)
             with m.Case(Op.EMBED):
-                m.d.comb += out_len.eq(self.dim)
+                m.d.comb += out_len.eq(self.shape.dim)
             with m.Default():
                 m.d.comb += out_len.eq(Mux(epilogue == Epilogue.ACT, rows >> 1, rows))
-        m.d.comb += self.length.eq(Mux(op == Op.LINEAR, rows, out_len))
+        m.d.comb += self.passes.args.length.eq(Mux(op == Op.LINEAR, rows, out_len))
 
-        with m.If(self.nonfinite & self.running):
+        with m.If(self.passes.nonfinite & running):
             m.d.sync += nonfinite.eq(1)
-        with m.If(self.stop & self.running):
+        with m.If(self.run.stop & running):
             m.d.sync += stopping.eq(1)
 
         # word_sink and acc_source are registers that change with the state, as the streams' handshakes begin in them.
         with m.FSM() as fsm:
-            m.d.comb += self.running.eq(~fsm.ongoing("IDLE"))
+            m.d.comb += running.eq(~fsm.ongoing("IDLE"))
             # The end of a run is no token's cost: how long bursts under way take says nothing of it.
-            m.d.comb += self.counting.eq(self.running & ~Cat(fsm.ongoing(s) for s in ("STOP", "RESET", "DRAIN", "DONE")).any())
+            m.d.comb += self.counters.running.eq(running & ~Cat(fsm.ongoing(s) for s in ("STOP", "RESET", "DRAIN", "DONE")).any())
             with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += [args.eq(given), self.position.eq(given.position), feeds.eq(given.feed),
-                                 picked.eq(0), nonfinite.eq(0), stopping.eq(0), self.stopped.eq(0),
-                                 uncounted.eq(given.feed), self.weights_plain.eq(0),
-                                 most.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
-                    m.d.comb += self.clear_counters.eq((given.flags & StartFlags.CLEAR) != 0)
+                with m.If(self.run.start):
+                    m.d.sync += [args.eq(given), position.eq(given.position), feeds.eq(given.feed),
+                                 picked.eq(0), nonfinite.eq(0), stopping.eq(0), stopped.eq(0),
+                                 uncounted.eq(given.feed), self.weights.plain_tokens.eq(0),
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                    m.d.comb += self.counters.clear.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
-                # Passes without a head: all chunks of the prompt but the last, and that too if nothing is picked.
-                m.d.sync += uncounted.eq(uncounted - most)
-                with m.If((uncounted > most) | (args.generate == 0)):
-                    m.d.sync += self.weights_plain.eq(self.weights_plain + 1)
-                with m.If(uncounted <= most):
+                # Passes without the LM head: all chunks of the prompt but the last, and that too if nothing is picked.
+                m.d.sync += uncounted.eq(uncounted - limit)
+                with m.If((uncounted > limit) | (args.generate == 0)):
+                    m.d.sync += self.weights.plain_tokens.eq(self.weights.plain_tokens + 1)
+                with m.If(uncounted <= limit):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
-                m.d.comb += self.weights_start.eq(1)
+                m.d.comb += self.weights.start.eq(1)
                 m.next = "CHUNK"
             with m.State("CHUNK"):
-                m.d.sync += [self.chunk.eq(Mux(feeds < most, feeds, most)), self.step.eq(0), fetched.eq(0)]
+                m.d.sync += [chunk.eq(Mux(feeds < limit, feeds, limit)), step.eq(0), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
-                m.d.comb += self.program_addr.eq(Cat(fetched[:2], (self.step + fetched[2])[:len(self.step)]))
+                m.d.comb += self.program.addr.eq(Cat(fetched[:2], (step + fetched[2])[:len(step)]))
                 with m.If((fetched != 0) & (fetched <= DESCRIPTOR_WORDS)):
-                    m.d.sync += words[(fetched - 1)[:2]].eq(self.program_data)
+                    m.d.sync += words[(fetched - 1)[:2]].eq(self.program.data)
                 with m.If(fetched > DESCRIPTOR_WORDS):
-                    m.d.sync += bases[(fetched - 1)[:2]].eq(self.program_data)
+                    m.d.sync += bases[(fetched - 1)[:2]].eq(self.program.data)
                 # A QKV linear writes K and V, and needs to know where: on into the next descriptor.
                 qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
                 with m.If(Mux(qkv & (fetched >= DESCRIPTOR_WORDS), fetched == 2 * DESCRIPTOR_WORDS,
                               fetched == DESCRIPTOR_WORDS)):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
-                m.d.comb += self.crc_clear.eq(1)
+                m.d.comb += self.crc.clear.eq(1)
                 m.d.sync += codes_left.eq(cols)
                 with m.If(stopping):
                     m.next = "STOP"
@@ -219,86 +203,86 @@ class CommandProcessor(wiring.Component):
                         with m.Case(Op.LINEAR):
                             m.next = "QUANT"
                         with m.Case(Op.HEAD):
-                            with m.If((feeds > self.chunk) | (args.generate == 0)):
+                            with m.If((feeds > chunk) | (args.generate == 0)):
                                 m.next = "NEXT-STEP"
                             with m.Else():
                                 m.next = "QUANT"
                         with m.Default():
                             m.next = "TOKEN-DONE"
             with m.State("QUANT"):
-                m.d.comb += self.quant.valid.eq(1)
-                with m.If(self.quant.ready):
+                m.d.comb += self.passes.quant.valid.eq(1)
+                with m.If(self.passes.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # With the first code the scales are final: the head needs d with its start, and the statistics that they
+                # With the first code the scales are final: the LM head needs d with its start, and the statistics that they
                 # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
-                m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.code_valid),
-                             self.head_valid.eq((op == Op.HEAD) & self.code_valid)]
+                m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.routes.code_valid),
+                             self.lm_head.start.valid.eq((op == Op.HEAD) & self.routes.code_valid)]
                 with m.If(self.engine.valid & self.engine.ready):
                     m.next = "GAIN"
-                with m.If(self.head_valid & self.head_ready):
+                with m.If(self.lm_head.start.valid & self.lm_head.start.ready):
                     m.next = "CODES"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("CODES"):
-                with m.If(self.code_taken):
+                with m.If(self.routes.code_taken):
                     m.d.sync += codes_left.eq(codes_left - 1)
                     with m.If(codes_left == 1):
-                        m.d.sync += self.word_sink.eq(WordSink.HEAD)
+                        m.d.sync += self.routes.word_sink.eq(WordSink.HEAD)
                         m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("GAIN"):
                 m.d.sync += gains_left.eq(out_len)
-                m.d.comb += self.gain_start.eq(gain_next)
+                m.d.comb += self.passes.gain_start.eq(gain_next)
                 m.next = "PASS-START"
                 with m.If(gain_next):
-                    m.d.sync += self.word_sink.eq(WordSink.GAIN)
+                    m.d.sync += self.routes.word_sink.eq(WordSink.GAIN)
                     m.next = "GAINS"
             with m.State("GAINS"):
-                with m.If(self.gain_taken):
+                with m.If(self.routes.gain_taken):
                     m.d.sync += gains_left.eq(gains_left - 4)
                     with m.If(gains_left <= 4):
-                        m.d.sync += self.word_sink.eq(WordSink.NONE)
+                        m.d.sync += self.routes.word_sink.eq(WordSink.NONE)
                         m.next = "PASS-START"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("PASS-START"):
-                m.d.comb += [self.pass_clear.eq(1),
-                             self.attention_start.eq(op == Op.ATTENTION),
-                             self.attention_begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
+                m.d.comb += [self.passes.clear.eq(1),
+                             self.attention.start.eq(op == Op.ATTENTION),
+                             self.attention.begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
                 with m.Switch(op):
                     with m.Case(Op.EMBED):
-                        m.d.sync += self.acc_source.eq(AccSource.FETCH)
+                        m.d.sync += self.routes.acc_source.eq(AccSource.FETCH)
                     with m.Case(Op.LINEAR):
-                        m.d.sync += [self.acc_source.eq(AccSource.ENGINE), self.word_sink.eq(WordSink.ENGINE)]
+                        m.d.sync += [self.routes.acc_source.eq(AccSource.ENGINE), self.routes.word_sink.eq(WordSink.ENGINE)]
                     with m.Default():
-                        m.d.sync += self.acc_source.eq(AccSource.ATTENTION)
-                m.d.sync += [number.eq(0), self.fetch_position.eq(self.position)]
+                        m.d.sync += self.routes.acc_source.eq(AccSource.ATTENTION)
+                m.d.sync += [number.eq(0), fetch_position.eq(position)]
                 m.next = "PASS"
                 with m.If(op == Op.EMBED):
                     m.next = "TOKEN"
             with m.State("TOKEN"):
-                m.d.comb += [self.token_addr.eq(self.fetch_position), self.token_read.eq(1)]
+                m.d.comb += [self.tokens.addr.eq(fetch_position), self.tokens.read.eq(1)]
                 m.next = "TOKEN-DATA"
             with m.State("TOKEN-DATA"):
-                m.d.sync += token.eq(self.token_data)
+                m.d.sync += token.eq(self.tokens.data)
                 m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += [self.fetch_start.eq(1), self.rope_start.eq(1)]
+                m.d.comb += self.fetch.start.eq(1)
                 m.next = "FETCHING"
             with m.State("FETCHING"):
-                with m.If(~self.fetch_busy):
-                    m.d.sync += [number.eq(number + 1), self.fetch_position.eq(self.fetch_position + 1)]
+                with m.If(~self.fetch.busy):
+                    m.d.sync += [number.eq(number + 1), fetch_position.eq(fetch_position + 1)]
                     m.next = "TOKEN"
-                    with m.If(number + 1 == self.chunk):
+                    with m.If(number + 1 == chunk):
                         m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("PASS"):
                 m.d.sync += drain_wait.eq(0)
-                with m.If(Mux(op == Op.HEAD, self.head_done, self.pass_done)):
-                    m.d.sync += [self.word_sink.eq(WordSink.NONE), self.acc_source.eq(AccSource.NONE)]
+                with m.If(Mux(op == Op.HEAD, self.lm_head.done, self.passes.done)):
+                    m.d.sync += [self.routes.word_sink.eq(WordSink.NONE), self.routes.acc_source.eq(AccSource.NONE)]
                     m.next = "STEP-DONE"
                 with m.If(stopping):
                     m.next = "STOP"
@@ -306,18 +290,18 @@ class CommandProcessor(wiring.Component):
                 # The last words of the output stream are still on their way into the CRC.
                 m.d.sync += drain_wait.eq(drain_wait + 1)
                 with m.If(drain_wait == 3):
-                    m.d.comb += self.crc_write.eq(1)
+                    m.d.comb += self.crc.write.eq(1)
                     m.next = "NEXT-STEP"
                     with m.If(nonfinite):
                         m.d.sync += reason.eq(DoneReason.NONFINITE)
                         m.next = "RESET"
             with m.State("NEXT-STEP"):
-                m.d.sync += [self.step.eq(self.step + 1), fetched.eq(0)]
+                m.d.sync += [step.eq(step + 1), fetched.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("TOKEN-DONE"):
-                m.d.sync += [feeds.eq(feeds - self.chunk), self.position.eq(last)]
-                with m.If(feeds > self.chunk):
-                    m.d.sync += self.position.eq(last + 1)
+                m.d.sync += [feeds.eq(feeds - chunk), position.eq(last)]
+                with m.If(feeds > chunk):
+                    m.d.sync += position.eq(last + 1)
                     m.next = "CHUNK"
                 with m.Elif(args.generate == 0):
                     m.d.sync += reason.eq(DoneReason.LENGTH)
@@ -331,7 +315,7 @@ class CommandProcessor(wiring.Component):
             with m.State("CONTEXT"):
                 m.next = "PICK"
             with m.State("PICK"):
-                m.d.comb += [self.token_addr.eq(next_position), self.token_write.eq(~at_context)]
+                m.d.comb += [self.tokens.addr.eq(next_position), self.tokens.write.eq(~at_context)]
                 m.next = "EVENT"
             with m.State("EVENT"):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
@@ -344,20 +328,20 @@ class CommandProcessor(wiring.Component):
                     with m.Elif(at_context):
                         m.d.sync += reason.eq(DoneReason.CONTEXT)
                     with m.Else():
-                        m.d.sync += self.position.eq(next_position)
+                        m.d.sync += position.eq(next_position)
                         m.next = "CHUNK"
             with m.State("STOP"):
-                m.d.sync += [reason.eq(DoneReason.STOPPED), self.stopped.eq(1),
-                             self.word_sink.eq(WordSink.NONE), self.acc_source.eq(AccSource.NONE)]
+                m.d.sync += [reason.eq(DoneReason.STOPPED), stopped.eq(1),
+                             self.routes.word_sink.eq(WordSink.NONE), self.routes.acc_source.eq(AccSource.NONE)]
                 m.next = "RESET"
             with m.State("RESET"):
                 # Every run ends here: the weight buffer stops, the compute units are reset, their bursts end.
-                m.d.comb += [self.weights_stop.eq(1), resetting.eq(1)]
+                m.d.comb += [self.weights.stop.eq(1), resetting.eq(1)]
                 m.d.sync += drain_wait.eq(0)
                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.comb += resetting.eq(1)
-                m.d.sync += drain_wait.eq(Mux(self.drained & self.weights_idle, drain_wait + 1, 0))
+                m.d.sync += drain_wait.eq(Mux(self.reset.clean & self.weights.idle, drain_wait + 1, 0))
                 with m.If(drain_wait == RESET_CYCLES):
                     m.next = "DONE"
             with m.State("DONE"):
@@ -365,17 +349,11 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.event.ready):
                     m.next = "IDLE"
 
-        done = fsm.ongoing("DONE")
-
-        def word(name, value):
-            signal = Signal(32, name=name)
-            m.d.comb += signal.eq(value)
-            return signal
-
-        m.d.comb += self.event.p.payload.eq(Cat(
-            word("event_position", self.position),
-            word("event_id", Mux(done & (reason == DoneReason.NONFINITE), self.step, self.best_id)),
-            word("event_logit", Mux(done, reason, self.best_logit)),
-            self.counters.cycles, self.counters.read_words, self.counters.write_words, self.counters.sdram_busy,
-            self.counters.engine_busy))
+        done, told = fsm.ongoing("DONE"), self.event.p.payload
+        m.d.comb += [
+            told.position.eq(position),
+            told.id.eq(Mux(done & (reason == DoneReason.NONFINITE), step, self.lm_head.best.id)),
+            told.logit.eq(Mux(done, reason, self.lm_head.best.logit)),
+            *(told[name].eq(self.counters.totals[name]) for name in TotalsLayout.members),
+        ]
         return m

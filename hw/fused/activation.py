@@ -7,7 +7,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.arithmetic import FloatMul
-from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
+from hw.lib.floats import ROUND_STAGES, round_float, unpack
+from hw.lib.streams import StreamUnit
 from tellme.spec.activation import X_FRAC_BITS
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom
@@ -39,44 +40,44 @@ class Gate(StreamUnit):
         m.d.comb += down.eq(lift - (x.exp + (fmt.min_exp - 1 + X_FRAC_BITS)))
         amount = Signal(range(FIXED_BITS + 2))
         m.d.comb += amount.eq(Mux(down > FIXED_BITS, FIXED_BITS + 1, down[:len(amount)]))
-        amount1, shifted_sig1 = pipe.reg(amount, name="amount1"), pipe.reg(x.sig, name="shifted_sig1")
-        fixed1 = pipe.reg((shifted_sig1 << lift) >> amount1, name="fixed1")[:FIXED_BITS]
-        big1 = pipe.reg(down < 0, stages=2, name="big1")
+        amount1, shifted_sig1 = pipe.reg(amount, "amount1"), pipe.reg(x.sig, "shifted_sig1")
+        fixed1 = pipe.reg((shifted_sig1 << lift) >> amount1, "fixed1")[:FIXED_BITS]
+        big1 = pipe.delay(down < 0, 2, "big1")
         # 3: table
         low_bits = X_FRAC_BITS - SIGMOID_LOG_STEP
         m.submodules.rom = rom = memory.Memory(shape=36, depth=len(sigmoid_rom()), init=list(sigmoid_rom()),
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += [read.addr.eq(fixed1[low_bits:]), read.en.eq(pipe.ce)]
-        low2, big2 = pipe.reg(fixed1[:low_bits], name="low2"), pipe.reg(big1, name="big2")
+        low2, big2 = pipe.reg(fixed1[:low_bits], "low2"), pipe.reg(big1, "big2")
         # 4: interpolate
         base, slope = read.data[:SIGMOID_FRAC_BITS], read.data[SIGMOID_FRAC_BITS:SIGMOID_FRAC_BITS + 12]
-        base3 = pipe.reg(base, name="base3")
-        more3 = pipe.reg((slope * low2)[low_bits:], name="more3")
-        big3 = pipe.reg(big2, name="big3")
-        flags3 = pipe.reg(Cat(x.sign, x.inf, x.nan, relu2), stages=4, name="flags3")
-        sig3 = pipe.reg(x.sig, stages=4, name="sig3")
+        base3 = pipe.reg(base, "base3")
+        more3 = pipe.reg((slope * low2)[low_bits:], "more3")
+        big3 = pipe.reg(big2, "big3")
+        flags3 = pipe.delay(Cat(x.sign, x.inf, x.nan, relu2), 4, "flags3")
+        sig3 = pipe.delay(x.sig, 4, "sig3")
         # 5: sigmoid(-x) = 1 - sigmoid(x)
         one = 1 << SIGMOID_FRAC_BITS
         positive = Signal(SIGMOID_FRAC_BITS + 1)
         m.d.comb += positive.eq(Mux(big3, one, base3 + more3))
         factor = Mux(flags3[3], sig3, Mux(flags3[0], (one - positive)[:SIGMOID_FRAC_BITS + 1], positive))
-        factor4 = pipe.reg(factor, name="factor4")
-        sig4, flags4 = pipe.reg(sig3, name="sig4"), pipe.reg(flags3, name="flags4")
+        factor4 = pipe.reg(factor, "factor4")
+        sig4, flags4 = pipe.reg(sig3, "sig4"), pipe.reg(flags3, "flags4")
         # 6: product
         off = flags4[3] & flags4[0]
-        product5 = pipe.reg(Mux(off, 0, sig4 * factor4), name="product5")
-        flags5 = pipe.reg(flags4, name="flags5")
+        product5 = pipe.reg(Mux(off, 0, sig4 * factor4), "product5")
+        flags5 = pipe.reg(flags4, "flags5")
         exponent = Signal(signed(fmt.exp_bits + 10))
         unit = fmt.min_exp - 1
         m.d.comb += exponent.eq(Mux(relu2, (x.exp << 1) + 2 * unit, x.exp + (unit - SIGMOID_FRAC_BITS))
                                 - self.i.p.act_exp)
-        exp5 = pipe.reg(exponent, stages=6, name="exp5")
+        exp5 = pipe.delay(exponent, 6, "exp5")
         sign, inf, nan, squared = flags5[0], flags5[1], flags5[2], flags5[3]
         p, _ = round_float(pipe, fmt, sign=sign & ~squared, magnitude=product5, exp=exp5,
                            inf=inf & ~sign, nan=nan | (inf & sign & ~squared))
-        m.d.comb += [self.o.p.p.eq(p), self.o.p.up.eq(pipe.reg(self.i.p.up, stages=self.LATENCY, name="up")),
-                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        m.d.comb += [self.o.p.p.eq(p), self.o.p.up.eq(pipe.delay(self.i.p.up, self.LATENCY, "up")),
+                     self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m
 
 

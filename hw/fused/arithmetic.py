@@ -5,8 +5,9 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
 
-from hw.fused.stage import ROUND_STAGES, StreamUnit, round_float, unpack
-from hw.types import ACC_BITS, ScaleLayout
+from hw.lib.floats import ROUND_STAGES, round_float, unpack
+from hw.lib.streams import StreamUnit
+from hw.lib.types import ACC_BITS, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
@@ -32,18 +33,18 @@ class FloatMul(StreamUnit):
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         a, b = unpack(self.i.p.a, fmt), unpack(self.i.p.b, fmt)
-        sig_a, sig_b = pipe.reg(a.sig, name="sig_a"), pipe.reg(b.sig, name="sig_b")
-        exp1 = pipe.reg(a.exp + b.exp, name="exp_sum")
+        sig_a, sig_b = pipe.reg(a.sig, "sig_a"), pipe.reg(b.sig, "sig_b")
+        exp1 = pipe.reg(a.exp + b.exp, "exp_sum")
         nan = a.nan | b.nan | (a.inf & b.zero) | (b.inf & a.zero)
-        flags = pipe.reg(Cat(a.sign ^ b.sign, a.inf | b.inf, nan), stages=2, name="flags")
-        product = pipe.reg(sig_a * sig_b, name="product")
-        exp2 = pipe.reg(exp1, name="exp2")
+        flags = pipe.delay(Cat(a.sign ^ b.sign, a.inf | b.inf, nan), 2, "flags")
+        product = pipe.reg(sig_a * sig_b, "product")
+        exp2 = pipe.reg(exp1, "exp2")
         exp = Signal(signed(len(exp2) + 8))
         m.d.comb += exp.eq(exp2 + (2 * fmt.min_exp - 2))
         y, nonfinite = round_float(pipe, fmt, sign=flags[0], magnitude=product, exp=exp, inf=flags[1] & ~flags[2],
                                    nan=flags[2])
         m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
-                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+                     self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m
 
 
@@ -67,41 +68,41 @@ class FloatAdd(StreamUnit):
         # 1: order by magnitude
         swap = bits_a[:-1] < bits_b[:-1]
         negated_b = Cat(bits_b[:-1], bits_b[-1] ^ flip)
-        big1 = pipe.reg(Mux(swap, negated_b, bits_a), name="big1")
-        small1 = pipe.reg(Mux(swap, bits_a, negated_b), name="small1")
+        big1 = pipe.reg(Mux(swap, negated_b, bits_a), "big1")
+        small1 = pipe.reg(Mux(swap, bits_a, negated_b), "small1")
         # 2: move the smaller one down
         big, small = unpack(big1, fmt), unpack(small1, fmt)
         kept = fmt.frac_bits + 1
         distance = Signal(fmt.exp_bits)
         m.d.comb += distance.eq(big.exp - small.exp)
-        most = kept + 3
-        down = Signal(range(most + 1))
-        m.d.comb += down.eq(Mux(distance > most, most, distance))
+        limit = kept + 3
+        down = Signal(range(limit + 1))
+        m.d.comb += down.eq(Mux(distance > limit, limit, distance))
         extended = Signal(kept + 3)
         m.d.comb += extended.eq(Cat(Const(0, 3), small.sig))
         moved = Signal(kept + 3)
         mask = Signal(kept + 3)
         m.d.comb += [moved.eq(extended >> down), mask.eq((Const(1, kept + 4) << down) - 1)]
-        small2 = pipe.reg(Cat(moved[0] | (extended & mask).any(), moved[1:]), name="small2")
-        big2 = pipe.reg(Cat(Const(0, 3), big.sig), name="big2")
-        exp2 = pipe.reg(big.exp, name="exp2")
+        small2 = pipe.reg(Cat(moved[0] | (extended & mask).any(), moved[1:]), "small2")
+        big2 = pipe.reg(Cat(Const(0, 3), big.sig), "big2")
+        exp2 = pipe.reg(big.exp, "exp2")
         differ = big.sign ^ small.sign
         nan = big.nan | small.nan | (big.inf & small.inf & differ)
-        flags2 = pipe.reg(Cat(big.sign, differ, big.inf | small.inf, nan, big.sign & small.sign), name="flags2")
+        flags2 = pipe.reg(Cat(big.sign, differ, big.inf | small.inf, nan, big.sign & small.sign), "flags2")
         # 3: add or subtract
         total = Signal(kept + 4)
         m.d.comb += total.eq(Mux(flags2[1], big2 - small2, big2 + small2))
-        total3 = pipe.reg(total, name="total3")
-        exp3 = pipe.reg(exp2, name="exp3")
+        total3 = pipe.reg(total, "total3")
+        exp3 = pipe.reg(exp2, "exp3")
         # An exact zero of unlike signs is +0.
         sign = Mux(total == 0, flags2[4], flags2[0])
-        flags3 = pipe.reg(Cat(sign, flags2[2], flags2[3]), name="flags3")
+        flags3 = pipe.reg(Cat(sign, flags2[2], flags2[3]), "flags3")
         exp = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += exp.eq(exp3 + (fmt.min_exp - 4))
         y, nonfinite = round_float(pipe, fmt, sign=flags3[0], magnitude=total3, exp=exp, inf=flags3[1] & ~flags3[2],
                                    nan=flags3[2])
         m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
-                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+                     self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m
 
 
@@ -123,23 +124,23 @@ class Dequantise(StreamUnit):
         pipe = self.pipeline(m)
         acc, scale = self.i.p.acc, self.i.p.scale
         # 1: magnitude
-        sign1 = pipe.reg(acc < 0, name="sign1")
-        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:ACC_BITS], name="size1")
-        sig1, exp1 = pipe.reg(scale.sig, name="sig1"), pipe.reg(scale.exp, name="exp1")
+        sign1 = pipe.reg(acc < 0, "sign1")
+        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:ACC_BITS], "size1")
+        sig1, exp1 = pipe.reg(scale.sig, "sig1"), pipe.reg(scale.exp, "exp1")
         # 2: two partial products, 3: their sum
         half = ACC_BITS // 2
-        low2, high2 = pipe.reg(size1[:half] * sig1, name="low2"), pipe.reg(size1[half:] * sig1, name="high2")
-        sign2, exp2 = pipe.reg(sign1, name="sign2"), pipe.reg(exp1, name="exp2")
-        product3 = pipe.reg((low2 + (high2 << half))[:ACC_BITS + 11], name="product3")
-        sign3, exp3 = pipe.reg(sign2, name="sign3"), pipe.reg(exp2, name="exp3")
+        low2, high2 = pipe.reg(size1[:half] * sig1, "low2"), pipe.reg(size1[half:] * sig1, "high2")
+        sign2, exp2 = pipe.reg(sign1, "sign2"), pipe.reg(exp1, "exp2")
+        product3 = pipe.reg((low2 + (high2 << half))[:ACC_BITS + 11], "product3")
+        sign3, exp3 = pipe.reg(sign2, "sign3"), pipe.reg(exp2, "exp3")
         # 4: sign of zero
-        product4 = pipe.reg(product3, name="product4")
-        sign4 = pipe.reg(sign3 & (product3 != 0), name="sign4")
-        exp4 = pipe.reg(exp3, name="exp4")
+        product4 = pipe.reg(product3, "product4")
+        sign4 = pipe.reg(sign3 & (product3 != 0), "sign4")
+        exp4 = pipe.reg(exp3, "exp4")
         y, nonfinite = round_float(pipe, fmt, sign=sign4, magnitude=product4, exp=exp4, inf=Const(0, 1),
                                    nan=Const(0, 1))
         m.d.comb += [self.o.p.y.eq(y), self.o.p.nonfinite.eq(nonfinite),
-                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+                     self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m
 
 
@@ -160,19 +161,19 @@ class Quantise(StreamUnit):
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         x = unpack(self.i.p.x, fmt)
-        sig1, scale1 = pipe.reg(x.sig, name="sig1"), pipe.reg(self.i.p.scale.sig, name="scale1")
+        sig1, scale1 = pipe.reg(x.sig, "sig1"), pipe.reg(self.i.p.scale.sig, "scale1")
         # How far the product moves down to become an integer.
         down = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += down.eq(-(x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)))
-        down1 = pipe.reg(down, name="down1")
-        flags1 = pipe.reg(Cat(x.sign, x.inf, x.nan), name="flags1")
-        product2 = pipe.reg(sig1 * scale1, name="product2")
+        down1 = pipe.reg(down, "down1")
+        flags1 = pipe.reg(Cat(x.sign, x.inf, x.nan), "flags1")
+        product2 = pipe.reg(sig1 * scale1, "product2")
         width = len(product2)
-        flags2 = pipe.reg(flags1, name="flags2")
+        flags2 = pipe.reg(flags1, "flags2")
         # 3: keep ten bits and a half; everything above saturates
         moves = Signal(range(width + 3))
         m.d.comb += moves.eq(Mux(down1 > width + 1, width + 2, down1[:len(moves)]))
-        amount, not_down2 = pipe.reg(moves, name="amount"), pipe.reg(down1 <= 0, name="not_down2")
+        amount, not_down2 = pipe.reg(moves, "amount"), pipe.reg(down1 <= 0, "not_down2")
         value, half, sticky, big = Signal(9), Signal(), Signal(), Signal()
         doubled = Cat(Const(0, 1), product2)
         moved = Signal(width + 1)
@@ -184,16 +185,16 @@ class Quantise(StreamUnit):
         with m.Else():
             m.d.comb += [value.eq(moved[1:10]), half.eq(moved[0]), sticky.eq((doubled & mask).any()),
                          big.eq(moved[9:].any())]
-        value3, big3 = pipe.reg(value, name="value3"), pipe.reg(big, name="big3")
-        up3 = pipe.reg(half & (sticky | value[0]), name="up3")
-        flags3 = pipe.reg(flags2, name="flags3")
+        value3, big3 = pipe.reg(value, "value3"), pipe.reg(big, "big3")
+        up3 = pipe.reg(half & (sticky | value[0]), "up3")
+        flags3 = pipe.reg(flags2, "flags3")
         # 4: round, clip, sign: one sum, as -(value + up) = ~value + 1 - up, beside the comparison with the end
         negative = flags3[0]
-        most, beyond, rounded = 127 + negative, Signal(), Signal(8)
+        limit, beyond, rounded = 127 + negative, Signal(), Signal(8)
         m.d.comb += [rounded.eq((value3 ^ negative.replicate(9)) + (up3 ^ negative)),
-                     beyond.eq(big3 | flags3[1] | (value3 > most) | ((value3 == most) & up3))]
+                     beyond.eq(big3 | flags3[1] | (value3 > limit) | ((value3 == limit) & up3))]
         code = Signal(signed(8))
         m.d.comb += code.eq(Mux(flags3[2], 0, Mux(beyond, Mux(negative, -128, 127), rounded)))
-        m.d.comb += [self.o.p.code.eq(pipe.reg(code, name="code4")),
-                     self.o.p.tag.eq(pipe.reg(self.i.p.tag, stages=self.LATENCY, name="tag"))]
+        m.d.comb += [self.o.p.code.eq(pipe.reg(code, "code4")),
+                     self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m

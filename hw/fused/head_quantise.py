@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.fused.arithmetic import Quantise
 from hw.fused.scales import AbsmaxScale
-from hw.types import ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
 __all__ = ["HeadQuantise"]

@@ -10,20 +10,14 @@ from hw.fused.activation import Activation
 from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.fused.head_quantise import HeadQuantise
 from hw.fused.rope import Rope
-from hw.fused.scales import SCALE_INTERVAL, SCALE_MUL_STAGES, AbsmaxScale, InverseRms, ScaleAcc, scale_mul_stages
-from hw.fused.stage import Landing, registers
+from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
-from hw.types import (
-    INDEX_BITS,
-    TOKEN_BITS,
-    AccLayout,
-    HeadCodes,
-    MonitorLayout,
-    PlaceLayout,
-    QuantLayout,
-    ScaleLayout,
-)
+from hw.lib.control import ModelShape, PassControl, QuantArgs
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import Stages
+from hw.lib.streams import Landing
+from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, AttnHeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
@@ -39,11 +33,11 @@ class FusedPipeline(wiring.Component):
     ``chunk`` says how many there are now.
 
     A pass of accumulators, which say whose they are: element = dequantise(acc, scale), the scale times its token's d where
-    ``use_d``; then by ``epilogue``
+    ``use_d``; then by ``epilogue`` (settings are those of ``control.args``)
 
     - STORE: written to X, or to A where ``dest_a``;
     - RESIDUAL: X[i] = X[i] + element;
-    - ACT: A[i] = f(gate) * up of pairs (``act_relu2``, ``act_exp``);
+    - ACT: A[i] = f(gate) * up of pairs (``relu2``, ``act_exp``);
     - QKV: rows below ``rope_rows`` turned, then int8 codes a head on ``heads``.
 
     Elements of a token come in order; those of several tokens may alternate, for QKV after whole heads, so that each
@@ -57,7 +51,7 @@ class FusedPipeline(wiring.Component):
     the last of these tokens and holds until the next.  With the first code the statistics are no longer needed.
 
     Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code, of
-    token ``watch``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
+    token ``monitor_token``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
     others.  Gains and the RoPE rows are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element
     0 after ``gain_start``, ``rope_start`` (of token ``rope_token``); gains are those of the vector that the settings name, X
     or A, and may come in, as may ``clear``, while the other vector is quantised, from its first code on.
@@ -76,24 +70,20 @@ class FusedPipeline(wiring.Component):
             raise ValueError(f"streams is {streams}; a power of two is wanted")
         self._fmt, self._tokens, self._shift = fmt, tokens, streams.bit_length() - 1
         self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
+        turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
         super().__init__({
-            "acc": In(stream.Signature(AccLayout)), "epilogue": In(Epilogue), "dest_a": In(1), "use_d": In(1),
-            "act_relu2": In(1), "act_exp": In(signed(8)), "head_dim": In(8), "rope_rows": In(16),
-            "stats_gain": In(1), "clear": In(1), "chunk": In(range(tokens + 1)),
-            "length": In(INDEX_BITS), "done": Out(1),
-            "heads": Out(stream.Signature(HeadCodes)),
-            "quant": In(stream.Signature(QuantLayout)), "codes": Out(stream.Signature(signed(8))),
-            "d": Out(ScaleLayout),
-            "gain_load": In(stream.Signature(64)), "gain_start": In(1),
-            "rope_load": In(stream.Signature(32)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
-            "watch": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "nonfinite": Out(1), "settling": Out(1),
+            "control": In(PassControl), "shape": In(ModelShape), "chunk": In(range(tokens + 1)),
+            "acc": In(stream.Signature(AccLayout)), "heads": Out(stream.Signature(AttnHeadCodes)),
+            "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout), "gain_load": In(stream.Signature(64)),
+            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
+            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
 
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
         width = fmt.width
         one = fmt.bias << fmt.frac_bits
-        tokens = self._tokens
+        tokens, control, args = self._tokens, self.control, self.control.args
         #: A token's number among this pipeline's own.
         Own = range(max(tokens, 2))
         MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
@@ -126,7 +116,7 @@ class FusedPipeline(wiring.Component):
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
         gain_write, gain_read = gain_memory.write_port(), gain_memory.read_port()
         pairs = 1 << (self._max_head_dim // 2 - 1).bit_length()
-        m.submodules.rope_row = rope_memory = memory.Memory(shape=2 * width, depth=tokens * pairs, init=[])
+        m.submodules.rope_row = rope_memory = memory.Memory(shape=self.rope_load.payload.shape(), depth=tokens * pairs, init=[])
         rope_write, rope_read = rope_memory.write_port(), rope_memory.read_port()
         m.d.comb += [
             self.gain_load.ready.eq(1), gain_write.en.eq(self.gain_load.valid),
@@ -135,7 +125,7 @@ class FusedPipeline(wiring.Component):
             rope_write.data.eq(self.rope_load.payload),
         ]
         to_a = Signal()
-        for start, write, first in ((self.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
+        for start, write, first in ((control.gain_start, gain_write, Mux(to_a, gains_of_a, 0)),
                                     (self.rope_start, rope_write, own(self.rope_token) * pairs)):
             with m.If(start):
                 m.d.sync += write.addr.eq(first)
@@ -156,7 +146,7 @@ class FusedPipeline(wiring.Component):
             # Open but for codes of heads that wait.
             self.acc.ready.eq(turned.open),
             d_read.addr.eq(own(acc.place.token)),
-            scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(self.use_d),
+            scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
             scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
             dequantise.i.p.tag.eq(scale_acc.o.p.place),
@@ -164,10 +154,10 @@ class FusedPipeline(wiring.Component):
         ]
         # The settings stand still during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
-        m.d.sync += [is_act.eq(self.epilogue == Epilogue.ACT), is_qkv.eq(self.epilogue == Epilogue.QKV),
-                     is_residual.eq(self.epilogue == Epilogue.RESIDUAL),
-                     to_a.eq((self.epilogue == Epilogue.ACT) | ((self.epilogue == Epilogue.STORE) & self.dest_a))]
-        element, came, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
+        m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
+                     is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
+                     to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
+        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
@@ -177,7 +167,7 @@ class FusedPipeline(wiring.Component):
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
         m.d.sync += [
-            entry_valid.eq(came & to_add), entry.eq(element), entry_place.eq(place),
+            entry_valid.eq(arrived & to_add), entry.eq(element), entry_place.eq(place),
             entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.place.eq(entry_place),
             # x + -0 is x, signed zeros included.
             addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.place),
@@ -189,15 +179,15 @@ class FusedPipeline(wiring.Component):
         in_head = Signal(8, reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
-            rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data[:width], one)),
-            rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data[width:], 0)),
+            rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
+            rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data.sin, 0)),
             rope_read.addr.eq(Cat((in_head >> 1)[:pairs.bit_length() - 1], own(place.token) if tokens > 1 else Const(0, 0))),
             turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
             turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
             head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
-            turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.head_dim),
+            turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.shape.head_dim),
         ]
-        m.d.sync += [turn_valid.eq(came & is_qkv), turn_rotate.eq(place.index < self.rope_rows)]
+        m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < args.rope_rows)]
         # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
         head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
@@ -212,20 +202,20 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ who takes the element
         to_act = Signal()
-        m.d.sync += to_act.eq(came & is_act)
+        m.d.sync += to_act.eq(arrived & is_act)
         m.d.comb += [
             activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
-            activation.i.p.relu2.eq(self.act_relu2), activation.i.p.act_exp.eq(self.act_exp),
+            activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
             activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
         head_end = Signal(reset_less=True)      # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
-        with m.If(came):
-            m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.head_dim)]
+        with m.If(arrived):
+            m.d.sync += [in_head.eq(in_head_next), head_end.eq(in_head_next + 1 == self.shape.head_dim)]
             m.d.sync += entered.eq(entered + 1)
-            with m.If(entered + 1 == self.length):
+            with m.If(entered + 1 == args.length):
                 m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
         # A head's number: one more than the last one's; another token begins where this round's first one did.
         number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
@@ -233,7 +223,7 @@ class FusedPipeline(wiring.Component):
         first_own = own(place.token) == 0
         m.d.comb += [
             this.eq(Mux(place.index == 0, 0, Mux(other & ~first_own, round_first, number + 1))),
-            begins.eq(came & is_qkv & (in_head == 0)),
+            begins.eq(arrived & is_qkv & (in_head == 0)),
         ]
         m.d.sync += [labels.w_data.eq(Cat(place.token, this)), labels.w_en.eq(begins)]
         with m.If(begins):
@@ -252,7 +242,7 @@ class FusedPipeline(wiring.Component):
             out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
             x_memory.write_en.eq(put & ~to_a), a_memory.write_en.eq(put & to_a),
             statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
-            statistics.clear.eq(self.clear),
+            statistics.clear.eq(control.clear),
         ]
 
         for kept in (x_memory, a_memory):
@@ -260,7 +250,7 @@ class FusedPipeline(wiring.Component):
                          kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
-        quant = Signal(QuantLayout, reset_less=True)
+        quant = Signal(QuantArgs, reset_less=True)
         # Quantise pass: an element's words are being read.
         fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
         feeding = Signal()
@@ -268,14 +258,14 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register behind the slow EBR, as X and A have, and the factors.
-        register, _ = registers(m)
-        gain_data = register(gain, "gain_data")
+        stage = Stages(m)
+        gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
             factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
-                             register(gain_value, "gained"))),
-            factors.b.eq(Mux(Mux(quantising, quant.gain, self.stats_gain), gain_data, one)),
-            factors.tag.eq(Cat(quantising, register(gain_token, "gained_token"))),
+                             stage.reg(gain_value, "gained"))),
+            factors.b.eq(Mux(Mux(quantising, quant.gain, args.stats_gain), gain_data, one)),
+            factors.tag.eq(Cat(quantising, stage.reg(gain_token, "gained_token"))),
             data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
         ]
         mul_tag = data.View(MulTag, gain_mul.o.p.tag)
@@ -314,11 +304,11 @@ class FusedPipeline(wiring.Component):
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
         # register more, until that comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
-        normed = scale_mul_stages(m, register, data.View(ScaleLayout, register(absmax_scale.d.as_value(), "absmax_d")),
+        normed = scale_mul_stages(stage, data.View(ScaleLayout, stage.reg(absmax_scale.d.as_value(), "absmax_d")),
                                   inverse_rms.y)
         normed_done = inverse_rms.done
         for i in range(SCALE_MUL_STAGES):
-            normed_done = register(normed_done, f"normed_done{i}")
+            normed_done = stage.reg(normed_done, f"normed_done{i}")
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
@@ -342,11 +332,11 @@ class FusedPipeline(wiring.Component):
             m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1)]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
-                m.d.comb += self.quant.ready.eq(1)
-                m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(self.quant.p.tokens)]
-                m.d.sync += [mine.eq(self.quant.p.first) for mine in (token, s_token, d_token)]
-                with m.If(self.quant.valid):
-                    m.d.sync += quant.eq(self.quant.payload)
+                m.d.comb += control.quant.ready.eq(1)
+                m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(control.quant.p.tokens)]
+                m.d.sync += [mine.eq(control.quant.p.first) for mine in (token, s_token, d_token)]
+                with m.If(control.quant.valid):
+                    m.d.sync += quant.eq(control.quant.payload)
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
@@ -372,26 +362,26 @@ class FusedPipeline(wiring.Component):
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & turned.empty, ~put))
         settle = max(Activation.LATENCY, Rope.LATENCY) + 5
         all_in, ending = Signal(), Signal()
-        m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~self.done)]
+        m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~control.done)]
         with m.If(~ending | ~quiet):
             m.d.sync += flying.eq(0)
         with m.Else():
             m.d.sync += flying.eq(flying + 1)
         with m.If(ending & (flying == settle)):
-            m.d.sync += self.done.eq(1)
-        with m.If(self.clear):
-            m.d.sync += [in_head.eq(0), head_end.eq(0), vectors_in.eq(0), entered.eq(0), self.done.eq(self.chunk == 0)]
+            m.d.sync += control.done.eq(1)
+        with m.If(control.clear):
+            m.d.sync += [in_head.eq(0), head_end.eq(0), vectors_in.eq(0), entered.eq(0), control.done.eq(self.chunk == 0)]
 
         # ------------------------------------------------------------------ CRC and fault
         m.d.comb += self.settling.eq(~quant_pass.ongoing("IDLE") | (ending & (self.chunk != 0)))
         code_out = self.heads.valid & self.heads.ready
         m.d.sync += [
-            self.monitor.valid.eq((put & (out_place.token == self.watch))
-                                  | (code_out & (self.heads.p.token == self.watch))),
+            self.monitor.valid.eq((put & (out_place.token == self.monitor_token))
+                                  | (code_out & (self.heads.p.token == self.monitor_token))),
             self.monitor.word.eq(Mux(code_out, self.heads.p.code, value)),
         ]
         m.d.comb += [
-            self.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
+            control.nonfinite.eq((dequantise.o.valid & dequantise.o.p.nonfinite)
                               | (adder.o.valid & adder.o.p.nonfinite)
                               | (activation.o.valid & activation.o.p.nonfinite)
                               | (rope.o.valid & rope.o.p.nonfinite)

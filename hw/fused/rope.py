@@ -36,28 +36,28 @@ class Rope(wiring.Component):
         m.submodules.adder = adder = FloatAdd(self._fmt)
         held, odd = Signal(width, reset_less=True), Signal()
         x0, x1, cos, sin = (Signal(width, name=n, reset_less=True) for n in ("x0", "x1", "cos", "sin"))
-        left = Signal(2)
+        remaining = Signal(2)
         turn = Signal()
-        m.d.comb += [turn.eq(left == 1)]
+        m.d.comb += [turn.eq(remaining == 1)]
         move = Signal()
         m.d.comb += [
-            first.i.valid.eq(left != 0), second.i.valid.eq(left != 0),
+            first.i.valid.eq(remaining != 0), second.i.valid.eq(remaining != 0),
             first.i.p.a.eq(x0), first.i.p.b.eq(Mux(turn, sin, cos)), first.i.p.tag.eq(turn),
             second.i.p.a.eq(x1), second.i.p.b.eq(Mux(turn, cos, sin)),
-            move.eq((left != 0) & first.i.ready),
+            move.eq((remaining != 0) & first.i.ready),
             # The pair's registers are free once its second sum has gone in.
-            self.i.ready.eq(~odd | (left == 0) | (move & turn)),
+            self.i.ready.eq(~odd | (remaining == 0) | (move & turn)),
             adder.i.valid.eq(first.o.valid), adder.i.p.a.eq(first.o.p.y), adder.i.p.b.eq(second.o.p.y),
             adder.i.p.sub.eq(~first.o.p.tag), first.o.ready.eq(adder.i.ready), second.o.ready.eq(adder.i.ready),
             self.o.valid.eq(adder.o.valid), self.o.p.y.eq(adder.o.p.y), self.o.p.nonfinite.eq(adder.o.p.nonfinite),
             adder.o.ready.eq(self.o.ready),
         ]
         with m.If(move):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += remaining.eq(remaining - 1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += odd.eq(~odd)
             with m.If(odd):
-                m.d.sync += [x0.eq(held), x1.eq(self.i.p.x), cos.eq(self.i.p.cos), sin.eq(self.i.p.sin), left.eq(2)]
+                m.d.sync += [x0.eq(held), x1.eq(self.i.p.x), cos.eq(self.i.p.cos), sin.eq(self.i.p.sin), remaining.eq(2)]
             with m.Else():
                 m.d.sync += held.eq(self.i.p.x)
         return m

@@ -1,56 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scale arithmetic in gateware: products, 127 / absmax, 1 / rms (spec: scale)."""
+"""The scales of a pass: of accumulators, 127 / absmax, 1 / rms (spec: scale)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import StreamUnit, leading_zeros, registers
-from hw.types import AccLayout, ScaleLayout
+from hw.lib.floats import leading_zeros
+from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
+from hw.lib.stages import Stages
+from hw.lib.streams import StreamUnit
+from hw.lib.types import AccLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
     C127,
-    EXP_MAX,
-    EXP_MIN,
-    SIG_MAX,
     SQUARE_FRAC,
     SUMSQ_BITS,
 )
 from tellme.spec.tables import recip127_rom, rsqrt_rom
 
-__all__ = ["SCALE_INTERVAL", "SCALE_MUL_STAGES", "AbsmaxScale", "InverseRms", "ScaleAcc", "scale_mul_stages"]
+__all__ = ["SCALE_INTERVAL", "AbsmaxScale", "InverseRms", "ScaleAcc"]
 
-#: Registers of :func:`scale_mul_stages`.
-SCALE_MUL_STAGES = 3
 #: Cycles from one start of AbsmaxScale or InverseRms to the next.  Their registers need no copies of what earlier stages
 #: hold: inputs stand still that long.
 SCALE_INTERVAL = 4
-
-
-def scale_mul_stages(m: Module, register, a, b) -> Signal:
-    """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES later; ``register(value, name)`` makes one.  The operands
-    should come from registers: the multiplier takes most of the first cycle."""
-    product = register(a.sig * b.sig, "product")
-    exp = register(a.exp + b.exp, "exp_sum")
-    top = product[21]
-    kept = Mux(top, product[11:], product[10:21])
-    guard = Mux(top, product[10], product[9])
-    sticky = Mux(top, product[:10].any(), product[:9].any())
-    # One bit of growth: a significand of all ones may round up to the next power of two.
-    rounded = register((kept + (guard & (sticky | kept[0])))[:12], "rounded")
-    exp_up = register((exp + 10 + top).as_signed(), "exp_up")
-    zero = register(product == 0, "zero")
-    total = Signal(signed(11))
-    m.d.comb += total.eq(exp_up + rounded[11])
-    result = Signal(ScaleLayout)
-    with m.If(zero | (total < EXP_MIN)):
-        m.d.comb += [result.sig.eq(0), result.exp.eq(0)]
-    with m.Elif(total > EXP_MAX):
-        m.d.comb += [result.sig.eq(SIG_MAX), result.exp.eq(EXP_MAX)]
-    with m.Else():
-        m.d.comb += [result.sig.eq(Mux(rounded[11], 1024, rounded[:11])), result.exp.eq(total)]
-    return data.View(ScaleLayout, register(result.as_value(), "scale_product"))
 
 
 class ScaleAcc(StreamUnit):
@@ -65,12 +38,12 @@ class ScaleAcc(StreamUnit):
         m = Module()
         pipe = self.pipeline(m)
         acc = self.i.p.acc
-        product = scale_mul_stages(m, lambda value, name: pipe.reg(value, name=name), acc.scale, self.i.p.d)
-        plain = pipe.reg(acc.scale.as_value(), stages=self.LATENCY, name="plain")
-        use = pipe.reg(self.i.p.use_d, stages=self.LATENCY, name="use")
+        product = scale_mul_stages(pipe, acc.scale, self.i.p.d)
+        plain = pipe.delay(acc.scale.as_value(), self.LATENCY, "plain")
+        use = pipe.delay(self.i.p.use_d, self.LATENCY, "use")
         m.d.comb += [
-            self.o.p.acc.eq(pipe.reg(acc.acc, stages=self.LATENCY, name="acc")),
-            self.o.p.place.eq(pipe.reg(acc.place, stages=self.LATENCY, name="place")),
+            self.o.p.acc.eq(pipe.delay(acc.acc, self.LATENCY, "acc")),
+            self.o.p.place.eq(pipe.delay(acc.place, self.LATENCY, "place")),
             self.o.p.scale.eq(Mux(use, product.as_value(), plain)),
         ]
         return m
@@ -96,11 +69,11 @@ class AbsmaxScale(wiring.Component):
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
 
-        register, _ = registers(m)
+        stage = Stages(m)
 
         run = [self.start]
         for i in range(self.LATENCY):
-            run.append(register(run[-1], f"run{i + 1}"))
+            run.append(stage.reg(run[-1], f"run{i + 1}"))
         # 1: floor
         magnitude = Signal(fmt.width - 1, reset_less=True)
         with m.If(self.start):
@@ -122,13 +95,13 @@ class AbsmaxScale(wiring.Component):
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += read.addr.eq(a.sig[:10])
-        found = register(read.data, "found")
+        found = stage.reg(read.data, "found")
         s, d = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
         with m.If(run[4]):
             m.d.sync += [s.sig.eq(found[:11]), s.exp.eq(Mux(found[11], -15, -14) - a.exp)]
         constant = Signal(ScaleLayout)
         m.d.comb += constant.eq(ScaleLayout.const({"sig": C127.sig, "exp": C127.exp}))
-        product = scale_mul_stages(m, register, a, constant)
+        product = scale_mul_stages(stage, a, constant)
         with m.If(run[self.LATENCY - 1]):
             m.d.sync += d.eq(product)
         m.d.comb += [self.s.eq(s), self.d.eq(d), self.done.eq(run[self.LATENCY])]
@@ -153,29 +126,29 @@ class InverseRms(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        register, _ = registers(m)
+        stage = Stages(m)
 
         # All stages run at all times.  Some read a register of two stages before, which still holds this start's value.
-        value = register((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
-        zeros = register(leading_zeros(m, value), "zeros")
-        coarse = register((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")
-        top = register((coarse << zeros[:3])[SUMSQ_BITS - 12:SUMSQ_BITS], "top")
+        value = stage.reg((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
+        zeros = stage.reg(leading_zeros(m, value), "zeros")
+        coarse = stage.reg((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")
+        top = stage.reg((coarse << zeros[:3])[SUMSQ_BITS - 12:SUMSQ_BITS], "top")
         rounded = Signal(12)
         m.d.comb += rounded.eq((top + 1) >> 1)
         # Exponent of the 11-bit significand at the top.
-        exp = register((SUMSQ_BITS - 11 - SQUARE_FRAC) - zeros + rounded[11], "exp")
-        sig = register(Mux(rounded[11], 1024, rounded[:11]), "sig")
+        exp = stage.reg((SUMSQ_BITS - 11 - SQUARE_FRAC) - zeros + rounded[11], "exp")
+        sig = stage.reg(Mux(rounded[11], 1024, rounded[:11]), "sig")
         m.submodules.rom = rom = memory.Memory(shape=12, depth=2048, init=list(rsqrt_rom()),
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += read.addr.eq(Cat(sig[:10], exp[0]))
-        half = register(exp >> 1, "half")
+        half = stage.reg(exp >> 1, "half")
         root, y = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
         m.d.sync += [root.sig.eq(read.data[:11]), root.exp.eq(Mux(read.data[11], -15, -16) - half)]
-        product = scale_mul_stages(m, register, root, self.sqrt_n)
+        product = scale_mul_stages(stage, root, self.sqrt_n)
         run = self.start
         for i in range(1, self.LATENCY):
-            run = register(run, f"run{i}")
+            run = stage.reg(run, f"run{i}")
         with m.If(run):
             m.d.sync += y.eq(product)
         m.d.comb += self.y.eq(y)

@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import registers, unpack
+from hw.lib.floats import unpack
+from hw.lib.stages import Stages
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 
@@ -36,25 +37,25 @@ class Statistics(wiring.Component):
     def elaborate(self, platform):
         m, fmt = Module(), self._fmt
 
-        register, _ = registers(m)
+        stage = Stages(m)
 
         x = unpack(self.x, fmt)
-        valid1, sig1, exp1 = (register(v, n) for v, n in ((self.x_valid, "valid1"), (x.sig, "sig1"), (x.exp, "exp1")))
-        valid2, product2, exp2 = (register(v, n) for v, n in ((valid1, "valid2"), (sig1 * sig1, "product2"),
+        valid1, sig1, exp1 = (stage.reg(v, n) for v, n in ((self.x_valid, "valid1"), (x.sig, "sig1"), (x.exp, "exp1")))
+        valid2, product2, exp2 = (stage.reg(v, n) for v, n in ((valid1, "valid2"), (sig1 * sig1, "product2"),
                                                               (exp1, "exp2")))
         # product * 2**(2 (exp - 1 + min_exp) + 32): up by 2 (exp - 1) in two steps, then down by the rest, at most
         # 2 * 24 - 32.
         cut = -(2 * fmt.min_exp + SQUARE_FRAC)
         up = (exp2 - 1)[:fmt.exp_bits]
-        fine, coarse = register(product2 << (up[:2] << 1), "fine"), register(up[2:], "coarse")
-        valid_fine = register(valid2, "valid_fine")
+        fine, coarse = stage.reg(product2 << (up[:2] << 1), "fine"), stage.reg(up[2:], "coarse")
+        valid_fine = stage.reg(valid2, "valid_fine")
         lifted = (fine << (coarse << 3))[cut:]
-        valid3, square3 = register(valid_fine, "valid3"), register(Mux(valid_fine, lifted[:64], 0), "square3")
-        token3 = register(register(register(register(self.x_token, "token1"), "token2"), "token_fine"), "token3")
+        valid3, square3 = stage.reg(valid_fine, "valid3"), stage.reg(Mux(valid_fine, lifted[:64], 0), "square3")
+        token3 = stage.reg(stage.reg(stage.reg(stage.reg(self.x_token, "token1"), "token2"), "token_fine"), "token3")
         half = 40
-        valid4, token4 = register(valid3, "valid4"), register(token3, "token4")
-        upper4, carry4 = register(square3[half:], "upper4"), Signal()
-        y_valid, y, y_token = (register(v, n) for v, n in ((self.y_valid, "y_valid1"), (self.y[:-1], "y1"),
+        valid4, token4 = stage.reg(valid3, "valid4"), stage.reg(token3, "token4")
+        upper4, carry4 = stage.reg(square3[half:], "upper4"), Signal()
+        y_valid, y, y_token = (stage.reg(v, n) for v, n in ((self.y_valid, "y_valid1"), (self.y[:-1], "y1"),
                                                           (self.y_token, "y_token1")))
 
         def kept(name, bits, *, token, valid, update):

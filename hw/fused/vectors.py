@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import registers
-from hw.types import INDEX_BITS
+from hw.lib.stages import Stages
+from hw.lib.types import INDEX_BITS
 
 __all__ = ["Vectors"]
 
@@ -35,7 +35,7 @@ class Vectors(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         bits = self._low.bit_length() - 1
-        register, later = registers(m)
+        stage = Stages(m)
         answers = []
         for name, size in (("low", self._low), ("high", self._high)):
             if not size:
@@ -48,8 +48,8 @@ class Vectors(wiring.Component):
             mine = self.write_index[bits] == (name == "high")
             m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine if self._high else self.write_en)]
             # EBR are slow to answer, and lie at the chip's edges: a register ahead of the choice.
-            answers.append(register(read.data, f"{name}_data"))
+            answers.append(stage.reg(read.data, f"{name}_data"))
         m.d.comb += self.read_data.eq(answers[0])
         if self._high:
-            m.d.comb += self.read_data.eq(Mux(later(self.read_index[bits], 2, "upper"), answers[1], answers[0]))
+            m.d.comb += self.read_data.eq(Mux(stage.delay(self.read_index[bits], 2, "upper"), answers[1], answers[0]))
         return m

@@ -27,7 +27,7 @@ class FrameReceiver(wiring.Component):
         m = Module()
         m.submodules.body = body = memory.Memory(shape=8, depth=self._depth, init=[])
         write, read = body.write_port(), body.read_port()
-        left, zero_next, started = Signal(8), Signal(), Signal()
+        remaining, zero_next, started = Signal(8), Signal(), Signal()
         too_long = Signal()
         put = Signal()
         m.d.comb += [read.addr.eq(self.addr), self.data.eq(read.data), self.i.ready.eq(~self.frame),
@@ -35,20 +35,20 @@ class FrameReceiver(wiring.Component):
                      too_long.eq(self.length == self._depth), self.byte_valid.eq(put)]
         b = self.i.payload
         with m.If(self.release):
-            m.d.sync += [self.frame.eq(0), self.bad.eq(0), self.length.eq(0), left.eq(0), started.eq(0),
+            m.d.sync += [self.frame.eq(0), self.bad.eq(0), self.length.eq(0), remaining.eq(0), started.eq(0),
                          zero_next.eq(0)]
         with m.Elif(self.i.valid & self.i.ready):
             with m.If(b == 0):
                 with m.If(started):
                     m.d.sync += self.frame.eq(1)
-                    with m.If(left != 0):
+                    with m.If(remaining != 0):
                         m.d.sync += self.bad.eq(1)
-            with m.Elif(left == 0):
+            with m.Elif(remaining == 0):
                 m.d.comb += put.eq(zero_next)
-                m.d.sync += [left.eq(b - 1), zero_next.eq(b != 255), started.eq(1)]
+                m.d.sync += [remaining.eq(b - 1), zero_next.eq(b != 255), started.eq(1)]
             with m.Else():
                 m.d.comb += [put.eq(1), self.byte.eq(b)]
-                m.d.sync += left.eq(left - 1)
+                m.d.sync += remaining.eq(remaining - 1)
             with m.If(put):
                 m.d.sync += self.length.eq(Mux(too_long, self.length, self.length + 1))
                 with m.If(too_long):

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import EventLayout, RunArgs, RunControl, StatusLayout
 from hw.link.crc32 import Crc32
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.memory import EventType
@@ -20,22 +21,22 @@ from tellme.spec.packets import (
     PacketType,
 )
 
-__all__ = ["BusRequest", "EventLayout", "HostLink"]
+__all__ = ["BusRequest", "HostLink"]
 
-EventLayout = data.StructLayout({"type": 8, "payload": 256})
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C
 CRC_BYTES = 4
-ARG_BYTES = 16
+ARG_BYTES = RunArgs.size // 8
 
 
 class HostLink(wiring.Component):
     """Answers every packet; acts on those alone whose frame, CRC, type, length and addresses are right.
 
     A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
-    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse with ``start_args``; it waits for
-    ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse.
+    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse of ``run.start`` with ``run.args``; it
+    waits for ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse
+    of ``run.stop``.
     ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
     ``errors`` counts the packets that were refused.
 
@@ -52,7 +53,7 @@ class HostLink(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
-            "start": Out(1), "start_args": Out(8 * ARG_BYTES), "stop": Out(1), "running": In(1), "status": In(256),
+            "run": Out(RunControl), "running": In(1), "status": In(StatusLayout),
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
@@ -80,10 +81,10 @@ class HostLink(wiring.Component):
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
-        inside, crooked, too_long, again = Signal(), Signal(), Signal(), Signal()
+        inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
         end = Signal(33)
         m.d.sync += [end.eq(addr + size), inside.eq(0),
-                     crooked.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
+                     misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
@@ -102,7 +103,7 @@ class HostLink(wiring.Component):
         m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
         # A word of the bus is wanted: a register, as its ready goes on to the memory.
         wants_word = Signal()
-        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.start_args.eq(args),
+        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.run.args.eq(args),
                      self.bus_rdata.ready.eq(wants_word),
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
@@ -175,7 +176,7 @@ class HostLink(wiring.Component):
                     with m.Case(PacketType.STATUS):
                         reply(PacketType.STATUS_ANSWER, 32)
                     with m.Case(PacketType.STOP):
-                        m.d.comb += self.stop.eq(~again)
+                        m.d.comb += self.run.stop.eq(~again)
                         reply(PacketType.ACK)
                     with m.Case(PacketType.START):
                         with m.If(again):
@@ -186,7 +187,7 @@ class HostLink(wiring.Component):
                         with m.Else():
                             m.next = "START"
                     with m.Default():
-                        with m.If(~inside | crooked):
+                        with m.If(~inside | misaligned):
                             nak(NakReason.ADDRESS)
                         with m.Elif(too_long):
                             nak(NakReason.LENGTH)
@@ -194,7 +195,7 @@ class HostLink(wiring.Component):
                             m.next = "BUS"
             with m.State("START"):
                 with m.If(self.bus_idle):
-                    m.d.comb += self.start.eq(1)
+                    m.d.comb += self.run.start.eq(1)
                     reply(PacketType.ACK)
             with m.State("BUS"):
                 m.d.comb += self.bus_req.valid.eq(1)

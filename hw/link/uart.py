@@ -7,7 +7,7 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from hw.fused.stage import Skid
+from hw.lib.streams import Skid
 
 __all__ = ["Uart"]
 

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""SDRAM: ports, controller, PHY."""
+"""Memory: what lies between the units and the chip."""

@@ -6,8 +6,9 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.fused.stage import Landing, registers
-from hw.types import AccLayout, PlaceLayout, ScaleLayout
+from hw.lib.stages import Stages
+from hw.lib.streams import Landing
+from hw.lib.types import AccLayout, PlaceLayout, ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
 
@@ -51,19 +52,19 @@ class Drain(wiring.Component):
                      self.tiles.ready.eq(queue.w_rdy)]
         tile, working = Signal(TileLayout), Signal()
         base, place, next_place = (Signal(range(2 * self._depth), name=n) for n in ("base", "place", "next_place"))
-        left, token, odd = Signal(8), Signal(5), Signal()
+        remaining, token, odd = Signal(8), Signal(5), Signal()
         # Of the tile's rows in a token's vector: the first, and the one that is read.
         first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
-        there, take, moves = Signal(), Signal(), Signal()
+        available, take, moves = Signal(), Signal(), Signal()
         m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
-        register, _ = registers(m)
+        stage = Stages(m)
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
-            next_place.eq(place + 1), take.eq(working & there & landing.open), landing.sent.eq(take),
+            next_place.eq(place + 1), take.eq(working & available & landing.open), landing.sent.eq(take),
             moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
             tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
@@ -75,16 +76,16 @@ class Drain(wiring.Component):
         m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
                      named.place.index.eq(row)]
         m.d.sync += [read.eq(take), near.eq(read), landing.valid.eq(near), label1.eq(named)]
-        label2 = data.View(label, register(label1.as_value(), "label2"))
-        values2 = Array(register(self.values[i].as_signed(), f"value2_{i}") for i in own)
+        label2 = data.View(label, stage.reg(label1.as_value(), "label2"))
+        values2 = Array(stage.reg(self.values[i].as_signed(), f"value2_{i}") for i in own)
         m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
                      landing.value.place.eq(label2.place)]
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
         # has two rows at least, so its number stands still before it ends.
-        m.d.sync += [there.eq(Mux(moves, next_place, place) != self.written),
+        m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),
                      last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):
-            m.d.sync += [odd.eq(~odd), left.eq(left - 1), row_end.eq(left == 2), row.eq(row + 1)]
+            m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
             with m.If(self.paired):
                 m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
             with m.If(moves):
@@ -92,17 +93,17 @@ class Drain(wiring.Component):
                 with m.If(self.paired):
                     m.d.sync += base.eq(next_place)
             with m.If(row_end):
-                m.d.sync += [token.eq(token + self._streams), left.eq(tile.rows), place.eq(base), row.eq(first_row),
+                m.d.sync += [token.eq(token + self._streams), remaining.eq(tile.rows), place.eq(base), row.eq(first_row),
                              position.eq(position + 1)]
             with m.If(tile_end):
                 m.d.sync += [working.eq(0), base.eq(next_place), place.eq(next_place), first_row.eq(row + 1)]
             with m.If(row_end & ~last_token):
-                m.d.sync += there.eq(1)
+                m.d.sync += available.eq(1)
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
-                m.d.sync += [tile.eq(queue.r_data), left.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
+                m.d.sync += [tile.eq(queue.r_data), remaining.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
                              position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
         with m.If(self.clear):
-            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), there.eq(0)]
+            m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), available.eq(0)]
         return m

@@ -3,14 +3,15 @@
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.fused.stage import registers
+from hw.lib.control import EngineArgs
+from hw.lib.stages import Stages
+from hw.lib.types import AccLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
-from hw.tlmm.kinds import BEST_TABLE, KINDS, Kind
-from hw.types import AccLayout
+from hw.tlmm.kinds import PAIR_LANE, Kind
 from tellme.spec.packing import SLICE, SLICE_BYTES
 
 __all__ = ["TlmmEngine"]
@@ -43,7 +44,7 @@ class TlmmEngine(wiring.Component):
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = KINDS[BEST_TABLE]):
+    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
         if not 1 <= streams <= lanes:
@@ -54,7 +55,7 @@ class TlmmEngine(wiring.Component):
         self._tile_rows = tile_rows
         self._cols = -(-max_cols // SLICE) * SLICE
         super().__init__({
-            "start": In(stream.Signature(data.StructLayout({"rows": 17, "cols": 13, "tokens": 5}))),
+            "start": In(stream.Signature(EngineArgs)),
             "codes": In(stream.Signature(signed(8))).array(streams),
             "words": In(stream.Signature(64)),
             "out": Out(stream.Signature(AccLayout)).array(streams),
@@ -77,20 +78,20 @@ class TlmmEngine(wiring.Component):
         # Of each stream: the first column of the slice that comes in; whether all of them have.
         fill_slices, filled = [Signal(13, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
-            token, within, left = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
-                ("token", 5), ("within", range(SLICE)), ("left", 13)))
+            token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
+                ("token", 5), ("within", range(SLICE)), ("remaining", 13)))
             fill = source.valid & source.ready
             m.d.comb += source.ready.eq(~filled[s])
             with m.If(begin):
                 m.d.sync += [filled[s].eq(self.start.p.tokens <= s), token.eq(s), fill_slice.eq(0), within.eq(0),
-                             left.eq(self.start.p.cols)]
+                             remaining.eq(self.start.p.cols)]
             with m.Elif(fill):
                 m.d.sync += within.eq(within + 1)
-                with m.If((within == SLICE - 1) | (within + 1 == left)):
+                with m.If((within == SLICE - 1) | (within + 1 == remaining)):
                     m.d.sync += [within.eq(0), token.eq(token + streams)]
                     with m.If(token + streams >= tokens):
-                        m.d.sync += [token.eq(s), fill_slice.eq(fill_slice + SLICE), left.eq(left - SLICE)]
-                        with m.If(left <= SLICE):
+                        m.d.sync += [token.eq(s), fill_slice.eq(fill_slice + SLICE), remaining.eq(remaining - SLICE)]
+                        with m.If(remaining <= SLICE):
                             m.d.sync += filled[s].eq(1)
             for i, (write, _) in enumerate(banks):
                 # In decode a token's codes are in the lanes of both rows.
@@ -127,15 +128,15 @@ class TlmmEngine(wiring.Component):
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
 
-        _, later = registers(m)
+        stage = Stages(m)
 
         # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
         total_at = 1 + kind.dot.LATENCY
-        step_buffer = later(use_buffer, 1, "step_buffer")
-        control = later(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
+        step_buffer = stage.delay(use_buffer, 1, "step_buffer")
+        control = stage.delay(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
         read_row = control[3:]
-        at_total = later(control, 1, "at_total")
-        at_sum = later(at_total, 1, "at_sum")
+        at_total = stage.delay(control, 1, "at_total")
+        at_sum = stage.delay(at_total, 1, "at_sum")
         written = Signal(range(2 * depth))
         with m.If(begin):
             m.d.sync += written.eq(0)
@@ -204,7 +205,7 @@ class TlmmEngine(wiring.Component):
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
                      next_last.eq(slice_col + 2 * SLICE >= cols)]
         # A last slice wants room for its finished sums: places are taken from the step on that will write them.
-        taken, roomy = Signal(range(2 * depth)), Signal()
+        taken, has_room = Signal(range(2 * depth)), Signal()
         with m.If(begin):
             m.d.sync += taken.eq(0)
         with m.Elif(go & last_slice):
@@ -215,7 +216,7 @@ class TlmmEngine(wiring.Component):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - self._tile_rows) | idle)
-        m.d.sync += roomy.eq(Cat(room).all())
+        m.d.sync += has_room.eq(Cat(room).all())
         header = self.words.payload
         announce = self.words.valid & self.words.ready
         announcing = Signal()
@@ -249,7 +250,7 @@ class TlmmEngine(wiring.Component):
                 m.next = "SLICE"
             with m.State("SLICE"):
                 m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
-                with m.If(Array(ready)[use_buffer] & (roomy | ~last_slice)):
+                with m.If(Array(ready)[use_buffer] & (has_room | ~last_slice)):
                     m.next = "STEPS"
             with m.State("STEPS"):
                 m.d.comb += go.eq(self.words.valid)
@@ -268,7 +269,7 @@ class TlmmEngine(wiring.Component):
                             with m.If(rows_left == 0):
                                 m.d.sync += active.eq(0)
                                 m.next = "SETTLE"
-                        with m.Elif(flows & next_ready & roomy):
+                        with m.Elif(flows & next_ready & has_room):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
                             m.next = "STEPS"
             with m.State("GAP"):

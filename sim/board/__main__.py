@@ -1,20 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m sim.board --preset NAME``: the simulated board; its link's bytes are standard input and output."""
+"""``python -m sim.board --preset NAME``: the simulated board; its link's bytes are standard input and output.
+
+The end of standard input ends it at once, also while it is built.
+"""
 
 import argparse
+import json
 import os
-import subprocess
 import sys
 
-from sim.board.build import board_arguments, build_board
-from tellme.spec.config import SIMULATED, preset
+from sim.board.lifeline import hold, release
 
 
-def main() -> int:
+def run() -> int:
+    """Build, and become the board.  Imports come late, so that the host is watched while they are read."""
+    import subprocess
+
+    from sim.board.build import board_arguments, build_board
+    from tellme.spec.config import SIMULATED, preset
+
     parser = argparse.ArgumentParser(prog="python -m sim.board", description=__doc__)
     parser.add_argument("--preset", default=SIMULATED)
-    parser.add_argument("--build-only", action="store_true", help="build, print the binary's path, and end")
+    parser.add_argument("--build-only", action="store_true",
+                        help="build, print the command that starts the board as a JSON list, and end")
     args = parser.parse_args()
     try:
         config = preset(args.preset)
@@ -22,10 +31,21 @@ def main() -> int:
     except (ValueError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
         print(f"simulated board: {error}", file=sys.stderr)
         return 2
+    command = [str(binary), *board_arguments(config, core_hash)]
     if args.build_only:
-        print(binary)
+        print(json.dumps(command), flush=True)
         return 0
-    os.execv(binary, [str(binary), *board_arguments(config, core_hash)])
+    os.execv(binary, command)
+
+
+def main() -> int:
+    try:
+        hold()
+        code = run()
+        release()
+        return code
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

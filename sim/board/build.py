@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Builds the simulated board's binary, cached below build/board by a hash of all that it is made of."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hw.verilog import core_sha256, core_verilog
@@ -25,7 +26,10 @@ CHIPS = ROOT / "sim" / "chips"
 #: Beats from a READ on the controller's registers to its data there: CAS latency and a way through pads and wires, which
 #: the core finds by itself.
 READ_BEATS = 12
-SOURCES = (ROOT / "sim" / "board" / "harness.cpp", CHIPS / "sdram_chip.cpp", CHIPS / "sdram_chip.h")
+HERE = ROOT / "sim" / "board"
+SOURCES = (HERE / "harness.cpp", HERE / "pipe.h", CHIPS / "sdram_chip.cpp", CHIPS / "sdram_chip.h")
+#: A scratch folder's file that its builder holds locked.
+LOCK = "lock"
 
 
 def build_board(config: BoardConfig) -> tuple[Path, str]:
@@ -64,13 +68,17 @@ def compile_board(verilog: Path, folder: Path) -> None:
                    "core.v", "harness.cpp", "sdram_chip.cpp"]
         log = folder / "build.log"
         with log.open("w") as out, Heartbeat("simulated board: compiling"):
-            done = subprocess.run(command, cwd=scratch, env=verilator_env(), stdout=out, stderr=subprocess.STDOUT)
+            done = subprocess.run(command, cwd=scratch, env=verilator_env(), stdin=subprocess.DEVNULL, stdout=out,
+                                  stderr=subprocess.STDOUT)
         if done.returncode != 0:
             tail = "\n".join(log.read_text().splitlines()[-30:])
             raise RuntimeError(f"Verilator could not build the simulated board (log: {log}):\n{tail}")
         partial = folder / f"board.{os.getpid()}"
-        shutil.copy2(scratch / "obj" / "board", partial)
-        partial.replace(folder / "board")
+        try:
+            shutil.copy2(scratch / "obj" / "board", partial)
+            partial.replace(folder / "board")
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def board_arguments(config: BoardConfig, core_hash: str) -> list[str]:
@@ -84,13 +92,25 @@ def board_arguments(config: BoardConfig, core_hash: str) -> list[str]:
 def space_free_folder(near: Path) -> Iterator[Path]:
     """A scratch folder whose path has no space: beside the result, or else in the system's temporary folder."""
     parent = None if " " in str(near) else near
+    if parent is not None:
+        remove_dead(parent)
     scratch = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
-    if " " in str(scratch):
-        raise RuntimeError(f"the temporary folder {scratch.parent} has a space in its path; set TMPDIR to one without")
     try:
-        yield scratch
+        if " " in str(scratch):
+            raise RuntimeError(f"the temporary folder {scratch.parent} has a space in its path; set TMPDIR to one without")
+        with (scratch / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_dead(parent: Path) -> None:
+    """Remove the scratch folders of builds that were killed before they could do so: those whose lock nobody holds."""
+    for path in parent.glob(f"build-*/{LOCK}"):
+        with suppress(OSError), path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 class Heartbeat:

@@ -5,24 +5,20 @@
 // data and has no way into the memory but the core's pins.
 //
 // Standard input and output are the byte stream of the link, one byte a fabric cycle each way.  A board with nothing
-// to do (no program, no packet in work, no byte for a while) sleeps until the host writes; end of input ends the process.
+// to do (no program, no packet in work, no byte for a while) sleeps until the host writes.  The end of input ends the
+// process at once: bytes that the core has not taken, and answers that were not sent, are dropped.
 //
 // Arguments: --build-id HEX64 (what the core answers as its hash), --cas N, --read-beats N, --columns N, --mhz X,
 // --power-up-us X.
 
-#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
-#include <fcntl.h>
-#include <poll.h>
 #include <string>
-#include <unistd.h>
-#include <vector>
 
 #include "Vcore.h"
+#include "pipe.h"
 #include "sdram_chip.h"
 #include "verilated.h"
 
@@ -38,45 +34,6 @@ constexpr int kPollCycles = 256;          // fabric cycles between looks at the 
     std::fprintf(stderr, "simulated board: %s\n", message.c_str());
     std::exit(3);
 }
-
-class Pipe {
-public:
-    Pipe() {
-        fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
-    }
-    // Bytes from the host; waits for them when asked to.  False at the end of input.
-    bool fill(bool wait) {
-        if (wait) {
-            pollfd p{0, POLLIN, 0};
-            poll(&p, 1, -1);
-        }
-        uint8_t buffer[65536];
-        ssize_t n = read(0, buffer, sizeof buffer);
-        if (n == 0) return false;
-        if (n > 0) in_.insert(in_.end(), buffer, buffer + n);
-        else if (errno != EAGAIN && errno != EINTR) return false;
-        return true;
-    }
-    bool has() const { return !in_.empty(); }
-    uint8_t front() const { return in_.front(); }
-    void pop() { in_.pop_front(); }
-    void put(uint8_t byte) { out_.push_back(byte); }
-    bool flush() {
-        size_t at = 0;
-        while (at < out_.size()) {
-            ssize_t n = write(1, out_.data() + at, out_.size() - at);
-            if (n > 0) at += n;
-            else if (errno == EAGAIN) { pollfd p{1, POLLOUT, 0}; poll(&p, 1, -1); }
-            else if (errno != EINTR) return false;   // the host is gone
-        }
-        out_.clear();
-        return true;
-    }
-    bool pending() const { return !out_.empty(); }
-private:
-    std::deque<uint8_t> in_;
-    std::vector<uint8_t> out_;
-};
 
 }  // namespace
 
@@ -116,17 +73,14 @@ int main(int argc, char **argv) {
     // PHY and pins: beats between the chip's data and the controller's input.
     std::deque<uint16_t> wire(read_beats - cas, 0);
     uint64_t quiet = 0;
-    bool open = true;
     core.rst = 1;
     PORT(rx, valid) = 0;
     PORT(tx, ready) = 1;
     for (uint64_t cycle = 0;; cycle++) {
         if (cycle == 4) core.rst = 0;
-        if (open && cycle % kPollCycles == 0) {
-            if (pipe.pending() && !pipe.flush()) return 0;
+        if (cycle % kPollCycles == 0) {
             const bool sleep = quiet > kIdleCycles && !pipe.has();
-            open = pipe.fill(sleep);
-            if (!open && !pipe.has()) return 0;
+            if (!pipe.exchange(sleep)) return 0;
             if (sleep) quiet = 0;
         }
         const bool offer = pipe.has() && !core.rst;

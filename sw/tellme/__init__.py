@@ -1,5 +1,43 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""tellme: a ternary language model on a small FPGA; host software, specification and golden model."""
+"""tellme: a ternary language model on a small FPGA; host software, specification and golden model.
+
+What a program uses is here: :class:`Board`, :class:`Session`, :class:`Sampling`, :func:`find_model`, and the errors.  A part is
+imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tellme.compiler.image import CompileError
+    from tellme.compiler.survey import Survey, survey
+    from tellme.errors import DeviceError, InputError, TellmeError
+    from tellme.link.errors import LinkError
+    from tellme.models.config import ModelConfig, ModelError
+    from tellme.models.model import Model
+    from tellme.models.shipped import find_model, open_model
+    from tellme.runtime.board import Board
+    from tellme.runtime.sampling import Sampling
+    from tellme.runtime.session import Loss, Run, Session, Token
+
+__all__ = ["Board", "CompileError", "DeviceError", "InputError", "LinkError", "Loss", "Model", "ModelConfig", "ModelError", "Run",
+           "Sampling", "Session", "Survey", "TellmeError", "Token", "__version__", "find_model", "open_model", "survey"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Board": "runtime.board", "CompileError": "compiler.image", "DeviceError": "errors", "InputError": "errors",
+    "LinkError": "link.errors", "Loss": "runtime.session", "Model": "models.model", "ModelConfig": "models.config",
+    "ModelError": "models.config", "Run": "runtime.session", "Sampling": "runtime.sampling", "Session": "runtime.session",
+    "Survey": "compiler.survey", "TellmeError": "errors", "Token": "runtime.session", "find_model": "models.shipped",
+    "open_model": "models.shipped", "survey": "compiler.survey",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tellme' has no attribute {name!r}")
+    value = getattr(import_module(f"tellme.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sim import bench
-from tellme.cli.files import find_model
 from tellme.compiler.image import needed_bytes
+from tellme.models.shipped import find_model
 from tellme.spec.config import preset
 from tellme.spec.memory import ACCOUNT
 from tests.board.compare import open_sim

@@ -9,9 +9,9 @@ import pytest
 
 from sim.bench import SHAPES
 from sim.bench import random_model as model_of_shape
-from tellme.cli.generation import Generation
-from tellme.cli.head_on_host import HeadOnHost, place
 from tellme.golden.perplexity import golden_board
+from tellme.runtime.generation import Generation
+from tellme.runtime.head_on_host import HeadOnHost, place_head
 from tests.board.compare import open_sim, shipped
 from tests.models.random_model import random_model
 
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.rtl
 def logits(device, model, head, prompt, tokens):
     """(tokens, logits of all positions fed, what was said) of a run."""
     said = []
-    device, image = place(device, model, head, said.append)
+    device, image = place_head(device, model, head, said.append)
     device.load(image, lambda done, total: None)
-    run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=tokens, want_logits=True)
-    return list(run.tokens()), np.array(run.rows), said
+    rows = []
+    run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=tokens, on_logits=rows.append)
+    return list(run.tokens()), np.array(rows), said
 
 
 @pytest.mark.parametrize("model", [shipped(), random_model("wide-heads")], ids=lambda m: m.name)
@@ -36,7 +37,7 @@ def test_all_logits_both_ways(device, model):
     assert on_board[0] == on_host[0] and on_board[1].shape == (5, model.config.vocab)
     assert np.array_equal(on_board[1], on_host[1])
     assert np.array_equal(on_host[1], golden_board(model).feed([*prompt, *on_host[0][:2]], 0, heads="all"))
-    assert (on_board[2], on_host[2]) == ([], ["head: on the host, as --head host says"])
+    assert (on_board[2], on_host[2]) == ([], ["head: on the host, as it was asked for"])
 
 
 def test_a_prompt_by_chunks():
@@ -45,7 +46,7 @@ def test_a_prompt_by_chunks():
     prompt = [int(t) for t in np.random.default_rng(8).integers(0, model.config.vocab, 17)]
     wide = open_sim("ulx3s-85f")
     try:
-        host, image = place(wide, model, "host", lambda text: None)
+        host, image = place_head(wide, model, "host", lambda text: None)
         host.load(image, lambda done, total: None)
         ids = list(Generation(device=host, image=image, config=model.config, prompt=prompt, max_tokens=3).tokens())
         last = host.logits()
@@ -65,7 +66,7 @@ def test_trilm_99m(device):
     config = replace(SHAPES["trilm-99m"], vocab=50304)
     model = model_of_shape("trilm-99m", config)
     said = []
-    host, image = place(device, model, None, said.append)
+    host, image = place_head(device, model, None, said.append)
     assert isinstance(host, HeadOnHost) and "head: on the host, as the model needs 70.4" in said[0]
     host.load(image, lambda done, total: None)
     prompt = [1, 50303]

@@ -16,7 +16,7 @@ from tellme.spec.attention import chunk_read_words
 from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.scale import Scale
-from tests.board.compare import client, counters, needed_kv_bytes
+from tests.board.compare import client, needed_kv_bytes
 from tests.models.random_model import FAMILY, model_of, random_model
 
 pytestmark = pytest.mark.rtl
@@ -97,7 +97,7 @@ def test_bytes_that_attention_reads_and_writes(device, heads):
     alone = sum((t + 1) * (1 + pair) for t in range(length)) * group
     for chunk in (LANES, LANES // 2):
         list(device.start(StartArgs(0, length, 0, StartFlags.CLEAR, chunk=chunk)))
-        count = counters(device)
+        count = device.counters()
         chunks = [(first, min(chunk, length - first)) for first in range(0, length, chunk)]
         words = sum(chunk_read_words(*part, group=group, pes=BOARD.pes, head_dim=shape.head_dim) for part in chunks)
         assert count["kv_read_words"] == shape.layers * shape.kv_heads * words + rows

@@ -5,9 +5,9 @@
 import numpy as np
 import pytest
 
-from tellme.cli.generation import Generation
 from tellme.compiler.image import compile_model
 from tellme.golden.perplexity import golden_board
+from tellme.runtime.generation import Generation
 from tests.board.compare import compare, open_sim
 from tests.models.random_model import random_model, with_several_scales
 

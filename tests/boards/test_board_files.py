@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from boards import build
+from boards.devices import devices
+from boards.flow import build
 from boards.top import BoardTop, Pll
+from tellme.boards import boards
 from tellme.spec.config import preset
 from tellme.spec.sizing import DEVICES, check
 
@@ -32,6 +34,18 @@ def test_a_board_is_one_short_file(name):
         # The oscillator that the top level asks for is the platform's, and the PLL reaches the preset's clocks from it.
         mhz = platform().lookup(board.Top.clock).clock.frequency / 1e6
         assert Pll.between(mhz, preset(config)).fabric_mhz == pytest.approx(preset(config).fabric_mhz)
+
+
+def test_a_device_that_one_side_lacks_is_named():
+    with pytest.raises(ValueError) as caught:
+        devices("ulx3s", {"85f": None})
+    assert str(caught.value) == ("the board file of ulx3s has platforms for 85f, and the host package's boards.json has presets "
+                                 "for 85f, 12f")
+
+
+def test_every_board_has_a_name_on_usb():
+    assert {board.key for board in boards()} == set(build.BOARDS)
+    assert all(board.usb and board.name for board in boards())
 
 
 def test_boards_are_found():

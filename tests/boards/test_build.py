@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from boards import build
+from boards.flow import build
 from tellme.spec.config import preset
 
 REPORTS = Path(__file__).resolve().parents[2] / "docs" / "reports"

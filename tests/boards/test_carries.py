@@ -4,7 +4,7 @@
 
 import json
 
-from boards.carries import free_ends, trim
+from boards.flow.carries import free_ends, trim
 
 BELOW = {"INIT0": "0000000000001010", "INIT1": "1001011010101010"}
 SUM = {"INIT0": "1001011010101010", "INIT1": "1001011010101010"}

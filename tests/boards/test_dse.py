@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from boards import dse
-from hw.tlmm.kinds import BEST_TABLE, KINDS
+from boards.study import dse
+from hw.tlmm.study.kinds import BEST_TABLE, KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "docs" / "reports" / "dse.json"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from boards.fit import fit
-from boards.packing import CORES, JUDGED, PARTS_PACKED, REPORT, config_of
+from boards.study.fit import fit
+from boards.study.packing import CORES, JUDGED, PARTS_PACKED, REPORT, config_of
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.lut_table import LUT
 from tellme.spec.sizing import lut_terms

@@ -4,7 +4,7 @@
 
 import pytest
 
-from boards import program
+from boards.flow import program
 
 
 @pytest.fixture

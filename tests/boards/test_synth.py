@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from boards import synth
-from boards.build import UNITS
-from hw.core.merge import HeadMerge
+from boards.flow import synth
+from boards.flow.build import UNITS
+from hw.attention.merge import HeadMerge
 from tellme.spec.config import preset
 
 

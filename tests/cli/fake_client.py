@@ -20,6 +20,7 @@ from tellme.spec.memory import (
     SDRAM_BASE,
     TOKEN_BASE,
     TOP_BASE,
+    DoneReason,
     EventType,
     StartArgs,
     StartFlags,
@@ -94,6 +95,7 @@ class FakeClient:
 
     def start(self, args):
         self.log.append(args)
+        self.stopped = False
         if self.board is None:
             self._boot()
         if args.flags & StartFlags.CLEAR:
@@ -110,6 +112,9 @@ class FakeClient:
             while fed <= event.position and kind == EventType.TOKEN:
                 self.cycles += CYCLES + fed
                 fed += 1
+            if self.stopped:
+                yield EventType.DONE, replace(event, logit=DoneReason.STOPPED)
+                return
             self.tokens[:context] = self.board.tokens
             if args.flags & StartFlags.DUMP:
                 base = 4 * self.board.registers["logits_base"]

@@ -2,20 +2,28 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A board behind the device interface: what is written to it, read from it, and made of its counters."""
 
+import errno
+import io
 import json
+import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tellme.cli import generate as command
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice
-from tellme.cli.errors import UserError
-from tellme.cli.files import find_model
-from tellme.compiler import needed_bytes
+from tellme.compiler import compile_model, needed_bytes
+from tellme.errors import DeviceError
+from tellme.models.shipped import find_model
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import SIMULATED, preset
-from tellme.spec.memory import StartFlags
+from tellme.spec.memory import StartArgs, StartFlags
+from tellme.spec.ranges import RangeError
+from tellme.spec.scale import Scale
 from tests.cli.fake_client import CYCLES, FakeClient
+from tests.models.random_model import random_model
 
 CONFIG = preset(SIMULATED)
 
@@ -25,11 +33,15 @@ def board(monkeypatch):
     """Generate with --device sim runs on the fake."""
     client = FakeClient(CONFIG)
 
-    def use(name, preset_name, say):
-        assert preset_name == SIMULATED
-        return BoardDevice(name, CONFIG, client, "ab" * 32)
+    opened = Board.open
 
-    monkeypatch.setattr(command, "open_device", use)
+    def use(name, *, preset, say):
+        if name == "golden":
+            return opened(name, say=say)
+        assert preset == SIMULATED
+        return Board(BoardDevice(name, CONFIG, client, "ab" * 32), say)
+
+    monkeypatch.setattr(Board, "open", use)
     return client
 
 
@@ -39,14 +51,6 @@ def run(capsys, *args, device="sim"):
     return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
-def golden(capsys, monkeypatch, *args):
-    with monkeypatch.context() as patch:
-        patch.undo()
-        from tellme.cli.opening import open_device
-        patch.setattr(command, "open_device", open_device)
-        return run(capsys, *args, device="golden")
-
-
 def test_start_line(board, capsys):
     _, (start, *_), _ = run(capsys, "--max-tokens", "1")
     assert start == {"type": "start", "device": "sim", "preset": "ulx3s-85f-l2", "model": "stories-1m",
@@ -54,13 +58,13 @@ def test_start_line(board, capsys):
 
 
 @pytest.mark.parametrize("extra", [[], ["--temperature", "0.9", "--seed", "5"], ["--temperature", "0.7", "--logits"]])
-def test_same_tokens_as_golden(board, capsys, monkeypatch, tmp_path, extra):
+def test_same_tokens_as_golden(board, capsys, tmp_path, extra):
     if "--logits" in extra:
         extra = [*extra, str(tmp_path / "l.npy")]
     args = ("--prompt", "The dog", "--max-tokens", "12", *extra)
     _, on_board, _ = run(capsys, *args)
     rows = np.load(tmp_path / "l.npy") if "--logits" in extra else None
-    _, on_golden, _ = golden(capsys, monkeypatch, *args)
+    _, on_golden, _ = run(capsys, *args, device="golden")
     assert on_board[1:-1] == on_golden[1:-1]
     assert on_board[-1]["token_ids"] == on_golden[-1]["token_ids"]
     if rows is not None:
@@ -78,6 +82,23 @@ def test_greedy_is_one_start(board, capsys):
 def test_ignoring_the_end_token(board, capsys):
     run(capsys, "--max-tokens", "2", "--ignore-eos")
     assert board.log[0].eos == 0xFFFF_FFFF
+
+
+@pytest.mark.parametrize("extra", [[], ["--temperature", "0.001"]])
+def test_a_board_is_stopped_at_the_other_end_tokens(board, capsys, tmp_path, extra):
+    model = find_model("stories-1m")
+    _, plain, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", *extra)
+    ids = plain[-1]["token_ids"]
+    assert ids[5] not in ids[:5]
+    model.config = replace(model.config, more_ends=(7, ids[5]))
+    model.save(tmp_path / "m.tellme")
+    _, lines, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", "--model", str(tmp_path / "m.tellme"), *extra)
+    assert lines[-1]["token_ids"] == ids[:6] and lines[-1]["stop_reason"] == "end_token"
+    assert [line["id"] for line in lines[1:-1]] == ids[:6]
+    assert board.stopped == (not extra) and board.closed
+    _, lines, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", "--model", str(tmp_path / "m.tellme"), "--ignore-eos",
+                      *extra)
+    assert lines[-1]["token_ids"] == ids and lines[-1]["stop_reason"] == "length"
 
 
 def test_counters_become_stats(board, capsys):
@@ -117,7 +138,7 @@ def test_one_token_has_no_decode(board, capsys):
 
 
 def test_a_link_that_goes_silent(board, capsys):
-    board.cut_after, board.error = 3, UserError("the board at x went silent")
+    board.cut_after, board.error = 3, DeviceError("the board at x went silent")
     code, lines, err = run(capsys, "--max-tokens", "9")
     assert code == 2 and lines[-1] == {"type": "error", "message": "the board at x went silent"}
     assert [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
@@ -129,3 +150,84 @@ def test_interrupted(board, capsys):
     code, lines, _ = run(capsys, "--max-tokens", "9")
     assert code == 130 and lines[-1]["stop_reason"] == "interrupted" and lines[-1]["generated_tokens"] == 2
     assert board.stopped and board.closed
+
+
+class FullDisk(io.StringIO):
+    """A standard output with room for so many writes."""
+
+    def __init__(self, writes):
+        super().__init__()
+        self.left = writes
+
+    def write(self, text):
+        if not self.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.left -= 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"]])
+def test_a_standard_output_that_fails_stops_the_board(board, capsys, monkeypatch, extra):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk(4))
+        code = main(["generate", "--device", "sim", "--max-tokens", "9", *extra])
+    assert code == 2 and board.closed
+    assert board.stopped == ("--temperature" not in extra), "a start a token leaves nothing to stop"
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "tellme-host: cannot write to standard output: No space left on device"
+    board.stopped = board.closed = False
+    code, lines, _ = run(capsys, "--max-tokens", "9")
+    assert code == 0 and lines[-1]["generated_tokens"] == 9 and board.closed
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (StartArgs(0, 513, 1), "position + feed: 513 is outside 0 to 512"),
+    (StartArgs(510, 3, 1), "position + feed: 513 is outside 0 to 512"),
+])
+def test_the_golden_model_and_a_board_refuse_the_same_starts(board, args, message):
+    for device in loaded(board):
+        with pytest.raises(RangeError, match=f"^{re.escape(message)}$"):
+            list(device.start(args))
+    assert not board.log
+
+
+@pytest.mark.parametrize(("position", "tokens", "message"), [
+    (510, [1, 2, 3], "position + tokens: 513 is outside 0 to 512"), (0, [-1], "token: -1 is outside 0 to 262143"),
+    (-1, [1], "position: -1 is outside 0 to 512"),
+])
+def test_the_golden_model_and_a_board_refuse_the_same_tokens(board, position, tokens, message):
+    for device in loaded(board):
+        with pytest.raises(RangeError, match=f"^{re.escape(message)}$"):
+            device.place(position, tokens)
+    assert not board.tokens.any()
+
+
+def loaded(client):
+    """The golden model and a board, each with the shipped model."""
+    model = find_model("stories-1m")
+    for device in (GoldenDevice(), BoardDevice("port", CONFIG, client, "hash")):
+        device.load(compile_model(model, device.config(model)), lambda done, size: None)
+        yield device
+
+
+def test_the_most_tokens_that_a_start_can_ask_for(board, capsys, tmp_path):
+    path = tmp_path / "plain.tellme"
+    random_model("plain").save(path)
+    code, lines, _ = run(capsys, "--model", str(path), "--prompt-ids", "3", "--ignore-eos", "--max-tokens", "65535",
+                         "--prefill-chunk", "4294967295")
+    assert code == 0 and lines[-1]["stop_reason"] == "context"
+    start, = board.log
+    assert (start.generate, start.chunk) == (65535, 4294967295)
+
+
+@pytest.mark.parametrize("device", ["golden", "sim"])
+def test_a_scale_that_a_tile_cannot_hold(board, capsys, monkeypatch, tmp_path, device):
+    model = random_model("plain")
+    model.config = replace(model.config, act_exp=30)
+    model.layers[1].scales["w2"] = Scale(1024, 98)
+    path = tmp_path / "x.tellme"
+    model.save(path)
+    arguments = "--model", str(path), "--prompt-ids", "3"
+    code, lines, _ = run(capsys, *arguments, device=device)
+    assert code == 2 and not board.log
+    assert lines == [{"type": "error", "message": "exponent of w2's scale times 2**act_exp: 128 is outside -128 to 127"}]

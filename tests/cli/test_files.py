@@ -3,6 +3,7 @@
 """tellme-host convert and inspect."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from tellme import __version__
 from tellme.cli import main
 from tellme.models import Model
+from tellme.models.shipped import model_path
 from tests.models.folders import folder, kind_model, tensors_of
 from tests.models.random_model import random_model, with_biases, with_several_scales
 from tests.models.test_checkpoints import METADATA, SHIPPED, bitllama, training_output
@@ -89,14 +91,15 @@ def test_hugging_face_folder_and_back(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["convert", "{hf}", "-o", "{out}"], "This is a float checkpoint"),
     (["convert", "{hf}", "-o", "{out}", "--tokenizer", "{hf}/nothing"], "cannot read the tokenizer"),
-    (["convert", "{hf}", "-o", "{out}", "--context", "99"], "--context 99: the model has positions 1 to 16"),
+    (["convert", "{hf}", "-o", "{out}", "--context", "99"], "a context of 99: the model has positions 1 to 16 (--context N)"),
     (["convert", "{hf}/model.safetensors", "-o", "{out}"], "is a part of a Hugging Face model: give its folder"),
     (["convert", "{hf}/config.json", "-o", "{out}"], "neither a bitllama2.c file nor a safetensors file nor GGUF"),
     (["export", "stories-1m", "-o", "{out}", "--format", "gguf-tq1"], "wq has 192 columns, and TQ1_0 wants a multiple of 256"),
     (["export", "nothing", "-o", "{out}", "--format", "hf"], "no model is called 'nothing'"),
-    (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "exists; a Hugging Face export makes a new folder"),
-    (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"], "is a folder; give the name of the file"),
-    (["export", "stories-1m", "-o", "{hf}/no/x", "--format", "gguf-f16"], "there is no folder"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "hf"], "cannot write {hf}: it exists; give the name of a new folder"),
+    (["export", "stories-1m", "-o", "{hf}", "--format", "gguf-f16"],
+     "cannot write {hf}: it is a folder; give the name of a file"),
+    (["export", "stories-1m", "-o", "{hf}/no/x", "--format", "gguf-f16"], "cannot write {hf}/no/x: there is no folder {hf}/no"),
 ])
 def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, capsys):
     tensors, _ = tensors_of("trilm", kind_model("trilm"))
@@ -107,7 +110,7 @@ def test_refusals_of_conversions_write_nothing(arguments, message, tmp_path, cap
     files = sorted(tmp_path.rglob("*"))
     assert main([a.format(hf=source, out=tmp_path / "out.tellme") for a in arguments]) == 2
     captured = capsys.readouterr()
-    assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
+    assert message.format(hf=source) in captured.err and captured.out == "" and "Traceback" not in captured.err
     assert sorted(tmp_path.rglob("*")) == files
 
 
@@ -143,8 +146,8 @@ def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
     def never(*arguments, **named):
         raise AssertionError("the board was started")
 
-    monkeypatch.setattr("tellme.cli.boards.build", never)
-    monkeypatch.setattr("tellme.cli.boards.ProcessTransport", never)
+    monkeypatch.setattr("tellme.runtime.simulated.build", never)
+    monkeypatch.setattr("tellme.runtime.simulated.ProcessTransport", never)
     assert main(["generate", "--model", str(path), "--device", "sim", "--prompt-ids", "1,2"]) == 2
     assert "layers.0.wq has a bias, which no gateware adds: use the golden model" in capsys.readouterr().err
 
@@ -152,9 +155,14 @@ def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
 def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
     target = tmp_path / "m.tellme"
     target.write_bytes(b"precious")
-    source.write_bytes(source.read_bytes()[:-10])
+    content = source.read_bytes()[:-10]
+    source.write_bytes(content)
+    start = 8 + int.from_bytes(content[:8], "little")
+    size, header = len(content) - start, json.loads(content[8:start])
+    last = max((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][1])
     assert main(["convert", str(source), "-o", str(target)]) == 2
-    assert target.read_bytes() == b"precious" and "damaged" in capsys.readouterr().err
+    message = f"{source} has {size} bytes of tensors, and its tensor {last} ends at {size + 10}: it is cut short; copy it again"
+    assert target.read_bytes() == b"precious" and capsys.readouterr().err == f"tellme-host: {message}\n"
 
 
 def test_inspect(capsys):
@@ -166,12 +174,26 @@ def test_inspect(capsys):
     assert main(["inspect", "nothing"]) == 2
 
 
-def test_inspect_outside_a_checkout_knows_presets_alone(capsys, monkeypatch):
-    monkeypatch.setattr("tellme.cli.boards.checkout", lambda: None)
+def test_inspect_says_how_texts_begin_and_end(tmp_path, capsys):
+    model = Model.load(model_path("stories-1m"))
+    for conventions, begin, end in (
+            ({}, "BOS 1 '<s>'", "1 '<s>'"),
+            ({"add_bos": False, "more_ends": (2, 70)}, "nothing", "1 '<s>', 2 '</s>', 70 '<0x43>'"),
+            ({"eos": None}, "BOS 1 '<s>'", "no token")):
+        replace(model, config=replace(model.config, **conventions)).save(tmp_path / "m.tellme")
+        assert main(["inspect", str(tmp_path / "m.tellme")]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert f"text begins with {begin}" in out and f"text ends at     {end}" in out
+        assert main(["inspect", "--json", str(tmp_path / "m.tellme")]) == 0
+        config = json.loads(capsys.readouterr().out)["config"]
+        assert config["more_ends"] == list(conventions.get("more_ends", ()))
+
+
+def test_inspect_outside_a_checkout_knows_the_boards_too(capsys, monkeypatch):
+    monkeypatch.setattr("tellme.runtime.simulated.checkout", lambda: None)
     assert main(["inspect", "--json"]) == 0
-    assert all(f["boards"] is None for f in json.loads(capsys.readouterr().out)["fits"])
-    assert main(["inspect"]) == 0
-    assert "ulx3s-85f        fits; tokens/s" in capsys.readouterr().out
+    found = {fit["preset"]: fit["boards"] for fit in json.loads(capsys.readouterr().out)["fits"]}
+    assert found["ulx3s-85f"] == ["ulx3s 85f"] and found["ecp5-25f"] == ["icepi_zero 25f", "ulx3s 12f"]
 
 
 def test_version_is_the_distributions(capsys):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice
-from tellme.cli.files import find_model
-from tellme.cli.head_on_host import HeadOnHost, place
 from tellme.compiler import CompileError, compile_model, needed_bytes
 from tellme.compiler.image import place_model
+from tellme.models.shipped import find_model
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice
+from tellme.runtime.head_on_host import HeadOnHost, place_head
 from tellme.spec.config import preset
 from tellme.spec.memory import StartArgs, StartFlags
 from tests.cli.fake_client import FakeClient
@@ -30,9 +31,8 @@ def use(monkeypatch):
     """Boards of a configuration behind both commands; gives the client."""
     def with_config(config):
         client = FakeClient(config)
-        for command in ("generate", "perplexity"):
-            monkeypatch.setattr(f"tellme.cli.{command}.open_device",
-                                lambda name, preset_name, say: BoardDevice("port", config, client, "ab" * 32))
+        monkeypatch.setattr(Board, "open",
+                            lambda name, *, preset, say: Board(BoardDevice("port", config, client, "ab" * 32), say))
         return client
     return with_config
 
@@ -52,7 +52,7 @@ def test_same_tokens_and_logits_both_ways(extra, use, capsys, tmp_path):
         path = tmp_path / f"{head}.npy"
         code, lines, err = generate(capsys, "--head", head, "--prompt", "The dog saw a", "--max-tokens", 9, *extra,
                                     *([path] if "--logits" in extra else []))
-        assert code == 0 and ("head: on the host, as --head host says" in err) == (head == "host")
+        assert code == 0 and ("head: on the host, as it was asked for" in err) == (head == "host")
         found[head] = lines[:-1], lines[-1]["token_ids"], np.load(path) if path.exists() else None
     board, host = found["board"], found["host"]
     assert board[:2] == host[:2] and (("--logits" in extra) == (board[2] is not None))
@@ -139,13 +139,13 @@ def test_a_state_that_is_no_probes(use, capsys):
 
 def test_vocabularies_beyond_the_boards_head():
     model = random_model("plain")
-    model.config = replace(model.config, vocab=(1 << 18) + 1)
+    model.config = replace(model.config, vocab=1 << 18)
     rows = np.zeros(model.config.vocab, int)
     model.embedding, model.embedding_scales = model.embedding[rows], model.embedding_scales[rows]
-    with pytest.raises(CompileError, match="vocabulary is 262145, and the build ulx3s-85f can do 262144"):
+    with pytest.raises(CompileError, match="vocabulary is 262144, and the build ulx3s-85f can do 262143"):
         compile_model(model, CONFIG)
     image, why = place_model(model, CONFIG)
-    assert image.probe is not None and "vocabulary is 262145" in why
+    assert image.probe is not None and "vocabulary is 262144" in why
 
 
 def test_a_bias_stays_refused():
@@ -160,7 +160,7 @@ def test_the_device_is_like_any(name):
     prompt = [int(t) for t in np.random.default_rng(3).integers(0, model.config.vocab, 5)]
     runs = []
     for head in ("board", "host"):
-        device, image = place(BoardDevice("port", CONFIG, FakeClient(CONFIG), "ab" * 32), model, head, lambda text: None)
+        device, image = place_head(BoardDevice("port", CONFIG, FakeClient(CONFIG), "ab" * 32), model, head, lambda text: None)
         assert isinstance(device, HeadOnHost) == (head == "host")
         device.load(image, lambda done, total: None)
         device.place(0, prompt)

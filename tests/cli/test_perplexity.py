@@ -5,15 +5,18 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tellme.cli import main
-from tellme.cli.devices import BoardDevice
-from tellme.cli.files import find_model
-from tellme.golden.perplexity import golden_board, windows
+from tellme.golden.perplexity import Windows, golden_board, windows
+from tellme.models import ModelError
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import preset
 from tests.cli.fake_client import FakeClient
 
@@ -53,8 +56,7 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     _, golden = perplexity(capsys, "--text", text, "--tokens", 9)
     config = preset("ulx3s-85f")
     client = FakeClient(config)
-    monkeypatch.setattr("tellme.cli.perplexity.open_device",
-                        lambda name, preset_name, say: BoardDevice("port", config, client, "hash"))
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
     code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
     assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden"
     assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
@@ -62,18 +64,13 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
 
 def test_progress_is_told_as_it_is_made(capsys, monkeypatch):
     """Token by token on a board, and as many as the golden computes at once there, not window by window."""
-    from tellme.cli import perplexity as command
-    from tellme.cli.devices import GoldenDevice
-    from tellme.compiler import compile_model
 
     ids = [i % 2000 + 3 for i in range(100)]
     config = preset("ulx3s-85f")
     totals = []
     for device, steps in ((GoldenDevice(), [64, 35]), (BoardDevice("port", config, FakeClient(config), "hash"), [1] * 99)):
-        image = compile_model(MODEL, device.config(MODEL))
-        device.load(image, lambda done, total: None)
         told = []
-        totals.append(command.nats_on_device(device, image, MODEL, [ids], told.append))
+        totals.append(Board(device).load(MODEL).loss(Windows([ids], 1), progress=told.append).nats)
         assert told == steps
     assert totals[0] == totals[1]
 
@@ -82,7 +79,7 @@ def test_for_people(text, capsys):
     assert main(["perplexity", "--text", str(text), "--tokens", "5", "--reference"]) == 0
     captured = capsys.readouterr()
     assert "nats per token, " in captured.out and "bits per byte over 5 tokens" in captured.out and "% apart" in captured.out
-    assert "1 windows of up to 512 positions that do not overlap" in captured.err
+    assert "1 windows of up to 512 positions, each from an empty cache; BOS ahead of each" in captured.err
 
 
 def test_windows_cover_the_text_once():
@@ -99,9 +96,36 @@ def test_windows_cover_the_text_once():
             TOKENIZER.decode(whole[:limit][first + 1:]).encode())
 
 
+def test_windows_without_bos():
+    """The end token stands between texts, windows overlap by an id, and each id but the first is predicted once."""
+    model = replace(MODEL, config=replace(MODEL.config, context=8, add_bos=False, bos=None, eos=2))
+    whole = [*TOKENIZER.encode(STORY), 2, *TOKENIZER.encode(OTHER)]
+    for limit in (None, 1, 6, 7, 8, len(whole) - 1, len(whole) + 9):
+        cut = windows(model, TOKENIZER, f"{STORY}<|endoftext|>{OTHER}", limit)
+        wanted = whole if limit is None else whole[:limit + 1]
+        assert all(2 <= len(part) <= 8 for part in cut.parts)
+        assert [cut.parts[0][0], *(i for part in cut.parts for i in part[1:])] == wanted and cut.tokens == len(wanted) - 1
+        assert all(a[-1] == b[0] for a, b in pairwise(cut.parts))
+        first = len(TOKENIZER.encode(STORY))
+        said = len(TOKENIZER.decode(wanted[:first]).encode()) + len(TOKENIZER.decode(wanted[first + 1:]).encode())
+        assert cut.text_bytes == said - len(TOKENIZER.decode(wanted[:1]).encode())
+    model.config = replace(model.config, eos=None)
+    assert windows(model, TOKENIZER, STORY).tokens == len(TOKENIZER.encode(STORY)) - 1
+    with pytest.raises(ModelError) as caught:
+        windows(model, TOKENIZER, f"{STORY}<|endoftext|>{OTHER}")
+    assert str(caught.value) == ("the model stories-1m has neither BOS nor an end token to put between texts, and the text has "
+                                 "<|endoftext|>: give one text")
+
+
+def test_a_text_that_spells_bos_out_has_one():
+    ids = TOKENIZER.encode(STORY)
+    model = replace(MODEL, config=replace(MODEL.config, bos=ids[0]))
+    assert windows(model, TOKENIZER, STORY).parts == [ids]
+
+
 @pytest.mark.parametrize(("content", "arguments", "message"), [
-    (None, [], "cannot read the text"), (b"\xff\xfe", [], "is not UTF-8"), (b" \n", [], "there is nothing to predict in"),
-    (b"A story.", ["--tokens", "0"], "there is nothing to predict in"),
+    (b" \n", [], "there is nothing to predict in {text}"),
+    (b"A story.", ["--tokens", "0"], "there is nothing to predict in {text}"),
     (b"A story.", ["--model", "{model}"], "holds no tokenizer"),
     (b"A story.", ["--model", "nothing"], "no model is called 'nothing'"),
     (b"A story.", ["--device", "sim", "--preset", "nothing"], "no preset is called 'nothing'"),
@@ -109,7 +133,16 @@ def test_windows_cover_the_text_once():
 def test_refusals(content, arguments, message, tmp_path, capsys):
     text, model = tmp_path / "t.txt", tmp_path / "m.tellme"
     replace(MODEL, tokenizer=b"").save(model)
-    if content is not None:
-        text.write_bytes(content)
+    text.write_bytes(content)
     assert main(["perplexity", "--text", str(text), *[a.format(model=model) for a in arguments]]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(text=text) in capsys.readouterr().err
+
+
+def test_an_interruption_stops_the_board(text, capsys, monkeypatch):
+    config = preset("ulx3s-85f")
+    client = FakeClient(config, cut_after=0, error=KeyboardInterrupt())
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
+    assert main(["perplexity", "--text", str(text), "--device", "port"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[-1] == "tellme-host: interrupted"
+    assert client.stopped and client.closed and len(client.log) == 1

@@ -10,16 +10,12 @@ import tty
 
 import pytest
 
-from tellme.cli import boards, main
-from tellme.cli.errors import UserError
+from tellme.cli import main
+from tellme.errors import DeviceError
 from tellme.link import client, discover
-from tellme.link.framing import FrameError, body, decode, encode, open_body
-from tellme.spec.config import preset
-from tellme.spec.memory import EventType, StartArgs
-from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
-from tests.cli.fake_client import FakeClient
-
-CORE = "5a" * 32
+from tellme.runtime import simulated
+from tellme.spec.packets import PROTOCOL_VERSION
+from tests.cli.fake_board import CORE, FakeBoard
 
 
 class Port:
@@ -29,18 +25,16 @@ class Port:
     """
 
     def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, silent_after=None, chatter=b""):
-        self.client = FakeClient(preset("ulx3s-85f"))
-        self.name, self.version, self.silent_after = name, version, silent_after
+        self.fake = FakeBoard(self.say, name=name, version=version)
+        self.silent_after = silent_after
         self.board, self.host = pty.openpty()
         tty.setraw(self.host)
         self.path = os.ttyname(self.host)
-        self.events = 0
         self.chatter = chatter
         self.stopped = False
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
-        buffer = b""
         while True:
             try:
                 content = os.read(self.board, 65536)
@@ -49,42 +43,13 @@ class Port:
             if self.chatter:
                 self.say(self.chatter)
                 continue
-            buffer += content
-            *frames, buffer = buffer.split(b"\0")
-            for frame in filter(None, frames):
-                try:
-                    self.answer(*open_body(decode(frame)))
-                except FrameError:
-                    self.say(encode(body(0xFF, PacketType.NAK, b"\2")))
+            self.fake.hear(content)
+            while self.fake.running:
+                self.fake.step()
 
     def say(self, content):
-        if self.silent_after is None or self.events <= self.silent_after:
+        if self.silent_after is None or self.fake.events <= self.silent_after:
             os.write(self.board, content)
-
-    def answer(self, seq, kind, payload):
-        address = int.from_bytes(payload[:4], "little")
-        reply, content = PacketType.ACK, b""
-        if kind == PacketType.HELLO:
-            reply = PacketType.HELLO_ANSWER
-            content = HELLO.pack(MAGIC, self.version, 0, self.name.encode(), bytes.fromhex(CORE))
-        elif kind == PacketType.WRITE:
-            self.client.write(address, payload[4:])
-        elif kind == PacketType.READ:
-            reply, content = PacketType.DATA, self.client.read(address, int.from_bytes(payload[4:6], "little"))
-        elif kind == PacketType.CHECKSUM:
-            size = int.from_bytes(payload[4:8], "little")
-            reply = PacketType.SUM
-            content = client.crc32(self.client.read(address, size)).to_bytes(4, "little")
-        elif kind == PacketType.STATUS:
-            reply, content = PacketType.STATUS_ANSWER, (1).to_bytes(32, "little")
-        self.say(encode(body(seq, reply, content)))
-        if kind == PacketType.START:
-            position, feed, generate, flags, eos, _ = StartArgs.LAYOUT.unpack(payload)
-            self.client.start(StartArgs(position, feed, generate, flags, eos))
-            for event_kind, event in self.client.events():
-                self.events += 1
-                packet = PacketType.TOKEN if event_kind == EventType.TOKEN else PacketType.DONE
-                self.say(encode(body(self.events % 255, packet, event.pack())))
 
     def close(self):
         os.close(self.board)
@@ -114,7 +79,7 @@ def test_same_tokens_as_golden(port, capsys):
     assert code == 0 and lines[1:-1] == golden[1:-1]
     start = lines[0]
     assert (start["device"], start["preset"], start["core_sha256"]) == (port.path, "ulx3s-85f", CORE)
-    assert f"device: the board at {port.path} (ulx3s-85f), as --device {port.path} says" in err
+    assert f"device: the board at {port.path} (ulx3s-85f), as asked for" in err
     assert lines[-1]["board_tokens_per_second"] > 0 and lines[-1]["sim_khz"] is None
 
 
@@ -177,22 +142,42 @@ def test_auto_takes_the_one_known_board(port, capsys, monkeypatch):
 def test_auto_asks_which_of_two(capsys, monkeypatch):
     known(monkeypatch, ("/dev/ttyUSB0", "ULX3S FPGA 85K v3.0.8"), ("/dev/ttyUSB1", "ULX3S FPGA 12K v3.0.8"))
     code, _, err = run(capsys, "auto")
-    assert code == 2 and "--device /dev/ttyUSB0" in err and "--device /dev/ttyUSB1" in err
+    assert code == 2 and err == (
+        "tellme-host: 2 boards are plugged in; say which:\n  /dev/ttyUSB0    # ULX3S FPGA 85K v3.0.8\n"
+        "  /dev/ttyUSB1    # ULX3S FPGA 12K v3.0.8 (--device PORT)\n")
+
+
+def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsys, monkeypatch):
+    """An Icepi Zero is called as its serial chip's maker called the chip; so is what else has the chip."""
+    other = Port(chatter=b"login: \0root\0\1\2\3\0")
+    monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
+    try:
+        known(monkeypatch, ("/dev/ttyNONE7", "FT231X USB UART"), (other.path, "FT231X USB UART"), (port.path, "FT231X USB UART"))
+        code, lines, err = run(capsys, "auto", "--max-tokens", "2")
+        assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
+        known(monkeypatch, (other.path, "FT231X USB UART"))
+        assert discover.find_board() is None
+        # What is called as only a board is, is not asked, and nothing else is either.
+        known(monkeypatch, (other.path, "FT231X USB UART"), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
+        monkeypatch.setattr(discover, "answers", None)
+        assert discover.find_board() == "/dev/ttyUSB3"
+    finally:
+        other.close()
 
 
 def test_auto_without_a_board_is_the_simulated_one_and_says_so(capsys, monkeypatch):
     known(monkeypatch, ("/dev/ttyACM9", "A modem"))
 
     def no_build(*_):
-        raise UserError("no build in this test")
+        raise DeviceError("no build in this test")
 
-    monkeypatch.setattr(boards, "build", no_build)
+    monkeypatch.setattr(simulated, "build", no_build)
     code, _, err = run(capsys, "auto")
     assert code == 2 and "device: the simulated board (ulx3s-85f-l2), as no board is plugged in" in err
 
 
 def test_outside_a_checkout_sim_says_what_to_type(capsys, monkeypatch):
-    monkeypatch.setattr(boards, "checkout", lambda: None)
+    monkeypatch.setattr(simulated, "checkout", lambda: None)
     code, lines, err = run(capsys, "sim")
     assert code == 2 and "make demo" in err and "--device golden" in err and lines[-1]["type"] == "error"
 
@@ -205,6 +190,6 @@ def test_unknown_preset(capsys):
 def test_what_does_not_fit_is_refused_before_the_board_is_built(capsys, monkeypatch):
     def no_build(*_):
         raise AssertionError("built")
-    monkeypatch.setattr(boards, "build", no_build)
+    monkeypatch.setattr(simulated, "build", no_build)
     code, _, err = run(capsys, "sim", "--preset", "sim-tiny")
     assert code == 2 and "dim is 192, and the build sim-tiny can do 128" in err

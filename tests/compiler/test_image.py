@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.compiler import CompileError, compile_model, needed_bytes
 from tellme.compiler.image import Matrix, Run, matrices, pack_gain, pack_head, pack_linear
 from tellme.golden.perplexity import roomy
+from tellme.models.shipped import find_model
 from tellme.spec import packing
 from tellme.spec.config import preset
 from tellme.spec.memory import MODEL_REGISTERS
@@ -166,7 +166,7 @@ BOARD = preset("ulx3s-85f")
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"max_dim": 96}, "dim is 100, and the build ulx3s-85f can do 96"),
-    ({"max_cols": 160}, "ffn is 164, and the build ulx3s-85f can do 160"),
+    ({"max_cols": 160, "max_dim": 160}, "ffn is 164, and the build ulx3s-85f can do 160"),
     ({"max_head_dim": 8}, "head_dim is 16, and the build ulx3s-85f can do 8"),
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.compiler import survey as module
 from tellme.compiler.image import CompileError, compile_model, needed_bytes, place_model
 from tellme.compiler.survey import survey
 from tellme.models.container import Container
+from tellme.models.shipped import find_model
 from tellme.spec.config import PRESETS
 from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 

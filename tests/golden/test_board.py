@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.compiler import compile_model
 from tellme.golden import GoldenBoard, NonfiniteError
 from tellme.golden.perplexity import golden_board, roomy
 from tellme.models import Model, ModelError
+from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs

@@ -9,7 +9,9 @@ from functools import cache
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from hw.lib.ports import MemoryRequest
 from sim.cocotb_streams import clocked, settled
+from tests.hw.layouts import fields
 
 __all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
 
@@ -46,7 +48,7 @@ class ReadModel:
             if not asked:
                 continue
             self._signal("req__ready").value = 0
-            addr, length = request & 0xFFFFFF, request >> 24
+            addr, length = fields(MemoryRequest, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
             for i in range(length):
@@ -77,7 +79,7 @@ class QueuedReadModel(ReadModel):
             await settled()
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
-                addr, length = request & 0xFFFFFF, request >> 24
+                addr, length = fields(MemoryRequest, request, "addr", "len")
                 queue.extend((cycle + self._latency, addr + i) for i in range(length))
             await FallingEdge(self._clk)
             cycle += 1
@@ -135,7 +137,7 @@ class WriteModel:
                 continue
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
-            addr, length = request & 0xFFFFFF, request >> 24
+            addr, length = fields(MemoryRequest, request, "addr", "len")
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall

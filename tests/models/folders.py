@@ -19,12 +19,12 @@ NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 #: Kind -> (shape, architecture, quantization_config, sub-norms).
 KINDS = {
     "bitnet-2b4t": (ModelConfig(dim=64, ffn=100, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=300, context=24, act="relu2",
-                                act_exp=8, theta=5e5, o_norm=True, down_norm=True, bos=4, eos=5),
+                                act_exp=8, theta=5e5, o_norm=True, down_norm=True, bos=4, eos=5, add_bos=False),
                     "BitNetForCausalLM", {"quant_method": "bitnet", "linear_class": "autobitlinear",
                                           "quantization_mode": "offline"},
                     {"o_norm": "self_attn.attn_sub_norm", "down_norm": "mlp.ffn_sub_norm"}),
     "falcon": (ModelConfig(dim=96, ffn=148, layers=2, heads=3, kv_heads=1, head_dim=32, vocab=333, context=20, tied=False,
-                           theta=1000042.0, eps=1e-6, bos=0, eos=11),
+                           theta=1000042.0, eps=1e-6, bos=0, eos=11, more_ends=(3, 7)),
                "LlamaForCausalLM", {"quant_method": "bitnet", "modules_to_not_convert": ["lm_head"]}, {}),
     "1bitllm": (ModelConfig(dim=64, ffn=84, layers=2, heads=2, kv_heads=2, head_dim=32, vocab=310, context=24, o_norm=True,
                             down_norm=True),
@@ -128,7 +128,7 @@ def config_json(kind):
     fields = {"architectures": [arch], "hidden_size": c.dim, "intermediate_size": c.ffn, "num_hidden_layers": c.layers,
               "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads, "vocab_size": c.vocab,
               "max_position_embeddings": c.context, "rms_norm_eps": c.eps, "rope_theta": c.theta, "hidden_act": c.act,
-              "tie_word_embeddings": c.tied, "bos_token_id": c.bos, "eos_token_id": [c.eos, 0], "model_type": "x"}
+              "tie_word_embeddings": c.tied, "bos_token_id": c.bos, "eos_token_id": [c.eos, *c.more_ends], "model_type": "x"}
     if quantisation is not None:
         fields["quantization_config"] = quantisation
     if c.head_dim * c.heads != c.dim:

@@ -3,18 +3,20 @@
 """Importers: bitllama2.c files in both bit orders, made here of the shipped model, and training safetensors."""
 
 import struct
+from functools import cache
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tellme.cli.files import find_model
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.checkpoints import BITLLAMA_MATRICES, PROBE, convert
+from tellme.models.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
 from tellme.models.config import NORMS
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
 from tests import reference
+from tests.models.random_model import random_model
 
 SHIPPED = find_model("stories-1m")
 
@@ -47,6 +49,12 @@ def bitllama(model, *, least_first):
     return b"".join(out)
 
 
+@cache
+def shipped_file(*, least_first=True):
+    """A bitllama2.c file of the shipped model."""
+    return bitllama(SHIPPED, least_first=least_first)
+
+
 @pytest.fixture
 def tokenizer_file(tmp_path):
     path = tmp_path / "pieces.model"
@@ -57,7 +65,7 @@ def tokenizer_file(tmp_path):
 @pytest.mark.parametrize("least_first", [True, False])
 def test_both_bit_orders(least_first, tmp_path, tokenizer_file):
     path = tmp_path / "model.bin"
-    path.write_bytes(bitllama(SHIPPED, least_first=least_first))
+    path.write_bytes(shipped_file(least_first=least_first))
     heard = []
     model = convert(path, tokenizer_file, heard.append)
     order = "least significant first" if least_first else "most significant first"
@@ -83,24 +91,55 @@ def noisy(content):
     return content[:start] + bitllama(model, least_first=True)[start:]
 
 
+#: Where the scale of the first matrix lies in a bitllama2.c file of the shipped model.
+SCALE = 256 + 4 * 192 + 4 * 2048 * 192
+
+
+def refusal(path, tokenizer=None):
+    with pytest.raises(ModelError) as caught:
+        convert(path, tokenizer, print)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda b: b[:-1], "cut short, or not this format"),
-    (lambda b: b + b"\0", "cut short, or not this format"),
-    (lambda b: b[:100], "less than a bitllama2.c header"),
-    (lambda b: b[:4] + b"\2" + b[5:], "no bitllama2.c file of version 1"),
-    (lambda b: b[:36] + b"\0" + b[37:], "untied"),
-    (lambda b: b[:20] + b"\5" + b[21:], "5 heads do not divide dim 192"),
-    (lambda b: b"", "is empty"),
-    (lambda b: b"hello, this is no model", "neither a bitllama2.c file nor a safetensors file"),
-    (lambda b: b[:-1] + b"\xaa", "code 10, which is no weight"),
-    (lambda b: b[:256] + b"\0\0\x80\x7f" + b[260:], "infinity or NaN"),
-    (noisy, "no more sense in one bit order than in the other"),
+    (lambda b: b[:-1], "{path} has {less} bytes, its header asks for {size}: cut short, or not this format"),
+    (lambda b: b + b"\0", "{path} has {more} bytes, its header asks for {size}: cut short, or not this format"),
+    (lambda b: b[:100], "{path} has 100 bytes, less than a bitllama2.c header (256)"),
+    (lambda b: b[:4] + b"\2" + b[5:], "{path} is no bitllama2.c file of version 1 (magic 0x616b3432, version 2)"),
+    (lambda b: b[:36] + b"\0" + b[37:], "{path} is untied; this reader knows tied bitllama2.c files only"),
+    (lambda b: b[:20] + b"\5" + b[21:], "{path}: 5 heads do not divide dim 192"),
+    (lambda b: b[:20] + bytes(4) + b[24:], "{path}: 0 heads do not divide dim 192"),
+    (lambda b: b[:24] + bytes(4) + b[28:], "kv_heads is 0: not a model"),
+    (lambda b: b[:28] + b"\xff" * 4 + b[32:], "vocab is -1: not a model"),
+    (lambda b: b"", "{path} is empty"),
+    (lambda b: b"hello, this is no model", "{path} is neither a bitllama2.c file nor a safetensors file nor GGUF"),
+    (lambda b: b[:-1] + b"\xaa", "{path}: layer 3 w3 holds the code 10, which is no weight"),
+    (lambda b: b[:256] + b"\0\0\x80\x7f" + b[260:], "the embedding or the final norm holds an infinity or NaN"),
+    (lambda b: b[:1024] + b"\xff\xff\x7f\x7f" + b[1028:], "the embedding or the final norm holds an infinity or NaN"),
+    (lambda b: b[:SCALE] + b"\0\0\xc0\x7f" + b[SCALE + 4:], "wq has the scale nan; a positive finite number is wanted"),
 ])
 def test_bitllama_refusals(change, message, tmp_path, tokenizer_file):
     path = tmp_path / "model.bin"
-    path.write_bytes(change(bitllama(SHIPPED, least_first=True)))
-    with pytest.raises(ModelError, match=message):
-        convert(path, tokenizer_file, print)
+    content = shipped_file()
+    path.write_bytes(change(content))
+    assert refusal(path, tokenizer_file) == message.format(path=path, size=len(content), less=len(content) - 1,
+                                                           more=len(content) + 1)
+
+
+def test_no_bit_order_makes_sense(tmp_path, tokenizer_file):
+    path = tmp_path / "model.bin"
+    path.write_bytes(noisy(shipped_file()))
+    text = refusal(path, tokenizer_file)
+    heard = text[text.index("(") + 1:text.index(")")]
+    assert text == (f"{path} makes no more sense in one bit order than in the other ({heard}): is it a trained model, and this "
+                    "its tokenizer?")
+    assert [part.split(" nats per token ")[1] for part in heard.split(", ")] == [*BIT_ORDERS]
+    assert all(float(part.split()[0]) > 6 for part in heard.split(", "))
+
+
+FLOAT = ("This is a float checkpoint: rounding it to -1, 0, 1 would leave noise. Take a checkpoint that was trained as ternary "
+         "(BitNet b1.58, TriLM, Falcon 1.58bit), or train this one to ternary first (quantisation-aware, with an RMSNorm ahead "
+         "of every linear)")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -109,18 +148,20 @@ def test_a_float_llama2c_model_is_refused_with_the_way_out(tied, tmp_path):
     dim, ffn, layers, heads, kv_heads, vocab, context = shape = 32, 40, 2, 4, 2, 50, 16
     floats = (1 + (not tied)) * vocab * dim + layers * (2 * dim + 3 * dim * dim + 3 * dim * ffn) + dim + context * dim // heads
     path.write_bytes(struct.pack("<7i", *shape[:5], vocab if tied else -vocab, context) + bytes(4 * floats))
-    with pytest.raises(ModelError, match="stories.bin is a llama2.c model. This is a float checkpoint: .* train this one"):
-        convert(path, None, print)
+    assert refusal(path) == f"{path} is a llama2.c model. {FLOAT}"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ModelError, match="neither a bitllama2.c file nor a safetensors file"):
-        convert(path, None, print)
+    assert refusal(path) == f"{path} is neither a bitllama2.c file nor a safetensors file nor GGUF"
 
 
-def test_bit_order_needs_a_tokenizer(tmp_path):
+def test_bit_order_needs_a_tokenizer(tmp_path, tokenizer_file):
     path = tmp_path / "model.bin"
-    path.write_bytes(bitllama(SHIPPED, least_first=True))
-    with pytest.raises(ModelError, match="give --tokenizer FILE"):
-        convert(path, None, print)
+    path.write_bytes(shipped_file())
+    assert refusal(path) == (f"{path} does not say in which order its bits lie; the loss on a text tells, so give the "
+                             "tokenizer's file")
+    smaller = random_model("plain")
+    smaller.embedding, smaller.final_gain = smaller.embedding[:128], np.ones(64, np.float16)
+    path.write_bytes(bitllama(smaller, least_first=True))
+    assert refusal(path, tokenizer_file) == f"the tokenizer has 2048 pieces, {path} a vocabulary of 128"
 
 
 METADATA = {"dim": "192", "hidden": "320", "layers": "4", "heads": "6", "kv_heads": "3", "vocab": "2048",
@@ -163,30 +204,56 @@ def test_training_output_with_gains(tmp_path, tokenizer_file):
                for i, layer in enumerate(model.layers) for n in NORMS)
 
 
+Q = "layers.0.wq"
+
+
 @pytest.mark.parametrize(("metadata", "tensors", "message"), [
-    (WITH_GAINS, {}, "missing tensor layers.0.attn_norm"),
-    ({}, gains(SHIPPED), "unknown tensor layers.0.attn_norm"),
-    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.ones(3, np.float16)}, "o_norm"),
-    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.full(192, np.nan, np.float16)}, "o_norm"),
-    ({"act": None}, {}, "its metadata lacks act"),
-    ({"tied": "false"}, {}, "untied"),
-    ({"norm": "LayerNorm"}, {}, "unknown norm convention"),
-    ({"rope": "halves"}, {}, "unknown RoPE convention"),
-    ({"hidden": "x"}, {}, "damaged"),
-    ({"layers": "3"}, {}, "unknown tensor layers.3"),
-    ({"layers": "5"}, {}, "missing tensor layers.4"),
-    ({}, {"layers.0.wq.weight": np.full((192, 192), 2, np.int8)}, "code outside"),
-    ({}, {"layers.0.wq.weight": np.zeros((192, 192), np.float32)}, "is float32, int8 is wanted"),
-    ({}, {"layers.0.wq.scale": np.array([-1.0], np.float32)}, "scale -1.0"),
-    ({}, {"layers.0.wq.scale": np.array([np.nan], np.float32)}, "scale nan"),
-    ({"vocab": "2000"}, {}, "has shape"),
+    (WITH_GAINS, {}, "{}: missing tensor layers.0.attn_norm"),
+    ({}, gains(SHIPPED), "{}: unknown tensor layers.0.attn_norm"),
+    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.ones(3, np.float16)},
+     "layers.1.o_norm is float16 of shape (3,), expected float16 of 192"),
+    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.full(192, np.nan, np.float16)},
+     "layers.1.o_norm holds an infinity or NaN"),
+    (WITH_GAINS, gains(SHIPPED) | {"layers.1.o_norm": np.full(192, 1e6, np.float32)},
+     "layers.1.o_norm holds an infinity or NaN"),
+    ({"act": None}, {}, "{}: its metadata lacks act; this reader takes the project's own training output (a float model must be "
+                        "trained to ternary first)"),
+    ({"tied": "false"}, {}, "{} is untied; this reader knows tied checkpoints only"),
+    ({"norm": "LayerNorm"}, {}, "{}: unknown norm convention 'LayerNorm'"),
+    ({"rope": "halves"}, {}, "{}: unknown RoPE convention 'halves'"),
+    ({"hidden": "x"}, {}, "{} is damaged: hidden in its metadata is 'x', which is no whole number"),
+    ({"heads": "0"}, {}, "heads is 0: not a model"),
+    ({"heads": "-1"}, {}, "{} is damaged: heads in its metadata is '-1', which is no whole number"),
+    ({"dim": "9" * 5000}, {}, "{} is damaged: dim in its metadata is '" + "9" * 40 + "', which is no whole number"),
+    ({"context": ""}, {}, "{} is damaged: context in its metadata is '', which is no whole number"),
+    ({"layers": "3"}, {}, "{}: unknown tensor layers.3.w1.scale"),
+    ({"layers": "5"}, {}, "{}: missing tensor layers.4.w1.scale"),
+    ({}, {f"{Q}.weight": np.full((192, 192), 2, np.int8)}, f"{Q} has a code outside -1, 0, 1"),
+    ({}, {f"{Q}.weight": np.zeros((192, 192), np.float32)}, f"{Q}.weight is F32, int8 is wanted"),
+    ({}, {f"{Q}.weight": np.zeros((192, 191), np.int8)}, f"{Q} has shape (192, 191), the configuration says (192, 192)"),
+    ({}, {f"{Q}.scale": np.array([-1.0], np.float32)}, f"{Q}.scale is -1.0; a positive finite number is wanted"),
+    ({}, {f"{Q}.scale": np.array([np.nan], np.float32)}, f"{Q}.scale is nan; a positive finite number is wanted"),
+    ({}, {f"{Q}.scale": np.ones(2, np.float32)}, f"{Q}.scale has 2 values for 1 rows"),
+    ({}, {f"{Q}.scale": np.ones(0, np.float32)}, f"{Q}.scale has 0 values for 1 rows"),
+    ({}, {f"{Q}.scale": np.ones(1, np.int32)},
+     f"{{}}: {Q}.scale is I32; F32, F16, BF16, F64, F8_E4M3, F8_E5M2, I8 and U8 are read"),
+    ({"vocab": "2000"}, {}, "embedding has shape (2048, 192), the configuration says (2000, 192)"),
 ])
 def test_training_output_refusals(metadata, tensors, message, tmp_path):
     path = tmp_path / "model.safetensors"
     merged = {k: v for k, v in (METADATA | metadata).items() if v is not None}
     save_file(training_output(SHIPPED) | tensors, path, metadata=merged)
-    with pytest.raises(ModelError, match=message):
-        convert(path, None, print)
+    assert refusal(path) == message.format(path)
+
+
+def test_scales_of_rank_0_and_types(tmp_path):
+    path = tmp_path / "model.safetensors"
+    scales = {f"layers.{i}.{n}.scale": np.array(float(layer.scales[n].value())) for i, layer in enumerate(SHIPPED.layers)
+              for n in LINEARS}
+    save_file(training_output(SHIPPED) | scales, path, metadata=METADATA | {"context": "512 (trained at 256)"})
+    model = convert(path, None, print)
+    assert model.config.context == 256
+    assert all(a.scales == b.scales for a, b in zip(model.layers, SHIPPED.layers, strict=True))
 
 
 def test_tokenizers_are_looked_into(tmp_path):
@@ -204,5 +271,5 @@ def test_tokenizers_are_looked_into(tmp_path):
 def test_loading_a_checkpoint_as_a_model_says_convert(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(training_output(SHIPPED), path, metadata=METADATA)
-    with pytest.raises(ModelError, match="tellme-host convert"):
+    with pytest.raises(ModelError, match="not a tellme model: convert the file$"):
         Model.load(path)

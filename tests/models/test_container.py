@@ -4,7 +4,7 @@
 
 import json
 import random
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -47,6 +47,23 @@ def test_there_and_back(model, tmp_path):
         assert all(same(a.weights[n], b.weights[n]) and a.scales[n] == b.scales[n] for n in LINEARS)
         assert a.gains.keys() == b.gains.keys() and all(same(a.gains[n], b.gains[n]) for n in a.gains)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("conventions", "version"), [
+    ({}, "1"), ({"bos": 5, "eos": 5}, "1"), ({"add_bos": False}, "3"), ({"bos": None, "add_bos": False}, "3"),
+    ({"more_ends": (3, 4)}, "3"), ({"eos": None}, "3")])
+def test_how_texts_begin_and_end_there_and_back(conventions, version, tmp_path):
+    model = random_model("plain")
+    model.config = replace(model.config, **conventions)
+    model.save(tmp_path / "m.tellme")
+    assert Model.load(tmp_path / "m.tellme").config == model.config
+    with safe_open(tmp_path / "m.tellme", framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata["format_version"] == version
+    # Programs that know versions 1 and 2 only take no key that they do not know.
+    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends"} == {
+        f.name for f in fields(model.config)} - {"add_bos", "more_ends"}
+    assert ("more_ends" in json.loads(metadata["config"])) == ("more_ends" in conventions)
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -131,16 +148,16 @@ def blocks(rows):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda p: p.unlink(), "there is no model file"),
     (lambda p: p.write_bytes(b""), "is empty"),
-    (lambda p: p.write_bytes(b"GGUF" + bytes(99)), "is a GGUF file: convert it with tellme-host convert"),
+    (lambda p: p.write_bytes(b"GGUF" + bytes(99)), "is a GGUF file: convert the file$"),
     (lambda p: p.write_bytes(p.read_bytes()[:-1]), "cut short or damaged"),
     (lambda p: p.write_bytes(p.read_bytes()[:100]), "cut short or damaged"),
     (lambda p: p.write_bytes(p.read_bytes()[:4]), "cut short or damaged"),
     (lambda p: p.write_bytes(random.Random(1).randbytes(5000)), "no .tellme file"),
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
-    (lambda p: edit(p, drop=["format"]), "not a tellme model: convert it"),
-    (lambda p: edit(p, metadata={"format_version": "3"}), "has format_version 3; this tellme-host reads up to 2"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 2"),
+    (lambda p: edit(p, drop=["format"]), "not a tellme model: convert the file$"),
+    (lambda p: edit(p, metadata={"format_version": "4"}), "has format_version 4; this tellme-host reads up to 3"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 3"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),
@@ -153,6 +170,14 @@ def blocks(rows):
     (lambda p: edit(p, metadata=config_with(kv_heads=3)), "4 heads are no multiple of 3"),
     (lambda p: edit(p, metadata=config_with(eps=0.0)), "eps 0.0"),
     (lambda p: edit(p, metadata=config_with(bos=999)), "bos is 999"),
+    (lambda p: edit(p, metadata=config_with(bos=None)), "BOS is put ahead of a prompt, but the model has no BOS token$"),
+    (lambda p: edit(p, metadata=config_with(bos="1")), "bos is '1', which is no int | None$"),
+    (lambda p: edit(p, metadata=config_with(more_ends=[3, 203])), "an end token is 203, outside the vocabulary of 203$"),
+    (lambda p: edit(p, metadata=config_with(more_ends=[3, -1])), "an end token is -1, outside the vocabulary of 203$"),
+    (lambda p: edit(p, metadata=config_with(more_ends=[3.0])), r"more_ends is \(3.0,\), which is no list of token ids$"),
+    (lambda p: edit(p, metadata=config_with(more_ends="3")), "more_ends is '3', which is no list of token ids$"),
+    (lambda p: edit(p, metadata=config_with(eos=None, more_ends=[3])),
+     "more_ends names end tokens, but eos is none: the first end token is eos$"),
     (lambda p: edit(p, metadata=config_with(o_norm=False)), "o_norm is a gain of a norm"),
     (lambda p: edit(p, metadata=config_with(tied=False)), "untied but has no head"),
     (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
@@ -209,6 +234,6 @@ def test_nothing_half_written(tmp_path):
 def test_every_field_of_the_configuration_is_checked():
     config = FAMILY["plain"][0]
     for f in fields(config):
-        broken = type(config)(**(asdict(config) | {f.name: None}))
+        broken = type(config)(**(asdict(config) | {f.name: b""}))
         with pytest.raises(ModelError, match=f.name):
             broken.check()

@@ -8,8 +8,10 @@ from dataclasses import replace
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 from safetensors import safe_open
 
+from tellme.cli import main
 from tellme.golden.perplexity import golden_board
 from tellme.models import LINEARS, Model, ModelConfig, ModelError
 from tellme.models.exporting import FORMATS, export
@@ -112,6 +114,13 @@ def no_change(model):
     pass
 
 
+def with_tokenizer(content):
+    return lambda model: setattr(model, "tokenizer", content)
+
+
+SHORT_JSON = byte_level_json(290)
+
+
 @pytest.mark.parametrize(("form", "config", "change", "message"), [
     ("gguf-tq1", replace(LLAMA, ffn=320), no_change, "w2 has 320 columns, and TQ1_0 wants a multiple of 256: export to gguf-f16"),
     ("gguf-tq2", replace(LLAMA, dim=128), no_change, "wq has 128 columns, and TQ2_0 wants a multiple of 256"),
@@ -124,6 +133,12 @@ def no_change(model):
     ("hf", LLAMA, with_bias, "layers.0.wv has a bias, which transformers' AutoBitLinear multiplies"),
     ("hf", LLAMA, with_scales, "layers.0.wv has 2 scales, and transformers takes one a matrix: export to gguf-f16"),
     ("gguf-f16", BITNET, with_bias, "layers.0.wv has a bias, which llama.cpp's bitnet does not add"),
+    ("gguf-f16", replace(LLAMA, more_ends=(2, 3, 4)), no_change, "^the model ends texts at 4 tokens; a GGUF file names three, "
+     "and llama.cpp knows some by their texts, but not 4: export to hf$"),
+    ("hf", replace(LLAMA, bos=299, vocab=302), with_tokenizer(SHORT_JSON),
+     "^BOS is 299, and the tokenizer has no such token that could be put ahead of a text$"),
+    ("gguf-f16", replace(LLAMA, eos=None), with_tokenizer(byte_level_json()),
+     "^the model has no end token, and llama.cpp would end texts at 11 '\\*': export to hf$"),
     ("gguf-tq1", LLAMA, with_tiny_scale, "layers.1.w1 has a scale of 9.55e-07, which TQ1_0 cannot hold exactly: export to hf"),
 ])
 def test_refusals_write_nothing(form, config: ModelConfig, change, message, tmp_path):
@@ -136,7 +151,7 @@ def test_refusals_write_nothing(form, config: ModelConfig, change, message, tmp_
 
 def test_a_folder_that_exists_stays(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(ModelError, match="exists; a Hugging Face export makes a new folder"):
+    with pytest.raises(ModelError, match="it exists; give the name of a new folder"):
         exported(SHIPPED, tmp_path, "hf")
     with pytest.raises(ModelError, match="cannot write"):
         export(SHIPPED, tmp_path / "no" / "out", "hf", lambda: None)
@@ -170,3 +185,48 @@ def test_a_model_file_is_a_source_too(tmp_path):
     export(source, other, "gguf-tq2", lambda: None)
     assert one.read_bytes() == other.read_bytes()
     assert Model.read(source).config == model.config
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level_json(), SHIPPED.tokenizer, b""], ids=["byte-level", "SentencePiece", "none"])
+@pytest.mark.parametrize(("form", "conventions"), [
+    *((form, conventions) for form in ("hf", "gguf-f16") for conventions in (
+        {"add_bos": False}, {"bos": None, "add_bos": False}, {"more_ends": (3, 9)}, {"bos": 7, "eos": 5, "more_ends": (0, 2)})),
+    ("hf", {"eos": None}), ("hf", {"more_ends": (2, 3, 4, 9)})])
+def test_how_texts_begin_and_end_there_and_back(form, conventions, tokenizer, tmp_path):
+    vocab = Tokenizer(tokenizer).size if tokenizer else 300
+    model = model_of(replace(LLAMA, vocab=vocab, **conventions), gains=True)
+    model.tokenizer = tokenizer
+    path = exported(model, tmp_path, form)
+    heard = []
+    got = converted(path, tmp_path, Options(no_tokenizer=not tokenizer), heard.append)
+    assert_same(got, model)
+    assert not any("not taken" in text or "by its name" in text for text in heard)
+    if form != "hf" or not tokenizer:
+        return
+    config, other, pieces = (json.loads((path / f"{name}.json").read_text()) for name in (
+        "config", "generation_config", "tokenizer_config"))
+    c = model.config
+    ends = c.eos if len(c.ends) < 2 else list(c.ends)
+    assert other == {"bos_token_id": c.bos, "eos_token_id": ends} and other.items() <= config.items()
+    assert pieces["add_bos_token"] is c.add_bos
+    if tokenizer[:1] == b"{":
+        # What transformers puts ahead of a text with this file.
+        made = Tokenizer(tokenizer)
+        framed = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+        assert framed.encode(TEXT).ids == c.with_bos(made.encode(TEXT))
+        assert framed.encode(TEXT, add_special_tokens=False).ids == made.encode(TEXT)
+
+
+def test_end_tokens_by_name_are_not_gained(tmp_path, capsys):
+    """llama.cpp ends the texts of the shipped model at </s> too; here they end where they did."""
+    heard = []
+    export(SHIPPED, tmp_path / "m.gguf", "gguf-f16", lambda: None, heard.append)
+    assert heard == ["llama.cpp will end texts also at 2 '</s>', by name"]
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    assert reader.get_field("tellme.end_token_ids").contents() == [SHIPPED.config.eos]
+    assert reader.get_field("tokenizer.ggml.eos_token_id").contents() == SHIPPED.config.eos
+    assert reader.get_field("tokenizer.ggml.add_bos_token").contents() is True
+    assert converted(tmp_path / "m.gguf", tmp_path).config == SHIPPED.config
+    SHIPPED.save(tmp_path / "m.tellme")
+    assert main(["export", str(tmp_path / "m.tellme"), "--format", "gguf-f16", "-o", str(tmp_path / "other.gguf")]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == heard[0]

@@ -59,10 +59,11 @@ def write_gguf(path, model, kind, *, change=None, fields=(), drop=(), tokenizer=
     values = {f"{arch}.context_length": c.context, f"{arch}.embedding_length": c.dim, f"{arch}.block_count": c.layers,
               f"{arch}.feed_forward_length": c.ffn, f"{arch}.attention.head_count": c.heads,
               f"{arch}.attention.head_count_kv": c.kv_heads, "tokenizer.ggml.bos_token_id": c.bos,
-              "tokenizer.ggml.eos_token_id": c.eos} | dict(fields)
+              "tokenizer.ggml.eos_token_id": c.eos, "tokenizer.ggml.add_bos_token": c.add_bos} | dict(fields)
+    adds = {str: out.add_string, bool: out.add_bool, float: out.add_float32, list: out.add_array, int: out.add_uint32}
     for key, value in values.items():
-        if key not in drop:
-            (out.add_string if isinstance(value, str) else out.add_uint32)(key, value)
+        if key not in drop and value is not None:
+            adds[type(value)](key, value)
     if arch + ".attention.layer_norm_rms_epsilon" not in drop:
         out.add_layer_norm_rms_eps(c.eps)
     out.add_rope_freq_base(c.theta)
@@ -203,7 +204,7 @@ def put(name, value, kind=None):
     ({"change": put("blk.0.attn_q.weight", lambda w: np.random.default_rng(0).normal(size=w.shape).astype(np.float32))},
      "blk.0.attn_q.weight is not ternary.*This is a float checkpoint"),
     ({"change": put("blk.1.ffn_up.weight", np.asarray, gguf.GGMLQuantizationType.Q8_0)}, "up.weight is Q8_0; ternary"),
-    ({"change": put("rope_freqs.weight", lambda w: np.ones(16, np.float32))}, "unknown tensor rope_freqs.weight"),
+    ({"change": put("rope_freqz.weight", lambda w: np.ones(16, np.float32))}, "unknown tensor rope_freqz.weight"),
     ({"change": lambda t: t.pop("blk.1.ffn_up.weight")}, "lacks the tensor blk.1.ffn_up.weight"),
     ({"change": lambda t: t.pop("token_embd.weight")}, "lacks the tensor token_embd.weight"),
     ({"change": put("blk.0.attn_q.scale", lambda w: np.array([np.nan], np.float32))}, "attn_q.scale is nan"),
@@ -213,10 +214,11 @@ def put(name, value, kind=None):
     ({"fields": {"llama.rope.dimension_count": 16}.items()}, "RoPE turns 16 of 32"),
     ({"fields": {"llama.block_count": "two"}.items()}, "its metadata has a value of the wrong type .*two"),
     ({"drop": ["llama.context_length"]}, "has no llama.context_length"),
-    ({"tokenizer": None}, "has no tokenizer: give --tokenizer FILE, or --no-tokenizer"),
-    ({"tokenizer": lambda out: byte_level_fields(out, "qwen2")}, "splits texts as 'qwen2'"),
+    ({"tokenizer": None}, "has no tokenizer: give a tokenizer's file, or convert without one, for token ids only$"),
+    ({"tokenizer": lambda out: byte_level_fields(out, "tekken")}, "splits texts as 'tekken'"),
     ({"tokenizer": lambda out: (out.add_tokenizer_model("bert"), out.add_token_list(["a"]))}, "is of the kind 'bert'"),
-    ({"tokenizer": lambda out: (out.add_tokenizer_model("llama"), out.add_token_list(["a"]))}, "has 1 tokens with 0 scores"),
+    ({"tokenizer": lambda out: (out.add_tokenizer_model("llama"), out.add_token_list(["a"]))},
+     "has no tokenizer.ggml.token_type: give a tokenizer.json$"),
 ])
 def test_refusals_write_nothing(arguments, message, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", gguf_model(LLAMA), "F16", **arguments)
@@ -240,7 +242,7 @@ def test_other_architectures(tmp_path):
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama and bitnet are known"):
+    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, bitnet, bitnet-b1.58, bitnet-25 are known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
-    with pytest.raises(ModelError, match="--weight-scale is for Hugging Face folders"):
+    with pytest.raises(ModelError, match="what weight_scale does can be said for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)

@@ -3,6 +3,7 @@
 """Hugging Face folders of each kind: the same codes and scales, the logits of a float model, and every refusal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,8 @@ def test_online_quantisation_is_of_the_float_weights(tmp_path):
     online = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"}
     got = converted(folder(tmp_path / "hf", "1bitllm", tensors,
                            config={"architectures": ["BitNetForCausalLM"], "quantization_config": online}), tmp_path)
+    # Its tokenizer is of another class, which puts no BOS ahead.
+    model.config = replace(model.config, add_bos=False)
     assert_same(got, model, scales=False)
 
 
@@ -151,7 +154,7 @@ def test_a_scale_of_the_wrong_meaning_is_noticed(meaning, tmp_path):
     tensors, _ = tensors_of(kind, kind_model(kind))
     path = folder(tmp_path / "hf", kind, tensors, config={"quantization_config": other})
     right = {"multiply": "divide", "divide": "multiply"}[meaning]
-    with pytest.raises(ModelError, match=f"said to {meaning}.*give --weight-scale {right}"):
+    with pytest.raises(ModelError, match=f"said to {meaning}.*say that it has to {right}, or to {meaning} if it is so$"):
         open_checkpoint(path, Options(), print)
     assert_same(converted(path, tmp_path, Options(weight_scale=right)), kind_model(kind))
 
@@ -173,7 +176,7 @@ def test_context_act_exp_and_tokenizer_are_the_users(tmp_path):
     assert (got.config.context, got.config.act_exp) == (8, 3) and got.tokenizer == (tmp_path / "other.json").read_bytes()
     (path / "tokenizer.json").unlink()
     assert converted(path, tmp_path, Options(no_tokenizer=True)).tokenizer == b""
-    with pytest.raises(ModelError, match="--context 25: the model has positions 1 to 24"):
+    with pytest.raises(ModelError, match="^a context of 25: the model has positions 1 to 24$"):
         open_checkpoint(path, Options(no_tokenizer=True, context=25), print)
 
 
@@ -251,14 +254,12 @@ def column_scales(weight):
     ("falcon", {"quantization_config": {"quant_method": "gptq"}}, None, "the quantisation is 'gptq', which is not ternary"),
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "linear_class": "x"}}, None, "linear_class is 'x'"),
     ("falcon", {"quantization_config": {"quant_method": "bitnet", "use_rms_norm": True}}, None, "use_rms_norm puts a norm"),
-    ("falcon", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, None, "rope_scaling is .*llama3"),
+    ("falcon", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, None, "rope_type is 'llama3'"),
     ("falcon", {"rope_parameters": {"rope_type": "yarn"}}, None, "rope_type is 'yarn'"),
-    ("falcon", {"rope_parameters": {"rope_theta": "x"}}, None, "rope_theta is 'x', which is no float"),
     ("falcon", {"hidden_act": "gelu"}, None, "hidden_act is 'gelu'"),
     ("falcon", {"hidden_size": "96"}, None, "hidden_size is '96', which is no int"),
     ("falcon", {"hidden_size": None}, None, "has no hidden_size"),
-    ("falcon", {"eos_token_id": None}, None, "has no eos_token_id"),
-    ("falcon", {"eos_token_id": 999}, None, "eos is 999, outside the vocabulary"),
+    ("falcon", {"eos_token_id": 999}, None, "eos_token_id is 999, outside the vocabulary of 333$"),
     ("falcon", {"vocab_size": 299}, None, "has 300 tokens, the model a vocabulary of 299"),
     ("1bitllm", {"input_bits": 4}, None, "input_bits is 4"),
 ])
@@ -277,7 +278,7 @@ def test_refusals_write_nothing(kind, config, change, message, tmp_path):
     (lambda p: (p / "config.json").unlink(), "has no config.json: not a Hugging Face"),
     (lambda p: (p / "config.json").write_text("{"), "config.json is no JSON"),
     (lambda p: (p / "config.json").write_text("[]"), "holds no JSON object"),
-    (lambda p: (p / "tokenizer.json").unlink(), "neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or --no-tok"),
+    (lambda p: (p / "tokenizer.json").unlink(), "tokenizer.json nor tokenizer.model: give a tokenizer's file, or "),
     (lambda p: (p / "tokenizer.json").write_text("{}"), "tokenizer.json is no tokenizer.json"),
     (lambda p: (p / "tokenizer.json").write_text("x"), "tokenizer.json is no SentencePiece model"),
     (lambda p: (p / "model-00002-of-00003.safetensors").unlink(), "cannot read .*model-00002-of-00003.safetensors: No such"),

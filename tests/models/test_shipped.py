@@ -4,9 +4,9 @@
 
 import pytest
 
-from tellme.cli.files import find_model
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
+from tellme.models.shipped import find_model
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.config import preset
 

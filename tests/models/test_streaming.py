@@ -59,14 +59,26 @@ sys.exit(code)
 """
 
 
+#: The loss of a text by the float pass, over the checkpoint as it is read.
+PROBE = """
+import resource, sys
+from pathlib import Path
+from tellme.models.checkpoints import open_checkpoint
+from tellme.models.importing import Options
+from tellme.models.probing import nats_per_token
+print(nats_per_token(open_checkpoint(Path(sys.argv[1]), Options(no_tokenizer=True), print), range(1, 20)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
 @pytest.fixture(scope="module")
 def big(tmp_path_factory):
     return write_big(tmp_path_factory.mktemp("big") / "hf")
 
 
-def peak_kib(*arguments):
+def peak_kib(*arguments, program=PROGRAM):
     """Peak memory of a command.  A process inherits the peak of the one that started it, so a shell stands between."""
-    run = subprocess.run(["/bin/sh", "-c", '"$0" "$@"; exit $?', sys.executable, "-c", PROGRAM, *map(str, arguments)],
+    run = subprocess.run(["/bin/sh", "-c", '"$0" "$@"; exit $?', sys.executable, "-c", program, *map(str, arguments)],
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return int(run.stdout.split()[-1])
@@ -91,3 +103,7 @@ def test_peak_memory_of_the_way_back(big, tmp_path):
     assert 1024 * peak_kib("export", model, "--format", "gguf-f16", "-o", out) <= limit
     assert out.stat().st_size > 290 * MB
     assert 1024 * peak_kib("convert", out, "-o", again, "--no-tokenizer") <= limit
+
+
+def test_peak_memory_of_the_float_pass(big):
+    assert 1024 * peak_kib(big, program=PROBE) <= 2 * 2 * VOCAB * DIM + 200 * MB

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.cli.files import find_model, shipped
 from tellme.golden.perplexity import golden_board, nats_of, windows
 from tellme.models import Model
+from tellme.models.shipped import find_model, shipped
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Logits of a GGUF file by llama.cpp, through the prebuilt wheel cyllama."""
+"""Logits and ids of a GGUF file by llama.cpp, through the prebuilt wheel cyllama."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from cyllama.llama import llama_cpp
 from numpy.typing import NDArray
 
-__all__ = ["VERSIONS", "logits"]
+__all__ = ["VERSIONS", "logits", "token_ids"]
 
 _BUILD = json.loads((resources.files("cyllama") / "build_config.json").read_text())
 VERSIONS = {"cyllama": version("cyllama"), "llama.cpp": _BUILD["versions"]["llama_cpp_version"]}
@@ -39,3 +39,10 @@ def logits(path: Path, ids: Sequence[int]) -> NDArray[np.float32]:
         batch.add(token, position, [0], True)
     context.decode(batch)
     return np.array([context.get_logits_ith(i) for i in range(len(ids))], np.float32)
+
+
+def token_ids(path: Path, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+    """Ids of texts, without BOS; ``special``: special tokens that a text spells out are tokens."""
+    model = _Model(path_model=str(path), params=llama_cpp.LlamaModelParams(), verbose=False)
+    # An empty text has no ids; the wheel raises an error for it.
+    return [list(model.get_vocab().tokenize(text, False, special)) if text else [] for text in texts]

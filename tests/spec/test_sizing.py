@@ -36,7 +36,7 @@ def test_weight_buffer_in_whole_blocks(size):
 
 def test_what_does_not_fit_is_named():
     with pytest.raises(SizingError, match=r"EBR: big needs \d+, the 85f has 208 \(weights 160, "):
-        check(replace(preset("ulx3s-85f"), name="big", weight_buffer_bytes=80 * 4096, max_context=8192), "85f")
+        check(replace(preset("ulx3s-85f"), name="big", weight_buffer_bytes=80 * 4096, max_context=4096), "85f")
     with pytest.raises(SizingError, match=r"LUT: ulx3s-85f needs \d+, the 25f has 24288 \(tlmm \d+, weights \d+, "):
         check(preset("ulx3s-85f"), "25f")
     with pytest.raises(SizingError, match=r"multipliers: small needs 54, the 25f has 28 \(fused 16, attention 23, "):
@@ -80,7 +80,7 @@ def test_every_term_has_a_coefficient():
             assert terms.keys() <= LUT[unit].keys()
 
 
-@pytest.mark.parametrize(("changes", "grows"), [({"lanes": 8}, "tlmm"), ({"max_group": 8}, "attention"),
+@pytest.mark.parametrize(("changes", "grows"), [({"lanes": 8}, "tlmm"), ({"max_group": 6}, "attention"),
                                                 ({"weight_buffer_bytes": 65536}, "weights")])
 def test_more_of_something_costs_its_unit_alone(changes, grows):
     before, after = lut(preset("ulx3s-85f-l2")), lut(replace(preset("ulx3s-85f-l2"), **changes))

@@ -5,9 +5,9 @@
 import pytest
 
 from hw.tlmm.carry import add_table
-from hw.tlmm.groups import Shape
-from hw.tlmm.kinds import BEST_TABLE, KINDS
-from hw.tlmm.walk import folded_entry, folded_steps, walk
+from hw.tlmm.study.gray_order import folded_entry, folded_steps, gray_order
+from hw.tlmm.study.groups import Shape
+from hw.tlmm.study.kinds import BEST_TABLE, KINDS
 from hw.verilog import to_verilog
 from tellme.spec.packing import SLICE
 
@@ -21,16 +21,16 @@ def test_every_weight_is_an_entry_or_the_negative_of_one(trits):
         assert -1 <= position[which] <= 1
         seen[tuple(position)] = at
     assert len(seen) == (3**trits + 1) // 2
-    for weights in walk(trits):
+    for weights in gray_order(trits):
         at, negative = folded_entry(weights)
         assert seen[tuple(-w if negative else w for w in weights)] == at
 
 
 def test_a_full_table_has_an_address_for_every_weight():
     shape = Shape(7, (3,), folded=False)
-    assert len({shape.entry(w)[0] for w in walk(3)}) == 27 and shape.entry((0, 0, 0)) == (0, 0)
+    assert len({shape.entry(w)[0] for w in gray_order(3)}) == 27 and shape.entry((0, 0, 0)) == (0, 0)
     written = [step.at for step in shape.program() if step.table == 0]
-    assert sorted(written) == sorted({shape.entry(w)[0] for w in walk(3)} - {0})
+    assert sorted(written) == sorted({shape.entry(w)[0] for w in gray_order(3)} - {0})
 
 
 def test_no_cell_adds_what_is_not_zero_where_c_and_d_are():

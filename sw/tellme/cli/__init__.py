@@ -3,50 +3,37 @@
 """The command ``tellme-host``."""
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tellme import __version__
-from tellme.cli.errors import ExitCode, UserError
+from tellme.cli import interrupts, output
+from tellme.cli.errors import ExitCode, OutputError, UserError
+from tellme.cli.numbers import fraction, id_list, whole
 from tellme.spec.config import SIMULATED
+from tellme.spec.memory import START_RANGES
+from tellme.spec.program import ACT_EXP_RANGE
 
 __all__ = ["main"]
 
-
-def positive(text: str) -> int:
-    """An argument that counts something."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
+INTERRUPTED = "tellme-host: interrupted"
 
 
-def temperature(text: str) -> float:
-    """A finite temperature from 0 on."""
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no temperature (0 or more)")
-    return value
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
 
 
-def share(text: str) -> float:
-    """A share from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share (0 to 1)")
-    return value
-
-
-def id_list(text: str) -> list[int]:
-    """Comma-separated token ids."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of token ids like 1,2,3") from None
+def file_name(text: str) -> Path:
+    """The name of a file to write.  What is written is no text, and does not go to standard output."""
+    if text == "-":
+        raise UserError("cannot write to standard output: what is written is no text; give the name of a file")
+    return Path(text)
 
 
 def add_head(command: argparse.ArgumentParser) -> None:
@@ -57,7 +44,7 @@ def add_head(command: argparse.ArgumentParser) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    parser = argparse.ArgumentParser(prog="tellme-host", description="A ternary language model on a small FPGA.")
+    parser = Parser(prog="tellme-host", description="A ternary language model on a small FPGA.")
     parser.add_argument("--version", action="version", version=f"tellme-host {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -69,19 +56,24 @@ def build_parser() -> argparse.ArgumentParser:
                      help="auto (default): the board on USB if there is one, else the simulated one")
     prompt = run.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: BOS alone)")
-    prompt.add_argument("--prompt-file", type=Path, metavar="FILE", help="the same from a UTF-8 file")
-    prompt.add_argument("--prompt-ids", type=id_list, metavar="1,2,3", help="token ids; no BOS is added")
-    run.add_argument("--max-tokens", type=positive, default=128, metavar="N", help="default: 128")
-    run.add_argument("--temperature", type=temperature, default=0.0, metavar="X", help="0 (default): greedy")
-    run.add_argument("--min-p", type=share, default=0.0, metavar="P", help="sample only among tokens that are at least P times "
-                     "as probable as the likeliest (default: 0, among the best 64)")
-    run.add_argument("--prefill-chunk", type=positive, default=0, metavar="N", help="prompt tokens that share each weight; 1: "
-                     "token by token (default: as many as the board has lanes for)")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="the same from a UTF-8 file, or from standard input with -; its "
+                        "text is taken as it is: line ends, the last one too, and a byte order mark are part of the prompt")
+    prompt.add_argument("--prompt-ids", type=id_list("--prompt-ids"), metavar="1,2,3", help="token ids; no BOS is added")
+    limits = START_RANGES["generate"]
+    run.add_argument("--max-tokens", type=whole("--max-tokens", limits), default=128, metavar="N",
+                     help=f"{limits.least} to {limits.most} (default: 128)")
+    run.add_argument("--temperature", type=fraction("--temperature", 0, 1000000), default=0.0, metavar="X",
+                     help="0 (default): greedy")
+    run.add_argument("--min-p", type=fraction("--min-p", 0, 1), default=0.0, metavar="P",
+                     help="sample only among tokens that are at least P times as probable as the likeliest (default: 0, among "
+                     "the best 64)")
+    run.add_argument("--prefill-chunk", type=whole("--prefill-chunk", START_RANGES["chunk"]), default=0, metavar="N",
+                     help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
     add_head(run)
-    run.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling (default: 0)")
+    run.add_argument("--seed", type=whole("--seed"), default=0, metavar="N", help="of the sampling (default: 0)")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
-    run.add_argument("--logits", type=Path, metavar="FILE.npy",
-                     help="write the logits of each position fed (int32, 16 fraction bits)")
+    run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
+                     "fraction bits) to a file, a FIFO or a character device")
     run.add_argument("--json", action="store_true", help="print JSON lines: start, tokens, stats")
     run.add_argument("--preset", default=SIMULATED, metavar="NAME", help="configuration of the simulated board (default: "
                      f"{SIMULATED}; ulx3s-85f works on sixteen tokens of a prompt at once, and takes twice as long to simulate)")
@@ -97,13 +89,15 @@ def model_commands(commands: Any) -> None:
                                   "ternary weights, a bitllama2.c .bin file, or a safetensors file of the project's training "
                                   "runs, and write a .tellme file.")
     convert.add_argument("source", type=Path, metavar="SRC")
-    convert.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    convert.add_argument("-o", "--output", type=file_name, required=True, metavar="OUT")
     tokenizer = convert.add_mutually_exclusive_group()
     tokenizer.add_argument("--tokenizer", type=Path, metavar="FILE", help="a SentencePiece .model or a tokenizer.json to put in")
     tokenizer.add_argument("--no-tokenizer", action="store_true", help="put none in: prompts and output are token ids")
-    convert.add_argument("--context", type=positive, metavar="N", help="positions to keep (default: all that the model has)")
-    convert.add_argument("--act-exp", type=int, metavar="N", help="divide activations by 2**N, which changes nothing but their "
-                         "range (default: 8 with ReLU squared, else 0)")
+    convert.add_argument("--context", type=whole("--context", least=1), metavar="N",
+                         help="positions to keep (default: all that the model has)")
+    convert.add_argument("--act-exp", type=whole("--act-exp", ACT_EXP_RANGE), metavar="N",
+                         help="divide activations by 2**N, which changes nothing but their range (default: 8 with ReLU squared, "
+                         "else 0)")
     convert.add_argument("--weight-scale", choices=("multiply", "divide"), help="what weight_scale does, against the "
                          "checkpoint's configuration")
 
@@ -111,7 +105,7 @@ def model_commands(commands: Any) -> None:
                                  description="Write a model as a GGUF file or a Hugging Face folder.  The ternary values stay "
                                  "what they are; the tq formats want widths that are multiples of 256.")
     export.add_argument("model", metavar="FILE|NAME")
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    export.add_argument("-o", "--output", type=file_name, required=True, metavar="OUT")
     export.add_argument("--format", required=True, choices=("gguf-tq1", "gguf-tq2", "gguf-f16", "hf"))
 
     measure = commands.add_parser("perplexity", help="loss of a model on a text",
@@ -119,8 +113,9 @@ def model_commands(commands: Any) -> None:
                                   "into windows that do not overlap, each computed from an empty cache; texts may be separated "
                                   "by <|endoftext|>.")
     measure.add_argument("--model", default="stories-1m", metavar="FILE|NAME", help="default: stories-1m")
-    measure.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text")
-    measure.add_argument("--tokens", type=positive, metavar="N", help="predict no more than N tokens (default: all)")
+    measure.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text, or standard input with -")
+    measure.add_argument("--tokens", type=whole("--tokens", least=0), metavar="N",
+                         help="predict no more than N tokens (default: all)")
     measure.add_argument("--device", default="golden", metavar="golden|sim|auto|PORT", help="default: golden")
     measure.add_argument("--preset", default=SIMULATED, metavar="NAME", help=f"of the simulated board (default: {SIMULATED})")
     add_head(measure)
@@ -155,41 +150,65 @@ def run_command(args: argparse.Namespace) -> int:
     return inspect(args)
 
 
+def fail(message: str, *, as_json: bool) -> int:
+    """Say what went wrong: a line on standard error, and one of JSON on standard output where that is asked for and works."""
+    if as_json:
+        with suppress(OutputError):
+            output.print_line({"type": "error", "message": message})
+    output.say(f"tellme-host: {message}")
+    return ExitCode.BAD
+
+
 def dispatch(args: argparse.Namespace) -> int:
-    """Run a command; what goes wrong with the input is a message and exit code 2."""
-    from tellme.compiler.image import CompileError
-    from tellme.link.errors import LinkError
-    from tellme.models.model import ModelError
+    """Run a command; what goes wrong with the input or the output is a message and exit code 2."""
+    from tellme.cli.hints import message
+    from tellme.errors import TellmeError
 
-    json = getattr(args, "json", False)
     try:
+        if args.command in ("generate", "perplexity", "inspect"):
+            output.check()
         return run_command(args)
-    except (UserError, ModelError, CompileError, LinkError) as error:
-        if json:
-            from tellme.cli.generate import print_line
+    except TellmeError as error:
+        text = message(error)
+    except OSError as error:
+        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    return fail(text, as_json=getattr(args, "json", False))
 
-            print_line({"type": "error", "message": str(error)})
-        print(f"tellme-host: {error}", file=sys.stderr)
-        return ExitCode.BAD
+
+def parse_and_run(arguments: list[str]) -> int:
+    """Read the command line and do what it says; returns the exit code."""
+    with output.streams():
+        try:
+            try:
+                args = build_parser().parse_args(arguments)
+            except SystemExit:
+                # --help and --version
+                output.check()
+                output.flush()
+                raise
+            return dispatch(args)
+        except UserError as error:
+            return fail(str(error), as_json="--json" in arguments)
+        except KeyboardInterrupt:
+            output.say(INTERRUPTED)
+            return ExitCode.INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
-    args = build_parser().parse_args(argv)
-    # A supervisor's polite kill ends like Ctrl-C: the simulated board goes with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    """The entry point; returns the exit code.  A program that calls this with arguments goes on with its own signal handlers."""
     try:
-        code = dispatch(args)
-        sys.stdout.flush()
+        interrupts.arm()
+        code = parse_and_run(list(sys.argv[1:] if argv is None else argv))
+        interrupts.disarm()
         return code
-    except BrokenPipeError:
-        # Whoever read our output is gone; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("tellme-host: standard output was closed; stopped", file=sys.stderr)
-        return ExitCode.BAD
     except KeyboardInterrupt:
-        print("tellme-host: interrupted", file=sys.stderr)
+        # Ahead of the streams, or behind them.  A terminal that was closed takes no line.
+        if sys.stderr is not None:
+            with suppress(OSError):
+                print(INTERRUPTED, file=sys.stderr, flush=True)
         return ExitCode.INTERRUPTED
+    finally:
+        if argv is None:
+            interrupts.ignore()
+        else:
+            interrupts.restore()

@@ -9,26 +9,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
-from tellme.cli.files import check_target
+from tellme.cli.files import unicode_name
+from tellme.cli.output import say
 from tellme.models.checkpoints import open_checkpoint
 from tellme.models.container import write
 from tellme.models.importing import Options
+from tellme.models.writing import check_target
 
 __all__ = ["convert"]
-
-
-def say(text: str) -> None:
-    """A line for the person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def convert(args: argparse.Namespace) -> int:
     """The command."""
     target: Path = args.output
-    check_target(target, "file")
+    check_target(target)
     source = open_checkpoint(args.source, Options(args.tokenizer, args.no_tokenizer, args.context, args.act_exp,
                                                   args.weight_scale), say)
-    source.name = target.stem
+    source.name = unicode_name(target.stem)
     with tqdm(total=source.config.layers, desc="converting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
         write(source, target, bar.update)
     say(f"{target}: {source.config.ternary_weights / 1e6:.2f} M ternary weights, {target.stat().st_size / 1e6:.2f} MB"

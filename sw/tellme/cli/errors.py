@@ -4,7 +4,9 @@
 
 from enum import IntEnum
 
-__all__ = ["ExitCode", "UserError"]
+from tellme.errors import TellmeError
+
+__all__ = ["ExitCode", "OutputError", "UserError"]
 
 
 class ExitCode(IntEnum):
@@ -18,5 +20,9 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class UserError(Exception):
+class UserError(TellmeError):
     """Bad input or device; the text says what to do."""
+
+
+class OutputError(UserError):
+    """Standard output that cannot be written to."""

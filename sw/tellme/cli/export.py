@@ -9,9 +9,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
-from tellme.cli.files import check_target, open_model
+from tellme.cli.files import unicode_name
+from tellme.cli.output import say
 from tellme.models.exporting import FORMATS
 from tellme.models.exporting import export as write
+from tellme.models.shipped import open_model
+from tellme.models.writing import check_folder_target, check_target
 
 __all__ = ["export"]
 
@@ -20,11 +23,14 @@ def export(args: argparse.Namespace) -> int:
     """The command."""
     target: Path = args.output
     model = open_model(args.model)
-    if FORMATS[args.format] is not None or not target.exists():
-        check_target(target, "file")
+    model.name = unicode_name(model.name)
+    if FORMATS[args.format] is None:
+        check_folder_target(target)
+    else:
+        check_target(target)
     with tqdm(total=model.config.layers, desc="exporting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        write(model, target, args.format, bar.update)
+        write(model, target, args.format, bar.update, say)
     files = [target] if target.is_file() else sorted(target.iterdir())
-    print(f"{target}: {args.format}, {sum(f.stat().st_size for f in files) / 1e6:.2f} MB"
-          + ("" if model.tokenizer else "; no tokenizer"), file=sys.stderr)
+    say(f"{target}: {args.format}, {sum(f.stat().st_size for f in files) / 1e6:.2f} MB"
+        + ("" if model.tokenizer else "; no tokenizer"))
     return ExitCode.DONE

@@ -1,48 +1,48 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""How a model is found, and where one may be written."""
+"""How a text is read from a file or standard input, and names of files."""
 
-from importlib import resources
+import sys
 from pathlib import Path
 
-from tellme.models.container import Container
-from tellme.models.model import Model, ModelError
+from tellme.cli.errors import UserError
 
-__all__ = ["check_target", "find_model", "model_path", "open_model", "shipped"]
-
-SUFFIX = ".tellme"
+__all__ = ["checked_text", "read_text", "unicode_name"]
 
 
-def shipped() -> dict[str, Path]:
-    """Names and files of the models in the package."""
-    folder = Path(str(resources.files("tellme"))) / "data"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+def read_text(name: str, what: str) -> str:
+    """The text of a file, or of standard input where ``name`` is ``-``, as it is.
+
+    Its bytes are UTF-8.  Line ends stay what they are, and so do a byte order mark and the line end behind the last line.
+    """
+    source = "standard input" if name == "-" else name
+    try:
+        if name != "-":
+            content = Path(name).read_bytes()
+        elif sys.stdin is not None:
+            content = sys.stdin.buffer.read()
+        else:
+            raise UserError(f"cannot read {what} from standard input: it is closed")
+    except OSError as error:
+        raise UserError(f"cannot read {what} from {source}: {error.strerror}") from error
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} from {source} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}") from error
 
 
-def model_path(name: str) -> Path:
-    """The file of a shipped model by its name, or a file."""
-    models = shipped()
-    if name in models:
-        return models[name]
-    path = Path(name)
-    if not path.exists() and path.suffix != SUFFIX and path.name == name:
-        raise ModelError(f"no model is called {name!r} and there is no such file; shipped models: {', '.join(models)}")
-    return path
+def checked_text(text: str, what: str) -> str:
+    """A text from the command line, whose bytes are UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # Python stands a byte that is no UTF-8 for a surrogate.
+        number = ord(text[error.start])
+        name = f"the byte 0x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"the surrogate U+{number:04X}"
+        raise UserError(f"{what} is not UTF-8: after {error.start} characters comes {name}") from error
+    return text
 
 
-def find_model(name: str) -> Model:
-    """A shipped model by its name, or a file, in memory."""
-    return Model.load(model_path(name))
-
-
-def open_model(name: str) -> Container:
-    """The same, to be read part by part."""
-    return Container(model_path(name))
-
-
-def check_target(target: Path, what: str) -> None:
-    """Refuse a place that cannot be written, before the work is done."""
-    if target.is_dir():
-        raise ModelError(f"{target} is a folder; give the name of the {what} to write")
-    if not target.parent.is_dir():
-        raise ModelError(f"there is no folder {target.parent} to write {target.name} to")
+def unicode_name(name: str) -> str:
+    """A name as a file's metadata can hold it: bytes of a file name that are no UTF-8 become replacement characters."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -4,85 +4,74 @@
 
 import argparse
 import io
-import json
-import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from tellme.cli.devices import Device
-from tellme.cli.errors import ExitCode, UserError
-from tellme.cli.files import find_model
-from tellme.cli.generation import Generation
-from tellme.cli.head_on_host import place
-from tellme.cli.opening import open_device
-from tellme.compiler.image import Image
+from tellme.cli import interrupts
+from tellme.cli.errors import ExitCode, OutputError, UserError
+from tellme.cli.files import checked_text, read_text
+from tellme.cli.output import print_line, say, write
+from tellme.compiler.image import Head
 from tellme.models.model import Model
-from tellme.models.tokenizer import TextStream, Tokenizer
+from tellme.models.shipped import find_model
+from tellme.models.writing import check_target, kind, whole_file
+from tellme.runtime.board import Board
+from tellme.runtime.generation import Generation
+from tellme.runtime.sampling import Sampling
+from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
-__all__ = ["generate", "print_line"]
-
-
-def say(text: str) -> None:
-    """A line for the person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def print_line(fields: dict[str, object]) -> None:
-    """A JSON line on standard output."""
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+__all__ = ["generate"]
 
 
-def prompt_ids(args: argparse.Namespace, model: Model, tokenizer: Tokenizer | None) -> list[int]:
-    """Token ids of the prompt, BOS first unless ids are given."""
+def prompt_of(args: argparse.Namespace) -> str | list[int]:
+    """The prompt that the options give: a text, or token ids."""
     if args.prompt_ids is not None:
         return list(args.prompt_ids)
-    text = args.prompt
+    text: str = args.prompt or ""
     if args.prompt_file is not None:
-        try:
-            text = args.prompt_file.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"cannot read the prompt file {args.prompt_file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"the prompt file {args.prompt_file} is not UTF-8 text") from error
-    if text is None:
-        return [model.config.bos]
-    if tokenizer is None:
-        raise UserError(f"the model {model.name} holds no tokenizer: give --prompt-ids, or convert it again with "
-                        "--tokenizer FILE")
-    return [model.config.bos, *tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"))]
+        text = read_text(args.prompt_file, "the prompt")
+    return checked_text(text, "the prompt")
 
 
-def check_target(path: Path) -> None:
+def is_stream(path: Path) -> bool:
+    """Whether there is a FIFO or a character device at a path, into which the logits are written as they are."""
+    try:
+        return kind(path) in ("a FIFO", "a character device")
+    except OSError:
+        return False
+
+
+def check_logits(path: Path) -> None:
     """Refuse a place for the logits that cannot be written, before the work is done."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write the logits to {path}: " + (
-            "it is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"))
+    if not is_stream(path):
+        check_target(path)
 
 
 def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
-    """The array of all rows, whole or not at all."""
+    """The array of all rows: a file, whole or not at all, or bytes into a FIFO or a character device."""
     content = io.BytesIO()
     np.save(content, np.array(rows, np.int32).reshape(len(rows), vocab))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not is_stream(path):
+        with whole_file(path) as scratch:
+            scratch.write_bytes(content.getvalue())
+        return
     try:
-        scratch.write_bytes(content.getvalue())
-        scratch.replace(path)
+        path.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
-def load(device: Device, image: Image) -> None:
-    """Write the image, with a progress bar."""
+def load(board: Board, model: Model, head: Head | None) -> Session:
+    """Write the model into the board, with a progress bar."""
     with tqdm(desc="loading", unit="B", unit_scale=True, file=sys.stderr, leave=False, delay=0.5) as bar:
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
-        device.load(image, progress)
+        return board.load(model, head=head, progress=progress)
 
 
 class Output:
@@ -91,38 +80,31 @@ class Output:
     A JSON token whose text is not whole waits for the one that completes it, so that every line is valid text.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, *, as_json: bool, at_start: bool):
-        self._stream = None if tokenizer is None else TextStream(tokenizer, at_start=at_start)
-        self._json = as_json
-        self._held: list[tuple[int, str]] = []
+    def __init__(self, *, as_json: bool, as_ids: bool):
+        self._json, self._ids = as_json, as_ids
+        self._held: list[Token] = []
 
-    def token(self, token: int) -> None:
+    def token(self, token: Token) -> None:
         """Print a token."""
-        if self._stream is None:
-            text, pending = f"{token} ", False
-        else:
-            text, pending = self._stream.push(token), self._stream.pending
         if self._json:
-            self._held.append((token, text if self._stream is not None else ""))
-            if not pending:
+            self._held.append(token)
+            if not token.pending:
                 self._release()
-        elif text:
-            print(text, end="", flush=True)
+        elif text := f"{token.id} " if self._ids else token.text:
+            write(text)
 
-    def finish(self) -> None:
-        """Print what still waits; on a terminal, end the text's last line."""
-        rest = self._stream.finish() if self._stream is not None else ""
+    def finish(self, rest: str) -> None:
+        """Print what still waits, and the rest of a character that never got its last byte; on a terminal, end the last line."""
         if self._json:
             if self._held:
-                token, text = self._held[-1]
-                self._held[-1] = token, text + rest
+                self._held[-1] = replace(self._held[-1], text=self._held[-1].text + rest)
             self._release()
         else:
-            print(rest, end="\n" if sys.stdout.isatty() else "", flush=True)
+            write(rest + ("\n" if sys.stdout.isatty() else ""))
 
     def _release(self) -> None:
-        for token, text in self._held:
-            print_line({"type": "token", "id": token, "text": text})
+        for token in self._held:
+            print_line({"type": "token", "id": token.id, "text": token.text})
         self._held.clear()
 
 
@@ -146,37 +128,43 @@ def report(run: Generation, stats: dict[str, object]) -> None:
 def generate(args: argparse.Namespace) -> int:
     """The command."""
     model = find_model(args.model)
-    tokenizer = Tokenizer(model.tokenizer, f"the tokenizer in {args.model}") if model.tokenizer else None
-    prompt = prompt_ids(args, model, tokenizer)
+    tokenizer = tokenizer_of(model)
+    prompt = prompt_ids(model, tokenizer, prompt_of(args))
     if args.logits is not None:
-        check_target(args.logits)
-    device = open_device(args.device, args.preset, say)
-    try:
-        device, image = place(device, model, args.head, say)
-        run = Generation(device=device, image=image, config=model.config, prompt=prompt, max_tokens=args.max_tokens,
-                         temperature=args.temperature, min_p=args.min_p, seed=args.seed,
-                         eos=None if args.ignore_eos else model.config.eos, want_logits=args.logits is not None,
-                         prefill_chunk=args.prefill_chunk)
-        device.connect()
-        load(device, image)
+        check_logits(args.logits)
+    rows: list[np.ndarray] = []
+    with Board.open(args.device, preset=args.preset, say=say) as board:
+        session = load(board, model, args.head)
+        device = session.device
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
-        output = Output(tokenizer, as_json=args.json, at_start=all(t == model.config.bos for t in prompt))
+        run = session.generate(prompt, max_tokens=args.max_tokens,
+                               sampling=Sampling(args.temperature, args.min_p, args.seed), ignore_end=args.ignore_eos,
+                               prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None)
+        output = Output(as_json=args.json, as_ids=tokenizer is None)
         code = ExitCode.DONE
+        shown = 0
         try:
-            for token in run.tokens():
-                output.token(token)
+            for token in run:
+                with interrupts.held():
+                    output.token(token)
+                    shown += 1
         except KeyboardInterrupt:
+            # A board that does not answer STOP can be left by a second interruption.
+            interrupts.arm()
             run.interrupt()
             code = ExitCode.INTERRUPTED
-        output.finish()
-        stats = run.stats()
+        except OutputError:
+            run.interrupt()
+            raise
+        for token in run.since(shown):
+            output.token(token)
+        output.finish(run.finish())
+        stats = run.stats
         if args.json:
             print_line({"type": "stats", **stats})
-        report(run, stats)
+        report(run.generation, stats)
         if args.logits is not None:
-            write_logits(args.logits, run.rows, model.config.vocab)
+            write_logits(args.logits, rows, model.config.vocab)
         return code
-    finally:
-        device.close()

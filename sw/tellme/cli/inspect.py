@@ -3,18 +3,21 @@
 """``tellme-host inspect``."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 
 from tqdm import tqdm
 
-from tellme.cli.boards import boards_of_presets
+from tellme.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
-from tellme.cli.files import open_model
+from tellme.cli.output import print_line, write
 from tellme.compiler.survey import survey
+from tellme.models.shipped import open_model
 
 __all__ = ["inspect"]
+
+#: Fields of a configuration that are shown together, with the tokens' texts.
+CONVENTIONS = ("bos", "eos", "add_bos", "more_ends")
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -26,17 +29,20 @@ def inspect(args: argparse.Namespace) -> int:
     if args.json:
         fields = found.as_json()
         for fit in fields["fits"]:
-            fit["boards"] = None if boards is None else boards.get(fit["preset"], [])
-        print(json.dumps(fields, ensure_ascii=False))
+            fit["boards"] = boards.get(fit["preset"], [])
+        print_line(fields)
         return ExitCode.DONE
 
     def line(key: str, value: object) -> None:
-        print(f"{key:16} {value}")
+        write(f"{key:16} {value}\n")
 
     line("name", found.name)
     line("ternary weights", found.config.ternary_weights)
     for key, value in asdict(found.config).items():
-        line(key, value)
+        if key not in CONVENTIONS:
+            line(key, value)
+    line("text begins with", found.begin)
+    line("text ends at", found.end)
     line("gains", ", ".join(found.gains) or "none")
     line("tokenizer", found.tokenizer)
     line("license", found.license or "not given")
@@ -48,7 +54,7 @@ def inspect(args: argparse.Namespace) -> int:
     for feature, who in found.features.items():
         line(feature, f"runs on: {who}")
     for fit in found.fits:
-        on = "" if boards is None else f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
+        on = f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
         where = " with embedding and head on the host" if fit.head == "host" else ""
         rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
         line(fit.preset, on + (f"does not fit: {fit.reason}" if fit.reason else

@@ -3,8 +3,6 @@
 """``tellme-host perplexity``."""
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tellme import reference
-from tellme.cli.devices import Device, GoldenDevice
 from tellme.cli.errors import ExitCode, UserError
-from tellme.cli.files import find_model, model_path
-from tellme.cli.generate import load, say
-from tellme.cli.generation import Generation
-from tellme.cli.head_on_host import place
-from tellme.cli.opening import open_device
-from tellme.compiler.image import Image
-from tellme.golden.perplexity import losses, window_losses, windows
-from tellme.models.model import Model
-from tellme.models.tokenizer import Tokenizer
+from tellme.cli.files import read_text
+from tellme.cli.generate import load
+from tellme.cli.output import print_line, say, write
+from tellme.models.shipped import find_model, model_path
+from tellme.runtime.board import Board
+from tellme.runtime.session import NothingToPredictError, text_windows, tokenizer_of
 
 __all__ = ["perplexity"]
 
@@ -30,35 +24,6 @@ __all__ = ["perplexity"]
 Count = Callable[[int], object]
 
 
-def read_text(path: Path) -> str:
-    """The text of a file."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the text {path} is not UTF-8") from error
-
-
-def nats_on_device(device: Device, image: Image, model: Model, parts: list[list[int]], count: Count) -> float:
-    """Sum over all windows of what each prediction costs; a board gives its logits position by position."""
-    found: list[float] = []
-
-    def take(losses: list[float]) -> None:
-        found.extend(losses)
-        count(len(losses))
-
-    for ids in parts:
-        if isinstance(device, GoldenDevice):
-            for part in window_losses(device.board, ids):
-                take(part)
-            continue
-        targets = iter(ids[1:])
-        run = Generation(device=device, image=image, config=model.config, prompt=ids[:-1], max_tokens=0, want_logits=True,
-                         on_logits=lambda row, targets=targets: take(losses(row[None], [next(targets)])))  # type: ignore[misc]
-        for _ in run.tokens():
-            pass
-    return math.fsum(found)
 
 
 def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float:
@@ -73,37 +38,29 @@ def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float
 def perplexity(args: argparse.Namespace) -> int:
     """The command."""
     model = find_model(args.model)
-    if not model.tokenizer:
-        raise UserError(f"the model {model.name} holds no tokenizer: convert it again with --tokenizer FILE")
-    if model.config.context < 2:
-        raise UserError(f"the model {model.name} has one position: there is nothing to predict")
-    parts, text_bytes = cut = windows(model, Tokenizer(model.tokenizer, f"the tokenizer in {args.model}"), read_text(args.text),
-                                      args.tokens)
-    if not parts:
-        raise UserError(f"there is nothing to predict in {args.text}")
-    device = open_device(args.device, args.preset, say)
     try:
-        device, image = place(device, model, args.head, say)
-        device.connect()
-        load(device, image)
+        cut = text_windows(model, tokenizer_of(model), read_text(args.text, "the text"), args.tokens)
+    except NothingToPredictError as error:
+        raise UserError(f"there is nothing to predict in {'standard input' if args.text == '-' else args.text}") from error
+    with Board.open(args.device, preset=args.preset, say=say) as board:
+        session = load(board, model, args.head)
         with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:
-            total = nats_on_device(device, image, model, parts, bar.update)
-            other = nats_of_reference(model_path(args.model), parts, bar.update) if args.reference else None
-    finally:
-        device.close()
+            loss = session.loss(cut, progress=bar.update)
+            other = nats_of_reference(model_path(args.model), cut.parts, bar.update) if args.reference else None
+        name = session.device.name
     fields: dict[str, object] = {
-        "model": model.name, "device": device.name, "nats_per_token": total / cut.tokens,
-        "bits_per_byte": total / math.log(2) / text_bytes, "tokens": cut.tokens, "bytes": text_bytes, "windows": len(parts),
-        "window_positions": model.config.context}
+        "model": model.name, "device": name, "nats_per_token": loss.nats_per_token, "bits_per_byte": loss.bits_per_byte,
+        "tokens": loss.tokens, "bytes": loss.text_bytes, "windows": loss.windows, "window_positions": model.config.context}
     if other is not None:
-        fields |= {"reference_nats_per_token": other / cut.tokens, "apart": abs(total - other) / other}
+        fields |= {"reference_nats_per_token": other / cut.tokens, "apart": abs(loss.nats - other) / other}
     if args.json:
-        print(json.dumps(fields, ensure_ascii=False))
+        print_line(fields)
         return ExitCode.DONE
-    print(f"{model.name} on {device.name}: {total / cut.tokens:.5f} nats per token, {fields['bits_per_byte']:.4f} bits per byte "
-          f"over {cut.tokens} tokens")
+    write(f"{model.name} on {name}: {loss.nats_per_token:.5f} nats per token, {loss.bits_per_byte:.4f} bits per byte over "
+          f"{loss.tokens} tokens\n")
     if other is not None:
-        print(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(total - other) / other:.3f} % apart")
-    say(f"{len(parts)} windows of up to {model.config.context} positions that do not overlap, each from an empty cache; "
-        "BOS ahead of each and between texts")
+        write(f"float32 reference: {other / cut.tokens:.5f} nats per token, {100 * abs(loss.nats - other) / other:.3f} % apart\n")
+    begins = "BOS ahead of each and between texts" if model.config.add_bos else (
+        "each after the first begins with the last token of the window before")
+    say(f"{loss.windows} windows of up to {model.config.context} positions, each from an empty cache; {begins}")
     return ExitCode.DONE

@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.errors import TellmeError
 from tellme.models.model import LINEARS, Layer, Model, ModelConfig, pack_rows
 from tellme.spec.attention import c_att
 from tellme.spec.config import BoardConfig
-from tellme.spec.memory import MODEL_REGISTERS
+from tellme.spec.memory import MODEL_REGISTERS, check_registers
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE_BYTES,
@@ -26,7 +27,8 @@ from tellme.spec.packing import (
 )
 from tellme.spec.probe import probe_power
 from tellme.spec.program import Descriptor, Epilogue, Op
-from tellme.spec.scale import SQUARE_FRAC, Scale, pack16, scale_from_fraction
+from tellme.spec.scale import SCALE_RANGES, SQUARE_FRAC, Scale, pack16, scale_from_fraction
+from tellme.spec.widths import MAX_HEADS, MAX_ROWS, MAX_VOCAB
 
 __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "check_shape", "compile_body", "compile_model",
            "lay_out", "matrices", "needed_bytes", "pack_head", "place_model", "runs"]
@@ -34,13 +36,11 @@ __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "ch
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 1024
 MAX_EPS = 2**32 - 1
-#: Rows that the board's head can have.
-MAX_VOCAB = 1 << 18
 #: Where the embedding and the head are.
 Head = Literal["board", "host"]
 
 
-class CompileError(Exception):
+class CompileError(TellmeError):
     """A model that the board cannot run; the text names the limit and both numbers."""
 
 
@@ -118,7 +118,8 @@ def matrices(config: ModelConfig, layer: Layer) -> dict[str, Matrix]:
     s = {name: [b.scale for b in layer.blocks(name) for _ in range(b.rows)] for name in LINEARS}
     if not config.down_norm:
         # No norm cancels the power of two that the activation output is divided by.
-        s["w2"] = [scale._replace(exp=scale.exp + config.act_exp) for scale in s["w2"]]
+        what = "exponent of w2's scale times 2**act_exp"
+        s["w2"] = [scale._replace(exp=SCALE_RANGES["exp"].check(what, scale.exp + config.act_exp)) for scale in s["w2"]]
 
     def interleaved(even: NDArray, odd: NDArray) -> NDArray:
         out = np.empty((2 * len(even), *even.shape[1:]), even.dtype)
@@ -198,11 +199,17 @@ def check_shape(c: ModelConfig, board: BoardConfig, head: Head = "board") -> Non
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
+    for what, value, limit in () if board.unlimited else (
+        ("rows of q, k and v", c.q_dim + 2 * c.kv_dim, MAX_ROWS), ("rows of gate and up", 2 * c.ffn, MAX_ROWS),
+        ("attention heads (query, key and value)", c.heads + 2 * c.kv_heads, MAX_HEADS),
+    ):
+        if value > limit:
+            raise CompileError(f"{what}: {value}, and the gateware numbers {limit}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
                                 ("head_dim", c.head_dim, 8)):
         if value % factor:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
-    if c.vocab > MAX_VOCAB and head == "board":
+    if c.vocab > MAX_VOCAB and head == "board" and not board.unlimited:
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {MAX_VOCAB}")
 
 
@@ -212,8 +219,7 @@ def check_biases(model: Model, board: BoardConfig) -> None:
         return
     for i, layer in enumerate(model.layers):
         for name in layer.biases:
-            raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model "
-                               "(--device golden)")
+            raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model", hint="golden")
 
 
 def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
@@ -374,17 +380,18 @@ def compile_model(model: Model, board: BoardConfig, *, head: Head = "board", bod
         "s_stride": c.context, "weights_base": at.weights // 4, "body_words64": len(body.stream) // 8,
         "head_words64": len(table) // 8, "logits_base": at.logits // 4,
     }
+    check_registers(registers)
     return Image(tuple(sections), tuple(program), registers, at.end, body.whole_heads, body.biases, probe)
 
 
 def place_model(model: Model, board: BoardConfig, head: Head | None = None) -> tuple[Image, str]:
     """A model on a board, and why the head is where it is: on the board if it fits, unless ``head`` says where."""
     if head is not None:
-        return compile_model(model, board, head=head), f"as --head {head} says"
+        return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")
     check_biases(model, board)
     body = compile_body(model, board)
     try:
-        return compile_model(model, board, body=body), "as it fits the board"
+        return compile_model(model, board, body=body), "it fits the board"
     except TooBigError as error:
         return compile_model(model, board, head="host", body=body), str(error)

@@ -39,6 +39,9 @@ class Survey:
     name: str
     license: str
     tokenizer: str
+    #: What stands ahead of a prompt, and the tokens that end a text: ids, with their texts where there is a tokenizer.
+    begin: str
+    end: str
     bytes_by_part: dict[str, int]
     #: Share of zeros among the ternary weights of each layer, and of them all.
     zeros_by_layer: list[float]
@@ -58,7 +61,8 @@ class Survey:
 
     def as_json(self) -> dict[str, Any]:
         """One object for ``--json``."""
-        return {"name": self.name, "config": vars(self.config), "ternary_weights": self.config.ternary_weights,
+        return {"name": self.name, "config": vars(self.config) | {"more_ends": list(self.config.more_ends)},
+                "ternary_weights": self.config.ternary_weights,
                 "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
                 "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
                 "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
@@ -106,11 +110,17 @@ def survey(model: Container, progress: Callable[[], object] | None = None) -> Su
     if final is not None:
         gains.add("final_norm")
         gain_bytes += 8 * -(-len(final) // 4)
-    tokenizer = "none"
+    tokenizer, known = "none", None
     if model.tokenizer:
         known = Tokenizer(model.tokenizer, f"the tokenizer in {model.path}")
         tokenizer = f"{known.kind}, {known.size} tokens"
-    return Survey(c, model.name, model.license, tokenizer, {k: v for k, v in parts.items() if v}, zeros,
+
+    def named(token: int) -> str:
+        return f"{token} {known.text(token)!r}" if known is not None else str(token)
+
+    begin = "nothing" if c.bos is None or not c.add_bos else f"BOS {named(c.bos)}"
+    end = ", ".join(named(token) for token in c.ends) or "no token"
+    return Survey(c, model.name, model.license, tokenizer, begin, end, {k: v for k, v in parts.items() if v}, zeros,
                   float(np.mean(zeros)), sorted(gains), several, biases,
                   [_fit(c, board, stream[board.name] + gain_bytes, biases) for board in PRESETS.values()])
 

@@ -15,6 +15,7 @@ from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
 from tellme.golden.head import best, exact_type, head_logits
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
+from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
@@ -290,7 +291,9 @@ class GoldenBoard:
         return best(self.logits)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run like a board: an event for each pick, then DONE."""
+        """Run like a board: an event for each pick, then DONE.  Positions outside the context are a RangeError."""
+        args.check_context(self.registers["context"])
+
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
 
@@ -308,13 +311,10 @@ class GoldenBoard:
                 if position + 1 < len(self.tokens):
                     self.tokens[position + 1] = best
                 yield event(EventType.TOKEN, best, int(self.logits[best]))
-                if best == args.eos:
-                    reason = DoneReason.END_TOKEN
-                    break
-                if picked == args.generate:
-                    break
-                if position + 1 >= self.registers["context"]:
-                    reason = DoneReason.CONTEXT
+                ended = ending(best, picked, ends=(args.eos,), limit=args.generate, next_position=position + 1,
+                               context=self.registers["context"])
+                if ended is not None:
+                    reason = ended
                     break
                 position += 1
         except NonfiniteError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import CHUNK, GoldenBoard
-from tellme.models.model import Model
+from tellme.models.model import Model, ModelError
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import BoardConfig
@@ -27,7 +27,7 @@ def roomy(model: Model) -> BoardConfig:
     c = model.config
     return BoardConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
-                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True)
+                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
 
 
 def golden_board(model: Model) -> GoldenBoard:
@@ -48,31 +48,49 @@ class Windows(NamedTuple):
 
 
 def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
-    """A text, or several with SEPARATOR between, as windows of the model's context that do not overlap.
+    """A text, or several with SEPARATOR between, as windows of the model's context; each id is predicted once.
 
-    BOS stands ahead of each window and between texts, where it is predicted as the end of the one before.  With
-    ``limit`` the windows end after so many predictions, and the last text's bytes are counted token by token.
+    Where the model puts BOS ahead of a text, BOS stands ahead of each window, and between texts, where it is predicted as the
+    end of the one before.  Elsewhere the end token stands between texts, a window begins with the last id of the one before,
+    and the first id of all is not predicted.  White space at the ends of each text is left out.  With ``limit`` the windows
+    end after so many predictions, and the last text's bytes are counted token by token.
     """
+    c = model.config
+    between = c.bos if c.add_bos else c.eos
+    texts = [part.strip() for part in text.split(SEPARATOR) if part.strip()]
+    if between is None and len(texts) > 1:
+        raise ModelError(f"the model {model.name} has neither BOS nor an end token to put between texts, and the text has "
+                         f"{SEPARATOR}: give one text")
+    # What no id before it predicts.
+    given = 0 if c.add_bos else 1
     stream: list[int] = []
     size = 0
-    for part in text.split(SEPARATOR):
-        if limit is not None and len(stream) >= limit:
+    for part in texts:
+        if limit is not None and len(stream) >= limit + given:
             break
-        if not part.strip():
-            continue
         if stream:
-            stream.append(model.config.bos)
-        ids = tokenizer.encode(part.strip())
-        room = len(ids) if limit is None else limit - len(stream)
+            assert between is not None
+            stream.append(between)
+        ids = tokenizer.encode(part)
+        if c.add_bos and ids[:1] == [c.bos]:
+            # The text spells BOS out, which is there already.
+            ids = ids[1:]
+        room = len(ids) if limit is None else limit + given - len(stream)
         if len(ids) <= room:
-            size += len(part.strip().encode())
+            size += len(part.encode())
         elif room > 0:
-            cut = sum(len(tokenizer.piece_bytes(i)) for i in ids[:room])
-            size += cut - (tokenizer.drops_first_space and tokenizer.piece_bytes(ids[0])[:1] == b" ")
+            size += tokenizer.text_bytes(ids[:room])
+        if given and not stream and ids:
+            size -= tokenizer.text_bytes(ids[:1])
         stream += ids
-    stream = stream[:limit]
-    step = model.config.context - 1
-    return Windows([[model.config.bos, *stream[at:at + step]] for at in range(0, len(stream), step)], size)
+    stream = stream if limit is None else stream[:limit + given]
+    step = c.context - 1
+    if c.add_bos:
+        assert c.bos is not None
+        parts = [[c.bos, *stream[at:at + step]] for at in range(0, len(stream), step)]
+    else:
+        parts = [stream[at:at + c.context] for at in range(0, len(stream) - 1, step)]
+    return Windows(parts, size)
 
 
 def losses(logits: NDArray[np.int32], targets: Sequence[int]) -> list[float]:

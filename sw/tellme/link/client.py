@@ -13,6 +13,7 @@ from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.link.transport import Transport
 from tellme.spec.memory import Event, EventType, StartArgs
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, PROTOCOL_VERSION, NakReason, PacketType
+from tellme.spec.ranges import U32, Range
 
 __all__ = ["BoardClient", "Hello"]
 
@@ -29,6 +30,14 @@ class Hello:
 
     preset: str
     core_sha256: str
+
+
+def check_words(address: int, size: int) -> None:
+    """Refuse a range of bytes that the address space does not have (a RangeError), or that does not begin at a word."""
+    U32.check("address", address)
+    Range(0, U32.most + 1).check("address + bytes", address + size)
+    if address % 4:
+        raise ValueError(f"address {address:#x} is no multiple of 4")
 
 
 class BoardClient:
@@ -118,9 +127,10 @@ class BoardClient:
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Write bytes from an address that is a multiple of 4; the last word is padded with zeros.
 
-        The range is then read back as a checksum where it can be.
+        The range is then read back as a checksum where it can be.  An address that no packet can hold is a RangeError.
         """
         padded = content + bytes(-len(content) % 4)
+        check_words(address, len(padded))
         for at in range(0, len(padded), DATA_MAX):
             piece = padded[at:at + DATA_MAX]
             self._ask(PacketType.WRITE, (address + at).to_bytes(4, "little") + piece, PacketType.ACK)
@@ -128,9 +138,11 @@ class BoardClient:
                 progress(min(at + len(piece), len(content)))
 
     def read(self, address: int, size: int) -> bytes:
-        """Read bytes from an address that is a multiple of 4."""
+        """Read bytes from an address that is a multiple of 4.  An address or a size that no packet can hold is a RangeError."""
+        U32.check("bytes of a READ", size)
         out = bytearray()
         whole = size + -size % 4
+        check_words(address, whole)
         for at in range(0, whole, DATA_MAX):
             n = min(DATA_MAX, whole - at)
             content = self._ask(PacketType.READ, (address + at).to_bytes(4, "little") + n.to_bytes(2, "little"),
@@ -141,9 +153,9 @@ class BoardClient:
         return bytes(out[:size])
 
     def checksum(self, address: int, size: int) -> int:
-        """CRC-32 of a range of whole words, computed by the board (at most 2 MB)."""
-        if size > CHECKSUM_MAX:
-            raise ValueError(f"a checksum takes {CHECKSUM_MAX} bytes at most, not {size}")
+        """CRC-32 of a range of whole words, computed by the board.  More than CHECKSUM_MAX bytes are a RangeError."""
+        Range(0, CHECKSUM_MAX).check("bytes of a CHECKSUM", size)
+        check_words(address, size)
         content = self._ask(PacketType.CHECKSUM, address.to_bytes(4, "little") + size.to_bytes(4, "little"),
                             PacketType.SUM)
         return int.from_bytes(content, "little")

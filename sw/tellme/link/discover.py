@@ -4,18 +4,47 @@
 
 from serial.tools import list_ports
 
+from tellme.boards import boards
+from tellme.link.client import BoardClient
 from tellme.link.errors import LinkError
+from tellme.link.transport import SerialTransport
 
-__all__ = ["KNOWN", "find_board"]
+__all__ = ["find_board"]
 
-#: Beginnings of product strings of boards that there is a bitstream for.
-KNOWN = ("ULX3S",)
+#: Seconds for an answer from a port that may be no board's.
+ASK_TIMEOUT = 0.3
+
+
+def answers(port: str) -> bool:
+    """Whether a tellme board answers at a port: a question of 13 bytes, asked up to three times."""
+    try:
+        client = BoardClient(SerialTransport(port), timeout=ASK_TIMEOUT)
+    except LinkError:
+        return False
+    try:
+        client.hello()
+    except LinkError:
+        return False
+    finally:
+        client.close()
+    return True
 
 
 def find_board() -> str | None:
-    """The port of the one known board that is plugged in, or None; more than one is a LinkError that lists them."""
-    ports = [(p.device, p.product) for p in list_ports.comports() if (p.product or "").startswith(KNOWN)]
-    if len(ports) > 1:
-        listed = "\n".join(f"  tellme-host generate --device {device}    # {product}" for device, product in ports)
-        raise LinkError(f"{len(ports)} boards are plugged in; say which:\n{listed}")
-    return ports[0][0] if ports else None
+    """The port of the one known board that is plugged in, or None; more than one is a LinkError that lists them.
+
+    A port whose product string is a board's own is taken.  Where none is, the ports whose product string a board shares with
+    other things are asked, and one that answers as a tellme board is taken.
+    """
+    names = [usb for board in boards() for usb in board.usb]
+    ports = [(port.device, port.product or "") for port in list_ports.comports()]
+
+    def called(own: bool) -> list[tuple[str, str]]:
+        known = tuple(usb.product for usb in names if usb.own == own)
+        return [(device, product) for device, product in ports if product.startswith(known)]
+
+    found = called(True) or [(device, product) for device, product in called(False) if answers(device)]
+    if len(found) > 1:
+        listed = "\n".join(f"  {device}    # {product}" for device, product in found)
+        raise LinkError(f"{len(found)} boards are plugged in; say which:\n{listed}", hint="device")
+    return found[0][0] if found else None

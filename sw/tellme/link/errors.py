@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What can go wrong between host and board."""
 
+from tellme.errors import TellmeError
+
 __all__ = ["LinkError"]
 
 
-class LinkError(Exception):
+class LinkError(TellmeError):
     """The board is not there, does not answer, or answers what it should not; the text says what to do."""

@@ -4,7 +4,7 @@
 
 import os
 import selectors
-import subprocess
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,12 +13,11 @@ from pathlib import Path
 import serial
 
 from tellme.link.errors import LinkError
+from tellme.link.process import Child, how_it_ended
 
 __all__ = ["ProcessTransport", "SerialTransport", "Transport"]
 
 BAUD = 3_000_000
-#: Seconds that the simulated board may take to end by itself.
-GRACE = 5.0
 
 
 class Transport(ABC):
@@ -48,7 +47,8 @@ class SerialTransport(Transport):
         try:
             self._port = serial.Serial(port, baud, timeout=0, write_timeout=10, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
-            raise LinkError(f"cannot open {port}: {reason(error, port)}") from error
+            why, hint = reason(error, port)
+            raise LinkError(f"cannot open {port}: {why}", hint=hint) from error
 
     def write(self, content: bytes) -> None:
         try:
@@ -71,16 +71,16 @@ class SerialTransport(Transport):
             self._port.close()
 
 
-def reason(error: Exception, port: str) -> str:
-    """Why a port does not open, and what to do."""
+def reason(error: Exception, port: str) -> tuple[str, str]:
+    """Why a port does not open, with what to do; and a hint (:class:`tellme.errors.TellmeError`)."""
     number = getattr(error, "errno", None)
     if number == 2 or "No such file" in str(error):
-        return "there is no such port; tellme-host generate without --device looks for a board, or uses the simulated one"
+        return "there is no such port; without a port's name a board is looked for, or the simulated one is used", "auto"
     if number == 13 or "Permission denied" in str(error):
-        return f"no permission; join the group that owns it (sudo usermod -aG dialout $USER, log in again): ls -l {port}"
+        return f"no permission; join the group that owns it (sudo usermod -aG dialout $USER, log in again): ls -l {port}", ""
     if number in (11, 16) or "lock" in str(error) or "busy" in str(error):
-        return "another program uses it; close that first"
-    return f"{error}; is it a serial port?"
+        return "another program uses it; close that first", ""
+    return f"{error}; is it a serial port?", ""
 
 
 class ProcessTransport(Transport):
@@ -89,46 +89,42 @@ class ProcessTransport(Transport):
     def __init__(self, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None):
         self.name = "the simulated board"
         try:
-            # A session of its own: Ctrl-C in the terminal reaches the host alone, which then ends the board.
-            self._process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             bufsize=0, start_new_session=True)
+            self._child = Child(command, cwd=cwd, env=env)
         except OSError as error:
             raise LinkError(f"the simulated board did not start: {error}") from error
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._out, selectors.EVENT_READ)
+        self._selector.register(self._child.output, selectors.EVENT_READ)
+
+    @property
+    def pid(self) -> int:
+        """Id of the board's process."""
+        return self._child.pid
 
     def _gone(self) -> LinkError:
-        try:
-            code: int | None = self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            code = None
-        return LinkError(f"the simulated board ended unexpectedly (code {code}); its last words are above")
+        code = self._child.end()
+        if code in (-signal.SIGKILL, -signal.SIGTERM):
+            return LinkError(f"the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory may have "
+                             "run out: close other programs, and start again")
+        return LinkError(f"the simulated board ended unexpectedly ({how_it_ended(code)}): its last words are above; start again, "
+                         "and report it if it ends again")
 
     def write(self, content: bytes) -> None:
         view = memoryview(content)
         while view:
             try:
-                view = view[self._in.write(view) or 0:]
+                view = view[self._child.input.write(view) or 0:]
             except OSError as error:
                 raise self._gone() from error
 
     def read(self, timeout: float) -> bytes:
         if not self._selector.select(timeout):
             return b""
-        content = os.read(self._out.fileno(), 65536)
+        content = os.read(self._child.output.fileno(), 65536)
         if not content:
             raise self._gone()
         return content
 
     def close(self) -> None:
+        """End the board's process: it has nothing to save."""
         self._selector.close()
-        with suppress(OSError):
-            self._in.close()
-        try:
-            self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._out.close()
+        self._child.end()

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Import of trained checkpoints: which kind one is, bitllama2.c files, and the project's own safetensors layout."""
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from tellme.models.files import check_regular, printable
 from tellme.models.gguf_import import Gguf
+from tellme.models.gguf_tensors import I2S_WAY_OUT
 from tellme.models.huggingface import HuggingFace
-from tellme.models.importing import Options, read_tokenizer
+from tellme.models.importing import Options, checked_context, read_tokenizer
 from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.source import Source
-from tellme.models.ternary import WAY_OUT
+from tellme.models.tensors import SafetensorsFile, check_no_adapter
+from tellme.models.ternary import WAY_OUT, positive_scales
 from tellme.models.tokenizer import Tokenizer
 from tellme.spec.scale import scale_from_fraction
 
@@ -34,11 +38,6 @@ BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first":
 
 #: What the training runs' metadata says of the norms.
 NORM_WITH, NORM_WITHOUT = (f"RMSNorm {word} gain before every linear, eps 1e-5" for word in ("with", "without"))
-#: A trained model's loss in the wrong order is at least this much higher; in the right one it beats plain guessing.
-CLEAR_NATS = 0.5
-#: Text that tells the bit orders apart: any plain English story does, the gap is nats wide.
-PROBE = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her dog. "
-         "One day, she saw a big red ball under a tree. She ran to it and smiled. \"Look, a ball!\" she said.")
 
 
 def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
@@ -60,9 +59,20 @@ def _embedding(config: ModelConfig, table: NDArray[np.floating],
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 
-def _context(text: str) -> int:
+def _gain(name: str, gain: NDArray[np.floating]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        return gain.reshape(-1).astype(np.float16)
+
+
+def _whole_number(path: Path, key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ModelError(f"{path} is damaged: {key} in its metadata is {text[:40]!r}, which is no whole number")
+    return int(text)
+
+
+def _context(path: Path, text: str) -> int:
     """Positions that a model was trained at, from ``512`` or ``512 (trained at 256)``."""
-    return int(text.rstrip(")").split()[-1])
+    return _whole_number(path, "context", (text.rstrip(")").split() or [""])[-1])
 
 
 def read_safetensors(path: Path) -> Model:
@@ -71,47 +81,43 @@ def read_safetensors(path: Path) -> Model:
     Convention: RMSNorm ahead of every linear, with a gain each or without any, a learned gain ahead of the head,
     adjacent RoPE pairs.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            names = set(file.keys())
-            missing = {"dim", "hidden", "layers", "heads", "kv_heads", "vocab", "act", "norm", "rope"} - metadata.keys()
-            if missing:
-                raise ModelError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; this reader takes the "
-                                 "project's own training output (a float model must be trained to ternary first)")
-            if metadata.get("tied", "true") != "true":
-                raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
-            norms = NORMS if metadata["norm"].startswith(NORM_WITH) else ()
-            if not metadata["norm"].startswith((NORM_WITH, NORM_WITHOUT)):
-                raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
-            if metadata["rope"] != "interleaved pairs, theta 10000":
-                raise ModelError(f"{path}: unknown RoPE convention {metadata['rope']!r}")
-            dim, heads = int(metadata["dim"]), int(metadata["heads"])
-            config = ModelConfig(
-                dim=dim, ffn=int(metadata["hidden"]), layers=int(metadata["layers"]), heads=heads,
-                kv_heads=int(metadata["kv_heads"]), head_dim=dim // heads, vocab=int(metadata["vocab"]),
-                context=_context(metadata.get("context", "512")), act=metadata["act"], eos=1, o_norm=True,
-                down_norm=True)
-            config.check()
-            expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
-                                          for part in ("weight", "scale")}
-            expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}
-            if names != expected:
-                odd = sorted(names ^ expected)
-                raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
-            layers = []
-            for i in range(config.layers):
-                def get(name: str, i: int = i) -> tuple[NDArray[np.int8], float]:
-                    codes = file.get_tensor(f"layers.{i}.{name}.weight")
-                    if codes.dtype != np.int8:
-                        raise ModelError(f"layers.{i}.{name}.weight is {codes.dtype}, int8 is wanted")
-                    return codes, float(file.get_tensor(f"layers.{i}.{name}.scale")[0])
-                layers.append(_layer(get))
-                for name in norms:
-                    layers[-1].gains[name] = file.get_tensor(f"layers.{i}.{name}").astype(np.float16)
-            table = _embedding(config, file.get_tensor("emb"), file.get_tensor("norm"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is no safetensors file, or is damaged ({error})") from error
+    file = SafetensorsFile(path)
+    metadata, names = file.metadata, file.names()
+    missing = {"dim", "hidden", "layers", "heads", "kv_heads", "vocab", "act", "norm", "rope"} - metadata.keys()
+    if missing:
+        raise ModelError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; this reader takes the project's own training "
+                         "output (a float model must be trained to ternary first)")
+    if metadata.get("tied", "true") != "true":
+        raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
+    norms = NORMS if metadata["norm"].startswith(NORM_WITH) else ()
+    if not metadata["norm"].startswith((NORM_WITH, NORM_WITHOUT)):
+        raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
+    if metadata["rope"] != "interleaved pairs, theta 10000":
+        raise ModelError(f"{path}: unknown RoPE convention {metadata['rope']!r}")
+    numbers = {key: _whole_number(path, key, metadata[key]) for key in ("dim", "hidden", "layers", "heads", "kv_heads", "vocab")}
+    dim, heads = numbers["dim"], numbers["heads"]
+    config = ModelConfig(
+        dim=dim, ffn=numbers["hidden"], layers=numbers["layers"], heads=heads, kv_heads=numbers["kv_heads"],
+        head_dim=dim // max(heads, 1), vocab=numbers["vocab"], context=_context(path, metadata.get("context", "512")),
+        act=metadata["act"], eos=1, o_norm=True, down_norm=True)
+    config.check()
+    expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
+                                  for part in ("weight", "scale")}
+    expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}
+    if names != expected:
+        odd = sorted(names ^ expected)
+        raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
+    layers = []
+    for i in range(config.layers):
+        def get(name: str, i: int = i) -> tuple[NDArray[np.int8], float]:
+            what = f"layers.{i}.{name}"
+            if file.kind(f"{what}.weight") != "I8":
+                raise ModelError(f"{what}.weight is {file.kind(f'{what}.weight')}, int8 is wanted")
+            return file.whole(f"{what}.weight"), float(positive_scales(f"{what}.scale", file.whole(f"{what}.scale"), 1)[0])
+        layers.append(_layer(get))
+        for name in norms:
+            layers[-1].gains[name] = _gain(f"layers.{i}.{name}", file.whole(f"layers.{i}.{name}"))
+    table = _embedding(config, file.whole("emb"), file.whole("norm"))
     model = Model(config, layers, **table, name=path.stem, license=metadata.get("license", ""))  # type: ignore[arg-type]
     model.check()
     return model
@@ -125,7 +131,7 @@ def read_bitllama(path: Path, order: str) -> Model:
     follows a power of two goes in as well: v, up, and the residual stream (embedding, o and down), which the final
     gain takes back.
     """
-    content = path.read_bytes()
+    content = _bytes_of(path)
     if len(content) < BITLLAMA_HEADER_BYTES:
         raise ModelError(f"{path} has {len(content)} bytes, less than a bitllama2.c header ({BITLLAMA_HEADER_BYTES})")
     magic, version, dim, ffn, n_layers, heads, kv_heads, vocab, context, tied = BITLLAMA_HEADER.unpack_from(content)
@@ -159,7 +165,9 @@ def read_bitllama(path: Path, order: str) -> Model:
             found[i, name] = (np.where(codes == 3, -1, codes).astype(np.int8).reshape(rows, cols), scale)
             at += 4 + sizes[name]
     layers = [_layer(lambda name, i=i: found[i, name]) for i in range(n_layers)]  # type: ignore[misc]
-    table = _embedding(config, floats[dim:].reshape(vocab, dim) * np.float32(up), floats[:dim] / np.float32(up))
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = floats[dim:].reshape(vocab, dim) * np.float32(up)
+    table = _embedding(config, values, floats[:dim] / np.float32(up))
     model = Model(config, layers, **table, name=path.stem)  # type: ignore[arg-type]
     model.check()
     return model
@@ -190,28 +198,48 @@ def convert(source: Path, tokenizer: Path | None, say: Callable[[str], None]) ->
 
 def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) -> Source:
     """A checkpoint of any known kind as a source; ``say`` gets what was found and how it was known."""
-    if not source.exists():
-        raise ModelError(f"there is no file {source}")
+    def printed(text: str) -> None:
+        say(printable(text))
+
+    check_regular(source)
+    try:
+        opened = _open(source, options, printed)
+    except OSError as error:
+        raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
+    opened.name = printable(opened.name)
+    return opened
+
+
+def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
+    try:
+        kind = source.stat()
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no file {source}") from error
     if source.is_dir():
+        check_no_adapter(source)
         return HuggingFace(source, options, say)
-    if source.stat().st_size == 0:
+    if kind.st_size == 0:
         raise ModelError(f"{source} is empty")
     with source.open("rb") as file:
         start = file.read(8)
     if start[:4] == b"GGUF":
-        return Gguf(source, options, say)
-    for what, given in (("--act-exp", options.act_exp), ("--weight-scale", options.weight_scale)):
+        opened = Gguf(source, options, say)
+        if opened.tensors.i2s_layouts():
+            _detect_layout(opened, say)
+        return opened
+    for what, given, hint in (("a power of two that activations are divided by", options.act_exp, "act-exp"),
+                              ("what weight_scale does", options.weight_scale, "weight-scale")):
         if given is not None:
-            raise ModelError(f"{what} is for Hugging Face folders and GGUF files, which {source} is not")
+            raise ModelError(f"{what} can be said for Hugging Face folders and GGUF files, which {source} is not", hint=hint)
     pieces = b""
     if options.tokenizer is not None:
         pieces = read_tokenizer(options.tokenizer)
     if start[:4] == struct.pack("<I", BITLLAMA_MAGIC):
         if not pieces:
-            raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give "
-                             "--tokenizer FILE")
+            raise ModelError(f"{source} does not say in which order its bits lie; the loss on a text tells, so give the "
+                             "tokenizer's file", hint="tokenizer-file-only")
         model = _detect_order(source, pieces, say)
-    elif len(start) == 8 and start[:1] != b"{" and struct.unpack("<Q", start)[0] < source.stat().st_size:
+    elif len(start) == 8 and start[:1] != b"{" and struct.unpack("<Q", start)[0] < kind.st_size:
         if (source.parent / "config.json").is_file():
             raise ModelError(f"{source} is a part of a Hugging Face model: give its folder, {source.parent}")
         model = read_safetensors(source)
@@ -226,36 +254,51 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
             raise ModelError(f"{options.tokenizer} has {size} pieces, the model a vocabulary of {model.config.vocab}")
     model.tokenizer = pieces
     if options.context is not None:
-        if not 0 < options.context <= model.config.context:
-            raise ModelError(f"--context {options.context}: the model has positions 1 to {model.config.context}")
-        model.config = replace(model.config, context=options.context)
+        model.config = replace(model.config, context=checked_context(options.context, model.config.context))
     return model
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _probe_ids(config: ModelConfig, tokenizer: Tokenizer) -> list[int]:
+    """The probe text, with BOS as the model wants it, as far as the model's context goes."""
+    return config.with_bos(tokenizer.encode(PROBE))[:config.context]
+
+
 def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Model:
-    from tellme.golden.board import NonfiniteError
-    from tellme.golden.perplexity import nats_per_token
     tokenizer = Tokenizer(pieces)
-    best: tuple[float, str, Model] | None = None
-    heard: list[str] = []
-    losses: list[float] = []
+    models: dict[str, Model] = {}
+    readings: list[Reading] = []
     for order in BIT_ORDERS:
-        model = read_bitllama(source, order)
+        model = models[order] = read_bitllama(source, order)
         if tokenizer.size != model.config.vocab:
             raise ModelError(f"the tokenizer has {tokenizer.size} pieces, {source} a vocabulary of "
                              f"{model.config.vocab}")
-        ids = [model.config.bos, *tokenizer.encode(PROBE)][:model.config.context]
-        try:
-            nats = nats_per_token(model, [ids])
-        except NonfiniteError:
-            nats = float("inf")
-        losses.append(nats)
-        heard.append(f"{nats:.2f} nats per token {order}")
-        if best is None or nats < best[0]:
-            best = (nats, order, model)
-    assert best is not None
-    if not (max(losses) - min(losses) >= CLEAR_NATS and min(losses) < np.log(best[2].config.vocab)):
-        raise ModelError(f"{source} makes no more sense in one bit order than in the other ({', '.join(heard)}): "
+        readings.append(Reading(order, nats_per_token(model, _probe_ids(model.config, tokenizer))))
+    best, heard = best_reading(readings, model.config.vocab), ", ".join(map(str, readings))
+    if best is None:
+        raise ModelError(f"{source} makes no more sense in one bit order than in the other ({heard}): "
                          "is it a trained model, and this its tokenizer?")
-    say(f"{source.name}: bitllama2.c, weights lie {best[1]}; known by the loss on a probe text: {', '.join(heard)}")
-    return best[2]
+    say(f"{source.name}: bitllama2.c, weights lie {best.name}; known by the loss on a probe text: {heard}")
+    return models[best.name]
+
+
+def _detect_layout(source: Gguf, say: Callable[[str], None]) -> None:
+    """Set in which layout the I2_S matrices are read: the one in which the model makes sense of the probe text."""
+    tensors = source.tensors
+    if not source.tokenizer:
+        raise ModelError(f"{tensors.label} holds I2_S weights of bitnet.cpp, and does not say in which of its layouts; the loss "
+                         f"on a text tells, for which the model's tokenizer is needed: convert with it. {I2S_WAY_OUT}")
+    ids = _probe_ids(source.config, Tokenizer(source.tokenizer))
+    readings = read_in_turn(source, ids, tensors.i2s_layouts(), tensors.set_layout)
+    best, heard = best_reading(readings, source.config.vocab), ", ".join(map(str, readings))
+    if best is None:
+        raise ModelError(f"{tensors.label} holds I2_S weights of bitnet.cpp, and makes sense in no layout more than in the "
+                         f"others ({heard}). {I2S_WAY_OUT}")
+    tensors.set_layout(best.name)
+    say(f"I2_S: {best.name}; known by the loss on a probe text: {heard}")

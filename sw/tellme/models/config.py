@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Shape and conventions of a model, the names of its parts, and the error that says what is wrong with one."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
+
+from tellme.errors import TellmeError
+from tellme.spec.program import ACT_EXP_RANGE
 
 __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
@@ -11,7 +16,7 @@ LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 
 
-class ModelError(Exception):
+class ModelError(TellmeError):
     """A model file or checkpoint that cannot be used; the text says why and what to do."""
 
 
@@ -37,22 +42,37 @@ class ModelConfig:
     #: RMSNorm ahead of the output and down projections (sub-norms).
     o_norm: bool = False
     down_norm: bool = False
-    bos: int = 1
-    eos: int = 2
+    #: Token at which texts begin; None: the model has none.
+    bos: int | None = 1
+    #: Token that ends a text, the one at which a board stops by itself; None: the model has none.
+    eos: int | None = 2
+    #: Whether BOS is put ahead of a prompt.
+    add_bos: bool = True
+    #: Other tokens that end a text, such as the end of a turn or of a message.
+    more_ends: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Refuse shapes that are no model at all."""
         for f in fields(self):
             value = getattr(self, f.name)
-            if type(value) is not f.type:
+            if f.name == "more_ends":
+                if type(value) is not tuple or any(type(token) is not int for token in value):
+                    raise ModelError(f"more_ends is {value!r}, which is no list of token ids")
+                continue
+            if type(value) not in (get_args(f.type) or (f.type,)):
                 raise ModelError(f"{f.name} is {value!r}, which is no {getattr(f.type, '__name__', f.type)}")
-            if f.type is int and f.name not in ("act_exp", "bos", "eos") and not 0 < value < 1 << 24:
+            if f.type is int and f.name != "act_exp" and not 0 < value < 1 << 24:
                 raise ModelError(f"{f.name} is {value}: not a model")
-        if not -30 <= self.act_exp <= 30:
-            raise ModelError(f"act_exp is {self.act_exp}; -30 to 30 make sense")
-        for what in ("bos", "eos"):
-            if not 0 <= getattr(self, what) < self.vocab:
-                raise ModelError(f"{what} is {getattr(self, what)}, outside the vocabulary of {self.vocab}")
+        least, most = ACT_EXP_RANGE
+        if not least <= self.act_exp <= most:
+            raise ModelError(f"act_exp is {self.act_exp}; {least} to {most} make sense")
+        for what, token in (("bos", self.bos), ("eos", self.eos), *(("an end token", token) for token in self.more_ends)):
+            if token is not None and not 0 <= token < self.vocab:
+                raise ModelError(f"{what} is {token}, outside the vocabulary of {self.vocab}")
+        if self.add_bos and self.bos is None:
+            raise ModelError("BOS is put ahead of a prompt, but the model has no BOS token")
+        if self.more_ends and self.eos is None:
+            raise ModelError("more_ends names end tokens, but eos is none: the first end token is eos")
         if not (0 < self.eps < 1 and 1 < self.theta < 1e12):
             raise ModelError(f"eps {self.eps} and theta {self.theta} are no model's")
         if self.act not in ("silu", "relu2"):
@@ -61,6 +81,40 @@ class ModelConfig:
             raise ModelError(f"{self.heads} heads are no multiple of {self.kv_heads} KV heads")
         if self.head_dim % 2:
             raise ModelError(f"head_dim {self.head_dim} is odd: RoPE turns pairs")
+
+    @classmethod
+    def of_json(cls, values: dict[str, Any]) -> "ModelConfig":
+        """A configuration from the object of :meth:`as_json`; unknown and missing keys are a TypeError."""
+        if not isinstance(values, dict):
+            raise TypeError("an object with a configuration's values")
+        ends = values.get("more_ends", [])
+        return cls(**values | {"more_ends": tuple(ends) if isinstance(ends, list) else ends})
+
+    def as_json(self) -> dict[str, Any]:
+        """All values as a JSON object holds them.  What was added after version 2 of the .tellme format is there only where it
+        is not the default, so that older programs read what they understand."""
+        values = asdict(self) | {"more_ends": list(self.more_ends)}
+        for key in ("add_bos", "more_ends"):
+            if getattr(self, key) == getattr(ModelConfig, key):
+                del values[key]
+        return values
+
+    @property
+    def plain_conventions(self) -> bool:
+        """Whether programs that know versions 1 and 2 of the .tellme format begin and end texts as the model wants."""
+        return self.bos is not None and self.eos is not None and self.add_bos and not self.more_ends
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens that end a text; the board stops at the first by itself."""
+        return () if self.eos is None else (self.eos, *(token for token in self.more_ends if token != self.eos))
+
+    def with_bos(self, ids: Sequence[int]) -> list[int]:
+        """Ids of a text with BOS ahead, where the model puts one there and the text does not spell one out."""
+        if not self.add_bos or (ids and ids[0] == self.bos):
+            return list(ids)
+        assert self.bos is not None  # check()
+        return [self.bos, *ids]
 
     @property
     def q_dim(self) -> int:

@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.files import check_file, printable
+from tellme.models.json_files import parse_json
 from tellme.models.source import (
     Block,
     Linear,
@@ -35,8 +36,9 @@ from tellme.spec.scale import Scale
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
 
 FORMAT = "tellme"
-#: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.
-FORMAT_VERSION = 2
+#: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
+#: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
+FORMAT_VERSION = 3
 
 
 def write(source: Source, path: Path, progress: Callable[[], object] | None = None) -> None:
@@ -46,10 +48,12 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
     """
     c = source.config
     c.check()
-    with whole_file(path) as scratch, tempfile.TemporaryFile(dir=path.parent) as content, scratch.open("wb") as target:
+    with whole_file(path) as scratch, tempfile.TemporaryFile(dir=scratch.parent) as content, scratch.open("wb") as target:
         out = SafetensorsWriter(cast(BinaryIO, content))
         # A tokenizer.json begins with a brace; no SentencePiece model does.
         version = 2 if source.tokenizer[:1] == b"{" else 1
+        if not c.plain_conventions:
+            version = 3
         for name in ("embedding",) if c.tied else ("embedding", "head"):
             _write_table(out, source, name)
         for i in range(c.layers):
@@ -69,8 +73,8 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
             out.add("final_norm", final)
         if source.tokenizer:
             out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
-        out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(asdict(c)),
-                            "name": source.name, "license": source.license})
+        out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(c.as_json()),
+                            "name": printable(source.name), "license": source.license})
 
 
 def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
@@ -112,15 +116,16 @@ class Container(Source):
     """A .tellme file, read part by part.  What is wrong with it is a ModelError that names the file."""
 
     def __init__(self, path: Path):
+        check_file(path)
         if not path.exists():
             raise ModelError(f"there is no model file {path}")
         if path.is_dir():
-            raise ModelError(f"{path} is a folder; a .tellme file is wanted (tellme-host convert makes one)")
+            raise ModelError(f"{path} is a folder; a .tellme file is wanted: convert the folder", hint="convert")
         if path.stat().st_size == 0:
             raise ModelError(f"{path} is empty")
         with path.open("rb") as file:
             if file.read(4) == b"GGUF":
-                raise ModelError(f"{path} is a GGUF file: convert it with tellme-host convert {path} -o OUT.tellme")
+                raise ModelError(f"{path} is a GGUF file: convert the file", hint="convert")
         self.path = path
         try:
             self._file = safe_open(path, framework="numpy")
@@ -131,7 +136,7 @@ class Container(Source):
                              "convert or copy it again") from error
         check_metadata(path, metadata)
         try:
-            self.config = ModelConfig(**json.loads(metadata["config"]))
+            self.config = ModelConfig.of_json(parse_json(metadata["config"].encode(), "its configuration"))
             self.config.check()
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
@@ -213,8 +218,7 @@ class Container(Source):
 def check_metadata(path: Path, metadata: dict[str, str]) -> None:
     """Format and version."""
     if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path} is a safetensors file, but not a tellme model: convert it with "
-                         f"tellme-host convert {path} -o OUT.tellme")
+        raise ModelError(f"{path} is a safetensors file, but not a tellme model: convert the file", hint="convert")
     version = metadata.get("format_version", "?")
     if version not in [str(v) for v in range(1, FORMAT_VERSION + 1)]:
         raise ModelError(f"{path} has format_version {version}; this tellme-host reads up to {FORMAT_VERSION}: "

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelError
+from tellme.models.conventions import END_TOKENS, gguf_special_tokens
+from tellme.models.export_gguf_tokenizer import to_gguf
 from tellme.models.export_parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales
 from tellme.models.gguf_import import GGUF_NAMES, SUB_NORMS
-from tellme.models.gguf_tokenizer import to_gguf
+from tellme.models.importing import Say
 from tellme.models.int8 import float_rows
 from tellme.models.source import Source
 from tellme.models.ternary import pairs_to_halves
@@ -24,7 +26,7 @@ __all__ = ["export_gguf"]
 TQ_COLUMNS = 256
 
 
-def export_gguf(source: Source, target: Path, kind: str, progress: Progress) -> None:
+def export_gguf(source: Source, target: Path, kind: str, progress: Progress, say: Say) -> None:
     """A GGUF file with weights of ``kind``: architecture bitnet with sub-norms, else llama."""
     # Late: the package is needed for GGUF only.
     import gguf
@@ -42,6 +44,8 @@ def export_gguf(source: Source, target: Path, kind: str, progress: Progress) -> 
             raise ModelError(f"{name} has {c.shape(name)[1]} columns, and {kind} wants a multiple of {TQ_COLUMNS}: export to "
                              "gguf-f16")
     tokenizer = to_gguf(source.tokenizer, c.vocab) if source.tokenizer else None
+    special, ends = gguf_special_tokens(c, tokenizer.model, tokenizer.tokens, tokenizer.types, say) if tokenizer else (
+        gguf_special_tokens(c, "", [], [], say))
     raw_type = gguf.GGMLQuantizationType[kind]
 
     def codes(layer: int, name: str) -> np.ndarray:
@@ -86,6 +90,10 @@ def export_gguf(source: Source, target: Path, kind: str, progress: Progress) -> 
         out = gguf.GGUFWriter(scratch, arch)
         try:
             _gguf_fields(out, source, gguf.LlamaFileType[f"MOSTLY_{kind}"], tokenizer)
+            for key, token in special.items():
+                out.add_uint32(f"tokenizer.ggml.{key}_token_id", token)
+            if ends:
+                out.add_array(END_TOKENS, ends)
             # The index lies ahead of the tensors, so their sizes are wanted first.
             for name, shape, dtype in _gguf_index(source, names, bitnet, kind):
                 quantised = dtype == "quantised"
@@ -136,19 +144,8 @@ def _gguf_fields(out: Any, source: Source, file_type: int, tokenizer: Any) -> No
     out.add_rope_dimension_count(c.head_dim)
     out.add_rope_freq_base(c.theta)
     out.add_layer_norm_rms_eps(c.eps)
-    out.add_bos_token_id(c.bos)
-    out.add_eos_token_id(c.eos)
+    out.add_add_bos_token(c.add_bos)
     if tokenizer is None:
         out.add_tokenizer_model("no_vocab")
         return
-    out.add_tokenizer_model(tokenizer.model)
-    out.add_tokenizer_pre(tokenizer.pre)
-    out.add_token_list(tokenizer.tokens)
-    out.add_token_types(tokenizer.types)
-    out.add_add_bos_token(True)
-    if tokenizer.model == "llama":
-        out.add_token_scores(tokenizer.scores)
-        out.add_add_space_prefix(tokenizer.add_space_prefix)
-        out.add_remove_extra_whitespaces(tokenizer.remove_extra_whitespaces)
-    else:
-        out.add_token_merges(tokenizer.merges)
+    tokenizer.write(out)

@@ -3,11 +3,7 @@
 """Export to a Hugging Face folder, for transformers."""
 
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -15,31 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelError
+from tellme.models.conventions import with_frame
 from tellme.models.export_parts import Progress, gain_or_ones, gains_of, has_sub_norms
 from tellme.models.huggingface import HF_NAMES, HF_SUB_NORMS
 from tellme.models.int8 import float_rows
 from tellme.models.source import Source
 from tellme.models.ternary import pairs_to_halves
 from tellme.models.tokenizer import Tokenizer
-from tellme.models.writing import SafetensorsWriter
+from tellme.models.writing import SafetensorsWriter, whole_folder
 
 __all__ = ["export_folder"]
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` that takes its place when the block ends without an error."""
-    if folder.exists():
-        raise ModelError(f"{folder} exists; a Hugging Face export makes a new folder")
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        scratch.mkdir()
-        yield scratch
-        scratch.rename(folder)
-    except OSError as error:
-        raise ModelError(f"cannot write {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _packed(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -56,8 +37,9 @@ def export_folder(source: Source, folder: Path, progress: Progress) -> None:
     for name in LINEARS:
         if c.shape(name)[0] % 4:
             raise ModelError(f"{name} has {c.shape(name)[0]} rows, and transformers packs four a byte")
-    with _whole_folder(folder) as scratch:
-        (scratch / "config.json").write_text(json.dumps(_hf_config(source, arch), indent=2) + "\n", "utf-8")
+    with whole_folder(folder) as scratch:
+        _write_json(scratch / "config.json", _hf_config(source, arch))
+        _write_json(scratch / "generation_config.json", _hf_special_tokens(source))
         _hf_tokenizer(source, scratch)
         with tempfile.TemporaryFile(dir=scratch) as content, (scratch / "model.safetensors").open("wb") as target:
             out = SafetensorsWriter(cast(BinaryIO, content))
@@ -94,18 +76,35 @@ def _hf_config(source: Source, arch: str) -> dict[str, Any]:
         "intermediate_size": c.ffn, "num_hidden_layers": c.layers, "num_attention_heads": c.heads,
         "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim, "vocab_size": c.vocab, "max_position_embeddings": c.context,
         "hidden_act": c.act, "rms_norm_eps": c.eps, "rope_theta": c.theta, "tie_word_embeddings": c.tied,
-        "attention_bias": False, "mlp_bias": False, "bos_token_id": c.bos, "eos_token_id": c.eos, "torch_dtype": "float32",
+        "attention_bias": False, "mlp_bias": False, **_hf_special_tokens(source), "torch_dtype": "float32",
         "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline",
                                 "modules_to_not_convert": ["lm_head"]},
     }
 
 
+def _hf_special_tokens(source: Source) -> dict[str, Any]:
+    """BOS and the end tokens as transformers' configurations have them: null for none, a list of several."""
+    ends = source.config.ends
+    return {"bos_token_id": source.config.bos, "eos_token_id": list(ends) if len(ends) > 1 else source.config.eos}
+
+
 def _hf_tokenizer(source: Source, folder: Path) -> None:
-    if not source.tokenizer:
-        return
-    known = Tokenizer(source.tokenizer)
-    as_json = known.kind == "tokenizer.json"
-    (folder / ("tokenizer.json" if as_json else "tokenizer.model")).write_bytes(source.tokenizer)
-    fields = {"tokenizer_class": "PreTrainedTokenizerFast" if as_json else "LlamaTokenizer", "add_bos_token": True,
-              "add_eos_token": False, "bos_token": known.text(source.config.bos), "eos_token": known.text(source.config.eos)}
-    (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """The tokenizer, and what it puts ahead of a text: transformers' LlamaTokenizer looks at add_bos_token, its
+    PreTrainedTokenizerFast at the post-processor in tokenizer.json."""
+    c = source.config
+    fields: dict[str, Any] = {"add_bos_token": c.add_bos, "add_eos_token": False}
+    if source.tokenizer:
+        known = Tokenizer(source.tokenizer)
+        as_json = known.kind == "tokenizer.json"
+        if c.add_bos and not known.text(cast(int, c.bos)):
+            raise ModelError(f"BOS is {c.bos}, and the tokenizer has no such token that could be put ahead of a text")
+        content = with_frame(source.tokenizer, c.bos if c.add_bos else None) if as_json else source.tokenizer
+        (folder / ("tokenizer.json" if as_json else "tokenizer.model")).write_bytes(content)
+        fields |= {"tokenizer_class": "PreTrainedTokenizerFast" if as_json else "LlamaTokenizer",
+                   "bos_token": None if c.bos is None else known.text(c.bos) or None,
+                   "eos_token": None if c.eos is None else known.text(c.eos) or None}
+    _write_json(folder / "tokenizer_config.json", fields)
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")

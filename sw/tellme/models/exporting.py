@@ -7,6 +7,7 @@ from pathlib import Path
 from tellme.models.export_gguf import export_gguf
 from tellme.models.export_hf import export_folder
 from tellme.models.export_parts import Progress
+from tellme.models.importing import Say
 from tellme.models.source import Source
 
 __all__ = ["FORMATS", "export"]
@@ -15,13 +16,14 @@ __all__ = ["FORMATS", "export"]
 FORMATS = {"gguf-tq1": "TQ1_0", "gguf-tq2": "TQ2_0", "gguf-f16": "F16", "hf": None}
 
 
-def export(source: Source, target: Path, form: str, progress: Progress) -> None:
+def export(source: Source, target: Path, form: str, progress: Progress, say: Say = lambda text: None) -> None:
     """Write a model as one of FORMATS, whole or not at all; ``progress`` is called once for each layer.
 
-    Refused by name: what the other program does not compute as tellme does.
+    Refused by name: what the other program does not compute as tellme does.  ``say`` is told where the other program ends
+    texts at more tokens than the model does.
     """
     kind = FORMATS[form]
     if kind is None:
         export_folder(source, target, progress)
     else:
-        export_gguf(source, target, kind, progress)
+        export_gguf(source, target, kind, progress, say)

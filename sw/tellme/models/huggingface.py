@@ -10,8 +10,7 @@ Four kinds of ternary models, each a LLaMA with differences:
 - ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary.
 """
 
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
+from tellme.models.conventions import conventions_of_folder
+from tellme.models.files import is_there
 from tellme.models.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.json_files import read_json
+from tellme.models.neutral_keys import check_config_keys
+from tellme.models.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.source import Linear, row_chunks
 from tellme.models.tensors import SafetensorsFolder
 from tellme.models.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
@@ -48,19 +52,6 @@ _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("rel
              "BitnetForCausalLM": ("silu", 1e-5, 1e4)}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object")
-    return value
-
-
 class _Config:
     """config.json, asked with an error that names the file and the key."""
 
@@ -80,17 +71,6 @@ class _Config:
             raise ModelError(f"{self.path}: {key} is {value!r}, which is no {kind.__name__}")
         return value
 
-    def token(self, key: str, default: int | None = None) -> int:
-        """A token id; of a list of them the first."""
-        value = self.fields.get(key, default)
-        if isinstance(value, list) and value:
-            value = value[0]
-        if value is None:
-            value = default
-        if type(value) is not int:
-            raise ModelError(f"{self.path} has no {key}")
-        return value
-
 
 def architecture(config: _Config) -> str:
     """The architecture, one that is known."""
@@ -102,36 +82,24 @@ def architecture(config: _Config) -> str:
 
 
 def model_config(config: _Config, name: str) -> ModelConfig:
-    """Shape and conventions; what the engine does not compute is refused by name."""
+    """The shape; what the engine does not compute is refused by name.  BOS and end tokens are left out."""
     get = config.get
-    for key, fine in (("rope_scaling", (None,)), ("partial_rotary_factor", (None, 1, 1.0)), ("weight_bits", (None, 1)),
-                      ("input_bits", (None, 8)), ("sliding_window", (None,))):
-        value = config.fields.get(key)
-        if value not in fine and not (isinstance(value, dict) and value.get("rope_type", value.get("type")) == "default"):
-            raise ModelError(f"{config.path}: {key} is {value!r}, which the engine does not do")
-    rope = config.fields.get("rope_parameters")
     default_act, default_eps, default_theta = _DEFAULTS[name]
-    theta = get("rope_theta", float, default_theta)
-    if isinstance(rope, dict):
-        if rope.get("rope_type", "default") != "default":
-            raise ModelError(f"{config.path}: rope_type is {rope['rope_type']!r}, which the engine does not do")
-        theta = rope.get("rope_theta", theta)
-        if type(theta) not in (int, float):
-            raise ModelError(f"{config.path}: rope_theta is {theta!r}, which is no float")
-        theta = float(theta)
     act = get("hidden_act", str, default_act)
     if act not in ("silu", "relu2"):
         raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
-    eos = config.token("eos_token_id")
+    head_dim = get("head_dim", int, dim // max(heads, 1))
+    rope = rope_of_config(config.fields, str(config.path), head_dim=head_dim, default_theta=default_theta)
     sub_norms = bool(HF_SUB_NORMS[name])
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
-        kv_heads=get("num_key_value_heads", int, heads), head_dim=get("head_dim", int, dim // max(heads, 1)),
+        kv_heads=get("num_key_value_heads", int, heads), head_dim=head_dim,
         vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
-        tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=theta,
-        o_norm=sub_norms, down_norm=sub_norms, bos=config.token("bos_token_id", eos), eos=eos)
+        tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
+        o_norm=sub_norms, down_norm=sub_norms, bos=None, add_bos=False, eos=None)
     result.check()
+    check_config_keys(config.fields, result, str(config.path))
     return result
 
 
@@ -157,7 +125,7 @@ def quantisation(config: _Config, name: str, options: Options, say: Say) -> str:
             found = "multiply" if linear == "autobitlinear" else "divide"
             why = f"linear_class is {linear}: its weight_scale {'multiplies' if found == 'multiply' else 'divides'}"
     if options.weight_scale is not None and found in ("multiply", "divide"):
-        found, why = options.weight_scale, f"--weight-scale {options.weight_scale}"
+        found, why = options.weight_scale, f"weight_scale is said to {options.weight_scale}"
     say(f"weights: {why}")
     return found
 
@@ -168,7 +136,7 @@ class HuggingFace(Imported):
     halves = True
 
     def __init__(self, folder: Path, options: Options, say: Say):
-        if not (folder / "config.json").is_file():
+        if not is_there(folder / "config.json"):
             raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
         config = _Config(folder / "config.json")
         name = architecture(config)
@@ -179,8 +147,11 @@ class HuggingFace(Imported):
         self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
-        self.tensors = SafetensorsFolder(folder)
-        ignored = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(self.config.layers)}
+        found = conventions_of_folder(folder, config.fields, name, self.tokenizer, read.vocab, say)
+        self.config = replace(self.config, **asdict(found))
+        self.config.check()
+        self.tensors = SafetensorsFolder(folder, say)
+        ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
         self.check_names(lambda i, part: {f"{self.base(i, part)}.weight_scale"}, ignored)
@@ -195,10 +166,10 @@ class HuggingFace(Imported):
             return b""
         path = options.tokenizer
         if path is None:
-            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if (folder / n).is_file()]
+            found = [folder / n for n in ("tokenizer.json", "tokenizer.model") if is_there(folder / n)]
             if not found:
-                raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give --tokenizer FILE, or "
-                                 "--no-tokenizer for token ids only")
+                raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model: give a tokenizer's file, or convert "
+                                 "without one, for token ids only", hint="tokenizer-file")
             path = found[0]
         return checked_tokenizer(read_tokenizer(path), str(path), self.config.vocab, self._say)
 
@@ -250,7 +221,8 @@ class HuggingFace(Imported):
         if typical > _BIG:
             other = "divide" if self._mode == "multiply" else "multiply"
             raise ModelError(f"weight_scale is said to {self._mode}, which makes weights of about {typical:.3g}, where trained "
-                             f"ones are far below 1: give --weight-scale {other}, or --weight-scale {self._mode} if it is so")
+                             f"ones are far below 1: say that it has to {other}, or to {self._mode} if it is so",
+                             hint="weight-scale")
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 

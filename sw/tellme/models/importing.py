@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.files import check_file
 from tellme.models.int8 import int8_rows
 from tellme.models.source import Linear, Source, TableRows, row_chunks
-from tellme.models.tensors import Tensors
+from tellme.models.tensors import Tensors, without_ones
 from tellme.models.tokenizer import Tokenizer
 
-__all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_tokenizer", "read_tokenizer"]
+__all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 
 Say = Callable[[str], None]
 #: The power of two that activations of ReLU squared models are divided by, unless the user says another: their
@@ -40,6 +41,7 @@ class Options:
 
 def read_tokenizer(path: Path) -> bytes:
     """The bytes of a tokenizer file, checked."""
+    check_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -54,7 +56,8 @@ def checked_tokenizer(content: bytes, name: str, vocab: int, say: Say) -> bytes:
     if tokenizer.size > vocab:
         raise ModelError(f"{name} has {tokenizer.size} tokens, the model a vocabulary of {vocab}")
     rest = "" if tokenizer.size == vocab else f"; {vocab - tokenizer.size} of the model's {vocab} ids have no token"
-    say(f"tokenizer: {tokenizer.kind}, {tokenizer.size} tokens{rest}")
+    late = "; it decodes whole texts only: generated text comes at the end" if tokenizer.late else ""
+    say(f"tokenizer: {tokenizer.kind}, {tokenizer.size} tokens{rest}{late}")
     return content
 
 
@@ -63,6 +66,13 @@ def act_exp_of(options: Options, act: str) -> int:
     if options.act_exp is not None:
         return options.act_exp
     return RELU2_EXP if act == "relu2" else 0
+
+
+def checked_context(wanted: int, there: int) -> int:
+    """A context to keep, of the positions that a model has."""
+    if not 0 < wanted <= there:
+        raise ModelError(f"a context of {wanted}: the model has positions 1 to {there}", hint="context")
+    return wanted
 
 
 class Imported(Source):
@@ -119,7 +129,8 @@ class Imported(Source):
         for name, shape in needed.items():
             if name not in have:
                 raise ModelError(f"{self.tensors.label} lacks the tensor {name}")
-            if self.tensors.shape(name) != shape:
+            stored = self.tensors.shape(name)
+            if (without_ones(stored) if len(shape) == 1 else stored) != shape:
                 raise ModelError(f"{name} has shape {self.tensors.shape(name)}, the configuration says {shape}")
         unknown = sorted(have - needed.keys() - allowed)
         if unknown:
@@ -129,9 +140,9 @@ class Imported(Source):
 
     def vector(self, name: str, width: int) -> NDArray[np.float16]:
         """A gain or bias as binary16."""
-        if self.tensors.shape(name) != (width,):
+        if without_ones(self.tensors.shape(name)) != (width,):
             raise ModelError(f"{name} has shape {self.tensors.shape(name)}, the configuration says {(width,)}")
-        values = self.tensors.whole(name)
+        values = self.tensors.whole(name).reshape(-1)
         with np.errstate(over="ignore"):
             rounded = values.astype(np.float16)
         if not np.isfinite(rounded).all():
@@ -167,9 +178,7 @@ class Imported(Source):
         """The context to keep."""
         if options.context is None:
             return config.context
-        if not 0 < options.context <= config.context:
-            raise ModelError(f"--context {options.context}: the model has positions 1 to {config.context}")
-        return options.context
+        return checked_context(options.context, config.context)
 
 
 def _unless_ones(gain: NDArray[np.float16]) -> NDArray[np.float16] | None:

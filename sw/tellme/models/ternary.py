@@ -53,7 +53,14 @@ def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
 
 
 def positive_scales(name: str, scales: NDArray[np.floating], rows: int) -> NDArray[np.float64]:
-    """A scale for each row from a tensor of one, or of one for each of some equal blocks of rows."""
+    """A scale for each row from a tensor of one, or of one for each of some equal blocks of rows.
+
+    Ones may follow in its shape: (1, 1) is one scale, (rows, 1) is one a row.  Ones ahead of the others would say columns.
+    """
+    if scales.dtype.kind != "f":
+        raise ModelError(f"{name} is {scales.dtype}; a scale is a floating-point number")
+    if any(n != 1 for n in scales.shape[1:]):
+        raise ModelError(f"{name} has shape {scales.shape}; one scale is wanted, or one for each row or block of rows")
     flat = scales.astype(np.float64).reshape(-1)
     if not (np.isfinite(flat) & (flat > 0)).all():
         bad = flat[~(np.isfinite(flat) & (flat > 0))][0]

@@ -3,16 +3,161 @@
 """Tokenizers, and text that comes out token by token as whole UTF-8 characters."""
 
 import codecs
-import json
-import re
-from collections.abc import Iterator
-from typing import Any, Protocol
+import os
+from collections.abc import Iterable
+from typing import Protocol
 
 import sentencepiece
 
+from tellme.models import spm
 from tellme.models.model import ModelError
 
-__all__ = ["BYTE_OF_CHARACTER", "TextStream", "Tokenizer"]
+__all__ = ["BYTE_OF_CHARACTER", "Decoding", "TextStream", "Tokenizer"]
+
+_BOM, _SPACES = b"\xef\xbb\xbf", b" \t\r\n"
+
+
+class Decoding(Protocol):
+    """A decoder at work: tokens go in one by one, and text that no later token changes comes out.
+
+    All that came out and ``finish`` are together what the tokenizer's package decodes from all tokens at once.
+    """
+
+    def push(self, token: int) -> str:
+        """The text that a token settles; an id without a token settles none."""
+        ...
+
+    def finish(self) -> str:
+        """The text that still waited, now that no token follows."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of the tokens whose text waits for a later token."""
+        ...
+
+
+class Tokenizer:
+    """A tokenizer from its bytes: a SentencePiece model, or a tokenizer.json of the ``tokenizers`` package.
+
+    ModelError says what of it is damaged or not supported.
+    """
+
+    def __init__(self, content: bytes, name: str = "the model's tokenizer"):
+        self._pieces: _Pieces
+        if is_json(content):
+            # Late: a SentencePiece model does without the package.
+            from tellme.models.tokenizer_json import JsonPieces
+
+            self._pieces = JsonPieces(content, name)
+        else:
+            self._pieces = SentencePieces(content, name)
+        self.size = self._pieces.size
+        self.kind = self._pieces.kind
+        #: Whether decoded text comes only at the end, since what comes last may change what comes first.
+        self.late = self._pieces.late
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, without BOS; surrogates, which are no characters, count as question marks."""
+        return self._pieces.encode(text.encode("utf-8", "replace").decode("utf-8"))
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids as the tokenizer's package decodes them, without special tokens."""
+        return self._pieces.decode(ids)
+
+    def decoding(self) -> Decoding:
+        """A decoder at the start of a text."""
+        return self._pieces.decoding()
+
+    def text_bytes(self, ids: Iterable[int]) -> int:
+        """UTF-8 bytes of the text of ids; of a character that the last ids begin, the bytes that are there."""
+        decoding = self.decoding()
+        return sum(len(decoding.push(i).encode()) for i in ids) + decoding.waiting
+
+    def text(self, token: int) -> str:
+        """A token as the vocabulary writes it, nothing for an id that the tokenizer lacks."""
+        return self._pieces.text(token) if token < self.size else ""
+
+    def is_byte(self, token: int) -> bool:
+        """Whether a token stands for one byte."""
+        return token < self.size and self._pieces.is_byte(token)
+
+    def piece_bytes(self, token: int) -> bytes:
+        """What a token adds in the middle of a text; control tokens, and ids that the tokenizer lacks, add nothing."""
+        return self._pieces.piece_bytes(token) if token < self.size else b""
+
+
+def is_json(content: bytes) -> bool:
+    """Whether bytes are meant as a tokenizer.json: an object, or the beginning of one; not a SentencePiece model."""
+    start = content.removeprefix(_BOM).lstrip(_SPACES)
+    # A SentencePiece model begins with a line feed, and with "{" behind it where its first piece takes 123 bytes.
+    return content[:1] == b"{" or start[:1] == b"{" and content.rstrip(_SPACES)[-1:] == b"}"
+
+
+class _Pieces(Protocol):
+    """What a kind of tokenizer does."""
+
+    kind: str
+    size: int
+    late: bool
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: list[int]) -> str: ...
+    def decoding(self) -> Decoding: ...
+    def text(self, token: int) -> str: ...
+    def is_byte(self, token: int) -> bool: ...
+    def piece_bytes(self, token: int) -> bytes: ...
+
+
+class SentencePieces:
+    """A SentencePiece model."""
+
+    kind = "SentencePiece"
+
+    def __init__(self, content: bytes, name: str):
+        self._pieces = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(content)
+            self.size = int(self._pieces.get_piece_size())
+            texts = [self.text(i) for i in range(self.size)]
+            self.decode(list(range(self.size)))
+            self.late = spm.read_spec(content).denormalization != b""
+        # The package raises ValueError where a text is no UTF-8.
+        except (RuntimeError, TypeError, ValueError, ModelError) as error:
+            raise ModelError(f"{name} is no SentencePiece model") from error
+        if not content or self.size == 0:
+            raise ModelError(f"{name} is no SentencePiece model")
+        # The package's own answers tell what it drops at the start of a text: one space, or all of them.
+        first = next((i for i, t in enumerate(texts) if t[:1] == spm.SPACE and self.plain(i)), None)
+        self.drops_first = first is not None and self.decode([first]) != self.surface(first)
+        space = next((i for i, t in enumerate(texts) if t == spm.SPACE and self.plain(i)), None)
+        self.drops_all = space is not None and self.decode([space, space]) == ""
+
+    def encode(self, text: str) -> list[int]:
+        return [int(i) for i in self._pieces.encode(text)]
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self._pieces.decode([i for i in ids if i < self.size]))
+
+    def decoding(self) -> Decoding:
+        return _WholeDecoding(self) if self.late else _SentencePieceDecoding(self)
+
+    def text(self, token: int) -> str:
+        return str(self._pieces.id_to_piece(token))
+
+    def is_byte(self, token: int) -> bool:
+        return bool(self._pieces.is_byte(token))
+
+    def plain(self, token: int) -> bool:
+        """Whether a token stands for its own text."""
+        return not (self._pieces.is_byte(token) or self._pieces.is_control(token) or self._pieces.is_unknown(token))
+
+    def surface(self, token: int) -> str:
+        """The text of a token that stands for no byte, spaces at the start of a text included."""
+        return self.text(token).replace(spm.SPACE, " ") if self.plain(token) else self.decode([token])
+
+    def piece_bytes(self, token: int) -> bytes:
+        return bytes([int(self.text(token)[3:5], 16)]) if self.is_byte(token) else self.surface(token).encode()
 
 
 def _a_mark_a_byte(error: UnicodeError) -> tuple[str, int]:
@@ -24,154 +169,62 @@ def _a_mark_a_byte(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("tellme.mark", _a_mark_a_byte)
 
 
-class Tokenizer:
-    """A tokenizer from its bytes: a SentencePiece model, or a tokenizer.json of the ``tokenizers`` package."""
+class _SentencePieceDecoding:
+    """SentencePiece's decoder: bytes of one character stand side by side, and spaces at the start are dropped.
 
-    def __init__(self, content: bytes, name: str = "the model's tokenizer"):
-        self._pieces: _Pieces = JsonPieces(content, name) if content[:1] == b"{" else SentencePieces(content, name)
-        self.size = self._pieces.size
-        #: The ``codecs`` error handler that gives what the tokenizer's own decoder gives for bytes that are no UTF-8.
-        self.errors = self._pieces.errors
-        #: Whether the space ahead of a text's first word is dropped.
-        self.drops_first_space = self._pieces.drops_first_space
-        self.kind = self._pieces.kind
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids, without BOS."""
-        return self._pieces.encode(text)
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids as the tokenizer itself decodes them."""
-        return self._pieces.decode(ids)
-
-    def text(self, token: int) -> str:
-        """A token as the vocabulary writes it, nothing for an id that the tokenizer lacks."""
-        return self._pieces.text(token) if token < self.size else ""
-
-    def is_byte(self, token: int) -> bool:
-        """Whether a token stands for one byte."""
-        return token < self.size and self._pieces.is_byte(token)
-
-    def piece_bytes(self, token: int) -> bytes:
-        """What a token adds to the text; control tokens, and ids of the model's that the tokenizer lacks, add nothing."""
-        return self._pieces.piece_bytes(token) if token < self.size else b""
-
-
-class _Pieces(Protocol):
-    """What a kind of tokenizer does."""
-
-    kind: str
-    size: int
-    errors: str
-    drops_first_space: bool
-
-    def encode(self, text: str) -> list[int]: ...
-    def decode(self, ids: list[int]) -> str: ...
-    def text(self, token: int) -> str: ...
-    def is_byte(self, token: int) -> bool: ...
-    def piece_bytes(self, token: int) -> bytes: ...
-
-
-class SentencePieces:
-    """A SentencePiece model."""
-
-    kind = "SentencePiece"
-    errors = "tellme.mark"
-    drops_first_space = True
-
-    def __init__(self, content: bytes, name: str):
-        self._pieces = sentencepiece.SentencePieceProcessor()
-        try:
-            self._pieces.LoadFromSerializedProto(content)
-            self.size = int(self._pieces.get_piece_size())
-        except (RuntimeError, TypeError) as error:
-            raise ModelError(f"{name} is no SentencePiece model") from error
-        if not content or self.size == 0:
-            raise ModelError(f"{name} is no SentencePiece model")
-
-    def encode(self, text: str) -> list[int]:
-        return [int(i) for i in self._pieces.encode(text)]
-
-    def decode(self, ids: list[int]) -> str:
-        return str(self._pieces.decode(ids))
-
-    def text(self, token: int) -> str:
-        return str(self._pieces.id_to_piece(token))
-
-    def is_byte(self, token: int) -> bool:
-        return bool(self._pieces.is_byte(token))
-
-    def piece_bytes(self, token: int) -> bytes:
-        if self._pieces.is_control(token):
-            return b""
-        piece = self._pieces.id_to_piece(token)
-        if self._pieces.is_byte(token):
-            return bytes([int(piece[3:5], 16)])
-        if self._pieces.is_unknown(token):
-            return " \u2047 ".encode()
-        return str(piece).replace("\u2581", " ").encode()
-
-
-class JsonPieces:
-    """A tokenizer.json, byte-level or with spaces as U+2581 and a piece a byte for what is not in the vocabulary.
-
-    Special tokens add nothing to a text.
+    The first piece with text loses one space at its start; where a model removes extra spaces, pieces that are only a
+    space are lost before it too.  A byte is text, and a control piece is none.
     """
 
-    kind = "tokenizer.json"
+    def __init__(self, pieces: SentencePieces):
+        self._pieces = pieces
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("tellme.mark")
+        self._at_start = pieces.drops_first
 
-    def __init__(self, content: bytes, name: str):
-        # Late: a SentencePiece model does without.
-        import tokenizers
+    def push(self, token: int) -> str:
+        if token >= self._pieces.size:
+            return ""
+        if self._pieces.is_byte(token):
+            self._at_start = False
+            return self._utf8.decode(self._pieces.piece_bytes(token))
+        text = self._pieces.surface(token)
+        if self._at_start:
+            if self._pieces.plain(token) and self._pieces.text(token)[:1] == spm.SPACE:
+                text = text[1:]
+                # One space is the one that was put ahead; of extra spaces all are dropped until there is text.
+                self._at_start = not text and self._pieces.drops_all
+            else:
+                self._at_start = not text
+        return self.finish() + text
 
-        try:
-            self._pieces = tokenizers.Tokenizer.from_str(content.decode())
-            fields = json.loads(content)
-            decoders = list(_decoders(fields.get("decoder")))
-            added = {int(t["id"]): (str(t["content"]), bool(t["special"])) for t in fields.get("added_tokens", [])}
-        except Exception as error:  # the package raises plain Exceptions
-            raise ModelError(f"{name} is no tokenizer.json ({str(error)[:200]})") from error
-        kinds = [str(d.get("type")) for d in decoders]
-        self._byte_level = kinds == ["ByteLevel"]
-        known = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}
-        if not self._byte_level and not (kinds and known.issuperset(kinds)):
-            raise ModelError(f"{name} decodes with {', '.join(kinds) or 'nothing'}; ByteLevel, and {', '.join(sorted(known))}, "
-                             "are known")
-        self.errors = "replace" if self._byte_level else "tellme.mark"
-        self.drops_first_space = any(
-            d["type"] == "Strip" or (d["type"] == "Metaspace" and d.get("prepend_scheme", "always") != "never"
-                                     and d.get("add_prefix_space", True)) for d in decoders)
-        vocabulary = self._pieces.get_vocab(with_added_tokens=True)
-        self.size = max(vocabulary.values(), default=-1) + 1
-        if self.size == 0:
-            raise ModelError(f"{name} has no vocabulary")
-        self._special = {i for i, (_, special) in added.items() if special}
+    def finish(self) -> str:
+        rest = self._utf8.decode(b"", final=True)
+        self._utf8.reset()
+        return rest
 
-    def encode(self, text: str) -> list[int]:
-        return list(self._pieces.encode(text, add_special_tokens=False).ids)
-
-    def decode(self, ids: list[int]) -> str:
-        return str(self._pieces.decode(ids))
-
-    def text(self, token: int) -> str:
-        return self._pieces.id_to_token(token) or ""
-
-    def is_byte(self, token: int) -> bool:
-        return not self._byte_level and _BYTE_PIECE.fullmatch(self._pieces.id_to_token(token) or "") is not None
-
-    def piece_bytes(self, token: int) -> bytes:
-        piece = self._pieces.id_to_token(token)
-        if piece is None or token in self._special:
-            return b""
-        if self._byte_level:
-            known = all(c in BYTE_OF_CHARACTER for c in piece)
-            return bytes(BYTE_OF_CHARACTER[c] for c in piece) if known else str(piece).encode()
-        if self.is_byte(token):
-            return bytes([int(piece[3:5], 16)])
-        return str(piece).replace("\u2581", " ").encode()
+    @property
+    def waiting(self) -> int:
+        return len(self._utf8.getstate()[0])
 
 
-_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+class _WholeDecoding:
+    """SentencePiece's decoder where a model has rules that change decoded texts (denormalizer_spec)."""
+
+    def __init__(self, pieces: SentencePieces):
+        self._pieces = pieces
+        self._ids: list[int] = []
+
+    def push(self, token: int) -> str:
+        self._ids.append(token)
+        return ""
+
+    def finish(self) -> str:
+        ids, self._ids = self._ids, []
+        return self._pieces.decode(ids)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pieces.decode(self._ids).encode())
 
 
 def _byte_characters() -> dict[str, int]:
@@ -184,41 +237,44 @@ def _byte_characters() -> dict[str, int]:
 BYTE_OF_CHARACTER = _byte_characters()
 
 
-def _decoders(decoder: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """The steps of a tokenizer.json's decoder."""
-    if decoder is not None and decoder.get("type") == "Sequence":
-        for part in decoder["decoders"]:
-            yield from _decoders(part)
-    elif decoder is not None:
-        yield decoder
-
-
 class TextStream:
-    """Joins the bytes of tokens to text: a character leaves when its last byte is there.
+    """The text of tokens as they come: what the tokenizer's package decodes from all of them, in whole characters.
 
-    ``at_start``: no text came before, so that the space that most tokenizers put ahead of a text's first word is
-    dropped, as their decoders do.
+    A text leaves with the token that settles it, that is, as soon as no later token can change it.  Waiting are: bytes
+    of a character until its last byte; with a tokenizer.json that falls back to bytes, all bytes of a run until the run
+    ends, since one that is no UTF-8 makes marks of all (bytes behind such a one come at once); what decoders that
+    replace or strip texts may still replace or strip.  With a decoder that replaces a regular expression for which no
+    bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end
+    (``Tokenizer.late``).
+
+    ``before`` are ids that came before, such as a prompt.  The stream then gives what the text of all ids has beyond
+    the text of these.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, at_start: bool):
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors=tokenizer.errors)
-        self._at_start = at_start and tokenizer.drops_first_space
+    def __init__(self, tokenizer: Tokenizer, before: Iterable[int] = ()):
+        before = list(before)
+        self._decoding = tokenizer.decoding()
+        settled = "".join(map(self._decoding.push, before))
+        # What is still to come of the text of the ids before.
+        whole = tokenizer.decoding()
+        self._owed = ("".join(map(whole.push, before)) + whole.finish())[len(settled):] if before else ""
 
     def push(self, token: int) -> str:
-        """The text that a token completes."""
-        content = self._tokenizer.piece_bytes(token)
-        if self._at_start and content:
-            self._at_start = False
-            if not self._tokenizer.is_byte(token):
-                content = content.removeprefix(b" ")
-        return self._decoder.decode(content)
+        """The text that a token settles."""
+        return self._beyond(self._decoding.push(token))
 
     @property
     def pending(self) -> bool:
-        """Whether a character waits for its last bytes."""
-        return self._decoder.getstate()[0] != b""
+        """Whether text waits for a later token."""
+        return self._decoding.waiting > 0
 
     def finish(self) -> str:
-        """What is left of a character that never got its last byte: a replacement mark a byte."""
-        return self._decoder.decode(b"", final=True)
+        """The text that still waited; a character that never got its last byte is a replacement mark, or several."""
+        return self._beyond(self._decoding.finish())
+
+    def _beyond(self, text: str) -> str:
+        if not self._owed:
+            return text
+        common = len(os.path.commonprefix([text, self._owed]))
+        self._owed = self._owed[common:] if common == len(text) else ""
+        return text[common:]

@@ -5,18 +5,27 @@
 from dataclasses import dataclass, replace
 
 from tellme.spec.formats import BINARY16, FloatFormat
+from tellme.spec.packets import NAME_BYTES
 from tellme.spec.packing import SLICE, TILE_ROWS
+from tellme.spec.widths import MAX_CHUNK, MAX_CONTEXT, MAX_HEADS, MAX_ROWS, MAX_WORDS
 
-__all__ = ["PRESETS", "SIMULATED", "BoardConfig", "preset"]
+__all__ = ["PRESETS", "SIMULATED", "BoardConfig", "ConfigError", "preset"]
 
 
 #: Query heads for whose codes a chunk's attention has room.
 CHUNK_HEADS = 32
 
 
+class ConfigError(ValueError):
+    """A configuration that no gateware has; the text names the parameter and its range."""
+
+
 @dataclass(frozen=True)
 class BoardConfig:
-    """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz."""
+    """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz.
+
+    A configuration checks itself: what the gateware's widths (:mod:`tellme.spec.widths`) cannot hold is a ConfigError.
+    """
 
     name: str
     #: TLMM lanes; decode takes min(2, lanes) rows a step.
@@ -61,6 +70,32 @@ class BoardConfig:
     uart_baud: int = 3_000_000
     #: Whether linears with a bias run: on the golden model, no gateware adds one.
     biases: bool = False
+    #: Of the golden model, which has no widths: only a model's own shape limits it.
+    unlimited: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse by name and number what the gateware's widths cannot hold (a ConfigError)."""
+        if self.unlimited:
+            return
+        limits = (
+            ("chunk", self.chunk, 1, min(MAX_CHUNK, self.lanes), "a lane a token, of the lanes that there are"),
+            ("max_dim", self.max_dim, 4, self.max_cols, "max_cols, as a linear takes the residual vector"),
+            ("max_cols", self.max_cols, 4, MAX_ROWS // 2, "gate and up have twice as many rows, which have numbers"),
+            ("max_heads + 2 max_kv_heads", self.max_heads + 2 * self.max_kv_heads, 3, MAX_HEADS, "attention heads have numbers"),
+            ("max_head_dim", self.max_head_dim, 8, 128, "the width of a head's registers"),
+            ("max_group", self.max_group, 1, 7, "the width of a group's register"),
+            ("max_context", self.max_context, 2, MAX_CONTEXT, "an attention sum over all positions fits an accumulator"),
+            ("sdram_bytes", self.sdram_bytes, 1024, min(4 * MAX_WORDS, 2 * 4 * 8192 << self.sdram_column_bits),
+             "word addresses, and the chip's columns"),
+            ("program_steps", self.program_steps, 8, 1 << 16, "the width of a step's number"),
+            ("length of the name", len(self.name.encode()), 1, NAME_BYTES, "HELLO's field"),
+        )
+        for what, value, least, most, why in limits:
+            if not least <= value <= most:
+                raise ConfigError(f"preset {self.name}: {what} is {value}; {least} to {most} can be ({why})")
+        if self.float_lanes & self.float_lanes - 1 or not 1 <= self.float_lanes <= self.chunk:
+            raise ConfigError(f"preset {self.name}: float_lanes is {self.float_lanes}; a power of two up to chunk, {self.chunk}, "
+                              "can be")
 
     @property
     def sdram_mhz(self) -> float:

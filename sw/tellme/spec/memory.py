@@ -5,13 +5,18 @@
 All is 32-bit words, little-endian; addresses are byte addresses.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "CRC_BASE", "DoneReason", "Event", "EventType", "MODEL_REGISTERS",
-           "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "StartArgs", "StartFlags", "StatusWord",
-           "TOKEN_BASE", "TOP_BASE", "TOP_ENTRIES", "counter_address", "register_address"]
+from tellme.spec.ranges import I32, U16, U32, Range, check_fields
+from tellme.spec.widths import TOKEN_ID_BITS
+
+__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
+           "EventType", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES",
+           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
+           "check_registers", "check_tokens", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
@@ -26,6 +31,8 @@ TOP_BASE = 0xB000_0000
 TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
+#: What a word of token memory holds.
+TOKEN_ID = Range(0, (1 << TOKEN_ID_BITS) - 1)
 
 #: The registers that describe a loaded model, written as one block.  Addresses are of 32-bit words, "words64" are counts
 #: of 64-bit words.
@@ -71,6 +78,23 @@ def counter_address(name: str) -> int:
     return COUNTER_BASE + 4 * COUNTERS[name]
 
 
+def check_registers(values: Mapping[str, int]) -> None:
+    """Check that each register's value is a 32-bit word; the first that is not is a RangeError with the register's name."""
+    for name, value in values.items():
+        U32.check(f"register {name}", value)
+
+
+def check_tokens(position: int, tokens: Sequence[int], context: int) -> None:
+    """Check tokens that are written into token memory from ``position`` on, of a model of ``context`` positions.
+
+    A token that token memory cannot hold, or a position outside the context, is a RangeError.
+    """
+    Range(0, context).check("position", position)
+    Range(0, context).check("position + tokens", position + len(tokens))
+    for token in tokens:
+        TOKEN_ID.check("token", int(token))
+
+
 class StartFlags(IntFlag):
     """Flags of a START."""
 
@@ -78,6 +102,11 @@ class StartFlags(IntFlag):
     CLEAR = 1
     #: The head writes all logits to logits_base.
     DUMP = 2
+
+
+#: Range of each number of a START.  A start feeds a token at least.
+START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "eos": U32,
+                "chunk": U32}
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,14 @@ class StartArgs:
     LAYOUT = Struct("<HHHHII")
     NO_EOS = 0xFFFF_FFFF
 
+    def __post_init__(self) -> None:
+        """A number outside START_RANGES is a RangeError."""
+        check_fields(self, START_RANGES)
+
+    def check_context(self, context: int) -> None:
+        """Refuse to feed tokens at positions that a model of ``context`` positions does not have: a RangeError."""
+        Range(0, context).check("position + feed", self.position + self.feed)
+
     def pack(self) -> bytes:
         return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.eos, self.chunk)
 
@@ -117,6 +154,11 @@ class DoneReason(IntEnum):
     STOPPED = 3
     #: A step's result was infinite or NaN: ``token`` holds the descriptor's number.
     NONFINITE = 4
+
+
+#: Range of each number of an event.
+EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_words": U32, "write_words": U32,
+                "sdram_busy": U32, "engine_busy": U32}
 
 
 @dataclass(frozen=True)
@@ -140,6 +182,8 @@ class Event:
     LAYOUT = Struct("<IIiIIIII")
 
     def pack(self) -> bytes:
+        """The payload; a number outside EVENT_RANGES is a RangeError."""
+        check_fields(self, EVENT_RANGES)
         return self.LAYOUT.pack(self.position, self.id, self.logit, self.cycles, self.read_words, self.write_words,
                                 self.sdram_busy, self.engine_busy)
 

@@ -13,11 +13,12 @@ half.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from tellme.spec.ranges import I8, U8, U16, Range
 from tellme.spec.scale import Scale
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_ROWS", "TRITS", "ZERO_BYTE", "TileHeader",
-           "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix", "pack_trits",
-           "slices", "tile_rows", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE",
+           "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix",
+           "pack_trits", "slices", "tile_rows", "unpack_trits"]
 
 TRITS = 5
 #: Five zero trits.
@@ -28,6 +29,8 @@ TILE_ROWS = 128
 #: A tile of fewer rows than this takes as long as one of so many, as its slices' tables do.
 LEAST_ROWS = 64
 HEAD_BLOCK_ROWS = 4
+#: Rows that a tile's header can say.
+TILE_HEADER_ROWS = Range(1, U8.most)
 
 
 def pack_trits(weights: Sequence[int]) -> int:
@@ -60,6 +63,8 @@ class TileHeader(NamedTuple):
     odd_scale: Scale
 
     def pack(self) -> int:
+        """The word; rows or a scale that it cannot hold are a RangeError."""
+        TILE_HEADER_ROWS.check("rows of a tile", self.rows)
         return self.scale.pack() | self.rows << 19 | self.odd_scale.pack() << 27
 
     @classmethod
@@ -118,7 +123,12 @@ def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:
-    """Norm gains (binary16 patterns) ahead of a step's tiles: four a 64-bit word, the first lowest."""
+    """Norm gains (binary16 patterns) ahead of a step's tiles: four a 64-bit word, the first lowest.
+
+    A gain that is no 16-bit pattern is a RangeError.
+    """
+    for gain in gains:
+        U16.check("gain", int(gain))
     return [sum(g << 16 * i for i, g in enumerate(gains[at:at + 4])) for at in range(0, len(gains), 4)]
 
 
@@ -133,9 +143,16 @@ def head_block_words(dim: int) -> int:
 
 
 def pack_head_block(rows: Sequence[Sequence[int]], scales16: Sequence[int]) -> list[int]:
-    """64-bit words of up to four int8 rows; missing rows are zero."""
+    """64-bit words of up to four int8 rows; missing rows are zero.
+
+    A code that is no int8, or a stored scale of more than 16 bits, is a RangeError.
+    """
     if len(rows) > HEAD_BLOCK_ROWS or len(rows) != len(scales16):
         raise ValueError(f"a block has up to {HEAD_BLOCK_ROWS} rows with a scale each, not {len(rows)}")
+    for scale in scales16:
+        U16.check("stored scale", int(scale))
+    for code in (code for row in rows for code in row):
+        I8.check("code", int(code))
     words = [sum(s << 16 * i for i, s in enumerate(scales16))]
     dim = len(rows[0])
     for i in range(HEAD_BLOCK_ROWS):

@@ -5,9 +5,11 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tellme.spec.ranges import I8, U16, U32, Range, check_fields
 from tellme.spec.scale import ZERO, Scale
+from tellme.spec.widths import MAX_WORDS
 
-__all__ = ["DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
+__all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
 
 DESCRIPTOR_WORDS = 4
 
@@ -38,6 +40,14 @@ class Epilogue(IntEnum):
     ACT = 2
     #: RoPE on the q and k rows, int8 per head, to the attention unit.
     QKV = 3
+
+
+#: Range of each number of a descriptor.
+DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "k_base": U32, "v_base": U32, "s_base": U32}
+#: Powers of two that a model may divide the output of its activation by.
+ACT_EXP_RANGE = Range(-30, 30)
+#: Word addresses that a board takes.  The golden model, which takes a program without packing it, has no such limit.
+ADDRESS_RANGE = Range(0, MAX_WORDS - 1)
 
 
 @dataclass(frozen=True)
@@ -71,13 +81,13 @@ class Descriptor:
     v_base: int = 0
     s_base: int = 0
 
+    def __post_init__(self) -> None:
+        """A number outside DESCRIPTOR_RANGES is a RangeError."""
+        check_fields(self, DESCRIPTOR_RANGES)
+
     def pack(self) -> tuple[int, int, int, int]:
-        """The four words; a field out of range is a ValueError."""
-        for name, value, bits in (("rows", self.rows, 16), ("cols", self.cols, 16), ("n_eps", self.n_eps, 32),
-                                  ("k_base", self.k_base, 24), ("v_base", self.v_base, 24), ("s_base", self.s_base, 24),
-                                  ("act_exp", self.act_exp + 128, 8)):
-            if not 0 <= value < 1 << bits:
-                raise ValueError(f"{name} of a step is out of range: {value}")
+        """The four words; an address outside ADDRESS_RANGE is a RangeError."""
+        check_fields(self, dict.fromkeys(("k_base", "v_base", "s_base"), ADDRESS_RANGE))
         word0 = (self.op | self.epilogue << 4 | self.src_a << 6 | self.norm << 7 | self.gain << 8
                  | self.gain_next << 9 | self.relu2 << 10 | (self.act_exp & 0xFF) << 16)
         if self.op == Op.ATTENTION:

@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from tellme.spec.formats import BINARY16, FloatFormat, round_half_even, round_half_up
+from tellme.spec.ranges import I8, Range, check_fields
 
-__all__ = ["C127", "SCALE16_BIAS", "SCALE_EXP_BITS", "SCALE_SIG_BITS", "ZERO", "Scale", "absmax_floor", "from_float",
-           "from_int_half_up", "inv_rms", "pack16", "quantise_scales", "recip127", "rsqrt", "scale_from_fraction",
+__all__ = ["C127", "SCALE16_BIAS", "SCALE_EXP_BITS", "SCALE_RANGES", "SCALE_SIG_BITS", "ZERO", "Scale", "absmax_floor",
+           "from_float", "from_int_half_up", "inv_rms", "pack16", "quantise_scales", "recip127", "rsqrt", "scale_from_fraction",
            "scale_mul", "unpack16"]
 
 SCALE_SIG_BITS = 11
@@ -21,6 +22,8 @@ SIG_MIN = 1 << (SCALE_SIG_BITS - 1)
 SIG_MAX = (1 << SCALE_SIG_BITS) - 1
 EXP_MIN = -(1 << (SCALE_EXP_BITS - 1))
 EXP_MAX = (1 << (SCALE_EXP_BITS - 1)) - 1
+#: Range of each number of a scale.
+SCALE_RANGES = {"sig": Range(0, SIG_MAX), "exp": I8}
 #: A stored 16-bit scale with exponent field E has exp = E - SCALE16_BIAS.
 SCALE16_BIAS = 54
 #: Squares are truncated to multiples of 2**-SQUARE_FRAC.
@@ -39,7 +42,11 @@ class Scale(NamedTuple):
         return self.sig * Fraction(2) ** self.exp
 
     def pack(self) -> int:
-        """The 19 bits of the gateware's layout: sig in [10:0], exp in [18:11]."""
+        """The 19 bits of the gateware's layout: sig in [10:0], exp in [18:11].
+
+        A number outside SCALE_RANGES is a RangeError.
+        """
+        check_fields(self, SCALE_RANGES)
         return self.sig | (self.exp & 0xFF) << SCALE_SIG_BITS
 
     @classmethod

@@ -6,7 +6,7 @@ After TeLLMe v2 section 3.4: the weight buffer is made of URAM-like blocks, here
 each, 512 x 36).  Where the paper's buffer holds the largest matrix, this one only has to bridge the memory's pauses.
 
 Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, carry chains and LUT RAM
-included) are a sum of terms a unit, :func:`lut_terms`, whose coefficients :mod:`boards.fit` finds by least squares from
+included) are a sum of terms a unit, :func:`lut_terms`, whose coefficients :mod:`boards.study.fit` finds by least squares from
 what nextpnr packs; the presets are not among what it sees.  Within 15 % of what is packed for the presets.
 """
 

@@ -8,10 +8,13 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
+from hw.lib.control import AttentionArgs, ModelShape
+from hw.lib.types import AttnHeadCodes
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.layouts import accumulator, pack
 from tests.hw.memory_model import ReadModel, WriteModel
 
 CONTEXT = int(os.environ.get("CONTEXT", "128"))
@@ -28,7 +31,6 @@ BENCHES = [Bench(name="context128", build=lambda: DecodeAttention(max_head_dim=6
                max_head_dim=32, max_group=2, max_context=512, compact=True),
                  env={"CONTEXT": "512", "COMPACT": "1"}, tests=("late_position", "stalls_10", "groups_of_two"))]
 K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
-MASK19 = (1 << 19) - 1
 
 
 def words_of(row):
@@ -87,7 +89,7 @@ class Case:
                  *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
         for row, scale in heads:
             for i, code in enumerate(row):
-                out.append((code & 0xFF) | scale.pack() << 8 | (i == len(row) - 1) << 27)
+                out.append(pack(AttnHeadCodes, code=code, scale=scale, last=i == len(row) - 1))
         return out
 
     def expected(self):
@@ -103,13 +105,13 @@ class Case:
             scale = out_scale(result.total, result.exponent)
             for d in range(self.head_dim):
                 acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
-                out.append((acc & (1 << 36) - 1) | (scale.pack() & MASK19) << 36 | (h * self.head_dim + d) << 59)
+                out.append(accumulator(acc, scale, 0, h * self.head_dim + d))
         return out
 
 
 async def run(dut, cases, *, stall=0.0, pause=None):
     """All cases on one unit; (cycles busy of the last, read words of the last)."""
-    for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
+    for name in ("control__begin", "control__start", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
     await reset(dut)
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
@@ -123,24 +125,22 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     for case in cases:
         memory.clear()
         memory.update(case.memory())
-        for name, value in (("heads_n", case.heads), ("kv_heads", case.kv_heads), ("head_dim", case.head_dim),
-                            ("group", case.group), ("c_att", c_att(case.head_dim).pack()), ("position", case.position),
-                            ("k_base", K_BASE), ("v_base", V_BASE), ("s_base", S_BASE), ("kv_stride", case.kv_stride),
-                            ("s_stride", case.s_stride)):
-            getattr(dut, name).value = value
+        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
+                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(AttentionArgs, position=case.position, k_base=K_BASE, v_base=V_BASE, s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
-        dut.begin_token.value = 1
+        dut.control__begin.value = 1
         await FallingEdge(dut.clk)
-        dut.begin_token.value = 0
+        dut.control__begin.value = 0
         before = writes.count
         await heads.send_all(case.codes())
         for _ in range(3):
             await FallingEdge(dut.clk)
         reads.count = 0
-        dut.start.value = 1
+        dut.control__start.value = 1
         await FallingEdge(dut.clk)
-        dut.start.value = 0
+        dut.control__start.value = 0
         expected = case.expected()
         task = cocotb.start_soon(sink.recv_n(len(expected)))
         busy = 0

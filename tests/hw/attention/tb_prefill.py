@@ -9,8 +9,10 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from hw.attention.codes import ChunkHeads
 from hw.attention.prefill import PrefillAttention
+from hw.attention.scatter import ChunkHeads
+from hw.lib.control import AttentionArgs, ModelShape
+from hw.lib.types import AttnHeadWords
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
@@ -18,6 +20,7 @@ from tellme.golden.elementwise import dequantise
 from tellme.golden.scales import Scales
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
+from tests.hw.layouts import accumulators, pack
 from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
 
 
@@ -104,7 +107,7 @@ class Case:
                 row, scale = self.v[kv][at], self.v_scales[kv][at]
             words = words_of(row)
             for i, word in enumerate(words):
-                out.append(word | scale.pack() << 32 | (i == len(words) - 1) << 51 | t << 52 | h << 56)
+                out.append(pack(AttnHeadWords, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
         return out
 
     def cycles_in(self):
@@ -114,7 +117,7 @@ class Case:
         return self.chunk * heads + (self.kv_heads - self.scales_last) * (self.chunk + unit.SCALES_CYCLES)
 
     def expected(self):
-        """(token, index) -> (sum, scale's bits), from the scalar specification."""
+        """(token, index) -> (sum, scale), from the scalar specification."""
         out = {}
         for t in range(self.chunk):
             keys = self.position + t + 1
@@ -126,8 +129,8 @@ class Case:
                           for d, s in zip(dots, self.k_scales[kv], strict=False)]
                 result = softmax(scores, [unpack16(pack16(s)) for s in self.v_scales[kv][:keys]])
                 sums = np.array(result.weights, np.int64) @ self.v[kv, :keys].astype(np.int64)
-                bits = out_scale(result.total, result.exponent).pack()
-                out.update(((t, h * self.head_dim + i), (int(s), bits)) for i, s in enumerate(sums))
+                scale = out_scale(result.total, result.exponent)
+                out.update(((t, h * self.head_dim + i), (int(s), scale)) for i, s in enumerate(sums))
         return out
 
     def golden(self):
@@ -171,7 +174,7 @@ class Case:
 
 async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     """All cases on one unit; of each, cycles from its first word to its last sum."""
-    for name in ("begin_token", "start", "heads__valid", "read__data__valid"):
+    for name in ("control__begin", "control__start", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
     await reset(dut)
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
@@ -186,23 +189,22 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     for case in cases:
         memory.clear()
         memory.update(case.words(0, case.position))
-        for name, value in (("heads_n", case.heads), ("kv_heads", case.kv_heads), ("head_dim", case.head_dim),
-                            ("group", case.group), ("c_att", c_att(case.head_dim).pack()), ("position", case.position),
-                            ("chunk", case.chunk), ("k_base", K_BASE), ("v_base", V_BASE), ("s_base", S_BASE),
-                            ("kv_stride", case.kv_stride), ("s_stride", case.s_stride)):
-            getattr(dut, name).value = value
+        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
+                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(AttentionArgs, position=case.position, chunk=case.chunk, k_base=K_BASE, v_base=V_BASE,
+                                       s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
-        dut.begin_token.value = 1
+        dut.control__begin.value = 1
         await FallingEdge(dut.clk)
-        dut.begin_token.value = 0
+        dut.control__begin.value = 0
         before, began = writes.count, heads.cycles
         await heads.send_all(case.heads_in())
         case.heads_took = heads.cycles - began
         reads.count = 0
-        dut.start.value = 1
+        dut.control__start.value = 1
         await FallingEdge(dut.clk)
-        dut.start.value = 0
+        dut.control__start.value = 0
         expected = case.expected()
         task = cocotb.start_soon(sink.recv_n(len(expected)))
         # The writes' end is waited for, and is not the unit's time.
@@ -218,13 +220,11 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
             await FallingEdge(dut.clk)
             taken[-1] += 1
         came, found, values = {}, {}, np.zeros((case.chunk, case.heads * case.head_dim), np.float16)
-        for got in task.result():
-            acc, scale, token, index = got & (1 << 36) - 1, got >> 36 & (1 << 19) - 1, got >> 55 & 15, got >> 59
+        for acc, scale, token, index in accumulators(task.result()):
             assert index > came.get(token, -1), (case.name, "a token's elements come in order")
             came[token] = index
-            found[token, index] = (acc - (acc >> 35 << 36), scale)
-            unpacked = Scale.unpack(scale)
-            values[token, index] = dequantise(np.array([found[token, index][0]]), tuple(np.array([x]) for x in unpacked))[0]
+            found[token, index] = (acc, scale)
+            values[token, index] = dequantise(np.array([acc]), tuple(np.array([x]) for x in scale))[0]
         assert found.keys() == expected.keys(), case.name
         wrong = [k for k in expected if found[k] != expected[k]]
         assert not wrong, (case.name, len(wrong), wrong[0], found[wrong[0]], expected[wrong[0]])

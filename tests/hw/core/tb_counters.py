@@ -7,23 +7,20 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.core.counters import PORTS, Counters
+from hw.core.address_map import CountersLayout
+from hw.core.counters import PORTS, Counters, SpentLayout
+from hw.lib.control import TotalsLayout
+from hw.lib.ports import PortStrobes
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import ACCOUNT, COUNTERS
+from tests.hw.layouts import pack, unpack
 
 #: Counters that a build has; the others stay zero.
 COUNTED = os.environ["COUNTED"].split() if "COUNTED" in os.environ else list(COUNTERS)
 BENCHES = [Bench(name="all", build=Counters),
            Bench(name="few", build=lambda: Counters(accounts=False), env={"COUNTED": "cycles engine_busy"},
                  tests=("random_strobes",))]
-TOTALS = ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")
-
-
-def words(signal, names):
-    """Named 32-bit words of a packed structure."""
-    value = int(signal.value)
-    return {name: value >> 32 * i & 0xFFFF_FFFF for i, name in enumerate(names)}
 
 
 class Model:
@@ -31,7 +28,7 @@ class Model:
 
     def __init__(self):
         self.values = dict.fromkeys(COUNTERS, 0)
-        self.totals = dict.fromkeys(TOTALS, 0)
+        self.totals = dict.fromkeys(TotalsLayout.members, 0)
 
     def clock(self, s):
         v, t = self.values, self.totals
@@ -39,36 +36,35 @@ class Model:
         v["engine_busy"] += s["engine_busy"]
         v["head_stall"] += s["head_stall"]
         v["refresh_busy"] += s["refresh"]
-        for i, port in enumerate(PORTS):
-            moved, busy = s["moved"] >> i & 1, s["busy"] >> i & 1
-            v[f"{port}_words"] += moved
-            v[f"{port}_busy"] += busy
-            t["write_words" if port.endswith("write") else "read_words"] += moved
+        moved, busy, spent = (unpack(layout, s[name]) for name, layout in LAYOUTS.items())
+        for port in PORTS:
+            v[f"{port}_words"] += moved[port]
+            v[f"{port}_busy"] += busy[port]
+            t["write_words" if port.endswith("write") else "read_words"] += moved[port]
         t["cycles"] += 1
         t["engine_busy"] += s["engine_busy"]
         t["sdram_busy"] += int(s["busy"] != 0 or s["refresh"])
-        first = next((i for i in range(len(ACCOUNT) - 1) if s["spent"] >> i & 1), len(ACCOUNT) - 1)
-        v[f"{ACCOUNT[first]}_cycles"] += 1
+        v[f"{next((name for name in ACCOUNT[:-1] if spent[name]), ACCOUNT[-1])}_cycles"] += 1
 
 
-WIDTHS = {"engine_busy": 1, "head_stall": 1, "moved": len(PORTS), "busy": len(PORTS), "refresh": 1,
-          "spent": len(ACCOUNT) - 1}
+LAYOUTS = {"moved": PortStrobes, "busy": PortStrobes, "spent": SpentLayout}
+WIDTHS = {"engine_busy": 1, "head_stall": 1, "refresh": 1, **{name: layout.size for name, layout in LAYOUTS.items()}}
 
 
 async def bring_up(dut):
-    for name in (*WIDTHS, "running", "clear"):
+    for name in (*WIDTHS, "control__running", "control__clear"):
         getattr(dut, name).value = 0
     await reset(dut)
-    dut.clear.value = 1
+    dut.control__clear.value = 1
     await FallingEdge(dut.clk)
     await FallingEdge(dut.clk)
-    dut.clear.value = 0
+    dut.control__clear.value = 0
 
 
 def check(dut, model):
-    got = words(dut.values, COUNTERS)
+    got = unpack(CountersLayout, int(dut.values.value))
     assert got == {name: value if name in COUNTED else 0 for name, value in model.values.items()}
-    assert words(dut.totals, TOTALS) == model.totals
+    assert unpack(TotalsLayout, int(dut.control__totals.value)) == model.totals
     assert sum(model.values[f"{name}_cycles"] for name in ACCOUNT) == got["cycles"]
 
 
@@ -76,7 +72,7 @@ async def drive(dut, model, strobes, running):
     """A cycle; what is counted is the strobes of the cycle before, while running."""
     for name, value in strobes.items():
         getattr(dut, name).value = value
-    dut.running.value = running
+    dut.control__running.value = running
     last, model.last = getattr(model, "last", None), strobes
     await FallingEdge(dut.clk)
     if running and last is not None:
@@ -91,7 +87,7 @@ async def random_strobes(dut):
     for _ in range(4000):
         # At most one port is busy at a time, as in the controller.
         strobes = {name: random.getrandbits(bits) for name, bits in WIDTHS.items()}
-        strobes["busy"] = random.choice((0, *(1 << i for i in range(len(PORTS)))))
+        strobes["busy"] = random.choice((0, *(pack(PortStrobes, {port: 1}) for port in PORTS)))
         strobes["spent"] &= random.getrandbits(WIDTHS["spent"])
         await drive(dut, model, strobes, int(random.random() < 0.8))
         check(dut, model)
@@ -104,23 +100,23 @@ async def each_activity(dut):
     await bring_up(dut)
     model = Model()
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
-    count = WIDTHS["spent"]
-    for spent in (*(1 << i for i in range(count)), *(-1 << i & (1 << count) - 1 for i in range(count + 1))):
-        await drive(dut, model, {**dict.fromkeys(WIDTHS, 0), "spent": spent}, 1)
+    sets = [*([name] for name in ACCOUNT[:-1]), *(ACCOUNT[i:-1] for i in range(len(ACCOUNT)))]
+    for active in sets:
+        await drive(dut, model, {**dict.fromkeys(WIDTHS, 0), "spent": pack(SpentLayout, dict.fromkeys(active, 1))}, 1)
         check(dut, model)
-    report(cases=2 * count + 1)
+    report(cases=len(sets))
 
 
 @cocotb.test()
 async def clear_and_stand_still(dut):
     await bring_up(dut)
     model = Model()
-    ones = {name: (1 << bits) - 1 for name, bits in WIDTHS.items()} | {"busy": 1}
+    ones = {name: (1 << bits) - 1 for name, bits in WIDTHS.items()} | {"busy": pack(PortStrobes, weights=1)}
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
     for running in (1, 1, 0, 0, 1):
         await drive(dut, model, ones, running)
         check(dut, model)
-    dut.clear.value = 1
+    dut.control__clear.value = 1
     await FallingEdge(dut.clk)
-    assert not any(words(dut.values, COUNTERS).values()) and not any(words(dut.totals, TOTALS).values())
+    assert int(dut.values.value) == int(dut.control__totals.value) == 0
     report(cases=6)

@@ -3,13 +3,15 @@
 """RowFetch: the RoPE row and the embedding row of a token."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, Timer
 
 from hw.core.fetch import RowFetch
+from hw.lib.control import FetchArgs, ModelShape
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, unpack16
+from tests.hw.layouts import accumulators, pack
 from tests.hw.memory_model import ReadModel
 
 BENCHES = [Bench(name="rows", build=RowFetch)]
@@ -17,7 +19,7 @@ EMBED_BASE, ROPE_BASE = 0x2000, 0x100
 
 
 async def check(dut, *, stall=0.0, pause=None):
-    dut.start.value = dut.port__data__valid.value = 0
+    dut.control__start.value = dut.port__data__valid.value = 0
     await reset(dut)
     random = rng("rows")
     total = 0
@@ -36,23 +38,23 @@ async def check(dut, *, stall=0.0, pause=None):
                 at += 2
         table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(20)]
         words.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
-        for name, value in (("dim", dim), ("head_dim", head_dim), ("embed_base", EMBED_BASE), ("rope_base", ROPE_BASE),
-                            ("block_words", 2 * head_block_words(dim)), ("row_words", 2 * head_row_words(dim))):
-            getattr(dut, name).value = value
+        dut.shape.value = pack(ModelShape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
+                               block_words=2 * head_block_words(dim), row_words=2 * head_row_words(dim))
         for token in range(vocab):
             position = random.randint(0, 19)
             number = random.randint(0, 15)
-            dut.token.value, dut.position.value, dut.number.value = token, position, number
-            dut.start.value = 1
+            dut.control__args.value = pack(FetchArgs, token=token, position=position, number=number)
+            dut.control__start.value = 1
+            await Timer(1, "ns")
+            assert dut.rope_start.value == 1 and dut.number.value == number
             await FallingEdge(dut.clk)
-            dut.start.value = 0
+            dut.control__start.value = 0
             assert await rope.recv_n(head_dim // 2) == table[position]
             got = await acc.recv_n(dim)
-            scale = unpack16(scales[token]).pack()
-            assert got == [(v & (1 << 36) - 1) | scale << 36 | number << 55 | i << 59
-                           for i, v in enumerate(rows[token])]
+            scale = unpack16(scales[token])
+            assert accumulators(got) == [(v, scale, number, i) for i, v in enumerate(rows[token])]
             await FallingEdge(dut.clk)
-            assert not dut.busy.value
+            assert not dut.control__busy.value
             total += 1
     report_shares(rope_ready=rope.low_share, acc_ready=acc.low_share)
     report(cases=total)

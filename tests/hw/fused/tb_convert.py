@@ -8,28 +8,30 @@ import cocotb
 from float_vectors import FMT, FORMATS, VECTORS, check, specials
 
 from hw.fused.arithmetic import Dequantise, Quantise
+from hw.lib.types import ACC_BITS
 from sim.cocotb_streams import rng
 from sim.testbench import Bench
 from tellme.spec.quantise import dequantise, quantise
 from tellme.spec.scale import Scale
+from tests.hw.layouts import pack, payload_of
 
 UNITS = {"dequantise": Dequantise, "quantise": Quantise}
 BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "quantise")
-ACC_MAX = 1 << 35
+GIVEN, RESULT = (payload_of(UNITS[OP](FMT), port) for port in ("i", "o"))
+ACC_MAX = 1 << ACC_BITS - 1
 
 
-def pack(a, scale):
-    bits = 36 if OP == "dequantise" else FMT.width
-    return (a & (1 << bits) - 1) | scale.pack() << bits
+def packed(a, scale):
+    return pack(GIVEN, {"acc" if OP == "dequantise" else "x": a, "scale": scale})
 
 
 def expected(a, scale):
     if OP == "quantise":
-        return quantise(a, scale, FMT) & 0xFF
+        return pack(RESULT, code=quantise(a, scale, FMT))
     y = dequantise(a, scale, FMT)
-    return y | (not FMT.is_finite(y)) << FMT.width
+    return pack(RESULT, y=y, nonfinite=not FMT.is_finite(y))
 
 
 def some_scale(random):
@@ -82,22 +84,22 @@ async def special_values(dut):
               if s or not e]
     values = specials(FMT) if OP == "quantise" else [0, 1, -1, 2, 127, -128, 2047, 2048, 2049, 65519, 65520, -65520,
                                                      ACC_MAX - 1, -ACC_MAX]
-    await check(dut, [(v, s) for v in values for s in scales], pack, expected)
+    await check(dut, [(v, s) for v in values for s in scales], packed, expected)
 
 
 @cocotb.test()
 async def random(dut):
     cases = vectors(rng("vectors"), VECTORS)
-    cycles, latency = await check(dut, cases, pack, expected)
+    cycles, latency = await check(dut, cases, packed, expected)
     assert latency == UNITS[OP].LATENCY
     assert cycles == len(cases) + latency, "initiation interval is not 1"
 
 
 @cocotb.test()
 async def stalls_10(dut):
-    await check(dut, vectors(rng("vectors"), 1000), pack, expected, idle=0.1, stall=0.1)
+    await check(dut, vectors(rng("vectors"), 1000), packed, expected, idle=0.1, stall=0.1)
 
 
 @cocotb.test()
 async def stalls_90(dut):
-    await check(dut, vectors(rng("vectors"), 200), pack, expected, idle=0.9, stall=0.9)
+    await check(dut, vectors(rng("vectors"), 200), packed, expected, idle=0.9, stall=0.9)

@@ -11,15 +11,17 @@ from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.quantise import quantise
 from tellme.spec.scale import C127, Scale, from_float, recip127, scale_mul
+from tests.hw.layouts import pack, payload_of
 
 BENCHES = [Bench(name="dim64", build=lambda: HeadQuantise(max_head_dim=64))]
+CODE = payload_of(HeadQuantise(max_head_dim=64), "o")
 
 
 def expected(head):
     """Payloads of a head's codes."""
     peak = from_float(max(1, *(v & 0x7FFF for v in head)))
-    scale = scale_mul(peak, C127).pack()
-    return [(quantise(v, recip127(peak)) & 0xFF) | scale << 8 | (i == len(head) - 1) << 27 for i, v in enumerate(head)]
+    scale = scale_mul(peak, C127)
+    return [pack(CODE, code=quantise(v, recip127(peak)), scale=scale, last=i == len(head) - 1) for i, v in enumerate(head)]
 
 
 def tie(random, peak):

@@ -10,23 +10,23 @@ from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, special_pai
 from hw.fused.arithmetic import FloatAdd, FloatMul
 from sim.cocotb_streams import rng
 from sim.testbench import Bench
+from tests.hw.layouts import pack, payload_of
 
 UNITS = {"mul": FloatMul, "add": FloatAdd}
 BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "mul")
 TIES = {"mul": tie_mul, "add": tie_add}
-TAG_AT = FMT.width + 1
+OPERANDS, RESULT = (payload_of(UNITS[OP](FMT), port) for port in ("i", "o"))
 
 
-def pack(a, b, tag=0):
-    word = a | b << FMT.width
-    return word | tag << 2 * FMT.width + (OP == "add")
+def packed(a, b, tag=0):
+    return pack(OPERANDS, a=a, b=b, tag=tag)
 
 
 def expected(a, b, tag=0):
     y = judge(FMT, OP, a, b)
-    return y | (not FMT.is_finite(y)) << FMT.width | tag << TAG_AT
+    return pack(RESULT, y=y, nonfinite=not FMT.is_finite(y), tag=tag)
 
 
 def random_vectors(random, n):
@@ -45,23 +45,23 @@ def random_vectors(random, n):
 
 @cocotb.test()
 async def specials(dut):
-    await check(dut, special_pairs(FMT), pack, expected)
+    await check(dut, special_pairs(FMT), packed, expected)
 
 
 @cocotb.test()
 async def random(dut):
     """Random values, ties among them; one a cycle, LATENCY cycles late."""
     vectors = random_vectors(rng("vectors"), VECTORS)
-    cycles, latency = await check(dut, vectors, pack, expected)
+    cycles, latency = await check(dut, vectors, packed, expected)
     assert latency == UNITS[OP].LATENCY
     assert cycles == len(vectors) + latency, "initiation interval is not 1"
 
 
 @cocotb.test()
 async def stalls_10(dut):
-    await check(dut, random_vectors(rng("vectors"), 1000), pack, expected, idle=0.1, stall=0.1)
+    await check(dut, random_vectors(rng("vectors"), 1000), packed, expected, idle=0.1, stall=0.1)
 
 
 @cocotb.test()
 async def stalls_90(dut):
-    await check(dut, random_vectors(rng("vectors"), 200), pack, expected, idle=0.9, stall=0.9)
+    await check(dut, random_vectors(rng("vectors"), 200), packed, expected, idle=0.9, stall=0.9)

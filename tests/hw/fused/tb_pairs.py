@@ -15,16 +15,18 @@ from sim.testbench import Bench
 from tellme.spec.activation import activation, rope, sigmoid18
 from tellme.spec.formats import BINARY16
 from tellme.spec.tables import SIGMOID_FRAC_BITS
+from tests.hw.layouts import pack, payload_of
 
 UNITS = {"rope": Rope, "activation": Activation}
 BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "rope")
 W = FMT.width
+ELEMENT, RESULT = (payload_of(UNITS[OP](FMT), port) for port in ("i", "o"))
 
 
-def flagged(y):
-    return y | (not FMT.is_finite(y)) << W
+def result(y, **tag):
+    return pack(RESULT, y=y, nonfinite=not FMT.is_finite(y), **tag)
 
 
 def rope_judge(x0, x1, c, s):
@@ -52,14 +54,13 @@ def activation_judge(gate, up, relu2, act_exp):
 
 def rope_case(x0, x1, c, s):
     """Two payloads and two results of a pair."""
-    table = c << W | s << 2 * W
-    return [x0 | table, x1 | table], [flagged(y) for y in rope_judge(x0, x1, c, s)]
+    return [pack(ELEMENT, x=x, cos=c, sin=s) for x in (x0, x1)], [result(y) for y in rope_judge(x0, x1, c, s)]
 
 
 def activation_case(gate, up, relu2, act_exp):
-    tail, tag = relu2 << W | (act_exp & 0xFF) << W + 1, up & 1
-    return ([gate | tail | (1 - tag) << W + 9, up | tail | tag << W + 9],
-            [flagged(activation_judge(gate, up, relu2, act_exp)) | tag << W + 1])
+    tag = up & 1
+    return ([pack(ELEMENT, x=x, relu2=relu2, act_exp=act_exp, tag=t) for x, t in ((gate, 1 - tag), (up, tag))],
+            [result(activation_judge(gate, up, relu2, act_exp), tag=tag)])
 
 
 def moderate(random):

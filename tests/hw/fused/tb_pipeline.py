@@ -10,14 +10,17 @@ from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
+from hw.lib.control import ModelShape, PassArgs, QuantArgs
+from hw.lib.types import AttnHeadCodes, MonitorLayout
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.formats import BINARY16 as F
-from tellme.spec.packing import SLICE
+from tellme.spec.packing import SLICE, pack_gains
 from tellme.spec.program import Epilogue
 from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_from_fraction, scale_mul
+from tests.hw.layouts import accumulator, fields, pack, payload_of, unpack
 
 #: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen.
 BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64)),
@@ -29,7 +32,7 @@ BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_col
                         "scales_of_tokens_follow_one_another", "statistics_are_final_at_done"))]
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
-MASK36 = (1 << 36) - 1
+TURN = payload_of(BENCHES[0].build(), "rope_load")
 
 
 class Model:
@@ -65,7 +68,7 @@ class Harness:
         self.tokens, self.tile = TOKENS[:tokens], tile
         self.models = [Model() for _ in self.tokens]
         self.acc = StreamSource(dut, "acc", idle=idle, rng=rng("acc"))
-        self.quant = StreamSource(dut, "quant")
+        self.quant = StreamSource(dut, "control__quant")
         self.gain = StreamSource(dut, "gain_load", idle=idle, rng=rng("gain"))
         self.rope = StreamSource(dut, "rope_load", idle=idle, rng=rng("rope"))
         self.codes = StreamSink(dut, "codes", stall=stall, rng=rng("codes"))
@@ -78,13 +81,13 @@ class Harness:
 
     async def bring_up(self):
         dut = self.dut
-        for name in ("acc__valid", "quant__valid", "gain_load__valid", "rope_load__valid", "clear", "gain_start",
-                     "rope_start", "codes__ready", "heads__ready", "use_d", "dest_a", "stats_gain", "act_exp",
-                     "act_relu2", "epilogue", "rope_rows", "rope_token"):
+        for name in ("acc__valid", "control__quant__valid", "gain_load__valid", "rope_load__valid", "control__clear",
+                     "control__gain_start", "rope_start", "codes__ready", "heads__ready", "rope_token"):
             getattr(dut, name).value = 0
+        self.settings()
         dut.chunk.value = len(self.tokens)
-        dut.watch.value = self.tokens[-1]
-        dut.head_dim.value = 16
+        dut.monitor_token.value = self.tokens[-1]
+        self.shape(16)
         await reset(dut)
         cocotb.start_soon(self.watch())
         return self
@@ -94,13 +97,21 @@ class Harness:
         while True:
             # Just before the rising edge, when the sinks' readys are set.
             await settled()
-            value = int(self.dut.monitor.value)
+            valid, word = fields(MonitorLayout, int(self.dut.monitor.value), "valid", "word")
             cycle += 1
-            if value & 1:
-                self.seen.append(value >> 1)
+            if valid:
+                self.seen.append(word)
                 self.times.append(cycle)
-            self.nonfinite |= bool(self.dut.nonfinite.value)
+            self.nonfinite |= bool(self.dut.control__nonfinite.value)
             await FallingEdge(self.dut.clk)
+
+    def shape(self, head_dim):
+        """Elements of an attention head."""
+        self.dut.shape.value = pack(ModelShape, head_dim=head_dim)
+
+    def settings(self, **args):
+        """Settings of a pass; those that are not named are zero."""
+        self.dut.control__args.value = pack(PassArgs, **args)
 
     async def pulse(self, name):
         getattr(self.dut, name).value = 1
@@ -112,34 +123,33 @@ class Harness:
         gains = [F.encode(0, self.random.randint(512, 1535), -10) for _ in range(n)]
         for model in self.models:
             model.gains[a] = gains
-        self.dut.epilogue.value = int(Epilogue.STORE)
-        self.dut.dest_a.value = int(a)
+        self.settings(epilogue=Epilogue.STORE, dest_a=a)
         await FallingEdge(self.dut.clk)
-        await self.pulse("gain_start")
-        await self.gain.send_all([sum(g << 16 * i for i, g in enumerate(gains[at:at + 4])) for at in range(0, n, 4)])
+        await self.pulse("control__gain_start")
+        await self.gain.send_all(pack_gains(gains))
 
     def accs(self, n, exp=-20):
         """(accumulators, scales) of each token."""
         return [([self.random.randint(-3000, 3000) for _ in range(n)],
                  [Scale(self.random.randint(1024, 2047), exp) for _ in range(n)]) for _ in self.tokens]
 
-    async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, tile=None):
+    async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, rope_rows=0,
+                       tile=None):
         """One pass; the cycles from the first accumulator to done."""
         dut = self.dut
-        for name, value in (("epilogue", epilogue), ("dest_a", dest_a), ("use_d", use_d), ("stats_gain", gain),
-                            ("act_relu2", relu2), ("act_exp", act_exp & 0xFF)):
-            getattr(dut, name).value = int(value)
+        n = len(accs[0][0])
+        self.settings(epilogue=epilogue, dest_a=dest_a, use_d=use_d, stats_gain=gain, relu2=relu2, act_exp=act_exp,
+                      rope_rows=rope_rows, length=n)
         self.seen.clear()
         self.times.clear()
-        await self.pulse("clear")
-        dut.length.value = n = len(accs[0][0])
+        await self.pulse("control__clear")
         tile = tile or self.tile
-        payloads = [(values[i] & MASK36) | scales[i].pack() << 36 | token << 55 | i << 59
+        payloads = [accumulator(values[i], scales[i], token, i)
                     for first in range(0, n, tile) for token, (values, scales) in zip(self.tokens, accs, strict=True)
                     for i in range(first, min(first + tile, n))]
         task = cocotb.start_soon(self.acc.send_all(payloads))
         cycles = 0
-        while not dut.done.value:
+        while not dut.control__done.value:
             await FallingEdge(dut.clk)
             cycles += 1
         await task
@@ -187,8 +197,8 @@ class Harness:
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
         codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n) for model in models]
         expected = [c & 0xFF for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
-        await self.quant.send(src_a | gain << 1 | norm << 2 | n << 3 | n_eps << 16 | sqrt_n.pack() << 48 | (only or 0) << 67
-                              | len(models) << 71)
+        await self.quant.send(pack(QuantArgs, src_a=src_a, gain=gain, norm=norm, n=n, n_eps=n_eps, sqrt_n=sqrt_n, first=only or 0,
+                                   tokens=len(models)))
         task = cocotb.start_soon(self.codes.recv_n(len(expected)))
         cycles = 0
         while not dut.codes__valid.value:
@@ -197,7 +207,7 @@ class Harness:
         assert int(dut.d.value) == models[-1].d.pack(), "d is late"
         if meanwhile:
             await self.load_gains(meanwhile, a=not src_a)
-            await self.pulse("clear")
+            await self.pulse("control__clear")
         while not task.done():
             await FallingEdge(dut.clk)
             cycles += 1
@@ -208,9 +218,8 @@ class Harness:
 
     async def qkv(self, heads, kv_heads, head_dim):
         dut = self.dut
-        dut.head_dim.value = head_dim
+        self.shape(head_dim)
         rotated = (heads + kv_heads) * head_dim
-        dut.rope_rows.value = rotated
         n = (heads + 2 * kv_heads) * head_dim
         # Whole heads of each token in turn.
         tile = max(1, self.tile // head_dim) * head_dim
@@ -222,7 +231,7 @@ class Harness:
                       F.encode(self.random.getrandbits(1), self.random.randint(0, 1024), -10)) for _ in range(head_dim // 2)]
             dut.rope_token.value = self.tokens[token]
             await self.pulse("rope_start")
-            await self.rope.send_all([c | s << 16 for c, s in table])
+            await self.rope.send_all([pack(TURN, cos=c, sin=s) for c, s in table])
             y = model.elements(*pair, False)
             for i in range(0, rotated, 2):
                 y[i:i + 2] = rope(y[i], y[i + 1], *table[i % head_dim // 2])
@@ -230,14 +239,14 @@ class Harness:
             for first in range(0, n, head_dim):
                 head = y[first:first + head_dim]
                 peak = from_float(max(1, *(v & 0x7FFF for v in head)))
-                scale = scale_mul(peak, C127).pack()
-                words[-1] += [(quantise(v, recip127(peak)) & 0xFF) | scale << 8 | (i == head_dim - 1) << 27
-                              | self.tokens[token] << 28 | first // head_dim << 32 for i, v in enumerate(head)]
+                label = {"scale": scale_mul(peak, C127), "token": self.tokens[token], "head": first // head_dim}
+                words[-1] += [pack(AttnHeadCodes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
+                              for i, v in enumerate(head)]
         expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]
         task = cocotb.start_soon(self.heads.recv_n(len(expected)))
-        cycles = await self.run_pass(Epilogue.QKV, accs, tile=tile)
+        cycles = await self.run_pass(Epilogue.QKV, accs, rope_rows=rotated, tile=tile)
         assert await task == expected
-        assert [v & 0xFF for v in self.seen] == [w & 0xFF for w in words[-1]]
+        assert [v & 0xFF for v in self.seen] == [unpack(AttnHeadCodes, w)["code"] & 0xFF for w in words[-1]]
         self.cases += len(expected)
         return cycles
 

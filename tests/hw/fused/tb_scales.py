@@ -12,22 +12,24 @@ from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.scale import SUMSQ_BITS, Scale, absmax_floor, inv_rms, quantise_scales, scale_mul
+from tests.hw.layouts import accumulator, pack, payload_of
 
 UNITS = {"scale_acc": ScaleAcc, "absmax": AbsmaxScale, "inverse_rms": InverseRms}
 TESTS = {"scale_acc": ("product_specials", "products", "product_stalls_10", "product_stalls_90"),
          "absmax": ("every_absmax", "floors", "holds_until_the_next", "absmax_one_every_interval"),
          "inverse_rms": ("ends_of_the_range", "random_sums", "sum_ties", "rms_one_every_interval")}
 BENCHES = [Bench(name=name, build=unit, tests=TESTS[name]) for name, unit in UNITS.items()]
+PRODUCT = payload_of(ScaleAcc(), "i")
 
 
 # ---------------------------------------------------------------------- products
 
-def pack(acc, scale, place, d, use):
-    return acc & (1 << 36) - 1 | scale.pack() << 36 | place << 55 | d.pack() << 72 | use << 91
+def packed(acc, scale, token, index, d, use):
+    return pack(PRODUCT, acc={"acc": acc, "scale": scale, "place": {"token": token, "index": index}}, d=d, use_d=use)
 
 
-def expected(acc, scale, place, d, use):
-    return acc & (1 << 36) - 1 | (scale_mul(scale, d) if use else scale).pack() << 36 | place << 55
+def expected(acc, scale, token, index, d, use):
+    return accumulator(acc, scale_mul(scale, d) if use else scale, token, index)
 
 
 def some_scale(random):
@@ -45,32 +47,32 @@ def product_cases(random, n):
             sig = random.randrange(1025, 1366, 2) if random.getrandbits(1) else random.randrange(1366, 2047, 4)
             a = Scale(min(2047, sig + random.choice((-1, 0, 1))), random.randint(-60, 60))
             d = Scale(1536, random.randint(-60, 60))
-        out.append((random.getrandbits(36), a, random.getrandbits(17), d, int(i % 7 != 0)))
+        out.append((random.getrandbits(36) - (1 << 35), a, random.getrandbits(4), random.getrandbits(13), d, int(i % 7 != 0)))
     return out
 
 
 @cocotb.test()
 async def product_specials(dut):
     sizes = [Scale(0, 0)] + [Scale(s, e) for s in (1024, 1025, 1448, 1449, 2046, 2047) for e in (-128, -64, -1, 0, 58, 127)]
-    await check(dut, [(1, a, 0, d, 1) for a in sizes for d in sizes], pack, expected)
+    await check(dut, [(1, a, 0, 0, d, 1) for a in sizes for d in sizes], packed, expected)
 
 
 @cocotb.test()
 async def products(dut):
     cases = product_cases(rng("vectors"), VECTORS)
-    cycles, latency = await check(dut, cases, pack, expected)
+    cycles, latency = await check(dut, cases, packed, expected)
     assert latency == ScaleAcc.LATENCY
     assert cycles == len(cases) + latency, "initiation interval is not 1"
 
 
 @cocotb.test()
 async def product_stalls_10(dut):
-    await check(dut, product_cases(rng("vectors"), 1000), pack, expected, idle=0.1, stall=0.1)
+    await check(dut, product_cases(rng("vectors"), 1000), packed, expected, idle=0.1, stall=0.1)
 
 
 @cocotb.test()
 async def product_stalls_90(dut):
-    await check(dut, product_cases(rng("vectors"), 200), pack, expected, idle=0.9, stall=0.9)
+    await check(dut, product_cases(rng("vectors"), 200), packed, expected, idle=0.9, stall=0.9)
 
 
 # ---------------------------------------------------------------------- absmax

@@ -7,11 +7,13 @@ from zlib import crc32
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.link.link import HostLink
+from hw.lib.control import EventLayout
+from hw.link.link import BusRequest, HostLink
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, NO_SEQ, PROTOCOL_VERSION, NakReason, PacketType
+from tests.hw.layouts import fields, pack
 from tests.hw.packets_model import Host
 
 WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0xA0000000, 0x40, False))
@@ -39,7 +41,7 @@ class Bus:
                 continue
             self.requests += 1
             dut.bus_req__ready.value = dut.bus_idle.value = 0
-            write, addr, words = request & 1, request >> 1 & 0xFFFFFFFF, request >> 33
+            write, addr, words = fields(BusRequest, request, "write", "addr", "words")
             for i in range(words):
                 while self.random.random() < self.stall:
                     dut.bus_wdata__ready.value = dut.bus_rdata__valid.value = 0
@@ -143,7 +145,7 @@ async def bad_packets_are_answered_counted_and_not_acted_on(dut):
     async def watch():
         while True:
             await FallingEdge(dut.clk)
-            pulses[0] += int(dut.start.value) + int(dut.stop.value)
+            pulses[0] += int(dut.run__start.value) + int(dut.run__stop.value)
 
     cocotb.start_soon(watch())
     for n, (frame, seq, reason) in enumerate(bad):
@@ -164,9 +166,9 @@ async def start_and_stop_are_done_once(dut):
     async def watch():
         while True:
             await FallingEdge(dut.clk)
-            if dut.start.value:
-                seen.append(("start", int(dut.start_args.value)))
-            if dut.stop.value:
+            if dut.run__start.value:
+                seen.append(("start", int(dut.run__args.value)))
+            if dut.run__stop.value:
                 seen.append(("stop", 0))
 
     cocotb.start_soon(watch())
@@ -185,7 +187,7 @@ async def events_between_answers(dut):
     host, _ = await bring_up(dut)
     events = StreamSource(dut, "event")
     payloads = [rng(f"event{i}").getrandbits(256) for i in range(6)]
-    cocotb.start_soon(events.send_all([i % 2 | p << 8 for i, p in enumerate(payloads)]))
+    cocotb.start_soon(events.send_all([pack(EventLayout, type=i % 2, payload=p) for i, p in enumerate(payloads)]))
     await host.send_raw(encode(body(3, PacketType.STATUS)))
     got = [await host.packet() for _ in range(7)]
     answers = [p for p in got if p[1] == PacketType.STATUS_ANSWER]

@@ -7,11 +7,13 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.memory.controller import PORTS, SdramController
+from hw.lib.ports import PORTS, MemoryRequest
+from hw.memory.sdr.controller import SdramController
 from sim.chips.sdram import Chip
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
+from tests.hw.layouts import pack
 
 TIMINGS = {"slowest": SLOWEST, **CHIPS}
 BEATS = {"even": 12, "odd": 7}
@@ -71,7 +73,7 @@ async def bring_up(dut):
 
 
 def request(addr, length):
-    return addr | length << 24
+    return pack(MemoryRequest, addr=addr, len=length)
 
 
 async def write(dut, port, addr, words, idle=0.0, shares=None):

@@ -10,10 +10,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
 
-from hw.tlmm.kinds import KINDS
+from hw.tlmm.study.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE
+from tests.hw.layouts import pack, unpack
 
 COLS = 100
 
@@ -56,7 +57,7 @@ ROM_BITS = max(max(ROM).bit_length(), 1)
 
 
 def selection(values):
-    return sum(ROM[byte] << ROM_BITS * b for b, byte in enumerate(values))
+    return pack(data.ArrayLayout(ROM_BITS, len(values)), [ROM[byte] for byte in values])
 
 
 def weights(values):
@@ -65,8 +66,7 @@ def weights(values):
 
 
 def totals(value):
-    fields = [value >> 14 * t & 0x3FFF for t in range(TOKENS)]
-    return [v - 0x4000 if v >> 13 else v for v in fields]
+    return unpack(data.ArrayLayout(signed(14), TOKENS), value)
 
 
 class Driver:
@@ -86,7 +86,7 @@ class Driver:
         await FallingEdge(dut.clk)
         columns = KIND.columns(addr)
         codes = [x[c] if c < len(x) else 0 for x in self.codes for c in columns]
-        dut.code.value = sum((code & 0xFF) << 8 * i for i, code in enumerate(codes))
+        dut.code.value = pack(data.ArrayLayout(signed(8), len(codes)), codes)
         dut.start.value = 0
         due = self.expected.pop(0)
         if due is not None:

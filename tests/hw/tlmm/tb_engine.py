@@ -8,12 +8,14 @@ import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
+from hw.lib.control import EngineArgs
 from hw.tlmm.engine import TlmmEngine
-from hw.tlmm.kinds import BEST_TABLE, KINDS
+from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 from tellme.spec.scale import Scale
+from tests.hw.layouts import accumulators, pack
 
 MAX_COLS = 260
 #: (lanes, streams, rows of a tile).
@@ -21,10 +23,6 @@ SHAPES = ((1, 1, 128), (2, 1, 128), (8, 2, 160), (5, 3, 128))
 BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, t=t: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, tile_rows=t),
                  env={"LANES": str(n), "STREAMS": str(s), "TILE": str(t)}) for n, s, t in SHAPES]
 LANES, STREAMS, TILE = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "TILE"))
-
-
-def signed(value, bits):
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 class Case:
@@ -53,7 +51,7 @@ class Case:
             for t in range(stream, self.tokens, STREAMS):
                 for r in rows:
                     acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
-                    out.append((acc, self.scales[(r - first) % 2].pack(), t, r))
+                    out.append((acc, self.scales[(r - first) % 2], t, r))
         return out
 
 
@@ -71,7 +69,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
 
     async def feed():
         for case in cases:
-            await start.send(case.rows | case.cols << 17 | case.tokens << 30)
+            await start.send(pack(EngineArgs, rows=case.rows, cols=case.cols, tokens=case.tokens))
             tasks = [cocotb.start_soon(bring_words(case))]
             tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
             for task in tasks:
@@ -80,8 +78,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
     async def take(stream):
         for case in cases:
             expected = case.expected(stream)
-            got = await sinks[stream].recv_n(len(expected))
-            got = [(signed(v & (1 << 36) - 1, 36), v >> 36 & (1 << 19) - 1, v >> 55 & 15, v >> 59) for v in got]
+            got = accumulators(await sinks[stream].recv_n(len(expected)))
             assert got == expected, (case.rows, case.cols, case.tokens, stream)
 
     cocotb.start_soon(feed())
@@ -203,7 +200,7 @@ async def nothing_waits_for_the_end(dut):
     pair = min(2, LANES)
     steps = rows // pair * slices(200)
     # Single rows take two steps a word, and of the sums the last tile's alone are not hidden (with two rows: half of them).
-    ahead = SLICE + KINDS[BEST_TABLE].builder.CYCLES + 12
+    ahead = SLICE + PAIR_LANE.builder.CYCLES + 12
     behind = (TILE if pair == 2 else 0) // 2 + 16
     assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
     report(cases=rows)

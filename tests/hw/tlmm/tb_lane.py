@@ -5,13 +5,16 @@
 import os
 
 import cocotb
+from amaranth.hdl import signed
+from amaranth.lib import data
 from cocotb.triggers import FallingEdge
 
-from boards.dse import LanePoint, Point
-from hw.tlmm.kinds import KINDS
+from boards.study.dse import LanePoint, Point
+from hw.tlmm.study.kinds import KINDS
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, TILE_ROWS
+from tests.hw.layouts import pack, unpack
 
 #: Three lanes, as many as share an EBR's word.
 LANES = 3
@@ -22,6 +25,9 @@ BENCHES = [Bench(name=point.name, build=lambda point=point: LanePoint(point), en
            for n, point in enumerate(POINTS)]
 POINT = POINTS[int(os.environ.get("POINT", "0"))]
 KIND = KINDS[POINT.kind]
+#: A word's weights, each row's units in order; and the sums of a row of each dot, a lane's each.
+WORD = data.ArrayLayout(data.ArrayLayout(KIND.code_bits, KIND.units), POINT.rows)
+SUMS = data.ArrayLayout(data.ArrayLayout(signed(32), LANES), POINT.rows)
 
 
 async def fill(dut, lane, codes):
@@ -69,17 +75,13 @@ async def sums_of_slices(dut):
         dut.buffer.value = n % 2
         await FallingEdge(dut.clk)
         for row in range(TILE_ROWS):
-            word = 0
+            units = [[random.randrange(3**KIND.trits) for _ in range(KIND.units)] for _ in range(POINT.rows)]
             for r in range(POINT.rows):
-                weights = []
-                for unit in range(KIND.units):
-                    code = random.randrange(3**KIND.trits)
-                    word |= code << KIND.code_bits * (KIND.units * r + unit)
-                    weights += [code // 3**i % 3 - 1 for i in range(KIND.trits)]
+                weights = [code // 3**i % 3 - 1 for code in units[r] for i in range(KIND.trits)]
                 for lane in range(LANES):
                     sums[r][row][lane] += sum(w * codes[lane][n * SLICE + c] for c, w in enumerate(weights[:SLICE])
                                               if n * SLICE + c < cols)
-            dut.word.value, dut.row.value, dut.first.value, dut.step.value = word, row, int(n == 0), 1
+            dut.word.value, dut.row.value, dut.first.value, dut.step.value = pack(WORD, units), row, int(n == 0), 1
             await FallingEdge(dut.clk)
         dut.step.value = 0
         for _ in range(KIND.dot.LATENCY + 6):
@@ -88,7 +90,5 @@ async def sums_of_slices(dut):
         dut.read_row.value = row
         for _ in range(4):
             await FallingEdge(dut.clk)
-        value = int(dut.value.value)
-        got = [[value >> 32 * (LANES * r + lane) & 0xFFFFFFFF for lane in range(LANES)] for r in range(POINT.rows)]
-        assert got == [[total & 0xFFFFFFFF for total in sums[r][row]] for r in range(POINT.rows)], row
+        assert unpack(SUMS, int(dut.value.value)) == [sums[r][row] for r in range(POINT.rows)], row
     report(cases=TILE_ROWS * POINT.rows * LANES)

@@ -5,9 +5,11 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.weights.manager import WeightBuffer
+from hw.lib.control import ModelShape
+from hw.memory.weights import WeightBuffer
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
+from tests.hw.layouts import pack
 from tests.hw.memory_model import ReadModel
 
 BENCHES = [Bench(name="blocks1", build=lambda: WeightBuffer(blocks=1))]
@@ -26,19 +28,20 @@ def sequence(words, tokens, plain):
 
 
 async def begin(dut, plain):
-    dut.base.value, dut.body_words.value, dut.head_words.value, dut.plain_tokens.value = BASE, BODY, HEAD, plain
+    dut.shape.value = pack(ModelShape, weights_base=BASE, body_words64=BODY, head_words64=HEAD)
+    dut.control__plain_tokens.value = plain
     for _ in range(2000):
-        if dut.idle.value:
+        if dut.control__idle.value:
             break
         await FallingEdge(dut.clk)
-    assert dut.idle.value, "not idle 2,000 cycles after a stop"
-    dut.start.value = 1
+    assert dut.control__idle.value, "not idle 2,000 cycles after a stop"
+    dut.control__start.value = 1
     await FallingEdge(dut.clk)
-    dut.start.value = 0
+    dut.control__start.value = 0
 
 
 async def start(dut):
-    dut.start.value = dut.stop.value = dut.port__data__valid.value = 0
+    dut.control__start.value = dut.control__stop.value = dut.port__data__valid.value = 0
     await reset(dut)
 
 
@@ -125,7 +128,7 @@ async def stop_and_start_again(dut):
         assert await sink.recv_n(len(expected)) == expected
         for _ in range(random.randint(0, 60)):
             await FallingEdge(dut.clk)
-        dut.stop.value = 1
+        dut.control__stop.value = 1
         await FallingEdge(dut.clk)
-        dut.stop.value = 0
+        dut.control__stop.value = 0
     report(cases=12)

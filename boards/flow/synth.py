@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m boards.flow.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
+
+A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
+parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
+optimised across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in
+docs/units.md.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from boards.flow.build import RESOURCES, ROOT, BuildError, run, say, script, tool, write_techmaps
+from boards.flow.carries import trim
+from hw.core.address_map import AddressSpace, windows
+from hw.core.counters import Counters
+from hw.core.fetch import RowFetch
+from hw.core.processor import CommandProcessor
+from hw.link.link import HostLink
+from hw.link.uart import Uart
+from hw.lm_head.lm_head import LmHead
+from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.sdr.controller import SdramController
+from hw.memory.weights import WeightBuffer
+from hw.tlmm.engine import TlmmEngine
+from hw.top import Core, attention_unit, float_pipeline, heads_merge
+from hw.verilog import to_verilog
+from tellme.spec.config import BoardConfig, preset
+
+__all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
+
+REPORT = ROOT / "docs" / "reports" / "units.json"
+#: The page, and what stands before and behind its table.
+TABLE = ROOT / "docs" / "units.md"
+BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
+
+PRESET = "ulx3s-85f-l2"
+Maker = Callable[[BoardConfig], wiring.Component]
+#: Unit -> its parts; their resources add up, the slowest gives fmax.
+PARTS: dict[str, dict[str, Maker]] = {
+    "tlmm": {"engine": lambda c: TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=c.float_lanes)},
+    "weights": {"buffer": lambda c: WeightBuffer(blocks=c.weight_buffer_bytes // 4096)},
+    "sdram": {"controller": lambda c: SdramController(mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
+                                                      column_bits=c.sdram_column_bits, phases=c.sdram_phases)},
+    "fused": {"pipeline": float_pipeline},
+    "attention": {"attention": attention_unit},
+    "head": {"head": lambda c: LmHead(max_dim=c.max_dim, compact=c.compact)},
+    "core": {"processor": lambda c: CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk),
+             "merge": heads_merge,
+             "space": lambda c: AddressSpace(steps=c.program_steps, context=c.max_context),
+             "counters": lambda c: Counters(accounts=c.accounts), "fetch": lambda c: RowFetch(),
+             "read_guard": lambda c: ReadGuard(), "write_guard": lambda c: WriteGuard()},
+    "link": {"link": lambda c: HostLink(name=c.name, windows=windows(
+        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
+             "uart": lambda c: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
+    "top": {"core": Core},
+}
+
+
+def measure(component: wiring.Component, folder: Path, kind: str, config: BoardConfig, name: str, *, route: bool = True,
+            timeout_s: float | None = None) -> dict[str, float]:
+    """Resources and fmax of one component, placed and, with ``route``, routed out of context (nextpnr's seed 1).
+
+    Without, fmax is nextpnr's estimate of the wires.  Raises TimeoutError where a tool takes longer than ``timeout_s``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "unit.v").write_text(to_verilog(component, "unit"))
+    (folder / "unit.ys").write_text(script(config, "unit", "unit.v"))
+    write_techmaps(folder)
+    run(f"{name}: synthesis", [tool(kind, "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log",
+        timeout_s)
+    trim(folder / "unit.json")
+    log = run(f"{name}: place{' and route' if route else ''}", [
+        tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--seed", "1",
+        "--freq", f"{config.fabric_mhz:.2f}", "--out-of-context", "--lpf-allow-unconstrained", "--report", "report.json",
+        "--timing-allow-fail", *([] if route else ["--no-route"])], folder, folder / "nextpnr.log", timeout_s)
+    report = json.loads((folder / "report.json").read_text())
+    used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
+    # Of a design that is only placed the report has no rates, but the log has.
+    rates = ([entry["achieved"] for entry in report["fmax"].values()] if route else
+             [float(rate) for rate in re.findall(r"Max frequency for clock .*?: ([0-9.]+) MHz", log)])
+    return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
+
+
+def unit_table(names: list[str], config: BoardConfig, kind: str) -> dict[str, dict[str, float]]:
+    """Each unit's sum over its parts."""
+    rows = {}
+    for name in names:
+        parts = [measure(make(config), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
+                         f"{name}/{part}") for part, make in PARTS[name].items()]
+        # Float pipelines are alike.
+        copies = config.float_lanes if name == "fused" else 1
+        rows[name] = {key: copies * sum(p[key] for p in parts) for key in RESOURCES}
+        rows[name]["fmax_mhz"] = min((p["fmax_mhz"] for p in parts if p["fmax_mhz"]), default=0.0)
+    return rows
+
+
+def markdown(report: dict) -> str:
+    """The table of docs/units.md."""
+    lines = [f"Preset `{report['preset']}`, each unit placed and routed by itself, out of context, nextpnr's seed 1; LUT are",
+             "nextpnr's TRELLIS_COMB.", "",
+             "| unit | LUT | FF | EBR | DSP | fmax, MHz |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [f"| {unit} | " + " | ".join(f"{row[key]:,}" for key in ("comb", "ff", "ebr", "dsp", "fmax_mhz")) + " |"
+              for unit, row in report["units"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m boards.flow.synth", description=__doc__.splitlines()[0])
+    parser.add_argument("--unit", required=True, help=f"all, or one of {', '.join(PARTS)}")
+    parser.add_argument("--preset", default=PRESET)
+    parser.add_argument("--tools", default="yowasp", choices=("yowasp", "native"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    args = parser.parse_args(argv)
+    try:
+        if args.unit not in ("all", *PARTS):
+            raise BuildError(f"no unit is called {args.unit!r}; there are: all, {', '.join(PARTS)}")
+        try:
+            config = preset(args.preset)
+        except ValueError as error:
+            raise BuildError(str(error)) from error
+        names = list(PARTS) if args.unit == "all" else [args.unit]
+        rows = unit_table(names, config, args.tools)
+    except BuildError as error:
+        say(str(error))
+        return 2
+    columns = [*RESOURCES, "fmax_mhz"]
+    print(f"preset {config.name}, each unit placed and routed by itself (seed 1)")
+    print(f"{'unit':<10}" + "".join(f"{c:>10}" for c in columns))
+    for name, row in rows.items():
+        print(f"{name:<10}" + "".join(f"{row[c]:>10}" for c in columns))
+    report = {"preset": config.name, "units": rows}
+    text = json.dumps(report, indent=2) + "\n"
+    if args.json is not None:
+        args.json.write_text(text)
+    if args.unit == "all" and config.name == PRESET:
+        REPORT.write_text(text)
+        page = TABLE.read_text()
+        before, behind = page[:page.index(BEGIN) + len(BEGIN)], page[page.index(END):]
+        TABLE.write_text(before + markdown(report) + behind)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m boards.study.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
+
+``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
+unit: what :mod:`boards.study.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from boards.flow.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
+from boards.flow.carries import trim
+from boards.flow.synth import PARTS
+from hw.top import Core
+from hw.verilog import to_verilog
+from tellme.spec.config import BoardConfig, preset
+
+__all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
+
+REPORT = ROOT / "docs" / "reports" / "packing.json"
+BASE = "ulx3s-85f-l2"
+#: Unit -> changes of the base preset with which it is packed by itself.
+PARTS_PACKED: dict[str, list[dict[str, int]]] = {
+    "tlmm": [{"lanes": 8}],
+    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2}],
+}
+#: Label -> changes of the base preset; whole cores, which tell all terms of all units apart but one of the lanes'.
+CORES: dict[str, dict[str, int]] = {
+    "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
+    "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
+                            "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
+    "four lanes, groups of three": {"lanes": 4, "max_group": 3},
+    "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
+}
+#: Presets that no board builds; those that are built are judged by their builds' reports.
+JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
+
+
+def config_of(changes: dict[str, int]) -> BoardConfig:
+    """The base preset with changes."""
+    return replace(preset(BASE), name="changed", **changes)  # type: ignore[arg-type]
+
+
+def pack(component: wiring.Component, config: BoardConfig, folder: Path, name: str) -> tuple[dict[str, int], dict]:
+    """Cells after packing, in all, and nextpnr's netlist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "unit.v").write_text(to_verilog(component, "unit"))
+    (folder / "unit.ys").write_text(script(config, "unit", "unit.v", whole=True))
+    write_techmaps(folder)
+    run(f"{name}: synthesis", [tool("yowasp", "yosys"), "-q", "unit.ys"], folder, folder / "yosys.log")
+    trim(folder / "unit.json")
+    run(f"{name}: packing", [tool("yowasp", "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json",
+                             "unit.json", "--out-of-context", "--lpf-allow-unconstrained", "--pack-only", "--write",
+                             "packed.json"], folder, folder / "nextpnr.log")
+    (netlist,) = json.loads((folder / "packed.json").read_text())["modules"].values()
+    counts = Counter(cell["type"] for cell in netlist["cells"].values())
+    return {key: counts[cell] for key, cell in RESOURCES.items()}, netlist
+
+
+def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
+    """Cells of each unit.  The ends of a carry chain, which nextpnr adds, belong to the chain's unit."""
+    owner = {instance: unit for unit, instances in UNITS.items() for instance in instances}
+    kinds = {cell: key for key, cell in RESOURCES.items()}
+
+    def unit_of(name: str) -> str:
+        return owner.get(re.split(r"[.$]", name.lstrip("\\"))[0], "top")
+
+    chains: dict[int, str] = {}
+    for name, cell in netlist["cells"].items():
+        if not name.startswith("$nextpnr"):
+            for port in ("FCI", "FCO", "F", "D"):
+                for net in cell["connections"].get(port, []):
+                    chains.setdefault(net, unit_of(name))
+    # An end is two cells, of which one meets the chain.
+    ends: dict[str, str] = {}
+    for name, cell in netlist["cells"].items():
+        if name.startswith("$nextpnr"):
+            nets = [net for port in ("FCI", "FCO", "F", "D") for net in cell["connections"].get(port, [])]
+            for unit in (chains[net] for net in nets if net in chains):
+                ends[name.split("$CCU2")[0]] = unit
+    units = {unit: dict.fromkeys(RESOURCES, 0) for unit in UNITS}
+    for name, cell in netlist["cells"].items():
+        if cell["type"] not in kinds:
+            continue
+        unit = ends.get(name.split("$CCU2")[0], "top") if name.startswith("$nextpnr") else unit_of(name)
+        units[unit][kinds[cell["type"]]] += 1
+    return units
+
+
+def whole(config: BoardConfig, label: str) -> dict:
+    folder = ROOT / "build" / "packing" / re.sub(r"\W+", "-", label)
+    total, netlist = pack(Core(config), config, folder, label)
+    print(f"{label:<30}" + "".join(f"{key} {value:<8}" for key, value in total.items()), flush=True)
+    return {**total, "units": by_unit(netlist)}
+
+
+def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
+    config = config_of(changes)
+    total: Counter[str] = Counter()
+    for name, maker in make.items():
+        label = "-".join((unit, name, *(f"{k}{v}" for k, v in changes.items())))
+        total.update(pack(maker(config), config, ROOT / "build" / "packing" / label, label)[0])
+    print(f"{unit:<10}{changes!s:<80}" + "".join(f"{key} {total[key]:<8}" for key in RESOURCES), flush=True)
+    return {"changes": changes, **{key: total[key] for key in RESOURCES}}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m boards.study.packing", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the report has")
+    args = parser.parse_args(argv)
+    names = {*PARTS_PACKED, *CORES, *JUDGED}
+    if args.only and not names.issuperset(args.only):
+        print(f"--only takes {', '.join(sorted(names))}", file=sys.stderr)
+        return 2
+    wanted = args.only or names
+    rows = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    for kind in ("parts", "cores", "judged"):
+        rows.setdefault(kind, {})
+
+    def keep() -> None:
+        REPORT.write_text(json.dumps(rows, indent=1) + "\n")
+
+    for unit, variants in PARTS_PACKED.items():
+        if unit in wanted:
+            known = {json.dumps(p["changes"]): p for p in rows["parts"].get(unit, [])} if args.resume else {}
+            rows["parts"][unit] = []
+            for changes in variants:
+                rows["parts"][unit].append(known.get(json.dumps(changes)) or part(
+                    unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes))
+                keep()
+    for label, changes in CORES.items():
+        if label in wanted:
+            rows["cores"][label] = {"changes": changes, **whole(config_of(changes), label)}
+            keep()
+    for name in JUDGED:
+        if name in wanted:
+            rows["judged"][name] = whole(preset(name), name)
+            keep()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Heads of a chunk's tokens in words of four codes, so that attention keeps up with several float pipelines."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.attention.merge import HeadMerge
+from hw.lib.streams import Skid
+from hw.lib.types import AttnHeadCodes, AttnHeadWords
+
+__all__ = ["HeadPacker", "WordMerge"]
+
+
+class HeadPacker(wiring.Component):
+    """o = the codes of ``i`` in words of four, each head from when it is whole on.
+
+    A code a cycle in, a word a cycle out: a head is there when it is asked for, however slowly its codes came.  Room for two
+    heads of ``max_head_dim``, so that one comes in while another waits.  ``empty``: no code is in here.  Head sizes are
+    multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
+    """
+
+    def __init__(self, *, max_head_dim: int):
+        self._depth = max(2 * max_head_dim // 4, 16)
+        super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
+        m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
+        m.submodules.labels = labels = fifo.SyncFIFO(width=label_layout.size, depth=self._depth // 4)
+        label = data.View(label_layout, labels.r_data)
+        lane, earlier = Signal(2), Signal(24, reset_less=True)
+        code, taken = self.i.p.code, self.i.valid & self.i.ready
+        with m.If(taken):
+            m.d.sync += [lane.eq(lane + 1), earlier.eq(Cat(earlier, code)[8:])]
+        out = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(words.w_rdy),
+            words.w_data.eq(Cat(earlier, code, self.i.p.last)), words.w_en.eq(taken & (lane == 3)),
+            labels.w_data.eq(Cat(self.i.p.scale, self.i.p.token, self.i.p.head)), labels.w_en.eq(taken & self.i.p.last),
+            # A head's label comes with its last code.
+            self.o.valid.eq(labels.r_rdy),
+            self.o.p.codes.eq(words.r_data[:32]), self.o.p.last.eq(words.r_data[32]),
+            self.o.p.scale.eq(label.scale), self.o.p.token.eq(label.token), self.o.p.head.eq(label.head),
+            words.r_en.eq(out), labels.r_en.eq(out & self.o.p.last),
+            self.empty.eq(~words.r_rdy & (lane == 0)),
+        ]
+        return m
+
+
+class WordMerge(wiring.Component):
+    """o = the heads of all ``i`` in words of four codes, each head's words together, inputs in turn where several have one.
+
+    Each input takes a code a cycle as long as the words leave as fast on average; see HeadPacker for what waits.  A register
+    more on the way out, as after a stall: neither the memories' words nor the sink's ready go further in a cycle.  ``empty``
+    says, a cycle late, that all codes that came have left.
+    """
+
+    def __init__(self, *, inputs: int, max_head_dim: int):
+        self._inputs, self._max_head_dim = inputs, max_head_dim
+        super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
+                          "empty": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
+        m.submodules.skid = skid = Skid(AttnHeadWords)
+        empty = [~skid.o.valid]
+        for n, (port, into) in enumerate(zip(self.i, merge.i, strict=True)):
+            m.submodules[f"packer{n}"] = packer = HeadPacker(max_head_dim=self._max_head_dim)
+            connect(m, flipped(port), packer.i)
+            connect(m, packer.o, into)
+            empty.append(packer.empty)
+        connect(m, merge.o, skid.i)
+        connect(m, skid.o, flipped(self.o))
+        m.d.sync += self.empty.eq(Cat(empty).all())
+        return m

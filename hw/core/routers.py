@@ -1,0 +1,297 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What lies between the units of a core with one float pipeline or several: who gets which words, codes, sums and rows.
+
+Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Nothing here stores data; registers hold decisions.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.core.address_map import CrcStore
+from hw.core.counters import SpentLayout
+from hw.lib.control import (
+    AccSource,
+    CrcControl,
+    LmHeadControl,
+    ModelShape,
+    PassControl,
+    RunState,
+    SizesLayout,
+    StatusLayout,
+    WordSink,
+)
+from hw.lib.ports import PortStrobes
+from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout, ScaleLayout
+from hw.link.crc32 import Crc32
+
+__all__ = ["AccRouter", "CodeRouter", "CycleAccount", "HeadSizes", "PassRouter", "RopeRouter", "StatusWords", "StepCrc",
+           "TokenShares", "WordRouter"]
+
+
+def shift_of(streams: int) -> int:
+    """Bits of a token's number that say which pipeline has it; ValueError for a number that is no power of two."""
+    if streams < 1 or streams & streams - 1:
+        raise ValueError(f"streams is {streams}; a power of two is wanted")
+    return streams.bit_length() - 1
+
+
+def own_tokens(streams: int, tokens: int) -> range:
+    """How many of a chunk's tokens a pipeline may have."""
+    return range(-(-tokens // streams) + 1)
+
+
+def belongs(number, i: int, streams: int):
+    """Whether pipeline ``i`` of so many has the token of this number."""
+    shift = shift_of(streams)
+    return number[:shift] == i if shift else Const(1, 1)
+
+
+class HeadSizes(wiring.Component):
+    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles behind ``shape``.
+
+    Maps to two 8 x 8 multipliers, or with ``compact`` to one that takes turns.
+    """
+
+    def __init__(self, *, compact: bool = False):
+        self._compact = compact
+        super().__init__({"shape": In(ModelShape), "sizes": Out(SizesLayout)})
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = self.shape
+        q_dim, k_dim = Signal(16), Signal(16)
+        if self._compact:
+            heads_next, size = Signal(), Signal(16)
+            m.d.sync += [heads_next.eq(~heads_next), size.eq(Mux(heads_next, shape.heads, shape.kv_heads) * shape.head_dim)]
+            with m.If(heads_next):
+                m.d.sync += k_dim.eq(size)
+            with m.Else():
+                m.d.sync += q_dim.eq(size)
+        else:
+            m.d.sync += [q_dim.eq(shape.heads * shape.head_dim), k_dim.eq(shape.kv_heads * shape.head_dim)]
+        m.d.sync += [self.sizes.q_dim.eq(q_dim), self.sizes.qk_dim.eq(q_dim + k_dim)]
+        return m
+
+
+class TokenShares(wiring.Component):
+    """Of a chunk of ``chunk`` tokens: how many each pipeline has (``own``), whether it has some (``has``), whether it has the
+    last one (``has_last``), and that one's number.  A cycle behind ``chunk``."""
+
+    def __init__(self, *, streams: int, tokens: int):
+        self._streams, self._tokens = streams, tokens
+        super().__init__({"chunk": In(5), "own": Out(own_tokens(streams, tokens)).array(streams), "has": Out(streams),
+                          "has_last": Out(streams), "last_token": Out(TOKEN_BITS)})
+
+    def elaborate(self, platform):
+        m = Module()
+        streams, shift = self._streams, shift_of(self._streams)
+        chunk = self.chunk[:self._tokens.bit_length()]
+        m.d.sync += self.last_token.eq(chunk - 1)
+        for i, own in enumerate(self.own):
+            m.d.sync += own.eq((chunk + (streams - 1 - i)) >> shift)
+            m.d.comb += [self.has[i].eq(own != 0), self.has_last[i].eq(belongs(self.last_token, i, streams))]
+        return m
+
+
+class PassRouter(wiring.Component):
+    """One pass for all pipelines.
+
+    Settings and pulses go to each.  A quantise pass is of all tokens, or for the LM head (``to_lm_head``) of the chunk's last
+    one; it begins in all pipelines that are asked at once, and each gets its own share.  ``passes.done``: all pipelines are,
+    and, where what brings their heads to attention ``holds`` some, ``delivered`` is high.  ``passes.nonfinite``: some are.
+    ``wanted`` says which pipelines the pass's codes come from.
+    """
+
+    def __init__(self, *, streams: int, tokens: int, holds: bool = False):
+        self._streams, self._holds = streams, holds
+        super().__init__({
+            "passes": In(PassControl), "units": Out(PassControl).array(streams), "to_lm_head": In(1),
+            "own": In(own_tokens(streams, tokens)).array(streams), "has": In(streams), "has_last": In(streams),
+            "wanted": Out(streams), **({"delivered": In(1)} if holds else {}),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        passes, shift = self.passes, shift_of(self._streams)
+        for i, unit in enumerate(self.units):
+            m.d.comb += [
+                unit.args.eq(passes.args), unit.clear.eq(passes.clear), unit.gain_start.eq(passes.gain_start),
+                self.wanted[i].eq(Mux(self.to_lm_head, self.has_last[i], self.has[i])),
+            ]
+        delivered = [self.delivered] if self._holds else []
+        m.d.comb += [passes.done.eq(Cat(*(unit.done for unit in self.units), *delivered).all()),
+                     passes.nonfinite.eq(Cat(unit.nonfinite for unit in self.units).any())]
+        # A cycle late: a pipeline that is ready stays so until it is asked.
+        asked = passes.quant.valid & passes.quant.ready
+        m.d.sync += passes.quant.ready.eq(
+            Cat(unit.quant.ready | ~self.wanted[i] for i, unit in enumerate(self.units)).all() & ~asked)
+        for i, unit in enumerate(self.units):
+            m.d.comb += [unit.quant.payload.eq(passes.quant.payload), unit.quant.valid.eq(asked & self.wanted[i]),
+                         unit.quant.p.first.eq(passes.quant.p.first >> shift),
+                         unit.quant.p.tokens.eq(Mux(self.to_lm_head, 1, self.own[i]))]
+        return m
+
+
+class CodeRouter(wiring.Component):
+    """Codes of the pipelines (``codes``) to the engine, a stream each, or those of the one with the last token to the LM head.
+
+    ``start`` is the processor's start of the LM head; it goes on with ``d``, the scale of that pipeline's codes.  ``valid``, a
+    cycle late: each pipeline of ``wanted`` shows a code.
+    """
+
+    def __init__(self, *, streams: int):
+        codes = stream.Signature(signed(8))
+        super().__init__({
+            "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "to_lm_head": In(1),
+            "has_last": In(streams), "wanted": In(streams), "valid": Out(1),
+            "engine": Out(codes).array(streams), "lm_head": Out(codes),
+            "control": In(LmHeadControl), "unit": Out(LmHeadControl),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        start, with_scale = self.control.start, self.unit.start
+        m.d.comb += [
+            with_scale.payload.eq(start.payload), with_scale.valid.eq(start.valid), start.ready.eq(with_scale.ready),
+            self.control.done.eq(self.unit.done), self.control.best.eq(self.unit.best),
+        ]
+        for i, (codes, engine) in enumerate(zip(self.codes, self.engine, strict=True)):
+            m.d.comb += [engine.payload.eq(codes.payload), engine.valid.eq(codes.valid & ~self.to_lm_head),
+                         codes.ready.eq(Mux(self.to_lm_head, self.lm_head.ready, engine.ready))]
+            with m.If(self.has_last[i]):
+                m.d.comb += [self.lm_head.payload.eq(codes.payload), self.lm_head.valid.eq(codes.valid & self.to_lm_head),
+                             with_scale.p.d.eq(self.d[i])]
+        m.d.sync += self.valid.eq(Cat(codes.valid | ~self.wanted[i] for i, codes in enumerate(self.codes)).all())
+        return m
+
+
+class WordRouter(wiring.Component):
+    """Words of the weight stream (``words``) to the unit that ``sink`` names; gains to all pipelines alike, which take one in
+    each cycle.  ``gain_taken`` is a strobe."""
+
+    def __init__(self, *, streams: int):
+        words = stream.Signature(64)
+        super().__init__({"words": In(words), "sink": In(WordSink), "gains": Out(words).array(streams), "engine": Out(words),
+                          "lm_head": Out(words), "gain_taken": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        first, *others = self.gains
+        for sink, port in ((WordSink.GAIN, first), (WordSink.ENGINE, self.engine), (WordSink.HEAD, self.lm_head)):
+            selected = self.sink == sink
+            m.d.comb += [port.payload.eq(self.words.payload), port.valid.eq(self.words.valid & selected)]
+            with m.If(selected):
+                m.d.comb += self.words.ready.eq(port.ready)
+        for port in others:
+            m.d.comb += [port.payload.eq(first.payload), port.valid.eq(first.valid)]
+        m.d.comb += self.gain_taken.eq(first.valid & first.ready)
+        return m
+
+
+class AccRouter(wiring.Component):
+    """Accumulators into the pipelines (``out``), from the source that ``source`` names: the engine has a stream for each, the
+    row fetch and attention bring a token's to the pipeline that has it."""
+
+    def __init__(self, *, streams: int):
+        self._streams = streams
+        accs = stream.Signature(AccLayout)
+        super().__init__({"source": In(AccSource), "engine": In(accs).array(streams), "fetch": In(accs), "attention": In(accs),
+                          "out": Out(accs).array(streams)})
+
+    def elaborate(self, platform):
+        m = Module()
+        for i, out in enumerate(self.out):
+            with m.If(self.source == AccSource.ENGINE):
+                m.d.comb += [out.payload.eq(self.engine[i].payload), out.valid.eq(self.engine[i].valid),
+                             self.engine[i].ready.eq(out.ready)]
+            for source, port in ((AccSource.FETCH, self.fetch), (AccSource.ATTENTION, self.attention)):
+                with m.If((self.source == source) & belongs(port.p.place.token, i, self._streams)):
+                    m.d.comb += [out.payload.eq(port.payload), out.valid.eq(port.valid), port.ready.eq(out.ready)]
+        return m
+
+
+class RopeRouter(wiring.Component):
+    """RoPE words of token ``number`` to its pipeline (``out``, payloads of ``shape``), and the pulse ahead of them.  They are
+    taken in each cycle."""
+
+    def __init__(self, *, streams: int, shape=32):
+        self._streams = streams
+        super().__init__({"words": In(stream.Signature(32)), "number": In(TOKEN_BITS), "start": In(1),
+                          "out": Out(stream.Signature(shape)).array(streams), "starts": Out(streams)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.words.ready.eq(1)
+        for i, out in enumerate(self.out):
+            mine = belongs(self.number, i, self._streams)
+            m.d.comb += [out.payload.eq(self.words.payload), out.valid.eq(self.words.valid & mine),
+                         self.starts[i].eq(self.start & mine)]
+        return m
+
+
+class StepCrc(wiring.Component):
+    """CRC-32 of a step's monitored words, of the pipelines (the last of them first) or of the LM head; one of these shows a
+    word at a time.  A word counts a cycle late.  ``store`` hands the CRC on with ``control.write``."""
+
+    def __init__(self, *, streams: int):
+        super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout), "control": In(CrcControl),
+                          "store": Out(CrcStore)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = crc = Crc32(16)
+        monitor = Signal(MonitorLayout)
+        m.d.sync += monitor.eq(self.lm_head)
+        for shown in self.pipelines:
+            with m.If(shown.valid):
+                m.d.sync += monitor.eq(shown)
+        m.d.comb += [
+            crc.valid.eq(monitor.valid), crc.data.eq(monitor.word), crc.clear.eq(self.control.clear),
+            self.store.step.eq(self.control.step), self.store.write.eq(self.control.write), self.store.value.eq(crc.crc),
+        ]
+        return m
+
+
+class StatusWords(wiring.Component):
+    """The answer to STATUS; ``running`` and its bit are those of the cycle before, as a packet takes many."""
+
+    state: In(RunState)
+    sdram_ready: In(1)
+    training: In(32)
+    bad_packets: In(32)
+    cycles: In(32)
+    running: Out(1)
+    status: Out(StatusLayout)
+
+    def elaborate(self, platform):
+        m = Module()
+        state, status = self.state, self.status
+        m.d.sync += self.running.eq(state.running)
+        m.d.comb += [
+            status.flags.running.eq(self.running), status.flags.sdram_ready.eq(self.sdram_ready),
+            status.flags.nonfinite.eq(state.nonfinite), status.flags.stopped.eq(state.stopped),
+            status.step.eq(state.step), status.position.eq(state.position), status.bad_packets.eq(self.bad_packets),
+            status.cycles.eq(self.cycles), status.training.eq(self.training),
+        ]
+        return m
+
+
+class CycleAccount(wiring.Component):
+    """What a cycle is spent on, for the counters: a unit's busy signals under its name."""
+
+    def __init__(self, *, streams: int):
+        super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
+                          "ports": In(PortStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
+
+    def elaborate(self, platform):
+        m = Module()
+        spent = self.spent
+        m.d.comb += [
+            spent.engine.eq(self.engine), spent.drain.eq(self.draining), spent.norm.eq(self.settling.any()),
+            spent.attention.eq(self.attention), spent.head.eq(self.lm_head),
+            spent.host.eq(self.ports.host_read | self.ports.host_write), spent.memory.eq(self.ports.as_value().any()),
+            spent.refresh.eq(self.refresh),
+        ]
+        return m

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What several units use: stages, streams, floats, scales, layouts, memory ports."""

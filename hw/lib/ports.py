@@ -1,0 +1,32 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Memory ports as their users see them: 32-bit words, little-endian, word address = byte address / 4."""
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tellme.spec.widths import WORD_ADDRESS_BITS
+
+__all__ = ["PORTS", "MemoryRequest", "PortStrobes", "ReadPort", "WritePort"]
+
+#: The controller's ports.
+PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")
+#: A bit a port, for statistics.
+PortStrobes = data.StructLayout({name: 1 for name in PORTS})
+
+#: ``len`` words from ``addr`` on, len >= 1.
+MemoryRequest = data.StructLayout({"addr": WORD_ADDRESS_BITS, "len": 20})
+
+#: Requests are served in order; the data of one follows that of the one before without a mark.  Data may be stalled
+#: for ever: the controller asks the chip only for what its FIFO can take.
+ReadPort = wiring.Signature({
+    "req": Out(stream.Signature(MemoryRequest)),
+    "data": In(stream.Signature(32)),
+})
+
+#: ``idle`` is high when every word of every accepted request is in the chip, so that a read sees it.
+WritePort = wiring.Signature({
+    "req": Out(stream.Signature(MemoryRequest)),
+    "data": Out(stream.Signature(32)),
+    "idle": In(1),
+})

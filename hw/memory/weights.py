@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Weight buffer manager: URAM-like blocks of EBR, filled ahead of use (TeLLMe v2 section 3.4)."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.lib.control import ModelShape, WeightsControl
+from hw.lib.ports import ReadPort
+from hw.lib.streams import Queue
+
+__all__ = ["WeightBuffer"]
+
+
+class WeightBuffer(wiring.Component):
+    """Streams the weight region word by word, and reads ahead as far as the buffer goes.
+
+    After ``start`` (a pulse) the 64-bit words from weights_base on leave on ``out``, token after token without end:
+    body_words64 words of tiles, then, but for the first ``plain_tokens`` tokens, head_words64 words of the LM head's
+    table that lie behind them.  ``stop`` (a pulse) ends it: nothing more is asked for, what is on its way is dropped,
+    then ``idle`` rises.  A start counts only while idle.
+
+    Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
+    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
+    Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
+    Raises ValueError for less than one block.
+    """
+
+    WORDS_PER_BLOCK = 512
+    #: 32-bit words of a request at most: half a row, so that rows are opened once.
+    BURST = 128
+
+    def __init__(self, *, blocks: int):
+        if blocks < 1:
+            raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
+        self._depth = blocks * self.WORDS_PER_BLOCK
+        super().__init__({
+            "port": Out(ReadPort),
+            "control": In(WeightsControl), "shape": In(ModelShape),
+            "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        depth, control, shape = self._depth, self.control, self.shape
+        m.submodules.blocks = blocks = memory.Memory(shape=72, depth=depth, init=[])
+        write, read = blocks.write_port(), blocks.read_port()
+        request = self.port.req
+
+        # ------------------------------------------------------------------ what to ask for
+        addr, remaining, plain, in_head = Signal(24), Signal(25), Signal(16), Signal()
+        running = Signal()
+        # Room for words, less all that was asked for: in 64-bit words.
+        room = Signal(range(depth + 1), init=depth)
+        burst = self.BURST // 2
+        # A cycle behind what is left.
+        size, none_left = Signal(range(burst + 1)), Signal()
+        m.d.sync += [size.eq(Mux(remaining < burst, remaining, burst)), none_left.eq(remaining == 0)]
+        asked = Signal()
+        with m.FSM(name="ask") as ask:
+            with m.State("IDLE"):
+                with m.If(control.start & control.idle):
+                    m.d.sync += [addr.eq(shape.weights_base), remaining.eq(shape.body_words64), plain.eq(control.plain_tokens),
+                                 in_head.eq(0), running.eq(1)]
+                    m.next = "LEFT"
+            with m.State("LEFT"):
+                m.next = "NEXT"
+            with m.State("NEXT"):
+                with m.If(~running):
+                    m.next = "IDLE"
+                with m.Elif(none_left):
+                    # End of a body or a head.
+                    m.next = "LEFT"
+                    with m.If(~in_head & (plain == 0) & (shape.head_words64 != 0)):
+                        m.d.sync += [remaining.eq(shape.head_words64), in_head.eq(1)]
+                    with m.Else():
+                        m.d.sync += [addr.eq(shape.weights_base), remaining.eq(shape.body_words64), in_head.eq(0)]
+                        with m.If(plain != 0):
+                            m.d.sync += plain.eq(plain - 1)
+                with m.Elif(room >= size):
+                    m.d.sync += [request.p.addr.eq(addr), request.p.len.eq(size << 1), request.valid.eq(1)]
+                    m.next = "ASK"
+            with m.State("ASK"):
+                with m.If(request.ready):
+                    m.d.comb += asked.eq(1)
+                    m.d.sync += [request.valid.eq(0), addr.eq(addr + request.p.len),
+                                 remaining.eq(remaining - (request.p.len >> 1))]
+                    m.next = "LEFT"
+        with m.If(control.stop):
+            m.d.sync += running.eq(0)
+
+        # ------------------------------------------------------------------ in: two halves a word
+        low, have_low = Signal(32), Signal()
+        owed = Signal(range(2 * depth + 1))
+        arrived = Signal()
+        m.d.comb += [self.port.data.ready.eq(1), arrived.eq(self.port.data.valid)]
+        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - arrived)
+        put = Signal()
+        m.d.comb += [put.eq(arrived & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
+        with m.If(arrived):
+            m.d.sync += [have_low.eq(~have_low), low.eq(self.port.data.payload)]
+        with m.If(put):
+            m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
+
+        # ------------------------------------------------------------------ out: read ahead by one into a small queue
+        # whose valid, which moves the whole engine, comes from a register.
+        m.submodules.queue = queue = Queue(64)
+        stored = Signal(range(depth + 1))
+        fetch = Signal()
+        arriving = Signal()
+        m.d.comb += [
+            fetch.eq((stored != 0) & (queue.level + arriving < 3) & running),
+            read.en.eq(fetch),
+            queue.i.payload.eq(read.data[:64]), queue.i.valid.eq(arriving),
+            self.out.payload.eq(queue.o.payload), self.out.valid.eq(queue.o.valid & running),
+            queue.o.ready.eq(self.out.ready | ~running),
+            self.level.eq(stored),
+        ]
+        m.d.sync += [arriving.eq(fetch), stored.eq(stored + put - fetch)]
+        with m.If(fetch):
+            m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
+        m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
+        # A cycle late, which a start has time for.
+        m.d.sync += control.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
+        with m.If(control.idle):
+            # A clean slate for the next start.
+            m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
+        return m

@@ -1,3 +1,0 @@
-# SPDX-FileCopyrightText: 2026 The tellme authors
-# SPDX-License-Identifier: BSD-2-Clause
-"""The weight buffer manager."""

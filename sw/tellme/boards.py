@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The boards that there is a bitstream for: their devices, the preset of each, and what they are called on USB."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+__all__ = ["BoardInfo", "UsbName", "boards", "boards_of_presets"]
+
+
+@dataclass(frozen=True)
+class UsbName:
+    """The beginning of a USB product string.
+
+    ``own``: only the board is called so.  Elsewhere a serial chip's maker gave the name, other things have the name too, and what
+    is at the port has to be asked."""
+
+    product: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class BoardInfo:
+    """A board: its file in ``boards``, its name, the preset of each device, and its names on USB."""
+
+    key: str
+    name: str
+    presets: dict[str, str]
+    usb: tuple[UsbName, ...]
+
+
+@cache
+def boards() -> tuple[BoardInfo, ...]:
+    """All boards, as ``data/boards.json`` has them."""
+    content = json.loads((resources.files("tellme") / "data" / "boards.json").read_text("utf-8"))
+    return tuple(BoardInfo(key, fields["name"], dict(fields["presets"]), tuple(UsbName(**usb) for usb in fields["usb"]))
+                 for key, fields in content.items())
+
+
+def boards_of_presets() -> dict[str, list[str]]:
+    """Preset -> the boards and devices that are built with the preset."""
+    found: dict[str, list[str]] = {}
+    for board in sorted(boards(), key=lambda board: board.key):
+        for device, preset in board.presets.items():
+            found.setdefault(preset, []).append(f"{board.key} {device}")
+    return found

@@ -1,0 +1,29 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line's words for what the library's errors hint at."""
+
+from tellme.errors import TellmeError
+
+__all__ = ["HINTS", "message"]
+
+#: Hint of a :class:`tellme.errors.TellmeError` -> the options that follow it.
+HINTS = {
+    "act-exp": "--act-exp N",
+    "auto": "--device auto",
+    "context": "--context N",
+    "convert": "tellme-host convert SRC -o OUT.tellme",
+    "device": "--device PORT",
+    "golden": "--device golden",
+    "head": "--head board",
+    "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
+    "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",
+    "tokenizer": "tellme-host convert --tokenizer FILE",
+    "tokenizer-file": "--tokenizer FILE, --no-tokenizer",
+    "tokenizer-file-only": "--tokenizer FILE",
+    "weight-scale": "--weight-scale multiply|divide",
+}
+
+
+def message(error: TellmeError) -> str:
+    """An error's text with the options that help."""
+    return f"{error} ({HINTS[error.hint]})" if error.hint else str(error)

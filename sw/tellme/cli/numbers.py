@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Numbers on the command line: each option says its name and its limits where it refuses one."""
+
+from collections.abc import Callable
+
+from tellme.cli.errors import UserError
+from tellme.spec.ranges import Range, RangeError
+
+__all__ = ["fraction", "id_list", "whole"]
+
+
+def shown(text: str) -> str:
+    """An argument in a message, which stays one line."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def whole(option: str, limits: Range | None = None, *, least: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers within ``limits``; or from ``least`` on; or any."""
+    if limits is not None:
+        wanted = f"a whole number from {limits.least} to {limits.most}"
+    else:
+        wanted = "a whole number" if least is None else f"a whole number from {least} on"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise UserError(f"{option} {shown(text)}: {wanted} is wanted") from None
+        try:
+            if limits is not None:
+                limits.check(option, value)
+        except RangeError as error:
+            raise UserError(str(error)) from None
+        if least is not None and value < least:
+            raise UserError(f"{option}: {value} is below {least}")
+        return value
+
+    return read
+
+
+def fraction(option: str, least: int, most: int) -> Callable[[str], float]:
+    """A reader of numbers from ``least`` to ``most``, both included."""
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise UserError(f"{option} {shown(text)}: a number from {least} to {most} is wanted") from None
+        if not least <= value <= most:
+            raise UserError(f"{option}: {value:g} is outside {least} to {most}")
+        return value
+
+    return read
+
+
+def id_list(option: str) -> Callable[[str], list[int]]:
+    """A reader of token ids with commas between them."""
+    def read(text: str) -> list[int]:
+        try:
+            return [int(part) for part in text.split(",")]
+        except ValueError:
+            raise UserError(f"{option} {shown(text)}: token ids like 1,2,3 are wanted") from None
+
+    return read

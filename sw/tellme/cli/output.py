@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Standard output and standard error of a command, and what happens when they fail.
+
+What cannot be written to standard output is an :class:`OutputError`.  What cannot be written to standard error is lost, and
+the command goes on: its result matters more.
+"""
+
+import errno
+import io
+import json
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tellme.cli.errors import OutputError
+
+__all__ = ["check", "flush", "print_line", "say", "streams", "write"]
+
+
+class _Raw(io.RawIOBase):
+    """Bytes to a file descriptor.  After a first failure all bytes are dropped, so that no buffer is left to fail at exit.
+
+    ``must`` says whether the first failure is an error of the writer.  Without a descriptor the stream is closed: each
+    write fails.
+    """
+
+    def __init__(self, descriptor: int | None, *, must: bool):
+        self._descriptor, self._must, self.failed = descriptor, must, False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._descriptor is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return self._descriptor is not None and os.isatty(self._descriptor)
+
+    @property
+    def closed_from_the_start(self) -> bool:
+        return self._descriptor is None
+
+    def write(self, content: Any, /) -> int:
+        if self.failed:
+            return len(content)
+        try:
+            return self._write(content)
+        except OSError:
+            self.failed = True
+            if self._must:
+                raise
+            return len(content)
+
+    def _write(self, content: Any) -> int:
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, "it is closed")
+        while True:
+            try:
+                return os.write(self._descriptor, content)
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+
+
+def _text(descriptor: int | None, *, must: bool) -> io.TextIOWrapper:
+    raw = _Raw(descriptor, must=must)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace",
+                            line_buffering=not must or raw.isatty())
+
+
+def _fill_descriptors() -> None:
+    """Open the null device where descriptor 0, 1 or 2 is closed: else the next file that is opened gets its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Standard output and standard error that fail as this module says, for the time of the block.
+
+    Streams that are not the interpreter's own, such as those of a test, stay.
+    """
+    _fill_descriptors()
+    old = sys.stdout, sys.stderr
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(None if sys.stdout is None else sys.stdout.fileno(), must=True)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(None if sys.stderr is None else sys.stderr.fileno(), must=False)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = old
+
+
+def _error(error: OSError) -> OutputError:
+    if isinstance(error, BrokenPipeError):
+        return OutputError("standard output was closed; stopped")
+    return OutputError(f"cannot write to standard output: {error.strerror or error}")
+
+
+def check() -> None:
+    """Refuse a standard output that was closed before the command began, before the work is done."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Raw) and raw.closed_from_the_start:
+        raise OutputError("cannot write to standard output: it is closed")
+
+
+def write(text: str) -> None:
+    """Text on standard output, at once; an :class:`OutputError` if it does not get there."""
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        raise _error(error) from error
+
+
+def print_line(fields: dict[str, object]) -> None:
+    """A line of JSON on standard output."""
+    write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+
+def flush() -> None:
+    """Give on what standard output still holds; an :class:`OutputError` if it does not get there."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise _error(error) from error
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,24 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The errors of the package: each says what was wrong and what to do."""
+
+__all__ = ["DeviceError", "InputError", "TellmeError"]
+
+
+class TellmeError(Exception):
+    """What a caller can do something about.
+
+    ``hint`` names a setting that helps, by a word that a program can translate into its own: the command line names its option.
+    """
+
+    def __init__(self, message: str, *, hint: str = ""):
+        super().__init__(message)
+        self.hint = hint
+
+
+class InputError(TellmeError):
+    """An argument, a prompt or a text that cannot be used."""
+
+
+class DeviceError(TellmeError):
+    """A board that cannot be opened, or that did what it should not."""

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""JSON of files that others wrote: read strictly, and each failure is a ModelError that names the file."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tellme.models.config import ModelError
+from tellme.models.files import check_file
+
+__all__ = ["parse_json", "read_json"]
+
+#: The longest whole number, in characters: all of them fit a float.
+_MAX_DIGITS = 300
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:100]!r} stands twice in an object")
+        found[key] = value
+    return found
+
+
+def _constant(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text}, which is no number")
+
+
+def _int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"it holds a number of {len(text)} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {text[:40]}, which is beyond a float")
+    return value
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """The value of a JSON text; ``what`` names it in errors.
+
+    Refused, as ModelErrors: what is no UTF-8 or no JSON, a key twice in an object, NaN and infinities, numbers beyond a
+    float, halves of surrogate pairs, and nesting deeper than Python's stack.
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_int=_int,
+                           parse_float=_float)
+        if _SURROGATE.search(content):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{what} is no JSON that can be read (byte {error.start} is no UTF-8)") from error
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{what} is no JSON that can be read (it holds half of a surrogate pair)") from error
+    except ValueError as error:
+        raise ModelError(f"{what} is no JSON that can be read ({error})") from error
+    except RecursionError as error:
+        raise ModelError(f"{what} is no JSON that can be read (it is nested too deep)") from error
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; a ModelError says why it cannot be read."""
+    check_file(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    value = parse_json(content, str(path))
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    return value

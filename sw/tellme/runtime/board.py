@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A board as a program uses it: opened by name, loaded with a model, asked for what it counted."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.compiler.image import Head
+from tellme.errors import DeviceError, TellmeError
+from tellme.link.client import BoardClient
+from tellme.link.discover import find_board
+from tellme.link.transport import SerialTransport
+from tellme.models.model import Model
+from tellme.runtime.device import BoardDevice, Device, GoldenDevice, Progress
+from tellme.runtime.head_on_host import place_head
+from tellme.runtime.session import Session
+from tellme.runtime.simulated import SimDevice, sim_command
+from tellme.spec.config import PRESETS, SIMULATED, preset
+
+__all__ = ["Board"]
+
+Say = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    """For programs that do not listen."""
+
+
+class Board:
+    """The golden model, the simulated board, or a board at a port.  Use it in a ``with`` block, which closes it at the end.
+
+    Errors are :class:`tellme.errors.TellmeError`: DeviceError or LinkError of the board, ModelError of a model's file,
+    CompileError of a model that the board cannot run, InputError of an argument.
+    """
+
+    def __init__(self, device: Device, say: Say = _silent):
+        self.device = device
+        self._say = say
+        self._loaded = device
+
+    @classmethod
+    def open(cls, name: str = "auto", *, preset: str = SIMULATED, say: Say = _silent) -> "Board":
+        """A board by name.
+
+        ``golden``: the golden model, NumPy in this process.  ``sim``: the simulated board, with the core ``preset``; it is built
+        from a checkout of the repository, which takes minutes the first time, when a model is loaded.  ``auto``: the board that
+        is plugged in by USB, or the simulated board where there is none.  Anything else is a serial port.  ``say`` hears which
+        board it is, and why.
+        """
+        if name == "golden":
+            say("device: the golden model, as asked for")
+            return cls(GoldenDevice(), say)
+        if name == "sim":
+            return cls(_simulated(preset, "as asked for", say), say)
+        if name == "auto":
+            port = find_board()
+            if port is None:
+                return cls(_simulated(preset, "as no board is plugged in", say), say)
+            return cls(_at_port(port, "the one that is plugged in", say), say)
+        return cls(_at_port(name, "as asked for", say), say)
+
+    def load(self, model: Model, *, head: Head | None = None, progress: Progress | None = None) -> Session:
+        """Compile a model, write the model into the board's memory, and give the session that generates with the model.
+
+        ``head`` says where the embedding and the LM head are: ``board``, ``host``, or None for the board if they fit its memory.
+        ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, before a byte is sent.
+        """
+        device, image = place_head(self.device, model, head, self._say)
+        session = Session(device, model, image)
+        device.connect()
+        device.load(image, progress or (lambda done, total: None))
+        self._loaded = device
+        return session
+
+    def counters(self) -> dict[str, int]:
+        """Cycles, words moved and busy cycles of the last generation, by the names of :data:`tellme.spec.memory.COUNTERS`.
+
+        Counters wrap at 2**32.  On the golden model, which counts no cycles, a DeviceError."""
+        return self._loaded.counters()
+
+    def crcs(self) -> list[int]:
+        """CRC-32 of each step's output in its last run, in the order of the layer program: the same on every device."""
+        return self._loaded.crcs()
+
+    def top(self) -> list[tuple[int, int]]:
+        """The 64 best (id, logit in Q15.16) of the last token that was picked, best first, ties to the lower id."""
+        return self._loaded.top()
+
+    def logits(self) -> NDArray[np.int32]:
+        """All logits (vocab,) of the last token, Q15.16; on a board only of a generation that was asked for logits."""
+        return self._loaded.logits()
+
+    def close(self) -> None:
+        """Let go of the board; the simulated board ends."""
+        self._loaded.close()
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # An interruption leaves the board usable; a board that failed is not waited for.
+        if error is not None and not isinstance(error, TellmeError):
+            with suppress(TellmeError):
+                self._loaded.stop()
+        self.close()
+
+
+def _at_port(port: str, why: str, say: Say) -> Device:
+    """A board at a serial port."""
+    client = BoardClient(SerialTransport(port))
+    try:
+        hello = client.hello()
+        if hello.preset not in PRESETS:
+            raise DeviceError(f"the board at {port} was built with a preset that this tellme-host does not know: "
+                              "use the tellme-host of the same checkout as its bitstream")
+    except BaseException:
+        client.close()
+        raise
+    say(f"device: the board at {port} ({hello.preset}), {why}")
+    return BoardDevice(port, preset(hello.preset), client, hello.core_sha256, verify=True)
+
+
+def _simulated(preset_name: str, why: str, say: Say) -> Device:
+    """The simulated board of a preset."""
+    try:
+        config = preset(preset_name)
+    except ValueError as error:
+        raise DeviceError(str(error)) from error
+    sim_command(config)
+    say(f"device: the simulated board ({config.name}), {why}")
+    return SimDevice("sim", config)

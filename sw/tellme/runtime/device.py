@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a model can run on: the golden model, and boards, behind one interface."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.compiler.image import Image
+from tellme.errors import DeviceError
+from tellme.golden.board import GoldenBoard
+from tellme.golden.perplexity import roomy
+from tellme.models.model import Model
+from tellme.spec.config import BoardConfig
+from tellme.spec.memory import (
+    COUNTER_BASE,
+    COUNTERS,
+    CRC_BASE,
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    SDRAM_BASE,
+    TOKEN_BASE,
+    TOP_BASE,
+    TOP_ENTRIES,
+    Event,
+    EventType,
+    StartArgs,
+    check_tokens,
+)
+
+__all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
+
+#: Bytes done and bytes in all.
+Progress = Callable[[int, int], None]
+
+
+class Device(ABC):
+    """A board to the host: load an image, place tokens, start, hear events, read results.
+
+    ``start`` gives a TOKEN event for each pick and a DONE event last; what is read of the last head (``top``,
+    ``logits``) is there once DONE has come.  Failures of a device are DeviceErrors or LinkErrors.
+    """
+
+    #: "golden", "sim", or the port.
+    name: str
+    #: Preset and hash of the core's Verilog; None on golden.
+    preset: str | None = None
+    core_sha256: str | None = None
+    #: Rate of the fabric's clock; None where cycles mean nothing.
+    fabric_mhz: float | None = None
+
+    @abstractmethod
+    def config(self, model: Model) -> BoardConfig:
+        """The configuration to compile a model for."""
+
+    def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
+        """Bring up what takes long, once it is clear that the model and the prompt fit."""
+
+    @abstractmethod
+    def load(self, image: Image, progress: Progress) -> None:
+        """Write an image."""
+
+    @abstractmethod
+    def place(self, position: int, tokens: Sequence[int]) -> None:
+        """Write tokens into token memory."""
+
+    @abstractmethod
+    def write(self, address: int, content: bytes) -> None:
+        """Write whole words into the memory of a device that is loaded, between runs."""
+
+    @abstractmethod
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        """Run, and yield the events up to DONE."""
+
+    @abstractmethod
+    def top(self) -> list[tuple[int, int]]:
+        """The 64 best (id, logit) of the last head, best first."""
+
+    @abstractmethod
+    def logits(self) -> NDArray[np.int32]:
+        """All logits of the last head (Q15.16); on a board that run must have had the DUMP flag."""
+
+    @abstractmethod
+    def crcs(self) -> list[int]:
+        """CRC-32 of the last run of each step of the program, END left out."""
+
+    @abstractmethod
+    def counters(self) -> dict[str, int]:
+        """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
+        a DeviceError where nothing counts."""
+
+    def stop(self) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
+        """End a run early; its remaining events are dropped."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of the device."""
+
+
+class GoldenDevice(Device):
+    """The golden model: no board's limits, no cycles."""
+
+    name = "golden"
+
+    def __init__(self) -> None:
+        self._board: GoldenBoard | None = None
+
+    @property
+    def board(self) -> GoldenBoard:
+        assert self._board is not None, "no image is loaded"
+        return self._board
+
+    def config(self, model: Model) -> BoardConfig:
+        return roomy(model)
+
+    def load(self, image: Image, progress: Progress) -> None:
+        size = sum(len(content) for _, content in image.sections)
+        progress(0, size)
+        self._board = GoldenBoard(image)
+        progress(size, size)
+
+    def place(self, position: int, tokens: Sequence[int]) -> None:
+        check_tokens(position, tokens, self.board.registers["context"])
+        self.board.tokens[position:position + len(tokens)] = tokens
+
+    def write(self, address: int, content: bytes) -> None:
+        self.board.write(address, content)
+
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        return self.board.start(args)
+
+    def top(self) -> list[tuple[int, int]]:
+        return self.board.top()
+
+    def logits(self) -> NDArray[np.int32]:
+        return self.board.logits
+
+    def crcs(self) -> list[int]:
+        return self.board.crcs[:-1]
+
+    def counters(self) -> dict[str, int]:
+        raise DeviceError("the golden model counts no cycles: open the simulated board, or a real one")
+
+
+class Client(Protocol):
+    """What a board is asked for, packet by packet: tellme.link.client.BoardClient."""
+
+    def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None: ...
+
+    def read(self, address: int, size: int) -> bytes: ...
+
+    def verify(self, address: int, content: bytes) -> None: ...
+
+    def start(self, args: StartArgs) -> None: ...
+
+    def events(self) -> Iterator[tuple[EventType, Event]]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class BoardDevice(Device):
+    """A board behind a client.  What it does is seen through packets alone."""
+
+    _ENTRY = Struct("<iI")
+
+    def __init__(self, name: str, config: BoardConfig, client: Client | None = None, core_sha256: str | None = None,
+                 *, verify: bool = False):
+        self.name = name
+        self.preset = config.name
+        self.core_sha256 = core_sha256
+        self.fabric_mhz = config.fabric_mhz
+        self._config = config
+        self._given = client
+        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
+        self._verify = verify
+        self._image: Image | None = None
+        self._running = False
+
+    @property
+    def _client(self) -> Client:
+        assert self._given is not None, "the board is not connected"
+        return self._given
+
+    def config(self, model: Model) -> BoardConfig:
+        return self._config
+
+    def load(self, image: Image, progress: Progress) -> None:
+        self._image = image
+        parts = [(SDRAM_BASE + base, content) for base, content in image.sections]
+        parts += [(PROGRAM_BASE, image.program_bytes), (REGISTER_BASE, image.register_bytes)]
+        total = sum(len(content) for _, content in parts)
+        done = 0
+        progress(0, total)
+        for address, content in parts:
+            self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+            done += len(content)
+        if self._verify:
+            for base, content in image.sections:
+                self._client.verify(SDRAM_BASE + base, content)
+        progress(total, total)
+
+    def place(self, position: int, tokens: Sequence[int]) -> None:
+        check_tokens(position, tokens, self._loaded().registers["context"])
+        self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
+
+    def write(self, address: int, content: bytes) -> None:
+        self._client.write(SDRAM_BASE + address, content)
+
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        args.check_context(self._loaded().registers["context"])
+        self._client.start(args)
+        self._running = True
+        for kind, event in self._client.events():
+            if kind == EventType.DONE:
+                self._running = False
+            yield kind, event
+            if kind == EventType.DONE:
+                return
+
+    def _loaded(self) -> Image:
+        assert self._image is not None, "no image is loaded"
+        return self._image
+
+    def top(self) -> list[tuple[int, int]]:
+        n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
+        content = self._client.read(TOP_BASE, self._ENTRY.size * n)
+        return [(token, logit) for logit, token in self._ENTRY.iter_unpack(content)]
+
+    def logits(self) -> NDArray[np.int32]:
+        r = self._loaded().registers
+        content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"])
+        return np.frombuffer(content, "<i4").astype(np.int32)
+
+    def crcs(self) -> list[int]:
+        content = self._client.read(CRC_BASE, 4 * (len(self._loaded().program) - 1))
+        return [int(crc) for crc in np.frombuffer(content, "<u4")]
+
+    def counters(self) -> dict[str, int]:
+        content = self._client.read(COUNTER_BASE, 4 * len(COUNTERS))
+        return dict(zip(COUNTERS, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
+
+    def stop(self) -> None:
+        if not self._running:
+            return
+        self._client.stop()
+        for kind, _ in self._client.events():
+            if kind == EventType.DONE:
+                break
+        self._running = False
+
+    def close(self) -> None:
+        if self._given is not None:
+            self._given.close()

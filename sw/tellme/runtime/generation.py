@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Generation on any device: prompt in, tokens out one by one, then what it took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.compiler.image import Head, Image, needed_bytes
+from tellme.errors import DeviceError, TellmeError
+from tellme.models.config import ModelConfig
+from tellme.runtime.device import Device
+from tellme.runtime.sampling import Sampler, Sampling
+from tellme.spec.ending import ending
+from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
+from tellme.spec.program import Epilogue, Op
+
+__all__ = ["Generation", "describe_step"]
+
+#: What a generation's ``stop_reason`` is called.
+_STOP_REASONS = {DoneReason.LENGTH: "length", DoneReason.END_TOKEN: "end_token", DoneReason.CONTEXT: "context"}
+
+
+def describe_step(image: Image, number: int) -> str:
+    """A descriptor in words: its number, layer and operation."""
+    layer = sum(d.op == Op.ATTENTION for d in image.program[:number])
+    d = image.program[number]
+    if d.op == Op.EMBED:
+        return f"step {number} (embedding)"
+    if d.op == Op.HEAD:
+        return f"step {number} (head)"
+    if d.op == Op.ATTENTION:
+        return f"step {number} (attention of layer {layer})"
+    if d.epilogue == Epilogue.QKV:
+        return f"step {number} (q, k, v of layer {layer})"
+    if d.epilogue == Epilogue.ACT:
+        return f"step {number} (gate and up of layer {layer - 1})"
+    what = "o" if image.program[number - 1].op == Op.ATTENTION else "down"
+    return f"step {number} ({what} of layer {layer - 1})"
+
+
+@dataclass
+class Generation:
+    """One run.  Iterate over :meth:`tokens` to its end, or :meth:`interrupt` it; then read the results."""
+
+    device: Device
+    image: Image
+    config: ModelConfig
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    #: Tokens that end the text; a board stops at the first by itself, and at the others when the host says so.
+    ends: tuple[int, ...] = ()
+    #: Prompt tokens that the board works on at once: 0 as many as it has lanes for, 1 one by one.
+    prefill_chunk: int = 0
+    #: Gets the logits (Q15.16) of each position fed, as they come; without, only the last position of the prompt has any.
+    on_logits: Callable[[NDArray[np.int32]], object] | None = None
+
+    #: What was picked so far, and why there was no more: "length", "end_token", "context" or "interrupted".
+    generated: list[int] = field(default_factory=list)
+    stop_reason: str = ""
+    wall_seconds: float = 0.0
+    _first: Event | None = None
+    _last: Event | None = None
+
+    def tokens(self) -> Iterator[int]:
+        """Generated tokens as they come."""
+        began = time.monotonic()
+        try:
+            for token in self._picks():
+                self.generated.append(token)
+                yield token
+        except GeneratorExit:
+            # Nobody takes the rest.  A board that does not stop says so at the next call.
+            with suppress(TellmeError):
+                self.interrupt()
+            raise
+        finally:
+            self.wall_seconds = time.monotonic() - began
+
+    def interrupt(self) -> None:
+        """End the run where it is."""
+        self.stop_reason = "interrupted"
+        self.device.stop()
+
+    def _picks(self) -> Iterator[int]:
+        """The generation loop.
+
+        A board that picks by itself goes on from one start to the end of the text.  Where the host picks, or takes logits, a
+        start feeds one token and the host picks before the next start.
+        """
+        alone = self.sampling.greedy and self.on_logits is None
+        sampler = Sampler(self.sampling)
+        position, feed = 0, self.prompt
+        if self.on_logits is not None:
+            for token in self.prompt[:-1]:
+                self._one(position, [token])
+                position, feed = position + 1, self.prompt[-1:]
+        if self.max_tokens == 0:
+            if self.on_logits is not None:
+                self._one(position, feed)
+            elif alone:
+                for _ in self._start(position, feed, 0):
+                    raise DeviceError(f"{self.device.name} picked a token that was not asked for")
+            self.stop_reason = _STOP_REASONS[DoneReason.LENGTH]
+            return
+        picked = 0
+        reason: DoneReason | None = None
+        while reason is None:
+            for event in self._start(position, feed, self.max_tokens) if alone else [self._one(position, feed)]:
+                if reason is not None:
+                    raise DeviceError(f"{self.device.name} went on after the end of its text")
+                token = event.id if self.sampling.greedy else sampler.pick(self.device.top())
+                picked += 1
+                position += len(feed)
+                feed = [token]
+                self._first = self._first or event
+                self._last = event
+                yield token
+                reason = ending(token, picked, ends=self.ends, limit=self.max_tokens, next_position=position,
+                                context=self.config.context)
+                if reason is not None:
+                    self.stop_reason = _STOP_REASONS[reason]
+                    if alone and token in self.ends[1:]:
+                        # The board is on its way to the next token, which nobody will see.
+                        self.device.stop()
+                        return
+            if alone and reason is None:
+                raise DeviceError(f"{self.device.name} ended a run of {self.max_tokens} tokens after {picked}")
+
+    def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
+        """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start."""
+        flags = (StartFlags(0) if position else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
+        eos = self.ends[0] if self.ends and generate > 1 else StartArgs.NO_EOS
+        self.device.place(position, feed)
+        chunk = self.prefill_chunk if self.image.whole_heads else 1
+        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), eos, chunk)):
+            if kind != EventType.DONE:
+                yield event
+            elif event.logit == DoneReason.NONFINITE:
+                raise DeviceError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
+                                  f"{event.position}: the model does not fit binary16, or is damaged")
+            elif event.logit == DoneReason.STOPPED:
+                raise DeviceError("the board was stopped")
+
+    def _one(self, position: int, feed: list[int]) -> Event:
+        """Feed tokens and pick once."""
+        events = list(self._start(position, feed, 1))
+        if len(events) != 1:
+            raise DeviceError(f"{self.device.name} ended a run of one token with {len(events)}")
+        if self.on_logits is not None:
+            self.on_logits(self.device.logits().copy())
+        return events[0]
+
+    # Results
+
+    def stats(self) -> dict[str, Any]:
+        """The fields of the stats line."""
+        n = len(self.generated)
+        decoded = max(n - 1, 0)
+        mhz = self.device.fabric_mhz
+        values: dict[str, Any] = dict.fromkeys((
+            "prefill_cycles", "decode_cycles", "cycles_per_token", "needed_bytes", "sdram_bytes",
+            "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second"))
+        if decoded:
+            first = len(self.prompt)
+            head: Head = "board" if self.image.probe is None else "host"
+            values["needed_bytes"] = round(sum(needed_bytes(self.config, p, head) for p in range(first, first + decoded)))
+        sim_khz = None
+        if mhz is not None:
+            values["fabric_mhz"] = mhz
+        if mhz is not None and self._first is not None and self._last is not None:
+            values["prefill_cycles"] = self._first.cycles
+            cycles = _difference(self._first, self._last, "cycles")
+            values["decode_cycles"] = cycles
+            if self.device.name == "sim" and self.wall_seconds > 0:
+                sim_khz = round((self._first.cycles + cycles) / self.wall_seconds / 1000, 1)
+            if decoded and cycles:
+                values["cycles_per_token"] = round(cycles / decoded, 1)
+                values["board_tokens_per_second"] = round(mhz * 1e6 * decoded / cycles, 2)
+                values["sdram_bytes"] = 4 * (_difference(self._first, self._last, "read_words")
+                                             + _difference(self._first, self._last, "write_words"))
+                values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
+        return {"prompt_tokens": len(self.prompt), "generated_tokens": n, "token_ids": list(self.generated),
+                "stop_reason": self.stop_reason, **values, "wall_seconds": round(self.wall_seconds, 3),
+                "sim_khz": sim_khz}
+
+
+def _difference(first: Event, last: Event, name: str) -> int:
+    """Of 32-bit counters, which wrap."""
+    return int(getattr(last, name) - getattr(first, name)) % 2**32

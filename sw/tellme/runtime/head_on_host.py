@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs a model whose embedding and head do not fit the board: its rows go there, its final state comes back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.compiler.image import Head, Image, pack_head, place_model
+from tellme.errors import DeviceError
+from tellme.golden.head import best, exact_type, head_logits, probed_state
+from tellme.golden.scales import unpack16
+from tellme.models.model import Model
+from tellme.runtime.device import Device, Progress
+from tellme.spec.config import BoardConfig
+from tellme.spec.ending import ending
+from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
+from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, head_row_words
+
+__all__ = ["HeadOnHost", "place_head"]
+
+
+def place_head(device: Device, model: Model, head: Head | None, say: Callable[[str], None]) -> tuple[Device, Image]:
+    """A model for a device; with the LM head on the host, the device that does it.  ``say`` hears of a head on the host."""
+    image, why = place_model(model, device.config(model), head)
+    if image.probe is None:
+        return device, image
+    say(f"head: on the host, as {why}")
+    return HeadOnHost(device, model), image
+
+
+class HeadOnHost(Device):
+    """A device whose embedding and head are the host's; to all others it is like any device, and gives the same bits.
+
+    Before a start the rows of the tokens to feed are written to the board, the first token's first, and token memory names
+    them by number.  A start feeds them and runs the probe (:mod:`tellme.spec.probe`); the host reads its logits, computes the
+    model's from them, and picks.  To go on it starts the board again: a start a generated token.
+    """
+
+    def __init__(self, device: Device, model: Model):
+        self._device = device
+        self.name, self.preset, self.fabric_mhz = device.name, device.preset, device.fabric_mhz
+        self._config = model.config
+        self._embedding, self._embedding_scales = model.embedding, model.embedding_scales
+        head = self._embedding if model.head is None else model.head
+        self._head = head.astype(exact_type(model.config.dim))
+        self._head_scales = unpack16(self._embedding_scales if model.head_scales is None else model.head_scales)
+        self._tokens: dict[int, int] = {}
+        self._image: Image | None = None
+        self._logits = np.zeros(model.config.vocab, np.int32)
+
+    @property
+    def core_sha256(self) -> str | None:  # type: ignore[override]
+        """Of the device behind; known when that is connected."""
+        return self._device.core_sha256
+
+    def config(self, model: Model) -> BoardConfig:
+        return self._device.config(model)
+
+    def connect(self) -> None:
+        self._device.connect()
+
+    def load(self, image: Image, progress: Progress) -> None:
+        self._image = image
+        self._device.load(image, progress)
+
+    def place(self, position: int, tokens: Sequence[int]) -> None:
+        self._tokens |= {position + i: token for i, token in enumerate(tokens)}
+
+    def write(self, address: int, content: bytes) -> None:
+        self._device.write(address, content)
+
+    def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        position, feed, flags, picked = args.position, args.feed, args.flags | StartFlags.DUMP, 0
+        while True:
+            self._send(position, feed)
+            event, done = self._run(replace(args, position=position, feed=feed, generate=min(args.generate, 1), flags=flags,
+                                            eos=StartArgs.NO_EOS))
+            if event is None:
+                # No head was asked for, or the run ended in mid-token.
+                yield EventType.DONE, done
+                return
+            self._logits = self._compute()
+            token, logit = best(self._logits)[0]
+            picked += 1
+            position += feed
+            self._tokens[position] = token
+            yield EventType.TOKEN, replace(event, id=token, logit=logit)
+            reason = ending(token, picked, ends=(args.eos,), limit=args.generate, next_position=position,
+                            context=self._config.context)
+            if reason is not None:
+                yield EventType.DONE, replace(done, id=token, logit=reason)
+                return
+            feed, flags = 1, StartFlags.DUMP
+
+    def _loaded(self) -> Image:
+        assert self._image is not None, "no image is loaded"
+        return self._image
+
+    def _send(self, position: int, feed: int) -> None:
+        """Rows of the tokens that are fed next."""
+        ids = [self._tokens[position + i] for i in range(feed)]
+        dim = self._config.dim
+        blocks, rest = divmod(feed, HEAD_BLOCK_ROWS)
+        size = 8 * (blocks * head_block_words(dim) + (1 + rest * head_row_words(dim) if rest else 0))
+        rows = pack_head(self._embedding[ids], self._embedding_scales[ids])[:size]
+        self._device.write(4 * self._loaded().registers["embed_base"], rows)
+        self._device.place(position, range(feed))
+
+    def _run(self, args: StartArgs) -> tuple[Event | None, Event]:
+        """The token's event, if there was one, and DONE."""
+        token: Event | None = None
+        for kind, event in self._device.start(args):
+            if kind == EventType.DONE:
+                return (token if event.logit == DoneReason.LENGTH else None), event
+            token = event
+        raise DeviceError(f"{self.name} ended a run without saying so")
+
+    def _compute(self) -> NDArray[np.int32]:
+        """The model's logits of the last token fed."""
+        probe = self._loaded().probe
+        assert probe is not None, "the image has the head on the board"
+        try:
+            codes, d = probed_state(self._device.logits(), probe)
+        except ValueError as error:
+            raise DeviceError(f"the final state that {self.name} gave cannot be read: {error}; with the head on the board "
+                              "none is read", hint="head") from error
+        return head_logits(codes, d, self._head, self._head_scales)[0]
+
+    def top(self) -> list[tuple[int, int]]:
+        return best(self._logits)
+
+    def crcs(self) -> list[int]:
+        return self._device.crcs()
+
+    def counters(self) -> dict[str, int]:
+        return self._device.counters()
+
+    def logits(self) -> NDArray[np.int32]:
+        return self._logits
+
+    def stop(self) -> None:
+        self._device.stop()
+
+    def close(self) -> None:
+        self._device.close()

@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A model on a board: text in, text out, and the loss on a text."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tellme.compiler.image import Image
+from tellme.errors import InputError
+from tellme.golden.perplexity import Windows, losses, window_losses, windows
+from tellme.models.model import Model
+from tellme.models.tokenizer import TextStream, Tokenizer
+from tellme.runtime.device import Device, GoldenDevice
+from tellme.runtime.generation import Generation
+from tellme.runtime.sampling import Sampling
+
+__all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_ids", "text_windows", "tokenizer_of"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token and the text that the token completes: whole characters, or nothing while a character waits for its last
+    bytes.  ``text`` is empty where the model has no tokenizer."""
+
+    id: int
+    text: str
+    #: Whether a character waits for its last bytes, which later tokens bring.
+    pending: bool = False
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss on a text: ``nats`` is the sum of the negative log likelihoods of ``tokens`` predictions, in windows of up to the
+    model's context; the predicted text has ``text_bytes`` bytes of UTF-8."""
+
+    nats: float
+    tokens: int
+    text_bytes: int
+    windows: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean negative log likelihood of a prediction."""
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        """nats / ln 2 / text_bytes."""
+        return self.nats / math.log(2) / self.text_bytes
+
+
+class Run:
+    """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped."""
+
+    def __init__(self, generation: Generation, tokenizer: Tokenizer | None):
+        self.generation = generation
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=generation.prompt)
+        self._begun = False
+        self._tokens: list[Token] = []
+
+    def __iter__(self) -> Iterator[Token]:
+        if self._begun:
+            raise InputError("the tokens of a run are taken once: generate again for another run")
+        self._begun = True
+        ids = self.generation.tokens()
+        try:
+            for token in ids:
+                yield self._add(token)
+        finally:
+            ids.close()  # type: ignore[attr-defined]
+
+    def _add(self, token: int) -> Token:
+        stream = self._stream
+        self._tokens.append(Token(token, "" if stream is None else stream.push(token), stream is not None and stream.pending))
+        return self._tokens[-1]
+
+    def since(self, taken: int) -> list[Token]:
+        """The tokens from number ``taken`` on: after a loop that was interrupted, those that the loop did not get."""
+        for token in self.generation.generated[len(self._tokens):]:
+            self._add(token)
+        return self._tokens[taken:]
+
+    def finish(self) -> str:
+        """After the loop, once: the text that still waited for a later token, such as a character without its last byte."""
+        return "" if self._stream is None else self._stream.finish()
+
+    def interrupt(self) -> None:
+        """End the generation where it is."""
+        self.generation.interrupt()
+
+    @property
+    def text(self) -> str:
+        """All text of the run, whose tokens it takes."""
+        return "".join(token.text for token in self) + self.finish()
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the generation ended: ``end_token``, ``length``, ``context`` or ``interrupted``; empty while it goes on."""
+        return self.generation.stop_reason
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the generation took: numbers of tokens, cycles, bytes and seconds; None for what the device does not count."""
+        return self.generation.stats()
+
+
+def tokenizer_of(model: Model) -> Tokenizer | None:
+    """The tokenizer that a model holds, if it holds one."""
+    return Tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
+
+
+def prompt_ids(model: Model, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+    """Token ids of a prompt that the model can go on from; of a text with BOS ahead where the model puts BOS there.
+
+    No text at all is BOS alone.  Ids are taken as they are.
+    """
+    c = model.config
+    if not isinstance(prompt, str):
+        ids = list(prompt)
+    elif not prompt:
+        if c.bos is None:
+            raise InputError(f"the model {model.name} has no BOS token to begin a text with: a prompt is wanted", hint="prompt")
+        ids = [c.bos]
+    elif tokenizer is None:
+        raise InputError(f"the model {model.name} holds no tokenizer: token ids are wanted, or a model that was converted with a "
+                         "tokenizer", hint="prompt-ids")
+    else:
+        ids = c.with_bos(tokenizer.encode(prompt))
+    if not ids:
+        raise InputError("the prompt has no token: one token or more is wanted", hint="prompt")
+    if len(ids) > c.context:
+        raise InputError(f"the prompt has {len(ids)} tokens, the model's context holds {c.context}")
+    for token in ids:
+        if not 0 <= token < c.vocab:
+            raise InputError(f"prompt token {token} is outside the vocabulary of {c.vocab}")
+    return ids
+
+
+def text_windows(model: Model, tokenizer: Tokenizer | None, text: str, tokens: int | None = None) -> Windows:
+    """A text as the windows that :meth:`Session.loss` predicts, at most ``tokens`` predictions."""
+    if tokenizer is None:
+        raise InputError(f"the model {model.name} holds no tokenizer: a model that was converted with one is wanted",
+                         hint="tokenizer")
+    if model.config.context < 2:
+        raise InputError(f"the model {model.name} has one position: there is nothing to predict")
+    found = windows(model, tokenizer, text, tokens)
+    if not found.parts:
+        raise NothingToPredictError("there is nothing to predict in the text")
+    return found
+
+
+class NothingToPredictError(InputError):
+    """A text of which no token can be predicted."""
+
+
+class Session:
+    """A model that is loaded on a board.  :meth:`tellme.Board.load` makes sessions; the newest session of a board is the one that
+    works."""
+
+    def __init__(self, device: Device, model: Model, image: Image):
+        self.device, self.model, self.image = device, model, image
+        self.tokenizer = tokenizer_of(model)
+
+    def generate(self, prompt: str | Sequence[int] = "", *, max_tokens: int = 128, sampling: Sampling | None = None,
+                 ignore_end: bool = False, prefill_chunk: int = 0,
+                 on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
+        """Go on from a prompt: a text, or token ids, to which no BOS is added.
+
+        Up to ``max_tokens`` tokens are picked, as ``sampling`` says (None: greedily), until an end token of the model comes (not
+        with ``ignore_end``) or the context is full.  ``prefill_chunk`` is how many prompt tokens share each weight: 0 as many as
+        the board has lanes for, 1 one by one; the tokens are the same.  ``on_logits`` gets the logits (vocab,) of each position
+        fed, in Q15.16, which takes a start a token.
+        """
+        # A run that nobody finished.
+        self.device.stop()
+        ids = prompt_ids(self.model, self.tokenizer, prompt)
+        c = self.model.config
+        generation = Generation(self.device, self.image, c, ids, max_tokens, sampling or Sampling(),
+                                () if ignore_end else c.ends, prefill_chunk, on_logits)
+        return Run(generation, self.tokenizer)
+
+    def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
+        """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.
+
+        ``progress`` hears how many predictions were made since the last call.  On a board this takes a start a token.
+        """
+        cut = text_windows(self.model, self.tokenizer, text, tokens) if isinstance(text, str) else text
+        found: list[float] = []
+
+        def take(part: list[float]) -> None:
+            found.extend(part)
+            if progress is not None:
+                progress(len(part))
+
+        for ids in cut.parts:
+            if isinstance(self.device, GoldenDevice):
+                for part in window_losses(self.device.board, ids):
+                    take(part)
+                continue
+            targets = iter(ids[1:])
+            run = Generation(self.device, self.image, self.model.config, ids[:-1], 0,
+                             on_logits=lambda row, targets=targets: take(losses(row[None], [next(targets)])))  # type: ignore[misc]
+            try:
+                for _ in run.tokens():
+                    pass
+            except KeyboardInterrupt:
+                run.interrupt()
+                raise
+        return Loss(math.fsum(found), cut.tokens, cut.text_bytes, len(cut.parts))

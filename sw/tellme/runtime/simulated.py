@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The simulated board: built from a checkout of the repository, and run as a process of its own."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import tellme
+from tellme.errors import DeviceError
+from tellme.link.client import BoardClient
+from tellme.link.process import Child, how_it_ended
+from tellme.link.transport import ProcessTransport
+from tellme.runtime.device import BoardDevice
+from tellme.spec.config import BoardConfig
+
+__all__ = ["SimDevice", "checkout", "sim_command"]
+
+#: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
+SIM_TIMEOUT = 300.0
+#: Seconds that an interrupted build may take to remove its scratch files; its compilers end at once.
+BUILD_GRACE = 2.0
+
+
+def checkout() -> Path | None:
+    """The checkout that this package runs from, or that the working directory lies in."""
+    places = [Path(tellme.__file__).resolve().parents[2], *[Path.cwd(), *Path.cwd().parents]]
+    for place in places:
+        if (place / "sim" / "board" / "__main__.py").is_file() and (place / "hw" / "top.py").is_file():
+            return place
+    return None
+
+
+def sim_command(config: BoardConfig) -> tuple[list[str], Path, dict[str, str]]:
+    """Command, folder and environment that start the simulated board; outside a checkout a DeviceError."""
+    root = checkout()
+    if root is None:
+        raise DeviceError("the simulated board is built from a checkout of the repository, and this is none. Type:\n"
+                          "  git clone <address of the repository> tellme && cd tellme\n  make demo\n"
+                          "or use the golden model", hint="golden")
+    if importlib.util.find_spec("amaranth") is None:
+        raise DeviceError(f"the simulated board needs the gateware's tools, which this Python does not have. Type:\n"
+                          f"  cd '{root}'\n  make demo\nor install them:  '{sys.executable}' -m pip install -e "
+                          f"'{root}[hw,sim]'\nor use the golden model", hint="golden")
+    paths = [str(root), str(root / "sw")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return [sys.executable, "-m", "sim.board", "--preset", config.name], root, env
+
+
+def build(command: list[str], root: Path, env: dict[str, str]) -> list[str]:
+    """Build the simulated board if that is to be done; its messages go to standard error.  The command that starts it.
+
+    The build and its compilers end with the host, and with an interruption.
+    """
+    child = Child([*command, "--build-only"], cwd=root, env=env)
+    try:
+        code = child.wait()
+        # One line, which the pipe holds.  A compiler that outlives a build that was killed may hold the other end.
+        answer = child.output.read(1 << 16) if code == 0 else b""
+    finally:
+        child.end(BUILD_GRACE)
+    if code < 0:
+        raise DeviceError(f"the build of the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory "
+                          "may have run out: close other programs, and start again")
+    if code != 0:
+        raise DeviceError("the simulated board could not be built; the messages above say why")
+    start: list[str] = json.loads(answer)
+    return start
+
+
+class SimDevice(BoardDevice):
+    """The simulated board: a process of its own, started when the model is known to fit."""
+
+    def connect(self) -> None:
+        command, root, env = sim_command(self._config)
+        transport = ProcessTransport(build(command, root, env), cwd=root, env=env)
+        try:
+            client = BoardClient(transport, timeout=SIM_TIMEOUT)
+        except BaseException:
+            transport.close()
+            raise
+        self._given = client
+        hello = client.hello()
+        if hello.preset != self._config.name:
+            raise DeviceError(f"the simulated board was built for {hello.preset!r}, not {self._config.name!r}")
+        self.core_sha256 = hello.core_sha256

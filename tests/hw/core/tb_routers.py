@@ -1,0 +1,303 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What lies between the units: each router's outputs for random inputs against what its docstring says, for two pipelines."""
+
+from zlib import crc32
+
+import cocotb
+from cocotb.triggers import FallingEdge, Timer
+
+from hw.core.counters import SpentLayout
+from hw.core.routers import (
+    AccRouter,
+    CodeRouter,
+    CycleAccount,
+    HeadSizes,
+    PassRouter,
+    RopeRouter,
+    StatusWords,
+    StepCrc,
+    TokenShares,
+    WordRouter,
+)
+from hw.lib.control import AccSource, LmHeadArgs, ModelShape, QuantArgs, RunState, SizesLayout, StatusLayout, WordSink
+from hw.lib.ports import PortStrobes
+from hw.lib.types import AccLayout, MonitorLayout
+from sim.cocotb_streams import report, reset, rng
+from sim.testbench import Bench
+from tellme.spec.memory import ACCOUNT
+from tests.hw.layouts import pack, unpack
+
+STREAMS, TOKENS, CASES = 2, 16, 400
+BENCHES = [
+    Bench(name="sizes", build=HeadSizes, tests=("head_sizes",)),
+    Bench(name="sizes_compact", build=lambda: HeadSizes(compact=True), tests=("head_sizes",)),
+    Bench(name="shares", build=lambda: TokenShares(streams=STREAMS, tokens=TOKENS), tests=("shares_of_each_chunk",)),
+    Bench(name="passes", build=lambda: PassRouter(streams=STREAMS, tokens=TOKENS, holds=True),
+          tests=("settings_and_ends_of_a_pass", "a_quantise_pass_begins_at_once")),
+    Bench(name="codes", build=lambda: CodeRouter(streams=STREAMS), tests=("codes_to_the_engine_or_the_lm_head",)),
+    Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
+    Bench(name="accs", build=lambda: AccRouter(streams=STREAMS), tests=("sums_to_their_pipeline",)),
+    Bench(name="rope", build=lambda: RopeRouter(streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
+    Bench(name="crc", build=lambda: StepCrc(streams=STREAMS), tests=("crc_of_what_was_shown",)),
+    Bench(name="status", build=StatusWords, tests=("status_words",)),
+    Bench(name="account", build=lambda: CycleAccount(streams=STREAMS), tests=("cycles_under_their_names",)),
+]
+PIPELINES = range(STREAMS)
+
+
+class Ports:
+    """Random inputs of some names; the values that were given, and the outputs."""
+
+    def __init__(self, dut, *names):
+        self.dut, self.names, self.random = dut, names, rng("ports")
+        self.given: dict[str, int] = {}
+        for name in names:
+            getattr(dut, name).value = 0
+
+    async def draw(self, **fixed):
+        """Draw all inputs anew but those that are given, and let them settle."""
+        self.given = {name: self.random.getrandbits(len(getattr(self.dut, name))) for name in self.names} | fixed
+        for name, value in self.given.items():
+            getattr(self.dut, name).value = value
+        await Timer(1, "ns")
+
+    def __getitem__(self, name):
+        return self.given[name] if name in self.given else int(getattr(self.dut, name).value)
+
+
+def of_each(*names):
+    """The names of ports that each pipeline has."""
+    return [name.format(i) for name in names for i in PIPELINES]
+
+
+@cocotb.test()
+async def head_sizes(dut):
+    await reset(dut)
+    random = rng("shapes")
+    for _ in range(CASES // 4):
+        heads, kv_heads, head_dim = random.randint(1, 64), random.randint(1, 16), random.randint(16, 128)
+        dut.shape.value = pack(ModelShape, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        for _ in range(6):
+            await FallingEdge(dut.clk)
+        assert unpack(SizesLayout, int(dut.sizes.value)) == {"q_dim": heads * head_dim, "qk_dim": (heads + kv_heads) * head_dim}
+    report(cases=CASES // 4)
+
+
+@cocotb.test()
+async def shares_of_each_chunk(dut):
+    await reset(dut)
+    for chunk in (*range(1, TOKENS + 1), *range(TOKENS, 0, -1)):
+        dut.chunk.value = chunk
+        await FallingEdge(dut.clk)
+        own = [len(range(i, chunk, STREAMS)) for i in PIPELINES]
+        assert [int(getattr(dut, f"own__{i}").value) for i in PIPELINES] == own
+        assert int(dut.has.value) == sum((n != 0) << i for i, n in enumerate(own))
+        assert int(dut.last_token.value) == chunk - 1
+        assert int(dut.has_last.value) == 1 << (chunk - 1) % STREAMS
+    report(cases=2 * TOKENS)
+
+
+@cocotb.test()
+async def settings_and_ends_of_a_pass(dut):
+    await reset(dut)
+    p = Ports(dut, "passes__args", "passes__clear", "passes__gain_start", "to_lm_head", "has", "has_last", "delivered",
+              *of_each("units__{}__done", "units__{}__nonfinite"))
+    for n in range(CASES):
+        # All done, or all but one, more often than chance has it.
+        ends = {name: 1 for name in (*of_each("units__{}__done"), "delivered")}
+        await p.draw(**({} if n % 3 == 0 else ends | ({p.random.choice([*ends]): 0} if n % 3 == 1 else {})))
+        for i in PIPELINES:
+            for name in ("args", "clear", "gain_start"):
+                assert p[f"units__{i}__{name}"] == p[f"passes__{name}"]
+        assert p["passes__done"] == int(all(p[f"units__{i}__done"] for i in PIPELINES) and p["delivered"])
+        assert p["passes__nonfinite"] == int(any(p[f"units__{i}__nonfinite"] for i in PIPELINES))
+        assert p["wanted"] == (p["has_last"] if p["to_lm_head"] else p["has"])
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def a_quantise_pass_begins_at_once(dut):
+    """Pipelines that are asked see one cycle of valid, together, a cycle after all of them were ready; the others none."""
+    await reset(dut)
+    random = rng("quant")
+    ready = [getattr(dut, f"units__{i}__quant__ready") for i in PIPELINES]
+    for case in range(CASES // 4):
+        to_lm_head, chunk = case % 2, random.randint(1, TOKENS)
+        own = [len(range(i, chunk, STREAMS)) for i in PIPELINES]
+        wanted = [i == (chunk - 1) % STREAMS if to_lm_head else own[i] > 0 for i in PIPELINES]
+        dut.to_lm_head.value = to_lm_head
+        dut.has.value = sum((n > 0) << i for i, n in enumerate(own))
+        dut.has_last.value = 1 << (chunk - 1) % STREAMS
+        for i in PIPELINES:
+            getattr(dut, f"own__{i}").value = own[i]
+        args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "n_eps": random.getrandbits(32),
+                "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
+        dut.passes__quant__payload.value = pack(QuantArgs, args)
+        dut.passes__quant__valid.value = 1
+        # None is ready; then more and more of them are, at random, and stay so until they are asked.
+        for r in ready:
+            r.value = 0
+        await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        were, asked, are = False, False, [0 for _ in PIPELINES]
+        for _ in range(40):
+            shown = [int(getattr(dut, f"units__{i}__quant__valid").value) for i in PIPELINES]
+            assert shown == ([int(w) for w in wanted] if were else [0] * STREAMS), (case, shown, were)
+            if were:
+                asked = True
+                for i in PIPELINES:
+                    got = unpack(QuantArgs, int(getattr(dut, f"units__{i}__quant__payload").value))
+                    assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
+                    assert all(got[name] == args[name] for name in ("src_a", "n", "n_eps"))
+                await FallingEdge(dut.clk)
+                dut.passes__quant__valid.value = 0
+                break
+            for i, r in enumerate(ready):
+                are[i] |= int(random.random() < 0.3)
+                r.value = are[i]
+            were = all(is_ready for is_ready, w in zip(are, wanted, strict=True) if w)
+            await FallingEdge(dut.clk)
+        assert asked, case
+        await Timer(1, "ns")
+        assert not any(int(getattr(dut, f"units__{i}__quant__valid").value) for i in PIPELINES)
+        await FallingEdge(dut.clk)
+    report(cases=CASES // 4)
+
+
+@cocotb.test()
+async def codes_to_the_engine_or_the_lm_head(dut):
+    await reset(dut)
+    p = Ports(dut, "to_lm_head", "wanted", "lm_head__ready", "control__start__payload", "control__start__valid",
+              "unit__start__ready", "unit__done", "unit__best",
+              *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready", "d__{}"))
+    for _ in range(CASES):
+        last = p.random.choice(PIPELINES)
+        await p.draw(has_last=1 << last)
+        for i in PIPELINES:
+            to_engine = not p["to_lm_head"]
+            assert p[f"engine__{i}__valid"] == int(p[f"codes__{i}__valid"] and to_engine)
+            assert p[f"engine__{i}__payload"] == p[f"codes__{i}__payload"]
+            assert p[f"codes__{i}__ready"] == (p[f"engine__{i}__ready"] if to_engine else p["lm_head__ready"])
+        assert p["lm_head__valid"] == int(p[f"codes__{last}__valid"] and p["to_lm_head"])
+        assert p["lm_head__payload"] == p[f"codes__{last}__payload"]
+        start, want = unpack(LmHeadArgs, p["unit__start__payload"]), unpack(LmHeadArgs, p["control__start__payload"])
+        assert pack(LmHeadArgs["d"].shape, start["d"]) == p[f"d__{last}"]
+        assert {**start, "d": None} == {**want, "d": None}
+        assert (p["unit__start__valid"], p["control__start__ready"]) == (p["control__start__valid"], p["unit__start__ready"])
+        assert (p["control__done"], p["control__best"]) == (p["unit__done"], p["unit__best"])
+        valid = all(p[f"codes__{i}__valid"] for i in PIPELINES if p["wanted"] >> i & 1)
+        await FallingEdge(dut.clk)
+        assert int(dut.valid.value) == int(valid)
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def words_to_the_sink(dut):
+    p = Ports(dut, "words__payload", "words__valid", "engine__ready", "lm_head__ready", *of_each("gains__{}__ready"))
+    sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"], WordSink.HEAD: ["lm_head"]}
+    for n in range(CASES):
+        sink = [*sinks][n % len(sinks)]
+        # Pipelines take a gain in each cycle.
+        await p.draw(sink=sink.value, **{name: 1 for name in of_each("gains__{}__ready")})
+        for name in (*of_each("gains__{}"), "engine", "lm_head"):
+            assert p[f"{name}__payload"] == p["words__payload"]
+            assert p[f"{name}__valid"] == int(p["words__valid"] and name in sinks[sink]), (name, sink)
+        assert p["words__ready"] == (p[f"{sinks[sink][0]}__ready"] if sinks[sink] else 0)
+        assert p["gain_taken"] == int(p["words__valid"] and sink is WordSink.GAIN)
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def sums_to_their_pipeline(dut):
+    sources = {AccSource.FETCH: "fetch", AccSource.ATTENTION: "attention"}
+    p = Ports(dut, *(f"{name}__{part}" for name in (*of_each("engine__{}"), *sources.values()) for part in ("payload", "valid")),
+              *of_each("out__{}__ready"))
+    for n in range(CASES):
+        source = [*AccSource][n % 4]
+        await p.draw(source=source.value)
+        taken = dict.fromkeys((*of_each("engine__{}"), *sources.values()), 0)
+        for i in PIPELINES:
+            name = f"engine__{i}" if source is AccSource.ENGINE else sources.get(source)
+            if name is not None and source is not AccSource.ENGINE:
+                token = unpack(AccLayout, p[f"{name}__payload"])["place"]["token"]
+                name = name if token % STREAMS == i else None
+            assert p[f"out__{i}__valid"] == (0 if name is None else p[f"{name}__valid"]), (source, i)
+            if name is not None:
+                assert p[f"out__{i}__payload"] == p[f"{name}__payload"]
+                taken[name] = p[f"out__{i}__ready"]
+        assert {name: p[f"{name}__ready"] for name in taken} == taken
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def rope_rows_to_their_pipeline(dut):
+    p = Ports(dut, "words__payload", "words__valid", "number", "start")
+    for _ in range(CASES):
+        await p.draw()
+        mine = p["number"] % STREAMS
+        assert p["words__ready"] == 1
+        assert p["starts"] == p["start"] << mine
+        for i in PIPELINES:
+            assert p[f"out__{i}__payload"] == p["words__payload"]
+            assert p[f"out__{i}__valid"] == int(p["words__valid"] and i == mine)
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def crc_of_what_was_shown(dut):
+    """Steps of random words from the pipelines or from the LM head, with cycles without a word between them."""
+    await reset(dut)
+    random = rng("words")
+    ports = [getattr(dut, name) for name in (*of_each("pipelines__{}"), "lm_head")]
+    dut.control__write.value = 0
+    for step in range(20):
+        source, words = random.choice(ports), [random.getrandbits(16) for _ in range(random.randint(1, 30))]
+        dut.control__clear.value = 1
+        await FallingEdge(dut.clk)
+        dut.control__clear.value = 0
+        for word in words:
+            while random.random() < 0.3:
+                await FallingEdge(dut.clk)
+            source.value = pack(MonitorLayout, valid=1, word=word)
+            await FallingEdge(dut.clk)
+            source.value = 0
+        await FallingEdge(dut.clk)
+        dut.control__write.value, dut.control__step.value = 1, step
+        await Timer(1, "ns")
+        assert (int(dut.store__write.value), int(dut.store__step.value)) == (1, step)
+        assert int(dut.store__value.value) == crc32(b"".join(word.to_bytes(2, "little") for word in words))
+        await FallingEdge(dut.clk)
+        dut.control__write.value = 0
+    report(cases=20)
+
+
+@cocotb.test()
+async def status_words(dut):
+    await reset(dut)
+    p = Ports(dut, "state", "sdram_ready", "training", "bad_packets", "cycles")
+    for _ in range(CASES):
+        await p.draw()
+        await FallingEdge(dut.clk)
+        state, status = unpack(RunState, p["state"]), unpack(StatusLayout, p["status"])
+        assert status["flags"] == {"running": state["running"], "sdram_ready": p["sdram_ready"], "nonfinite": state["nonfinite"],
+                                   "stopped": state["stopped"], "zeros": 0}
+        assert p["running"] == state["running"]
+        for name, value in (("step", state["step"]), ("position", state["position"]), ("bad_packets", p["bad_packets"]),
+                            ("cycles", p["cycles"]), ("training", p["training"]), ("zeros", 0)):
+            assert status[name] == value, name
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def cycles_under_their_names(dut):
+    p = Ports(dut, "engine", "draining", "settling", "attention", "lm_head", "ports", "refresh")
+    for n in range(CASES):
+        await p.draw(**({"ports": 0, "settling": 0} if n % 4 == 0 else {}))
+        ports = unpack(PortStrobes, p["ports"])
+        assert unpack(SpentLayout, p["spent"]) == {
+            "engine": p["engine"], "drain": p["draining"], "norm": int(p["settling"] != 0), "attention": p["attention"],
+            "head": p["lm_head"], "host": ports["host_read"] | ports["host_write"], "memory": int(p["ports"] != 0),
+            "refresh": p["refresh"]}
+    assert [*SpentLayout.members, "idle"] == list(ACCOUNT)
+    report(cases=CASES)

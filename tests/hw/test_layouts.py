@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The benches' packing of layouts against Amaranth's own constants; and the layouts against the specification's bytes."""
+
+import pytest
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from hw.lib.control import EventLayout, RunArgs, StatusLayout
+from hw.lib.types import AccLayout, AttnHeadCodes, ScaleLayout
+from tellme.spec.memory import Event, StartArgs, StartFlags, StatusWord
+from tellme.spec.scale import Scale
+from tests.hw.layouts import fields, pack, unpack
+
+ACC = {"acc": -5, "scale": {"sig": 1500, "exp": -20}, "place": {"token": 9, "index": 4097}}
+
+
+def test_packing_is_amaranths():
+    assert pack(AccLayout, ACC) == AccLayout.const(ACC).as_value().value
+    assert unpack(AccLayout, AccLayout.const(ACC).as_value().value) == ACC
+    pairs = data.ArrayLayout(data.StructLayout({"a": signed(3), "b": 2}), 3)
+    values = [{"a": -4, "b": 1}, {"a": 3, "b": 0}, {"a": -1, "b": 3}]
+    assert pack(pairs, values) == pairs.const(values).as_value().value
+    assert unpack(pairs, pack(pairs, values)) == values
+
+
+def test_a_named_tuple_is_a_structure_and_missing_fields_are_zero():
+    assert unpack(AttnHeadCodes, pack(AttnHeadCodes, code=-128, scale=Scale(2047, -1), head=127)) == {
+        "code": -128, "scale": {"sig": 2047, "exp": -1}, "last": 0, "token": 0, "head": 127}
+    assert fields(AttnHeadCodes, pack(AttnHeadCodes, token=3, last=1), "last", "token") == (1, 3)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError) as wide:
+        pack(AttnHeadCodes, code=128)
+    assert str(wide.value) == "128 is not in the range of signed(8), -128 to 127"
+    with pytest.raises(ValueError) as unknown:
+        pack(AttnHeadCodes, codes=1)
+    assert str(unknown.value) == "the layout has no field 'codes'; there are: code, scale, last, token, head"
+
+
+def test_a_scale_is_the_specifications_bits():
+    for scale in (Scale(0, 0), Scale(1024, -128), Scale(2047, 127)):
+        assert pack(ScaleLayout, scale) == scale.pack()
+
+
+def test_records_of_the_link_are_the_specifications_bytes():
+    start = StartArgs(position=258, feed=3, generate=65535, flags=StartFlags.DUMP, eos=0xDEADBEEF, chunk=16)
+    assert pack(RunArgs, vars(start)) == int.from_bytes(start.pack(), "little")
+    event = Event(position=1, id=2, logit=3, cycles=4, read_words=5, write_words=6, sdram_busy=7, engine_busy=8)
+    assert pack(EventLayout["payload"].shape, vars(event)) == int.from_bytes(event.pack(), "little")
+    for word in StatusWord:
+        assert StatusLayout[word.name.lower()].offset == 32 * word
+    assert StatusLayout.size == 256
