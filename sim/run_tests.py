@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from sim.run_one import load_testbench
 from sim.testbench import Bench
 from sim.verilator import VerilatorError, space_free, verilator_version
 
-__all__ = ["Case", "Job", "bench_costs", "discover", "main", "run_job"]
+__all__ = ["Case", "Job", "bench_costs", "build_folder", "discover", "longest_first", "main", "may_match", "run_job"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD_NS = 10
@@ -148,15 +148,16 @@ def bench_costs() -> dict[str, float]:
     return json.loads(COSTS.read_text())
 
 
-def longest_first(jobs: Sequence[Job]) -> list[Job]:
+def longest_first(jobs: Sequence[Job], costs: Mapping[str, float]) -> list[Job]:
     """Jobs in the order in which they start; one that was never measured is taken for a long one."""
-    costs = bench_costs()
     return sorted(jobs, key=lambda job: -costs.get(job.name, 1e6))
 
 
-def time_limit(job: Job) -> int:
-    """Seconds that a bench may run; ten times as many where more random vectors are asked for than by default."""
-    return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1)
+def time_limit(job: Job) -> float:
+    """Seconds that a bench may run; ten times as many where more random vectors are asked for than by default, and more
+    while processes wait for a core: a bench that gets a tenth of one has not hung."""
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1) * crowd
 
 
 def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Outcome:
@@ -185,20 +186,21 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
                                    stdin=subprocess.DEVNULL, start_new_session=True)
         _RUNNING.add(process)
         try:
-            limit = BUILD_TIMEOUT_S
+            built: float | None = None
             while True:
                 try:
                     process.wait(0.2)
                     break
                 except subprocess.TimeoutExpired:
-                    if limit == BUILD_TIMEOUT_S and "\nBUILT\n" in "\n" + log.read_text(errors="replace"):
-                        limit = time.monotonic() - began + time_limit(job)
-                    if time.monotonic() - began > limit:
+                    now = time.monotonic()
+                    if built is None and "\nBUILT\n" in "\n" + log.read_text(errors="replace"):
+                        built = now
+                    if now - began > BUILD_TIMEOUT_S if built is None else now - built > time_limit(job):
                         raise
         except subprocess.TimeoutExpired:
             kill(process)
             outcome.cases = [Case(f"{job.name}.(hang)", "FAIL", 0, 0, time.monotonic() - began,
-                                  f"still running after {time_limit(job)} s; stopped")]
+                                  f"still running after {time_limit(job):.0f} s; stopped")]
             return outcome
         except BaseException:
             kill(process)
@@ -355,7 +357,7 @@ def main(argv: list[str] | None = None) -> int:
         return outcome
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        outcomes = list(pool.map(run, longest_first(jobs)))
+        outcomes = list(pool.map(run, longest_first(jobs, bench_costs())))
     if args.junit:
         write_junit(args.junit, outcomes)
     if args.costs:

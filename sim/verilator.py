@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
-           "verilator_version"]
+           "verilator_root", "verilator_version"]
 
 #: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  The runtime library's sources,
 #: which include nothing of a model, are compiled once; all other calls go through.

@@ -13,12 +13,45 @@ from hw.lib.ports import MemoryRequest
 from sim.cocotb_streams import clocked, settled
 from tests.hw.layouts import fields
 
-__all__ = ["QueuedReadModel", "ReadModel", "WriteModel"]
+__all__ = ["Dfi", "QueuedReadModel", "ReadModel", "WriteModel"]
 
 
 def signals(dut, port):
     """A function from a name to that signal of a port; looked for once, as to look takes longer than to read."""
     return cache(lambda name: getattr(dut, f"{port}__{name}"))
+
+
+class Dfi:
+    """A core's DFI pins with a chip behind them: two clocks of the chip a fabric cycle, and the wire's delay in beats."""
+
+    COMMAND = ("ras", "cas", "we", "ba", "a")
+
+    def __init__(self, dut, chip, *, wire_beats):
+        signal = signals(dut, "dfi")
+        self._cke, self._oe, self._wdata, self._rdata = (signal(name) for name in ("cke", "wdata_oe", "wdata", "rdata"))
+        self._slots = [{name: signal(f"{name}{slot}") for name in ("cs", "dqm", *self.COMMAND)} for slot in range(2)]
+        self._chip = chip
+        self._wire = [0] * wire_beats
+        self._driven = None
+
+    def clock(self) -> list[dict[str, int]]:
+        """The commands of both clocks; fails with the chip's rule that is broken.  Of a chip that is not selected the
+        command's pins are not read, and of wires that nobody drives no data: the chip takes neither."""
+        cke, oe = int(self._cke.value), int(self._oe.value)
+        wdata = int(self._wdata.value) if oe else 0
+        rdata, commands = 0, []
+        for slot, pins in enumerate(self._slots):
+            cs = int(pins["cs"].value)
+            command = {name: int(pins[name].value) for name in self.COMMAND} if cs else {}
+            command.update(cs=cs, dqm=int(pins["dqm"].value))
+            self._wire.append(self._chip.clock(cke=cke, oe=oe, dq=wdata >> 16 * slot & 0xFFFF, **command))
+            rdata |= self._wire.pop(0) << 16 * slot
+            commands.append(command)
+        violation = self._chip.violation()
+        assert not violation, violation
+        if rdata != self._driven:
+            self._rdata.value = self._driven = rdata
+        return commands
 
 
 class ReadModel:

@@ -5,7 +5,7 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from sim.cocotb_streams import StreamSink, StreamSource, rng
+from sim.cocotb_streams import StreamSink, StreamSource, clocked, rng
 from tellme.link.framing import body, decode, encode, open_body
 
 __all__ = ["Host"]
@@ -15,13 +15,14 @@ class Host:
     """Sends packets into ``rx`` and takes them from ``tx``."""
 
     def __init__(self, dut, *, idle=0.0, stall=0.0):
-        self._dut = dut
+        self._dut, self._clk = dut, dut.clk
         self._source = StreamSource(dut, "rx", idle=idle, rng=rng("rx"))
         self._sink = StreamSink(dut, "tx", stall=stall, rng=rng("tx"))
         self._packets: list[tuple[int, int, bytes]] = []
         self.seq = 0
         cocotb.start_soon(self._listen())
 
+    @clocked
     async def _listen(self):
         frame = bytearray()
         while True:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sim.run_tests import build_folder
+from sim.run_tests import Job, build_folder, longest_first, may_match
+from sim.testbench import Bench
+from sim.verilator import object_cache, verilator_root
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -50,7 +52,7 @@ PLANTED = {
 
 def run(root, *arguments):
     return subprocess.run([sys.executable, "-m", "sim.run_tests", "--root", str(root), *arguments], cwd=ROOT,
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=1200)
 
 
 def plant(folder: Path, source: str) -> Path:
@@ -81,6 +83,64 @@ def test_list_and_junit(tmp_path):
     junit = tmp_path / "out.xml"
     assert run(root, "-k", "good", "--junit", str(junit)).returncode == 0
     assert 'testcase name="demo/it-x.good"' in junit.read_text()
+
+
+def test_nightly_benches_run_when_asked_for(tmp_path):
+    root = plant(tmp_path, "BENCHES = [Bench(name='x', build=Unit), Bench(name='y', build=Unit, nightly='a reason')]\n" + PASSING)
+    assert run(root, "--list").stdout == "demo/it-x.good\n"
+    assert run(root, "--list", "--nightly").stdout == "demo/it-x.good\ndemo/it-y.good\n"
+    done = run(root, "-k", "it-y")
+    assert (done.returncode, done.stderr) == (2, "'it-y' matches benches of make nightly alone; give --nightly too\n")
+
+
+def test_longest_first_and_unknown_ones_ahead():
+    jobs = [Job("demo", Path("tb_it.py"), Bench(name=name), ("good",)) for name in ("unknown", "a", "b")]
+    assert [job.bench.name for job in longest_first(jobs, {"demo/it-a": 1.0, "demo/it-b": 2.0})] == ["unknown", "b", "a"]
+
+
+@pytest.mark.parametrize(("substring", "files"), [
+    ("tlmm/", {"tb_carry", "tb_dot", "tb_engine", "tb_lane"}), ("tlmm/engine-lanes2.", {"tb_engine"}), ("mm/eng", {"tb_engine"}),
+    ("engine", None), ("nobody/", set())])
+def test_files_that_cannot_match_are_not_imported(substring, files):
+    """None: all of them, as the names after the file's are not known before."""
+    every = sorted((ROOT / "tests" / "hw").glob("*/tb_*.py"))
+    found = {file.stem for file in every if may_match(file, [substring])}
+    assert found == ({file.stem for file in every} if files is None else files)
+
+
+def test_the_runtime_library_is_kept_and_the_model_is_not(tmp_path):
+    """What includes a model's header depends on the model; a library's object is made once."""
+    library = verilator_root() / "include" / "verilated_threads.cpp"
+    model = tmp_path / "model.cpp"
+    model.write_text("int answer() { return 1; }\n")
+    command = object_cache(tmp_path / "objects", "-O0")
+    for source in (library, model):
+        compiler = ["c++", "-O0", f"-I{library.parent}", f"-I{library.parent / 'vltstd'}", "-DVM_TIMING=0", "-c", "-o",
+                    f"{source.stem}.o", str(source)]
+        subprocess.run([command, *compiler], cwd=tmp_path, check=True)
+    assert {path.name for path in command.parent.iterdir()} == {"compile", "verilated_threads.o"}
+    first = (tmp_path / "verilated_threads.o").read_bytes()
+    (tmp_path / "verilated_threads.o").unlink()
+    # No compiler: it is the one that was kept.
+    subprocess.run([command, "false", str(library)], cwd=tmp_path, check=True)
+    assert (tmp_path / "verilated_threads.o").read_bytes() == first
+    assert subprocess.run([command, "false", str(model)], cwd=tmp_path).returncode == 1
+    assert object_cache(tmp_path / "objects", "-O1").parent != command.parent
+
+
+def test_a_stream_driver_at_another_time_is_refused(tmp_path):
+    """Just ahead of the rising edge it would see what the flip-flops have taken already."""
+    source = (
+        "from amaranth.lib import stream\n"
+        "from cocotb.triggers import RisingEdge\nfrom sim.cocotb_streams import StreamSource\n"
+        "class Streams(wiring.Component):\n    i: In(stream.Signature(4))\n    def elaborate(self, platform):\n"
+        "        m = Module()\n        m.d.sync += self.i.ready.eq(1)\n        return m\n")
+    source += BENCH.replace("Unit", "Streams") + (
+        "@cocotb.test()\nasync def good(dut):\n    await reset(dut)\n    source = StreamSource(dut, 'i')\n"
+        "    await source.send(1)\n    await RisingEdge(dut.clk)\n    await source.send(1)\n")
+    done = run(plant(tmp_path, source), "--seed", "1")
+    assert done.returncode == 1
+    assert "a stream is used at another time than just behind a falling edge of the clock" in done.stdout
 
 
 def test_waves(tmp_path):

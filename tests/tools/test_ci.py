@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.ci import ROOT, Step, all_steps, by_urgency, counts, fast_steps, run_steps
+from sim.run_tests import discover, select
+from tools.ci import FAST_RTL, ROOT, Step, all_steps, by_urgency, counts, fast_steps, run_steps
 
 
 def python(text: str) -> list[str]:
@@ -108,3 +109,8 @@ def test_every_test_is_in_a_step():
     assert names < nightly and {f"simulated board: {stem}" for stem in boards} <= nightly
     assert {f"simulated board: {stem}" for stem in boards} - names == {"simulated board: test_prefill_l8"}
     assert {step.name for step in fast_steps()} - names == {"RTL: a bench a unit"}
+
+
+def test_the_fast_benches_exist():
+    for name in FAST_RTL:
+        assert select(discover(ROOT / "tests" / "hw", [name]), [name]), name

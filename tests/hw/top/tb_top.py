@@ -18,6 +18,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
 from tellme.spec.packets import HELLO, PacketType
+from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
 from tests.models.random_model import random_model
 
@@ -40,19 +41,12 @@ async def bring_up(dut):
     dut.rx__valid.value = dut.tx__ready.value = 0
     await reset(dut)
     chip = Chip(mhz=CONFIG.sdram_mhz, power_up_us=CONFIG.sdram_power_up_us)
-    wire = [0] * (READ_BEATS - CONFIG.sdram_cas_latency)
+    dfi = Dfi(dut, chip, wire_beats=READ_BEATS - CONFIG.sdram_cas_latency)
 
     async def bus():
         while True:
             await settled()
-            rdata = 0
-            for slot in range(2):
-                pins = {p: int(getattr(dut, f"dfi__{p}{slot}").value) for p in ("cs", "ras", "cas", "we", "ba", "a", "dqm")}
-                wire.append(chip.clock(oe=int(dut.dfi__wdata_oe.value), dq=int(dut.dfi__wdata.value) >> 16 * slot & 0xFFFF,
-                                       cke=int(dut.dfi__cke.value), **pins))
-                rdata |= wire.pop(0) << 16 * slot
-            assert not chip.violation(), chip.violation()
-            dut.dfi__rdata.value = rdata
+            dfi.clock()
             await FallingEdge(dut.clk)
 
     cocotb.start_soon(bus())
