@@ -12,7 +12,7 @@ from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
-from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, FactorsLayout, ProductsLayout, ScaleLayout
+from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, FactorsLayout, KvScales, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -107,7 +107,7 @@ class DecodeAttention(wiring.Component):
             sums.append((acc.write_port(), acc.read_port(domain="comb")))
         m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV, init=[])
         ks_write, ks_read = k_scales.write_port(), k_scales.read_port(domain="comb")
-        m.submodules.kv_scales = kv_scales = memory.Memory(shape=32, depth=self._context, init=[])
+        m.submodules.kv_scales = kv_scales = memory.Memory(shape=KvScales, depth=self._context, init=[])
         s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
 
         # ------------------------------------------------------------------ the token's heads come in
@@ -118,7 +118,8 @@ class DecodeAttention(wiring.Component):
         word = Cat(shift, code)
         kv, g_in = Signal(range(MAX_HEADS_KV)), Signal(range(groups))
         addr, s_addr = Signal(24), Signal(24)
-        v_scale = Signal(16)
+        v_scale, own_scales = Signal(16), Signal(KvScales)
+        m.d.comb += [own_scales.k.eq(ks_read.data), own_scales.v.eq(v_scale)]
         taking, q_phase, k_phase = Signal(), Signal(), Signal()
         q_at = Signal(range(MAX_HEADS_KV * self._words))
         q_row = Signal.like(q_at)
@@ -174,7 +175,7 @@ class DecodeAttention(wiring.Component):
                 with m.If(request.ready):
                     m.next = "SCALES-WORD"
             with m.State("SCALES-WORD"):
-                m.d.comb += [out.payload.eq(Cat(ks_read.data, v_scale)), out.valid.eq(1)]
+                m.d.comb += [out.payload.eq(own_scales), out.valid.eq(1)]
                 with m.If(out.ready):
                     m.d.sync += [kv.eq(kv + 1), s_addr.eq(s_addr + shape.s_stride)]
                     m.next = "ROW"
@@ -263,7 +264,7 @@ class DecodeAttention(wiring.Component):
         scan, scan_key = Signal(), Signal(16)
         m.d.comb += s_read.addr.eq(Mux(scan, scan_key, Mux(dot_done, dot_key, held_key)))
         k_scale = Signal(ScaleLayout)
-        k_sig, k_exp = unpack16(s_read.data[:16])
+        k_sig, k_exp = unpack16(s_read.data.k)
         m.d.comb += [k_scale.sig.eq(k_sig), k_scale.exp.eq(k_exp)]
         chosen_scale = Signal(ScaleLayout)
         m.d.comb += chosen_scale.eq(Array([s.as_value() for s in head_scales])[turn])
@@ -309,7 +310,7 @@ class DecodeAttention(wiring.Component):
         # a: score and scales are here
         score_b = stage.reg(chosen([r.data for _, r in scores], g_a), "score_b")
         top_b = stage.reg(Array(tops)[g_a], "top_b")
-        v_sig, v_exp = unpack16(s_read.data[16:])
+        v_sig, v_exp = unpack16(s_read.data.v)
         sig_b, exp_b = stage.reg(v_sig, "v_sig_b"), stage.reg(v_exp, "v_exp_b")
         # b: how far below the largest score
         diff = Signal(SCORE_BITS + 1)

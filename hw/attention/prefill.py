@@ -14,7 +14,7 @@ from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, ScaleLayout
+from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, KvScales, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
@@ -135,7 +135,7 @@ class PrefillAttention(wiring.Component):
                 unit.scale_write.scale.eq(written.scale),
             ]
             softmax.append(unit)
-        m.submodules.kv_scales = kv_scales = memory.Memory(shape=32, depth=self._context, init=[])
+        m.submodules.kv_scales = kv_scales = memory.Memory(shape=KvScales, depth=self._context, init=[])
         s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
 
         # ------------------------------------------------------------------ words come in
@@ -194,9 +194,9 @@ class PrefillAttention(wiring.Component):
         k_on, k_turn, k_last = Signal(), Signal(range(turns)), Signal(range(turns))
         key5 = stage.delay(key3, 2, "key_dot")
         # There two cycles after its address.
-        scale_word = stage.reg(s_read.data, "scale_word")
-        k_sig, k_exp = unpack16(scale_word[:16])
-        v_sig_read, v_exp_read = unpack16(scale_word[16:])
+        scale_word = data.View(KvScales, stage.reg(s_read.data.as_value(), "scale_word"))
+        k_sig, k_exp = unpack16(scale_word.k)
+        v_sig_read, v_exp_read = unpack16(scale_word.v)
 
         def left_after(at) -> Value:
             far = keys_all - 1 - at

@@ -10,7 +10,7 @@ from hw.lib.control import AttentionArgs, ModelShape
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
-from hw.lib.types import AttnHeadWords, ScaleLayout
+from hw.lib.types import AttnHeadWords, KvScales, ScaleLayout
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
@@ -165,7 +165,7 @@ class ChunkHeads(wiring.Component):
         # ------------------------------------------------------------------ sequence
         request, out = self.write.req, self.write.data
         sent = Signal(range(self._tokens + 1))
-        scales, scales_valid, load = Signal(32), Signal(), Signal()
+        scales, scales_valid, load = Signal(KvScales), Signal(), Signal()
         with m.FSM(name="heads_in"):
             with m.State("WORDS"):
                 with m.If(due & ~query & ~asked):
@@ -189,7 +189,7 @@ class ChunkHeads(wiring.Component):
             with m.State("SCALES-WORDS"):
                 m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]
                 with m.If(load):
-                    m.d.sync += [scales.eq(Cat(*read_data)), scales_valid.eq(1), sent.eq(sent + 1)]
+                    m.d.sync += [scales.k.eq(read_data[0]), scales.v.eq(read_data[1]), scales_valid.eq(1), sent.eq(sent + 1)]
                     with m.If(sent == chunk):
                         m.d.sync += scales_valid.eq(0)
                         m.next = "WORDS"

@@ -9,7 +9,7 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
 from tellme.spec.widths import ACC_BITS, ATTENTION_HEAD_BITS, INDEX_BITS, TOKEN_BITS
 
 __all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "AttnHeadCodes", "AttnHeadWords", "FactorsLayout",
-           "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout"]
+           "KvScales", "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout"]
 
 #: A scale: value ``sig * 2**exp``, see :mod:`tellme.spec.scale`.
 ScaleLayout = data.StructLayout({"sig": SCALE_SIG_BITS, "exp": signed(SCALE_EXP_BITS)})
@@ -24,6 +24,9 @@ AttnHeadCodes = data.StructLayout({"code": signed(8), "scale": ScaleLayout, "las
 #: Four of them, the first one lowest; ``last`` ends the head.
 AttnHeadWords = data.StructLayout({"codes": 32, "scale": ScaleLayout, "last": 1, "token": TOKEN_BITS,
                                    "head": ATTENTION_HEAD_BITS})
+
+#: A word of the memory's S region: the stored scales of a position's K and V row.
+KvScales = data.StructLayout({"k": 16, "v": 16})
 
 #: One accumulator with the scale that dequantises it.
 AccLayout = data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "place": PlaceLayout})

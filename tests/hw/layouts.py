@@ -5,13 +5,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, signed
 from amaranth.lib import data, wiring
 
 from hw.lib.types import AccLayout
 from tellme.spec.scale import Scale
 
-__all__ = ["accumulator", "accumulators", "fields", "pack", "payload_of", "unpack"]
+__all__ = ["accumulator", "accumulators", "fields", "pack", "payload_of", "unpack", "words_of"]
+
+FOUR = data.ArrayLayout(signed(8), 4)
 
 
 def pack(shape: Any, value: Any = None, /, **values: Any) -> int:
@@ -70,3 +72,8 @@ def accumulators(values: Sequence[int]) -> list[tuple[int, Scale, int, int]]:
 def accumulator(acc: int, scale: Scale, token: int, index: int) -> int:
     """Payload of AccLayout."""
     return pack(AccLayout, acc=acc, scale=scale, place={"token": token, "index": index})
+
+
+def words_of(row: Sequence[int]) -> list[int]:
+    """Memory words of a row of int8 values, four a word, the first one lowest."""
+    return [pack(FOUR, [int(v) for v in row[i:i + 4]]) for i in range(0, len(row), 4)]

@@ -9,12 +9,12 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
 from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.types import AttnHeadCodes
+from hw.lib.types import AttnHeadCodes, KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulator, pack
+from tests.hw.layouts import accumulator, pack, words_of
 from tests.hw.memory_model import ReadModel, WriteModel
 
 CONTEXT = int(os.environ.get("CONTEXT", "128"))
@@ -31,10 +31,6 @@ BENCHES = [Bench(name="context128", build=lambda: DecodeAttention(max_head_dim=6
                max_head_dim=32, max_group=2, max_context=512, compact=True),
                  env={"CONTEXT": "512", "COMPACT": "1"}, tests=("late_position", "stalls_10", "groups_of_two"))]
 K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
-
-
-def words_of(row):
-    return [sum((v & 0xFF) << 8 * k for k, v in enumerate(row[i:i + 4])) for i in range(0, len(row), 4)]
 
 
 class Case:
@@ -69,7 +65,7 @@ class Case:
         return words
 
     def scale_word(self, h, p):
-        return pack16(self.k_scales[h][p]) | pack16(self.v_scales[h][p]) << 16
+        return pack(KvScales, k=pack16(self.k_scales[h][p]), v=pack16(self.v_scales[h][p]))
 
     def own_rows(self):
         words = {}

@@ -3,8 +3,6 @@
 """Heads of two pipelines, in words: none lost or mixed, each input's in order, in turn; inputs go on at a code a cycle."""
 
 import cocotb
-from amaranth.hdl import signed
-from amaranth.lib import data
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
@@ -12,11 +10,10 @@ from hw.attention.pack import WordMerge
 from hw.lib.types import AttnHeadCodes, AttnHeadWords, ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack, unpack
+from tests.hw.layouts import pack, unpack, words_of
 
 INPUTS = 2
 BENCHES = [Bench(name="two", build=lambda: WordMerge(inputs=INPUTS, max_head_dim=64))]
-FOUR = data.ArrayLayout(signed(8), 4)
 
 
 class Head:
@@ -32,7 +29,7 @@ class Head:
 
     def wanted(self):
         """Its words as they must come out: the first code lowest."""
-        words = [pack(FOUR, self.codes[i:i + 4]) for i in range(0, len(self.codes), 4)]
+        words = words_of(self.codes)
         return [pack(AttnHeadWords, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
 
 

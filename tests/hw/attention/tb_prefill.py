@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
 from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.types import AttnHeadWords
+from hw.lib.types import AttnHeadWords, KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
@@ -20,7 +20,7 @@ from tellme.golden.elementwise import dequantise
 from tellme.golden.scales import Scales
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulators, pack
+from tests.hw.layouts import accumulators, pack, words_of
 from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
 
 
@@ -45,10 +45,6 @@ PES, TOKENS, UNITS, CONTEXT = (int(os.environ.get(n, d)) for n, d in (("PES", "1
 #: For the constants of its contract.
 UNIT = PrefillAttention(pes=PES, tokens=TOKENS, max_head_dim=64, max_group=4, max_context=CONTEXT, exp_units=UNITS)
 K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
-
-
-def words_of(row):
-    return [int.from_bytes(np.asarray(row[i:i + 4], np.int8).tobytes(), "little") for i in range(0, len(row), 4)]
 
 
 class Case:
@@ -85,7 +81,8 @@ class Case:
                 for base, rows in ((K_BASE, self.k), (V_BASE, self.v)):
                     at = base + h * self.kv_stride + p * self.head_dim // 4
                     words.update((at + i, w) for i, w in enumerate(words_of(rows[h][p])))
-                words[S_BASE + h * self.s_stride + p] = pack16(self.k_scales[h][p]) | pack16(self.v_scales[h][p]) << 16
+                scales = {"k": pack16(self.k_scales[h][p]), "v": pack16(self.v_scales[h][p])}
+                words[S_BASE + h * self.s_stride + p] = pack(KvScales, scales)
         return words
 
     def heads_in(self):
