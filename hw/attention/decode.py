@@ -16,6 +16,7 @@ from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, Factors
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
+from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["DecodeAttention"]
 
@@ -83,7 +84,7 @@ class DecodeAttention(wiring.Component):
 
         words = Signal(8)                       # memory words of a row
         keys = Signal(17)
-        row_offset = Signal(24)                 # of the position's row in a head's region
+        row_offset = Signal(WORD_ADDRESS_BITS)                 # of the position's row in a head's region
         m.d.sync += [words.eq(shape.head_dim >> 2), keys.eq(args.position + 1),
                      row_offset.eq(args.position * (shape.head_dim >> 2))]
 
@@ -117,7 +118,7 @@ class DecodeAttention(wiring.Component):
         shift = Signal(24)
         word = Cat(shift, code)
         kv, g_in = Signal(range(MAX_HEADS_KV)), Signal(range(groups))
-        addr, s_addr = Signal(24), Signal(24)
+        addr, s_addr = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS)
         v_scale, own_scales = Signal(16), Signal(KvScales)
         m.d.comb += [own_scales.k.eq(ks_read.data), own_scales.v.eq(v_scale)]
         taking, q_phase, k_phase = Signal(), Signal(), Signal()
@@ -186,10 +187,10 @@ class DecodeAttention(wiring.Component):
         # ------------------------------------------------------------------ a KV head's three reads
         read = self.read
         head = Signal(range(MAX_HEADS_KV))
-        k_addr, v_addr, s_read_addr = Signal(24), Signal(24), Signal(24)
+        k_addr, v_addr, s_read_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in ("k", "v", "s_read"))
         head_q_row = Signal.like(q_at)
-        remaining = Signal(24)
-        row_words = Signal(24)
+        remaining = Signal(WORD_ADDRESS_BITS)
+        row_words = Signal(WORD_ADDRESS_BITS)
         m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
         w_index, key = Signal(8), Signal(16)
         in_s, in_k, in_v = Signal(), Signal(), Signal()

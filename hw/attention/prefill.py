@@ -18,6 +18,7 @@ from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, KvScales, ScaleLa
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
+from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["PrefillAttention"]
 
@@ -309,7 +310,7 @@ class PrefillAttention(wiring.Component):
 
         # ------------------------------------------------------------------ sequence: S, then K and V of each slot
         head, pairs_left = Signal(8), Signal.like(pairs)
-        k_addr, v_addr, s_addr = Signal(24), Signal(24), Signal(24)
+        k_addr, v_addr, s_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in "kvs")
         # Both are wanted in V only.
         last_slot = stage.reg(pairs_left <= pes, "last_slot")
         last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")

@@ -11,6 +11,7 @@ from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.types import AttnHeadWords, KvScales, ScaleLayout
+from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
@@ -100,12 +101,13 @@ class ChunkHeads(wiring.Component):
         pe4, row4 = stage.reg(pair3[:pe_bits], "pe4"), stage.reg(row, "row4")
         # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
         chunk_at = stage.reg(args.position * self.words, "chunk_at")
-        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:24], name) for base, at, name in (
+        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:WORD_ADDRESS_BITS], name) for base, at, name in (
             (args.k_base, chunk_at, "k_chunk"), (args.v_base, chunk_at, "v_chunk"), (args.s_base, args.position, "s_chunk")))
         row_at2 = stage.reg(small_product(self.words, token), "row_at2")
-        row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:24], "row_at3")
+        row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:WORD_ADDRESS_BITS], "row_at3")
         kv_offset3, s_offset3 = stage.reg(shape.kv_stride * kv2, "kv_offset3"), stage.reg(shape.s_stride * kv2, "s_offset3")
-        addr4, s_addr4 = stage.reg((row_at3 + kv_offset3)[:24], "addr4"), stage.reg((s_chunk + s_offset3)[:24], "s_addr4")
+        addr4 = stage.reg((row_at3 + kv_offset3)[:WORD_ADDRESS_BITS], "addr4")
+        s_addr4 = stage.reg((s_chunk + s_offset3)[:WORD_ADDRESS_BITS], "s_addr4")
 
         # ------------------------------------------------------------------ words
         word, last = self.heads.p.codes, self.heads.p.last

@@ -21,6 +21,7 @@ from tellme.spec.memory import (
     TOP_ENTRIES,
 )
 from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["AddressSpace", "CountersLayout", "CrcStore", "windows"]
 
@@ -66,13 +67,13 @@ class AddressSpace(wiring.Component):
             "read": Out(ReadPort), "write": Out(WritePort),
             "shape": Out(ModelShape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
             "program": In(ProgramPort(steps)), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
-            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": 18})),
+            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * self._steps, init=[])
-        m.submodules.tokens = tokens = memory.Memory(shape=18, depth=self._context, init=[])
+        m.submodules.tokens = tokens = memory.Memory(shape=TOKEN_ID_BITS, depth=self._context, init=[])
         m.submodules.crcs = crcs = memory.Memory(shape=32, depth=self._steps, init=[])
         program_w, program_r = program.write_port(), program.read_port()
         tokens_w, tokens_r = tokens.write_port(), tokens.read_port()

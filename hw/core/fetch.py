@@ -10,6 +10,7 @@ from hw.lib.control import FetchControl, ModelShape
 from hw.lib.ports import ReadPort
 from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout
 from tellme.spec.scale import SCALE16_BIAS
+from tellme.spec.widths import TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["RowFetch"]
 
@@ -37,7 +38,7 @@ class RowFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape, args = self.shape, self.control.args
-        token = Signal(18)
+        token = Signal(TOKEN_ID_BITS)
         block = Signal(16)
         block_words = Signal(16)
         pairs = Signal(7)
@@ -45,8 +46,8 @@ class RowFetch(wiring.Component):
         product = Signal(32)
         rope_product = Signal(23)
         row_offset = Signal(14)
-        block_addr = Signal(24)
-        remaining, index, number = Signal(13), Signal(INDEX_BITS), Signal(TOKEN_BITS)
+        block_addr = Signal(WORD_ADDRESS_BITS)
+        remaining, index, number = Signal(INDEX_BITS), Signal(INDEX_BITS), Signal(TOKEN_BITS)
         word = Signal(32)
         bytes_left = Signal(3)
         sig = Signal(11)

@@ -32,6 +32,7 @@ from hw.lib.control import (
 from hw.lib.types import TOKEN_BITS
 from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
+from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["RESET_CYCLES", "CommandProcessor"]
 
@@ -91,13 +92,13 @@ class CommandProcessor(wiring.Component):
         last = Signal(16)           # position of the chunk's last token
         number = Signal(TOKEN_BITS)
         picked = Signal(16)
-        token = Signal(18)
+        token = Signal(TOKEN_ID_BITS)
         fetched = Signal(range(2 * DESCRIPTOR_WORDS + 2))
         # K, V and S base of the layer: word 1 to 3 of the ATTENTION that follows a QKV linear.
-        bases = Array(Signal(24, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
+        bases = Array(Signal(WORD_ADDRESS_BITS, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
         gains_left = Signal(14)
-        codes_left = Signal(13)
-        out_len = Signal(13)        # elements of the step's output vector: as many gains may follow
+        codes_left = Signal(INDEX_BITS)
+        out_len = Signal(INDEX_BITS)        # elements of the step's output vector: as many gains may follow
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()

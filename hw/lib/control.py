@@ -16,6 +16,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.types import INDEX_BITS, TOKEN_BITS, ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StatusWord
 from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.widths import TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["AccSource", "AttentionArgs", "AttentionControl", "BestLayout", "CountersControl", "CrcControl", "EngineArgs",
            "EventLayout", "EventPayload", "FetchArgs", "FetchControl", "LmHeadArgs", "LmHeadControl", "ModelShape", "PassArgs",
@@ -65,28 +66,31 @@ StatusLayout = data.StructLayout({word.name.lower(): 32 if word is not StatusWor
 #: The model's numbers, from the host's registers of the same names (:data:`tellme.spec.memory.MODEL_REGISTERS`).  They stand
 #: still while a program runs.
 ModelShape = data.StructLayout({
-    "dim": 13, "heads": 8, "kv_heads": 8, "head_dim": 8, "group": 3, "context": 16, "vocab": 18,
-    "embed_base": 24, "block_words": 16, "row_words": 12, "rope_base": 24, "c_att": ScaleLayout,
-    "kv_stride": 24, "s_stride": 16, "weights_base": 24, "body_words64": 24, "head_words64": 24, "logits_base": 24,
+    "dim": INDEX_BITS, "heads": 8, "kv_heads": 8, "head_dim": 8, "group": 3, "context": 16, "vocab": TOKEN_ID_BITS,
+    "embed_base": WORD_ADDRESS_BITS, "block_words": 16, "row_words": 12, "rope_base": WORD_ADDRESS_BITS, "c_att": ScaleLayout,
+    "kv_stride": WORD_ADDRESS_BITS, "s_stride": 16, "weights_base": WORD_ADDRESS_BITS,
+    "body_words64": WORD_ADDRESS_BITS, "head_words64": WORD_ADDRESS_BITS, "logits_base": WORD_ADDRESS_BITS,
 })
 
 #: A matrix for the engine: rows, columns, tokens that share it.
-EngineArgs = data.StructLayout({"rows": 17, "cols": 13, "tokens": 5})
+EngineArgs = data.StructLayout({"rows": 17, "cols": INDEX_BITS, "tokens": TOKEN_BITS + 1})
 #: A pass of the LM head: width and rows of its table, the codes' scale, whether all logits are written, and where to.
-LmHeadArgs = data.StructLayout({"dim": 13, "vocab": 18, "d": ScaleLayout, "dump": 1, "dump_base": 24})
+LmHeadArgs = data.StructLayout({"dim": INDEX_BITS, "vocab": TOKEN_ID_BITS, "d": ScaleLayout, "dump": 1,
+                                "dump_base": WORD_ADDRESS_BITS})
 #: The fused pipeline's quantise pass: its source, what it is multiplied by, its length, and which of the tokens, how many.
-QuantArgs = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": 13, "n_eps": 32, "sqrt_n": ScaleLayout,
-                               "first": TOKEN_BITS, "tokens": 5})
+QuantArgs = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": INDEX_BITS, "n_eps": 32, "sqrt_n": ScaleLayout,
+                               "first": TOKEN_BITS, "tokens": TOKEN_BITS + 1})
 #: What the pipelines do with a pass's elements: where they go, what they are multiplied by, how many rows are turned, how many
 #: elements a token has, and whether the statistics are of the elements times the next norm's gains.
 PassArgs = data.StructLayout({"epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8), "rope_rows": 16,
                               "length": INDEX_BITS, "stats_gain": 1})
 #: A token whose rows are fetched: its id, its position, its number in the chunk.
-FetchArgs = data.StructLayout({"token": 18, "position": 16, "number": TOKEN_BITS})
+FetchArgs = data.StructLayout({"token": TOKEN_ID_BITS, "position": 16, "number": TOKEN_BITS})
 #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.
-AttentionArgs = data.StructLayout({"k_base": 24, "v_base": 24, "s_base": 24, "position": 16, "chunk": 5})
+AttentionArgs = data.StructLayout({"k_base": WORD_ADDRESS_BITS, "v_base": WORD_ADDRESS_BITS, "s_base": WORD_ADDRESS_BITS,
+                                   "position": 16, "chunk": TOKEN_BITS + 1})
 #: The LM head's greedy pick, logit in Q15.16.
-BestLayout = data.StructLayout({"id": 18, "logit": signed(32)})
+BestLayout = data.StructLayout({"id": TOKEN_ID_BITS, "logit": signed(32)})
 
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})
@@ -117,7 +121,7 @@ ResetControl = wiring.Signature({"compute": Out(1), "drain": Out(1), "clean": In
 #: Whose words, codes and accumulators go where, and how many tokens the chunk has.  ``code_valid``: all pipelines that are asked
 #: show a code; ``code_taken`` and ``gain_taken`` are strobes.
 RouteControl = wiring.Signature({"word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
-                                 "chunk": Out(5), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
+                                 "chunk": Out(TOKEN_BITS + 1), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
 
 
 def ProgramPort(steps: int) -> wiring.Signature:
@@ -127,4 +131,5 @@ def ProgramPort(steps: int) -> wiring.Signature:
 
 def TokenPort(context: int) -> wiring.Signature:
     """Port to a token memory of so many positions; ``data`` comes a cycle behind ``read``."""
-    return wiring.Signature({"addr": Out(range(context)), "read": Out(1), "data": In(18), "write": Out(1), "wdata": Out(18)})
+    return wiring.Signature({"addr": Out(range(context)), "read": Out(1), "data": In(TOKEN_ID_BITS), "write": Out(1),
+                             "wdata": Out(TOKEN_ID_BITS)})

@@ -14,10 +14,11 @@ from hw.lib.stages import Stages
 from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
+from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS
 
 __all__ = ["LmHead", "TopLayout"]
 
-TopLayout = data.StructLayout({"logit": 32, "id": 18})
+TopLayout = data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})
 LANES = 8
 
 
@@ -66,14 +67,14 @@ class LmHead(wiring.Component):
         block = {"ram_style": "block"} if compact else {}
         m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[], attrs=block)
         c_write, c_read = codes.write_port(), codes.read_port()
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + 18, depth=self.QUEUE)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + TOKEN_ID_BITS, depth=self.QUEUE)
 
         # ------------------------------------------------------------------ rows
         code_shift, code_at, lane = Signal(56), Signal(range(self._words + 1)), Signal(3)
-        codes_left, row_words = Signal(13), Signal(13)
+        codes_left, row_words = Signal(INDEX_BITS), Signal(INDEX_BITS)
         scales = Signal(64)
-        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(13)
-        ident = Signal(18)
+        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(INDEX_BITS)
+        ident = Signal(TOKEN_ID_BITS)
         eating, in_row = Signal(), Signal()
         m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index), self.code_taken.eq(self.codes.valid & self.codes.ready)]
         took = Signal()
@@ -145,7 +146,7 @@ class LmHead(wiring.Component):
         m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[], attrs=block)
         t_write, t_read = top.write_port(), top.read_port(domain="sync" if compact else "comb")
         count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
-        remaining = Signal(18)
+        remaining = Signal(TOKEN_ID_BITS)
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working, is_best = Signal(), Signal()

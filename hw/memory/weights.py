@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.control import ModelShape, WeightsControl
 from hw.lib.ports import ReadPort
 from hw.lib.streams import Queue
+from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["WeightBuffer"]
 
@@ -49,7 +50,7 @@ class WeightBuffer(wiring.Component):
         request = self.port.req
 
         # ------------------------------------------------------------------ what to ask for
-        addr, remaining, plain, in_head = Signal(24), Signal(25), Signal(16), Signal()
+        addr, remaining, plain, in_head = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS + 1), Signal(16), Signal()
         running = Signal()
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)

@@ -13,6 +13,7 @@ from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import PAIR_LANE, Kind
 from tellme.spec.packing import SLICE, SLICE_BYTES
+from tellme.spec.widths import INDEX_BITS, TOKEN_BITS
 
 __all__ = ["TlmmEngine"]
 
@@ -66,7 +67,7 @@ class TlmmEngine(wiring.Component):
         m = Module()
         lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)
-        rows_left, cols, tokens = Signal(17), Signal(13), Signal(5)
+        rows_left, cols, tokens = Signal(17), Signal(INDEX_BITS), Signal(TOKEN_BITS + 1)
         begin = Signal()
         decode, two_rows = Signal(), Signal()
 
@@ -76,10 +77,10 @@ class TlmmEngine(wiring.Component):
             m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
             banks.append((bank.write_port(), bank.read_port()))
         # Of each stream: the first column of the slice that comes in; whether all of them have.
-        fill_slices, filled = [Signal(13, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
+        fill_slices, filled = [Signal(INDEX_BITS, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
             token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
-                ("token", 5), ("within", range(SLICE)), ("remaining", 13)))
+                ("token", TOKEN_BITS + 1), ("within", range(SLICE)), ("remaining", INDEX_BITS)))
             fill = source.valid & source.ready
             m.d.comb += source.ready.eq(~filled[s])
             with m.If(begin):
@@ -169,7 +170,7 @@ class TlmmEngine(wiring.Component):
 
         # ------------------------------------------------------------------ tables, as soon as their codes are there
         ready = [Signal(name=f"ready{i}") for i in range(2)]
-        build_buffer, build_slice_col = Signal(), Signal(13)
+        build_buffer, build_slice_col = Signal(), Signal(INDEX_BITS)
         active, used = Signal(), Signal()
         coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
         # One order of work fills the tables of all lanes, each with its own codes.
@@ -193,7 +194,7 @@ class TlmmEngine(wiring.Component):
                     m.d.sync += ready[i].eq(1)
 
         # ------------------------------------------------------------------ tiles
-        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(13)
+        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(INDEX_BITS)
         pause = Signal(range(Accumulator.HAZARD + 1))
         # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
         # is the slice's last, this slice the tile's.

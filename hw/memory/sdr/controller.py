@@ -10,6 +10,7 @@ from hw.lib.ports import PORTS, PortStrobes, ReadPort, WritePort
 from hw.memory.sdr.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
 from hw.memory.sdr.dfi import Command, CommandLayout, DfiSignature, command
 from tellme.spec.sdram import SLOWEST, SdramTiming
+from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["PORTS", "SdramController"]
 
@@ -93,7 +94,7 @@ class SdramController(wiring.Component):
 
         # ------------------------------------------------------------------ ports
         addrs, spents, sizes, able, fifos = [], [], [], [], []
-        pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(24)
+        pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(WORD_ADDRESS_BITS)
         pick_size, pick_writes = Signal(range(BURST + 1)), Signal()
         port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
         # A burst that was begun is taken off its port's request a cycle later.
@@ -103,7 +104,7 @@ class SdramController(wiring.Component):
         for i, name in enumerate(PORTS):
             port = getattr(self, name)
             writes = name.endswith("write")
-            addr = Signal(24, name=f"{name}_addr")
+            addr = Signal(WORD_ADDRESS_BITS, name=f"{name}_addr")
             remaining = Signal(20, name=f"{name}_remaining")
             size = Signal(range(BURST + 1), name=f"{name}_size")
             room = Signal(range(self.FIFO + 1), name=f"{name}_room", init=0 if writes else self.FIFO)
@@ -170,7 +171,7 @@ class SdramController(wiring.Component):
         row_slot, column_slot = Signal(CommandLayout), Signal(CommandLayout)
         active, hit, hold = Signal(), Signal(), Signal()
         current = Signal(range(len(PORTS)))
-        addr = Signal(24)
+        addr = Signal(WORD_ADDRESS_BITS)
         remaining = Signal(range(BURST + 1))
         writing = Signal()
         bank, row = where(addr)
