@@ -251,7 +251,9 @@ def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
         mutant.apply(tree)
         # Verilator's runtime library is none of the gateware's.
         (tree / "build" / "tests").mkdir(parents=True)
-        (tree / "build" / "tests" / "objects").symlink_to(build_folder() / "objects")
+        objects = build_folder() / "objects"
+        objects.mkdir(exist_ok=True)
+        (tree / "build" / "tests" / "objects").symlink_to(objects)
         command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1"]
         for bench in mutant.benches:
             command += ["-k", bench]
