@@ -93,7 +93,7 @@ def object_cache(folder: Path, *flags: str) -> Path:
     """
     library = verilator_root() / "include"
     key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]
-    kept = folder / key
+    kept = folder.resolve() / key
     kept.mkdir(parents=True, exist_ok=True)
     command = kept / "compile"
     if not command.exists():
