@@ -521,7 +521,8 @@ def test_a_damaged_file_is_refused_or_works(data):
         for key in path[:-1]:
             at = at[key]
         if data.draw(st.integers(0, 4)):
-            at[path[-1]] = data.draw(VALUES)
+            # A copy: a second change may be inside of it.
+            at[path[-1]] = copy.deepcopy(data.draw(VALUES))
         else:
             del at[path[-1]]
     content = json.dumps(fields).encode()
