@@ -154,6 +154,7 @@ def test_while_the_board_generates(kind, board, small, tmp_path):
 COMPILERS = ("sim.board", "verilator", "make", "cc1plus")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     """Neither a scratch folder nor half a board stays behind."""
@@ -168,6 +169,7 @@ def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     summary(f"building, {kind}", seconds)
 
 
+@pytest.mark.nightly
 def test_a_build_after_one_that_was_killed_with_its_host(checkout, small, tmp_path):
     """Nobody could clean up: what is left is removed, and the board is built anew."""
     arguments = ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small), "--prompt-ids", "1",

@@ -5,7 +5,7 @@
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, check, specials
+from float_vectors import FMT, FORMATS, VECTORS, check, nightly, specials
 
 from hw.fused.arithmetic import Dequantise, Quantise
 from hw.lib.types import ACC_BITS
@@ -16,7 +16,8 @@ from tellme.spec.scale import Scale
 from tests.hw.layouts import pack, payload_of
 
 UNITS = {"dequantise": Dequantise, "quantise": Quantise}
-BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
+BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op},
+                 nightly=nightly(name))
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "quantise")
 GIVEN, RESULT = (payload_of(UNITS[OP](FMT), port) for port in ("i", "o"))
