@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 from hw.tlmm.tree import Term, signed_sum, stages
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS, unpack_trits
 
-__all__ = ["ActivationLoader", "NegateDot", "SelectLayout", "SelectTreeDot", "XorDot", "select_build_layout", "select_rom"]
+__all__ = ["ActivationLoader", "NegateDot", "SelectDot", "SelectLayout", "SelectTreeDot", "XorDot", "select_build_layout",
+           "select_rom"]
 
 #: Of each weight whether it is not zero and whether it is -1; how many are -1.
 SelectLayout = data.ArrayLayout(data.StructLayout({"nonzero": TRITS, "sign": TRITS, "count": 3}), SLICE_BYTES)
