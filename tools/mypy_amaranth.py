@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from mypy.nodes import (
     MDEF,
-    Argument,
     ArgKind,
+    Argument,
     Block,
     CallExpr,
     ClassDef,
@@ -36,14 +36,15 @@ from mypy.nodes import (
     SymbolTableNode,
     Var,
 )
-from mypy.plugin import ClassDefContext, FunctionContext, MethodSigContext, Plugin
+from mypy.plugin import ClassDefContext, FunctionContext, FunctionSigContext, MethodSigContext, Plugin
 from mypy.plugins.common import add_method_to_class
-from mypy.types import AnyType, FunctionLike, CallableType, Instance, Type, TypeOfAny, get_proper_type
+from mypy.types import AnyType, CallableType, FunctionLike, Instance, Type, TypeOfAny, get_proper_type
 
 __all__ = ["AmaranthPlugin", "plugin"]
 
 COMPONENT = "amaranth.lib.wiring.Component"
 SIGNAL = "amaranth.hdl._ast.Signal"
+MEMORY = "amaranth.lib.memory.Memory"
 FLOW_CALL = "amaranth.lib.wiring.Flow.__call__"
 #: Class -> its members.
 LACKING = {"amaranth.lib.fifo.SyncFIFO": ("level", "r_level", "w_level"),
@@ -92,7 +93,10 @@ class AmaranthPlugin(Plugin):
         return self.add_lacking if fullname in LACKING else None
 
     def get_function_hook(self, fullname: str) -> Callable[[FunctionContext], Type] | None:
-        return self.signal_type if fullname == SIGNAL else None
+        return {SIGNAL: self.signal_type, MEMORY: self.memory_type}.get(fullname)
+
+    def get_function_signature_hook(self, fullname: str) -> Callable[[FunctionSigContext], FunctionLike] | None:
+        return self.memory_call if fullname == MEMORY else None
 
     def get_method_signature_hook(self, fullname: str) -> Callable[[MethodSigContext], FunctionLike] | None:
         return self.flow_call if fullname == FLOW_CALL else None
@@ -129,6 +133,20 @@ class AmaranthPlugin(Plugin):
         shape = get_proper_type(context.arg_types[0][0])
         plain = isinstance(shape, Instance) and (shape.last_known_value is not None or shape.type.fullname in PLAIN)
         return context.default_return_type if plain else AnyType(TypeOfAny.explicit)
+
+    @staticmethod
+    def memory_type(context: FunctionContext) -> Type:
+        """A memory of any shape: what the stubs infer of a width or a layout is nothing."""
+        memory = get_proper_type(context.default_return_type)
+        anything = AnyType(TypeOfAny.explicit)
+        return memory.copy_modified(args=[anything] * len(memory.args)) if isinstance(memory, Instance) else memory
+
+    @staticmethod
+    def memory_call(context: FunctionSigContext) -> CallableType:
+        """``attrs`` may be numbers and truth values too; the stubs know texts alone."""
+        signature = context.default_signature
+        return signature.copy_modified(arg_types=[AnyType(TypeOfAny.explicit) if name == "attrs" else given for name, given in
+                                                  zip(signature.arg_names, signature.arg_types, strict=True)])
 
     @staticmethod
     def flow_call(context: MethodSigContext) -> CallableType:

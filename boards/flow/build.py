@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from boards.flow.carries import trim
 from hw.verilog import core_sha256, core_verilog
@@ -152,7 +153,7 @@ def write_techmaps(folder: Path) -> None:
         shutil.copy2(Path(__file__).parent / name, folder / name)
 
 
-def prepare(board, device: str, folder: Path, config) -> str:
+def prepare(board: Any, device: str, folder: Path, config: CoreConfig) -> str:
     """Write the top's sources and constraints; the core's hash."""
     core = core_verilog(config.name)
     core_hash = core_sha256(core)
@@ -191,7 +192,7 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
     return clocks
 
 
-def place_and_route(kind: str, platform, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
+def place_and_route(kind: str, platform: Any, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
     """One seed of nextpnr; its JSON report."""
     # Names of device and package are Amaranth's knowledge.
     device = platform._nextpnr_device_options[platform.device]
