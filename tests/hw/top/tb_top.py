@@ -28,10 +28,10 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs")),
-           Bench(name="chunk", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk"}, timeout_s=600,
-                 tests=("prompts_in_chunks",)),
-           Bench(name="chunk-wide-heads", build=lambda: Core(CONFIGS["chunk"]), timeout_s=600, tests=("prompts_in_chunks",),
-                 env={"CONFIG": "chunk", "MODEL": "wide-heads"}, nightly="tests/board/test_prefill.py has this model in chunks")]
+           *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
+                   timeout_s=600, tests=("prompts_in_chunks",),
+                   nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
+             for model in ("grouped", "wide-heads"))]
 CONFIG = CONFIGS[os.environ.get("CONFIG", "tiny")]
 READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
