@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.run_tests import discover, select
+from sim.run_tests import bench_costs, discover, select
 from tools.ci import FAST_RTL, ROOT, Step, all_steps, by_urgency, counts, fast_steps, plan, run_steps
 
 
@@ -125,6 +125,10 @@ def test_every_test_is_in_a_step():
     assert names < nightly and {f"simulated board: {stem}" for stem in boards} <= nightly
     assert {f"simulated board: {stem}" for stem in boards} - names == {"simulated board: test_prefill_l8"}
     assert {step.name for step in fast_steps()} - names == {"RTL: a bench a unit"}
+
+
+def test_costs_are_of_benches_that_exist():
+    assert set(bench_costs()) <= {job.name for job in discover(ROOT / "tests" / "hw")}
 
 
 def test_the_fast_benches_exist():
