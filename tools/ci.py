@@ -307,8 +307,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         planned = plan(steps, args.jobs)
         for start, end, step in planned:
             print(f"{start:5.0f} to {end:5.0f} s  {step.name}" + (f", after {', '.join(step.after)}" if step.after else ""))
-        print(f"{sum(step.cost for step in steps):.0f} s of CPU, {max(end for _, end, _ in planned):.0f} s with {args.jobs} steps "
-              "at a time")
+        cpu, wall = sum(step.cost for step in steps), max(end for _, end, _ in planned)
+        print(f"{cpu:.0f} s of CPU, {wall:.0f} s with {args.jobs} steps at a time")
         return 0
     if args.nightly:
         for folder in CACHES:
