@@ -6,15 +6,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.attention.scatter import LANES
 from hw.attention.softmax import WEIGHT_BITS
 from hw.attention.word_reader import word_flags
 from hw.lib.stages import Stages
 
-__all__ = ["LANES", "PeColumn", "QueryPe"]
-
-#: int8 values of a memory word.
-LANES = 4
-
+__all__ = ["PeColumn", "QueryPe"]
 
 class QueryPe(wiring.Component):
     """One pair of a token and a query head: K words make its dot, V words times its weights its sums.
@@ -104,7 +101,7 @@ class PeColumn(wiring.Component):
             "weights": In(data.ArrayLayout(WEIGHT_BITS, exp_units)), "pop": In(1), "pop_turn": In(turn),
             "dots": Out(data.ArrayLayout(signed(dot_bits), pes)),
             "drain": In(data.StructLayout({"on": 1, "pe": range(pes), "clear": 1, "shift": 1, "word": range(words)})),
-            "send": In(1), "send_turn": In(turn),
+            "send": In(1), "send_turn": In(range(pes)),
             "came": Out(data.StructLayout({"on": 1, "sum": sum_bits})), "walking": Out(1),
         })
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Const, Module
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.pe_column import LANES, PeColumn
-from hw.attention.scatter import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
+from hw.attention.pe_column import PeColumn
+from hw.attention.scatter import LANES, MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
 from hw.attention.sequence import SlotSequence
 from hw.attention.softmax import SoftmaxUnit
 from hw.attention.sum_scale import SumScale

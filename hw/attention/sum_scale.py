@@ -15,7 +15,7 @@ from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import recip127_rom
 
-__all__ = ["InverseScale", "SumScale", "round_significand"]
+__all__ = ["InverseScale", "StepwiseSumScale", "SumScale"]
 
 
 def round_significand(top: Value) -> tuple[Value, Value]:
@@ -91,4 +91,36 @@ class SumScale(wiring.Component):
         sig5, exp5 = stage.reg(sig, "sig5"), stage.reg((bits - 11) - zeros3 + carry, "exp5")
         m.submodules.inverse = inverse = InverseScale(exp_bits=len(exp5), exponent_bits=EXPONENT_BITS, sum_bits=13)
         m.d.comb += [inverse.sig.eq(sig5), inverse.exp.eq(exp5), inverse.exponent.eq(exponent1), self.scale.eq(inverse.scale)]
+        return m
+
+
+class StepwiseSumScale(wiring.Component):
+    """The same as :class:`SumScale` where time matters less than LUTs: the total is shifted by four or one place a step.
+
+    ``load`` takes ``total`` (not zero); each ``step`` shifts until ``normal`` is high, in whose step the total is rounded.  At most
+    total_bits / 4 + 3 steps.  ``exponent`` stands still from then on; ``scale`` = out_scale(total, exponent) is there
+    InverseScale.LATENCY cycles after the step in which ``normal`` was high.
+    """
+
+    def __init__(self, *, total_bits: int, exponent_bits: int):
+        self._total_bits, self._exponent_bits = total_bits, exponent_bits
+        super().__init__({"total": In(total_bits), "exponent": In(signed(exponent_bits)), "load": In(1), "step": In(1),
+                          "normal": Out(1), "scale": Out(ScaleLayout)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        value, exp, sig = Signal(self._total_bits), Signal(signed(12)), Signal(11)
+        rounded, carry = round_significand(value[-12:])
+        with m.If(self.load):
+            m.d.sync += [value.eq(self.total), exp.eq(self._total_bits - 11)]
+        with m.If(self.step):
+            with m.If(value[-4:] == 0):
+                m.d.sync += [value.eq(value << 4), exp.eq(exp - 4)]
+            with m.Elif(value[-1:] == 0):
+                m.d.sync += [value.eq(value << 1), exp.eq(exp - 1)]
+            with m.Else():
+                m.d.comb += self.normal.eq(1)
+                m.d.sync += [sig.eq(rounded), exp.eq(exp + carry)]
+        m.submodules.inverse = inverse = InverseScale(exp_bits=12, exponent_bits=self._exponent_bits, sum_bits=12)
+        m.d.comb += [inverse.sig.eq(sig), inverse.exp.eq(exp), inverse.exponent.eq(self.exponent), self.scale.eq(inverse.scale)]
         return m

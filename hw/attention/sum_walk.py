@@ -6,8 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.pe_column import LANES
-from hw.attention.scatter import MAX_GROUP, MAX_TOKENS
+from hw.attention.scatter import LANES, MAX_GROUP, MAX_TOKENS
 from hw.attention.sum_scale import SumScale
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
@@ -32,7 +31,7 @@ class SumWalk(wiring.Component):
         super().__init__({
             "start": In(1), "idle": Out(1), "words": In(8), "pairs": In(range(pes + 1)), "last_pe": Out(range(pes)),
             "drain": Out(data.StructLayout({"on": 1, "pe": range(pes), "clear": 1, "shift": 1, "word": range(words)})),
-            "send": Out(1), "send_turn": Out(range(self._turns)), "walking": In(1), "landing_open": In(1), "out_idle": In(1),
+            "send": Out(1), "send_turn": Out(range(pes)), "walking": In(1), "landing_open": In(1), "out_idle": In(1),
             "stat_read": Out(1), "hold_scale": Out(1),
         })
 
