@@ -95,10 +95,11 @@ class DecodeAttention(wiring.Component):
             self.busy.eq(sequence.busy), multipliers.word.eq(self.read.data.payload), multipliers.of_v.eq(sequence.word.v),
         ]
 
-        # ------------------------------------------------------------------ scales of the keys: of K while scores are made, of V in scans
+        # ------------------------------------------------------------------ scales of keys: K's for scores, V's for scans
         m.submodules.kv_scales = kv_scales = memory.Memory(shape=KvScales, depth=self._context, init=[])
         s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
-        m.d.comb += [s_write.addr.eq(sequence.scales.key), s_write.data.eq(sequence.scales.data), s_write.en.eq(sequence.scales.en),
+        m.d.comb += [s_write.addr.eq(sequence.scales.key), s_write.data.eq(sequence.scales.data),
+                     s_write.en.eq(sequence.scales.en),
                      s_read.addr.eq(Mux(sequence.scan_on, sequence.scan.key, score_path.scale_key))]
 
         # ------------------------------------------------------------------ scores, and in their place weights

@@ -22,11 +22,12 @@ __all__ = ["DecodeSequence"]
 class DecodeSequence(wiring.Component):
     """Goes through a token's KV heads; asks for their words, numbers them as they come, and says what each part does.
 
-    After ``start`` (a pulse), when ``written`` is high, for each KV head: ``keys`` words of scales, which ``scales`` writes; ``prepare`` for
-    each head of the group; keys rows of ``words`` words of K, which ``word`` numbers a cycle after they came; a pause until the last
-    score is there; all scores of the group on ``scan`` while ``scan_on`` is set, once for their sums and once for weights, with a pause behind each; the rows of
-    V; then head after head ``load`` (its total), ``step`` until ``normal``, InverseScale.LATENCY + 1 cycles for its scale, and
-    while ``draining`` is set its head_dim sums, one where ``taken`` is high.  ``busy`` until the last one has left.
+    After ``start`` (a pulse), when ``written`` is high, for each KV head: ``keys`` words of scales, which ``scales`` writes;
+    ``prepare`` for each head of the group; keys rows of ``words`` words of K, which ``word`` numbers a cycle after they came; a
+    pause until the last score is there; all scores of the group on ``scan`` while ``scan_on`` is set, once for their sums and
+    once for weights, with a pause behind each; the rows of V; then head after head ``load`` (its total), ``step`` until
+    ``normal``, InverseScale.LATENCY + 1 cycles for its scale, and while ``draining`` is set its head_dim sums, one where
+    ``taken`` is high.  ``busy`` until the last one has left.
 
     Where the banks are shared a word stays for as many cycles as the group has heads, one for each; else a cycle.
     ``clear`` is set before a KV head's first score.  ``words`` = head_dim / 4, ``keys`` = position + 1 and ``row_offset`` =
@@ -40,9 +41,9 @@ class DecodeSequence(wiring.Component):
         self._banks, self._words = banks, max_words
         g = range(banks.groups + 1)
         super().__init__({
-            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8), "keys": In(17), "row_offset": In(WORD_ADDRESS_BITS),
-            "start": In(1), "written": In(1), "busy": Out(1), "read": Out(ReadPort), "clear": Out(1),
-            "head": Out(range(MAX_HEADS_KV)), "prepare": Out(1), "prepare_at": Out(g),
+            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8), "keys": In(17),
+            "row_offset": In(WORD_ADDRESS_BITS), "start": In(1), "written": In(1), "busy": Out(1), "read": Out(ReadPort),
+            "clear": Out(1), "head": Out(range(MAX_HEADS_KV)), "prepare": Out(1), "prepare_at": Out(g),
             "scales": Out(data.StructLayout({"en": 1, "key": 16, "data": KvScales})),
             "q_addr": Out(range(MAX_HEADS_KV * max_words)), "key": Out(16), "turn": Out(range(banks.groups)),
             "word": Out(row_words(banks.groups)),
@@ -52,17 +53,17 @@ class DecodeSequence(wiring.Component):
             "taken": In(1),
         })
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
+    def _count_words(self, m: Module, phase: tuple[Signal, Signal, Signal], counters: tuple[Signal, Signal], q_row: Signal) -> None:
+        """Takes words while a phase lasts, and says which each is; ``counters``: words to come, the word's number in its row."""
         stage = Stages(m)
-        shape, args, words, read, key = self.shape, self.args, self.words, self.read, self.key
-        in_s, in_k, in_v = Signal(), Signal(), Signal()
-        remaining, w_index = Signal(WORD_ADDRESS_BITS), Signal(8)
+        in_s, in_k, in_v = phase
+        remaining, w_index = counters
+        read, key = self.read, self.key
         accepted = read.data.valid & read.data.ready
         if self._banks.shared:
             # A word stays for as many cycles as there are heads in the group.
             g_now = Signal(range(self._banks.groups))
-            g_end = g_now + 1 == shape.group
+            g_end = g_now + 1 == self.shape.group
             step = read.data.valid & (in_k | in_v)
             with m.If(step):
                 m.d.sync += g_now.eq(Mux(g_end, 0, g_now + 1))
@@ -70,10 +71,11 @@ class DecodeSequence(wiring.Component):
         else:
             g_now, step = Const(0, 1), accepted
             m.d.comb += [read.data.ready.eq(in_s | in_k | in_v), self.word.g_last.eq(1)]
-        head_q_row, row_end = Signal.like(self.q_addr), w_index + 1 == words
+        row_end = w_index + 1 == self.words
         m.d.comb += [
             self.scales.en.eq(accepted & in_s), self.scales.key.eq(key), self.scales.data.eq(read.data.payload),
-            self.q_addr.eq(head_q_row + w_index), self.turn.eq(g_now), self.word.g.eq(self._banks.delay(stage, g_now, 1, "g_now1")),
+            self.q_addr.eq(q_row + w_index), self.turn.eq(g_now),
+            self.word.g.eq(self._banks.delay(stage, g_now, 1, "g_now1")),
             *(self.word[name].eq(stage.reg(value, name)) for name, value in (
                 ("k", step & in_k), ("v", step & in_v), ("key", key), ("w", w_index), ("first_word", w_index == 0),
                 ("row_end", row_end), ("first_key", key == 0))),
@@ -83,6 +85,13 @@ class DecodeSequence(wiring.Component):
             with m.If(in_s | row_end):
                 m.d.sync += key.eq(key + 1)
 
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        shape, args, words, read, key = self.shape, self.args, self.words, self.read, self.key
+        in_s, in_k, in_v = Signal(), Signal(), Signal()
+        remaining, w_index = Signal(WORD_ADDRESS_BITS), Signal(8)
+        head_q_row = Signal.like(self.q_addr)
+        self._count_words(m, (in_s, in_k, in_v), (remaining, w_index), head_q_row)
         k_addr, v_addr, s_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in "kvs")
         of_rows = Signal(WORD_ADDRESS_BITS)
         m.d.sync += of_rows.eq(self.row_offset + words if self._banks.shared else self.keys * words)

@@ -51,8 +51,8 @@ class Multipliers(wiring.Component):
 
         k[bank][i] = word[i] * q[bank][i];  v[bank][i] = word[i] * weights[bank]
 
-    ``q`` (four int8), ``weights`` (unsigned) and ``of_v`` come one cycle after ``word``, as memories answer.  ``k`` is right where of_v
-    was low, ``v`` where it was high.
+    ``q`` (four int8), ``weights`` (unsigned) and ``of_v`` come one cycle after ``word``, as memories answer.  ``k`` is right
+    where of_v was low, ``v`` where it was high.
     """
 
     def __init__(self, banks: GroupBanks, lending: dict | None = None):

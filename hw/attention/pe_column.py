@@ -23,8 +23,8 @@ class QueryPe(wiring.Component):
     the weight that was taken last: ``take`` takes ``weight``.  Its products are added to sums[flags.w], or begin them where
     flags.first_key is set.
 
-    While ``drain.on`` is set the PE shows on ``sum`` the sum ``drain.word * 4 + lane``: two cycles after ``drain.word`` lane 0, then,
-    while ``drain.shift`` is set, the next lane a cycle.  It shows zeros while ``drain.clear`` is set.
+    While ``drain.on`` is set the PE shows on ``sum`` the sum ``drain.word * 4 + lane``: two cycles after ``drain.word`` lane 0,
+    then, while ``drain.shift`` is set, the next lane a cycle.  It shows zeros while ``drain.clear`` is set.
 
     Maps to four multipliers of signed 8x17 (of K's query byte, 8 bits up, or of V's weight), an EBR of q, sums in LUT RAM.
     """
@@ -79,15 +79,17 @@ class QueryPe(wiring.Component):
 
 
 class PeColumn(wiring.Component):
-    """``pes`` query PEs in a column, ``exp_units`` of them a turn: PE p is in turn p // exp_units, with softmax unit p % exp_units.
+    """``pes`` query PEs in a column, ``exp_units`` of them a turn: PE p is in turn p // exp_units, with softmax unit p %
+    exp_units.
 
     A word and its ``flags`` reach turn t's PEs t + 1 cycles after they came in.  ``row_came`` is a V row's first word one cycle
-    after it came, ``dots`` a K row's last word five cycles after, when turn 0's dots are there in the next cycle; ``first_key`` belongs
-    to ``dots``.  A PE of turn t takes its weight while ``pop`` is set and pop_turn is t, from ``weights`` of its softmax unit.
+    after it came, ``dots`` a K row's last word five cycles after, when turn 0's dots are there in the next cycle; ``first_key``
+    belongs to ``dots``.  A PE of turn t takes its weight while ``pop`` is set and pop_turn is t, from ``weights`` of its softmax
+    unit.
 
     Sums walk too, so that no PE is drawn towards the others: while ``drain.on`` is set each PE adds its own, all but drain.pe's
-    zero, to what comes from the turn before.  ``send`` marks a sum, ``send_turn`` its PE's turn (both as :class:`QueryPe` shows it);
-    it is on ``came`` turns - send_turn cycles after.  ``walking`` is high while one is under way.
+    zero, to what comes from the turn before.  ``send`` marks a sum, ``send_turn`` its PE's turn (both as :class:`QueryPe` shows
+    it); it is on ``came`` turns - send_turn cycles after.  ``walking`` is high while one is under way.
     """
 
     def __init__(self, *, pes: int, exp_units: int, words: int, rows: int, dot_bits: int, sum_bits: int):

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.pe_column import PeColumn
 from hw.attention.scatter import LANES, MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
-from hw.attention.sequence import SlotSequence
+from hw.attention.slot_sequence import SlotSequence
 from hw.attention.softmax import SoftmaxUnit
 from hw.attention.sum_scale import SumScale
 from hw.attention.sum_walk import SumOut, SumWalk
@@ -118,7 +118,8 @@ class PrefillAttention(wiring.Component):
         m.submodules.column = column = PeColumn(pes=pes, exp_units=units, words=self._words, rows=self._rows, dot_bits=dot_bits,
                                                 sum_bits=self._sum_bits)
         m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, words=self._words)
-        m.submodules.out = out = SumOut(pes=pes, tokens=self._tokens, words=self._words, sum_bits=self._sum_bits, depth=self.LANDING)
+        m.submodules.out = out = SumOut(pes=pes, tokens=self._tokens, words=self._words, sum_bits=self._sum_bits,
+                                        depth=self.LANDING)
         softmax = [SoftmaxUnit(turns=turns, dot_bits=dot_bits, context=context, rows=self._rows) for _ in range(units)]
         m.submodules.scale = scale = SumScale(total_bits=len(softmax[0].total))
 

@@ -20,7 +20,8 @@ __all__ = ["ScorePath", "row_words"]
 
 
 def row_words(groups: int) -> data.StructLayout:
-    """A word of a K or V row, one cycle after it came: of which, of which key, its number ``w``, the row's first or last, of the first
+    """A word of a K or V row, one cycle after it came: of which, of which key, its number ``w``, the row's first or last, of the
+    first
     key, for head ``g``, whose turn is the group's last."""
     return data.StructLayout({"k": 1, "v": 1, "key": 16, "w": 8, "first_word": 1, "row_end": 1, "first_key": 1,
                               "g": range(groups), "g_last": 1})
@@ -29,14 +30,14 @@ def row_words(groups: int) -> data.StructLayout:
 class ScorePath(wiring.Component):
     """score[g][key] = score(q[g] . k[key], q scale[g] * c_att * k scale[key]) (spec: attention), in Q9.9, and their maximum.
 
-    Holds the token's query heads: ``q`` and ``q_scale`` write them (:class:`hw.attention.token_heads.TokenHeads`).  ``q_addr`` asks for
-    their word q_row + w of the KV head in work for head ``turn``; it is on ``q_words`` in the next cycle, with ``word``
+    Holds the token's query heads: ``q`` and ``q_scale`` write them (:class:`hw.attention.token_heads.TokenHeads`).  ``q_addr``
+    asks for their word q_row + w of the KV head in work for head ``turn``; it is on ``q_words`` in the next cycle, with ``word``
     (:func:`row_words`), and its products are on ``products`` two cycles after ``word``.
 
-    ``prepare`` (for the cycles prepare_at = 0 to groups - 1) works out q scale * c_att of KV head ``head``'s queries, before K.  The
-    heads' dots of a row are there six cycles after its last word; their scores follow one a cycle, on ``score`` (``on``, with head
-    and key) 1 + SCALE_MUL_STAGES + SCORE_STAGES cycles later, so that a row should have as many words as the group heads.  In the cycle in
-    which ``scale_key`` shows a key, its stored scale is asked for; it is on ``k_scale`` in the next one.
+    ``prepare`` (for the cycles prepare_at = 0 to groups - 1) works out q scale * c_att of KV head ``head``'s queries, before K.
+     The heads' dots of a row are there six cycles after its last word; their scores follow one a cycle, on ``score`` (``on``,
+    with head and key) 1 + SCALE_MUL_STAGES + SCORE_STAGES cycles later, so that a row should have as many words as the group
+    heads.  In the cycle in which ``scale_key`` shows a key, its stored scale is asked for; it is on ``k_scale`` in the next one.
 
     ``clear`` sets the maxima to the lowest score.  ``top`` is that of head ``top_g``.
     """

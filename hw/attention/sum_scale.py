@@ -25,11 +25,11 @@ def round_significand(top: Value) -> tuple[Value, Value]:
 
 
 class InverseScale(wiring.Component):
-    """scale = C127 * 127 / (sig * 2**exp) * 2**(exponent + SUM_FRAC), LATENCY cycles later; a new one each cycle.
+    """scale = scale_mul(recip127(sig * 2**exp), C127) * 2**(exponent - 5 + SUM_FRAC), LATENCY cycles after its operands.
 
-    ``sig`` (1024 to 2047) and ``exp`` are a sum of exponentials in units of 2**-SUM_FRAC, ``exponent`` is the row's largest one of
-    exponential times V scale.  The exponent of ``scale`` saturates at -128 and 127.  127 / sig is a table of 1,024 entries.
-    Maps to a multiplier and one EBR.
+    ``sig`` (1024 to 2047, rounded) and ``exp`` are a sum of exponentials in units of 2**-SUM_FRAC, ``exponent`` is the row's
+    largest one of exponential times V scale, -1100 to 100.  The exponent of ``scale`` saturates at -128 and 127.  All three
+    stand still until ``scale`` is taken.  A table of 1,024 entries in EBR, and one multiplier.
     """
 
     #: The table, its register, the product, the result.
@@ -97,8 +97,8 @@ class SumScale(wiring.Component):
 class StepwiseSumScale(wiring.Component):
     """The same as :class:`SumScale` where time matters less than LUTs: the total is shifted by four or one place a step.
 
-    ``load`` takes ``total`` (not zero); each ``step`` shifts until ``normal`` is high, in whose step the total is rounded.  At most
-    total_bits / 4 + 3 steps.  ``exponent`` stands still from then on; ``scale`` = out_scale(total, exponent) is there
+    ``load`` takes ``total`` (not zero); each ``step`` shifts until ``normal`` is high, in whose step the total is rounded.  At
+    most total_bits / 4 + 3 steps.  ``exponent`` stands still from then on; ``scale`` = out_scale(total, exponent) is there
     InverseScale.LATENCY cycles after the step in which ``normal`` was high.
     """
 

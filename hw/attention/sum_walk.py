@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A slot's sums on their way out of prefill attention: from PE after PE to the landing, and from there to ``acc``."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,12 +18,12 @@ __all__ = ["SumOut", "SumWalk"]
 class SumWalk(wiring.Component):
     """Sends the sums of a slot's PEs to the landing: PE 0 to last_pe, each ``words`` words of four, the first word first.
 
-    ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has reached
-    the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a cycle, but for a
-    cycle between turns.  A word's four sums stay together; a word begins only while the landing (``landing_open``) has room.
-    ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.  ``idle``: all sums have left, also
-    those behind this unit (``out_idle``).  ``pairs`` (1 to pes), PEs in work, is
-    read while idle; ``last_pe`` is pairs - 1 from then on.
+    ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has
+    reached the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a
+    cycle, but for a cycle between turns.  A word's four sums stay together; a word begins only while the landing
+    (``landing_open``) has room. ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
+     ``idle``: all sums have left, also those behind this unit (``out_idle``).  ``pairs`` (1 to pes), PEs in work, is read while
+    idle; ``last_pe`` is pairs - 1 from then on.
     """
 
     def __init__(self, *, pes: int, exp_units: int, words: int):
@@ -87,14 +87,16 @@ class SumWalk(wiring.Component):
 class SumOut(wiring.Component):
     """The end of the walk: gives each sum its PE's scale, its token and its index, and hands it over on ``acc``.
 
-    Sums come in the order of :class:`SumWalk`: ``sent`` when one sets out, ``came`` when it is here; ``open`` while there is room for
-    a word more.  ``scale_pe`` is the PE whose total and exponent are shown to a :class:`hw.attention.sum_scale.SumScale`; ``scale`` is
-    right SumScale.LATENCY cycles after scale_pe changed or ``hold_scale`` fell; a PE's first sum waits for it.
+    Sums come in the order of :class:`SumWalk`: ``sent`` when one sets out, ``came`` when it is here; ``open`` while there is
+    room for a word more.  ``scale_pe`` is the PE whose total and exponent are shown to a
+    :class:`hw.attention.sum_scale.SumScale`; ``scale`` is right SumScale.LATENCY cycles after scale_pe changed or ``hold_scale``
+    fell; a PE's first sum waits for it.
 
     ``restart`` (while the whole unit is idle) goes to token chunk - 1 and query head 0; ``clear`` (while no sum is under way) to
-    the slot's first PE, with ``ends_head`` (the slot is its KV head's last); ``last_pe`` stands still while it is low.  Pair after pair, a token's ``group``
-    heads in order, then the token before, index = (query head * words + word) * 4 + lane; behind a head's last pair the next
-    KV head's ``group_words`` = group * words words begin.  ``idle``: nothing is here or on its way.  A sum a cycle.
+    the slot's first PE, with ``ends_head`` (the slot is its KV head's last); ``last_pe`` stands still while it is low.  Pair
+    after pair, a token's ``group`` heads in order, then the token before, index = (query head * words + word) * 4 + lane; behind
+    a head's last pair the next KV head's ``group_words`` = group * words words begin.  ``idle``: nothing is here or on its way.
+     A sum a cycle.
     """
 
     def __init__(self, *, pes: int, tokens: int, words: int, sum_bits: int, depth: int):

@@ -19,13 +19,13 @@ __all__ = ["TokenHeads"]
 class TokenHeads(wiring.Component):
     """Takes a token's heads after ``begin`` (a pulse): q heads, k heads, v heads, each head_dim codes, four codes a word.
 
-    Query head kv * group + g leaves as words on ``q`` (g, and kv * words + word, words = head_dim / 4) and its scale on ``q_scale``.  A
-    K or V head is written as one burst of ``words`` words at k_base (v_base) + kv * kv_stride + row_offset; behind each V head one
-    word of both scales (:class:`hw.lib.types.KvScales`) at s_base + kv * s_stride + position.
+    Query head kv * group + g leaves as words on ``q`` (g, and kv * words + word, words = head_dim / 4) and its scale on
+    ``q_scale``.  A K or V head is written as one burst of ``words`` words at k_base (v_base) + kv * kv_stride + row_offset;
+    behind each V head one word of both scales (:class:`hw.lib.types.KvScales`) at s_base + kv * s_stride + position.
 
-    A code a cycle for queries and, while ``write`` takes them, for K and V; a burst's request takes one more cycle, a word of scales
-    two.  ``words`` and ``row_offset`` = position * words stand still from ``begin`` until the last code.
-    Ranges: group 1 to ``groups``, KV heads 1 to 16, words 4 to ``max_words``.
+    A code a cycle for queries and, while ``write`` takes them, for K and V; a burst's request takes one more cycle, a word of
+    scales two.  ``words`` and ``row_offset`` = position * words stand still from ``begin`` until the last code. Ranges: group 1
+    to ``groups``, KV heads 1 to 16, words 4 to ``max_words``.
     """
 
     def __init__(self, *, groups: int, max_words: int):

@@ -20,13 +20,13 @@ class SoftmaxTurns(wiring.Component):
     K: in the cycle after ``dots`` (turn 0's dot of a row is there) ``k`` begins with turn 0 and goes on to last_turn, a turn a
     cycle; ``key`` is the key of the word that came, five cycles ahead of ``dots``.
 
-    V: when the last key's dots have been met and ``drained`` is high, ``v`` asks for weights: turns 0 to last_turn of key 0, then
-    of key 1, up to ``keys`` - 1, never more than AHEAD keys beyond the rows that began (``v_row``).  ``asked`` is high with a key's
-    first one.  ``v.sig`` and ``v.exp`` come two cycles after the rest of ``v``.  ``pop`` begins in the cycle after ``row_came``, with
-    ``pop_turn`` 0, and lasts last_turn + 1 cycles.
+    V: when the last key's dots have been met and ``drained`` is high, ``v`` asks for weights: turns 0 to last_turn of key 0,
+    then of key 1, up to ``keys`` - 1, never more than AHEAD keys beyond the rows that began (``v_row``).  ``asked`` is high with
+    a key's first one.  ``v.sig`` and ``v.exp`` come two cycles after the rest of ``v``.  ``pop`` begins in the cycle after
+    ``row_came``, with ``pop_turn`` 0, and lasts last_turn + 1 cycles.
 
-    ``remaining`` is min(keys_all - 1 - key, 15), how many keys follow in the slot's longest row.  ``scales`` is written in phase s.
-    Maps to an EBR for each 512 keys.
+    ``remaining`` is min(keys_all - 1 - key, 15), how many keys follow in the slot's longest row.  ``scales`` is written in phase
+    s. Maps to an EBR for each 512 keys.
     """
 
     def __init__(self, *, turns: int, context: int):

@@ -26,9 +26,9 @@ class WordReader(wiring.Component):
     """Takes the words of a phase: ``last_key`` + 1 words of scales, or as many K or V rows of ``words`` words, key after key.
 
     A word is taken where ``data.valid & data.ready``.  In phase s it is a key's scales, which ``scales`` writes under that key.
-    In phase k or v it leaves the same cycle with its ``flags``, which are zero for ``k`` and ``v`` in all other cycles; ``key`` is
-    its key.  ``done`` is high with the phase's last word; the counters begin again then.  ``v_row`` is high with the first word
-    of a V row.
+    In phase k or v it leaves the same cycle with its ``flags``, which are zero for ``k`` and ``v`` in all other cycles; ``key``
+    is its key.  ``done`` is high with the phase's last word; the counters begin again then.  ``v_row`` is high with the first
+    word of a V row.
 
     Spacing: a row's first word is taken at the earliest last_turn + 1 cycles after the first word of the row before, and at the
     earliest last_turn + 2 - words cycles after its last word, so that the softmax units have met last_turn + 1 turns with a row

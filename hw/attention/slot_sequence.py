@@ -20,20 +20,20 @@ __all__ = ["SlotSequence"]
 class SlotSequence(wiring.Component):
     """Goes through a chunk's KV heads and their slots: which phase, of how many keys, and the requests for its words.
 
-    After ``start`` (a pulse) and ``written`` it asks for keys_all words of scales, then for each slot for keys * words words of K
-    and as many of V: ``phase`` says which of them are taken, until ``done`` is high with the last one.  A phase's words are asked
-    for while those of the one before are taken.  ``slot_done`` is high one cycle after a slot's last V word; the next phase begins
-    three cycles after that word.  ``busy`` falls when the last slot's sums have left (``drained``).
+    After ``start`` (a pulse) and ``written`` it asks for keys_all words of scales, then for each slot for keys * words words of
+    K and as many of V: ``phase`` says which of them are taken, until ``done`` is high with the last one.  A phase's words are
+    asked for while those of the one before are taken.  ``slot_done`` is high one cycle after a slot's last V word; the next
+    phase begins three cycles after that word.  ``busy`` falls when the last slot's sums have left (``drained``).
 
-    A slot takes ``working`` = min(pairs left, pes) pairs, last_turn = (working - 1) // exp_units; ``row`` counts slots over all KV
-    heads, ``last_slot`` is set in a KV head's last one.  The first slot sees ``keys`` = keys_all keys, each later one as many as
-    its first pair's token; last_key = keys - 1.
+    A slot takes ``working`` = min(pairs left, pes) pairs, last_turn = (working - 1) // exp_units; ``row`` counts slots over all
+    KV heads, ``last_slot`` is set in a KV head's last one.  The first slot sees ``keys`` = keys_all keys, each later one as many
+    as its first pair's token; last_key = keys - 1.
 
     While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
     token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
 
-    Ranges: pairs 1 to 4 * 16, keys_all 1 to context, words 4 to 64; ``words``, ``pairs`` and ``keys_all`` stand still from ``start``
-    until ``busy`` falls.
+    Ranges: pairs 1 to 4 * 16, keys_all 1 to context, words 4 to 64; ``words``, ``pairs`` and ``keys_all`` stand still from
+    ``start`` until ``busy`` falls.
     """
 
     def __init__(self, *, pes: int, exp_units: int, pair_bits: int, rows: int, context: int):
