@@ -20,6 +20,7 @@ from tellme.spec.packets import (
     NakReason,
     PacketType,
 )
+from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["BusRequest", "HostLink"]
 
@@ -96,7 +97,7 @@ class HostLink(wiring.Component):
         # What an answer consists of: type, then the bytes of ``content``, low one first, or words of the bus.
         answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
         sent = Signal(12)
-        hello = MAGIC + PROTOCOL_VERSION.to_bytes(2, "little") + b"\0\0" + self._name
+        hello = MAGIC + b"".join(v.to_bytes(2, "little") for v in (PROTOCOL_VERSION, FORMAT_VERSION)) + self._name
         content, event_seq = Signal(8 * (len(hello) + 32)), Signal(8)
         # What the state puts goes through a register, from a choice of many bytes to the sender and its CRC.
         put, byte = Signal(), Signal(8)
