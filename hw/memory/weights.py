@@ -26,7 +26,7 @@ class WeightBuffer(wiring.Component):
     The list is read through ``segments`` while the segment before is asked for, a request in three cycles: a change of
     segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each, which pass meanwhile too
     where the segment before has a request more for each.  A run's first segment is read whatever its flag says.  An empty list,
-    which a host refuses, gives no word: the unit waits for ``stop``.
+    which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles ahead of a start on.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
     leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.

@@ -13,6 +13,7 @@ from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, 
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, NO_SEQ, PROTOCOL_VERSION, NakReason, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tests.hw.layouts import fields, pack
 from tests.hw.packets_model import Host
 
@@ -83,8 +84,9 @@ async def hello_and_status(dut):
     host, _ = await bring_up(dut)
     kind, content = await host.ask(PacketType.HELLO)
     assert kind == PacketType.HELLO_ANSWER
-    magic, version, _, name, build = HELLO.unpack(content)
-    assert (magic, version, name.rstrip(b"\0")) == (MAGIC, PROTOCOL_VERSION, b"test-preset")
+    magic, version, program_format, name, build = HELLO.unpack(content)
+    assert (magic, version, program_format) == (MAGIC, PROTOCOL_VERSION, FORMAT_VERSION)
+    assert name.rstrip(b"\0") == b"test-preset"
     assert int.from_bytes(build, "little") == BUILD_ID
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, (0x0123456789).to_bytes(32, "little"))
 

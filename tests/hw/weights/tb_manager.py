@@ -41,8 +41,11 @@ class SegmentMemory:
         self._clk, self._dut = dut.clk, dut
         self.words = pack_segments([Segment(0x7000, 9)] * MAX_SEGMENTS)
 
-    def write(self, words):
+    async def write(self, words):
+        """A new list; the unit has looked at its first entry when this returns."""
         self.words[:len(words)] = words
+        for _ in range(2):
+            await FallingEdge(self._clk)
 
     @clocked
     async def run(self):
@@ -72,13 +75,17 @@ class Requests:
             cycle += 1
 
 
-async def begin(dut, plain):
-    dut.control__plain_tokens.value = plain
+async def at_rest(dut):
     for _ in range(2000):
         if dut.control__idle.value:
             break
         await FallingEdge(dut.clk)
     assert dut.control__idle.value, "not idle 2,000 cycles after a stop"
+
+
+async def begin(dut, plain):
+    dut.control__plain_tokens.value = plain
+    await at_rest(dut)
     dut.control__start.value = 1
     await FallingEdge(dut.clk)
     dut.control__start.value = 0
@@ -93,9 +100,9 @@ async def stop(dut):
 async def start(dut, segments=PLAIN):
     dut.control__start.value = dut.control__stop.value = dut.port__data__valid.value = 0
     list_ = SegmentMemory(dut)
-    list_.write(pack_segments(segments))
     cocotb.start_soon(list_.run())
     await reset(dut)
+    await list_.write(pack_segments(segments))
     return list_
 
 
@@ -177,7 +184,8 @@ async def random_lists(dut):
         segments.sort(key=lambda s: s.lm_head)
         if segments[0].lm_head:
             continue
-        list_.write(pack_segments(segments))
+        await at_rest(dut)
+        await list_.write(pack_segments(segments))
         words.clear()
         words.update(memory(segments))
         plain = random.randint(0, 2)
@@ -223,14 +231,14 @@ async def an_empty_list_hangs_nothing(dut):
     cocotb.start_soon(model.run())
     dut.out__ready.value = 1
     for plain in (0, 3):
-        list_.write([0] * SEGMENT_WORDS)
+        await list_.write([0] * SEGMENT_WORDS)
         await begin(dut, plain)
         for _ in range(400):
             await FallingEdge(dut.clk)
             assert not dut.out__valid.value
         assert model.count == 0
         await stop(dut)
-    list_.write(pack_segments(PLAIN))
+    await list_.write(pack_segments(PLAIN))
     await begin(dut, 0)
     sink = StreamSink(dut, "out")
     expected = sequence(words, PLAIN, 2, 0)
