@@ -164,7 +164,8 @@ class WeightBuffer(wiring.Component):
             m.d.sync += read.addr.eq(Mux(read.addr == depth - 1, 0, read.addr + 1))
         m.d.sync += room.eq(room + fetch - Mux(asked, request.p.len >> 1, 0))
         # A cycle late, which a start has time for.
-        m.d.sync += control.idle.eq(~running & ask.ongoing("IDLE") & list_.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
+        m.d.sync += control.idle.eq(~running & ask.ongoing("IDLE") & list_.ongoing("IDLE") & (owed == 0) & ~queue.o.valid
+                                    & ~arriving)
         with m.If(control.idle):
             # A clean slate for the next start.
             m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]

@@ -373,6 +373,11 @@ def segment_list(base: int, parts: Sequence[int], table: int) -> tuple[Segment, 
     return (*segments, Segment(base // 4, table // 8, lm_head=True))
 
 
+def cache_registers(at: Layout) -> dict[str, int]:
+    """The registers that say where each layer's caches lie."""
+    return {"kv_base": at.kv // 4, "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4}
+
+
 def compile_model(model: Model, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board.
 
@@ -401,9 +406,8 @@ def compile_model(model: Model, board: CoreConfig, *, head: Head = "board", body
         "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab if probe is None else c.dim,
         "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
-        "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_base": at.kv // 4,
-        "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4, "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "logits_base": at.logits // 4,
+        "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
+        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
     }
     check_registers(registers)
     return Image(tuple(sections), body.steps, registers, segments, at.end, body.whole_heads, body.biases, probe)

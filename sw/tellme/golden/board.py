@@ -214,7 +214,7 @@ class GoldenBoard:
         gains: F16 | None = None
         codes = np.zeros((n, 0, 0), np.int8)
         head_scales = scales()
-        cache: _Cache
+        cache: _Cache | None = None
         logits = np.zeros((0, r["vocab"]), np.int32)
         for number, step in enumerate(self.steps):
             d = step.descriptor
@@ -226,6 +226,7 @@ class GoldenBoard:
             if d.op == Op.EMBED:
                 stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
+                assert cache is not None, "an ATTENTION without a QKV linear ahead of it"
                 stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
             else:
                 source = x if d.op == Op.HEAD or not d.src_a else a

@@ -15,9 +15,9 @@ from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES",
-           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
-           "cache_bases", "check_registers", "check_tokens", "counter_address", "register_address"]
+           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE",
+           "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID",
+           "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.

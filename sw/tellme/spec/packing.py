@@ -18,9 +18,9 @@ from tellme.spec.ranges import I8, U8, U16, Range
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE",
-           "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix",
-           "pack_trits", "slices", "tile_rows", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_ROWS", "TILE_ROWS",
+           "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains",
+           "pack_head_block", "pack_matrix", "pack_trits", "slices", "tile_rows", "unpack_trits"]
 
 TRITS = 5
 #: Five zero trits.

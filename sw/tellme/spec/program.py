@@ -8,6 +8,7 @@ Both are run in order for each token, or for each chunk of tokens.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 from tellme.errors import InputError
 from tellme.spec.ranges import I8, U8, U16, U32, Range, check_fields
@@ -178,9 +179,8 @@ def check_segments(segments: Sequence[Segment]) -> None:
     if segments[0].lm_head:
         raise FormatError("the first segment of the weight stream is for the LM head: each chunk reads the first one, so it has "
                           "to hold weights of a layer")
-    body = sum(not segment.lm_head for segment in segments)
-    for number, segment in enumerate(segments):
-        if segment.lm_head != (number >= body):
+    for number, (before, segment) in enumerate(pairwise(segments), 1):
+        if before.lm_head and not segment.lm_head:
             raise FormatError(f"segment {number} of the weight stream lies behind one of the LM head, whose segments come last")
 
 
