@@ -90,6 +90,8 @@ class HostLink(wiring.Component):
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
         inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
+        # Bytes of the window that the address names, for what is asked; one comparison serves all windows.
+        limit = Signal(WINDOW_BITS)
         end = Signal(33)
         m.d.sync += [end.eq(addr + size),
                      inside.eq((end[WINDOW_BITS:] == addr[WINDOW_BITS:]) & (end[:WINDOW_BITS] <= limit)),
@@ -97,8 +99,6 @@ class HostLink(wiring.Component):
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
-        # Bytes of the window that the address names, for what is asked; one comparison serves all of them.
-        limit = Signal(WINDOW_BITS)
         for base, window_size, writable in self._windows:
             with m.If((addr[WINDOW_BITS:] == base >> WINDOW_BITS) & (Const(int(writable), 1) | ~is_write)):
                 m.d.comb += limit.eq(window_size)
