@@ -44,16 +44,16 @@ class HostLink(wiring.Component):
     ``errors`` counts the packets that were refused.
 
     ``windows`` lists (base, bytes, writable); a range has to lie within one.  A window begins at a multiple of 2**WINDOW_BITS
-    bytes and is smaller (ValueError); of two at the same base the later one is for reads alone.  ``name`` (up to 16 ASCII characters) and
-    ``build_id`` are part of the answer to HELLO.
+    bytes and is smaller (ValueError); of two at the same base the later one is for reads alone.  ``name`` (up to 16 ASCII
+    characters) and ``build_id`` are part of the answer to HELLO.
     """
 
     def __init__(self, *, windows, name: str):
         self._windows = tuple(windows)
         for base, size, _ in self._windows:
             if base % (1 << WINDOW_BITS) or not 0 < size < 1 << WINDOW_BITS:
-                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of {1 << WINDOW_BITS:#x} and is "
-                                 "smaller")
+                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of {1 << WINDOW_BITS:#x} and "
+                                 "is smaller")
         self._name = name.encode("ascii").ljust(NAME_BYTES, b"\0")
         if len(self._name) > NAME_BYTES:
             raise ValueError(f"the name {name!r} is longer than {NAME_BYTES} characters")

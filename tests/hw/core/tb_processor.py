@@ -43,7 +43,7 @@ async def every_layer_of_random_layouts(dut):
             for wait in (0, random.choice((0, 1, 30))):
                 for _ in range(wait):
                     await FallingEdge(dut.clk)
-                assert tuple(int(getattr(dut, f"{name}_base").value) for name in "kvs") == expected, f"layer {layer} of {registers}"
+                assert tuple(int(getattr(dut, f"{name}_base").value) for name in "kvs") == expected, (layer, registers)
             total += 1
     report(cases=total)
 
