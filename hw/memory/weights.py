@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Weight buffer manager: URAM-like blocks of EBR, filled ahead of use (TeLLMe v2 section 3.4)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import ModelShape, WeightsControl
-from hw.lib.ports import ReadPort
+from hw.lib.ports import MEMORY, ClientReadPort
 from hw.lib.streams import Queue
 from tellme.spec.widths import WORD_ADDRESS_BITS
 
@@ -23,8 +23,8 @@ class WeightBuffer(wiring.Component):
     then ``idle`` rises.  A start counts only while idle.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
-    Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
+    leave two cycles after it has come, never before; nothing is asked for that there is no room for.
+    Throughput: a 64-bit word a cycle in and out.  ``level`` is the number of words held.
     Raises ValueError for less than one block.
     """
 
@@ -37,7 +37,7 @@ class WeightBuffer(wiring.Component):
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
         self._depth = blocks * self.WORDS_PER_BLOCK
         super().__init__({
-            "port": Out(ReadPort),
+            "port": Out(ClientReadPort(MEMORY.client(64))),
             "control": In(WeightsControl), "shape": In(ModelShape),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
@@ -91,16 +91,11 @@ class WeightBuffer(wiring.Component):
         with m.If(control.stop):
             m.d.sync += running.eq(0)
 
-        # ------------------------------------------------------------------ in: two halves a word
-        low, have_low = Signal(32), Signal()
-        owed = Signal(range(2 * depth + 1))
-        arrived = Signal()
-        m.d.comb += [self.port.data.ready.eq(1), arrived.eq(self.port.data.valid)]
-        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - arrived)
-        put = Signal()
-        m.d.comb += [put.eq(arrived & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
-        with m.If(arrived):
-            m.d.sync += [have_low.eq(~have_low), low.eq(self.port.data.payload)]
+        # ------------------------------------------------------------------ in
+        owed, put = Signal(range(depth + 1)), Signal()
+        m.d.comb += [self.port.data.ready.eq(1), put.eq(self.port.data.valid), write.en.eq(put),
+                     write.data.eq(self.port.data.payload)]
+        m.d.sync += owed.eq(owed + Mux(asked, request.p.len >> 1, 0) - put)
         with m.If(put):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
@@ -126,5 +121,5 @@ class WeightBuffer(wiring.Component):
         m.d.sync += control.idle.eq(~running & ask.ongoing("IDLE") & (owed == 0) & ~queue.o.valid & ~arriving)
         with m.If(control.idle):
             # A clean slate for the next start.
-            m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
+            m.d.sync += [room.eq(depth), stored.eq(0), write.addr.eq(0), read.addr.eq(0)]
         return m

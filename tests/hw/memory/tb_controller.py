@@ -7,8 +7,11 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.lib.ports import PORTS, MemoryRequest
-from hw.memory.sdr.controller import SdramController
+from hw.lib.ports import MemoryRequest
+from hw.memory.hub import Client
+from tests.hw.memory.parts import SdramMemory
+PORTS=("weights", "kv_read", "kv_write", "host_read", "host_write")
+C=[Client("weights","read",4),Client("kv_read","read",1),Client("kv_write","write",0),Client("host_read","read",3),Client("host_write","write",2)]
 from sim.chips.sdram import Chip
 from sim.cocotb_streams import (
     PERIOD_NS,
@@ -29,9 +32,9 @@ from tests.hw.memory_model import Dfi
 
 TIMINGS = {"slowest": SLOWEST, **CHIPS}
 BEATS = {"even": 12, "odd": 7}
-BENCHES = [Bench(name=name, build=lambda n=name: SdramController(timing=TIMINGS[n], mhz=400 / 3, power_up_us=2.0),
+BENCHES = [Bench(name=name, build=lambda n=name: SdramMemory(C, timing=TIMINGS[n], mhz=400 / 3, power_up_us=2.0),
                  env={"CHIP": name, "BEATS": "even"}) for name in TIMINGS]
-BENCHES.append(Bench(name="odd-beats", build=lambda: SdramController(phases=4, power_up_us=2.0),
+BENCHES.append(Bench(name="odd-beats", build=lambda: SdramMemory(C, phases=4, power_up_us=2.0),
                      env={"CHIP": "slowest", "BEATS": "odd", "MHZ": "100"}))
 MHZ = float(os.environ.get("MHZ", 400 / 3))
 TIMING = TIMINGS[os.environ.get("CHIP", "slowest")]
@@ -60,7 +63,7 @@ class Bus:
 
 
 async def bring_up(dut):
-    dut.beats.value = dut.nudge.value = 0
+    dut.beats.value = dut.nudge.value = dut.drain.value = 0
     for port in PORTS:
         getattr(dut, f"{port}__req__valid").value = 0
     for port in WRITES:
