@@ -66,20 +66,21 @@ def heads_merge(config: CoreConfig) -> HeadMerge | WordMerge:
     return HeadMerge(inputs=c.float_lanes) if c.chunk == 1 else WordMerge(inputs=c.float_lanes, max_head_dim=c.max_head_dim)
 
 
-#: Clients of the memory, who goes first ahead.  What belongs to a unit that a run's end resets is guarded; of those that never
-#: have much to read, or to write, at one time, all share a port.
-PRIORITY = (
-    {"name": "logits", "port": "compute_write", "guarded": True}, {"name": "attention_write", "port": "compute_write", "guarded": True},
-    {"name": "rope_rows", "port": "compute_read", "guarded": True}, {"name": "embedding_rows", "port": "compute_read", "guarded": True},
-    {"name": "attention_read", "port": "compute_read", "guarded": True},
-    {"name": "host_write"}, {"name": "host_read"}, {"name": "weights", "data_bits": 64},
-)
-
-
 def memory_hub() -> MemoryHub:
-    """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`."""
-    clients = {own["name"]: Client(mode=MEMORY_CLIENTS[own["name"]], priority=i, **own) for i, own in enumerate(PRIORITY)}
-    return MemoryHub([clients[name] for name in MEMORY_CLIENTS], MEMORY)
+    """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
+
+    What a run's end resets is guarded.  To save FIFOs, those share a port who never want much at the same time.
+    """
+    # Who goes first, and what a client is beside its name and direction.
+    by_priority: dict[str, dict] = {
+        "logits": {"port": "compute_write", "guarded": True}, "attention_write": {"port": "compute_write", "guarded": True},
+        "rope_rows": {"port": "compute_read", "guarded": True}, "embedding_rows": {"port": "compute_read", "guarded": True},
+        "attention_read": {"port": "compute_read", "guarded": True},
+        "host_write": {}, "host_read": {}, "weights": {"data_bits": 64},
+    }
+    priority = list(by_priority)
+    return MemoryHub([Client(name, mode, priority.index(name), **by_priority[name]) for name, mode in MEMORY_CLIENTS.items()],
+                     MEMORY)
 
 
 def memory_controller(config: CoreConfig, *, ports: int) -> SdramController:

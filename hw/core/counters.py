@@ -21,10 +21,10 @@ class Counters(wiring.Component):
     """32-bit counters that wrap.  They count while ``control.running`` is high; ``control.clear`` zeroes them.
 
     ``moved`` and ``busy`` have a bit a client of the memory: a word of the memory moved, the memory works for the client.  At
-    most one bit of each is high, so that words and busy cycles add up.  ``spent`` has one
-    bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these
-    counters add up to the cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts`` only cycles and engine_busy of ``values`` count, the
-    others stay zero.
+    most one bit of each is high, so that words and busy cycles add up.  ``spent`` has one bit an entry of
+    :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these counters add up to the
+    cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts`` only cycles and engine_busy of ``values``
+    count, the others stay zero.
     """
 
     control: In(CountersControl)

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 from tellme.spec.memory import MEMORY_CLIENTS
 from tellme.spec.widths import WORD_ADDRESS_BITS
 
-__all__ = ["MEMORY", "BurstLayout", "ClientReadPort", "ClientStrobes", "ClientWritePort", "MemoryBus", "MemoryRequest", "MemorySpec",
-           "MemoryWord", "ReadPort", "RequestLayout", "WordReadPort", "WordWritePort", "WritePort"]
+__all__ = ["MEMORY", "BurstLayout", "ClientReadPort", "ClientStrobes", "ClientWritePort", "MemoryBus", "MemoryRequest",
+           "MemorySpec", "MemoryWord", "ReadPort", "RequestLayout", "WordReadPort", "WordWritePort", "WritePort"]
 
 
 @dataclass(frozen=True)

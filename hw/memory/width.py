@@ -38,7 +38,8 @@ class WideRead(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         spec, parts, client, port = self._spec, self._parts, self.client, self.port
-        m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits), port.req.p.len.eq(client.req.p.len >> spec.lane_bits),
+        m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits),
+                     port.req.p.len.eq(client.req.p.len >> spec.lane_bits),
                      port.req.valid.eq(client.req.valid), client.req.ready.eq(port.req.ready)]
         if parts == 1:
             m.d.comb += [client.data.payload.eq(port.data.payload), client.data.valid.eq(port.data.valid),
@@ -68,7 +69,8 @@ class WideWrite(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         spec, parts, client, port = self._spec, self._parts, self.client, self.port
-        m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits), port.req.p.len.eq(client.req.p.len >> spec.lane_bits),
+        m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits),
+                     port.req.p.len.eq(client.req.p.len >> spec.lane_bits),
                      port.req.valid.eq(client.req.valid), client.req.ready.eq(port.req.ready), client.idle.eq(port.idle),
                      port.data.valid.eq(client.data.valid)]
         if spec.lanes > 1:
@@ -104,7 +106,8 @@ class Narrow(wiring.Component):
         part_bits = parts.bit_length() - 1
         first = client.p.addr[client_lane_bits:client_lane_bits + part_bits]
         count = client.p.len >> client_lane_bits
-        m.submodules.requests = queue = Queue(data.StructLayout({"first": part_bits, "count": spec.len_bits}), depth=self.REQUESTS)
+        layout = data.StructLayout({"first": part_bits, "count": spec.len_bits})
+        m.submodules.requests = queue = Queue(layout, depth=self.REQUESTS)
         m.d.comb += [
             port.p.addr.eq(client.p.addr >> spec.lane_bits), port.p.len.eq((first + count + parts - 1) >> part_bits),
             port.valid.eq(client.valid & queue.i.ready), client.ready.eq(port.ready & queue.i.ready),
@@ -134,7 +137,7 @@ class NarrowRead(Narrow):
 
 
 class NarrowWrite(Narrow):
-    """A client that is narrower than the memory writes: its words are gathered, and lanes that it did not give are not written."""
+    """A client that is narrower than the memory writes: its words are gathered; lanes that it did not give stay as they are."""
 
     def __init__(self, client_bits: int, spec: MemorySpec):
         super().__init__(client_bits, spec, ClientWritePort(spec.client(client_bits)), WordWritePort(spec))
@@ -148,7 +151,8 @@ class NarrowWrite(Narrow):
         word, given = Signal(self._spec.data_bits), Signal(parts)
         whole, present = Signal.like(word), Signal.like(given)
         complete = last | (place == parts - 1)
-        m.d.comb += [whole.eq(word), whole.word_select(place, self._bits).eq(client.payload), present.eq(given | (Const(1) << place)[:parts]),
+        m.d.comb += [whole.eq(word), whole.word_select(place, self._bits).eq(client.payload),
+                     present.eq(given | (Const(1) << place)[:parts]),
                      port.p.word.eq(whole), port.p.lanes.eq(Cat(bit.replicate(lanes) for bit in present)),
                      port.valid.eq(client.valid & begun & complete), client.ready.eq(begun & (port.ready | ~complete)),
                      moves.eq(client.valid & client.ready), self.client.idle.eq(self.port.idle)]

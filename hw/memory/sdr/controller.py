@@ -41,13 +41,13 @@ class SdramController(wiring.Component):
     whose words are not of 32 bits, or whose bursts would cross rows.  Address bits beyond the chip's rows are not looked at.
     """
 
-    def __init__(self, *, ports: int, spec: MemorySpec = MEMORY, mhz: float = 100.0, cas_latency: int = 3, column_bits: int = 9, phases: int = 1,
-                 timing: SdramTiming = SLOWEST, power_up_us: float | None = None):
+    def __init__(self, *, ports: int, spec: MemorySpec = MEMORY, mhz: float = 100.0, cas_latency: int = 3, column_bits: int = 9,
+                 phases: int = 1, timing: SdramTiming = SLOWEST, power_up_us: float | None = None):
         if cas_latency not in (2, 3) or (cas_latency == 2 and mhz > timing.cl2_mhz):
             raise ValueError(f"CAS latency {cas_latency} at {mhz} MHz: {timing.name} takes 2 up to {timing.cl2_mhz} MHz, "
                              "and 3")
         if spec.data_bits != 32 or spec.burst > 1 << column_bits - 1:
-            raise ValueError(f"an SDR SDRAM of 16 bits with {column_bits} column bits has words of 32 bits, and bursts of at most "
+            raise ValueError(f"an SDR SDRAM of 16 bits with {column_bits} column bits has words of 32 bits, bursts of at most "
                              f"{1 << column_bits - 1} of them; not {spec}")
         self._ports, self._spec = ports, spec
         self._mhz = mhz
@@ -222,7 +222,8 @@ class SdramController(wiring.Component):
             m.d.comb += both.as_value().eq(own.as_value() | start.as_value())
             m.d.sync += [getattr(dfi, f"{pin}{n}").eq(getattr(both, pin)) for pin in ("cs", "ras", "cas", "we", "ba", "a")]
             m.d.sync += getattr(dfi, f"dqm{n}").eq(0)
-        m.d.sync += [dfi.wdata.eq(Mux(self.ready, bus.wdata.word, bringup.wdata)), dfi.wdata_oe.eq(oe | bringup.oe), dfi.cke.eq(1)]
+        m.d.sync += [dfi.wdata.eq(Mux(self.ready, bus.wdata.word, bringup.wdata)), dfi.wdata_oe.eq(oe | bringup.oe),
+                     dfi.cke.eq(1)]
         m.d.comb += [oe.eq(issue_write), dfi.phase_step.eq(bringup.phase_step), bringup.rdata.eq(dfi.rdata)]
 
         # ------------------------------------------------------------------ data

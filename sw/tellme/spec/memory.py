@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
+from typing import Literal
 
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES",
-           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
+           "EventType", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE",
+           "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
            "check_registers", "check_tokens", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
@@ -61,7 +62,7 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)
 ACCOUNT = ("engine", "drain", "norm", "attention", "lm_head", "host", "memory", "refresh", "idle")
 
 #: Who reads and writes the board's memory: name -> "read" or "write".
-MEMORY_CLIENTS = {
+MEMORY_CLIENTS: dict[str, Literal["read", "write"]] = {
     "weights": "read",          # the weight stream
     "attention_read": "read",   # K, V and their scales
     "embedding_rows": "read",   # embedding rows, a word of their scales each
