@@ -53,7 +53,8 @@ class DecodeSequence(wiring.Component):
             "taken": In(1),
         })
 
-    def _count_words(self, m: Module, phase: tuple[Signal, Signal, Signal], counters: tuple[Signal, Signal], q_row: Signal) -> None:
+    def _count_words(self, m: Module, phase: tuple[Signal, Signal, Signal], counters: tuple[Signal, Signal],
+                     q_row: Signal) -> None:
         """Takes words while a phase lasts, and says which each is; ``counters``: words to come, the word's number in its row."""
         stage = Stages(m)
         in_s, in_k, in_v = phase

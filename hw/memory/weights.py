@@ -7,7 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import SegmentLayouts, SegmentPort, WeightsControl
-from hw.lib.ports import ReadPort
+from hw.lib.ports import MEMORY, ClientReadPort
 from hw.lib.streams import Queue
 from tellme.spec.program import SEGMENT_ENTRIES
 from tellme.spec.widths import WORD_ADDRESS_BITS
@@ -29,8 +29,8 @@ class WeightBuffer(wiring.Component):
     which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles ahead of a start on.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
-    Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
+    leave two cycles after it has come, never before; nothing is asked for that there is no room for.
+    Throughput: a 64-bit word a cycle in and out.  ``level`` is the number of words held.
     Raises ValueError for less than one block.
     """
 
@@ -43,7 +43,7 @@ class WeightBuffer(wiring.Component):
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
         self._depth = blocks * self.WORDS_PER_BLOCK
         super().__init__({
-            "port": Out(ReadPort),
+            "port": Out(ClientReadPort(MEMORY.client(64))),
             "control": In(WeightsControl), "segments": Out(SegmentPort),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
@@ -132,16 +132,11 @@ class WeightBuffer(wiring.Component):
         with m.If(control.stop):
             m.d.sync += running.eq(0)
 
-        # ------------------------------------------------------------------ in: two halves a word
-        low, have_low = Signal(32), Signal()
-        owed = Signal(range(2 * depth + 1))
-        arrived = Signal()
-        m.d.comb += [self.port.data.ready.eq(1), arrived.eq(self.port.data.valid)]
-        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - arrived)
-        put = Signal()
-        m.d.comb += [put.eq(arrived & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
-        with m.If(arrived):
-            m.d.sync += [have_low.eq(~have_low), low.eq(self.port.data.payload)]
+        # ------------------------------------------------------------------ in
+        owed, put = Signal(range(depth + 1)), Signal()
+        m.d.comb += [self.port.data.ready.eq(1), put.eq(self.port.data.valid), write.en.eq(put),
+                     write.data.eq(self.port.data.payload)]
+        m.d.sync += owed.eq(owed + Mux(asked, request.p.len >> 1, 0) - put)
         with m.If(put):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
@@ -168,5 +163,5 @@ class WeightBuffer(wiring.Component):
                                     & ~arriving)
         with m.If(control.idle):
             # A clean slate for the next start.
-            m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
+            m.d.sync += [room.eq(depth), stored.eq(0), write.addr.eq(0), read.addr.eq(0)]
         return m
