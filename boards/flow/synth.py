@@ -26,11 +26,9 @@ from hw.core.processor import CommandProcessor
 from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.lm_head.lm_head import LmHead
-from hw.memory.guard import ReadGuard, WriteGuard
-from hw.memory.sdr.controller import SdramController
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.top import Core, attention_unit, float_pipeline, heads_merge
+from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
@@ -47,16 +45,14 @@ Maker = Callable[[CoreConfig], wiring.Component]
 PARTS: dict[str, dict[str, Maker]] = {
     "tlmm": {"engine": lambda c: TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=c.float_lanes)},
     "weights": {"buffer": lambda c: WeightBuffer(blocks=c.weight_buffer_bytes // 4096)},
-    "sdram": {"controller": lambda c: SdramController(mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
-                                                      column_bits=c.sdram_column_bits, phases=c.sdram_phases)},
+    "sdram": {"hub": lambda c: memory_hub(), "controller": lambda c: memory_controller(c, ports=memory_hub().ports)},
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
     "head": {"head": lambda c: LmHead(max_dim=c.max_dim, compact=c.compact)},
     "core": {"processor": lambda c: CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk),
              "merge": heads_merge,
              "space": lambda c: AddressSpace(steps=c.program_steps, context=c.max_context),
-             "counters": lambda c: Counters(accounts=c.accounts), "fetch": lambda c: RowFetch(),
-             "read_guard": lambda c: ReadGuard(), "write_guard": lambda c: WriteGuard()},
+             "counters": lambda c: Counters(accounts=c.accounts), "fetch": lambda c: RowFetch()},
     "link": {"link": lambda c: HostLink(name=c.name, windows=windows(
         sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
              "uart": lambda c: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},

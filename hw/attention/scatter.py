@@ -13,8 +13,10 @@ from hw.lib.stages import Stages
 from hw.lib.types import AttnHeadWords, KvScales, ScaleLayout
 from tellme.spec.widths import WORD_ADDRESS_BITS
 
-__all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
+__all__ = ["LANES", "MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
 
+#: int8 values of a memory word.
+LANES = 4
 #: KV heads of a layer, query heads that share one, tokens of a chunk.
 MAX_HEADS_KV = 16
 MAX_GROUP = 4

@@ -57,13 +57,16 @@ class Dfi:
 class ReadModel:
     """Answers a ReadPort from ``words``; waits ``latency`` cycles a request and pauses at random.
 
-    ``pause`` gives the length of a pause before each word (0: none).  A read of a word that is not there fails.
+    ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
+    length of a pause before each word (0: none).  A read of a word that is not there fails.
     """
 
     def __init__(self, dut, name, words, *, latency=8, pause=None, rng=None):
         self._clk = dut.clk
         self._signal = signals(dut, name)
         self.words = words
+        # 32-bit words of a word of the port.
+        self._lanes = len(self._signal("data__payload")) // 32
         self._latency = latency
         self._pause = pause or (lambda: 0)
         self._rng = rng or random.Random(0)
@@ -84,11 +87,11 @@ class ReadModel:
             addr, length = fields(MemoryRequest, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
-            for i in range(length):
+            for i in range(0, length, self._lanes):
                 for _ in range(self._pause()):
                     self._signal("data__valid").value = 0
                     await FallingEdge(self._clk)
-                self._signal("data__payload").value = self.words[addr + i]
+                self._signal("data__payload").value = self._word(addr + i)
                 self._signal("data__valid").value = 1
                 while True:
                     await settled()
@@ -96,9 +99,13 @@ class ReadModel:
                     await FallingEdge(self._clk)
                     if taken:
                         break
-                self.count += 1
+                self.count += self._lanes
             self._signal("data__valid").value = 0
             self._signal("req__ready").value = 1
+
+    def _word(self, addr):
+        """The port's word that begins with the 32-bit word ``addr``."""
+        return sum(self.words[addr + lane] << 32 * lane for lane in range(self._lanes))
 
 
 class QueuedReadModel(ReadModel):
@@ -113,7 +120,7 @@ class QueuedReadModel(ReadModel):
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
                 addr, length = fields(MemoryRequest, request, "addr", "len")
-                queue.extend((cycle + self._latency, addr + i) for i in range(length))
+                queue.extend((cycle + self._latency, addr + i) for i in range(0, length, self._lanes))
             await FallingEdge(self._clk)
             cycle += 1
             self.cycle = cycle
@@ -132,7 +139,7 @@ class QueuedReadModel(ReadModel):
             _, addr = queue.popleft()
             for _ in range(self._pause()):
                 await FallingEdge(self._clk)
-            self._signal("data__payload").value = self.words[addr]
+            self._signal("data__payload").value = self._word(addr)
             valid.value = 1
             while True:
                 await settled()
@@ -141,7 +148,7 @@ class QueuedReadModel(ReadModel):
                 if taken:
                     break
             valid.value = 0
-            self.count += 1
+            self.count += self._lanes
 
 
 class WriteModel:
