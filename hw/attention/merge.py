@@ -22,7 +22,7 @@ class HeadMerge(wiring.Component):
         self._inputs = inputs
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn = Signal(range(self._inputs))
         inside = Signal()

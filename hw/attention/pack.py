@@ -25,7 +25,7 @@ class HeadPacker(wiring.Component):
         self._depth = max(2 * max_head_dim // 4, 16)
         super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
@@ -63,7 +63,7 @@ class WordMerge(wiring.Component):
         super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
                           "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
         m.submodules.skid = skid = Skid(AttnHeadWords)

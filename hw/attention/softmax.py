@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scores and weights of attention: the score's arithmetic, and a unit that serves query PEs in turn."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -23,7 +25,7 @@ BACK_BITS = 4
 EXPONENT_BITS = 11
 
 
-def score_stages(stage: Stages, dot, ds) -> Value:
+def score_stages(stage: Stages, dot: Value, ds: Any) -> Value:
     """score(dot, ds) (spec: attention), SCORE_STAGES of ``stage`` later."""
     m = stage.m
     product1 = stage.reg(dot * ds.sig, "score_product")
@@ -98,7 +100,7 @@ class SoftmaxUnit(wiring.Component):
             "stat_read": In(1), "stat_turn": In(turn), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turns = self._turns
         k, v = self.k, self.v

@@ -36,7 +36,7 @@ CrcStore = wiring.Signature({"step": Out(16), "write": Out(1), "value": Out(32)}
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
 
 
-def windows(*, sdram_bytes, steps, context):
+def windows(*, sdram_bytes: int, steps: int, context: int) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against."""
     return (
         (SDRAM_BASE, sdram_bytes, True),
@@ -73,7 +73,7 @@ class AddressSpace(wiring.Component):
             "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * self._steps, init=[])
         m.submodules.tokens = tokens = memory.Memory(shape=TOKEN_ID_BITS, depth=self._context, init=[])

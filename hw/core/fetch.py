@@ -27,16 +27,12 @@ class RowFetch(wiring.Component):
     element a cycle.  Maps to two 18x18 multipliers.
     """
 
-    control: In(FetchControl)
-    shape: In(ModelShape)
-    rope_rows: Out(ReadPort)
-    embedding_rows: Out(ReadPort)
-    rope: Out(stream.Signature(32))
-    acc: Out(stream.Signature(AccLayout))
-    rope_start: Out(1)
-    number: Out(TOKEN_BITS)
+    def __init__(self) -> None:
+        super().__init__({"control": In(FetchControl), "shape": In(ModelShape), "rope_rows": Out(ReadPort),
+                          "embedding_rows": Out(ReadPort), "rope": Out(stream.Signature(32)),
+                          "acc": Out(stream.Signature(AccLayout)), "rope_start": Out(1), "number": Out(TOKEN_BITS)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         shape, args = self.shape, self.control.args
         token = Signal(TOKEN_ID_BITS)

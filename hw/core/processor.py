@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Command processor: runs the layer program for each token, from START to DONE."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,11 +58,11 @@ class CacheFinder(wiring.Component):
     #: The start's own, and one for each bit.
     CYCLES = 1 + PAGE_BITS
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"start": In(1), "layer": In(LAYER_BITS), "shape": In(ModelShape), "k_base": Out(WORD_ADDRESS_BITS),
                           "v_base": Out(WORD_ADDRESS_BITS), "s_base": Out(WORD_ADDRESS_BITS)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = self.PAGE_BITS
         at, busy = Signal(range(bits)), Signal()
@@ -72,7 +72,7 @@ class CacheFinder(wiring.Component):
             m.d.sync += [at.eq(at + 1), busy.eq(at != bits - 1)]
         base, stride, offset = (Array(self.shape[name][self.LOW:])[at] for name in ("kv_base", "layer_stride", "v_offset"))
 
-        def add(name, *terms):
+        def add(name: str, *terms: Value) -> Value:
             """The sum's bit; its carry waits for the next one."""
             carry, both = Signal(name=f"{name}_carry"), Signal(2, name=name)
             m.d.comb += both.eq(sum(terms) + carry)
@@ -80,7 +80,7 @@ class CacheFinder(wiring.Component):
             return both[0]
 
         # The partial sum of the bits of ``layer`` from a bit on moves down a place a cycle.
-        product = Const(0, 1)
+        product: Value = Const(0, 1)
         for i in reversed(range(LAYER_BITS)):
             above = Signal(name=f"above{i}")
             m.d.sync += above.eq(product & ~self.start)
@@ -134,7 +134,7 @@ class CommandProcessor(wiring.Component):
             "event": Out(stream.Signature(EventLayout)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         args, given = Signal(RunArgs), self.run.args
         running, stopped, position, fetch_position = Signal(), Signal(), Signal(16), Signal(16)

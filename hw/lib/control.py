@@ -8,6 +8,7 @@ command processor holds them anyway, and a unit that took them from a stream wou
 
 from dataclasses import fields
 from struct import Struct
+from typing import Any
 
 from amaranth.hdl import signed
 from amaranth.lib import data, enum, stream, wiring
@@ -25,7 +26,7 @@ __all__ = ["AccSource", "AttentionArgs", "AttentionControl", "BestLayout", "Coun
            "WeightsControl", "Word0Layout", "WordSink"]
 
 
-def record(kind: type) -> data.StructLayout:
+def record(kind: type[Any]) -> data.StructLayout:
     """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap."""
     packed = kind.LAYOUT.format.lstrip("<")
     widths = [8 * Struct(f"<{code}").size for code in packed]

@@ -50,7 +50,7 @@ class ReadShare(Share):
     def __init__(self, clients: int, spec: MemorySpec):
         super().__init__(clients, ClientReadPort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         self.turns(m)
         data = self.port.data
@@ -68,7 +68,7 @@ class WriteShare(Share):
     def __init__(self, clients: int, spec: MemorySpec):
         super().__init__(clients, ClientWritePort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn, data = self.turns(m), self.port.data
         with m.Switch(turn):

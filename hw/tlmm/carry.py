@@ -99,7 +99,7 @@ class AddOf(wiring.Component):
         self._width, self._table = width, table
         super().__init__({"a": In(width), "b": In(width), "c": In(width), "d": In(width), "i": In(1), "s": Out(signed(width))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         s = Signal(unsigned(self._width))
         m.submodules.cell = Instance(ADD_MODULE, p_WIDTH=self._width, p_INIT=Const(self._table, 16), i_A=self.a,

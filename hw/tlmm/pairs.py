@@ -66,7 +66,7 @@ class PairDot(wiring.Component):
         super().__init__({"build": In(build_layout(**BUILD, tokens=tokens)), "select": In(PairSelect), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         build = self.build
         # ------------------------------------------------------------------ indices, shared by all tokens

@@ -49,7 +49,7 @@ class SdramBringUp(wiring.Component):
             "phase_step": Out(1), "nudge": In(1), "ready": Out(1), "training": Out(TrainingLayout),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         t, phases = self._timing, self._phases
 
@@ -62,7 +62,7 @@ class SdramBringUp(wiring.Component):
         refreshes, words, trials = Signal(4), Signal(2), Signal(range(TRIALS))
         done = Signal()
 
-        def pause(n: int, then: str):
+        def pause(n: int, then: str) -> None:
             """``then`` is n cycles after this one."""
             m.d.sync += wait.eq(n - 2)
             m.next = then

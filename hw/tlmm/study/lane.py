@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One lane's sum over a slice: lookups and adder tree."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,13 +36,15 @@ class TableDot(wiring.Component):
 
     LATENCY = 4
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"build": In(BuildLayout), "select": In(SelectLayout), "buffer": In(1),
                           "total": Out(signed(TOTAL_BITS))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        triples, pairs, signs = [], [], []
+        triples: list[Value] = []
+        pairs: list[Value] = []
+        signs: list[Value] = []
         for b in range(SLICE_BYTES):
             entry = self.select[b]
             for kind, width, at, values, enable, index, out in (
