@@ -13,8 +13,9 @@ from tellme.spec.tables import exp2_rom
 
 __all__ = ["EXPONENT_BITS", "TOTAL_BITS", "Scan"]
 
-#: Of a sum of exponentials, in units of 2**-SUM_FRAC; of the largest exponent.
+#: Of a sum of exponentials, in units of 2**-SUM_FRAC.
 TOTAL_BITS = SUM_FRAC + 12
+#: Of the largest exponent of a row, signed.
 EXPONENT_BITS = 12
 
 

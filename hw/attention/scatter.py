@@ -17,9 +17,11 @@ __all__ = ["LANES", "MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "sm
 
 #: int8 values of a memory word.
 LANES = 4
-#: KV heads of a layer, query heads that share one, tokens of a chunk.
+#: KV heads of a layer.
 MAX_HEADS_KV = 16
+#: Query heads that share a KV head.
 MAX_GROUP = 4
+#: Tokens of a chunk.
 MAX_TOKENS = 16
 
 

@@ -27,6 +27,7 @@ from tellme.spec.widths import TOKEN_ID_BITS
 __all__ = ["AddressSpace", "CountersLayout", "CrcStore", "windows"]
 
 RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
+#: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
 
 #: A step's CRC-32 to keep, with a pulse of ``write``.

@@ -57,6 +57,7 @@ RunArgs = record(StartArgs)
 TotalsLayout = data.StructLayout({name: 32 for name in ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")})
 #: A token or the end of a run, for the host; its last words are the totals.
 EventPayload = record(Event)
+#: An event as the link sends it: its type (:class:`tellme.spec.memory.EventType`) and its content.
 EventLayout = data.StructLayout({"type": 8, "payload": EventPayload})
 
 #: The first word of the answer to STATUS.

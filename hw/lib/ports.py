@@ -88,7 +88,9 @@ def ClientWritePort(spec: MemorySpec) -> wiring.Signature:
 
 #: What the compute units see: words of 32 bits.
 MemoryRequest = RequestLayout(MEMORY)
+#: A reading client's port of the compute units.
 ReadPort = ClientReadPort(MEMORY)
+#: A writing client's port of the compute units.
 WritePort = ClientWritePort(MEMORY)
 
 #: A bit a client, for statistics.

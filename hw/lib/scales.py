@@ -29,7 +29,7 @@ def pack16(scale: Any) -> Value:
     return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
-def scale_mul_stages(stage: Stages, a: Any, b: Any) -> data.View[Any]:
+def scale_mul_stages(stage: Stages, a: Any, b: Any) -> data.View:
     """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES of ``stage`` later.  The operands should come from registers: the
     multiplier takes most of the first cycle."""
     m = stage.m

@@ -27,6 +27,7 @@ from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["BusRequest", "HostLink"]
 
+#: A request of the link to the core's address space: so many words of 32 bits at a byte address.
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C

@@ -18,6 +18,7 @@ from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS
 
 __all__ = ["LmHead", "TopLayout"]
 
+#: An entry of the best 64: a logit, and the id of its token.
 TopLayout = data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})
 LANES = 8
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec
 
-__all__ = ["ReadShare", "WriteShare"]
+__all__ = ["ReadShare", "Share", "WriteShare"]
 
 
 class Share(wiring.Component):

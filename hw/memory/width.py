@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, WordReadPort, WordWritePort
 from hw.lib.streams import Queue
 
-__all__ = ["NarrowRead", "NarrowWrite", "WideRead", "WideWrite", "reader", "writer"]
+__all__ = ["Narrow", "NarrowRead", "NarrowWrite", "WideRead", "WideWrite", "reader", "writer"]
 
 
 def check(client_bits: int, spec: MemorySpec, *, narrow: bool) -> None:

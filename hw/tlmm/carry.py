@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["ADD_MODULE", "ADD_VERILOG", "AddOf", "add_table", "extend", "mask"]
 
+#: The adder's module in the Verilog.
 ADD_MODULE = "tellme_add"
 #: Both forms in one text, so that a simulated and a synthesised core are the same file.  The simulator gets the sum of
 #: whole words; TELLME_CELLS makes it take the cells, and a bench compares the two.

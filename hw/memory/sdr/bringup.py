@@ -18,6 +18,7 @@ TRIALS = 4
 #: Eight beats with every data line at both levels and in both directions of change, no two alike.
 PATTERN = (0x5AA5, 0xA55A, 0x33CC, 0xCC33, 0x0FF0, 0xF00F, 0x9669, 0x6996)
 
+#: What the start-up training found, and what the host reads of it.
 TrainingLayout = data.StructLayout({
     "beats": range(MAX_BEATS + 1),  # read latency found
     "phase": 6,                     # steps of the clock's phase from where the PLL starts

@@ -23,6 +23,7 @@ ENTRY_BITS = 11
 ENTRIES = (3**TRITS + 1) // 2
 #: Vectors whose entries share an EBR's word.
 PACK = 3
+#: What a word selects: of each byte an entry of 128, and a sign.
 ByteSelect = data.ArrayLayout(data.StructLayout({"index": 7, "sign": 1}), SLICE_BYTES)
 
 

@@ -11,8 +11,9 @@ from tellme.spec.packing import SLICE_BYTES
 
 __all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableDot"]
 
-#: Sums of three and of two int8 activations, -128 negated included.
+#: Of sums of three int8 activations, -128 negated included.
 TRIPLE_BITS = 10
+#: Of sums of two.
 PAIR_BITS = 10
 #: What a weight byte selects: see :func:`hw.tlmm.study.tables.byte_rom`.
 SelectLayout = data.ArrayLayout(data.StructLayout({"triple": 4, "sign": 1, "pair": 4}), SLICE_BYTES)

@@ -21,11 +21,17 @@ TOKEN_ID_BITS = 18
 #: The address of a 32-bit word in the board's memory.
 WORD_ADDRESS_BITS = 24
 
+#: Tokens of a chunk at most.
 MAX_CHUNK = 1 << TOKEN_BITS
+#: Rows of a matrix at most.
 MAX_ROWS = 1 << INDEX_BITS
+#: Elements of a vector at most, as their number is a field of so many bits.
 MAX_WIDTH = (1 << INDEX_BITS) - 1
+#: Query, key and value heads of a layer together at most.
 MAX_HEADS = 1 << ATTENTION_HEAD_BITS
+#: Tokens of a vocabulary at most.
 MAX_VOCAB = (1 << TOKEN_ID_BITS) - 1
+#: Words of 32 bits in the memory at most.
 MAX_WORDS = 1 << WORD_ADDRESS_BITS
 #: The attention sum of a position is below 2**16 (weight) times 2**7 (code); so many positions fit a signed accumulator.
 MAX_CONTEXT = 1 << ACC_BITS - 1 - 16 - 7
