@@ -37,7 +37,7 @@ class DecodeSequence(wiring.Component):
     #: Until the last K word's score is stored; until the last exponential is counted or weight stored; the last sum.
     SCORES_PAUSE, SCAN_PAUSE, SUMS_PAUSE = 24, 12, 5
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
+    def __init__(self, banks: GroupBanks, *, max_words: int) -> None:
         self._banks, self._words = banks, max_words
         g = range(banks.groups + 1)
         super().__init__({
@@ -53,7 +53,8 @@ class DecodeSequence(wiring.Component):
             "taken": In(1),
         })
 
-    def _count_words(self, m: Module, phase: tuple[Signal, Signal, Signal], counters: tuple[Signal, Signal], q_row: Signal) -> None:
+    def _count_words(self, m: Module, phase: tuple[Signal, Signal, Signal], counters: tuple[Signal, Signal],
+                     q_row: Signal) -> None:
         """Takes words while a phase lasts, and says which each is; ``counters``: words to come, the word's number in its row."""
         stage = Stages(m)
         in_s, in_k, in_v = phase
