@@ -37,7 +37,7 @@ class DecodeSequence(wiring.Component):
     #: Until the last K word's score is stored; until the last exponential is counted or weight stored; the last sum.
     SCORES_PAUSE, SCAN_PAUSE, SUMS_PAUSE = 24, 12, 5
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
+    def __init__(self, banks: GroupBanks, *, max_words: int) -> None:
         self._banks, self._words = banks, max_words
         g = range(banks.groups + 1)
         super().__init__({

@@ -18,11 +18,11 @@ class HeadMerge(wiring.Component):
     cycle passes before the next head begins.
     """
 
-    def __init__(self, *, inputs: int, shape: data.StructLayout = AttnHeadCodes):
+    def __init__(self, *, inputs: int, shape: data.StructLayout = AttnHeadCodes) -> None:
         self._inputs = inputs
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn = Signal(range(self._inputs))
         inside = Signal()

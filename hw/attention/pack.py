@@ -21,11 +21,11 @@ class HeadPacker(wiring.Component):
     multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
     """
 
-    def __init__(self, *, max_head_dim: int):
+    def __init__(self, *, max_head_dim: int) -> None:
         self._depth = max(2 * max_head_dim // 4, 16)
         super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
@@ -58,12 +58,12 @@ class WordMerge(wiring.Component):
     says, a cycle late, that all codes that came have left.
     """
 
-    def __init__(self, *, inputs: int, max_head_dim: int):
+    def __init__(self, *, inputs: int, max_head_dim: int) -> None:
         self._inputs, self._max_head_dim = inputs, max_head_dim
         super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
                           "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
         m.submodules.skid = skid = Skid(AttnHeadWords)

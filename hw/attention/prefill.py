@@ -65,7 +65,7 @@ class PrefillAttention(wiring.Component):
     LANDING = 32
 
     def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
-                 max_heads: int = 32):
+                 max_heads: int = 32) -> None:
         if not 1 <= max_group <= MAX_GROUP:
             raise ValueError(f"max_group is {max_group}; 1 to {MAX_GROUP} query heads share a KV head")
         if not 1 <= tokens <= MAX_TOKENS:

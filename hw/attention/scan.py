@@ -37,7 +37,7 @@ class Scan(wiring.Component):
     SUM_CYCLES = 7
     WEIGHT_CYCLES = 8
 
-    def __init__(self, *, groups: int):
+    def __init__(self, *, groups: int) -> None:
         self._groups = groups
         g = range(groups + 1)
         super().__init__({

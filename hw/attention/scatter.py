@@ -23,7 +23,7 @@ MAX_GROUP = 4
 MAX_TOKENS = 16
 
 
-def small_product(a, b) -> Value:
+def small_product(a: Value, b: Value) -> Value:
     """a * b of unsigned values in LUTs: one addend for each bit of ``b``."""
     b = Value.cast(b)
     terms = [Mux(b[i], a << i if i else a, 0) for i in range(len(b))]
@@ -51,7 +51,7 @@ class ChunkHeads(wiring.Component):
     KV_CYCLES = 5
     SCALES_CYCLES = 4
 
-    def __init__(self, *, pes: int, tokens: int, words: int, rows: int):
+    def __init__(self, *, pes: int, tokens: int, words: int, rows: int) -> None:
         self._pes = pes
         self._tokens = tokens
         self._words = words
@@ -64,7 +64,7 @@ class ChunkHeads(wiring.Component):
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         token_bits = (self._tokens - 1).bit_length()
         shape, args = self.shape, self.args

@@ -42,7 +42,7 @@ class ScorePath(wiring.Component):
     ``clear`` sets the maxima to the lowest score.  ``top`` is that of head ``top_g``.
     """
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
+    def __init__(self, banks: GroupBanks, *, max_words: int) -> None:
         self._banks, self._words = banks, max_words
         groups, n = banks.groups, len(banks.numbers)
         g, row = range(groups), range(MAX_HEADS_KV * max_words)

@@ -36,7 +36,7 @@ class SlotSequence(wiring.Component):
     ``start`` until ``busy`` falls.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, pair_bits: int, rows: int, context: int):
+    def __init__(self, *, pes: int, exp_units: int, pair_bits: int, rows: int, context: int) -> None:
         self._pes, self._units = pes, exp_units
         keys = range(2 << (context - 1).bit_length())
         super().__init__({

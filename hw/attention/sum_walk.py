@@ -26,7 +26,7 @@ class SumWalk(wiring.Component):
     idle; ``last_pe`` is pairs - 1 from then on.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int):
+    def __init__(self, *, pes: int, exp_units: int, words: int) -> None:
         self._pes, self._units, self._turns, self._words = pes, exp_units, pes // exp_units, words
         super().__init__({
             "start": In(1), "idle": Out(1), "words": In(8), "pairs": In(range(pes + 1)), "last_pe": Out(range(pes)),
@@ -99,7 +99,7 @@ class SumOut(wiring.Component):
      A sum a cycle.
     """
 
-    def __init__(self, *, pes: int, tokens: int, words: int, sum_bits: int, depth: int):
+    def __init__(self, *, pes: int, tokens: int, words: int, sum_bits: int, depth: int) -> None:
         self._pes, self._words, self._sum_bits, self._depth = pes, words, sum_bits, depth
         super().__init__({
             "chunk": In(tokens.bit_length()), "group": In(3), "words": In(8), "group_words": In(12),

@@ -28,7 +28,7 @@ class TokenHeads(wiring.Component):
     to ``groups``, KV heads 1 to 16, words 4 to ``max_words``.
     """
 
-    def __init__(self, *, groups: int, max_words: int):
+    def __init__(self, *, groups: int, max_words: int) -> None:
         self._groups, self._words = groups, max_words
         super().__init__({
             "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "shape": In(ModelShape),

@@ -23,7 +23,7 @@ class ValueSums(wiring.Component):
     ``head_dim`` sums of 36 bits a head in LUT RAM.
     """
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
+    def __init__(self, banks: GroupBanks, *, max_words: int) -> None:
         self._banks, self._words = banks, max_words
         g = range(banks.groups + 1)
         super().__init__({
