@@ -117,7 +117,6 @@ MUTANTS = (
     hub("lowest-priority-first", "hub", "key=lambda i: ports[i].first.priority, reverse=True)",
         "key=lambda i: ports[i].first.priority)"),
     hub("words-of-the-client-before", "hub", "own = owner == number if", "own = owner != number if"),
-    hub("idle-with-words-in-the-fifo", "hub", "~inner.data.valid & (queue.level == 0)", "~inner.data.valid"),
     hub("turn-changes-amid-a-request", "hub", "free = guard.clean & ~queue.o.valid", "free = ~queue.o.valid"),
     hub("words-for-the-first-client", "share", "[client.data.valid.eq(data.valid), data.ready.eq(client.data.ready)]",
         "[client.data.valid.eq(data.valid & (i == 0)), data.ready.eq(client.data.ready)]"),

@@ -14,8 +14,8 @@ from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, repo
 from sim.testbench import Bench
 from tests.hw.layouts import pack, unpack
 
-#: Client's bits, memory's bits.
-WIDTHS = {"wide": (64, 32), "alike": (32, 32), "narrow": (32, 64), "quarter": (32, 128)}
+#: Client's bits, memory's bits.  Of one width there is nothing between them; the hub's bench has such clients.
+WIDTHS = {"wide": (64, 32), "narrow": (32, 64), "quarter": (32, 128)}
 
 
 def spec_of(bits):
