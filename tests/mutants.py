@@ -208,7 +208,7 @@ MUTANTS = (
     Mutant("core", "embedding-row-of-the-neighbour", "hw/core/fetch.py", "block.eq(args.token >> 2)",
            "block.eq((args.token + 1) >> 2)", ("core/fetch",)),
     Mutant("core", "guard-forgets-a-burst", "hw/memory/guard.py",
-           "owed.eq(owed + asked - passed)", "owed.eq(0)", ("memory/guard",)),
+           "owes.eq(owed + asked - passed)", "owes.eq(0)", ("memory/guard",)),
     Mutant("core", "chunk-counted-a-token-short", "hw/core/processor.py",
            "with m.If((uncounted > limit) | (args.generate == 0)):",
            "with m.If((uncounted >= limit) | (args.generate == 0)):", ("top/top-chunk",)),

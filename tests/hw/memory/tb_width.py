@@ -54,7 +54,7 @@ async def requests(dut, asked, share):
 async def run(dut, share, body):
     await reset(dut)
     random = rng("requests")
-    asked = [draw(random) for _ in range(25)]
+    asked = [draw(random) for _ in range(25 if share < 0.5 else 5)]
     task = cocotb.start_soon(requests(dut, asked, share))
     start = get_sim_time("ns")
     low = await body(asked, random)
