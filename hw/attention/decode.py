@@ -7,22 +7,20 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.softmax import SCORE_STAGES, score_stages
-from hw.lib.control import AttentionControl, ModelShape
+from hw.lib.layouts import Layouts
 from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
-from hw.lib.types import ACC_BITS, INDEX_BITS, AccLayout, AttnHeadCodes, FactorsLayout, KvScales, ProductsLayout, ScaleLayout
+from hw.lib.types import FactorsLayout, KvScales, ProductsLayout, ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["DecodeAttention"]
 
 #: int8 values of a memory word.
 LANES = 4
-MAX_HEADS_KV = 16
 
 
 class DecodeAttention(wiring.Component):
@@ -36,15 +34,16 @@ class DecodeAttention(wiring.Component):
     2. read K: four int8 products a cycle and head; scores Q9.9 into score memory, with their maximum;
     3. scan: sum of exponentials and the largest exponent of exponential times V scale;
     4. scan: weights, 16 bits unsigned, in place of the scores;
-    5. read V: four products a cycle and head, sums of 36 bits;
+    5. read V: four products a cycle and head, sums of widths.attention_sum_bits;
     6. the heads' sums leave on ``acc`` with their scale.
 
     K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
 
-    Ranges: head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group, at most head_dim / 4; KV heads up to
-    16; position up to max_context - 1.  kv_stride and s_stride are words of a head's region.  Maps to 8 multipliers a
-    query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a query head.
+    Ranges, from the widths of ``layouts``: head_dim a multiple of 8, 16 to widths.head_dim; group 1 to widths.group, at most
+    head_dim / 4; KV heads up to widths.kv_heads; position up to widths.context - 1.  kv_stride and s_stride are words of a
+    head's region.  Maps to 8 multipliers a query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a
+    query head.
 
     ``compact`` (for small parts): the query heads of a group take turns at four multipliers that K and V share, and at one
     memory for each purpose, so that K and V move at 1 / group of the memory's rate.  The results are the same bits.
@@ -52,23 +51,26 @@ class DecodeAttention(wiring.Component):
     Raises ValueError for a group that no head of 16 elements could serve.
     """
 
-    def __init__(self, *, max_head_dim: int, max_group: int, max_context: int, compact: bool = False):
-        if not 1 <= max_group <= 4:
-            raise ValueError(f"max_group is {max_group}; 1 to 4 query heads share a pass")
-        self._words = max_head_dim // LANES
-        self._group = max_group
+    def __init__(self, layouts: Layouts, *, compact: bool = False):
+        self._widths = widths = layouts.widths
+        if not 1 <= widths.group <= 4:
+            raise ValueError(f"the largest group is {widths.group}; 1 to 4 query heads share a pass")
+        self._words = widths.head_dim // LANES
+        self._group = widths.group
         self._compact = compact
-        self._context = max_context
+        self._context = widths.context
         lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
             **lending,
-            "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
-            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
+            "busy": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        groups, compact = self._group, self._compact
+        groups, compact, widths = self._group, self._compact, self._widths
+        kv_heads, sum_bits, address_bits = widths.kv_heads, widths.attention_sum_bits, widths.word_address_bits
         shape, args = self.shape, self.control.args
         # Compact: one bank of each memory for all heads of the group, the head's number in the low bits of an address.
         banks = range(1 if compact else groups)
@@ -82,9 +84,9 @@ class DecodeAttention(wiring.Component):
         def chosen(values, head_of_group):
             return values[0] if compact else Array(values)[head_of_group]
 
-        words = Signal(8)                       # memory words of a row
-        keys = Signal(17)
-        row_offset = Signal(WORD_ADDRESS_BITS)                 # of the position's row in a head's region
+        words = Signal(range(self._words + 1))  # memory words of a row
+        keys = Signal(widths.position_count_bits)
+        row_offset = Signal(address_bits)                 # of the position's row in a head's region
         m.d.sync += [words.eq(shape.head_dim >> 2), keys.eq(args.position + 1),
                      row_offset.eq(args.position * (shape.head_dim >> 2))]
 
@@ -95,18 +97,18 @@ class DecodeAttention(wiring.Component):
         heads_in_bank = 1 << (groups - 1).bit_length() if compact else 1
         for g in banks:
             m.submodules[f"q{g}"] = q = memory.Memory(
-                shape=32, depth=heads_in_bank * MAX_HEADS_KV * self._words, init=[])
+                shape=32, depth=heads_in_bank * kv_heads * self._words, init=[])
             m.submodules[f"q_scale{g}"] = qs = memory.Memory(
-                shape=ScaleLayout, depth=heads_in_bank * MAX_HEADS_KV, init=[])
+                shape=ScaleLayout, depth=heads_in_bank * kv_heads, init=[])
             m.submodules[f"scores{g}"] = sc = memory.Memory(
                 shape=SCORE_BITS, depth=heads_in_bank * self._context, init=[])
             m.submodules[f"sums{g}"] = acc = memory.Memory(
-                shape=LANES * ACC_BITS, depth=heads_in_bank * self._words, init=[])
+                shape=LANES * sum_bits, depth=heads_in_bank * self._words, init=[])
             q_words.append((q.write_port(), q.read_port()))
             q_scales.append((qs.write_port(), qs.read_port(domain="comb")))
             scores.append((sc.write_port(), sc.read_port()))
             sums.append((acc.write_port(), acc.read_port(domain="comb")))
-        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV, init=[])
+        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=kv_heads, init=[])
         ks_write, ks_read = k_scales.write_port(), k_scales.read_port(domain="comb")
         m.submodules.kv_scales = kv_scales = memory.Memory(shape=KvScales, depth=self._context, init=[])
         s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
@@ -114,15 +116,15 @@ class DecodeAttention(wiring.Component):
         # ------------------------------------------------------------------ the token's heads come in
         request, out = self.write.req, self.write.data
         code, last = self.heads.p.code, self.heads.p.last
-        lane, word_at = Signal(2), Signal(8)
+        lane, word_at = Signal(2), Signal(range(self._words + 1))
         shift = Signal(24)
         word = Cat(shift, code)
-        kv, g_in = Signal(range(MAX_HEADS_KV)), Signal(range(groups))
-        addr, s_addr = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS)
+        kv, g_in = Signal(range(kv_heads)), Signal(range(groups))
+        addr, s_addr = Signal(address_bits), Signal(address_bits)
         v_scale, own_scales = Signal(16), Signal(KvScales)
         m.d.comb += [own_scales.k.eq(ks_read.data), own_scales.v.eq(v_scale)]
         taking, q_phase, k_phase = Signal(), Signal(), Signal()
-        q_at = Signal(range(MAX_HEADS_KV * self._words))
+        q_at = Signal(range(kv_heads * self._words))
         q_row = Signal.like(q_at)
         taken = self.heads.valid & self.heads.ready
         for g in banks:
@@ -186,13 +188,15 @@ class DecodeAttention(wiring.Component):
 
         # ------------------------------------------------------------------ a KV head's three reads
         read = self.read
-        head = Signal(range(MAX_HEADS_KV))
-        k_addr, v_addr, s_read_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in ("k", "v", "s_read"))
+        head = Signal(range(kv_heads))
+        k_addr, v_addr, s_read_addr = (Signal(address_bits, name=f"{name}_addr") for name in ("k", "v", "s_read"))
         head_q_row = Signal.like(q_at)
-        remaining = Signal(WORD_ADDRESS_BITS)
-        row_words = Signal(WORD_ADDRESS_BITS)
+        #: Words of all of a head's keys.
+        Region = range(self._context * self._words + 1)
+        remaining = Signal(Region)
+        row_words = Signal(Region)
         m.d.sync += row_words.eq(row_offset + words if compact else keys * words)
-        w_index, key = Signal(8), Signal(16)
+        w_index, key = Signal(range(self._words + 1)), Signal(widths.position_count_bits)
         in_s, in_k, in_v = Signal(), Signal(), Signal()
         accepted = read.data.valid & read.data.ready
         if compact:
@@ -224,7 +228,7 @@ class DecodeAttention(wiring.Component):
         done1 = k1 & end1 & stage.reg(g_end, "g_end1") if compact else k1 & end1
         dot_done, dot_key = stage.delay(done1, 4, "dot_done"), stage.delay(key1, 4, "dot_key")
         fresh4, valid4 = stage.delay(first_word1, 3, "fresh"), stage.delay(k1, 3, "valid")
-        dots = [Signal(signed(24), name=f"dot{g}") for g in range(groups)]
+        dots = [Signal(signed(widths.dot_bits), name=f"dot{g}") for g in range(groups)]
         g_now1 = stage.reg(g_now, "g_now1") if compact else g_now
         g_now4 = stage.delay(g_now1, 3, "g_now") if compact else g_now
         for g in banks:
@@ -249,8 +253,8 @@ class DecodeAttention(wiring.Component):
                     m.d.sync += dots[h].eq(Mux(fresh4, 0, dots[h]) + total)
 
         # ------------------------------------------------------------------ K: scores, one head a cycle
-        held = [Signal(signed(24), name=f"held{g}") for g in range(groups)]
-        held_key = Signal(16)
+        held = [Signal(signed(widths.dot_bits), name=f"held{g}") for g in range(groups)]
+        held_key = Signal(widths.position_bits)
         turn = Signal(range(groups + 1))
         turning = Signal()
         head_scales = [Signal(ScaleLayout, name=f"head_scale{g}") for g in range(groups)]
@@ -262,7 +266,7 @@ class DecodeAttention(wiring.Component):
             with m.If(turn + 1 == shape.group):
                 m.d.sync += turning.eq(0)
         # The key's scales are read while it is held: address one cycle ahead.
-        scan, scan_key = Signal(), Signal(16)
+        scan, scan_key = Signal(), Signal(widths.position_bits)
         m.d.comb += s_read.addr.eq(Mux(scan, scan_key, Mux(dot_done, dot_key, held_key)))
         k_scale = Signal(ScaleLayout)
         k_sig, k_exp = unpack16(s_read.data.k)
@@ -334,7 +338,7 @@ class DecodeAttention(wiring.Component):
         te_f, on_f, g_f = stage.reg(te_e, "te_f"), stage.reg(on_e & ~weights_e, "on_f"), stage.reg(g_e, "g_f")
         nonzero_f = stage.reg(sig_e != 0, "nonzero_f")
         weight_f, key_f = stage.reg(on_e & weights_e, "weight_f"), stage.reg(key_e, "key_f")
-        totals = [Signal(SUM_FRAC + 12, name=f"total{g}") for g in range(groups)]
+        totals = [Signal(widths.exp_sum_bits, name=f"total{g}") for g in range(groups)]
         exponents = [Signal(signed(12), name=f"exponent{g}") for g in range(groups)]
         seen = [Signal(name=f"seen{g}") for g in range(groups)]
         for g in range(groups):
@@ -365,7 +369,7 @@ class DecodeAttention(wiring.Component):
         v3, w3, first_key3 = stage.delay(v1, 2, "v"), stage.delay(w1, 2, "w"), stage.delay(key == 0, 3, "first_key")
         drain_word = Signal(range(self._words))
         draining = Signal()
-        out_g, out_index = Signal(range(groups + 1)), Signal(INDEX_BITS)
+        out_g, out_index = Signal(range(groups + 1)), Signal(widths.row_bits)
         g_now3 = stage.delay(g_now1, 2, "g_now_v") if compact else g_now
         for g in banks:
             _, sc_read = scores[g]
@@ -376,11 +380,12 @@ class DecodeAttention(wiring.Component):
             for i in range(LANES):
                 part = self.products[i][:24].as_signed() if compact else stage.reg(
                     word2[8 * i:8 * i + 8].as_signed() * weight, f"v_product{g}_{i}")
-                old = acc_read.data[ACC_BITS * i:ACC_BITS * (i + 1)].as_signed()
-                m.d.comb += acc_write.data[ACC_BITS * i:ACC_BITS * (i + 1)].eq(Mux(first_key3, 0, old) + part)
+                old = acc_read.data[sum_bits * i:sum_bits * (i + 1)].as_signed()
+                m.d.comb += acc_write.data[sum_bits * i:sum_bits * (i + 1)].eq(Mux(first_key3, 0, old) + part)
 
         # ------------------------------------------------------------------ out: scale of a head's sums
-        value = Signal(SUM_FRAC + 12)
+        # Not narrower for a short context: how long it takes to bring the sum's first one to the top is the same in each core.
+        value = Signal(max(widths.exp_sum_bits, SUM_FRAC + 12))
         exp = Signal(signed(12))
         rounded = Signal(12)
         m.d.comb += rounded.eq((value[-12:] + 1) >> 1)
@@ -402,7 +407,7 @@ class DecodeAttention(wiring.Component):
         out_lane = Signal(2)
         drained = chosen([r.data for _, r in sums], out_g)
         m.d.comb += [
-            self.acc.p.acc.eq(drained.word_select(out_lane, ACC_BITS).as_signed()),
+            self.acc.p.acc.eq(drained.word_select(out_lane, sum_bits).as_signed()),
             self.acc.p.scale.eq(scale),
             self.acc.p.place.index.eq(out_index),
         ]

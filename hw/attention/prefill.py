@@ -6,19 +6,19 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
+from hw.attention.scatter import MAX_GROUP, ChunkHeads, small_product
 from hw.attention.softmax import BACK_BITS, WEIGHT_BITS, SoftmaxUnit
-from hw.lib.control import AttentionControl, ModelShape
 from hw.lib.floats import leading_zeros
+from hw.lib.layouts import Layouts
 from hw.lib.ports import ReadPort, WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, AccLayout, AttnHeadWords, KvScales, ScaleLayout
+from hw.lib.types import KvScales, ScaleLayout
 from tellme.spec.attention import SUM_FRAC
 from tellme.spec.scale import C127
 from tellme.spec.tables import exp2_rom, recip127_rom
-from tellme.spec.widths import WORD_ADDRESS_BITS
+from tellme.spec.widths import MAX_CHUNK
 
 __all__ = ["PrefillAttention"]
 
@@ -56,10 +56,11 @@ class PrefillAttention(wiring.Component):
     leave after drain_cycles, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
     REFILL_CYCLES after the last of them if that is later.
 
-    Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
-    heads up to max_heads; position + chunk up to max_context.  kv_stride and s_stride are words of a head's region.
-    Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums in LUT RAM; four multipliers and score EBR for
-    pes / exp_units * max_context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of range.
+    Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
+    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
+    kv_stride and s_stride are words of a head's region.  Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums
+    in LUT RAM; four multipliers and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit.  Raises
+    ValueError for parameters out of range.
     """
 
     #: From a slot's last sum to the next slot's first V word at the earliest.
@@ -67,12 +68,13 @@ class PrefillAttention(wiring.Component):
     #: Sums that may be on their way from their PE to ``acc``.
     LANDING = 32
 
-    def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
-                 max_heads: int = 32):
-        if not 1 <= max_group <= MAX_GROUP:
-            raise ValueError(f"max_group is {max_group}; 1 to {MAX_GROUP} query heads share a KV head")
-        if not 1 <= tokens <= MAX_TOKENS:
-            raise ValueError(f"tokens is {tokens}; a chunk has 1 to {MAX_TOKENS}")
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1):
+        self._layouts, widths = layouts, layouts.widths
+        tokens = widths.chunk
+        if not 1 <= widths.group <= MAX_GROUP:
+            raise ValueError(f"the largest group is {widths.group}; 1 to {MAX_GROUP} query heads share a KV head")
+        if not 1 <= tokens <= MAX_CHUNK:
+            raise ValueError(f"tokens is {tokens}; a chunk has 1 to {MAX_CHUNK}")
         if pes not in (4, 8, 16):
             raise ValueError(f"pes is {pes}; there are 4, 8 or 16")
         if exp_units not in (1, 2):
@@ -81,25 +83,25 @@ class PrefillAttention(wiring.Component):
         self._tokens = tokens
         self._units = exp_units
         self._turns = pes // exp_units
-        self._words = 1 << (max_head_dim // LANES - 1).bit_length()
-        self._context = max_context
+        self._words = 1 << (widths.head_dim // LANES - 1).bit_length()
+        self._context = widths.context
         # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for.
         self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
         #: Cycles of a slot in which no word moves: from the last K word to the first V word, and two before the next slot.
         self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
         self.drain_cycles = max(9 + SCALE_MUL_STAGES + 5, 2 * self._turns + 7)
-        self._rows = max_heads * -(-tokens // pes)
-        #: |weight * v| is below 2**23, so a sum over the context fits.
-        self._sum_bits = 24 + (max_context - 1).bit_length()
+        self._rows = widths.heads * -(-tokens // pes)
         super().__init__({
-            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
-            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(WritePort), "read": Out(ReadPort),
+            "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
+            "busy": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        pes, units, turns, sum_bits = self._pes, self._units, self._turns, self._sum_bits
+        widths = self._layouts.widths
+        pes, units, turns, sum_bits = self._pes, self._units, self._turns, widths.attention_sum_bits
         key_bits = (self._context - 1).bit_length()
         unit_bits = (units - 1).bit_length()
 
@@ -114,7 +116,7 @@ class PrefillAttention(wiring.Component):
         keys_all = stage.reg((args.position + chunk)[:key_bits + 1], "keys_all")
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
-        m.submodules.chunk_heads = chunk_heads = ChunkHeads(pes=pes, tokens=self._tokens, words=self._words, rows=self._rows)
+        m.submodules.chunk_heads = chunk_heads = ChunkHeads(self._layouts, pes=pes, words=self._words, rows=self._rows)
         wiring.connect(m, wiring.flipped(self.heads), chunk_heads.heads)
         wiring.connect(m, wiring.flipped(self.write), chunk_heads.write)
         m.d.comb += [chunk_heads.shape.eq(shape), chunk_heads.args.eq(args), chunk_heads.words.eq(words),
@@ -309,8 +311,8 @@ class PrefillAttention(wiring.Component):
             ]
 
         # ------------------------------------------------------------------ sequence: S, then K and V of each slot
-        head, pairs_left = Signal(8), Signal.like(pairs)
-        k_addr, v_addr, s_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in "kvs")
+        head, pairs_left = Signal(range(widths.kv_heads + 1)), Signal.like(pairs)
+        k_addr, v_addr, s_addr = (Signal(widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
         # Both are wanted in V only.
         last_slot = stage.reg(pairs_left <= pes, "last_slot")
         last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
@@ -449,15 +451,15 @@ class PrefillAttention(wiring.Component):
                 m.d.sync += drain_word.eq(drain_word + 1)
                 with m.If(last_word):
                     m.d.sync += [drain_word.eq(0), drain_pe.eq(drain_pe + 1), issuing.eq(~at_last_pe)]
-        out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(INDEX_BITS)
-        out_scale, out_token = Signal(ScaleLayout), Signal(range(MAX_TOKENS))
+        out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(widths.row_bits)
+        out_scale, out_token = Signal(ScaleLayout), Signal(range(max(self._tokens, 2)))
         pause = Signal(range(turns + 2))
         leave_pe, leave_word, leave_lane = Signal(range(pes)), Signal(range(self._words)), Signal(range(LANES))
         # The next one is its PE's first, and wants its scale.
         first_sum = Signal()
         # Where the pair that leaves belongs, and the KV head's first query head.
-        token, first_word_of, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
-                                             Signal(range(MAX_GROUP)))
+        token, first_word_of, top_word, g = (
+            Signal(shape) for shape in (len(out_token), widths.row_bits - 2, widths.row_bits - 2, range(MAX_GROUP)))
         # What stands still in the cycle before a word's last sum is loaded.
         word_ends, pe_ends, g_ends = (stage.reg(v, n) for v, n in (
             (leave_word + 1 == words, "word_ends"), (leave_pe == last_pe, "pe_ends"), (g + 1 == shape.group, "g_ends")))

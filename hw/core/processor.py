@@ -8,31 +8,18 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import (
     AccSource,
-    AttentionControl,
     CountersControl,
-    CrcControl,
-    EngineArgs,
     EventLayout,
-    FetchControl,
-    LmHeadControl,
-    ModelShape,
-    PassControl,
-    ProgramPort,
     ResetControl,
-    RouteControl,
     RunArgs,
     RunControl,
-    RunState,
-    SizesLayout,
-    TokenPort,
     TotalsLayout,
     WeightsControl,
     WordSink,
 )
-from hw.lib.types import TOKEN_BITS
+from hw.lib.layouts import Layouts
 from tellme.spec.memory import DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
-from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["RESET_CYCLES", "CommandProcessor"]
 
@@ -43,7 +30,7 @@ RESET_CYCLES = 64
 class CommandProcessor(wiring.Component):
     """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
-    A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
+    A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
@@ -62,24 +49,26 @@ class CommandProcessor(wiring.Component):
     token, and one a chunk of the prompt ahead of all, beside the units' own latencies.
     """
 
-    def __init__(self, *, steps: int, context: int, tokens: int = 1):
-        self._steps, self._tokens = steps, tokens
+    def __init__(self, layouts: Layouts):
+        self._layouts = layouts
         super().__init__({
-            "run": In(RunControl), "state": Out(RunState), "shape": In(ModelShape), "sizes": In(SizesLayout),
+            "run": In(RunControl), "state": Out(layouts.run_state), "shape": In(layouts.model_shape), "sizes": In(layouts.sizes),
             # One cycle of read latency.
-            "program": Out(ProgramPort(steps)), "tokens": Out(TokenPort(context)),
-            "crc": Out(CrcControl), "counters": Out(CountersControl),
-            "weights": Out(WeightsControl), "fetch": Out(FetchControl),
-            "engine": Out(stream.Signature(EngineArgs)), "attention": Out(AttentionControl), "passes": Out(PassControl),
-            "lm_head": Out(LmHeadControl), "routes": Out(RouteControl), "reset": Out(ResetControl),
+            "program": Out(layouts.program_port), "tokens": Out(layouts.token_port),
+            "crc": Out(layouts.crc_control), "counters": Out(CountersControl),
+            "weights": Out(WeightsControl), "fetch": Out(layouts.fetch_control),
+            "engine": Out(stream.Signature(layouts.engine_args)), "attention": Out(layouts.attention_control),
+            "passes": Out(layouts.pass_control),
+            "lm_head": Out(layouts.lm_head_control), "routes": Out(layouts.route_control), "reset": Out(ResetControl),
             "event": Out(stream.Signature(EventLayout)),
         })
 
     def elaborate(self, platform):
-        m = Module()
+        m, widths = Module(), self._layouts.widths
         args, given = Signal(RunArgs), self.run.args
-        running, stopped, position, fetch_position = Signal(), Signal(), Signal(16), Signal(16)
-        step, chunk = Signal(range(self._steps)), Signal(range(self._tokens + 1))
+        running, stopped = Signal(), Signal()
+        position, fetch_position = Signal(widths.position_bits), Signal(widths.position_bits)
+        step, chunk = Signal(widths.step_bits), Signal(widths.token_count_bits)
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = words[0]
         op, epilogue = w0[0:4], w0[4:6]
@@ -89,16 +78,16 @@ class CommandProcessor(wiring.Component):
         feeds = Signal(16)          # tokens still to feed of those that START named
         limit = Signal.like(chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
-        last = Signal(16)           # position of the chunk's last token
-        number = Signal(TOKEN_BITS)
+        last = Signal(widths.position_bits)     # position of the chunk's last token
+        number = Signal(widths.token_bits)
         picked = Signal(16)
-        token = Signal(TOKEN_ID_BITS)
+        token = Signal(widths.token_id_bits)
         fetched = Signal(range(2 * DESCRIPTOR_WORDS + 2))
         # K, V and S base of the layer: word 1 to 3 of the ATTENTION that follows a QKV linear.
-        bases = Array(Signal(WORD_ADDRESS_BITS, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
-        gains_left = Signal(14)
-        codes_left = Signal(INDEX_BITS)
-        out_len = Signal(INDEX_BITS)        # elements of the step's output vector: as many gains may follow
+        bases = Array(Signal(widths.word_address_bits, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
+        gains_left = Signal(widths.row_count_bits)
+        codes_left = Signal(widths.col_count_bits)
+        out_len = Signal(widths.row_count_bits)     # elements of the step's output vector: as many gains may follow
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
@@ -107,7 +96,7 @@ class CommandProcessor(wiring.Component):
         reason = Signal(8)
         # Why a run ends with the token that was picked, from the cycle ahead of its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
-        next_position = Signal(17)
+        next_position = Signal(widths.position_count_bits)
         m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
@@ -164,7 +153,7 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [args.eq(given), position.eq(given.position), feeds.eq(given.feed),
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights.plain_tokens.eq(0),
-                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > widths.chunk), widths.chunk, given.chunk))]
                     m.d.comb += self.counters.clear.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):

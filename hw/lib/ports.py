@@ -5,9 +5,10 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tellme.spec.widths import WORD_ADDRESS_BITS
+__all__ = ["PORTS", "WORD_ADDRESS_BITS", "MemoryRequest", "PortStrobes", "ReadPort", "WritePort"]
 
-__all__ = ["PORTS", "MemoryRequest", "PortStrobes", "ReadPort", "WritePort"]
+#: The address of a 32-bit word in any core's memory.
+WORD_ADDRESS_BITS = 24
 
 #: The controller's ports.
 PORTS = ("weights", "kv_read", "kv_write", "host_read", "host_write")

@@ -6,10 +6,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import ModelShape, WeightsControl
+from hw.lib.control import WeightsControl
+from hw.lib.layouts import Layouts
 from hw.lib.ports import ReadPort
 from hw.lib.streams import Queue
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["WeightBuffer"]
 
@@ -32,13 +32,13 @@ class WeightBuffer(wiring.Component):
     #: 32-bit words of a request at most: half a row, so that rows are opened once.
     BURST = 128
 
-    def __init__(self, *, blocks: int):
+    def __init__(self, layouts: Layouts, *, blocks: int):
         if blocks < 1:
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
-        self._depth = blocks * self.WORDS_PER_BLOCK
+        self._depth, self._widths = blocks * self.WORDS_PER_BLOCK, layouts.widths
         super().__init__({
             "port": Out(ReadPort),
-            "control": In(WeightsControl), "shape": In(ModelShape),
+            "control": In(WeightsControl), "shape": In(layouts.model_shape),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
 
@@ -50,7 +50,8 @@ class WeightBuffer(wiring.Component):
         request = self.port.req
 
         # ------------------------------------------------------------------ what to ask for
-        addr, remaining, plain, in_head = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS + 1), Signal(16), Signal()
+        addr, remaining = Signal(self._widths.word_address_bits), Signal(self._widths.word_address_bits)
+        plain, in_head = Signal(16), Signal()
         running = Signal()
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)

@@ -93,7 +93,7 @@ def test_a_descriptor_refuses_what_its_fields_cannot_hold(name, value, text):
 @pytest.mark.parametrize("name", ["k_base", "v_base", "s_base"])
 def test_a_descriptor_is_not_packed_with_an_address_beyond_a_boards(name):
     step = Descriptor(Op.ATTENTION, **{name: ADDRESS_RANGE.most + 1})
-    with refuses(f"{name}: 16777216 is outside 0 to 16777215"):
+    with refuses(f"{name}: 67108864 is outside 0 to 67108863"):
         step.pack()
 
 

@@ -6,11 +6,10 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.ports import PORTS, PortStrobes, ReadPort, WritePort
+from hw.lib.ports import PORTS, WORD_ADDRESS_BITS, PortStrobes, ReadPort, WritePort
 from hw.memory.sdr.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
 from hw.memory.sdr.dfi import Command, CommandLayout, DfiSignature, command
 from tellme.spec.sdram import SLOWEST, SdramTiming
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["PORTS", "SdramController"]
 

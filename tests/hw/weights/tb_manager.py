@@ -5,14 +5,14 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.lib.control import ModelShape
 from hw.memory.weights import WeightBuffer
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack
+from tests.hw.layouts import layouts_of, pack
 from tests.hw.memory_model import ReadModel
 
-BENCHES = [Bench(name="blocks1", build=lambda: WeightBuffer(blocks=1))]
+LAYOUTS = layouts_of()
+BENCHES = [Bench(name="blocks1", build=lambda: WeightBuffer(LAYOUTS, blocks=1))]
 BASE, BODY, HEAD = 0x100, 150, 70
 
 
@@ -28,7 +28,7 @@ def sequence(words, tokens, plain):
 
 
 async def begin(dut, plain):
-    dut.shape.value = pack(ModelShape, weights_base=BASE, body_words64=BODY, head_words64=HEAD)
+    dut.shape.value = pack(LAYOUTS.model_shape, weights_base=BASE, body_words64=BODY, head_words64=HEAD)
     dut.control__plain_tokens.value = plain
     for _ in range(2000):
         if dut.control__idle.value:
