@@ -12,8 +12,10 @@ from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.types import KvScales, ScaleLayout
 
-__all__ = ["MAX_GROUP", "ChunkHeads", "small_product"]
+__all__ = ["LANES", "MAX_GROUP", "ChunkHeads", "small_product"]
 
+#: int8 values of a memory word.
+LANES = 4
 #: Query heads that share a KV head.
 MAX_GROUP = 4
 
@@ -71,7 +73,7 @@ class ChunkHeads(wiring.Component):
         stage = Stages(m)
 
         # ------------------------------------------------------------------ whose head: there when its first word has waited
-        head, token = Signal(self._widths.attention_head_bits), Signal(range(max(self._tokens, 2)))
+        head, token = Signal(self._widths.attention_head_bits), Signal(self._widths.token_bits)
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
