@@ -10,13 +10,16 @@ a core's own is in :mod:`hw.lib.layouts`.
 from dataclasses import fields
 from struct import Struct
 
+from amaranth.hdl import signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from tellme.spec.memory import Event, StartArgs, StatusWord
+from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_FIELDS, SEGMENT_WORDS, WORD0_FIELDS
 
-__all__ = ["AccSource", "CountersControl", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl", "StatusFlags",
-           "StatusLayout", "TotalsLayout", "WeightsControl", "WordSink"]
+__all__ = ["AccSource", "CountersControl", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl",
+           "SegmentLayouts", "SegmentPort", "StatusFlags", "StatusLayout", "TotalsLayout", "WeightsControl", "Word0Layout",
+           "WordSink"]
 
 
 def record(kind: type) -> data.StructLayout:
@@ -58,11 +61,18 @@ StatusFlags = data.StructLayout({"running": 1, "sdram_ready": 1, "nonfinite": 1,
 StatusLayout = data.StructLayout({word.name.lower(): 32 if word is not StatusWord.FLAGS else StatusFlags
                                   for word in StatusWord} | {"zeros": 64})
 
+#: The first word of a descriptor.
+Word0Layout = data.StructLayout({name: signed(bits) if name == "act_exp" else bits for name, bits in WORD0_FIELDS.items()})
+#: The words of an entry of the list of segments.
+SegmentLayouts = tuple(data.StructLayout(fields) for fields in SEGMENT_FIELDS)
+
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})
-#: To the weight buffer: ``start`` and ``stop`` are pulses, ``plain_tokens`` pass without the LM head's table.
+#: To the weight buffer: ``start`` and ``stop`` are pulses, ``plain_tokens`` chunks pass without the LM head's segments.
 WeightsControl = wiring.Signature({"start": Out(1), "stop": Out(1), "plain_tokens": Out(16), "idle": In(1)})
 #: The counters count while ``running``; ``clear`` zeroes them.
 CountersControl = wiring.Signature({"running": Out(1), "clear": Out(1), "totals": In(TotalsLayout)})
 #: ``compute`` resets the compute units; while ``drain`` is high their memory ports finish what was asked for, until ``clean``.
 ResetControl = wiring.Signature({"compute": Out(1), "drain": Out(1), "clean": In(1)})
+#: Port to the list of segments; ``data`` comes a cycle behind ``addr``.
+SegmentPort = wiring.Signature({"addr": Out(range(SEGMENT_WORDS * SEGMENT_ENTRIES)), "data": In(32)})

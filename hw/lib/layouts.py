@@ -47,8 +47,8 @@ class Layouts:
             "dim": w.dim_bits, "heads": w.heads_bits, "kv_heads": w.kv_heads_bits, "head_dim": w.head_dim_bits,
             "group": w.group_bits, "context": w.position_count_bits, "vocab": w.token_id_bits, "embed_base": word_address,
             "block_words": w.block_words_bits, "row_words": w.row_words_bits, "rope_base": word_address, "c_att": ScaleLayout,
-            "kv_stride": word_address, "s_stride": w.position_count_bits, "weights_base": word_address,
-            "body_words64": word_address, "head_words64": word_address, "logits_base": word_address,
+            "kv_base": word_address, "layer_stride": word_address, "v_offset": word_address, "kv_stride": word_address,
+            "s_stride": w.position_count_bits, "logits_base": word_address,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
         #: until the next start.

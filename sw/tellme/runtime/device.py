@@ -23,6 +23,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
@@ -192,7 +193,8 @@ class BoardDevice(Device):
     def load(self, image: Image, progress: Progress) -> None:
         self._image = image
         parts = [(SDRAM_BASE + base, content) for base, content in image.sections]
-        parts += [(PROGRAM_BASE, image.program_bytes), (REGISTER_BASE, image.register_bytes)]
+        parts += [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes),
+                  (REGISTER_BASE, image.register_bytes)]
         total = sum(len(content) for _, content in parts)
         done = 0
         progress(0, total)

@@ -15,7 +15,7 @@ from tellme.spec.widths import (
     MAX_CONTEXT,
     MAX_STEPS,
     MAX_VOCAB,
-    MAX_WINDOW_BYTES,
+    MAX_WORDS,
     MIN_HEAD_DIM,
     Widths,
 )
@@ -107,8 +107,8 @@ class CoreConfig:
             ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "
              "rows, and its header says how many there are in 8 bits"),
             ("sdram_column_bits", self.sdram_column_bits, 8, 10, "the chip's column addresses, below the precharge bit A10"),
-            ("sdram_bytes", self.sdram_bytes, 1024, min(MAX_WINDOW_BYTES, 2 * 4 * 8192 << self.sdram_column_bits),
-             "the memory's window of the address space, and the chip's columns"),
+            ("sdram_bytes", self.sdram_bytes, 4096, min(4 * MAX_WORDS, 2 * 4 * 8192 << self.sdram_column_bits),
+             "word addresses in the program's segments, and the chip's columns"),
             ("program_steps", self.program_steps, 8, MAX_STEPS, "the program's window of the address space"),
             ("length of the name", len(self.name.encode()), 1, NAME_BYTES, "HELLO's field"),
         ]

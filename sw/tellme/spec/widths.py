@@ -13,7 +13,8 @@ from tellme.spec.ranges import U16, U32
 from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 
 __all__ = ["DEFAULT_VOCAB", "MAX_CHUNK", "MAX_CODE", "MAX_COLS", "MAX_CONTEXT", "MAX_STEPS", "MAX_VOCAB", "MAX_WEIGHT",
-           "MAX_WINDOW_BYTES", "MAX_WORDS", "MIN_HEAD_DIM", "Widths", "bits_for", "signed_bits_for"]
+           "MAX_WINDOW_BYTES", "MAX_WORDS", "MIN_HEAD_DIM",
+           "WORD_ADDRESS_BITS", "Widths", "bits_for", "signed_bits_for"]
 
 #: Size of an int8 code at most: -128.
 MAX_CODE = 1 << 7
@@ -33,8 +34,10 @@ MAX_COLS = min(((1 << SUMSQ_BITS) - (1 << 32)) // (MAX_FLOAT**2 << SQUARE_FRAC),
 MAX_CONTEXT = U16.most
 #: Bytes of a window of the address space, which the upper 4 bits of an address name.
 MAX_WINDOW_BYTES = 1 << 28
-#: 32-bit words of the memory's window, whatever a core's memory holds.
-MAX_WORDS = MAX_WINDOW_BYTES // 4
+#: The address of a 32-bit word in the list of segments, and in registers; and how many words it names, whatever a core's memory
+#: holds.
+WORD_ADDRESS_BITS = 24
+MAX_WORDS = 1 << WORD_ADDRESS_BITS
 #: Descriptors of 16 bytes in the program's window.
 MAX_STEPS = MAX_WINDOW_BYTES // 16
 #: Size of a vocabulary: token memory has words of 32 bits for the host, and the largest word stands for no token.
