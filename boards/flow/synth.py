@@ -27,11 +27,9 @@ from hw.lib.layouts import Layouts
 from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.lm_head.lm_head import LmHead
-from hw.memory.guard import ReadGuard, WriteGuard
-from hw.memory.sdr.controller import SdramController
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.top import Core, attention_unit, float_pipeline, heads_merge
+from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
@@ -49,16 +47,14 @@ Maker = Callable[[CoreConfig, Layouts], wiring.Component]
 PARTS: dict[str, dict[str, Maker]] = {
     "tlmm": {"engine": lambda c, w: TlmmEngine(w, lanes=c.lanes, tile_rows=c.tile_rows, streams=c.float_lanes)},
     "weights": {"buffer": lambda c, w: WeightBuffer(w, blocks=c.weight_buffer_bytes // 4096)},
-    "sdram": {"controller": lambda c, _: SdramController(mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
-                                                      column_bits=c.sdram_column_bits, phases=c.sdram_phases)},
+    "sdram": {"hub": lambda c, w: memory_hub(w), "controller": lambda c, w: memory_controller(c, w, ports=memory_hub(w).ports)},
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
     "head": {"head": lambda c, w: LmHead(w, compact=c.compact)},
     "core": {"processor": lambda c, w: CommandProcessor(w),
              "merge": heads_merge,
              "space": lambda c, w: AddressSpace(w),
-             "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w),
-             "read_guard": lambda c, _: ReadGuard(), "write_guard": lambda c, _: WriteGuard()},
+             "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
         sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
              "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},

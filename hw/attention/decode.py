@@ -15,7 +15,6 @@ from hw.attention.sum_scale import StepwiseSumScale
 from hw.attention.token_heads import TokenHeads
 from hw.attention.value_sums import ValueSums
 from hw.lib.layouts import Layouts
-from hw.lib.ports import ReadPort, WritePort
 from hw.lib.types import FactorsLayout, KvScales, ProductsLayout
 from tellme.spec.attention import SCORE_BITS
 
@@ -60,7 +59,7 @@ class DecodeAttention(wiring.Component):
         lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
             **lending,
-            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
             "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
             "busy": Out(1),
         })

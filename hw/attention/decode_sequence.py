@@ -11,7 +11,6 @@ from hw.attention.scatter import LANES
 from hw.attention.score_path import row_words
 from hw.attention.sum_scale import InverseScale
 from hw.lib.layouts import Layouts
-from hw.lib.ports import ReadPort
 from hw.lib.stages import Stages
 from hw.lib.types import KvScales
 
@@ -44,7 +43,7 @@ class DecodeSequence(wiring.Component):
         super().__init__({
             "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(max_words + 1)),
             "keys": In(w.position_count_bits), "row_offset": In(w.word_address_bits), "start": In(1), "written": In(1),
-            "busy": Out(1), "read": Out(ReadPort),
+            "busy": Out(1), "read": Out(layouts.read_port),
             "clear": Out(1), "head": Out(range(w.kv_heads)), "prepare": Out(1), "prepare_at": Out(g),
             "scales": Out(data.StructLayout({"en": 1, "key": position, "data": KvScales})),
             "q_addr": Out(range(w.kv_heads * max_words)), "key": Out(w.position_count_bits), "turn": Out(range(banks.groups)),

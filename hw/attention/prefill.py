@@ -15,7 +15,6 @@ from hw.attention.sum_walk import SumOut, SumWalk
 from hw.attention.turns import SoftmaxTurns
 from hw.attention.word_reader import WordReader
 from hw.lib.layouts import Layouts
-from hw.lib.ports import ReadPort, WritePort
 from hw.lib.stages import Stages
 from tellme.spec.tables import exp2_rom
 from tellme.spec.widths import MAX_CHUNK
@@ -90,7 +89,7 @@ class PrefillAttention(wiring.Component):
         self.drain_cycles = max(SumScale.LATENCY + 6, 2 * self._turns + 7)
         self._rows = widths.heads * -(-tokens // pes)
         super().__init__({
-            "heads": In(stream.Signature(layouts.head_words)), "write": Out(WritePort), "read": Out(ReadPort),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
             "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
             "busy": Out(1),
         })

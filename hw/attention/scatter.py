@@ -7,7 +7,6 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.layouts import Layouts
-from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.types import KvScales, ScaleLayout
@@ -56,7 +55,7 @@ class ChunkHeads(wiring.Component):
         self._words = words
         self._rows = rows
         super().__init__({
-            "heads": In(stream.Signature(layouts.head_words)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "begin": In(1), "idle": Out(1),
             "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
             "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),

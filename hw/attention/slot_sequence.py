@@ -10,7 +10,6 @@ from hw.attention.scatter import MAX_GROUP
 from hw.attention.softmax import BACK_BITS
 from hw.attention.word_reader import PhaseLayout
 from hw.lib.layouts import Layouts
-from hw.lib.ports import MemoryRequest
 from hw.lib.stages import Stages
 
 __all__ = ["SlotSequence"]
@@ -43,7 +42,7 @@ class SlotSequence(wiring.Component):
             "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
             "pairs": In(pair_bits), "keys_all": In(keys),
             "start": In(1), "written": In(1), "done": In(1), "drained": In(1), "busy": Out(1), "slot_done": Out(1),
-            "request": Out(stream.Signature(MemoryRequest)), "phase": Out(PhaseLayout),
+            "request": Out(stream.Signature(layouts.memory_request)), "phase": Out(PhaseLayout),
             "row": Out(range(rows)), "keys": Out(keys), "last_key": Out(range(context)),
             "working": Out(range(pes + 1)), "last_turn": Out(range(pes // exp_units)), "last_slot": Out(1),
             "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),

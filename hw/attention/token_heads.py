@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.scatter import LANES
 from hw.lib.layouts import Layouts
-from hw.lib.ports import WritePort
 from hw.lib.scales import pack16
 from hw.lib.types import KvScales, ScaleLayout
 
@@ -32,7 +31,7 @@ class TokenHeads(wiring.Component):
         self._words = max_words = w.head_dim // LANES
         g, kv = range(w.group), range(w.kv_heads)
         super().__init__({
-            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(WritePort), "shape": In(layouts.model_shape),
+            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(layouts.write_port), "shape": In(layouts.model_shape),
             "args": In(layouts.attention_args), "begin": In(1), "words": In(range(max_words + 1)),
             "row_offset": In(w.word_address_bits),
             "q": Out(data.StructLayout({"en": 1, "g": g, "row": range(w.kv_heads * max_words), "data": 32})),

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import SegmentPort
 from hw.lib.layouts import Layouts
-from hw.lib.ports import ReadPort, WritePort
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
     COUNTERS,
@@ -63,7 +62,7 @@ class AddressSpace(wiring.Component):
         super().__init__({
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
-            "read": Out(ReadPort), "write": Out(WritePort),
+            "read": Out(layouts.read_port), "write": Out(layouts.write_port),
             "shape": Out(layouts.model_shape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
             "program": In(layouts.program_port), "segments": In(SegmentPort), "tokens": In(layouts.token_port),
             "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from hw.core.counters import SpentLayout
 from hw.lib.control import AccSource, StatusLayout, WordSink
 from hw.lib.layouts import Layouts
-from hw.lib.ports import PortStrobes
+from hw.lib.ports import ClientStrobes
 from hw.lib.types import MonitorLayout, ScaleLayout
 from hw.link.crc32 import Crc32
 
@@ -271,15 +271,15 @@ class CycleAccount(wiring.Component):
 
     def __init__(self, *, streams: int):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
-                          "ports": In(PortStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
+                          "clients": In(ClientStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
 
     def elaborate(self, platform):
         m = Module()
         spent = self.spent
         m.d.comb += [
             spent.engine.eq(self.engine), spent.drain.eq(self.draining), spent.norm.eq(self.settling.any()),
-            spent.attention.eq(self.attention), spent.head.eq(self.lm_head),
-            spent.host.eq(self.ports.host_read | self.ports.host_write), spent.memory.eq(self.ports.as_value().any()),
+            spent.attention.eq(self.attention), spent.lm_head.eq(self.lm_head),
+            spent.host.eq(self.clients.host_read | self.clients.host_write), spent.memory.eq(self.clients.as_value().any()),
             spent.refresh.eq(self.refresh),
         ]
         return m

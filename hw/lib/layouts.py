@@ -12,6 +12,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import AccSource, WordSink
+from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLayout
 from hw.lib.types import ScaleLayout
 from tellme.spec.program import DESCRIPTOR_WORDS
 from tellme.spec.widths import Widths
@@ -39,6 +40,14 @@ class Layouts:
         self.head_words = data.StructLayout({"codes": 32} | head)
         #: One of the LM head's best logits, Q15.16, and its token.
         self.top_entry = data.StructLayout({"logit": 32, "id": w.token_id_bits})
+
+        # ------------------------------------------------------------------ memory
+        #: The core's memory, for the hub and its controller.
+        self.memory = MemorySpec(data_bits=32, addr_bits=word_address, len_bits=w.request_bits, burst=32)
+        #: A request, and ports of clients of words of 32 bits; and that of the weight buffer, of 64.
+        self.memory_request = RequestLayout(self.memory)
+        self.read_port, self.write_port = ClientReadPort(self.memory), ClientWritePort(self.memory)
+        self.weights_port = ClientReadPort(self.memory.client(64))
 
         # ------------------------------------------------------------------ what a run and a model are
         #: The model's numbers, from the host's registers of the same names (:data:`tellme.spec.memory.MODEL_REGISTERS`).  They

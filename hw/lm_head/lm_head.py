@@ -7,7 +7,6 @@ from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.layouts import Layouts
-from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
@@ -50,7 +49,7 @@ class LmHead(wiring.Component):
         super().__init__({
             **borrowing,
             "control": In(layouts.lm_head_control),
-            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
+            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(layouts.write_port),
             "monitor": Out(MonitorLayout), "busy": Out(1), "code_taken": Out(1),
             "top_addr": In(range(top)), "top_data": Out(layouts.top_entry), "stall": Out(1),
         })

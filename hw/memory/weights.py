@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import SegmentLayouts, SegmentPort, WeightsControl
 from hw.lib.layouts import Layouts
-from hw.lib.ports import ReadPort
 from hw.lib.streams import Queue
 from tellme.spec.program import SEGMENT_ENTRIES
 
@@ -29,8 +28,8 @@ class WeightBuffer(wiring.Component):
     which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles ahead of a start on.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after its second half has come, never before; nothing is asked for that there is no room for.
-    Throughput: a 64-bit word a cycle out, 32 bits a cycle in.  ``level`` is the number of words held.
+    leave two cycles after it has come, never before; nothing is asked for that there is no room for.
+    Throughput: a 64-bit word a cycle in and out.  ``level`` is the number of words held.
     Raises ValueError for less than one block.
     """
 
@@ -43,7 +42,7 @@ class WeightBuffer(wiring.Component):
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
         self._depth, self._widths = blocks * self.WORDS_PER_BLOCK, layouts.widths
         super().__init__({
-            "port": Out(ReadPort),
+            "port": Out(layouts.weights_port),
             "control": In(WeightsControl), "segments": Out(SegmentPort),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
@@ -132,16 +131,11 @@ class WeightBuffer(wiring.Component):
         with m.If(control.stop):
             m.d.sync += running.eq(0)
 
-        # ------------------------------------------------------------------ in: two halves a word
-        low, have_low = Signal(32), Signal()
-        owed = Signal(range(2 * depth + 1))
-        arrived = Signal()
-        m.d.comb += [self.port.data.ready.eq(1), arrived.eq(self.port.data.valid)]
-        m.d.sync += owed.eq(owed + Mux(asked, request.p.len, 0) - arrived)
-        put = Signal()
-        m.d.comb += [put.eq(arrived & have_low), write.en.eq(put), write.data.eq(Cat(low, self.port.data.payload))]
-        with m.If(arrived):
-            m.d.sync += [have_low.eq(~have_low), low.eq(self.port.data.payload)]
+        # ------------------------------------------------------------------ in
+        owed, put = Signal(range(depth + 1)), Signal()
+        m.d.comb += [self.port.data.ready.eq(1), put.eq(self.port.data.valid), write.en.eq(put),
+                     write.data.eq(self.port.data.payload)]
+        m.d.sync += owed.eq(owed + Mux(asked, request.p.len >> 1, 0) - put)
         with m.If(put):
             m.d.sync += write.addr.eq(Mux(write.addr == depth - 1, 0, write.addr + 1))
 
@@ -168,5 +162,5 @@ class WeightBuffer(wiring.Component):
                                     & ~arriving)
         with m.If(control.idle):
             # A clean slate for the next start.
-            m.d.sync += [room.eq(depth), stored.eq(0), have_low.eq(0), write.addr.eq(0), read.addr.eq(0)]
+            m.d.sync += [room.eq(depth), stored.eq(0), write.addr.eq(0), read.addr.eq(0)]
         return m

@@ -37,7 +37,7 @@ def test_report_adds_up(tmp_path, capsys):
         assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
         assert result["tokens_per_second"] == pytest.approx(config.fabric_mhz * 1e6 / cycles, rel=1e-3)
         # What the engine and the head eat cannot take fewer cycles than their words.
-        assert account["engine"] >= model.ternary_weights / 40 and account["head"] > model.config.vocab * model.config.dim / 8
+        assert account["engine"] >= model.ternary_weights / 40 and account["lm_head"] > model.config.vocab * model.config.dim / 8
     # Nine keys more are nine rows more of K and V for each head.
     first, second = (r["cycles_per_token"] for r in report["results"])
     assert second > first
@@ -53,7 +53,7 @@ def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
     model = find_model("stories-1m")
     for result in json.loads(path.read_text())["results"]:
         account, cycles = result["decode_account"], result["cycles_per_token"]
-        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["head"] == 0
+        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["lm_head"] == 0
         assert account["engine"] >= model.ternary_weights / 40 and 0.8 < result["peak_share"] < 1
 
 

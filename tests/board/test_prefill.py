@@ -91,8 +91,6 @@ def test_bytes_that_attention_reads_and_writes(device, heads):
     load(device, model)
     length, group = 2 * LANES + 3, heads // shape.kv_heads
     device.place(0, prompt_of(model, length))
-    # An embedding row with its scale, and a row of cosines and sines, come by the same port.
-    rows = length * (shape.dim // 4 + 1 + shape.head_dim // 2)
     pair = 2 * shape.head_dim // 4  # words of a K and a V row
     alone = sum((t + 1) * (1 + pair) for t in range(length)) * group
     for chunk in (LANES, LANES // 2):
@@ -100,14 +98,17 @@ def test_bytes_that_attention_reads_and_writes(device, heads):
         count = device.counters()
         chunks = [(first, min(chunk, length - first)) for first in range(0, length, chunk)]
         words = sum(chunk_read_words(*part, group=group, pes=BOARD.pes, head_dim=shape.head_dim) for part in chunks)
-        assert count["kv_read_words"] == shape.layers * shape.kv_heads * words + rows
+        assert count["attention_read_words"] == shape.layers * shape.kv_heads * words
+        # A token's embedding row with the word of its scale, and its position's row of cosines and sines.
+        assert count["embedding_rows_words"] == length * (shape.dim // 4 + 1)
+        assert count["rope_rows_words"] == length * shape.head_dim // 2
         slots = [-(-tokens * group // BOARD.pes) for _, tokens in chunks]
         unmasked = sum((first + tokens) * (1 + n * pair) for (first, tokens), n in zip(chunks, slots, strict=True))
         assert words < unmasked if max(slots) > 1 else words == unmasked
         assert alone > 4 * words
         print(f"{heads} heads, chunks of {chunk}: {words} words a KV head, {alone} each query alone, {unmasked} unmasked")
-        assert 4 * count["kv_write_words"] == length * needed_kv_bytes(model)
-        assert count["host_write_words"] == count["host_read_words"] == 0
+        assert 4 * count["attention_write_words"] == length * needed_kv_bytes(model)
+        assert count["logits_words"] == count["host_write_words"] == count["host_read_words"] == 0
 
 
 def test_overflow_stops_at_the_chunks_step(device):

@@ -55,15 +55,19 @@ class Dfi:
 
 
 class ReadModel:
-    """Answers a ReadPort from ``words``; waits ``latency`` cycles a request and pauses at random.
+    """Answers a read port from ``words``; waits ``latency`` cycles a request and pauses at random.  ``request`` is the layout of
+    its requests.
 
-    ``pause`` gives the length of a pause before each word (0: none).  A read of a word that is not there fails.
+    ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
+    length of a pause before each word (0: none).  A read of a word that is not there fails.
     """
 
-    def __init__(self, dut, name, words, *, latency=8, pause=None, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
+        # 32-bit words of a word of the port.
+        self._lanes = len(self._signal("data__payload")) // 32
         self._latency = latency
         self._pause = pause or (lambda: 0)
         self._rng = rng or random.Random(0)
@@ -81,14 +85,14 @@ class ReadModel:
             if not asked:
                 continue
             self._signal("req__ready").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
-            for i in range(length):
+            for i in range(0, length, self._lanes):
                 for _ in range(self._pause()):
                     self._signal("data__valid").value = 0
                     await FallingEdge(self._clk)
-                self._signal("data__payload").value = self.words[addr + i]
+                self._signal("data__payload").value = self._word(addr + i)
                 self._signal("data__valid").value = 1
                 while True:
                     await settled()
@@ -96,9 +100,13 @@ class ReadModel:
                     await FallingEdge(self._clk)
                     if taken:
                         break
-                self.count += 1
+                self.count += self._lanes
             self._signal("data__valid").value = 0
             self._signal("req__ready").value = 1
+
+    def _word(self, addr):
+        """The port's word that begins with the 32-bit word ``addr``."""
+        return sum(self.words[addr + lane] << 32 * lane for lane in range(self._lanes))
 
 
 class QueuedReadModel(ReadModel):
@@ -112,8 +120,8 @@ class QueuedReadModel(ReadModel):
             await settled()
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
-                addr, length = fields(MemoryRequest, request, "addr", "len")
-                queue.extend((cycle + self._latency, addr + i) for i in range(length))
+                addr, length = fields(self._request, request, "addr", "len")
+                queue.extend((cycle + self._latency, addr + i) for i in range(0, length, self._lanes))
             await FallingEdge(self._clk)
             cycle += 1
             self.cycle = cycle
@@ -132,7 +140,7 @@ class QueuedReadModel(ReadModel):
             _, addr = queue.popleft()
             for _ in range(self._pause()):
                 await FallingEdge(self._clk)
-            self._signal("data__payload").value = self.words[addr]
+            self._signal("data__payload").value = self._word(addr)
             valid.value = 1
             while True:
                 await settled()
@@ -141,15 +149,15 @@ class QueuedReadModel(ReadModel):
                 if taken:
                     break
             valid.value = 0
-            self.count += 1
+            self.count += self._lanes
 
 
 class WriteModel:
-    """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst."""
+    """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
+    cycles behind each burst.  ``request`` is the layout of its requests."""
 
-    def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
@@ -170,7 +178,7 @@ class WriteModel:
                 continue
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall

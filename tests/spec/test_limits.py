@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.lib.layouts import Layouts
-from hw.lib.ports import MemoryRequest
 from tellme.compiler.image import CompileError, check_shape, lay_out
 from tellme.models.config import ModelConfig, ModelError
 from tellme.spec.attention import SUM_FRAC, softmax
@@ -105,7 +104,7 @@ def fits(config, c):
     assert holds(acc, WEIGHT * CODE * c.context, sign=True) and holds(acc, -CODE * longest, sign=True)
     assert c.head_dim >= 16 and slices(longest) * 20 <= config.padded_cols
     last = config.sdram_bytes // 4 - 1
-    assert bits(last) <= width(layouts.attention_args, "k_base") and bits(last) <= width(MemoryRequest, "addr")
+    assert bits(last) <= width(layouts.attention_args, "k_base") and bits(last) <= width(layouts.memory_request, "addr")
 
 
 def largest(config):

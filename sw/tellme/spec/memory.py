@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
+from typing import Literal
 
 from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import DEFAULT_VOCAB
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE",
-           "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID",
-           "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address", "register_address"]
+           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS",
+           "REGISTER_BASE", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE",
+           "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address",
+           "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
@@ -65,15 +67,27 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
-#: attention; head; host: its memory ports move; memory: a unit waits while the memory works; refresh; idle: the rest.
-ACCOUNT = ("engine", "drain", "norm", "attention", "head", "host", "memory", "refresh", "idle")
+#: attention; lm_head; host: the memory works for it; memory: a unit waits while the memory works; refresh; idle: the rest.
+ACCOUNT = ("engine", "drain", "norm", "attention", "lm_head", "host", "memory", "refresh", "idle")
+
+#: Who reads and writes the board's memory: name -> "read" or "write".
+MEMORY_CLIENTS: dict[str, Literal["read", "write"]] = {
+    "weights": "read",          # the weight stream
+    "attention_read": "read",   # K, V and their scales
+    "embedding_rows": "read",   # embedding rows, a word of their scales each
+    "rope_rows": "read",        # cosines and sines of a position
+    "attention_write": "write",
+    "logits": "write",          # of a pick with the DUMP flag
+    "host_read": "read",
+    "host_write": "write",
+}
 
 #: Name -> word index from COUNTER_BASE.  They count from START until the last token is
-#: announced, and wrap; START with CLEAR zeroes them.
+#: announced, and wrap; START with CLEAR zeroes them.  ``<client>_words`` are words that the memory moved for a client,
+#: ``<client>_busy`` cycles in which it worked for the client.
 COUNTERS = {name: i for i, name in enumerate((
-    "cycles", "engine_busy", "head_stall",
-    "weights_words", "kv_read_words", "kv_write_words", "host_read_words", "host_write_words",
-    "weights_busy", "kv_read_busy", "kv_write_busy", "host_read_busy", "host_write_busy", "refresh_busy",
+    "cycles", "engine_busy", "lm_head_stall",
+    *(f"{name}_words" for name in MEMORY_CLIENTS), *(f"{name}_busy" for name in MEMORY_CLIENTS), "refresh_busy",
     *(f"{name}_cycles" for name in ACCOUNT),
 ))}
 
@@ -186,7 +200,7 @@ class Event:
 
     TOKEN: position of the token just fed, id and logit picked after it.  DONE: the same fields of the last token, but
     id is the descriptor's number where the reason is NONFINITE, and logit holds the DoneReason.  Counters are those of
-    the moment: running cycles, SDRAM words read and written (all ports), SDRAM busy cycles, engine busy cycles.
+    the moment: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
     position: int

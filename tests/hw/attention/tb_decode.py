@@ -118,8 +118,8 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
-    reads = ReadModel(dut, "read", memory, pause=pause)
-    writes = WriteModel(dut, "write", memory, stall=stall, rng=rng("write"))
+    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     busy = 0

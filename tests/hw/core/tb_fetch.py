@@ -25,25 +25,28 @@ EMBED_BASE, ROPE_BASE = 0x2000, 0x100
 
 
 async def check(dut, *, stall=0.0, pause=None):
-    dut.control__start.value = dut.port__data__valid.value = 0
+    dut.control__start.value = dut.rope_rows__data__valid.value = dut.embedding_rows__data__valid.value = 0
     await reset(dut)
     random = rng("rows")
     total = 0
     words: dict[int, int] = {}
-    cocotb.start_soon(ReadModel(dut, "port", words, pause=pause).run())
+    ropes: dict[int, int] = {}
+    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause).run())
+    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause).run())
     rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
     for dim, head_dim, vocab in ((16, 16, 9), (44, 24, 6), (64, 64, 12)):
         rows = [[random.randint(-127, 127) for _ in range(dim)] for _ in range(vocab)]
         scales = [pack16(Scale(random.randint(1024, 2047), random.randint(-54, 9))) for _ in range(vocab)]
         scales[1] = 0
         words.clear()
+        ropes.clear()
         at = EMBED_BASE
         for first in range(0, vocab, 4):
             for word in pack_head_block(rows[first:first + 4], scales[first:first + 4]):
                 words[at], words[at + 1] = word & 0xFFFFFFFF, word >> 32
                 at += 2
         table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(20)]
-        words.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
+        ropes.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
         dut.shape.value = pack(LAYOUTS.model_shape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
                                block_words=2 * head_block_words(dim), row_words=2 * head_row_words(dim))
         for token in range(vocab):

@@ -42,7 +42,8 @@ async def every_layer_of_random_layouts(dut):
         if case < 2:
             registers = dict.fromkeys(KV_PAGE_REGISTERS, (0, WORDS - KV_PAGE)[case])
         # Bits below a page's count for nothing.
-        dut.shape.value = pack(LAYOUTS.model_shape, {name: value | random.randrange(KV_PAGE) for name, value in registers.items()})
+        lower = {name: value | random.randrange(KV_PAGE) for name, value in registers.items()}
+        dut.shape.value = pack(LAYOUTS.model_shape, lower)
         for layer in range(MOST + 1) if case < 3 else random.sample(range(MOST + 1), 40):
             dut.layer.value = layer
             dut.start.value = 1

@@ -21,7 +21,7 @@ from hw.core.routers import (
     WordRouter,
 )
 from hw.lib.control import AccSource, StatusLayout, WordSink
-from hw.lib.ports import PortStrobes
+from hw.lib.ports import ClientStrobes
 from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
@@ -294,13 +294,13 @@ async def status_words(dut):
 
 @cocotb.test()
 async def cycles_under_their_names(dut):
-    p = Ports(dut, "engine", "draining", "settling", "attention", "lm_head", "ports", "refresh")
+    p = Ports(dut, "engine", "draining", "settling", "attention", "lm_head", "clients", "refresh")
     for n in range(CASES):
-        await p.draw(**({"ports": 0, "settling": 0} if n % 4 == 0 else {}))
-        ports = unpack(PortStrobes, p["ports"])
+        await p.draw(**({"clients": 0, "settling": 0} if n % 4 == 0 else {}))
+        clients = unpack(ClientStrobes, p["clients"])
         assert unpack(SpentLayout, p["spent"]) == {
             "engine": p["engine"], "drain": p["draining"], "norm": int(p["settling"] != 0), "attention": p["attention"],
-            "head": p["lm_head"], "host": ports["host_read"] | ports["host_write"], "memory": int(p["ports"] != 0),
+            "lm_head": p["lm_head"], "host": clients["host_read"] | clients["host_write"], "memory": int(p["clients"] != 0),
             "refresh": p["refresh"]}
     assert [*SpentLayout.members, "idle"] == list(ACCOUNT)
     report(cases=CASES)

@@ -81,7 +81,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
     codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
     words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
     memory: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", memory, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
     cycles = 0
     for case in cases:
         seen, finished = [], []
