@@ -171,7 +171,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
 def test_what_the_widest_configuration_takes_fits(drawn):
     """A configuration at all of its limits."""
     widest = CoreConfig("widest", max_dim=8200, max_cols=8200, max_head_dim=128, max_kv_heads=16, max_group=4, max_context=65535,
-                        max_vocab=(1 << 32) - 1, program_steps=1 << 24, sdram_bytes=1 << 26, sdram_column_bits=10)
+                        max_vocab=(1 << 32) - 1, program_steps=(1 << 24) - 1, sdram_bytes=1 << 26, sdram_column_bits=10)
     check_widths(widest)
     try:
         c = shape(drawn)
@@ -188,7 +188,7 @@ def test_presets_are_right_and_their_widths_are_tight(name):
 
 
 LIMITS = {"max_cols": 8200, "max_context": 65535, "max_head_dim": 128, "max_kv_heads": 16, "max_group": 4, "sdram_bytes": 1 << 26,
-          "max_vocab": (1 << 32) - 1, "tile_rows": 255, "lanes": 16, "program_steps": 1 << 24, "sdram_column_bits": 10}
+          "max_vocab": (1 << 32) - 1, "tile_rows": 255, "lanes": 16, "program_steps": (1 << 24) - 1, "sdram_column_bits": 10}
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -32,8 +32,8 @@ MIN_HEAD_DIM = 16
 MAX_COLS = min(((1 << SUMSQ_BITS) - (1 << 32)) // (MAX_FLOAT**2 << SQUARE_FRAC), U16.most // 3) // 4 * 4
 #: Positions: START's fields have 16 bits.
 MAX_CONTEXT = U16.most
-#: Bytes of a window of the address space, which the upper 4 bits of an address name.
-MAX_WINDOW_BYTES = 1 << 28
+#: Bytes of a window of the address space: the upper 4 bits of an address name it, and the link wants it smaller than 2**28.
+MAX_WINDOW_BYTES = (1 << 28) - 1
 #: The address of a 32-bit word in the list of segments, and in registers; and how many words it names, whatever a core's memory
 #: holds.
 WORD_ADDRESS_BITS = 24
