@@ -35,7 +35,7 @@ class DecodeSequence(wiring.Component):
     #: Until the last K word's score is stored; until the last exponential is counted or weight stored; the last sum.
     SCORES_PAUSE, SCAN_PAUSE, SUMS_PAUSE = 24, 12, 5
 
-    def __init__(self, layouts: Layouts, banks: GroupBanks):
+    def __init__(self, layouts: Layouts, banks: GroupBanks) -> None:
         self._banks, self._widths = banks, layouts.widths
         w, max_words = layouts.widths, layouts.widths.head_dim // LANES
         g, position = range(banks.groups + 1), w.position_bits

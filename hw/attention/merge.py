@@ -18,12 +18,12 @@ class HeadMerge(wiring.Component):
     one when a head ends; else a cycle passes before the next head begins.
     """
 
-    def __init__(self, layouts: Layouts, *, inputs: int, shape: data.StructLayout | None = None):
+    def __init__(self, layouts: Layouts, *, inputs: int, shape: data.StructLayout | None = None) -> None:
         self._inputs = inputs
         shape = layouts.head_codes if shape is None else shape
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn = Signal(range(self._inputs))
         inside = Signal()

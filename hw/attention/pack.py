@@ -21,13 +21,13 @@ class HeadPacker(wiring.Component):
     multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
     """
 
-    def __init__(self, layouts: Layouts):
+    def __init__(self, layouts: Layouts) -> None:
         self._codes = layouts.head_codes
         self._depth = max(2 * layouts.widths.head_dim // 4, 16)
         super().__init__({"i": In(stream.Signature(layouts.head_codes)), "o": Out(stream.Signature(layouts.head_words)),
                           "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         label_layout = data.StructLayout({name: self._codes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
@@ -60,12 +60,12 @@ class WordMerge(wiring.Component):
     says, a cycle late, that all codes that came have left.
     """
 
-    def __init__(self, layouts: Layouts, *, inputs: int):
+    def __init__(self, layouts: Layouts, *, inputs: int) -> None:
         self._layouts, self._inputs = layouts, inputs
         super().__init__({"i": In(stream.Signature(layouts.head_codes)).array(inputs),
                           "o": Out(stream.Signature(layouts.head_words)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         words = self._layouts.head_words
         m.submodules.merge = merge = HeadMerge(self._layouts, inputs=self._inputs, shape=words)

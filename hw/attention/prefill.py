@@ -64,7 +64,7 @@ class PrefillAttention(wiring.Component):
     #: Sums that may be on their way from their PE to ``acc``.
     LANDING = 32
 
-    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1):
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1) -> None:
         self._layouts, widths = layouts, layouts.widths
         tokens = widths.chunk
         if not 1 <= widths.group <= MAX_GROUP:

@@ -39,7 +39,7 @@ class Scan(wiring.Component):
     SUM_CYCLES = 7
     WEIGHT_CYCLES = 8
 
-    def __init__(self, *, groups: int, context: int = 1024):
+    def __init__(self, *, groups: int, context: int) -> None:
         self._groups, self._total_bits = groups, bits_for(context << SUM_FRAC)
         g, key = range(groups + 1), bits_for(context - 1)
         super().__init__({

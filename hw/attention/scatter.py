@@ -19,7 +19,7 @@ LANES = 4
 MAX_GROUP = 4
 
 
-def small_product(a, b) -> Value:
+def small_product(a: Value, b: Value) -> Value:
     """a * b of unsigned values in LUTs: one addend for each bit of ``b``."""
     b = Value.cast(b)
     terms = [Mux(b[i], a << i if i else a, 0) for i in range(len(b))]
@@ -47,7 +47,7 @@ class ChunkHeads(wiring.Component):
     KV_CYCLES = 5
     SCALES_CYCLES = 4
 
-    def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int):
+    def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int) -> None:
         self._widths = widths = layouts.widths
         tokens = widths.chunk
         self._pes = pes
@@ -62,7 +62,7 @@ class ChunkHeads(wiring.Component):
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         token_bits = (self._tokens - 1).bit_length()
         kv_heads, address_bits = self._widths.kv_heads, self._widths.word_address_bits

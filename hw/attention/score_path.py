@@ -43,7 +43,7 @@ class ScorePath(wiring.Component):
     ``clear`` sets the maxima to the lowest score.  ``top`` is that of head ``top_g``.
     """
 
-    def __init__(self, layouts: Layouts, banks: GroupBanks):
+    def __init__(self, layouts: Layouts, banks: GroupBanks) -> None:
         self._banks, self._widths = banks, layouts.widths
         w, max_words = layouts.widths, layouts.widths.head_dim // LANES
         groups, n, self._words = banks.groups, len(banks.numbers), max_words

@@ -34,7 +34,7 @@ class SlotSequence(wiring.Component):
     ``start`` until ``busy`` falls.
     """
 
-    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, pair_bits: int, words: int, rows: int):
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, pair_bits: int, words: int, rows: int) -> None:
         self._pes, self._units, self._widths = pes, exp_units, layouts.widths
         context = layouts.widths.context
         keys = range(2 << (context - 1).bit_length())

@@ -27,7 +27,7 @@ class SumWalk(wiring.Component):
     idle; ``last_pe`` is pairs - 1 from then on.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int):
+    def __init__(self, *, pes: int, exp_units: int, words: int) -> None:
         self._pes, self._units, self._turns, self._words = pes, exp_units, pes // exp_units, words
         super().__init__({
             "start": In(1), "idle": Out(1), "words": In(range(words + 1)), "pairs": In(range(pes + 1)),
@@ -101,7 +101,7 @@ class SumOut(wiring.Component):
      A sum a cycle.
     """
 
-    def __init__(self, layouts: Layouts, *, pes: int, words: int, depth: int):
+    def __init__(self, layouts: Layouts, *, pes: int, words: int, depth: int) -> None:
         self._widths = w = layouts.widths
         self._pes, self._words, self._depth = pes, words, depth
         super().__init__({

@@ -26,7 +26,7 @@ class TokenHeads(wiring.Component):
     to widths.group, KV heads 1 to widths.kv_heads, words 4 to widths.head_dim / 4.
     """
 
-    def __init__(self, layouts: Layouts):
+    def __init__(self, layouts: Layouts) -> None:
         self._widths = w = layouts.widths
         self._words = max_words = w.head_dim // LANES
         g, kv = range(w.group), range(w.kv_heads)

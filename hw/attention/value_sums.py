@@ -24,7 +24,7 @@ class ValueSums(wiring.Component):
     ``head_dim`` sums a head in LUT RAM.
     """
 
-    def __init__(self, layouts: Layouts, banks: GroupBanks):
+    def __init__(self, layouts: Layouts, banks: GroupBanks) -> None:
         max_words = layouts.widths.head_dim // LANES
         self._banks, self._words, self._sum_bits = banks, max_words, layouts.widths.attention_sum_bits
         g = range(banks.groups + 1)

@@ -39,7 +39,7 @@ class WordReader(wiring.Component):
     from two cycles before a phase until its end.  A word a cycle where words > last_turn.
     """
 
-    def __init__(self, *, turns: int, words: int, context: int, lead: int):
+    def __init__(self, *, turns: int, words: int, context: int, lead: int) -> None:
         self._turns, self._words, self._context, self._lead = turns, words, context, lead
         key = range(context)
         super().__init__({

@@ -89,8 +89,8 @@ class MemoryHub(wiring.Component):
     Statistics by client name: ``moved``, a word of the memory was moved; ``busy``, the memory works for the client.  At most one
     bit of each is high.
 
-    A FIFO holds two bursts.  Latency of a read: two cycles from a request to the burst's offer, and from a word of ``bus.rdata``
-    to the client one cycle, two where the client is guarded.  Raises ValueError for two clients of one name or priority, and
+    A FIFO holds two bursts.  Latency of a read: three cycles from a request to the burst's offer; from a word of ``bus.rdata`` to
+    the client two cycles, three where the client is guarded.  Raises ValueError for two clients of one name or priority, and
     for clients of one port that differ in mode, width or guard.
     """
 

@@ -184,6 +184,9 @@ async def write(dut, memory, client, requests, idle=0.0):
         if number == requests - 1 or random.random() < 0.4:
             await until(dut, lambda: getattr(dut, f"{client.name}__idle").value)
             assert {a: memory.words[a] for a in want} == want, client.name
+            # Who asks at once again keeps the port, if no client of a higher priority has it too.
+            for _ in range(random.randint(0, 2)):
+                await FallingEdge(dut.clk)
     return total, source.low_share
 
 
