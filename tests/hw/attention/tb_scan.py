@@ -64,7 +64,8 @@ async def scans(dut):
         getattr(dut, name).value = 0
     await reset(dut)
     cases = 0
-    for keys, kind in ((1, "any"), (2, "near"), (40, "any"), (60, "near"), (17, "flat"), (64, "flat"), (20, "extreme"), (33, "near")):
+    for keys, kind in ((1, "any"), (2, "near"), (40, "any"), (60, "near"), (17, "flat"), (64, "flat"), (20, "extreme"),
+                       (33, "near")):
         rows = Rows(random, keys, kind)
         dut.clear.value = 1
         await FallingEdge(dut.clk)

@@ -15,10 +15,10 @@ from tests.hw.layouts import fields, layouts_of
 from tests.hw.memory_model import QueuedReadModel, ReadModel
 
 #: Bytes of a core's memory: a preset's, and just what the segments lie in.
-MEMORIES = {"blocks1": 1 << 25, "narrow": 4 << 15}
+MEMORIES = {"blocks1": 1 << 25, "narrow": 4 << 20}
 BENCHES = [Bench(name=name, build=lambda memory=memory: WeightBuffer(layouts_of(sdram_bytes=memory), blocks=1),
                  env={"MEMORY": str(memory)}) for name, memory in MEMORIES.items()]
-LAYOUTS = layouts_of(sdram_bytes=int(os.environ.get("MEMORY", "131072")))
+LAYOUTS = layouts_of(sdram_bytes=int(os.environ.get("MEMORY", "4194304")))
 BASE, BODY, HEAD = 0x100, 150, 70
 #: A body in one piece and the LM head behind it.
 PLAIN = (Segment(BASE, BODY), Segment(BASE + 2 * BODY, HEAD, lm_head=True))
