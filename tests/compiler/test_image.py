@@ -242,7 +242,6 @@ BOARD = preset("ulx3s-85f")
 @pytest.mark.parametrize(("change", "message"), [
     ({"max_dim": 96}, "dim is 100, and the build ulx3s-85f can do 96"),
     ({"max_cols": 160, "max_dim": 160}, "ffn is 164, and the build ulx3s-85f can do 160"),
-    ({"max_head_dim": 8}, "head_dim is 16, and the build ulx3s-85f can do 8"),
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
     ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),

@@ -28,7 +28,7 @@ from tellme.spec.packing import (
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.scale import SCALE_RANGES, SQUARE_FRAC, Scale, pack16, scale_from_fraction
-from tellme.spec.widths import MAX_HEADS, MAX_ROWS, MAX_VOCAB
+from tellme.spec.widths import MIN_HEAD_DIM
 
 __all__ = ["Body", "CompileError", "Head", "Image", "Matrix", "TooBigError", "check_shape", "compile_body", "compile_model",
            "lay_out", "matrices", "needed_bytes", "pack_head", "place_model", "runs"]
@@ -195,30 +195,26 @@ def table_bytes(rows: int, dim: int) -> int:
 
 
 def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None:
-    """Limits of the build and of the format, each refused by name and number."""
+    """Limits of the build, as its widths have them (:attr:`CoreConfig.widths`), each refused by name and number."""
+    w = board.widths
     for what, value, limit in (
-        ("dim", c.dim, board.max_dim), ("ffn", c.ffn, board.max_cols), ("heads x head_dim", c.q_dim, board.max_cols),
-        ("head_dim", c.head_dim, board.max_head_dim), ("KV heads", c.kv_heads, board.max_kv_heads),
-        ("query heads", c.heads, board.max_heads),
-        ("query heads of a KV head", c.heads // c.kv_heads, board.max_group), ("context", c.context, board.max_context),
-        ("descriptors", 5 * c.layers + 3, board.program_steps),
+        ("dim", c.dim, w.dim), ("ffn", c.ffn, w.cols), ("heads x head_dim", c.q_dim, w.cols),
+        ("head_dim", c.head_dim, w.head_dim), ("KV heads", c.kv_heads, w.kv_heads), ("query heads", c.heads, w.heads),
+        ("query heads of a KV head", c.heads // c.kv_heads, w.group), ("context", c.context, w.context),
+        ("descriptors", 5 * c.layers + 3, w.steps),
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
-    for what, value, limit in () if board.unlimited else (
-        ("rows of q, k and v", c.q_dim + 2 * c.kv_dim, MAX_ROWS), ("rows of gate and up", 2 * c.ffn, MAX_ROWS),
-        ("attention heads (query, key and value)", c.heads + 2 * c.kv_heads, MAX_HEADS),
-    ):
-        if value > limit:
-            raise CompileError(f"{what}: {value}, and the gateware numbers {limit}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
                                 ("head_dim", c.head_dim, 8)):
         if value % factor:
             raise CompileError(f"{what} is {value}, and the gateware wants a multiple of {factor}")
-    if c.vocab > MAX_VOCAB and head == "board" and not board.unlimited:
-        raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {MAX_VOCAB}")
+    if c.head_dim < MIN_HEAD_DIM and not board.unlimited:
+        raise CompileError(f"head_dim is {c.head_dim}, and the build {board.name} can do {MIN_HEAD_DIM} or more")
+    if c.vocab > w.vocab and head == "board" and not board.unlimited:
+        raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {w.vocab}")
 
 
 def check_biases(model: Model, board: CoreConfig) -> None:

@@ -207,7 +207,7 @@ class BoardDevice(Device):
         progress(total, total)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
-        check_tokens(position, tokens, self._loaded().registers["context"])
+        check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
         self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
 
     def write(self, address: int, content: bytes) -> None:

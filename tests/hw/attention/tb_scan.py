@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scans over scores against the specification's softmax: sums, exponents and each weight, heads one after another."""
 
+import os
+
 import cocotb
 from cocotb.triggers import FallingEdge
 
@@ -13,8 +15,11 @@ from tellme.spec.scale import Scale, pack16, unpack16
 from tests.hw.layouts import pack, payload_of, unpack
 
 GROUPS = 3
-UNIT = Scan(groups=GROUPS)
-BENCHES = [Bench(name="groups3", build=lambda: Scan(groups=GROUPS))]
+#: The longest context of a core, and one that has just the bench's keys.
+CONTEXTS = {"groups3": 65535, "context64": 64}
+BENCHES = [Bench(name=name, build=lambda n=n: Scan(groups=GROUPS, context=n), env={"CONTEXT": str(n)})
+           for name, n in CONTEXTS.items()]
+UNIT = Scan(groups=GROUPS, context=int(os.environ.get("CONTEXT", "64")))
 
 
 class Rows:
@@ -59,7 +64,8 @@ async def scans(dut):
         getattr(dut, name).value = 0
     await reset(dut)
     cases = 0
-    for keys, kind in ((1, "any"), (2, "near"), (40, "any"), (60, "near"), (17, "flat"), (20, "extreme"), (33, "near")):
+    for keys, kind in ((1, "any"), (2, "near"), (40, "any"), (60, "near"), (17, "flat"), (64, "flat"), (20, "extreme"),
+                       (33, "near")):
         rows = Rows(random, keys, kind)
         dut.clear.value = 1
         await FallingEdge(dut.clk)
