@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tellme.compiler import compile_model
+from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard, NonfiniteError
-from tellme.golden.perplexity import golden_board, roomy
+from tellme.golden.perplexity import golden_board, unlimited_config
 from tellme.models import Model, ModelError
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
@@ -176,9 +177,10 @@ def test_nonfinite_names_its_step_and_ends_the_run():
 
 def test_a_damaged_stream_is_noticed():
     model = random_model("plain")
-    image = compile_model(model, roomy(model))
-    base, stream = image.sections[0]
-    damaged = type(image)(((base, stream[:9] + b"\xff" + stream[10:]), *image.sections[1:]), image.program,
+    image = compile_model(model, unlimited_config(model))
+    base, part = image.sections[0]
+    stream = bytes(part)
+    damaged = type(image)(((base, Part.of(stream[:9] + b"\xff" + stream[10:])), *image.sections[1:]), image.program,
                           image.registers, image.end)
     with pytest.raises(ValueError, match="no base-3 code"):
         GoldenBoard(damaged)
