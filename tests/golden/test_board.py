@@ -13,11 +13,13 @@ from tellme.compiler import compile_model
 from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard, NonfiniteError
 from tellme.golden.perplexity import golden_board, unlimited_config
+from tellme.golden.weights import Budget, TernaryMatrix
 from tellme.models import Model, ModelError
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs
+from tellme.spec.packing import pack_matrix
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.quantise import quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
@@ -91,6 +93,36 @@ def test_no_chunking_changes_a_bit(name):
     assert (at_once == one_by_one).all()
     assert whole.crcs == pieces.crcs
     assert (whole.feed(ids[:3], 12) == pieces.feed(ids[:3], 12)).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_kept_unpacked_changes_no_bit(name):
+    """No matrix, some, or all of them, and the head."""
+    model = with_several_scales(random_model(name))
+    image = compile_model(model, unlimited_config(model))
+    ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
+    whole = GoldenBoard(image)
+    expected = whole.feed(ids, 0, heads="all"), whole.feed([3], 12)
+    for kept in (0, 4 * model.config.dim * (model.config.q_dim + model.config.ffn), 1 << 30):
+        board = GoldenBoard(image, kept_bytes=kept)
+        assert (board.feed(ids, 0, heads="all") == expected[0]).all() and (board.feed([3], 12) == expected[1]).all()
+        assert board.crcs == whole.crcs
+        sizes = [step.weights.kept_bytes for step in board.steps if step.weights is not None] + [board._head.kept_bytes]
+        assert sum(sizes) <= kept and (kept == 0) == (not any(sizes)) and (kept == 1 << 30) == all(sizes)
+
+
+@pytest.mark.parametrize("cols", [1, 20, 43, 140])
+def test_a_ternary_matrix_is_the_specification(cols):
+    """Tiles of several heights, unpacked each time and once."""
+    rng = np.random.default_rng(cols)
+    rows = rng.integers(-1, 2, (34, cols))
+    codes = rng.integers(-127, 128, (3, cols)).astype(np.int8)
+    tiles = [np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)
+             for at, end in ((0, 2), (2, 30), (30, 34))]
+    for budget in (0, 1 << 20):
+        matrix = TernaryMatrix(tiles, cols, Budget(budget))
+        for _ in range(2):
+            assert (matrix.product(codes) == codes.astype(int) @ rows.T).all()
 
 
 def test_step_crcs(stories):

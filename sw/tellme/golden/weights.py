@@ -49,6 +49,11 @@ class Floats:
         self._keep = budget.reserve(shape[0] * shape[1] * np.dtype(dtype).itemsize)
         self._kept: Float | None = None
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of floats that are held now."""
+        return 0 if self._kept is None else self._kept.nbytes
+
     def blocks(self) -> Iterator[tuple[slice, Float]]:
         """Which rows, and the rows."""
         if self._keep and self._kept is None:
