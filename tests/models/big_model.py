@@ -3,8 +3,8 @@
 """A model file as large as wanted, and what compiling the model takes: ``python -m tests.models.big_model 30`` measures 500 MB.
 
 The weights are drawn and written some rows at a time.  The measurement runs in a process of its own, which compiles the file for
-the golden model's configuration and writes the bytes of all sections to /dev/null.  The process samples RssAnon, its memory that no
-file backs, each millisecond and at each chunk.  Pages of the mapped model file are RssFile, and not counted.
+the golden model's configuration and writes the bytes of all sections to /dev/null.  Each millisecond and at each chunk it samples
+RssAnon, its memory that no file backs.  Pages of the mapped model file are RssFile, and not counted.
 """
 
 import json
