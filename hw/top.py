@@ -148,7 +148,7 @@ class Core(wiring.Component):
         ]
         # The model's shape, to whom it concerns
         m.submodules.sizes = sizes = HeadSizes(compact=c.compact)
-        m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, weights, fetch, attention, *fused)]
+        m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, fetch, attention, *fused)]
         m.d.comb += cpu.sizes.eq(sizes.sizes)
 
         # The command processor's ports
@@ -165,6 +165,7 @@ class Core(wiring.Component):
         connect(m, step_crc.store, space.crc)
         connect(m, cpu.counters, counters.control)
         connect(m, cpu.weights, weights.control)
+        connect(m, weights.segments, space.segments)
         connect(m, cpu.fetch, fetch.control)
         connect(m, cpu.engine, engine_start.i)
         connect(m, engine_start.o, engine.start)

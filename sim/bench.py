@@ -27,8 +27,7 @@ from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
-from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs
-from tellme.spec.program import Op
+from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
 from tellme.spec.scale import Scale, pack16, scale_from_fraction
 
 __all__ = ["SHAPES", "Result", "bench", "main", "random_model"]
@@ -108,7 +107,7 @@ def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int,
     rng = np.random.default_rng(1)
     row = config.head_dim
     scale = pack16(Scale(1024, -16))
-    bases = [(d.k_base, d.v_base, d.s_base) for d in image.program if d.op == Op.ATTENTION]
+    bases = [cache_bases(image.registers, layer) for layer in range(config.layers)]
     with tqdm(total=len(bases) * config.kv_heads, desc=f"KV cache to {end}", unit="head", leave=False) as bar:
         for k, v, s in bases:
             for head in range(config.kv_heads):

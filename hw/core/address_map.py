@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import ModelShape, ProgramPort, TokenPort
+from hw.lib.control import ModelShape, ProgramPort, SegmentPort, TokenPort
 from hw.lib.ports import ReadPort, WritePort
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
@@ -16,11 +16,12 @@ from tellme.spec.memory import (
     REGISTER_BASE,
     REGISTERS,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
 )
-from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
 from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["AddressSpace", "CountersLayout", "CrcStore", "windows"]
@@ -45,6 +46,7 @@ def windows(*, sdram_bytes, steps, context):
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, 8 * TOP_ENTRIES, False),
         (TOKEN_BASE, 4 * context, True),
+        (SEGMENT_BASE, 4 * SEGMENT_WORDS * SEGMENT_ENTRIES, True),
     )
 
 
@@ -53,9 +55,10 @@ class AddressSpace(wiring.Component):
 
     ``shape`` and ``sdram_beats`` are the registers at their true widths.
 
-    Program memory, token memory, step CRCs and registers live here; the command processor has a port of its own to
-    each.  A request names a window that the link has checked; the program window reads as zeros.  SDRAM moves at the
-    memory's rate, the rest a word in four cycles.  Program, token and CRC memories map to EBR, registers to flip-flops.
+    Program memory, the list of segments, token memory, step CRCs and registers live here; the command processor has a port
+    of its own to each, the weight buffer one to the segments.  A request names a window that the link has checked; the windows
+    of program and segments read as zeros.  SDRAM moves at the memory's rate, the rest a word in four cycles.  Program,
+    segments, tokens and CRCs map to EBR, registers to flip-flops.
     """
 
     def __init__(self, *, steps: int, context: int):
@@ -66,7 +69,7 @@ class AddressSpace(wiring.Component):
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
             "read": Out(ReadPort), "write": Out(WritePort),
             "shape": Out(ModelShape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
-            "program": In(ProgramPort(steps)), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
+            "program": In(ProgramPort(steps)), "segments": In(SegmentPort), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
             "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})),
         })
 
@@ -75,7 +78,9 @@ class AddressSpace(wiring.Component):
         m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * self._steps, init=[])
         m.submodules.tokens = tokens = memory.Memory(shape=TOKEN_ID_BITS, depth=self._context, init=[])
         m.submodules.crcs = crcs = memory.Memory(shape=32, depth=self._steps, init=[])
+        m.submodules.segments = segments = memory.Memory(shape=32, depth=SEGMENT_WORDS * SEGMENT_ENTRIES, init=[])
         program_w, program_r = program.write_port(), program.read_port()
+        segments_w, segments_r = segments.write_port(), segments.read_port()
         tokens_w, tokens_r = tokens.write_port(), tokens.read_port()
         crcs_w, crcs_r = crcs.write_port(), crcs.read_port()
 
@@ -96,6 +101,9 @@ class AddressSpace(wiring.Component):
             program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
             program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),
             program_w.en.eq(internal_write & (region == PROGRAM_BASE >> 28)),
+            segments_r.addr.eq(self.segments.addr), self.segments.data.eq(segments_r.data),
+            segments_w.addr.eq(word_index), segments_w.data.eq(self.wdata.payload),
+            segments_w.en.eq(internal_write & (region == SEGMENT_BASE >> 28)),
             # The processor comes first at both token ports; the host's access is repeated (read) or waits (write).
             tokens_r.addr.eq(Mux(self.tokens.read, self.tokens.addr, word_index)),
             self.tokens.data.eq(tokens_r.data),

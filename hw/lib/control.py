@@ -15,13 +15,14 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.types import INDEX_BITS, TOKEN_BITS, ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StatusWord
-from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_FIELDS, SEGMENT_WORDS, WORD0_FIELDS
 from tellme.spec.widths import TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["AccSource", "AttentionArgs", "AttentionControl", "BestLayout", "CountersControl", "CrcControl", "EngineArgs",
            "EventLayout", "EventPayload", "FetchArgs", "FetchControl", "LmHeadArgs", "LmHeadControl", "ModelShape", "PassArgs",
            "PassControl", "ProgramPort", "QuantArgs", "ResetControl", "RouteControl", "RunArgs", "RunControl", "RunState",
-           "SizesLayout", "StatusFlags", "StatusLayout", "TokenPort", "TotalsLayout", "WeightsControl", "WordSink"]
+           "SegmentLayouts", "SegmentPort", "SizesLayout", "StatusFlags", "StatusLayout", "TokenPort", "TotalsLayout",
+           "WeightsControl", "Word0Layout", "WordSink"]
 
 
 def record(kind: type) -> data.StructLayout:
@@ -68,9 +69,13 @@ StatusLayout = data.StructLayout({word.name.lower(): 32 if word is not StatusWor
 ModelShape = data.StructLayout({
     "dim": INDEX_BITS, "heads": 8, "kv_heads": 8, "head_dim": 8, "group": 3, "context": 16, "vocab": TOKEN_ID_BITS,
     "embed_base": WORD_ADDRESS_BITS, "block_words": 16, "row_words": 12, "rope_base": WORD_ADDRESS_BITS, "c_att": ScaleLayout,
-    "kv_stride": WORD_ADDRESS_BITS, "s_stride": 16, "weights_base": WORD_ADDRESS_BITS,
-    "body_words64": WORD_ADDRESS_BITS, "head_words64": WORD_ADDRESS_BITS, "logits_base": WORD_ADDRESS_BITS,
+    "kv_base": WORD_ADDRESS_BITS, "layer_stride": WORD_ADDRESS_BITS, "v_offset": WORD_ADDRESS_BITS,
+    "kv_stride": WORD_ADDRESS_BITS, "s_stride": 16, "logits_base": WORD_ADDRESS_BITS,
 })
+#: The first word of a descriptor.
+Word0Layout = data.StructLayout({name: signed(bits) if name == "act_exp" else bits for name, bits in WORD0_FIELDS.items()})
+#: The words of an entry of the list of segments.
+SegmentLayouts = tuple(data.StructLayout(fields) for fields in SEGMENT_FIELDS)
 
 #: A matrix for the engine: rows, columns, tokens that share it.
 EngineArgs = data.StructLayout({"rows": 17, "cols": INDEX_BITS, "tokens": TOKEN_BITS + 1})
@@ -94,7 +99,7 @@ BestLayout = data.StructLayout({"id": TOKEN_ID_BITS, "logit": signed(32)})
 
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})
-#: To the weight buffer: ``start`` and ``stop`` are pulses, ``plain_tokens`` pass without the LM head's table.
+#: To the weight buffer: ``start`` and ``stop`` are pulses, ``plain_tokens`` chunks pass without the LM head's segments.
 WeightsControl = wiring.Signature({"start": Out(1), "stop": Out(1), "plain_tokens": Out(16), "idle": In(1)})
 #: To the row fetch: ``start`` is a pulse, while it is not ``busy``.
 FetchControl = wiring.Signature({"start": Out(1), "args": Out(FetchArgs), "busy": In(1)})
@@ -122,6 +127,10 @@ ResetControl = wiring.Signature({"compute": Out(1), "drain": Out(1), "clean": In
 #: show a code; ``code_taken`` and ``gain_taken`` are strobes.
 RouteControl = wiring.Signature({"word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
                                  "chunk": Out(TOKEN_BITS + 1), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
+
+
+#: Port to the list of segments; ``data`` comes a cycle behind ``addr``.
+SegmentPort = wiring.Signature({"addr": Out(range(SEGMENT_WORDS * SEGMENT_ENTRIES)), "data": In(32)})
 
 
 def ProgramPort(steps: int) -> wiring.Signature:

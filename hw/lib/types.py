@@ -5,14 +5,19 @@
 from amaranth.hdl import signed
 from amaranth.lib import data
 
+from tellme.spec.packing import TILE_HEADER_FIELDS
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS
 from tellme.spec.widths import ACC_BITS, ATTENTION_HEAD_BITS, INDEX_BITS, TOKEN_BITS
 
 __all__ = ["ACC_BITS", "INDEX_BITS", "TOKEN_BITS", "AccLayout", "AttnHeadCodes", "AttnHeadWords", "FactorsLayout",
-           "KvScales", "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout"]
+           "KvScales", "MonitorLayout", "PlaceLayout", "ProductsLayout", "ScaleLayout", "TileHeaderLayout"]
 
 #: A scale: value ``sig * 2**exp``, see :mod:`tellme.spec.scale`.
 ScaleLayout = data.StructLayout({"sig": SCALE_SIG_BITS, "exp": signed(SCALE_EXP_BITS)})
+
+#: The word ahead of a tile, see :class:`tellme.spec.packing.TileHeader`.
+TileHeaderLayout = data.StructLayout({name: ScaleLayout if name in ("scale", "odd_scale") else bits
+                                      for name, bits in TILE_HEADER_FIELDS.items()})
 
 #: Which element it is.
 PlaceLayout = data.StructLayout({"token": TOKEN_BITS, "index": INDEX_BITS})

@@ -3,12 +3,12 @@
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.lib.control import EngineArgs
 from hw.lib.stages import Stages
-from hw.lib.types import AccLayout
+from hw.lib.types import AccLayout, TileHeaderLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import PAIR_LANE, Kind
@@ -218,13 +218,13 @@ class TlmmEngine(wiring.Component):
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - self._tile_rows) | idle)
         m.d.sync += has_room.eq(Cat(room).all())
-        header = self.words.payload
+        header = data.View(TileHeaderLayout, self.words.payload)
         announce = self.words.valid & self.words.ready
         announcing = Signal()
         for s, drain in enumerate(drains):
             # A cycle late: long before the next header, and the first sum.
-            m.d.sync += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
-                         drain.tiles.p.scales[1].eq(header[27:46]),
+            m.d.sync += [drain.tiles.p.rows.eq(header.rows), drain.tiles.p.scales[0].eq(header.scale),
+                         drain.tiles.p.scales[1].eq(header.odd_scale),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
         # A cycle late: the last tile is announced long before its last step.
         drained = Signal()
@@ -242,9 +242,9 @@ class TlmmEngine(wiring.Component):
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += [self.words.ready.eq(Cat(drain.tiles.ready for drain in drains).all()), announcing.eq(1)]
-                m.d.sync += [tile.eq(header[19:27]), slice_col.eq(0), first_slice.eq(1)]
+                m.d.sync += [tile.eq(header.rows), slice_col.eq(0), first_slice.eq(1)]
                 with m.If(self.words.valid & self.words.ready):
-                    m.d.sync += rows_left.eq(rows_left - header[19:27])
+                    m.d.sync += rows_left.eq(rows_left - header.rows)
                     m.next = "TILE"
             with m.State("TILE"):
                 m.d.sync += last_slice.eq(slice_col + SLICE >= cols)

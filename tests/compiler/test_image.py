@@ -6,17 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
-from tellme.compiler.pack import Matrix, Run, matrices, pack_gain, pack_head, pack_linear
+from tellme.compiler.image import cache_registers, check_shape, lay_out, segment_list
+from tellme.compiler.pack import Matrix, Run, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
+from tellme.models import ModelConfig
 from tellme.models.shipped import find_model
 from tellme.models.source import regroup
 from tellme.models.trits import pack_rows, unpack_rows
 from tellme.spec import packing
 from tellme.spec.config import preset
-from tellme.spec.memory import MODEL_REGISTERS
-from tellme.spec.program import DESCRIPTOR_WORDS, Descriptor, Epilogue, Op
+from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
+from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
 from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
@@ -139,10 +143,9 @@ def test_layout_and_program(name):
     kv = c.kv_heads * c.context * c.head_dim
     regions = [(base, base + len(content)) for base, content in image.sections]
     regions.append((4 * image.registers["logits_base"], 4 * image.registers["logits_base"] + 4 * c.vocab))
-    for d in image.program:
-        if d.op == Op.ATTENTION:
-            regions += [(4 * d.k_base, 4 * d.k_base + kv), (4 * d.v_base, 4 * d.v_base + kv),
-                        (4 * d.s_base, 4 * d.s_base + 4 * c.kv_heads * c.context)]
+    for layer in range(c.layers):
+        k, v, s = (4 * base for base in cache_bases(image.registers, layer))
+        regions += [(k, k + kv), (v, v + kv), (s, s + 4 * c.kv_heads * c.context)]
     regions.sort()
     assert len(regions) == len(image.sections) + 1 + 3 * c.layers
     assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False)) and regions[-1][1] <= image.end
@@ -155,11 +158,72 @@ def test_layout_and_program(name):
         (Op.HEAD, Epilogue.STORE), (Op.END, Epilogue.STORE)]
     packed = np.frombuffer(image.program_bytes, "<u4").reshape(-1, DESCRIPTOR_WORDS)
     assert tuple(Descriptor.unpack(tuple(int(w) for w in row)) for row in packed) == image.program
+    # Each layer's steps, and no others, have its number.
+    layered = [d for d in image.program if d.op in (Op.LINEAR, Op.ATTENTION)]
+    assert [d.layer for d in layered] == [layer for layer in range(c.layers) for _ in range(5)]
+    assert all(d.layer == 0 for d in image.program if d not in layered)
+    # A segment a layer and one for the LM head, which survive their packing.
+    assert [s.lm_head for s in image.segments] == [False] * c.layers + [True]
+    assert unpack_segments(np.frombuffer(image.segment_bytes, "<u4").tolist()) == image.segments
     # Each step that loads gains is followed by one that uses them.
     linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD)]
     loads = [d.gain_next for d in image.program if d.op != Op.END]
     assert sum(loads) == sum(d.gain for d in linear)
     assert set(image.registers) == set(MODEL_REGISTERS) and len(image.register_bytes) == 4 * len(MODEL_REGISTERS)
+
+
+#: Shapes that a board's layout has to place, without weights: many layers, odd sizes, few and many positions.
+SHAPES = st.builds(
+    lambda layers, kv_heads, group, head_dim, ffn, context, vocab, tied: ModelConfig(
+        dim=kv_heads * group * head_dim, ffn=4 * ffn, layers=layers, heads=kv_heads * group, kv_heads=kv_heads,
+        head_dim=head_dim, vocab=vocab, context=context, tied=tied),
+    st.integers(1, MAX_LAYERS), st.integers(1, 9), st.integers(1, 4), st.sampled_from((8, 24, 64)), st.integers(1, 40),
+    st.integers(1, 300), st.integers(1, 400), st.booleans())
+
+
+@settings(deadline=None)
+@given(SHAPES, st.sampled_from(("board", "host")), st.data())
+def test_strides_and_segments_reach_what_was_laid_out(c, head, data):
+    """Each layer's caches and each segment lie in regions of their own, within the memory, and nothing lies twice."""
+    parts = tuple(8 * n for n in data.draw(st.lists(st.integers(1, 5000), min_size=c.layers, max_size=c.layers)))
+    rows = c.vocab if head == "board" else c.dim
+    board = replace(BOARD, unlimited=True, sdram_bytes=1 << 40)
+    at = lay_out(c, board, sum(parts), head)
+    segments = segment_list(at.weights, parts, table_bytes(rows, c.dim))
+    check_segments(segments)
+    registers = cache_registers(at)
+    check_registers(registers)
+    assert all(registers[name] % KV_PAGE == 0 for name in KV_PAGE_REGISTERS)
+    kv, scales = c.kv_heads * c.context * c.head_dim, 4 * c.kv_heads * c.context
+    regions = [(4 * s.address, 4 * s.end) for s in segments]
+    assert sum(end - base for base, end in regions) == sum(parts) + table_bytes(rows, c.dim)
+    assert [s.lm_head for s in segments] == [False] * c.layers + [True]
+    for layer in range(c.layers):
+        k, v, s = (4 * base for base in cache_bases(registers, layer))
+        regions += [(k, k + kv), (v, v + kv), (s, s + scales)]
+    regions += [(at.rope, at.rope + 2 * c.context * c.head_dim), (at.logits, at.logits + 4 * rows)]
+    if head == "host":
+        regions.append((at.embedding, at.embedding + table_bytes(c.context, c.dim)))
+    elif not c.tied:
+        regions.append((at.embedding, at.embedding + table_bytes(c.vocab, c.dim)))
+    regions.sort()
+    assert regions[0][0] >= 0 and regions[-1][1] <= at.end
+    assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False))
+    # No more memory than that, each region in whole rows of the memory, and all segments as one.
+    whole = [(4 * segments[0].address, 4 * segments[-1].end), *(r for r in regions if r[0] >= 4 * segments[-1].end)]
+    assert at.end == sum(-(-(end - base) // 1024) * 1024 for base, end in whole)
+    # A board whose memory is a byte smaller refuses it with the sizes.
+    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
+        lay_out(c, replace(board, sdram_bytes=at.end - 1), sum(parts), head)
+
+
+def test_more_layers_than_a_program_numbers():
+    model = random_model("plain")
+    config = replace(model.config, layers=MAX_LAYERS)
+    board = replace(unlimited_config(model), program_steps=2000)
+    check_shape(config, board)
+    with pytest.raises(CompileError, match="^layers is 255, and a program numbers 254$"):
+        check_shape(replace(config, layers=MAX_LAYERS + 1), board)
 
 
 def test_needed_bytes():

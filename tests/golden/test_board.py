@@ -4,6 +4,7 @@
 
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tellme.spec.activation import rope
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs
 from tellme.spec.packing import pack_matrix
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
 from tellme.spec.quantise import quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
 from tests import bounds, reference
@@ -212,10 +213,59 @@ def test_a_damaged_stream_is_noticed():
     image = compile_model(model, unlimited_config(model))
     base, part = image.sections[0]
     stream = bytes(part)
-    damaged = type(image)(((base, Part.of(stream[:9] + b"\xff" + stream[10:])), *image.sections[1:]), image.program,
-                          image.registers, image.end)
+
+    def damaged(at, byte):
+        return replace(image, sections=((base, Part.of(stream[:at] + byte + stream[at + 1:])), *image.sections[1:]))
+
     with pytest.raises(ValueError, match="no base-3 code"):
-        GoldenBoard(damaged)
+        GoldenBoard(damaged(9, b"\xff"))
+    # Bits 46 to 53 of a tile's header are the words of scales that follow.
+    with pytest.raises(FormatError, match="the header [0-9a-f]{16} of a tile has 4 words of scales behind it, which format 2 "):
+        GoldenBoard(damaged(6, b"\x01"))
+    with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 2 does not know"):
+        GoldenBoard(damaged(7, b"\x80"))
+
+
+def test_segments_lie_anywhere():
+    """The stream cut at any word and scattered over a memory gives the same logits and step CRCs."""
+    model = random_model("grouped")
+    image = compile_model(model, unlimited_config(model))
+    whole = GoldenBoard(image)
+    expected = whole.feed([3, 9], 0)
+    memory = np.zeros(image.end, np.uint8)
+    for base, part in image.sections:
+        part.read_into(memory[base:base + len(part)])
+    rng = np.random.default_rng(3)
+    pieces = []
+    for s in image.segments:
+        cuts = sorted({0, s.words64, 1, *rng.integers(0, s.words64, 3).tolist()})
+        pieces += [Segment(s.address + 2 * a, b - a, s.lm_head) for a, b in zip(cuts, cuts[1:], strict=False)]
+    sections, segments, end = list(image.sections), [Segment(1, 1)] * len(pieces), image.end
+    for i in rng.permutation(len(pieces)).tolist():
+        piece = pieces[i]
+        end += 4 * int(rng.integers(1, 9))
+        segments[i] = Segment(end // 4, piece.words64, piece.lm_head)
+        sections.append((end, Part.of(memory[4 * piece.address:4 * piece.end].tobytes())))
+        end += 8 * piece.words64
+    # What the segments were cut from is gone; the embedding table stays.
+    body = [s for s in image.segments if not s.lm_head]
+    sections.append((4 * body[0].address, Part.of(bytes(4 * (body[-1].end - body[0].address)))))
+    board = GoldenBoard(replace(image, sections=tuple(sections), segments=tuple(segments), end=end))
+    assert (board.feed([3, 9], 0) == expected).all() and board.crcs == whole.crcs
+
+
+def test_a_stream_of_another_length_is_noticed():
+    model = random_model("plain")
+    image = compile_model(model, unlimited_config(model))
+    first, *others = image.segments
+    shorter = replace(first, words64=first.words64 - 1)
+    with pytest.raises((ValueError, FormatError)):
+        GoldenBoard(replace(image, segments=(shorter, *others)))
+    *body, head = image.segments
+    with pytest.raises(ValueError, match="the program takes [0-9]+ bytes more than the weight stream has"):
+        GoldenBoard(replace(image, segments=(*body[:-1], head)))
+    with pytest.raises(ValueError, match="the program leaves [0-9]+ bytes of the weight stream"):
+        GoldenBoard(replace(image, segments=(*body, body[0], head)))
 
 
 def test_context_limit():

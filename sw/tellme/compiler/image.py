@@ -5,7 +5,8 @@
 Compiling reads shapes, scales, gains and biases alone.  The weights are read when the bytes of a section are taken.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -19,10 +20,10 @@ from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.source import StoredSource
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import MODEL_REGISTERS, check_registers
+from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
 from tellme.spec.packing import head_block_words, head_row_words
 from tellme.spec.probe import probe_power
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
 from tellme.spec.widths import MAX_HEADS, MAX_ROWS, MAX_VOCAB
 
@@ -30,7 +31,7 @@ __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape"
            "needed_bytes", "place_model"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
-ALIGN = 1024
+ALIGN = 4 * KV_PAGE
 MAX_EPS = 2**32 - 1
 #: Where the embedding and the head are.
 Head = Literal["board", "host"]
@@ -54,6 +55,8 @@ class Image:
     sections: tuple[tuple[int, Part], ...]
     program: tuple[Descriptor, ...]
     registers: dict[str, int]
+    #: The weight stream's parts in SDRAM, in their order.
+    segments: tuple[Segment, ...]
     #: First byte that no section, KV cache or dump of logits uses.
     end: int
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
@@ -66,6 +69,10 @@ class Image:
     @property
     def program_bytes(self) -> bytes:
         return b"".join(w.to_bytes(4, "little") for d in self.program for w in d.pack())
+
+    @property
+    def segment_bytes(self) -> bytes:
+        return b"".join(w.to_bytes(4, "little") for w in pack_segments(self.segments))
 
     @property
     def register_bytes(self) -> bytes:
@@ -90,6 +97,8 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
+    if c.layers > MAX_LAYERS:
+        raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, limit in () if board.unlimited else (
         ("rows of q, k and v", c.q_dim + 2 * c.kv_dim, MAX_ROWS), ("rows of gate and up", 2 * c.ffn, MAX_ROWS),
         ("attention heads (query, key and value)", c.heads + 2 * c.kv_heads, MAX_HEADS),
@@ -124,13 +133,18 @@ def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[st
 
 @dataclass
 class Layout:
-    """Where what lies, in bytes; ``caches`` are the K, V and scales of each layer, ``end`` the first byte that is free."""
+    """Where what lies, in bytes; ``end`` is the first byte that is free.
+
+    The caches of layer i are at ``kv + i * layer_stride``: K, V ``v_offset`` behind it, the scales ``v_offset`` behind V.
+    """
 
     weights: int = 0
     embedding: int = 0
     rope: int = 0
     logits: int = 0
-    caches: list[tuple[int, int, int]] = field(default_factory=list)
+    kv: int = 0
+    layer_stride: int = 0
+    v_offset: int = 0
     end: int = 0
 
 
@@ -153,9 +167,12 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
         layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
     layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
     layout.logits = reserve("logits", 4 * rows)
-    kv = c.kv_heads * c.context * c.head_dim
-    layout.caches = [(reserve("K cache", kv), reserve("V cache", kv), reserve("KV scales", 4 * c.kv_heads * c.context))
-                     for _ in range(c.layers)]
+    kv, layout.kv = c.kv_heads * c.context * c.head_dim, layout.end
+    for _ in range(c.layers):
+        k, v, s = (reserve(what, size) for what, size in (("K cache", kv), ("V cache", kv),
+                                                          ("KV scales", 4 * c.kv_heads * c.context)))
+        assert v - k == s - v
+        layout.v_offset, layout.layer_stride = v - k, layout.end - k
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
         raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
@@ -167,11 +184,12 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
 class Body:
     """A model's layers for a build: stream of tiles and gains, program, and what the golden model adds.
 
-    ``steps`` has the program's descriptors, beside an ATTENTION its layer's number: where its KV cache lies is still open.
+    ``parts`` are the bytes of the stream for each layer; gains that come ahead of the first layer's tiles count as its own.
     """
 
     stream: Part
-    steps: tuple[tuple[int | None, Descriptor], ...]
+    parts: tuple[int, ...]
+    steps: tuple[Descriptor, ...]
     whole_heads: bool
     biases: dict[int, NDArray[np.float16]]
 
@@ -181,6 +199,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     c = model.config
     biases: dict[int, NDArray[np.float16]] = {}
     body: list[Part] = []
+    ends: list[int] = []
     gains = [{name: values for name in NORMS if (values := model.gain(i, name)) is not None} for i in range(c.layers)]
     final = model.final_norm()
     whole = True
@@ -191,9 +210,9 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
             body.append(Part.of(pack_gain(values)))
         return values is not None
 
-    steps: list[tuple[int | None, Descriptor]] = []
+    steps: list[Descriptor] = []
     first = gains[0].get("attn_norm")
-    steps.append((None, Descriptor(Op.EMBED, gain_next=gain(first))))
+    steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
         parts = matrices(model, i)
         tiles = {name: pack_linear(m, most=board.tile_rows, taper=board.tapers) for name, m in parts.items()}
@@ -203,30 +222,32 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
         biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
                    if (bias := parts[name].bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
-        steps.append((None, Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim,
-                                       cols=c.dim, **norm_fields(c, c.dim))))  # type: ignore[arg-type]
+        steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim, cols=c.dim,
+                                layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
         body.append(tiles["qkv"])
         o_gain = g.get("o_norm") if c.o_norm else None
-        steps.append((i, Descriptor(Op.ATTENTION, gain_next=gain(o_gain))))
+        steps.append(Descriptor(Op.ATTENTION, gain_next=gain(o_gain), layer=i))
         o_norm = norm_fields(c, c.q_dim) if c.o_norm else {}
-        steps.append((None, Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=o_gain is not None,
-                                       gain_next=gain(g.get("ffn_norm")), rows=c.dim, cols=c.q_dim,
-                                       **o_norm)))  # type: ignore[arg-type]
+        steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=o_gain is not None,
+                                gain_next=gain(g.get("ffn_norm")), rows=c.dim, cols=c.q_dim, layer=i,
+                                **o_norm))  # type: ignore[arg-type]
         body.append(tiles["o"])
         down_gain = g.get("down_norm") if c.down_norm else None
-        steps.append((None, Descriptor(Op.LINEAR, Epilogue.ACT, gain="ffn_norm" in g, gain_next=gain(down_gain),
-                                       relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim,
-                                       **norm_fields(c, c.dim))))  # type: ignore[arg-type]
+        steps.append(Descriptor(Op.LINEAR, Epilogue.ACT, gain="ffn_norm" in g, gain_next=gain(down_gain),
+                                relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim, layer=i,
+                                **norm_fields(c, c.dim)))  # type: ignore[arg-type]
         body.append(tiles["gate_up"])
         down_norm = norm_fields(c, c.ffn, c.act_exp) if c.down_norm else {}
-        steps.append((None, Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
-                                       gain_next=gain(after), rows=c.dim, cols=c.ffn,
-                                       **down_norm)))  # type: ignore[arg-type]
+        steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
+                                gain_next=gain(after), rows=c.dim, cols=c.ffn, layer=i,
+                                **down_norm))  # type: ignore[arg-type]
         body.append(tiles["down"])
-    steps.append((None, Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
-                                   **norm_fields(c, c.dim))))  # type: ignore[arg-type]
-    steps.append((None, Descriptor(Op.END)))
-    return Body(Part.join(body), tuple(steps), whole, biases)
+        ends.append(sum(map(len, body)))
+    steps.append(Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
+                            **norm_fields(c, c.dim)))  # type: ignore[arg-type]
+    steps.append(Descriptor(Op.END))
+    sizes = tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+    return Body(Part.join(body), sizes, tuple(steps), whole, biases)
 
 
 def probe_table(model: StoredSource) -> tuple[Part, int]:
@@ -236,6 +257,20 @@ def probe_table(model: StoredSource) -> tuple[Part, int]:
     scale = scale_from_fraction(Fraction(2) ** k)
     stored = np.full(c.dim, pack16(scale), np.uint16)
     return Part(table_bytes(c.dim, c.dim), lambda: (pack_head(np.eye(c.dim, dtype=np.int8), stored),)), k
+
+
+def segment_list(base: int, parts: Sequence[int], table: int) -> tuple[Segment, ...]:
+    """Segments of a stream that lies from byte ``base`` on: one of so many bytes for each layer, then the LM head's table."""
+    segments = []
+    for size in parts:
+        segments.append(Segment(base // 4, size // 8))
+        base += size
+    return (*segments, Segment(base // 4, table // 8, lm_head=True))
+
+
+def cache_registers(at: Layout) -> dict[str, int]:
+    """The registers that say where each layer's caches lie."""
+    return {"kv_base": at.kv // 4, "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4}
 
 
 def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
@@ -258,23 +293,18 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
             table = pack_table(model, "head")
             sections.append((at.embedding, embedding))
     sections = [(at.weights, body.stream + table), *sections, (at.rope, rope_table(c))]
-    program = []
-    for layer_of, step in body.steps:
-        if layer_of is not None:
-            k, v, s = (base // 4 for base in at.caches[layer_of])
-            step = replace(step, k_base=k, v_base=v, s_base=s)
-        program.append(step)
+    segments = segment_list(at.weights, body.parts, len(table))
+    check_segments(segments)
     registers = {
         "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,
         "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab if probe is None else c.dim,
         "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
         "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "weights_base": at.weights // 4, "body_words64": len(body.stream) // 8,
-        "head_words64": len(table) // 8, "logits_base": at.logits // 4,
+        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
     }
     check_registers(registers)
-    return Image(tuple(sections), tuple(program), registers, at.end, body.whole_heads, body.biases, probe)
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.whole_heads, body.biases, probe)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:

@@ -30,7 +30,7 @@ from tellme.spec.packing import (
     head_row_words,
     slices,
 )
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.program import Descriptor, Epilogue, Op, Segment, check_segments
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
@@ -72,6 +72,18 @@ class _Cache:
     value_scales: NDArray[np.uint16]
 
 
+def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """The bytes of segments, one behind another; they are copied only where they do not lie so in memory."""
+    runs: list[list[int]] = []
+    for segment in segments:
+        if runs and runs[-1][1] == segment.address:
+            runs[-1][1] = segment.end
+        else:
+            runs.append([segment.address, segment.end])
+    parts = [memory[4 * first:4 * end] for first, end in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
 class GoldenBoard:
     """Runs an :class:`~tellme.compiler.image.Image` as the gateware does, several prompt tokens at a time.
 
@@ -89,23 +101,22 @@ class GoldenBoard:
         self._memory = memory = np.zeros(image.end, np.uint8)
         for base, part in image.sections:
             part.read_into(memory[base:base + len(part)])
-        self._at = 4 * r["weights_base"]
+        check_segments(image.segments)
+        self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
         self.steps = [self._unpack(d) for d in image.program]
         for number, bias in image.biases.items():
             self.steps[number].bias = bias
-        head_at = 4 * r["weights_base"] + 8 * r["body_words64"]
-        if self._at != head_at:
-            raise ValueError(f"the program takes {self._at - 4 * r['weights_base']} bytes of a weight stream of "
-                             f"{8 * r['body_words64']}")
-        self._head = self._table(head_at)
+        if len(self._stream):
+            raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
+        self._head = self._table(table)
         half = r["head_dim"] // 2
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
         shape = (r["kv_heads"], r["context"])
-        self._caches = {s.descriptor.k_base: _Cache(
+        self._caches = {s.descriptor.layer: _Cache(
             np.zeros((*shape, r["head_dim"]), np.int8), np.zeros((*shape, r["head_dim"]), np.int8),
             np.zeros(shape, np.uint16), np.zeros(shape, np.uint16))
-            for s in self.steps if s.descriptor.op == Op.ATTENTION}
+            for s in self.steps if s.descriptor.epilogue == Epilogue.QKV}
         self.crcs = [0] * len(self.steps)
         self.tokens = [0] * r["context"]
         self.logits = np.zeros(r["vocab"], np.int32)
@@ -113,8 +124,9 @@ class GoldenBoard:
     # Unpacking
 
     def _take(self, size: int) -> NDArray[np.uint8]:
-        part = self._memory[self._at:self._at + size]
-        self._at += size
+        part, self._stream = self._stream[:size], self._stream[size:]
+        if len(part) < size:
+            raise ValueError(f"the program takes {size - len(part)} bytes more than the weight stream has")
         return part
 
     def _unpack(self, d: Descriptor) -> _Step:
@@ -142,11 +154,11 @@ class GoldenBoard:
             step.scale_of_row = np.array([distinct[s] for s in found])
         return step
 
-    def _table(self, base: int) -> Table:
+    def _table(self, content: NDArray[np.uint8]) -> Table:
         """An int8 table."""
         r = self.registers
         blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
-        raw = self._memory[base:base + 8 * blocks * words].reshape(blocks, 8 * words)
+        raw = content.reshape(blocks, 8 * words)
         stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
 
         def rows() -> Iterator[NDArray[np.int8]]:
@@ -208,6 +220,7 @@ class GoldenBoard:
         gains: F16 | None = None
         codes = np.zeros((n, 0, 0), np.int8)
         head_scales = scales()
+        cache: _Cache | None = None
         logits = np.zeros((0, r["vocab"]), np.int32)
         for number, step in enumerate(self.steps):
             d = step.descriptor
@@ -219,7 +232,7 @@ class GoldenBoard:
             if d.op == Op.EMBED:
                 stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
-                cache = self._caches[d.k_base]
+                assert cache is not None, "an ATTENTION without a QKV linear ahead of it"
                 stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
             else:
                 source = x if d.op == Op.HEAD or not d.src_a else a
@@ -238,6 +251,7 @@ class GoldenBoard:
                     if nonfinite(y):
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
+                        cache = self._caches[d.layer]
                         codes, head_scales = self._heads(number, y, positions)
                         stream = codes.astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:

@@ -24,6 +24,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
@@ -193,7 +194,8 @@ class BoardDevice(Device):
     def load(self, image: Image, progress: Progress) -> None:
         self._image = image
         parts = [(SDRAM_BASE + base, part) for base, part in image.sections]
-        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (REGISTER_BASE, Part.of(image.register_bytes))]
+        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
+                  (REGISTER_BASE, Part.of(image.register_bytes))]
         total = sum(len(part) for _, part in parts)
         done = 0
         progress(0, total)

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
+from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES",
-           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
-           "check_registers", "check_tokens", "counter_address", "register_address"]
+           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE",
+           "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID",
+           "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address", "register_address"]
 
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
 PROGRAM_BASE = 0x8000_0000
+#: The weight stream's segments: entry n at SEGMENT_BASE + 8 n.  Write only.
+SEGMENT_BASE = 0xD000_0000
 #: Registers (read and write), then counters (read only).
 REGISTER_BASE = 0x9000_0000
 COUNTER_BASE = 0x9000_0100
@@ -34,17 +37,22 @@ TOKEN_BASE = 0xC000_0000
 #: What a word of token memory holds.
 TOKEN_ID = Range(0, (1 << TOKEN_ID_BITS) - 1)
 
-#: The registers that describe a loaded model, written as one block.  Addresses are of 32-bit words, "words64" are counts
-#: of 64-bit words.
+#: Words of 32 bits that the caches' places are multiples of: a page.
+KV_PAGE = 256
+#: Registers that are multiples of KV_PAGE.
+KV_PAGE_REGISTERS = ("kv_base", "layer_stride", "v_offset")
+#: The registers that describe a loaded model, written as one block.  Addresses, strides and offsets are of 32-bit words.
 MODEL_REGISTERS = (
     "dim", "heads", "kv_heads", "head_dim", "group", "context", "vocab",
     "embed_base",       # address of the embedding table's first block
     "block_words",      # 32-bit words of a block of four rows
     "row_words",        # 32-bit words of a row
     "rope_base", "c_att",
+    "kv_base",          # the K cache of layer 0
+    "layer_stride",     # from a layer's K cache to the next layer's
+    "v_offset",         # from a layer's K cache to its V cache, and from there to the scales of both
     "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
     "s_stride",         # words of one head's S region: context
-    "weights_base", "body_words64", "head_words64",
     "logits_base",      # where a head with the dump flag writes its logits
 )
 #: The board's own registers, which follow them and which no model touches.
@@ -79,9 +87,20 @@ def counter_address(name: str) -> int:
 
 
 def check_registers(values: Mapping[str, int]) -> None:
-    """Check that each register's value is a 32-bit word; the first that is not is a RangeError with the register's name."""
+    """Check that each register's value is a 32-bit word; the first that is not is a RangeError with the register's name.
+
+    A register of KV_PAGE_REGISTERS that is no multiple of KV_PAGE is an InputError.
+    """
     for name, value in values.items():
         U32.check(f"register {name}", value)
+        if name in KV_PAGE_REGISTERS and value % KV_PAGE:
+            raise InputError(f"register {name}: {value} is no multiple of {KV_PAGE}, where caches begin")
+
+
+def cache_bases(registers: Mapping[str, int], layer: int) -> tuple[int, int, int]:
+    """Word addresses of a layer's K cache, its V cache, and the scales of both."""
+    k, v_offset = registers["kv_base"] + layer * registers["layer_stride"], registers["v_offset"]
+    return k, k + v_offset, k + 2 * v_offset
 
 
 def check_tokens(position: int, tokens: Sequence[int], context: int) -> None:
