@@ -194,7 +194,7 @@ def test_drawn_weights_are_a_model(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_compiling(tmp_path):
-    """A file of 40 MB in less memory than its own size; the compiler that made codes took four times its size."""
+    """A file of 40 MB in less memory than its own size; the compiler that made codes took six times its size."""
     path = tmp_path / "m.tellme"
     write(DrawnModel(replace(LARGE, dim=1280, ffn=3456, layers=8, heads=10, vocab=8000, context=512)), path)
     found = measured(path)

@@ -73,14 +73,13 @@ class DrawnModel(StoredSource):
         check_parts(self)
 
 
-#: Runs in the process that is measured; also with code before the redesign, whose sections are bytes.
+#: Runs in the process that is measured.
 PROGRAM = """
 import json, sys, threading, time
 from pathlib import Path
-import tellme.compiler.image as compiler
-from tellme.golden import perplexity
+from tellme.compiler.image import compile_model
+from tellme.golden.perplexity import unlimited_config
 from tellme.models.container import Container
-from tellme.models.model import Model
 
 def memory(key):
     for line in open("/proc/self/status"):
@@ -101,18 +100,13 @@ began = time.process_time()
 thread = threading.Thread(target=sampler)
 thread.start()
 path = Path(sys.argv[1])
-if hasattr(compiler, "Part"):
-    model = Container(path)
-    model.check()
-    config = perplexity.unlimited_config(model)
-else:
-    model = Model.load(path)
-    config = perplexity.roomy(model)
-image = compiler.compile_model(model, config)
+model = Container(path)
+model.check()
+image = compile_model(model, unlimited_config(model))
 total = 0
 with open("/dev/null", "wb") as sink:
     for _, part in image.sections:
-        for chunk in part.chunks() if hasattr(part, "chunks") else [part]:
+        for chunk in part.chunks():
             sink.write(chunk)
             total += len(chunk)
             sample()
