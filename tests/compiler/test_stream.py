@@ -163,7 +163,8 @@ def test_loading_writes_and_verifies_all_chunks():
         assert client.memory[base:base + len(part)] == bytes(part)
     size = sum(len(part) for _, part in image.sections)
     assert client.verified == size
-    assert seen == sorted(seen) and seen[-1] == (size + len(image.program_bytes) + len(image.register_bytes),) * 2
+    size += len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
+    assert seen == sorted(seen) and seen[-1] == (size, size)
 
 
 def test_a_damaged_file_is_found_before_a_byte_is_sent(tmp_path):
