@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellme.compiler.image import CompileError, compile_model, matrices
@@ -118,6 +118,7 @@ def test_sizes_are_known_before_a_weight_is_read(tmp_path):
         bytes(image.sections[0][1])
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.integers(1, 9), max_size=8), data=st.data())
 def test_rows_are_regrouped(rows, data):
     whole = np.arange(3 * sum(rows)).reshape(-1, 3)
