@@ -27,9 +27,8 @@ from hw.core.routers import (
     WordRouter,
 )
 from hw.fused.pipeline import FusedPipeline
-from hw.lib.ports import MEMORY
+from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
-from hw.lib.types import AccLayout
 from hw.link.link import HostLink
 from hw.lm_head.lm_head import LmHead
 from hw.memory.hub import Client, MemoryHub
@@ -43,30 +42,24 @@ from tellme.spec.memory import MEMORY_CLIENTS
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub"]
 
 
-def float_pipeline(config: CoreConfig) -> FusedPipeline:
+def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
     """One of the configuration's float pipelines, for its share of a chunk's tokens."""
-    c = config
-    return FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
-                         tokens=-(-c.chunk // c.float_lanes), streams=c.float_lanes)
+    return FusedPipeline(layouts, fmt=config.float_format, streams=config.float_lanes)
 
 
-def attention_unit(config: CoreConfig) -> DecodeAttention | PrefillAttention:
+def attention_unit(config: CoreConfig, layouts: Layouts) -> DecodeAttention | PrefillAttention:
     """The configuration's attention: for one token, or for a chunk of them."""
-    c = config
-    if c.chunk == 1:
-        return DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
-                               compact=c.compact)
-    return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
-                            max_context=c.max_context, exp_units=c.exp_units, max_heads=c.max_heads)
+    if config.chunk == 1:
+        return DecodeAttention(layouts, compact=config.compact)
+    return PrefillAttention(layouts, pes=config.pes, exp_units=config.exp_units)
 
 
-def heads_merge(config: CoreConfig) -> HeadMerge | WordMerge:
+def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
     """What lies between the configuration's float pipelines and its attention: codes for one token, words for a chunk."""
-    c = config
-    return HeadMerge(inputs=c.float_lanes) if c.chunk == 1 else WordMerge(inputs=c.float_lanes, max_head_dim=c.max_head_dim)
+    return (HeadMerge if config.chunk == 1 else WordMerge)(layouts, inputs=config.float_lanes)
 
 
-def memory_hub() -> MemoryHub:
+def memory_hub(layouts: Layouts) -> MemoryHub:
     """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
 
     What a run's end resets is guarded.  To save FIFOs, those share a port who never want much at the same time.
@@ -80,13 +73,13 @@ def memory_hub() -> MemoryHub:
     }
     priority = list(by_priority)
     return MemoryHub([Client(name, mode, priority.index(name), **by_priority[name]) for name, mode in MEMORY_CLIENTS.items()],
-                     MEMORY)
+                     layouts.memory)
 
 
-def memory_controller(config: CoreConfig, *, ports: int) -> SdramController:
+def memory_controller(config: CoreConfig, layouts: Layouts, *, ports: int) -> SdramController:
     """The controller of the configuration's memory, for so many ports of the hub."""
     c = config
-    return SdramController(ports=ports, spec=MEMORY, mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
+    return SdramController(ports=ports, spec=layouts.memory, mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
                            column_bits=c.sdram_column_bits, phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
 
 
@@ -113,22 +106,22 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         c = self.config
         m = Module()
-        floats = c.float_lanes
+        layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
-        m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
-        m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk)
+        m.submodules.space = space = AddressSpace(layouts)
+        m.submodules.core = cpu = CommandProcessor(layouts)
         m.submodules.counters = counters = Counters(accounts=c.accounts)
-        m.submodules.hub = hub = memory_hub()
-        m.submodules.sdram = sdram = memory_controller(c, ports=hub.ports)
-        m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
+        m.submodules.hub = hub = memory_hub(layouts)
+        m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
+        m.submodules.weights = weights = WeightBuffer(layouts, blocks=c.weight_buffer_bytes // 4096)
 
-        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
-        fused = [float_pipeline(c) for _ in range(floats)]
-        attention = attention_unit(c)
-        lm_head = LmHead(max_dim=c.max_dim, compact=c.compact)
-        fetch = RowFetch()
-        heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
+        engine = TlmmEngine(layouts, lanes=c.lanes, tile_rows=c.tile_rows, streams=floats)
+        fused = [float_pipeline(c, layouts) for _ in range(floats)]
+        attention = attention_unit(c, layouts)
+        lm_head = LmHead(layouts, compact=c.compact)
+        fetch = RowFetch(layouts)
+        heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
         kv_in, lm_head_codes = Skid(32), Skid(signed(8))
         # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
         # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
@@ -149,7 +142,7 @@ class Core(wiring.Component):
             reset = unit_reset
 
         # Link and address space
-        m.submodules.status = status = StatusWords()
+        m.submodules.status = status = StatusWords(layouts)
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.bus_req, space.req)
@@ -168,18 +161,18 @@ class Core(wiring.Component):
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
         # The model's shape, to whom it concerns
-        m.submodules.sizes = sizes = HeadSizes(compact=c.compact)
+        m.submodules.sizes = sizes = HeadSizes(layouts, compact=c.compact)
         m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, fetch, attention, *fused)]
         m.d.comb += cpu.sizes.eq(sizes.sizes)
 
         # The command processor's ports
-        m.submodules.shares = shares = TokenShares(streams=floats, tokens=c.chunk)
-        m.submodules.passes = passes = PassRouter(streams=floats, tokens=c.chunk, holds=c.chunk > 1)
-        m.submodules.codes = codes = CodeRouter(streams=floats)
+        m.submodules.shares = shares = TokenShares(layouts, streams=floats)
+        m.submodules.passes = passes = PassRouter(layouts, streams=floats, holds=c.chunk > 1)
+        m.submodules.codes = codes = CodeRouter(layouts, streams=floats)
         m.submodules.words = words = WordRouter(streams=floats)
-        m.submodules.accs = accs = AccRouter(streams=floats)
-        m.submodules.rope = rope = RopeRouter(streams=floats, shape=fused[0].rope_load.payload.shape())
-        m.submodules.step_crc = step_crc = StepCrc(streams=floats)
+        m.submodules.accs = accs = AccRouter(layouts, streams=floats)
+        m.submodules.rope = rope = RopeRouter(layouts, streams=floats, shape=fused[0].rope_load.payload.shape())
+        m.submodules.step_crc = step_crc = StepCrc(layouts, streams=floats)
         connect(m, cpu.program, space.program)
         connect(m, cpu.tokens, space.tokens)
         connect(m, cpu.crc, step_crc.control)

@@ -249,7 +249,8 @@ def fill_in(module: pdoc.doc.Module, page: Page, names: Names) -> Iterator[str]:
             target = match[2]
             found = names.find(target, home, within)
             if found is not None:
-                yield target, up + page_of(found[0]) + (f"#{found[1]}" if found[1] else "")
+                # pdoc makes links of dotted names that it finds in the text, those within a link too.
+                yield target, up + page_of(found[0]) + ("#" + found[1].replace(".", "%2E") if found[1] else "")
             elif not hasattr(builtins, target) and not is_module(target):
                 problems.append(f"{home}{'.' if within else ''}{within}: {match[0]} names nothing that has a page")
 

@@ -14,11 +14,9 @@ from hw.attention.score_path import ScorePath
 from hw.attention.sum_scale import StepwiseSumScale
 from hw.attention.token_heads import TokenHeads
 from hw.attention.value_sums import ValueSums
-from hw.lib.control import AttentionControl, ModelShape
-from hw.lib.ports import ReadPort, WritePort
-from hw.lib.types import AccLayout, AttnHeadCodes, FactorsLayout, KvScales, ProductsLayout
+from hw.lib.layouts import Layouts
+from hw.lib.types import FactorsLayout, KvScales, ProductsLayout
 from tellme.spec.attention import SCORE_BITS
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["DecodeAttention"]
 
@@ -34,15 +32,16 @@ class DecodeAttention(wiring.Component):
     2. read K: four int8 products a cycle and head; scores Q9.9 into score memory, with their maximum;
     3. scan: sum of exponentials and the largest exponent of exponential times V scale;
     4. scan: weights, 16 bits unsigned, in place of the scores;
-    5. read V: four products a cycle and head, sums of 36 bits;
+    5. read V: four products a cycle and head, sums of widths.attention_sum_bits;
     6. the heads' sums leave on ``acc`` with their scale.
 
     K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
 
-    Ranges: head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group, at most head_dim / 4; KV heads up to
-    16; position up to max_context - 1.  kv_stride and s_stride are words of a head's region.  Maps to 8 multipliers a
-    query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a query head.
+    Ranges, from the widths of ``layouts``: head_dim a multiple of 8, 16 to widths.head_dim; group 1 to widths.group, at most
+    head_dim / 4; KV heads up to widths.kv_heads; position up to widths.context - 1.  kv_stride and s_stride are words of a
+    head's region.  Maps to 8 multipliers a query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a
+    query head.
 
     ``compact`` (for small parts): the query heads of a group take turns at four multipliers that K and V share, and at one
     memory for each purpose, so that K and V move at 1 / group of the memory's rate.  The results are the same bits.
@@ -50,35 +49,39 @@ class DecodeAttention(wiring.Component):
     Raises ValueError for a group that no head of 16 elements could serve.
     """
 
-    def __init__(self, *, max_head_dim: int, max_group: int, max_context: int, compact: bool = False) -> None:
-        if not 1 <= max_group <= 4:
-            raise ValueError(f"max_group is {max_group}; 1 to 4 query heads share a pass")
-        self._words = max_head_dim // LANES
-        self._banks = GroupBanks(max_group, shared=compact)
-        self._context = max_context
+    def __init__(self, layouts: Layouts, *, compact: bool = False) -> None:
+        self._layouts, widths = layouts, layouts.widths
+        if not 1 <= widths.group <= 4:
+            raise ValueError(f"the largest group is {widths.group}; 1 to 4 query heads share a pass")
+        self._words = widths.head_dim // LANES
+        self._banks = GroupBanks(widths.group, shared=compact)
+        self._context = widths.context
         lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
             **lending,
-            "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "read": Out(ReadPort),
-            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
+            "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
+            "busy": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         banks, shape, args = self._banks, self.shape, self.control.args
-        words, keys = Signal(8), Signal(17)
-        row_offset = Signal(WORD_ADDRESS_BITS)                 # of the position's row in a head's region
+        layouts, widths = self._layouts, self._layouts.widths
+        words, keys = Signal(range(self._words + 1)), Signal(widths.position_count_bits)
+        row_offset = Signal(widths.word_address_bits)          # of the position's row in a head's region
         m.d.sync += [words.eq(shape.head_dim >> 2), keys.eq(args.position + 1),
                      row_offset.eq(args.position * (shape.head_dim >> 2))]
 
         # ------------------------------------------------------------------ parts
-        m.submodules.token_heads = token_heads = TokenHeads(groups=banks.groups, max_words=self._words)
-        m.submodules.sequence = sequence = DecodeSequence(banks, max_words=self._words)
+        m.submodules.token_heads = token_heads = TokenHeads(layouts)
+        m.submodules.sequence = sequence = DecodeSequence(layouts, banks)
         m.submodules.multipliers = multipliers = SharedMultipliers(banks) if banks.shared else OwnMultipliers(banks)
-        m.submodules.score_path = score_path = ScorePath(banks, max_words=self._words)
-        m.submodules.scan = scan = Scan(groups=banks.groups)
-        m.submodules.sums = sums = ValueSums(banks, max_words=self._words)
-        m.submodules.scale = scale = StepwiseSumScale(total_bits=TOTAL_BITS, exponent_bits=EXPONENT_BITS)
+        m.submodules.score_path = score_path = ScorePath(layouts, banks)
+        m.submodules.scan = scan = Scan(groups=banks.groups, context=self._context)
+        m.submodules.sums = sums = ValueSums(layouts, banks)
+        m.submodules.scale = scale = StepwiseSumScale(
+            total_bits=max(widths.exp_sum_bits, TOTAL_BITS), exponent_bits=EXPONENT_BITS)
         if banks.shared:
             m.d.comb += [multipliers.lend.eq(self.lend), multipliers.borrower.eq(self.borrower),
                          self.products.eq(multipliers.products)]

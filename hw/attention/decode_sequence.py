@@ -7,14 +7,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.multipliers import GroupBanks
-from hw.attention.scatter import LANES, MAX_HEADS_KV
+from hw.attention.scatter import LANES
 from hw.attention.score_path import row_words
 from hw.attention.sum_scale import InverseScale
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.ports import ReadPort
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
-from hw.lib.types import INDEX_BITS, KvScales
-from tellme.spec.widths import WORD_ADDRESS_BITS
+from hw.lib.types import KvScales
 
 __all__ = ["DecodeSequence"]
 
@@ -37,19 +35,22 @@ class DecodeSequence(wiring.Component):
     #: Until the last K word's score is stored; until the last exponential is counted or weight stored; the last sum.
     SCORES_PAUSE, SCAN_PAUSE, SUMS_PAUSE = 24, 12, 5
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
-        self._banks, self._words = banks, max_words
-        g = range(banks.groups + 1)
+    def __init__(self, layouts: Layouts, banks: GroupBanks) -> None:
+        self._banks, self._widths = banks, layouts.widths
+        w, max_words = layouts.widths, layouts.widths.head_dim // LANES
+        g, position = range(banks.groups + 1), w.position_bits
+        self._words = max_words
         super().__init__({
-            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8), "keys": In(17),
-            "row_offset": In(WORD_ADDRESS_BITS), "start": In(1), "written": In(1), "busy": Out(1), "read": Out(ReadPort),
-            "clear": Out(1), "head": Out(range(MAX_HEADS_KV)), "prepare": Out(1), "prepare_at": Out(g),
-            "scales": Out(data.StructLayout({"en": 1, "key": 16, "data": KvScales})),
-            "q_addr": Out(range(MAX_HEADS_KV * max_words)), "key": Out(16), "turn": Out(range(banks.groups)),
-            "word": Out(row_words(banks.groups)),
-            "scan_on": Out(1), "scan": Out(data.StructLayout({"weights": 1, "g": g, "key": 16})),
+            "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(max_words + 1)),
+            "keys": In(w.position_count_bits), "row_offset": In(w.word_address_bits), "start": In(1), "written": In(1),
+            "busy": Out(1), "read": Out(layouts.read_port),
+            "clear": Out(1), "head": Out(range(w.kv_heads)), "prepare": Out(1), "prepare_at": Out(g),
+            "scales": Out(data.StructLayout({"en": 1, "key": position, "data": KvScales})),
+            "q_addr": Out(range(w.kv_heads * max_words)), "key": Out(w.position_count_bits), "turn": Out(range(banks.groups)),
+            "word": Out(row_words(w)),
+            "scan_on": Out(1), "scan": Out(data.StructLayout({"weights": 1, "g": g, "key": position})),
             "out_g": Out(g), "load": Out(1), "step": Out(1), "normal": In(1),
-            "draining": Out(1), "out_word": Out(range(max_words)), "out_lane": Out(range(LANES)), "out_index": Out(INDEX_BITS),
+            "draining": Out(1), "out_word": Out(range(max_words)), "out_lane": Out(range(LANES)), "out_index": Out(w.row_bits),
             "taken": In(1),
         })
 
@@ -90,11 +91,13 @@ class DecodeSequence(wiring.Component):
         m = Module()
         shape, args, words, read, key = self.shape, self.args, self.words, self.read, self.key
         in_s, in_k, in_v = Signal(), Signal(), Signal()
-        remaining, w_index = Signal(WORD_ADDRESS_BITS), Signal(8)
+        # Words of all of a head's keys, and of a row.
+        remaining = Signal(range(self._widths.context * self._words + 1))
+        w_index = Signal(range(self._words))
         head_q_row = Signal.like(self.q_addr)
         self._count_words(m, (in_s, in_k, in_v), (remaining, w_index), head_q_row)
-        k_addr, v_addr, s_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in "kvs")
-        of_rows = Signal(WORD_ADDRESS_BITS)
+        k_addr, v_addr, s_addr = (Signal(self._widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
+        of_rows = Signal.like(remaining)
         m.d.sync += of_rows.eq(self.row_offset + words if self._banks.shared else self.keys * words)
         pause, ask = Signal(5), read.req.valid
         scan, out_g = self.scan, self.out_g

@@ -19,7 +19,7 @@ class GroupBanks:
     all work at a time.
     """
 
-    def __init__(self, groups: int, *, shared: bool):
+    def __init__(self, groups: int, *, shared: bool) -> None:
         self.groups, self.shared = groups, shared
         self.numbers = range(1 if shared else groups)
         #: Heads that a bank has room for.
@@ -55,7 +55,7 @@ class Multipliers(wiring.Component):
     where of_v was low, ``v`` where it was high.
     """
 
-    def __init__(self, banks: GroupBanks, lending: dict | None = None):
+    def __init__(self, banks: GroupBanks, lending: dict | None = None) -> None:
         self._banks = banks
         n = len(banks.numbers)
         super().__init__({
@@ -89,7 +89,7 @@ class SharedMultipliers(Multipliers):
     While ``lend`` is set they are another unit's: ``products`` are those of ``borrower``, a cycle later.
     """
 
-    def __init__(self, banks: GroupBanks):
+    def __init__(self, banks: GroupBanks) -> None:
         super().__init__(banks, {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)})
 
     def elaborate(self, platform: object) -> Module:

@@ -29,7 +29,7 @@ class QueryPe(wiring.Component):
     Maps to four multipliers of signed 8x17 (of K's query byte, 8 bits up, or of V's weight), an EBR of q, sums in LUT RAM.
     """
 
-    def __init__(self, *, words: int, rows: int, dot_bits: int, sum_bits: int):
+    def __init__(self, *, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
         self._words, self._rows, self._sum_bits = words, rows, sum_bits
         super().__init__({
             "q_write": In(data.StructLayout({"en": 1, "row": range(rows), "word": range(words), "data": 32})),
@@ -92,7 +92,7 @@ class PeColumn(wiring.Component):
     it); it is on ``came`` turns - send_turn cycles after.  ``walking`` is high while one is under way.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int, rows: int, dot_bits: int, sum_bits: int):
+    def __init__(self, *, pes: int, exp_units: int, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
         self._pes, self._units, self._turns = pes, exp_units, pes // exp_units
         self._sizes = {"words": words, "rows": rows, "dot_bits": dot_bits, "sum_bits": sum_bits}
         turn = range(self._turns)

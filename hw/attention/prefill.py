@@ -7,18 +7,17 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.pe_column import PeColumn
-from hw.attention.scatter import LANES, MAX_GROUP, MAX_TOKENS, ChunkHeads, small_product
+from hw.attention.scatter import LANES, MAX_GROUP, ChunkHeads, small_product
 from hw.attention.slot_sequence import SlotSequence
 from hw.attention.softmax import SoftmaxUnit
 from hw.attention.sum_scale import SumScale
 from hw.attention.sum_walk import SumOut, SumWalk
 from hw.attention.turns import SoftmaxTurns
 from hw.attention.word_reader import WordReader
-from hw.lib.control import AttentionControl, ModelShape
-from hw.lib.ports import ReadPort, WritePort
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
-from hw.lib.types import AccLayout, AttnHeadWords
 from tellme.spec.tables import exp2_rom
+from tellme.spec.widths import MAX_CHUNK
 
 __all__ = ["PrefillAttention"]
 
@@ -53,10 +52,11 @@ class PrefillAttention(wiring.Component):
     leave after drain_cycles, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
     REFILL_CYCLES after the last of them if that is later.
 
-    Ranges: chunk 1 to tokens; head_dim a multiple of 8, 16 to max_head_dim; group 1 to max_group; KV heads up to 16, query
-    heads up to max_heads; position + chunk up to max_context.  kv_stride and s_stride are words of a head's region.
-    Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums in LUT RAM; four multipliers and score EBR for
-    pes / exp_units * max_context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of range.
+    Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
+    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
+    kv_stride and s_stride are words of a head's region.  Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums
+    in LUT RAM; four multipliers and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit.  Raises
+    ValueError for parameters out of range.
     """
 
     #: From a slot's last sum to the next slot's first V word at the earliest.
@@ -64,12 +64,13 @@ class PrefillAttention(wiring.Component):
     #: Sums that may be on their way from their PE to ``acc``.
     LANDING = 32
 
-    def __init__(self, *, pes: int, tokens: int, max_head_dim: int, max_group: int, max_context: int, exp_units: int = 1,
-                 max_heads: int = 32):
-        if not 1 <= max_group <= MAX_GROUP:
-            raise ValueError(f"max_group is {max_group}; 1 to {MAX_GROUP} query heads share a KV head")
-        if not 1 <= tokens <= MAX_TOKENS:
-            raise ValueError(f"tokens is {tokens}; a chunk has 1 to {MAX_TOKENS}")
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1) -> None:
+        self._layouts, widths = layouts, layouts.widths
+        tokens = widths.chunk
+        if not 1 <= widths.group <= MAX_GROUP:
+            raise ValueError(f"the largest group is {widths.group}; 1 to {MAX_GROUP} query heads share a KV head")
+        if not 1 <= tokens <= MAX_CHUNK:
+            raise ValueError(f"tokens is {tokens}; a chunk has 1 to {MAX_CHUNK}")
         if pes not in (4, 8, 16):
             raise ValueError(f"pes is {pes}; there are 4, 8 or 16")
         if exp_units not in (1, 2):
@@ -78,26 +79,26 @@ class PrefillAttention(wiring.Component):
         self._tokens = tokens
         self._units = exp_units
         self._turns = pes // exp_units
-        self._words = 1 << (max_head_dim // LANES - 1).bit_length()
-        self._context = max_context
+        self._words = 1 << (widths.head_dim // LANES - 1).bit_length()
+        self._context = widths.context
         # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for.
         self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
         #: Cycles of a slot in which no word moves: from the last K word to the first V word, and two before the next slot.
         self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
         self.drain_cycles = max(SumScale.LATENCY + 6, 2 * self._turns + 7)
-        self._rows = max_heads * -(-tokens // pes)
-        #: |weight * v| is below 2**23, so a sum over the context fits.
-        self._sum_bits = 24 + (max_context - 1).bit_length()
+        self._rows = widths.heads * -(-tokens // pes)
         super().__init__({
-            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "read": Out(ReadPort),
-            "shape": In(ModelShape), "control": In(AttentionControl), "acc": Out(stream.Signature(AccLayout)), "busy": Out(1),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
+            "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
+            "busy": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
         pes, units, turns = self._pes, self._units, self._turns
+        layouts, sum_bits = self._layouts, self._layouts.widths.attention_sum_bits
         shape, args = self.shape, self.control.args
         chunk = args.chunk[:self._tokens.bit_length()]
         context, dot_bits = self._context, 16 + (self._words * LANES - 1).bit_length()
@@ -110,16 +111,15 @@ class PrefillAttention(wiring.Component):
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         # ------------------------------------------------------------------ parts
-        m.submodules.chunk_heads = chunk_heads = ChunkHeads(pes=pes, tokens=self._tokens, words=self._words, rows=self._rows)
-        m.submodules.sequence = sequence = SlotSequence(pes=pes, exp_units=units, pair_bits=len(pairs), rows=self._rows,
-                                                        context=context)
+        m.submodules.chunk_heads = chunk_heads = ChunkHeads(layouts, pes=pes, words=self._words, rows=self._rows)
+        m.submodules.sequence = sequence = SlotSequence(layouts, pes=pes, exp_units=units, pair_bits=len(pairs),
+                                                        words=self._words, rows=self._rows)
         m.submodules.reader = reader = WordReader(turns=turns, words=self._words, context=context, lead=self._lead)
         m.submodules.turns = taking = SoftmaxTurns(turns=turns, context=context)
         m.submodules.column = column = PeColumn(pes=pes, exp_units=units, words=self._words, rows=self._rows, dot_bits=dot_bits,
-                                                sum_bits=self._sum_bits)
+                                                sum_bits=sum_bits)
         m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, words=self._words)
-        m.submodules.out = out = SumOut(pes=pes, tokens=self._tokens, words=self._words, sum_bits=self._sum_bits,
-                                        depth=self.LANDING)
+        m.submodules.out = out = SumOut(layouts, pes=pes, words=self._words, depth=self.LANDING)
         softmax = [SoftmaxUnit(turns=turns, dot_bits=dot_bits, context=context, rows=self._rows) for _ in range(units)]
         m.submodules.scale = scale = SumScale(total_bits=len(softmax[0].total))
 

@@ -10,10 +10,12 @@ from hw.lib.scales import unpack16
 from hw.lib.stages import Stages
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC, SUM_FRAC
 from tellme.spec.tables import exp2_rom
+from tellme.spec.widths import bits_for
 
 __all__ = ["EXPONENT_BITS", "TOTAL_BITS", "Scan"]
 
-#: Of a sum of exponentials, in units of 2**-SUM_FRAC.
+#: Of what a sum of exponentials, in units of 2**-SUM_FRAC, is brought to its first one in, for any context below 4,096 positions,
+#: so that the number of cycles does not depend on the context; of the largest exponent.
 TOTAL_BITS = SUM_FRAC + 12
 #: Of the largest exponent of a row, signed.
 EXPONENT_BITS = 12
@@ -38,14 +40,14 @@ class Scan(wiring.Component):
     SUM_CYCLES = 7
     WEIGHT_CYCLES = 8
 
-    def __init__(self, *, groups: int):
-        self._groups = groups
-        g = range(groups + 1)
+    def __init__(self, *, groups: int, context: int) -> None:
+        self._groups, self._total_bits = groups, bits_for(context << SUM_FRAC)
+        g, key = range(groups + 1), bits_for(context - 1)
         super().__init__({
-            "on": In(1), "at": In(data.StructLayout({"weights": 1, "g": g, "key": 16})), "clear": In(1),
+            "on": In(1), "at": In(data.StructLayout({"weights": 1, "g": g, "key": key})), "clear": In(1),
             "score": In(SCORE_BITS), "v_scale": In(16), "top_g": Out(g), "top": In(signed(SCORE_BITS)),
-            "weight": Out(data.StructLayout({"on": 1, "g": g, "key": 16, "value": 16})),
-            "stat_g": In(g), "total": Out(TOTAL_BITS), "exponent": Out(signed(EXPONENT_BITS)),
+            "weight": Out(data.StructLayout({"on": 1, "g": g, "key": key, "value": 16})),
+            "stat_g": In(g), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -79,7 +81,7 @@ class Scan(wiring.Component):
         nonzero_f = stage.reg(sig_e != 0, "nonzero_f")
         weight_f, key_f = stage.reg(on_e & weights_e, "weight_f"), stage.reg(key_e, "key_f")
         groups = range(self._groups)
-        totals = [Signal(TOTAL_BITS, name=f"total{g}") for g in groups]
+        totals = [Signal(self._total_bits, name=f"total{g}") for g in groups]
         exponents = [Signal(signed(EXPONENT_BITS), name=f"exponent{g}") for g in groups]
         seen = [Signal(name=f"seen{g}") for g in groups]
         for g in groups:

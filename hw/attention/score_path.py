@@ -7,24 +7,25 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.attention.multipliers import GroupBanks
-from hw.attention.scatter import LANES, MAX_HEADS_KV
+from hw.attention.scatter import LANES
 from hw.attention.softmax import SCORE_STAGES, score_stages
-from hw.lib.control import ModelShape
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
 from hw.lib.types import ScaleLayout
 from tellme.spec.attention import SCORE_BITS, SCORE_FRAC
+from tellme.spec.widths import Widths
 
 __all__ = ["ScorePath", "row_words"]
 
 
-def row_words(groups: int) -> data.StructLayout:
+def row_words(widths: Widths) -> data.StructLayout:
     """A word of a K or V row, one cycle after it came: of which, of which key, its number ``w``, the row's first or last, of the
     first
     key, for head ``g``, whose turn is the group's last."""
-    return data.StructLayout({"k": 1, "v": 1, "key": 16, "w": 8, "first_word": 1, "row_end": 1, "first_key": 1,
-                              "g": range(groups), "g_last": 1})
+    return data.StructLayout({"k": 1, "v": 1, "key": widths.position_bits, "w": range(widths.head_dim // LANES), "first_word": 1,
+                              "row_end": 1, "first_key": 1, "g": range(widths.group), "g_last": 1})
 
 
 class ScorePath(wiring.Component):
@@ -42,19 +43,21 @@ class ScorePath(wiring.Component):
     ``clear`` sets the maxima to the lowest score.  ``top`` is that of head ``top_g``.
     """
 
-    def __init__(self, banks: GroupBanks, *, max_words: int):
-        self._banks, self._words = banks, max_words
-        groups, n = banks.groups, len(banks.numbers)
-        g, row = range(groups), range(MAX_HEADS_KV * max_words)
+    def __init__(self, layouts: Layouts, banks: GroupBanks) -> None:
+        self._banks, self._widths = banks, layouts.widths
+        w, max_words = layouts.widths, layouts.widths.head_dim // LANES
+        groups, n, self._words = banks.groups, len(banks.numbers), max_words
+        g, row, kv = range(groups), range(w.kv_heads * max_words), range(w.kv_heads)
         super().__init__({
             "q": In(data.StructLayout({"en": 1, "g": g, "row": row, "data": 32})),
-            "q_scale": In(data.StructLayout({"en": 1, "g": g, "kv": range(MAX_HEADS_KV), "scale": ScaleLayout})),
-            "shape": In(ModelShape), "head": In(range(MAX_HEADS_KV)), "prepare": In(1), "prepare_at": In(range(groups + 1)),
+            "q_scale": In(data.StructLayout({"en": 1, "g": g, "kv": kv, "scale": ScaleLayout})),
+            "shape": In(layouts.model_shape), "head": In(kv), "prepare": In(1), "prepare_at": In(range(groups + 1)),
             "q_addr": In(row), "turn": In(g), "q_words": Out(data.ArrayLayout(32, n)),
-            "word": In(row_words(groups)),
+            "word": In(row_words(w)),
             "products": In(data.ArrayLayout(data.ArrayLayout(signed(16), LANES), n)),
-            "scale_key": Out(16), "k_scale": In(16), "clear": In(1),
-            "score": Out(data.StructLayout({"on": 1, "g": range(groups + 1), "key": 16, "value": signed(SCORE_BITS)})),
+            "scale_key": Out(w.position_bits), "k_scale": In(16), "clear": In(1),
+            "score": Out(data.StructLayout({"on": 1, "g": range(groups + 1), "key": w.position_bits,
+                                          "value": signed(SCORE_BITS)})),
             "top_g": In(range(groups + 1)), "top": Out(signed(SCORE_BITS)),
         })
 
@@ -63,9 +66,9 @@ class ScorePath(wiring.Component):
         banks, word = self._banks, self.word
         fresh4, valid4 = stage.delay(word.first_word, 3, "fresh"), stage.delay(word.k, 3, "valid")
         g4 = banks.delay(stage, word.g, 3, "g_now")
-        dots = [Signal(signed(24), name=f"dot{g}") for g in range(banks.groups)]
+        dots = [Signal(signed(self._widths.dot_bits), name=f"dot{g}") for g in range(banks.groups)]
         for g in banks.numbers:
-            m.submodules[f"q{g}"] = q = memory.Memory(shape=32, depth=banks.heads * MAX_HEADS_KV * self._words, init=[])
+            m.submodules[f"q{g}"] = q = memory.Memory(shape=32, depth=banks.heads * self._widths.kv_heads * self._words, init=[])
             write, read = q.write_port(), q.read_port()
             m.d.comb += [write.addr.eq(banks.address(self.q.g, self.q.row)), write.data.eq(self.q.data),
                          write.en.eq(self.q.en & banks.selects(g, self.q.g)),
@@ -93,7 +96,8 @@ class ScorePath(wiring.Component):
         # ------------------------------------------------------------------ one head a cycle
         dot_done = stage.delay(word.k & word.row_end & word.g_last, 4, "dot_done")
         dot_key = stage.delay(word.key, 4, "dot_key")
-        held, held_key = [Signal(signed(24), name=f"held{g}") for g in range(groups)], Signal(16)
+        held = [Signal(signed(self._widths.dot_bits), name=f"held{g}") for g in range(groups)]
+        held_key = Signal(self._widths.position_bits)
         turn, turning = Signal(range(groups + 1)), Signal()
         with m.If(dot_done):
             m.d.sync += [h.eq(d) for h, d in zip(held, dots, strict=True)]
@@ -108,7 +112,8 @@ class ScorePath(wiring.Component):
         # ------------------------------------------------------------------ scales
         q_scales = []
         for g in banks.numbers:
-            m.submodules[f"q_scale{g}"] = scales = memory.Memory(shape=ScaleLayout, depth=banks.heads * MAX_HEADS_KV, init=[])
+            m.submodules[f"q_scale{g}"] = scales = memory.Memory(shape=ScaleLayout, init=[],
+                                                                    depth=banks.heads * self._widths.kv_heads)
             write, read = scales.write_port(), scales.read_port(domain="comb")
             m.d.comb += [write.addr.eq(banks.address(self.q_scale.g, self.q_scale.kv)), write.data.eq(self.q_scale.scale),
                          write.en.eq(self.q_scale.en & banks.selects(g, self.q_scale.g)),

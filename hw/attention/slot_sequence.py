@@ -9,10 +9,8 @@ from amaranth.lib.wiring import In, Out
 from hw.attention.scatter import MAX_GROUP
 from hw.attention.softmax import BACK_BITS
 from hw.attention.word_reader import PhaseLayout
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.ports import MemoryRequest
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["SlotSequence"]
 
@@ -36,13 +34,15 @@ class SlotSequence(wiring.Component):
     ``start`` until ``busy`` falls.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, pair_bits: int, rows: int, context: int):
-        self._pes, self._units = pes, exp_units
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, pair_bits: int, words: int, rows: int) -> None:
+        self._pes, self._units, self._widths = pes, exp_units, layouts.widths
+        context = layouts.widths.context
         keys = range(2 << (context - 1).bit_length())
         super().__init__({
-            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8), "pairs": In(pair_bits), "keys_all": In(keys),
+            "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
+            "pairs": In(pair_bits), "keys_all": In(keys),
             "start": In(1), "written": In(1), "done": In(1), "drained": In(1), "busy": Out(1), "slot_done": Out(1),
-            "request": Out(stream.Signature(MemoryRequest)), "phase": Out(PhaseLayout),
+            "request": Out(stream.Signature(layouts.memory_request)), "phase": Out(PhaseLayout),
             "row": Out(range(rows)), "keys": Out(keys), "last_key": Out(range(context)),
             "working": Out(range(pes + 1)), "last_turn": Out(range(pes // exp_units)), "last_slot": Out(1),
             "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),
@@ -60,8 +60,8 @@ class SlotSequence(wiring.Component):
             with m.If(pe == pes - 1):
                 m.d.sync += walking.eq(0)
 
-        head, pairs_left = Signal(8), Signal.like(self.pairs, reset_less=True)
-        k_addr, v_addr, s_addr = (Signal(WORD_ADDRESS_BITS, name=f"{name}_addr") for name in "kvs")
+        head, pairs_left = Signal(range(self._widths.kv_heads + 1)), Signal.like(self.pairs, reset_less=True)
+        k_addr, v_addr, s_addr = (Signal(self._widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
         # Both are wanted in V only.
         last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
         last_slot = stage.reg(pairs_left <= pes, "last_slot")

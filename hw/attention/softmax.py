@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scores and weights of attention: the score's arithmetic, and a unit that serves query PEs in turn."""
 
-from typing import Any
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -25,7 +23,7 @@ BACK_BITS = 4
 EXPONENT_BITS = 11
 
 
-def score_stages(stage: Stages, dot: Value, ds: Any) -> Value:
+def score_stages(stage: Stages, dot: Value, ds: data.View) -> Value:
     """score(dot, ds) (spec: attention), SCORE_STAGES of ``stage`` later."""
     m = stage.m
     product1 = stage.reg(dot * ds.sig, "score_product")
@@ -78,7 +76,7 @@ class SoftmaxUnit(wiring.Component):
     #: Keys whose weights may be asked for before the first of them is taken.
     AHEAD = 3
 
-    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int):
+    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int) -> None:
         self._turns = turns
         self._dot_bits = dot_bits
         self._context = context

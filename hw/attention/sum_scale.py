@@ -35,7 +35,7 @@ class InverseScale(wiring.Component):
     #: The table, its register, the product, the result.
     LATENCY = 3 + SCALE_MUL_STAGES
 
-    def __init__(self, *, exp_bits: int, exponent_bits: int, sum_bits: int):
+    def __init__(self, *, exp_bits: int, exponent_bits: int, sum_bits: int) -> None:
         self._sum_bits = sum_bits
         super().__init__({"sig": In(11), "exp": In(signed(exp_bits)), "exponent": In(signed(exponent_bits)),
                           "scale": Out(ScaleLayout)})
@@ -67,7 +67,7 @@ class SumScale(wiring.Component):
     #: Total and exponent, zeros of each byte, bytes shifted, bits shifted, rounded.
     LATENCY = 5 + InverseScale.LATENCY
 
-    def __init__(self, *, total_bits: int):
+    def __init__(self, *, total_bits: int) -> None:
         self._total_bits = total_bits
         super().__init__({"total": In(total_bits), "exponent": In(signed(EXPONENT_BITS)), "scale": Out(ScaleLayout)})
 
@@ -102,7 +102,7 @@ class StepwiseSumScale(wiring.Component):
     InverseScale.LATENCY cycles after the step in which ``normal`` was high.
     """
 
-    def __init__(self, *, total_bits: int, exponent_bits: int):
+    def __init__(self, *, total_bits: int, exponent_bits: int) -> None:
         self._total_bits, self._exponent_bits = total_bits, exponent_bits
         super().__init__({"total": In(total_bits), "exponent": In(signed(exponent_bits)), "load": In(1), "step": In(1),
                           "normal": Out(1), "scale": Out(ScaleLayout)})

@@ -6,11 +6,12 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import LANES, MAX_GROUP, MAX_TOKENS
+from hw.attention.scatter import LANES, MAX_GROUP
 from hw.attention.sum_scale import SumScale
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, AccLayout, ScaleLayout
+from hw.lib.types import ScaleLayout
 
 __all__ = ["SumOut", "SumWalk"]
 
@@ -26,10 +27,11 @@ class SumWalk(wiring.Component):
     idle; ``last_pe`` is pairs - 1 from then on.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int):
+    def __init__(self, *, pes: int, exp_units: int, words: int) -> None:
         self._pes, self._units, self._turns, self._words = pes, exp_units, pes // exp_units, words
         super().__init__({
-            "start": In(1), "idle": Out(1), "words": In(8), "pairs": In(range(pes + 1)), "last_pe": Out(range(pes)),
+            "start": In(1), "idle": Out(1), "words": In(range(words + 1)), "pairs": In(range(pes + 1)),
+            "last_pe": Out(range(pes)),
             "drain": Out(data.StructLayout({"on": 1, "pe": range(pes), "clear": 1, "shift": 1, "word": range(words)})),
             "send": Out(1), "send_turn": Out(range(pes)), "walking": In(1), "landing_open": In(1), "out_idle": In(1),
             "stat_read": Out(1), "hold_scale": Out(1),
@@ -99,35 +101,37 @@ class SumOut(wiring.Component):
      A sum a cycle.
     """
 
-    def __init__(self, *, pes: int, tokens: int, words: int, sum_bits: int, depth: int):
-        self._pes, self._words, self._sum_bits, self._depth = pes, words, sum_bits, depth
+    def __init__(self, layouts: Layouts, *, pes: int, words: int, depth: int) -> None:
+        self._widths = w = layouts.widths
+        self._pes, self._words, self._depth = pes, words, depth
         super().__init__({
-            "chunk": In(tokens.bit_length()), "group": In(3), "words": In(8), "group_words": In(12),
+            "chunk": In(w.token_count_bits), "group": In(w.group_bits), "words": In(range(words + 1)),
+            "group_words": In(range(w.group * words + 1)),
             "restart": In(1), "clear": In(1), "last_pe": In(range(pes)), "ends_head": In(1), "hold_scale": In(1),
             "scale_pe": Out(range(pes)), "scale": In(ScaleLayout),
-            "sent": In(1), "open": Out(1), "came": In(data.StructLayout({"on": 1, "sum": sum_bits})),
-            "acc": Out(stream.Signature(AccLayout)), "idle": Out(1),
+            "sent": In(1), "open": Out(1), "came": In(data.StructLayout({"on": 1, "sum": w.attention_sum_bits})),
+            "acc": Out(stream.Signature(layouts.acc)), "idle": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        words, sum_bits = self.words, self._sum_bits
+        words, widths, sum_bits = self.words, self._widths, self._widths.attention_sum_bits
         m.submodules.landing = landing = Landing(sum_bits, depth=self._depth, burst=LANES)
         m.d.comb += [landing.sent.eq(self.sent), landing.valid.eq(self.came.on), landing.value.eq(self.came.sum),
                      self.open.eq(landing.open)]
         scale_left = Signal(range(16))
         with m.If(scale_left != 0):
             m.d.sync += scale_left.eq(scale_left - 1)
-        out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(INDEX_BITS)
-        out_scale, out_token = Signal(ScaleLayout), Signal(range(MAX_TOKENS))
+        out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(widths.row_bits)
+        out_scale, out_token = Signal(ScaleLayout), Signal(widths.token_bits)
         ends_head = Signal()
         pe, word, lane = Signal(range(self._pes)), Signal(range(self._words)), Signal(range(LANES))
         # The next one is its PE's first, and wants its scale.
         first_sum = Signal()
         # Where the pair that leaves belongs, and the KV head's first query head.
-        token, first_word, top_word, g = (Signal(range(MAX_TOKENS)), Signal(INDEX_BITS - 2), Signal(INDEX_BITS - 2),
-                                          Signal(range(MAX_GROUP)))
+        token, first_word, top_word, g = (Signal(shape) for shape in (
+            widths.token_bits, widths.row_bits - 2, widths.row_bits - 2, range(MAX_GROUP)))
         # What stands still in the cycle before a word's last sum is loaded.
         word_ends, pe_ends, g_ends = (stage.reg(v, n) for v, n in (
             (word + 1 == words, "word_ends"), (pe == self.last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))

@@ -6,12 +6,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import MAX_HEADS_KV
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.ports import WritePort
+from hw.attention.scatter import LANES
+from hw.lib.layouts import Layouts
 from hw.lib.scales import pack16
-from hw.lib.types import AttnHeadCodes, KvScales, ScaleLayout
-from tellme.spec.widths import WORD_ADDRESS_BITS
+from hw.lib.types import KvScales, ScaleLayout
 
 __all__ = ["TokenHeads"]
 
@@ -25,30 +23,33 @@ class TokenHeads(wiring.Component):
 
     A code a cycle for queries and, while ``write`` takes them, for K and V; a burst's request takes one more cycle, a word of
     scales two.  ``words`` and ``row_offset`` = position * words stand still from ``begin`` until the last code. Ranges: group 1
-    to ``groups``, KV heads 1 to 16, words 4 to ``max_words``.
+    to widths.group, KV heads 1 to widths.kv_heads, words 4 to widths.head_dim / 4.
     """
 
-    def __init__(self, *, groups: int, max_words: int):
-        self._groups, self._words = groups, max_words
+    def __init__(self, layouts: Layouts) -> None:
+        self._widths = w = layouts.widths
+        self._words = max_words = w.head_dim // LANES
+        g, kv = range(w.group), range(w.kv_heads)
         super().__init__({
-            "heads": In(stream.Signature(AttnHeadCodes)), "write": Out(WritePort), "shape": In(ModelShape),
-            "args": In(AttentionArgs), "begin": In(1), "words": In(8), "row_offset": In(WORD_ADDRESS_BITS),
-            "q": Out(data.StructLayout({"en": 1, "g": range(groups), "row": range(MAX_HEADS_KV * max_words), "data": 32})),
-            "q_scale": Out(data.StructLayout({"en": 1, "g": range(groups), "kv": range(MAX_HEADS_KV), "scale": ScaleLayout})),
+            "heads": In(stream.Signature(layouts.head_codes)), "write": Out(layouts.write_port), "shape": In(layouts.model_shape),
+            "args": In(layouts.attention_args), "begin": In(1), "words": In(range(max_words + 1)),
+            "row_offset": In(w.word_address_bits),
+            "q": Out(data.StructLayout({"en": 1, "g": g, "row": range(w.kv_heads * max_words), "data": 32})),
+            "q_scale": Out(data.StructLayout({"en": 1, "g": g, "kv": kv, "scale": ScaleLayout})),
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        m, widths = Module(), self._widths
         shape, args, words, row_offset = self.shape, self.args, self.words, self.row_offset
-        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV, init=[])
+        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=widths.kv_heads, init=[])
         ks_write, ks_read = k_scales.write_port(), k_scales.read_port(domain="comb")
 
         request, out = self.write.req, self.write.data
         code, last = self.heads.p.code, self.heads.p.last
-        lane, word_at, shift = Signal(2), Signal(8), Signal(24)
+        lane, word_at, shift = Signal(2), Signal(range(self._words)), Signal(24)
         word = Cat(shift, code)
-        kv, g, q_row = Signal(range(MAX_HEADS_KV)), Signal(range(self._groups)), Signal(range(MAX_HEADS_KV * self._words))
-        addr, s_addr = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS)
+        kv, g, q_row = Signal(range(widths.kv_heads)), Signal(range(widths.group)), Signal.like(self.q.row)
+        addr, s_addr = Signal(widths.word_address_bits), Signal(widths.word_address_bits)
         v_scale, own_scales = Signal(16), Signal(KvScales)
         q_phase, k_phase = Signal(), Signal()
         taken = self.heads.valid & self.heads.ready

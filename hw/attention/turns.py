@@ -29,7 +29,7 @@ class SoftmaxTurns(wiring.Component):
     s. Maps to an EBR for each 512 keys.
     """
 
-    def __init__(self, *, turns: int, context: int):
+    def __init__(self, *, turns: int, context: int) -> None:
         self._turns, self._context = turns, context
         key, turn, keys = range(context), range(turns), range(2 << (context - 1).bit_length())
         super().__init__({

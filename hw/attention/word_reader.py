@@ -39,11 +39,11 @@ class WordReader(wiring.Component):
     from two cycles before a phase until its end.  A word a cycle where words > last_turn.
     """
 
-    def __init__(self, *, turns: int, words: int, context: int, lead: int):
+    def __init__(self, *, turns: int, words: int, context: int, lead: int) -> None:
         self._turns, self._words, self._context, self._lead = turns, words, context, lead
         key = range(context)
         super().__init__({
-            "data": In(stream.Signature(32)), "phase": In(PhaseLayout), "words": In(8), "last_key": In(key),
+            "data": In(stream.Signature(32)), "phase": In(PhaseLayout), "words": In(range(words + 1)), "last_key": In(key),
             "last_turn": In(range(turns)), "asked": In(1),
             "scales": Out(data.StructLayout({"en": 1, "key": key, "data": KvScales})),
             "flags": Out(word_flags(words)), "key": Out(key), "v_row": Out(1), "done": Out(1),

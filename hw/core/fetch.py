@@ -6,11 +6,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import FetchControl, ModelShape
-from hw.lib.ports import ReadPort
-from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout
+from hw.lib.layouts import Layouts
 from tellme.spec.scale import SCALE16_BIAS
-from tellme.spec.widths import TOKEN_ID_BITS, WORD_ADDRESS_BITS
+from tellme.spec.widths import bits_for
 
 __all__ = ["RowFetch"]
 
@@ -27,24 +25,28 @@ class RowFetch(wiring.Component):
     element a cycle.  Maps to two 18x18 multipliers.
     """
 
-    def __init__(self) -> None:
-        super().__init__({"control": In(FetchControl), "shape": In(ModelShape), "rope_rows": Out(ReadPort),
-                          "embedding_rows": Out(ReadPort), "rope": Out(stream.Signature(32)),
-                          "acc": Out(stream.Signature(AccLayout)), "rope_start": Out(1), "number": Out(TOKEN_BITS)})
+    def __init__(self, layouts: Layouts):
+        self._widths = layouts.widths
+        super().__init__({
+            "control": In(layouts.fetch_control), "shape": In(layouts.model_shape), "rope_rows": Out(layouts.read_port),
+            "embedding_rows": Out(layouts.read_port), "rope": Out(stream.Signature(32)),
+            "acc": Out(stream.Signature(layouts.acc)), "rope_start": Out(1), "number": Out(layouts.widths.token_bits),
+        })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        m, w = Module(), self._widths
         shape, args = self.shape, self.control.args
-        token = Signal(TOKEN_ID_BITS)
-        block = Signal(16)
-        block_words = Signal(16)
-        pairs = Signal(7)
-        position = Signal(16)
-        product = Signal(32)
-        rope_product = Signal(23)
-        row_offset = Signal(14)
-        block_addr = Signal(WORD_ADDRESS_BITS)
-        remaining, index, number = Signal(INDEX_BITS), Signal(INDEX_BITS), Signal(TOKEN_BITS)
+        token = Signal(w.token_id_bits)
+        block = Signal(max(1, w.token_id_bits - 2))
+        block_words = Signal(w.block_words_bits)
+        pairs = Signal(range(w.head_dim // 2 + 1))
+        position = Signal(w.position_bits)
+        # Addresses lie in the memory, so that nothing above its addresses' bits is wanted.
+        product = Signal(w.word_address_bits)
+        rope_product = Signal(range((w.context - 1) * (w.head_dim // 2) + 1))
+        row_offset = Signal(bits_for(3 * w.row_words))
+        block_addr = Signal(w.word_address_bits)
+        remaining, index, number = Signal(range(max(w.dim, w.head_dim // 2) + 1)), Signal(w.dim_bits), Signal(w.token_bits)
         word = Signal(32)
         bytes_left = Signal(3)
         sig = Signal(11)

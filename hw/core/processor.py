@@ -8,32 +8,19 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import (
     AccSource,
-    AttentionControl,
     CountersControl,
-    CrcControl,
-    EngineArgs,
     EventLayout,
-    FetchControl,
-    LmHeadControl,
-    ModelShape,
-    PassControl,
-    ProgramPort,
     ResetControl,
-    RouteControl,
     RunArgs,
     RunControl,
-    RunState,
-    SizesLayout,
-    TokenPort,
     TotalsLayout,
     WeightsControl,
     Word0Layout,
     WordSink,
 )
-from hw.lib.types import TOKEN_BITS
+from hw.lib.layouts import Layouts
 from tellme.spec.memory import KV_PAGE, DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
-from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
 __all__ = ["RESET_CYCLES", "CacheFinder", "CommandProcessor"]
 
@@ -46,25 +33,27 @@ class CacheFinder(wiring.Component):
     """Where the KV cache of a layer lies: k_base = kv_base + layer * layer_stride, v_base = k_base + v_offset,
     s_base = v_base + v_offset, modulo the address space.
 
-    ``start`` is a pulse beside ``layer``; from then on ``layer`` and the shape stand still for CYCLES cycles, behind which the
-    outputs are the layer's until the next start.  The registers are multiples of KV_PAGE words; their lower bits are ignored.
+    ``start`` is a pulse beside ``layer``; from then on ``layer`` and the shape stand still for ``cycles`` cycles, behind which
+    the outputs are the layer's until the next start.  The registers are multiples of KV_PAGE words; their lower bits are
+    ignored.
 
     All is added a bit a cycle, the lowest one first: a product with ``layer`` by one full adder for each of its bits, and three
     sums.  This takes no multiplier, no carry chain and some 60 LUTs.
     """
 
     LOW = KV_PAGE.bit_length() - 1
-    PAGE_BITS = WORD_ADDRESS_BITS - LOW
-    #: The start's own, and one for each bit.
-    CYCLES = 1 + PAGE_BITS
 
-    def __init__(self) -> None:
-        super().__init__({"start": In(1), "layer": In(LAYER_BITS), "shape": In(ModelShape), "k_base": Out(WORD_ADDRESS_BITS),
-                          "v_base": Out(WORD_ADDRESS_BITS), "s_base": Out(WORD_ADDRESS_BITS)})
+    def __init__(self, layouts: Layouts):
+        address = layouts.widths.word_address_bits
+        self._page_bits = address - self.LOW
+        #: The start's own, and one for each bit of a page's number.
+        self.cycles = 1 + self._page_bits
+        super().__init__({"start": In(1), "layer": In(LAYER_BITS), "shape": In(layouts.model_shape), "k_base": Out(address),
+                          "v_base": Out(address), "s_base": Out(address)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = self.PAGE_BITS
+        bits = self._page_bits
         at, busy = Signal(range(bits)), Signal()
         with m.If(self.start):
             m.d.sync += [at.eq(0), busy.eq(1)]
@@ -99,7 +88,7 @@ class CacheFinder(wiring.Component):
 class CommandProcessor(wiring.Component):
     """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
 
-    A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
+    A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
@@ -121,24 +110,26 @@ class CommandProcessor(wiring.Component):
     units' own latencies.
     """
 
-    def __init__(self, *, steps: int, context: int, tokens: int = 1):
-        self._steps, self._tokens = steps, tokens
+    def __init__(self, layouts: Layouts):
+        self._layouts = layouts
         super().__init__({
-            "run": In(RunControl), "state": Out(RunState), "shape": In(ModelShape), "sizes": In(SizesLayout),
+            "run": In(RunControl), "state": Out(layouts.run_state), "shape": In(layouts.model_shape), "sizes": In(layouts.sizes),
             # One cycle of read latency.
-            "program": Out(ProgramPort(steps)), "tokens": Out(TokenPort(context)),
-            "crc": Out(CrcControl), "counters": Out(CountersControl),
-            "weights": Out(WeightsControl), "fetch": Out(FetchControl),
-            "engine": Out(stream.Signature(EngineArgs)), "attention": Out(AttentionControl), "passes": Out(PassControl),
-            "lm_head": Out(LmHeadControl), "routes": Out(RouteControl), "reset": Out(ResetControl),
+            "program": Out(layouts.program_port), "tokens": Out(layouts.token_port),
+            "crc": Out(layouts.crc_control), "counters": Out(CountersControl),
+            "weights": Out(WeightsControl), "fetch": Out(layouts.fetch_control),
+            "engine": Out(stream.Signature(layouts.engine_args)), "attention": Out(layouts.attention_control),
+            "passes": Out(layouts.pass_control),
+            "lm_head": Out(layouts.lm_head_control), "routes": Out(layouts.route_control), "reset": Out(ResetControl),
             "event": Out(stream.Signature(EventLayout)),
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        m, widths = Module(), self._layouts.widths
         args, given = Signal(RunArgs), self.run.args
-        running, stopped, position, fetch_position = Signal(), Signal(), Signal(16), Signal(16)
-        step, chunk = Signal(range(self._steps)), Signal(range(self._tokens + 1))
+        running, stopped = Signal(), Signal()
+        position, fetch_position = Signal(widths.position_bits), Signal(widths.position_bits)
+        step, chunk = Signal(widths.step_bits), Signal(widths.token_count_bits)
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = data.View(Word0Layout, words[0])
         op, epilogue, gain_next = w0.op, w0.epilogue, w0.gain_next
@@ -146,15 +137,15 @@ class CommandProcessor(wiring.Component):
         feeds = Signal(16)          # tokens still to feed of those that START named
         limit = Signal.like(chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
-        last = Signal(16)           # position of the chunk's last token
-        number = Signal(TOKEN_BITS)
+        last = Signal(widths.position_bits)     # position of the chunk's last token
+        number = Signal(widths.token_bits)
         picked = Signal(16)
-        token = Signal(TOKEN_ID_BITS)
+        token = Signal(widths.token_id_bits)
         fetched = Signal(range(DESCRIPTOR_WORDS + 1))
-        m.submodules.caches = caches = CacheFinder()
-        gains_left = Signal(14)
-        codes_left = Signal(INDEX_BITS)
-        out_len = Signal(INDEX_BITS)        # elements of the step's output vector: as many gains may follow
+        m.submodules.caches = caches = CacheFinder(self._layouts)
+        gains_left = Signal(widths.row_count_bits)
+        codes_left = Signal(widths.col_count_bits)
+        out_len = Signal(widths.row_count_bits)     # elements of the step's output vector: as many gains may follow
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
@@ -163,7 +154,7 @@ class CommandProcessor(wiring.Component):
         reason = Signal(8)
         # Why a run ends with the token that was picked, from the cycle ahead of its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
-        next_position = Signal(17)
+        next_position = Signal(widths.position_count_bits)
         m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
@@ -223,7 +214,7 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [args.eq(given), position.eq(given.position), feeds.eq(given.feed),
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights.plain_tokens.eq(0),
-                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > widths.chunk), widths.chunk, given.chunk))]
                     m.d.comb += self.counters.clear.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):

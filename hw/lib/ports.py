@@ -11,7 +11,7 @@ from tellme.spec.memory import MEMORY_CLIENTS
 from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["MEMORY", "BurstLayout", "ClientReadPort", "ClientStrobes", "ClientWritePort", "MemoryBus", "MemoryRequest",
-           "MemorySpec", "MemoryWord", "ReadPort", "RequestLayout", "WordReadPort", "WordWritePort", "WritePort"]
+           "MemorySpec", "MemoryWord", "RequestLayout", "WordReadPort", "WordWritePort"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class MemorySpec:
         return MemorySpec(data_bits, self.addr_bits, self.len_bits, self.burst)
 
 
-#: The memory that cores have today.
+#: What a memory's unit is made for where nothing else is said: words of 32 bits, and as many of them as a program names.  A
+#: core's memory follows from its configuration (:class:`hw.lib.layouts.Layouts`).
 MEMORY = MemorySpec(data_bits=32, addr_bits=WORD_ADDRESS_BITS, len_bits=20, burst=32)
 
 
@@ -86,12 +87,8 @@ def ClientWritePort(spec: MemorySpec) -> wiring.Signature:
                              "idle": In(1)})
 
 
-#: What the compute units see: words of 32 bits.
+#: A request to it.
 MemoryRequest = RequestLayout(MEMORY)
-#: A reading client's port of the compute units.
-ReadPort = ClientReadPort(MEMORY)
-#: A writing client's port of the compute units.
-WritePort = ClientWritePort(MEMORY)
 
 #: A bit a client, for statistics.
 ClientStrobes = data.StructLayout({name: 1 for name in MEMORY_CLIENTS})

@@ -7,10 +7,9 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import SegmentLayouts, SegmentPort, WeightsControl
-from hw.lib.ports import MEMORY, ClientReadPort
+from hw.lib.layouts import Layouts
 from hw.lib.streams import Queue
 from tellme.spec.program import SEGMENT_ENTRIES
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
 __all__ = ["WeightBuffer"]
 
@@ -38,12 +37,12 @@ class WeightBuffer(wiring.Component):
     #: 32-bit words of a request at most: half a row, so that rows are opened once.
     BURST = 128
 
-    def __init__(self, *, blocks: int):
+    def __init__(self, layouts: Layouts, *, blocks: int):
         if blocks < 1:
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
-        self._depth = blocks * self.WORDS_PER_BLOCK
+        self._depth, self._widths = blocks * self.WORDS_PER_BLOCK, layouts.widths
         super().__init__({
-            "port": Out(ClientReadPort(MEMORY.client(64))),
+            "port": Out(layouts.weights_port),
             "control": In(WeightsControl), "segments": Out(SegmentPort),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
@@ -91,7 +90,7 @@ class WeightBuffer(wiring.Component):
                         m.next = "LOOK"
 
         # ------------------------------------------------------------------ what to ask for
-        addr, remaining = Signal(WORD_ADDRESS_BITS), Signal(WORD_ADDRESS_BITS)
+        addr, remaining = Signal(self._widths.word_address_bits), Signal(self._widths.word_address_bits)
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)
         burst = self.BURST // 2

@@ -55,14 +55,15 @@ class Dfi:
 
 
 class ReadModel:
-    """Answers a ReadPort from ``words``; waits ``latency`` cycles a request and pauses at random.
+    """Answers a read port from ``words``; waits ``latency`` cycles a request and pauses at random.  ``request`` is the layout of
+    its requests.
 
     ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
     length of a pause before each word (0: none).  A read of a word that is not there fails.
     """
 
-    def __init__(self, dut, name, words, *, latency=8, pause=None, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
         # 32-bit words of a word of the port.
@@ -84,7 +85,7 @@ class ReadModel:
             if not asked:
                 continue
             self._signal("req__ready").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
             for i in range(0, length, self._lanes):
@@ -119,7 +120,7 @@ class QueuedReadModel(ReadModel):
             await settled()
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
-                addr, length = fields(MemoryRequest, request, "addr", "len")
+                addr, length = fields(self._request, request, "addr", "len")
                 queue.extend((cycle + self._latency, addr + i) for i in range(0, length, self._lanes))
             await FallingEdge(self._clk)
             cycle += 1
@@ -152,11 +153,11 @@ class QueuedReadModel(ReadModel):
 
 
 class WriteModel:
-    """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst."""
+    """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
+    cycles behind each burst.  ``request`` is the layout of its requests."""
 
-    def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
@@ -177,7 +178,7 @@ class WriteModel:
                 continue
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall

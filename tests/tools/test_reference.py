@@ -70,7 +70,7 @@ def test_pages_with_comments_code_and_links(planted, tmp_path):
     assert "y = x * x, a &lt; b, for each of <code>x_count</code>" in page
     assert "<li>one\nmore</li><li>two</li>" in page and "<pre><code>" in page
     assert "The most there is, of" in page and 'id="Unit.width"' in page and 'id="hidden"' not in page
-    for href in ("planted_good.html#limit", "planted_good.html#Base.begin", "planted_other.html", "planted_good.html#Unit"):
+    for href in ("planted_good.html#limit", "planted_good.html#Base%2Ebegin", "planted_other.html", "planted_good.html#Unit"):
         assert f'<a href="{href}">' in page, href
     other = (tmp_path / "out" / "planted_other.html").read_text()
     assert '<a href="planted_good.html#Unit"><code>Unit</code></a>' in other and "<code>subprocess</code>" in other

@@ -13,7 +13,7 @@ from typing import Literal
 
 from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
-from tellme.spec.widths import TOKEN_ID_BITS
+from tellme.spec.widths import DEFAULT_VOCAB
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
            "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS",
@@ -39,8 +39,8 @@ TOP_BASE = 0xB000_0000
 TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
-#: What a word of token memory holds.
-TOKEN_ID = Range(0, (1 << TOKEN_ID_BITS) - 1)
+#: What a word of token memory holds, where a configuration does not say otherwise.
+TOKEN_ID = Range(0, DEFAULT_VOCAB)
 
 #: Words of 32 bits that the caches' places are multiples of: a page.
 KV_PAGE = 256
@@ -122,15 +122,15 @@ def cache_bases(registers: Mapping[str, int], layer: int) -> tuple[int, int, int
     return k, k + v_offset, k + 2 * v_offset
 
 
-def check_tokens(position: int, tokens: Sequence[int], context: int) -> None:
+def check_tokens(position: int, tokens: Sequence[int], context: int, most: int = TOKEN_ID.most) -> None:
     """Check tokens that are written into token memory from ``position`` on, of a model of ``context`` positions.
 
-    A token that token memory cannot hold, or a position outside the context, is a RangeError.
+    A token above ``most``, which token memory cannot hold, or a position outside the context, is a RangeError.
     """
     Range(0, context).check("position", position)
     Range(0, context).check("position + tokens", position + len(tokens))
     for token in tokens:
-        TOKEN_ID.check("token", int(token))
+        Range(TOKEN_ID.least, most).check("token", int(token))
 
 
 class StartFlags(IntFlag):

@@ -80,7 +80,7 @@ class Epilogue(IntEnum):
 DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "layer": U8}
 #: Powers of two that a model may divide the output of its activation by.
 ACT_EXP_RANGE = Range(-30, 30)
-#: Word addresses that a board takes.  The golden model, which takes a program without packing it, has no such limit.
+#: Word addresses of the memory's window.  The golden model, which takes a program without packing it, has no such limit.
 ADDRESS_RANGE = Range(0, MAX_WORDS - 1)
 
 
