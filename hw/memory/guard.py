@@ -12,18 +12,19 @@ __all__ = ["ReadGuard", "WriteGuard"]
 
 
 def count(m: Module, port) -> tuple[Signal, Signal]:
-    """Words of a port's accepted requests that have not passed, of the cycle before, and whether that has changed since.
+    """Whether all words of a port's accepted requests had passed in the cycle before, and whether that has changed since.
 
     Handshakes go through registers first: a port's are late in their cycle.
     """
     # One request's length and what was left of the one before.
     owed, asked, passed = Signal(len(port.req.p.len) + 2), Signal(len(port.req.p.len)), Signal()
-    late = Signal()
+    none, late = Signal(init=1), Signal()
     taken, moved = port.req.valid & port.req.ready, port.data.valid & port.data.ready
-    m.d.sync += [
-        asked.eq(Mux(taken, port.req.p.len, 0)), passed.eq(moved), late.eq(taken | moved), owed.eq(owed + asked - passed),
-    ]
-    return owed, late
+    owes = Signal.like(owed)
+    m.d.comb += owes.eq(owed + asked - passed)
+    m.d.sync += [asked.eq(Mux(taken, port.req.p.len, 0)), passed.eq(moved), late.eq(taken | moved), owed.eq(owes),
+                 none.eq(owes == 0)]
+    return none, late
 
 
 class ReadGuard(wiring.Component):
@@ -39,7 +40,7 @@ class ReadGuard(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         user, port = self.user, self.port
-        owed, late = count(m, port)
+        none, late = count(m, port)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
@@ -47,7 +48,7 @@ class ReadGuard(wiring.Component):
             user.data.payload.eq(port.data.payload),
             user.data.valid.eq(port.data.valid & ~self.drain),
             port.data.ready.eq(user.data.ready | self.drain),
-            self.clean.eq((owed == 0) & ~late),
+            self.clean.eq(none & ~late),
         ]
         return m
 
@@ -66,9 +67,9 @@ class WriteGuard(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         user, port = self.user, self.port
-        owed, late = count(m, port)
+        none, late = count(m, port)
         due = Signal()
-        m.d.sync += due.eq((owed != 0) & ~late)
+        m.d.sync += due.eq(~none & ~late)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
@@ -78,6 +79,6 @@ class WriteGuard(wiring.Component):
             port.data.valid.eq(Mux(self.drain, due & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),
-            self.clean.eq((owed == 0) & ~late & port.idle),
+            self.clean.eq(none & ~late & port.idle),
         ]
         return m

@@ -67,7 +67,7 @@ def test_stop_in_mid_layer_keeps_weights_and_link(device):
         assert done[-1].logit == DoneReason.STOPPED
         assert link.status()[0] & 0b1001 == 0b1000
     base, content = image.sections[0]
-    link.verify(base, content)
+    link.verify(base, bytes(content))
     events = list(device.start(StartArgs(0, 1, 1, StartFlags.CLEAR)))
     assert events[0][1].id == want
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from tellme.compiler.image import Image
+from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard
 from tellme.spec.memory import (
     COUNTER_BASE,
@@ -93,7 +94,7 @@ class FakeClient:
             program.append(Descriptor.unpack(words))
             if program[-1].op == Op.END:
                 break
-        image = Image(((0, bytes(self.memory)),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
+        image = Image(((0, Part.of(bytes(self.memory))),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
         self.board = GoldenBoard(image)
 

@@ -10,22 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
-from tellme.compiler.image import (
-    Matrix,
-    Run,
-    cache_registers,
-    check_shape,
-    lay_out,
-    matrices,
-    pack_gain,
-    pack_head,
-    pack_linear,
-    segment_list,
-    table_bytes,
-)
-from tellme.golden.perplexity import roomy
+from tellme.compiler.image import cache_registers, check_shape, lay_out, segment_list
+from tellme.compiler.pack import Matrix, Run, matrices, pack_gain, pack_head, pack_linear, table_bytes
+from tellme.golden.perplexity import unlimited_config
 from tellme.models import ModelConfig
 from tellme.models.shipped import find_model
+from tellme.models.source import regroup
+from tellme.models.trits import pack_rows, unpack_rows
 from tellme.spec import packing
 from tellme.spec.config import preset
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
@@ -35,14 +26,18 @@ from tests.models.random_model import FAMILY, random_model, with_biases, with_se
 
 
 def words(content):
-    return np.frombuffer(content, "<u8").tolist()
+    return np.frombuffer(bytes(content), "<u8").tolist()
+
+
+def matrix(codes, *runs):
+    return Matrix(lambda counts: regroup(iter([pack_rows(codes)]), counts), codes.shape[1], runs)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(2, 1), (128, 20), (130, 21), (6, 64), (256, 43)])
 def test_linear_is_packed_as_specified(rows, cols):
     codes = np.random.default_rng(rows).integers(-1, 2, (rows, cols)).astype(np.int8)
     even, odd = Scale(1100, -9), Scale(1999, 3)
-    packed = pack_linear(Matrix(codes, (Run(0, rows, even, odd),)))
+    packed = pack_linear(matrix(codes, Run(0, rows, even, odd)))
     assert words(packed) == packing.pack_matrix(codes.tolist(), even, odd)
     assert len(packed) == 8 * packing.matrix_words(rows, cols)
 
@@ -50,7 +45,7 @@ def test_linear_is_packed_as_specified(rows, cols):
 def test_tiles_end_with_their_scale():
     codes = np.ones((150, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(Matrix(codes, (Run(0, 130, a, a), Run(130, 150, b, b))))
+    packed = pack_linear(matrix(codes, Run(0, 130, a, a), Run(130, 150, b, b)))
     expected = packing.pack_matrix(codes[:130].tolist(), a) + packing.pack_matrix(codes[130:].tolist(), b)
     assert words(packed) == expected
 
@@ -81,7 +76,7 @@ def test_tiles_hold_every_row_once(unit, taper):
 def test_only_the_last_run_tapers():
     codes = np.ones((256, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(Matrix(codes, (Run(0, 128, a, a), Run(128, 256, b, b))), most=160, taper=True)
+    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), most=160, taper=True)
     expected = (packing.pack_matrix(codes[:128].tolist(), a, most=160)
                 + packing.pack_matrix(codes[128:].tolist(), b, most=160, taper=True))
     assert words(packed) == expected
@@ -105,22 +100,23 @@ def test_gains_are_packed_as_specified():
 def test_rows_of_gate_and_up_alternate():
     model = random_model("plain")
     layer = model.layers[0]
-    both = matrices(model.config, layer)["gate_up"]
-    assert (both.codes[0::2] == layer.weights["w1"]).all() and (both.codes[1::2] == layer.weights["w3"]).all()
+    both = matrices(model, 0)["gate_up"]
+    codes = unpack_rows("both", np.concatenate(list(both.rows([2, 100, 26]))), (128, 64))
+    assert (codes[0::2] == layer.weights["w1"]).all() and (codes[1::2] == layer.weights["w3"]).all()
     assert both.runs == (Run(0, 128, layer.scales["w1"], layer.scales["w3"]),)
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_row_keeps_its_scale(name):
     model = with_several_scales(random_model(name))
-    for layer in model.layers:
+    for i, layer in enumerate(model.layers):
         found = {}
-        for what, matrix in matrices(model.config, layer).items():
+        for what, matrix in matrices(model, i).items():
             rows = []
             for run in matrix.runs:
                 assert run.first == len(rows) and (run.end - run.first) % 2 == 0
                 rows += [run.even, run.odd] * ((run.end - run.first) // 2)
-            assert len(rows) == len(matrix.codes)
+            assert len(rows) == sum(map(len, matrix.rows([len(rows)])))
             found[what] = rows
         want = {n: [b.scale for b in layer.blocks(n) for _ in range(b.rows)] for n in layer.scales}
         if not model.config.down_norm:
@@ -133,7 +129,7 @@ def test_a_bias_is_refused_where_nothing_adds_it():
     model = with_biases(random_model("plain"))
     with pytest.raises(CompileError, match="layers.0.wq has a bias, which no gateware adds: use the golden model"):
         compile_model(model, BOARD)
-    image = compile_model(model, roomy(model))
+    image = compile_model(model, unlimited_config(model))
     assert sorted(image.biases) == [1, 4, 5, 6, 8, 9]
     assert (image.biases[4][0::2] == model.layers[0].biases["w1"]).all() and not image.biases[4][1::2].any()
 
@@ -142,7 +138,7 @@ def test_a_bias_is_refused_where_nothing_adds_it():
 def test_layout_and_program(name):
     model = random_model(name)
     c = model.config
-    image = compile_model(model, roomy(model))
+    image = compile_model(model, unlimited_config(model))
     # Nothing overlaps: sections, logits, and three KV regions a layer.
     kv = c.kv_heads * c.context * c.head_dim
     regions = [(base, base + len(content)) for base, content in image.sections]
@@ -224,7 +220,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, data):
 def test_more_layers_than_a_program_numbers():
     model = random_model("plain")
     config = replace(model.config, layers=MAX_LAYERS)
-    board = replace(roomy(model), program_steps=2000)
+    board = replace(unlimited_config(model), program_steps=2000)
     check_shape(config, board)
     with pytest.raises(CompileError, match="^layers is 255, and a program numbers 254$"):
         check_shape(replace(config, layers=MAX_LAYERS + 1), board)

@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tellme.errors import InputError
 from tellme.spec.memory import (
@@ -23,6 +25,7 @@ from tellme.spec.memory import (
 )
 from tellme.spec.packing import TILE_HEADER_FIELDS, TILE_HEADER_ROWS, TileHeader, pack_gains, pack_head_block
 from tellme.spec.program import (
+    ADDRESS_RANGE,
     DESCRIPTOR_RANGES,
     MAX_SEGMENTS,
     SEGMENT_ENTRIES,
@@ -30,6 +33,7 @@ from tellme.spec.program import (
     SEGMENT_WORDS,
     WORD0_FIELDS,
     Descriptor,
+    Epilogue,
     FormatError,
     Op,
     Segment,
@@ -37,7 +41,7 @@ from tellme.spec.program import (
     pack_segments,
     unpack_segments,
 )
-from tellme.spec.ranges import U32, RangeError
+from tellme.spec.ranges import I8, U8, U16, U32, RangeError
 from tellme.spec.scale import SCALE_RANGES, Scale
 from tellme.spec.words import pack_word, unpack_word
 
@@ -162,6 +166,43 @@ def test_caches_begin_at_pages(name):
     for value in (1, KV_PAGE - 1, KV_PAGE + 1):
         with pytest.raises(InputError, match=f"^register {name}: {value} is no multiple of 256, where caches begin$"):
             check_registers({name: value})
+
+
+def within(limits):
+    """Numbers of a range, its ends more often than others."""
+    return st.integers(*limits) | st.sampled_from(limits)
+
+
+SCALES = st.builds(Scale, *(within(SCALE_RANGES[name]) for name in ("sig", "exp")))
+BITS = {name: st.booleans() for name in ("src_a", "norm", "gain", "gain_next", "relu2")}
+COMMON = BITS | {"epilogue": st.sampled_from(Epilogue), "act_exp": within(I8), "layer": within(U8)}
+#: A LINEAR or HEAD has numbers of its own; of all others these are zeros.
+DESCRIPTORS = st.one_of(
+    st.builds(Descriptor, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
+              sqrt_n=SCALES, **COMMON),
+    st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON))
+SEGMENTS = st.builds(Segment, st.integers(0, ADDRESS_RANGE.most // 2), within((1, 1 << 22)))
+
+
+@given(DESCRIPTORS)
+def test_descriptors_survive_their_packing(step):
+    words = step.pack()
+    assert Descriptor.unpack(words) == step and Descriptor.unpack(words).pack() == words
+    assert all(0 <= word <= U32.most for word in words)
+
+
+@given(SCALES, within(TILE_HEADER_ROWS), SCALES)
+def test_headers_of_tiles_survive_their_packing(even, rows, odd):
+    header = TileHeader(even, rows, odd)
+    assert TileHeader.unpack(header.pack()) == header and header.pack() < 1 << 46
+
+
+@given(st.lists(SEGMENTS, min_size=1, max_size=MAX_SEGMENTS), st.integers(1, MAX_SEGMENTS), st.integers(0, 40))
+def test_lists_of_segments_survive_their_packing(segments, body, rest):
+    segments = tuple(replace(s, lm_head=i >= body) for i, s in enumerate(segments))
+    words = pack_segments(segments)
+    # What lies behind the end counts for nothing.
+    assert unpack_segments([*words, *[U32.most] * rest]) == segments
 
 
 def test_words_of_fields():

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole board in NumPy: it unpacks the same image and runs the same program, descriptor by descriptor."""
+"""A whole board in NumPy: it takes the same image and runs the same program, descriptor by descriptor.
+
+The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpacks them when they are used.
+"""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,13 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
-from tellme.golden.head import best, exact_type, head_logits
+from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
+from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
-    SLICE,
     SLICE_BYTES,
     TRITS,
     TileHeader,
@@ -34,8 +37,6 @@ __all__ = ["GoldenBoard", "NonfiniteError"]
 
 #: Tokens of a prompt that are computed at once; the bits do not depend on it.
 CHUNK = 64
-_POWERS = 3 ** np.arange(TRITS)
-_TRITS = (np.arange(256)[:, None] // _POWERS % 3 - 1).astype(np.float32)
 
 
 class NonfiniteError(Exception):
@@ -48,13 +49,12 @@ class NonfiniteError(Exception):
 
 @dataclass
 class _Step:
-    """A descriptor with what it takes from the weight stream, unpacked."""
+    """A descriptor with what it takes from the weight stream."""
 
     descriptor: Descriptor
     #: Gains of the norm that follows.
     gains_next: F16 | None = None
-    #: (rows, cols), as floats: products with int8 codes sum exactly.
-    weights: NDArray[np.floating] | None = None
+    weights: TernaryMatrix | None = None
     #: Distinct scales of the rows, and which of them each row has.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
@@ -91,14 +91,16 @@ class GoldenBoard:
     same events (counters zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, as the board's
     step CRC memory, ``logits`` those of the last head (Q15.16).  ``lanes`` matters to overflow alone: a board works on that
     many tokens of a prompt at a time, and stops at the first step at which one of them gives an infinity or NaN.
+    ``kept_bytes``: of the matrices' floats so many are kept from one use to the next; the rest is unpacked each time.
     """
 
-    def __init__(self, image: Image, lanes: int = 1):
+    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES):
         self._lanes = lanes
+        self._budget = Budget(kept_bytes)
         self.registers = r = dict(image.registers)
         self._memory = memory = np.zeros(image.end, np.uint8)
-        for base, content in image.sections:
-            memory[base:base + len(content)] = np.frombuffer(content, np.uint8)
+        for base, part in image.sections:
+            part.read_into(memory[base:base + len(part)])
         check_segments(image.segments)
         self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
         self.steps = [self._unpack(d) for d in image.program]
@@ -106,7 +108,7 @@ class GoldenBoard:
             self.steps[number].bias = bias
         if len(self._stream):
             raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
-        self._head, self._head_scales = self._table(table)
+        self._head = self._table(table)
         half = r["head_dim"] // 2
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
@@ -135,8 +137,7 @@ class GoldenBoard:
                  }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
-            exact = np.float32 if d.cols * 128 <= 1 << 24 else np.float64
-            rows: list[NDArray[np.floating]] = []
+            tiles: list[NDArray[np.uint32]] = []
             found: list[Scale] = []
             while (first := len(found)) < d.rows:
                 header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
@@ -145,23 +146,28 @@ class GoldenBoard:
                 packed = self._take(slices(d.cols) * header.rows * SLICE_BYTES)
                 if packed.max() >= 3**TRITS:
                     raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
-                trits = _TRITS[packed.reshape(slices(d.cols), header.rows, SLICE_BYTES).transpose(1, 0, 2)]
-                rows.append(trits.reshape(header.rows, slices(d.cols) * SLICE)[:, :d.cols].astype(exact))
+                tiles.append(packed.view(f"<u{SLICE_BYTES}").reshape(slices(d.cols), header.rows))
                 found += [header.scale, header.odd_scale] * (header.rows // 2)
-            step.weights = np.concatenate(rows)
+            step.weights = TernaryMatrix(tiles, d.cols, self._budget)
             distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
             step.scale_of_row = np.array([distinct[s] for s in found])
         return step
 
-    def _table(self, content: NDArray[np.uint8]) -> tuple[NDArray[np.floating], Scales]:
-        """An int8 table: rows as floats, and their scales."""
+    def _table(self, content: NDArray[np.uint8]) -> Table:
+        """An int8 table."""
         r = self.registers
         blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
         raw = content.reshape(blocks, 8 * words)
         stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
-        rows = raw[:, 8:].reshape(blocks * HEAD_BLOCK_ROWS, 8 * head_row_words(r["dim"]))[:r["vocab"], :r["dim"]]
-        return np.ascontiguousarray(rows).view(np.int8).astype(exact_type(r["dim"])), unpack16(stored)
+
+        def rows() -> Iterator[NDArray[np.int8]]:
+            at = max(1, (1 << 20) // (8 * words))
+            for first in range(0, blocks, at):
+                part = raw[first:first + at, 8:].reshape(-1, 8 * head_row_words(r["dim"]))
+                yield part[:r["vocab"] - first * HEAD_BLOCK_ROWS, :r["dim"]].view(np.int8)
+
+        return Table(rows, (r["vocab"], r["dim"]), unpack16(stored), self._budget)
 
     def _embedding(self, tokens: NDArray[np.intp]) -> F16:
         """Rows of the embedding table as they lie in memory now."""
@@ -234,10 +240,10 @@ class GoldenBoard:
                     source = source[-1:]
                 q, scale_d = self._quantise(number, d, source, gains)
                 if d.op == Op.HEAD:
-                    stream = logits = head_logits(q, scale_d, self._head, self._head_scales)
+                    stream = logits = self._head.logits(q, scale_d)
                 else:
                     assert step.weights is not None and step.scales is not None
-                    acc = (q.astype(step.weights.dtype) @ step.weights.T).astype(np.int64)
+                    acc = step.weights.product(q)
                     row = scale_mul(Scales(scale_d.sig[:, None], scale_d.exp[:, None]), step.scales)
                     y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
                     if step.bias is not None:

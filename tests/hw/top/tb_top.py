@@ -94,7 +94,7 @@ async def memory_through_packets(dut):
 async def load(host, image):
     """Write an image by packets."""
     for base, content in image.sections:
-        await write(host, base, content + bytes(-len(content) % 4))
+        await write(host, base, bytes(content) + bytes(-len(content) % 4))
     await write(host, PROGRAM_BASE, image.program_bytes)
     await write(host, SEGMENT_BASE, image.segment_bytes)
     await write(host, REGISTER_BASE, image.register_bytes)

@@ -16,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from tellme.models.model import ModelError
 from tellme.models.tokenizers.tokenizer import BYTE_OF_CHARACTER, Decoding, is_json
 
-__all__ = ["JsonPieces", "adds_bos", "adds_other", "frame_of"]
+__all__ = ["JsonPieces", "adds_other", "frame_of"]
 
 
 def _failure(error: BaseException) -> str:
@@ -658,16 +658,6 @@ def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
     """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
-
-
-def adds_bos(content: bytes, bos: int | None) -> bool | None:
-    """Whether a tokenizer puts BOS ahead of a text by itself: the package's own answer, asked with a text.
-
-    True: exactly ``bos`` is put ahead.  False: nothing, or something else, is put ahead (``adds_other`` names it).
-    None: the tokenizer is no tokenizer.json, or has no post-processor, and so says nothing about it.
-    """
-    added = _added(content)
-    return None if added is None else bos is not None and added[1] == [bos]
 
 
 def adds_other(content: bytes, bos: int | None = None) -> str | None:
