@@ -4,11 +4,13 @@
 
 import pytest
 
+from hw.lib.layouts import Layouts
 from hw.lib.ports import MEMORY, ClientStrobes, MemorySpec
 from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.controller import SdramController
 from hw.memory.width import NarrowRead, WideWrite
 from hw.top import memory_hub
+from tellme.spec.config import SIMULATED, preset
 from tellme.spec.memory import COUNTERS, MEMORY_CLIENTS
 
 FIRST = Client("first", "read", 0, port="shared")
@@ -42,7 +44,7 @@ def test_memories_that_cannot_be(make, text):
 
 
 def test_names_are_the_specifications():
-    hub = memory_hub()
+    hub = memory_hub(Layouts(preset(SIMULATED).widths))
     for layout in (hub.moved.shape(), hub.busy.shape(), ClientStrobes):
         assert list(layout.members) == list(MEMORY_CLIENTS)
     assert {name for name in COUNTERS if name.endswith("_words")} == {f"{name}_words" for name in MEMORY_CLIENTS}
