@@ -78,7 +78,7 @@ class Accumulators(wiring.Component):
             "read_row": In(range(rows)), "value": Out(data.ArrayLayout(signed(32), tokens)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         steps, rows, goes_on = [self.step], [self.row], Signal()
         for i in range(2):
@@ -126,7 +126,7 @@ class LanePoint(wiring.Component):
             "value": Out(data.ArrayLayout(data.ArrayLayout(signed(32), point.lanes), point.rows)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         point, kind, parts = self.point, KINDS[self.point.kind], self.parts
         rom = kind.rom()
@@ -138,7 +138,7 @@ class LanePoint(wiring.Component):
             taken[name] = Signal.like(port, name=f"{name}_taken")
             m.d.sync += taken[name].eq(port)
         # Control beside the data: a cycle for the ROM, the dot's LATENCY, and the accumulators want theirs a cycle ahead.
-        control = Cat(taken["step"], taken["row"], taken["first"])
+        control: Value = Cat(taken["step"], taken["row"], taken["first"])
         for i in range(kind.dot.LATENCY):
             later = Signal(len(control), name=f"control{i}")
             m.d.sync += later.eq(control)

@@ -19,6 +19,7 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 
+#: Takes a line for the user.
 Say = Callable[[str], None]
 #: The power of two that activations of ReLU squared models are divided by, unless the user says another: their
 #: products pass binary16's 65504, and a norm or the scale of the next matrix takes it back exactly.
