@@ -112,6 +112,13 @@ MUTANTS = (
            "plain.eq(plain)", ("weights/",)),
     Mutant("weights", "empty-list-reads-what-was", "hw/memory/weights.py", "m.d.comb += take.eq(~ends)", "m.d.comb += take.eq(1)",
            ("weights/manager-blocks1.an_empty_list_hangs_nothing",)),
+    # ------------------------------------------------------------------ widths
+    Mutant("widths", "rows-of-gate-alone", "sw/tellme/spec/config.py", "rows=self.max_cols + max(self.max_cols, 2 * kv_dim)",
+           "rows=max(self.max_cols, 2 * kv_dim)", ("tlmm/engine-wide",)),
+    Mutant("widths", "engine-sums-a-bit-short", "sw/tellme/spec/widths.py", "return signed_bits_for(MAX_CODE * self.cols)",
+           "return signed_bits_for(MAX_CODE * self.cols) - 1", ("tlmm/engine-wide",)),
+    Mutant("widths", "exponentials-a-bit-short", "hw/attention/scan.py", "bits_for(context << SUM_FRAC)",
+           "bits_for((context << SUM_FRAC) - 1)", ("attention/scan-context64",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
     sdram("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
