@@ -106,7 +106,7 @@ def board_steps(*, nightly: bool) -> list[Step]:
     after = tuple(step.name for step in builds)
     modules = [path for path in sorted((ROOT / "tests" / "board").glob("test_*.py")) if "pytest.mark.rtl" in path.read_text()
                and (nightly or not re.search(r"^pytestmark = .*nightly", path.read_text(), re.M))]
-    chosen = ["env", "TELLME_TRIES=10", *pytest("-m", "rtl")] if nightly else pytest("-m", "rtl and not nightly")
+    chosen = ["env", "TELLME_TRIES=3", *pytest("-m", "rtl")] if nightly else pytest("-m", "rtl and not nightly")
     return builds + [Step(f"simulated board: {path.stem}", [*chosen, str(path)], BOARD_COSTS.get(path.stem, 100.0), after,
                           tests=True) for path in modules]
 
