@@ -20,7 +20,7 @@ PERIOD_NS = 10
 
 
 class _Settled:
-    """What a coroutine of :class:`_Clocked` awaits: the time just ahead of the rising edge."""
+    """What a coroutine of :class:`_Clocked` awaits: the time just before the rising edge."""
 
     def __await__(self):
         yield self
@@ -139,7 +139,7 @@ _timer: tuple[int, Timer | None] = (-1, None)
 
 
 def settled() -> Timer | _Settled:
-    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see."""
+    """The time just before the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see."""
     global _timer
     if _clocked is not None and _clocked.inside:
         return _SETTLED

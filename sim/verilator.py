@@ -17,7 +17,7 @@ from pathlib import Path
 __all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
            "verilator_root", "verilator_version"]
 
-#: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  The runtime library's sources,
+#: What Verilator's makefiles put before each compiler call (their variable OBJCACHE).  The runtime library's sources,
 #: which include nothing of a model, are compiled once; all other calls go through.
 OBJECT_CACHE = """#!/bin/sh
 for source; do :; done

@@ -61,7 +61,7 @@ class Point:
 class Accumulators(wiring.Component):
     """acc[t][row] = total[t] + (0 if first else acc[t][row]), for ``tokens`` totals at once.
 
-    ``step``, ``row`` and ``first`` come a cycle ahead of their ``total`` and may do so every cycle; the sum is written LATENCY
+    ``step``, ``row`` and ``first`` come a cycle before their ``total`` and may do so every cycle; the sum is written LATENCY
     cycles after them.  Two steps on one row must lie HAZARD cycles apart.  Where no step is under way, ``value`` is that of
     ``read_row`` a cycle before (there is no enable: yosys would make one of 32 LUTs and registers a token).
 

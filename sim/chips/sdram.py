@@ -66,7 +66,7 @@ class Chip:
         return out & 0xFFFF
 
     def next(self) -> int | None:
-        """The data that the chip drives ahead of the next clock's edge, if any: at the pins it comes before that edge."""
+        """The data that the chip drives before the next clock's edge, if any: at the pins it comes before that edge."""
         out = self._lib.sdram_next(self._chip)
         return out & 0xFFFF if out >> 16 else None
 

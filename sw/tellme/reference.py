@@ -38,9 +38,9 @@ class ReferenceModel:
     relu2: bool = False
     eps: float = 1e-5
     theta: float = 10000.0
-    #: Of the norm ahead of the head, if it is another.
+    #: Of the norm before the head, if it is another.
     final_eps: float | None = None
-    #: Norms ahead of linears divide by the width as well (bitllama2.c).
+    #: Norms before linears divide by the width as well (bitllama2.c).
     norm_over_width: bool = False
     #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
     halves: bool = False

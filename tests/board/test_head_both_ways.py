@@ -30,7 +30,7 @@ def logits(device, model, head, prompt, tokens):
 
 @pytest.mark.parametrize("model", [shipped(), random_model("wide-heads")], ids=lambda m: m.name)
 def test_all_logits_both_ways(device, model):
-    """Tied and untied; with and without gains ahead of the head."""
+    """Tied and untied; with and without gains before the head."""
     prompt = [int(t) for t in np.random.default_rng(7).integers(0, model.config.vocab, 3)]
     on_board = logits(device, model, "board", prompt, 3)
     on_host = logits(device, model, "host", prompt, 3)

@@ -25,7 +25,7 @@ from tests.cli.hosts import ENDS, INTERRUPTED, SOON, Host, needs_proc, tries
 pytestmark = needs_proc
 
 DEVICE = "device: the simulated board (ulx3s-85f-l2), as asked for"
-#: tellme-host with tests/cli/fake_board.py as the simulated board; ahead of its arguments: how that board is.
+#: tellme-host with tests/cli/fake_board.py as the simulated board; before its arguments: how that board is.
 FAKE_BOARD = """
 import sys
 from tellme.cli import main
@@ -34,7 +34,7 @@ how = sys.argv.pop(1).split()
 simulated.build = lambda *_: [sys.executable, "-m", "tests.cli.fake_board", *how]
 sys.exit(main())
 """
-#: tellme-host with a build of the simulated board whose compilers sleep; ahead of its arguments: the scratch folder's place.
+#: tellme-host with a build of the simulated board whose compilers sleep; before its arguments: the scratch folder's place.
 FAKE_BUILD = """
 import sys
 from tellme.cli import main

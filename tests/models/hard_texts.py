@@ -128,7 +128,7 @@ def with_fields(content, **fields):
     return json.dumps(made | fields, ensure_ascii=False).encode()
 
 
-#: How LLaMA 3 splits a text ahead of the merges.
+#: How LLaMA 3 splits a text before the merges.
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
 

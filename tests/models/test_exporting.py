@@ -210,7 +210,7 @@ def test_how_texts_begin_and_end_there_and_back(form, conventions, tokenizer, tm
     assert other == {"bos_token_id": c.bos, "eos_token_id": ends} and other.items() <= config.items()
     assert pieces["add_bos_token"] is c.add_bos
     if tokenizer[:1] == b"{":
-        # What transformers puts ahead of a text with this file.
+        # What transformers puts before a text with this file.
         made = Tokenizer(tokenizer)
         framed = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
         assert framed.encode(TEXT).ids == c.with_bos(made.encode(TEXT))

@@ -39,14 +39,14 @@ class ModelConfig:
     act_exp: int = 0
     eps: float = 1e-5
     theta: float = 10000.0
-    #: RMSNorm ahead of the output and down projections (sub-norms).
+    #: RMSNorm before the output and down projections (sub-norms).
     o_norm: bool = False
     down_norm: bool = False
     #: Token at which texts begin; None: the model has none.
     bos: int | None = 1
     #: Token that ends a text, the one at which a board stops by itself; None: the model has none.
     eos: int | None = 2
-    #: Whether BOS is put ahead of a prompt.
+    #: Whether BOS is put before a prompt.
     add_bos: bool = True
     #: Other tokens that end a text, such as the end of a turn or of a message.
     more_ends: tuple[int, ...] = ()

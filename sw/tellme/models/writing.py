@@ -175,7 +175,7 @@ def short_of_space(scratch: Path) -> str:
 
 
 class SafetensorsWriter:
-    """Tensors in the order in which they come; the header, which lies ahead of them, is made last.
+    """Tensors in the order in which they come; the header, which lies before them, is made last.
 
     ``content`` is an empty scratch file for the tensors; :meth:`finish` writes the whole.
     """

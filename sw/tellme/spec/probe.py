@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The probe: a small head whose logits are the board's final state, for models whose own head is the host's.
 
-The state ahead of a head is a vector of int8 codes and their scale d.  The probe stands in the head's place: ``dim`` rows, each
+The state before a head is a vector of int8 codes and their scale d.  The probe stands in the head's place: ``dim`` rows, each
 a one in its own column, all with the scale 2**k.  Its logits, which the board writes like any others, are
 
     logit[i] = round_half_up(code[i] * d * 2**(k + 16))

@@ -38,7 +38,7 @@ def some_heads(random, number, dims):
 
 
 class PausingSink(StreamSink):
-    """Takes nothing for ``pause`` cycles ahead of each head, as attention does that sorts it."""
+    """Takes nothing for ``pause`` cycles before each head, as attention does that sorts it."""
 
     async def recv_heads(self, n, pause):
         heads = []
@@ -75,7 +75,7 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
 
 @cocotb.test()
 async def two_codes_a_cycle(dut):
-    """Neither input ever waits while the sink takes as much: 5 cycles ahead of a head of 24 codes and more, none of 16."""
+    """Neither input ever waits while the sink takes as much: 5 cycles before a head of 24 codes and more, none of 16."""
     n = 12
     for dim, pause in ((16, 0), (16, 3), (24, 5), (32, 5), (64, 5)):
         heads = [some_heads(rng("heads"), s, [dim] * n) for s in range(INPUTS)]
@@ -90,7 +90,7 @@ async def two_codes_a_cycle(dut):
 
 @cocotb.test()
 async def a_pause_is_made_up_for(dut):
-    """Room for two heads: a sink that takes 40 cycles ahead of its first heads holds no input up."""
+    """Room for two heads: a sink that takes 40 cycles before its first heads holds no input up."""
     heads = [some_heads(rng("heads"), s, [64] * 4) for s in range(INPUTS)]
     _, _, sent = await merge(dut, heads, pause=14)
     assert sent == 4 * 64, sent

@@ -164,7 +164,7 @@ async def initiation_interval(dut):
 
 @cocotb.test()
 async def tables_wait_for_words(dut):
-    """Two tables are built ahead of the first word: slices of two or three steps follow no closer than their sums allow."""
+    """Two tables are built before the first word: slices of two or three steps follow no closer than their sums allow."""
     await reset(dut)
     random = rng("late")
     await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(LANES)], late=250)
@@ -190,7 +190,7 @@ async def places_go_around(dut):
 
 @cocotb.test()
 async def nothing_waits_for_the_end(dut):
-    """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
+    """Codes a slice before their tables, sums out under the next tile: what a matrix costs beside its steps."""
     await reset(dut)
     rows = 4 * TILE
     case = Case(rng("overlap"), rows, 200, 1)

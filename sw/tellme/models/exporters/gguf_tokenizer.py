@@ -273,7 +273,7 @@ def _byte_fallback(out: GgufTokenizer, pieces: Any, vocab: dict[str, int], merge
 
 
 def _spaces(normalizer: list[dict[str, Any]], pre: list[dict[str, Any]]) -> tuple[bool, bool]:
-    """Whether a space is put ahead of every text, and whether texts are split ahead of spaces."""
+    """Whether a space is put before every text, and whether texts are split before spaces."""
     prefix = replaced = split = False
     for step in normalizer:
         if step["type"] == "Prepend" and step["prepend"] == spm.SPACE and not prefix:
@@ -295,7 +295,7 @@ def _spaces(normalizer: list[dict[str, Any]], pre: list[dict[str, Any]]) -> tupl
 
 
 def _check_decoder(steps: list[dict[str, Any]], prefix: bool) -> None:
-    """A decoder does what llama.cpp does: spaces for U+2581, bytes, and no space ahead of a text that was given one."""
+    """A decoder does what llama.cpp does: spaces for U+2581, bytes, and no space before a text that was given one."""
     strips, known = False, any(step["type"] in ("Replace", "Metaspace") for step in steps)
     for step in steps:
         if step["type"] == "Strip" and (step["content"], step["start"], step["stop"]) == (" ", 1, 0):

@@ -78,7 +78,7 @@ def _context(path: Path, text: str) -> int:
 def read_safetensors(path: Path) -> Model:
     """The layout of the project's training runs: int8 ternary tensors, a float32 scale each, shapes in the metadata.
 
-    Convention: RMSNorm ahead of every linear, with a gain each or without any, a learned gain ahead of the head,
+    Convention: RMSNorm before every linear, with a gain each or without any, a learned gain before the head,
     adjacent RoPE pairs.
     """
     file = SafetensorsFile(path)
@@ -126,7 +126,7 @@ def read_safetensors(path: Path) -> Model:
 def read_bitllama(path: Path, order: str) -> Model:
     """A bitllama2.c .bin file (version 1) with its four weights a byte in the given order.
 
-    Its norm ahead of a linear of n columns is x / rms / n, without eps, and with the matrix scales as they are that
+    Its norm before a linear of n columns is x / rms / n, without eps, and with the matrix scales as they are that
     would leave activations of 1e-4 in binary16.  So 1/n goes into the scale of each matrix, and where only a norm
     follows a power of two goes in as well: v, up, and the residual stream (embedding, o and down), which the final
     gain takes back.
@@ -174,7 +174,7 @@ def read_bitllama(path: Path, order: str) -> Model:
 
 
 def is_float_llama2c(source: Path) -> bool:
-    """Whether a file is a llama2.c checkpoint: seven shapes ahead of as many float32 values as they ask for."""
+    """Whether a file is a llama2.c checkpoint: seven shapes before as many float32 values as they ask for."""
     header = struct.Struct("<7i")
     with source.open("rb") as file:
         start = file.read(header.size)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""How the texts of a checkpoint begin and end: which token is BOS, whether it is put ahead of a prompt, and all end tokens.
+"""How the texts of a checkpoint begin and end: which token is BOS, whether it is put before a prompt, and all end tokens.
 
 A Hugging Face folder says it in up to four files, a GGUF file in its metadata; what is taken is what transformers and
 llama.cpp do with the same files.  What was found, and where, is said.
@@ -185,7 +185,7 @@ class _Folder:
         return found
 
     def begin(self, kind: str, bos: int | None) -> tuple[int | None, bool, str]:
-        """BOS, whether it is put ahead of a text, and what says so.
+        """BOS, whether it is put before a text, and what says so.
 
         A tokenizer.json puts ahead what its post-processor does; some classes of tokenizers make it anew from
         add_bos_token.  A tokenizer.model goes by add_bos_token.

@@ -60,7 +60,7 @@ _CONFIG: dict[str, tuple[Any, ...]] = {
     "scale_depth": (), "residual_scale": (1,), "dim_model_base": (_DIM,), "width_scale": (1,), "use_mup": (False,),
     "output_logits_scale": (1,), "embedding_norm": (False,), "use_embedding_norm": (False,),
 }
-#: Names of factors, and of softcapping, whatever stands ahead of them.
+#: Names of factors, and of softcapping, whatever stands before them.
 _FACTOR = re.compile(r"(?:multipliers?|logits?_scal(?:e|ing)|logits?_scaling_factor)$")
 _SOFTCAP = re.compile(r"soft_?cap")
 

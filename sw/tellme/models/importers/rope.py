@@ -120,7 +120,7 @@ class _ConfigRope:
             # 1: the layer has RoPE.
             plain = isinstance(value, list) and all(is_number(one, 1) for one in value)
         elif inner and key == "original_max_position_embeddings":
-            # The context ahead of a scaling, which there is none of.
+            # The context before a scaling, which there is none of.
             plain = type(value) is int and value > 0
         else:
             plain = not inner and not says_rope(key)

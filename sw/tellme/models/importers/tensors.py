@@ -71,7 +71,7 @@ def read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A vector's shape without the ones ahead of its length, which change none of its values."""
+    """A vector's shape without the ones before its length, which change none of its values."""
     ones = next((i for i, n in enumerate(shape[:-1]) if n != 1), max(len(shape) - 1, 0))
     return shape[ones:]
 

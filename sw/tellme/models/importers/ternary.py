@@ -42,7 +42,7 @@ def pairs_to_halves(rows: NDArray, head_dim: int) -> NDArray:
 
 
 def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
-    """Blocks of rows with the same scale; a row of zeros goes with the row ahead of it."""
+    """Blocks of rows with the same scale; a row of zeros goes with the row before it."""
     known = np.flatnonzero(magnitudes)
     if not known.size:
         raise ModelError(f"{name} is all zeros: no scale can be found")
@@ -55,7 +55,7 @@ def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
 def positive_scales(name: str, scales: NDArray[np.floating], rows: int) -> NDArray[np.float64]:
     """A scale for each row from a tensor of one, or of one for each of some equal blocks of rows.
 
-    Ones may follow in its shape: (1, 1) is one scale, (rows, 1) is one a row.  Ones ahead of the others would say columns.
+    Ones may follow in its shape: (1, 1) is one scale, (rows, 1) is one a row.  Ones before the others would say columns.
     """
     if scales.dtype.kind != "f":
         raise ModelError(f"{name} is {scales.dtype}; a scale is a floating-point number")

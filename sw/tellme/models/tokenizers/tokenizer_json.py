@@ -347,7 +347,7 @@ class _ByteLevel:
         return len(self._utf8.getstate()[0])
 
 
-#: Rust reads a sign ahead of a hexadecimal digit.
+#: Rust reads a sign before a hexadecimal digit.
 _BYTE_PIECE = re.compile(r"<0x(\+?[0-9A-Fa-f]|[0-9A-Fa-f]{2})>", re.ASCII)
 
 
@@ -625,7 +625,7 @@ def _named_tokens(post_processor: Any) -> Iterator[str]:
 
 
 def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] | None:
-    """A tokenizer.json that has a post-processor, and the ids that it puts ahead of a text and behind it."""
+    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and behind it."""
     if not is_json(content):
         return None
     made = _loaded(content, "the tokenizer")
@@ -655,13 +655,13 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
 
 
 def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
+    """Ids that a tokenizer.json's post-processor puts before a text and behind it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
 
 
 def adds_bos(content: bytes, bos: int | None) -> bool | None:
-    """Whether a tokenizer puts BOS ahead of a text by itself: the package's own answer, asked with a text.
+    """Whether a tokenizer puts BOS before a text by itself: the package's own answer, asked with a text.
 
     True: exactly ``bos`` is put ahead.  False: nothing, or something else, is put ahead (``adds_other`` names it).
     None: the tokenizer is no tokenizer.json, or has no post-processor, and so says nothing about it.
@@ -671,7 +671,7 @@ def adds_bos(content: bytes, bos: int | None) -> bool | None:
 
 
 def adds_other(content: bytes, bos: int | None = None) -> str | None:
-    """What a tokenizer adds to a text by itself besides ``bos`` ahead of it, in words; None for nothing.
+    """What a tokenizer adds to a text by itself besides ``bos`` before it, in words; None for nothing.
 
     Without ``bos``, one token ahead is taken for it.
     """
