@@ -65,7 +65,7 @@ class Result:
 @dataclass(frozen=True)
 class Prefill:
     """Cycles of a prompt; ``floor``: needed bytes over the memory's peak, in cycles; ``decode_floor``: those of one token
-    behind the prompt."""
+    after the prompt."""
 
     tokens: int
     cycles: int

@@ -81,7 +81,7 @@ def sources(board, device: str, core_preset: str | None = None) -> dict[str, str
 
 
 class SdramAtPins:
-    """The checking chip behind pins: data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next
+    """The checking chip at its pins: data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next
     one, with noise between; fails with the rule that is broken, set-up and hold among them."""
 
     HOLD_NS = 2.5

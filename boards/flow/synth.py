@@ -37,7 +37,7 @@ from tellme.spec.config import CoreConfig, preset
 __all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
 
 REPORT = ROOT / "docs" / "reports" / "units.json"
-#: The page, and what stands before and behind its table.
+#: The page, and what stands before and after its table.
 TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 

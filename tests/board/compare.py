@@ -33,7 +33,7 @@ def open_sim(name: str = "ulx3s-85f-l2") -> SimDevice:
 
 
 def client(device: SimDevice) -> BoardClient:
-    """The packets behind a device."""
+    """The packets that a device sends and receives."""
     assert isinstance(device._client, BoardClient)
     return device._client
 

@@ -156,7 +156,7 @@ COMPILERS = ("sim.board", "verilator", "make", "cc1plus")
 
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_is_built(kind, checkout, small, tmp_path):
-    """Neither a scratch folder nor half a board stays behind."""
+    """Neither a scratch folder nor half a board stays after."""
     rng, seconds = random.Random(kind), []
     for number in range(min(tries(1), 10)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small)], root=checkout)

@@ -40,7 +40,7 @@ def prompt_of(model, length):
 
 
 def check(device, image, golden, prompt, *, generate=1, chunk=0):
-    """Run a prompt, and picks behind it; picks, the CRCs of all steps and the last logits equal the golden's.  The logits."""
+    """Run a prompt, and picks after it; picks, the CRCs of all steps and the last logits equal the golden's.  The logits."""
     device.place(0, prompt)
     golden.tokens[:len(prompt)] = prompt
     args = StartArgs(0, len(prompt), generate, StartFlags.CLEAR | StartFlags.DUMP, chunk=chunk)

@@ -203,7 +203,7 @@ def test_refresh_count(refreshes, legal):
 
 @pytest.mark.parametrize(("gap", "legal"), [(6, True), (5, False), (4, False)])
 def test_two_drivers_on_the_bus(gap, legal):
-    """A WRITE behind a READ: its data must neither meet the chip's beats nor touch them."""
+    """A WRITE after a READ: its data must neither meet the chip's beats nor touch them."""
     d = opened()
     d.write(T["trcd"])
     d.send("READ", 2)

@@ -121,7 +121,7 @@ class Host:
             time.sleep(0.005)
 
     def kill(self) -> None:
-        """Leave nothing behind after a test that failed."""
+        """Leave no process after a test that failed."""
         self.process.kill()
         self.process.wait()
         # A process that is listed may have ended since, and one that has just started may not be listed yet.

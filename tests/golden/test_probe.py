@@ -65,7 +65,7 @@ def test_what_is_outside_the_range_is_refused():
 
 
 def test_the_power_leaves_room_for_every_state():
-    """The largest state of a width, all of it in one element behind the largest gain, reaches the range's upper octaves."""
+    """The largest state of a width, all of it in one element after the largest gain, reaches the range's upper octaves."""
     for dim in (16, 100, 512, 4096):
         for gain in (2.0**-6, 1.0, 3.7, 60000.0):
             k = probe_power(dim, gain)

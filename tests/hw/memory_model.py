@@ -22,7 +22,7 @@ def signals(dut, port):
 
 
 class Dfi:
-    """A core's DFI pins with a chip behind them: two clocks of the chip a fabric cycle, and the wire's delay in beats."""
+    """A chip at a core's DFI pins: two clocks of the chip a fabric cycle, and the wire's delay in beats."""
 
     COMMAND = ("ras", "cas", "we", "ba", "a")
 
@@ -146,7 +146,7 @@ class QueuedReadModel(ReadModel):
 
 class WriteModel:
     """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst."""
+    cycles after each burst."""
 
     def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
         self._clk = dut.clk

@@ -78,7 +78,7 @@ def assemble(path, fields, tensors, *, version=3, alignment=32, offsets=None, ma
 
 
 def i2s(part, codes, scale, layout, *, tail=32):
-    """A matrix as bitnet.cpp's I2_S: weights plus 1, two bits each, four a byte from the top, and the scale behind them."""
+    """A matrix as bitnet.cpp's I2_S: weights plus 1, two bits each, four a byte from the top, and the scale after them."""
     digits = (codes + 1).astype(np.uint8)
     flat = {"blocks of 128": lambda: digits.reshape(-1, 4, 32).swapaxes(1, 2), "blocks of 64": lambda: digits.reshape(-1, 4, 16)
             .swapaxes(1, 2), "four rows a byte": lambda: digits.reshape(-1, 4, digits.shape[1]).swapaxes(1, 2),

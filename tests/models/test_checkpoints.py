@@ -81,7 +81,7 @@ def test_both_bit_orders(least_first, tmp_path, tokenizer_file):
 
 
 def noisy(content):
-    """The same file with random weights behind the embedding."""
+    """The same file with random weights after the embedding."""
     start = 256 + 4 * SHIPPED.config.dim * (1 + SHIPPED.config.vocab)
     rng = np.random.default_rng(1)
     model = find_model("stories-1m")

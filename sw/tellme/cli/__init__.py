@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupts.disarm()
         return code
     except KeyboardInterrupt:
-        # Ahead of the streams, or behind them.  A terminal that was closed takes no line.
+        # Before the streams are set up, or after them.  A terminal that was closed takes no line.
         if sys.stderr is not None:
             with suppress(OSError):
                 print(INTERRUPTED, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ __all__ = ["checked_text", "read_text", "unicode_name"]
 def read_text(name: str, what: str) -> str:
     """The text of a file, or of standard input where ``name`` is ``-``, as it is.
 
-    Its bytes are UTF-8.  Line ends stay what they are, and so do a byte order mark and the line end behind the last line.
+    Its bytes are UTF-8.  Line ends stay what they are, and so do a byte order mark and the line end after the last line.
     """
     source = "standard input" if name == "-" else name
     try:

@@ -161,7 +161,7 @@ def why(error: OSError, scratch: Path) -> str:
 
 
 def short_of_space(scratch: Path) -> str:
-    """Why no more can be written behind the end of a file, or of a file in a folder; nothing if it can."""
+    """Why no more can be written after the end of a file, or of a file in a folder; nothing if it can."""
     probe = scratch / "probe" if scratch.is_dir() else scratch
     try:
         with probe.open("ab", buffering=0) as file:

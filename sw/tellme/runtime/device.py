@@ -164,7 +164,7 @@ class Client(Protocol):
 
 
 class BoardDevice(Device):
-    """A board behind a client.  What it does is seen through packets alone."""
+    """A board behind a client.  What the board does is seen through packets alone."""
 
     _ENTRY = Struct("<iI")
 

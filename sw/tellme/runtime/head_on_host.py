@@ -53,7 +53,7 @@ class HeadOnHost(Device):
 
     @property
     def core_sha256(self) -> str | None:  # type: ignore[override]
-        """Of the device behind; known when that is connected."""
+        """The configuration of the device underneath; known when the device is connected."""
         return self._device.core_sha256
 
     def config(self, model: Model) -> CoreConfig:

@@ -7,7 +7,7 @@ a one in its own column, all with the scale 2**k.  Its logits, which the board w
 
     logit[i] = round_half_up(code[i] * d * 2**(k + 16))
 
-and the largest |code| is 127: codes are round(y * 127 / max |y|), and behind a norm no floor lifts the maximum.  So the
+and the largest |code| is 127: codes are round(y * 127 / max |y|), and after a norm no floor lifts the maximum.  So the
 largest |logit| gives d, and d gives the codes; all are the very bits, as long as 127 * d * 2**(k + 16) lies from PROBE_LEAST
 to 2**31.  k is the largest that the upper end allows for any state of the model.  A state below the lower end, 19 octaves
 down, is refused.  Logits that are all zero are those of a state of zeros; one that is not would have to lie 32 octaves down.

@@ -96,7 +96,7 @@ async def random_strobes(dut):
 
 @cocotb.test()
 async def each_activity(dut):
-    """One activity at a time, and each one together with all that come behind it."""
+    """One activity at a time, and each one together with all that come after it."""
     await bring_up(dut)
     model = Model()
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)

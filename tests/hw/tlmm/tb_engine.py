@@ -124,7 +124,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def what_is_no_weight_counts_as_nothing(dut):
-    """Weights behind the last column meet zeros, whatever codes lay there before; bytes of 243 and more are five zeros."""
+    """Weights after the last column meet zeros, whatever codes lay there before; bytes of 243 and more are five zeros."""
     await reset(dut)
     random = rng("nothing")
     cases = []

@@ -49,7 +49,7 @@ async def build(dut, first_col, cols, buffer):
         dut.start.value = 1
         await FallingEdge(dut.clk)
         dut.start.value = 0
-        # Registers of the point: one before the builder, one behind.
+        # Registers of the point: one before the builder, one after.
         for _ in range(KIND.builder.CYCLES + 1):
             await FallingEdge(dut.clk)
         assert dut.done.value, "the build takes longer or less than it says"

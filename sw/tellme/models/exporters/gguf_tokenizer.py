@@ -4,7 +4,7 @@
 
 How llama.cpp splits texts, merges and decodes is known (src/llama-vocab.cpp), and each feature of a tokenizer that it lacks is
 named here.  Two things are taken as they are: the program that calls llama.cpp says whether special tokens spelt out in a text
-are parsed, and the kind "llama" begins a text anew, with its space ahead, behind user-defined tokens; SentencePiece does not.
+are parsed; and after a user-defined token the kind "llama" begins a text anew, with its space; SentencePiece does not.
 """
 
 import json
@@ -74,7 +74,7 @@ def _check_probes(known: Tokenizer, out: GgufTokenizer) -> None:
         made = Tokenizer(from_gguf(out.values(), "it"))
     except ModelError as error:
         raise _refuse(f"cannot be told by a GGUF file, where {str(error).removesuffix(': give a tokenizer.json')}") from error
-    # A tokenizer.json and llama.cpp find special tokens in a text and begin anew behind added ones; SentencePiece does not.
+    # A tokenizer.json and llama.cpp find special tokens in a text and begin anew after added ones; SentencePiece does not.
     added = [t for t, kind in zip(out.tokens, out.types, strict=True)
              if t and kind in (spm.USER_DEFINED, spm.CONTROL, spm.UNKNOWN) and out.model == "llama"]
     for text in PROBES:

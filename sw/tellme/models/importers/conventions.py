@@ -58,7 +58,7 @@ def _shown(token: int, text: Callable[[int], str]) -> str:
 
 
 def with_frame(content: bytes, ahead: int | None) -> bytes:
-    """A tokenizer.json that puts the token ``ahead`` before a text, or nothing, and nothing behind it.
+    """A tokenizer.json that puts the token ``ahead`` before a text, or nothing, and nothing after it.
 
     The same bytes where it does so already; else its post-processor is another.  ``ahead`` has to be a token of it.
     """

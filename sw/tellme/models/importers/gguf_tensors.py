@@ -33,7 +33,7 @@ _ALIGNMENT = 32
 #: Types of bitnet.cpp, a fork of llama.cpp; upstream has never used the numbers in files since.
 _BITNET_CPP = {36: "I2_S", 37: "I8_S", 38: "TL1"}
 TERNARY = ("TQ1_0", "TQ2_0", "I2_S", "F16", "F32", "BF16")
-#: Bytes behind the codes of an I2_S matrix: a float32 scale, and padding.
+#: Bytes after the codes of an I2_S matrix: a float32 scale, and padding.
 _I2S_TAIL = 32
 #: How bitnet.cpp has packed I2_S: four codes (weight plus 1) a byte, the first in the top bits.  The file does not say which.
 #: Name -> weights of a block whose quarters share bytes, or 0 for four rows that share bytes.
@@ -203,7 +203,7 @@ def _kind_and_size(info: _Info, package: Any) -> tuple[str, int]:
         kind = _BITNET_CPP[info.number]
         if kind == "I2_S" and count % 4:
             raise ValueError(f"the tensor {info.name} is I2_S, and its {count} weights are no multiple of 4")
-        # The padding behind the scale of the last tensor may be missing.
+        # The padding after the scale of the last tensor may be missing.
         return kind, _i2s_bytes(info.shape) - _I2S_TAIL + 4 if kind == "I2_S" else 0
     try:
         known = package.GGMLQuantizationType(info.number)
@@ -337,7 +337,7 @@ class GgufTensors(Tensors):
             raise ModelError(f"{entry.path} has become shorter while it was read ({error})") from error
 
     def _i2s_rows(self, name: str, entry: _Entry, first: int, end: int) -> np.ndarray:
-        """Rows of an I2_S matrix in the layout that is set: codes times the scale behind them."""
+        """Rows of an I2_S matrix in the layout that is set: codes times the scale after them."""
         if self._layout is None:
             raise ModelError(f"{self.label}: {name} is I2_S, of which the layout is not known")
         cols = int(np.prod(entry.shape[1:]))

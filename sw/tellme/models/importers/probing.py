@@ -69,7 +69,7 @@ def read_in_turn(source: Source, ids: Sequence[int], names: Sequence[str], choos
 
 
 def _layers(source: Source, x: Rows) -> Rows:
-    """The residual stream (a row a token) behind the last layer, from what it is before the first."""
+    """The residual stream (a row a token) after the last layer, from what it is before the first."""
     c = source.config
     turn = _rope(len(x), c)
     for i in range(c.layers):

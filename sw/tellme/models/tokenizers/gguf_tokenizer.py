@@ -17,7 +17,7 @@ from tellme.models.tokenizers import spm
 
 __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "from_gguf", "placeholder"]
 
-#: How "gpt2" texts are split before the merges: regular expressions one behind another, each on what the last one left.
+#: How "gpt2" texts are split before the merges: regular expressions one after another, each on what the last one left.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
@@ -156,7 +156,7 @@ def _is_known(key: str) -> bool:
     if not key.startswith("tokenizer.ggml."):
         return key == _JSON_KEY or key.startswith("tokenizer.chat_template")
     short = key.removeprefix("tokenizer.ggml.")
-    # Ids of special tokens, and what is put before and behind a prompt, change no id of the text itself.
+    # Ids of special tokens, and what is put before and after a prompt, change no id of the text itself.
     return short.endswith(("_token_id", "_token_ids")) or short in (
         "model", "pre", "tokens", "token_type", "scores", "merges", "add_space_prefix", "remove_extra_whitespaces",
         "precompiled_charsmap", "normalizer.lowercase", "normalizer.strip_accents", "add_bos_token", "add_eos_token",

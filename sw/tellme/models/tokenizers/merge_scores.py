@@ -42,7 +42,7 @@ def by_score(scores: Mapping[str, float]) -> Callable[[str, str], float | None]:
 def merge_scores(tokens: Iterable[str], merges: Sequence[tuple[str, str]], boundary: str | None = None) -> dict[str, float]:
     """The score of each token, 0 or below; ModelError names a token that scores make and the merges do not.
 
-    ``boundary``: a character before which texts are split, so that no token has it behind its first character.
+    ``boundary``: a character before which texts are split, so that no token has it after its first character.
     """
     known = set(tokens)
     ranks: Mapping[tuple[str, str], int] = {pair: rank for rank, pair in enumerate(merges)}

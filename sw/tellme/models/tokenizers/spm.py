@@ -47,7 +47,7 @@ class Spec:
     charsmap: bytes = b""
     #: Whether spaces become U+2581.
     escape_whitespaces: bool = True
-    #: Whether the space of a word stands behind it.
+    #: Whether the space of a word stands after it.
     treat_whitespace_as_suffix: bool = False
     #: Whether characters without a piece become a piece a byte.
     byte_fallback: bool = True

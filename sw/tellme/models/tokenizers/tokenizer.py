@@ -90,7 +90,7 @@ class Tokenizer:
 def is_json(content: bytes) -> bool:
     """Whether bytes are meant as a tokenizer.json: an object, or the beginning of one; not a SentencePiece model."""
     start = content.removeprefix(_BOM).lstrip(_SPACES)
-    # A SentencePiece model begins with a line feed, and with "{" behind it where its first piece takes 123 bytes.
+    # A SentencePiece model begins with a line feed, and with "{" after it where its first piece takes 123 bytes.
     return content[:1] == b"{" or start[:1] == b"{" and content.rstrip(_SPACES)[-1:] == b"}"
 
 
@@ -242,7 +242,7 @@ class TextStream:
 
     A text leaves with the token that settles it, that is, as soon as no later token can change it.  Waiting are: bytes
     of a character until its last byte; with a tokenizer.json that falls back to bytes, all bytes of a run until the run
-    ends, since one that is no UTF-8 makes marks of all (bytes behind such a one come at once); what decoders that
+    ends, since one that is no UTF-8 makes marks of all (bytes after such a one come at once); what decoders that
     replace or strip texts may still replace or strip.  With a decoder that replaces a regular expression for which no
     bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end
     (``Tokenizer.late``).

@@ -129,7 +129,7 @@ class _Step(Protocol):
 
 
 class _JsonDecoding:
-    """A decoder's steps one behind another."""
+    """A decoder's steps one after another."""
 
     def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step], name: str):
         self._piece = piece
@@ -440,7 +440,7 @@ class _ReplaceString(_Held):
 
 
 class _Strip(_Held):
-    """Up to ``start`` characters ahead and ``stop`` behind are dropped."""
+    """Up to ``start`` characters at the beginning and ``stop`` at the end are dropped."""
 
     def __init__(self, content: str, start: int, stop: int):
         super().__init__()
@@ -532,7 +532,7 @@ class _Bound:
 def _bound(pattern: str) -> _Bound | None:
     r"""The bound of a regular expression that only matches at a start.
 
-    Understood are ``\A`` or ``^`` and behind it characters, classes, groups and looks ahead, with counts, the last one
+    Understood are ``\A`` or ``^`` and after it characters, classes, groups and looks ahead, with counts, the last one
     with ``*`` or ``+`` too.  None for all others, and for one that matches the empty text.
     """
     anchor = next((a for a in (r"\A", "^") if pattern.startswith(a)), None)
@@ -625,7 +625,7 @@ def _named_tokens(post_processor: Any) -> Iterator[str]:
 
 
 def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] | None:
-    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and behind it."""
+    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and after it."""
     if not is_json(content):
         return None
     made = _loaded(content, "the tokenizer")
@@ -655,7 +655,7 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
 
 
 def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts before a text and behind it; None without a post-processor."""
+    """Ids that a tokenizer.json's post-processor puts before a text and after it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
 
