@@ -91,8 +91,8 @@ class ModelConfig:
         return cls(**values | {"more_ends": tuple(ends) if isinstance(ends, list) else ends})
 
     def as_json(self) -> dict[str, Any]:
-        """All values as a JSON object holds them.  What was added after version 2 of the .tellme format is there only where it
-        is not the default, so that older programs read what they understand."""
+        """All values as a JSON object.  A field that is newer than version 2 of the .tellme format is written only if its value
+        is not the default, so that older programs can read the files that they understand."""
         values = asdict(self) | {"more_ends": list(self.more_ends)}
         for key in ("add_bos", "more_ends"):
             if getattr(self, key) == getattr(ModelConfig, key):
@@ -101,7 +101,7 @@ class ModelConfig:
 
     @property
     def plain_conventions(self) -> bool:
-        """Whether programs that know versions 1 and 2 of the .tellme format begin and end texts as the model wants."""
+        """Whether a program that knows only versions 1 and 2 of the .tellme format begins and ends texts correctly."""
         return self.bos is not None and self.eos is not None and self.add_bos and not self.more_ends
 
     @property
@@ -110,7 +110,7 @@ class ModelConfig:
         return () if self.eos is None else (self.eos, *(token for token in self.more_ends if token != self.eos))
 
     def with_bos(self, ids: Sequence[int]) -> list[int]:
-        """Ids of a text with BOS ahead, where the model puts one there and the text does not spell one out."""
+        """Ids of a text.  BOS comes first if the model puts BOS before a text and the text does not spell BOS out."""
         if not self.add_bos or (ids and ids[0] == self.bos):
             return list(ids)
         assert self.bos is not None  # check()
