@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
 
-It shares no code with the golden model: no integers but the int8 activations, no tables, no KV cache, no fixed point.
-It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
+This module shares no code with the golden model.  It has no tables, no KV cache, no fixed point, and no integers except the int8
+activations.  It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
 """
 
 import json

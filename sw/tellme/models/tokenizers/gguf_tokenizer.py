@@ -17,7 +17,7 @@ from tellme.models.tokenizers import spm
 
 __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "from_gguf", "placeholder"]
 
-#: How "gpt2" texts are split before the merges: regular expressions one after another, each on what the last one left.
+#: How "gpt2" texts are split before the merges: regular expressions one after another, each on the parts from the one before.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
@@ -152,7 +152,7 @@ class _Values:
 
 
 def _is_known(key: str) -> bool:
-    """Whether what a key means for ids and texts is known, be it nothing."""
+    """Whether the meaning of a key for ids and texts is known; the key may also have no meaning for them."""
     if not key.startswith("tokenizer.ggml."):
         return key == _JSON_KEY or key.startswith("tokenizer.chat_template")
     short = key.removeprefix("tokenizer.ggml.")
@@ -164,7 +164,7 @@ def _is_known(key: str) -> bool:
 
 
 def from_gguf(values: Mapping[str, Any], name: str) -> bytes:
-    """A SentencePiece model or tokenizer.json of a GGUF file's ``tokenizer.*`` values; ModelError says what is not known."""
+    """A SentencePiece model or tokenizer.json from a GGUF file's ``tokenizer.*`` values; ModelError names an unknown value."""
     read = _Values(values, name)
     model = read["model"]
     if model not in ("llama", "gpt2"):
@@ -177,7 +177,7 @@ def from_gguf(values: Mapping[str, Any], name: str) -> bytes:
     for i, kind in enumerate(types):
         if kind not in (spm.NORMAL, spm.UNKNOWN, spm.CONTROL, spm.USER_DEFINED, spm.UNUSED, spm.BYTE):
             raise _refuse(name, f"has token {i} ({tokens[i]!r}) of type {kind}, which is not known")
-    # What stands for ids of the model that the tokenizer lacks.
+    # Placeholders for ids of the model that the tokenizer lacks.
     size = len(tokens)
     while size and types[size - 1] == spm.UNUSED and tokens[size - 1] in (placeholder(size - 1), f"[PAD{size - 1}]"):
         size -= 1
