@@ -75,5 +75,5 @@ class Chip:
         return self._lib.sdram_violation(self._chip).decode()
 
     def forgive(self) -> None:
-        """Forget a violation: a controller that tries out clock phases breaks rules until it has found one."""
+        """Forget a violation: a controller that searches for a clock phase breaks rules until it has found one."""
         self._lib.sdram_forgive(self._chip)
