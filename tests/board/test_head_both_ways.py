@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rtl
 
 
 def logits(device, model, head, prompt, tokens):
-    """(tokens, logits of all positions fed, what was said) of a run."""
+    """(tokens, logits of all positions fed, messages) of a run."""
     said = []
     device, image = place_head(device, model, head, said.append)
     device.load(image, lambda done, total: None)
@@ -62,7 +62,7 @@ def test_a_prompt_by_chunks():
 
 
 def test_trilm_99m(device):
-    """TriLM-99M's shape on 32 MB, of which embedding and head would take 52: two prompt tokens in one start, two generated."""
+    """TriLM-99M's shape on 32 MB, where embedding and LM head would take 52 MB: two prompt tokens in one start, two generated."""
     config = replace(SHAPES["trilm-99m"], vocab=50304)
     model = model_of_shape("trilm-99m", config)
     said = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""GGUF files put together byte by byte: what the gguf package's writer does not write, and does not let be wrong."""
+"""GGUF files put together byte by byte, including features and errors that the gguf package's writer cannot write."""
 
 import struct
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def array(key, kind, length, content):
 
 
 def renamed(fields, old, new):
-    """Metadata values of a file with its architecture called otherwise."""
+    """Metadata values of a file with another name of the architecture."""
     out = []
     for raw in fields:
         end = 8 + int.from_bytes(raw[:8], "little")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Exports: there and back without a change, files as their formats say, and what the other program cannot compute."""
+"""Exports: exported and imported again without a change, files as their formats say, and models that are refused."""
 
 import json
 from dataclasses import replace

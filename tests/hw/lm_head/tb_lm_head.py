@@ -21,7 +21,7 @@ from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
 from tests.hw.layouts import fields, pack, unpack
 from tests.hw.memory_model import WriteModel
 
-#: Cycles a word takes.
+#: Cycles that a word takes.
 WORD_CYCLES = int(os.environ.get("WORD_CYCLES", "1"))
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(max_dim=64)),
            Bench(name="compact", build=lambda: CompactHead(), env={"WORD_CYCLES": "2"})]
@@ -86,7 +86,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
 
         async def watch(seen=seen, finished=finished):
             while not finished:
-                # Just before the rising edge, when what the models drive has settled: done may last no longer.
+                # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
                 await settled()
                 valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
                 if valid:
@@ -169,7 +169,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """Falling logits enter nothing but the first 64: a word a cycle (compact: two)."""
+    """Only the first 64 of falling logits enter the best 64: a word per cycle (compact: per two cycles)."""
     case = Case(rng("rate"), dim=64, vocab=400, exps=(-16, -16))
     case.scales = [case.scales[0]] * 400
     case.codes = [1] + [0] * 63

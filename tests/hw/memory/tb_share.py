@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""One port for two users: the one whose turn it is has all of it, the other sees nothing."""
+"""One port for two users: the user that is chosen has the whole port, and the other user sees nothing."""
 
 import os
 

@@ -16,7 +16,7 @@ from sim.testbench import Bench
 from tellme.spec.packing import SLICE, TILE_ROWS
 from tests.hw.layouts import pack, unpack
 
-#: Three lanes, as many as share an EBR's word.
+#: Three lanes: this number shares an EBR's word.
 LANES = 3
 POINTS = [Point("select-xor", LANES), Point("select-tree", LANES, 2, "lockstep"), Point("g2", LANES),
           Point("g2", LANES, 2, "lockstep"), Point("g2", LANES, 1, "turn"), Point("g3g2-plain", LANES, 1, "turn"),
