@@ -26,8 +26,7 @@ def surveyed(model, tmp_path):
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
 def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):
-    """Memory sizes around the image's size, with and without the LM head: survey and compiler accept and refuse the same
-    sizes."""
+    """Memories around the size of the image, head and all or without: the survey draws the lines where the compiler does."""
     model = random_model(name)
     if several:
         model = with_several_scales(model)

@@ -22,7 +22,7 @@ def memory():
 
 
 def sequence(words, tokens, plain):
-    """The 64-bit words of a number of tokens; the first tokens leave out the LM head's words."""
+    """The 64-bit words of so many tokens, the head left out of the first ones."""
     all_ = [words[BASE + 2 * i] | words[BASE + 2 * i + 1] << 32 for i in range(BODY + HEAD)]
     return [w for t in range(tokens) for w in (all_[:BODY] if t < plain else all_)]
 
@@ -82,7 +82,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def fills_ahead_and_no_further(dut):
-    """The engine takes nothing: the buffer fills up, asks for no more words than it can hold, and loses nothing."""
+    """Nobody takes: the buffer fills up, asks for no more than it holds, and loses nothing."""
     await start(dut)
     words = memory()
     model = ReadModel(dut, "port", words)
@@ -100,7 +100,7 @@ async def fills_ahead_and_no_further(dut):
 
 @cocotb.test()
 async def one_word_a_cycle(dut):
-    """Words in the buffer leave without a lost cycle."""
+    """What is in the buffer leaves without a lost cycle."""
     await start(dut)
     words = memory()
     cocotb.start_soon(ReadModel(dut, "port", words).run())
