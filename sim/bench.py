@@ -24,11 +24,11 @@ from tellme.compiler.image import Image, compile_model, needed_bytes
 from tellme.errors import InputError, TellmeError
 from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
-from tellme.models.shipped import find_model
+from tellme.models.shipped import checked_model
+from tellme.models.source import StoredSource
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
-from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs
-from tellme.spec.program import Op
+from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
 from tellme.spec.scale import Scale, pack16, scale_from_fraction
 
 __all__ = ["SHAPES", "Result", "bench", "main", "random_model"]
@@ -108,7 +108,7 @@ def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int,
     rng = np.random.default_rng(1)
     row = config.head_dim
     scale = pack16(Scale(1024, -16))
-    bases = [(d.k_base, d.v_base, d.s_base) for d in image.program if d.op == Op.ATTENTION]
+    bases = [cache_bases(image.registers, layer) for layer in range(config.layers)]
     with tqdm(total=len(bases) * config.kv_heads, desc=f"KV cache to {end}", unit="head", leave=False) as bar:
         for k, v, s in bases:
             for head in range(config.kv_heads):
@@ -127,7 +127,7 @@ def run(device: SimDevice, args: StartArgs) -> dict[str, int]:
     return device.counters()
 
 
-def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
+def bench(device: SimDevice, model: StoredSource, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
     """The cost of a token at each position."""
     c = model.config
     results = []
@@ -152,7 +152,8 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
     return results
 
 
-def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: CoreConfig, *, body_only: bool) -> list[Prefill]:
+def bench_prefill(device: SimDevice, model: StoredSource, prompts: list[int], config: CoreConfig, *,
+                  body_only: bool) -> list[Prefill]:
     """The cost of prompts of some lengths."""
     c = model.config
     rng = np.random.default_rng(2)
@@ -202,9 +203,9 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     return values
 
 
-def load(name: str, positions: list[int], board: CoreConfig) -> Model:
+def load(name: str, positions: list[int], board: CoreConfig) -> StoredSource:
     """A file, a shipped model, or a shape with random weights, with room for the positions."""
-    model = random_model(name, SHAPES[name]) if name in SHAPES else find_model(name)
+    model: StoredSource = random_model(name, SHAPES[name]) if name in SHAPES else checked_model(name)
     needed = max(positions) + 2
     if name in SHAPES and needed > model.config.context:
         model.config = replace(model.config, context=-(-needed // 64) * 64)

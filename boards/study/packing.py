@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 from boards.flow.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
 from boards.flow.carries import trim
 from boards.flow.synth import PARTS
+from hw.lib.layouts import Layouts
 from hw.top import Core
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
@@ -109,7 +110,7 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
     total: Counter[str] = Counter()
     for name, maker in make.items():
         label = "-".join((unit, name, *(f"{k}{v}" for k, v in changes.items())))
-        total.update(pack(maker(config), config, ROOT / "build" / "packing" / label, label)[0])
+        total.update(pack(maker(config, Layouts(config.widths)), config, ROOT / "build" / "packing" / label, label)[0])
     print(f"{unit:<10}{changes!s:<80}" + "".join(f"{key} {total[key]:<8}" for key in RESOURCES), flush=True)
     return {"changes": changes, **{key: total[key] for key in RESOURCES}}
 

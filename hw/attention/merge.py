@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.types import AttnHeadCodes
+from hw.lib.layouts import Layouts
 
 __all__ = ["HeadMerge"]
 
@@ -14,15 +14,16 @@ __all__ = ["HeadMerge"]
 class HeadMerge(wiring.Component):
     """o = the heads of all ``i``, each head's payloads together, inputs in turn where several have one.
 
-    A payload of ``shape`` (with ``last`` at a head's end) a cycle as long as some input has one when a head ends; else a
-    cycle passes before the next head begins.
+    A payload of ``shape`` (layouts.head_codes if none is named), with ``last`` at a head's end, a cycle as long as some input has
+    one when a head ends; else a cycle passes before the next head begins.
     """
 
-    def __init__(self, *, inputs: int, shape: data.StructLayout = AttnHeadCodes):
+    def __init__(self, layouts: Layouts, *, inputs: int, shape: data.StructLayout | None = None) -> None:
         self._inputs = inputs
+        shape = layouts.head_codes if shape is None else shape
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn = Signal(range(self._inputs))
         inside = Signal()

@@ -7,8 +7,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.merge import HeadMerge
+from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
-from hw.lib.types import AttnHeadCodes, AttnHeadWords
 
 __all__ = ["HeadPacker", "WordMerge"]
 
@@ -17,17 +17,19 @@ class HeadPacker(wiring.Component):
     """o = the codes of ``i`` in words of four, each head from when it is whole on.
 
     A code a cycle in, a word a cycle out: a head is there when it is asked for, however slowly its codes came.  Room for two
-    heads of ``max_head_dim``, so that one comes in while another waits.  ``empty``: no code is in here.  Head sizes are
+    heads of the largest size, so that one comes in while another waits.  ``empty``: no code is in here.  Head sizes are
     multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
     """
 
-    def __init__(self, *, max_head_dim: int):
-        self._depth = max(2 * max_head_dim // 4, 16)
-        super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
+    def __init__(self, layouts: Layouts) -> None:
+        self._codes = layouts.head_codes
+        self._depth = max(2 * layouts.widths.head_dim // 4, 16)
+        super().__init__({"i": In(stream.Signature(layouts.head_codes)), "o": Out(stream.Signature(layouts.head_words)),
+                          "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
+        label_layout = data.StructLayout({name: self._codes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
         m.submodules.labels = labels = fifo.SyncFIFO(width=label_layout.size, depth=self._depth // 4)
         label = data.View(label_layout, labels.r_data)
@@ -58,18 +60,19 @@ class WordMerge(wiring.Component):
     says, a cycle late, that all codes that came have left.
     """
 
-    def __init__(self, *, inputs: int, max_head_dim: int):
-        self._inputs, self._max_head_dim = inputs, max_head_dim
-        super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
-                          "empty": Out(1)})
+    def __init__(self, layouts: Layouts, *, inputs: int) -> None:
+        self._layouts, self._inputs = layouts, inputs
+        super().__init__({"i": In(stream.Signature(layouts.head_codes)).array(inputs),
+                          "o": Out(stream.Signature(layouts.head_words)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
-        m.submodules.skid = skid = Skid(AttnHeadWords)
+        words = self._layouts.head_words
+        m.submodules.merge = merge = HeadMerge(self._layouts, inputs=self._inputs, shape=words)
+        m.submodules.skid = skid = Skid(words)
         empty = [~skid.o.valid]
         for n, (port, into) in enumerate(zip(self.i, merge.i, strict=True)):
-            m.submodules[f"packer{n}"] = packer = HeadPacker(max_head_dim=self._max_head_dim)
+            m.submodules[f"packer{n}"] = packer = HeadPacker(self._layouts)
             connect(m, flipped(port), packer.i)
             connect(m, packer.o, into)
             empty.append(packer.empty)

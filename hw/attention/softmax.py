@@ -23,7 +23,7 @@ BACK_BITS = 4
 EXPONENT_BITS = 11
 
 
-def score_stages(stage: Stages, dot, ds) -> Value:
+def score_stages(stage: Stages, dot: Value, ds: data.View) -> Value:
     """score(dot, ds) (spec: attention), SCORE_STAGES of ``stage`` later."""
     m = stage.m
     product1 = stage.reg(dot * ds.sig, "score_product")
@@ -76,7 +76,7 @@ class SoftmaxUnit(wiring.Component):
     #: Keys whose weights may be asked for before the first of them is taken.
     AHEAD = 3
 
-    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int):
+    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int) -> None:
         self._turns = turns
         self._dot_bits = dot_bits
         self._context = context
@@ -98,7 +98,7 @@ class SoftmaxUnit(wiring.Component):
             "stat_read": In(1), "stat_turn": In(turn), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turns = self._turns
         k, v = self.k, self.v

@@ -9,21 +9,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core.address_map import CrcStore
 from hw.core.counters import SpentLayout
-from hw.lib.control import (
-    AccSource,
-    CrcControl,
-    LmHeadControl,
-    ModelShape,
-    PassControl,
-    RunState,
-    SizesLayout,
-    StatusLayout,
-    WordSink,
-)
-from hw.lib.ports import PortStrobes
-from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout, ScaleLayout
+from hw.lib.control import AccSource, StatusLayout, WordSink
+from hw.lib.layouts import Layouts
+from hw.lib.ports import ClientStrobes
+from hw.lib.types import MonitorLayout, ScaleLayout
 from hw.link.crc32 import Crc32
 
 __all__ = ["AccRouter", "CodeRouter", "CycleAccount", "HeadSizes", "PassRouter", "RopeRouter", "StatusWords", "StepCrc",
@@ -51,19 +41,19 @@ def belongs(number, i: int, streams: int):
 class HeadSizes(wiring.Component):
     """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles behind ``shape``.
 
-    Maps to two 8 x 8 multipliers, or with ``compact`` to one that takes turns.
+    Maps to two multipliers, or with ``compact`` to one that takes turns.
     """
 
-    def __init__(self, *, compact: bool = False):
+    def __init__(self, layouts: Layouts, *, compact: bool = False):
         self._compact = compact
-        super().__init__({"shape": In(ModelShape), "sizes": Out(SizesLayout)})
+        super().__init__({"shape": In(layouts.model_shape), "sizes": Out(layouts.sizes)})
 
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        q_dim, k_dim = Signal(16), Signal(16)
+        q_dim, k_dim = Signal.like(self.sizes.q_dim), Signal.like(self.sizes.q_dim)
         if self._compact:
-            heads_next, size = Signal(), Signal(16)
+            heads_next, size = Signal(), Signal.like(self.sizes.q_dim)
             m.d.sync += [heads_next.eq(~heads_next), size.eq(Mux(heads_next, shape.heads, shape.kv_heads) * shape.head_dim)]
             with m.If(heads_next):
                 m.d.sync += k_dim.eq(size)
@@ -79,15 +69,16 @@ class TokenShares(wiring.Component):
     """Of a chunk of ``chunk`` tokens: how many each pipeline has (``own``), whether it has some (``has``), whether it has the
     last one (``has_last``), and that one's number.  A cycle behind ``chunk``."""
 
-    def __init__(self, *, streams: int, tokens: int):
-        self._streams, self._tokens = streams, tokens
-        super().__init__({"chunk": In(5), "own": Out(own_tokens(streams, tokens)).array(streams), "has": Out(streams),
-                          "has_last": Out(streams), "last_token": Out(TOKEN_BITS)})
+    def __init__(self, layouts: Layouts, *, streams: int):
+        widths = layouts.widths
+        self._streams, tokens = streams, widths.chunk
+        super().__init__({"chunk": In(widths.token_count_bits), "own": Out(own_tokens(streams, tokens)).array(streams),
+                          "has": Out(streams), "has_last": Out(streams), "last_token": Out(widths.token_bits)})
 
     def elaborate(self, platform):
         m = Module()
         streams, shift = self._streams, shift_of(self._streams)
-        chunk = self.chunk[:self._tokens.bit_length()]
+        chunk = self.chunk
         m.d.sync += self.last_token.eq(chunk - 1)
         for i, own in enumerate(self.own):
             m.d.sync += own.eq((chunk + (streams - 1 - i)) >> shift)
@@ -104,10 +95,11 @@ class PassRouter(wiring.Component):
     ``wanted`` says which pipelines the pass's codes come from.
     """
 
-    def __init__(self, *, streams: int, tokens: int, holds: bool = False):
+    def __init__(self, layouts: Layouts, *, streams: int, holds: bool = False):
         self._streams, self._holds = streams, holds
+        passes, tokens = layouts.pass_control, layouts.widths.chunk
         super().__init__({
-            "passes": In(PassControl), "units": Out(PassControl).array(streams), "to_lm_head": In(1),
+            "passes": In(passes), "units": Out(passes).array(streams), "to_lm_head": In(1),
             "own": In(own_tokens(streams, tokens)).array(streams), "has": In(streams), "has_last": In(streams),
             "wanted": Out(streams), **({"delivered": In(1)} if holds else {}),
         })
@@ -141,13 +133,13 @@ class CodeRouter(wiring.Component):
     cycle late: each pipeline of ``wanted`` shows a code.
     """
 
-    def __init__(self, *, streams: int):
+    def __init__(self, layouts: Layouts, *, streams: int):
         codes = stream.Signature(signed(8))
         super().__init__({
             "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "to_lm_head": In(1),
             "has_last": In(streams), "wanted": In(streams), "valid": Out(1),
             "engine": Out(codes).array(streams), "lm_head": Out(codes),
-            "control": In(LmHeadControl), "unit": Out(LmHeadControl),
+            "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
         })
 
     def elaborate(self, platform):
@@ -194,9 +186,9 @@ class AccRouter(wiring.Component):
     """Accumulators into the pipelines (``out``), from the source that ``source`` names: the engine has a stream for each, the
     row fetch and attention bring a token's to the pipeline that has it."""
 
-    def __init__(self, *, streams: int):
+    def __init__(self, layouts: Layouts, *, streams: int):
         self._streams = streams
-        accs = stream.Signature(AccLayout)
+        accs = stream.Signature(layouts.acc)
         super().__init__({"source": In(AccSource), "engine": In(accs).array(streams), "fetch": In(accs), "attention": In(accs),
                           "out": Out(accs).array(streams)})
 
@@ -216,9 +208,9 @@ class RopeRouter(wiring.Component):
     """RoPE words of token ``number`` to its pipeline (``out``, payloads of ``shape``), and the pulse ahead of them.  They are
     taken in each cycle."""
 
-    def __init__(self, *, streams: int, shape=32):
+    def __init__(self, layouts: Layouts, *, streams: int, shape=32):
         self._streams = streams
-        super().__init__({"words": In(stream.Signature(32)), "number": In(TOKEN_BITS), "start": In(1),
+        super().__init__({"words": In(stream.Signature(32)), "number": In(layouts.widths.token_bits), "start": In(1),
                           "out": Out(stream.Signature(shape)).array(streams), "starts": Out(streams)})
 
     def elaborate(self, platform):
@@ -235,9 +227,9 @@ class StepCrc(wiring.Component):
     """CRC-32 of a step's monitored words, of the pipelines (the last of them first) or of the LM head; one of these shows a
     word at a time.  A word counts a cycle late.  ``store`` hands the CRC on with ``control.write``."""
 
-    def __init__(self, *, streams: int):
-        super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout), "control": In(CrcControl),
-                          "store": Out(CrcStore)})
+    def __init__(self, layouts: Layouts, *, streams: int):
+        super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout),
+                          "control": In(layouts.crc_control), "store": Out(layouts.crc_store)})
 
     def elaborate(self, platform):
         m = Module()
@@ -257,13 +249,9 @@ class StepCrc(wiring.Component):
 class StatusWords(wiring.Component):
     """The answer to STATUS; ``running`` and its bit are those of the cycle before, as a packet takes many."""
 
-    state: In(RunState)
-    sdram_ready: In(1)
-    training: In(32)
-    bad_packets: In(32)
-    cycles: In(32)
-    running: Out(1)
-    status: Out(StatusLayout)
+    def __init__(self, layouts: Layouts):
+        super().__init__({"state": In(layouts.run_state), "sdram_ready": In(1), "training": In(32), "bad_packets": In(32),
+                          "cycles": In(32), "running": Out(1), "status": Out(StatusLayout)})
 
     def elaborate(self, platform):
         m = Module()
@@ -283,15 +271,15 @@ class CycleAccount(wiring.Component):
 
     def __init__(self, *, streams: int):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
-                          "ports": In(PortStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
+                          "clients": In(ClientStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
 
     def elaborate(self, platform):
         m = Module()
         spent = self.spent
         m.d.comb += [
             spent.engine.eq(self.engine), spent.drain.eq(self.draining), spent.norm.eq(self.settling.any()),
-            spent.attention.eq(self.attention), spent.head.eq(self.lm_head),
-            spent.host.eq(self.ports.host_read | self.ports.host_write), spent.memory.eq(self.ports.as_value().any()),
+            spent.attention.eq(self.attention), spent.lm_head.eq(self.lm_head),
+            spent.host.eq(self.clients.host_read | self.clients.host_write), spent.memory.eq(self.clients.as_value().any()),
             spent.refresh.eq(self.refresh),
         ]
         return m

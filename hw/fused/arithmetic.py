@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from hw.lib.floats import ROUND_STAGES, round_float, unpack
 from hw.lib.streams import StreamUnit
-from hw.lib.types import ACC_BITS, ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
@@ -109,14 +109,17 @@ class FloatAdd(StreamUnit):
 class Dequantise(StreamUnit):
     """y = acc * scale, the exact product rounded once; a zero product is +0.
 
-    acc is signed 36 bits.  Maps to two 18x18 multipliers.
+    acc is signed, of ``acc_bits``.  Maps to two 18x18 multipliers up to 36 bits.
     """
 
     LATENCY = 4 + ROUND_STAGES
 
-    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
-        self._fmt = fmt
-        super().__init__(data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "tag": tag}),
+    #: Bits of a magnitude that one multiplier takes.
+    HALF = 18
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, acc_bits: int, tag: int = 1):
+        self._fmt, self._acc_bits = fmt, acc_bits
+        super().__init__(data.StructLayout({"acc": signed(acc_bits), "scale": ScaleLayout, "tag": tag}),
                          _result(fmt, tag))
 
     def elaborate(self, platform):
@@ -125,13 +128,14 @@ class Dequantise(StreamUnit):
         acc, scale = self.i.p.acc, self.i.p.scale
         # 1: magnitude
         sign1 = pipe.reg(acc < 0, "sign1")
-        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:ACC_BITS], "size1")
+        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:self._acc_bits], "size1")
         sig1, exp1 = pipe.reg(scale.sig, "sig1"), pipe.reg(scale.exp, "exp1")
         # 2: two partial products, 3: their sum
-        half = ACC_BITS // 2
-        low2, high2 = pipe.reg(size1[:half] * sig1, "low2"), pipe.reg(size1[half:] * sig1, "high2")
+        half = self.HALF
+        low2 = pipe.reg(size1[:half] * sig1, "low2")
+        high2 = pipe.reg(size1[half:] * sig1, "high2") if self._acc_bits > half else Const(0, 1)
         sign2, exp2 = pipe.reg(sign1, "sign2"), pipe.reg(exp1, "exp2")
-        product3 = pipe.reg((low2 + (high2 << half))[:ACC_BITS + 11], "product3")
+        product3 = pipe.reg((low2 + (high2 << half))[:self._acc_bits + 11], "product3")
         sign3, exp3 = pipe.reg(sign2, "sign3"), pipe.reg(exp2, "exp3")
         # 4: sign of zero
         product4 = pipe.reg(product3, "product4")

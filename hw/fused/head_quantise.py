@@ -26,7 +26,7 @@ class HeadQuantise(wiring.Component):
     def __init__(self, fmt: FloatFormat = BINARY16, *, max_head_dim: int):
         self._fmt = fmt
         self._dim = 1 << (max_head_dim - 1).bit_length()
-        super().__init__({"head_dim": In(8), "i": In(stream.Signature(fmt.width)),
+        super().__init__({"head_dim": In(range(max_head_dim + 1)), "i": In(stream.Signature(fmt.width)),
                           "o": Out(stream.Signature(data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1}))),
                           "empty": Out(1)})
 

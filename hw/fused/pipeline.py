@@ -13,11 +13,11 @@ from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
-from hw.lib.control import ModelShape, PassControl, QuantArgs
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, AttnHeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
+from hw.lib.types import MonitorLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
@@ -64,24 +64,25 @@ class FusedPipeline(wiring.Component):
     #: so that an element moves in each.
     TURNED, CODED = 48, 32
 
-    def __init__(self, *, fmt: FloatFormat = BINARY16, max_dim: int, max_cols: int, max_head_dim: int, tokens: int = 1,
-                 streams: int = 1):
+    def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1):
         if streams & streams - 1:
             raise ValueError(f"streams is {streams}; a power of two is wanted")
-        self._fmt, self._tokens, self._shift = fmt, tokens, streams.bit_length() - 1
-        self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
+        widths = layouts.widths
+        self._layouts, self._fmt, self._shift = layouts, fmt, streams.bit_length() - 1
+        self._tokens = tokens = -(-widths.chunk // streams)
+        self._max_dim, self._max_cols, self._max_head_dim = widths.dim, widths.cols, widths.head_dim
         turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
         super().__init__({
-            "control": In(PassControl), "shape": In(ModelShape), "chunk": In(range(tokens + 1)),
-            "acc": In(stream.Signature(AccLayout)), "heads": Out(stream.Signature(AttnHeadCodes)),
+            "control": In(layouts.pass_control), "shape": In(layouts.model_shape), "chunk": In(range(tokens + 1)),
+            "acc": In(stream.Signature(layouts.acc)), "heads": Out(stream.Signature(layouts.head_codes)),
             "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout), "gain_load": In(stream.Signature(64)),
-            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
-            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "settling": Out(1),
+            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(widths.token_bits),
+            "monitor_token": In(widths.token_bits), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
 
     def elaborate(self, platform):
-        m, fmt = Module(), self._fmt
-        width = fmt.width
+        m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
+        width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
         tokens, control, args = self._tokens, self.control, self.control.args
         #: A token's number among this pipeline's own.
@@ -91,14 +92,14 @@ class FusedPipeline(wiring.Component):
         def own(token):
             return (token >> self._shift)[:len(Signal(Own))]
 
-        m.submodules.scale_acc = scale_acc = ScaleAcc()
-        m.submodules.dequantise = dequantise = Dequantise(fmt, tag=PlaceLayout.size)
+        m.submodules.scale_acc = scale_acc = ScaleAcc(layouts)
+        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=place_layout.size)
         # Nothing on the way from accumulators to heads, or from memory to codes, is ever stopped: what sets out has a place
         # at the end.
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
         m.submodules.coded = coded = Landing(signed(8), depth=self.CODED)
-        m.submodules.residual = adder = FloatAdd(fmt, tag=PlaceLayout.size)
-        m.submodules.activation = activation = Activation(fmt, tag=PlaceLayout.size)
+        m.submodules.residual = adder = FloatAdd(fmt, tag=place_layout.size)
+        m.submodules.activation = activation = Activation(fmt, tag=place_layout.size)
         m.submodules.rope = rope = Rope(fmt)
         m.submodules.head_quantise = head_quantise = HeadQuantise(fmt, max_head_dim=self._max_head_dim)
         m.submodules.gain_mul = gain_mul = FloatMul(fmt, tag=MulTag.size)
@@ -140,7 +141,7 @@ class FusedPipeline(wiring.Component):
         (s_write, s_read), (d_write, d_read) = scales["s"], scales["d"]
 
         # ------------------------------------------------------------------ acc to float
-        acc, acc_valid = Signal(AccLayout, reset_less=True), Signal()
+        acc, acc_valid = Signal(layouts.acc, reset_less=True), Signal()
         m.d.sync += [acc.eq(self.acc.payload), acc_valid.eq(self.acc.valid & self.acc.ready)]
         m.d.comb += [
             # Open but for codes of heads that wait.
@@ -157,12 +158,12 @@ class FusedPipeline(wiring.Component):
         m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
                      is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
-        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
+        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(place_layout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
-        entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(PlaceLayout, reset_less=True)
-        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": PlaceLayout}), reset_less=True), Signal()
+        entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(place_layout, reset_less=True)
+        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": place_layout}), reset_less=True), Signal()
         to_add = Signal()
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
@@ -176,7 +177,7 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
-        in_head = Signal(8, reset_less=True)    # from a pass's clear on, as ``head_end``
+        in_head = Signal(range(self._max_head_dim + 1), reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
@@ -189,7 +190,7 @@ class FusedPipeline(wiring.Component):
         ]
         m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < args.rope_rows)]
         # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
-        head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
+        head_label = data.StructLayout({"token": widths.token_bits, "head": widths.attention_head_bits})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
         label = data.View(head_label, labels.r_data)
         m.d.comb += [
@@ -208,7 +209,7 @@ class FusedPipeline(wiring.Component):
             activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
             activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
-        vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
+        vectors_in, entered = Signal(range(tokens + 1)), Signal(widths.row_count_bits)     # whole tokens' elements, and more
         head_end = Signal(reset_less=True)      # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
@@ -218,7 +219,8 @@ class FusedPipeline(wiring.Component):
             with m.If(entered + 1 == args.length):
                 m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
         # A head's number: one more than the last one's; another token begins where this round's first one did.
-        number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
+        number, round_first, last_token = (Signal(shape) for shape in (
+            widths.attention_head_bits, widths.attention_head_bits, widths.token_bits))
         this, begins, other = Signal.like(number), Signal(), place.token != last_token
         first_own = own(place.token) == 0
         m.d.comb += [
@@ -234,7 +236,7 @@ class FusedPipeline(wiring.Component):
         # ------------------------------------------------------------------ writing X or A, and the statistics
         # Elements leave the adder or the activation unit without back-pressure.
         put, value = Signal(), Signal(width)
-        out_place = Signal(PlaceLayout)
+        out_place = Signal(place_layout)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
             put.eq(adder.o.valid | activation.o.valid),
@@ -250,9 +252,9 @@ class FusedPipeline(wiring.Component):
                          kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
-        quant = Signal(QuantArgs, reset_less=True)
+        quant = Signal(layouts.quant_args, reset_less=True)
         # Quantise pass: an element's words are being read.
-        fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
+        fetch_valid, fetch_index, fetch_token = Signal(), Signal(widths.col_count_bits), Signal(Own)
         feeding = Signal()
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width, reset_less=True), Signal(2), Signal(Own)
         quantising = Signal()
@@ -311,7 +313,7 @@ class FusedPipeline(wiring.Component):
             normed_done = stage.reg(normed_done, f"normed_done{i}")
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
-        more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
+        more, slice_first, in_slice = Signal(), Signal(widths.col_count_bits), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
         m.d.comb += feeding.eq(quantising & more & coded.open)
         m.d.sync += fetch_valid.eq(feeding)

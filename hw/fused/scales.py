@@ -7,10 +7,11 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.floats import leading_zeros
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import StreamUnit
-from hw.lib.types import AccLayout, ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
     C127,
@@ -31,8 +32,8 @@ class ScaleAcc(StreamUnit):
 
     LATENCY = SCALE_MUL_STAGES
 
-    def __init__(self):
-        super().__init__(data.StructLayout({"acc": AccLayout, "d": ScaleLayout, "use_d": 1}), AccLayout)
+    def __init__(self, layouts: Layouts):
+        super().__init__(data.StructLayout({"acc": layouts.acc, "d": ScaleLayout, "use_d": 1}), layouts.acc)
 
     def elaborate(self, platform):
         m = Module()

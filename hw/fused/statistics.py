@@ -19,8 +19,8 @@ class Statistics(wiring.Component):
 
     x and y come apart: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain), each with its token.  ``clear``
     zeroes all.  The results are those of ``token``, a cycle later.  One element a cycle without back-pressure, tokens in any
-    order; sums are final LATENCY cycles after the last element.  Exact for up to
-    8,191 binary16 elements (77 bits).  Infinities and NaN count as whatever their fields say: the step fails anyway.
+    order; sums are final LATENCY cycles after the last element.  Exact for up to MAX_COLS binary16 elements (77 bits;
+    :mod:`tellme.spec.widths`).  Infinities and NaN count as whatever their fields say: the step fails anyway.
     One multiplier; the sums lie in LUT RAM and are added in two halves.  Raises ValueError for formats wider than binary16.
     """
 

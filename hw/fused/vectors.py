@@ -7,7 +7,6 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.stages import Stages
-from hw.lib.types import INDEX_BITS
 
 __all__ = ["Vectors"]
 
@@ -26,10 +25,10 @@ class Vectors(wiring.Component):
         self._low = 1 << length.bit_length() - 1
         rest = length - self._low
         self._high = 1 << (rest - 1).bit_length() if rest else 0
-        token = range(max(tokens, 2))
+        token, index = range(max(tokens, 2)), range(length)
         super().__init__({
-            "write_en": In(1), "write_token": In(token), "write_index": In(INDEX_BITS), "write_data": In(width),
-            "read_token": In(token), "read_index": In(INDEX_BITS), "read_data": Out(width),
+            "write_en": In(1), "write_token": In(token), "write_index": In(index), "write_data": In(width),
+            "read_token": In(token), "read_index": In(index), "read_data": Out(width),
         })
 
     def elaborate(self, platform):
@@ -45,8 +44,8 @@ class Vectors(wiring.Component):
             for port, index, token in ((write, self.write_index, self.write_token), (read, self.read_index, self.read_token)):
                 within = index[:size.bit_length() - 1]
                 m.d.comb += port.addr.eq(Cat(within, token) if self._tokens > 1 else within)
-            mine = self.write_index[bits] == (name == "high")
-            m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine if self._high else self.write_en)]
+            mine = self.write_index[bits] == (name == "high") if self._high else 1
+            m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine)]
             # EBR are slow to answer, and lie at the chip's edges: a register ahead of the choice.
             answers.append(stage.reg(read.data, f"{name}_data"))
         m.d.comb += self.read_data.eq(answers[0])

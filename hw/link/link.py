@@ -20,6 +20,7 @@ from tellme.spec.packets import (
     NakReason,
     PacketType,
 )
+from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["BusRequest", "HostLink"]
 
@@ -27,6 +28,8 @@ BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C
 CRC_BYTES = 4
+#: Bits of an address within a window; those above name the window.
+WINDOW_BITS = 28
 ARG_BYTES = RunArgs.size // 8
 
 
@@ -40,12 +43,17 @@ class HostLink(wiring.Component):
     ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
     ``errors`` counts the packets that were refused.
 
-    ``windows`` lists (base, bytes, writable); a range has to lie within one.  ``name`` (up to 16 ASCII characters) and
-    ``build_id`` are part of the answer to HELLO.
+    ``windows`` lists (base, bytes, writable); a range has to lie within one.  A window begins at a multiple of 2**WINDOW_BITS
+    bytes and is smaller (ValueError); of two at the same base the later one is for reads alone.  ``name`` (up to 16 ASCII
+    characters) and ``build_id`` are part of the answer to HELLO.
     """
 
     def __init__(self, *, windows, name: str):
         self._windows = tuple(windows)
+        for base, size, _ in self._windows:
+            if base % (1 << WINDOW_BITS) or not 0 < size < 1 << WINDOW_BITS:
+                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of {1 << WINDOW_BITS:#x} and "
+                                 "is smaller")
         self._name = name.encode("ascii").ljust(NAME_BYTES, b"\0")
         if len(self._name) > NAME_BYTES:
             raise ValueError(f"the name {name!r} is longer than {NAME_BYTES} characters")
@@ -82,21 +90,23 @@ class HostLink(wiring.Component):
         reason = Signal(8)
         # Of the cycle before, as is where the range ends: two cycles behind ``size``.
         inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
+        # Bytes of the window that the address names, for what is asked; one comparison serves all windows.
+        limit = Signal(WINDOW_BITS)
         end = Signal(33)
-        m.d.sync += [end.eq(addr + size), inside.eq(0),
+        m.d.sync += [end.eq(addr + size),
+                     inside.eq((end[WINDOW_BITS:] == addr[WINDOW_BITS:]) & (end[:WINDOW_BITS] <= limit)),
                      misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
         for base, window_size, writable in self._windows:
-            fits = (addr >= base) & (end <= base + window_size)
-            with m.If(fits & (Const(int(writable), 1) | ~is_write)):
-                m.d.sync += inside.eq(1)
+            with m.If((addr[WINDOW_BITS:] == base >> WINDOW_BITS) & (Const(int(writable), 1) | ~is_write)):
+                m.d.comb += limit.eq(window_size)
 
         # What an answer consists of: type, then the bytes of ``content``, low one first, or words of the bus.
         answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
         sent = Signal(12)
-        hello = MAGIC + PROTOCOL_VERSION.to_bytes(2, "little") + b"\0\0" + self._name
+        hello = MAGIC + b"".join(v.to_bytes(2, "little") for v in (PROTOCOL_VERSION, FORMAT_VERSION)) + self._name
         content, event_seq = Signal(8 * (len(hello) + 32)), Signal(8)
         # What the state puts goes through a register, from a choice of many bytes to the sender and its CRC.
         put, byte = Signal(), Signal(8)

@@ -3,22 +3,19 @@
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import LmHeadControl
-from hw.lib.ports import WritePort
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
 from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
-from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS
 
-__all__ = ["LmHead", "TopLayout"]
+__all__ = ["LmHead"]
 
-TopLayout = data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})
 LANES = 8
 
 
@@ -43,17 +40,18 @@ class LmHead(wiring.Component):
     #: Logits that may wait for the best 64.
     QUEUE = 32
 
-    def __init__(self, *, max_dim: int, top: int = 64, compact: bool = False):
-        self._words = -(-max_dim // LANES)
+    def __init__(self, layouts: Layouts, *, top: int = 64, compact: bool = False):
+        self._layouts = layouts
+        self._words = -(-layouts.widths.dim // LANES)
         self._top = top
         self._compact = compact
         borrowing = {"factors": Out(FactorsLayout), "products": In(ProductsLayout)} if compact else {}
         super().__init__({
             **borrowing,
-            "control": In(LmHeadControl),
-            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
+            "control": In(layouts.lm_head_control),
+            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(layouts.write_port),
             "monitor": Out(MonitorLayout), "busy": Out(1), "code_taken": Out(1),
-            "top_addr": In(range(top)), "top_data": Out(TopLayout), "stall": Out(1),
+            "top_addr": In(range(top)), "top_data": Out(layouts.top_entry), "stall": Out(1),
         })
 
     def elaborate(self, platform):
@@ -61,20 +59,21 @@ class LmHead(wiring.Component):
 
         stage = Stages(m)
 
+        widths, entry_layout = self._layouts.widths, self._layouts.top_entry
         start, best = self.control.start, self.control.best
         args = Signal(start.payload.shape())
         compact = self._compact
         block = {"ram_style": "block"} if compact else {}
         m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[], attrs=block)
         c_write, c_read = codes.write_port(), codes.read_port()
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + TOKEN_ID_BITS, depth=self.QUEUE)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + widths.token_id_bits, depth=self.QUEUE)
 
         # ------------------------------------------------------------------ rows
         code_shift, code_at, lane = Signal(56), Signal(range(self._words + 1)), Signal(3)
-        codes_left, row_words = Signal(INDEX_BITS), Signal(INDEX_BITS)
+        codes_left, row_words = Signal(widths.dim_bits), Signal(range(self._words + 1))
         scales = Signal(64)
-        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(INDEX_BITS)
-        ident = Signal(TOKEN_ID_BITS)
+        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(range(self._words + 1))
+        ident = Signal(widths.token_id_bits)
         eating, in_row = Signal(), Signal()
         m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index), self.code_taken.eq(self.codes.valid & self.codes.ready)]
         took = Signal()
@@ -108,7 +107,7 @@ class LmHead(wiring.Component):
         quads = [stage.reg(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
                  for h in range(lanes // 4)]
         valid4, first4 = stage.delay(valid1, 3, "valid"), stage.delay(first1, 3, "first")
-        dot5 = Signal(signed(28))
+        dot5 = Signal(signed(widths.logit_sum_bits))
         with m.If(valid4):
             m.d.sync += dot5.eq(sum(quads, start=Mux(first4, 0, dot5)))
         # ------------------------------------------------------------------ logit
@@ -143,16 +142,16 @@ class LmHead(wiring.Component):
         m.d.comb += [queue.w_data.eq(Cat(logit10, ident10)), queue.w_en.eq(end10)]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time
-        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[], attrs=block)
+        m.submodules.top = top = memory.Memory(shape=entry_layout, depth=self._top, init=[], attrs=block)
         t_write, t_read = top.write_port(), top.read_port(domain="sync" if compact else "comb")
         count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
-        remaining = Signal(TOKEN_ID_BITS)
+        remaining = Signal(widths.token_id_bits)
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working, is_best = Signal(), Signal()
         # ``entry`` is the one above ``at``, the place that is written next; the one above that is read meanwhile.
-        entry, below = Signal(TopLayout), Signal(range(self._top))
-        host = Signal(TopLayout)
+        entry, below = Signal(entry_layout), Signal(range(self._top))
+        host = Signal(entry_layout)
         m.d.comb += [
             t_read.addr.eq(Mux(working, below, self.top_addr)), t_write.data.logit.eq(logit),
             t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),

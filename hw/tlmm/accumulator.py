@@ -22,33 +22,33 @@ class Accumulator(wiring.Component):
     row lie HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` a cycle later, and it stays
     until the next ``out_en``; reading them disturbs no step.
 
-    Ranges: int32, exact to 838,000 columns.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
-    ``finished`` sums, up to 512 each, and 34 LUTs: nothing is read in the cycle in which it is written, so that the memories
-    need no bypass, and the choice of zero lies in the adder.
+    Ranges: sums of ``bits`` bits, signed.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
+    ``finished`` sums, up to 512 each, and bits + 2 LUTs: nothing is read in the cycle in which it is written, so that the
+    memories need no bypass, and the choice of zero lies in the adder.
     """
 
     HAZARD = 3
 
-    def __init__(self, *, rows: int, finished: int):
-        self._rows, self._finished = rows, finished
+    def __init__(self, *, bits: int, rows: int, finished: int):
+        self._bits, self._rows, self._finished = bits, rows, finished
         super().__init__({
             "read_row": In(range(rows)),
             "total": In(signed(TOTAL_BITS)), "first": In(1),
             "write": In(1), "write_row": In(range(rows)), "finish": In(1), "finish_at": In(range(finished)),
-            "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(32)),
+            "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(bits)),
         })
 
     def elaborate(self, platform):
-        m = Module()
-        m.submodules.sums = sums = memory.Memory(shape=signed(32), depth=self._rows, init=[], attrs={"no_rw_check": True})
-        m.submodules.finished = finished = memory.Memory(shape=signed(32), depth=self._finished, init=[],
+        m, bits = Module(), self._bits
+        m.submodules.sums = sums = memory.Memory(shape=signed(bits), depth=self._rows, init=[], attrs={"no_rw_check": True})
+        m.submodules.finished = finished = memory.Memory(shape=signed(bits), depth=self._finished, init=[],
                                                          attrs={"no_rw_check": True})
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
-        total = Signal(signed(32), reset_less=True)
+        total = Signal(signed(bits), reset_less=True)
         # total + (sum so far and not first)
-        m.submodules.add = add = AddOf(width=32, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
-        m.d.comb += [add.a.eq(extend(self.total, 32)), add.c.eq(read.data), add.d.eq(mask(~self.first, 32))]
+        m.submodules.add = add = AddOf(width=bits, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
+        m.d.comb += [add.a.eq(extend(self.total, bits)), add.c.eq(read.data), add.d.eq(mask(~self.first, bits))]
         m.d.sync += total.eq(add.s)
         m.d.comb += [
             read.addr.eq(self.read_row),

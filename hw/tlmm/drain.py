@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Takes finished sums from the lanes, an element a cycle, while the next tile runs."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import AccLayout, PlaceLayout, ScaleLayout
+from hw.lib.types import ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
 
@@ -35,28 +36,31 @@ class Drain(wiring.Component):
     #: Sums on their way out of the lanes' memories, or that wait for ``out``: as many as a LUT RAM has words.
     HELD = 16
 
-    def __init__(self, *, first: int, streams: int, lanes: int, depth: int):
+    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int):
+        self._layouts = layouts
         self._first, self._streams, self._lanes, self._depth = first, streams, lanes, depth
         super().__init__({
-            "tokens": In(5), "paired": In(1),
+            "tokens": In(layouts.widths.token_count_bits), "paired": In(1),
             "tiles": In(stream.Signature(TileLayout)),
             "written": In(range(2 * depth)), "freed": Out(range(2 * depth)), "clear": In(1),
-            "read_en": Out(1), "at": Out(range(depth)), "values": In(data.ArrayLayout(32, lanes)),
-            "out": Out(stream.Signature(AccLayout)), "empty": Out(1),
+            "read_en": Out(1), "at": Out(range(depth)),
+            "values": In(data.ArrayLayout(signed(layouts.widths.engine_sum_bits), lanes)),
+            "out": Out(stream.Signature(layouts.acc)), "empty": Out(1),
         })
 
     def elaborate(self, platform):
-        m = Module()
+        m, acc, place_layout = Module(), self._layouts.acc, self._layouts.place
         m.submodules.queue = queue = fifo.SyncFIFO(width=TileLayout.size, depth=self.TILES)
         m.d.comb += [queue.w_data.eq(self.tiles.payload), queue.w_en.eq(self.tiles.valid),
                      self.tiles.ready.eq(queue.w_rdy)]
         tile, working = Signal(TileLayout), Signal()
         base, place, next_place = (Signal(range(2 * self._depth), name=n) for n in ("base", "place", "next_place"))
-        remaining, token, odd = Signal(8), Signal(5), Signal()
+        # Beyond the last token, behind it.
+        remaining, token, odd = Signal(8), Signal(range(self._layouts.widths.chunk + self._streams)), Signal()
         # Of the tile's rows in a token's vector: the first, and the one that is read.
-        first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
+        first_row, row = Signal(place_layout["index"].shape), Signal(place_layout["index"].shape)
         available, take, moves = Signal(), Signal(), Signal()
-        m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
+        m.submodules.landing = landing = Landing(acc, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
         stage = Stages(m)
         # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
@@ -71,13 +75,13 @@ class Drain(wiring.Component):
         # A cycle later the memories show the sum; then it lies beside its lane, then it is chosen from the lanes, which lie
         # far apart.
         read, near = Signal(), Signal()
-        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout})
+        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": place_layout})
         named, label1 = Signal(label), Signal(label, reset_less=True)
         m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
                      named.place.index.eq(row)]
         m.d.sync += [read.eq(take), near.eq(read), landing.valid.eq(near), label1.eq(named)]
         label2 = data.View(label, stage.reg(label1.as_value(), "label2"))
-        values2 = Array(stage.reg(self.values[i].as_signed(), f"value2_{i}") for i in own)
+        values2 = Array(stage.reg(self.values[i], f"value2_{i}") for i in own)
         m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
                      landing.value.place.eq(label2.place)]
         # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token

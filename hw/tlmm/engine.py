@@ -3,17 +3,16 @@
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.lib.control import EngineArgs
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
-from hw.lib.types import AccLayout
+from hw.lib.types import TileHeaderLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import PAIR_LANE, Kind
 from tellme.spec.packing import SLICE, SLICE_BYTES
-from tellme.spec.widths import INDEX_BITS, TOKEN_BITS
 
 __all__ = ["TlmmEngine"]
 
@@ -36,16 +35,17 @@ class TlmmEngine(wiring.Component):
     goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
     of 128 rows may wait, or fewer larger ones.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
 
-    Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to an EBR of codes and two of sums a lane, four of
-    byte ROM, and what the ``kind`` of lane takes (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more
-    streams than lanes, and a kind that does not take several tokens.
+    Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to lanes.  A sum
+    has widths.engine_sum_bits.  ``busy`` marks cycles in which weights were eaten, ``draining`` those in which a sum leaves or
+    waits to.  Maps to an EBR of codes and two of sums a lane, four of byte ROM, and what the ``kind`` of lane takes
+    (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more streams than lanes, and a kind that does not take
+    several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
+    def __init__(self, layouts: Layouts, *, lanes: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
         if not 1 <= streams <= lanes:
@@ -54,12 +54,13 @@ class TlmmEngine(wiring.Component):
             raise ValueError("this kind of lane does not take bytes of five trits for several tokens")
         self._lanes, self._streams, self._kind = lanes, streams, kind
         self._tile_rows = tile_rows
-        self._cols = -(-max_cols // SLICE) * SLICE
+        self._layouts = layouts
+        self._cols = -(-layouts.widths.cols // SLICE) * SLICE
         super().__init__({
-            "start": In(stream.Signature(EngineArgs)),
+            "start": In(stream.Signature(layouts.engine_args)),
             "codes": In(stream.Signature(signed(8))).array(streams),
             "words": In(stream.Signature(64)),
-            "out": Out(stream.Signature(AccLayout)).array(streams),
+            "out": Out(stream.Signature(layouts.acc)).array(streams),
             "busy": Out(1), "draining": Out(1),
         })
 
@@ -67,7 +68,10 @@ class TlmmEngine(wiring.Component):
         m = Module()
         lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)
-        rows_left, cols, tokens = Signal(17), Signal(INDEX_BITS), Signal(TOKEN_BITS + 1)
+        widths, args = self._layouts.widths, self._layouts.engine_args
+        rows_left, cols, tokens = (Signal(args[name].shape, name=name) for name in ("rows", "cols", "tokens"))
+        #: The first column of a slice, or of the one behind the last.
+        Column = range(self._cols + 1)
         begin = Signal()
         decode, two_rows = Signal(), Signal()
 
@@ -77,10 +81,10 @@ class TlmmEngine(wiring.Component):
             m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
             banks.append((bank.write_port(), bank.read_port()))
         # Of each stream: the first column of the slice that comes in; whether all of them have.
-        fill_slices, filled = [Signal(INDEX_BITS, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
+        fill_slices, filled = [Signal(Column, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
             token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
-                ("token", TOKEN_BITS + 1), ("within", range(SLICE)), ("remaining", INDEX_BITS)))
+                ("token", len(tokens)), ("within", range(SLICE)), ("remaining", len(cols))))
             fill = source.valid & source.ready
             m.d.comb += source.ready.eq(~filled[s])
             with m.If(begin):
@@ -145,7 +149,7 @@ class TlmmEngine(wiring.Component):
             m.d.sync += written.eq(written + 1)
         drains = []
         for s in range(streams):
-            m.submodules[f"drain{s}"] = drain = Drain(first=s, streams=streams, lanes=lanes, depth=depth)
+            m.submodules[f"drain{s}"] = drain = Drain(self._layouts, first=s, streams=streams, lanes=lanes, depth=depth)
             connect(m, drain.out, flipped(self.out[s]))
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
@@ -154,7 +158,8 @@ class TlmmEngine(wiring.Component):
             m.submodules[f"dot{g}"] = dot
             m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
-            m.submodules[f"accumulator{i}"] = accumulator = Accumulator(rows=self._tile_rows, finished=depth)
+            m.submodules[f"accumulator{i}"] = accumulator = Accumulator(
+                bits=widths.engine_sum_bits, rows=self._tile_rows, finished=depth)
             mine, first = drains[i % streams], drains[0]
             m.d.comb += [
                 accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
@@ -170,7 +175,7 @@ class TlmmEngine(wiring.Component):
 
         # ------------------------------------------------------------------ tables, as soon as their codes are there
         ready = [Signal(name=f"ready{i}") for i in range(2)]
-        build_buffer, build_slice_col = Signal(), Signal(INDEX_BITS)
+        build_buffer, build_slice_col = Signal(), Signal(Column)
         active, used = Signal(), Signal()
         coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
         # One order of work fills the tables of all lanes, each with its own codes.
@@ -194,7 +199,7 @@ class TlmmEngine(wiring.Component):
                     m.d.sync += ready[i].eq(1)
 
         # ------------------------------------------------------------------ tiles
-        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(INDEX_BITS)
+        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(Column)
         pause = Signal(range(Accumulator.HAZARD + 1))
         # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
         # is the slice's last, this slice the tile's.
@@ -218,13 +223,13 @@ class TlmmEngine(wiring.Component):
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - self._tile_rows) | idle)
         m.d.sync += has_room.eq(Cat(room).all())
-        header = self.words.payload
+        header = data.View(TileHeaderLayout, self.words.payload)
         announce = self.words.valid & self.words.ready
         announcing = Signal()
         for s, drain in enumerate(drains):
             # A cycle late: long before the next header, and the first sum.
-            m.d.sync += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
-                         drain.tiles.p.scales[1].eq(header[27:46]),
+            m.d.sync += [drain.tiles.p.rows.eq(header.rows), drain.tiles.p.scales[0].eq(header.scale),
+                         drain.tiles.p.scales[1].eq(header.odd_scale),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
         # A cycle late: the last tile is announced long before its last step.
         drained = Signal()
@@ -242,9 +247,9 @@ class TlmmEngine(wiring.Component):
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += [self.words.ready.eq(Cat(drain.tiles.ready for drain in drains).all()), announcing.eq(1)]
-                m.d.sync += [tile.eq(header[19:27]), slice_col.eq(0), first_slice.eq(1)]
+                m.d.sync += [tile.eq(header.rows), slice_col.eq(0), first_slice.eq(1)]
                 with m.If(self.words.valid & self.words.ready):
-                    m.d.sync += rows_left.eq(rows_left - header[19:27])
+                    m.d.sync += rows_left.eq(rows_left - header.rows)
                     m.next = "TILE"
             with m.State("TILE"):
                 m.d.sync += last_slice.eq(slice_col + SLICE >= cols)

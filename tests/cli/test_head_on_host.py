@@ -132,7 +132,7 @@ def test_a_state_that_is_no_probes(use, capsys):
 
     def damaged():
         boot()
-        client.board._head_scales.sig[3] = 1500
+        client.board._head.scales.sig[3] = 1500
     client._boot = damaged
     code, lines, _ = generate(capsys, "--max-tokens", 1)
     assert code == 2 and "the final state that port gave cannot be read" in lines[-1]["message"]

@@ -169,6 +169,15 @@ def test_a_board_that_ends_by_itself(tmp_path):
         "words are above; start again, and report it if it ends again"]
 
 
+def test_a_board_of_another_format(tmp_path):
+    host = Host(tmp_path, ["format 1", "generate", "--device", "sim"], program=("-c", FAKE_BOARD))
+    host.process.wait(SOON * 10)
+    assert host.process.returncode == 2
+    assert host.lines() == [
+        DEVICE, READY, "tellme-host: the core at the simulated board runs programs of format 1, this tellme-host 2: build its "
+        "bitstream from this version of tellme and load it, or use the tellme-host that belongs to the bitstream"]
+
+
 @pytest.mark.parametrize("stage", [loading, generating])
 @pytest.mark.parametrize(("number", "message"), [
     (signal.SIGKILL, "the simulated board was ended by SIGKILL; if nobody ended it, the memory may have run out: close other "

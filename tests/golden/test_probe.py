@@ -10,7 +10,7 @@ import pytest
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.golden.head import exact_type, head_logits, probed_state
-from tellme.golden.perplexity import roomy
+from tellme.golden.perplexity import unlimited_config
 from tellme.golden.scales import pack16, scales, unpack16
 from tellme.spec.attention import LOGIT_FRAC, logit
 from tellme.spec.probe import PROBE_LEAST, probe_power, probed_scale
@@ -81,9 +81,9 @@ def test_a_models_state(name):
     """Probe and head of one model on the golden board: the state that the probe shows gives the head's own logits."""
     model = random_model(name)
     ids = np.random.default_rng(5).integers(0, model.config.vocab, 6)
-    own = GoldenBoard(compile_model(model, roomy(model)))
+    own = GoldenBoard(compile_model(model, unlimited_config(model)))
     want = own.feed(ids.tolist(), 0, heads="all")
-    image = compile_model(model, roomy(model), head="host")
+    image = compile_model(model, unlimited_config(model), head="host")
     board = GoldenBoard(image)
     assert image.registers["vocab"] == model.config.dim
     table, stored = (model.embedding, model.embedding_scales) if model.config.tied else (model.head, model.head_scales)

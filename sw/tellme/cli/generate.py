@@ -16,8 +16,8 @@ from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
 from tellme.compiler.image import Head
-from tellme.models.model import Model
-from tellme.models.shipped import find_model
+from tellme.models.shipped import checked_model
+from tellme.models.source import StoredSource
 from tellme.models.writing import check_target, kind, whole_file
 from tellme.runtime.board import Board
 from tellme.runtime.generation import Generation
@@ -65,7 +65,7 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def load(board: Board, model: Model, head: Head | None) -> Session:
+def load(board: Board, model: StoredSource, head: Head | None) -> Session:
     """Write the model into the board, with a progress bar."""
     with tqdm(desc="loading", unit="B", unit_scale=True, file=sys.stderr, leave=False, delay=0.5) as bar:
         def progress(done: int, total: int) -> None:
@@ -127,7 +127,7 @@ def report(run: Generation, stats: dict[str, object]) -> None:
 
 def generate(args: argparse.Namespace) -> int:
     """The command."""
-    model = find_model(args.model)
+    model = checked_model(args.model)
     tokenizer = tokenizer_of(model)
     prompt = prompt_ids(model, tokenizer, prompt_of(args))
     if args.logits is not None:

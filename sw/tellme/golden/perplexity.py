@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import CHUNK, GoldenBoard
-from tellme.models.model import Model, ModelError
+from tellme.models.config import ModelError
+from tellme.models.source import Source, StoredSource
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import CoreConfig
 
-__all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "roomy", "window_losses", "windows"]
+__all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "unlimited_config",
+           "window_losses", "windows"]
 
 #: What stands between the texts of a file.
 SEPARATOR = "<|endoftext|>"
 
 
-def roomy(model: Model) -> CoreConfig:
+def unlimited_config(model: Source) -> CoreConfig:
     """A configuration that holds any model of the family: the golden model has no board's limits."""
     c = model.config
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
@@ -30,9 +32,9 @@ def roomy(model: Model) -> CoreConfig:
                        program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
 
 
-def golden_board(model: Model) -> GoldenBoard:
+def golden_board(model: StoredSource) -> GoldenBoard:
     """A golden board with a model on it, whatever its size."""
-    return GoldenBoard(compile_model(model, roomy(model)))
+    return GoldenBoard(compile_model(model, unlimited_config(model)))
 
 
 class Windows(NamedTuple):
@@ -47,7 +49,7 @@ class Windows(NamedTuple):
         return sum(len(part) - 1 for part in self.parts)
 
 
-def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
+def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
     """A text, or several with SEPARATOR between, as windows of the model's context; each id is predicted once.
 
     Where the model puts BOS ahead of a text, BOS stands ahead of each window, and between texts, where it is predicted as the
@@ -113,7 +115,7 @@ def window_losses(board: GoldenBoard, ids: Sequence[int]) -> Iterator[list[float
         yield losses(board.feed(part, at, heads="all"), ids[at + 1:at + 1 + len(part)])
 
 
-def nats_per_token(model: Model, windows: Sequence[Sequence[int]],
+def nats_per_token(model: StoredSource, windows: Sequence[Sequence[int]],
                    progress: Callable[[int], object] | None = None) -> float:
     """Mean negative log likelihood over windows of ids, each computed on its own."""
     board = golden_board(model)

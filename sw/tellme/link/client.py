@@ -13,6 +13,7 @@ from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.link.transport import Transport
 from tellme.spec.memory import Event, EventType, StartArgs
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, PROTOCOL_VERSION, NakReason, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.ranges import U32, Range
 
 __all__ = ["BoardClient", "Hello"]
@@ -116,13 +117,19 @@ class BoardClient:
         content = self._ask(PacketType.HELLO, b"", PacketType.HELLO_ANSWER)
         if len(content) != HELLO.size:
             raise LinkError(f"{self._transport.name} answers, but is no tellme board")
-        magic, version, _, name, build = HELLO.unpack(content)
+        magic, version, program_format, name, build = HELLO.unpack(content)
         if magic != MAGIC:
             raise LinkError(f"{self._transport.name} answers, but is no tellme board")
         if version != PROTOCOL_VERSION:
-            raise LinkError(f"the board at {self._transport.name} speaks protocol {version}, this tellme-host "
-                            f"{PROTOCOL_VERSION}: load a bitstream of the same version")
+            raise self._other("speaks protocol", version, PROTOCOL_VERSION)
+        if program_format != FORMAT_VERSION:
+            raise self._other("runs programs of format", program_format, FORMAT_VERSION)
         return Hello(name.rstrip(b"\0").decode("ascii", "replace"), build.hex())
+
+    def _other(self, does: str, its: int, own: int) -> LinkError:
+        """A core of another version."""
+        return LinkError(f"the core at {self._transport.name} {does} {its}, this tellme-host {own}: build its bitstream from "
+                         "this version of tellme and load it, or use the tellme-host that belongs to the bitstream")
 
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Write bytes from an address that is a multiple of 4; the last word is padded with zeros.

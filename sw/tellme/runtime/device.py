@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
+from tellme.compiler.part import Part
 from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
-from tellme.golden.perplexity import roomy
-from tellme.models.model import Model
+from tellme.golden.perplexity import unlimited_config
+from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import (
     COUNTER_BASE,
@@ -23,6 +24,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
@@ -54,7 +56,7 @@ class Device(ABC):
     fabric_mhz: float | None = None
 
     @abstractmethod
-    def config(self, model: Model) -> CoreConfig:
+    def config(self, model: Source) -> CoreConfig:
         """The configuration to compile a model for."""
 
     def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
@@ -113,11 +115,11 @@ class GoldenDevice(Device):
         assert self._board is not None, "no image is loaded"
         return self._board
 
-    def config(self, model: Model) -> CoreConfig:
-        return roomy(model)
+    def config(self, model: Source) -> CoreConfig:
+        return unlimited_config(model)
 
     def load(self, image: Image, progress: Progress) -> None:
-        size = sum(len(content) for _, content in image.sections)
+        size = sum(len(part) for _, part in image.sections)
         progress(0, size)
         self._board = GoldenBoard(image)
         progress(size, size)
@@ -186,26 +188,32 @@ class BoardDevice(Device):
         assert self._given is not None, "the board is not connected"
         return self._given
 
-    def config(self, model: Model) -> CoreConfig:
+    def config(self, model: Source) -> CoreConfig:
         return self._config
 
     def load(self, image: Image, progress: Progress) -> None:
         self._image = image
-        parts = [(SDRAM_BASE + base, content) for base, content in image.sections]
-        parts += [(PROGRAM_BASE, image.program_bytes), (REGISTER_BASE, image.register_bytes)]
-        total = sum(len(content) for _, content in parts)
+        parts = [(SDRAM_BASE + base, part) for base, part in image.sections]
+        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
+                  (REGISTER_BASE, Part.of(image.register_bytes))]
+        total = sum(len(part) for _, part in parts)
         done = 0
         progress(0, total)
-        for address, content in parts:
-            self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
-            done += len(content)
+        for address, part in parts:
+            for content in part.chunks():
+                self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+                address += len(content)
+                done += len(content)
         if self._verify:
-            for base, content in image.sections:
-                self._client.verify(SDRAM_BASE + base, content)
+            for base, part in image.sections:
+                address = SDRAM_BASE + base
+                for content in part.chunks():
+                    self._client.verify(address, content)
+                    address += len(content)
         progress(total, total)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
-        check_tokens(position, tokens, self._loaded().registers["context"])
+        check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
         self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
 
     def write(self, address: int, content: bytes) -> None:

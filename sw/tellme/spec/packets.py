@@ -16,7 +16,8 @@ __all__ = ["BODY_OVERHEAD", "DATA_MAX", "HELLO", "MAGIC", "NAME_BYTES", "NO_SEQ"
            "PacketType"]
 
 MAGIC = b"tlme"
-PROTOCOL_VERSION = 1
+#: Version of the packets themselves.  2: HELLO's answer has the format's version.
+PROTOCOL_VERSION = 2
 #: Bytes of data in a WRITE or READ at most; a multiple of 4.
 DATA_MAX = 1024
 #: seq, type, CRC.
@@ -24,7 +25,8 @@ BODY_OVERHEAD = 6
 #: seq of a NAK to a packet whose own seq could not be read.
 NO_SEQ = 0xFF
 NAME_BYTES = 16
-#: HELLO's answer: magic, protocol version, zero, preset name (zero padded), SHA-256 of the core's Verilog.
+#: HELLO's answer: magic, protocol version, version of the format (tellme.spec.program.FORMAT_VERSION), preset name (zero
+#: padded), SHA-256 of the core's Verilog.
 HELLO = Struct(f"<4sHH{NAME_BYTES}s32s")
 
 

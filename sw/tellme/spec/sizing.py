@@ -97,7 +97,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         # Memories of the group's query heads, and how many heads share one.
         banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
         # q and scores, K and V scales; tables: exp2, 127 / sum.
-        attention = (banks * (ceil(shared * 16 * words / 512) + ceil(shared * c.max_context / 1024))
+        attention = (banks * (ceil(shared * c.max_kv_heads * words / 512) + ceil(shared * c.max_context / 1024))
                      + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,

@@ -7,24 +7,25 @@ import cocotb
 from cocotb.utils import get_sim_time
 
 from hw.attention.merge import HeadMerge
-from hw.lib.types import AttnHeadCodes, ScaleLayout
+from hw.lib.types import ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack, unpack
+from tests.hw.layouts import layouts_of, pack, unpack
 
 INPUTS = 2
-BENCHES = [Bench(name="two", build=lambda: HeadMerge(inputs=INPUTS))]
+LAYOUTS = layouts_of(chunk=2)
+BENCHES = [Bench(name="two", build=lambda: HeadMerge(LAYOUTS, inputs=INPUTS))]
 
 
 def some_heads(random, number, n, dim):
     """``n`` heads of an input, whose tokens are its own."""
-    return [[pack(AttnHeadCodes, code=random.randint(-128, 127), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)),
-                  last=int(i == dim - 1), token=number, head=head) for i in range(dim)] for head in range(n)]
+    return [[pack(LAYOUTS.head_codes, code=random.randint(-128, 127), last=int(i == dim - 1), token=number, head=head,
+                  scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size))) for i in range(dim)] for head in range(n)]
 
 
 def token(head):
     """Whose head it is."""
-    return unpack(AttnHeadCodes, head[0])["token"]
+    return unpack(LAYOUTS.head_codes, head[0])["token"]
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0):
@@ -40,7 +41,7 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0):
     got = [[]]
     for word in words:
         got[-1].append(word)
-        if unpack(AttnHeadCodes, word)["last"]:
+        if unpack(LAYOUTS.head_codes, word)["last"]:
             got.append([])
     assert got.pop() == []
     for s, mine in enumerate(heads):

@@ -8,13 +8,14 @@ from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
 from hw.attention.pack import WordMerge
-from hw.lib.types import AttnHeadCodes, AttnHeadWords, ScaleLayout
+from hw.lib.types import ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack, unpack, words_of
+from tests.hw.layouts import layouts_of, pack, unpack, words_of
 
 INPUTS = 2
-BENCHES = [Bench(name="two", build=lambda: WordMerge(inputs=INPUTS, max_head_dim=64))]
+LAYOUTS = layouts_of(chunk=2, max_head_dim=64)
+BENCHES = [Bench(name="two", build=lambda: WordMerge(LAYOUTS, inputs=INPUTS))]
 
 
 class Head:
@@ -25,13 +26,13 @@ class Head:
         self.codes = [random.randint(-128, 127) for _ in range(dim)]
 
     def sent(self):
-        return [pack(AttnHeadCodes, code=code, last=int(i == len(self.codes) - 1), **self.label)
+        return [pack(LAYOUTS.head_codes, code=code, last=int(i == len(self.codes) - 1), **self.label)
                 for i, code in enumerate(self.codes)]
 
     def wanted(self):
         """The expected words: the first code lowest."""
         words = words_of(self.codes)
-        return [pack(AttnHeadWords, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
+        return [pack(LAYOUTS.head_words, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
 
 
 def some_heads(random, number, dims):
@@ -47,7 +48,7 @@ class PausingSink(StreamSink):
             for _ in range(pause):
                 await FallingEdge(self._clk)
             words = [await self.recv()]
-            while not unpack(AttnHeadWords, words[-1])["last"]:
+            while not unpack(LAYOUTS.head_words, words[-1])["last"]:
                 words.append(await self.recv())
             heads.append(words)
         return heads
@@ -65,14 +66,14 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
     got = await sink.recv_heads(sum(len(mine) for mine in heads), pause)
     cycles = (get_sim_time("ns") - began) / PERIOD_NS
     for s, mine in enumerate(heads):
-        came = [words for words in got if unpack(AttnHeadWords, words[0])["token"] == s]
+        came = [words for words in got if unpack(LAYOUTS.head_words, words[0])["token"] == s]
         assert came == [head.wanted() for head in mine], s
     for task in sending:
         await task
     await FallingEdge(dut.clk)
     assert dut.empty.value
     report_shares(o_ready=sink.low_share, **{f"i{s}_valid": source.low_share for s, source in enumerate(sources)})
-    return [unpack(AttnHeadWords, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
+    return [unpack(LAYOUTS.head_words, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
 
 
 @cocotb.test()

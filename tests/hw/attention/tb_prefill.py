@@ -11,8 +11,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.types import AttnHeadWords, KvScales
+from hw.lib.types import KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
@@ -20,15 +19,18 @@ from tellme.golden.elementwise import dequantise
 from tellme.golden.scales import Scales
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulators, pack, words_of
+from tests.hw.layouts import accumulators, layouts_of, pack, words_of
 from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
 
 
-def bench(name, *tests, context=128, max_head_dim=64, **options):
-    sizes = {"PES": str(options["pes"]), "TOKENS": str(options["tokens"]), "EXP_UNITS": str(options.get("exp_units", 1)),
-             "CONTEXT": str(context)}
-    return Bench(name=name, env=sizes, tests=tests, build=lambda: PrefillAttention(
-        max_head_dim=max_head_dim, max_group=4, max_context=context, **options))
+def layouts(tokens, context):
+    return layouts_of(chunk=tokens, max_head_dim=64, max_group=4, max_context=context)
+
+
+def bench(name, *tests, pes, tokens, exp_units=1, context=128):
+    sizes = {"PES": str(pes), "TOKENS": str(tokens), "EXP_UNITS": str(exp_units), "CONTEXT": str(context)}
+    return Bench(name=name, env=sizes, tests=tests,
+                 build=lambda: PrefillAttention(layouts(tokens, context), pes=pes, exp_units=exp_units))
 
 
 CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "heads_rate", "stalls_10",
@@ -43,7 +45,8 @@ BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
 PES, TOKENS, UNITS, CONTEXT = (int(os.environ.get(n, d)) for n, d in (("PES", "16"), ("TOKENS", "16"), ("EXP_UNITS", "2"),
                                                                       ("CONTEXT", "128")))
 #: For the constants of its contract.
-UNIT = PrefillAttention(pes=PES, tokens=TOKENS, max_head_dim=64, max_group=4, max_context=CONTEXT, exp_units=UNITS)
+LAYOUTS = layouts(TOKENS, CONTEXT)
+UNIT = PrefillAttention(LAYOUTS, pes=PES, exp_units=UNITS)
 K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
 
 
@@ -104,7 +107,7 @@ class Case:
                 row, scale = self.v[kv][at], self.v_scales[kv][at]
             words = words_of(row)
             for i, word in enumerate(words):
-                out.append(pack(AttnHeadWords, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
+                out.append(pack(LAYOUTS.head_words, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
         return out
 
     def cycles_in(self):
@@ -178,18 +181,18 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
-    reads = model(dut, "read", memory, pause=pause)
-    writes = WriteModel(dut, "write", memory, stall=stall, rest=rest, rng=rng("write"))
+    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     taken = []
     for case in cases:
         memory.clear()
         memory.update(case.words(0, case.position))
-        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
-                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
-        dut.control__args.value = pack(AttentionArgs, position=case.position, chunk=case.chunk, k_base=K_BASE, v_base=V_BASE,
-                                       s_base=S_BASE)
+        dut.shape.value = pack(LAYOUTS.model_shape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim,
+                               group=case.group, c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(LAYOUTS.attention_args, position=case.position, chunk=case.chunk, k_base=K_BASE,
+                                       v_base=V_BASE, s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
         dut.control__begin.value = 1
@@ -217,7 +220,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
             await FallingEdge(dut.clk)
             taken[-1] += 1
         came, found, values = {}, {}, np.zeros((case.chunk, case.heads * case.head_dim), np.float16)
-        for acc, scale, token, index in accumulators(task.result()):
+        for acc, scale, token, index in accumulators(LAYOUTS, task.result()):
             assert index > came.get(token, -1), (case.name, "a token's elements come in order")
             came[token] = index
             found[token, index] = (acc, scale)

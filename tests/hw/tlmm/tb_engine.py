@@ -8,21 +8,33 @@ import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
-from hw.lib.control import EngineArgs
 from hw.tlmm.engine import TlmmEngine
 from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 from tellme.spec.scale import Scale
-from tests.hw.layouts import accumulators, pack
+from tests.hw.layouts import accumulators, layouts_of, pack
 
-MAX_COLS = 260
-#: (lanes, streams, rows of a tile).
-SHAPES = ((1, 1, 128), (2, 1, 128), (8, 2, 160), (5, 3, 128))
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, t=t: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, tile_rows=t),
-                 env={"LANES": str(n), "STREAMS": str(s), "TILE": str(t)}) for n, s, t in SHAPES]
-LANES, STREAMS, TILE = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "TILE"))
+
+def layouts(lanes, tile, cols):
+    """Of a core whose widest matrix is gate and up, or of 20 tiles if those are more rows."""
+    return layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols, rows=max(2 * cols, 20 * tile))
+
+
+def bench(name, lanes, streams, tile, cols, *tests):
+    return Bench(name=name, tests=tests, env={"LANES": str(lanes), "STREAMS": str(streams), "TILE": str(tile), "COLS": str(cols)},
+                 build=lambda: TlmmEngine(layouts(lanes, tile, cols), lanes=lanes, streams=streams, tile_rows=tile))
+
+
+#: The last two are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
+BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
+           bench("lanes5", 5, 3, 128, 260),
+           bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
+           bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends")]
+LANES, STREAMS, TILE, MAX_COLS = (int(os.environ.get(name, default)) for name, default in (
+    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260")))
+LAYOUTS = layouts(LANES, TILE, MAX_COLS)
 
 
 class Case:
@@ -69,7 +81,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
 
     async def feed():
         for case in cases:
-            await start.send(pack(EngineArgs, rows=case.rows, cols=case.cols, tokens=case.tokens))
+            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens))
             tasks = [cocotb.start_soon(bring_words(case))]
             tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
             for task in tasks:
@@ -78,7 +90,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
     async def take(stream):
         for case in cases:
             expected = case.expected(stream)
-            got = accumulators(await sinks[stream].recv_n(len(expected)))
+            got = accumulators(LAYOUTS, await sinks[stream].recv_n(len(expected)))
             assert got == expected, (case.rows, case.cols, case.tokens, stream)
 
     cocotb.start_soon(feed())
@@ -105,6 +117,23 @@ async def extreme_values(dut):
     await reset(dut)
     random = rng("extreme")
     await run(dut, [Case(random, 4, MAX_COLS, t, extreme=True) for t in tokens_of(LANES)])
+
+
+@cocotb.test()
+async def numbers_at_their_ends(dut):
+    """The last row of the widest matrix, and the largest sums of the longest input: neither row nor sum wraps."""
+    await reset(dut)
+    random = rng("ends")
+    widths = LAYOUTS.widths
+    for tokens in tokens_of(LANES):
+        longest = Case(random, 4, widths.cols, tokens)
+        longest.w[:2] = [1] * widths.cols, [-1] * widths.cols
+        longest.x = [[-128] * widths.cols for _ in range(tokens)]
+        longest.words = pack_matrix(longest.w, *longest.scales, most=TILE, taper=tokens > 1)
+        assert {acc for acc, *_ in longest.expected(0)} >= {-128 * widths.cols, 128 * widths.cols}
+        most = Case(random, widths.rows, 20, tokens)
+        assert most.expected(0)[-1][3] == widths.rows - 1
+        await run(dut, [longest, most])
 
 
 @cocotb.test()

@@ -16,8 +16,9 @@ from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.spec.config import preset
-from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
+from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, SEGMENT_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
 from tellme.spec.packets import HELLO, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
 from tests.models.random_model import random_model
@@ -69,8 +70,8 @@ async def says_who_it_is(dut):
     host = await bring_up(dut)
     kind, content = await host.ask(PacketType.HELLO)
     assert kind == PacketType.HELLO_ANSWER
-    _, _, _, name, build = HELLO.unpack(content)
-    assert (name.rstrip(b"\0").decode(), build) == (CONFIG.name, bytes(range(32)))
+    _, _, program_format, name, build = HELLO.unpack(content)
+    assert (program_format, name.rstrip(b"\0").decode(), build) == (FORMAT_VERSION, CONFIG.name, bytes(range(32)))
     kind, status = await host.ask(PacketType.STATUS)
     assert (kind, status[0]) == (PacketType.STATUS_ANSWER, 0b10)
 
@@ -93,8 +94,9 @@ async def memory_through_packets(dut):
 async def load(host, image):
     """Write an image by packets."""
     for base, content in image.sections:
-        await write(host, base, content + bytes(-len(content) % 4))
+        await write(host, base, bytes(content) + bytes(-len(content) % 4))
     await write(host, PROGRAM_BASE, image.program_bytes)
+    await write(host, SEGMENT_BASE, image.segment_bytes)
     await write(host, REGISTER_BASE, image.register_bytes)
 
 
