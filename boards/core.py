@@ -14,19 +14,12 @@ __all__ = ["CoreInstance"]
 class CoreInstance(wiring.Component):
     """Module ``core`` of the Verilog that :mod:`hw.verilog` writes; ``build_id`` gets the Verilog's hash."""
 
-    rx: In(stream.Signature(8))
-    tx: Out(stream.Signature(8))
-    dfi: Out(DfiSignature())
-    running: Out(1)
-    busy: Out(1)
-    sdram_ready: Out(1)
-    failed: Out(1)
-
     def __init__(self, core_sha256: str):
-        super().__init__()
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "dfi": Out(DfiSignature()),
+                          "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1)})
         self._build_id = int.from_bytes(bytes.fromhex(core_sha256), "little")
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal(), "i_build_id": Const(self._build_id, 256)}
         for path, member, value in self.signature.flatten(self):

@@ -3,8 +3,9 @@
 """What the top levels of ECP5 boards share: PLL and resets, the core's Verilog, SDRAM PHY, UART, LEDs."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import io, wiring
 
 from boards.core import CoreInstance
@@ -38,7 +39,7 @@ class Pll:
                 return cls(input_mhz, reference, feedback, config.sdram_phases // 4)
         raise ValueError(f"no PLL makes the {config.fabric_mhz} MHz of preset {config.name} from {input_mhz} MHz")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.output % 2 or not 400 <= self.fabric_mhz * self.output <= 800:
             raise ValueError(f"VCO at {self.fabric_mhz * self.output:.1f} MHz, divided by {self.output}: "
                              "400 to 800 MHz and an even divider are wanted")
@@ -72,10 +73,10 @@ class BoardTop(Elaboratable):
         self.config = config
         self.core_sha256 = core_sha256
 
-    def extras(self, m, platform):
+    def extras(self, m: Module, platform: Any) -> None:
         """Statements for pins of this board alone."""
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.core = core = CoreInstance(self.core_sha256)
         self.clocks(m, platform, core.dfi.phase_step)
@@ -83,8 +84,8 @@ class BoardTop(Elaboratable):
         wiring.connect(m, core.dfi, phy.dfi)
         uart_pins = platform.request("uart", dir="-")
         m.submodules.uart = uart = Uart(clock_hz=round(self.config.fabric_mhz * 1e6), baud=self.config.uart_baud)
-        m.submodules.rx_pin = rx_pin = io.FFBuffer("i", uart_pins.rx)
-        m.submodules.tx_pin = tx_pin = io.FFBuffer("o", uart_pins.tx)
+        m.submodules.rx_pin = rx_pin = io.FFBuffer(io.Direction.Input, uart_pins.rx)
+        m.submodules.tx_pin = tx_pin = io.FFBuffer(io.Direction.Output, uart_pins.tx)
         m.d.comb += [uart.rx_pin.eq(rx_pin.i), tx_pin.o.eq(uart.tx_pin)]
         wiring.connect(m, uart.rx, core.rx)
         wiring.connect(m, core.tx, uart.tx)
@@ -94,18 +95,18 @@ class BoardTop(Elaboratable):
         with m.Elif(seen != 0):
             m.d.sync += seen.eq(seen - 1)
         for i, state in enumerate((~ResetSignal("sync"), core.sdram_ready, seen != 0, core.running, core.failed)):
-            m.submodules[f"led{i}"] = led = io.FFBuffer("o", platform.request("led", i, dir="-"))
+            m.submodules[f"led{i}"] = led = io.FFBuffer(io.Direction.Output, platform.request("led", i, dir="-"))
             m.d.comb += led.o.eq(state)
         self.extras(m, platform)
         return m
 
-    def clocks(self, m, platform, phase_step):
+    def clocks(self, m: Module, platform: Any, phase_step: Value) -> None:
         """The fabric's domain sync, and sdram at twice its rate for the chip's clock pin."""
         pll = Pll.between(platform.lookup(self.clock).clock.frequency / 1e6, self.config)
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
         locked, fabric = Signal(), Signal()
-        m.submodules.clock = clock = io.Buffer("i", platform.request(self.clock, dir="-"))
+        m.submodules.clock = clock = io.Buffer(io.Direction.Input, platform.request(self.clock, dir="-"))
         m.submodules.pll = Instance(
             "EHXPLLL", a_FREQUENCY_PIN_CLKI=str(pll.input_mhz), a_FREQUENCY_PIN_CLKOP=str(pll.clocks["fabric"]),
             a_FREQUENCY_PIN_CLKOS=str(pll.clocks["sdram"]), p_CLKI_DIV=pll.reference, p_CLKFB_DIV=pll.feedback,

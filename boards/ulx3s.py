@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """ULX3S (Lattice ECP5, 32 or 64 MB SDRAM, FT231X UART)."""
 
+from typing import Any
+
 from amaranth.build import Attrs, Pins, Resource
+from amaranth.hdl import Module
 from amaranth.lib import io
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
@@ -33,9 +36,9 @@ class Top(BoardTop):
 
     clock = "clk25"
 
-    def extras(self, m, platform):
+    def extras(self, m: Module, platform: Any) -> None:
         platform.add_resources(ESP32)
         for i in range(2):
-            m.submodules[f"esp32_off{i}"] = off = io.Buffer("o", platform.request("esp32_off", i, dir="-"))
+            m.submodules[f"esp32_off{i}"] = off = io.Buffer(io.Direction.Output, platform.request("esp32_off", i, dir="-"))
             m.d.comb += off.o.eq(0)
-        m.submodules.esp32_l2 = io.Buffer("i", platform.request("esp32_l2", dir="-"))
+        m.submodules.esp32_l2 = io.Buffer(io.Direction.Input, platform.request("esp32_l2", dir="-"))

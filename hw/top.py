@@ -103,7 +103,7 @@ class Core(wiring.Component):
             "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         c = self.config
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
@@ -212,6 +212,7 @@ class Core(wiring.Component):
         ]
         if c.chunk > 1:
             # A pass that brings heads ends when attention has them.
+            assert isinstance(heads_in, WordMerge)
             m.d.comb += passes.delivered.eq(heads_in.empty)
         for i, unit in enumerate(fused):
             connect(m, passes.units[i], unit.control)
@@ -228,6 +229,7 @@ class Core(wiring.Component):
                 unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
             ]
         if c.compact:
+            assert isinstance(attention, DecodeAttention)
             m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
                          lm_head.products.eq(attention.products)]
 

@@ -25,7 +25,7 @@ from tellme.errors import InputError, TellmeError
 from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
 from tellme.models.shipped import checked_model
-from tellme.models.source import StoredSource
+from tellme.models.source import Block, StoredSource
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
 from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
@@ -95,12 +95,12 @@ def random_model(name: str, config: ModelConfig) -> Model:
     layers = []
     for _ in range(config.layers):
         weights = {n: rng.integers(-1, 2, config.shape(n), dtype=np.int8) for n in LINEARS}
-        scales = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
+        scales: dict[str, Scale | tuple[Block, ...]] = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
         norms = [n for n in NORMS if n in ("attn_norm", "ffn_norm") or getattr(config, n)]
         layers.append(Layer(weights, scales, {n: np.ones(config.norm_width(n), np.float16) for n in norms}))
     table = int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    head = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    return Model(config, layers, *table, np.ones(config.dim, np.float16), *head, name=name)
+    codes, head_scales = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
+    return Model(config, layers, *table, np.ones(config.dim, np.float16), codes, head_scales, name=name)
 
 
 def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int, end: int) -> None:
@@ -238,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
                   mininterval=0.5) as bar:
             device.load(image, lambda done, total: bar.update(done - bar.n))
+        assert device.core_sha256 is not None, "the board is connected"
         prefills = bench_prefill(device, model, prompts, config, body_only=args.model in BODY_ONLY)
         results = bench(device, model, image, positions, body_only=args.model in BODY_ONLY)
         print(f"{args.model}{' (body only)' if args.model in BODY_ONLY else ''}, preset {config.name}, "

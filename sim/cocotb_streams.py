@@ -5,8 +5,9 @@
 import json
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import wraps
+from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
@@ -22,7 +23,7 @@ PERIOD_NS = 10
 class _Settled:
     """A coroutine of :class:`_Clocked` awaits this object for the time just before the rising edge."""
 
-    def __await__(self):
+    def __await__(self) -> Generator["_Settled", None, None]:
         yield self
 
 
@@ -32,7 +33,7 @@ _SETTLED = _Settled()
 class _Run:
     """A coroutine under way, and how it ended."""
 
-    def __init__(self, coroutine: Coroutine):
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]):
         self.coroutine = coroutine
         self.ended = Event()
         self.result: object = None
@@ -43,7 +44,7 @@ class _Clocked:
     """Runs all coroutines that only await :func:`settled` and the clock's falling edge in one cocotb task.  A task for each
     coroutine would take most of a simulation's time."""
 
-    def __init__(self, clk):
+    def __init__(self, clk: Any):
         self._clk = clk
         self._edge = FallingEdge(clk)
         self._settling: list[_Run] = []
@@ -54,7 +55,7 @@ class _Clocked:
         self.inside = False
         self.task = cocotb.start_soon(self._loop())
 
-    async def run(self, coroutine: Coroutine):
+    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end and give its result or its error.  The caller must be just after a falling edge."""
         run = _Run(coroutine)
         self._advance(run)
@@ -92,12 +93,13 @@ class _Clocked:
             elif awaited is self._edge:
                 self._falling.append(run)
             else:
-                run.error = RuntimeError(f"{run.coroutine.__qualname__} awaits {awaited}: neither settled() nor the falling edge")
+                name = getattr(run.coroutine, "__qualname__", run.coroutine)
+                run.error = RuntimeError(f"{name} awaits {awaited}: neither settled() nor the falling edge")
                 run.ended.set()
         finally:
             self.inside = False
 
-    async def _loop(self):
+    async def _loop(self) -> None:
         while True:
             if not self._settling and not self._falling:
                 self._wanted.clear()
@@ -118,12 +120,12 @@ class _Clocked:
 _clocked: _Clocked | None = None
 
 
-def clocked(method):
+def clocked(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Decorates a method of an object with a ``_clk``.  The method awaits only :func:`settled`, the falling edge of this clock,
     and other such methods; cocotb runs all of them in one task."""
 
     @wraps(method)
-    async def wrapper(self, *args, **kwargs):
+    async def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         global _clocked
         if _clocked is not None and _clocked.inside:
             return await method(self, *args, **kwargs)
@@ -179,10 +181,9 @@ def report_shares(**low: float) -> None:
     _report({"shares": {name: round(share, 3) for name, share in low.items()}})
 
 
-async def reset(dut, cycles: int = 2) -> None:
+async def reset(dut: Any, cycles: int = 2) -> None:
     """Start the clock and pulse the reset; returns just after a falling edge, with the reset released."""
-    clock = Clock(dut.clk, PERIOD_NS, unit="ns")
-    cocotb.start_soon(clock.start())
+    Clock(dut.clk, PERIOD_NS, unit="ns").start()
     # A failed test leaves its valid and ready signals high.
     for handle in dut:
         if handle._name.endswith(("__valid", "__ready")):
@@ -198,7 +199,7 @@ async def reset(dut, cycles: int = 2) -> None:
 class StreamSource:
     """Drives a stream input ``name``: valid is held low in a share ``idle`` of the cycles, at random."""
 
-    def __init__(self, dut, name: str, *, idle: float = 0.0, rng: random.Random | None = None):
+    def __init__(self, dut: Any, name: str, *, idle: float = 0.0, rng: random.Random | None = None):
         self._clk = dut.clk
         self._payload = getattr(dut, f"{name}__payload")
         self._valid = getattr(dut, f"{name}__valid")
@@ -220,7 +221,7 @@ class StreamSource:
         await self.send_all([value])
 
     @clocked
-    async def send_all(self, values) -> None:
+    async def send_all(self, values: Iterable[int]) -> None:
         """Offer payloads one after another."""
         for value in values:
             # While the stream waits for ready, valid is high; idle cycles must make up for this time.
@@ -247,7 +248,7 @@ class StreamSink:
     It also checks the stream's rules: once valid, a payload stays until it is taken.
     """
 
-    def __init__(self, dut, name: str, *, stall: float = 0.0, rng: random.Random | None = None):
+    def __init__(self, dut: Any, name: str, *, stall: float = 0.0, rng: random.Random | None = None):
         self._name = name
         self._clk = dut.clk
         self._payload = getattr(dut, f"{name}__payload")
@@ -255,7 +256,7 @@ class StreamSink:
         self._ready = getattr(dut, f"{name}__ready")
         self._stall = stall
         self._rng = rng or random.Random(0)
-        self._held = None
+        self._held: int | None = None
         self.cycles = 0
         self.low = 0
         self._ready.value = 0
@@ -275,7 +276,7 @@ class StreamSink:
             self.low += not ready
             await settled()
             valid = bool(self._valid.value)
-            value = int(self._payload.value) if valid else None
+            value = int(self._payload.value) if valid else -1
             if self._held is not None:
                 assert valid, f"{self._name}: valid fell before the payload was taken"
                 assert value == self._held, f"{self._name}: the payload changed before it was taken"

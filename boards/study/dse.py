@@ -78,7 +78,7 @@ class Accumulators(wiring.Component):
             "read_row": In(range(rows)), "value": Out(data.ArrayLayout(signed(32), tokens)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         steps, rows, goes_on = [self.step], [self.row], Signal()
         for i in range(2):
@@ -126,7 +126,7 @@ class LanePoint(wiring.Component):
             "value": Out(data.ArrayLayout(data.ArrayLayout(signed(32), point.lanes), point.rows)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         point, kind, parts = self.point, KINDS[self.point.kind], self.parts
         rom = kind.rom()
@@ -139,7 +139,7 @@ class LanePoint(wiring.Component):
             m.d.sync += taken[name].eq(port)
         # Control passes as many registers as the data: one for the ROM and LATENCY for the dot, less one, because the
         # accumulators want their control a cycle before the total.
-        control = Cat(taken["step"], taken["row"], taken["first"])
+        control: Value = Cat(taken["step"], taken["row"], taken["first"])
         for i in range(kind.dot.LATENCY):
             later = Signal(len(control), name=f"control{i}")
             m.d.sync += later.eq(control)

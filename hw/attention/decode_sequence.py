@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Order of decode attention: of KV head after KV head its scales, K, two scans, V, and the sums' way out."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -64,7 +64,7 @@ class DecodeSequence(wiring.Component):
         accepted = read.data.valid & read.data.ready
         if self._banks.shared:
             # A word stays for as many cycles as there are heads in the group.
-            g_now = Signal(range(self._banks.groups))
+            g_now: Value = Signal(range(self._banks.groups))
             g_end = g_now + 1 == self.shape.group
             step = read.data.valid & (in_k | in_v)
             with m.If(step):

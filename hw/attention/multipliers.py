@@ -10,7 +10,7 @@ from hw.attention.scatter import LANES
 from hw.lib.stages import Stages
 from hw.lib.types import FactorsLayout, ProductsLayout
 
-__all__ = ["GroupBanks", "OwnMultipliers", "SharedMultipliers"]
+__all__ = ["GroupBanks", "Multipliers", "OwnMultipliers", "SharedMultipliers"]
 
 class GroupBanks:
     """Where the query heads of a group keep what is theirs: a bank of each memory a head, or one bank for all of them.

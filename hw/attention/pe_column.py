@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Query PEs of prefill attention, and the walk of words and sums along them (docs/decisions/0008-wires-of-attention.md)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -133,7 +133,9 @@ class PeColumn(wiring.Component):
                 pe.drain.word.eq(drain.word), self.dots[p].eq(pe.dot),
             ]
             sums.append(pe.sum)
-        passing, walks, walking = Const(0, sum_bits), Const(0, 1), []
+        passing: Value = Const(0, sum_bits)
+        walks: Value = Const(0, 1)
+        walking = []
         for t in range(turns):
             for own in sums[t * units:(t + 1) * units]:
                 passing = passing | own

@@ -17,6 +17,7 @@ __all__ = ["EXPONENT_BITS", "TOTAL_BITS", "Scan"]
 #: Of what a sum of exponentials, in units of 2**-SUM_FRAC, is brought to its first one in, for any context below 4,096 positions,
 #: so that the number of cycles does not depend on the context; of the largest exponent.
 TOTAL_BITS = SUM_FRAC + 12
+#: Of the largest exponent of a row, signed.
 EXPONENT_BITS = 12
 
 

@@ -26,13 +26,14 @@ from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
 __all__ = ["AddressSpace", "CountersLayout", "windows"]
 
 RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
+#: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
 
 #: Bytes from REGISTER_BASE to the end of the counters.
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
 
 
-def windows(*, sdram_bytes, steps, context):
+def windows(*, sdram_bytes: int, steps: int, context: int) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against."""
     return (
         (SDRAM_BASE, sdram_bytes, True),
@@ -68,7 +69,7 @@ class AddressSpace(wiring.Component):
             "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, widths = Module(), self._layouts.widths
         m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * widths.steps, init=[])
         m.submodules.tokens = tokens = memory.Memory(shape=widths.token_id_bits, depth=widths.context, init=[])

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Counters of a run: cycles, engine, and each memory client's words and busy cycles."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,27 +27,20 @@ class Counters(wiring.Component):
     count, the others stay zero.
     """
 
-    control: In(CountersControl)
-    engine_busy: In(1)
-    lm_head_stall: In(1)
-    moved: In(ClientStrobes)
-    busy: In(ClientStrobes)
-    refresh: In(1)
-    spent: In(SpentLayout)
-    values: Out(CountersLayout)
-
     def __init__(self, *, accounts: bool = True):
         self._accounts = accounts
-        super().__init__()
+        super().__init__({"control": In(CountersControl), "engine_busy": In(1), "lm_head_stall": In(1),
+                          "moved": In(ClientStrobes), "busy": In(ClientStrobes), "refresh": In(1), "spent": In(SpentLayout),
+                          "values": Out(CountersLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         strobes = {"cycles": 1, "engine_busy": self.engine_busy, "lm_head_stall": self.lm_head_stall,
                    "refresh_busy": self.refresh}
         for client in MEMORY_CLIENTS:
             strobes[f"{client}_words"] = self.moved[client]
             strobes[f"{client}_busy"] = self.busy[client]
-        before = Const(0, 1)
+        before: Value = Const(0, 1)
         for name in ACCOUNT:
             active = self.spent[name] if name != "idle" else Const(1, 1)
             strobes[f"{name}_cycles"] = active & ~before

@@ -33,7 +33,7 @@ class RowFetch(wiring.Component):
             "acc": Out(stream.Signature(layouts.acc)), "rope_start": Out(1), "number": Out(layouts.widths.token_bits),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, w = Module(), self._widths
         shape, args = self.shape, self.control.args
         token = Signal(w.token_id_bits)

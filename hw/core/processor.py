@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Command processor: runs the layer program for each token, from START to DONE."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -51,7 +51,7 @@ class CacheFinder(wiring.Component):
         super().__init__({"start": In(1), "layer": In(LAYER_BITS), "shape": In(layouts.model_shape), "k_base": Out(address),
                           "v_base": Out(address), "s_base": Out(address)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = self._page_bits
         at, busy = Signal(range(bits)), Signal()
@@ -61,7 +61,7 @@ class CacheFinder(wiring.Component):
             m.d.sync += [at.eq(at + 1), busy.eq(at != bits - 1)]
         base, stride, offset = (Array(self.shape[name][self.LOW:])[at] for name in ("kv_base", "layer_stride", "v_offset"))
 
-        def add(name, *terms):
+        def add(name: str, *terms: Value) -> Value:
             """The sum's bit; its carry waits for the next one."""
             carry, both = Signal(name=f"{name}_carry"), Signal(2, name=name)
             m.d.comb += both.eq(sum(terms) + carry)
@@ -69,7 +69,7 @@ class CacheFinder(wiring.Component):
             return both[0]
 
         # The partial sum of the bits of ``layer`` from a bit on moves down a place a cycle.
-        product = Const(0, 1)
+        product: Value = Const(0, 1)
         for i in reversed(range(LAYER_BITS)):
             above = Signal(name=f"above{i}")
             m.d.sync += above.eq(product & ~self.start)
@@ -124,7 +124,7 @@ class CommandProcessor(wiring.Component):
             "event": Out(stream.Signature(EventLayout)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, widths = Module(), self._layouts.widths
         args, given = Signal(RunArgs), self.run.args
         running, stopped = Signal(), Signal()

@@ -5,7 +5,7 @@
 Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Nothing here stores data; registers hold decisions.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,7 +32,7 @@ def own_tokens(streams: int, tokens: int) -> range:
     return range(-(-tokens // streams) + 1)
 
 
-def belongs(number, i: int, streams: int):
+def belongs(number: Value, i: int, streams: int) -> Value:
     """Whether pipeline ``i`` of so many has the token of this number."""
     shift = shift_of(streams)
     return number[:shift] == i if shift else Const(1, 1)
@@ -48,7 +48,7 @@ class HeadSizes(wiring.Component):
         self._compact = compact
         super().__init__({"shape": In(layouts.model_shape), "sizes": Out(layouts.sizes)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self.shape
         q_dim, k_dim = Signal.like(self.sizes.q_dim), Signal.like(self.sizes.q_dim)
@@ -75,7 +75,7 @@ class TokenShares(wiring.Component):
         super().__init__({"chunk": In(widths.token_count_bits), "own": Out(own_tokens(streams, tokens)).array(streams),
                           "has": Out(streams), "has_last": Out(streams), "last_token": Out(widths.token_bits)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         streams, shift = self._streams, shift_of(self._streams)
         chunk = self.chunk
@@ -104,7 +104,7 @@ class PassRouter(wiring.Component):
             "wanted": Out(streams), **({"delivered": In(1)} if holds else {}),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         passes, shift = self.passes, shift_of(self._streams)
         for i, unit in enumerate(self.units):
@@ -142,7 +142,7 @@ class CodeRouter(wiring.Component):
             "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         start, with_scale = self.control.start, self.unit.start
         m.d.comb += [
@@ -168,7 +168,7 @@ class WordRouter(wiring.Component):
         super().__init__({"words": In(words), "sink": In(WordSink), "gains": Out(words).array(streams), "engine": Out(words),
                           "lm_head": Out(words), "gain_taken": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         first, *others = self.gains
         for sink, port in ((WordSink.GAIN, first), (WordSink.ENGINE, self.engine), (WordSink.HEAD, self.lm_head)):
@@ -192,7 +192,7 @@ class AccRouter(wiring.Component):
         super().__init__({"source": In(AccSource), "engine": In(accs).array(streams), "fetch": In(accs), "attention": In(accs),
                           "out": Out(accs).array(streams)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         for i, out in enumerate(self.out):
             with m.If(self.source == AccSource.ENGINE):
@@ -208,12 +208,12 @@ class RopeRouter(wiring.Component):
     """RoPE words of token ``number`` to its pipeline (``out``, payloads of ``shape``), and the pulse ahead of them.  They are
     taken in each cycle."""
 
-    def __init__(self, layouts: Layouts, *, streams: int, shape=32):
+    def __init__(self, layouts: Layouts, *, streams: int, shape: ShapeLike = 32):
         self._streams = streams
         super().__init__({"words": In(stream.Signature(32)), "number": In(layouts.widths.token_bits), "start": In(1),
                           "out": Out(stream.Signature(shape)).array(streams), "starts": Out(streams)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += self.words.ready.eq(1)
         for i, out in enumerate(self.out):
@@ -231,7 +231,7 @@ class StepCrc(wiring.Component):
         super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout),
                           "control": In(layouts.crc_control), "store": Out(layouts.crc_store)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = Crc32(16)
         monitor = Signal(MonitorLayout)
@@ -253,7 +253,7 @@ class StatusWords(wiring.Component):
         super().__init__({"state": In(layouts.run_state), "sdram_ready": In(1), "training": In(32), "bad_packets": In(32),
                           "cycles": In(32), "running": Out(1), "status": Out(StatusLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         state, status = self.state, self.status
         m.d.sync += self.running.eq(state.running)
@@ -273,7 +273,7 @@ class CycleAccount(wiring.Component):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
                           "clients": In(ClientStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         spent = self.spent
         m.d.comb += [

@@ -29,7 +29,7 @@ class Gate(StreamUnit):
         super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}),
                          data.StructLayout({"p": fmt.width, "up": fmt.width, "tag": tag}))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         x = unpack(self.i.p.gate, fmt)
@@ -97,7 +97,7 @@ class Activation(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag}))),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.gate = gate = Gate(self._fmt, tag=self._tag)
         m.submodules.product = product = FloatMul(self._fmt, tag=self._tag)

@@ -13,7 +13,7 @@ from tellme.spec.formats import BINARY16, FloatFormat
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
 
 
-def _result(fmt: FloatFormat, tag: int):
+def _result(fmt: FloatFormat, tag: int) -> data.StructLayout:
     return data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag})
 
 
@@ -29,7 +29,7 @@ class FloatMul(StreamUnit):
         self._fmt = fmt
         super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "tag": tag}), _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         a, b = unpack(self.i.p.a, fmt), unpack(self.i.p.b, fmt)
@@ -60,7 +60,7 @@ class FloatAdd(StreamUnit):
         self._fmt = fmt
         super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "sub": 1, "tag": tag}), _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         bits_a, bits_b = self.i.p.a, self.i.p.b
@@ -122,7 +122,7 @@ class Dequantise(StreamUnit):
         super().__init__(data.StructLayout({"acc": signed(acc_bits), "scale": ScaleLayout, "tag": tag}),
                          _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         acc, scale = self.i.p.acc, self.i.p.scale
@@ -161,7 +161,7 @@ class Quantise(StreamUnit):
         super().__init__(data.StructLayout({"x": fmt.width, "scale": ScaleLayout, "tag": tag}),
                          data.StructLayout({"code": signed(8), "tag": tag}))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         x = unpack(self.i.p.x, fmt)

@@ -30,7 +30,7 @@ class HeadQuantise(wiring.Component):
                           "o": Out(stream.Signature(data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1}))),
                           "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt, dim = Module(), self._fmt, self._dim
         m.submodules.elements = elements = memory.Memory(shape=fmt.width, depth=BANKS * dim, init=[])
         write, read = elements.write_port(), elements.read_port()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused elementwise pipeline: from accumulators to vectors with their statistics, and on to int8 codes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -80,7 +80,7 @@ class FusedPipeline(wiring.Component):
             "monitor_token": In(widths.token_bits), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
         width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
@@ -89,7 +89,7 @@ class FusedPipeline(wiring.Component):
         Own = range(max(tokens, 2))
         MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
 
-        def own(token):
+        def own(token: Value) -> Value:
             return (token >> self._shift)[:len(Signal(Own))]
 
         m.submodules.scale_acc = scale_acc = ScaleAcc(layouts)
@@ -308,7 +308,7 @@ class FusedPipeline(wiring.Component):
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
         normed = scale_mul_stages(stage, data.View(ScaleLayout, stage.reg(absmax_scale.d.as_value(), "absmax_d")),
                                   inverse_rms.y)
-        normed_done = inverse_rms.done
+        normed_done: Value = inverse_rms.done
         for i in range(SCALE_MUL_STAGES):
             normed_done = stage.reg(normed_done, f"normed_done{i}")
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)

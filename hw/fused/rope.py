@@ -29,7 +29,7 @@ class Rope(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1}))),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, width = Module(), self._fmt.width
         m.submodules.first = first = FloatMul(self._fmt)
         m.submodules.second = second = FloatMul(self._fmt)

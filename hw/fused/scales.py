@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The scales of a pass: of accumulators, 127 / absmax, 1 / rms (spec: scale)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,7 +35,7 @@ class ScaleAcc(StreamUnit):
     def __init__(self, layouts: Layouts):
         super().__init__(data.StructLayout({"acc": layouts.acc, "d": ScaleLayout, "use_d": 1}), layouts.acc)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         pipe = self.pipeline(m)
         acc = self.i.p.acc
@@ -67,12 +67,12 @@ class AbsmaxScale(wiring.Component):
         super().__init__({"start": In(1), "absmax": In(fmt.width - 1), "floor": In(fmt.width - 1), "done": Out(1),
                           "s": Out(ScaleLayout), "d": Out(ScaleLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
 
         stage = Stages(m)
 
-        run = [self.start]
+        run: list[Value] = [self.start]
         for i in range(self.LATENCY):
             run.append(stage.reg(run[-1], f"run{i + 1}"))
         # 1: floor
@@ -120,11 +120,11 @@ class InverseRms(wiring.Component):
     #: Sum, leading zeros, two shifts, rounding, table, its register, the product and the result.
     LATENCY = 8 + SCALE_MUL_STAGES
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"start": In(1), "sumsq": In(SUMSQ_BITS), "n_eps": In(32), "sqrt_n": In(ScaleLayout),
                           "done": Out(1), "y": Out(ScaleLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         stage = Stages(m)
@@ -147,7 +147,7 @@ class InverseRms(wiring.Component):
         root, y = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
         m.d.sync += [root.sig.eq(read.data[:11]), root.exp.eq(Mux(read.data[11], -15, -16) - half)]
         product = scale_mul_stages(stage, root, self.sqrt_n)
-        run = self.start
+        run: Value = self.start
         for i in range(1, self.LATENCY):
             run = stage.reg(run, f"run{i}")
         with m.If(run):

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sum of squares and absmax of a vector, found in the pass that writes it (TeLLMe v2: RMS-MAX)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from collections.abc import Callable
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +36,7 @@ class Statistics(wiring.Component):
                           "y_valid": In(1), "y": In(fmt.width), "y_token": In(range(self._tokens)), "clear": In(1),
                           "token": In(range(self._tokens)), "sumsq": Out(SUMSQ_BITS), "absmax": Out(fmt.width - 1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
 
         stage = Stages(m)
@@ -58,7 +60,8 @@ class Statistics(wiring.Component):
         y_valid, y, y_token = (stage.reg(v, n) for v, n in ((self.y_valid, "y_valid1"), (self.y[:-1], "y1"),
                                                           (self.y_token, "y_token1")))
 
-        def kept(name, bits, *, token, valid, update):
+        def kept(name: str, bits: int, *, token: Value, valid: Value,
+                 update: Callable[[Value], Value]) -> tuple[Signal, Value]:
             """A value a token, ``update(value)`` in each valid cycle, 0 after clear; that of ``token``, and what was added."""
             m.submodules[name] = values = memory.Memory(shape=bits, depth=self._tokens, init=[])
             write, read, result = values.write_port(), values.read_port(domain="comb"), values.read_port(domain="comb")

@@ -31,7 +31,7 @@ class Vectors(wiring.Component):
             "read_token": In(token), "read_index": In(index), "read_data": Out(width),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = self._low.bit_length() - 1
         stage = Stages(m)

@@ -9,6 +9,7 @@ a core's own is in :mod:`hw.lib.layouts`.
 
 from dataclasses import fields
 from struct import Struct
+from typing import Any
 
 from amaranth.hdl import signed
 from amaranth.lib import data, enum, wiring
@@ -22,7 +23,7 @@ __all__ = ["AccSource", "CountersControl", "EventLayout", "EventPayload", "Reset
            "WordSink"]
 
 
-def record(kind: type) -> data.StructLayout:
+def record(kind: type[Any]) -> data.StructLayout:
     """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap."""
     packed = kind.LAYOUT.format.lstrip("<")
     widths = [8 * Struct(f"<{code}").size for code in packed]
@@ -53,6 +54,7 @@ RunArgs = record(StartArgs)
 TotalsLayout = data.StructLayout({name: 32 for name in ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")})
 #: A token or the end of a run, for the host; its last words are the totals.
 EventPayload = record(Event)
+#: An event as the link sends it: its type (:class:`tellme.spec.memory.EventType`) and its content.
 EventLayout = data.StructLayout({"type": 8, "payload": EventPayload})
 
 #: The first word of the answer to STATUS.

@@ -9,7 +9,7 @@ from hw.lib.stages import Stages
 __all__ = ["round_shift"]
 
 
-def round_shift(stage: Stages, value, down, *, bits: int) -> Value:
+def round_shift(stage: Stages, value: Value, down: Value, *, bits: int) -> Value:
     """value * 2**-down rounded half up and saturated to ``bits`` bits, signed; three registers behind ``value`` and
     ``down``, both signed.
 

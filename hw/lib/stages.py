@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Registers of a pipeline: with one clock enable, or with none."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Signal, Value
 
 __all__ = ["Stages"]
@@ -18,11 +20,11 @@ class Stages:
         self.m = m
         self.ce = Const(1) if ce is None else ce
 
-    def reg(self, value, name: str, *, resets: bool = False) -> Signal:
+    def reg(self, value: Any, name: str, *, resets: bool = False) -> Value:
         """``value``, a register later."""
         return self.delay(value, 1, name, resets=resets)
 
-    def delay(self, value, registers: int, name: str, *, resets: bool = False) -> Signal:
+    def delay(self, value: Any, registers: int, name: str, *, resets: bool = False) -> Value:
         """``value``, so many registers later; where there are several, their names are numbered."""
         value = Value.cast(value)
         for i in range(registers):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pieces between streams: units of one clock enable, skids, queues, and the end of a pipeline that nothing stops."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -20,7 +22,7 @@ class StreamUnit(wiring.Component):
 
     LATENCY: int
 
-    def __init__(self, i_shape, o_shape):
+    def __init__(self, i_shape: Any, o_shape: Any):
         super().__init__({"i": In(stream.Signature(i_shape)), "o": Out(stream.Signature(o_shape))})
 
     def pipeline(self, m: Module) -> Stages:
@@ -35,10 +37,10 @@ class StreamUnit(wiring.Component):
 class Skid(wiring.Component):
     """Two places between streams, so that ready does not run through: one cycle more, nothing lost at a stall."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any):
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         size = len(Value.cast(self.i.payload))
         held, payload, full = Signal(size, reset_less=True), Signal(size, reset_less=True), Signal()
@@ -59,11 +61,11 @@ class Queue(wiring.Component):
     ``level`` is the number of elements in it.
     """
 
-    def __init__(self, shape, *, depth: int = 4):
+    def __init__(self, shape: Any, *, depth: int = 4):
         self._depth = depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.i.payload)), depth=self._depth)
         m.d.comb += [queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
@@ -83,12 +85,12 @@ class Landing(wiring.Component):
     ``o`` and ``open`` come from registers.
     """
 
-    def __init__(self, shape, *, depth: int, burst: int = 1):
+    def __init__(self, shape: Any, *, depth: int, burst: int = 1):
         self._shape, self._depth, self._burst = shape, depth, burst
         super().__init__({"sent": In(1), "open": Out(1, init=1), "valid": In(1), "value": In(shape),
                           "o": Out(stream.Signature(shape)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.queue = queue = fifo.SyncFIFO(width=len(Value.cast(self.value)), depth=self._depth)
         m.submodules.skid = skid = Skid(self._shape)

@@ -22,6 +22,7 @@ KvScales = data.StructLayout({"k": 16, "v": 16})
 
 #: Factors of the four products that attention lends to the LM head in a compact core, and the products, a cycle later.
 FactorsLayout = data.StructLayout({"a": data.ArrayLayout(signed(8), 4), "b": data.ArrayLayout(signed(17), 4)})
+#: The four products of :data:`FactorsLayout`, exact.
 ProductsLayout = data.ArrayLayout(signed(25), 4)
 
 #: One 16-bit word of a step's output stream, for its CRC-32.

@@ -23,7 +23,7 @@ class FrameReceiver(wiring.Component):
                           "addr": In(range(depth)), "data": Out(8), "release": In(1),
                           "byte_valid": Out(1), "byte": Out(8)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.body = body = memory.Memory(shape=8, depth=self._depth, init=[])
         write, read = body.write_port(), body.read_port()
@@ -67,7 +67,7 @@ class FrameSender(wiring.Component):
         self._depth = depth
         super().__init__({"o": Out(stream.Signature(8)), "put": In(1), "byte": In(8), "send": In(1), "busy": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.body = body = memory.Memory(shape=8, depth=self._depth, init=[])
         write, read = body.write_port(), body.read_port()

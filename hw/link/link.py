@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board's end of the link: packets in, answers and events out (layout: :mod:`tellme.spec.packets`)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -24,6 +27,7 @@ from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["BusRequest", "HostLink"]
 
+#: A request of the link to the core's address space: so many words of 32 bits at a byte address.
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: What the CRC of a body with its own CRC behind it comes to.
 RESIDUE = 0x2144DF1C
@@ -48,7 +52,7 @@ class HostLink(wiring.Component):
     characters) and ``build_id`` are part of the answer to HELLO.
     """
 
-    def __init__(self, *, windows, name: str):
+    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str):
         self._windows = tuple(windows)
         for base, size, _ in self._windows:
             if base % (1 << WINDOW_BITS) or not 0 < size < 1 << WINDOW_BITS:
@@ -65,7 +69,7 @@ class HostLink(wiring.Component):
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.sender = sender = FrameSender()
@@ -118,11 +122,11 @@ class HostLink(wiring.Component):
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
 
-        def nak(why):
+        def nak(why: int) -> None:
             m.d.sync += [reason.eq(why), answer.eq(PacketType.NAK), answer_bytes.eq(1), self.errors.eq(self.errors + 1)]
             m.next = "ANSWER"
 
-        def reply(kind_, size_=0):
+        def reply(kind_: Any, size_: Any = 0) -> None:
             m.d.sync += [answer.eq(kind_), answer_bytes.eq(size_)]
             m.next = "ANSWER"
 

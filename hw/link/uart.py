@@ -29,7 +29,7 @@ class Uart(wiring.Component):
         super().__init__({"rx_pin": In(1, init=1), "tx_pin": Out(1, init=1),
                           "rx": Out(stream.Signature(8)), "tx": In(stream.Signature(8))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bit = self._bit
         # ------------------------------------------------------------------ receive

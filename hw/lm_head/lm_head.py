@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -54,7 +54,7 @@ class LmHead(wiring.Component):
             "top_addr": In(range(top)), "top_data": Out(layouts.top_entry), "stall": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         stage = Stages(m)
@@ -79,6 +79,7 @@ class LmHead(wiring.Component):
         took = Signal()
         m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
         row_end = words_left == 1
+        upper: Value
         if compact:
             # A word stays for two cycles, a half each.
             lanes, upper = LANES // 2, Signal()

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Lets a memory port outlive a reset of its user: bursts that were asked for are finished."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from hw.lib.ports import MEMORY, MemorySpec, WordReadPort, WordWritePort
 __all__ = ["ReadGuard", "WriteGuard"]
 
 
-def count(m: Module, port) -> tuple[Signal, Signal]:
+def count(m: Module, port: Any) -> tuple[Signal, Signal]:
     """Whether all words of a port's accepted requests had passed in the cycle before, and whether that has changed since.
 
     Handshakes go through registers first: a port's are late in their cycle.
@@ -37,7 +39,7 @@ class ReadGuard(wiring.Component):
     def __init__(self, spec: MemorySpec = MEMORY):
         super().__init__({"user": In(WordReadPort(spec)), "port": Out(WordReadPort(spec)), "drain": In(1), "clean": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         user, port = self.user, self.port
         none, late = count(m, port)
@@ -64,7 +66,7 @@ class WriteGuard(wiring.Component):
     def __init__(self, spec: MemorySpec = MEMORY):
         super().__init__({"user": In(WordWritePort(spec)), "port": Out(WordWritePort(spec)), "drain": In(1), "clean": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         user, port = self.user, self.port
         none, late = count(m, port)

@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, fifo, wiring
@@ -109,7 +109,7 @@ class MemoryHub(wiring.Component):
         """Ports that the controller sees."""
         return len(self._ports)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         spec, ports, bus = self._spec, self._ports, self.bus
         n, burst, depth = len(ports), spec.burst, 2 * spec.burst
@@ -125,9 +125,8 @@ class MemoryHub(wiring.Component):
         for i, port in enumerate(ports):
             name, writes = port.name, port.writes
             inner = (WordWritePort if writes else WordReadPort)(spec).flip().create(path=(name,))
-            shape = MemoryWord(spec) if writes else spec.data_bits
-            m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=spec.data_bits if not writes else shape.size,
-                                                                        depth=depth)
+            width = MemoryWord(spec).size if writes else spec.data_bits
+            m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=width, depth=depth)
             addr, remaining = Signal(spec.word_bits, name=f"{name}_addr"), Signal(spec.len_bits, name=f"{name}_remaining")
             size = Signal(range(burst + 1), name=f"{name}_size")
             room = Signal(range(depth + 1), name=f"{name}_room", init=0 if writes else depth)
@@ -179,7 +178,8 @@ class MemoryHub(wiring.Component):
 
         # ------------------------------------------------------------------ statistics
         for i, (port, owner) in enumerate(zip(ports, owners, strict=True)):
-            mine, others = work.port == i, Const(0, 1)
+            mine = work.port == i
+            others: Value = Const(0, 1)
             for number, client in enumerate(port.clients):
                 own = owner == number if number < len(port.clients) - 1 else ~others
                 others = others | own
@@ -187,11 +187,11 @@ class MemoryHub(wiring.Component):
                              self.busy[client.name].eq(work.active & ~work.held & mine & own)]
         return m
 
-    def _drained(self, unit, client: Client):
+    def _drained(self, unit: Any, client: Client) -> Any:
         """The unit, which forgets what it has while its client is drained."""
         return ResetInserter(self.drain)(unit) if client.guarded else unit
 
-    def _front(self, m: Module, port: Port, inner) -> tuple[Value, Value]:
+    def _front(self, m: Module, port: Port, inner: Any) -> tuple[Value, Value]:
         """What lies between a port's clients and its FIFO: whose turn it is, the width, a queue and a guard.
 
         The number of the client whose words are under way, and whether nothing is outstanding of a client that is guarded.
@@ -199,7 +199,8 @@ class MemoryHub(wiring.Component):
         spec, name, first, writes = self._spec, port.name, port.first, port.writes
         width = (writer if writes else reader)(first.data_bits, spec)
         m.submodules[f"{name}_width"] = self._drained(width, first)
-        clean, free = Const(1, 1), None
+        clean: Value = Const(1, 1)
+        free: Value | None = None
         if first.guarded or len(port.clients) > 1:
             # Words wait, so that no client's ready reaches the FIFO.
             guard = (WriteGuard if writes else ReadGuard)(spec)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec
 
-__all__ = ["ReadShare", "WriteShare"]
+__all__ = ["ReadShare", "Share", "WriteShare"]
 
 
 class Share(wiring.Component):
@@ -50,7 +50,7 @@ class ReadShare(Share):
     def __init__(self, clients: int, spec: MemorySpec):
         super().__init__(clients, ClientReadPort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         self.turns(m)
         data = self.port.data
@@ -68,7 +68,7 @@ class WriteShare(Share):
     def __init__(self, clients: int, spec: MemorySpec):
         super().__init__(clients, ClientWritePort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn, data = self.turns(m), self.port.data
         with m.Switch(turn):

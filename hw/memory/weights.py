@@ -47,7 +47,7 @@ class WeightBuffer(wiring.Component):
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         depth, control = self._depth, self.control
         m.submodules.blocks = blocks = memory.Memory(shape=72, depth=depth, init=[])

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, WordReadPort, WordWritePort
 from hw.lib.streams import Queue
 
-__all__ = ["NarrowRead", "NarrowWrite", "WideRead", "WideWrite", "reader", "writer"]
+__all__ = ["Narrow", "NarrowRead", "NarrowWrite", "WideRead", "WideWrite", "reader", "writer"]
 
 
 def check(client_bits: int, spec: MemorySpec, *, narrow: bool) -> None:
@@ -35,7 +35,7 @@ class WideRead(wiring.Component):
         self._spec, self._parts = spec, client_bits // spec.data_bits
         super().__init__({"client": In(ClientReadPort(spec.client(client_bits))), "port": Out(WordReadPort(spec))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         spec, parts, client, port = self._spec, self._parts, self.client, self.port
         m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits),
@@ -66,7 +66,7 @@ class WideWrite(wiring.Component):
         self._spec, self._parts = spec, client_bits // spec.data_bits
         super().__init__({"client": In(ClientWritePort(spec.client(client_bits))), "port": Out(WordWritePort(spec))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         spec, parts, client, port = self._spec, self._parts, self.client, self.port
         m.d.comb += [port.req.p.addr.eq(client.req.p.addr >> spec.lane_bits),
@@ -127,7 +127,7 @@ class NarrowRead(Narrow):
     def __init__(self, client_bits: int, spec: MemorySpec):
         super().__init__(client_bits, spec, ClientReadPort(spec.client(client_bits)), WordReadPort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         begun, place, last, moves = self.requests(m)
         client, port = self.client.data, self.port.data
@@ -142,7 +142,7 @@ class NarrowWrite(Narrow):
     def __init__(self, client_bits: int, spec: MemorySpec):
         super().__init__(client_bits, spec, ClientWritePort(spec.client(client_bits)), WordWritePort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         begun, place, last, moves = self.requests(m)
         client, port, parts = self.client.data, self.port.data, self._parts

@@ -38,7 +38,7 @@ class Accumulator(wiring.Component):
             "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, bits = Module(), self._bits
         m.submodules.sums = sums = memory.Memory(shape=signed(bits), depth=self._rows, init=[], attrs={"no_rw_check": True})
         m.submodules.finished = finished = memory.Memory(shape=signed(bits), depth=self._finished, init=[],

@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["ADD_MODULE", "ADD_VERILOG", "AddOf", "add_table", "extend", "mask"]
 
+#: The adder's module in the Verilog.
 ADD_MODULE = "tellme_add"
 #: Both forms in one text, so that a simulated and a synthesised core are the same file.  The simulator gets the sum of
 #: whole words; TELLME_CELLS makes it take the cells, and a bench compares the two.
@@ -99,7 +100,7 @@ class AddOf(wiring.Component):
         self._width, self._table = width, table
         super().__init__({"a": In(width), "b": In(width), "c": In(width), "d": In(width), "i": In(1), "s": Out(signed(width))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         s = Signal(unsigned(self._width))
         m.submodules.cell = Instance(ADD_MODULE, p_WIDTH=self._width, p_INIT=Const(self._table, 16), i_A=self.a,

@@ -48,7 +48,7 @@ class Drain(wiring.Component):
             "out": Out(stream.Signature(layouts.acc)), "empty": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, acc, place_layout = Module(), self._layouts.acc, self._layouts.place
         m.submodules.queue = queue = fifo.SyncFIFO(width=TileLayout.size, depth=self.TILES)
         m.d.comb += [queue.w_data.eq(self.tiles.payload), queue.w_en.eq(self.tiles.valid),

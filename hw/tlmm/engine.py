@@ -64,7 +64,7 @@ class TlmmEngine(wiring.Component):
             "busy": Out(1), "draining": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)

@@ -8,8 +8,7 @@ those of :class:`hw.tlmm.pairs.PairBuilder` and CYCLES.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from amaranth.lib import wiring
+from typing import Any
 
 from hw.tlmm.pairs import PairBuilder, PairDot, pair_rom
 from tellme.spec.packing import SLICE_BYTES, TRITS
@@ -29,8 +28,8 @@ class Kind:
     wants at a code address; without ``shared`` dot and builder serve one token.
     """
 
-    dot: type[wiring.Component]
-    builder: type[wiring.Component]
+    dot: type[Any]
+    builder: type[Any]
     rom: Callable[[], list[int]]
     columns: Callable[[int], tuple[int, ...]] = single
     units: int = SLICE_BYTES

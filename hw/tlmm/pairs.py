@@ -27,6 +27,8 @@ ENTRY_BITS = 9
 #: What the builder does for a pair: the activation it adds to the entry before (which of the two, its sign), and where
 #: the result belongs.
 STEPS = ((0, 1, 0b001), (1, 1, 0b011), (0, -1, 0b010), (0, -1, 0b111))
+#: What a word of four weight bytes selects: an entry and a sign of each byte's two pairs, and the sign of the fifth weights'
+#: pair, of which a byte has a half.
 PairSelect = data.ArrayLayout(data.StructLayout(
     {"first": 3, "first_sign": 1, "second": 3, "second_sign": 1, "last": 1, "last_sign": 1}), SLICE_BYTES)
 
@@ -66,7 +68,7 @@ class PairDot(wiring.Component):
         super().__init__({"build": In(build_layout(**BUILD, tokens=tokens)), "select": In(PairSelect), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         build = self.build
         # ------------------------------------------------------------------ indices, shared by all tokens

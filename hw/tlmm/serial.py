@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -60,7 +60,7 @@ def serial_builder(program: Sequence[Step], *, tables: int, at_bits: int, value_
                 "done": Out(1),
             })
 
-        def elaborate(self, platform):
+        def elaborate(self, platform: object) -> Module:
             m = Module()
             m.submodules.program = rom = memory.Memory(shape=layout, depth=len(words), init=words,
                                                        attrs={"ram_style": "block"})
@@ -80,7 +80,7 @@ def serial_builder(program: Sequence[Step], *, tables: int, at_bits: int, value_
             m.d.comb += self.code_addr.eq(column)
             going, ends = Signal(5), Signal(5)
             m.d.sync += [going.eq(Cat(running, going)), ends.eq(Cat(ending, ends))]
-            staged = [Cat(read.data.clear, read.data.minus, read.data.low, read.data.at, read.data.write)]
+            staged: list[Value] = [Cat(read.data.clear, read.data.minus, read.data.low, read.data.at, read.data.write)]
             for i in range(2, 6):
                 later = Signal(len(staged[0]), name=f"stage{i}")
                 m.d.sync += later.eq(staged[-1])

@@ -58,7 +58,8 @@ class Chip:
     def __del__(self) -> None:
         self._lib.sdram_free(self._chip)
 
-    def clock(self, *, cs=0, ras=0, cas=0, we=0, ba=0, a=0, dqm=0, cke=1, oe=0, dq=0) -> int:
+    def clock(self, *, cs: int = 0, ras: int = 0, cas: int = 0, we: int = 0, ba: int = 0, a: int = 0, dqm: int = 0, cke: int = 1,
+              oe: int = 0, dq: int = 0) -> int:
         """One SDRAM clock; the data that the chip drives in it (0 if it does not, see ``driven``)."""
         pins = cke | cs << 1 | ras << 2 | cas << 3 | we << 4 | ba << 5 | dqm << 7 | a << 9 | oe << 22
         out = self._lib.sdram_clock(self._chip, pins, dq)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 __all__ = ["NAMES", "ReferenceModel", "forward", "nats", "read_container"]
 
+#: Matrices of a layer.
 NAMES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 Array = NDArray[Any]
 

@@ -79,6 +79,7 @@ def _until_done(link):
             return
 
 
+@pytest.mark.nightly
 def test_small_preset_four_tokens():
     """The shipped model on the core that fits an LFE5U-25F: all logits and CRCs; counters that it lacks read zero."""
     small = open_sim("ecp5-25f")

@@ -61,6 +61,7 @@ def test_a_prompt_by_chunks():
     assert np.array_equal(last, want[-1])
 
 
+@pytest.mark.nightly
 def test_trilm_99m(device):
     """TriLM-99M's shape on 32 MB, where embedding and LM head would take 52 MB: two prompt tokens in one start, two generated."""
     config = replace(SHAPES["trilm-99m"], vocab=50304)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """However the host ends, within a second no process is left of the simulated board, or of the compilers that build it.
 
-TELLME_TRIES=100 tries each way 100 times, as make test-long does; ``-s`` prints how long the ends took.
+TELLME_TRIES=100 tries each way 100 times, as make test-long does (make nightly: 10); ``-s`` prints how long the ends took.
 """
 
 import fcntl
@@ -129,7 +129,7 @@ def test_end_of_input_before_the_board_runs(board):
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_loads(kind, board, tmp_path):
     rng, seconds = random.Random(kind), []
-    for _ in range(tries(3)):
+    for _ in range(tries(1)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--model", "stories-1m"])
         host.board(f"^{re.escape(board[0])} ")
         time.sleep(rng.uniform(0, 2))
@@ -141,7 +141,7 @@ def test_while_the_board_loads(kind, board, tmp_path):
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_generates(kind, board, small, tmp_path):
     rng, seconds = random.Random(kind), []
-    for _ in range(tries(3)):
+    for _ in range(tries(1)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--model", str(small), "--prompt-ids", "1", "--ignore-eos",
                                "--max-tokens", "30", "--json"])
         assert json.loads(host.line())["type"] == "start"
@@ -154,6 +154,7 @@ def test_while_the_board_generates(kind, board, small, tmp_path):
 COMPILERS = ("sim.board", "verilator", "make", "cc1plus")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     """Neither a scratch folder nor a half-built board is left."""
@@ -168,6 +169,7 @@ def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     summary(f"building, {kind}", seconds)
 
 
+@pytest.mark.nightly
 def test_a_build_after_one_that_was_killed_with_its_host(checkout, small, tmp_path):
     """After a kill, where nothing could clean up: the next build removes what is left and builds the board."""
     arguments = ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small), "--prompt-ids", "1",

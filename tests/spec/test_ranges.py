@@ -274,6 +274,12 @@ def test_tokens_that_token_memory_does_not_hold(position, tokens, text):
         check_tokens(position, tokens, 8)
 
 
+def test_tokens_of_a_core_with_a_small_vocabulary():
+    check_tokens(0, [0, 12], 8, 12)
+    with refuses("token: 13 is outside 0 to 12"):
+        check_tokens(0, [13], 8, 12)
+
+
 def test_tokens_that_fit():
     check_tokens(0, [TOKEN_ID.least, TOKEN_ID.most] * 4, 8)
     check_tokens(8, [], 8)

@@ -18,6 +18,7 @@ TRIALS = 4
 #: Eight beats with every data line at both levels and in both directions of change, no two alike.
 PATTERN = (0x5AA5, 0xA55A, 0x33CC, 0xCC33, 0x0FF0, 0xF00F, 0x9669, 0x6996)
 
+#: What the start-up training found, and what the host reads of it.
 TrainingLayout = data.StructLayout({
     "beats": range(MAX_BEATS + 1),  # read latency found
     "phase": 6,                     # steps of the clock's phase from where the PLL starts
@@ -49,7 +50,7 @@ class SdramBringUp(wiring.Component):
             "phase_step": Out(1), "nudge": In(1), "ready": Out(1), "training": Out(TrainingLayout),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         t, phases = self._timing, self._phases
 
@@ -62,7 +63,7 @@ class SdramBringUp(wiring.Component):
         refreshes, words, trials = Signal(4), Signal(2), Signal(range(TRIALS))
         done = Signal()
 
-        def pause(n: int, then: str):
+        def pause(n: int, then: str) -> None:
             """``then`` is n cycles after this one."""
             m.d.sync += wait.eq(n - 2)
             m.next = then

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """SDRAM controller: the hub's bursts onto one 16-bit SDR chip at two beats a fabric cycle."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -65,7 +65,7 @@ class SdramController(wiring.Component):
         """Fabric cycles between two commands at least ``ns`` apart, the first one ``late`` slots behind the second's."""
         return max(1, -(-(self._timing.clocks(ns, self._mhz) + late) // 2))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         t = self._timing
         # A word is two columns; addresses below count words.
@@ -91,7 +91,7 @@ class SdramController(wiring.Component):
         # Cycles since a bank's last WRITE, as a shift register of those that are too recent for a PRECHARGE.
         wrote = Array(Signal(max(1, twr - 1), name=f"wrote{b}") for b in range(4))
 
-        def where(addr):
+        def where(addr: Value) -> tuple[Value, Value]:
             """(bank, row) of a word's address."""
             return addr[col_bits:col_bits + 2], addr[col_bits + 2:col_bits + 15]
 

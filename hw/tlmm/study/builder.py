@@ -30,7 +30,7 @@ class TableBuilder(wiring.Component):
             "build": Out(BuildLayout), "done": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         x = [Signal(signed(8), name=f"x{i}") for i in range(SLICE)]
         count = Signal(range(SLICE + 2))

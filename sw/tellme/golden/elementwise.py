@@ -16,6 +16,7 @@ from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom
 
 __all__ = ["F16", "absmax", "activation", "add", "dequantise", "mul", "nonfinite", "quantise", "rope", "sumsq"]
 
+#: Floats of the format of the gateware, binary16.
 F16 = NDArray[np.float16]
 _NAN = np.uint16(0x7E00).view(np.float16)
 _SIGMOID = np.array([e & (2**SIGMOID_FRAC_BITS - 1) for e in sigmoid_rom()], np.int64)

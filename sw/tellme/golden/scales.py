@@ -13,6 +13,7 @@ from tellme.spec.tables import recip127_rom
 __all__ = ["I64", "Scales", "fixed", "from_bits", "from_int_half_up", "pack16", "recip127", "scale_mul", "scales",
            "times_c127", "unpack16"]
 
+#: Significands and exponents, wide enough for each product.
 I64 = NDArray[np.int64]
 _RECIP = np.array(recip127_rom(), np.int64)
 

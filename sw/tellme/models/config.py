@@ -13,6 +13,7 @@ __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
 #: Matrices of a layer, with the names that LLaMA checkpoints of this family use.
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+#: Norms of a layer; o_norm and down_norm are there in some models alone.
 NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 
 

@@ -36,6 +36,7 @@ from tellme.spec.scale import Scale
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
 
+#: The value of the metadata's key ``format``.
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.

@@ -132,6 +132,7 @@ def round_half_up(value: int, shift: int) -> int:
     return (value + (1 << (shift - 1))) >> shift
 
 
+#: IEEE 754 binary16, the format of all presets.
 BINARY16 = FloatFormat(5, 10)
 #: The wider format that each float unit's test runs with as well.
 WIDE24 = FloatFormat(8, 15)

@@ -4,6 +4,7 @@
 
 __all__ = ["LUT"]
 
+#: Unit -> term -> LUT a unit of the term.
 LUT: dict[str, dict[str, float]] = {
     "tlmm": {
         "unit": 662.3,

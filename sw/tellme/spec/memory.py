@@ -21,6 +21,7 @@ __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE",
            "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address",
            "register_address"]
 
+#: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
 PROGRAM_BASE = 0x8000_0000
@@ -28,11 +29,13 @@ PROGRAM_BASE = 0x8000_0000
 SEGMENT_BASE = 0xD000_0000
 #: Registers (read and write), then counters (read only).
 REGISTER_BASE = 0x9000_0000
+#: Counters.  Read only.
 COUNTER_BASE = 0x9000_0100
 #: CRC-32 of the last run of each step, one word a descriptor.  Read only.
 CRC_BASE = 0xA000_0000
 #: The 64 best (logit, id) of the last head, best first: logit word, then id word.  Read only.
 TOP_BASE = 0xB000_0000
+#: Entries there.
 TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
@@ -93,10 +96,12 @@ COUNTERS = {name: i for i, name in enumerate((
 
 
 def register_address(name: str) -> int:
+    """Byte address of a register."""
     return REGISTER_BASE + 4 * REGISTERS[name]
 
 
 def counter_address(name: str) -> int:
+    """Byte address of a counter."""
     return COUNTER_BASE + 4 * COUNTERS[name]
 
 
@@ -181,6 +186,8 @@ class EventType(IntEnum):
 
 
 class DoneReason(IntEnum):
+    """Why a run ended."""
+
     LENGTH = 0
     END_TOKEN = 1
     CONTEXT = 2

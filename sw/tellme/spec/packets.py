@@ -15,6 +15,7 @@ from struct import Struct
 __all__ = ["BODY_OVERHEAD", "DATA_MAX", "HELLO", "MAGIC", "NAME_BYTES", "NO_SEQ", "PROTOCOL_VERSION", "NakReason",
            "PacketType"]
 
+#: The first bytes of HELLO's answer.
 MAGIC = b"tlme"
 #: Version of the packets themselves.  2: HELLO's answer has the format's version.
 PROTOCOL_VERSION = 2
@@ -24,6 +25,7 @@ DATA_MAX = 1024
 BODY_OVERHEAD = 6
 #: seq of a NAK to a packet whose own seq could not be read.
 NO_SEQ = 0xFF
+#: Bytes of a preset's name.
 NAME_BYTES = 16
 #: HELLO's answer: magic, protocol version, version of the format (tellme.spec.program.FORMAT_VERSION), preset name (zero
 #: padded), SHA-256 of the core's Verilog.
@@ -60,6 +62,8 @@ class PacketType(IntEnum):
 
 
 class NakReason(IntEnum):
+    """Why a packet was refused."""
+
     #: COBS code or length is wrong, or the packet is too long.
     FRAMING = 1
     CRC = 2

@@ -22,14 +22,19 @@ __all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER
            "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains",
            "pack_head_block", "pack_matrix", "pack_trits", "slices", "tile_rows", "unpack_trits"]
 
+#: Ternary weights of a byte.
 TRITS = 5
 #: Five zero trits.
 ZERO_BYTE = 121
+#: Columns of a slice.
 SLICE = 20
+#: Bytes of a row's slice.
 SLICE_BYTES = SLICE // TRITS
+#: Rows of a tile at most, unless a configuration says another number.
 TILE_ROWS = 128
 #: A tile of fewer rows than this takes as long as one of so many, as its slices' tables do.
 LEAST_ROWS = 64
+#: Rows of a block of the LM head: their bytes lie column by column.
 HEAD_BLOCK_ROWS = 4
 #: The word ahead of a tile: widths of its fields, from bit 0 on.
 TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_scale": SCALE_SIG_BITS + SCALE_EXP_BITS,

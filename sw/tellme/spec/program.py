@@ -25,6 +25,7 @@ __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WO
 #: scales in a tile's header.
 FORMAT_VERSION = 2
 
+#: Words of a descriptor, 32 bits each.
 DESCRIPTOR_WORDS = 4
 #: Word 0 of a descriptor: widths of its fields, from bit 0 on.
 WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_next": 1, "relu2": 1, ZEROS: 5, "act_exp": 8,
@@ -32,9 +33,11 @@ WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_
 
 #: Entries of the list of segments, its end included.
 SEGMENT_ENTRIES = 256
+#: Segments without the end.
 MAX_SEGMENTS = SEGMENT_ENTRIES - 1
-#: Words of an entry, and their fields from bit 0 on.
+#: Words of an entry.
 SEGMENT_WORDS = 2
+#: The fields of each word of an entry, from bit 0 on.
 SEGMENT_FIELDS = ({"words64": WORD_ADDRESS_BITS, ZEROS: 31 - WORD_ADDRESS_BITS, "lm_head": 1},
                   {"address": WORD_ADDRESS_BITS, ZEROS: 32 - WORD_ADDRESS_BITS})
 #: Layers that a program can number, each with a segment, and one segment more for the LM head.

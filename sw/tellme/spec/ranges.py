@@ -31,11 +31,15 @@ class Range(NamedTuple):
         return value
 
 
-#: Fields of so many bits, without and with a sign.
+#: A field of 8 bits without a sign.
 U8 = Range(0, 0xFF)
+#: A field of 16 bits without a sign.
 U16 = Range(0, 0xFFFF)
+#: A field of 32 bits without a sign.
 U32 = Range(0, 0xFFFF_FFFF)
+#: A field of 8 bits with a sign.
 I8 = Range(-0x80, 0x7F)
+#: A field of 32 bits with a sign.
 I32 = Range(-0x8000_0000, 0x7FFF_FFFF)
 
 

@@ -16,7 +16,9 @@ __all__ = ["C127", "SCALE16_BIAS", "SCALE_EXP_BITS", "SCALE_RANGES", "SCALE_SIG_
            "from_float", "from_int_half_up", "inv_rms", "pack16", "quantise_scales", "recip127", "rsqrt", "scale_from_fraction",
            "scale_mul", "unpack16"]
 
+#: Bits of a significand.
 SCALE_SIG_BITS = 11
+#: Bits of an exponent, signed.
 SCALE_EXP_BITS = 8
 SIG_MIN = 1 << (SCALE_SIG_BITS - 1)
 SIG_MAX = (1 << SCALE_SIG_BITS) - 1
@@ -55,6 +57,7 @@ class Scale(NamedTuple):
         return cls(bits & SIG_MAX, exp - 256 if exp & 0x80 else exp)
 
 
+#: The scale 0.
 ZERO = Scale(0, 0)
 
 

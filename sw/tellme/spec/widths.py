@@ -37,6 +37,7 @@ MAX_WINDOW_BYTES = (1 << 28) - 1
 #: The address of a 32-bit word in the list of segments, and in registers; and how many words it names, whatever a core's memory
 #: holds.
 WORD_ADDRESS_BITS = 24
+#: Words of 32 bits in the memory at most.
 MAX_WORDS = 1 << WORD_ADDRESS_BITS
 #: Descriptors of 16 bytes in the program's window.
 MAX_STEPS = MAX_WINDOW_BYTES // 16

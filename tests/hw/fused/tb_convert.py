@@ -5,7 +5,7 @@
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, check, specials
+from float_vectors import FMT, FORMATS, VECTORS, check, nightly, specials
 
 from hw.fused.arithmetic import Dequantise, Quantise
 from sim.cocotb_streams import rng
@@ -24,7 +24,8 @@ def unit(op, fmt, bits):
 
 
 def bench(name, op, fmt, bits=ACC_BITS):
-    return Bench(name=name, build=lambda: unit(op, FORMATS[fmt], bits), env={"FMT": fmt, "OP": op, "ACC_BITS": str(bits)})
+    return Bench(name=name, build=lambda: unit(op, FORMATS[fmt], bits), nightly=nightly(fmt),
+                 env={"FMT": fmt, "OP": op, "ACC_BITS": str(bits)})
 
 
 BENCHES = [bench(f"{op}-{name}", op, name) for op in UNITS for name in FORMATS]

@@ -18,8 +18,9 @@ from tests.hw.layouts import accumulators, layouts_of, pack
 
 
 def layouts(lanes, tile, cols):
-    """Of a core whose widest matrix is gate and up, or of 20 tiles if those are more rows."""
-    return layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols, rows=max(2 * cols, 20 * tile))
+    """Of a core of such columns, whose widest matrix has 20 tiles at least."""
+    made = layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols)
+    return made if made.widths.rows >= 20 * tile else layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols, rows=20 * tile)
 
 
 def bench(name, lanes, streams, tile, cols, *tests):
@@ -124,15 +125,16 @@ async def numbers_at_their_ends(dut):
     """The last row of the widest matrix, and the largest sums of the longest input: neither row nor sum wraps."""
     await reset(dut)
     random = rng("ends")
-    widths = LAYOUTS.widths
+    # Gate and up.
+    rows = max(2 * MAX_COLS, 20 * TILE)
     for tokens in tokens_of(LANES):
-        longest = Case(random, 4, widths.cols, tokens)
-        longest.w[:2] = [1] * widths.cols, [-1] * widths.cols
-        longest.x = [[-128] * widths.cols for _ in range(tokens)]
+        longest = Case(random, 4, MAX_COLS, tokens)
+        longest.w[:2] = [1] * MAX_COLS, [-1] * MAX_COLS
+        longest.x = [[-128] * MAX_COLS for _ in range(tokens)]
         longest.words = pack_matrix(longest.w, *longest.scales, most=TILE, taper=tokens > 1)
-        assert {acc for acc, *_ in longest.expected(0)} >= {-128 * widths.cols, 128 * widths.cols}
-        most = Case(random, widths.rows, 20, tokens)
-        assert most.expected(0)[-1][3] == widths.rows - 1
+        assert {acc for acc, *_ in longest.expected(0)} >= {-128 * MAX_COLS, 128 * MAX_COLS}
+        most = Case(random, rows, 20, tokens)
+        assert most.expected(0)[-1][3] == rows - 1
         await run(dut, [longest, most])
 
 

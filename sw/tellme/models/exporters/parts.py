@@ -12,6 +12,7 @@ from tellme.models.source import Block, Source
 
 __all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales"]
 
+#: Is called after each tensor that was written.
 Progress = Callable[[], object]
 
 

@@ -30,6 +30,7 @@ from tellme.models.source import Linear, row_chunks
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
+#: Name here -> name in a Hugging Face checkpoint; ``{i}`` is the layer.
 HF_NAMES = {
     "embedding": "model.embed_tokens.weight", "head": "lm_head.weight", "final_norm": "model.norm.weight",
     "attn_norm": "model.layers.{i}.input_layernorm.weight", "ffn_norm": "model.layers.{i}.post_attention_layernorm.weight",

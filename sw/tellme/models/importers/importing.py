@@ -19,6 +19,7 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 
+#: Takes a line for the user.
 Say = Callable[[str], None]
 #: Activations of ReLU squared models are divided by this power of two, unless the user gives another: their products pass
 #: binary16's 65504.  The next norm, or the scale of the next matrix, cancels the division exactly.

@@ -26,6 +26,7 @@ __all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_
 
 #: The types that are read -> their NumPy types in a file.
 _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "F8_E4M3": "u1", "F8_E5M2": "u1", "I8": "i1", "U8": "u1"}
+#: The types that are read, for a message.
 READ_TYPES = f"{', '.join([*_TYPES][:-1])} and {[*_TYPES][-1]}"
 #: The longest header that the safetensors package takes.
 _MAX_HEADER = 100_000_000

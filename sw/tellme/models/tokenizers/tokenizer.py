@@ -234,6 +234,7 @@ def _byte_characters() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(0x100 + i): b for i, b in enumerate(rest)}
 
 
+#: Character of a byte-level vocabulary -> the byte that it stands for.
 BYTE_OF_CHARACTER = _byte_characters()
 
 
