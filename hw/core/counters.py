@@ -13,7 +13,7 @@ from tellme.spec.memory import ACCOUNT, MEMORY_CLIENTS
 
 __all__ = ["Counters", "SpentLayout"]
 
-#: What a cycle may be spent on; idle is what is left.
+#: The activities of a cycle, without idle, which is the rest.
 SpentLayout = data.StructLayout({name: 1 for name in ACCOUNT if name != "idle"})
 
 

@@ -62,7 +62,9 @@ class Statistics(wiring.Component):
 
         def kept(name: str, bits: int, *, token: Value, valid: Value,
                  update: Callable[[Value], Value]) -> tuple[Signal, Value]:
-            """A value a token, ``update(value)`` in each valid cycle, 0 after clear; that of ``token``, and what was added."""
+            """One value per token: 0 after clear, and ``update(value)`` after each valid cycle.  Returns the value of
+            ``token``, and the
+    updated value."""
             m.submodules[name] = values = memory.Memory(shape=bits, depth=self._tokens, init=[])
             write, read, result = values.write_port(), values.read_port(domain="comb"), values.read_port(domain="comb")
             some = Signal(self._tokens, name=f"some_{name}", reset_less=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Lets a memory port outlive a reset of its user: bursts that were asked for are finished."""
+"""Guards: they let a memory port outlive a reset of its user, and finish the bursts that were asked for."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ class WriteGuard(wiring.Component):
             port.req.valid.eq(user.req.valid & ~self.drain),
             user.req.ready.eq(port.req.ready & ~self.drain),
             port.data.payload.as_value().eq(Mux(self.drain, 0, user.data.payload.as_value())),
-            # Only where the count has caught up, and has been looked at: a zero every third cycle.
+            # A zero is sent only after the count is up to date and was compared: every third cycle.
             port.data.valid.eq(Mux(self.drain, due & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),

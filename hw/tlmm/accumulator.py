@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Accumulators of one lane, and the sums that are complete."""
+"""The accumulators of one lane, and the lane's finished sums."""
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
@@ -46,7 +46,7 @@ class Accumulator(wiring.Component):
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
         total = Signal(signed(bits), reset_less=True)
-        # total + (sum so far and not first)
+        # total + (sum so far AND NOT first)
         m.submodules.add = add = AddOf(width=bits, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
         m.d.comb += [add.a.eq(extend(self.total, bits)), add.c.eq(read.data), add.d.eq(mask(~self.first, bits))]
         m.d.sync += total.eq(add.s)

@@ -80,7 +80,7 @@ class TlmmEngine(wiring.Component):
         for i in range(lanes):
             m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
             banks.append((bank.write_port(), bank.read_port()))
-        # Of each stream: the first column of the slice that comes in; whether all of them have.
+        # For each stream: the first column of the slice that is coming in; whether all slices have come.
         fill_slices, filled = [Signal(Column, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
             token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
@@ -105,7 +105,8 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
+        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, otherwise both have the
+        # same.
         dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
         Select = dots[0].select.shape()
         rom, bits = kind.rom(), Select.size // SLICE_BYTES
@@ -121,14 +122,14 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [read.addr.eq(self.words.payload.word_select(SLICE_BYTES * half + b + port_byte, 8)),
                                  select.as_value().word_select(b + port_byte, bits).eq(read.data)]
             selects.append(select)
-        # One cycle behind the word: which half a single-row step takes.
+        # One cycle after the word: the half of the word that a single-row step takes.
         half_taken = Signal()
         m.d.sync += half_taken.eq(half_index)
         single = Signal(Select)
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
 
         # ------------------------------------------------------------------ lanes, which all move alike
-        # Places of finished sums: a power of two, as they are counted around.
+        # The number of places for finished sums is a power of two, because the counters wrap.
         depth = 1 << (self.TILES * self._tile_rows).bit_length() - 1
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
@@ -201,8 +202,8 @@ class TlmmEngine(wiring.Component):
         # ------------------------------------------------------------------ tiles
         tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(Column)
         pause = Signal(range(Accumulator.HAZARD + 1))
-        # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
-        # is the slice's last, this slice the tile's.
+        # For the tile's slices: the number of steps, and whether a slice may follow the slice before without a pause.  And
+        # whether this step is the slice's last one, and this slice the tile's last one.
         row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
         last_step, next_last = Signal(), Signal()
         # The next slice's tables were there in the cycle before.
@@ -210,13 +211,13 @@ class TlmmEngine(wiring.Component):
         m.d.sync += next_ready.eq(Array(ready)[~use_buffer])
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
                      next_last.eq(slice_col + 2 * SLICE >= cols)]
-        # A last slice wants room for its finished sums: places are taken from the step on that will write them.
+        # A last slice needs room for its finished sums.  A place counts as taken from the step that will write it.
         taken, has_room = Signal(range(2 * depth)), Signal()
         with m.If(begin):
             m.d.sync += taken.eq(0)
         with m.Elif(go & last_slice):
             m.d.sync += taken.eq(taken + 1)
-        # Two cycles late: from a tile's last step to the next one's first there are three at least.
+        # Two cycles late.  There are at least three cycles from a tile's last step to the next tile's first step.
         room = []
         for s, drain in enumerate(drains):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
@@ -268,7 +269,7 @@ class TlmmEngine(wiring.Component):
                     with m.If(last_step):
                         m.d.comb += used.eq(1)
                         m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(slice_col + SLICE)]
-                        # Straight on where the next tables are there and no accumulator is in flight.
+                        # The next slice follows at once if its tables are there and no accumulator of its rows is in flight.
                         m.next = "GAP"
                         with m.If(last_slice):
                             m.next = "HEADER"
@@ -283,7 +284,7 @@ class TlmmEngine(wiring.Component):
                 with m.If(pause == Accumulator.HAZARD):
                     m.next = "SLICE"
             with m.State("SETTLE"):
-                # All sums leave; a table that was begun and is not wanted is finished.
+                # Wait until all sums have left, and until a build that was begun and is not wanted has ended.
                 with m.If(~pending & drained):
                     m.next = "IDLE"
         for i in range(2):

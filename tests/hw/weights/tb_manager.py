@@ -252,7 +252,7 @@ async def an_empty_list_hangs_nothing(dut):
 
 @cocotb.test()
 async def fills_ahead_and_no_further(dut):
-    """Nobody takes: the buffer fills up, asks for no more than it holds, and loses nothing."""
+    """The engine takes nothing: the buffer fills up, asks for no more words than it can hold, and loses nothing."""
     await start(dut)
     words = memory(PLAIN)
     model = ReadModel(dut, "port", words, request=LAYOUTS.memory_request)
@@ -270,7 +270,7 @@ async def fills_ahead_and_no_further(dut):
 
 @cocotb.test()
 async def one_word_a_cycle(dut):
-    """What is in the buffer leaves without a lost cycle."""
+    """Words in the buffer leave without a lost cycle."""
     await start(dut)
     cocotb.start_soon(ReadModel(dut, "port", memory(PLAIN), request=LAYOUTS.memory_request).run())
     dut.out__ready.value = 0
