@@ -124,7 +124,7 @@ class Core(wiring.Component):
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
         kv_in, lm_head_codes = Skid(32), Skid(signed(8))
         # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
-        # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
+        # from nearby, and takes its value from the register of the unit before it in this list: the reset walks down the list
         # in as many cycles, far fewer than RESET_CYCLES.
         resets = (
             ("engine_start", engine_start), ("tlmm", engine),

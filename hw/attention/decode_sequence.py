@@ -137,7 +137,7 @@ class DecodeSequence(wiring.Component):
                     with m.If(pause == self.SCORES_PAUSE):
                         m.next = "ASK-V"
             with m.State("ASK-V"):
-                # Asked for ahead of the scans: the port's FIFO fills meanwhile.
+                # Asked for before the scans: the port's FIFO fills meanwhile.
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(v_addr), read.req.p.len.eq(of_rows)]
                 m.d.sync += [remaining.eq(of_rows), key.eq(0), w_index.eq(0), pause.eq(0), scan.g.eq(0), scan.key.eq(0),
                              scan.weights.eq(0)]

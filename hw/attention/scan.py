@@ -32,7 +32,7 @@ class Scan(wiring.Component):
         second scan:  weight = round(exp2 * v sig >> (10 + exponent[g] - exponent of this one)), 0 beyond 18 places
 
     ``clear`` zeroes total and exponent.  A weight leaves on ``weight`` WEIGHT_CYCLES after its ``at``; what the first scan
-    counts is there SUM_CYCLES after, and has to be ahead of the first weight.  ``total`` and ``exponent`` are those of head
+    counts is there SUM_CYCLES after, and has to be before the first weight.  ``total`` and ``exponent`` are those of head
     ``stat_g``. Maps to one multiplier of 17x11 and the exp2 table in EBR.
     """
 

@@ -106,7 +106,7 @@ class CommandProcessor(wiring.Component):
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
-    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt ahead of all, beside the
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt before all, beside the
     units' own latencies.
     """
 
@@ -152,7 +152,7 @@ class CommandProcessor(wiring.Component):
         # Registers of their own, as they go to most of the core.
         m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
-        # Why a run ends with the token that was picked, from the cycle ahead of its event on.
+        # Why a run ends with the token that was picked, from the cycle before its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
         next_position = Signal(widths.position_count_bits)
         m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),

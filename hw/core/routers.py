@@ -39,7 +39,7 @@ def belongs(number: Value, i: int, streams: int) -> Value:
 
 
 class HeadSizes(wiring.Component):
-    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles behind ``shape``.
+    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles after ``shape``.
 
     Maps to two multipliers, or with ``compact`` to one that takes turns.
     """

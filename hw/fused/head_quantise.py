@@ -54,7 +54,7 @@ class HeadQuantise(wiring.Component):
         # Banks that are written and not read to the end; and the number of these banks that wait for their scale.
         m.d.sync += written.eq(written + head_in - read_done)
 
-        # ------------------------------------------------------------------ scales, one head ahead of the reader
+        # ------------------------------------------------------------------ scales, one head before the reader
         unscaled, scaled = Signal(range(BANKS + 1)), Signal(range(BANKS + 1))
         scale_bank = Signal(range(BANKS))
         scales_s = Array(Signal(ScaleLayout, name=f"s{i}", reset_less=True) for i in range(BANKS))
@@ -72,7 +72,7 @@ class HeadQuantise(wiring.Component):
         # ------------------------------------------------------------------ out
         out_column, out_bank = Signal(range(dim)), Signal(range(BANKS))
         fetched, fetched_last, fetched_bank = Signal(), Signal(), Signal(range(BANKS))
-        # A register behind the slow EBR.
+        # A register after the slow EBR.
         element, element_valid = Signal(quantise.i.payload.shape(), reset_less=True), Signal()
         go, free, element_free = Signal(), Signal(), Signal()
         m.d.comb += [

@@ -263,7 +263,7 @@ class FusedPipeline(wiring.Component):
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width, reset_less=True), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
-        # A register behind the slow EBR, as X and A have, and the factors.
+        # A register after the slow EBR, as X and A have, and the factors.
         stage = Stages(m)
         gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()

@@ -77,5 +77,5 @@ CountersControl = wiring.Signature({"running": Out(1), "clear": Out(1), "totals"
 #: ``compute`` resets the compute units.  While ``drain`` is high, their memory ports finish accepted requests; then ``clean``
 #: rises.
 ResetControl = wiring.Signature({"compute": Out(1), "drain": Out(1), "clean": In(1)})
-#: Port to the list of segments; ``data`` comes a cycle behind ``addr``.
+#: Port to the list of segments; ``data`` comes a cycle after ``addr``.
 SegmentPort = wiring.Signature({"addr": Out(range(SEGMENT_WORDS * SEGMENT_ENTRIES)), "data": In(32)})

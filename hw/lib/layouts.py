@@ -96,10 +96,10 @@ class Layouts:
         self.lm_head_control = wiring.Signature({"start": Out(stream.Signature(self.lm_head_args)), "done": In(1),
                                                  "best": In(self.best)})
         #: To a pipeline, or all of them: ``args`` stand still from a cycle before a pass's first element until ``done``;
-        #: ``clear`` and ``gain_start`` are pulses ahead of a pass and of its gains.
+        #: ``clear`` and ``gain_start`` are pulses before a pass and of its gains.
         self.pass_control = wiring.Signature({"args": Out(self.pass_args), "clear": Out(1), "gain_start": Out(1), "done": In(1),
                                               "nonfinite": In(1), "quant": Out(stream.Signature(self.quant_args))})
-        #: Each step's CRC: ``clear`` ahead of it, ``write`` when its last word has passed, under the number ``step``.
+        #: Each step's CRC: ``clear`` before it, ``write`` when its last word has passed, under the number ``step``.
         self.crc_control = wiring.Signature({"clear": Out(1), "write": Out(1), "step": Out(w.step_bits)})
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
@@ -108,8 +108,8 @@ class Layouts:
         self.route_control = wiring.Signature({
             "word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
-        #: Port to the program memory; ``data`` comes a cycle behind ``addr``.
+        #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
-        #: Port to the token memory; ``data`` comes a cycle behind ``read``.
+        #: Port to the token memory; ``data`` comes a cycle after ``read``.
         self.token_port = wiring.Signature({"addr": Out(w.position_bits), "read": Out(1), "data": In(w.token_id_bits),
                                             "write": Out(1), "wdata": Out(w.token_id_bits)})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Weight buffer manager: URAM-like blocks of EBR, filled ahead of use (TeLLMe v2 section 3.4)."""
+"""Weight buffer manager: URAM-like blocks of EBR, filled before use (TeLLMe v2 section 3.4)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
@@ -25,7 +25,7 @@ class WeightBuffer(wiring.Component):
     The list is read through ``segments`` while the segment before is asked for, a request in three cycles: a change of
     segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each, which pass meanwhile too
     where the segment before has a request more for each.  A run's first segment is read whatever its flag says.  An empty list,
-    which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles ahead of a start on.
+    which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles before a start on.
 
     Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
     leave two cycles after it has come, never before; nothing is asked for that there is no room for.
@@ -54,10 +54,10 @@ class WeightBuffer(wiring.Component):
         write, read = blocks.write_port(), blocks.read_port()
         request = self.port.req
 
-        # ------------------------------------------------------------------ the list, an entry ahead of what is asked for
+        # ------------------------------------------------------------------ the list, an entry before what is asked for
         running, plain = Signal(), Signal(16)
         entry = Signal(range(SEGMENT_ENTRIES))
-        # The next entry may be taken, and is: its count then, its address in the cycle behind it.
+        # The next entry may be taken, and is: its count then, its address in the cycle after it.
         offered, take, taken = Signal(), Signal(), Signal()
         counts, place = (data.View(layout, self.segments.data) for layout in SegmentLayouts)
         ends, skips = Signal(), Signal()
@@ -94,7 +94,7 @@ class WeightBuffer(wiring.Component):
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)
         burst = self.BURST // 2
-        # A cycle behind what is left.
+        # A cycle after what is left.
         size, none_left, last = Signal(range(burst + 1)), Signal(), Signal()
         m.d.sync += [size.eq(Mux(remaining <= burst, remaining, burst)), none_left.eq(remaining == 0),
                      last.eq(remaining <= burst)]

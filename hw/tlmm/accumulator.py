@@ -17,7 +17,7 @@ TOTAL_BITS = 14
 class Accumulator(wiring.Component):
     """acc[row] (+)= total, a row a cycle; the sum of a tile's last slice goes to the finished sums instead.
 
-    A step takes three cycles: ``read_row`` a cycle ahead of ``total``; ``total`` with ``first`` (start from zero); in the
+    A step takes three cycles: ``read_row`` a cycle before ``total``; ``total`` with ``first`` (start from zero); in the
     next cycle the sum is written where ``write`` and ``write_row``, or ``finish`` and ``finish_at``, say.  Two steps on a
     row lie HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` a cycle later, and it stays
     until the next ``out_en``; reading them disturbs no step.

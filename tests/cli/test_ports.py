@@ -117,7 +117,7 @@ def test_a_board_that_goes_silent_in_the_middle(port, capsys):
 
 
 @pytest.mark.parametrize(("port", "says"), [
-    # What came ahead of format 2 knew no number of a format.
+    # What came before format 2 knew no number of a format.
     ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 2"),
     ({"version": 9}, "speaks protocol 9, this tellme-host 2"),
     ({"program_format": 1}, "runs programs of format 1, this tellme-host 2"),

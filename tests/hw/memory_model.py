@@ -155,7 +155,7 @@ class QueuedReadModel(ReadModel):
 
 class WriteModel:
     """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst.  ``request`` is the layout of its requests."""
+    cycles after each burst.  ``request`` is the layout of its requests."""
 
     def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
         self._clk, self._request = dut.clk, request

@@ -145,7 +145,7 @@ class Layout:
 
 
 def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
-    """One part behind another, for a stream of so many bytes; a TooBigError has the sizes of all parts."""
+    """One part after another, for a stream of so many bytes; a TooBigError has the sizes of all parts."""
     layout, parts = Layout(), dict[str, int]()
 
     def reserve(what: str, size: int) -> int:
@@ -180,7 +180,7 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
 class Body:
     """A model's layers for a build: stream of tiles and gains, program, and what the golden model adds.
 
-    ``parts`` are the bytes of the stream for each layer; gains that come ahead of the first layer's tiles count as its own.
+    ``parts`` are the bytes of the stream for each layer; gains that come before the first layer's tiles count as its own.
     """
 
     stream: Part
@@ -201,7 +201,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     whole = True
 
     def gain(values: NDArray[np.float16] | None) -> bool:
-        """Gains of the norm behind the step whose descriptor comes next: into the stream ahead of its tiles."""
+        """Gains of the norm behind the step whose descriptor comes next: into the stream before its tiles."""
         if values is not None:
             body.append(Part.of(pack_gain(values)))
         return values is not None

@@ -45,7 +45,7 @@ class Inspection:
     name: str
     license: str
     tokenizer: str
-    #: What stands ahead of a prompt, and the tokens that end a text: ids, with their texts where there is a tokenizer.
+    #: What stands before a prompt, and the tokens that end a text: ids, with their texts where there is a tokenizer.
     begin: str
     end: str
     bytes_by_part: dict[str, int]

@@ -31,7 +31,7 @@ class Part:
 
     @classmethod
     def join(cls, parts: "Iterable[Part]") -> "Part":
-        """Parts one behind another."""
+        """Parts one after another."""
         joined = tuple(parts)
         return cls(sum(map(len, joined)), lambda: (piece for part in joined for piece in part.pieces()))
 

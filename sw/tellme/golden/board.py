@@ -73,7 +73,7 @@ class _Cache:
 
 
 def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """The bytes of segments, one behind another; they are copied only where they do not lie so in memory."""
+    """The bytes of segments, one after another; they are copied only where they do not lie so in memory."""
     runs: list[list[int]] = []
     for segment in segments:
         if runs and runs[-1][1] == segment.address:

@@ -93,7 +93,7 @@ class Source(ABC):
 
     @abstractmethod
     def final_norm(self) -> NDArray[np.float16] | None:
-        """The gain of the norm ahead of the head, if it has one."""
+        """The gain of the norm before the head, if it has one."""
 
     @abstractmethod
     def table(self, name: str) -> Iterator[TableRows]:

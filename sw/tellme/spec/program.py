@@ -20,7 +20,7 @@ __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WO
            "MAX_SEGMENTS", "SEGMENT_ENTRIES", "SEGMENT_FIELDS", "SEGMENT_RANGES", "SEGMENT_WORDS", "WORD0_FIELDS", "Descriptor",
            "Epilogue", "FormatError", "Op", "Segment", "check_segments", "pack_segments", "unpack_segments"]
 
-#: Version of what a host writes ahead of a run: descriptors, segments, tiles, registers, and the windows that take them.  A
+#: Version of what a host writes before a run: descriptors, segments, tiles, registers, and the windows that take them.  A
 #: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments, room for
 #: scales in a tile's header.
 FORMAT_VERSION = 2
@@ -96,7 +96,7 @@ class Descriptor:
     act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
     word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
-    gain_next: ahead of its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
+    gain_next: before its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
     from the weight stream, as many as its output vector has elements; its statistics take absmax of x * gain.
     gain: its own quantise multiplies by the gains that the step before loaded.
 
@@ -149,7 +149,7 @@ class Descriptor:
 class Segment:
     """A part of the weight stream: ``words64`` 64-bit words that lie in memory from the 32-bit word ``address`` on.
 
-    The stream is all segments one behind another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
+    The stream is all segments one after another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
     that has an LM head.  An entry has two 32-bit words: words64 [23:0], zeros [30:24], lm_head [31]; address [23:0], zeros
     [31:24].  The list ends with an entry whose words64 is 0.
     """
@@ -164,7 +164,7 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """The first word behind it."""
+        """The first word after it."""
         return self.address + 2 * self.words64
 
     def pack(self) -> tuple[int, int]:

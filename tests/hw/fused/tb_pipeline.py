@@ -363,7 +363,7 @@ async def one_element_a_cycle(dut):
 
 @cocotb.test()
 async def scales_of_tokens_follow_one_another(dut):
-    """Another token's codes come behind its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
+    """Another token's codes come after its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
     for n in (60, 1):
         for norm in (True, False):
             cycles = []

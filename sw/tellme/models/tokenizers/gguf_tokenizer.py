@@ -19,7 +19,7 @@ __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "
 
 #: How "gpt2" texts are split before the merges: regular expressions one after another, each on the parts from the one before.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-#: How texts of LLaMA 3 are split ahead of the merges.
+#: How texts of LLaMA 3 are split before the merges.
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
 QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"

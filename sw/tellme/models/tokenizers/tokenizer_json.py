@@ -129,7 +129,7 @@ class _Step(Protocol):
 
 
 class _JsonDecoding:
-    """A decoder's steps one behind another."""
+    """A decoder's steps one after another."""
 
     def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step], name: str):
         self._piece = piece
@@ -347,7 +347,7 @@ class _ByteLevel:
         return len(self._utf8.getstate()[0])
 
 
-#: Rust reads a sign ahead of a hexadecimal digit.
+#: Rust reads a sign before a hexadecimal digit.
 _BYTE_PIECE = re.compile(r"<0x(\+?[0-9A-Fa-f]|[0-9A-Fa-f]{2})>", re.ASCII)
 
 
@@ -625,7 +625,7 @@ def _named_tokens(post_processor: Any) -> Iterator[str]:
 
 
 def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] | None:
-    """A tokenizer.json that has a post-processor, and the ids that it puts ahead of a text and behind it."""
+    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and behind it."""
     if not is_json(content):
         return None
     made = _loaded(content, "the tokenizer")
@@ -655,13 +655,13 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
 
 
 def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
+    """Ids that a tokenizer.json's post-processor puts before a text and behind it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
 
 
 def adds_other(content: bytes, bos: int | None = None) -> str | None:
-    """What a tokenizer adds to a text by itself besides ``bos`` ahead of it, in words; None for nothing.
+    """What a tokenizer adds to a text by itself besides ``bos`` before it, in words; None for nothing.
 
     Without ``bos``, one token before the text is taken for BOS.
     """
