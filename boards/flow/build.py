@@ -133,7 +133,7 @@ def tool(kind: str, name: str) -> str:
 
 
 def synthesis(config: CoreConfig, top: str) -> tuple[str, str, str]:
-    """Yosys commands before ``synth_ecp5``, its options, and commands behind it."""
+    """Yosys commands before ``synth_ecp5``, the options of ``synth_ecp5``, and commands after it."""
     if not config.compact:
         return "", "-run begin:map_ffs", BEHIND.format(top=top, least=12)
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top, least=4)

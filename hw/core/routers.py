@@ -41,7 +41,7 @@ def belongs(number: Value, i: int, streams: int) -> Value:
 class HeadSizes(wiring.Component):
     """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles after ``shape``.
 
-    Maps to two multipliers, or with ``compact`` to one that takes turns.
+    Maps to two multipliers, or with ``compact`` to one multiplier that computes both in turn.
     """
 
     def __init__(self, layouts: Layouts, *, compact: bool = False):

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Records between the command processor, the units and the link, and the ports that bring them, each defined once.
 
-A start that hands its arguments over is a stream.  Settings that stand still while a unit works are a record beside a pulse: the
-command processor holds them anyway, and a unit that took them from a stream would hold them a second time.  What has widths of
-a core's own is in :mod:`hw.lib.layouts`.
+A start whose arguments the unit stores is a stream.  Settings that do not change while a unit works are a record beside a pulse:
+the command processor holds such settings anyway, and a unit that took them from a stream would hold them a second time.  Records
+whose widths follow from a core's configuration are in :mod:`hw.lib.layouts`.
 """
 
 from dataclasses import fields

@@ -38,18 +38,21 @@ ARG_BYTES = RunArgs.size // 8
 
 
 class HostLink(wiring.Component):
-    """Answers every packet; acts on those alone whose frame, CRC, type, length and addresses are right.
+    """Answers every packet, and acts only on packets whose frame, CRC, type, length and addresses are right.
 
-    A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
-    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse of ``run.start`` with ``run.args``; it
-    waits for ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse
-    of ``run.stop``.
-    ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
-    ``errors`` counts the packets that were refused.
+    A whole packet is stored before anything is done.
 
-    ``windows`` lists (base, bytes, writable); a range has to lie within one.  A window begins at a multiple of 2**WINDOW_BITS
-    bytes and is smaller (ValueError); of two at the same base the later one is for reads alone.  ``name`` (up to 16 ASCII
-    characters) and ``build_id`` are part of the answer to HELLO.
+    - WRITE and READ go over the bus: ``bus_req``, then as many words.
+    - CHECKSUM reads a range and answers the range's CRC-32.
+    - START waits for ``bus_idle``, so that earlier writes are in memory, and then gives a pulse of ``run.start`` with
+      ``run.args``.  While ``running``, START is refused.
+    - STOP gives a pulse of ``run.stop``.
+
+    ``event`` is sent when no answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
+
+    ``windows`` lists (base, bytes, writable); the range of a packet must lie within one window.  A window begins at a multiple of
+    2**WINDOW_BITS bytes and is smaller (ValueError otherwise); of two windows with the same base the later one is only for reads.
+    ``name`` (up to 16 ASCII characters) and ``build_id`` are part of the answer to HELLO.
     """
 
     def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str):

@@ -15,22 +15,22 @@ __all__ = ["WeightBuffer"]
 
 
 class WeightBuffer(wiring.Component):
-    """Streams the weights' segments word by word, and reads ahead as far as the buffer goes.
+    """Streams the weights' segments word by word, and reads ahead as far as the buffer has room.
 
     After ``start`` (a pulse) the 64-bit words of all segments (:class:`tellme.spec.program.Segment`) leave on ``out`` in the
-    order of the list, chunk after chunk without end; for the first ``plain_tokens`` chunks without those of the LM head.
-    ``stop`` (a pulse) ends it: nothing more is asked for, what is on its way is dropped, then ``idle`` rises.  A start counts
-    only while idle.
+    order of the list, chunk after chunk without end.  The first ``plain_tokens`` chunks leave out the LM head's segments.
+    ``stop`` (a pulse) ends the stream: nothing more is asked for, words on their way are dropped, then ``idle`` rises.  A start
+    counts only while idle.
 
-    The list is read through ``segments`` while the segment before is asked for, a request in three cycles: a change of
-    segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each, which pass meanwhile too
-    where the segment before has a request more for each.  A run's first segment is read whatever its flag says.  An empty list,
-    which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles before a start on.
+    The list is read through ``segments`` while the words of the segment before are asked for, a request in three cycles, so
+    that a change of segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each; these
+    cycles are hidden too if the segment before has one more request for each of them.  The first segment of a run is read even
+    if it is flagged for the LM head.  An empty list, which a host refuses, gives no word: the unit waits for ``stop``.  The
+    list must not change from two cycles before a start on.
 
-    Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after it has come, never before; nothing is asked for that there is no room for.
-    Throughput: a 64-bit word a cycle in and out.  ``level`` is the number of words held.
-    Raises ValueError for less than one block.
+    Storage: ``blocks`` blocks of 512 words, 72 bits wide, made of two EBR of 512 x 36; 64 bits of each word are used.  A word can
+    leave two cycles after it has come, never earlier.  Words are asked for only if there is room for them.  Throughput: a 64-bit
+    word per cycle in and out.  ``level`` is the number of words held.  Raises ValueError for less than one block.
     """
 
     WORDS_PER_BLOCK = 512

@@ -20,24 +20,30 @@ __all__ = ["TlmmEngine"]
 class TlmmEngine(wiring.Component):
     """y[token, row] = sum over columns of w[row, column] * x[token, column].
 
-    ``start`` {rows, cols, tokens}; then the codes on ``codes``, slice by slice: 20 columns (the last slice: what is left) of
-    the first token, then of the next and so on; and the matrix's tiles on ``words`` (:mod:`tellme.spec.packing`).  Results
-    leave on ``out`` tile by tile: rows of the first token in order, then those of the next; each with its place and the
-    tile's scale for its row's parity.  Of S ``streams``, number s brings the codes and takes the results of tokens s,
-    s + S, ...; the streams do not wait for one another.
+    Input:
 
-    One token (decode): r = min(2, lanes) lanes hold the same tables and take a row each of a 64-bit word: with two
-    lanes a word, four SDRAM beats, a cycle.  More tokens: lane t holds token t, and a row's four bytes are broadcast to
-    all lanes, a row a cycle.  Initiation interval 1 a step.
+    - ``start`` {rows, cols, tokens};
+    - ``codes``, slice by slice: 20 columns (in the last slice the remaining columns) of the first token, then of the next token;
+    - ``words``: the matrix's tiles (:mod:`tellme.spec.packing`).
 
-    Nothing is waited for that is not needed: the tables of a slice are built as soon as its codes are there, under the
-    steps of the slice before, those of all lanes at once.  In a tile's last slice each sum
-    goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
-    of 128 rows may wait, or fewer larger ones.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
+    Output on ``out``, tile by tile: the rows of the first token in order, then the rows of the next token.  Each result has its
+    place and its scale: the tile's scale of even or odd rows.  Of S ``streams``, number s brings the codes and takes the results
+    of the tokens s, s + S, ...; the streams do not wait for one another.
+
+    One token (decode): r = min(2, lanes) lanes hold the same tables, and each takes a row of a 64-bit word.  With two lanes the
+    engine takes a word, four SDRAM beats, per cycle.  Several tokens: lane t holds token t, and a row's four bytes are broadcast
+    to all lanes, a row per cycle.  Initiation interval 1 per step.
+
+    Overlap: the tables of a slice are built as soon as the slice's codes are there, for all lanes at once, during the steps of
+    the slice before.  In a tile's last slice each sum leaves as soon as it is complete, an element per cycle, while the next tile
+    runs.  Up to TILES finished tiles of 128 rows may wait, or fewer larger ones.  A slice with fewer steps than
+    Accumulator.HAZARD waits until its own sums are written.
 
     Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to lanes.  A sum
-    has widths.engine_sum_bits.  ``busy`` marks cycles in which weights were eaten, ``draining`` those in which a sum leaves or
-    waits to.  Maps to an EBR of codes and two of sums a lane, four of byte ROM, and what the ``kind`` of lane takes
+    has widths.engine_sum_bits.  ``busy`` marks cycles in which weights are taken, ``draining`` cycles in which a sum leaves or
+    waits to leave.
+
+    Maps to one EBR of codes and two EBR of sums per lane, four EBR of byte ROM, and the resources of the ``kind`` of lane
     (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more streams than lanes, and a kind that does not take
     several tokens.
     """

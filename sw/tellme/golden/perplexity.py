@@ -52,10 +52,12 @@ class Windows(NamedTuple):
 def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
     """A text, or several with SEPARATOR between, as windows of the model's context; each id is predicted once.
 
-    Where the model puts BOS before a text, BOS stands before each window, and between texts, where it is predicted as the
-    end of the one before.  Elsewhere the end token stands between texts, a window begins with the last id of the one before,
-    and the first id of all is not predicted.  White space at the ends of each text is left out.  With ``limit`` the windows
-    end after so many predictions, and the last text's bytes are counted token by token.
+    If the model puts BOS before a text: BOS stands before each window and between texts, and the BOS between two texts is
+    predicted as the end of the first.  Otherwise: the end token stands between texts, a window begins with the last id of the
+    window before, and the first id of all is not predicted.
+
+    White space at the ends of each text is left out.  With ``limit`` the windows end after so many predictions, and the last
+    text's bytes are counted token by token.
     """
     c = model.config
     between = c.bos if c.add_bos else c.eos

@@ -64,7 +64,7 @@ class Op(IntEnum):
 
 
 class Epilogue(IntEnum):
-    """What becomes of a dequantised element; the fused pipeline's ``epilogue`` input."""
+    """What the fused pipeline does with a dequantised element (its setting ``epilogue``)."""
 
     #: Written to X or A as it is.
     STORE = 0
@@ -96,13 +96,14 @@ class Descriptor:
     act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
     word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
-    gain_next: before its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
-    from the weight stream, as many as its output vector has elements; its statistics take absmax of x * gain.
-    gain: its own quantise multiplies by the gains that the step before loaded.
+    gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
+    from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
 
-    layer: the number of the step's layer; 0 where the step has none.  A LINEAR with the QKV epilogue finds the layer's KV
-    cache by it (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V v_offset behind K, the
-    scales v_offset behind V.  The ATTENTION that follows works on the same cache.
+    gain: the step's own quantise pass multiplies by the gains that the step before loaded.
+
+    layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
+    layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
+    scales at V + v_offset.  The ATTENTION that follows works on the same cache.
     """
 
     op: Op

@@ -625,7 +625,7 @@ def _named_tokens(post_processor: Any) -> Iterator[str]:
 
 
 def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] | None:
-    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and behind it."""
+    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and after it."""
     if not is_json(content):
         return None
     made = _loaded(content, "the tokenizer")
@@ -655,7 +655,7 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
 
 
 def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts before a text and behind it; None without a post-processor."""
+    """Ids that a tokenizer.json's post-processor puts before a text and after it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
 
