@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Turns of the softmax units in prefill: dots met as they appear, weights asked for before the V rows that they multiply."""
+"""Turns of the softmax units in prefill: dots are taken as they appear, and weights are asked for before their V rows."""
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
@@ -15,7 +15,7 @@ __all__ = ["SoftmaxTurns"]
 
 
 class SoftmaxTurns(wiring.Component):
-    """Says to all softmax units which turn and key they serve, and with what scale; holds the scales of a KV head's keys.
+    """Tells all softmax units which turn and key to serve and with what scale; holds the scales of a KV head's keys.
 
     K: in the cycle after ``dots`` (turn 0's dot of a row is there) ``k`` begins with turn 0 and goes on to last_turn, a turn a
     cycle; ``key`` is the key of the word that came, five cycles before ``dots``.
