@@ -49,7 +49,7 @@ PARTS: dict[str, dict[str, Maker]] = {
     "sdram": {"hub": lambda c, w: memory_hub(w), "controller": lambda c, w: memory_controller(c, w, ports=memory_hub(w).ports)},
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
-    "head": {"head": lambda c, w: LmHead(w, compact=c.compact)},
+    "lm_head": {"lm_head": lambda c, w: LmHead(w, compact=c.compact)},
     "core": {"processor": lambda c, w: CommandProcessor(w),
              "merge": heads_merge,
              "space": lambda c, w: AddressSpace(w),

@@ -32,7 +32,7 @@ LUT: dict[str, dict[str, float]] = {
         "unit": 8094.5,
         "chunk unit": 8684.5,
     },
-    "head": {
+    "lm_head": {
         "compact unit": 1888.0,
         "unit": 2827.5,
         "16 rows of codes": 122.2,

@@ -108,7 +108,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
                                   + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
         "attention": attention,
         # Codes, and in a compact core the queue of logits and the best 64.
-        "head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
+        "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         "sdram": 5,
         # Packets both ways, the UART's queue.
@@ -128,9 +128,9 @@ def dsp(config: CoreConfig) -> dict[str, int]:
     bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
     """
     if config.compact:
-        return {"fused": 13, "attention": 4 + 4, "head": 3, "core": 1}
+        return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
     attention = 4 * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
-    return {"fused": 16 * config.float_lanes, "attention": attention, "head": 8 + 3, "core": 4}
+    return {"fused": 16 * config.float_lanes, "attention": attention, "lm_head": 8 + 3, "core": 4}
 
 
 def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
@@ -158,7 +158,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
         "sdram": {"unit": 1},
         "fused": {kind: c.float_lanes},
         "attention": attention,
-        "head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
+        "lm_head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
         "top": {"unit": 1, "second pipeline": more},
