@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """However the host ends, within a second no process is left of the simulated board, or of the compilers that build it.
 
-TELLME_TRIES=100 tries each way 100 times, as make test-long does (make nightly: 10); ``-s`` prints how long the ends took.
+TELLME_TRIES=100 tries each way 100 times, as make test-long does (make nightly: 3); ``-s`` prints how long the ends took.
 """
 
 import fcntl

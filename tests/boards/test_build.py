@@ -26,10 +26,33 @@ NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16
     (["--board", "icepi_zero", "--device", "85f"], "icepi_zero has no preset for a '85f'; there are: 25f"),
     (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
     (["--seed", "-1"], "SEED is -1; 0 or more is wanted"),
+    (["--coarse"], "--coarse is for --reduced alone: a bitstream wants LUTs"),
 ])
 def test_refusals(capsys, arguments, text):
     assert build.main(arguments) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("changed", "problem"), [
+    ({}, None),
+    ({"fused.a": "$mul"}, "cells that were not mapped: $mul; cells of which there are none: none"),
+    ({"lm_head.a": "$dlatch", "link.a": "$mem_v2"}, "cells that were not mapped: $dlatch, $mem_v2; cells of which"),
+    ({"tlmm.a": "LUT4"}, "cells that were not mapped: none; cells of which there are none: TRELLIS_DPR16X4"),
+    ({"attention.a": None}, "nothing of attention is left in the netlist"),
+])
+def test_a_coarse_build_names_what_is_missing(tmp_path, monkeypatch, capsys, changed, problem):
+    """On a netlist as yosys may leave it, of a cell a unit."""
+    kinds = {f"{instances[0]}.a" if instances else "a": "$add" for instances in build.UNITS.values()}
+    kinds |= {"tlmm.a": "TRELLIS_DPR16X4", "weights.a": "DP16KD", "core.a": "MULT18X18D", **changed}
+    cells = {name: {"type": kind} for name, kind in kinds.items() if kind is not None}
+    (tmp_path / "core.v").write_text("")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "core_verilog", lambda name: tmp_path / "core.v")
+    monkeypatch.setattr(build, "run", lambda what, command, folder, log: (folder / "core.json").write_text(
+        json.dumps({"modules": {"core": {"cells": cells}}})))
+    assert build.main(["--reduced", "--coarse"]) == (0 if problem is None else 2)
+    said = capsys.readouterr()
+    assert problem in said.err if problem else "1 DP16KD, 1 TRELLIS_DPR16X4, 1 MULT18X18D" in said.out
 
 
 def test_clocks_and_resources_of_a_report():

@@ -37,6 +37,9 @@ BENCHES = [Bench(name=name, build=lambda n=name: SdramMemory(CLIENTS, timing=TIM
                  env={"CHIP": name, "BEATS": "even"}) for name in TIMINGS]
 BENCHES.append(Bench(name="odd-beats", build=lambda: SdramMemory(CLIENTS, phases=4, power_up_us=2.0),
                      env={"CHIP": "slowest", "BEATS": "odd", "MHZ": "100"}))
+BENCHES.append(Bench(name="slowest-1MiB", build=BENCHES[0].build, env={**BENCHES[0].env, "WORDS": str(1 << 18)},
+                     tests=("sequential_read_rate",),
+                     nightly="CI reads 64 KiB in sequence; a long read counts refreshes to two in a hundred"))
 MHZ = float(os.environ.get("MHZ", 400 / 3))
 TIMING = TIMINGS[os.environ.get("CHIP", "slowest")]
 READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
@@ -159,11 +162,10 @@ async def traffic_stalls_90(dut):
 
 @cocotb.test()
 async def sequential_read_rate(dut):
-    """1 MiB (64 KiB on the other benches): at least 98 % of a word a cycle, with all the refreshes that are due."""
+    """64 KiB, or so many words: at least 98 % of a word a cycle, with all the refreshes that are due."""
     bus = await bring_up(dut)
     bus.refreshes, began = 0, bus.cycles
-    whole = os.environ["CHIP"] == "slowest" and os.environ["BEATS"] == "even"
-    n, block = 1 << 18 if whole else 1 << 14, 1 << 14
+    n, block = int(os.environ.get("WORDS", 1 << 14)), 1 << 14
     for first in range(0, n, block):
         await write(dut, "host_write", first, range(first, first + block))
     req, data = StreamSource(dut, "weights__req"), StreamSink(dut, "weights__data")
