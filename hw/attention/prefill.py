@@ -29,7 +29,7 @@ class PrefillAttention(wiring.Component):
     heads and tokens in any order; ChunkHeads says what is kept and what is written.  After ``start`` (a pulse; the unit then
     waits for ``write.idle``) the unit works on one KV head after another.
 
-    **Slots.**  The chunk * group pairs (token, query head) of a KV head are taken in slots of ``pes``, one pair per PE, from
+    Slots: The chunk * group pairs (token, query head) of a KV head are taken in slots of ``pes``, one pair per PE, from
     the last token to the first, a token's heads in order.  So a slot that is not full gets the first tokens, which see the
     fewest keys. Slot s sees
 
@@ -40,11 +40,11 @@ class PrefillAttention(wiring.Component):
 
         position + chunk + sum over slots of 2 * keys(s) * head_dim / 4
 
-    **Walk.**  Each word and its flags walk from PE to PE, ``exp_units`` PEs per cycle, so that every softmax unit meets its PEs
+    Walk: Each word and its flags walk from PE to PE, ``exp_units`` PEs per cycle, so that every softmax unit meets its PEs
     one after another.  Scores leave and weights reach the PEs just in time, and are stored nowhere else.  A PE does not see
     keys after its own token: such a key counts in neither maximum, sum nor output.
 
-    **Cycles** when memory never waits.  turns(s) is the number of PEs in work over exp_units, rounded up, and row(s) =
+    Cycles when memory never waits.  turns(s) is the number of PEs in work over exp_units, rounded up, and row(s) =
     max(head_dim / 4, turns(s)).  A KV head takes
 
         position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)

@@ -32,7 +32,7 @@ class FusedPipeline(wiring.Component):
     Tokens: of ``streams`` pipelines, each has the tokens t of a chunk with the same t mod streams, at most ``tokens``; ``chunk``
     is the number that the pipeline has now.
 
-    **A pass of accumulators.**  Each accumulator names its element and token.  element = dequantise(acc, scale), where the scale
+    A pass of accumulators: each accumulator names its element and token.  element = dequantise(acc, scale), where the scale
     is multiplied by the token's d if ``use_d``.  Then ``epilogue`` decides (all settings are in ``control.args``):
 
     - STORE: the element is written to X, or to A if ``dest_a``;
@@ -47,15 +47,15 @@ class FusedPipeline(wiring.Component):
     ``clear`` (a pulse) precedes each pass.  ``done`` goes high when ``length`` elements of each token are written and the
     statistics are final, or when the codes are delivered; it stays high until the next ``clear``.
 
-    **A quantise pass.**  ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the
+    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the
     last pass.  Then the codes round(x * s) leave on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of
     the last of these tokens and holds until the next quantise pass.  The statistics are no longer needed after the first code.
 
-    **Both.**  Each pass moves one element per cycle; any sink may stall the pass.  ``monitor`` shows every element written, or
+    Both passes: each pass moves one element per cycle; any sink may stall the pass.  ``monitor`` shows every element written, or
     every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.  ``settling`` marks quantise
     passes and the end of the other passes.
 
-    **Loads.**  Gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``.  RoPE rows come through
+    Loads: gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``.  RoPE rows come through
     ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token ``rope_token``.  Gains belong to the vector that the
     settings name, X or A.  Gains and ``clear`` may come while the other vector is quantised, from its first code on.
 

@@ -363,7 +363,7 @@ async def one_element_a_cycle(dut):
 
 @cocotb.test()
 async def scales_of_tokens_follow_one_another(dut):
-    """Another token's codes come after its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
+    """Another token costs the cycles of its elements and SCALE_INTERVAL cycles more, with a norm and without."""
     for n in (60, 1):
         for norm in (True, False):
             cycles = []

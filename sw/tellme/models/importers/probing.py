@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The loss of a model on a text.  The loss tells which of several readings of a checkpoint is the one that was trained.
 
-A *reading* is a way to decode the file, such as an order of bits.  The loss comes from a float32 forward pass over a source, with
+A reading is a way to decode the file, such as an order of bits.  The loss comes from a float32 forward pass over a source, with
 one matrix in memory at a time.
 """
 
