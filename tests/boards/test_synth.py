@@ -31,7 +31,8 @@ def test_every_unit_has_parts_and_a_row():
 
 
 def test_a_small_unit_through_the_tools(tmp_path):
-    row = synth.measure(HeadMerge(Layouts(preset(synth.PRESET).widths), inputs=2), tmp_path, "yowasp", preset(synth.PRESET), "merge", route=False)
+    config = preset(synth.PRESET)
+    row = synth.measure(HeadMerge(Layouts(config.widths), inputs=2), tmp_path, "yowasp", config, "merge", route=False)
     assert row["comb"] > 0 and row["ebr"] == row["dsp"] == 0
 
 
