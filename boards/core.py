@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The core as a black box of generated Verilog: board and simulation build the very same text."""
+"""The core as a black box of generated Verilog.  Board and simulation are built from the same Verilog text."""
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Value
 from amaranth.lib import stream, wiring
@@ -12,7 +12,7 @@ __all__ = ["CoreInstance"]
 
 
 class CoreInstance(wiring.Component):
-    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes, told its own hash."""
+    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes; ``build_id`` gets the Verilog's hash."""
 
     def __init__(self, core_sha256: str):
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "dfi": Out(DfiSignature()),

@@ -18,7 +18,7 @@ __all__ = ["BoardTop", "Pll"]
 
 @dataclass(frozen=True)
 class Pll:
-    """EHXPLLL's dividers: the fabric's clock is the feedback output, the SDRAM's comes from the same VCO at twice its rate.
+    """EHXPLLL's dividers.  The fabric's clock is the feedback output; the SDRAM's clock is twice as fast, from the same VCO.
 
     fabric = input * feedback / reference; VCO = fabric * output, 400 to 800 MHz; output even.
     """
@@ -30,7 +30,7 @@ class Pll:
 
     @classmethod
     def between(cls, input_mhz: float, config: CoreConfig) -> "Pll":
-        """Dividers from a board's oscillator to a preset's clock, with as many phases of the SDRAM's as the preset has."""
+        """Dividers from a board's oscillator to a preset's clock, with the preset's number of phases of the SDRAM's clock."""
         if config.sdram_phases % 8:
             raise ValueError(f"preset {config.name} has {config.sdram_phases} phases; a PLL makes multiples of 8")
         for reference in range(1, 9):
@@ -60,8 +60,8 @@ class Pll:
 
 
 class BoardTop(Elaboratable):
-    """A board file's top level: give ``clock`` (the oscillator's resource), and ``extras`` for what else it needs.  The
-    PLL makes the preset's clocks.  Raises ValueError for clocks that it cannot make.
+    """A board file's top level.  A subclass has ``clock`` (the oscillator's resource), and ``extras`` for the board's other pins.
+    The PLL makes the preset's clocks.  Raises ValueError for clocks that the PLL cannot make.
 
     LEDs: 0 PLL locked, 1 SDRAM ready, 2 bytes from the host, 3 a program runs, 4 a result was infinite or NaN, or the
     SDRAM gave no answer in any phase of its clock.
@@ -113,7 +113,7 @@ class BoardTop(Elaboratable):
             p_FEEDBK_PATH="CLKOP",
             p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=pll.output, p_CLKOP_CPHASE=pll.output - 1, p_CLKOP_FPHASE=0,
             p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=pll.output // 2, p_CLKOS_CPHASE=pll.output // 2 - 1, p_CLKOS_FPHASE=0,
-            # The phase of CLKOS (PHASESEL 0) is moved at run time: a step later with each falling edge of PHASESTEP.
+            # The phase of CLKOS (PHASESEL 0) is moved at run time, by a step later with each falling edge of PHASESTEP.
             p_DPHASE_SOURCE="ENABLED", i_PHASESTEP=phase_step,
             i_CLKI=clock.i, i_CLKFB=fabric, o_CLKOP=fabric, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked,
             **{f"i_{pin}": Const(0) for pin in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR",
@@ -123,7 +123,7 @@ class BoardTop(Elaboratable):
         after = Signal(8, reset_less=True)
         with m.If(locked & ~after.all()):
             m.d.sync += after.eq(after + 1)
-        # A register of its own, as the reset goes everywhere.
+        # The reset is a register of its own, because it is routed to the whole chip.
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(~after.all())
         m.d.comb += ResetSignal("sync").eq(reset)

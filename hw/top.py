@@ -62,9 +62,9 @@ def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
 def memory_hub(layouts: Layouts) -> MemoryHub:
     """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
 
-    What a run's end resets is guarded.  To save FIFOs, those share a port who never want much at the same time.
+    Clients that a run's end resets are guarded.  To save FIFOs, clients that never need much at the same time share a port.
     """
-    # Who goes first, and what a client is beside its name and direction.
+    # Priority and further properties of each client; the name and the direction are in MEMORY_CLIENTS.
     by_priority: dict[str, dict] = {
         "logits": {"port": "compute_write", "guarded": True}, "attention_write": {"port": "compute_write", "guarded": True},
         "rope_rows": {"port": "compute_read", "guarded": True}, "embedding_rows": {"port": "compute_read", "guarded": True},
@@ -123,9 +123,9 @@ class Core(wiring.Component):
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
         kv_in, lm_head_codes = Skid(32), Skid(signed(8))
-        # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
-        # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
-        # in as many cycles, far fewer than RESET_CYCLES.
+        # The units that a run's end resets.  Each unit's reset is a register of its own, near the unit's registers.  The register
+        # takes its value from the register of the unit before it in this list, so that the reset walks down the list, a unit per
+        # cycle, in far fewer cycles than RESET_CYCLES.
         resets = (
             ("engine_start", engine_start), ("tlmm", engine),
             *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
@@ -160,7 +160,7 @@ class Core(wiring.Component):
             self.running.eq(cpu.state.running), self.busy.eq(cpu.state.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
-        # The model's shape, to whom it concerns
+        # The model's shape, to the units that read it
         m.submodules.sizes = sizes = HeadSizes(layouts, compact=c.compact)
         m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, fetch, attention, *fused)]
         m.d.comb += cpu.sizes.eq(sizes.sizes)

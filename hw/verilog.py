@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def source_key(*extra: str) -> str:
-    """Hash of all that the Verilog depends on: gateware, specification, the version of Amaranth."""
+    """Hash of everything that the Verilog depends on: gateware, specification, the version of Amaranth."""
     from importlib.metadata import version
 
     digest = hashlib.sha256()

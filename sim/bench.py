@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m sim.bench``: what a token costs on the simulated board at given positions, and where its cycles go.
 
-A token's cost is the difference of two runs that end with it and without it, so that the weight buffer is as full as
-it is in the middle of a text; at position 0 it is a run of its own.  Both tokens go one by one, whatever a chunk could
-take.  The KV cache below a position is filled through the host's port.  Needed bytes are counted once each, whatever the
-board reads.
+A token's cost is the difference of two runs: one run ends with the token, the other ends before it.  So the weight buffer is as
+full as in the middle of a text.  At position 0 the cost is that of a run with one token.  The tokens are fed one by one, even
+if a chunk could take both.  The KV cache before a position is filled through the host's port.  Needed bytes count each byte
+once, even if the board reads a byte more often.
 
-``--prompt-tokens`` adds what a prompt costs from START to the first token, or without a head to the last chunk's end.
+``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
+LM head.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from tellme.spec.scale import Scale, pack16, scale_from_fraction
 
 __all__ = ["SHAPES", "Result", "bench", "main", "random_model"]
 
-#: Models by shape alone, with random weights.  trilm-99m runs without its head, which is 2.7 times its body: that is the
-#: host's there.
+#: Models by shape alone, with random weights.  trilm-99m runs without its LM head, which is 2.7 times as large as the layers and
+#: stays on the host.
 SHAPES = {
     "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
                              tied=False),
@@ -45,7 +46,7 @@ BODY_ONLY = ("trilm-99m",)
 
 @dataclass(frozen=True)
 class Result:
-    """Cycles of the token at a position, and how many of them each activity took."""
+    """Cycles of the token at a position, in all and by activity."""
 
     position: int
     cycles: int
@@ -64,8 +65,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Prefill:
-    """Cycles of a prompt; ``floor``: needed bytes over the memory's peak, in cycles; ``decode_floor``: those of one token
-    behind the prompt."""
+    """Cycles of a prompt.  ``floor``: needed bytes over the memory's peak, in cycles.  ``decode_floor``: the same for one token
+    after the prompt."""
 
     tokens: int
     cycles: int
@@ -80,8 +81,8 @@ class Prefill:
 
 
 def prefill_bytes(c: ModelConfig, tokens: int, chunk: int) -> float:
-    """What a prompt needs: for each chunk all ternary weights once, each earlier and own K, V and scale read once, and its
-    own written."""
+    """Bytes that a prompt needs.  Each chunk reads all ternary weights once, reads K, V and scales of all positions up to its own
+    once, and writes K, V and scales of its own positions."""
     rows = c.layers * c.kv_heads * (2 * c.head_dim + 4)
     ternary = needed_bytes(c, 0) - c.vocab * c.dim - c.dim - 2 * c.layers * c.kv_dim
     ends = [min(first + chunk, tokens) for first in range(0, tokens, chunk)]
@@ -171,7 +172,7 @@ def bench_prefill(device: SimDevice, model: StoredSource, prompts: list[int], co
 
 
 def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
-    """A line a prompt: "x decode" is tokens a cycle over those of decode at the memory's peak."""
+    """A line per prompt.  "x decode" is tokens per cycle, relative to decode at the memory's peak."""
     lines = [f"{'prompt':>8} {'cycles':>9} {'ttft, ms':>9} {'x floor':>8} {'x decode':>8}  "
              + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
@@ -182,7 +183,7 @@ def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
 
 
 def table(results: list[Result], config: CoreConfig) -> str:
-    """A line a position."""
+    """A line per position."""
     lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
         floor = r.needed / config.peak_bytes_per_cycle

@@ -21,7 +21,7 @@ PERIOD_NS = 10
 
 
 class _Settled:
-    """What a coroutine of :class:`_Clocked` awaits: the time just ahead of the rising edge."""
+    """A coroutine of :class:`_Clocked` awaits this object for the time just before the rising edge."""
 
     def __await__(self) -> Generator["_Settled", None, None]:
         yield self
@@ -41,8 +41,8 @@ class _Run:
 
 
 class _Clocked:
-    """Runs coroutines that await :func:`settled` and the clock's falling edge alone: all in one task of cocotb's, as a task
-    for each would take most of a simulation's time."""
+    """Runs all coroutines that only await :func:`settled` and the clock's falling edge in one cocotb task.  A task for each
+    coroutine would take most of a simulation's time."""
 
     def __init__(self, clk: Any):
         self._clk = clk
@@ -56,7 +56,7 @@ class _Clocked:
         self.task = cocotb.start_soon(self._loop())
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end; for a caller just behind a falling edge.  Its result, or its error."""
+        """Run a coroutine to its end and give its result or its error.  The caller must be just after a falling edge."""
         run = _Run(coroutine)
         self._advance(run)
         if self._settling and self._settling[-1] is run and (self._clk.value or self._sampled == get_sim_time()):
@@ -104,7 +104,7 @@ class _Clocked:
             if not self._settling and not self._falling:
                 self._wanted.clear()
                 await self._wanted.wait()
-            # Also if nobody waits for it yet: a task that this falling edge wakes later may.
+            # Even if no task waits for it yet: a task that this falling edge wakes later may wait for it.
             if not self._clk.value:
                 await settled()
                 self._sampled = get_sim_time()
@@ -121,15 +121,15 @@ _clocked: _Clocked | None = None
 
 
 def clocked(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """A method of an object with a ``_clk`` that awaits :func:`settled` and the falling edge of that clock alone, or other
-    such methods: cocotb runs all of them in one task."""
+    """Decorates a method of an object with a ``_clk``.  The method awaits only :func:`settled`, the falling edge of this clock,
+    and other such methods; cocotb runs all of them in one task."""
 
     @wraps(method)
     async def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         global _clocked
         if _clocked is not None and _clocked.inside:
             return await method(self, *args, **kwargs)
-        # The tasks of a test end with it.
+        # The tasks of a test end with the test.
         if _clocked is None or _clocked.task.done():
             _clocked = _Clocked(self._clk)
         return await _clocked.run(method(self, *args, **kwargs))
@@ -141,7 +141,8 @@ _timer: tuple[int, Timer | None] = (-1, None)
 
 
 def settled() -> Timer | _Settled:
-    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see."""
+    """Wait until just before the clock's rising edge, when signals are what the flip-flops will see.  The caller must be just
+    after a falling edge."""
     global _timer
     if _clocked is not None and _clocked.inside:
         return _SETTLED
@@ -181,9 +182,9 @@ def report_shares(**low: float) -> None:
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:
-    """Start the clock and pulse the reset; returns just behind a falling edge with the reset released."""
+    """Start the clock and pulse the reset; returns just after a falling edge, with the reset released."""
     Clock(dut.clk, PERIOD_NS, unit="ns").start()
-    # A test that failed leaves its handshakes standing.
+    # A failed test leaves its valid and ready signals high.
     for handle in dut:
         if handle._name.endswith(("__valid", "__ready")):
             handle.value = 0
@@ -223,7 +224,7 @@ class StreamSource:
     async def send_all(self, values: Iterable[int]) -> None:
         """Offer payloads one after another."""
         for value in values:
-            # Waiting for ready counts as valid high, so that idle cycles must make up for it.
+            # While the stream waits for ready, valid is high; idle cycles must make up for this time.
             while self._idle and (self._rng.random() < self._idle or self.low < self._idle * self.cycles):
                 self._valid.value = 0
                 self.cycles += 1

@@ -49,7 +49,7 @@ endmodule
 
 
 def sources(board: Any, device: str, core_preset: str | None = None) -> dict[str, str]:
-    """The board's top level as a build makes it, and a module tb_top with its pins; of the device's own core, or of
+    """The board's top level as a build makes it, and a module tb_top around its pins.  The core is the device's own, or that of
     ``core_preset``."""
     from hw.verilog import core_sha256, core_verilog
     from tellme.spec.config import preset
@@ -84,15 +84,15 @@ def sources(board: Any, device: str, core_preset: str | None = None) -> dict[str
 
 
 class SdramAtPins:
-    """The checking chip behind pins: data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next
-    one, with noise between; fails with the rule that is broken, set-up and hold among them."""
+    """The checking chip at its pins.  Data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next edge,
+    with noise between.  A broken rule, set-up and hold times included, fails the test with the rule's name."""
 
     HOLD_NS = 2.5
 
     def __init__(self, dut: Any, chip: Chip, *, access_ns: float = 5.4):
         self.dut, self.chip, self.access = dut, chip, access_ns
         self.clocks = 0
-        #: While set, broken rules are counted and do not fail: the phase is being looked for.
+        #: While set, broken rules are counted and do not fail the test, because the core searches for the phase.
         self.tolerant = False
         self.broken = 0
         self._random = random.Random(1)
@@ -129,7 +129,7 @@ class SdramAtPins:
             await FallingEdge(clock)
             sampled = int(dut.sampled.value)
             if dut.early.value or dut.late.value:
-                # Nobody knows what the chip took.
+                # The value that the chip took is unknown.
                 sampled ^= self._random.getrandbits(sum(bits for _, _, bits, _ in PINS))
                 self.fail(f"an input changed {'ahead of' if dut.early.value else 'behind'} the clock's edge at "
                           f"{edge / 1000:.1f} ns")
@@ -141,7 +141,7 @@ class SdramAtPins:
             if data is None:
                 dut.chip_drives.value = 0
                 continue
-            # May come after the next edge: on a slow board the way is longer than a clock.
+            # The data may come after the next edge: on a slow board the way takes longer than a clock.
             since = get_sim_time("ps") - edge
             cocotb.start_soon(drive(max(1, round(self.access * 1000 - since)), data))
 

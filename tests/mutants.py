@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m tests.mutants``: faults put into the gateware one at a time; the named testbenches must find each.
 
-A line a fault, ``KILLED|SURVIVED unit fault test``: ``test`` is the first failing case, or the benches that all passed.
-A survivor is exit code 1.  A fault whose place is no longer in the source is exit code 2: mend it here.
+Prints a line per fault, ``KILLED|SURVIVED unit fault test``: ``test`` is the first failing case, or the benches that all passed.
+A survivor gives exit code 1.  A fault whose place is no longer in the source gives exit code 2: update the place here.
 """
 
 import argparse
@@ -24,7 +24,7 @@ __all__ = ["MUTANTS", "Mutant", "MutantError", "main"]
 ROOT = Path(__file__).resolve().parent.parent
 #: What a run of testbenches needs.
 PARTS = ("hw", "sw", "sim", "boards", "tests")
-#: A fixed seed: a fault that one seed finds and another does not is found by luck.
+#: A fixed seed.  A fault that only some seeds find is found by luck.
 SEED = "1"
 
 
@@ -285,7 +285,7 @@ def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
         for part in PARTS:
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         mutant.apply(tree)
-        # Verilator's runtime library is none of the gateware's.
+        # Verilator's runtime library does not depend on the gateware, so it is shared.
         (tree / "build" / "tests").mkdir(parents=True)
         objects = build_folder() / "objects"
         objects.mkdir(exist_ok=True)
@@ -298,7 +298,7 @@ def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
         if done.returncode not in (0, 1):
             raise MutantError(f"{mutant.unit} {mutant.fault}: sim.run_tests ended with {done.returncode}:\n{done.stderr[-2000:]}")
         failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAIL ")]
-        # A fault that does not build would prove nothing of the tests.
+        # A fault that does not build would prove nothing about the tests.
         if any(name.endswith(".(build)") for name in failed):
             raise MutantError(f"{mutant.unit} {mutant.fault} does not build:\n{done.stdout[-2000:]}")
         return bool(failed), failed[0] if failed else ",".join(mutant.benches)

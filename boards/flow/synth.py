@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.flow.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
 
-A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
-parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
-optimised across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in
-docs/units.md.
+A unit is placed out of context: its ports are not connected, so that paths through the ports do not count.  The numbers are for
+the parts of :data:`PARTS`, with the parameters of a preset.  Inside a whole design a unit may take more or less, because tools
+optimise across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in docs/units.md.
 """
 
 import argparse
@@ -36,7 +35,7 @@ from tellme.spec.config import CoreConfig, preset
 __all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
 
 REPORT = ROOT / "docs" / "reports" / "units.json"
-#: The page, and what stands before and behind its table.
+#: The page, and what stands before and after its table.
 TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 
@@ -81,7 +80,7 @@ def measure(component: wiring.Component, folder: Path, kind: str, config: CoreCo
         "--timing-allow-fail", *([] if route else ["--no-route"])], folder, folder / "nextpnr.log", timeout_s)
     report = json.loads((folder / "report.json").read_text())
     used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
-    # Of a design that is only placed the report has no rates, but the log has.
+    # The report has no rates for a design that is only placed; the log has them.
     rates = ([entry["achieved"] for entry in report["fmax"].values()] if route else
              [float(rate) for rate in re.findall(r"Max frequency for clock .*?: ([0-9.]+) MHz", log)])
     return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
@@ -94,7 +93,7 @@ def unit_table(names: list[str], config: CoreConfig, kind: str) -> dict[str, dic
         layouts = Layouts(config.widths)
         parts = [measure(make(config, layouts), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
                          f"{name}/{part}") for part, make in PARTS[name].items()]
-        # Float pipelines are alike.
+        # All float pipelines take the same resources.
         copies = config.float_lanes if name == "fused" else 1
         rows[name] = {key: copies * sum(p[key] for p in parts) for key in RESOURCES}
         rows[name]["fmax_mhz"] = min((p["fmax_mhz"] for p in parts if p["fmax_mhz"]), default=0.0)

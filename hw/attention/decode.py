@@ -22,11 +22,12 @@ __all__ = ["DecodeAttention"]
 
 
 class DecodeAttention(wiring.Component):
-    """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer but for scales.
+    """out[h] = sum_j softmax(q[h] . K[j])_j V[j] over keys 0 to ``position``, all integer except for scales.
 
-    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads
-    (written to memory as they come, with one word of both scales behind each v head).  After ``start`` (a pulse; it
-    waits for ``write.idle``) each KV head is worked on in turn, for all ``group`` query heads that share it:
+    After ``begin`` (a pulse) ``heads`` brings the token's codes: q heads (kept here with their scales), k heads, v heads.  K
+    and V heads are written to memory as they come, with one word of both scales after each v head.  After ``start`` (a pulse;
+    the unit then waits for ``write.idle``) the unit works on one KV head after another, for all ``group`` query heads that
+    share it:
 
     1. read the scales of keys 0 to position (a word each);
     2. read K: four int8 products a cycle and head; scores Q9.9 into score memory, with their maximum;
@@ -35,7 +36,7 @@ class DecodeAttention(wiring.Component):
     5. read V: four products a cycle and head, sums of widths.attention_sum_bits;
     6. the heads' sums leave on ``acc`` with their scale.
 
-    K and V move at the memory's rate, a 32-bit word a cycle; each is read once.  A scan takes group * (position + 1)
+    K and V move at the memory's rate, a 32-bit word per cycle; each word is read once.  A scan takes group * (position + 1)
     cycles.  Scores never leave the chip.
 
     Ranges, from the widths of ``layouts``: head_dim a multiple of 8, 16 to widths.head_dim; group 1 to widths.group, at most
@@ -43,9 +44,10 @@ class DecodeAttention(wiring.Component):
     head's region.  Maps to 8 multipliers a query head of the group and seven others; a score EBR (1,024 keys) and a q EBR a
     query head.
 
-    ``compact`` (for small parts): the query heads of a group take turns at four multipliers that K and V share, and at one
-    memory for each purpose, so that K and V move at 1 / group of the memory's rate.  The results are the same bits.
-    While ``lend`` is set the multipliers are another unit's: ``products`` are those of ``borrower``, a cycle later.
+    ``compact`` (for small parts): the query heads of a group take turns at four multipliers, which K and V share, and at one
+    memory for each purpose.  K and V then move at 1 / group of the memory's rate.  The results are the same bits.  While ``lend``
+    is set, another unit has the multipliers: ``products`` are the products of ``borrower``, a cycle later.
+
     Raises ValueError for a group that no head of 16 elements could serve.
     """
 

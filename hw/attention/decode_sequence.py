@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Order of decode attention: of KV head after KV head its scales, K, two scans, V, and the sums' way out."""
+"""The sequence of decode attention: for one KV head after another the scales, K, two scans, V, and the sums' way out."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
@@ -18,18 +18,22 @@ __all__ = ["DecodeSequence"]
 
 
 class DecodeSequence(wiring.Component):
-    """Goes through a token's KV heads; asks for their words, numbers them as they come, and says what each part does.
+    """Goes through a token's KV heads: asks for words, numbers the words as they come, and tells each part what to do.
 
-    After ``start`` (a pulse), when ``written`` is high, for each KV head: ``keys`` words of scales, which ``scales`` writes;
-    ``prepare`` for each head of the group; keys rows of ``words`` words of K, which ``word`` numbers a cycle after they came; a
-    pause until the last score is there; all scores of the group on ``scan`` while ``scan_on`` is set, once for their sums and
-    once for weights, with a pause behind each; the rows of V; then head after head ``load`` (its total), ``step`` until
-    ``normal``, InverseScale.LATENCY + 1 cycles for its scale, and while ``draining`` is set its head_dim sums, one where
-    ``taken`` is high.  ``busy`` until the last one has left.
+    After ``start`` (a pulse), when ``written`` is high, the following happens for each KV head:
 
-    Where the banks are shared a word stays for as many cycles as the group has heads, one for each; else a cycle.
-    ``clear`` is set before a KV head's first score.  ``words`` = head_dim / 4, ``keys`` = position + 1 and ``row_offset`` =
-    position * words stand still from two cycles before ``start``.
+    1. ``keys`` words of scales come, which ``scales`` writes;
+    2. ``prepare`` comes for each head of the group;
+    3. keys rows of ``words`` words of K come, which ``word`` numbers a cycle later; then a pause until the last score is there;
+    4. all scores of the group are named on ``scan`` while ``scan_on`` is set, once for sums and once for weights, each with a
+       pause after it;
+    5. the rows of V come;
+    6. for each head: ``load`` (the head's total), ``step`` until ``normal``, InverseScale.LATENCY + 1 cycles for the scale, and
+       while ``draining`` is set the head_dim sums, one in each cycle in which ``taken`` is high.
+
+    ``busy`` is high until the last sum has left.  With shared banks a word stays for as many cycles as the group has heads, one
+    cycle for each head; otherwise for one cycle.  ``clear`` is set before a KV head's first score.  ``words`` = head_dim / 4,
+    ``keys`` = position + 1 and ``row_offset`` = position * words must not change from two cycles before ``start``.
     """
 
     #: Until the last K word's score is stored; until the last exponential is counted or weight stored; the last sum.
@@ -137,7 +141,7 @@ class DecodeSequence(wiring.Component):
                     with m.If(pause == self.SCORES_PAUSE):
                         m.next = "ASK-V"
             with m.State("ASK-V"):
-                # Asked for ahead of the scans: the port's FIFO fills meanwhile.
+                # V is asked for before the scans, so that the port's FIFO fills during the scans.
                 m.d.comb += [ask.eq(1), read.req.p.addr.eq(v_addr), read.req.p.len.eq(of_rows)]
                 m.d.sync += [remaining.eq(of_rows), key.eq(0), w_index.eq(0), pause.eq(0), scan.g.eq(0), scan.key.eq(0),
                              scan.weights.eq(0)]

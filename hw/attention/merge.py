@@ -12,10 +12,10 @@ __all__ = ["HeadMerge"]
 
 
 class HeadMerge(wiring.Component):
-    """o = the heads of all ``i``, each head's payloads together, inputs in turn where several have one.
+    """o = the heads of all ``i``, each head's payloads together; inputs with heads take turns.
 
-    A payload of ``shape`` (layouts.head_codes if none is named), with ``last`` at a head's end, a cycle as long as some input has
-    one when a head ends; else a cycle passes before the next head begins.
+    A payload has ``shape`` (layouts.head_codes if none is named), with ``last`` at a head's end.  Rate: a payload per cycle if
+    some input has a payload when a head ends; otherwise a cycle passes before the next head begins.
     """
 
     def __init__(self, layouts: Layouts, *, inputs: int, shape: data.StructLayout | None = None) -> None:
@@ -33,7 +33,7 @@ class HeadMerge(wiring.Component):
         valid = Array(source.valid for source in self.i)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += inside.eq(~self.o.p.last)
-        # On to the next input that has a head, when none is under way here.
+        # When no head is under way, the turn goes on to the next input with a head.
         free = Signal()
         m.d.comb += free.eq((~inside & ~self.o.valid) | (self.o.valid & self.o.ready & self.o.p.last))
         with m.If(free):

@@ -13,10 +13,10 @@ from hw.lib.types import FactorsLayout, ProductsLayout
 __all__ = ["GroupBanks", "Multipliers", "OwnMultipliers", "SharedMultipliers"]
 
 class GroupBanks:
-    """Where the query heads of a group keep what is theirs: a bank of each memory a head, or one bank for all of them.
+    """Where the query heads of a group keep their data: in a bank of each memory per head, or in one bank for all heads.
 
-    ``shared``: the heads take turns, and the head's number is the low part of an address; else each head has its bank, and
-    all work at a time.
+    ``shared``: the heads take turns, and the head's number is the low part of an address.  Otherwise each head has its own
+    bank, and all heads work at the same time.
     """
 
     def __init__(self, groups: int, *, shared: bool) -> None:
@@ -26,7 +26,7 @@ class GroupBanks:
         self.heads = 1 << (groups - 1).bit_length() if shared else 1
 
     def address(self, g: Value, addr: Value) -> Value:
-        """In its bank, of what head ``g`` has at ``addr``."""
+        """The address in the bank, of the data that head ``g`` has at ``addr``."""
         return Cat(g[:(self.groups - 1).bit_length()], addr) if self.shared else addr
 
     def selects(self, bank: int, g: Value) -> Value:
@@ -34,7 +34,7 @@ class GroupBanks:
         return Const(1, 1) if self.shared else g == bank
 
     def of(self, values: list[Value], g: Value) -> Value:
-        """Of values that banks show, that of head ``g``'s bank."""
+        """The value of head ``g``'s bank, from the values of all banks."""
         return values[0] if self.shared else Array(values)[g]
 
     def members(self, bank: int) -> range:
@@ -42,7 +42,7 @@ class GroupBanks:
         return range(self.groups) if self.shared else range(bank, bank + 1)
 
     def delay(self, stage: Stages, g: Value, registers: int, name: str) -> Value:
-        """The head whose turn it is, so many cycles later; where heads take no turns, none."""
+        """The head that has the turn, a number of cycles later; None if heads take no turns."""
         return stage.delay(g, registers, name) if self.shared else g
 
 
@@ -72,7 +72,7 @@ class OwnMultipliers(Multipliers):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        # EBR are slow to answer and multipliers to multiply: a register between them.
+        # EBR and multipliers are slow, so there is a register between them.
         word2 = stage.delay(self.word, 2, "word")
         for g in self._banks.numbers:
             q_word, weight = stage.reg(self.q[g].as_value(), f"q_word{g}"), stage.reg(self.weights[g], f"weight{g}")
@@ -86,7 +86,7 @@ class OwnMultipliers(Multipliers):
 class SharedMultipliers(Multipliers):
     """Four multipliers of 8x17 for the one bank; ``of_v`` says which product they make.
 
-    While ``lend`` is set they are another unit's: ``products`` are those of ``borrower``, a cycle later.
+    While ``lend`` is set, another unit has the multipliers: ``products`` are the products of ``borrower``, a cycle later.
     """
 
     def __init__(self, banks: GroupBanks) -> None:

@@ -14,11 +14,11 @@ __all__ = ["HeadPacker", "WordMerge"]
 
 
 class HeadPacker(wiring.Component):
-    """o = the codes of ``i`` in words of four, each head from when it is whole on.
+    """o = the codes of ``i`` in words of four; a head leaves only after all its codes have come.
 
-    A code a cycle in, a word a cycle out: a head is there when it is asked for, however slowly its codes came.  Room for two
-    heads of the largest size, so that one comes in while another waits.  ``empty``: no code is in here.  Head sizes are
-    multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
+    Rate: a code per cycle in, a word per cycle out.  Once a head's first word leaves, all its words are there, however slowly its
+    codes came.  There is room for two heads of the largest size, so that one head comes in while another waits.  ``empty``: no
+    code is in the unit.  Head sizes are multiples of four and at least 16, so a label has four words.  Maps to LUT RAM.
     """
 
     def __init__(self, layouts: Layouts) -> None:
@@ -53,11 +53,10 @@ class HeadPacker(wiring.Component):
 
 
 class WordMerge(wiring.Component):
-    """o = the heads of all ``i`` in words of four codes, each head's words together, inputs in turn where several have one.
+    """o = the heads of all ``i`` in words of four codes, each head's words together; inputs with heads take turns.
 
-    Each input takes a code a cycle as long as the words leave as fast on average; see HeadPacker for what waits.  A register
-    more on the way out, as after a stall: neither the memories' words nor the sink's ready go further in a cycle.  ``empty``
-    says, a cycle late, that all codes that came have left.
+    Each input takes a code per cycle if words leave as fast on average; HeadPacker says what can wait.  A skid on the way out
+    keeps the memories' words and the sink's ready in separate cycles.  ``empty``, a cycle late: all codes that came have left.
     """
 
     def __init__(self, layouts: Layouts, *, inputs: int) -> None:

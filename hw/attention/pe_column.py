@@ -14,7 +14,7 @@ from hw.lib.stages import Stages
 __all__ = ["PeColumn", "QueryPe"]
 
 class QueryPe(wiring.Component):
-    """One pair of a token and a query head: K words make its dot, V words times its weights its sums.
+    """One pair of a token and a query head.  K words give the pair's dot; V words times the pair's weights give its sums.
 
         dot = sum_i q[row][i] * k[i];  sums[d] = sum over keys of weight * v[d]
 
@@ -49,7 +49,8 @@ class QueryPe(wiring.Component):
         sum_write, sum_read = sums.write_port(), sums.read_port(domain="comb")
         m.d.comb += [q_write.addr.eq(Cat(self.q_write.word, self.q_write.row)), q_write.data.eq(self.q_write.data),
                      q_write.en.eq(self.q_write.en), q_read.addr.eq(Cat(flags[0].w, self.row))]
-        # Operands: in K the query's byte, 8 bits up, in V the weight; what does not count is zero, so that they add.
+        # Operands: for K the query's byte, 8 bits up; for V the weight.  The operand that is not used is zero, so that the two
+        # are simply added.
         q_word, weight = Signal(32, reset_less=True), Signal(WEIGHT_BITS, reset_less=True)
         m.d.sync += q_word.eq(Mux(flags[1].k, q_read.data, 0))
         with m.If(flags[1].k):
@@ -87,9 +88,10 @@ class PeColumn(wiring.Component):
     belongs to ``dots``.  A PE of turn t takes its weight while ``pop`` is set and pop_turn is t, from ``weights`` of its softmax
     unit.
 
-    Sums walk too, so that no PE is drawn towards the others: while ``drain.on`` is set each PE adds its own, all but drain.pe's
-    zero, to what comes from the turn before.  ``send`` marks a sum, ``send_turn`` its PE's turn (both as :class:`QueryPe` shows
-    it); it is on ``came`` turns - send_turn cycles after.  ``walking`` is high while one is under way.
+    Sums walk too, so that no PE needs wires to all others.  While ``drain.on`` is set, each PE adds its own sum to the sum that
+    comes from the turn before; the sums of all PEs except drain.pe are zero.  ``send`` marks a sum, and ``send_turn`` is the
+    turn of the sum's PE (both when :class:`QueryPe` shows the sum).  The sum is on ``came`` turns - send_turn cycles later.
+    ``walking`` is high while a sum is under way.
     """
 
     def __init__(self, *, pes: int, exp_units: int, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:

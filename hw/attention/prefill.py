@@ -23,34 +23,36 @@ __all__ = ["PrefillAttention"]
 
 
 class PrefillAttention(wiring.Component):
-    """out[t, h] = sum_j softmax(q[t, h] . K[j])_j V[j] over keys 0 to position + t, all integer but for scales.
+    """out[t, h] = sum_j softmax(q[t, h] . K[j])_j V[j] over keys 0 to position + t, all integer except for scales.
 
-    After ``begin`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position +
-    chunk - 1, heads and tokens in any order; see ChunkHeads for what is kept and what is written.  After ``start`` (a
-    pulse; it waits for ``write.idle``) the KV heads are worked on in turn.  The chunk * group pairs (token, query head) of
-    a KV head are taken in slots of ``pes``, one pair a PE, from the last token to the first, so that a
-    slot that is not full falls to the first tokens, which see the fewest keys; a token's heads in order.  Of slot s
+    After ``begin`` (a pulse) ``heads`` brings the codes of the ``chunk`` tokens at positions position to position + chunk - 1,
+    heads and tokens in any order; ChunkHeads says what is kept and what is written.  After ``start`` (a pulse; the unit then
+    waits for ``write.idle``) the unit works on one KV head after another.
+
+    **Slots.**  The chunk * group pairs (token, query head) of a KV head are taken in slots of ``pes``, one pair per PE, from
+    the last token to the first, a token's heads in order.  So a slot that is not full gets the first tokens, which see the
+    fewest keys. Slot s sees
 
         keys(s) = position + chunk - (s * pes) // group
 
-    keys count: what no PE of the slot sees is neither read nor computed.  A KV head's scales are read once; each slot
-    reads each of its K rows and V rows once, for all its PEs.  So words read a KV head:
+    keys; other keys are neither read nor computed.  A KV head's scales are read once.  Each slot reads each of its K rows and V
+    rows once, for all its PEs.  Words read for a KV head:
 
         position + chunk + sum over slots of 2 * keys(s) * head_dim / 4
 
-    Each word and its flags walk from PE to PE, ``exp_units`` of them a cycle, so that every softmax unit meets its PEs one
-    after another: scores and weights leave and reach PEs just in time, and neither is held anywhere else.  A PE does not
-    see keys after its own token: such a key counts in neither maximum, sum nor output.
+    **Walk.**  Each word and its flags walk from PE to PE, ``exp_units`` PEs per cycle, so that every softmax unit meets its PEs
+    one after another.  Scores leave and weights reach the PEs just in time, and are stored nowhere else.  A PE does not see
+    keys after its own token: such a key counts in neither maximum, sum nor output.
 
-    Cycles when memory never waits, with turns(s) the PEs in work over exp_units, rounded up, and row(s) = max(head_dim / 4,
-    turns(s)): a KV head takes
+    **Cycles** when memory never waits.  turns(s) is the number of PEs in work over exp_units, rounded up, and row(s) =
+    max(head_dim / 4, turns(s)).  A KV head takes
 
         position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
-    from its first word on, less what the last row of a pass need not wait where turns(s) > head_dim / 4.  So K and V move
-    a word a cycle where head_dim / 4 >= pes / exp_units; scores and softmax take no pass of their own.  A slot's sums
-    leave after drain_cycles, one a cycle where ``acc`` never waits, while the next slot's scales and K are read; its V begins
-    REFILL_CYCLES after the last of them if that is later.
+    from its first word on; if turns(s) > head_dim / 4, the last row of a pass takes less.  So K and V move a word per cycle if
+    head_dim / 4 >= pes / exp_units; scores and softmax take no cycles of their own.  A slot's sums leave after drain_cycles,
+    one per cycle if ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than
+    REFILL_CYCLES after the last sum.
 
     Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
     widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
@@ -61,7 +63,7 @@ class PrefillAttention(wiring.Component):
 
     #: From a slot's last sum to the next slot's first V word at the earliest.
     REFILL_CYCLES = 9
-    #: Sums that may be on their way from their PE to ``acc``.
+    #: Places for sums that are on their way from their PE to ``acc``.
     LANDING = 32
 
     def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1) -> None:

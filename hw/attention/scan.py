@@ -22,18 +22,18 @@ EXPONENT_BITS = 12
 
 
 class Scan(wiring.Component):
-    """softmax of a score a cycle (spec: attention), in two scans over all heads and keys of a group.
+    """Softmax of a score per cycle (spec: attention), in two scans over all heads and keys of a group.
 
-    While ``on`` is set ``at`` names a score: head ``g``, ``key``, and in the second scan ``weights``.  In the next cycle
-    ``score`` and ``v_scale`` (stored form) are those of ``at``, and ``top_g`` is its head, whose largest score is on ``top``
-    then.
+    While ``on`` is set, ``at`` names a score: head ``g``, ``key``, and in the second scan ``weights``.  In the next cycle
+    ``score`` and ``v_scale`` (stored form) must belong to this score, ``top_g`` is its head, and ``top`` must be this head's
+    largest score.
 
         first scan:   total[g] += exp2(score - top[g]);  exponent[g] = max(v exp - ((top[g] - score) >> 9)) where v is not zero
         second scan:  weight = round(exp2 * v sig >> (10 + exponent[g] - exponent of this one)), 0 beyond 18 places
 
-    ``clear`` zeroes total and exponent.  A weight leaves on ``weight`` WEIGHT_CYCLES after its ``at``; what the first scan
-    counts is there SUM_CYCLES after, and has to be ahead of the first weight.  ``total`` and ``exponent`` are those of head
-    ``stat_g``. Maps to one multiplier of 17x11 and the exp2 table in EBR.
+    ``clear`` zeroes total and exponent.  A weight leaves on ``weight`` WEIGHT_CYCLES after its ``at``.  Total and exponent are
+    final SUM_CYCLES after the last ``at`` of the first scan, and must be final before the first weight.  ``total`` and
+    ``exponent`` show the values of head ``stat_g``.  Maps to one multiplier of 17x11 and the exp2 table in EBR.
     """
 
     #: From ``at`` to total and exponent; to the weight.

@@ -37,9 +37,9 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
-    ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no word waits.  A
-    word a cycle: a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV head's
-    scales chunk + SCALES_CYCLES.  The arguments stand still from ``begin`` until ``idle``.
+    ``begin`` (a pulse) discards everything that came before.  ``idle`` is high when nothing is under way and no word waits.
+    Rate: a word per cycle; a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV
+    head's scales chunk + SCALES_CYCLES.  The arguments must not change from ``begin`` until ``idle``.
     """
 
     #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.

@@ -60,7 +60,7 @@ class InverseScale(wiring.Component):
 class SumScale(wiring.Component):
     """``scale`` = out_scale(total, exponent), LATENCY cycles after both stand still: the total is normalised in stages.
 
-    ``total`` is not zero; it has total_bits bits, in units of 2**-SUM_FRAC.  The zeros ahead of its first one are counted byte by
+    ``total`` is not zero; it has total_bits bits, in units of 2**-SUM_FRAC.  The zeros before its first one are counted byte by
     byte, from the top.
     """
 
@@ -76,7 +76,7 @@ class SumScale(wiring.Component):
         stage = Stages(m)
         bits = self._total_bits
         value1, exponent1 = stage.reg(self.total, "value1"), stage.reg(self.exponent, "exponent1")
-        # Zeros ahead of each byte's first one, from the top; the value is not zero and stands still.
+        # Zeros before each byte's first one, from the top; the value is not zero and stands still.
         from_top = Cat(Const(0, -bits % 8), value1)
         zeros = Signal(range(len(from_top)))
         for at in range(0, len(from_top), 8):

@@ -21,10 +21,10 @@ class SumWalk(wiring.Component):
 
     ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has
     reached the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a
-    cycle, but for a cycle between turns.  A word's four sums stay together; a word begins only while the landing
-    (``landing_open``) has room. ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
-     ``idle``: all sums have left, also those behind this unit (``out_idle``).  ``pairs`` (1 to pes), PEs in work, is read while
-    idle; ``last_pe`` is pairs - 1 from then on.
+    cycle, except for a cycle between turns.  A word's four sums stay together; a word begins only while the landing
+    (``landing_open``) has room.  ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
+    ``idle``: all sums have left this unit and the unit after it (``out_idle``).  ``pairs`` (1 to pes), the number of PEs in
+    work, is read while idle; ``last_pe`` is pairs - 1 from then on.
     """
 
     def __init__(self, *, pes: int, exp_units: int, words: int) -> None:
@@ -94,11 +94,13 @@ class SumOut(wiring.Component):
     :class:`hw.attention.sum_scale.SumScale`; ``scale`` is right SumScale.LATENCY cycles after scale_pe changed or ``hold_scale``
     fell; a PE's first sum waits for it.
 
-    ``restart`` (while the whole unit is idle) goes to token chunk - 1 and query head 0; ``clear`` (while no sum is under way) to
-    the slot's first PE, with ``ends_head`` (the slot is its KV head's last); ``last_pe`` stands still while it is low.  Pair
-    after pair, a token's ``group`` heads in order, then the token before, index = (query head * words + word) * 4 + lane; behind
-    a head's last pair the next KV head's ``group_words`` = group * words words begin.  ``idle``: nothing is here or on its way.
-     A sum a cycle.
+    ``restart`` (while the whole unit is idle) goes to token chunk - 1 and query head 0.  ``clear`` (while no sum is under way)
+    goes to the slot's first PE, with ``ends_head`` (the slot is its KV head's last).  ``last_pe`` must not change while
+    ``clear`` is low.
+
+    Order: pair after pair, a token's ``group`` heads in order, then the token before; index = (query head * words + word) * 4 +
+    lane. After a KV head's last pair, the next KV head's ``group_words`` = group * words words begin.  ``idle``: no sum is here
+    or on its way.  Rate: a sum per cycle.
     """
 
     def __init__(self, layouts: Layouts, *, pes: int, words: int, depth: int) -> None:

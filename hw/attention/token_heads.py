@@ -18,12 +18,12 @@ class TokenHeads(wiring.Component):
     """Takes a token's heads after ``begin`` (a pulse): q heads, k heads, v heads, each head_dim codes, four codes a word.
 
     Query head kv * group + g leaves as words on ``q`` (g, and kv * words + word, words = head_dim / 4) and its scale on
-    ``q_scale``.  A K or V head is written as one burst of ``words`` words at k_base (v_base) + kv * kv_stride + row_offset;
-    behind each V head one word of both scales (:class:`hw.lib.types.KvScales`) at s_base + kv * s_stride + position.
+    ``q_scale``.  A K or V head is written as one burst of ``words`` words at k_base (v_base) + kv * kv_stride + row_offset.
+    After each V head one word of both scales (:class:`hw.lib.types.KvScales`) is written at s_base + kv * s_stride + position.
 
-    A code a cycle for queries and, while ``write`` takes them, for K and V; a burst's request takes one more cycle, a word of
-    scales two.  ``words`` and ``row_offset`` = position * words stand still from ``begin`` until the last code. Ranges: group 1
-    to widths.group, KV heads 1 to widths.kv_heads, words 4 to widths.head_dim / 4.
+    Rate: a code per cycle for queries and, while ``write`` takes the words, for K and V; a burst's request takes one more
+    cycle, a word of scales two.  ``words`` and ``row_offset`` = position * words must not change from ``begin`` until the last
+    code.  Ranges: group 1 to widths.group, KV heads 1 to widths.kv_heads, words 4 to widths.head_dim / 4.
     """
 
     def __init__(self, layouts: Layouts) -> None:

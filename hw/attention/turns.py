@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Turns of the softmax units in prefill: dots met as they appear, weights asked for ahead of the V rows that they multiply."""
+"""Turns of the softmax units in prefill: dots are taken as they appear, and weights are asked for before their V rows."""
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
@@ -15,10 +15,10 @@ __all__ = ["SoftmaxTurns"]
 
 
 class SoftmaxTurns(wiring.Component):
-    """Says to all softmax units which turn and key they serve, and with what scale; holds the scales of a KV head's keys.
+    """Tells all softmax units which turn and key to serve and with what scale; holds the scales of a KV head's keys.
 
     K: in the cycle after ``dots`` (turn 0's dot of a row is there) ``k`` begins with turn 0 and goes on to last_turn, a turn a
-    cycle; ``key`` is the key of the word that came, five cycles ahead of ``dots``.
+    cycle; ``key`` is the key of the word that came, five cycles before ``dots``.
 
     V: when the last key's dots have been met and ``drained`` is high, ``v`` asks for weights: turns 0 to last_turn of key 0,
     then of key 1, up to ``keys`` - 1, never more than AHEAD keys beyond the rows that began (``v_row``).  ``asked`` is high with
@@ -73,7 +73,7 @@ class SoftmaxTurns(wiring.Component):
                          k.scale.exp.eq(k_exp), k.v_exp.eq(v_exp), k.v_some.eq(v_sig != 0)]
         k_done = self.dots & (key5 + 1 == self.keys)
 
-        # ------------------------------------------------------------------ V: weights asked for ahead of the rows
+        # ------------------------------------------------------------------ V: weights asked for before the rows
         asking, wanted = Signal(), Signal()
         turn, key, ahead = Signal(range(self._turns)), Signal(range(self._context)), Signal(range(SoftmaxUnit.AHEAD + 1))
         # Two cycles between ``dots`` and the first ``v`` belong to the turn and to this flag.

@@ -13,18 +13,19 @@ from tellme.spec.memory import ACCOUNT, MEMORY_CLIENTS
 
 __all__ = ["Counters", "SpentLayout"]
 
-#: What a cycle may be spent on; idle is what is left.
+#: The activities of a cycle, without idle, which is the rest.
 SpentLayout = data.StructLayout({name: 1 for name in ACCOUNT if name != "idle"})
 
 
 class Counters(wiring.Component):
     """32-bit counters that wrap.  They count while ``control.running`` is high; ``control.clear`` zeroes them.
 
-    ``moved`` and ``busy`` have a bit a client of the memory: a word of the memory moved, the memory works for the client.  At
-    most one bit of each is high, so that words and busy cycles add up.  ``spent`` has one bit an entry of
-    :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these counters add up to the
-    cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts`` only cycles and engine_busy of ``values``
-    count, the others stay zero.
+    ``moved`` and ``busy`` have a bit for each client of the memory: a word of the memory moved; the memory works for the
+    client.  At most one bit of each is high, so that words and busy cycles add up.
+
+    ``spent`` has a bit for each entry of :data:`tellme.spec.memory.ACCOUNT` except idle.  A cycle counts under the first bit that
+    is set, so that these counters add up to the cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts``
+    only cycles and engine_busy of ``values`` count; the others stay zero.
     """
 
     def __init__(self, *, accounts: bool = True):

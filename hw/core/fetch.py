@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The rows that a token brings along: its position's RoPE row and its embedding row."""
+"""The rows that a token needs: the RoPE row of its position, and its embedding row."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -16,13 +16,17 @@ __all__ = ["RowFetch"]
 class RowFetch(wiring.Component):
     """Reads cos/sin words and one int8 row with its scale, and streams them to the fused pipeline.
 
-    After a start (``rope_start`` with ``number``, the token's in the chunk): ``head_dim / 2`` words from
-    rope_base + position * head_dim / 2 leave on ``rope``; then dim elements leave on ``acc``, acc = int8 code,
-    scale = the row's, with their places; the row lies at embed_base + (token >> 2) * block_words + 2 +
-    (token & 3) * row_words, its stored scale in the block's first two words.
+    After a start:
 
-    Flow control: full back-pressure both ways.  Latency: 4 cycles of address arithmetic and three memory reads; one
-    element a cycle.  Maps to two 18x18 multipliers.
+    1. ``rope_start`` comes with ``number``, the token's number in the chunk;
+    2. ``head_dim / 2`` words from rope_base + position * head_dim / 2 leave on ``rope``;
+    3. dim elements leave on ``acc`` with their places: acc is the int8 code, scale is the row's scale.
+
+    The embedding row lies at embed_base + (token >> 2) * block_words + 2 + (token & 3) * row_words; its stored scale lies in the
+    block's first two words.
+
+    Flow control: full back-pressure on both sides.  Latency: 4 cycles of address arithmetic and three memory reads.  One element
+    per cycle.  Maps to two 18x18 multipliers.
     """
 
     def __init__(self, layouts: Layouts):
@@ -51,7 +55,7 @@ class RowFetch(wiring.Component):
         bytes_left = Signal(3)
         sig = Signal(11)
         exp_field = Signal(6)
-        # Operands, products and sums each have a register of their own, as the multiplier blocks have none.
+        # Operands, products and sums each have a register, because the multiplier blocks are used without their own.
         m.d.sync += [
             product.eq(block * block_words),
             rope_product.eq(position * pairs),

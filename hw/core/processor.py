@@ -25,20 +25,21 @@ from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
 __all__ = ["RESET_CYCLES", "CacheFinder", "CommandProcessor"]
 
 LAYER_BITS = WORD0_FIELDS["layer"]
-#: A reset of the compute units: more than the longest way through registers that have none.
+#: Cycles of a reset of the compute units: more than the longest way through registers without a reset.
 RESET_CYCLES = 64
 
 
 class CacheFinder(wiring.Component):
-    """Where the KV cache of a layer lies: k_base = kv_base + layer * layer_stride, v_base = k_base + v_offset,
-    s_base = v_base + v_offset, modulo the address space.
+    """The addresses of a layer's KV cache, modulo the address space:
 
-    ``start`` is a pulse beside ``layer``; from then on ``layer`` and the shape stand still for ``cycles`` cycles, behind which
-    the outputs are the layer's until the next start.  The registers are multiples of KV_PAGE words; their lower bits are
-    ignored.
+        k_base = kv_base + layer * layer_stride,  v_base = k_base + v_offset,  s_base = v_base + v_offset
 
-    All is added a bit a cycle, the lowest one first: a product with ``layer`` by one full adder for each of its bits, and three
-    sums.  This takes no multiplier, no carry chain and some 60 LUTs.
+    ``start`` is a pulse beside ``layer``.  ``layer`` and the shape must not change for ``cycles`` cycles from then on.  After
+    these cycles the outputs are valid, until the next start.  The registers are multiples of KV_PAGE words; their lower bits
+    are ignored.
+
+    The arithmetic is bit-serial, the lowest bit first: the product with ``layer`` has one full adder for each bit of ``layer``,
+    and three sums follow.  This takes no multiplier, no carry chain and some 60 LUTs.
     """
 
     LOW = KV_PAGE.bit_length() - 1
@@ -86,7 +87,7 @@ class CacheFinder(wiring.Component):
 
 
 class CommandProcessor(wiring.Component):
-    """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
+    """For each token, or each chunk of fed tokens: reads the program's descriptors in order and runs each step to its end.
 
     A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
@@ -106,7 +107,7 @@ class CommandProcessor(wiring.Component):
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
-    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt ahead of all, beside the
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt before all, beside the
     units' own latencies.
     """
 
@@ -149,10 +150,10 @@ class CommandProcessor(wiring.Component):
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
-        # Registers of their own, as they go to most of the core.
+        # These signals are registers of their own, because they go to most of the core.
         m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
-        # Why a run ends with the token that was picked, from the cycle ahead of its event on.
+        # Why a run ends with the token that was picked, from the cycle before its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
         next_position = Signal(widths.position_count_bits)
         m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
@@ -335,7 +336,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("STEP-DONE"):
-                # The last words of the output stream are still on their way into the CRC.
+                # Wait: the last words of the output stream are still on their way into the CRC.
                 m.d.sync += drain_wait.eq(drain_wait + 1)
                 with m.If(drain_wait == 3):
                     m.d.comb += self.crc.write.eq(1)

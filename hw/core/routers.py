@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What lies between the units of a core with one float pipeline or several: who gets which words, codes, sums and rows.
+"""Routers between the units of a core with one or more float pipelines: they decide who gets which words, codes, sums and rows.
 
-Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Nothing here stores data; registers hold decisions.
+Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Routers store no data; their registers hold decisions.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
@@ -33,15 +33,15 @@ def own_tokens(streams: int, tokens: int) -> range:
 
 
 def belongs(number: Value, i: int, streams: int) -> Value:
-    """Whether pipeline ``i`` of so many has the token of this number."""
+    """Whether pipeline ``i`` of ``streams`` has the token with this number."""
     shift = shift_of(streams)
     return number[:shift] == i if shift else Const(1, 1)
 
 
 class HeadSizes(wiring.Component):
-    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles behind ``shape``.
+    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles after ``shape``.
 
-    Maps to two multipliers, or with ``compact`` to one that takes turns.
+    Maps to two multipliers, or with ``compact`` to one multiplier that computes both in turn.
     """
 
     def __init__(self, layouts: Layouts, *, compact: bool = False):
@@ -66,8 +66,8 @@ class HeadSizes(wiring.Component):
 
 
 class TokenShares(wiring.Component):
-    """Of a chunk of ``chunk`` tokens: how many each pipeline has (``own``), whether it has some (``has``), whether it has the
-    last one (``has_last``), and that one's number.  A cycle behind ``chunk``."""
+    """For a chunk of ``chunk`` tokens: how many tokens each pipeline has (``own``), whether a pipeline has any (``has``),
+    whether it has the last token (``has_last``), and the last token's number.  A cycle after ``chunk``."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
         widths = layouts.widths
@@ -89,10 +89,13 @@ class TokenShares(wiring.Component):
 class PassRouter(wiring.Component):
     """One pass for all pipelines.
 
-    Settings and pulses go to each.  A quantise pass is of all tokens, or for the LM head (``to_lm_head``) of the chunk's last
-    one; it begins in all pipelines that are asked at once, and each gets its own share.  ``passes.done``: all pipelines are,
-    and, where what brings their heads to attention ``holds`` some, ``delivered`` is high.  ``passes.nonfinite``: some are.
-    ``wanted`` says which pipelines the pass's codes come from.
+    Settings and pulses go to each pipeline.  A quantise pass is of all tokens, or, for the LM head (``to_lm_head``), of the
+    chunk's last token.  The pass begins in all pipelines that are asked in the same cycle, and each gets its own share of the
+    tokens.
+
+    ``passes.done``: all pipelines are done; and, if the unit that brings heads to attention can hold some (parameter ``holds``),
+    ``delivered`` is high.  ``passes.nonfinite``: a pipeline reports one.  ``wanted``: the pipelines from which the pass's codes
+    come.
     """
 
     def __init__(self, layouts: Layouts, *, streams: int, holds: bool = False):
@@ -127,10 +130,11 @@ class PassRouter(wiring.Component):
 
 
 class CodeRouter(wiring.Component):
-    """Codes of the pipelines (``codes``) to the engine, a stream each, or those of the one with the last token to the LM head.
+    """Routes the codes of the pipelines (``codes``) to the engine, a stream each; or the codes of the pipeline with the last
+    token to the LM head.
 
-    ``start`` is the processor's start of the LM head; it goes on with ``d``, the scale of that pipeline's codes.  ``valid``, a
-    cycle late: each pipeline of ``wanted`` shows a code.
+    ``start`` is the processor's start of the LM head; it is passed on with ``d``, the scale of this pipeline's codes.
+    ``valid``, a cycle late: each pipeline of ``wanted`` has a code.
     """
 
     def __init__(self, layouts: Layouts, *, streams: int):
@@ -160,8 +164,8 @@ class CodeRouter(wiring.Component):
 
 
 class WordRouter(wiring.Component):
-    """Words of the weight stream (``words``) to the unit that ``sink`` names; gains to all pipelines alike, which take one in
-    each cycle.  ``gain_taken`` is a strobe."""
+    """Routes the words of the weight stream (``words``) to the unit that ``sink`` names.  Gains go to all pipelines, which take a
+    word in each cycle.  ``gain_taken`` is a strobe."""
 
     def __init__(self, *, streams: int):
         words = stream.Signature(64)
@@ -183,8 +187,8 @@ class WordRouter(wiring.Component):
 
 
 class AccRouter(wiring.Component):
-    """Accumulators into the pipelines (``out``), from the source that ``source`` names: the engine has a stream for each, the
-    row fetch and attention bring a token's to the pipeline that has it."""
+    """Routes accumulators into the pipelines (``out``) from the unit that ``source`` names.  The engine has a stream for each
+    pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
         self._streams = streams
@@ -205,8 +209,8 @@ class AccRouter(wiring.Component):
 
 
 class RopeRouter(wiring.Component):
-    """RoPE words of token ``number`` to its pipeline (``out``, payloads of ``shape``), and the pulse ahead of them.  They are
-    taken in each cycle."""
+    """Routes the RoPE words of token ``number`` to the token's pipeline (``out``, payloads of ``shape``), and the pulse before
+    them. A word is taken in each cycle."""
 
     def __init__(self, layouts: Layouts, *, streams: int, shape: ShapeLike = 32):
         self._streams = streams
@@ -224,8 +228,8 @@ class RopeRouter(wiring.Component):
 
 
 class StepCrc(wiring.Component):
-    """CRC-32 of a step's monitored words, of the pipelines (the last of them first) or of the LM head; one of these shows a
-    word at a time.  A word counts a cycle late.  ``store`` hands the CRC on with ``control.write``."""
+    """CRC-32 of a step's monitored words, from the pipelines (the last one has priority) or from the LM head; only one of them
+    shows a word at a time.  A word enters the CRC a cycle late.  ``store`` hands the CRC on with ``control.write``."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
         super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout),
@@ -247,7 +251,7 @@ class StepCrc(wiring.Component):
 
 
 class StatusWords(wiring.Component):
-    """The answer to STATUS; ``running`` and its bit are those of the cycle before, as a packet takes many."""
+    """The answer to STATUS.  ``running`` and its bit are a cycle late, which does not matter: a packet takes many cycles."""
 
     def __init__(self, layouts: Layouts):
         super().__init__({"state": In(layouts.run_state), "sdram_ready": In(1), "training": In(32), "bad_packets": In(32),
@@ -267,7 +271,7 @@ class StatusWords(wiring.Component):
 
 
 class CycleAccount(wiring.Component):
-    """What a cycle is spent on, for the counters: a unit's busy signals under its name."""
+    """What a cycle is spent on, for the counters: the busy signals of the units, each under the activity's name."""
 
     def __init__(self, *, streams: int):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),

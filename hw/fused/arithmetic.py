@@ -18,7 +18,7 @@ def _result(fmt: FloatFormat, tag: int) -> data.StructLayout:
 
 
 class FloatMul(StreamUnit):
-    """y = a * b, rounded half to even, subnormals included; ``nonfinite`` where y is infinite or NaN.
+    """y = a * b, rounded half to even, subnormals included; ``nonfinite`` is high if y is infinite or NaN.
 
     Maps to one 18x18 multiplier for up to 17 fraction bits.
     """
@@ -49,9 +49,9 @@ class FloatMul(StreamUnit):
 
 
 class FloatAdd(StreamUnit):
-    """y = a + b, rounded half to even; a zero sum is +0 unless both are -0.  ``b`` is negated where ``sub`` is set.
+    """y = a + b, rounded half to even; a zero sum is +0 unless both are -0.  ``b`` is negated if ``sub`` is set.
 
-    The larger magnitude goes first; the other is moved down with two more bits and a sticky one.
+    The operands are ordered by magnitude.  The smaller one is shifted down, with two more bits and a sticky bit.
     """
 
     LATENCY = 3 + ROUND_STAGES
@@ -149,7 +149,7 @@ class Dequantise(StreamUnit):
 
 
 class Quantise(StreamUnit):
-    """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities the ends.
+    """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities give -128 and 127.
 
     Maps to one 18x18 multiplier.
     """
@@ -166,7 +166,7 @@ class Quantise(StreamUnit):
         pipe = self.pipeline(m)
         x = unpack(self.i.p.x, fmt)
         sig1, scale1 = pipe.reg(x.sig, "sig1"), pipe.reg(self.i.p.scale.sig, "scale1")
-        # How far the product moves down to become an integer.
+        # The shift that makes the product an integer.
         down = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += down.eq(-(x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)))
         down1 = pipe.reg(down, "down1")
@@ -183,7 +183,8 @@ class Quantise(StreamUnit):
         moved = Signal(width + 1)
         mask = Signal(width + 3)
         m.d.comb += [moved.eq(doubled >> amount), mask.eq(((Const(1, width + 3) << amount) - 1)[:width + 3])]
-        # A product that would move up, or stay, has at least as many bits as a significand: beyond 127 but for zero.
+        # A product that would be shifted up, or not at all, has at least as many bits as a significand: it is beyond 127, or
+        # zero.
         with m.If(not_down2):
             m.d.comb += big.eq(product2 != 0)
         with m.Else():

@@ -22,13 +22,13 @@ from tellme.spec.tables import recip127_rom, rsqrt_rom
 
 __all__ = ["SCALE_INTERVAL", "AbsmaxScale", "InverseRms", "ScaleAcc"]
 
-#: Cycles from one start of AbsmaxScale or InverseRms to the next.  Their registers need no copies of what earlier stages
-#: hold: inputs stand still that long.
+#: Cycles from one start of AbsmaxScale or InverseRms to the next.  Inputs do not change for so long, so that later stages read
+#: earlier stages' registers directly.
 SCALE_INTERVAL = 4
 
 
 class ScaleAcc(StreamUnit):
-    """An accumulator's scale times ``d``, where ``use_d`` is set.  One a cycle, one multiplier."""
+    """An accumulator's scale, multiplied by ``d`` if ``use_d`` is set.  One per cycle; one multiplier."""
 
     LATENCY = SCALE_MUL_STAGES
 
@@ -53,9 +53,11 @@ class ScaleAcc(StreamUnit):
 class AbsmaxScale(wiring.Component):
     """s = 127 / absmax and d = absmax / 127 of a float's magnitude (at least ``floor``).
 
-    ``start`` with ``absmax`` and ``floor``, at most every SCALE_INTERVAL cycles; ``done`` is a pulse LATENCY cycles later.
-    With it s and d are there.  They hold until the next ones; where starts follow one another, d for SCALE_INTERVAL
-    cycles, s for this one.  One EBR, one multiplier.  binary16 and narrower significands (up to 10 fraction bits) only.
+    ``start`` comes with ``absmax`` and ``floor``, at most every SCALE_INTERVAL cycles.  ``done`` is a pulse LATENCY cycles later;
+    s and d are valid with ``done``.  After a single start s and d hold until the next start.  If starts follow every
+    SCALE_INTERVAL cycles, d holds for SCALE_INTERVAL cycles, and s for the cycle of ``done`` only.
+
+    Maps to one EBR and one multiplier.  Only for binary16 and narrower significands (up to 10 fraction bits).
     """
 
     LATENCY = 4 + SCALE_MUL_STAGES
@@ -112,9 +114,10 @@ class AbsmaxScale(wiring.Component):
 class InverseRms(wiring.Component):
     """1 / sqrt(sumsq / n + eps) from integers of 2**-32: rsqrt(sumsq + n_eps) * sqrt_n.
 
-    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n``, at most every SCALE_INTERVAL cycles; ``sumsq`` stands still that long,
-    the others until ``done``, a pulse LATENCY cycles later.  ``y`` holds until the next.  Two EBR of table, one
-    multiplier, a 77-bit adder and shifter.
+    ``start`` comes with ``sumsq``, ``n_eps`` and ``sqrt_n``, at most every SCALE_INTERVAL cycles.  ``sumsq`` must not change for
+    SCALE_INTERVAL cycles, the others not until ``done``, a pulse LATENCY cycles later.  ``y`` holds until the next result.
+
+    Maps to two EBR of table, one multiplier, and a 77-bit adder and shifter.
     """
 
     #: Sum, leading zeros, two shifts, rounding, table, its register, the product and the result.
@@ -129,7 +132,7 @@ class InverseRms(wiring.Component):
 
         stage = Stages(m)
 
-        # All stages run at all times.  Some read a register of two stages before, which still holds this start's value.
+        # All stages run at all times.  Some stages read a register of two stages before, which still holds this start's value.
         value = stage.reg((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
         zeros = stage.reg(leading_zeros(m, value), "zeros")
         coarse = stage.reg((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Records between the command processor, the units and the link, and the ports that bring them, each defined once.
 
-A start that hands its arguments over is a stream.  Settings that stand still while a unit works are a record beside a pulse: the
-command processor holds them anyway, and a unit that took them from a stream would hold them a second time.  What has widths of
-a core's own is in :mod:`hw.lib.layouts`.
+A start whose arguments the unit stores is a stream.  Settings that do not change while a unit works are a record beside a pulse:
+the command processor holds such settings anyway, and a unit that took them from a stream would hold them a second time.  Records
+whose widths follow from a core's configuration are in :mod:`hw.lib.layouts`.
 """
 
 from dataclasses import fields
@@ -31,7 +31,7 @@ def record(kind: type[Any]) -> data.StructLayout:
 
 
 class WordSink(enum.Enum, shape=2):
-    """Who takes the words of the weight stream."""
+    """The unit that takes the words of the weight stream."""
 
     NONE = 0
     GAIN = 1
@@ -40,7 +40,7 @@ class WordSink(enum.Enum, shape=2):
 
 
 class AccSource(enum.Enum, shape=2):
-    """Whose accumulators enter the fused pipeline."""
+    """The unit whose accumulators enter the fused pipeline."""
 
     NONE = 0
     FETCH = 1
@@ -48,11 +48,11 @@ class AccSource(enum.Enum, shape=2):
     ATTENTION = 3
 
 
-#: What START says of a run.
+#: The arguments of START.
 RunArgs = record(StartArgs)
 #: Counters that an event carries.
 TotalsLayout = data.StructLayout({name: 32 for name in ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")})
-#: A token or the end of a run, for the host; its last words are the totals.
+#: A token, or the end of a run, for the host.  The last words are the totals.
 EventPayload = record(Event)
 #: An event as the link sends it: its type (:class:`tellme.spec.memory.EventType`) and its content.
 EventLayout = data.StructLayout({"type": 8, "payload": EventPayload})
@@ -74,7 +74,8 @@ RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Ou
 WeightsControl = wiring.Signature({"start": Out(1), "stop": Out(1), "plain_tokens": Out(16), "idle": In(1)})
 #: The counters count while ``running``; ``clear`` zeroes them.
 CountersControl = wiring.Signature({"running": Out(1), "clear": Out(1), "totals": In(TotalsLayout)})
-#: ``compute`` resets the compute units; while ``drain`` is high their memory ports finish what was asked for, until ``clean``.
+#: ``compute`` resets the compute units.  While ``drain`` is high, their memory ports finish accepted requests; then ``clean``
+#: rises.
 ResetControl = wiring.Signature({"compute": Out(1), "drain": Out(1), "clean": In(1)})
-#: Port to the list of segments; ``data`` comes a cycle behind ``addr``.
+#: Port to the list of segments; ``data`` comes a cycle after ``addr``.
 SegmentPort = wiring.Signature({"addr": Out(range(SEGMENT_WORDS * SEGMENT_ENTRIES)), "data": In(32)})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Floats as the units take them apart and put them together: fields, leading zeros, one rounding."""
+"""What float units share: the fields of a float, leading zeros, and one rounding."""
 
 from typing import NamedTuple
 
@@ -64,8 +64,8 @@ def round_float(pipe: Stages, fmt: FloatFormat, *, sign: Value, magnitude: Value
                 nan: Value) -> tuple[Value, Value]:
     """(-1)**sign * magnitude * 2**exp rounded half to even; (bits, nonfinite) ROUND_STAGES later.
 
-    ``magnitude`` is an unsigned integer whose least significant bit may stand for all that was cut off (sticky) if
-    there are two more bits below the last kept one; ``exp`` is signed.  A magnitude of zero gives a zero of that sign.
+    ``magnitude`` is an unsigned integer.  Its least significant bit may be a sticky bit (the OR of all bits that were cut off) if
+    there are two more bits below the last kept bit.  ``exp`` is signed.  A magnitude of zero gives a zero of the given sign.
     """
     m = pipe.m
     magnitude = Value.cast(magnitude)
@@ -92,7 +92,7 @@ def round_float(pipe: Stages, fmt: FloatFormat, *, sign: Value, magnitude: Value
     m.d.comb += [below.eq(count1 - exp1 - (width - kept)),
                  moves.eq(Mux(below[-1], 0, Mux(below > kept + 1, kept + 2, below[:len(moves)])))]
     down = pipe.reg(moves, "down")
-    # 3: what falls off stays as sticky
+    # 3: the bits that are shifted out remain as the sticky bit
     body = Signal(kept + 2)
     rest = top2[:width - kept - 1]
     m.d.comb += body.eq(Cat(rest.any(), top2[width - kept - 1:]))

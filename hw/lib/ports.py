@@ -16,7 +16,7 @@ __all__ = ["MEMORY", "BurstLayout", "ClientReadPort", "ClientStrobes", "ClientWr
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """What the hub and its clients know of a memory.
+    """A memory, as the hub and its clients see it.
 
     ``data_bits``: bits of the memory's word, 32 times a power of two.  ``addr_bits``: bits of an address.  ``len_bits``: bits of
     a request's length.  ``burst``: words of the memory that are moved for a client before the others are looked at, a power of
@@ -71,8 +71,8 @@ def RequestLayout(spec: MemorySpec) -> data.StructLayout:
 def ClientReadPort(spec: MemorySpec) -> wiring.Signature:
     """A client's port for reading words of ``spec.data_bits``, little-endian.
 
-    Requests are served in order; the data of one follows that of the one before without a mark.  Data may be stalled for ever:
-    the hub asks the memory only for what its FIFO can take.
+    Requests are served in order; the data of one request follows the data of the request before without a mark.  A client may
+    stall data for ever, because the hub asks the memory only for words that its FIFO can take.
     """
     return wiring.Signature({"req": Out(stream.Signature(RequestLayout(spec))), "data": In(stream.Signature(spec.data_bits))})
 
@@ -105,12 +105,12 @@ def WordRequest(spec: MemorySpec) -> data.StructLayout:
 
 
 def WordReadPort(spec: MemorySpec) -> wiring.Signature:
-    """As a client's port, but counted in words of the memory."""
+    """Like a client's port, but counted in words of the memory."""
     return wiring.Signature({"req": Out(stream.Signature(WordRequest(spec))), "data": In(stream.Signature(spec.data_bits))})
 
 
 def WordWritePort(spec: MemorySpec) -> wiring.Signature:
-    """As a client's port, but counted in words of the memory, each with its lanes that are written."""
+    """Like a client's port, but counted in words of the memory, each with a mask of the lanes to write."""
     return wiring.Signature({"req": Out(stream.Signature(WordRequest(spec))), "data": Out(stream.Signature(MemoryWord(spec))),
                              "idle": In(1)})
 

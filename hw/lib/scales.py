@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scales where several units use them: their stored form, and their product (spec: scale)."""
+"""Scales, as several units use them: the stored form, and the product (spec: scale)."""
 
 from typing import Any
 

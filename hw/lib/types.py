@@ -13,7 +13,7 @@ __all__ = ["FactorsLayout", "KvScales", "MonitorLayout", "ProductsLayout", "Scal
 #: A scale: value ``sig * 2**exp``, see :mod:`tellme.spec.scale`.
 ScaleLayout = data.StructLayout({"sig": SCALE_SIG_BITS, "exp": signed(SCALE_EXP_BITS)})
 
-#: The word ahead of a tile, see :class:`tellme.spec.packing.TileHeader`.
+#: The word before a tile, see :class:`tellme.spec.packing.TileHeader`.
 TileHeaderLayout = data.StructLayout({name: ScaleLayout if name in ("scale", "odd_scale") else bits
                                        for name, bits in TILE_HEADER_FIELDS.items()})
 

@@ -22,17 +22,20 @@ LANES = 8
 class LmHead(wiring.Component):
     """logit[r] = sat32(round(sum(row[r] * code) * scale_mul(d, scale[r]) * 2**16)), Q15.16, rounded half up.
 
-    A start {dim, vocab, d, dump, dump_base}; then dim codes on ``codes`` (``code_taken`` with each); then the table's blocks
-    on ``words``: a word of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are eaten and
-    give nothing.  A word, eight products, a cycle, unless the logits behind wait: each takes two cycles, and one that enters
-    the best 64 as many more as entries move (counted by ``stall``).
+    Input: a start {dim, vocab, d, dump, dump_base}; then dim codes on ``codes`` (``code_taken`` with each); then the table's
+    blocks on ``words``: a word of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are read and
+    ignored.
 
-    After ``done`` (a pulse): ``best``, ties to the lower id, and the best 64 sorted by logit, then id, readable at
-    ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
-    are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
+    Rate: a word, eight products, per cycle, unless logits wait for the list of the best 64.  Each logit takes two cycles there,
+    and a logit that enters the list takes one more cycle for each entry that moves.  ``stall`` counts the cycles in which words
+    wait.
 
-    ``compact`` (for small parts): four products a cycle, a word in two, which is what the memory delivers.  The
-    multipliers are another unit's: ``products`` are those of ``factors``, a cycle later.  The best 64 are in EBR.
+    Output, after ``done`` (a pulse): ``best``, of equal logits the one with the lower id; and the best 64, sorted by logit and
+    then by id, readable at ``top_addr`` (one cycle).  With fewer than 64 rows the other entries are left from before.  With
+    ``dump`` all logits are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
+
+    ``compact`` (for small parts): four products per cycle, a word per two cycles, which is the memory's rate.  The multipliers
+    belong to another unit: ``products`` are the products of ``factors``, a cycle later.  The best 64 are in EBR.
 
     Maps to 8 multipliers (compact: none) for the rows and 3 for the scale; two EBR of codes, LUT RAM below 256 codes.
     """
@@ -95,8 +98,8 @@ class LmHead(wiring.Component):
         valid1, first1 = stage.reg(step, "valid1"), stage.reg(first, "first1")
         end1 = stage.reg(took & row_end & (ident < args.vocab), "end1")
         ident1 = stage.reg(ident, "ident1")
-        # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
-        # multiply: a register between them.
+        # Stages are counted in registers after the word's arrival.  EBR and multipliers are slow, so there is a register between
+        # them.
         word2, code2 = stage.reg(word1, "word2"), stage.reg(code1, "code2")
         if compact:
             m.d.comb += [[self.factors.a[i].eq(word2[8 * i:8 * i + 8]),
@@ -150,7 +153,7 @@ class LmHead(wiring.Component):
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working, is_best = Signal(), Signal()
-        # ``entry`` is the one above ``at``, the place that is written next; the one above that is read meanwhile.
+        # ``at`` is the place that is written next, ``entry`` the entry above it; the entry above ``entry`` is being read.
         entry, below = Signal(entry_layout), Signal(range(self._top))
         host = Signal(entry_layout)
         m.d.comb += [
@@ -158,7 +161,7 @@ class LmHead(wiring.Component):
             t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),
         ]
         if compact:
-            # The port's register is the entry; beside a search it follows the host's address.
+            # The port's register is the entry.  While there is no search, the port follows the host's address.
             entry, read_next = t_read.data, Signal()
             m.d.comb += [t_read.en.eq(read_next | ~self.busy), host.eq(t_read.data)]
             smaller, next_entry = entry.logit.as_signed() < logit.as_signed(), []
@@ -261,7 +264,7 @@ class LmHead(wiring.Component):
                 with m.Else():
                     m.next = "END"
                 with m.If(at == self._top - 1):
-                    # What comes to lie last is the least.
+                    # The entry that becomes the last one is the least.
                     m.d.sync += least.eq(t_write.data.logit.as_signed())
             with m.State("END"):
                 m.d.comb += queue.r_en.eq(1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Lets a memory port outlive a reset of its user: bursts that were asked for are finished."""
+"""Guards: they let a memory port outlive a reset of its user, and finish the bursts that were asked for."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ __all__ = ["ReadGuard", "WriteGuard"]
 
 
 def count(m: Module, port: Any) -> tuple[Signal, Signal]:
-    """Whether all words of a port's accepted requests had passed in the cycle before, and whether that has changed since.
+    """Whether all words of a port's accepted requests had passed in the cycle before, and whether this has changed since.
 
-    Handshakes go through registers first: a port's are late in their cycle.
+    A port's handshakes arrive late in their cycle, and so go through registers first.
     """
     # One request's length and what was left of the one before.
     owed, asked, passed = Signal(len(port.req.p.len) + 2), Signal(len(port.req.p.len)), Signal()
@@ -30,10 +30,10 @@ def count(m: Module, port: Any) -> tuple[Signal, Signal]:
 
 
 class ReadGuard(wiring.Component):
-    """Between a read port's user and the hub's FIFO; counts words that were asked for and have not come.
+    """Sits between a read port's user and the hub's FIFO, and counts the words that were asked for and have not come.
 
-    While ``drain`` is high no request passes and data is taken and dropped; ``clean`` is high when nothing is
-    outstanding.  Adds no latency; words are counted a cycle late.
+    While ``drain`` is high, no request passes, and data is taken and dropped.  ``clean`` is high when no word is outstanding.
+    Adds no latency; words are counted a cycle late.
     """
 
     def __init__(self, spec: MemorySpec = MEMORY):
@@ -56,11 +56,11 @@ class ReadGuard(wiring.Component):
 
 
 class WriteGuard(wiring.Component):
-    """The same for a write port: while ``drain`` is high, words that are owed to an accepted request are zeros.
+    """The same for a write port: while ``drain`` is high, the missing words of accepted requests are written as zeros.
 
-    What is written then lies where the stopped step would have written: rows of the position that was in work, or a
-    dump of logits; neither is valid before it is written anew.  Where a word has lanes, none of such a word is written.
-    ``clean`` is high when the memory holds all words.
+    The zeros lie where the stopped step would have written: in rows of the position that was in work, or in a dump of logits.
+    Neither is valid before it is written anew.  If words have lanes, no lane of such a word is written.  ``clean`` is high when
+    the memory holds all words.
     """
 
     def __init__(self, spec: MemorySpec = MEMORY):
@@ -77,7 +77,7 @@ class WriteGuard(wiring.Component):
             port.req.valid.eq(user.req.valid & ~self.drain),
             user.req.ready.eq(port.req.ready & ~self.drain),
             port.data.payload.as_value().eq(Mux(self.drain, 0, user.data.payload.as_value())),
-            # Only where the count has caught up, and has been looked at: a zero every third cycle.
+            # A zero is sent only after the count is up to date and was compared: every third cycle.
             port.data.valid.eq(Mux(self.drain, due & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),

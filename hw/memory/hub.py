@@ -21,11 +21,11 @@ __all__ = ["Client", "MemoryHub"]
 
 @dataclass(frozen=True)
 class Client:
-    """Someone who reads or writes memory in words of ``data_bits``.
+    """A named user that reads or writes memory in words of ``data_bits``.
 
-    Of two clients that want something, the one with the lower ``priority`` goes first.  Clients with the same ``port`` share a
-    FIFO and what cuts requests into bursts: a request is served whole before one of another client of that port.  A ``guarded``
-    client may be reset while its requests are under way (``drain`` of the hub).
+    Of two clients with requests, the client with the lower ``priority`` goes first.  Clients with the same ``port`` share a
+    FIFO and a burst cutter: a request is served whole before a request of another client of this port.  A ``guarded`` client
+    may be reset while its requests are under way (``drain`` of the hub).
     """
 
     name: str
@@ -77,14 +77,14 @@ def ports_of(clients: Sequence[Client]) -> list[Port]:
 class MemoryHub(wiring.Component):
     """Serves clients' requests through FIFOs, in bursts, by priority.
 
-    ``clients`` have a port each, by name, of their own width.  A request is cut into bursts that end at multiples of
-    ``spec.burst`` words of the memory.  The next burst is chosen a cycle ahead, by priority, and offered on ``bus`` while the one
-    before is in work, so that no cycle is lost between them.  A burst is read only when the port's FIFO has room for all of it,
-    and written only when all of it is in the FIFO: the memory's controller waits for nobody.
+    Each of the ``clients`` has a port with its name and of its width.  A request is cut into bursts that end at multiples of
+    ``spec.burst`` words of the memory.  The next burst is chosen a cycle earlier, by priority, and is offered on ``bus`` while
+    the burst before is in work, so that no cycle is lost between bursts.  A burst is read only when the port's FIFO has room
+    for the whole burst, and written only when the whole burst is in the FIFO.  So the memory's controller never waits.
 
-    ``drain`` is for clients that are ``guarded``: while it is high none of their requests is taken, words that come for them are
-    dropped, words that they owe are zeros, and what they had in the hub's queues is forgotten; ``clean`` is high when nothing of
-    theirs is outstanding.
+    ``drain`` is for ``guarded`` clients.  While ``drain`` is high, none of their requests is taken, words that come for them are
+    dropped, words that they owe are written as zeros, and their content in the hub's queues is dropped.  ``clean`` is high when
+    none of their words is outstanding.
 
     Statistics by client name: ``moved``, a word of the memory was moved; ``busy``, the memory works for the client.  At most one
     bit of each is high.
@@ -118,7 +118,7 @@ class MemoryHub(wiring.Component):
 
         # ------------------------------------------------------------------ ports
         addrs, sizes, able, owners, clean = [], [], [], [], []
-        # A burst that was taken is cut off its port's request a cycle later.
+        # The words of a taken burst are removed from the port's request a cycle later.
         grant, granted, granted_size = Signal(n), Signal(n), Signal(range(burst + 1))
         m.d.comb += grant.eq(Mux(bus.command.valid & bus.command.ready, Const(1) << offer.port, 0))
         m.d.sync += [granted.eq(grant), granted_size.eq(offer.words)]
@@ -131,7 +131,7 @@ class MemoryHub(wiring.Component):
             size = Signal(range(burst + 1), name=f"{name}_size")
             room = Signal(range(depth + 1), name=f"{name}_room", init=0 if writes else depth)
             to_end = Const(burst) - addr[:offset_bits]
-            # Registers that say what would take a look at all of ``remaining``: nothing is left; the next burst is the last one.
+            # Registers in place of comparisons with all bits of ``remaining``: nothing is left; the next burst is the last one.
             spent, final = Signal(init=1, name=f"{name}_spent"), Signal(name=f"{name}_final")
             m.d.comb += [size.eq(Mux(remaining <= to_end, remaining, to_end)), inner.req.ready.eq(spent)]
             m.d.sync += final.eq(remaining <= to_end)

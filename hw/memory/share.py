@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""One port of the hub for several clients, which have it in turns of whole requests."""
+"""One port of the hub for several clients, which take turns; a turn is a whole request."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -12,11 +12,12 @@ __all__ = ["ReadShare", "Share", "WriteShare"]
 
 
 class Share(wiring.Component):
-    """What both directions have in common: whose turn it is.
+    """What both directions have in common: which client has the turn.
 
-    ``free``: every word of every accepted request has passed.  While it is high, the first client in order that asks has the
-    turn, the last client if none asks; else the one that had it before.  So a request is served whole, requests of one client
-    follow one another without a gap, and a turn that changes costs no cycle.  ``owner`` is the client of the words under way.
+    ``free``: every word of every accepted request has passed.  While ``free`` is high, the first client in order that asks has
+    the turn, or the last client if none asks.  While ``free`` is low, the client that had the turn keeps it.  So a request is
+    served whole, requests of one client follow one another without a gap, and a change of turn costs no cycle.  ``owner`` is
+    the client of the words under way.
     """
 
     def __init__(self, clients: int, signature: wiring.Signature):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Weight buffer manager: URAM-like blocks of EBR, filled ahead of use (TeLLMe v2 section 3.4)."""
+"""Weight buffer manager: URAM-like blocks of EBR, filled before use (TeLLMe v2 section 3.4)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
@@ -15,22 +15,22 @@ __all__ = ["WeightBuffer"]
 
 
 class WeightBuffer(wiring.Component):
-    """Streams the weights' segments word by word, and reads ahead as far as the buffer goes.
+    """Streams the weights' segments word by word, and reads ahead as far as the buffer has room.
 
     After ``start`` (a pulse) the 64-bit words of all segments (:class:`tellme.spec.program.Segment`) leave on ``out`` in the
-    order of the list, chunk after chunk without end; for the first ``plain_tokens`` chunks without those of the LM head.
-    ``stop`` (a pulse) ends it: nothing more is asked for, what is on its way is dropped, then ``idle`` rises.  A start counts
-    only while idle.
+    order of the list, chunk after chunk without end.  The first ``plain_tokens`` chunks leave out the LM head's segments.
+    ``stop`` (a pulse) ends the stream: nothing more is asked for, words on their way are dropped, then ``idle`` rises.  A start
+    counts only while idle.
 
-    The list is read through ``segments`` while the segment before is asked for, a request in three cycles: a change of
-    segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each, which pass meanwhile too
-    where the segment before has a request more for each.  A run's first segment is read whatever its flag says.  An empty list,
-    which a host refuses, gives no word: the unit waits for ``stop``.  The list stands still from two cycles ahead of a start on.
+    The list is read through ``segments`` while the words of the segment before are asked for, a request in three cycles, so
+    that a change of segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each; these
+    cycles are hidden too if the segment before has one more request for each of them.  The first segment of a run is read even
+    if it is flagged for the LM head.  An empty list, which a host refuses, gives no word: the unit waits for ``stop``.  The
+    list must not change from two cycles before a start on.
 
-    Storage: ``blocks`` blocks of 512 words, 72 bits wide as two EBR of 512 x 36; 64 bits of each are used.  A word can
-    leave two cycles after it has come, never before; nothing is asked for that there is no room for.
-    Throughput: a 64-bit word a cycle in and out.  ``level`` is the number of words held.
-    Raises ValueError for less than one block.
+    Storage: ``blocks`` blocks of 512 words, 72 bits wide, made of two EBR of 512 x 36; 64 bits of each word are used.  A word can
+    leave two cycles after it has come, never earlier.  Words are asked for only if there is room for them.  Throughput: a 64-bit
+    word per cycle in and out.  ``level`` is the number of words held.  Raises ValueError for less than one block.
     """
 
     WORDS_PER_BLOCK = 512
@@ -54,10 +54,10 @@ class WeightBuffer(wiring.Component):
         write, read = blocks.write_port(), blocks.read_port()
         request = self.port.req
 
-        # ------------------------------------------------------------------ the list, an entry ahead of what is asked for
+        # ------------------------------------------------------------------ the list, an entry before what is asked for
         running, plain = Signal(), Signal(16)
         entry = Signal(range(SEGMENT_ENTRIES))
-        # The next entry may be taken, and is: its count then, its address in the cycle behind it.
+        # The next entry may be taken, and is: its count then, its address in the cycle after it.
         offered, take, taken = Signal(), Signal(), Signal()
         counts, place = (data.View(layout, self.segments.data) for layout in SegmentLayouts)
         ends, skips = Signal(), Signal()
@@ -94,7 +94,7 @@ class WeightBuffer(wiring.Component):
         # Room for words, less all that was asked for: in 64-bit words.
         room = Signal(range(depth + 1), init=depth)
         burst = self.BURST // 2
-        # A cycle behind what is left.
+        # A cycle after what is left.
         size, none_left, last = Signal(range(burst + 1)), Signal(), Signal()
         m.d.sync += [size.eq(Mux(remaining <= burst, remaining, burst)), none_left.eq(remaining == 0),
                      last.eq(remaining <= burst)]

@@ -4,7 +4,7 @@
 
 ``client`` is the client's port, of ``client_bits``; ``port`` has words of the memory, ``spec.data_bits``, of which its requests'
 addresses and lengths are counted too.  Both widths are 32 times a power of two; the lowest 32 bits of a word come first.  None
-of these units adds a cycle to a request or to a word, and none takes a word ahead of its request.
+of these units adds a cycle to a request or to a word, and none takes a word before its request.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal

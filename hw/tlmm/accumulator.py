@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Accumulators of one lane, and the sums that are complete."""
+"""The accumulators of one lane, and the lane's finished sums."""
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
@@ -15,16 +15,20 @@ TOTAL_BITS = 14
 
 
 class Accumulator(wiring.Component):
-    """acc[row] (+)= total, a row a cycle; the sum of a tile's last slice goes to the finished sums instead.
+    """acc[row] (+)= total, a row per cycle; after a tile's last slice the sum goes to the finished sums instead.
 
-    A step takes three cycles: ``read_row`` a cycle ahead of ``total``; ``total`` with ``first`` (start from zero); in the
-    next cycle the sum is written where ``write`` and ``write_row``, or ``finish`` and ``finish_at``, say.  Two steps on a
-    row lie HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` a cycle later, and it stays
-    until the next ``out_en``; reading them disturbs no step.
+    A step takes three cycles:
 
-    Ranges: sums of ``bits`` bits, signed.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
-    ``finished`` sums, up to 512 each, and bits + 2 LUTs: nothing is read in the cycle in which it is written, so that the
-    memories need no bypass, and the choice of zero lies in the adder.
+    1. ``read_row``;
+    2. ``total``, with ``first`` to start from zero;
+    3. the sum is written: to accumulator ``write_row`` with ``write``, or to finished sum ``finish_at`` with ``finish``.
+
+    Two steps on one row must be HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` comes a
+    cycle later and stays until the next ``out_en``.  Reading finished sums disturbs no step.
+
+    Ranges: sums of ``bits`` bits, signed.  Initiation interval 1.  Maps to one EBR for ``rows`` accumulators and one EBR for
+    ``finished`` sums, up to 512 each, and bits + 2 LUTs.  Nothing is read in the cycle in which it is written, so that the
+    memories need no bypass; the adder makes the zero.
     """
 
     HAZARD = 3
@@ -46,7 +50,7 @@ class Accumulator(wiring.Component):
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
         total = Signal(signed(bits), reset_less=True)
-        # total + (sum so far and not first)
+        # total + (sum so far AND NOT first)
         m.submodules.add = add = AddOf(width=bits, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
         m.d.comb += [add.a.eq(extend(self.total, bits)), add.c.eq(read.data), add.d.eq(mask(~self.first, bits))]
         m.d.sync += total.eq(add.s)

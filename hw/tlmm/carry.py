@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Adders whose operands are functions of up to four inputs a bit, at one LUT a bit: what the ECP5's CCU2C can do.
+"""Adders whose operands are functions of up to four inputs per bit, at one LUT per bit, with the ECP5's CCU2C.
 
-A bit of a CCU2C makes ``P = LUT4(A, B, C, D)``, ``S = P ^ carry`` and hands on ``P ? carry : LUT2(A, B)``, where the LUT2
-is the quarter of the LUT4's table with C = D = 0.  So for every table it adds ``u(A, B) + w(A, B, C, D)`` with u that
-quarter and ``w = P ^ u``, and w is zero where C = D = 0.  Synthesis alone only ever adds A and B.
+One bit of a CCU2C computes
+
+    P = LUT4(A, B, C, D)
+    S = P ^ carry
+    next carry = P ? carry : LUT2(A, B)
+
+where LUT2 is the quarter of the LUT4's table with C = D = 0.  So the cell adds ``u(A, B) + w(A, B, C, D)``, with u = LUT2 and
+w = P ^ u; w is zero where C = D = 0.  Synthesis alone only ever adds A and B.
 """
 
 from collections.abc import Callable
@@ -69,7 +74,7 @@ endmodule
 def add_table(u: Callable[[int, int], int], w: Callable[[int, int, int, int], int]) -> int:
     """The 16-bit table (index A + 2 B + 4 C + 8 D) of a cell that adds u(a, b) and w(a, b, c, d).
 
-    Raises ValueError where w is not zero at c = d = 0: no cell does that.
+    Raises ValueError if w is not zero at c = d = 0: no cell can add such a w.
     """
     init = 0
     for index in range(16):
@@ -86,7 +91,7 @@ def extend(value: Value, width: int) -> Value:
 
 
 def mask(bit: Value, width: int) -> Value:
-    """A bit before every bit of a word."""
+    """A word of ``width`` copies of a bit, to combine with a word bit by bit."""
     return Value.cast(bit).replicate(width)
 
 

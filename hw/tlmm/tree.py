@@ -26,7 +26,7 @@ class Term(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A partial sum, and the signs whose +1 it still lacks (-v is ~v and 1)."""
+    """A partial sum, and the signs whose +1 is still missing in it (-v = ~v + 1)."""
 
     value: Signal
     low: int

@@ -67,7 +67,7 @@ class Chip:
         return out & 0xFFFF
 
     def next(self) -> int | None:
-        """The data that the chip drives ahead of the next clock's edge, if any: at the pins it comes before that edge."""
+        """The data that the chip drives before the next clock's edge, if any: at the pins it comes before that edge."""
         out = self._lib.sdram_next(self._chip)
         return out & 0xFFFF if out >> 16 else None
 
@@ -76,5 +76,5 @@ class Chip:
         return self._lib.sdram_violation(self._chip).decode()
 
     def forgive(self) -> None:
-        """Forget a violation: a controller that tries out clock phases breaks rules until it has found one."""
+        """Forget a violation: a controller that searches for a clock phase breaks rules until it has found one."""
         self._lib.sdram_forgive(self._chip)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """tellme: a ternary language model on a small FPGA; host software, specification and golden model.
 
-What a program uses is here: :class:`Board`, :class:`Session`, :class:`Sampling`, :func:`find_model`, and the errors.  A part is
-imported when it is first used.
+A program uses :class:`Board`, :class:`Session`, :class:`Sampling`, :func:`find_model`, and the errors.  Each part is imported
+when the part is first used.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Prompts whose tokens share each weight, on the simulated board: same bits as token by token, and what moves to and fro."""
+"""Prompts whose tokens share each weight, on the simulated board: the same bits as token by token, and the words that move."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_core_is_the_one_that_the_bitstream_is_built_from(device):
 
 @pytest.mark.parametrize("length", [1, LANES - 1, LANES, LANES + 1, 2 * LANES + 3, SHAPE.context - 3])
 def test_a_prompt_gives_the_bits_of_decode(device, length):
-    """All logits after n tokens by chunks equal those token by token, and text goes on from there."""
+    """All logits after n tokens in chunks equal the logits token by token, and the text continues from there."""
     model = model_of(SHAPE, gains=True, seed=length)
     image, golden = load(device, model)
     prompt = prompt_of(model, length)
@@ -82,9 +82,10 @@ def test_random_models(device, name):
 
 @pytest.mark.parametrize("heads", [2, 4, 8])
 def test_bytes_that_attention_reads_and_writes(device, heads):
-    """To the word: each slot of PEs reads each K and V row that one of its queries sees once; K and V rows are written once.
+    """Words that move, exactly: each slot of PEs reads each K and V row that one of its queries sees once; K and V rows are
+    written once.
 
-    Two naive orders read more: each query its own keys by itself, and each slot all keys up to the chunk's last token.
+    Two naive orders read more: in one each query reads its own keys, in the other each slot reads all keys up to the chunk's end.
     """
     shape = replace(SHAPE, heads=heads)
     model = model_of(shape, gains=False)
@@ -112,7 +113,7 @@ def test_bytes_that_attention_reads_and_writes(device, heads):
 
 
 def test_overflow_stops_at_the_chunks_step(device):
-    """The first step at which any token of a chunk overflows, which is not where the first token alone would stop."""
+    """The run ends at the first step in which any token of a chunk overflows; the first token alone would stop elsewhere."""
     model = model_of(SHAPE, gains=True)
     layer = model.layers[1]
     model.layers[1] = replace(layer, scales={**layer.scales, "w2": Scale(2047, 100)})

@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused_before_synthesis(monkeypatch, capsys, chan
 
 
 def test_synthesis_of_a_compact_core():
-    """Its steps, with every techmap they use beside the build's files, leave nothing of synth_ecp5 out."""
+    """The steps leave nothing of synth_ecp5 out, and every techmap that they use is beside the build's files."""
     text = build.script(preset("ecp5-25f"), "top", "core.v")
     assert set(re.findall(r"-map ([\w.]+)", text)) == set(build.TECHMAPS)
     assert all((Path(build.__file__).parent / name).exists() for name in build.TECHMAPS)
@@ -95,7 +95,7 @@ def test_synthesis_of_a_compact_core():
 
 
 def test_synthesis_of_other_cores():
-    """synth_ecp5 in two parts that leave nothing out, and control sets of 12 and more between them."""
+    """synth_ecp5 in two parts that leave nothing out; between the parts, control sets of fewer than 12 are dissolved."""
     lines = [line for line in build.script(preset("ulx3s-85f"), "top", "core.v", whole=True).splitlines() if line]
     assert lines[0] == "read_verilog core.v" and lines[-1] == "write_json top.json"
     assert [line for line in lines if line.startswith("synth_ecp5")] == [

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A board's packets with the golden model behind them; as a process, what the simulated board is to the host.
+"""A board's packets, answered by the golden model; as a process, what the simulated board is to the host.
 
 ``python -m tests.cli.fake_board HOW``: standard input and output are the link.  HOW is ``slow`` (some seconds to load the shipped
 model), ``stubborn`` (the same, and neither the end of input nor SIGTERM ends it), ``exit N`` (ends with the code N after 50

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A board at the level of packets' meanings: windows of memory, and the golden model in place of the gateware.
 
-It knows of a model only what is written to it.
+The fake board knows only what the host writes to it about a model.
 """
 
 import struct

@@ -117,7 +117,7 @@ def test_a_board_that_goes_silent_in_the_middle(port, capsys):
 
 
 @pytest.mark.parametrize(("port", "says"), [
-    # What came ahead of format 2 knew no number of a format.
+    # What came before format 2 knew no number of a format.
     ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 2"),
     ({"version": 9}, "speaks protocol 9, this tellme-host 2"),
     ({"program_format": 1}, "runs programs of format 1, this tellme-host 2"),
@@ -161,7 +161,7 @@ def test_auto_asks_which_of_two(capsys, monkeypatch):
 
 
 def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsys, monkeypatch):
-    """An Icepi Zero is called as its serial chip's maker called the chip; so is what else has the chip."""
+    """An Icepi Zero has its serial chip's default name, which other devices with this chip have too."""
     other = Port(chatter=b"login: \0root\0\1\2\3\0")
     monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
     try:
@@ -170,7 +170,7 @@ def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsy
         assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
         known(monkeypatch, (other.path, "FT231X USB UART"))
         assert discover.find_board() is None
-        # What is called as only a board is, is not asked, and nothing else is either.
+        # If there is a port with a name that only a board has, no port is asked.
         known(monkeypatch, (other.path, "FT231X USB UART"), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
         monkeypatch.setattr(discover, "answers", None)
         assert discover.find_board() == "/dev/ttyUSB3"

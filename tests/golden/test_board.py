@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The whole golden model: against the float32 reference, itself fed otherwise, and against single steps."""
+"""The whole golden model, against the float32 reference, against itself with other chunks, and against single steps."""
 
 import time
 import zlib
@@ -65,7 +65,7 @@ def test_several_scales_and_biases_are_near_the_float_reference(name, biases, tm
     golden = golden_board(Model.load(path)).feed(ids, 0, heads="all") / 65536
     expected = reference.forward(reference.read(path), ids)
     assert np.abs(golden - expected).mean() < 0.03 * expected.std()
-    # Scales or biases that were left out would show.
+    # If scales or biases were left out, the difference would show.
     plain = reference.forward(reference.read(path, plain=True), ids)
     assert np.abs(plain - expected).mean() > 0.1 * expected.std()
 

@@ -17,7 +17,7 @@ __all__ = ["Dfi", "QueuedReadModel", "ReadModel", "WriteModel"]
 
 
 def signals(dut, port):
-    """A function from a name to that signal of a port; looked for once, as to look takes longer than to read."""
+    """A function from a name to the signal of a port with this name; found once, because finding takes longer than reading."""
     return cache(lambda name: getattr(dut, f"{port}__{name}"))
 
 
@@ -35,8 +35,8 @@ class Dfi:
         self._driven = None
 
     def clock(self) -> list[dict[str, int]]:
-        """The commands of both clocks; fails with the chip's rule that is broken.  Of a chip that is not selected the
-        command's pins are not read, and of wires that nobody drives no data: the chip takes neither."""
+        """The commands of both clocks; a broken rule of the chip fails the test.  The command's pins are not read while the
+        chip is not selected, and the data wires are not read while nothing drives them: the chip ignores both."""
         cke, oe = int(self._cke.value), int(self._oe.value)
         wdata = int(self._wdata.value) if oe else 0
         rdata, commands = 0, []
@@ -110,7 +110,8 @@ class ReadModel:
 
 
 class QueuedReadModel(ReadModel):
-    """A ReadModel that takes a request at any time: the data of one follows that of the one before without a pause."""
+    """A ReadModel that takes a request at any time: the data of a request follows the data of the request before without a
+    pause."""
 
     @clocked
     async def _requests(self, queue):
@@ -154,7 +155,7 @@ class QueuedReadModel(ReadModel):
 
 class WriteModel:
     """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst.  ``request`` is the layout of its requests."""
+    cycles after each burst.  ``request`` is the layout of its requests."""
 
     def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
         self._clk, self._request = dut.clk, request

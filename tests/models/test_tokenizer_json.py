@@ -137,7 +137,7 @@ DECODERS = [
     sequence(BYTES, FUSE, string("ata", "xax"), string("x", ""), strip("\u2581", 1, 0)), sequence(BYTES, FUSE, string("", "x")),
     sequence(BYTES, meta("always"), {"type": "BPEDecoder", "suffix": "a"}), sequence(SPACES, BYTE_LEVEL, strip(" ", 1, 0)),
 ]
-#: Those for which a bound is known: behind them text comes as it does without.
+#: Those for which a bound is known: after them text comes as it does without.
 BOUNDED = [r"\A (?! )", r"^ ", r"\A ", r"^ +", r"\A\s+", r"^\n", r"^[ \n]{1,2}", r"^(?: |a)b?", r"^(the|a)", r"^ {2}",
            r"\A[^a]{1,3}", r"^(?=.t)a", r"^.+", r"^\S+", r"^ x*", r"^ {2,3}", r"^[ a-t]+", r"^\. ", r"^(?:a|(?:th?|\n)e) *"]
 #: Those for which none is: text comes at the end.

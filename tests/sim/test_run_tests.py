@@ -129,7 +129,7 @@ def test_the_runtime_library_is_kept_and_the_model_is_not(tmp_path):
 
 
 def test_a_stream_driver_at_another_time_is_refused(tmp_path):
-    """Just ahead of the rising edge it would see what the flip-flops have taken already."""
+    """A read just before the rising edge would see values that the flip-flops have taken already."""
     source = (
         "from amaranth.lib import stream\n"
         "from cocotb.triggers import RisingEdge\nfrom sim.cocotb_streams import StreamSource\n"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Numbers of packets, descriptors, registers and tiles: the ends of each range fit, what lies beyond is refused by name."""
+"""Numbers of packets, descriptors, registers and tiles: the ends of each range fit, and numbers beyond are refused by name."""
 
 import re
 from dataclasses import replace

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools.ci on planted steps: order, counts, the first failure, and an end by Ctrl-C that leaves no child behind."""
+"""tools.ci on planted steps: order, counts, the first failure, and an end by Ctrl-C that leaves no child process."""
 
 import os
 import re

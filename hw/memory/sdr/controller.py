@@ -20,12 +20,13 @@ REFRESH_GROUP = 4
 class SdramController(wiring.Component):
     """Open-row controller; the chip's burst length is 2: a READ or WRITE each fabric cycle moves a 32-bit word.
 
-    READ and WRITE go out in slot 0, everything about rows in slot 1, so that a row is closed and opened while another
-    bank moves data.  ``bus`` (:func:`hw.lib.ports.MemoryBus`) brings bursts that cross no row; one follows another without a
-    lost cycle if its row is open.  The next burst is known while one is in work, and its row is opened ahead if it lies in
-    another bank.  Address: row | bank | column, so that a sequential stream goes on in the next bank and never waits for a row.
+    READ and WRITE go out in slot 0, commands about rows in slot 1, so that a row is closed and opened while another bank moves
+    data. ``bus`` (:func:`hw.lib.ports.MemoryBus`) brings bursts that cross no row.  A burst follows the burst before without a
+    lost cycle if its row is open.  The next burst is known while a burst is in work, and the next burst's row is opened early
+    if it lies in another bank.  Address: row | bank | column, so that a sequential stream continues in the next bank and never
+    waits for a row.
 
-    Refreshes are done REFRESH_GROUP together, or sooner when no port wants anything; ``refreshing`` is high meanwhile.
+    Refreshes are done in groups of REFRESH_GROUP, or earlier when no port has a burst; ``refreshing`` is high meanwhile.
 
     WRITE follows a READ after the bus has turned around.  Timings come from ``timing`` at ``mhz`` (SDRAM clock), rounded
     up to whole fabric cycles; ACTIVE to ACTIVE and to PRECHARGE are counted over all banks together.
@@ -78,7 +79,7 @@ class SdramController(wiring.Component):
             raise ValueError(f"tRCD of {t.trcd} ns at {self._mhz} MHz is {trcd} fabric cycles; 3 are supported")
         # A WRITE's first beat must not meet a READ's last one (CAS latency + 1 after it), nor touch it.
         turn = -(-(self._cas + 3) // 2)
-        # A little sooner than the chip asks for, as a group comes late by up to its length.
+        # A little more often than the chip asks for, because a group comes late by up to its length.
         refresh_every = int(t.refresh_us * self._mhz / 2 * 0.997)
 
         m.submodules.bringup = bringup = SdramBringUp(
@@ -217,7 +218,7 @@ class SdramController(wiring.Component):
         dfi = self.dfi
         oe = Signal()
         for n, own, start in ((0, column_slot, bringup.column), (1, row_slot, bringup.row)):
-            # Whoever does not have its turn gives zeros.
+            # The part that does not have its turn gives zeros.
             both = Signal(CommandLayout, name=f"slot_{n}")
             m.d.comb += both.as_value().eq(own.as_value() | start.as_value())
             m.d.sync += [getattr(dfi, f"{pin}{n}").eq(getattr(both, pin)) for pin in ("cs", "ras", "cas", "we", "ba", "a")]

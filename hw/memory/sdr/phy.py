@@ -14,9 +14,9 @@ __all__ = ["SdramPhy"]
 
 
 class SdramPhy(wiring.Component):
-    """Every pin but the clock goes through a DDR register of domain ``sync``: slot 0 leaves in the first half of the
-    cycle, slot 1 in the second.  The clock pin is a DDR register of domain ``sdram``, at twice the rate: it gives low,
-    then high.  The phase of that domain is the board's to move, and the controller's to find, by ``dfi.phase_step``.
+    """Every pin except the clock goes through a DDR register of domain ``sync``: slot 0 leaves in the first half of the cycle,
+    slot 1 in the second half.  The clock pin is a DDR register of domain ``sdram``, at twice the rate: it gives low, then high.
+    The controller finds the phase of domain ``sdram``, and the board moves the phase, by ``dfi.phase_step``.
 
     ``pins`` is the platform's SDRAM resource, requested with dir="-", or simulation ports of the same names.  Pins that
     are active low on the chip are inverted by their port.  Maps to ODDRX1F and IDDRX1F.

@@ -108,7 +108,7 @@ class SelectDot(wiring.Component):
 
 
 def plain_sum(m: Module, values: Sequence[Value], prefix: str) -> Value:
-    """A tree of adders as synthesis makes them, a register behind each level."""
+    """A tree of adders as synthesis makes them, a register after each level."""
     level = 0
     while len(values) > 1:
         following: list[Value] = []
@@ -122,7 +122,7 @@ def plain_sum(m: Module, values: Sequence[Value], prefix: str) -> Value:
 
 
 class NegateDot(SelectDot):
-    """x, -x or 0 by a negation and a choice ahead of a plain tree."""
+    """x, -x or 0 by a negation and a choice before a plain tree."""
 
     LATENCY = 1 + 5
 
@@ -131,7 +131,7 @@ class NegateDot(SelectDot):
 
 
 class XorDot(SelectDot):
-    """(x and nonzero) xor sign ahead of a plain tree; the ones that this lacks are added as their number, which comes
+    """(x and nonzero) xor sign before a plain tree; the ones that this lacks are added as their number, which comes
     from the byte ROM and is the same for all tokens."""
 
     LATENCY = 1 + 5
@@ -152,7 +152,7 @@ class XorDot(SelectDot):
 
 
 class SelectTreeDot(SelectDot):
-    """Nothing ahead of the adders: activations of zero weights are held in reset (the registers' own input), signs are
+    """Nothing before the adders: activations of zero weights are held in reset (the registers' own input), signs are
     taken up by the adders (:func:`hw.tlmm.tree.signed_sum`)."""
 
     LATENCY = 2 + stages(SLICE)

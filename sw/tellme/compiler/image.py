@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""From a model to what a board's memory, program and registers hold.
+"""From a model to the content of a board's memory, program and registers.
 
-Compiling reads shapes, scales, gains and biases alone.  The weights are read when the bytes of a section are taken.
+Compiling reads only shapes, scales, gains and biases.  The weights are read when the bytes of a section are taken.
 """
 
 from collections.abc import Sequence
@@ -42,14 +42,14 @@ class CompileError(TellmeError):
 
 
 class TooBigError(CompileError):
-    """What may be otherwise with the head on the host."""
+    """Does not fit now, but may fit with ``head="host"``."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What the host writes before a start.
+    """Everything that the host writes before a start.
 
-    ``sections`` are (byte address, content) in SDRAM; ``program`` the descriptors, END included; ``registers`` by name.
+    ``sections`` are (byte address, content) in SDRAM; ``program`` has the descriptors, END included; ``registers`` by name.
     """
 
     sections: tuple[tuple[int, Part], ...]
@@ -61,9 +61,9 @@ class Image:
     end: int
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
-    #: Descriptor's number -> what is added to its rows.  Only the golden model does that; boards get no such image.
+    #: Descriptor's number -> biases of its rows.  Only the golden model adds biases; boards get no such image.
     biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
-    #: Where the head is the host's: the power of two of the probe in its place.
+    #: With the LM head on the host: the power of two of the probe in the LM head's place.
     probe: int | None = None
 
     @property
@@ -80,14 +80,16 @@ class Image:
 
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> float:
-    """Bytes that a token at a position needs, each once: ternary weights / 5, head unless the host's, embedding row, KV rows."""
+    """Bytes that a token at a position needs, each counted once: ternary weights / 5, the LM head unless it is on the host, the
+    embedding row, and K and V rows."""
     c = config
     ternary = c.layers * (c.dim * (c.q_dim + 2 * c.kv_dim) + c.dim * c.q_dim + 3 * c.dim * c.ffn)
     return ternary / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
 
 
 def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None:
-    """Limits of the build, as its widths have them (:attr:`CoreConfig.widths`), each refused by name and number."""
+    """Check a model against the build's widths (:attr:`CoreConfig.widths`); a limit that it passes is refused by name and
+    number."""
     w = board.widths
     for what, value, limit in (
         ("dim", c.dim, w.dim), ("ffn", c.ffn, w.cols), ("heads x head_dim", c.q_dim, w.cols),
@@ -110,7 +112,7 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
 
 
 def check_biases(model: StoredSource, board: CoreConfig) -> None:
-    """Refuse a bias where nothing adds it."""
+    """Refuse a bias for a build that does not add biases."""
     if board.biases:
         return
     for i in range(model.config.layers):
@@ -129,9 +131,9 @@ def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[st
 
 @dataclass
 class Layout:
-    """Where what lies, in bytes; ``end`` is the first byte that is free.
+    """Byte addresses of everything in memory; ``end`` is the first free byte.
 
-    The caches of layer i are at ``kv + i * layer_stride``: K, V ``v_offset`` behind it, the scales ``v_offset`` behind V.
+    The caches of layer i: K at ``kv + i * layer_stride``, V at K + ``v_offset``, the scales at V + ``v_offset``.
     """
 
     weights: int = 0
@@ -145,7 +147,7 @@ class Layout:
 
 
 def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
-    """One part behind another, for a stream of so many bytes; a TooBigError has the sizes of all parts."""
+    """Lays out one part after another, for a stream of a given size; a TooBigError has the sizes of all parts."""
     layout, parts = Layout(), dict[str, int]()
 
     def reserve(what: str, size: int) -> int:
@@ -178,9 +180,9 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
 
 @dataclass(frozen=True)
 class Body:
-    """A model's layers for a build: stream of tiles and gains, program, and what the golden model adds.
+    """A model's layers for a build: the stream of tiles and gains, the program, and the biases that the golden model adds.
 
-    ``parts`` are the bytes of the stream for each layer; gains that come ahead of the first layer's tiles count as its own.
+    ``parts`` are the bytes of the stream for each layer; gains that come before the first layer's tiles count as its own.
     """
 
     stream: Part
@@ -201,7 +203,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     whole = True
 
     def gain(values: NDArray[np.float16] | None) -> bool:
-        """Gains of the norm behind the step whose descriptor comes next: into the stream ahead of its tiles."""
+        """Put the gains of the norm after the next descriptor's step into the stream, before the step's tiles."""
         if values is not None:
             body.append(Part.of(pack_gain(values)))
         return values is not None
@@ -212,9 +214,9 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     for i, g in enumerate(gains):
         parts = matrices(model, i)
         tiles = {name: pack_linear(m, most=board.tile_rows, taper=board.tapers) for name, m in parts.items()}
-        # Scales that change within a head cut it in two tiles.
+        # If scales change within an attention head, the head is cut into two tiles.
         whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
-        # Five descriptors a layer behind EMBED: qkv, attention, o, gate and up, down.
+        # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.
         biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
                    if (bias := parts[name].bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
@@ -247,7 +249,8 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
 
 
 def probe_table(model: StoredSource) -> tuple[Part, int]:
-    """What stands in the head's place where the head is the host's, and its power of two (:mod:`tellme.spec.probe`)."""
+    """The probe, which takes the LM head's place if the LM head is on the host, and its power of two
+    (:mod:`tellme.spec.probe`)."""
     c, gain = model.config, model.final_norm()
     k = probe_power(c.dim, 1 if gain is None else float(np.abs(gain).max()))
     scale = scale_from_fraction(Fraction(2) ** k)
@@ -256,7 +259,7 @@ def probe_table(model: StoredSource) -> tuple[Part, int]:
 
 
 def segment_list(base: int, parts: Sequence[int], table: int) -> tuple[Segment, ...]:
-    """Segments of a stream that lies from byte ``base`` on: one of so many bytes for each layer, then the LM head's table."""
+    """Segments of a stream from byte ``base`` on: one for each layer with the given number of bytes, then the LM head's table."""
     segments = []
     for size in parts:
         segments.append(Segment(base // 4, size // 8))
@@ -272,8 +275,8 @@ def cache_registers(at: Layout) -> dict[str, int]:
 def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board.
 
-    With ``head`` "host" the embedding table is room for a row a position, and the head a probe.  ``body`` is the model's
-    compile_body, if that is there already.
+    With ``head`` "host" the embedding table has room for one row per position, and the LM head is a probe.  ``body`` is the
+    result of compile_body for the model, if it is there already.
     """
     check_shape(model.config, board, head)
     check_biases(model, board)
@@ -304,7 +307,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
-    """A model on a board, and why the head is where it is: on the board if it fits, unless ``head`` says where."""
+    """A model on a board, and the reason for the LM head's place: the board if the LM head fits, unless ``head`` says where."""
     if head is not None:
         return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")

@@ -28,8 +28,8 @@ _ZEROS = np.array([unpack_trits(byte).count(0) for byte in range(3**TRITS)])
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a build runs the model; if so where its head is, and the tokens a second that the memory's peak rate allows, by
-    position."""
+    """Whether a build runs the model; if so, where the LM head is, and the tokens per second that the memory's peak rate
+    allows, by position."""
 
     preset: str
     head: Head | None = None
@@ -39,13 +39,13 @@ class Fit:
 
 @dataclass
 class Inspection:
-    """What was found.  Bytes are those of the file."""
+    """The findings.  Bytes are bytes of the file."""
 
     config: ModelConfig
     name: str
     license: str
     tokenizer: str
-    #: What stands ahead of a prompt, and the tokens that end a text: ids, with their texts where there is a tokenizer.
+    #: What stands before a prompt, and the tokens that end a text: ids, with their texts where there is a tokenizer.
     begin: str
     end: str
     bytes_by_part: dict[str, int]
@@ -60,7 +60,7 @@ class Inspection:
 
     @property
     def features(self) -> dict[str, str]:
-        """What is out of the ordinary, and who computes it."""
+        """The model's special features, and what computes them."""
         return {what: who for what, there, who in (
             ("several scales a matrix", self.several_scales, "golden and boards"),
             ("bias", self.biases, "golden only")) if there}

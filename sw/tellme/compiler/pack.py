@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""From packed rows to tiles and tables: the bytes of the matrices are moved, never unpacked, some rows at a time.
+"""From packed rows to tiles and tables.  The bytes of the matrices are moved, some rows at a time, and never unpacked.
 
 A container and a board have the same byte for five weights and the same padding, so a tile is a permutation of the bytes of its
 rows.  Sizes follow from shapes and scales alone.
@@ -35,13 +35,13 @@ __all__ = ["Matrix", "Rows", "Run", "matrices", "pack_gain", "pack_head", "pack_
 #: Bytes of a table that are packed at a time.
 _TABLE_BYTES = 1 << 20
 
-#: Gives all rows of a matrix in the engine's order as base-3 bytes, as many at a time as each number says.
+#: Gives all rows of a matrix in the engine's order as base-3 bytes; each number says how many rows come next.
 Rows = Callable[[Sequence[int]], Iterator[NDArray[np.uint8]]]
 
 
 class Run(NamedTuple):
-    """Rows first..end-1 share a scale for the even ones and one for the odd ones; tiles never cross a run's end, and hold
-    whole units of ``unit`` rows."""
+    """Rows first to end - 1, whose even rows share a scale and whose odd rows share a scale.  Tiles never cross a run's end, and
+    hold whole units of ``unit`` rows."""
 
     first: int
     end: int

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bytes that are made when they are asked for, so that no image of a model has to be in memory whole."""
+"""Bytes that are made when they are asked for, so that an image of a model never has to be in memory whole."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["CHUNK_BYTES", "Part"]
 
-#: Bytes of a chunk, the last of a part excepted: a whole number of packets, and of 32-bit words.
+#: Bytes that are made at a time, except at a part's end: a whole number of packets, and of 32-bit words.
 CHUNK_BYTES = 1 << 21
 
 Piece = bytes | NDArray[Any]
@@ -26,12 +26,12 @@ class Part:
 
     @classmethod
     def of(cls, content: bytes) -> "Part":
-        """A part of bytes that are there."""
+        """A part from bytes that are there already."""
         return cls(len(content), lambda: (content,))
 
     @classmethod
     def join(cls, parts: "Iterable[Part]") -> "Part":
-        """Parts one behind another."""
+        """Parts one after another."""
         joined = tuple(parts)
         return cls(sum(map(len, joined)), lambda: (piece for part in joined for piece in part.pieces()))
 

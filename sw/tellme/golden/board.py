@@ -35,7 +35,7 @@ from tellme.spec.scale import Scale, absmax_floor, inv_rms
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
 
-#: Tokens of a prompt that are computed at once; the bits do not depend on it.
+#: Tokens of a prompt that are computed at once; the results do not depend on this number.
 CHUNK = 64
 
 
@@ -55,10 +55,10 @@ class _Step:
     #: Gains of the norm that follows.
     gains_next: F16 | None = None
     weights: TernaryMatrix | None = None
-    #: Distinct scales of the rows, and which of them each row has.
+    #: Distinct scales of the rows, and the number of each row's scale.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
-    #: Added to the rows, a rounding of its own; no gateware does that.
+    #: Biases, added to the rows with a rounding of their own; no gateware adds biases.
     bias: F16 | None = None
 
 
@@ -73,7 +73,7 @@ class _Cache:
 
 
 def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """The bytes of segments, one behind another; they are copied only where they do not lie so in memory."""
+    """The bytes of segments, one after another; they are copied only where they do not lie so in memory."""
     runs: list[list[int]] = []
     for segment in segments:
         if runs and runs[-1][1] == segment.address:
@@ -87,11 +87,13 @@ def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np
 class GoldenBoard:
     """Runs an :class:`~tellme.compiler.image.Image` as the gateware does, several prompt tokens at a time.
 
-    :meth:`feed` computes tokens at consecutive positions; :meth:`start` does what a START packet does and yields the
-    same events (counters zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, as the board's
-    step CRC memory, ``logits`` those of the last head (Q15.16).  ``lanes`` matters to overflow alone: a board works on that
-    many tokens of a prompt at a time, and stops at the first step at which one of them gives an infinity or NaN.
-    ``kept_bytes``: of the matrices' floats so many are kept from one use to the next; the rest is unpacked each time.
+    :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does, and yields the same
+    events (counters are zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
+    memory; ``logits`` has the logits of the last LM head pass (Q15.16).
+
+    ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
+    which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
+    use to the next; the rest is unpacked each time.
     """
 
     def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES):
@@ -202,7 +204,7 @@ class GoldenBoard:
             try:
                 logits = self._run(np.array(part), position + first, wanted)
             except NonfiniteError:
-                # Again as the board goes, for the step; it may be another one, but there is one.
+                # Compute again in the board's chunks, to find the board's step; it may be another step, but there is one.
                 for at in range(0, len(part), chunk):
                     self._run(np.array(part[at:at + chunk]), position + first + at, wanted)
                 raise

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The int8 head: logits of states, the best of them, and the state that a probe shows."""
+"""The int8 LM head: the logits of states, the best 64 logits, and the state that a probe shows."""
 
 from collections.abc import Callable, Iterable
 
@@ -55,7 +55,7 @@ def best(logits: NDArray[np.int32]) -> list[tuple[int, int]]:
 def probed_state(logits: NDArray[np.int32], k: int) -> tuple[NDArray[np.int8], Scales]:
     """Codes (1, dim) and scale (1) of the state that gave a probe's logits (:mod:`tellme.spec.probe`).
 
-    ValueError if they are no probe's, or the state's scale is outside the probe's range.
+    ValueError if the logits are not a probe's, or the state's scale is outside the probe's range.
     """
     values = logits.astype(np.int64)
     top = int(np.abs(values).max())

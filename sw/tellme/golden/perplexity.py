@@ -25,7 +25,7 @@ SEPARATOR = "<|endoftext|>"
 
 
 def unlimited_config(model: Source) -> CoreConfig:
-    """A configuration that holds any model of the family: the golden model has no board's limits."""
+    """A configuration that holds any model of the family: the golden model has none of a board's limits."""
     c = model.config
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
@@ -52,10 +52,12 @@ class Windows(NamedTuple):
 def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
     """A text, or several with SEPARATOR between, as windows of the model's context; each id is predicted once.
 
-    Where the model puts BOS ahead of a text, BOS stands ahead of each window, and between texts, where it is predicted as the
-    end of the one before.  Elsewhere the end token stands between texts, a window begins with the last id of the one before,
-    and the first id of all is not predicted.  White space at the ends of each text is left out.  With ``limit`` the windows
-    end after so many predictions, and the last text's bytes are counted token by token.
+    If the model puts BOS before a text: BOS stands before each window and between texts, and the BOS between two texts is
+    predicted as the end of the first.  Otherwise: the end token stands between texts, a window begins with the last id of the
+    window before, and the first id of all is not predicted.
+
+    White space at the ends of each text is left out.  With ``limit`` the windows end after so many predictions, and the last
+    text's bytes are counted token by token.
     """
     c = model.config
     between = c.bos if c.add_bos else c.eos
@@ -63,7 +65,7 @@ def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = 
     if between is None and len(texts) > 1:
         raise ModelError(f"the model {model.name} has neither BOS nor an end token to put between texts, and the text has "
                          f"{SEPARATOR}: give one text")
-    # What no id before it predicts.
+    # Ids at the start that no earlier id predicts.
     given = 0 if c.add_bos else 1
     stream: list[int] = []
     size = 0
@@ -75,7 +77,7 @@ def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = 
             stream.append(between)
         ids = tokenizer.encode(part)
         if c.add_bos and ids[:1] == [c.bos]:
-            # The text spells BOS out, which is there already.
+            # The text spells BOS out, and a BOS is there already.
             ids = ids[1:]
         room = len(ids) if limit is None else limit + given - len(stream)
         if len(ids) <= room:

@@ -23,13 +23,14 @@ Item = TypeVar("Item", bound=np.generic)
 
 
 class Budget:
-    """Bytes of floats that may be kept.  A program uses its matrices in turn, so the first that fit are kept for good."""
+    """Bytes of floats that may be kept.  A program uses its matrices in turn, so the first matrices that fit are kept for
+    good."""
 
     def __init__(self, limit: int = KEPT_BYTES):
         self.remaining = limit
 
     def reserve(self, size: int) -> bool:
-        """Whether ``size`` bytes were left, which are taken then."""
+        """Take ``size`` bytes if they are left; returns whether they were."""
         if size > self.remaining:
             return False
         self.remaining -= size

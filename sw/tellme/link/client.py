@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Talks to a board, packet by packet: one under way at a time, sent again when its answer does not come."""
+"""Talks to a board packet by packet.  One packet is under way at a time, and is sent again if no answer comes."""
 
 import time
 from collections import deque
@@ -18,7 +18,7 @@ from tellme.spec.ranges import U32, Range
 
 __all__ = ["BoardClient", "Hello"]
 
-#: Seconds for an answer from a real board: the longest, a checksum over 4 MB, takes one.
+#: Seconds that a real board's answer may take.  The slowest answer, a checksum over 4 MB, takes a second.
 TIMEOUT = 2.0
 TRIES = 3
 #: Bytes of a CHECKSUM at most.
@@ -34,7 +34,7 @@ class Hello:
 
 
 def check_words(address: int, size: int) -> None:
-    """Refuse a range of bytes that the address space does not have (a RangeError), or that does not begin at a word."""
+    """Refuse a range of bytes that is outside the address space (a RangeError), or does not begin at a word (a ValueError)."""
     U32.check("address", address)
     Range(0, U32.most + 1).check("address + bytes", address + size)
     if address % 4:
@@ -51,7 +51,7 @@ class BoardClient:
         self._buffer = bytearray()
         self._events: deque[tuple[EventType, Event]] = deque()
         self._garbage = 0
-        # A zero byte ends whatever the board heard before.
+        # A zero byte ends any frame that the board has received in part.
         transport.write(b"\0")
 
     # ---------------------------------------------------------------- packets
@@ -85,7 +85,7 @@ class BoardClient:
         return True
 
     def _ask(self, kind: PacketType, payload: bytes, wanted: PacketType) -> bytes:
-        """Send a packet and give its answer's payload; again on silence or a garbled packet."""
+        """Send a packet and return the payload of its answer.  Silence or a garbled packet: send again, TRIES times in all."""
         self._seq = (self._seq + 1) % 0xFF
         frame = encode(body(self._seq, kind, payload))
         for _ in range(TRIES):
@@ -113,7 +113,7 @@ class BoardClient:
 
     # ---------------------------------------------------------------- what a board does
     def hello(self) -> Hello:
-        """Who is there."""
+        """Ask the board for its name, the protocol's version and the core's hash."""
         content = self._ask(PacketType.HELLO, b"", PacketType.HELLO_ANSWER)
         if len(content) != HELLO.size:
             raise LinkError(f"{self._transport.name} answers, but is no tellme board")
@@ -134,7 +134,7 @@ class BoardClient:
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Write bytes from an address that is a multiple of 4; the last word is padded with zeros.
 
-        The range is then read back as a checksum where it can be.  An address that no packet can hold is a RangeError.
+        An address that no packet can hold is a RangeError.  :meth:`verify` compares what the board's memory holds afterwards.
         """
         padded = content + bytes(-len(content) % 4)
         check_words(address, len(padded))
@@ -181,7 +181,7 @@ class BoardClient:
         self._ask(PacketType.START, args.pack(), PacketType.ACK)
 
     def stop(self) -> None:
-        """End the run; its DONE follows."""
+        """End the run; the event DONE follows."""
         self._ask(PacketType.STOP, b"", PacketType.ACK)
 
     def status(self) -> tuple[int, ...]:
@@ -204,5 +204,5 @@ class BoardClient:
             self._event(packet[1], packet[2])
 
     def close(self) -> None:
-        """Let go of the board."""
+        """Close the connection."""
         self._transport.close()

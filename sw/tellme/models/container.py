@@ -116,7 +116,7 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
 class Container(StoredSource):
     """A .tellme file, read part by part: of matrices and tables some rows at a time, from the file that is mapped into memory.
 
-    What is wrong with it is a ModelError that names the file.
+    Anything wrong with the file is a ModelError that names the file.
     """
 
     def __init__(self, path: Path):

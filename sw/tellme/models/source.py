@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A model as a stream of its parts, whatever it is read from: so that none has to be in memory whole.
+"""A model as a stream of its parts, whatever the model is read from, so that no model has to be in memory whole.
 
 Importers, containers and models in memory are sources; writing a container, exporting and inspecting take one.  Containers and
 models in memory are stored sources, which the compiler takes: their scales are known before their weights, and each part may be
@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 
 
 class Block(NamedTuple):
-    """Rows in a row that have one scale."""
+    """Consecutive rows with one scale."""
 
     rows: int
     scale: Scale
@@ -44,9 +44,9 @@ class TableRows(NamedTuple):
 class Linear:
     """A matrix of ternary codes that is read once, in chunks of whole rows from the first on.
 
-    ``blocks`` tells the scales, and may be asked for only when all chunks have been taken: importers find them on the way.
-    ``stored`` gives the rows as base-3 bytes, (rows, :func:`~tellme.models.trits.packed_cols`), where a source has such bytes:
-    checked as :func:`~tellme.models.trits.check_packed` does.
+    ``blocks`` gives the scales, and may be called only after all chunks have been taken, because importers find scales on the
+    way. ``stored`` gives the rows as base-3 bytes, (rows, :func:`~tellme.models.trits.packed_cols`), where a source has such
+    bytes: checked as :func:`~tellme.models.trits.check_packed` does.
     """
 
     shape: tuple[int, int]
@@ -93,7 +93,7 @@ class Source(ABC):
 
     @abstractmethod
     def final_norm(self) -> NDArray[np.float16] | None:
-        """The gain of the norm ahead of the head, if it has one."""
+        """The gain of the norm before the head, if it has one."""
 
     @abstractmethod
     def table(self, name: str) -> Iterator[TableRows]:

@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def _silent(text: str) -> None:
-    """For programs that do not listen."""
+    """A ``say`` for programs that do not want to hear anything."""
 
 
 class Board:
@@ -97,7 +97,7 @@ class Board:
         return self._loaded.logits()
 
     def close(self) -> None:
-        """Let go of the board; the simulated board ends."""
+        """Close the board; the simulated board's process ends."""
         self._loaded.close()
 
     def __enter__(self) -> "Board":

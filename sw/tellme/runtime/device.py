@@ -43,8 +43,8 @@ Progress = Callable[[int, int], None]
 class Device(ABC):
     """A board to the host: load an image, place tokens, start, hear events, read results.
 
-    ``start`` gives a TOKEN event for each pick and a DONE event last; what is read of the last head (``top``,
-    ``logits``) is there once DONE has come.  Failures of a device are DeviceErrors or LinkErrors.
+    ``start`` gives a TOKEN event for each pick, and a DONE event last.  After DONE the results of the last LM head pass (``top``,
+    ``logits``) can be read.  Failures of a device are DeviceErrors or LinkErrors.
     """
 
     #: "golden", "sim", or the port.
@@ -60,7 +60,7 @@ class Device(ABC):
         """The configuration to compile a model for."""
 
     def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
-        """Bring up what takes long, once it is clear that the model and the prompt fit."""
+        """Start the device, which may take long; called once it is clear that the model and the prompt fit."""
 
     @abstractmethod
     def load(self, image: Image, progress: Progress) -> None:
@@ -80,11 +80,11 @@ class Device(ABC):
 
     @abstractmethod
     def top(self) -> list[tuple[int, int]]:
-        """The 64 best (id, logit) of the last head, best first."""
+        """The 64 best (id, logit) of the last LM head pass, best first."""
 
     @abstractmethod
     def logits(self) -> NDArray[np.int32]:
-        """All logits of the last head (Q15.16); on a board that run must have had the DUMP flag."""
+        """All logits of the last LM head pass (Q15.16); on a board the run must have had the DUMP flag."""
 
     @abstractmethod
     def crcs(self) -> list[int]:
@@ -99,7 +99,7 @@ class Device(ABC):
         """End a run early; its remaining events are dropped."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of the device."""
+        """Close the device."""
 
 
 class GoldenDevice(Device):
@@ -148,7 +148,7 @@ class GoldenDevice(Device):
 
 
 class Client(Protocol):
-    """What a board is asked for, packet by packet: tellme.link.client.BoardClient."""
+    """The packets' interface to a board, which tellme.link.client.BoardClient has."""
 
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None: ...
 
@@ -166,7 +166,7 @@ class Client(Protocol):
 
 
 class BoardDevice(Device):
-    """A board behind a client.  What it does is seen through packets alone."""
+    """A board behind a client.  What the board does is seen through packets alone."""
 
     _ENTRY = Struct("<iI")
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs a model whose embedding and head do not fit the board: its rows go there, its final state comes back."""
+"""Runs a model whose embedding and LM head do not fit the board: rows of the embedding go to the board, the final state comes
+back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,11 +35,11 @@ def place_head(device: Device, model: StoredSource, head: Head | None, say: Call
 
 
 class HeadOnHost(Device):
-    """A device whose embedding and head are the host's; to all others it is like any device, and gives the same bits.
+    """A device whose embedding and LM head are on the host.  Its interface and its bits are those of any other device.
 
-    Before a start the rows of the tokens to feed are written to the board, the first token's first, and token memory names
-    them by number.  A start feeds them and runs the probe (:mod:`tellme.spec.probe`); the host reads its logits, computes the
-    model's from them, and picks.  To go on it starts the board again: a start a generated token.
+    Before a start the host writes the embedding rows of the tokens to feed to the board, the first token's row first, and token
+    memory names the rows by number.  A start feeds the rows and runs the probe (:mod:`tellme.spec.probe`).  The host reads the
+    probe's logits, computes the model's logits from them, and picks.  Each generated token is a start of its own.
     """
 
     def __init__(self, device: Device, model: StoredSource):
@@ -55,7 +56,7 @@ class HeadOnHost(Device):
 
     @property
     def core_sha256(self) -> str | None:  # type: ignore[override]
-        """Of the device behind; known when that is connected."""
+        """The configuration of the device underneath; known when the device is connected."""
         return self._device.core_sha256
 
     def config(self, model: Source) -> CoreConfig:
@@ -81,7 +82,7 @@ class HeadOnHost(Device):
             event, done = self._run(replace(args, position=position, feed=feed, generate=min(args.generate, 1), flags=flags,
                                             eos=StartArgs.NO_EOS))
             if event is None:
-                # No head was asked for, or the run ended in mid-token.
+                # No pick was asked for, or the run ended before the token's pick.
                 yield EventType.DONE, done
                 return
             self._logits = self._compute()

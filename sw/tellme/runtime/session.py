@@ -25,7 +25,7 @@ __all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_i
 @dataclass(frozen=True)
 class Token:
     """A generated token and the text that the token completes: whole characters, or nothing while a character waits for its last
-    bytes.  ``text`` is empty where the model has no tokenizer."""
+    bytes.  ``text`` is empty if the model has no tokenizer."""
 
     id: int
     text: str
@@ -115,9 +115,9 @@ def tokenizer_of(model: Source) -> Tokenizer | None:
 
 
 def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
-    """Token ids of a prompt that the model can go on from; of a text with BOS ahead where the model puts BOS there.
+    """Token ids of a prompt that the model can continue.  A text gets BOS in front if the model puts BOS before a text.
 
-    No text at all is BOS alone.  Ids are taken as they are.
+    An empty text is BOS alone.  Ids are taken unchanged.
     """
     c = model.config
     if not isinstance(prompt, str):

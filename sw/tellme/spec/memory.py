@@ -106,7 +106,7 @@ def counter_address(name: str) -> int:
 
 
 def check_registers(values: Mapping[str, int]) -> None:
-    """Check that each register's value is a 32-bit word; the first that is not is a RangeError with the register's name.
+    """Check that each register's value is a 32-bit word; the first other value is a RangeError with the register's name.
 
     A register of KV_PAGE_REGISTERS that is no multiple of KV_PAGE is an InputError.
     """
@@ -125,7 +125,7 @@ def cache_bases(registers: Mapping[str, int], layer: int) -> tuple[int, int, int
 def check_tokens(position: int, tokens: Sequence[int], context: int, most: int = TOKEN_ID.most) -> None:
     """Check tokens that are written into token memory from ``position`` on, of a model of ``context`` positions.
 
-    A token above ``most``, which token memory cannot hold, or a position outside the context, is a RangeError.
+    A token above ``most``, which token memory cannot hold, or a position outside the context is a RangeError.
     """
     Range(0, context).check("position", position)
     Range(0, context).check("position + tokens", position + len(tokens))
@@ -149,11 +149,15 @@ START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "f
 
 @dataclass(frozen=True)
 class StartArgs:
-    """Payload of START, 16 bytes: feed the ``feed`` tokens that lie from ``position`` on in token memory, pick after
-    the last of them, and go on with each pick until ``generate`` tokens are picked, one is ``eos``, or the context is
-    full (the pick at position + feed of the last fed token's successor is still announced).  Fed tokens are worked on
-    ``chunk`` at a time, or as many as the board has lanes for if that is less or ``chunk`` is 0; the results are the same
-    bits."""
+    """Payload of START, 16 bytes.
+
+    The board feeds the ``feed`` tokens that lie from ``position`` on in token memory, and picks a token after the last of them.
+    Each pick is fed and followed by another pick, until ``generate`` tokens are picked, a pick is ``eos``, or the context is
+    full. If the context is full, the last pick is announced but not fed.
+
+    Fed tokens run in chunks of ``chunk``, or of as many tokens as the board has lanes for if this number is smaller or
+    ``chunk`` is
+    0.  The results are the same bits for every ``chunk``."""
 
     position: int
     feed: int

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The link's packets: framing, types, reasons, layouts.
 
-A frame is COBS(body) and a zero byte.  body = {seq u8, type u8, payload, CRC-32 (zlib) of all before, little-endian}.
-Each packet of the host is answered with its seq; one packet is under way at a time.  A packet that is bad in any way
-is answered with NAK and not acted on.  A START or STOP whose seq is that of the packet before is a retransmission: it
-is acknowledged and not done twice.  TOKEN and DONE come unasked, with a seq of their own.
+A frame is COBS(body) and a zero byte.  body = {seq u8, type u8, payload, CRC-32 (zlib) of seq, type and payload}, little-endian.
+
+The board answers each packet of the host with the packet's seq; one packet is under way at a time.  A packet that is bad in any
+way is answered with NAK and not acted on.  A START or STOP with the seq of the packet before is a retransmission: the board
+acknowledges the packet and does not act twice.  TOKEN and DONE come unasked, with a seq of their own.
 """
 
 from enum import IntEnum
@@ -22,7 +23,7 @@ PROTOCOL_VERSION = 2
 DATA_MAX = 1024
 #: seq, type, CRC.
 BODY_OVERHEAD = 6
-#: seq of a NAK to a packet whose own could not be read.
+#: seq of a NAK to a packet whose own seq could not be read.
 NO_SEQ = 0xFF
 #: Bytes of a preset's name.
 NAME_BYTES = 16

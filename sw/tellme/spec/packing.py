@@ -36,7 +36,7 @@ TILE_ROWS = 128
 LEAST_ROWS = 64
 #: Rows of a block of the LM head: their bytes lie column by column.
 HEAD_BLOCK_ROWS = 4
-#: The word ahead of a tile: widths of its fields, from bit 0 on.
+#: The word before a tile: widths of its fields, from bit 0 on.
 TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_scale": SCALE_SIG_BITS + SCALE_EXP_BITS,
                       "scale_words": 8, ZEROS: 10}
 #: Rows that a tile's header can say.
@@ -62,7 +62,7 @@ def unpack_trits(byte: int) -> tuple[int, ...]:
 
 
 class TileHeader(NamedTuple):
-    """The 64-bit word ahead of a tile.
+    """The 64-bit word before a tile.
 
     Scale of the even rows: sig [10:0], exp [18:11] signed; rows [26:19]; scale of the odd rows: sig [37:27], exp
     [45:38] signed; 64-bit words of scales that follow the header [53:46]; zeros above.  The two scales differ where gate and up
@@ -140,7 +140,7 @@ def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:
-    """Norm gains (binary16 patterns) ahead of a step's tiles: four a 64-bit word, the first lowest.
+    """Norm gains (binary16 patterns) before a step's tiles: four a 64-bit word, the first lowest.
 
     A gain that is no 16-bit pattern is a RangeError.
     """

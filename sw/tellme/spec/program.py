@@ -20,7 +20,7 @@ __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WO
            "MAX_SEGMENTS", "SEGMENT_ENTRIES", "SEGMENT_FIELDS", "SEGMENT_RANGES", "SEGMENT_WORDS", "WORD0_FIELDS", "Descriptor",
            "Epilogue", "FormatError", "Op", "Segment", "check_segments", "pack_segments", "unpack_segments"]
 
-#: Version of what a host writes ahead of a run: descriptors, segments, tiles, registers, and the windows that take them.  A
+#: Version of what a host writes before a run: descriptors, segments, tiles, registers, and the windows that take them.  A
 #: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments, room for
 #: scales in a tile's header.
 FORMAT_VERSION = 2
@@ -64,7 +64,7 @@ class Op(IntEnum):
 
 
 class Epilogue(IntEnum):
-    """What becomes of a dequantised element; the fused pipeline's ``epilogue`` input."""
+    """What the fused pipeline does with a dequantised element (its setting ``epilogue``)."""
 
     #: Written to X or A as it is.
     STORE = 0
@@ -96,13 +96,14 @@ class Descriptor:
     act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
     word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
-    gain_next: ahead of its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
-    from the weight stream, as many as its output vector has elements; its statistics take absmax of x * gain.
-    gain: its own quantise multiplies by the gains that the step before loaded.
+    gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
+    from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
 
-    layer: the number of the step's layer; 0 where the step has none.  A LINEAR with the QKV epilogue finds the layer's KV
-    cache by it (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V v_offset behind K, the
-    scales v_offset behind V.  The ATTENTION that follows works on the same cache.
+    gain: the step's own quantise pass multiplies by the gains that the step before loaded.
+
+    layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
+    layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
+    scales at V + v_offset.  The ATTENTION that follows works on the same cache.
     """
 
     op: Op
@@ -149,7 +150,7 @@ class Descriptor:
 class Segment:
     """A part of the weight stream: ``words64`` 64-bit words that lie in memory from the 32-bit word ``address`` on.
 
-    The stream is all segments one behind another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
+    The stream is all segments one after another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
     that has an LM head.  An entry has two 32-bit words: words64 [23:0], zeros [30:24], lm_head [31]; address [23:0], zeros
     [31:24].  The list ends with an entry whose words64 is 0.
     """
@@ -164,7 +165,7 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """The first word behind it."""
+        """The first word after it."""
         return self.address + 2 * self.words64
 
     def pack(self) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Analytic model: what a configuration needs in LUT, block RAM and multipliers, and whether a device has it.
 
-After TeLLMe v2 section 3.4: the weight buffer is made of URAM-like blocks, here 512 words of 72 bits in two EBR (18 Kb
-each, 512 x 36).  Where the paper's buffer holds the largest matrix, this one only has to bridge the memory's pauses.
+The weight buffer follows TeLLMe v2 section 3.4: it is made of URAM-like blocks, here 512 words of 72 bits in two EBR (18 Kb each,
+512 x 36).  The paper's buffer holds the largest matrix; this buffer only has to bridge the memory's pauses.
 
-Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, carry chains and LUT RAM
-included) are a sum of terms a unit, :func:`lut_terms`, whose coefficients :mod:`boards.study.fit` finds by least squares from
-what nextpnr packs; the presets are not among what it sees.  Within 15 % of what is packed for the presets.
+Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, including carry chains and LUT
+RAM) are a sum of terms for each unit, :func:`lut_terms`.  :mod:`boards.study.fit` finds the terms' coefficients by least squares
+from what nextpnr packs.  The fit does not see the presets; the model is within 15 % of what nextpnr packs for them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tellme.spec.packing import SLICE_BYTES
 __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
            "weight_buffer"]
 
-#: Words of the longest memory that yosys makes from LUT RAM rather than from EBR.
+#: Words of the longest memory that yosys maps to LUT RAM and not to EBR.
 LUT_RAM_WORDS = 32
 #: 64-bit words of a weight buffer block.
 BLOCK_WORDS = 512
@@ -33,7 +33,7 @@ PAUSE_CYCLES = 200
 
 
 class SizingError(ValueError):
-    """A configuration that does not fit; the text names what, and both numbers."""
+    """A configuration that does not fit; the text names the resource and both numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ DEVICES = {"12f": Device(24288, 56, 28), "25f": Device(24288, 56, 28), "45f": De
 
 @dataclass(frozen=True)
 class WeightBufferSize:
-    """Blocks of 72 bits, their 64-bit words in all, and how many of them the engine may eat while the memory pauses."""
+    """Blocks of 72 bits, the number of 64-bit words in all blocks, and the number of words that the engine may take while the
+    memory pauses."""
 
     blocks: int
     words: int
@@ -62,7 +63,7 @@ class WeightBufferSize:
 def weight_buffer(config: CoreConfig) -> WeightBufferSize:
     """Size of the weight buffer.
 
-    It must hold a burst on its way in, and what the engine eats at decode_rows * 4 bytes a cycle during a pause:
+    The buffer must hold a burst on its way in, and the words that the engine takes (decode_rows * 4 bytes a cycle) in a pause:
     words >= BURST_WORDS + PAUSE_CYCLES * decode_rows * SLICE_BYTES / 8.
     """
     if config.weight_buffer_bytes <= 0 or config.weight_buffer_bytes % BLOCK_BYTES:
@@ -174,7 +175,7 @@ def lut(config: CoreConfig) -> dict[str, int]:
 
 
 def check(config: CoreConfig, device: str) -> None:
-    """Refuse a configuration that a device cannot hold: a SizingError with all that is short, by name and number."""
+    """Refuse a configuration that a device cannot hold: a SizingError names every resource that is short, with numbers."""
     if device not in DEVICES:
         raise SizingError(f"no device is called {device!r}; there are: {', '.join(DEVICES)}")
     have = DEVICES[device]

@@ -39,7 +39,7 @@ K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
 
 
 class Case:
-    """A cache, a token's heads, and what must come out."""
+    """A cache, a token's heads, and the expected output."""
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, scale=None, value_scale=None, extreme=False):
         self.heads, self.kv_heads, self.head_dim, self.position = heads, kv_heads, head_dim, position
@@ -215,8 +215,8 @@ async def late_position(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """K and V once each for all heads of a group, a word a cycle (compact: a head of the group a cycle); beside them two
-    scans and the sums' way out."""
+    """K and V are read once for all heads of a group, a word per cycle (compact: a head of the group per cycle).  Two scans and
+    the sums' way out come on top."""
     n, group, head_dim = 128, 4, 64
     case = Case(rng("rate"), heads=group, kv_heads=1, head_dim=head_dim, position=n - 1)
     cycles, words = await run(dut, [case])

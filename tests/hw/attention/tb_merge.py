@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Heads of two pipelines: none lost or mixed, each input's in order, in turn, a code a cycle where both have some."""
+"""Merging the heads of two pipelines: no head lost or mixed, each input's heads in order, inputs in turn, and a code per cycle if
+both inputs have codes."""
 
 import cocotb
 from cocotb.utils import get_sim_time
@@ -68,7 +69,7 @@ async def one_input_alone(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    # A source makes up for cycles in which it had to wait, and the inputs wait for each other: idle stays below a half.
+    # A source makes up for cycles in which it had to wait, and the inputs wait for each other, so that idle stays below a half.
     for idle, stall in ((0.1, 0.1), (0.4, 0.1), (0.1, 0.9)):
         await merge(dut, [some_heads(rng("heads"), s, n, 16) for s, n in enumerate((9, 5))], idle=idle, stall=stall)
     report(cases=3 * 14 * 16)

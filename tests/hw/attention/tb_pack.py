@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Heads of two pipelines, in words: none lost or mixed, each input's in order, in turn; inputs go on at a code a cycle."""
+"""Packing the heads of two pipelines into words: no head lost or mixed, each input's heads in order, inputs in turn; each input
+takes a code per cycle."""
 
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
@@ -29,7 +30,7 @@ class Head:
                 for i, code in enumerate(self.codes)]
 
     def wanted(self):
-        """Its words as they must come out: the first code lowest."""
+        """The expected words: the first code lowest."""
         words = words_of(self.codes)
         return [pack(LAYOUTS.head_words, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
 
@@ -39,7 +40,7 @@ def some_heads(random, number, dims):
 
 
 class PausingSink(StreamSink):
-    """Takes nothing for ``pause`` cycles ahead of each head, as attention does that sorts it."""
+    """Takes nothing for ``pause`` cycles before each head, like attention while it sorts the head."""
 
     async def recv_heads(self, n, pause):
         heads = []
@@ -54,7 +55,8 @@ class PausingSink(StreamSink):
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
-    """Numbers of the inputs in the order in which their heads came out; the cycles that it took, and until all were in."""
+    """The inputs' numbers in the order in which their heads came out; the cycles until all heads were out, and until all were
+    in."""
     await reset(dut)
     sink = PausingSink(dut, "o", stall=stall, rng=rng("o"))
     sources = [StreamSource(dut, f"i__{s}", idle=idle, rng=rng(f"i{s}")) for s in range(INPUTS)]
@@ -76,12 +78,12 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
 
 @cocotb.test()
 async def two_codes_a_cycle(dut):
-    """Neither input ever waits while the sink takes as much: 5 cycles ahead of a head of 24 codes and more, none of 16."""
+    """No input ever waits, though the sink pauses before each head: 3 cycles before a head of 16 codes, 5 before a longer one."""
     n = 12
     for dim, pause in ((16, 0), (16, 3), (24, 5), (32, 5), (64, 5)):
         heads = [some_heads(rng("heads"), s, [dim] * n) for s in range(INPUTS)]
         order, cycles, sent = await merge(dut, heads, pause=pause)
-        # Where none waited, the one whose turn it was last goes on.
+        # If no input waited, the input that had the last turn goes on.
         assert all(len(set(order[i:i + 3])) == INPUTS for i in range(len(order) - 2)), order
         assert sent == n * dim, (dim, pause, sent)
         # The last code's cycle, three until its word is out, then both last heads.
@@ -91,7 +93,7 @@ async def two_codes_a_cycle(dut):
 
 @cocotb.test()
 async def a_pause_is_made_up_for(dut):
-    """Room for two heads: a sink that takes 40 cycles ahead of its first heads holds no input up."""
+    """Room for two heads: a sink that takes 40 cycles before its first heads holds no input up."""
     heads = [some_heads(rng("heads"), s, [64] * 4) for s in range(INPUTS)]
     _, _, sent = await merge(dut, heads, pause=14)
     assert sent == 4 * 64, sent
@@ -108,7 +110,7 @@ async def one_input_alone(dut):
 
 @cocotb.test()
 async def a_word_a_cycle(dut):
-    """What waited, of both inputs, leaves without a gap between words or heads."""
+    """Codes of both inputs that waited leave without a gap between words or heads."""
     await reset(dut)
     heads = [some_heads(rng("heads"), s, [32] * 4) for s in range(INPUTS)]
     for s, mine in enumerate(heads):
@@ -123,7 +125,7 @@ async def a_word_a_cycle(dut):
 
 @cocotb.test()
 async def empty_says_when_all_have_left(dut):
-    """Not while a code is in a word that is not whole, a word in a head that is not, or a head waits."""
+    """``empty`` is low while there is an incomplete word, an incomplete head, or a head that waits."""
     await reset(dut)
     source = StreamSource(dut, "i__1")
     (head,) = some_heads(rng("heads"), 1, [16])
@@ -145,7 +147,7 @@ async def empty_says_when_all_have_left(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    # A source makes up for cycles in which it had to wait, and the inputs wait for each other: idle stays below a half.
+    # A source makes up for cycles in which it had to wait, and the inputs wait for each other, so that idle stays below a half.
     for idle, stall in ((0.1, 0.1), (0.4, 0.1), (0.1, 0.9)):
         random = rng("heads")
         await merge(dut, [some_heads(random, s, [random.choice((16, 24, 64)) for _ in range(n)]) for s, n in enumerate((9, 5))],

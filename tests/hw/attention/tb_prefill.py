@@ -53,7 +53,7 @@ K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
 
 
 class Case:
-    """A cache, a chunk's heads, and what must come out."""
+    """A cache, a chunk's heads, and the expected output."""
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, chunk, scale=None, value_scale=None, extreme=False,
                  shuffled=False):
@@ -113,7 +113,7 @@ class Case:
         return out
 
     def cycles_in(self):
-        """What the contract says of them until the last word, which scales may follow, for a memory that never waits."""
+        """Cycles until the last word (scales may follow) by the docstring's formula, for a memory that never waits."""
         words, unit = self.head_dim // 4, ChunkHeads
         heads = self.heads * (unit.QUERY_CYCLES + words) + 2 * self.kv_heads * (unit.KV_CYCLES + words)
         return self.chunk * heads + (self.kv_heads - self.scales_last) * (self.chunk + unit.SCALES_CYCLES)
@@ -153,12 +153,12 @@ class Case:
         return self.kv_heads * self.keys, rows, rows
 
     def words_read_naively(self):
-        """The same if each query head of each token fetched what it needs by itself."""
+        """The same if each query head of each token fetched its keys and values alone."""
         keys = self.heads * sum(self.position + t + 1 for t in range(self.chunk))
         return keys, keys * self.head_dim // 4, keys * self.head_dim // 4
 
     def cycles(self):
-        """What the unit's contract says, from the first word to the last sum, for a memory that never waits."""
+        """Cycles from the first word to the last sum by the docstring's formula, for a memory that never waits."""
         slot_cycles = UNIT.slot_cycles
         now = drained = 0
         for _ in range(self.kv_heads):
@@ -209,7 +209,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
         dut.control__start.value = 0
         expected = case.expected()
         task = cocotb.start_soon(sink.recv_n(len(expected)))
-        # The writes' end is waited for, and is not the unit's time.
+        # Waiting for the end of the writes does not count as the unit's time.
         while not (dut.read__data__valid.value and dut.read__data__ready.value):
             await FallingEdge(dut.clk)
         taken.append(0)
@@ -265,7 +265,7 @@ async def saturated_scores(dut):
 
 @cocotb.test()
 async def flat_and_peaked(dut):
-    """All weights alike, then one weight that counts; values' scales far apart."""
+    """All weights equal, then one weight much larger than the others; scales of values far apart."""
     random = rng("peaks")
     cases = [Case(random, heads=4, kv_heads=2, head_dim=32, position=30, chunk=TOKENS, scale=Scale(1400, e)) for e in (-30, -13)]
     for case in cases:
@@ -286,7 +286,7 @@ async def v_scale_zero(dut):
 
 @cocotb.test()
 async def heads_rate(dut):
-    """A word a cycle but for what a head and a KV head's scales cost, where memory takes them at once."""
+    """A word per cycle, apart from the cycles that each head and each KV head's scales cost; memory takes words at once."""
     cases = [Case(rng("heads"), heads=h, kv_heads=kv, head_dim=d, position=3, chunk=TOKENS, shuffled=bool(d & 8))
              for h, kv, d in ((8, 4, 32), (4, 4, 64), (4, 1, 16), (3, 3, 24))]
     await run(dut, cases, rest=0)
@@ -312,7 +312,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def late_row_ends(dut):
-    """Rows shorter than the turns of a softmax unit: one whose last word comes late, then one without a pause."""
+    """Rows shorter than the turns of a softmax unit: a row whose last word comes late, then a row without a pause."""
     random = rng("late")
     pauses = cycle([0, 0, 0, 20, 0, 0, 0, 0])
     await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=d, position=p, chunk=TOKENS) for d in (16, 24) for p in (11, 12)],
@@ -333,7 +333,7 @@ async def late_position(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """K and V once a slot, a word a cycle where a row is as long as the turns; what reading once saves."""
+    """K and V are read once per slot, a word per cycle if a row is as long as the turns; and what reading once saves."""
     cases = [Case(rng("rate"), heads=heads, kv_heads=kv_heads, head_dim=head_dim, position=position, chunk=chunk)
              for heads, kv_heads, head_dim, position, chunk in (
                  (8, 4, 32, 48, TOKENS), (4, 4, 64, 64, TOKENS), (4, 1, 16, 60, TOKENS), (6, 2, 32, 70, (TOKENS + 1) // 2))]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Counters: every strobe under its name, the account adding up to the cycles, clear and stand-still."""
+"""Counters: every strobe counts under its name, the account adds up to the cycles, clear works, and counters stop."""
 
 import os
 
@@ -24,7 +24,7 @@ BENCHES = [Bench(name="all", build=Counters),
 
 
 class Model:
-    """What the counters should hold."""
+    """The expected values of the counters."""
 
     def __init__(self):
         self.values = dict.fromkeys(COUNTERS, 0)
@@ -69,7 +69,7 @@ def check(dut, model):
 
 
 async def drive(dut, model, strobes, running):
-    """A cycle; what is counted is the strobes of the cycle before, while running."""
+    """A cycle.  While running, the strobes of the cycle before are counted."""
     for name, value in strobes.items():
         getattr(dut, name).value = value
     dut.control__running.value = running
@@ -97,7 +97,7 @@ async def random_strobes(dut):
 
 @cocotb.test()
 async def each_activity(dut):
-    """One activity at a time, and each one together with all that come behind it."""
+    """One activity at a time, and each one together with all that come after it."""
     await bring_up(dut)
     model = Model()
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)

@@ -31,7 +31,7 @@ MOST = DESCRIPTOR_RANGES["layer"].most
 
 @cocotb.test()
 async def every_layer_of_random_layouts(dut):
-    """All bases CYCLES cycles behind the start, modulo the address space, and until the next start."""
+    """All bases CYCLES cycles after the start, modulo the address space, and until the next start."""
     dut.start.value = 0
     await reset(dut)
     random = rng("layouts")

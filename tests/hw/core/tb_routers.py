@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What lies between the units: each router's outputs for random inputs against what its docstring says, for two pipelines."""
+"""The routers between the units: each router's outputs for random inputs against its docstring, for two pipelines."""
 
 from zlib import crc32
 
@@ -59,7 +59,7 @@ class Ports:
             getattr(dut, name).value = 0
 
     async def draw(self, **fixed):
-        """Draw all inputs anew but those that are given, and let them settle."""
+        """Draw all inputs anew except the given ones, and let them settle."""
         self.given = {name: self.random.getrandbits(len(getattr(self.dut, name))) for name in self.names} | fixed
         for name, value in self.given.items():
             getattr(self.dut, name).value = value
@@ -121,7 +121,8 @@ async def settings_and_ends_of_a_pass(dut):
 
 @cocotb.test()
 async def a_quantise_pass_begins_at_once(dut):
-    """Pipelines that are asked see one cycle of valid, together, a cycle after all of them were ready; the others none."""
+    """The pipelines that are asked see one cycle of valid, all in the same cycle, a cycle after all of them were ready.  The
+    other pipelines see none."""
     await reset(dut)
     random = rng("quant")
     ready = [getattr(dut, f"units__{i}__quant__ready") for i in PIPELINES]

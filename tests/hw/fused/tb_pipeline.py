@@ -46,7 +46,7 @@ TURN = payload_of(UNIT, "rope_load")
 
 
 class Model:
-    """What the memories and registers hold."""
+    """The expected content of the memories and registers."""
 
     def __init__(self):
         self.x, self.a = [], []
@@ -120,7 +120,7 @@ class Harness:
         self.dut.shape.value = pack(LAYOUTS.model_shape, head_dim=head_dim)
 
     def settings(self, **args):
-        """Settings of a pass; those that are not named are zero."""
+        """Settings of a pass; settings that are not named are zero."""
         self.dut.control__args.value = pack(LAYOUTS.pass_args, **args)
 
     async def pulse(self, name):
@@ -196,10 +196,10 @@ class Harness:
         await self.finish(Epilogue.ACT, accs, vectors, a=True, **options)
 
     async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0, only=None):
-        """A quantise pass, of one own token alone if told; the cycles from request to last code.
+        """A quantise pass, of one own token alone if asked for; returns the cycles from request to last code.
 
-        ``meanwhile``: from the first code on the next pass is prepared as the command processor does, with that many
-        gains for the other vector.
+        ``meanwhile``: from the first code on, the next pass is prepared as the command processor does, with this number of gains
+        for the other vector.
         """
         dut = self.dut
         models = self.models if only is None else [self.models[only]]
@@ -301,7 +301,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def tokens_alternate(dut):
-    """Tiles of several tokens in turn, chunks of fewer tokens, and one token's codes alone, as the head wants them."""
+    """Tiles of several tokens in turn, chunks of fewer tokens, and one token's codes alone, as the LM head wants them."""
     for tokens in range(len(TOKENS), 0, -1):
         h = await Harness(dut, tokens=tokens, tile=24).bring_up()
         for n, ffn in ((50, 130), (128, 24)):
@@ -320,7 +320,7 @@ async def tokens_alternate(dut):
 
 @cocotb.test()
 async def gains_come_in_while_others_are_in_use(dut):
-    """A quantise pass goes on undisturbed while the next pass clears the statistics and loads its own norm's gains."""
+    """A quantise pass continues undisturbed while the next pass clears the statistics and loads the gains of its norm."""
     h = await Harness(dut).bring_up()
     for n, ffn in ((128, 384), (60, 32), (20, 380)):
         await h.load_gains(n)
@@ -363,7 +363,7 @@ async def one_element_a_cycle(dut):
 
 @cocotb.test()
 async def scales_of_tokens_follow_one_another(dut):
-    """Another token's codes come behind its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
+    """Another token's codes come after its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
     for n in (60, 1):
         for norm in (True, False):
             cycles = []

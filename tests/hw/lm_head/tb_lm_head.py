@@ -20,7 +20,7 @@ from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 from tests.hw.memory_model import WriteModel
 
-#: Cycles a word takes.
+#: Cycles that a word takes.
 WORD_CYCLES = int(os.environ.get("WORD_CYCLES", "1"))
 #: Of a core whose residual vector is as long as the bench's; and of one with a longer one, and ids and a memory of other widths.
 TIGHT, WIDE = layouts_of(max_dim=64), layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10)
@@ -88,7 +88,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
 
         async def watch(seen=seen, finished=finished):
             while not finished:
-                # Just before the rising edge, when what the models drive has settled: done may last no longer.
+                # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
                 await settled()
                 valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
                 if valid:
@@ -171,7 +171,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """Falling logits enter nothing but the first 64: a word a cycle (compact: two)."""
+    """Only the first 64 of falling logits enter the best 64: a word per cycle (compact: per two cycles)."""
     case = Case(rng("rate"), dim=64, vocab=400, exps=(-16, -16))
     case.scales = [case.scales[0]] * 400
     case.codes = [1] + [0] * 63

@@ -108,7 +108,7 @@ async def read(dut, port, addr, length, stall=0.0, shares=None):
 
 
 async def traffic(dut, share, rounds):
-    """All ports at once in regions of their own; what a port wrote, any port reads."""
+    """All ports at once, each in its own region; then every port reads what the others wrote."""
     await bring_up(dut)
     random = rng("traffic")
     memory, shares = {}, {}
@@ -200,7 +200,7 @@ async def random_reads_and_port_switches(dut):
     start = dut_cycles(dut)
     await one("attention_read", places)
     alone = (dut_cycles(dut) - start) / len(places)
-    # Two ports that read on within a row each: what is lost is the switch alone.
+    # Two ports, each reading on within its own row: only the switch between ports costs cycles.
     await write(dut, "host_write", 0, range(256))
     await write(dut, "host_write", 256, range(256))
     start = dut_cycles(dut)

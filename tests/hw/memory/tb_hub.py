@@ -306,7 +306,7 @@ async def drained_clients_begin_anew(dut):
         for _ in range(random.randint(0, 40)):
             await FallingEdge(dut.clk)
         taking.cancel()
-        # A unit's reset comes some cycles behind the drain: until then the unit asks, takes and gives.
+        # A unit's reset comes some cycles after the drain: until then the unit asks, takes and gives.
         dut.drain.value = 1
         for client in (*readers, *writers):
             for part in ("req__valid", "data__ready" if client.mode == "read" else "data__valid"):

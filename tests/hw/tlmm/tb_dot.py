@@ -62,7 +62,7 @@ def selection(values):
 
 
 def weights(values):
-    """The 20 weights of a code for each unit; codes that are none are zeros."""
+    """The 20 weights that one code per unit stands for; a code that stands for no weights gives zeros."""
     return [code // 3**i % 3 - 1 if code < 3**KIND.trits else 0 for code in values for i in range(KIND.trits)][:SLICE]
 
 
@@ -126,7 +126,7 @@ def step_of(values, x):
 
 
 async def slices_in_turn(dut, pick, idle):
-    """Slice after slice: the next buffer is built under the steps of the one before, without a pause between them."""
+    """Slice after slice: the next buffer is built during the steps that use the buffer before, without a pause between slices."""
     await reset(dut)
     dut.start.value = 0
     random = rng("dot")

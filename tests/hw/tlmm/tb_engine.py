@@ -39,7 +39,7 @@ LAYOUTS = layouts(LANES, TILE, MAX_COLS)
 
 
 class Case:
-    """A matrix, its tokens and what must come out.  Tiles taper where there are several tokens."""
+    """A matrix, its tokens and the expected output.  Tiles taper if there are several tokens."""
 
     def __init__(self, random, rows, cols, tokens, *, extreme=False):
         self.rows, self.cols, self.tokens = rows, cols, tokens
@@ -155,7 +155,8 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def what_is_no_weight_counts_as_nothing(dut):
-    """Weights behind the last column meet zeros, whatever codes lay there before; bytes of 243 and more are five zeros."""
+    """Weights after the last column are multiplied by zeros, even if codes were stored there before.  Bytes from 243 on are five
+    zero weights."""
     await reset(dut)
     random = rng("nothing")
     cases = []
@@ -179,7 +180,7 @@ async def what_is_no_weight_counts_as_nothing(dut):
 
 @cocotb.test()
 async def initiation_interval(dut):
-    """Slices of a full tile follow one another without a lost cycle: every word is eaten as it comes."""
+    """Slices of a full tile follow one another without a lost cycle: every word is taken when it comes."""
     await reset(dut)
     case = Case(rng("rate"), TILE, 100, 1)
     task = cocotb.start_soon(run(dut, [case]))
@@ -195,7 +196,7 @@ async def initiation_interval(dut):
 
 @cocotb.test()
 async def tables_wait_for_words(dut):
-    """Two tables are built ahead of the first word: slices of two or three steps follow no closer than their sums allow."""
+    """Two tables are built before the first word.  Slices of two or three steps are spaced so that their sums are right."""
     await reset(dut)
     random = rng("late")
     await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(LANES)], late=250)
@@ -203,7 +204,7 @@ async def tables_wait_for_words(dut):
 
 @cocotb.test()
 async def finished_tiles_wait(dut):
-    """Tiles of a single slice finish one after another; with a slow taker the lanes hold what they can, and nothing is lost."""
+    """Tiles of a single slice finish one after another.  With a slow sink the lanes hold finished tiles, and no sum is lost."""
     await reset(dut)
     random = rng("finished")
     for tokens in tokens_of(LANES):
@@ -212,7 +213,7 @@ async def finished_tiles_wait(dut):
 
 @cocotb.test()
 async def places_go_around(dut):
-    """More rows than the lanes' places are counted to, taken as they come: none before it is written."""
+    """More rows than a lane has places for sums, taken as fast as they come: no sum is read before it is written."""
     await reset(dut)
     random = rng("around")
     for tokens in tokens_of(LANES):
@@ -221,7 +222,7 @@ async def places_go_around(dut):
 
 @cocotb.test()
 async def nothing_waits_for_the_end(dut):
-    """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
+    """Codes come a slice before their tables, and sums leave during the next tile: the cycles of a matrix beside its steps."""
     await reset(dut)
     rows = 4 * TILE
     case = Case(rng("overlap"), rows, 200, 1)

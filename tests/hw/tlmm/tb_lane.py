@@ -16,7 +16,7 @@ from sim.testbench import Bench
 from tellme.spec.packing import SLICE, TILE_ROWS
 from tests.hw.layouts import pack, unpack
 
-#: Three lanes, as many as share an EBR's word.
+#: Three lanes: this number shares an EBR's word.
 LANES = 3
 POINTS = [Point("select-xor", LANES), Point("select-tree", LANES, 2, "lockstep"), Point("g2", LANES),
           Point("g2", LANES, 2, "lockstep"), Point("g2", LANES, 1, "turn"), Point("g3g2-plain", LANES, 1, "turn"),
@@ -53,7 +53,7 @@ async def build(dut, first_col, cols, buffer):
         dut.start.value = 1
         await FallingEdge(dut.clk)
         dut.start.value = 0
-        # Registers of the point: one ahead of the builder, one behind.
+        # Registers of the point: one before the builder, one after.
         for _ in range(KIND.builder.CYCLES + 1):
             await FallingEdge(dut.clk)
         assert dut.done.value, "the build takes longer or less than it says"

@@ -103,7 +103,8 @@ async def load(host, image):
 
 
 async def run(host, golden, args):
-    """Start, and compare each event with the golden's; then every step's CRC of the last token.  The number of steps."""
+    """Start, and compare each event with the golden model's, then the CRC of every step of the last token.  Returns the number of
+    steps."""
     assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
     for _, want in list(golden.start(args))[:-1]:
         _, kind, content = await host.packet(limit=200_000)
@@ -131,7 +132,7 @@ async def a_model_runs(dut):
 
 @cocotb.test()
 async def prompts_in_chunks(dut):
-    """Prompts of less than a chunk, of one, of one more and of several; then a pick that goes on from there."""
+    """Prompts shorter than a chunk, as long as a chunk, one token longer, and of several chunks; then another pick."""
     host = await bring_up(dut)
     cases = 0
     name = os.environ.get("MODEL", "grouped")

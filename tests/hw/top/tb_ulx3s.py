@@ -20,12 +20,12 @@ from tellme.spec.memory import REGISTER_BASE, REGISTERS, StatusWord
 from tellme.spec.packets import HELLO, PacketType
 from tellme.spec.sdram import CHIPS
 
-#: Chip and its access time with the way through pads and wires, ns; no power is switched between tests, so that each
-#: has a run of its own.
+#: Chip, and its access time including pads and wires, in ns.  Power is not switched between tests, so each chip has a run of its
+#: own.
 CHIPS_AT = {"IS42S16160G-7": 5.4, "MT48LC16M16A2-6A": 3.0, "AS4C32M16SB-7": 7.9}
-#: What lies between the pins and the ports of a core is the same for all cores of the same clocks: CI takes one of one lane.
+#: The logic between the pins and the core's ports is the same for all cores with the same clocks: CI takes a core with one lane.
 CORES = {"1lane": "ulx3s-85f-1lane", "85f": ulx3s.DEVICES["85f"][0]}
-#: What CI runs: the chip whose data come last, more than a beat after the clock.
+#: CI runs the chip with the latest data, more than a beat after the clock.
 CI = ("1lane", "AS4C32M16SB-7")
 
 
@@ -127,7 +127,7 @@ async def memory_through_pins(dut):
             assert await board.ask(PacketType.CHECKSUM, where + size) == (PacketType.SUM, crc32(data).to_bytes(4, "little"))
 
     await write_and_read()
-    # A host may look for the window's edge: a quarter of it further on all is well still.
+    # A host may search for the window's edge: a quarter of the window further, all still works.
     for _ in range(window // 4):
         where = (REGISTER_BASE + 4 * REGISTERS["sdram_nudge"]).to_bytes(4, "little")
         assert await board.ask(PacketType.WRITE, where + bytes(4)) == (PacketType.ACK, b"")

@@ -20,7 +20,7 @@ BENCHES = [Bench(name=name, build=lambda memory=memory: WeightBuffer(layouts_of(
                  env={"MEMORY": str(memory)}) for name, memory in MEMORIES.items()]
 LAYOUTS = layouts_of(sdram_bytes=int(os.environ.get("MEMORY", "4194304")))
 BASE, BODY, HEAD = 0x100, 150, 70
-#: A body in one piece and the LM head behind it.
+#: A body in one piece and the LM head after it.
 PLAIN = (Segment(BASE, BODY), Segment(BASE + 2 * BODY, HEAD, lm_head=True))
 #: Out of order in memory, with gaps, from odd words on, of a word and of several requests, and the LM head in pieces.
 SCATTERED = (Segment(0x901, 3), Segment(0x100, 65), Segment(0x40, 1), Segment(0x44, 1), Segment(0x2000, 128), Segment(0x500, 200),
@@ -252,7 +252,7 @@ async def an_empty_list_hangs_nothing(dut):
 
 @cocotb.test()
 async def fills_ahead_and_no_further(dut):
-    """Nobody takes: the buffer fills up, asks for no more than it holds, and loses nothing."""
+    """The engine takes nothing: the buffer fills up, asks for no more words than it can hold, and loses nothing."""
     await start(dut)
     words = memory(PLAIN)
     model = ReadModel(dut, "port", words, request=LAYOUTS.memory_request)
@@ -270,7 +270,7 @@ async def fills_ahead_and_no_further(dut):
 
 @cocotb.test()
 async def one_word_a_cycle(dut):
-    """What is in the buffer leaves without a lost cycle."""
+    """Words in the buffer leave without a lost cycle."""
     await start(dut)
     cocotb.start_soon(ReadModel(dut, "port", memory(PLAIN), request=LAYOUTS.memory_request).run())
     dut.out__ready.value = 0

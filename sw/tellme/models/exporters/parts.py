@@ -17,7 +17,7 @@ Progress = Callable[[], object]
 
 
 def has_sub_norms(source: Source) -> bool:
-    """Whether the model has the two sub-norms of BitNet; one alone is what neither program has."""
+    """Whether the model has both sub-norms of BitNet.  One sub-norm alone is a ModelError: neither program computes it."""
     c = source.config
     if c.o_norm != c.down_norm:
         raise ModelError("the model has a norm ahead of one of the output and down projections only, which no architecture of "
