@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import ModelShape, ProgramPort, TokenPort
+from hw.lib.control import ModelShape, ProgramPort, TokenPort, TopLayout
 from hw.lib.ports import ReadPort, WritePort
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
@@ -67,7 +67,7 @@ class AddressSpace(wiring.Component):
             "read": Out(ReadPort), "write": Out(WritePort),
             "shape": Out(ModelShape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
             "program": In(ProgramPort(steps)), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
-            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})),
+            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(TopLayout),
         })
 
     def elaborate(self, platform):

@@ -14,14 +14,16 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.types import INDEX_BITS, TOKEN_BITS, ScaleLayout
-from tellme.spec.memory import Event, StartArgs, StatusWord
+from tellme.spec.memory import TOP_ENTRIES, Event, StartArgs, StatusWord
 from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.sampling import SEED_BITS, TOP_P_BITS
 from tellme.spec.widths import TOKEN_ID_BITS, WORD_ADDRESS_BITS
 
-__all__ = ["AccSource", "AttentionArgs", "AttentionControl", "BestLayout", "CountersControl", "CrcControl", "EngineArgs",
-           "EventLayout", "EventPayload", "FetchArgs", "FetchControl", "LmHeadArgs", "LmHeadControl", "ModelShape", "PassArgs",
-           "PassControl", "ProgramPort", "QuantArgs", "ResetControl", "RouteControl", "RunArgs", "RunControl", "RunState",
-           "SizesLayout", "StatusFlags", "StatusLayout", "TokenPort", "TotalsLayout", "WeightsControl", "WordSink"]
+__all__ = ["AccSource", "AttentionArgs", "AttentionControl", "BestLayout", "CountersControl", "CrcControl", "DrawLayout",
+           "EngineArgs", "EventLayout", "EventPayload", "FetchArgs", "FetchControl", "LmHeadArgs", "LmHeadControl", "ModelShape",
+           "PassArgs", "PassControl", "ProgramPort", "QuantArgs", "ResetControl", "RouteControl", "RunArgs", "RunControl",
+           "RunState", "SizesLayout", "StatusFlags", "StatusLayout", "TokenPort", "TopLayout", "TotalsLayout", "WeightsControl",
+           "WordSink"]
 
 
 def record(kind: type) -> data.StructLayout:
@@ -91,6 +93,11 @@ AttentionArgs = data.StructLayout({"k_base": WORD_ADDRESS_BITS, "v_base": WORD_A
                                    "position": 16, "chunk": TOKEN_BITS + 1})
 #: The LM head's greedy pick, logit in Q15.16.
 BestLayout = data.StructLayout({"id": TOKEN_ID_BITS, "logit": signed(32)})
+#: One of the LM head's best 64.
+TopLayout = data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})
+#: How a token is drawn from the best 64: :class:`tellme.spec.sampling.DrawSettings` without the repetition penalty.
+DrawLayout = data.StructLayout({"inverse": ScaleLayout, "top_k": range(TOP_ENTRIES + 1), "top_p": TOP_P_BITS + 1, "max_gap": 32,
+                                "seed": SEED_BITS})
 
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})

@@ -3,10 +3,10 @@
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import LmHeadControl
+from hw.lib.control import LmHeadControl, TopLayout
 from hw.lib.ports import WritePort
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
@@ -16,9 +16,8 @@ from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
 from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS
 
-__all__ = ["LmHead", "TopLayout"]
+__all__ = ["LmHead"]
 
-TopLayout = data.StructLayout({"logit": 32, "id": TOKEN_ID_BITS})
 LANES = 8
 
 

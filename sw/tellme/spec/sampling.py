@@ -30,25 +30,27 @@ from tellme.spec.ranges import Range
 from tellme.spec.scale import Scale, scale_from_fraction
 from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
 
-__all__ = ["MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "DrawSettings",
-           "candidates", "draw", "exponent", "inverse_temperature", "max_gap", "penalised", "random32", "threefry2x32", "weight",
-           "weights"]
+__all__ = ["MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY", "THREEFRY_ROTATIONS",
+           "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings", "candidates", "draw",
+           "exponent", "inverse_temperature", "max_gap", "penalised", "random32", "threefry2x32", "weight", "weights"]
 
 #: A seed: the key of the random function.
 SEED_BITS = 64
 #: Temperatures that have settings: below, a gap of one step of the logits leaves no weight; above, all weights are alike.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
 #: top-p in steps of 2**-16; TOP_P_ONE leaves nothing out.
-TOP_P_ONE = 1 << 16
+TOP_P_BITS = 16
+TOP_P_ONE = 1 << TOP_P_BITS
 #: The largest difference of two logits, and a ``max_gap`` that leaves nothing out.
 MAX_GAP = (1 << 32) - 1
 #: Bits of a weight: 2**31 is the best candidate's.
 WEIGHT_BITS = 32
 _ROM_BITS = 17
 
-_PARITY = 0x1BD11BDA
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-_ROUNDS = 20
+#: Of the random function: the third word of a key is this, exclusive or both others.
+THREEFRY_PARITY = 0x1BD11BDA
+THREEFRY_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+THREEFRY_ROUNDS = 20
 _MASK = 0xFFFFFFFF
 
 
@@ -57,11 +59,11 @@ def threefry2x32(counter: tuple[int, int], key: tuple[int, int]) -> tuple[int, i
 
     A round: x0 += x1, x1 = rotl(x1, r) ^ x0.  Ahead of the rounds and after each four of them comes a word of the key.
     """
-    keys = (*key, _PARITY ^ key[0] ^ key[1])
+    keys = (*key, THREEFRY_PARITY ^ key[0] ^ key[1])
     x0, x1 = (counter[0] + keys[0]) & _MASK, (counter[1] + keys[1]) & _MASK
-    for i in range(_ROUNDS):
+    for i in range(THREEFRY_ROUNDS):
         x0 = (x0 + x1) & _MASK
-        r = _ROTATIONS[i % 8]
+        r = THREEFRY_ROTATIONS[i % 8]
         x1 = (x1 << r & _MASK | x1 >> 32 - r) ^ x0
         if i % 4 == 3:
             n = i // 4 + 1

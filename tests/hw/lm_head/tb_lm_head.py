@@ -10,9 +10,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge
 
-from hw.lib.control import BestLayout, LmHeadArgs
+from hw.lib.control import BestLayout, LmHeadArgs, TopLayout
 from hw.lib.types import MonitorLayout
-from hw.lm_head.lm_head import LmHead, TopLayout
+from hw.lm_head.lm_head import LmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.attention import logit
