@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.errors import InputError
 from tellme.golden.perplexity import Windows, losses, window_losses, windows
-from tellme.models.model import Model
+from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
@@ -25,7 +25,7 @@ __all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_i
 @dataclass(frozen=True)
 class Token:
     """A generated token and the text that the token completes: whole characters, or nothing while a character waits for its last
-    bytes.  ``text`` is empty where the model has no tokenizer."""
+    bytes.  ``text`` is empty if the model has no tokenizer."""
 
     id: int
     text: str
@@ -109,15 +109,15 @@ class Run:
         return self.generation.stats()
 
 
-def tokenizer_of(model: Model) -> Tokenizer | None:
+def tokenizer_of(model: Source) -> Tokenizer | None:
     """The tokenizer that a model holds, if it holds one."""
     return Tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
 
 
-def prompt_ids(model: Model, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
-    """Token ids of a prompt that the model can go on from; of a text with BOS ahead where the model puts BOS there.
+def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+    """Token ids of a prompt that the model can continue.  A text gets BOS in front if the model puts BOS before a text.
 
-    No text at all is BOS alone.  Ids are taken as they are.
+    An empty text is BOS alone.  Ids are taken unchanged.
     """
     c = model.config
     if not isinstance(prompt, str):
@@ -141,7 +141,7 @@ def prompt_ids(model: Model, tokenizer: Tokenizer | None, prompt: str | Sequence
     return ids
 
 
-def text_windows(model: Model, tokenizer: Tokenizer | None, text: str, tokens: int | None = None) -> Windows:
+def text_windows(model: Source, tokenizer: Tokenizer | None, text: str, tokens: int | None = None) -> Windows:
     """A text as the windows that :meth:`Session.loss` predicts, at most ``tokens`` predictions."""
     if tokenizer is None:
         raise InputError(f"the model {model.name} holds no tokenizer: a model that was converted with one is wanted",
@@ -162,7 +162,7 @@ class Session:
     """A model that is loaded on a board.  :meth:`tellme.Board.load` makes sessions; the newest session of a board is the one that
     works."""
 
-    def __init__(self, device: Device, model: Model, image: Image):
+    def __init__(self, device: Device, model: Source, image: Image):
         self.device, self.model, self.image = device, model, image
         self.tokenizer = tokenizer_of(model)
 
