@@ -15,10 +15,12 @@ from amaranth.hdl import signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from tellme.spec.memory import Event, StartArgs, StatusWord
+from hw.lib.types import ScaleLayout
+from tellme.spec.memory import TOP_ENTRIES, Event, StartArgs, StatusWord
 from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_FIELDS, SEGMENT_WORDS, WORD0_FIELDS
+from tellme.spec.sampling import SEED_BITS, TOP_P_BITS
 
-__all__ = ["AccSource", "CountersControl", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl",
+__all__ = ["AccSource", "CountersControl", "DrawLayout", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl",
            "SegmentLayouts", "SegmentPort", "StatusFlags", "StatusLayout", "TotalsLayout", "WeightsControl", "Word0Layout",
            "WordSink"]
 
@@ -67,6 +69,9 @@ StatusLayout = data.StructLayout({word.name.lower(): 32 if word is not StatusWor
 Word0Layout = data.StructLayout({name: signed(bits) if name == "act_exp" else bits for name, bits in WORD0_FIELDS.items()})
 #: The words of an entry of the list of segments.
 SegmentLayouts = tuple(data.StructLayout(fields) for fields in SEGMENT_FIELDS)
+#: How a token is drawn from the best 64: :class:`tellme.spec.sampling.DrawSettings` without the repetition penalty.
+DrawLayout = data.StructLayout({"inverse": ScaleLayout, "top_k": range(TOP_ENTRIES + 1), "top_p": TOP_P_BITS + 1, "max_gap": 32,
+                                "seed": SEED_BITS})
 
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})

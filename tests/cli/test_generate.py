@@ -4,7 +4,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from tellme.cli import main
 from tellme.golden.perplexity import golden_board
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
-from tellme.runtime.sampling import sample
+from tellme.runtime.sampling import Sampler, Sampling
 from tests.models.random_model import random_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -119,14 +118,27 @@ def test_min_p_leaves_out_the_improbable(capsys):
     top = [(7, 2 << 16), (8, 1 << 16), (9, 0)]
 
     def picked(min_p):
-        rng = random.Random(0)
-        return {sample(top, 1.0, min_p, rng) for _ in range(200)}
+        sampler = Sampler(Sampling(temperature=1.0, min_p=min_p))
+        return {sampler.pick(top, position) for position in range(200)}
     assert picked(0) == picked(0.13) == {7, 8, 9}
     assert picked(0.14) == picked(0.36) == {7, 8}
     assert picked(0.37) == picked(1) == {7}
     # From the likeliest token alone, sampling is greedy at any temperature.
     hot = run(capsys, "--max-tokens", "12", "--temperature", "30", "--min-p", "1", "--json")[1]
     assert lines(hot)[-1]["token_ids"] == lines(run(capsys, "--max-tokens", "12", "--json")[1])[-1]["token_ids"]
+
+
+def test_top_k_top_p_and_the_penalty(capsys):
+    def sampled(*args):
+        return lines(run(capsys, "--max-tokens", "12", "--json", *args)[1])[-1]["token_ids"]
+    greedy, hot = sampled(), ("--temperature", "30", "--seed", "2")
+    assert sampled(*hot) != greedy
+    # Of the likeliest alone, sampling is greedy at any temperature.
+    assert sampled(*hot, "--top-k", "1") == sampled(*hot, "--top-p", "0") == greedy
+    # The strongest penalty leaves a text without the repetitions that a greedy one has, and needs no temperature.
+    long = lines(run(capsys, "--max-tokens", "60", "--json")[1])[-1]["token_ids"]
+    once = lines(run(capsys, "--max-tokens", "60", "--json", "--repeat-penalty", "10")[1])[-1]["token_ids"]
+    assert len(set(long)) < len(long) and len(set(once)) > len(set(long))
 
 
 def begun(capsys, tmp_path, *args, **conventions):

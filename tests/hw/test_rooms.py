@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = {
     "lib": set(),
     "link": {"lib"}, "memory": {"lib"}, "memory/sdr": {"lib"}, "tlmm": {"lib"}, "tlmm/study": {"tlmm"}, "fused": {"lib"},
-    "attention": {"lib"}, "lm_head": {"lib"},
+    "attention": {"lib"}, "lm_head": {"lib"}, "sampling": {"lib"},
     "core": {"lib", "link"},
 }
 

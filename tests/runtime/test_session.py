@@ -83,9 +83,13 @@ def test_a_board_that_goes_on_is_named(session, client, monkeypatch):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"temperature": -0.1}, "the temperature is -0.1; 0 to below 1e+06 is wanted"),
-    ({"temperature": float("nan")}, "the temperature is nan; 0 to below 1e+06 is wanted"),
+    ({"temperature": -0.1}, "the temperature is -0.1; 0, or 1e-06 to below 1e+06, is wanted"),
+    ({"temperature": 1e-7}, "the temperature is 1e-07; 0, or 1e-06 to below 1e+06, is wanted"),
+    ({"temperature": float("nan")}, "the temperature is nan; 0, or 1e-06 to below 1e+06, is wanted"),
     ({"min_p": 1.5}, "min_p is 1.5; 0 to 1 is wanted"),
+    ({"top_k": 65}, "top_k is 65; 0 to 64 is wanted"),
+    ({"top_p": -0.5}, "top_p is -0.5; 0 to 1 is wanted"),
+    ({"repeat_penalty": 0}, "repeat_penalty is 0; 0.1 to 10 is wanted"),
 ])
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(tellme.InputError) as caught:

@@ -13,9 +13,11 @@ from tellme import __version__
 from tellme.cli import interrupts, output
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.numbers import fraction, id_list, whole
+from tellme.runtime.sampling import MAX_PENALTY
 from tellme.spec.config import SIMULATED
-from tellme.spec.memory import START_RANGES
+from tellme.spec.memory import START_RANGES, TOP_ENTRIES
 from tellme.spec.program import ACT_EXP_RANGE
+from tellme.spec.ranges import Range
 
 __all__ = ["main"]
 
@@ -67,6 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--min-p", type=fraction("--min-p", 0, 1), default=0.0, metavar="P",
                      help="sample only among tokens that are at least P times as probable as the likeliest (default: 0, among "
                      "the best 64)")
+    run.add_argument("--top-k", type=whole("--top-k", Range(0, TOP_ENTRIES)), default=0, metavar="N",
+                     help=f"sample only among the likeliest N tokens, up to {TOP_ENTRIES} (default: 0, all {TOP_ENTRIES})")
+    run.add_argument("--top-p", type=fraction("--top-p", 0, 1), default=1.0, metavar="P",
+                     help="sample only among the likeliest tokens that have a share of P together (default: 1, all)")
+    run.add_argument("--repeat-penalty", type=fraction("--repeat-penalty", 1 / MAX_PENALTY, MAX_PENALTY), default=1.0,
+                     metavar="X", help="divide the logits of tokens that the text has already by X, or multiply logits below 0 "
+                     "(default: 1, none)")
     run.add_argument("--prefill-chunk", type=whole("--prefill-chunk", START_RANGES["chunk"]), default=0, metavar="N",
                      help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
     add_head(run)

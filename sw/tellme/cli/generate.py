@@ -140,7 +140,8 @@ def generate(args: argparse.Namespace) -> int:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
         run = session.generate(prompt, max_tokens=args.max_tokens,
-                               sampling=Sampling(args.temperature, args.min_p, args.seed), ignore_end=args.ignore_eos,
+                               sampling=Sampling(args.temperature, args.min_p, args.seed, args.top_k, args.top_p,
+                                                 args.repeat_penalty), ignore_end=args.ignore_eos,
                                prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None)
         output = Output(as_json=args.json, as_ids=tokenizer is None)
         code = ExitCode.DONE

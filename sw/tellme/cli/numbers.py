@@ -39,15 +39,15 @@ def whole(option: str, limits: Range | None = None, *, least: int | None = None)
     return read
 
 
-def fraction(option: str, least: int, most: int) -> Callable[[str], float]:
+def fraction(option: str, least: float, most: float) -> Callable[[str], float]:
     """A reader of numbers from ``least`` to ``most``, both included."""
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise UserError(f"{option} {shown(text)}: a number from {least} to {most} is wanted") from None
+            raise UserError(f"{option} {shown(text)}: a number from {least:.7g} to {most:.7g} is wanted") from None
         if not least <= value <= most:
-            raise UserError(f"{option}: {value:g} is outside {least} to {most}")
+            raise UserError(f"{option}: {value:g} is outside {least:.7g} to {most:.7g}")
         return value
 
     return read

@@ -95,7 +95,7 @@ class Generation:
         start feeds one token and the host picks before the next start.
         """
         alone = self.sampling.greedy and self.on_logits is None
-        sampler = Sampler(self.sampling)
+        sampler = Sampler(self.sampling, self.prompt)
         position, feed = 0, self.prompt
         if self.on_logits is not None:
             for token in self.prompt[:-1]:
@@ -115,7 +115,7 @@ class Generation:
             for event in self._start(position, feed, self.max_tokens) if alone else [self._one(position, feed)]:
                 if reason is not None:
                     raise DeviceError(f"{self.device.name} went on after the end of its text")
-                token = event.id if self.sampling.greedy else sampler.pick(self.device.top())
+                token = event.id if self.sampling.greedy else sampler.pick(self.device.top(), position + len(feed))
                 picked += 1
                 position += len(feed)
                 feed = [token]

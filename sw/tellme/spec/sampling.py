@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a token is drawn from the best logits, in integers: logits, settings, seed and position name the token.
+
+The steps, on up to 64 candidates (id, logit in Q15.16), best first, ties to the lower id:
+
+1. Repetition penalty (:func:`penalised`): the logit of a token that the text has already is divided by the penalty if the logit
+   is above 0, else multiplied with the penalty.  Candidates are ordered anew.
+2. top-k: the first ``top_k`` candidates stay.
+3. top-p: the shortest run of candidates from the best on stays whose weights at temperature 1 reach ``top_p`` of all candidates'.
+4. min-p: candidates stay whose probability at temperature 1 is at least min_p times that of the best one: those whose gap
+   best - logit is at most ``max_gap``, -ln(min_p).
+5. Softmax at the temperature: weight 2**-x of a gap, x = gap * log2(e) / temperature in steps of 1/512 (:func:`weight`).
+6. The draw: the first candidate at which the running sum of weights passes total * random / 2**32.
+
+The order is that of llama.cpp's samplers.  The random number is :func:`random32` of seed and position, and of nothing else: a run
+that begins anew in the middle of a text draws what the first run drew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import e as EULER
+from math import floor, log, log2
+
+from tellme.spec.attention import LOGIT_FRAC
+from tellme.spec.formats import round_half_up
+from tellme.spec.memory import TOP_ENTRIES
+from tellme.spec.ranges import Range
+from tellme.spec.scale import Scale, scale_from_fraction
+from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
+
+__all__ = ["MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY", "THREEFRY_ROTATIONS",
+           "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings", "candidates", "draw",
+           "exponent", "inverse_temperature", "max_gap", "penalised", "random32", "threefry2x32", "weight", "weights"]
+
+#: A seed: the key of the random function.
+SEED_BITS = 64
+#: Temperatures that have settings: below, a gap of one step of the logits leaves no weight; above, all weights are alike.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
+#: top-p in steps of 2**-16; TOP_P_ONE leaves nothing out.
+TOP_P_BITS = 16
+TOP_P_ONE = 1 << TOP_P_BITS
+#: The largest difference of two logits, and a ``max_gap`` that leaves nothing out.
+MAX_GAP = (1 << 32) - 1
+#: Bits of a weight: 2**31 is the best candidate's.
+WEIGHT_BITS = 32
+_ROM_BITS = 17
+
+#: Of the random function: the third word of a key is this, exclusive or both others.
+THREEFRY_PARITY = 0x1BD11BDA
+THREEFRY_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+THREEFRY_ROUNDS = 20
+_MASK = 0xFFFFFFFF
+
+
+def threefry2x32(counter: tuple[int, int], key: tuple[int, int]) -> tuple[int, int]:
+    """Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), words of 32 bits.
+
+    A round: x0 += x1, x1 = rotl(x1, r) ^ x0.  Ahead of the rounds and after each four of them comes a word of the key.
+    """
+    keys = (*key, THREEFRY_PARITY ^ key[0] ^ key[1])
+    x0, x1 = (counter[0] + keys[0]) & _MASK, (counter[1] + keys[1]) & _MASK
+    for i in range(THREEFRY_ROUNDS):
+        x0 = (x0 + x1) & _MASK
+        r = THREEFRY_ROTATIONS[i % 8]
+        x1 = (x1 << r & _MASK | x1 >> 32 - r) ^ x0
+        if i % 4 == 3:
+            n = i // 4 + 1
+            x0, x1 = (x0 + keys[n % 3]) & _MASK, (x1 + keys[(n + 1) % 3] + n) & _MASK
+    return x0, x1
+
+
+def random32(seed: int, position: int) -> int:
+    """The random number of a position: Threefry's first word, of counter (position, 0) and key (low, high word of the seed)."""
+    return threefry2x32((position & _MASK, 0), (seed & _MASK, seed >> 32 & _MASK))[0]
+
+
+def inverse_temperature(temperature: float) -> Scale:
+    """log2(e) / temperature: octaves of weight a unit of logit.  ``temperature``: MIN_TEMPERATURE to MAX_TEMPERATURE."""
+    return scale_from_fraction(Fraction(log2(EULER)) / Fraction(temperature))
+
+
+#: At temperature 1, where top-p and min-p are decided.
+UNIT_TEMPERATURE = inverse_temperature(1.0)
+
+
+def max_gap(min_p: float) -> int:
+    """The largest best - logit, in Q.16, of a candidate ``min_p`` times as probable as the best or more; 0 leaves nothing out."""
+    return MAX_GAP if min_p <= 0 else min(MAX_GAP, floor(-log(min_p) * 2**LOGIT_FRAC))
+
+
+def exponent(gap: int, inverse: Scale) -> int:
+    """gap * inverse with 9 fraction bits, rounded half up: the octaves that a candidate lies below the best one.
+
+    ``gap``: 0 to MAX_GAP, Q.16.  The result has no upper limit; from 32 octaves on the weight is 0.
+    """
+    return round_half_up(gap * inverse.sig, LOGIT_FRAC - EXP2_FRAC_BITS - inverse.exp)
+
+
+def weight(gap: int, inverse: Scale) -> int:
+    """2**31 * 2**-(exponent / 512), rounded down: exp2_rom[fraction] << 15 >> octaves.  0 to 2**31."""
+    octaves, fraction = divmod(exponent(gap, inverse), 1 << EXP2_FRAC_BITS)
+    return 0 if octaves >= WEIGHT_BITS else exp2_rom()[fraction] << WEIGHT_BITS - _ROM_BITS >> octaves
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """Settings of a draw, as integers: what the steps of this module's description take.
+
+    ``inverse``: :func:`inverse_temperature`; None takes the best candidate.  ``top_k``: 1 to 64.  ``top_p``: 0 to TOP_P_ONE, in
+    steps of 2**-16.  ``max_gap``: 0 to MAX_GAP.  ``penalty``: None for no repetition penalty.  ``seed``: 0 to 2**64 - 1.
+    """
+
+    inverse: Scale | None = None
+    top_k: int = TOP_ENTRIES
+    top_p: int = TOP_P_ONE
+    max_gap: int = MAX_GAP
+    penalty: Scale | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """A number outside its range is a RangeError."""
+        Range(1, TOP_ENTRIES).check("top_k", self.top_k)
+        Range(0, TOP_P_ONE).check("top_p", self.top_p)
+        Range(0, MAX_GAP).check("max_gap", self.max_gap)
+        Range(0, (1 << SEED_BITS) - 1).check("seed", self.seed)
+
+
+def _scaled(logit: int, factor: Scale) -> int:
+    """logit * factor, rounded half up, saturated to a logit's 32 bits."""
+    return max(-(1 << 31), min((1 << 31) - 1, round_half_up(logit * factor.sig, -factor.exp)))
+
+
+def penalised(top: Sequence[tuple[int, int]], seen: set[int] | frozenset[int], penalty: Scale) -> list[tuple[int, int]]:
+    """The candidates with the repetition penalty of the tokens in ``seen``, in their new order: best first, ties to the lower id.
+
+    A logit above 0 is multiplied with the scale nearest to 1 / penalty, one of 0 or below with ``penalty``.
+    """
+    inverse = scale_from_fraction(1 / (Fraction(penalty.sig) * Fraction(2) ** penalty.exp))
+    changed = [(token, _scaled(logit, inverse if logit > 0 else penalty) if token in seen else logit) for token, logit in top]
+    return sorted(changed, key=lambda entry: (-entry[1], entry[0]))
+
+
+def candidates(top: Sequence[tuple[int, int]], settings: DrawSettings) -> list[tuple[int, int]]:
+    """Those of the candidates, best first, that top-k, top-p and min-p leave: one at least."""
+    kept = list(top[:settings.top_k])
+    best = kept[0][1]
+    if settings.top_p < TOP_P_ONE:
+        plain = [weight(best - logit, UNIT_TEMPERATURE) for _, logit in kept]
+        wanted, total, count = -(-sum(plain) * settings.top_p // TOP_P_ONE), plain[0], 1
+        while total < wanted:
+            total, count = total + plain[count], count + 1
+        kept = kept[:count]
+    return [entry for entry in kept if best - entry[1] <= settings.max_gap]
+
+
+def weights(top: Sequence[tuple[int, int]], inverse: Scale) -> list[int]:
+    """The weight of each candidate, best first."""
+    return [weight(top[0][1] - logit, inverse) for _, logit in top]
+
+
+def draw(top: Sequence[tuple[int, int]], settings: DrawSettings, position: int,
+         seen: set[int] | frozenset[int] = frozenset()) -> int:
+    """The token that goes to ``position``, from the best (id, logit in Q15.16), best first.
+
+    ``seen``: the tokens that the repetition penalty counts.  Without a temperature no random number counts.
+    """
+    if settings.penalty is not None:
+        top = penalised(top, seen, settings.penalty)
+    if settings.inverse is None:
+        return top[0][0]
+    kept = candidates(top, settings)
+    shares = weights(kept, settings.inverse)
+    threshold = sum(shares) * random32(settings.seed, position) >> 32
+    total = 0
+    for (token, _), share in zip(kept, shares, strict=True):
+        total += share
+        if total > threshold:
+            return token
+    raise AssertionError("the running sum ends at the total, which is above the threshold")
