@@ -64,6 +64,7 @@ class Model(Source):
     tokenizer: bytes = b""
     name: str = ""
     license: str = ""
+    chat_template: str = ""
 
     @property
     def ternary_weights(self) -> int:
@@ -110,7 +111,7 @@ class Model(Source):
             return np.concatenate([p.codes for p in parts]), np.concatenate([p.scales for p in parts])
 
         model = cls(c, layers, *table("embedding"), source.final_norm(), tokenizer=source.tokenizer, name=source.name,
-                    license=source.license)
+                    license=source.license, chat_template=source.chat_template)
         if not c.tied:
             model.head, model.head_scales = table("head")
         model.check()

@@ -213,7 +213,8 @@ class Generation:
                 values["sdram_bytes"] = 4 * (_difference(self._first, self._last, "read_words")
                                              + _difference(self._first, self._last, "write_words"))
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
-        return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n, "token_ids": list(self.generated),
+        return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
+                "token_ids": list(self.generated),
                 "stop_reason": self.stop_reason, **values, "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}
 
