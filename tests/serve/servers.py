@@ -45,6 +45,11 @@ class Killable(FakeClient):
         self.pause = pause
         self.killed = False
         self.tokens_made = self.stops = 0
+        self.on_start = lambda: None
+
+    def start(self, args):
+        super().start(args)
+        self.on_start()
 
     def events(self):
         for kind, event in self._run:
