@@ -153,16 +153,16 @@ def generate(args: argparse.Namespace) -> int:
     """The command."""
     model = find_model(args.model)
     tokenizer = tokenizer_of(model)
+    if args.interactive and tokenizer is None:
+        raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")
+    if args.interactive and (args.json or args.logits is not None or args.prompt_ids is not None or args.prompt_file == "-"):
+        raise UserError("--interactive goes without --json, --logits, --prompt-ids and --prompt-file -")
     prompt = prompt_ids(model, tokenizer, prompt_of(args))
     if args.stop and tokenizer is None:
         raise UserError("--stop: the model holds no tokenizer, so that there is no text to stop at")
     if args.logits is not None:
         check_logits(args.logits)
     if args.interactive:
-        if tokenizer is None:
-            raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")
-        if args.json or args.logits is not None or args.prompt_ids is not None or args.prompt_file == "-":
-            raise UserError("--interactive goes without --json, --logits, --prompt-ids and --prompt-file -")
         return interactive(args, model)
     rows: list[np.ndarray] = []
     with Board.open(args.device, preset=args.preset, say=say) as board:

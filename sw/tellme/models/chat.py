@@ -3,8 +3,8 @@
 """Turns of a chat as the text and the tokens that a model was trained on, by the model's own Jinja template.
 
 A template sees what transformers gives it: ``messages``, ``add_generation_prompt``, ``bos_token``, ``eos_token``, and the
-functions ``raise_exception`` and ``strftime_now``.  It runs in Jinja's immutable sandbox, which has no way to files, processes or Python's
-own objects.  The sandbox does not limit the time that a template takes.
+functions ``raise_exception`` and ``strftime_now``.  It runs in Jinja's immutable sandbox, which has no way to files, processes or
+Python's own objects.  The sandbox does not limit the time that a template takes.
 """
 
 import json
