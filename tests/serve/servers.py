@@ -115,8 +115,8 @@ class Running:
 
 
 @contextmanager
-def server(*boards, model=MODEL, limits=None, settings=None):
-    """A server over boards, for the time of the block."""
+def server(*boards, model=MODEL, limits=None, settings=None, patience=60):
+    """A server over boards, one of which is ready within ``patience`` seconds, for the time of the block."""
     pool = Pool([(f"board{i}", opened) for i, opened in enumerate(boards)], limits or Limits(reopen=None))
     app = make_app(model, pool, settings or Settings())
     with socket.socket() as found:
@@ -125,7 +125,7 @@ def server(*boards, model=MODEL, limits=None, settings=None):
         running = Server(app, pool)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [found]}, daemon=True)
         pool.start()
-        assert pool.wait_until_ready(60)
+        assert pool.wait_until_ready(patience)
         thread.start()
         until(lambda: running.started)
         try:

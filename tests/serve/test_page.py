@@ -146,7 +146,7 @@ def test_a_chat_and_a_key_in_chromium():
 
 def screenshot(path, device):
     """The page on a phone's screen after a text from a board."""
-    with chromium() as browser, server(device) as found:
+    with chromium() as browser, server(device, patience=1500) as found:
         tab, _, _ = open_page(browser, found, viewport={"width": 412, "height": 860}, device_scale_factor=2)
         tab.fill("#prompt", PROMPT)
         tab.fill("#tokens", "48")

@@ -33,7 +33,7 @@ def opener(name: str, model: Model, args: argparse.Namespace) -> "tuple[str, obj
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a port that is taken is found out before the boards are opened."""
+    """A socket at an address, so that a port that is taken is found out before the boards are opened."""
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         found = socket.socket(family, kind, number)
@@ -69,6 +69,8 @@ def serve(args: argparse.Namespace) -> int:
             if not pool.wait_until_ready():
                 raise DeviceError("no board is ready: " + "; ".join(f"{board['board']}: {board['error']}"
                                                                     for board in pool.boards()))
+            # Whoever reads the next line can connect.
+            found.listen()
             host, port = found.getsockname()[:2]
             say(f"serving {model.name} at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C ends the server")
             if key is None and args.host not in ("127.0.0.1", "localhost", "::1"):
