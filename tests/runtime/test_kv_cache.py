@@ -50,6 +50,14 @@ def test_only_what_is_new_is_fed(client):
     assert ids == fresh(longer, 3)[0]
 
 
+def test_with_the_head_on_the_host(client):
+    session = tellme.Board(BoardDevice("port", CONFIG, client, "ab" * 32)).load(MODEL, head="host")
+    first = [token.id for token in session.generate(PROMPT, max_tokens=3)]
+    longer = [*PROMPT, *first, 42]
+    run = session.generate(longer, max_tokens=3, sampling=SAMPLED)
+    assert [token.id for token in run] == fresh(longer, 3, SAMPLED)[0] and run.stats["cached_tokens"] == len(longer) - 2
+
+
 @pytest.mark.parametrize("sampling", [None, SAMPLED])
 def test_the_same_bits_as_a_fresh_run(sampling):
     session = tellme.Board(GoldenDevice()).load(MODEL)

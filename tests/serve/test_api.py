@@ -276,6 +276,22 @@ class httpx_later:  # noqa: N801
         self._socket.close()
 
 
+def test_a_body_that_does_not_come():
+    with server(golden(), settings=Settings(body_seconds=0.3)) as found:
+        with socket.create_connection(("127.0.0.1", found.port)) as link:
+            link.settimeout(20)
+            link.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 100\r\n\r\n{")
+            assert link.recv(65536).startswith(b"HTTP/1.1 408 ")
+        # One that goes away in the middle of its body harms nothing.
+        with socket.create_connection(("127.0.0.1", found.port)) as link:
+            link.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 100\r\n\r\n{")
+        until(lambda: found.pool.metrics.requests.value("/v1/completions", "499") == 1)
+        with client_of(found) as client:
+            assert complete(client, max_tokens=1).usage.completion_tokens == 1
+
+
 # ---------------------------------------------------------------------- clients that go away
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_stops_its_run(stream):

@@ -6,6 +6,8 @@ import argparse
 import importlib.util
 import os
 import socket
+import threading
+from contextlib import nullcontext
 
 from tellme.cli import interrupts
 from tellme.cli.errors import ExitCode, UserError
@@ -18,13 +20,17 @@ from tellme.runtime.session import Session
 
 __all__ = ["serve"]
 
+_BUILDING = threading.Lock()
+
 
 def opener(name: str, model: Model, args: argparse.Namespace) -> "tuple[str, object]":
     """A board's name, and what opens it and loads the model."""
     def open_board() -> tuple[Board, Session]:
         board = Board.open(name, preset=args.preset, say=say)
         try:
-            return board, board.load(model, head=args.head)
+            # The first simulated board is built once, and not by each of several at a time.
+            with _BUILDING if name == "sim" else nullcontext():
+                return board, board.load(model, head=args.head)
         except BaseException:
             board.close()
             raise

@@ -40,12 +40,14 @@ Answered = TypeVar("Answered")
 @dataclass(frozen=True)
 class Settings:
     """``host``: the address that the server listens at.  ``api_key``: what clients have to send; None: nothing.  ``max_body``:
-    bytes of a request's body.  ``max_tokens``: tokens that a request may ask for; None: the model's context."""
+    bytes of a request's body.  ``max_tokens``: tokens that a request may ask for; None: the model's context.  ``body_seconds``:
+    within which a body has to come."""
 
     host: str = "127.0.0.1"
     api_key: str | None = None
     max_body: int = 1 << 20
     max_tokens: int | None = None
+    body_seconds: float = 30.0
 
 
 class _Server:
@@ -159,10 +161,15 @@ class _Server:
         if length.isdecimal() and int(length) > limit:
             raise too_long
         content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > limit:
-                raise too_long
+        try:
+            async with asyncio.timeout(self.settings.body_seconds):
+                async for part in request.stream():
+                    content += part
+                    if len(content) > limit:
+                        raise too_long
+        except TimeoutError:
+            raise ServeError(408, f"the body did not come within {self.settings.body_seconds:g} s", code="timeout",
+                             headers={"Connection": "close"}) from None
         return bytes(content)
 
 

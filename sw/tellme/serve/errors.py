@@ -6,9 +6,6 @@ from typing import Any
 
 __all__ = ["ServeError"]
 
-_TYPES = {400: "invalid_request_error", 401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
-          405: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error", 429: "rate_limit_error"}
-
 
 class ServeError(Exception):
     """A request that is not answered.  ``param``: the field of the request that was wrong; ``code``: a word for programs."""
@@ -22,5 +19,5 @@ class ServeError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The JSON object of the answer."""
-        return {"error": {"message": str(self), "type": _TYPES.get(self.status, "server_error"), "param": self.param,
-                          "code": self.code}}
+        kind = "rate_limit_error" if self.status == 429 else "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}

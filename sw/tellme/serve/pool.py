@@ -152,7 +152,7 @@ class Pool:
             self._queue.append(job)
             self._change.notify_all()
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float = 5.0) -> None:
         """Stop all runs, and close the boards."""
         with self._change:
             self._closed = True
