@@ -149,7 +149,7 @@ def screenshot(path, device):
     with chromium() as browser, server(device, patience=1500) as found:
         tab, _, _ = open_page(browser, found, viewport={"width": 412, "height": 860}, device_scale_factor=2)
         tab.fill("#prompt", PROMPT)
-        tab.fill("#tokens", "48")
+        tab.fill("#tokens", "30")
         tab.fill("#temperature", "0")
         tab.click("#go")
         wait(tab, lambda: tab.locator("#text .model").count() and tab.is_enabled("#go"), 600)
