@@ -16,7 +16,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants reference bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +38,7 @@ demo: check .venv/installed  ## a story from the simulated board (first time: ab
 	@echo "== 48 tokens on the simulated board: every operation in the gateware"
 	@$(BIN)/tellme-host generate --device sim --max-tokens 48
 
-test: check .venv/installed  ## all of CI (about 20 minutes on two cores)
+test: check .venv/installed  ## all of CI (under 20 minutes on two idle cores)
 	@$(BIN)/python -m tools.ci
 
 test-fast: check .venv/installed  ## the part of CI that takes under five minutes
@@ -95,6 +95,9 @@ bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants
+
+reference: check .venv/installed  ## the docstrings of host package and gateware as pages: build/reference/index.html
+	@$(BIN)/python -m tools.reference
 
 clean:  ## remove builds (not .venv)
 	rm -rf build

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The core as a black box of generated Verilog: board and simulation build the very same text."""
+"""The core as a black box of generated Verilog.  Board and simulation are built from the same Verilog text."""
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Value
 from amaranth.lib import stream, wiring
@@ -12,21 +12,14 @@ __all__ = ["CoreInstance"]
 
 
 class CoreInstance(wiring.Component):
-    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes, told its own hash."""
-
-    rx: In(stream.Signature(8))
-    tx: Out(stream.Signature(8))
-    dfi: Out(DfiSignature())
-    running: Out(1)
-    busy: Out(1)
-    sdram_ready: Out(1)
-    failed: Out(1)
+    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes; ``build_id`` gets the Verilog's hash."""
 
     def __init__(self, core_sha256: str):
-        super().__init__()
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "dfi": Out(DfiSignature()),
+                          "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1)})
         self._build_id = int.from_bytes(bytes.fromhex(core_sha256), "little")
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal(), "i_build_id": Const(self._build_id, 256)}
         for path, member, value in self.signature.flatten(self):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a board file says of its devices, beside what the host package knows of the board."""
+"""The devices of a board file: platforms from the board file, presets from the host package's data."""
 
 from collections.abc import Mapping
 from typing import Any

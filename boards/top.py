@@ -3,8 +3,9 @@
 """What the top levels of ECP5 boards share: PLL and resets, the core's Verilog, SDRAM PHY, UART, LEDs."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import io, wiring
 
 from boards.core import CoreInstance
@@ -17,7 +18,7 @@ __all__ = ["BoardTop", "Pll"]
 
 @dataclass(frozen=True)
 class Pll:
-    """EHXPLLL's dividers: the fabric's clock is the feedback output, the SDRAM's comes from the same VCO at twice its rate.
+    """EHXPLLL's dividers.  The fabric's clock is the feedback output; the SDRAM's clock is twice as fast, from the same VCO.
 
     fabric = input * feedback / reference; VCO = fabric * output, 400 to 800 MHz; output even.
     """
@@ -29,7 +30,7 @@ class Pll:
 
     @classmethod
     def between(cls, input_mhz: float, config: CoreConfig) -> "Pll":
-        """Dividers from a board's oscillator to a preset's clock, with as many phases of the SDRAM's as the preset has."""
+        """Dividers from a board's oscillator to a preset's clock, with the preset's number of phases of the SDRAM's clock."""
         if config.sdram_phases % 8:
             raise ValueError(f"preset {config.name} has {config.sdram_phases} phases; a PLL makes multiples of 8")
         for reference in range(1, 9):
@@ -38,7 +39,7 @@ class Pll:
                 return cls(input_mhz, reference, feedback, config.sdram_phases // 4)
         raise ValueError(f"no PLL makes the {config.fabric_mhz} MHz of preset {config.name} from {input_mhz} MHz")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.output % 2 or not 400 <= self.fabric_mhz * self.output <= 800:
             raise ValueError(f"VCO at {self.fabric_mhz * self.output:.1f} MHz, divided by {self.output}: "
                              "400 to 800 MHz and an even divider are wanted")
@@ -59,8 +60,8 @@ class Pll:
 
 
 class BoardTop(Elaboratable):
-    """A board file's top level: give ``clock`` (the oscillator's resource), and ``extras`` for what else it needs.  The
-    PLL makes the preset's clocks.  Raises ValueError for clocks that it cannot make.
+    """A board file's top level.  A subclass has ``clock`` (the oscillator's resource), and ``extras`` for the board's other pins.
+    The PLL makes the preset's clocks.  Raises ValueError for clocks that the PLL cannot make.
 
     LEDs: 0 PLL locked, 1 SDRAM ready, 2 bytes from the host, 3 a program runs, 4 a result was infinite or NaN, or the
     SDRAM gave no answer in any phase of its clock.
@@ -72,10 +73,10 @@ class BoardTop(Elaboratable):
         self.config = config
         self.core_sha256 = core_sha256
 
-    def extras(self, m, platform):
+    def extras(self, m: Module, platform: Any) -> None:
         """Statements for pins of this board alone."""
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.core = core = CoreInstance(self.core_sha256)
         self.clocks(m, platform, core.dfi.phase_step)
@@ -83,8 +84,8 @@ class BoardTop(Elaboratable):
         wiring.connect(m, core.dfi, phy.dfi)
         uart_pins = platform.request("uart", dir="-")
         m.submodules.uart = uart = Uart(clock_hz=round(self.config.fabric_mhz * 1e6), baud=self.config.uart_baud)
-        m.submodules.rx_pin = rx_pin = io.FFBuffer("i", uart_pins.rx)
-        m.submodules.tx_pin = tx_pin = io.FFBuffer("o", uart_pins.tx)
+        m.submodules.rx_pin = rx_pin = io.FFBuffer(io.Direction.Input, uart_pins.rx)
+        m.submodules.tx_pin = tx_pin = io.FFBuffer(io.Direction.Output, uart_pins.tx)
         m.d.comb += [uart.rx_pin.eq(rx_pin.i), tx_pin.o.eq(uart.tx_pin)]
         wiring.connect(m, uart.rx, core.rx)
         wiring.connect(m, core.tx, uart.tx)
@@ -94,25 +95,25 @@ class BoardTop(Elaboratable):
         with m.Elif(seen != 0):
             m.d.sync += seen.eq(seen - 1)
         for i, state in enumerate((~ResetSignal("sync"), core.sdram_ready, seen != 0, core.running, core.failed)):
-            m.submodules[f"led{i}"] = led = io.FFBuffer("o", platform.request("led", i, dir="-"))
+            m.submodules[f"led{i}"] = led = io.FFBuffer(io.Direction.Output, platform.request("led", i, dir="-"))
             m.d.comb += led.o.eq(state)
         self.extras(m, platform)
         return m
 
-    def clocks(self, m, platform, phase_step):
+    def clocks(self, m: Module, platform: Any, phase_step: Value) -> None:
         """The fabric's domain sync, and sdram at twice its rate for the chip's clock pin."""
         pll = Pll.between(platform.lookup(self.clock).clock.frequency / 1e6, self.config)
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
         locked, fabric = Signal(), Signal()
-        m.submodules.clock = clock = io.Buffer("i", platform.request(self.clock, dir="-"))
+        m.submodules.clock = clock = io.Buffer(io.Direction.Input, platform.request(self.clock, dir="-"))
         m.submodules.pll = Instance(
             "EHXPLLL", a_FREQUENCY_PIN_CLKI=str(pll.input_mhz), a_FREQUENCY_PIN_CLKOP=str(pll.clocks["fabric"]),
             a_FREQUENCY_PIN_CLKOS=str(pll.clocks["sdram"]), p_CLKI_DIV=pll.reference, p_CLKFB_DIV=pll.feedback,
             p_FEEDBK_PATH="CLKOP",
             p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=pll.output, p_CLKOP_CPHASE=pll.output - 1, p_CLKOP_FPHASE=0,
             p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=pll.output // 2, p_CLKOS_CPHASE=pll.output // 2 - 1, p_CLKOS_FPHASE=0,
-            # The phase of CLKOS (PHASESEL 0) is moved at run time: a step later with each falling edge of PHASESTEP.
+            # The phase of CLKOS (PHASESEL 0) is moved at run time, by a step later with each falling edge of PHASESTEP.
             p_DPHASE_SOURCE="ENABLED", i_PHASESTEP=phase_step,
             i_CLKI=clock.i, i_CLKFB=fabric, o_CLKOP=fabric, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked,
             **{f"i_{pin}": Const(0) for pin in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR",
@@ -122,7 +123,7 @@ class BoardTop(Elaboratable):
         after = Signal(8, reset_less=True)
         with m.If(locked & ~after.all()):
             m.d.sync += after.eq(after + 1)
-        # A register of its own, as the reset goes everywhere.
+        # The reset is a register of its own, because it is routed to the whole chip.
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(~after.all())
         m.d.comb += ResetSignal("sync").eq(reset)

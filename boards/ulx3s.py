@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """ULX3S (Lattice ECP5, 32 or 64 MB SDRAM, FT231X UART)."""
 
+from typing import Any
+
 from amaranth.build import Attrs, Pins, Resource
+from amaranth.hdl import Module
 from amaranth.lib import io
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
@@ -13,7 +16,7 @@ __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
 DEVICES = devices("ulx3s", {"85f": ULX3S_85F_Platform, "12f": ULX3S_12F_Platform})
-#: nextpnr's first seed: of 3 and 4 the one with which an 85F meets the clock (77.2 and 61.1 of 66.67 MHz).
+#: nextpnr's first seed.  With seed 4 an 85F meets the clock, with seed 3 it does not (77.2 and 61.1 of 66.67 MHz).
 FIRST_SEED = 4
 #: What openFPGALoader calls the board.
 PROGRAMMER = "ulx3s"
@@ -25,15 +28,17 @@ ESP32 = [*(Resource("esp32_off", i, Pins(pin, dir="o"), Attrs(IO_TYPE="LVCMOS33"
 
 
 class Top(BoardTop):
-    """The ESP32 is held in reset, as its stock firmware would talk on the UART and reload the FPGA: EN low, at F1 on
-    v3.0.x and at J5 on v3.1.x.  The other of the two is then a pin of a chip in reset (v3.1.x: GPIO0) or free (v3.0.x).
-    L2 (v3.0.x: GPIO0, v3.1.x: GPIO22) is an input with a pull-up: nothing is driven against the chip."""
+    """Holds the ESP32 in reset, because its stock firmware would talk on the UART and reload the FPGA.
+
+    EN is driven low: F1 on v3.0.x, J5 on v3.1.x.  Both pins are driven on both revisions; the other pin then belongs to a chip in
+    reset (F1 on v3.1.x: GPIO0) or is free (J5 on v3.0.x).  L2 (v3.0.x: GPIO0, v3.1.x: GPIO22) is an input with a pull-up, so that
+    nothing is driven against the chip."""
 
     clock = "clk25"
 
-    def extras(self, m, platform):
+    def extras(self, m: Module, platform: Any) -> None:
         platform.add_resources(ESP32)
         for i in range(2):
-            m.submodules[f"esp32_off{i}"] = off = io.Buffer("o", platform.request("esp32_off", i, dir="-"))
+            m.submodules[f"esp32_off{i}"] = off = io.Buffer(io.Direction.Output, platform.request("esp32_off", i, dir="-"))
             m.d.comb += off.o.eq(0)
-        m.submodules.esp32_l2 = io.Buffer("i", platform.request("esp32_l2", dir="-"))
+        m.submodules.esp32_l2 = io.Buffer(io.Direction.Input, platform.request("esp32_l2", dir="-"))

@@ -27,46 +27,64 @@ from hw.core.routers import (
     WordRouter,
 )
 from hw.fused.pipeline import FusedPipeline
-from hw.lib.streams import Queue, Skid
-from hw.lib.types import AccLayout
+from hw.lib.layouts import Layouts
+from hw.lib.streams import Skid
 from hw.link.link import HostLink
 from hw.lm_head.lm_head import LmHead
-from hw.memory.guard import ReadGuard, WriteGuard
+from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
-from hw.memory.share import ReadShare, WriteShare
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
+from tellme.spec.memory import MEMORY_CLIENTS
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub"]
 
 
-def float_pipeline(config: CoreConfig) -> FusedPipeline:
+def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
     """One of the configuration's float pipelines, for its share of a chunk's tokens."""
-    c = config
-    return FusedPipeline(fmt=c.float_format, max_dim=c.max_dim, max_cols=c.max_cols, max_head_dim=c.max_head_dim,
-                         tokens=-(-c.chunk // c.float_lanes), streams=c.float_lanes)
+    return FusedPipeline(layouts, fmt=config.float_format, streams=config.float_lanes)
 
 
-def attention_unit(config: CoreConfig) -> DecodeAttention | PrefillAttention:
+def attention_unit(config: CoreConfig, layouts: Layouts) -> DecodeAttention | PrefillAttention:
     """The configuration's attention: for one token, or for a chunk of them."""
-    c = config
-    if c.chunk == 1:
-        return DecodeAttention(max_head_dim=c.max_head_dim, max_group=c.max_group, max_context=c.max_context,
-                               compact=c.compact)
-    return PrefillAttention(pes=c.pes, tokens=c.chunk, max_head_dim=c.max_head_dim, max_group=c.max_group,
-                            max_context=c.max_context, exp_units=c.exp_units, max_heads=c.max_heads)
+    if config.chunk == 1:
+        return DecodeAttention(layouts, compact=config.compact)
+    return PrefillAttention(layouts, pes=config.pes, exp_units=config.exp_units)
 
 
-def heads_merge(config: CoreConfig) -> HeadMerge | WordMerge:
+def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
     """What lies between the configuration's float pipelines and its attention: codes for one token, words for a chunk."""
+    return (HeadMerge if config.chunk == 1 else WordMerge)(layouts, inputs=config.float_lanes)
+
+
+def memory_hub(layouts: Layouts) -> MemoryHub:
+    """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
+
+    Clients that a run's end resets are guarded.  To save FIFOs, clients that never need much at the same time share a port.
+    """
+    # Priority and further properties of each client; the name and the direction are in MEMORY_CLIENTS.
+    by_priority: dict[str, dict] = {
+        "logits": {"port": "compute_write", "guarded": True}, "attention_write": {"port": "compute_write", "guarded": True},
+        "rope_rows": {"port": "compute_read", "guarded": True}, "embedding_rows": {"port": "compute_read", "guarded": True},
+        "attention_read": {"port": "compute_read", "guarded": True},
+        "host_write": {}, "host_read": {}, "weights": {"data_bits": 64},
+    }
+    priority = list(by_priority)
+    return MemoryHub([Client(name, mode, priority.index(name), **by_priority[name]) for name, mode in MEMORY_CLIENTS.items()],
+                     layouts.memory)
+
+
+def memory_controller(config: CoreConfig, layouts: Layouts, *, ports: int) -> SdramController:
+    """The controller of the configuration's memory, for so many ports of the hub."""
     c = config
-    return HeadMerge(inputs=c.float_lanes) if c.chunk == 1 else WordMerge(inputs=c.float_lanes, max_head_dim=c.max_head_dim)
+    return SdramController(ports=ports, spec=layouts.memory, mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
+                           column_bits=c.sdram_column_bits, phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
 
 
 class Core(wiring.Component):
-    """Link, command processor, SDRAM controller and compute units, wired together.
+    """Link, command processor, memory and compute units, wired together.
 
     Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the SDRAM
     at two beats a cycle, for a PHY; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
@@ -85,35 +103,34 @@ class Core(wiring.Component):
             "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         c = self.config
         m = Module()
-        floats = c.float_lanes
+        layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
-        m.submodules.space = space = AddressSpace(steps=c.program_steps, context=c.max_context)
-        m.submodules.core = cpu = CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk)
+        m.submodules.space = space = AddressSpace(layouts)
+        m.submodules.core = cpu = CommandProcessor(layouts)
         m.submodules.counters = counters = Counters(accounts=c.accounts)
-        m.submodules.sdram = sdram = SdramController(
-            mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency, column_bits=c.sdram_column_bits,
-            phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
-        m.submodules.weights = weights = WeightBuffer(blocks=c.weight_buffer_bytes // 4096)
+        m.submodules.hub = hub = memory_hub(layouts)
+        m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
+        m.submodules.weights = weights = WeightBuffer(layouts, blocks=c.weight_buffer_bytes // 4096)
 
-        engine = TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=floats)
-        fused = [float_pipeline(c) for _ in range(floats)]
-        attention = attention_unit(c)
-        lm_head = LmHead(max_dim=c.max_dim, compact=c.compact)
-        fetch = RowFetch()
-        heads_in, sums_out, engine_start = heads_merge(c), Skid(AccLayout), Skid(engine.start.payload.shape())
-        kv_words, kv_in, kv_out, lm_head_codes = Queue(32), Skid(32), Skid(32), Skid(signed(8))
-        # The units that a run's end resets.  Each one's reset is a register of its own, so that it reaches the unit's registers
-        # from nearby, and takes its value from the register of the unit ahead of it in this list: the reset walks down the list
-        # in as many cycles, far fewer than RESET_CYCLES.
+        engine = TlmmEngine(layouts, lanes=c.lanes, tile_rows=c.tile_rows, streams=floats)
+        fused = [float_pipeline(c, layouts) for _ in range(floats)]
+        attention = attention_unit(c, layouts)
+        lm_head = LmHead(layouts, compact=c.compact)
+        fetch = RowFetch(layouts)
+        heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
+        kv_in, lm_head_codes = Skid(32), Skid(signed(8))
+        # The units that a run's end resets.  Each unit's reset is a register of its own, near the unit's registers.  The register
+        # takes its value from the register of the unit before it in this list, so that the reset walks down the list, a unit per
+        # cycle, in far fewer cycles than RESET_CYCLES.
         resets = (
             ("engine_start", engine_start), ("tlmm", engine),
             *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
             ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
-            ("fetch", fetch), ("kv_words", kv_words), ("kv_in", kv_in), ("kv_out", kv_out), ("lm_head_codes", lm_head_codes),
+            ("fetch", fetch), ("kv_in", kv_in), ("lm_head_codes", lm_head_codes),
         )
         reset = cpu.reset.compute
         for name, unit in resets:
@@ -125,7 +142,7 @@ class Core(wiring.Component):
             reset = unit_reset
 
         # Link and address space
-        m.submodules.status = status = StatusWords()
+        m.submodules.status = status = StatusWords(layouts)
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.bus_req, space.req)
@@ -133,9 +150,6 @@ class Core(wiring.Component):
         connect(m, space.rdata, link.bus_rdata)
         connect(m, link.run, cpu.run)
         connect(m, cpu.event, link.event)
-        connect(m, space.read, sdram.host_read)
-        connect(m, space.write, sdram.host_write)
-        connect(m, sdram.dfi, flipped(self.dfi))
         m.d.comb += [
             link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle),
             link.running.eq(status.running), link.status.eq(status.status),
@@ -146,25 +160,26 @@ class Core(wiring.Component):
             self.running.eq(cpu.state.running), self.busy.eq(cpu.state.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
-        # The model's shape, to whom it concerns
-        m.submodules.sizes = sizes = HeadSizes(compact=c.compact)
-        m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, weights, fetch, attention, *fused)]
+        # The model's shape, to the units that read it
+        m.submodules.sizes = sizes = HeadSizes(layouts, compact=c.compact)
+        m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, fetch, attention, *fused)]
         m.d.comb += cpu.sizes.eq(sizes.sizes)
 
         # The command processor's ports
-        m.submodules.shares = shares = TokenShares(streams=floats, tokens=c.chunk)
-        m.submodules.passes = passes = PassRouter(streams=floats, tokens=c.chunk, holds=c.chunk > 1)
-        m.submodules.codes = codes = CodeRouter(streams=floats)
+        m.submodules.shares = shares = TokenShares(layouts, streams=floats)
+        m.submodules.passes = passes = PassRouter(layouts, streams=floats, holds=c.chunk > 1)
+        m.submodules.codes = codes = CodeRouter(layouts, streams=floats)
         m.submodules.words = words = WordRouter(streams=floats)
-        m.submodules.accs = accs = AccRouter(streams=floats)
-        m.submodules.rope = rope = RopeRouter(streams=floats, shape=fused[0].rope_load.payload.shape())
-        m.submodules.step_crc = step_crc = StepCrc(streams=floats)
+        m.submodules.accs = accs = AccRouter(layouts, streams=floats)
+        m.submodules.rope = rope = RopeRouter(layouts, streams=floats, shape=fused[0].rope_load.payload.shape())
+        m.submodules.step_crc = step_crc = StepCrc(layouts, streams=floats)
         connect(m, cpu.program, space.program)
         connect(m, cpu.tokens, space.tokens)
         connect(m, cpu.crc, step_crc.control)
         connect(m, step_crc.store, space.crc)
         connect(m, cpu.counters, counters.control)
         connect(m, cpu.weights, weights.control)
+        connect(m, weights.segments, space.segments)
         connect(m, cpu.fetch, fetch.control)
         connect(m, cpu.engine, engine_start.i)
         connect(m, engine_start.o, engine.start)
@@ -197,6 +212,7 @@ class Core(wiring.Component):
         ]
         if c.chunk > 1:
             # A pass that brings heads ends when attention has them.
+            assert isinstance(heads_in, WordMerge)
             m.d.comb += passes.delivered.eq(heads_in.empty)
         for i, unit in enumerate(fused):
             connect(m, passes.units[i], unit.control)
@@ -213,43 +229,32 @@ class Core(wiring.Component):
                 unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
             ]
         if c.compact:
+            assert isinstance(attention, DecodeAttention)
             m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
                          lm_head.products.eq(attention.products)]
 
-        # Memory ports.  Compute's go through guards, so that a compute reset leaves no burst half done.  Words wait in a queue,
-        # so that no user's ready reaches the controller.
-        m.submodules.kv_read_guard = kv_read = ReadGuard()
-        m.submodules.kv_write_guard = kv_write = WriteGuard()
-        m.submodules.kv_read_share = read_share = ReadShare()
-        m.submodules.kv_write_share = write_share = WriteShare()
-        connect(m, weights.port, sdram.weights)
-        connect(m, kv_read.port, sdram.kv_read)
-        connect(m, kv_write.port, sdram.kv_write)
-        connect(m, read_share.req, kv_read.user.req)
-        connect(m, kv_read.user.data, kv_words.i)
-        connect(m, kv_words.o, read_share.words)
-        connect(m, fetch.port, read_share.one)
-        connect(m, attention.read.req, read_share.other.req)
-        connect(m, read_share.other.data, kv_in.i)
+        # Memory
+        connect(m, hub.bus, sdram.bus)
+        connect(m, sdram.dfi, flipped(self.dfi))
+        connect(m, weights.port, hub.weights)
+        connect(m, attention.read.req, hub.attention_read.req)
+        connect(m, hub.attention_read.data, kv_in.i)
         connect(m, kv_in.o, attention.read.data)
-        connect(m, write_share.req, kv_write.user.req)
-        connect(m, write_share.words, kv_out.i)
-        connect(m, kv_out.o, kv_write.user.data)
-        connect(m, lm_head.write, write_share.one)
-        connect(m, attention.write, write_share.other)
-        m.d.comb += [
-            read_share.first.eq(fetch.control.busy), write_share.first.eq(lm_head.busy), write_share.idle.eq(kv_write.user.idle),
-            kv_read.drain.eq(cpu.reset.drain), kv_write.drain.eq(cpu.reset.drain),
-            cpu.reset.clean.eq(kv_read.clean & kv_write.clean),
-        ]
+        connect(m, fetch.embedding_rows, hub.embedding_rows)
+        connect(m, fetch.rope_rows, hub.rope_rows)
+        connect(m, attention.write, hub.attention_write)
+        connect(m, lm_head.write, hub.logits)
+        connect(m, space.read, hub.host_read)
+        connect(m, space.write, hub.host_write)
+        m.d.comb += [hub.drain.eq(cpu.reset.drain), cpu.reset.clean.eq(hub.clean)]
 
         # Counters
         m.submodules.account = account = CycleAccount(streams=floats)
         m.d.comb += [
             account.engine.eq(engine.busy), account.draining.eq(engine.draining),
             account.settling.eq(Cat(unit.settling for unit in fused)), account.attention.eq(attention.busy),
-            account.lm_head.eq(lm_head.busy), account.ports.eq(sdram.stat_busy), account.refresh.eq(sdram.stat_refresh),
-            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.head_stall.eq(lm_head.stall),
-            counters.moved.eq(sdram.stat_moved), counters.busy.eq(sdram.stat_busy), counters.refresh.eq(sdram.stat_refresh),
+            account.lm_head.eq(lm_head.busy), account.clients.eq(hub.busy), account.refresh.eq(sdram.refreshing),
+            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.lm_head_stall.eq(lm_head.stall),
+            counters.moved.eq(hub.moved), counters.busy.eq(hub.busy), counters.refresh.eq(sdram.refreshing),
         ]
         return m

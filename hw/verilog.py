@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 __all__ = ["core_sha256", "core_verilog", "source_key", "to_verilog"]
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def source_key(*extra: str) -> str:
-    """Hash of all that the Verilog depends on: gateware, specification, the version of Amaranth."""
+    """Hash of everything that the Verilog depends on: gateware, specification, the version of Amaranth."""
     from importlib.metadata import version
 
     digest = hashlib.sha256()
@@ -32,7 +33,7 @@ def source_key(*extra: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def to_verilog(component, name: str) -> str:
+def to_verilog(component: Any, name: str) -> str:
     """A component's Verilog, whole: with the adder that Amaranth cannot say, where it is used; and the same in every
     checkout: without the places in the sources that Amaranth gives to memories."""
     from amaranth.back import verilog

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m sim.bench``: what a token costs on the simulated board at given positions, and where its cycles go.
 
-A token's cost is the difference of two runs that end with it and without it, so that the weight buffer is as full as
-it is in the middle of a text; at position 0 it is a run of its own.  Both tokens go one by one, whatever a chunk could
-take.  The KV cache below a position is filled through the host's port.  Needed bytes are counted once each, whatever the
-board reads.
+A token's cost is the difference of two runs: one run ends with the token, the other ends before it.  So the weight buffer is as
+full as in the middle of a text.  At position 0 the cost is that of a run with one token.  The tokens are fed one by one, even
+if a chunk could take both.  The KV cache before a position is filled through the host's port.  Needed bytes count each byte
+once, even if the board reads a byte more often.
 
-``--prompt-tokens`` adds what a prompt costs from START to the first token, or without a head to the last chunk's end.
+``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
+LM head.
 """
 
 import argparse
@@ -23,17 +24,17 @@ from tellme.compiler.image import Image, compile_model, needed_bytes
 from tellme.errors import InputError, TellmeError
 from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
-from tellme.models.shipped import find_model
+from tellme.models.shipped import checked_model
+from tellme.models.source import Block, StoredSource
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
-from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs
-from tellme.spec.program import Op
+from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
 from tellme.spec.scale import Scale, pack16, scale_from_fraction
 
 __all__ = ["SHAPES", "Result", "bench", "main", "random_model"]
 
-#: Models by shape alone, with random weights.  trilm-99m runs without its head, which is 2.7 times its body: that is the
-#: host's there.
+#: Models by shape alone, with random weights.  trilm-99m runs without its LM head, which is 2.7 times as large as the layers and
+#: stays on the host.
 SHAPES = {
     "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
                              tied=False),
@@ -45,7 +46,7 @@ BODY_ONLY = ("trilm-99m",)
 
 @dataclass(frozen=True)
 class Result:
-    """Cycles of the token at a position, and how many of them each activity took."""
+    """Cycles of the token at a position, in all and by activity."""
 
     position: int
     cycles: int
@@ -64,8 +65,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Prefill:
-    """Cycles of a prompt; ``floor``: needed bytes over the memory's peak, in cycles; ``decode_floor``: those of one token
-    behind the prompt."""
+    """Cycles of a prompt.  ``floor``: needed bytes over the memory's peak, in cycles.  ``decode_floor``: the same for one token
+    after the prompt."""
 
     tokens: int
     cycles: int
@@ -80,8 +81,8 @@ class Prefill:
 
 
 def prefill_bytes(c: ModelConfig, tokens: int, chunk: int) -> float:
-    """What a prompt needs: for each chunk all ternary weights once, each earlier and own K, V and scale read once, and its
-    own written."""
+    """Bytes that a prompt needs.  Each chunk reads all ternary weights once, reads K, V and scales of all positions up to its own
+    once, and writes K, V and scales of its own positions."""
     rows = c.layers * c.kv_heads * (2 * c.head_dim + 4)
     ternary = needed_bytes(c, 0) - c.vocab * c.dim - c.dim - 2 * c.layers * c.kv_dim
     ends = [min(first + chunk, tokens) for first in range(0, tokens, chunk)]
@@ -94,12 +95,12 @@ def random_model(name: str, config: ModelConfig) -> Model:
     layers = []
     for _ in range(config.layers):
         weights = {n: rng.integers(-1, 2, config.shape(n), dtype=np.int8) for n in LINEARS}
-        scales = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
+        scales: dict[str, Scale | tuple[Block, ...]] = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
         norms = [n for n in NORMS if n in ("attn_norm", "ffn_norm") or getattr(config, n)]
         layers.append(Layer(weights, scales, {n: np.ones(config.norm_width(n), np.float16) for n in norms}))
     table = int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    head = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    return Model(config, layers, *table, np.ones(config.dim, np.float16), *head, name=name)
+    codes, head_scales = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
+    return Model(config, layers, *table, np.ones(config.dim, np.float16), codes, head_scales, name=name)
 
 
 def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int, end: int) -> None:
@@ -107,7 +108,7 @@ def fill_cache(device: SimDevice, image: Image, config: ModelConfig, first: int,
     rng = np.random.default_rng(1)
     row = config.head_dim
     scale = pack16(Scale(1024, -16))
-    bases = [(d.k_base, d.v_base, d.s_base) for d in image.program if d.op == Op.ATTENTION]
+    bases = [cache_bases(image.registers, layer) for layer in range(config.layers)]
     with tqdm(total=len(bases) * config.kv_heads, desc=f"KV cache to {end}", unit="head", leave=False) as bar:
         for k, v, s in bases:
             for head in range(config.kv_heads):
@@ -126,7 +127,7 @@ def run(device: SimDevice, args: StartArgs) -> dict[str, int]:
     return device.counters()
 
 
-def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
+def bench(device: SimDevice, model: StoredSource, image: Image, positions: list[int], *, body_only: bool) -> list[Result]:
     """The cost of a token at each position."""
     c = model.config
     results = []
@@ -151,7 +152,8 @@ def bench(device: SimDevice, model: Model, image: Image, positions: list[int], *
     return results
 
 
-def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: CoreConfig, *, body_only: bool) -> list[Prefill]:
+def bench_prefill(device: SimDevice, model: StoredSource, prompts: list[int], config: CoreConfig, *,
+                  body_only: bool) -> list[Prefill]:
     """The cost of prompts of some lengths."""
     c = model.config
     rng = np.random.default_rng(2)
@@ -170,7 +172,7 @@ def bench_prefill(device: SimDevice, model: Model, prompts: list[int], config: C
 
 
 def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
-    """A line a prompt: "x decode" is tokens a cycle over those of decode at the memory's peak."""
+    """A line per prompt.  "x decode" is tokens per cycle, relative to decode at the memory's peak."""
     lines = [f"{'prompt':>8} {'cycles':>9} {'ttft, ms':>9} {'x floor':>8} {'x decode':>8}  "
              + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
@@ -181,7 +183,7 @@ def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
 
 
 def table(results: list[Result], config: CoreConfig) -> str:
-    """A line a position."""
+    """A line per position."""
     lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
         floor = r.needed / config.peak_bytes_per_cycle
@@ -201,9 +203,9 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     return values
 
 
-def load(name: str, positions: list[int], board: CoreConfig) -> Model:
+def load(name: str, positions: list[int], board: CoreConfig) -> StoredSource:
     """A file, a shipped model, or a shape with random weights, with room for the positions."""
-    model = random_model(name, SHAPES[name]) if name in SHAPES else find_model(name)
+    model: StoredSource = random_model(name, SHAPES[name]) if name in SHAPES else checked_model(name)
     needed = max(positions) + 2
     if name in SHAPES and needed > model.config.context:
         model.config = replace(model.config, context=-(-needed // 64) * 64)
@@ -236,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
                   mininterval=0.5) as bar:
             device.load(image, lambda done, total: bar.update(done - bar.n))
+        assert device.core_sha256 is not None, "the board is connected"
         prefills = bench_prefill(device, model, prompts, config, body_only=args.model in BODY_ONLY)
         results = bench(device, model, image, positions, body_only=args.model in BODY_ONLY)
         print(f"{args.model}{' (body only)' if args.model in BODY_ONLY else ''}, preset {config.name}, "

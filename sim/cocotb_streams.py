@@ -5,8 +5,9 @@
 import json
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import wraps
+from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
@@ -20,9 +21,9 @@ PERIOD_NS = 10
 
 
 class _Settled:
-    """What a coroutine of :class:`_Clocked` awaits: the time just ahead of the rising edge."""
+    """A coroutine of :class:`_Clocked` awaits this object for the time just before the rising edge."""
 
-    def __await__(self):
+    def __await__(self) -> Generator["_Settled", None, None]:
         yield self
 
 
@@ -32,7 +33,7 @@ _SETTLED = _Settled()
 class _Run:
     """A coroutine under way, and how it ended."""
 
-    def __init__(self, coroutine: Coroutine):
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]):
         self.coroutine = coroutine
         self.ended = Event()
         self.result: object = None
@@ -40,10 +41,10 @@ class _Run:
 
 
 class _Clocked:
-    """Runs coroutines that await :func:`settled` and the clock's falling edge alone: all in one task of cocotb's, as a task
-    for each would take most of a simulation's time."""
+    """Runs all coroutines that only await :func:`settled` and the clock's falling edge in one cocotb task.  A task for each
+    coroutine would take most of a simulation's time."""
 
-    def __init__(self, clk):
+    def __init__(self, clk: Any):
         self._clk = clk
         self._edge = FallingEdge(clk)
         self._settling: list[_Run] = []
@@ -54,8 +55,8 @@ class _Clocked:
         self.inside = False
         self.task = cocotb.start_soon(self._loop())
 
-    async def run(self, coroutine: Coroutine):
-        """Run a coroutine to its end; for a caller just behind a falling edge.  Its result, or its error."""
+    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end and give its result or its error.  The caller must be just after a falling edge."""
         run = _Run(coroutine)
         self._advance(run)
         if self._settling and self._settling[-1] is run and (self._clk.value or self._sampled == get_sim_time()):
@@ -92,17 +93,18 @@ class _Clocked:
             elif awaited is self._edge:
                 self._falling.append(run)
             else:
-                run.error = RuntimeError(f"{run.coroutine.__qualname__} awaits {awaited}: neither settled() nor the falling edge")
+                name = getattr(run.coroutine, "__qualname__", run.coroutine)
+                run.error = RuntimeError(f"{name} awaits {awaited}: neither settled() nor the falling edge")
                 run.ended.set()
         finally:
             self.inside = False
 
-    async def _loop(self):
+    async def _loop(self) -> None:
         while True:
             if not self._settling and not self._falling:
                 self._wanted.clear()
                 await self._wanted.wait()
-            # Also if nobody waits for it yet: a task that this falling edge wakes later may.
+            # Even if no task waits for it yet: a task that this falling edge wakes later may wait for it.
             if not self._clk.value:
                 await settled()
                 self._sampled = get_sim_time()
@@ -118,16 +120,16 @@ class _Clocked:
 _clocked: _Clocked | None = None
 
 
-def clocked(method):
-    """A method of an object with a ``_clk`` that awaits :func:`settled` and the falling edge of that clock alone, or other
-    such methods: cocotb runs all of them in one task."""
+def clocked(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Decorates a method of an object with a ``_clk``.  The method awaits only :func:`settled`, the falling edge of this clock,
+    and other such methods; cocotb runs all of them in one task."""
 
     @wraps(method)
-    async def wrapper(self, *args, **kwargs):
+    async def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         global _clocked
         if _clocked is not None and _clocked.inside:
             return await method(self, *args, **kwargs)
-        # The tasks of a test end with it.
+        # The tasks of a test end with the test.
         if _clocked is None or _clocked.task.done():
             _clocked = _Clocked(self._clk)
         return await _clocked.run(method(self, *args, **kwargs))
@@ -139,7 +141,8 @@ _timer: tuple[int, Timer | None] = (-1, None)
 
 
 def settled() -> Timer | _Settled:
-    """The time just ahead of the clock's rising edge, for a caller just behind a falling edge: what the flip-flops will see."""
+    """Wait until just before the clock's rising edge, when signals are what the flip-flops will see.  The caller must be just
+    after a falling edge."""
     global _timer
     if _clocked is not None and _clocked.inside:
         return _SETTLED
@@ -178,11 +181,10 @@ def report_shares(**low: float) -> None:
     _report({"shares": {name: round(share, 3) for name, share in low.items()}})
 
 
-async def reset(dut, cycles: int = 2) -> None:
-    """Start the clock and pulse the reset; returns just behind a falling edge with the reset released."""
-    clock = Clock(dut.clk, PERIOD_NS, unit="ns")
-    cocotb.start_soon(clock.start())
-    # A test that failed leaves its handshakes standing.
+async def reset(dut: Any, cycles: int = 2) -> None:
+    """Start the clock and pulse the reset; returns just after a falling edge, with the reset released."""
+    Clock(dut.clk, PERIOD_NS, unit="ns").start()
+    # A failed test leaves its valid and ready signals high.
     for handle in dut:
         if handle._name.endswith(("__valid", "__ready")):
             handle.value = 0
@@ -197,7 +199,7 @@ async def reset(dut, cycles: int = 2) -> None:
 class StreamSource:
     """Drives a stream input ``name``: valid is held low in a share ``idle`` of the cycles, at random."""
 
-    def __init__(self, dut, name: str, *, idle: float = 0.0, rng: random.Random | None = None):
+    def __init__(self, dut: Any, name: str, *, idle: float = 0.0, rng: random.Random | None = None):
         self._clk = dut.clk
         self._payload = getattr(dut, f"{name}__payload")
         self._valid = getattr(dut, f"{name}__valid")
@@ -219,10 +221,10 @@ class StreamSource:
         await self.send_all([value])
 
     @clocked
-    async def send_all(self, values) -> None:
+    async def send_all(self, values: Iterable[int]) -> None:
         """Offer payloads one after another."""
         for value in values:
-            # Waiting for ready counts as valid high, so that idle cycles must make up for it.
+            # While the stream waits for ready, valid is high; idle cycles must make up for this time.
             while self._idle and (self._rng.random() < self._idle or self.low < self._idle * self.cycles):
                 self._valid.value = 0
                 self.cycles += 1
@@ -246,7 +248,7 @@ class StreamSink:
     It also checks the stream's rules: once valid, a payload stays until it is taken.
     """
 
-    def __init__(self, dut, name: str, *, stall: float = 0.0, rng: random.Random | None = None):
+    def __init__(self, dut: Any, name: str, *, stall: float = 0.0, rng: random.Random | None = None):
         self._name = name
         self._clk = dut.clk
         self._payload = getattr(dut, f"{name}__payload")
@@ -254,7 +256,7 @@ class StreamSink:
         self._ready = getattr(dut, f"{name}__ready")
         self._stall = stall
         self._rng = rng or random.Random(0)
-        self._held = None
+        self._held: int | None = None
         self.cycles = 0
         self.low = 0
         self._ready.value = 0
@@ -274,7 +276,7 @@ class StreamSink:
             self.low += not ready
             await settled()
             valid = bool(self._valid.value)
-            value = int(self._payload.value) if valid else None
+            value = int(self._payload.value) if valid else -1
             if self._held is not None:
                 assert valid, f"{self._name}: valid fell before the payload was taken"
                 assert value == self._held, f"{self._name}: the payload changed before it was taken"

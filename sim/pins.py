@@ -8,6 +8,9 @@
 import random
 import re
 from pathlib import Path
+from typing import Any
+
+from sim.chips.sdram import Chip
 
 __all__ = ["SdramAtPins", "UartAtPins", "sources"]
 
@@ -45,8 +48,8 @@ endmodule
 """
 
 
-def sources(board, device: str, core_preset: str | None = None) -> dict[str, str]:
-    """The board's top level as a build makes it, and a module tb_top with its pins; of the device's own core, or of
+def sources(board: Any, device: str, core_preset: str | None = None) -> dict[str, str]:
+    """The board's top level as a build makes it, and a module tb_top around its pins.  The core is the device's own, or that of
     ``core_preset``."""
     from hw.verilog import core_sha256, core_verilog
     from tellme.spec.config import preset
@@ -81,15 +84,15 @@ def sources(board, device: str, core_preset: str | None = None) -> dict[str, str
 
 
 class SdramAtPins:
-    """The checking chip behind pins: data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next
-    one, with noise between; fails with the rule that is broken, set-up and hold among them."""
+    """The checking chip at its pins.  Data comes ``access_ns`` after a clock edge and stays until 2.5 ns after the next edge,
+    with noise between.  A broken rule, set-up and hold times included, fails the test with the rule's name."""
 
     HOLD_NS = 2.5
 
-    def __init__(self, dut, chip, *, access_ns: float = 5.4):
+    def __init__(self, dut: Any, chip: Chip, *, access_ns: float = 5.4):
         self.dut, self.chip, self.access = dut, chip, access_ns
         self.clocks = 0
-        #: While set, broken rules are counted and do not fail: the phase is being looked for.
+        #: While set, broken rules are counted and do not fail the test, because the core searches for the phase.
         self.tolerant = False
         self.broken = 0
         self._random = random.Random(1)
@@ -102,7 +105,7 @@ class SdramAtPins:
             at += bits
         return {**values, "dq": sampled >> at & 0xFFFF, "oe": sampled >> at + 16 & 1}
 
-    async def run(self):
+    async def run(self) -> None:
         """Forever; start it as a task."""
         import cocotb
         from cocotb.triggers import FallingEdge, RisingEdge, Timer
@@ -112,7 +115,7 @@ class SdramAtPins:
         clock = dut.sdram_0__clk__io
         dut.chip_drives.value = 0
 
-        async def drive(delay_ps: int, data: int):
+        async def drive(delay_ps: int, data: int) -> None:
             await Timer(delay_ps, "ps")
             dut.chip_dq.value = data
             dut.chip_drives.value = 1
@@ -126,7 +129,7 @@ class SdramAtPins:
             await FallingEdge(clock)
             sampled = int(dut.sampled.value)
             if dut.early.value or dut.late.value:
-                # Nobody knows what the chip took.
+                # The value that the chip took is unknown.
                 sampled ^= self._random.getrandbits(sum(bits for _, _, bits, _ in PINS))
                 self.fail(f"an input changed {'ahead of' if dut.early.value else 'behind'} the clock's edge at "
                           f"{edge / 1000:.1f} ns")
@@ -138,7 +141,7 @@ class SdramAtPins:
             if data is None:
                 dut.chip_drives.value = 0
                 continue
-            # May come after the next edge: on a slow board the way is longer than a clock.
+            # The data may come after the next edge: on a slow board the way takes longer than a clock.
             since = get_sim_time("ps") - edge
             cocotb.start_soon(drive(max(1, round(self.access * 1000 - since)), data))
 
@@ -151,13 +154,13 @@ class SdramAtPins:
 class UartAtPins:
     """The host's end of a UART: 8 data bits, no parity, one stop bit."""
 
-    def __init__(self, to_board, from_board, *, baud: int):
+    def __init__(self, to_board: Any, from_board: Any, *, baud: int):
         self._out, self._in = to_board, from_board
         self._bit_ps = round(1e12 / baud)
         self._out.value = 1
         self.received: list[int] = []
 
-    async def send(self, data: bytes):
+    async def send(self, data: bytes) -> None:
         from cocotb.triggers import Timer
 
         for byte in data:
@@ -165,7 +168,7 @@ class UartAtPins:
                 self._out.value = bit
                 await Timer(self._bit_ps, "ps")
 
-    async def listen(self):
+    async def listen(self) -> None:
         """Forever; start it as a task."""
         from cocotb.triggers import FallingEdge, Timer
 

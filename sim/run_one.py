@@ -29,7 +29,7 @@ TOP = "tb_top"
 #: C++ file: the precompiled headers of a split build cost more than the files themselves.
 BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style",
               "--x-assign", "unique", "--x-initial", "unique")
-#: For the make that cocotb starts itself; the wheel was built where no flag was known for the coroutines of delays.
+#: For the make that cocotb starts itself.  The wheel was configured without a compiler flag for coroutines, which delays need.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
 
 
@@ -109,7 +109,7 @@ def main() -> int:
     print("\nBUILT", flush=True)
     runner = get_runner("verilator")
     root = Path(__file__).resolve().parent.parent
-    # What the runner put ahead stays: it may be the packages by a path without spaces.
+    # Entries that the runner put first stay first: they may be the packages by a path without spaces.
     path = [str(args.file.parent), str(root), str(root / "sw"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     results = args.folder / "results.xml"
     results.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def main() -> int:
     report.unlink(missing_ok=True)
     env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
            "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
-           # Of the testbench alone: the modules that it imports would be parsed anew in each run.
+           # Assertions are rewritten in the testbench only: the modules that it imports would be parsed anew in each run.
            "COCOTB_REWRITE_ASSERTION_FILES": args.file.name}
     os.environ["PYTHONPATH"] = env["PYTHONPATH"]
     tests = [t for t in args.tests.split(",") if t] or list(bench.tests)

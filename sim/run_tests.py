@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m sim.run_tests``: builds every testbench with Verilator and runs its cocotb tests.
 
-A line a test, ``PASS|FAIL|SKIP unit/testbench.case cases=N cycles=N seconds=S``, and last, alone on a line,
-``N passed, N failed, N skipped``.  Exit code 0: all passed; 1: a failure, a crash, a build error, a hang, a missing
-results file, or a testbench with no test; 2: nothing matches, or bad arguments.  Benches that take longest start first.
+Prints a line per test, ``PASS|FAIL|SKIP unit/testbench.case cases=N cycles=N seconds=S``, and as the last line
+``N passed, N failed, N skipped``.  The benches that take longest start first.
+
+Exit codes: 0, all passed; 1, a failure, a crash, a build error, a hang, a missing results file, or a testbench without a test;
+2, nothing matches, or bad arguments.
 """
 
 import argparse
@@ -36,10 +38,10 @@ __all__ = ["Case", "Job", "bench_costs", "build_folder", "discover", "longest_fi
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD_NS = 10
 BUILD_TIMEOUT_S = 1200
-#: CPU seconds of each bench, build and run, as they were measured once: longest first.
+#: CPU seconds of each bench, build and run, measured once; the benches with the most start first.
 COSTS = ROOT / "sim" / "costs.json"
 _PRINT = threading.Lock()
-#: Benches under way; when this process is told to end they end with it.
+#: Benches under way.  When this process gets a signal to end, it ends them too.
 _RUNNING: set[subprocess.Popen] = set()
 
 
@@ -105,7 +107,7 @@ def cocotb_tests(file: Path) -> list[str]:
 
 
 def may_match(file: Path, substrings: Sequence[str]) -> bool:
-    """Whether a name of this testbench file may hold one of the substrings: by what stands around their slash."""
+    """Whether a test name of this testbench file can contain one of the substrings, judged by the text around their slash."""
     testbench = file.stem.removeprefix("tb_") + "-"
 
     def may(substring: str) -> bool:
@@ -116,7 +118,7 @@ def may_match(file: Path, substrings: Sequence[str]) -> bool:
 
 
 def discover(root: Path, substrings: Sequence[str] = ()) -> list[Job]:
-    """Every bench below ``root``: files <unit>/tb_<name>.py; those files alone that ``substrings`` may match."""
+    """Every bench below ``root`` in files <unit>/tb_<name>.py; only files that ``substrings`` may match are read."""
     jobs = []
     for file in sorted(root.glob("*/tb_*.py")):
         if not may_match(file, substrings):
@@ -149,13 +151,13 @@ def bench_costs() -> dict[str, float]:
 
 
 def longest_first(jobs: Sequence[Job], costs: Mapping[str, float]) -> list[Job]:
-    """Jobs in the order in which they start; one that was never measured is taken for a long one."""
+    """Jobs in the order in which they start.  A job that was never measured counts as long."""
     return sorted(jobs, key=lambda job: -costs.get(job.name, 1e6))
 
 
 def time_limit(job: Job) -> float:
-    """Seconds that a bench may run; ten times as many where more random vectors are asked for than by default, and more
-    while processes wait for a core: a bench that gets a tenth of one has not hung."""
+    """Seconds that a bench may run.  The limit is ten times as high if more random vectors are asked for than by default.  It is
+    also higher while processes wait for a core, because a bench that gets a tenth of a core does not hang."""
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1) * crowd
 
@@ -227,7 +229,7 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
 
 
 def packages() -> list[str]:
-    """Folders of cocotb's packages by paths without spaces, where theirs have one: the linker is told their names."""
+    """Folders of cocotb's packages by paths without spaces, if their own paths have a space: the linker gets these paths."""
     site = Path(sysconfig.get_path("purelib"))
     if " " not in str(site):
         return []

@@ -14,11 +14,14 @@ __all__ = ["Bench"]
 class Bench:
     """One build of a unit under test.
 
-    A module ``tests/hw/<unit>/tb_<name>.py`` holds a list ``BENCHES`` of these and cocotb tests.  ``build`` makes the
-    component outside of the simulator; ``sources``, in its place, gives Verilog files (name and text) with a module
-    tb_top, which may use delays.  ``env`` reaches the tests as environment variables, ``tests`` names the
-    cocotb tests to run (none: all of the module), and after ``timeout_s`` a run counts as hung.  ``nightly`` is the reason
-    why CI leaves the bench to ``make nightly``; empty: it does not.
+    A module ``tests/hw/<unit>/tb_<name>.py`` has a list ``BENCHES`` of these objects, and cocotb tests.
+
+    - ``build`` makes the component, outside of the simulator.
+    - ``sources`` may take the place of ``build``: Verilog files (name and text) with a module tb_top, which may use delays.
+    - ``env`` reaches the tests as environment variables.
+    - ``tests`` names the cocotb tests to run; empty: all tests of the module.
+    - After ``timeout_s`` a run counts as hung.
+    - ``nightly`` is the reason why CI leaves the bench to ``make nightly``; empty: CI runs the bench.
     """
 
     name: str

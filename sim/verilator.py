@@ -17,8 +17,8 @@ from pathlib import Path
 __all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
            "verilator_root", "verilator_version"]
 
-#: What Verilator's makefiles put ahead of each compiler call (their variable OBJCACHE).  The runtime library's sources,
-#: which include nothing of a model, are compiled once; all other calls go through.
+#: A script that Verilator's makefiles put before each compiler call (their variable OBJCACHE).  The runtime library's sources
+#: include no file of a model, and are compiled once.  All other calls go through to the compiler.
 OBJECT_CACHE = """#!/bin/sh
 for source; do :; done
 case "$source" in
@@ -37,8 +37,8 @@ class VerilatorError(RuntimeError):
 
 
 def space_free(folder: Path) -> Path:
-    """The folder, or a copy of it in the temporary folder if its path has a space: Verilator, make and the linker's
-    options cannot take one, and a link would not do, as the tools look for their real path."""
+    """The folder, or a copy in the temporary folder if the folder's path has a space.  Verilator, make and the linker's options
+    cannot take a space.  A link would not help, because the tools look for their real path."""
     if " " not in str(folder.resolve()):
         return folder
     name = hashlib.sha256(f"{folder.resolve()} {folder.stat().st_mtime_ns}".encode()).hexdigest()[:16]
@@ -81,15 +81,15 @@ def verilator_command() -> list[str]:
 
 @cache
 def compiler_version() -> str:
-    """What the C++ compiler that Verilator's makefiles call says it is."""
+    """The version text of the C++ compiler that Verilator's makefiles call."""
     return subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def object_cache(folder: Path, *flags: str) -> Path:
-    """A command for the makefile variable OBJCACHE: it keeps the objects of Verilator's runtime library in a folder below
-    ``folder``, one for each version of Verilator and the compiler and of ``flags``: all that the compiler is told besides.
+    """A command for the makefile variable OBJCACHE, which keeps the objects of Verilator's runtime library in a folder below
+    ``folder``.  Each version of Verilator, of the compiler and of ``flags`` (all further compiler options) has its own folder.
 
-    ``folder`` has no space in its path: make could not take one.
+    The path of ``folder`` must not have a space, because make could not take one.
     """
     library = verilator_root() / "include"
     key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]

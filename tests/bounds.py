@@ -42,7 +42,7 @@ def measure(model: Model, path: Path, text: str, tokens: int) -> tuple[float, fl
         golden = nats_per_token(model, parts, bar.update)
         candidates = [reference.read(path)]
         if path.suffix == ".bin":
-            # The bit order of these files: whichever makes sense of the first window.
+            # Bit order of these files: the order in which the loss on the first window is lower.
             candidates.append(reference.read(path, least_first=False))
             candidates.sort(key=lambda m: reference.nats(m, parts[0][:64])[0])
         return golden, reference_nats(candidates[0], parts, bar), count

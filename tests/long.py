@@ -27,7 +27,7 @@ def main() -> int:
     try:
         done = logits = steps = 0
         try:
-            # Each text begins with another token, so that it is another one; greedy picks from then on.
+            # Each text begins with another token, so that the texts differ; then greedy picks.
             for text in range(args.tokens):
                 prompt = [model.config.bos, *([text + 3] if text else [])]
                 more = min(args.tokens - done, model.config.context - len(prompt) + 1)

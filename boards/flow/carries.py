@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Frees the ends of carry chains in yosys' netlist: nextpnr spends a cell of two LUTs on each end that is connected.
 
-abc9 gives every CCU2C all of its ports: a carry output that nobody reads, and a constant carry input where there was
-none.  Both are taken away where they do not matter ("x" in JSON), which changes no function.
+abc9 connects all ports of every CCU2C: also a carry output that nothing reads, and a constant carry input where there was none.
+Both are disconnected where they do not matter ("x" in JSON), which changes no function.
 """
 
 import json
@@ -14,7 +14,8 @@ __all__ = ["free_ends", "trim"]
 
 
 def ignores_carry_in(cell: dict) -> bool:
-    """Whether the lower bit of a CCU2C makes a zero of its four inputs, so that its carry is its own (and S0 unused)."""
+    """Whether the lower bit of a CCU2C gives zero for all values of its four inputs, so that the bit makes its own carry; S0 must
+    be unused."""
     init = int(cell["parameters"]["INIT0"], 2)
     pins = [cell["connections"].get(pin, ["x"])[0] for pin in ("A0", "B0", "C0", "D0")]
     reached = [i for i in range(16) if all(pin not in ("0", "1") or i >> at & 1 == int(pin) for at, pin in enumerate(pins))]
@@ -22,7 +23,7 @@ def ignores_carry_in(cell: dict) -> bool:
 
 
 def free_ends(netlist: dict) -> tuple[int, int]:
-    """Take unread carry outputs and unneeded constant carry inputs from the CCU2C of every module; how many of each."""
+    """Disconnect unread carry outputs and unneeded constant carry inputs of the CCU2C of every module; returns the two counts."""
     outputs = inputs = 0
     for module in netlist["modules"].values():
         cells = [cell for cell in module["cells"].values() if cell["type"] == "CCU2C"]

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.flow.synth``: what one unit costs, placed and routed by itself: LUT, FF, EBR, DSP, fmax.
 
-A unit is placed out of context: its ports end nowhere, so that paths through them do not count.  The numbers are of the
-parts of :data:`PARTS`, with the parameters of a preset; what a unit takes inside a whole design may differ by what is
-optimised across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in
-docs/units.md.
+A unit is placed out of context: its ports are not connected, so that paths through the ports do not count.  The numbers are for
+the parts of :data:`PARTS`, with the parameters of a preset.  Inside a whole design a unit may take more or less, because tools
+optimise across its borders.  ``--unit all`` of the default preset writes docs/reports/units.json and the table in docs/units.md.
 """
 
 import argparse
@@ -23,44 +22,42 @@ from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
 from hw.core.processor import CommandProcessor
+from hw.lib.layouts import Layouts
 from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.lm_head.lm_head import LmHead
-from hw.memory.guard import ReadGuard, WriteGuard
-from hw.memory.sdr.controller import SdramController
 from hw.memory.weights import WeightBuffer
 from hw.tlmm.engine import TlmmEngine
-from hw.top import Core, attention_unit, float_pipeline, heads_merge
+from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
 __all__ = ["PARTS", "REPORT", "TABLE", "main", "markdown", "measure"]
 
 REPORT = ROOT / "docs" / "reports" / "units.json"
-#: The page, and what stands before and behind its table.
+#: The page, and what stands before and after its table.
 TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 
 PRESET = "ulx3s-85f-l2"
-Maker = Callable[[CoreConfig], wiring.Component]
+#: From a configuration and its layouts.
+Maker = Callable[[CoreConfig, Layouts], wiring.Component]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {
-    "tlmm": {"engine": lambda c: TlmmEngine(lanes=c.lanes, tile_rows=c.tile_rows, max_cols=c.max_cols, streams=c.float_lanes)},
-    "weights": {"buffer": lambda c: WeightBuffer(blocks=c.weight_buffer_bytes // 4096)},
-    "sdram": {"controller": lambda c: SdramController(mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
-                                                      column_bits=c.sdram_column_bits, phases=c.sdram_phases)},
+    "tlmm": {"engine": lambda c, w: TlmmEngine(w, lanes=c.lanes, tile_rows=c.tile_rows, streams=c.float_lanes)},
+    "weights": {"buffer": lambda c, w: WeightBuffer(w, blocks=c.weight_buffer_bytes // 4096)},
+    "sdram": {"hub": lambda c, w: memory_hub(w), "controller": lambda c, w: memory_controller(c, w, ports=memory_hub(w).ports)},
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
-    "head": {"head": lambda c: LmHead(max_dim=c.max_dim, compact=c.compact)},
-    "core": {"processor": lambda c: CommandProcessor(steps=c.program_steps, context=c.max_context, tokens=c.chunk),
+    "lm_head": {"lm_head": lambda c, w: LmHead(w, compact=c.compact)},
+    "core": {"processor": lambda c, w: CommandProcessor(w),
              "merge": heads_merge,
-             "space": lambda c: AddressSpace(steps=c.program_steps, context=c.max_context),
-             "counters": lambda c: Counters(accounts=c.accounts), "fetch": lambda c: RowFetch(),
-             "read_guard": lambda c: ReadGuard(), "write_guard": lambda c: WriteGuard()},
-    "link": {"link": lambda c: HostLink(name=c.name, windows=windows(
+             "space": lambda c, w: AddressSpace(w),
+             "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
+    "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
         sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
-             "uart": lambda c: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
-    "top": {"core": Core},
+             "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
+    "top": {"core": lambda c, _: Core(c)},
 }
 
 
@@ -83,7 +80,7 @@ def measure(component: wiring.Component, folder: Path, kind: str, config: CoreCo
         "--timing-allow-fail", *([] if route else ["--no-route"])], folder, folder / "nextpnr.log", timeout_s)
     report = json.loads((folder / "report.json").read_text())
     used = {key: report["utilization"].get(cell, {"used": 0})["used"] for key, cell in RESOURCES.items()}
-    # Of a design that is only placed the report has no rates, but the log has.
+    # The report has no rates for a design that is only placed; the log has them.
     rates = ([entry["achieved"] for entry in report["fmax"].values()] if route else
              [float(rate) for rate in re.findall(r"Max frequency for clock .*?: ([0-9.]+) MHz", log)])
     return {**used, "fmax_mhz": round(min(rates), 1) if rates else 0.0}
@@ -93,9 +90,10 @@ def unit_table(names: list[str], config: CoreConfig, kind: str) -> dict[str, dic
     """Each unit's sum over its parts."""
     rows = {}
     for name in names:
-        parts = [measure(make(config), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
+        layouts = Layouts(config.widths)
+        parts = [measure(make(config, layouts), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
                          f"{name}/{part}") for part, make in PARTS[name].items()]
-        # Float pipelines are alike.
+        # All float pipelines take the same resources.
         copies = config.float_lanes if name == "fused" else 1
         rows[name] = {key: copies * sum(p[key] for p in parts) for key in RESOURCES}
         rows[name]["fmax_mhz"] = min((p["fmax_mhz"] for p in parts if p["fmax_mhz"]), default=0.0)

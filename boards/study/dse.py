@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.study.dse``: what a whole lane costs in each of its kinds, synthesised and placed.
 
-A point is everything that turns weight bytes and codes into accumulators: byte ROMs, code memories, builders, tables or
-activations, adders, accumulators (int32, 128 rows), with registers at its borders.  The tiles' control, the quantiser
-and the drain are the same for all kinds and not in it.
+A point is one kind of lane with a number of lanes, rows and builders.  A point has everything that turns weight bytes and codes
+into accumulators: byte ROMs, code memories, builders, tables or activations, adders, accumulators (int32, 128 rows), and
+registers at its borders.  Tile control, quantiser and drain are the same for all kinds, and are left out.
 """
 
 import argparse
@@ -39,8 +39,8 @@ CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
 
 @dataclass(frozen=True)
 class Point:
-    """``lanes`` tokens, ``rows`` dots for each under one table; what builds the tables is, by ``builders``, "each" (a
-    builder a lane), "lockstep" (one sequencer, adders a lane) or "turn" (one builder, lane after lane)."""
+    """``lanes`` tokens, with ``rows`` dots per token that look up the same tables.  ``builders`` says what builds the tables:
+    "each" (a builder per lane), "lockstep" (one sequencer, adders per lane) or "turn" (one builder for lane after lane)."""
 
     kind: str
     lanes: int
@@ -61,9 +61,9 @@ class Point:
 class Accumulators(wiring.Component):
     """acc[t][row] = total[t] + (0 if first else acc[t][row]), for ``tokens`` totals at once.
 
-    ``step``, ``row`` and ``first`` come a cycle ahead of their ``total`` and may do so every cycle; the sum is written LATENCY
-    cycles after them.  Two steps on one row must lie HAZARD cycles apart.  Where no step is under way, ``value`` is that of
-    ``read_row`` a cycle before (there is no enable: yosys would make one of 32 LUTs and registers a token).
+    ``step``, ``row`` and ``first`` come a cycle before their ``total``, in every cycle if wanted; the sum is written LATENCY
+    cycles after them.  Two steps on one row must be HAZARD cycles apart.  While no step is under way, ``value`` is the sum of
+    ``read_row`` of the cycle before.  (There is no enable: yosys would make an enable from 32 LUTs and registers per token.)
 
     int32, exact to 838,000 columns of 20 totals each.  One EBR (of up to 512 rows) and 34 LUTs a token.
     """
@@ -78,7 +78,7 @@ class Accumulators(wiring.Component):
             "read_row": In(range(rows)), "value": Out(data.ArrayLayout(signed(32), tokens)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         steps, rows, goes_on = [self.step], [self.row], Signal()
         for i in range(2):
@@ -106,7 +106,7 @@ class Accumulators(wiring.Component):
 
 
 def only(mine: Value, build: data.View, taken: data.View) -> list:
-    """What a builder in turn moves it moves in one lane alone."""
+    """Assignments with which a builder in turn writes only into the lane that has its turn."""
     return [taken[name].eq(Mux(mine, build[name], 0)) for name in ("write", "low") if name in build.shape().members]
 
 
@@ -115,7 +115,7 @@ class LanePoint(wiring.Component):
 
     def __init__(self, point: Point):
         self.point = point
-        # Codes that a builder reads at a time: those are written one by one.
+        # The number of codes that a builder reads at a time.  Codes are written one by one.
         kind = KINDS[point.kind]
         self.parts = parts = len(kind.columns(0))
         super().__init__({
@@ -126,7 +126,7 @@ class LanePoint(wiring.Component):
             "value": Out(data.ArrayLayout(data.ArrayLayout(signed(32), point.lanes), point.rows)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         point, kind, parts = self.point, KINDS[self.point.kind], self.parts
         rom = kind.rom()
@@ -137,8 +137,9 @@ class LanePoint(wiring.Component):
             port = getattr(self, name)
             taken[name] = Signal.like(port, name=f"{name}_taken")
             m.d.sync += taken[name].eq(port)
-        # Control beside the data: a cycle for the ROM, the dot's LATENCY, and the accumulators want theirs a cycle ahead.
-        control = Cat(taken["step"], taken["row"], taken["first"])
+        # Control passes as many registers as the data: one for the ROM and LATENCY for the dot, less one, because the
+        # accumulators want their control a cycle before the total.
+        control: Value = Cat(taken["step"], taken["row"], taken["first"])
         for i in range(kind.dot.LATENCY):
             later = Signal(len(control), name=f"control{i}")
             m.d.sync += later.eq(control)
@@ -211,14 +212,14 @@ POINTS = [
 
 
 def sources_key(point: Point) -> str:
-    """Changes with whatever may change a result: the point's Verilog, the flow, the versions of the tools."""
+    """A hash of everything that may change a result: the point's Verilog, the flow, the versions of the tools."""
     tools = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("yowasp-")]
     parts = (to_verilog(LanePoint(point), "unit"), script(CONFIG, "unit", "unit.v"), inspect.getsource(carries), *tools)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[str, object]:
-    """The point's row, from the cache where nothing changed; "left_out" with a reason where it takes too long."""
+    """The point's row, from the cache if nothing changed; "left_out" with a reason if a tool takes too long."""
     folder = ROOT / "build" / "dse" / f"{point.name}{'-routed' if route else ''}"
     cached = folder / "result.json"
     key = sources_key(point)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.study.fit``: the analytic model's LUT coefficients from docs/reports/packing.json, by least squares.
 
-The rows are units packed by themselves and the units of whole cores; the judged presets are not among them, and are
-only compared with what comes out.  Writes sw/tellme/spec/lut_table.py.
+The fit uses units that were packed by themselves and the units of whole cores.  The fit does not use the judged presets; these
+are only compared with the result.  Writes sw/tellme/spec/lut_table.py.
 """
 
 import json
@@ -28,7 +28,7 @@ __all__ = ["LUT"]
 
 
 def fit(report: dict) -> dict[str, dict[str, float]]:
-    """Coefficients by unit and term: those of least squared error over the report's parts and cores."""
+    """Coefficients by unit and term, with the least squared error over the report's parts and cores."""
     from tellme.spec.sizing import lut_terms
 
     rows: dict[str, list[tuple[dict[str, float], int]]] = {}

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m boards.study.packing``: what nextpnr packs, for the analytic model: to fit it to, and to judge it by.
+"""``python -m boards.study.packing``: cells that nextpnr packs; the analytic model is fitted to them and judged by them.
 
-``parts`` are single units in several configurations, ``cores`` whole cores (no PLL, PHY or UART), with their cells by
-unit: what :mod:`boards.study.fit` uses, none of them a preset.  ``judged`` are presets, which it never sees.
+``parts`` are single units in several configurations.  ``cores`` are whole cores (no PLL, PHY or UART), with their cells by unit.
+:mod:`boards.study.fit` uses both; none of them is a preset.  ``judged`` are presets, which the fit never sees.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 from boards.flow.build import RESOURCES, ROOT, UNITS, run, script, tool, write_techmaps
 from boards.flow.carries import trim
 from boards.flow.synth import PARTS
+from hw.lib.layouts import Layouts
 from hw.top import Core
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
@@ -33,7 +34,8 @@ PARTS_PACKED: dict[str, list[dict[str, int]]] = {
     "tlmm": [{"lanes": 8}],
     "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2}],
 }
-#: Label -> changes of the base preset; whole cores, which tell all terms of all units apart but one of the lanes'.
+#: Label -> changes of the base preset.  These whole cores are enough to determine all terms of all units, except one of the
+#: lanes'.
 CORES: dict[str, dict[str, int]] = {
     "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
     "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
@@ -80,7 +82,7 @@ def by_unit(netlist: dict) -> dict[str, dict[str, int]]:
             for port in ("FCI", "FCO", "F", "D"):
                 for net in cell["connections"].get(port, []):
                     chains.setdefault(net, unit_of(name))
-    # An end is two cells, of which one meets the chain.
+    # An end of a chain is two cells; one of the two is connected to the chain.
     ends: dict[str, str] = {}
     for name, cell in netlist["cells"].items():
         if name.startswith("$nextpnr"):
@@ -108,7 +110,7 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
     total: Counter[str] = Counter()
     for name, maker in make.items():
         label = "-".join((unit, name, *(f"{k}{v}" for k, v in changes.items())))
-        total.update(pack(maker(config), config, ROOT / "build" / "packing" / label, label)[0])
+        total.update(pack(maker(config, Layouts(config.widths)), config, ROOT / "build" / "packing" / label, label)[0])
     print(f"{unit:<10}{changes!s:<80}" + "".join(f"{key} {total[key]:<8}" for key in RESOURCES), flush=True)
     return {"changes": changes, **{key: total[key] for key in RESOURCES}}
 

@@ -6,23 +6,24 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.types import AttnHeadCodes
+from hw.lib.layouts import Layouts
 
 __all__ = ["HeadMerge"]
 
 
 class HeadMerge(wiring.Component):
-    """o = the heads of all ``i``, each head's payloads together, inputs in turn where several have one.
+    """o = the heads of all ``i``, each head's payloads together; inputs with heads take turns.
 
-    A payload of ``shape`` (with ``last`` at a head's end) a cycle as long as some input has one when a head ends; else a
-    cycle passes before the next head begins.
+    A payload has ``shape`` (layouts.head_codes if none is named), with ``last`` at a head's end.  Rate: a payload per cycle if
+    some input has a payload when a head ends; otherwise a cycle passes before the next head begins.
     """
 
-    def __init__(self, *, inputs: int, shape: data.StructLayout = AttnHeadCodes):
+    def __init__(self, layouts: Layouts, *, inputs: int, shape: data.StructLayout | None = None) -> None:
         self._inputs = inputs
+        shape = layouts.head_codes if shape is None else shape
         super().__init__({"i": In(stream.Signature(shape)).array(inputs), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turn = Signal(range(self._inputs))
         inside = Signal()
@@ -32,7 +33,7 @@ class HeadMerge(wiring.Component):
         valid = Array(source.valid for source in self.i)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += inside.eq(~self.o.p.last)
-        # On to the next input that has a head, when none is under way here.
+        # When no head is under way, the turn goes on to the next input with a head.
         free = Signal()
         m.d.comb += free.eq((~inside & ~self.o.valid) | (self.o.valid & self.o.ready & self.o.p.last))
         with m.If(free):

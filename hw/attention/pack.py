@@ -7,27 +7,29 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.merge import HeadMerge
+from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
-from hw.lib.types import AttnHeadCodes, AttnHeadWords
 
 __all__ = ["HeadPacker", "WordMerge"]
 
 
 class HeadPacker(wiring.Component):
-    """o = the codes of ``i`` in words of four, each head from when it is whole on.
+    """o = the codes of ``i`` in words of four; a head leaves only after all its codes have come.
 
-    A code a cycle in, a word a cycle out: a head is there when it is asked for, however slowly its codes came.  Room for two
-    heads of ``max_head_dim``, so that one comes in while another waits.  ``empty``: no code is in here.  Head sizes are
-    multiples of four, 16 at least, so a label has four words.  Maps to LUT RAM.
+    Rate: a code per cycle in, a word per cycle out.  Once a head's first word leaves, all its words are there, however slowly its
+    codes came.  There is room for two heads of the largest size, so that one head comes in while another waits.  ``empty``: no
+    code is in the unit.  Head sizes are multiples of four and at least 16, so a label has four words.  Maps to LUT RAM.
     """
 
-    def __init__(self, *, max_head_dim: int):
-        self._depth = max(2 * max_head_dim // 4, 16)
-        super().__init__({"i": In(stream.Signature(AttnHeadCodes)), "o": Out(stream.Signature(AttnHeadWords)), "empty": Out(1)})
+    def __init__(self, layouts: Layouts) -> None:
+        self._codes = layouts.head_codes
+        self._depth = max(2 * layouts.widths.head_dim // 4, 16)
+        super().__init__({"i": In(stream.Signature(layouts.head_codes)), "o": Out(stream.Signature(layouts.head_words)),
+                          "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        label_layout = data.StructLayout({name: AttnHeadCodes[name].shape for name in ("scale", "token", "head")})
+        label_layout = data.StructLayout({name: self._codes[name].shape for name in ("scale", "token", "head")})
         m.submodules.words = words = fifo.SyncFIFO(width=32 + 1, depth=self._depth)
         m.submodules.labels = labels = fifo.SyncFIFO(width=label_layout.size, depth=self._depth // 4)
         label = data.View(label_layout, labels.r_data)
@@ -51,25 +53,25 @@ class HeadPacker(wiring.Component):
 
 
 class WordMerge(wiring.Component):
-    """o = the heads of all ``i`` in words of four codes, each head's words together, inputs in turn where several have one.
+    """o = the heads of all ``i`` in words of four codes, each head's words together; inputs with heads take turns.
 
-    Each input takes a code a cycle as long as the words leave as fast on average; see HeadPacker for what waits.  A register
-    more on the way out, as after a stall: neither the memories' words nor the sink's ready go further in a cycle.  ``empty``
-    says, a cycle late, that all codes that came have left.
+    Each input takes a code per cycle if words leave as fast on average; HeadPacker says what can wait.  A skid on the way out
+    keeps the memories' words and the sink's ready in separate cycles.  ``empty``, a cycle late: all codes that came have left.
     """
 
-    def __init__(self, *, inputs: int, max_head_dim: int):
-        self._inputs, self._max_head_dim = inputs, max_head_dim
-        super().__init__({"i": In(stream.Signature(AttnHeadCodes)).array(inputs), "o": Out(stream.Signature(AttnHeadWords)),
-                          "empty": Out(1)})
+    def __init__(self, layouts: Layouts, *, inputs: int) -> None:
+        self._layouts, self._inputs = layouts, inputs
+        super().__init__({"i": In(stream.Signature(layouts.head_codes)).array(inputs),
+                          "o": Out(stream.Signature(layouts.head_words)), "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.merge = merge = HeadMerge(inputs=self._inputs, shape=AttnHeadWords)
-        m.submodules.skid = skid = Skid(AttnHeadWords)
+        words = self._layouts.head_words
+        m.submodules.merge = merge = HeadMerge(self._layouts, inputs=self._inputs, shape=words)
+        m.submodules.skid = skid = Skid(words)
         empty = [~skid.o.valid]
         for n, (port, into) in enumerate(zip(self.i, merge.i, strict=True)):
-            m.submodules[f"packer{n}"] = packer = HeadPacker(max_head_dim=self._max_head_dim)
+            m.submodules[f"packer{n}"] = packer = HeadPacker(self._layouts)
             connect(m, flipped(port), packer.i)
             connect(m, packer.o, into)
             empty.append(packer.empty)

@@ -6,22 +6,20 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.ports import WritePort
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
-from hw.lib.types import AttnHeadWords, KvScales, ScaleLayout
-from tellme.spec.widths import WORD_ADDRESS_BITS
+from hw.lib.types import KvScales, ScaleLayout
 
-__all__ = ["MAX_GROUP", "MAX_HEADS_KV", "MAX_TOKENS", "ChunkHeads", "small_product"]
+__all__ = ["LANES", "MAX_GROUP", "ChunkHeads", "small_product"]
 
-#: KV heads of a layer, query heads that share one, tokens of a chunk.
-MAX_HEADS_KV = 16
+#: int8 values of a memory word.
+LANES = 4
+#: Query heads that share a KV head.
 MAX_GROUP = 4
-MAX_TOKENS = 16
 
 
-def small_product(a, b) -> Value:
+def small_product(a: Value, b: Value) -> Value:
     """a * b of unsigned values in LUTs: one addend for each bit of ``b``."""
     b = Value.cast(b)
     terms = [Mux(b[i], a << i if i else a, 0) for i in range(len(b))]
@@ -39,9 +37,9 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
-    ``begin`` (a pulse) forgets what came before.  ``idle`` is high when nothing is under way and no word waits.  A
-    word a cycle: a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV head's
-    scales chunk + SCALES_CYCLES.  The arguments stand still from ``begin`` until ``idle``.
+    ``begin`` (a pulse) discards everything that came before.  ``idle`` is high when nothing is under way and no word waits.
+    Rate: a word per cycle; a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV
+    head's scales chunk + SCALES_CYCLES.  The arguments must not change from ``begin`` until ``idle``.
     """
 
     #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.
@@ -49,43 +47,44 @@ class ChunkHeads(wiring.Component):
     KV_CYCLES = 5
     SCALES_CYCLES = 4
 
-    def __init__(self, *, pes: int, tokens: int, words: int, rows: int):
+    def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int) -> None:
+        self._widths = widths = layouts.widths
+        tokens = widths.chunk
         self._pes = pes
         self._tokens = tokens
         self._words = words
         self._rows = rows
         super().__init__({
-            "heads": In(stream.Signature(AttnHeadWords)), "write": Out(WritePort), "begin": In(1), "idle": Out(1),
-            "shape": In(ModelShape), "args": In(AttentionArgs), "words": In(8),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "begin": In(1), "idle": Out(1),
+            "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
             "slots": In(range(tokens * MAX_GROUP // pes + 2)),
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         token_bits = (self._tokens - 1).bit_length()
+        kv_heads, address_bits = self._widths.kv_heads, self._widths.word_address_bits
         shape, args = self.shape, self.args
         chunk = args.chunk[:self._tokens.bit_length()]
 
         stage = Stages(m)
 
         # ------------------------------------------------------------------ whose head: there when its first word has waited
-        head, token = Signal(8), Signal(range(MAX_TOKENS))
+        head, token = Signal(self._widths.attention_head_bits), Signal(self._widths.token_bits)
         sorting = Signal()
         with m.If(self.heads.valid & sorting):
             m.d.sync += [head.eq(self.heads.p.head), token.eq(self.heads.p.token)]
         v_first = stage.reg(shape.heads + shape.kv_heads, "v_first")
-        of_k, of_v = (head - shape.heads)[:8], (head - v_first)[:8]
+        of_k, of_v = (head - shape.heads)[:len(head)], (head - v_first)[:len(head)]
         is_query, is_v = head < shape.heads, head >= v_first
-        q_kv = Signal(range(MAX_HEADS_KV))
+        q_kv = Signal(range(max(kv_heads, 2)))
         with m.Switch(shape.group):
-            with m.Case(2):
-                m.d.comb += q_kv.eq(head >> 1)
-            with m.Case(3):
-                m.d.comb += q_kv.eq(Array(h // 3 for h in range(64))[head[:6]])
-            with m.Case(4):
-                m.d.comb += q_kv.eq(head >> 2)
+            for group in range(2, self._widths.group + 1):
+                with m.Case(group):
+                    m.d.comb += q_kv.eq(Array(h // 3 for h in range(self._widths.heads))[head] if group == 3
+                                        else head >> group.bit_length() - 1)
             with m.Default():
                 m.d.comb += q_kv.eq(head)
         kv2 = stage.reg(Mux(is_query, q_kv, Mux(is_v, of_v, of_k))[:len(q_kv)], "kv2")
@@ -101,13 +100,13 @@ class ChunkHeads(wiring.Component):
         pe4, row4 = stage.reg(pair3[:pe_bits], "pe4"), stage.reg(row, "row4")
         # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
         chunk_at = stage.reg(args.position * self.words, "chunk_at")
-        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:WORD_ADDRESS_BITS], name) for base, at, name in (
+        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:address_bits], name) for base, at, name in (
             (args.k_base, chunk_at, "k_chunk"), (args.v_base, chunk_at, "v_chunk"), (args.s_base, args.position, "s_chunk")))
         row_at2 = stage.reg(small_product(self.words, token), "row_at2")
-        row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:WORD_ADDRESS_BITS], "row_at3")
+        row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:address_bits], "row_at3")
         kv_offset3, s_offset3 = stage.reg(shape.kv_stride * kv2, "kv_offset3"), stage.reg(shape.s_stride * kv2, "s_offset3")
-        addr4 = stage.reg((row_at3 + kv_offset3)[:WORD_ADDRESS_BITS], "addr4")
-        s_addr4 = stage.reg((s_chunk + s_offset3)[:WORD_ADDRESS_BITS], "s_addr4")
+        addr4 = stage.reg((row_at3 + kv_offset3)[:address_bits], "addr4")
+        s_addr4 = stage.reg((s_chunk + s_offset3)[:address_bits], "s_addr4")
 
         # ------------------------------------------------------------------ words
         word, last = self.heads.p.codes, self.heads.p.last
@@ -138,8 +137,8 @@ class ChunkHeads(wiring.Component):
             self.q_scale.pe.eq(stage.delay(pe4, scaling, "scale_pe")),
             self.q_scale.row.eq(stage.delay(row4, scaling, "scale_row")),
         ]
-        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
-        m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=MAX_HEADS_KV * self._tokens, init=[])
+        m.submodules.k_scales = k_scales = memory.Memory(shape=16, depth=kv_heads << token_bits, init=[])
+        m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=kv_heads << token_bits, init=[])
         # A cycle later than the head is counted; kv2 and of_v_head are still its own then.
         stored, stored_token = stage.reg(pack16(factor), "stored"), stage.reg(token[:token_bits], "stored_token")
         kv_last = due & ~query & asked & self.write.data.ready & last
@@ -154,9 +153,9 @@ class ChunkHeads(wiring.Component):
             read_data.append(read.data)
 
         # ------------------------------------------------------------------ how many heads of each KV head are there
-        m.submodules.counts = counts = memory.Memory(shape=6, depth=MAX_HEADS_KV, init=[])
+        m.submodules.counts = counts = memory.Memory(shape=6, depth=kv_heads, init=[])
         count_write, count_read = counts.write_port(), counts.read_port(domain="comb")
-        begun = Signal(MAX_HEADS_KV)
+        begun = Signal(kv_heads)
         here = stage.reg((Mux(begun.bit_select(kv2, 1), count_read.data, 0) + 1)[:6], "here")
         m.d.comb += [count_read.addr.eq(kv2), count_write.addr.eq(kv2), count_write.data.eq(here),
                      count_write.en.eq(stored_kv)]

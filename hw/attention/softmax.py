@@ -23,7 +23,7 @@ BACK_BITS = 4
 EXPONENT_BITS = 11
 
 
-def score_stages(stage: Stages, dot, ds) -> Value:
+def score_stages(stage: Stages, dot: Value, ds: data.View) -> Value:
     """score(dot, ds) (spec: attention), SCORE_STAGES of ``stage`` later."""
     m = stage.m
     product1 = stage.reg(dot * ds.sig, "score_product")
@@ -52,17 +52,19 @@ class SoftmaxUnit(wiring.Component):
 
     In the K pass ``k`` brings a turn a cycle: PE ``turn``'s dot is taken from ``dots``, its scale (q scale times c_att,
     from the unit's memory by ``row`` and turn) times the key's gives the score, which goes to score memory.  With it
-    run two maxima: of the scores, and of score + 512 * (V scale's exponent).  The floor of a maximum is the maximum
-    of the floors, so the row's exponent, max(v exp - ((top - score) >> 9)), is -((top - largest sum) >> 9): no scan
-    stands between K and V.
+    run two maxima: of the scores (top), and of score + 512 * (V scale's exponent).  They give the row's exponent, so that no scan
+    lies between K and V:
+
+        exponent = max over keys of (v exp - ((top - score) >> 9)) = -((top - max over keys of (score + 512 * v exp)) >> 9)
 
     In the V pass ``v`` asks for a turn's weight: exponential, weight and the running sum of exponentials.  Weights
     queue up in order; the oldest is ``weight``, and ``pop`` takes it.  There is room for AHEAD keys and one more that
     is being taken.  ``total`` and ``exponent`` of turn ``stat_turn`` show while
     ``stat_read`` is set, which must not be during a V pass.
 
-    ``remaining`` is how many keys follow in the slot's longest row, at most 15: a PE whose token lies ``back`` positions
-    before the last one does not see keys with less than that left; their weights are 0 and nothing counts them.
+    ``remaining`` is the number of keys that follow in the slot's longest row, at most 15.  A PE whose token lies ``back``
+    positions before the last token does not see keys with less than ``back`` remaining: their weights are 0, and nothing counts
+    them.
 
     K_LATENCY cycles after ``k`` the maxima of that turn are there for ``v``; a weight can be taken V_LATENCY cycles
     after ``v``.  ``v.sig`` and ``v.exp`` come two cycles after the rest of ``v``, ``k.turn`` of a key in successive
@@ -76,7 +78,7 @@ class SoftmaxUnit(wiring.Component):
     #: Keys whose weights may be asked for before the first of them is taken.
     AHEAD = 3
 
-    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int):
+    def __init__(self, *, turns: int, dot_bits: int, context: int, rows: int) -> None:
         self._turns = turns
         self._dot_bits = dot_bits
         self._context = context
@@ -98,7 +100,7 @@ class SoftmaxUnit(wiring.Component):
             "stat_read": In(1), "stat_turn": In(turn), "total": Out(self._total_bits), "exponent": Out(signed(EXPONENT_BITS)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         turns = self._turns
         k, v = self.k, self.v

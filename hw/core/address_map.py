@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board's address space: what the host's reads and writes reach (layout: :mod:`tellme.spec.memory`)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import ModelShape, ProgramPort, TokenPort, TopLayout
-from hw.lib.ports import ReadPort, WritePort
+from hw.lib.control import SegmentPort
+from hw.lib.layouts import Layouts
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
     COUNTERS,
@@ -16,26 +16,24 @@ from tellme.spec.memory import (
     REGISTER_BASE,
     REGISTERS,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
 )
-from tellme.spec.program import DESCRIPTOR_WORDS
-from tellme.spec.widths import TOKEN_ID_BITS
+from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
 
-__all__ = ["AddressSpace", "CountersLayout", "CrcStore", "windows"]
+__all__ = ["AddressSpace", "CountersLayout", "windows"]
 
 RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
+#: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
-
-#: A step's CRC-32 to keep, with a pulse of ``write``.
-CrcStore = wiring.Signature({"step": Out(16), "write": Out(1), "value": Out(32)})
 
 #: Bytes from REGISTER_BASE to the end of the counters.
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
 
 
-def windows(*, sdram_bytes, steps, context):
+def windows(*, sdram_bytes: int, steps: int, context: int) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against."""
     return (
         (SDRAM_BASE, sdram_bytes, True),
@@ -45,6 +43,7 @@ def windows(*, sdram_bytes, steps, context):
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, 8 * TOP_ENTRIES, False),
         (TOKEN_BASE, 4 * context, True),
+        (SEGMENT_BASE, 4 * SEGMENT_WORDS * SEGMENT_ENTRIES, True),
     )
 
 
@@ -53,34 +52,36 @@ class AddressSpace(wiring.Component):
 
     ``shape`` and ``sdram_beats`` are the registers at their true widths.
 
-    Program memory, token memory, step CRCs and registers live here; the command processor has a port of its own to
-    each.  A request names a window that the link has checked; the program window reads as zeros.  SDRAM moves at the
-    memory's rate, the rest a word in four cycles.  Program, token and CRC memories map to EBR, registers to flip-flops.
+    Program memory, the list of segments, token memory, step CRCs and registers live here; the command processor has a port
+    of its own to each, the weight buffer one to the segments.  A request names a window that the link has checked; the windows
+    of program and segments read as zeros.  SDRAM moves at the memory's rate, the rest a word in four cycles.  Program,
+    segments, tokens and CRCs map to EBR, registers to flip-flops.
     """
 
-    def __init__(self, *, steps: int, context: int):
-        self._steps = steps
-        self._context = context
+    def __init__(self, layouts: Layouts):
+        self._layouts = layouts
         super().__init__({
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
-            "read": Out(ReadPort), "write": Out(WritePort),
-            "shape": Out(ModelShape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
-            "program": In(ProgramPort(steps)), "tokens": In(TokenPort(context)), "crc": In(CrcStore),
-            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(TopLayout),
+            "read": Out(layouts.read_port), "write": Out(layouts.write_port),
+            "shape": Out(layouts.model_shape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
+            "program": In(layouts.program_port), "segments": In(SegmentPort), "tokens": In(layouts.token_port),
+            "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
         })
 
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * self._steps, init=[])
-        m.submodules.tokens = tokens = memory.Memory(shape=TOKEN_ID_BITS, depth=self._context, init=[])
-        m.submodules.crcs = crcs = memory.Memory(shape=32, depth=self._steps, init=[])
+    def elaborate(self, platform: object) -> Module:
+        m, widths = Module(), self._layouts.widths
+        m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * widths.steps, init=[])
+        m.submodules.tokens = tokens = memory.Memory(shape=widths.token_id_bits, depth=widths.context, init=[])
+        m.submodules.crcs = crcs = memory.Memory(shape=32, depth=widths.steps, init=[])
+        m.submodules.segments = segments = memory.Memory(shape=32, depth=SEGMENT_WORDS * SEGMENT_ENTRIES, init=[])
         program_w, program_r = program.write_port(), program.read_port()
+        segments_w, segments_r = segments.write_port(), segments.read_port()
         tokens_w, tokens_r = tokens.write_port(), tokens.read_port()
         crcs_w, crcs_r = crcs.write_port(), crcs.read_port()
 
         addr = Signal(32)
-        remaining = Signal(20)
+        remaining = Signal.like(self.req.p.words)
         word_index = addr[2:28]
         stored = Signal(RegistersLayout)
         registers = Array(stored[name] for name in REGISTERS)
@@ -90,12 +91,15 @@ class AddressSpace(wiring.Component):
         sdram = self.req.p.addr[28:] == SDRAM_BASE >> 28
         region = addr[28:]
 
-        m.d.comb += [self.shape[name].eq(stored[name]) for name in ModelShape.members]
+        m.d.comb += [self.shape[name].eq(stored[name]) for name in self._layouts.model_shape.members]
         m.d.comb += self.sdram_beats.eq(stored.sdram_beats)
         m.d.comb += [
             program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
             program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),
             program_w.en.eq(internal_write & (region == PROGRAM_BASE >> 28)),
+            segments_r.addr.eq(self.segments.addr), self.segments.data.eq(segments_r.data),
+            segments_w.addr.eq(word_index), segments_w.data.eq(self.wdata.payload),
+            segments_w.en.eq(internal_write & (region == SEGMENT_BASE >> 28)),
             # The processor comes first at both token ports; the host's access is repeated (read) or waits (write).
             tokens_r.addr.eq(Mux(self.tokens.read, self.tokens.addr, word_index)),
             self.tokens.data.eq(tokens_r.data),
@@ -173,7 +177,7 @@ class AddressSpace(wiring.Component):
                         m.d.sync += held.eq(crcs_r.data)
                     with m.Case(TOP_BASE >> 28):
                         m.d.sync += held.eq(
-                            Mux(addr[2], Cat(self.top_data.id, Const(0, 14)), self.top_data.logit))
+                            Mux(addr[2], self.top_data.id, self.top_data.logit))
                     with m.Case(TOKEN_BASE >> 28):
                         m.d.sync += held.eq(tokens_r.data)
                     with m.Default():

@@ -1,54 +1,47 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Counters of a run: cycles, engine, and each SDRAM port's words and busy cycles."""
+"""Counters of a run: cycles, engine, and each memory client's words and busy cycles."""
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.core.address_map import CountersLayout
 from hw.lib.control import CountersControl
-from hw.lib.ports import PORTS, PortStrobes
-from tellme.spec.memory import ACCOUNT
+from hw.lib.ports import ClientStrobes
+from tellme.spec.memory import ACCOUNT, MEMORY_CLIENTS
 
-__all__ = ["PORTS", "Counters", "SpentLayout"]
+__all__ = ["Counters", "SpentLayout"]
 
-#: What a cycle may be spent on; idle is what is left.
+#: The activities of a cycle, without idle, which is the rest.
 SpentLayout = data.StructLayout({name: 1 for name in ACCOUNT if name != "idle"})
-
 
 
 class Counters(wiring.Component):
     """32-bit counters that wrap.  They count while ``control.running`` is high; ``control.clear`` zeroes them.
 
-    ``moved`` and ``busy`` have one bit a port: a 32-bit word moved, the controller works for the port.  ``spent`` has one
-    bit an entry of :data:`tellme.spec.memory.ACCOUNT` but idle; a cycle counts under the first that is set, so that these
-    counters add up to the cycles.  ``control.totals`` are the sums that events carry; at most one port is
-    busy at a time, so that busy cycles add up.  Without ``accounts`` only cycles and engine_busy of ``values`` count, the
-    others stay zero.
-    """
+    ``moved`` and ``busy`` have a bit for each client of the memory: a word of the memory moved; the memory works for the
+    client.  At most one bit of each is high, so that words and busy cycles add up.
 
-    control: In(CountersControl)
-    engine_busy: In(1)
-    head_stall: In(1)
-    moved: In(PortStrobes)
-    busy: In(PortStrobes)
-    refresh: In(1)
-    spent: In(SpentLayout)
-    values: Out(CountersLayout)
+    ``spent`` has a bit for each entry of :data:`tellme.spec.memory.ACCOUNT` except idle.  A cycle counts under the first bit that
+    is set, so that these counters add up to the cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts``
+    only cycles and engine_busy of ``values`` count; the others stay zero.
+    """
 
     def __init__(self, *, accounts: bool = True):
         self._accounts = accounts
-        super().__init__()
+        super().__init__({"control": In(CountersControl), "engine_busy": In(1), "lm_head_stall": In(1),
+                          "moved": In(ClientStrobes), "busy": In(ClientStrobes), "refresh": In(1), "spent": In(SpentLayout),
+                          "values": Out(CountersLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        strobes = {"cycles": 1, "engine_busy": self.engine_busy, "head_stall": self.head_stall,
+        strobes = {"cycles": 1, "engine_busy": self.engine_busy, "lm_head_stall": self.lm_head_stall,
                    "refresh_busy": self.refresh}
-        for port in PORTS:
-            strobes[f"{port}_words"] = self.moved[port]
-            strobes[f"{port}_busy"] = self.busy[port]
-        before = Const(0, 1)
+        for client in MEMORY_CLIENTS:
+            strobes[f"{client}_words"] = self.moved[client]
+            strobes[f"{client}_busy"] = self.busy[client]
+        before: Value = Const(0, 1)
         for name in ACCOUNT:
             active = self.spent[name] if name != "idle" else Const(1, 1)
             strobes[f"{name}_cycles"] = active & ~before
@@ -56,13 +49,14 @@ class Counters(wiring.Component):
         assert strobes.keys() == CountersLayout.members.keys()
         if not self._accounts:
             strobes = {name: strobes[name] for name in ("cycles", "engine_busy")}
+        moves = {mode: Cat(self.moved[name] for name, own in MEMORY_CLIENTS.items() if own == mode).any()
+                 for mode in ("read", "write")}
         totals = {"cycles": 1, "engine_busy": self.engine_busy,
-                  "read_words": self.moved.weights + self.moved.kv_read + self.moved.host_read,
-                  "write_words": self.moved.kv_write + self.moved.host_write,
+                  "read_words": moves["read"], "write_words": moves["write"],
                   "sdram_busy": self.busy.as_value().any() | self.refresh}
         for view, sources in ((self.values, strobes), (self.control.totals, totals)):
             for name, strobe in sources.items():
-                step = Signal(2, name=f"step_{name}")
+                step = Signal(name=f"step_{name}")
                 counter = view[name]
                 m.d.sync += step.eq(strobe)
                 with m.If(self.control.clear):

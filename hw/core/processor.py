@@ -2,48 +2,94 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Command processor: runs the layer program for each token, from START to DONE."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import (
     AccSource,
-    AttentionControl,
     CountersControl,
-    CrcControl,
-    EngineArgs,
     EventLayout,
-    FetchControl,
-    LmHeadControl,
-    ModelShape,
-    PassControl,
-    ProgramPort,
     ResetControl,
-    RouteControl,
     RunArgs,
     RunControl,
-    RunState,
-    SizesLayout,
-    TokenPort,
     TotalsLayout,
     WeightsControl,
+    Word0Layout,
     WordSink,
 )
-from hw.lib.types import TOKEN_BITS
-from tellme.spec.memory import DoneReason, EventType, StartFlags
-from tellme.spec.program import DESCRIPTOR_WORDS, Epilogue, Op
-from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS, WORD_ADDRESS_BITS
+from hw.lib.layouts import Layouts
+from tellme.spec.memory import KV_PAGE, DoneReason, EventType, StartFlags
+from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
 
-__all__ = ["RESET_CYCLES", "CommandProcessor"]
+__all__ = ["RESET_CYCLES", "CacheFinder", "CommandProcessor"]
 
-#: A reset of the compute units: more than the longest way through registers that have none.
+LAYER_BITS = WORD0_FIELDS["layer"]
+#: Cycles of a reset of the compute units: more than the longest way through registers without a reset.
 RESET_CYCLES = 64
 
 
-class CommandProcessor(wiring.Component):
-    """For each token, or each chunk of fed ones: read the program's descriptors in order and run each to its end.
+class CacheFinder(wiring.Component):
+    """The addresses of a layer's KV cache, modulo the address space:
 
-    A chunk has up to ``tokens`` tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
+        k_base = kv_base + layer * layer_stride,  v_base = k_base + v_offset,  s_base = v_base + v_offset
+
+    ``start`` is a pulse beside ``layer``.  ``layer`` and the shape must not change for ``cycles`` cycles from then on.  After
+    these cycles the outputs are valid, until the next start.  The registers are multiples of KV_PAGE words; their lower bits
+    are ignored.
+
+    The arithmetic is bit-serial, the lowest bit first: the product with ``layer`` has one full adder for each bit of ``layer``,
+    and three sums follow.  This takes no multiplier, no carry chain and some 60 LUTs.
+    """
+
+    LOW = KV_PAGE.bit_length() - 1
+
+    def __init__(self, layouts: Layouts):
+        address = layouts.widths.word_address_bits
+        self._page_bits = address - self.LOW
+        #: The start's own, and one for each bit of a page's number.
+        self.cycles = 1 + self._page_bits
+        super().__init__({"start": In(1), "layer": In(LAYER_BITS), "shape": In(layouts.model_shape), "k_base": Out(address),
+                          "v_base": Out(address), "s_base": Out(address)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = self._page_bits
+        at, busy = Signal(range(bits)), Signal()
+        with m.If(self.start):
+            m.d.sync += [at.eq(0), busy.eq(1)]
+        with m.Elif(busy):
+            m.d.sync += [at.eq(at + 1), busy.eq(at != bits - 1)]
+        base, stride, offset = (Array(self.shape[name][self.LOW:])[at] for name in ("kv_base", "layer_stride", "v_offset"))
+
+        def add(name: str, *terms: Value) -> Value:
+            """The sum's bit; its carry waits for the next one."""
+            carry, both = Signal(name=f"{name}_carry"), Signal(2, name=name)
+            m.d.comb += both.eq(sum(terms) + carry)
+            m.d.sync += carry.eq(both[1] & ~self.start)
+            return both[0]
+
+        # The partial sum of the bits of ``layer`` from a bit on moves down a place a cycle.
+        product: Value = Const(0, 1)
+        for i in reversed(range(LAYER_BITS)):
+            above = Signal(name=f"above{i}")
+            m.d.sync += above.eq(product & ~self.start)
+            product = add(f"product{i}", stride & self.layer[i], above)
+        k = add("k", product, base)
+        v = add("v", k, offset)
+        s = add("s", v, offset)
+        for name, bit in (("k", k), ("v", v), ("s", s)):
+            page = Signal(bits, name=f"{name}_page")
+            with m.If(busy):
+                m.d.sync += page.eq(Cat(page[1:], bit))
+            m.d.comb += getattr(self, f"{name}_base").eq(Cat(Const(0, self.LOW), page))
+        return m
+
+
+class CommandProcessor(wiring.Component):
+    """For each token, or each chunk of fed tokens: reads the program's descriptors in order and runs each step to its end.
+
+    A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
@@ -58,68 +104,72 @@ class CommandProcessor(wiring.Component):
 
     ``counting`` is high from START until the last token is announced, or the run is ended otherwise.
 
-    Cost of control: 7 cycles a descriptor (11 a QKV linear, which reads the ATTENTION behind it), 4 a chunk and 6 a
-    token, and one a chunk of the prompt ahead of all, beside the units' own latencies.
+    A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
+    follows works on the same ones.
+
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt before all, beside the
+    units' own latencies.
     """
 
-    def __init__(self, *, steps: int, context: int, tokens: int = 1):
-        self._steps, self._tokens = steps, tokens
+    def __init__(self, layouts: Layouts):
+        self._layouts = layouts
         super().__init__({
-            "run": In(RunControl), "state": Out(RunState), "shape": In(ModelShape), "sizes": In(SizesLayout),
+            "run": In(RunControl), "state": Out(layouts.run_state), "shape": In(layouts.model_shape), "sizes": In(layouts.sizes),
             # One cycle of read latency.
-            "program": Out(ProgramPort(steps)), "tokens": Out(TokenPort(context)),
-            "crc": Out(CrcControl), "counters": Out(CountersControl),
-            "weights": Out(WeightsControl), "fetch": Out(FetchControl),
-            "engine": Out(stream.Signature(EngineArgs)), "attention": Out(AttentionControl), "passes": Out(PassControl),
-            "lm_head": Out(LmHeadControl), "routes": Out(RouteControl), "reset": Out(ResetControl),
+            "program": Out(layouts.program_port), "tokens": Out(layouts.token_port),
+            "crc": Out(layouts.crc_control), "counters": Out(CountersControl),
+            "weights": Out(WeightsControl), "fetch": Out(layouts.fetch_control),
+            "engine": Out(stream.Signature(layouts.engine_args)), "attention": Out(layouts.attention_control),
+            "passes": Out(layouts.pass_control),
+            "lm_head": Out(layouts.lm_head_control), "routes": Out(layouts.route_control), "reset": Out(ResetControl),
             "event": Out(stream.Signature(EventLayout)),
         })
 
-    def elaborate(self, platform):
-        m = Module()
+    def elaborate(self, platform: object) -> Module:
+        m, widths = Module(), self._layouts.widths
         args, given = Signal(RunArgs), self.run.args
-        running, stopped, position, fetch_position = Signal(), Signal(), Signal(16), Signal(16)
-        step, chunk = Signal(range(self._steps)), Signal(range(self._tokens + 1))
+        running, stopped = Signal(), Signal()
+        position, fetch_position = Signal(widths.position_bits), Signal(widths.position_bits)
+        step, chunk = Signal(widths.step_bits), Signal(widths.token_count_bits)
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
-        w0 = words[0]
-        op, epilogue = w0[0:4], w0[4:6]
-        src_a, norm, gain, gain_next, relu2 = w0[6], w0[7], w0[8], w0[9], w0[10]
-        act_exp = w0[16:24].as_signed()
+        w0 = data.View(Word0Layout, words[0])
+        op, epilogue, gain_next = w0.op, w0.epilogue, w0.gain_next
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
         limit = Signal.like(chunk)  # tokens of a chunk
         uncounted = Signal(16)      # fed tokens whose chunks are not counted yet
-        last = Signal(16)           # position of the chunk's last token
-        number = Signal(TOKEN_BITS)
+        last = Signal(widths.position_bits)     # position of the chunk's last token
+        number = Signal(widths.token_bits)
         picked = Signal(16)
-        token = Signal(TOKEN_ID_BITS)
-        fetched = Signal(range(2 * DESCRIPTOR_WORDS + 2))
-        # K, V and S base of the layer: word 1 to 3 of the ATTENTION that follows a QKV linear.
-        bases = Array(Signal(WORD_ADDRESS_BITS, name=f"base{i}") for i in range(DESCRIPTOR_WORDS))
-        gains_left = Signal(14)
-        codes_left = Signal(INDEX_BITS)
-        out_len = Signal(INDEX_BITS)        # elements of the step's output vector: as many gains may follow
+        token = Signal(widths.token_id_bits)
+        fetched = Signal(range(DESCRIPTOR_WORDS + 1))
+        m.submodules.caches = caches = CacheFinder(self._layouts)
+        gains_left = Signal(widths.row_count_bits)
+        codes_left = Signal(widths.col_count_bits)
+        out_len = Signal(widths.row_count_bits)     # elements of the step's output vector: as many gains may follow
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
-        # Registers of their own, as they go to most of the core.
+        # These signals are registers of their own, because they go to most of the core.
         m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
-        # Why a run ends with the token that was picked, from the cycle ahead of its event on.
+        # Why a run ends with the token that was picked, from the cycle before its event on.
         at_eos, at_length, at_context = Signal(), Signal(), Signal()
-        next_position = Signal(17)
+        next_position = Signal(widths.position_count_bits)
         m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
         m.d.comb += [
             self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(chunk),
-            self.attention.args.k_base.eq(bases[1]), self.attention.args.v_base.eq(bases[2]),
-            self.attention.args.s_base.eq(bases[3]),
-            self.passes.quant.p.src_a.eq(src_a), self.passes.quant.p.gain.eq(gain), self.passes.quant.p.norm.eq(norm),
+            caches.layer.eq(w0.layer), caches.shape.eq(self.shape),
+            self.attention.args.k_base.eq(caches.k_base), self.attention.args.v_base.eq(caches.v_base),
+            self.attention.args.s_base.eq(caches.s_base),
+            self.passes.quant.p.src_a.eq(w0.src_a), self.passes.quant.p.gain.eq(w0.gain), self.passes.quant.p.norm.eq(w0.norm),
             self.passes.quant.p.n.eq(cols), self.passes.quant.p.n_eps.eq(words[2]), self.passes.quant.p.sqrt_n.eq(words[3][:19]),
             self.passes.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, chunk)),
             self.passes.quant.p.first.eq(Mux(op == Op.HEAD, chunk - 1, 0)),
-            self.passes.args.relu2.eq(relu2), self.passes.args.act_exp.eq(act_exp), self.passes.args.stats_gain.eq(gain_next),
+            self.passes.args.relu2.eq(w0.relu2), self.passes.args.act_exp.eq(w0.act_exp),
+            self.passes.args.stats_gain.eq(gain_next),
             self.passes.args.rope_rows.eq(self.sizes.qk_dim),
             self.fetch.args.token.eq(token), self.fetch.args.number.eq(number),
             last.eq(position + chunk - 1),
@@ -134,6 +184,7 @@ class CommandProcessor(wiring.Component):
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
         m.d.sync += self.routes.codes_to_lm_head.eq(op == Op.HEAD)
+        qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):
@@ -164,7 +215,7 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [args.eq(given), position.eq(given.position), feeds.eq(given.feed),
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights.plain_tokens.eq(0),
-                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > self._tokens), self._tokens, given.chunk))]
+                                 limit.eq(Mux((given.chunk == 0) | (given.chunk > widths.chunk), widths.chunk, given.chunk))]
                     m.d.comb += self.counters.clear.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
@@ -182,15 +233,12 @@ class CommandProcessor(wiring.Component):
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
-                m.d.comb += self.program.addr.eq(Cat(fetched[:2], (step + fetched[2])[:len(step)]))
-                with m.If((fetched != 0) & (fetched <= DESCRIPTOR_WORDS)):
+                m.d.comb += self.program.addr.eq(Cat(fetched[:2], step))
+                with m.If(fetched != 0):
                     m.d.sync += words[(fetched - 1)[:2]].eq(self.program.data)
-                with m.If(fetched > DESCRIPTOR_WORDS):
-                    m.d.sync += bases[(fetched - 1)[:2]].eq(self.program.data)
-                # A QKV linear writes K and V, and needs to know where: on into the next descriptor.
-                qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
-                with m.If(Mux(qkv & (fetched >= DESCRIPTOR_WORDS), fetched == 2 * DESCRIPTOR_WORDS,
-                              fetched == DESCRIPTOR_WORDS)):
+                # A QKV linear writes K and V, and has to know where; for all others nothing changes.
+                m.d.comb += caches.start.eq((fetched == 2) & qkv)
+                with m.If(fetched == DESCRIPTOR_WORDS):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += self.crc.clear.eq(1)
@@ -251,7 +299,7 @@ class CommandProcessor(wiring.Component):
             with m.State("PASS-START"):
                 m.d.comb += [self.passes.clear.eq(1),
                              self.attention.start.eq(op == Op.ATTENTION),
-                             self.attention.begin.eq((op == Op.LINEAR) & (epilogue == Epilogue.QKV))]
+                             self.attention.begin.eq(qkv)]
                 with m.Switch(op):
                     with m.Case(Op.EMBED):
                         m.d.sync += self.routes.acc_source.eq(AccSource.FETCH)
@@ -288,7 +336,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("STEP-DONE"):
-                # The last words of the output stream are still on their way into the CRC.
+                # Wait: the last words of the output stream are still on their way into the CRC.
                 m.d.sync += drain_wait.eq(drain_wait + 1)
                 with m.If(drain_wait == 3):
                     m.d.comb += self.crc.write.eq(1)

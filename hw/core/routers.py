@@ -1,29 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What lies between the units of a core with one float pipeline or several: who gets which words, codes, sums and rows.
+"""Routers between the units of a core with one or more float pipelines: they decide who gets which words, codes, sums and rows.
 
-Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Nothing here stores data; registers hold decisions.
+Of S pipelines, number i has the tokens t of a chunk with t mod S = i.  Routers store no data; their registers hold decisions.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core.address_map import CrcStore
 from hw.core.counters import SpentLayout
-from hw.lib.control import (
-    AccSource,
-    CrcControl,
-    LmHeadControl,
-    ModelShape,
-    PassControl,
-    RunState,
-    SizesLayout,
-    StatusLayout,
-    WordSink,
-)
-from hw.lib.ports import PortStrobes
-from hw.lib.types import TOKEN_BITS, AccLayout, MonitorLayout, ScaleLayout
+from hw.lib.control import AccSource, StatusLayout, WordSink
+from hw.lib.layouts import Layouts
+from hw.lib.ports import ClientStrobes
+from hw.lib.types import MonitorLayout, ScaleLayout
 from hw.link.crc32 import Crc32
 
 __all__ = ["AccRouter", "CodeRouter", "CycleAccount", "HeadSizes", "PassRouter", "RopeRouter", "StatusWords", "StepCrc",
@@ -42,28 +32,28 @@ def own_tokens(streams: int, tokens: int) -> range:
     return range(-(-tokens // streams) + 1)
 
 
-def belongs(number, i: int, streams: int):
-    """Whether pipeline ``i`` of so many has the token of this number."""
+def belongs(number: Value, i: int, streams: int) -> Value:
+    """Whether pipeline ``i`` of ``streams`` has the token with this number."""
     shift = shift_of(streams)
     return number[:shift] == i if shift else Const(1, 1)
 
 
 class HeadSizes(wiring.Component):
-    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles behind ``shape``.
+    """q_dim = heads * head_dim, qk_dim = (heads + kv_heads) * head_dim, some cycles after ``shape``.
 
-    Maps to two 8 x 8 multipliers, or with ``compact`` to one that takes turns.
+    Maps to two multipliers, or with ``compact`` to one multiplier that computes both in turn.
     """
 
-    def __init__(self, *, compact: bool = False):
+    def __init__(self, layouts: Layouts, *, compact: bool = False):
         self._compact = compact
-        super().__init__({"shape": In(ModelShape), "sizes": Out(SizesLayout)})
+        super().__init__({"shape": In(layouts.model_shape), "sizes": Out(layouts.sizes)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self.shape
-        q_dim, k_dim = Signal(16), Signal(16)
+        q_dim, k_dim = Signal.like(self.sizes.q_dim), Signal.like(self.sizes.q_dim)
         if self._compact:
-            heads_next, size = Signal(), Signal(16)
+            heads_next, size = Signal(), Signal.like(self.sizes.q_dim)
             m.d.sync += [heads_next.eq(~heads_next), size.eq(Mux(heads_next, shape.heads, shape.kv_heads) * shape.head_dim)]
             with m.If(heads_next):
                 m.d.sync += k_dim.eq(size)
@@ -76,18 +66,19 @@ class HeadSizes(wiring.Component):
 
 
 class TokenShares(wiring.Component):
-    """Of a chunk of ``chunk`` tokens: how many each pipeline has (``own``), whether it has some (``has``), whether it has the
-    last one (``has_last``), and that one's number.  A cycle behind ``chunk``."""
+    """For a chunk of ``chunk`` tokens: how many tokens each pipeline has (``own``), whether a pipeline has any (``has``),
+    whether it has the last token (``has_last``), and the last token's number.  A cycle after ``chunk``."""
 
-    def __init__(self, *, streams: int, tokens: int):
-        self._streams, self._tokens = streams, tokens
-        super().__init__({"chunk": In(5), "own": Out(own_tokens(streams, tokens)).array(streams), "has": Out(streams),
-                          "has_last": Out(streams), "last_token": Out(TOKEN_BITS)})
+    def __init__(self, layouts: Layouts, *, streams: int):
+        widths = layouts.widths
+        self._streams, tokens = streams, widths.chunk
+        super().__init__({"chunk": In(widths.token_count_bits), "own": Out(own_tokens(streams, tokens)).array(streams),
+                          "has": Out(streams), "has_last": Out(streams), "last_token": Out(widths.token_bits)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         streams, shift = self._streams, shift_of(self._streams)
-        chunk = self.chunk[:self._tokens.bit_length()]
+        chunk = self.chunk
         m.d.sync += self.last_token.eq(chunk - 1)
         for i, own in enumerate(self.own):
             m.d.sync += own.eq((chunk + (streams - 1 - i)) >> shift)
@@ -98,21 +89,25 @@ class TokenShares(wiring.Component):
 class PassRouter(wiring.Component):
     """One pass for all pipelines.
 
-    Settings and pulses go to each.  A quantise pass is of all tokens, or for the LM head (``to_lm_head``) of the chunk's last
-    one; it begins in all pipelines that are asked at once, and each gets its own share.  ``passes.done``: all pipelines are,
-    and, where what brings their heads to attention ``holds`` some, ``delivered`` is high.  ``passes.nonfinite``: some are.
-    ``wanted`` says which pipelines the pass's codes come from.
+    Settings and pulses go to each pipeline.  A quantise pass is of all tokens, or, for the LM head (``to_lm_head``), of the
+    chunk's last token.  The pass begins in all pipelines that are asked in the same cycle, and each gets its own share of the
+    tokens.
+
+    ``passes.done``: all pipelines are done; and, if the unit that brings heads to attention can hold some (parameter ``holds``),
+    ``delivered`` is high.  ``passes.nonfinite``: a pipeline reports one.  ``wanted``: the pipelines from which the pass's codes
+    come.
     """
 
-    def __init__(self, *, streams: int, tokens: int, holds: bool = False):
+    def __init__(self, layouts: Layouts, *, streams: int, holds: bool = False):
         self._streams, self._holds = streams, holds
+        passes, tokens = layouts.pass_control, layouts.widths.chunk
         super().__init__({
-            "passes": In(PassControl), "units": Out(PassControl).array(streams), "to_lm_head": In(1),
+            "passes": In(passes), "units": Out(passes).array(streams), "to_lm_head": In(1),
             "own": In(own_tokens(streams, tokens)).array(streams), "has": In(streams), "has_last": In(streams),
             "wanted": Out(streams), **({"delivered": In(1)} if holds else {}),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         passes, shift = self.passes, shift_of(self._streams)
         for i, unit in enumerate(self.units):
@@ -135,22 +130,23 @@ class PassRouter(wiring.Component):
 
 
 class CodeRouter(wiring.Component):
-    """Codes of the pipelines (``codes``) to the engine, a stream each, or those of the one with the last token to the LM head.
+    """Routes the codes of the pipelines (``codes``) to the engine, a stream each; or the codes of the pipeline with the last
+    token to the LM head.
 
-    ``start`` is the processor's start of the LM head; it goes on with ``d``, the scale of that pipeline's codes.  ``valid``, a
-    cycle late: each pipeline of ``wanted`` shows a code.
+    ``start`` is the processor's start of the LM head; it is passed on with ``d``, the scale of this pipeline's codes.
+    ``valid``, a cycle late: each pipeline of ``wanted`` has a code.
     """
 
-    def __init__(self, *, streams: int):
+    def __init__(self, layouts: Layouts, *, streams: int):
         codes = stream.Signature(signed(8))
         super().__init__({
             "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "to_lm_head": In(1),
             "has_last": In(streams), "wanted": In(streams), "valid": Out(1),
             "engine": Out(codes).array(streams), "lm_head": Out(codes),
-            "control": In(LmHeadControl), "unit": Out(LmHeadControl),
+            "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         start, with_scale = self.control.start, self.unit.start
         m.d.comb += [
@@ -168,15 +164,15 @@ class CodeRouter(wiring.Component):
 
 
 class WordRouter(wiring.Component):
-    """Words of the weight stream (``words``) to the unit that ``sink`` names; gains to all pipelines alike, which take one in
-    each cycle.  ``gain_taken`` is a strobe."""
+    """Routes the words of the weight stream (``words``) to the unit that ``sink`` names.  Gains go to all pipelines, which take a
+    word in each cycle.  ``gain_taken`` is a strobe."""
 
     def __init__(self, *, streams: int):
         words = stream.Signature(64)
         super().__init__({"words": In(words), "sink": In(WordSink), "gains": Out(words).array(streams), "engine": Out(words),
                           "lm_head": Out(words), "gain_taken": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         first, *others = self.gains
         for sink, port in ((WordSink.GAIN, first), (WordSink.ENGINE, self.engine), (WordSink.HEAD, self.lm_head)):
@@ -191,16 +187,16 @@ class WordRouter(wiring.Component):
 
 
 class AccRouter(wiring.Component):
-    """Accumulators into the pipelines (``out``), from the source that ``source`` names: the engine has a stream for each, the
-    row fetch and attention bring a token's to the pipeline that has it."""
+    """Routes accumulators into the pipelines (``out``) from the unit that ``source`` names.  The engine has a stream for each
+    pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token."""
 
-    def __init__(self, *, streams: int):
+    def __init__(self, layouts: Layouts, *, streams: int):
         self._streams = streams
-        accs = stream.Signature(AccLayout)
+        accs = stream.Signature(layouts.acc)
         super().__init__({"source": In(AccSource), "engine": In(accs).array(streams), "fetch": In(accs), "attention": In(accs),
                           "out": Out(accs).array(streams)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         for i, out in enumerate(self.out):
             with m.If(self.source == AccSource.ENGINE):
@@ -213,15 +209,15 @@ class AccRouter(wiring.Component):
 
 
 class RopeRouter(wiring.Component):
-    """RoPE words of token ``number`` to its pipeline (``out``, payloads of ``shape``), and the pulse ahead of them.  They are
-    taken in each cycle."""
+    """Routes the RoPE words of token ``number`` to the token's pipeline (``out``, payloads of ``shape``), and the pulse before
+    them. A word is taken in each cycle."""
 
-    def __init__(self, *, streams: int, shape=32):
+    def __init__(self, layouts: Layouts, *, streams: int, shape: ShapeLike = 32):
         self._streams = streams
-        super().__init__({"words": In(stream.Signature(32)), "number": In(TOKEN_BITS), "start": In(1),
+        super().__init__({"words": In(stream.Signature(32)), "number": In(layouts.widths.token_bits), "start": In(1),
                           "out": Out(stream.Signature(shape)).array(streams), "starts": Out(streams)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += self.words.ready.eq(1)
         for i, out in enumerate(self.out):
@@ -232,14 +228,14 @@ class RopeRouter(wiring.Component):
 
 
 class StepCrc(wiring.Component):
-    """CRC-32 of a step's monitored words, of the pipelines (the last of them first) or of the LM head; one of these shows a
-    word at a time.  A word counts a cycle late.  ``store`` hands the CRC on with ``control.write``."""
+    """CRC-32 of a step's monitored words, from the pipelines (the last one has priority) or from the LM head; only one of them
+    shows a word at a time.  A word enters the CRC a cycle late.  ``store`` hands the CRC on with ``control.write``."""
 
-    def __init__(self, *, streams: int):
-        super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout), "control": In(CrcControl),
-                          "store": Out(CrcStore)})
+    def __init__(self, layouts: Layouts, *, streams: int):
+        super().__init__({"pipelines": In(MonitorLayout).array(streams), "lm_head": In(MonitorLayout),
+                          "control": In(layouts.crc_control), "store": Out(layouts.crc_store)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = Crc32(16)
         monitor = Signal(MonitorLayout)
@@ -255,17 +251,13 @@ class StepCrc(wiring.Component):
 
 
 class StatusWords(wiring.Component):
-    """The answer to STATUS; ``running`` and its bit are those of the cycle before, as a packet takes many."""
+    """The answer to STATUS.  ``running`` and its bit are a cycle late, which does not matter: a packet takes many cycles."""
 
-    state: In(RunState)
-    sdram_ready: In(1)
-    training: In(32)
-    bad_packets: In(32)
-    cycles: In(32)
-    running: Out(1)
-    status: Out(StatusLayout)
+    def __init__(self, layouts: Layouts):
+        super().__init__({"state": In(layouts.run_state), "sdram_ready": In(1), "training": In(32), "bad_packets": In(32),
+                          "cycles": In(32), "running": Out(1), "status": Out(StatusLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         state, status = self.state, self.status
         m.d.sync += self.running.eq(state.running)
@@ -279,19 +271,19 @@ class StatusWords(wiring.Component):
 
 
 class CycleAccount(wiring.Component):
-    """What a cycle is spent on, for the counters: a unit's busy signals under its name."""
+    """What a cycle is spent on, for the counters: the busy signals of the units, each under the activity's name."""
 
     def __init__(self, *, streams: int):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
-                          "ports": In(PortStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
+                          "clients": In(ClientStrobes), "refresh": In(1), "spent": Out(SpentLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         spent = self.spent
         m.d.comb += [
             spent.engine.eq(self.engine), spent.drain.eq(self.draining), spent.norm.eq(self.settling.any()),
-            spent.attention.eq(self.attention), spent.head.eq(self.lm_head),
-            spent.host.eq(self.ports.host_read | self.ports.host_write), spent.memory.eq(self.ports.as_value().any()),
+            spent.attention.eq(self.attention), spent.lm_head.eq(self.lm_head),
+            spent.host.eq(self.clients.host_read | self.clients.host_write), spent.memory.eq(self.clients.as_value().any()),
             spent.refresh.eq(self.refresh),
         ]
         return m

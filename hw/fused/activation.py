@@ -20,7 +20,7 @@ FIXED_BITS = X_FRAC_BITS + 4
 
 
 class Gate(StreamUnit):
-    """p = f(gate) * 2**-act_exp rounded once; ``up`` and a tag go along."""
+    """p = f(gate) * 2**-act_exp, rounded once; ``up`` and a tag pass through with the same latency."""
 
     LATENCY = 6 + ROUND_STAGES
 
@@ -29,12 +29,12 @@ class Gate(StreamUnit):
         super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}),
                          data.StructLayout({"p": fmt.width, "up": fmt.width, "tag": tag}))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         x = unpack(self.i.p.gate, fmt)
         relu2 = self.i.p.relu2
-        # 1: how far |x| moves; 2: |x| cut to multiples of 2**-12
+        # 1: the shift of |x|; 2: |x| cut to a multiple of 2**-12
         lift = FIXED_BITS - (fmt.frac_bits + 1)
         down = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += down.eq(lift - (x.exp + (fmt.min_exp - 1 + X_FRAC_BITS)))
@@ -84,8 +84,8 @@ class Gate(StreamUnit):
 class Activation(wiring.Component):
     """y = round(round(f(gate) * 2**-act_exp) * up), f = SiLU or ReLU squared.
 
-    Elements come one a cycle, gate then up; one result a pair leaves, LATENCY cycles after up, with up's tag.
-    Sigmoid: 512 entries of 36 bits (one EBR), linear between them.  Maps to three multipliers.
+    Elements come one per cycle, gate first, then up.  One result leaves per pair, LATENCY cycles after up, with up's tag.
+    Sigmoid: a table of 512 entries of 36 bits (one EBR), linear between entries.  Maps to three multipliers.
     """
 
     LATENCY = 1 + Gate.LATENCY + FloatMul.LATENCY
@@ -97,7 +97,7 @@ class Activation(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag}))),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.gate = gate = Gate(self._fmt, tag=self._tag)
         m.submodules.product = product = FloatMul(self._fmt, tag=self._tag)

@@ -7,18 +7,18 @@ from amaranth.lib import data
 
 from hw.lib.floats import ROUND_STAGES, round_float, unpack
 from hw.lib.streams import StreamUnit
-from hw.lib.types import ACC_BITS, ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
 
 
-def _result(fmt: FloatFormat, tag: int):
+def _result(fmt: FloatFormat, tag: int) -> data.StructLayout:
     return data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag})
 
 
 class FloatMul(StreamUnit):
-    """y = a * b, rounded half to even, subnormals included; ``nonfinite`` where y is infinite or NaN.
+    """y = a * b, rounded half to even, subnormals included; ``nonfinite`` is high if y is infinite or NaN.
 
     Maps to one 18x18 multiplier for up to 17 fraction bits.
     """
@@ -29,7 +29,7 @@ class FloatMul(StreamUnit):
         self._fmt = fmt
         super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "tag": tag}), _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         a, b = unpack(self.i.p.a, fmt), unpack(self.i.p.b, fmt)
@@ -49,9 +49,9 @@ class FloatMul(StreamUnit):
 
 
 class FloatAdd(StreamUnit):
-    """y = a + b, rounded half to even; a zero sum is +0 unless both are -0.  ``b`` is negated where ``sub`` is set.
+    """y = a + b, rounded half to even; a zero sum is +0 unless both are -0.  ``b`` is negated if ``sub`` is set.
 
-    The larger magnitude goes first; the other is moved down with two more bits and a sticky one.
+    The operands are ordered by magnitude.  The smaller one is shifted down, with two more bits and a sticky bit.
     """
 
     LATENCY = 3 + ROUND_STAGES
@@ -60,7 +60,7 @@ class FloatAdd(StreamUnit):
         self._fmt = fmt
         super().__init__(data.StructLayout({"a": fmt.width, "b": fmt.width, "sub": 1, "tag": tag}), _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         bits_a, bits_b = self.i.p.a, self.i.p.b
@@ -109,29 +109,33 @@ class FloatAdd(StreamUnit):
 class Dequantise(StreamUnit):
     """y = acc * scale, the exact product rounded once; a zero product is +0.
 
-    acc is signed 36 bits.  Maps to two 18x18 multipliers.
+    acc is signed, of ``acc_bits``.  Maps to two 18x18 multipliers up to 36 bits.
     """
 
     LATENCY = 4 + ROUND_STAGES
 
-    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
-        self._fmt = fmt
-        super().__init__(data.StructLayout({"acc": signed(ACC_BITS), "scale": ScaleLayout, "tag": tag}),
+    #: Bits of a magnitude that one multiplier takes.
+    HALF = 18
+
+    def __init__(self, fmt: FloatFormat = BINARY16, *, acc_bits: int, tag: int = 1):
+        self._fmt, self._acc_bits = fmt, acc_bits
+        super().__init__(data.StructLayout({"acc": signed(acc_bits), "scale": ScaleLayout, "tag": tag}),
                          _result(fmt, tag))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         acc, scale = self.i.p.acc, self.i.p.scale
         # 1: magnitude
         sign1 = pipe.reg(acc < 0, "sign1")
-        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:ACC_BITS], "size1")
+        size1 = pipe.reg(Mux(acc < 0, -acc, acc)[:self._acc_bits], "size1")
         sig1, exp1 = pipe.reg(scale.sig, "sig1"), pipe.reg(scale.exp, "exp1")
         # 2: two partial products, 3: their sum
-        half = ACC_BITS // 2
-        low2, high2 = pipe.reg(size1[:half] * sig1, "low2"), pipe.reg(size1[half:] * sig1, "high2")
+        half = self.HALF
+        low2 = pipe.reg(size1[:half] * sig1, "low2")
+        high2 = pipe.reg(size1[half:] * sig1, "high2") if self._acc_bits > half else Const(0, 1)
         sign2, exp2 = pipe.reg(sign1, "sign2"), pipe.reg(exp1, "exp2")
-        product3 = pipe.reg((low2 + (high2 << half))[:ACC_BITS + 11], "product3")
+        product3 = pipe.reg((low2 + (high2 << half))[:self._acc_bits + 11], "product3")
         sign3, exp3 = pipe.reg(sign2, "sign3"), pipe.reg(exp2, "exp3")
         # 4: sign of zero
         product4 = pipe.reg(product3, "product4")
@@ -145,7 +149,7 @@ class Dequantise(StreamUnit):
 
 
 class Quantise(StreamUnit):
-    """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities the ends.
+    """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities give -128 and 127.
 
     Maps to one 18x18 multiplier.
     """
@@ -157,12 +161,12 @@ class Quantise(StreamUnit):
         super().__init__(data.StructLayout({"x": fmt.width, "scale": ScaleLayout, "tag": tag}),
                          data.StructLayout({"code": signed(8), "tag": tag}))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
         pipe = self.pipeline(m)
         x = unpack(self.i.p.x, fmt)
         sig1, scale1 = pipe.reg(x.sig, "sig1"), pipe.reg(self.i.p.scale.sig, "scale1")
-        # How far the product moves down to become an integer.
+        # The shift that makes the product an integer.
         down = Signal(signed(fmt.exp_bits + 10))
         m.d.comb += down.eq(-(x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)))
         down1 = pipe.reg(down, "down1")
@@ -179,7 +183,8 @@ class Quantise(StreamUnit):
         moved = Signal(width + 1)
         mask = Signal(width + 3)
         m.d.comb += [moved.eq(doubled >> amount), mask.eq(((Const(1, width + 3) << amount) - 1)[:width + 3])]
-        # A product that would move up, or stay, has at least as many bits as a significand: beyond 127 but for zero.
+        # A product that would be shifted up, or not at all, has at least as many bits as a significand: it is beyond 127, or
+        # zero.
         with m.If(not_down2):
             m.d.comb += big.eq(product2 != 0)
         with m.Else():

@@ -19,18 +19,18 @@ BANKS = 4
 class HeadQuantise(wiring.Component):
     """code = quantise(x, 127 / absmax) for each head of ``head_dim`` elements, scale = absmax / 127.
 
-    A head is written to one of four banks while its forerunners are scaled and read: one element a cycle for heads of
-    16 or more elements.  The floor of absmax is the smallest subnormal.  One EBR of elements; see AbsmaxScale.
+    A head is written to one of four banks while the heads before it are scaled and read.  Rate: one element per cycle for heads
+    of 16 or more elements.  The floor of absmax is the smallest subnormal.  Maps to one EBR of elements, and an AbsmaxScale.
     """
 
     def __init__(self, fmt: FloatFormat = BINARY16, *, max_head_dim: int):
         self._fmt = fmt
         self._dim = 1 << (max_head_dim - 1).bit_length()
-        super().__init__({"head_dim": In(8), "i": In(stream.Signature(fmt.width)),
+        super().__init__({"head_dim": In(range(max_head_dim + 1)), "i": In(stream.Signature(fmt.width)),
                           "o": Out(stream.Signature(data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1}))),
                           "empty": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt, dim = Module(), self._fmt, self._dim
         m.submodules.elements = elements = memory.Memory(shape=fmt.width, depth=BANKS * dim, init=[])
         write, read = elements.write_port(), elements.read_port()
@@ -51,10 +51,10 @@ class HeadQuantise(wiring.Component):
             with m.If(column + 1 == self.head_dim):
                 m.d.comb += head_in.eq(1)
                 m.d.sync += [column.eq(0), top.eq(0), peaks[bank].eq(largest), bank.eq(bank + 1)]
-        # Banks that are written and not read to the end; and those of them that wait for their scale.
+        # Banks that are written and not read to the end; and the number of these banks that wait for their scale.
         m.d.sync += written.eq(written + head_in - read_done)
 
-        # ------------------------------------------------------------------ scales, one head ahead of the reader
+        # ------------------------------------------------------------------ scales, one head before the reader
         unscaled, scaled = Signal(range(BANKS + 1)), Signal(range(BANKS + 1))
         scale_bank = Signal(range(BANKS))
         scales_s = Array(Signal(ScaleLayout, name=f"s{i}", reset_less=True) for i in range(BANKS))
@@ -72,7 +72,7 @@ class HeadQuantise(wiring.Component):
         # ------------------------------------------------------------------ out
         out_column, out_bank = Signal(range(dim)), Signal(range(BANKS))
         fetched, fetched_last, fetched_bank = Signal(), Signal(), Signal(range(BANKS))
-        # A register behind the slow EBR.
+        # A register after the slow EBR.
         element, element_valid = Signal(quantise.i.payload.shape(), reset_less=True), Signal()
         go, free, element_free = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -90,7 +90,7 @@ class HeadQuantise(wiring.Component):
             with m.If(out_column + 1 == self.head_dim):
                 m.d.comb += read_done.eq(1)
                 m.d.sync += [out_column.eq(0), out_bank.eq(out_bank + 1)]
-        # d of a head stays in its bank's register until four heads later, long after its last code has left.
+        # d of a head stays in its bank's register until four heads later, long after the head's last code has left.
         m.d.comb += [
             self.o.valid.eq(quantise.o.valid), self.o.p.code.eq(quantise.o.p.code),
             self.o.p.last.eq(quantise.o.p.tag[0]), self.o.p.scale.eq(scales_d[quantise.o.p.tag[1:3]]),

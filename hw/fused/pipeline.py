@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused elementwise pipeline: from accumulators to vectors with their statistics, and on to int8 codes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,11 +13,11 @@ from hw.fused.rope import Rope
 from hw.fused.scales import SCALE_INTERVAL, AbsmaxScale, InverseRms, ScaleAcc
 from hw.fused.statistics import Statistics
 from hw.fused.vectors import Vectors
-from hw.lib.control import ModelShape, PassControl, QuantArgs
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import INDEX_BITS, TOKEN_BITS, AccLayout, AttnHeadCodes, MonitorLayout, PlaceLayout, ScaleLayout
+from hw.lib.types import MonitorLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
@@ -29,76 +29,80 @@ __all__ = ["FusedPipeline"]
 class FusedPipeline(wiring.Component):
     """Two kinds of pass over vector memories X (the residual) and A (attention output, activation) of some tokens.
 
-    Of ``streams`` pipelines each has the tokens t of a chunk with the same t mod streams, ``tokens`` of them at most;
-    ``chunk`` says how many there are now.
+    Tokens: of ``streams`` pipelines, each has the tokens t of a chunk with the same t mod streams, at most ``tokens``; ``chunk``
+    is the number that the pipeline has now.
 
-    A pass of accumulators, which say whose they are: element = dequantise(acc, scale), the scale times its token's d where
-    ``use_d``; then by ``epilogue`` (settings are those of ``control.args``)
+    A pass of accumulators: each accumulator names its element and token.  element = dequantise(acc, scale), where the scale
+    is multiplied by the token's d if ``use_d``.  Then ``epilogue`` decides (all settings are in ``control.args``):
 
-    - STORE: written to X, or to A where ``dest_a``;
+    - STORE: the element is written to X, or to A if ``dest_a``;
     - RESIDUAL: X[i] = X[i] + element;
     - ACT: A[i] = f(gate) * up of pairs (``relu2``, ``act_exp``);
-    - QKV: rows below ``rope_rows`` turned, then int8 codes a head on ``heads``.
+    - QKV: rows below ``rope_rows`` are turned by RoPE, then the int8 codes of each attention head leave on ``heads``.
 
-    Elements of a token come in order; those of several tokens may alternate, for QKV after whole heads, so that each
-    alternation brings the same heads of each token.  What is written to X or A enters its token's statistics on its way:
-    the sum of squares, and absmax of the element, or of round(element * gain[i]) where ``stats_gain``.  ``clear`` (a pulse)
-    precedes each pass; ``done`` is high from when ``length`` elements of each token are written and the statistics are final,
-    or their codes are delivered, until the next ``clear``.
+    Elements of one token come in order.  Elements of several tokens may alternate; for QKV they alternate after whole heads, and
+    each alternation brings the same heads of each token.  An element that is written to X or A also enters its token's
+    statistics: the sum of squares, and the absmax of the element, or of round(element * gain[i]) if ``stats_gain``.
 
-    A quantise pass: ``quant`` names source, gain, norm, length and tokens; s and d are computed from the statistics of the
-    last pass, then the codes round(x * s) leave on ``codes``: slice by slice, 20 elements of each token.  ``d`` is that of
-    the last of these tokens and holds until the next.  With the first code the statistics are no longer needed.
+    ``clear`` (a pulse) precedes each pass.  ``done`` goes high when ``length`` elements of each token are written and the
+    statistics are final, or when the codes are delivered; it stays high until the next ``clear``.
 
-    Each pass moves one element a cycle; any sink may stall it.  ``monitor`` shows every element written, or head code, of
-    token ``monitor_token``, for the step's CRC; ``nonfinite`` is a strobe; ``settling`` marks quantise passes and the end of the
-    others.  Gains and the RoPE rows are loaded through ``gain_load`` (four a word) and ``rope_load`` (cos, sin), from element
-    0 after ``gain_start``, ``rope_start`` (of token ``rope_token``); gains are those of the vector that the settings name, X
-    or A, and may come in, as may ``clear``, while the other vector is quantised, from its first code on.
+    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the
+    last pass.  Then the codes round(x * s) leave on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of
+    the last of these tokens and holds until the next quantise pass.  The statistics are no longer needed after the first code.
 
-    Nothing in here touches the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280 for a token, 3.5
-    more for each other.  Raises ValueError for a number of streams that is no power of two.
+    Both passes: each pass moves one element per cycle; any sink may stall the pass.  ``monitor`` shows every element written, or
+    every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.  ``settling`` marks quantise
+    passes and the end of the other passes.
+
+    Loads: gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``.  RoPE rows come through
+    ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token ``rope_token``.  Gains belong to the vector that the
+    settings name, X or A.  Gains and ``clear`` may come while the other vector is quantised, from its first code on.
+
+    The pipeline does not access the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280 for one token,
+    and 3.5 EBR more for each further token.  Raises ValueError for a number of streams that is no power of two.
     """
 
-    #: Elements on their way from ``acc`` to the heads' banks, and from memory to ``codes``: more than the cycles that it takes,
-    #: so that an element moves in each.
+    #: Places for elements on their way from ``acc`` to the heads' banks, and from memory to ``codes``.  There are more places
+    #: than the way has cycles, so that an element moves in each cycle.
     TURNED, CODED = 48, 32
 
-    def __init__(self, *, fmt: FloatFormat = BINARY16, max_dim: int, max_cols: int, max_head_dim: int, tokens: int = 1,
-                 streams: int = 1):
+    def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1):
         if streams & streams - 1:
             raise ValueError(f"streams is {streams}; a power of two is wanted")
-        self._fmt, self._tokens, self._shift = fmt, tokens, streams.bit_length() - 1
-        self._max_dim, self._max_cols, self._max_head_dim = max_dim, max_cols, max_head_dim
+        widths = layouts.widths
+        self._layouts, self._fmt, self._shift = layouts, fmt, streams.bit_length() - 1
+        self._tokens = tokens = -(-widths.chunk // streams)
+        self._max_dim, self._max_cols, self._max_head_dim = widths.dim, widths.cols, widths.head_dim
         turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
         super().__init__({
-            "control": In(PassControl), "shape": In(ModelShape), "chunk": In(range(tokens + 1)),
-            "acc": In(stream.Signature(AccLayout)), "heads": Out(stream.Signature(AttnHeadCodes)),
+            "control": In(layouts.pass_control), "shape": In(layouts.model_shape), "chunk": In(range(tokens + 1)),
+            "acc": In(stream.Signature(layouts.acc)), "heads": Out(stream.Signature(layouts.head_codes)),
             "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout), "gain_load": In(stream.Signature(64)),
-            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(TOKEN_BITS),
-            "monitor_token": In(TOKEN_BITS), "monitor": Out(MonitorLayout), "settling": Out(1),
+            "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(widths.token_bits),
+            "monitor_token": In(widths.token_bits), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
 
-    def elaborate(self, platform):
-        m, fmt = Module(), self._fmt
-        width = fmt.width
+    def elaborate(self, platform: object) -> Module:
+        m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
+        width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
         tokens, control, args = self._tokens, self.control, self.control.args
         #: A token's number among this pipeline's own.
         Own = range(max(tokens, 2))
         MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
 
-        def own(token):
+        def own(token: Value) -> Value:
             return (token >> self._shift)[:len(Signal(Own))]
 
-        m.submodules.scale_acc = scale_acc = ScaleAcc()
-        m.submodules.dequantise = dequantise = Dequantise(fmt, tag=PlaceLayout.size)
-        # Nothing on the way from accumulators to heads, or from memory to codes, is ever stopped: what sets out has a place
-        # at the end.
+        m.submodules.scale_acc = scale_acc = ScaleAcc(layouts)
+        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=place_layout.size)
+        # Nothing on the way from accumulators to heads, or from memory to codes, is ever stalled: an element enters only if a
+        # place at the end is free.
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
         m.submodules.coded = coded = Landing(signed(8), depth=self.CODED)
-        m.submodules.residual = adder = FloatAdd(fmt, tag=PlaceLayout.size)
-        m.submodules.activation = activation = Activation(fmt, tag=PlaceLayout.size)
+        m.submodules.residual = adder = FloatAdd(fmt, tag=place_layout.size)
+        m.submodules.activation = activation = Activation(fmt, tag=place_layout.size)
         m.submodules.rope = rope = Rope(fmt)
         m.submodules.head_quantise = head_quantise = HeadQuantise(fmt, max_head_dim=self._max_head_dim)
         m.submodules.gain_mul = gain_mul = FloatMul(fmt, tag=MulTag.size)
@@ -110,7 +114,7 @@ class FusedPipeline(wiring.Component):
         # ------------------------------------------------------------------ memories
         m.submodules.x = x_memory = Vectors(width=width, tokens=tokens, length=self._max_dim)
         m.submodules.a = a_memory = Vectors(width=width, tokens=tokens, length=self._max_cols)
-        # Gains of X lie below, those of A above, so that the next norm's come in while the last one's are in use.
+        # Gains of X lie below, gains of A above, so that the next norm's gains can be loaded while the last norm's are in use.
         gains_of_a = 1 << (self._max_dim // 4 - 1).bit_length()
         gain_depth = gains_of_a + -(-self._max_cols // 4)
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
@@ -140,10 +144,10 @@ class FusedPipeline(wiring.Component):
         (s_write, s_read), (d_write, d_read) = scales["s"], scales["d"]
 
         # ------------------------------------------------------------------ acc to float
-        acc, acc_valid = Signal(AccLayout, reset_less=True), Signal()
+        acc, acc_valid = Signal(layouts.acc, reset_less=True), Signal()
         m.d.sync += [acc.eq(self.acc.payload), acc_valid.eq(self.acc.valid & self.acc.ready)]
         m.d.comb += [
-            # Open but for codes of heads that wait.
+            # Closed only while codes of heads wait.
             self.acc.ready.eq(turned.open),
             d_read.addr.eq(own(acc.place.token)),
             scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
@@ -152,17 +156,17 @@ class FusedPipeline(wiring.Component):
             dequantise.i.p.tag.eq(scale_acc.o.p.place),
             dequantise.i.valid.eq(scale_acc.o.valid), dequantise.o.ready.eq(1),
         ]
-        # The settings stand still during a pass, and from a cycle before its first element on.
+        # The settings do not change during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
                      is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
-        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(PlaceLayout, dequantise.o.p.tag)
+        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(place_layout, dequantise.o.p.tag)
 
         # ------------------------------------------------------------------ residual or store: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
-        entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(PlaceLayout, reset_less=True)
-        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": PlaceLayout}), reset_less=True), Signal()
+        entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(place_layout, reset_less=True)
+        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": place_layout}), reset_less=True), Signal()
         to_add = Signal()
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
@@ -176,7 +180,7 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
-        in_head = Signal(8, reset_less=True)    # from a pass's clear on, as ``head_end``
+        in_head = Signal(range(self._max_head_dim + 1), reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
@@ -188,8 +192,9 @@ class FusedPipeline(wiring.Component):
             turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.shape.head_dim),
         ]
         m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < args.rope_rows)]
-        # Whose head it is goes beside: at most TURNED / 16 + 1 on their way, four in their banks, one on its way out.
-        head_label = data.StructLayout({"token": TOKEN_BITS, "head": len(self.heads.p.head)})
+        # Token and number of each head go in a queue of their own: at most TURNED / 16 + 1 heads are on their way, four are in
+        # their banks, and one is on its way out.
+        head_label = data.StructLayout({"token": widths.token_bits, "head": widths.attention_head_bits})
         m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
         label = data.View(head_label, labels.r_data)
         m.d.comb += [
@@ -208,7 +213,7 @@ class FusedPipeline(wiring.Component):
             activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
             activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
         ]
-        vectors_in, entered = Signal(range(tokens + 1)), Signal(INDEX_BITS)     # whole tokens' elements, and more
+        vectors_in, entered = Signal(range(tokens + 1)), Signal(widths.row_count_bits)     # whole tokens' elements, and more
         head_end = Signal(reset_less=True)      # in_head is a head's last element
         in_head_next = Signal.like(in_head)
         m.d.comb += in_head_next.eq(Mux(head_end, 0, in_head + 1))
@@ -217,8 +222,9 @@ class FusedPipeline(wiring.Component):
             m.d.sync += entered.eq(entered + 1)
             with m.If(entered + 1 == args.length):
                 m.d.sync += [entered.eq(0), vectors_in.eq(vectors_in + 1)]
-        # A head's number: one more than the last one's; another token begins where this round's first one did.
-        number, round_first, last_token = (Signal(shape) for shape in (len(label.head), len(label.head), TOKEN_BITS))
+        # A head's number is one more than the last head's.  Another token begins with the number of this round's first head.
+        number, round_first, last_token = (Signal(shape) for shape in (
+            widths.attention_head_bits, widths.attention_head_bits, widths.token_bits))
         this, begins, other = Signal.like(number), Signal(), place.token != last_token
         first_own = own(place.token) == 0
         m.d.comb += [
@@ -232,9 +238,9 @@ class FusedPipeline(wiring.Component):
                 m.d.sync += round_first.eq(this)
 
         # ------------------------------------------------------------------ writing X or A, and the statistics
-        # Elements leave the adder or the activation unit without back-pressure.
+        # The adder and the activation unit have no back-pressure.
         put, value = Signal(), Signal(width)
-        out_place = Signal(PlaceLayout)
+        out_place = Signal(place_layout)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
             put.eq(adder.o.valid | activation.o.valid),
@@ -250,14 +256,14 @@ class FusedPipeline(wiring.Component):
                          kept.write_data.eq(value)]
 
         # ------------------------------------------------------------------ gain: a pass writes, or a quantise reads
-        quant = Signal(QuantArgs, reset_less=True)
+        quant = Signal(layouts.quant_args, reset_less=True)
         # Quantise pass: an element's words are being read.
-        fetch_valid, fetch_index, fetch_token = Signal(), Signal(INDEX_BITS), Signal(Own)
+        fetch_valid, fetch_index, fetch_token = Signal(), Signal(widths.col_count_bits), Signal(Own)
         feeding = Signal()
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width, reset_less=True), Signal(2), Signal(Own)
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
-        # A register behind the slow EBR, as X and A have, and the factors.
+        # A register after the slow EBR, as X and A have, and the factors.
         stage = Stages(m)
         gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
@@ -301,17 +307,17 @@ class FusedPipeline(wiring.Component):
             inverse_rms.sqrt_n.eq(quant.sqrt_n),
         ]
 
-        # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and stays, with one
-        # register more, until that comes.
+        # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and one register more
+        # keeps absmax / 127 until 1 / rms comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
         normed = scale_mul_stages(stage, data.View(ScaleLayout, stage.reg(absmax_scale.d.as_value(), "absmax_d")),
                                   inverse_rms.y)
-        normed_done = inverse_rms.done
+        normed_done: Value = inverse_rms.done
         for i in range(SCALE_MUL_STAGES):
             normed_done = stage.reg(normed_done, f"normed_done{i}")
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
-        more, slice_first, in_slice = Signal(), Signal(INDEX_BITS), Signal(range(SLICE))
+        more, slice_first, in_slice = Signal(), Signal(widths.col_count_bits), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
         m.d.comb += feeding.eq(quantising & more & coded.open)
         m.d.sync += fetch_valid.eq(feeding)
@@ -340,7 +346,7 @@ class FusedPipeline(wiring.Component):
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
-                # A token's statistics show a cycle later.
+                # A token's statistics can be read a cycle after the token's number is set.
                 m.d.comb += [absmax_scale.start.eq(phase == 1), inverse_rms.start.eq((phase == 1) & quant.norm)]
                 with m.If(phase == SCALE_INTERVAL - 1):
                     m.d.sync += [token.eq(token + 1), tokens_left.eq(tokens_left - 1)]

@@ -15,9 +15,9 @@ __all__ = ["Rope"]
 class Rope(wiring.Component):
     """y0 = x0 cos - x1 sin, y1 = x0 sin + x1 cos; products and sums each rounded.
 
-    Elements come one a cycle, x0 then x1, each with its pair's cos and sin (taken with x1); results leave in the same
-    order, one a cycle, LATENCY cycles after x1.  To pass a pair unturned give cos = 1, sin = 0 (only the sign of a
-    zero may change then).  Maps to two multipliers.
+    Elements come one per cycle, x0 first, then x1, each with its pair's cos and sin (the unit reads them with x1).  Results leave
+    in the same order, one per cycle, LATENCY cycles after x1.  A pair with cos = 1, sin = 0 passes unturned (only the sign of a
+    zero may change).  Maps to two multipliers.
     """
 
     LATENCY = 1 + FloatMul.LATENCY + FloatAdd.LATENCY
@@ -29,7 +29,7 @@ class Rope(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1}))),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, width = Module(), self._fmt.width
         m.submodules.first = first = FloatMul(self._fmt)
         m.submodules.second = second = FloatMul(self._fmt)
@@ -45,7 +45,7 @@ class Rope(wiring.Component):
             first.i.p.a.eq(x0), first.i.p.b.eq(Mux(turn, sin, cos)), first.i.p.tag.eq(turn),
             second.i.p.a.eq(x1), second.i.p.b.eq(Mux(turn, cos, sin)),
             move.eq((remaining != 0) & first.i.ready),
-            # The pair's registers are free once its second sum has gone in.
+            # The pair's registers are free after its second sum has entered the adder.
             self.i.ready.eq(~odd | (remaining == 0) | (move & turn)),
             adder.i.valid.eq(first.o.valid), adder.i.p.a.eq(first.o.p.y), adder.i.p.b.eq(second.o.p.y),
             adder.i.p.sub.eq(~first.o.p.tag), first.o.ready.eq(adder.i.ready), second.o.ready.eq(adder.i.ready),

@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The scales of a pass: of accumulators, 127 / absmax, 1 / rms (spec: scale)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.floats import leading_zeros
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
 from hw.lib.stages import Stages
 from hw.lib.streams import StreamUnit
-from hw.lib.types import AccLayout, ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.scale import (
     C127,
@@ -21,20 +22,20 @@ from tellme.spec.tables import recip127_rom, rsqrt_rom
 
 __all__ = ["SCALE_INTERVAL", "AbsmaxScale", "InverseRms", "ScaleAcc"]
 
-#: Cycles from one start of AbsmaxScale or InverseRms to the next.  Their registers need no copies of what earlier stages
-#: hold: inputs stand still that long.
+#: Cycles from one start of AbsmaxScale or InverseRms to the next.  Inputs do not change for so long, so that later stages read
+#: earlier stages' registers directly.
 SCALE_INTERVAL = 4
 
 
 class ScaleAcc(StreamUnit):
-    """An accumulator's scale times ``d``, where ``use_d`` is set.  One a cycle, one multiplier."""
+    """An accumulator's scale, multiplied by ``d`` if ``use_d`` is set.  One per cycle; one multiplier."""
 
     LATENCY = SCALE_MUL_STAGES
 
-    def __init__(self):
-        super().__init__(data.StructLayout({"acc": AccLayout, "d": ScaleLayout, "use_d": 1}), AccLayout)
+    def __init__(self, layouts: Layouts):
+        super().__init__(data.StructLayout({"acc": layouts.acc, "d": ScaleLayout, "use_d": 1}), layouts.acc)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         pipe = self.pipeline(m)
         acc = self.i.p.acc
@@ -52,9 +53,11 @@ class ScaleAcc(StreamUnit):
 class AbsmaxScale(wiring.Component):
     """s = 127 / absmax and d = absmax / 127 of a float's magnitude (at least ``floor``).
 
-    ``start`` with ``absmax`` and ``floor``, at most every SCALE_INTERVAL cycles; ``done`` is a pulse LATENCY cycles later.
-    With it s and d are there.  They hold until the next ones; where starts follow one another, d for SCALE_INTERVAL
-    cycles, s for this one.  One EBR, one multiplier.  binary16 and narrower significands (up to 10 fraction bits) only.
+    ``start`` comes with ``absmax`` and ``floor``, at most every SCALE_INTERVAL cycles.  ``done`` is a pulse LATENCY cycles later;
+    s and d are valid with ``done``.  After a single start s and d hold until the next start.  If starts follow every
+    SCALE_INTERVAL cycles, d holds for SCALE_INTERVAL cycles, and s for the cycle of ``done`` only.
+
+    Maps to one EBR and one multiplier.  Only for binary16 and narrower significands (up to 10 fraction bits).
     """
 
     LATENCY = 4 + SCALE_MUL_STAGES
@@ -66,12 +69,12 @@ class AbsmaxScale(wiring.Component):
         super().__init__({"start": In(1), "absmax": In(fmt.width - 1), "floor": In(fmt.width - 1), "done": Out(1),
                           "s": Out(ScaleLayout), "d": Out(ScaleLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
 
         stage = Stages(m)
 
-        run = [self.start]
+        run: list[Value] = [self.start]
         for i in range(self.LATENCY):
             run.append(stage.reg(run[-1], f"run{i + 1}"))
         # 1: floor
@@ -111,24 +114,25 @@ class AbsmaxScale(wiring.Component):
 class InverseRms(wiring.Component):
     """1 / sqrt(sumsq / n + eps) from integers of 2**-32: rsqrt(sumsq + n_eps) * sqrt_n.
 
-    ``start`` with ``sumsq``, ``n_eps``, ``sqrt_n``, at most every SCALE_INTERVAL cycles; ``sumsq`` stands still that long,
-    the others until ``done``, a pulse LATENCY cycles later.  ``y`` holds until the next.  Two EBR of table, one
-    multiplier, a 77-bit adder and shifter.
+    ``start`` comes with ``sumsq``, ``n_eps`` and ``sqrt_n``, at most every SCALE_INTERVAL cycles.  ``sumsq`` must not change for
+    SCALE_INTERVAL cycles, the others not until ``done``, a pulse LATENCY cycles later.  ``y`` holds until the next result.
+
+    Maps to two EBR of table, one multiplier, and a 77-bit adder and shifter.
     """
 
     #: Sum, leading zeros, two shifts, rounding, table, its register, the product and the result.
     LATENCY = 8 + SCALE_MUL_STAGES
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"start": In(1), "sumsq": In(SUMSQ_BITS), "n_eps": In(32), "sqrt_n": In(ScaleLayout),
                           "done": Out(1), "y": Out(ScaleLayout)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         stage = Stages(m)
 
-        # All stages run at all times.  Some read a register of two stages before, which still holds this start's value.
+        # All stages run at all times.  Some stages read a register of two stages before, which still holds this start's value.
         value = stage.reg((self.sumsq + self.n_eps)[:SUMSQ_BITS], "value")
         zeros = stage.reg(leading_zeros(m, value), "zeros")
         coarse = stage.reg((value << (zeros[3:] << 3))[:SUMSQ_BITS], "coarse")
@@ -146,7 +150,7 @@ class InverseRms(wiring.Component):
         root, y = Signal(ScaleLayout, reset_less=True), Signal(ScaleLayout, reset_less=True)
         m.d.sync += [root.sig.eq(read.data[:11]), root.exp.eq(Mux(read.data[11], -15, -16) - half)]
         product = scale_mul_stages(stage, root, self.sqrt_n)
-        run = self.start
+        run: Value = self.start
         for i in range(1, self.LATENCY):
             run = stage.reg(run, f"run{i}")
         with m.If(run):

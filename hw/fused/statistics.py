@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sum of squares and absmax of a vector, found in the pass that writes it (TeLLMe v2: RMS-MAX)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from collections.abc import Callable
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,11 +19,15 @@ __all__ = ["Statistics"]
 class Statistics(wiring.Component):
     """sumsq = sum of x * x, each cut to a multiple of 2**-32 (integers of that unit); absmax = largest |y|.
 
-    x and y come apart: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain), each with its token.  ``clear``
-    zeroes all.  The results are those of ``token``, a cycle later.  One element a cycle without back-pressure, tokens in any
-    order; sums are final LATENCY cycles after the last element.  Exact for up to
-    8,191 binary16 elements (77 bits).  Infinities and NaN count as whatever their fields say: the step fails anyway.
-    One multiplier; the sums lie in LUT RAM and are added in two halves.  Raises ValueError for formats wider than binary16.
+    x and y come separately: ``x_valid`` with ``x``, ``y_valid`` with ``y`` (x, or x times its gain), each with its token.
+    ``clear`` zeroes all results.  The outputs are the results of ``token``, a cycle later.
+
+    One element per cycle, without back-pressure, tokens in any order.  Sums are final LATENCY cycles after the last element.
+    Exact for up to MAX_COLS binary16 elements (77 bits; :mod:`tellme.spec.widths`).  Infinities and NaN are taken as numbers,
+    because the step fails anyway.
+
+    Maps to one multiplier; the sums lie in LUT RAM and are added in two halves.  Raises ValueError for formats wider than
+    binary16.
     """
 
     LATENCY = 6
@@ -34,7 +40,7 @@ class Statistics(wiring.Component):
                           "y_valid": In(1), "y": In(fmt.width), "y_token": In(range(self._tokens)), "clear": In(1),
                           "token": In(range(self._tokens)), "sumsq": Out(SUMSQ_BITS), "absmax": Out(fmt.width - 1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m, fmt = Module(), self._fmt
 
         stage = Stages(m)
@@ -58,8 +64,11 @@ class Statistics(wiring.Component):
         y_valid, y, y_token = (stage.reg(v, n) for v, n in ((self.y_valid, "y_valid1"), (self.y[:-1], "y1"),
                                                           (self.y_token, "y_token1")))
 
-        def kept(name, bits, *, token, valid, update):
-            """A value a token, ``update(value)`` in each valid cycle, 0 after clear; that of ``token``, and what was added."""
+        def kept(name: str, bits: int, *, token: Value, valid: Value,
+                 update: Callable[[Value], Value]) -> tuple[Signal, Value]:
+            """One value per token: 0 after clear, and ``update(value)`` after each valid cycle.  Returns the value of
+            ``token``, and the
+    updated value."""
             m.submodules[name] = values = memory.Memory(shape=bits, depth=self._tokens, init=[])
             write, read, result = values.write_port(), values.read_port(domain="comb"), values.read_port(domain="comb")
             some = Signal(self._tokens, name=f"some_{name}", reset_less=True)

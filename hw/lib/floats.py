@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Floats as the units take them apart and put them together: fields, leading zeros, one rounding."""
+"""What float units share: the fields of a float, leading zeros, and one rounding."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Unpacked(NamedTuple):
     zero: Value
 
 
-def unpack(bits, fmt: FloatFormat) -> Unpacked:
+def unpack(bits: Value, fmt: FloatFormat) -> Unpacked:
     """Fields of a float."""
     bits = Value.cast(bits)
     frac = bits[:fmt.frac_bits]
@@ -34,14 +34,16 @@ def unpack(bits, fmt: FloatFormat) -> Unpacked:
                     ~normal & (frac == 0))
 
 
-def leading_zeros(m: Module, value: Value) -> Signal:
+def leading_zeros(m: Module, value: Value) -> Value:
     """Number of zeros above the first one, as a tree of halves; for 0 the next power of two."""
     levels = max(1, (len(value) - 1).bit_length())
     padded = Cat(Const(0, (1 << levels) - len(value)), value)
     # Of each block: its count, and whether it holds a one.
-    counts, ones = [Const(0, 1)] * len(padded), [padded[i] for i in range(len(padded))]
+    counts: list[Value] = [Const(0, 1)] * len(padded)
+    ones: list[Value] = [padded[i] for i in range(len(padded))]
     for level in range(levels):
-        next_counts, next_ones = [], []
+        next_counts: list[Value] = []
+        next_ones: list[Value] = []
         for low in range(0, len(counts), 2):
             one = Signal(name=f"one{level}_{low}")
             count = Signal(level + 1, name=f"zeros{level}_{low}")
@@ -58,11 +60,12 @@ def leading_zeros(m: Module, value: Value) -> Signal:
 ROUND_STAGES = 4
 
 
-def round_float(pipe: Stages, fmt: FloatFormat, *, sign, magnitude, exp, inf, nan) -> tuple[Signal, Signal]:
+def round_float(pipe: Stages, fmt: FloatFormat, *, sign: Value, magnitude: Value, exp: Value, inf: Value,
+                nan: Value) -> tuple[Value, Value]:
     """(-1)**sign * magnitude * 2**exp rounded half to even; (bits, nonfinite) ROUND_STAGES later.
 
-    ``magnitude`` is an unsigned integer whose least significant bit may stand for all that was cut off (sticky) if
-    there are two more bits below the last kept one; ``exp`` is signed.  A magnitude of zero gives a zero of that sign.
+    ``magnitude`` is an unsigned integer.  Its least significant bit may be a sticky bit (the OR of all bits that were cut off) if
+    there are two more bits below the last kept bit.  ``exp`` is signed.  A magnitude of zero gives a zero of the given sign.
     """
     m = pipe.m
     magnitude = Value.cast(magnitude)
@@ -89,7 +92,7 @@ def round_float(pipe: Stages, fmt: FloatFormat, *, sign, magnitude, exp, inf, na
     m.d.comb += [below.eq(count1 - exp1 - (width - kept)),
                  moves.eq(Mux(below[-1], 0, Mux(below > kept + 1, kept + 2, below[:len(moves)])))]
     down = pipe.reg(moves, "down")
-    # 3: what falls off stays as sticky
+    # 3: the bits that are shifted out remain as the sticky bit
     body = Signal(kept + 2)
     rest = top2[:width - kept - 1]
     m.d.comb += body.eq(Cat(rest.any(), top2[width - kept - 1:]))

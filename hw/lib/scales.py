@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scales where several units use them: their stored form, and their product (spec: scale)."""
+"""Scales, as several units use them: the stored form, and the product (spec: scale)."""
+
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 from amaranth.lib import data
@@ -15,19 +17,19 @@ __all__ = ["SCALE_MUL_STAGES", "pack16", "scale_mul_stages", "unpack16"]
 SCALE_MUL_STAGES = 3
 
 
-def unpack16(stored) -> tuple[Value, Value]:
+def unpack16(stored: Value) -> tuple[Value, Value]:
     """(sig, exp) of a stored scale."""
     zero = stored == 0
     return Mux(zero, 0, Cat(stored[:10], Const(1, 1))), Mux(zero, 0, stored[10:16] - SCALE16_BIAS)
 
 
-def pack16(scale) -> Value:
+def pack16(scale: Any) -> Value:
     """Stored form of a scale."""
     field = scale.exp + SCALE16_BIAS
     return Mux((scale.sig == 0) | (field < 0), 0, Mux(field > 63, 0xFFFF, Cat(scale.sig[:10], field[:6])))
 
 
-def scale_mul_stages(stage: Stages, a, b) -> data.View:
+def scale_mul_stages(stage: Stages, a: Any, b: Any) -> data.View:
     """scale_mul(a, b) as a ScaleLayout, SCALE_MUL_STAGES of ``stage`` later.  The operands should come from registers: the
     multiplier takes most of the first cycle."""
     m = stage.m

@@ -9,12 +9,12 @@ from hw.lib.stages import Stages
 __all__ = ["round_shift"]
 
 
-def round_shift(stage: Stages, value, down, *, bits: int) -> Value:
-    """value * 2**-down rounded half up and saturated to ``bits`` bits, signed; three registers behind ``value`` and
-    ``down``, both signed.
+def round_shift(stage: Stages, value: Value, down: Value, *, bits: int) -> Value:
+    """value * 2**-down rounded half up and saturated to ``bits`` bits, signed; three registers after ``value`` and ``down``,
+    which are signed too.
 
-    One shifter to the right serves both ways: to the left (down <= 0) it brings what passes the top, which saturates
-    unless it is all sign, while a shifter of ``bits`` bits brings the rest.
+    One shifter to the right serves both directions.  For a shift to the left (down <= 0) it gives the bits that leave at the top;
+    the result saturates unless these bits are all equal to the sign.  A second shifter of ``bits`` bits gives the lower bits.
     """
     m = stage.m
     value, down = Value.cast(value), Value.cast(down)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """CRC-32 as zlib computes it, some bits a cycle."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,10 +24,10 @@ class Crc32(wiring.Component):
         self._width = width
         super().__init__({"clear": In(1), "valid": In(1), "data": In(width), "crc": Out(32)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         state = Signal(32, init=0xFFFFFFFF)
-        value = state
+        value: Value = state
         for i in range(self._width):
             bit = value[0] ^ self.data[i]
             value = (value >> 1) ^ Mux(bit, POLYNOMIAL, 0)

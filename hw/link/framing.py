@@ -10,11 +10,11 @@ __all__ = ["FrameReceiver", "FrameSender"]
 
 
 class FrameReceiver(wiring.Component):
-    """Decodes a frame into memory; then it waits to be released.
+    """Decodes a frame into memory, and then waits for ``release``.
 
-    ``frame`` rises with the frame's end; ``length`` is the body's, ``bad`` says that a COBS code was cut short or the body
-    was longer than ``depth``.  The body is readable at ``addr`` (one cycle) until ``release``.  Empty frames are skipped.
-    Takes a byte a cycle.
+    ``frame`` rises with the frame's end.  ``length`` is the body's length.  ``bad`` says that a COBS code was cut short, or
+    that the body was longer than ``depth``.  The body is readable at ``addr`` (one cycle) until ``release``.  Empty frames are
+    skipped. Takes a byte per cycle.
     """
 
     def __init__(self, *, depth: int = 2048):
@@ -23,7 +23,7 @@ class FrameReceiver(wiring.Component):
                           "addr": In(range(depth)), "data": Out(8), "release": In(1),
                           "byte_valid": Out(1), "byte": Out(8)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.body = body = memory.Memory(shape=8, depth=self._depth, init=[])
         write, read = body.write_port(), body.read_port()
@@ -67,14 +67,14 @@ class FrameSender(wiring.Component):
         self._depth = depth
         super().__init__({"o": Out(stream.Signature(8)), "put": In(1), "byte": In(8), "send": In(1), "busy": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.body = body = memory.Memory(shape=8, depth=self._depth, init=[])
         write, read = body.write_port(), body.read_port()
         length = Signal(range(self._depth + 1))
         first, at = Signal.like(length), Signal.like(length)
         run, nonzero = Signal(8), Signal()
-        # A register behind the slow EBR.
+        # A register after the slow EBR.
         m.d.sync += nonzero.eq(read.data != 0)
         m.d.comb += [write.addr.eq(length), write.data.eq(self.byte), write.en.eq(self.put), read.addr.eq(at)]
         with m.If(self.put):
@@ -105,7 +105,7 @@ class FrameSender(wiring.Component):
             with m.State("FETCH"):
                 m.next = "BYTE"
                 with m.If(at == first + run):
-                    # The zero behind the run is what the code stands for, unless the run was a full one.
+                    # The code stands for the zero after the run, unless the run has full length.
                     skip = run != 254
                     with m.If(at + skip > length):
                         m.next = "END"

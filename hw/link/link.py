@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board's end of the link: packets in, answers and events out (layout: :mod:`tellme.spec.packets`)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -20,32 +23,44 @@ from tellme.spec.packets import (
     NakReason,
     PacketType,
 )
+from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["BusRequest", "HostLink"]
 
+#: A request of the link to the core's address space: so many words of 32 bits at a byte address.
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
-#: What the CRC of a body with its own CRC behind it comes to.
+#: The CRC of a body followed by the body's CRC.
 RESIDUE = 0x2144DF1C
 CRC_BYTES = 4
+#: Bits of an address within a window; those above name the window.
+WINDOW_BITS = 28
 ARG_BYTES = RunArgs.size // 8
 
 
 class HostLink(wiring.Component):
-    """Answers every packet; acts on those alone whose frame, CRC, type, length and addresses are right.
+    """Answers every packet, and acts only on packets whose frame, CRC, type, length and addresses are right.
 
-    A whole packet is taken into memory before it is looked at.  WRITE and READ go over the bus, ``bus_req`` and then as
-    many words; CHECKSUM reads a range and answers its CRC-32.  START gives a pulse of ``run.start`` with ``run.args``; it
-    waits for ``bus_idle``, so that what was written before is in memory, and is refused while ``running``.  STOP gives a pulse
-    of ``run.stop``.
-    ``event`` is sent when no answer is under way; ``busy`` marks a packet in work.
-    ``errors`` counts the packets that were refused.
+    A whole packet is stored before anything is done.
 
-    ``windows`` lists (base, bytes, writable); a range has to lie within one.  ``name`` (up to 16 ASCII characters) and
-    ``build_id`` are part of the answer to HELLO.
+    - WRITE and READ go over the bus: ``bus_req``, then as many words.
+    - CHECKSUM reads a range and answers the range's CRC-32.
+    - START waits for ``bus_idle``, so that earlier writes are in memory, and then gives a pulse of ``run.start`` with
+      ``run.args``.  While ``running``, START is refused.
+    - STOP gives a pulse of ``run.stop``.
+
+    ``event`` is sent when no answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
+
+    ``windows`` lists (base, bytes, writable); the range of a packet must lie within one window.  A window begins at a multiple of
+    2**WINDOW_BITS bytes and is smaller (ValueError otherwise); of two windows with the same base the later one is only for reads.
+    ``name`` (up to 16 ASCII characters) and ``build_id`` are part of the answer to HELLO.
     """
 
-    def __init__(self, *, windows, name: str):
+    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str):
         self._windows = tuple(windows)
+        for base, size, _ in self._windows:
+            if base % (1 << WINDOW_BITS) or not 0 < size < 1 << WINDOW_BITS:
+                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of {1 << WINDOW_BITS:#x} and "
+                                 "is smaller")
         self._name = name.encode("ascii").ljust(NAME_BYTES, b"\0")
         if len(self._name) > NAME_BYTES:
             raise ValueError(f"the name {name!r} is longer than {NAME_BYTES} characters")
@@ -57,7 +72,7 @@ class HostLink(wiring.Component):
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.sender = sender = FrameSender()
@@ -74,45 +89,47 @@ class HostLink(wiring.Component):
         addr, size = args[:32], Signal(32)
         payload = Signal(12)
         short, damaged = Signal(), Signal()
-        # A cycle behind the frame's end: IDLE sees the frame, JUDGE these.
+        # Valid a cycle after the frame's end: the state IDLE sees the frame, the state JUDGE sees these registers.
         m.d.sync += [payload.eq(receiver.length - BODY_OVERHEAD), damaged.eq(in_crc.crc != RESIDUE),
                      short.eq(receiver.bad | (receiver.length < BODY_OVERHEAD))]
         last_seq, last_kind, last_valid = Signal(8), Signal(8), Signal()
         words_left, word, lane = Signal(20), Signal(32), Signal(3)
         reason = Signal(8)
-        # Of the cycle before, as is where the range ends: two cycles behind ``size``.
+        # Registers, computed from ``end``, which is a register too: two cycles after ``size``.
         inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
+        # Bytes of the window that the address names, for what is asked; one comparison serves all windows.
+        limit = Signal(WINDOW_BITS)
         end = Signal(33)
-        m.d.sync += [end.eq(addr + size), inside.eq(0),
+        m.d.sync += [end.eq(addr + size),
+                     inside.eq((end[WINDOW_BITS:] == addr[WINDOW_BITS:]) & (end[:WINDOW_BITS] <= limit)),
                      misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
                      too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
                      again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
         is_write = kind == PacketType.WRITE
         for base, window_size, writable in self._windows:
-            fits = (addr >= base) & (end <= base + window_size)
-            with m.If(fits & (Const(int(writable), 1) | ~is_write)):
-                m.d.sync += inside.eq(1)
+            with m.If((addr[WINDOW_BITS:] == base >> WINDOW_BITS) & (Const(int(writable), 1) | ~is_write)):
+                m.d.comb += limit.eq(window_size)
 
-        # What an answer consists of: type, then the bytes of ``content``, low one first, or words of the bus.
+        # An answer has its type, then the bytes of ``content``, low one first, or words of the bus.
         answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
         sent = Signal(12)
-        hello = MAGIC + PROTOCOL_VERSION.to_bytes(2, "little") + b"\0\0" + self._name
+        hello = MAGIC + b"".join(v.to_bytes(2, "little") for v in (PROTOCOL_VERSION, FORMAT_VERSION)) + self._name
         content, event_seq = Signal(8 * (len(hello) + 32)), Signal(8)
-        # What the state puts goes through a register, from a choice of many bytes to the sender and its CRC.
+        # The byte that a state puts is chosen from many, and passes a register before the sender and its CRC.
         put, byte = Signal(), Signal(8)
         m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
-        # A word of the bus is wanted: a register, as its ready goes on to the memory.
+        # Ready for a word of the bus.  A register, because this ready goes on to the memory.
         wants_word = Signal()
         m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.run.args.eq(args),
                      self.bus_rdata.ready.eq(wants_word),
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
 
-        def nak(why):
+        def nak(why: int) -> None:
             m.d.sync += [reason.eq(why), answer.eq(PacketType.NAK), answer_bytes.eq(1), self.errors.eq(self.errors + 1)]
             m.next = "ANSWER"
 
-        def reply(kind_, size_=0):
+        def reply(kind_: Any, size_: Any = 0) -> None:
             m.d.sync += [answer.eq(kind_), answer_bytes.eq(size_)]
             m.next = "ANSWER"
 

@@ -15,9 +15,9 @@ __all__ = ["Uart"]
 class Uart(wiring.Component):
     """Bytes between pins and streams.
 
-    A bit lasts clock_hz / baud cycles, counted in 2**-8 cycles, so that a rate that is no divisor of the clock drifts
-    by less than 0.1 % over a byte.  Bits are sampled in their middle; a start bit that is gone by its middle, and a byte
-    without stop bit, are dropped.  Received bytes wait in a FIFO of 2,048 (one EBR); there is no flow control on the wires.
+    A bit lasts clock_hz / baud cycles, counted in units of 2**-8 cycles.  A rate that is no divisor of the clock therefore drifts
+    by less than 0.1 % over a byte.  Bits are sampled in their middle.  A start bit that has ended before its middle is ignored; a
+    byte without stop bit is dropped.  Received bytes wait in a FIFO of 2,048 (one EBR).  There is no flow control on the wires.
 
     Raises ValueError for less than eight cycles a bit.
     """
@@ -29,14 +29,14 @@ class Uart(wiring.Component):
         super().__init__({"rx_pin": In(1, init=1), "tx_pin": Out(1, init=1),
                           "rx": Out(stream.Signature(8)), "tx": In(stream.Signature(8))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bit = self._bit
         # ------------------------------------------------------------------ receive
         pin = Signal(init=1)
         m.submodules.sync = FFSynchronizer(self.rx_pin, pin, init=1)
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=8, depth=2048)
-        # The queue's EBR answers late: a register before the byte goes on its way.
+        # The queue's EBR answers late, so there is a register after the EBR.
         m.submodules.skid = skid = Skid(8)
         m.d.comb += [skid.i.payload.eq(queue.r_data), skid.i.valid.eq(queue.r_rdy), queue.r_en.eq(skid.i.ready),
                      self.rx.payload.eq(skid.o.payload), self.rx.valid.eq(skid.o.valid), skid.o.ready.eq(self.rx.ready)]

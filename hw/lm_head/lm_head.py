@@ -2,19 +2,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head: int8 rows against the final codes, logits, the greedy pick and the best 64."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import LmHeadControl, TopLayout
-from hw.lib.ports import WritePort
+from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages, unpack16
 from hw.lib.shifts import round_shift
 from hw.lib.stages import Stages
 from hw.lib.types import FactorsLayout, MonitorLayout, ProductsLayout, ScaleLayout
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.packing import HEAD_BLOCK_ROWS
-from tellme.spec.widths import INDEX_BITS, TOKEN_ID_BITS
 
 __all__ = ["LmHead"]
 
@@ -24,17 +22,20 @@ LANES = 8
 class LmHead(wiring.Component):
     """logit[r] = sat32(round(sum(row[r] * code) * scale_mul(d, scale[r]) * 2**16)), Q15.16, rounded half up.
 
-    A start {dim, vocab, d, dump, dump_base}; then dim codes on ``codes`` (``code_taken`` with each); then the table's blocks
-    on ``words``: a word of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are eaten and
-    give nothing.  A word, eight products, a cycle, unless the logits behind wait: each takes two cycles, and one that enters
-    the best 64 as many more as entries move (counted by ``stall``).
+    Input: a start {dim, vocab, d, dump, dump_base}; then dim codes on ``codes`` (``code_taken`` with each); then the table's
+    blocks on ``words``: a word of four stored scales, then four rows of ceil(dim / 8) words.  Rows from ``vocab`` on are read and
+    ignored.
 
-    After ``done`` (a pulse): ``best``, ties to the lower id, and the best 64 sorted by logit, then id, readable at
-    ``top_addr`` (one cycle).  With fewer than 64 rows the entries behind are left from before.  With ``dump`` all logits
-    are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
+    Rate: a word, eight products, per cycle, unless logits wait for the list of the best 64.  Each logit takes two cycles there,
+    and a logit that enters the list takes one more cycle for each entry that moves.  ``stall`` counts the cycles in which words
+    wait.
 
-    ``compact`` (for small parts): four products a cycle, a word in two, which is what the memory delivers.  The
-    multipliers are another unit's: ``products`` are those of ``factors``, a cycle later.  The best 64 are in EBR.
+    Output, after ``done`` (a pulse): ``best``, of equal logits the one with the lower id; and the best 64, sorted by logit and
+    then by id, readable at ``top_addr`` (one cycle).  With fewer than 64 rows the other entries are left from before.  With
+    ``dump`` all logits are written from dump_base on, a word each.  ``monitor`` shows each logit as two words, low one first.
+
+    ``compact`` (for small parts): four products per cycle, a word per two cycles, which is the memory's rate.  The multipliers
+    belong to another unit: ``products`` are the products of ``factors``, a cycle later.  The best 64 are in EBR.
 
     Maps to 8 multipliers (compact: none) for the rows and 3 for the scale; two EBR of codes, LUT RAM below 256 codes.
     """
@@ -42,43 +43,46 @@ class LmHead(wiring.Component):
     #: Logits that may wait for the best 64.
     QUEUE = 32
 
-    def __init__(self, *, max_dim: int, top: int = 64, compact: bool = False):
-        self._words = -(-max_dim // LANES)
+    def __init__(self, layouts: Layouts, *, top: int = 64, compact: bool = False):
+        self._layouts = layouts
+        self._words = -(-layouts.widths.dim // LANES)
         self._top = top
         self._compact = compact
         borrowing = {"factors": Out(FactorsLayout), "products": In(ProductsLayout)} if compact else {}
         super().__init__({
             **borrowing,
-            "control": In(LmHeadControl),
-            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(WritePort),
+            "control": In(layouts.lm_head_control),
+            "codes": In(stream.Signature(signed(8))), "words": In(stream.Signature(64)), "write": Out(layouts.write_port),
             "monitor": Out(MonitorLayout), "busy": Out(1), "code_taken": Out(1),
-            "top_addr": In(range(top)), "top_data": Out(TopLayout), "stall": Out(1),
+            "top_addr": In(range(top)), "top_data": Out(layouts.top_entry), "stall": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         stage = Stages(m)
 
+        widths, entry_layout = self._layouts.widths, self._layouts.top_entry
         start, best = self.control.start, self.control.best
         args = Signal(start.payload.shape())
         compact = self._compact
         block = {"ram_style": "block"} if compact else {}
         m.submodules.codes = codes = memory.Memory(shape=64, depth=self._words, init=[], attrs=block)
         c_write, c_read = codes.write_port(), codes.read_port()
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + TOKEN_ID_BITS, depth=self.QUEUE)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=32 + widths.token_id_bits, depth=self.QUEUE)
 
         # ------------------------------------------------------------------ rows
         code_shift, code_at, lane = Signal(56), Signal(range(self._words + 1)), Signal(3)
-        codes_left, row_words = Signal(INDEX_BITS), Signal(INDEX_BITS)
+        codes_left, row_words = Signal(widths.dim_bits), Signal(range(self._words + 1))
         scales = Signal(64)
-        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(INDEX_BITS)
-        ident = Signal(TOKEN_ID_BITS)
+        row, index, words_left = Signal(range(HEAD_BLOCK_ROWS)), Signal(range(self._words + 1)), Signal(range(self._words + 1))
+        ident = Signal(widths.token_id_bits)
         eating, in_row = Signal(), Signal()
         m.d.comb += [c_write.addr.eq(code_at), c_read.addr.eq(index), self.code_taken.eq(self.codes.valid & self.codes.ready)]
         took = Signal()
         m.d.comb += took.eq(self.words.valid & self.words.ready & in_row)
         row_end = words_left == 1
+        upper: Value
         if compact:
             # A word stays for two cycles, a half each.
             lanes, upper = LANES // 2, Signal()
@@ -94,8 +98,8 @@ class LmHead(wiring.Component):
         valid1, first1 = stage.reg(step, "valid1"), stage.reg(first, "first1")
         end1 = stage.reg(took & row_end & (ident < args.vocab), "end1")
         ident1 = stage.reg(ident, "ident1")
-        # Stages are counted in registers behind the word's arrival.  EBR are slow to answer and multipliers to
-        # multiply: a register between them.
+        # Stages are counted in registers after the word's arrival.  EBR and multipliers are slow, so there is a register between
+        # them.
         word2, code2 = stage.reg(word1, "word2"), stage.reg(code1, "code2")
         if compact:
             m.d.comb += [[self.factors.a[i].eq(word2[8 * i:8 * i + 8]),
@@ -107,7 +111,7 @@ class LmHead(wiring.Component):
         quads = [stage.reg(sum(products[4 * h + 1:4 * h + 4], start=products[4 * h]), f"quad4_{h}")
                  for h in range(lanes // 4)]
         valid4, first4 = stage.delay(valid1, 3, "valid"), stage.delay(first1, 3, "first")
-        dot5 = Signal(signed(28))
+        dot5 = Signal(signed(widths.logit_sum_bits))
         with m.If(valid4):
             m.d.sync += dot5.eq(sum(quads, start=Mux(first4, 0, dot5)))
         # ------------------------------------------------------------------ logit
@@ -142,22 +146,22 @@ class LmHead(wiring.Component):
         m.d.comb += [queue.w_data.eq(Cat(logit10, ident10)), queue.w_en.eq(end10)]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time
-        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=self._top, init=[], attrs=block)
+        m.submodules.top = top = memory.Memory(shape=entry_layout, depth=self._top, init=[], attrs=block)
         t_write, t_read = top.write_port(), top.read_port(domain="sync" if compact else "comb")
         count, at = Signal(range(self._top + 1)), Signal(range(self._top + 1))
-        remaining = Signal(TOKEN_ID_BITS)
+        remaining = Signal(widths.token_id_bits)
         least = Signal(signed(32))
         logit, logit_id = queue.r_data[:32], queue.r_data[32:]
         working, is_best = Signal(), Signal()
-        # ``entry`` is the one above ``at``, the place that is written next; the one above that is read meanwhile.
-        entry, below = Signal(TopLayout), Signal(range(self._top))
-        host = Signal(TopLayout)
+        # ``at`` is the place that is written next, ``entry`` the entry above it; the entry above ``entry`` is being read.
+        entry, below = Signal(entry_layout), Signal(range(self._top))
+        host = Signal(entry_layout)
         m.d.comb += [
             t_read.addr.eq(Mux(working, below, self.top_addr)), t_write.data.logit.eq(logit),
             t_write.data.id.eq(logit_id), t_write.addr.eq(at), self.top_data.eq(host),
         ]
         if compact:
-            # The port's register is the entry; beside a search it follows the host's address.
+            # The port's register is the entry.  While there is no search, the port follows the host's address.
             entry, read_next = t_read.data, Signal()
             m.d.comb += [t_read.en.eq(read_next | ~self.busy), host.eq(t_read.data)]
             smaller, next_entry = entry.logit.as_signed() < logit.as_signed(), []
@@ -260,7 +264,7 @@ class LmHead(wiring.Component):
                 with m.Else():
                     m.next = "END"
                 with m.If(at == self._top - 1):
-                    # What comes to lie last is the least.
+                    # The entry that becomes the last one is the least.
                     m.d.sync += least.eq(t_write.data.logit.as_signed())
             with m.State("END"):
                 m.d.comb += queue.r_en.eq(1)

@@ -1,49 +1,48 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Lets a memory port outlive a reset of its user: bursts that were asked for are finished."""
+"""Guards: they let a memory port outlive a reset of its user, and finish the bursts that were asked for."""
+
+from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.ports import ReadPort, WritePort
+from hw.lib.ports import MEMORY, MemorySpec, WordReadPort, WordWritePort
 
 __all__ = ["ReadGuard", "WriteGuard"]
 
-#: Words that may be outstanding: one request's length and what was left of the one before.
-COUNT_BITS = 22
 
+def count(m: Module, port: Any) -> tuple[Signal, Signal]:
+    """Whether all words of a port's accepted requests had passed in the cycle before, and whether this has changed since.
 
-def count(m: Module, port) -> tuple[Signal, Signal]:
-    """Words of a port's accepted requests that have not passed, of the cycle before, and whether that has changed since.
-
-    Handshakes go through registers first: a port's are late in their cycle.
+    A port's handshakes arrive late in their cycle, and so go through registers first.
     """
-    owed, asked, passed = Signal(COUNT_BITS), Signal(port.req.p.len.shape()), Signal()
-    late = Signal()
+    # One request's length and what was left of the one before.
+    owed, asked, passed = Signal(len(port.req.p.len) + 2), Signal(len(port.req.p.len)), Signal()
+    none, late = Signal(init=1), Signal()
     taken, moved = port.req.valid & port.req.ready, port.data.valid & port.data.ready
-    m.d.sync += [
-        asked.eq(Mux(taken, port.req.p.len, 0)), passed.eq(moved), late.eq(taken | moved), owed.eq(owed + asked - passed),
-    ]
-    return owed, late
+    owes = Signal.like(owed)
+    m.d.comb += owes.eq(owed + asked - passed)
+    m.d.sync += [asked.eq(Mux(taken, port.req.p.len, 0)), passed.eq(moved), late.eq(taken | moved), owed.eq(owes),
+                 none.eq(owes == 0)]
+    return none, late
 
 
 class ReadGuard(wiring.Component):
-    """Between a read port's user and the controller; counts words that were asked for and have not come.
+    """Sits between a read port's user and the hub's FIFO, and counts the words that were asked for and have not come.
 
-    While ``drain`` is high no request passes and data is taken and dropped; ``clean`` is high when nothing is
-    outstanding.  Adds no latency; words are counted a cycle late.
+    While ``drain`` is high, no request passes, and data is taken and dropped.  ``clean`` is high when no word is outstanding.
+    Adds no latency; words are counted a cycle late.
     """
 
-    user: In(ReadPort)
-    port: Out(ReadPort)
-    drain: In(1)
-    clean: Out(1)
+    def __init__(self, spec: MemorySpec = MEMORY):
+        super().__init__({"user": In(WordReadPort(spec)), "port": Out(WordReadPort(spec)), "drain": In(1), "clean": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         user, port = self.user, self.port
-        owed, late = count(m, port)
+        none, late = count(m, port)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
@@ -51,38 +50,37 @@ class ReadGuard(wiring.Component):
             user.data.payload.eq(port.data.payload),
             user.data.valid.eq(port.data.valid & ~self.drain),
             port.data.ready.eq(user.data.ready | self.drain),
-            self.clean.eq((owed == 0) & ~late),
+            self.clean.eq(none & ~late),
         ]
         return m
 
 
 class WriteGuard(wiring.Component):
-    """The same for a write port: while ``drain`` is high, words that are owed to an accepted request are zeros.
+    """The same for a write port: while ``drain`` is high, the missing words of accepted requests are written as zeros.
 
-    What is written then lies where the stopped step would have written: rows of the position that was in work, or a
-    dump of logits; neither is valid before it is written anew.  ``clean`` is high when the chip holds all words.
+    The zeros lie where the stopped step would have written: in rows of the position that was in work, or in a dump of logits.
+    Neither is valid before it is written anew.  If words have lanes, no lane of such a word is written.  ``clean`` is high when
+    the memory holds all words.
     """
 
-    user: In(WritePort)
-    port: Out(WritePort)
-    drain: In(1)
-    clean: Out(1)
+    def __init__(self, spec: MemorySpec = MEMORY):
+        super().__init__({"user": In(WordWritePort(spec)), "port": Out(WordWritePort(spec)), "drain": In(1), "clean": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         user, port = self.user, self.port
-        owed, late = count(m, port)
+        none, late = count(m, port)
         due = Signal()
-        m.d.sync += due.eq((owed != 0) & ~late)
+        m.d.sync += due.eq(~none & ~late)
         m.d.comb += [
             port.req.payload.eq(user.req.payload),
             port.req.valid.eq(user.req.valid & ~self.drain),
             user.req.ready.eq(port.req.ready & ~self.drain),
-            port.data.payload.eq(Mux(self.drain, 0, user.data.payload)),
-            # Only where the count has caught up, and has been looked at: a zero every third cycle.
+            port.data.payload.as_value().eq(Mux(self.drain, 0, user.data.payload.as_value())),
+            # A zero is sent only after the count is up to date and was compared: every third cycle.
             port.data.valid.eq(Mux(self.drain, due & ~late, user.data.valid)),
             user.data.ready.eq(port.data.ready & ~self.drain),
             user.idle.eq(port.idle),
-            self.clean.eq((owed == 0) & ~late & port.idle),
+            self.clean.eq(none & ~late & port.idle),
         ]
         return m

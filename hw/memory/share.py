@@ -1,65 +1,81 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""One memory port for two users who never use it at the same time."""
+"""One port of the hub for several clients, which take turns; a turn is a whole request."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.ports import MemoryRequest, ReadPort, WritePort
+from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec
 
-__all__ = ["ReadShare", "WriteShare"]
+__all__ = ["ReadShare", "Share", "WriteShare"]
 
 
-class ReadShare(wiring.Component):
-    """``one`` has the port while ``first`` is high, from the next cycle on, ``other`` else.
+class Share(wiring.Component):
+    """What both directions have in common: which client has the turn.
 
-    Requests go to ``req``; words come from ``words``, so that something may lie between the port and its users.  The choice is
-    a register: users' first requests are cycles behind their starts.
+    ``free``: every word of every accepted request has passed.  While ``free`` is high, the first client in order that asks has
+    the turn, or the last client if none asks.  While ``free`` is low, the client that had the turn keeps it.  So a request is
+    served whole, requests of one client follow one another without a gap, and a change of turn costs no cycle.  ``owner`` is
+    the client of the words under way.
     """
 
-    req: Out(stream.Signature(MemoryRequest))
-    words: In(stream.Signature(32))
-    one: In(ReadPort)
-    other: In(ReadPort)
-    first: In(1)
+    def __init__(self, clients: int, signature: wiring.Signature):
+        self._count = clients
+        super().__init__({"clients": In(signature).array(clients), "port": Out(signature), "free": In(1),
+                          "owner": Out(range(clients))})
 
-    def elaborate(self, platform):
+    def turns(self, m: Module) -> Signal:
+        """The client that has the turn in this cycle; its requests pass."""
+        n = self._count
+        turn = Signal(range(n))
+        m.d.comb += turn.eq(self.owner)
+        with m.If(self.free):
+            m.d.comb += turn.eq(n - 1)
+            for i in reversed(range(n - 1)):
+                with m.If(self.clients[i].req.valid):
+                    m.d.comb += turn.eq(i)
+            m.d.sync += self.owner.eq(turn)
+        port = self.port
+        with m.Switch(turn):
+            for i, client in enumerate(self.clients):
+                with m.Case(i) if i < n - 1 else m.Default():
+                    m.d.comb += [port.req.payload.eq(client.req.payload), port.req.valid.eq(client.req.valid),
+                                 client.req.ready.eq(port.req.ready)]
+        return turn
+
+
+class ReadShare(Share):
+    """A read port for ``clients`` clients.  Between ``port`` and the hub's FIFO may lie a queue that ``free`` knows of."""
+
+    def __init__(self, clients: int, spec: MemorySpec):
+        super().__init__(clients, ClientReadPort(spec))
+
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        first = Signal()
-        m.d.sync += first.eq(self.first)
-        one, other = self.one, self.other
-        m.d.comb += [
-            self.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
-            self.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
-            one.req.ready.eq(first & self.req.ready), other.req.ready.eq(~first & self.req.ready),
-            one.data.payload.eq(self.words.payload), other.data.payload.eq(self.words.payload),
-            one.data.valid.eq(first & self.words.valid), other.data.valid.eq(~first & self.words.valid),
-            self.words.ready.eq(Mux(first, one.data.ready, other.data.ready)),
-        ]
+        self.turns(m)
+        data = self.port.data
+        m.d.comb += [client.data.payload.eq(data.payload) for client in self.clients]
+        with m.Switch(self.owner):
+            for i, client in enumerate(self.clients):
+                with m.Case(i) if i < self._count - 1 else m.Default():
+                    m.d.comb += [client.data.valid.eq(data.valid), data.ready.eq(client.data.ready)]
         return m
 
 
-class WriteShare(wiring.Component):
-    """``one`` has the port while ``first`` is high, ``other`` else; words leave on ``words``, see ReadShare."""
+class WriteShare(Share):
+    """A write port for ``clients`` clients.  ``idle`` of all clients is the port's."""
 
-    req: Out(stream.Signature(MemoryRequest))
-    words: Out(stream.Signature(32))
-    idle: In(1)
-    one: In(WritePort)
-    other: In(WritePort)
-    first: In(1)
+    def __init__(self, clients: int, spec: MemorySpec):
+        super().__init__(clients, ClientWritePort(spec))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        first, one, other = self.first, self.one, self.other
-        m.d.comb += [
-            self.req.payload.eq(Mux(first, one.req.payload, other.req.payload)),
-            self.req.valid.eq(Mux(first, one.req.valid, other.req.valid)),
-            one.req.ready.eq(first & self.req.ready), other.req.ready.eq(~first & self.req.ready),
-            self.words.payload.eq(Mux(first, one.data.payload, other.data.payload)),
-            self.words.valid.eq(Mux(first, one.data.valid, other.data.valid)),
-            one.data.ready.eq(first & self.words.ready), other.data.ready.eq(~first & self.words.ready),
-            one.idle.eq(self.idle), other.idle.eq(self.idle),
-        ]
+        turn, data = self.turns(m), self.port.data
+        with m.Switch(turn):
+            for i, client in enumerate(self.clients):
+                with m.Case(i) if i < self._count - 1 else m.Default():
+                    m.d.comb += [data.payload.eq(client.data.payload), data.valid.eq(client.data.valid),
+                                 client.data.ready.eq(data.ready)]
+        m.d.comb += [client.idle.eq(self.port.idle) for client in self.clients]
         return m

@@ -2,18 +2,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Draws a token from the best logits, in integers (spec: sampling)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import DrawLayout, TopLayout
+from hw.lib.control import DrawLayout
+from hw.lib.layouts import Layouts
 from hw.sampling.threefry import Threefry
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.sampling import TOP_P_BITS, TOP_P_ONE, UNIT_TEMPERATURE, WEIGHT_BITS
 from tellme.spec.scale import SCALE_SIG_BITS
 from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
-from tellme.spec.widths import TOKEN_ID_BITS
 
 __all__ = ["LEAST_SHIFT", "Sampler", "shift_of"]
 
@@ -50,14 +52,12 @@ class Sampler(wiring.Component):
     cycles beside the weights.  Maps to no multiplier, and one EBR for the exp2 table and the weights.
     """
 
-    start: In(1)
-    position: In(16)
-    entries: In(range(TOP_ENTRIES + 1))
-    settings: In(DrawLayout)
-    top_addr: Out(range(TOP_ENTRIES))
-    top_data: In(TopLayout)
-    busy: Out(1)
-    token: Out(TOKEN_ID_BITS)
+    def __init__(self, layouts: Layouts):
+        super().__init__({
+            "start": In(1), "position": In(16), "entries": In(range(TOP_ENTRIES + 1)), "settings": In(DrawLayout),
+            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry), "busy": Out(1),
+            "token": Out(layouts.widths.token_id_bits),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -81,7 +81,7 @@ class Sampler(wiring.Component):
         with m.If(~multiplied):
             m.d.sync += [Cat(half, total).eq(added), factor.eq(factor >> 1), steps.eq(steps - 1), inexact.eq(inexact | added[0])]
 
-        def multiply(left: object, right: object, cycles: object) -> list[object]:
+        def multiply(left: Value | int, right: Value | int, cycles: Value | int) -> list[Any]:
             """Statements that begin left * right >> cycles."""
             return [value.eq(left), factor.eq(right), steps.eq(cycles), total.eq(0), half.eq(0), inexact.eq(0)]
 
@@ -95,7 +95,8 @@ class Sampler(wiring.Component):
         plain, seeking = Signal(), Signal()
         unit_shift = Const(shift_of(UNIT_TEMPERATURE.exp), 6)
         shift = Signal(6)
-        m.d.comb += [shift.eq(Mux(plain, unit_shift, shift_of(settings.inverse.exp)[:6])), self.top_addr.eq(index)]
+        down = LOGIT_FRAC - EXP2_FRAC_BITS - settings.inverse.exp
+        m.d.comb += [shift.eq(Mux(plain, unit_shift, down[:6])), self.top_addr.eq(index)]
         weight = Signal(WEIGHT_BITS)
         x, octaves = Signal(EXP2_FRAC_BITS + 5), Signal(5)
         # The product of a gap that is far too large for a weight.

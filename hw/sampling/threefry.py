@@ -23,11 +23,8 @@ class Threefry(wiring.Component):
     #: Cycles that ``done`` is low: one for each bit that is rotated, two more a round, one for each time that the key is added.
     LATENCY = 1 + THREEFRY_ROUNDS // 4 + sum(2 + THREEFRY_ROTATIONS[i % len(THREEFRY_ROTATIONS)] for i in range(THREEFRY_ROUNDS))
 
-    start: In(1)
-    position: In(16)
-    seed: In(64)
-    value: Out(32)
-    done: Out(1, init=1)
+    def __init__(self) -> None:
+        super().__init__({"start": In(1), "position": In(16), "seed": In(64), "value": Out(32), "done": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

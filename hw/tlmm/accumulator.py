@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Accumulators of one lane, and the sums that are complete."""
+"""The accumulators of one lane, and the lane's finished sums."""
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
@@ -15,40 +15,44 @@ TOTAL_BITS = 14
 
 
 class Accumulator(wiring.Component):
-    """acc[row] (+)= total, a row a cycle; the sum of a tile's last slice goes to the finished sums instead.
+    """acc[row] (+)= total, a row per cycle; after a tile's last slice the sum goes to the finished sums instead.
 
-    A step takes three cycles: ``read_row`` a cycle ahead of ``total``; ``total`` with ``first`` (start from zero); in the
-    next cycle the sum is written where ``write`` and ``write_row``, or ``finish`` and ``finish_at``, say.  Two steps on a
-    row lie HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` a cycle later, and it stays
-    until the next ``out_en``; reading them disturbs no step.
+    A step takes three cycles:
 
-    Ranges: int32, exact to 838,000 columns.  Initiation interval 1.  Maps to an EBR for ``rows`` accumulators and one for
-    ``finished`` sums, up to 512 each, and 34 LUTs: nothing is read in the cycle in which it is written, so that the memories
-    need no bypass, and the choice of zero lies in the adder.
+    1. ``read_row``;
+    2. ``total``, with ``first`` to start from zero;
+    3. the sum is written: to accumulator ``write_row`` with ``write``, or to finished sum ``finish_at`` with ``finish``.
+
+    Two steps on one row must be HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` comes a
+    cycle later and stays until the next ``out_en``.  Reading finished sums disturbs no step.
+
+    Ranges: sums of ``bits`` bits, signed.  Initiation interval 1.  Maps to one EBR for ``rows`` accumulators and one EBR for
+    ``finished`` sums, up to 512 each, and bits + 2 LUTs.  Nothing is read in the cycle in which it is written, so that the
+    memories need no bypass; the adder makes the zero.
     """
 
     HAZARD = 3
 
-    def __init__(self, *, rows: int, finished: int):
-        self._rows, self._finished = rows, finished
+    def __init__(self, *, bits: int, rows: int, finished: int):
+        self._bits, self._rows, self._finished = bits, rows, finished
         super().__init__({
             "read_row": In(range(rows)),
             "total": In(signed(TOTAL_BITS)), "first": In(1),
             "write": In(1), "write_row": In(range(rows)), "finish": In(1), "finish_at": In(range(finished)),
-            "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(32)),
+            "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(bits)),
         })
 
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.sums = sums = memory.Memory(shape=signed(32), depth=self._rows, init=[], attrs={"no_rw_check": True})
-        m.submodules.finished = finished = memory.Memory(shape=signed(32), depth=self._finished, init=[],
+    def elaborate(self, platform: object) -> Module:
+        m, bits = Module(), self._bits
+        m.submodules.sums = sums = memory.Memory(shape=signed(bits), depth=self._rows, init=[], attrs={"no_rw_check": True})
+        m.submodules.finished = finished = memory.Memory(shape=signed(bits), depth=self._finished, init=[],
                                                          attrs={"no_rw_check": True})
         read, write = sums.read_port(), sums.write_port()
         out, finish = finished.read_port(), finished.write_port()
-        total = Signal(signed(32), reset_less=True)
-        # total + (sum so far and not first)
-        m.submodules.add = add = AddOf(width=32, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
-        m.d.comb += [add.a.eq(extend(self.total, 32)), add.c.eq(read.data), add.d.eq(mask(~self.first, 32))]
+        total = Signal(signed(bits), reset_less=True)
+        # total + (sum so far AND NOT first)
+        m.submodules.add = add = AddOf(width=bits, table=add_table(lambda a, b: a, lambda a, b, c, d: c & d))
+        m.d.comb += [add.a.eq(extend(self.total, bits)), add.c.eq(read.data), add.d.eq(mask(~self.first, bits))]
         m.d.sync += total.eq(add.s)
         m.d.comb += [
             read.addr.eq(self.read_row),

@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Adders whose operands are functions of up to four inputs a bit, at one LUT a bit: what the ECP5's CCU2C can do.
+"""Adders whose operands are functions of up to four inputs per bit, at one LUT per bit, with the ECP5's CCU2C.
 
-A bit of a CCU2C makes ``P = LUT4(A, B, C, D)``, ``S = P ^ carry`` and hands on ``P ? carry : LUT2(A, B)``, where the LUT2
-is the quarter of the LUT4's table with C = D = 0.  So for every table it adds ``u(A, B) + w(A, B, C, D)`` with u that
-quarter and ``w = P ^ u``, and w is zero where C = D = 0.  Synthesis alone only ever adds A and B.
+One bit of a CCU2C computes
+
+    P = LUT4(A, B, C, D)
+    S = P ^ carry
+    next carry = P ? carry : LUT2(A, B)
+
+where LUT2 is the quarter of the LUT4's table with C = D = 0.  So the cell adds ``u(A, B) + w(A, B, C, D)``, with u = LUT2 and
+w = P ^ u; w is zero where C = D = 0.  Synthesis alone only ever adds A and B.
 """
 
 from collections.abc import Callable
@@ -15,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["ADD_MODULE", "ADD_VERILOG", "AddOf", "add_table", "extend", "mask"]
 
+#: The adder's module in the Verilog.
 ADD_MODULE = "tellme_add"
 #: Both forms in one text, so that a simulated and a synthesised core are the same file.  The simulator gets the sum of
 #: whole words; TELLME_CELLS makes it take the cells, and a bench compares the two.
@@ -68,7 +74,7 @@ endmodule
 def add_table(u: Callable[[int, int], int], w: Callable[[int, int, int, int], int]) -> int:
     """The 16-bit table (index A + 2 B + 4 C + 8 D) of a cell that adds u(a, b) and w(a, b, c, d).
 
-    Raises ValueError where w is not zero at c = d = 0: no cell does that.
+    Raises ValueError if w is not zero at c = d = 0: no cell can add such a w.
     """
     init = 0
     for index in range(16):
@@ -85,7 +91,7 @@ def extend(value: Value, width: int) -> Value:
 
 
 def mask(bit: Value, width: int) -> Value:
-    """A bit before every bit of a word."""
+    """A word of ``width`` copies of a bit, to combine with a word bit by bit."""
     return Value.cast(bit).replicate(width)
 
 
@@ -99,7 +105,7 @@ class AddOf(wiring.Component):
         self._width, self._table = width, table
         super().__init__({"a": In(width), "b": In(width), "c": In(width), "d": In(width), "i": In(1), "s": Out(signed(width))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         s = Signal(unsigned(self._width))
         m.submodules.cell = Instance(ADD_MODULE, p_WIDTH=self._width, p_INIT=Const(self._table, 16), i_A=self.a,

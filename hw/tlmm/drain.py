@@ -1,65 +1,69 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Takes finished sums from the lanes, an element a cycle, while the next tile runs."""
+"""Takes finished sums from the lanes, an element per cycle, while the next tile runs."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import AccLayout, PlaceLayout, ScaleLayout
+from hw.lib.types import ScaleLayout
 
 __all__ = ["Drain", "TileLayout"]
 
-#: A tile whose sums will come: rows, scales of its even and odd rows.
+#: A tile whose sums will come: its number of rows, and the scales of its even and odd rows.
 TileLayout = data.StructLayout({"rows": 8, "scales": data.ArrayLayout(ScaleLayout, 2)})
 
 
 class Drain(wiring.Component):
-    """out = the sums of each tile: rows of its first token in order, then those of the next.
+    """out = the sums of each tile: the rows of the first token in order, then the rows of the next token.
 
-    Of ``streams`` drains, number ``first`` takes the tokens first, first + streams, ...; lane t holds token t.  With
-    ``paired`` (decode, drain 0) a place holds two rows of token 0, the even one in lane 0 and the odd one in lane 1.
+    Of ``streams`` drains, number ``first`` takes the tokens first, first + streams, ...; lane t holds token t.  With ``paired``
+    (decode, drain 0) a place holds two rows of token 0, the even row in lane 0 and the odd row in lane 1.
 
-    ``tiles`` announces a tile ahead of its sums.  Sums lie in the lanes at the same place each, tile behind tile around
-    ``depth`` places; ``written`` counts the places that are written, modulo twice the depth.  ``freed`` counts those that
-    are taken and may be written again.  ``clear`` begins a matrix.
+    ``tiles`` announces a tile before its sums.  A sum has the same place in each lane.  Tiles follow one another around ``depth``
+    places.  ``written`` counts the written places, modulo twice the depth.  ``freed`` counts the places that were taken and may
+    be written again.  ``clear`` begins a matrix.
 
-    A sum leaves as soon as it is there, seven cycles after it was written where nothing waits; it is read while there is a
-    place for it at the end, so nothing on its way is ever stopped.  Latency 1 from ``at`` to ``values``; initiation interval
-    1.  ``empty`` while nothing is announced or on its way.  Holds up to TILES announced tiles, of two rows or more.
+    A sum leaves as soon as possible, seven cycles after it was written if nothing waits.  A sum is read only if a place at the
+    end is free, so nothing on its way is ever stalled.  Latency 1 from ``at`` to ``values``; initiation interval 1.  ``empty``:
+    no tile is announced and no sum is on its way.  Holds up to TILES announced tiles, of two rows or more.
     """
 
     TILES = 4
-    #: Sums on their way out of the lanes' memories, or that wait for ``out``: as many as a LUT RAM has words.
+    #: Places for sums that are on their way out of the lanes' memories, or wait for ``out``: the words of a LUT RAM.
     HELD = 16
 
-    def __init__(self, *, first: int, streams: int, lanes: int, depth: int):
+    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int):
+        self._layouts = layouts
         self._first, self._streams, self._lanes, self._depth = first, streams, lanes, depth
         super().__init__({
-            "tokens": In(5), "paired": In(1),
+            "tokens": In(layouts.widths.token_count_bits), "paired": In(1),
             "tiles": In(stream.Signature(TileLayout)),
             "written": In(range(2 * depth)), "freed": Out(range(2 * depth)), "clear": In(1),
-            "read_en": Out(1), "at": Out(range(depth)), "values": In(data.ArrayLayout(32, lanes)),
-            "out": Out(stream.Signature(AccLayout)), "empty": Out(1),
+            "read_en": Out(1), "at": Out(range(depth)),
+            "values": In(data.ArrayLayout(signed(layouts.widths.engine_sum_bits), lanes)),
+            "out": Out(stream.Signature(layouts.acc)), "empty": Out(1),
         })
 
-    def elaborate(self, platform):
-        m = Module()
+    def elaborate(self, platform: object) -> Module:
+        m, acc, place_layout = Module(), self._layouts.acc, self._layouts.place
         m.submodules.queue = queue = fifo.SyncFIFO(width=TileLayout.size, depth=self.TILES)
         m.d.comb += [queue.w_data.eq(self.tiles.payload), queue.w_en.eq(self.tiles.valid),
                      self.tiles.ready.eq(queue.w_rdy)]
         tile, working = Signal(TileLayout), Signal()
         base, place, next_place = (Signal(range(2 * self._depth), name=n) for n in ("base", "place", "next_place"))
-        remaining, token, odd = Signal(8), Signal(5), Signal()
-        # Of the tile's rows in a token's vector: the first, and the one that is read.
-        first_row, row = Signal(PlaceLayout["index"].shape), Signal(PlaceLayout["index"].shape)
+        # Beyond the last token, behind it.
+        remaining, token, odd = Signal(8), Signal(range(self._layouts.widths.chunk + self._streams)), Signal()
+        # Indices in a token's vector: of the tile's first row, and of the row that is read.
+        first_row, row = Signal(place_layout["index"].shape), Signal(place_layout["index"].shape)
         available, take, moves = Signal(), Signal(), Signal()
-        m.submodules.landing = landing = Landing(AccLayout, depth=self.HELD)
+        m.submodules.landing = landing = Landing(acc, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
         stage = Stages(m)
-        # Which of this drain's lanes: its tokens' in order, and lane 1 for the odd rows.
+        # The lane to read: the lanes of this drain's tokens in order, and lane 1 for the odd rows.
         own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
@@ -68,20 +72,20 @@ class Drain(wiring.Component):
             moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
             tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
-        # A cycle later the memories show the sum; then it lies beside its lane, then it is chosen from the lanes, which lie
-        # far apart.
+        # A cycle later the memories show the sum.  Then the sum is in a register beside its lane.  Then it is chosen from the
+        # lanes, which lie far apart on the chip.
         read, near = Signal(), Signal()
-        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": PlaceLayout})
+        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": place_layout})
         named, label1 = Signal(label), Signal(label, reset_less=True)
         m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
                      named.place.index.eq(row)]
         m.d.sync += [read.eq(take), near.eq(read), landing.valid.eq(near), label1.eq(named)]
         label2 = data.View(label, stage.reg(label1.as_value(), "label2"))
-        values2 = Array(stage.reg(self.values[i].as_signed(), f"value2_{i}") for i in own)
+        values2 = Array(stage.reg(self.values[i], f"value2_{i}") for i in own)
         m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
                      landing.value.place.eq(label2.place)]
-        # What decides is known a cycle ahead.  Sums of a tile's other tokens are there when the first one's are; a token
-        # has two rows at least, so its number stands still before it ends.
+        # The decision is prepared a cycle before.  Sums of a tile's other tokens are there when the first token's sums are.  A
+        # token has at least two rows, so the token's number does not change in the cycle before its end.
         m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),
                      last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):

@@ -3,17 +3,16 @@
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.lib.control import EngineArgs
+from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
-from hw.lib.types import AccLayout
+from hw.lib.types import TileHeaderLayout
 from hw.tlmm.accumulator import Accumulator
 from hw.tlmm.drain import Drain
 from hw.tlmm.kinds import PAIR_LANE, Kind
 from tellme.spec.packing import SLICE, SLICE_BYTES
-from tellme.spec.widths import INDEX_BITS, TOKEN_BITS
 
 __all__ = ["TlmmEngine"]
 
@@ -21,31 +20,38 @@ __all__ = ["TlmmEngine"]
 class TlmmEngine(wiring.Component):
     """y[token, row] = sum over columns of w[row, column] * x[token, column].
 
-    ``start`` {rows, cols, tokens}; then the codes on ``codes``, slice by slice: 20 columns (the last slice: what is left) of
-    the first token, then of the next and so on; and the matrix's tiles on ``words`` (:mod:`tellme.spec.packing`).  Results
-    leave on ``out`` tile by tile: rows of the first token in order, then those of the next; each with its place and the
-    tile's scale for its row's parity.  Of S ``streams``, number s brings the codes and takes the results of tokens s,
-    s + S, ...; the streams do not wait for one another.
+    Input:
 
-    One token (decode): r = min(2, lanes) lanes hold the same tables and take a row each of a 64-bit word: with two
-    lanes a word, four SDRAM beats, a cycle.  More tokens: lane t holds token t, and a row's four bytes are broadcast to
-    all lanes, a row a cycle.  Initiation interval 1 a step.
+    - ``start`` {rows, cols, tokens};
+    - ``codes``, slice by slice: 20 columns (in the last slice the remaining columns) of the first token, then of the next token;
+    - ``words``: the matrix's tiles (:mod:`tellme.spec.packing`).
 
-    Nothing is waited for that is not needed: the tables of a slice are built as soon as its codes are there, under the
-    steps of the slice before, those of all lanes at once.  In a tile's last slice each sum
-    goes on its way out as soon as it is complete, an element a cycle, while the next tile runs; up to TILES finished tiles
-    of 128 rows may wait, or fewer larger ones.  A slice of fewer steps than Accumulator.HAZARD waits for itself.
+    Output on ``out``, tile by tile: the rows of the first token in order, then the rows of the next token.  Each result has its
+    place and its scale: the tile's scale of even or odd rows.  Of S ``streams``, number s brings the codes and takes the results
+    of the tokens s, s + S, ...; the streams do not wait for one another.
 
-    Ranges: rows even, 2 to 131,070; cols 1 to ``max_cols``; tokens 1 to lanes.  ``busy`` marks cycles in which weights
-    were eaten, ``draining`` those in which a sum leaves or waits to.  Maps to an EBR of codes and two of sums a lane, four of
-    byte ROM, and what the ``kind`` of lane takes (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more
-    streams than lanes, and a kind that does not take several tokens.
+    One token (decode): r = min(2, lanes) lanes hold the same tables, and each takes a row of a 64-bit word.  With two lanes the
+    engine takes a word, four SDRAM beats, per cycle.  Several tokens: lane t holds token t, and a row's four bytes are broadcast
+    to all lanes, a row per cycle.  Initiation interval 1 per step.
+
+    Overlap: the tables of a slice are built as soon as the slice's codes are there, for all lanes at once, during the steps of
+    the slice before.  In a tile's last slice each sum leaves as soon as it is complete, an element per cycle, while the next tile
+    runs.  Up to TILES finished tiles of 128 rows may wait, or fewer larger ones.  A slice with fewer steps than
+    Accumulator.HAZARD waits until its own sums are written.
+
+    Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to lanes.  A sum
+    has widths.engine_sum_bits.  ``busy`` marks cycles in which weights are taken, ``draining`` cycles in which a sum leaves or
+    waits to leave.
+
+    Maps to one EBR of codes and two EBR of sums per lane, four EBR of byte ROM, and the resources of the ``kind`` of lane
+    (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more streams than lanes, and a kind that does not take
+    several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, *, lanes: int, max_cols: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
+    def __init__(self, layouts: Layouts, *, lanes: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
         if not 1 <= streams <= lanes:
@@ -54,20 +60,24 @@ class TlmmEngine(wiring.Component):
             raise ValueError("this kind of lane does not take bytes of five trits for several tokens")
         self._lanes, self._streams, self._kind = lanes, streams, kind
         self._tile_rows = tile_rows
-        self._cols = -(-max_cols // SLICE) * SLICE
+        self._layouts = layouts
+        self._cols = -(-layouts.widths.cols // SLICE) * SLICE
         super().__init__({
-            "start": In(stream.Signature(EngineArgs)),
+            "start": In(stream.Signature(layouts.engine_args)),
             "codes": In(stream.Signature(signed(8))).array(streams),
             "words": In(stream.Signature(64)),
-            "out": Out(stream.Signature(AccLayout)).array(streams),
+            "out": Out(stream.Signature(layouts.acc)).array(streams),
             "busy": Out(1), "draining": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)
-        rows_left, cols, tokens = Signal(17), Signal(INDEX_BITS), Signal(TOKEN_BITS + 1)
+        widths, args = self._layouts.widths, self._layouts.engine_args
+        rows_left, cols, tokens = (Signal(args[name].shape, name=name) for name in ("rows", "cols", "tokens"))
+        #: The first column of a slice, or of the one behind the last.
+        Column = range(self._cols + 1)
         begin = Signal()
         decode, two_rows = Signal(), Signal()
 
@@ -76,11 +86,11 @@ class TlmmEngine(wiring.Component):
         for i in range(lanes):
             m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
             banks.append((bank.write_port(), bank.read_port()))
-        # Of each stream: the first column of the slice that comes in; whether all of them have.
-        fill_slices, filled = [Signal(INDEX_BITS, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
+        # For each stream: the first column of the slice that is coming in; whether all slices have come.
+        fill_slices, filled = [Signal(Column, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)
         for s, (source, fill_slice) in enumerate(zip(self.codes, fill_slices, strict=True)):
             token, within, remaining = (Signal(shape, name=f"fill_{name}{s}") for name, shape in (
-                ("token", TOKEN_BITS + 1), ("within", range(SLICE)), ("remaining", INDEX_BITS)))
+                ("token", len(tokens)), ("within", range(SLICE)), ("remaining", len(cols))))
             fill = source.valid & source.ready
             m.d.comb += source.ready.eq(~filled[s])
             with m.If(begin):
@@ -101,7 +111,8 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        # Lanes 0, 2, ... and lanes 1, 3, ... have a dot each: in decode a row each, else the same one.
+        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, otherwise both have the
+        # same.
         dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
         Select = dots[0].select.shape()
         rom, bits = kind.rom(), Select.size // SLICE_BYTES
@@ -117,14 +128,14 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [read.addr.eq(self.words.payload.word_select(SLICE_BYTES * half + b + port_byte, 8)),
                                  select.as_value().word_select(b + port_byte, bits).eq(read.data)]
             selects.append(select)
-        # One cycle behind the word: which half a single-row step takes.
+        # One cycle after the word: the half of the word that a single-row step takes.
         half_taken = Signal()
         m.d.sync += half_taken.eq(half_index)
         single = Signal(Select)
         m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
 
         # ------------------------------------------------------------------ lanes, which all move alike
-        # Places of finished sums: a power of two, as they are counted around.
+        # The number of places for finished sums is a power of two, because the counters wrap.
         depth = 1 << (self.TILES * self._tile_rows).bit_length() - 1
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(self._tile_rows + 1))
@@ -145,7 +156,7 @@ class TlmmEngine(wiring.Component):
             m.d.sync += written.eq(written + 1)
         drains = []
         for s in range(streams):
-            m.submodules[f"drain{s}"] = drain = Drain(first=s, streams=streams, lanes=lanes, depth=depth)
+            m.submodules[f"drain{s}"] = drain = Drain(self._layouts, first=s, streams=streams, lanes=lanes, depth=depth)
             connect(m, drain.out, flipped(self.out[s]))
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
@@ -154,7 +165,8 @@ class TlmmEngine(wiring.Component):
             m.submodules[f"dot{g}"] = dot
             m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
-            m.submodules[f"accumulator{i}"] = accumulator = Accumulator(rows=self._tile_rows, finished=depth)
+            m.submodules[f"accumulator{i}"] = accumulator = Accumulator(
+                bits=widths.engine_sum_bits, rows=self._tile_rows, finished=depth)
             mine, first = drains[i % streams], drains[0]
             m.d.comb += [
                 accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
@@ -170,7 +182,7 @@ class TlmmEngine(wiring.Component):
 
         # ------------------------------------------------------------------ tables, as soon as their codes are there
         ready = [Signal(name=f"ready{i}") for i in range(2)]
-        build_buffer, build_slice_col = Signal(), Signal(INDEX_BITS)
+        build_buffer, build_slice_col = Signal(), Signal(Column)
         active, used = Signal(), Signal()
         coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
         # One order of work fills the tables of all lanes, each with its own codes.
@@ -194,10 +206,10 @@ class TlmmEngine(wiring.Component):
                     m.d.sync += ready[i].eq(1)
 
         # ------------------------------------------------------------------ tiles
-        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(INDEX_BITS)
+        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(Column)
         pause = Signal(range(Accumulator.HAZARD + 1))
-        # Of the tile's slices: steps, whether a slice may follow the one before without a pause; and whether this step
-        # is the slice's last, this slice the tile's.
+        # For the tile's slices: the number of steps, and whether a slice may follow the slice before without a pause.  And
+        # whether this step is the slice's last one, and this slice the tile's last one.
         row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
         last_step, next_last = Signal(), Signal()
         # The next slice's tables were there in the cycle before.
@@ -205,26 +217,26 @@ class TlmmEngine(wiring.Component):
         m.d.sync += next_ready.eq(Array(ready)[~use_buffer])
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
                      next_last.eq(slice_col + 2 * SLICE >= cols)]
-        # A last slice wants room for its finished sums: places are taken from the step on that will write them.
+        # A last slice needs room for its finished sums.  A place counts as taken from the step that will write it.
         taken, has_room = Signal(range(2 * depth)), Signal()
         with m.If(begin):
             m.d.sync += taken.eq(0)
         with m.Elif(go & last_slice):
             m.d.sync += taken.eq(taken + 1)
-        # Two cycles late: from a tile's last step to the next one's first there are three at least.
+        # Two cycles late.  There are at least three cycles from a tile's last step to the next tile's first step.
         room = []
         for s, drain in enumerate(drains):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - self._tile_rows) | idle)
         m.d.sync += has_room.eq(Cat(room).all())
-        header = self.words.payload
+        header = data.View(TileHeaderLayout, self.words.payload)
         announce = self.words.valid & self.words.ready
         announcing = Signal()
         for s, drain in enumerate(drains):
             # A cycle late: long before the next header, and the first sum.
-            m.d.sync += [drain.tiles.p.rows.eq(header[19:27]), drain.tiles.p.scales[0].eq(header[:19]),
-                         drain.tiles.p.scales[1].eq(header[27:46]),
+            m.d.sync += [drain.tiles.p.rows.eq(header.rows), drain.tiles.p.scales[0].eq(header.scale),
+                         drain.tiles.p.scales[1].eq(header.odd_scale),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
         # A cycle late: the last tile is announced long before its last step.
         drained = Signal()
@@ -242,9 +254,9 @@ class TlmmEngine(wiring.Component):
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += [self.words.ready.eq(Cat(drain.tiles.ready for drain in drains).all()), announcing.eq(1)]
-                m.d.sync += [tile.eq(header[19:27]), slice_col.eq(0), first_slice.eq(1)]
+                m.d.sync += [tile.eq(header.rows), slice_col.eq(0), first_slice.eq(1)]
                 with m.If(self.words.valid & self.words.ready):
-                    m.d.sync += rows_left.eq(rows_left - header[19:27])
+                    m.d.sync += rows_left.eq(rows_left - header.rows)
                     m.next = "TILE"
             with m.State("TILE"):
                 m.d.sync += last_slice.eq(slice_col + SLICE >= cols)
@@ -263,7 +275,7 @@ class TlmmEngine(wiring.Component):
                     with m.If(last_step):
                         m.d.comb += used.eq(1)
                         m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(slice_col + SLICE)]
-                        # Straight on where the next tables are there and no accumulator is in flight.
+                        # The next slice follows at once if its tables are there and no accumulator of its rows is in flight.
                         m.next = "GAP"
                         with m.If(last_slice):
                             m.next = "HEADER"
@@ -278,7 +290,7 @@ class TlmmEngine(wiring.Component):
                 with m.If(pause == Accumulator.HAZARD):
                     m.next = "SLICE"
             with m.State("SETTLE"):
-                # All sums leave; a table that was begun and is not wanted is finished.
+                # Wait until all sums have left, and until a build that was begun and is not wanted has ended.
                 with m.If(~pending & drained):
                     m.next = "IDLE"
         for i in range(2):

@@ -1,15 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a kind of lane is: a dot, the builder that fills it, and what a weight byte selects; and the kind that the engine takes.
+"""What a kind of lane is: a dot, the builder that fills the dot's tables, and a ROM of selections; and the engine's kind.
 
-All dots have the ports ``build``, ``select``, ``buffer`` and ``total``, take ``tokens``, and have LATENCY; all builders
-those of :class:`hw.tlmm.pairs.PairBuilder` and CYCLES.
+All dots have the ports ``build``, ``select``, ``buffer`` and ``total``, a parameter ``tokens``, and LATENCY.  All builders have
+the ports of :class:`hw.tlmm.pairs.PairBuilder`, and CYCLES.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from amaranth.lib import wiring
+from typing import Any
 
 from hw.tlmm.pairs import PairBuilder, PairDot, pair_rom
 from tellme.spec.packing import SLICE_BYTES, TRITS
@@ -23,14 +22,14 @@ def single(addr: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Kind:
-    """``dot(tokens=)``, ``builder(cols=, tokens=)``, and the ROM's entries, one a code of a unit of weights.
+    """``dot(tokens=)``, ``builder(cols=, tokens=)``, and the ROM's entries, one for each code of a unit of weights.
 
-    A unit is a byte of five trits, or what ``units`` and ``trits`` say.  ``columns`` are those whose codes the builder
-    wants at a code address; without ``shared`` dot and builder serve one token.
+    A unit is a byte of five trits, or what ``units`` and ``trits`` say.  ``columns`` are the columns whose codes the builder
+    wants at a code address.  Without ``shared``, dot and builder serve one token only.
     """
 
-    dot: type[wiring.Component]
-    builder: type[wiring.Component]
+    dot: type[Any]
+    builder: type[Any]
     rom: Callable[[], list[int]]
     columns: Callable[[int], tuple[int, ...]] = single
     units: int = SLICE_BYTES
@@ -43,5 +42,5 @@ class Kind:
         return (3**self.trits - 1).bit_length()
 
 
-#: The best lookup kind (docs/dse.md): what the engine is built of.
+#: The best lookup kind (docs/dse.md); the engine is built with this kind.
 PAIR_LANE = Kind(PairDot, PairBuilder, pair_rom)

@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Lookups of two weights: ten tables of five entries, sign-folded, both buffers of a table in one 16-deep LUT RAM.
 
-A pair (w0, w1) is 0 or +- one of x0, x1, x0 + x1, x1 - x0.  The index is {w0 and w1 of opposite sign, w1 not zero, w0
-not zero}, the sign that of the last weight that is not zero.  Entry 0 is never written: LUT RAM begins as zeros.
-An entry has nine bits, of which eight lie in the RAM (LUT RAM comes in fours): the lowest is that of the activations that
-take part, whatever their signs.
+The sum of a pair (w0, w1) is 0, or plus or minus one of x0, x1, x0 + x1, x1 - x0.
+
+- The index has three bits: w0 and w1 have opposite signs; w1 is not zero; w0 is not zero.
+- The sign is the sign of the last weight that is not zero.
+- Entry 0 is never written, because LUT RAM begins as zeros.
+- An entry has nine bits, and eight of them lie in the RAM (LUT RAM comes in multiples of four bits).  The lowest bit does not
+depend
+  on signs: it is the exclusive or of the lowest bits of the activations that take part, and is kept apart.
 """
 
 from typing import ClassVar
@@ -24,9 +28,10 @@ __all__ = ["PAIRS", "PairBuilder", "PairDot", "PairSelect", "pair_rom"]
 PAIRS = (*((TRITS * b + at, TRITS * b + at + 1) for b in range(SLICE_BYTES) for at in (0, 2)),
          *((TRITS * b + 4, TRITS * b + 9) for b in range(0, SLICE_BYTES, 2)))
 ENTRY_BITS = 9
-#: What the builder does for a pair: the activation it adds to the entry before (which of the two, its sign), and where
-#: the result belongs.
+#: The builder's steps for a pair: which activation it adds to the entry before, with which sign, and the address of the result.
 STEPS = ((0, 1, 0b001), (1, 1, 0b011), (0, -1, 0b010), (0, -1, 0b111))
+#: What a word of four weight bytes selects: an entry and a sign of each byte's two pairs, and the sign of the fifth weights'
+#: pair, of which a byte has a half.
 PairSelect = data.ArrayLayout(data.StructLayout(
     {"first": 3, "first_sign": 1, "second": 3, "second_sign": 1, "last": 1, "last_sign": 1}), SLICE_BYTES)
 
@@ -52,9 +57,9 @@ def pair_rom() -> list[int]:
 class PairDot(wiring.Component):
     """total[t] = sum over 20 columns of w * x[t], for ``tokens`` vectors x under the same weights.
 
-    ``select`` and ``buffer`` may come every cycle, ``total`` follows LATENCY cycles later.  A buffer is written only
-    while ``buffer`` names the other one, or no select matters; between two builds ``buffer`` must have named, for a cycle
-    at least, the one that was built first (its lowest bits move to where they are used then).
+    ``select`` and ``buffer`` may come every cycle; ``total`` follows LATENCY cycles later.  A buffer may be written only while
+    ``buffer`` names the other buffer, or while no select matters.  Between two builds ``buffer`` must name the buffer that was
+    built first for at least a cycle, because in this cycle the buffer's lowest bits move to where they are used.
 
     |x| <= 128, so a total needs 13 bits.  Maps to ten 16 x 8 LUT RAMs a token and an adder tree of one LUT a bit.
     """
@@ -66,7 +71,7 @@ class PairDot(wiring.Component):
         super().__init__({"build": In(build_layout(**BUILD, tokens=tokens)), "select": In(PairSelect), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         build = self.build
         # ------------------------------------------------------------------ indices, shared by all tokens
@@ -83,7 +88,7 @@ class PairDot(wiring.Component):
         m.d.sync += buffer.eq(self.buffer)
         for k, (index, sign) in enumerate(chosen):
             m.d.sync += [indices[k].eq(index), signs[k][0].eq(sign), signs[k][1].eq(signs[k][0])]
-        # The lowest bits of a buffer that is whole wait beside those in use.
+        # The lowest bits of a complete buffer wait beside the lowest bits in use.
         whole, built = Signal(), Signal()
         take = Signal()
         m.d.comb += take.eq(whole & (built == self.buffer))
@@ -111,7 +116,7 @@ class PairDot(wiring.Component):
         return m
 
 
-#: One adder a token, 50 entries and pauses, whatever the number of tokens.
+#: One adder per token; 50 entries and some pauses, whatever the number of tokens.
 PairBuilder = serial_builder(
     [step for k, pair in enumerate(PAIRS)
      for step in (Step(0), *(Step(pair[which], minus=sign < 0, at=at, table=k, low=at in (0b001, 0b010))

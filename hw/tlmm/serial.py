@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Builders with one adder: entry after entry, table after table, in an order that lies in an EBR."""
+"""Builders with one adder: entry after entry, table after table, in an order that an EBR holds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,9 +16,9 @@ __all__ = ["Step", "build_layout", "serial_builder"]
 
 
 class Step(NamedTuple):
-    """A cycle of a builder: begin at zero again (``table`` None), or add the activation of ``column`` (subtract it, with
-    ``minus``) and write the sum to ``at`` of ``table``; ``low`` marks what :func:`build_layout` says.  Columns of 20 and
-    more count as zero."""
+    """A cycle of a builder.  With ``table`` None the sum begins at zero again.  Otherwise the activation of ``column`` is added
+    (with ``minus``: subtracted) and the sum is written to entry ``at`` of ``table``.  ``low`` is explained at
+    :func:`build_layout`. Columns from 20 on count as zero."""
 
     column: int
     minus: bool = False
@@ -28,25 +28,25 @@ class Step(NamedTuple):
 
 
 def build_layout(*, tables: int, at_bits: int, value_bits: int, tokens: int) -> data.StructLayout:
-    """Writes into the tables of all tokens: ``write`` has a bit a table, ``low`` comes with entries that are an activation
-    alone, ``last`` with the last write of a buffer."""
+    """Writes into the tables of all tokens: ``write`` has a bit per table, ``low`` is high with entries that are a single
+    activation, ``last`` with the last write of a buffer."""
     return data.StructLayout({"write": tables, "buffer": 1, "at": at_bits, "low": 1, "last": 1,
                               "values": data.ArrayLayout(signed(value_bits), tokens)})
 
 
 def serial_builder(program: Sequence[Step], *, tables: int, at_bits: int, value_bits: int) -> type[wiring.Component]:
-    """The builder that does ``program``."""
+    """The builder that executes ``program``."""
     layout = data.StructLayout({"clear": 1, "minus": 1, "column": 5, "past": 1, "at": at_bits, "low": 1, "write": tables})
     words = [{"clear": step.table is None, "minus": step.minus, "column": step.column % SLICE, "past": step.column >= SLICE,
               "at": step.at, "low": step.low, "write": 0 if step.table is None else 1 << step.table} for step in program]
 
     class SerialBuilder(wiring.Component):
-        """Fills a buffer of all tables, one entry a cycle; the same for ``tokens`` vectors side by side.
+        """Fills a buffer of all tables, one entry per cycle; the same for ``tokens`` vectors side by side.
 
-        ``start`` (a pulse): reads codes of the 20 columns from ``first_col`` on (``code`` a cycle after ``code_addr``, the
-        same address for all tokens; columns from ``cols`` on count as zero) in the order in which the entries follow
-        from one another, and writes into ``buffer`` on ``build``.  ``done`` is a pulse with the last write; CYCLES from
-        start to done.  One adder a token, one EBR for all.
+        After ``start`` (a pulse) the builder reads the codes of the 20 columns from ``first_col`` on, in the order in which the
+        entries follow from one another, and writes into ``buffer`` on ``build``.  ``code`` comes a cycle after ``code_addr``; the
+        address is the same for all tokens; columns from ``cols`` on count as zero.  ``done`` is a pulse with the last write,
+        CYCLES after start.  Maps to one adder per token and one EBR for all.
         """
 
         CYCLES = len(words) + 5
@@ -60,7 +60,7 @@ def serial_builder(program: Sequence[Step], *, tables: int, at_bits: int, value_
                 "done": Out(1),
             })
 
-        def elaborate(self, platform):
+        def elaborate(self, platform: object) -> Module:
             m = Module()
             m.submodules.program = rom = memory.Memory(shape=layout, depth=len(words), init=words,
                                                        attrs={"ram_style": "block"})
@@ -80,7 +80,7 @@ def serial_builder(program: Sequence[Step], *, tables: int, at_bits: int, value_
             m.d.comb += self.code_addr.eq(column)
             going, ends = Signal(5), Signal(5)
             m.d.sync += [going.eq(Cat(running, going)), ends.eq(Cat(ending, ends))]
-            staged = [Cat(read.data.clear, read.data.minus, read.data.low, read.data.at, read.data.write)]
+            staged: list[Value] = [Cat(read.data.clear, read.data.minus, read.data.low, read.data.at, read.data.write)]
             for i in range(2, 6):
                 later = Signal(len(staged[0]), name=f"stage{i}")
                 m.d.sync += later.eq(staged[-1])

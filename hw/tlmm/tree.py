@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A pipelined sum of terms with signs, in which no negation costs a LUT."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from amaranth.hdl import Const, Module, Signal, Value, signed
@@ -25,7 +26,7 @@ class Term(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A partial sum, and the signs whose +1 it still lacks (-v is ~v and 1)."""
+    """A partial sum, and the signs whose +1 is still missing in it (-v = ~v + 1)."""
 
     value: Signal
     low: int
@@ -59,12 +60,8 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
         following: list[Node] = []
         for at in range(0, len(terms) if level == 0 else len(nodes), 2):
             name = f"{prefix}_{level}_{at // 2}"
-            if level == 0:
-                pair = terms[at:at + 2]
-                missing = tuple(t.sign for t in pair)
-            else:
-                pair = nodes[at:at + 2]
-                missing = tuple(sign for node in pair for sign in node.missing)
+            pair: Sequence[Term | Node] = terms[at:at + 2] if level == 0 else nodes[at:at + 2]
+            missing = tuple(sign for n in pair for sign in (n.missing if isinstance(n, Node) else (n.sign,)))
             low, high = sum(n.low for n in pair), sum(n.high for n in pair)
             injected, *rest = missing or (None,)
             if level == 0:
@@ -81,7 +78,8 @@ def signed_sum(m: Module, terms: list[Term], prefix: str) -> Signal:
                 if len(pair) == 2:
                     m.d.comb += add.c.eq(extend(pair[1].value, width))
                 if level == 0:
-                    m.d.comb += [port.eq(mask(term.sign, width)) for port, term in zip((add.b, add.d), pair, strict=False)]
+                    m.d.comb += [port.eq(mask(term.sign, width)) for port, term in zip((add.b, add.d), terms[at:at + 2],
+                                                                                          strict=False)]
                 else:
                     m.d.comb += add.d.eq(Const(-1, signed(width)))
                 m.d.sync += value.eq(add.s)

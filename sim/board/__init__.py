@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated board: the verilated core and an SDRAM chip model behind a byte pipe."""
+"""The simulated board: the verilated core and an SDRAM chip model, reached through a byte pipe."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m sim.board --preset NAME``: the simulated board; its link's bytes are standard input and output.
 
-The end of standard input ends it at once, also while it is built.
+When standard input ends, the simulated board ends at once, also while it is being built.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from sim.board.lifeline import hold, release
 
 
 def run() -> int:
-    """Build, and become the board.  Imports come late, so that the host is watched while they are read."""
+    """Build, and become the board's process.  Imports come late, so that the host is watched while modules are loaded."""
     import subprocess
 
     from sim.board.build import board_arguments, build_board

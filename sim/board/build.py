@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Builds the simulated board's binary, cached below build/board by a hash of all that it is made of."""
+"""Builds the simulated board's binary, which is cached below build/board by a hash of its Verilog, sources and builder."""
 
 import fcntl
 import hashlib
@@ -23,8 +23,8 @@ __all__ = ["build_board", "board_arguments"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHIPS = ROOT / "sim" / "chips"
-#: Beats from a READ on the controller's registers to its data there: CAS latency and a way through pads and wires, which
-#: the core finds by itself.
+#: Beats from a READ in the controller's registers to its data there: CAS latency and the way through pads and wires.  The core
+#: finds this number by itself.
 READ_BEATS = 12
 HERE = ROOT / "sim" / "board"
 SOURCES = (HERE / "harness.cpp", HERE / "pipe.h", CHIPS / "sdram_chip.cpp", CHIPS / "sdram_chip.h")
@@ -62,7 +62,7 @@ def compile_board(verilog: Path, folder: Path) -> None:
         command = [*verilator_command(), "--cc", "--exe", "--build", "-j", "2", "--top-module", "core", "-Mdir", "obj",
                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
                    "--noassert", "-o", "board",
-                   # No level of optimisation here: it would be that of what runs once, too, which is half of the code.
+                   # No level of optimisation here: it would also apply to the code that runs once, which is half of the code.
                    "-CFLAGS", "-std=c++17 -march=native -I..", "-LDFLAGS", "-pthread",
                    "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0",
                    "core.v", "harness.cpp", "sdram_chip.cpp"]
@@ -106,7 +106,7 @@ def space_free_folder(near: Path) -> Iterator[Path]:
 
 
 def remove_dead(parent: Path) -> None:
-    """Remove the scratch folders of builds that were killed before they could do so: those whose lock nobody holds."""
+    """Remove the scratch folders that killed builds left: folders whose lock no process holds."""
     for path in parent.glob(f"build-*/{LOCK}"):
         with suppress(OSError), path.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +114,7 @@ def remove_dead(parent: Path) -> None:
 
 
 class Heartbeat:
-    """Prints a line every 20 seconds while a long command runs, so that nobody takes it for hung."""
+    """Prints a line every 20 seconds while a long command runs, so that the command does not seem to hang."""
 
     def __init__(self, what: str):
         self._what = what

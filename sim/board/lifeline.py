@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ends a process, and what it has started, when its host ends.
+"""Ends a process, and the processes that it has started, when its host ends.
 
-The host holds the other end of standard input.  A host that ends, even by SIGKILL, lets go of that end, and the operating
-system reports a hang-up here, whether bytes are pending or not.
+The host holds the other end of standard input.  When the host ends, even by SIGKILL, the operating system closes this end and
+reports a hang-up here, whether bytes are pending or not.
 """
 
 import os
@@ -22,8 +22,8 @@ GRACE = 1.0
 def hold() -> None:
     """End this process when the host closes standard input, and on SIGINT and SIGTERM.
 
-    The end is a KeyboardInterrupt in the main thread, for scratch files to be removed; there is one, however many signals
-    come.  The other processes of the group get SIGTERM if this process leads the group, as it does under the host.
+    The end is a KeyboardInterrupt in the main thread, so that scratch files are removed; only one comes, however many signals
+    arrive.  If this process leads its process group, as under the host, the other processes of the group get SIGTERM.
     """
     signal.signal(signal.SIGTERM, _end)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

@@ -58,7 +58,8 @@ class Chip:
     def __del__(self) -> None:
         self._lib.sdram_free(self._chip)
 
-    def clock(self, *, cs=0, ras=0, cas=0, we=0, ba=0, a=0, dqm=0, cke=1, oe=0, dq=0) -> int:
+    def clock(self, *, cs: int = 0, ras: int = 0, cas: int = 0, we: int = 0, ba: int = 0, a: int = 0, dqm: int = 0, cke: int = 1,
+              oe: int = 0, dq: int = 0) -> int:
         """One SDRAM clock; the data that the chip drives in it (0 if it does not, see ``driven``)."""
         pins = cke | cs << 1 | ras << 2 | cas << 3 | we << 4 | ba << 5 | dqm << 7 | a << 9 | oe << 22
         out = self._lib.sdram_clock(self._chip, pins, dq)
@@ -66,7 +67,7 @@ class Chip:
         return out & 0xFFFF
 
     def next(self) -> int | None:
-        """The data that the chip drives ahead of the next clock's edge, if any: at the pins it comes before that edge."""
+        """The data that the chip drives before the next clock's edge, if any: at the pins it comes before that edge."""
         out = self._lib.sdram_next(self._chip)
         return out & 0xFFFF if out >> 16 else None
 
@@ -75,5 +76,5 @@ class Chip:
         return self._lib.sdram_violation(self._chip).decode()
 
     def forgive(self) -> None:
-        """Forget a violation: a controller that tries out clock phases breaks rules until it has found one."""
+        """Forget a violation: a controller that searches for a clock phase breaks rules until it has found one."""
         self._lib.sdram_forgive(self._chip)

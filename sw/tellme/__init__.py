@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """tellme: a ternary language model on a small FPGA; host software, specification and golden model.
 
-What a program uses is here: :class:`Board`, :class:`Session`, :class:`Sampling`, :func:`find_model`, and the errors.  A part is
-imported when it is first used.
+A program uses :class:`Board`, :class:`Session`, :class:`Sampling`, :func:`find_model`, and the errors.  Each part is imported
+when the part is first used.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tellme.compiler.image import CompileError
-    from tellme.compiler.survey import Survey, survey
+    from tellme.compiler.inspect import Inspection, inspect_model
     from tellme.errors import DeviceError, InputError, TellmeError
     from tellme.link.errors import LinkError
     from tellme.models.config import ModelConfig, ModelError
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from tellme.runtime.sampling import Sampling
     from tellme.runtime.session import Loss, Run, Session, Token
 
-__all__ = ["Board", "CompileError", "DeviceError", "InputError", "LinkError", "Loss", "Model", "ModelConfig", "ModelError", "Run",
-           "Sampling", "Session", "Survey", "TellmeError", "Token", "__version__", "find_model", "open_model", "survey"]
+__all__ = ["Board", "CompileError", "DeviceError", "InputError", "Inspection", "LinkError", "Loss", "Model", "ModelConfig",
+           "ModelError", "Run", "Sampling", "Session", "TellmeError", "Token", "__version__", "find_model", "inspect_model",
+           "open_model"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Board": "runtime.board", "CompileError": "compiler.image", "DeviceError": "errors", "InputError": "errors",
-    "LinkError": "link.errors", "Loss": "runtime.session", "Model": "models.model", "ModelConfig": "models.config",
-    "ModelError": "models.config", "Run": "runtime.session", "Sampling": "runtime.sampling", "Session": "runtime.session",
-    "Survey": "compiler.survey", "TellmeError": "errors", "Token": "runtime.session", "find_model": "models.shipped",
-    "open_model": "models.shipped", "survey": "compiler.survey",
+    "Inspection": "compiler.inspect", "LinkError": "link.errors", "Loss": "runtime.session", "Model": "models.model",
+    "ModelConfig": "models.config", "ModelError": "models.config", "Run": "runtime.session", "Sampling": "runtime.sampling",
+    "Session": "runtime.session", "TellmeError": "errors", "Token": "runtime.session", "find_model": "models.shipped",
+    "inspect_model": "compiler.inspect", "open_model": "models.shipped",
 }
 
 

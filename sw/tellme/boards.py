@@ -14,8 +14,8 @@ __all__ = ["BoardInfo", "UsbName", "boards", "boards_of_presets"]
 class UsbName:
     """The beginning of a USB product string.
 
-    ``own``: only the board is called so.  Elsewhere a serial chip's maker gave the name, other things have the name too, and what
-    is at the port has to be asked."""
+    ``own``: only this board has the name.  Otherwise the name is a serial chip's default, which other devices have too, so that
+    the host has to ask what is at the port."""
 
     product: str
     own: bool

@@ -6,9 +6,9 @@ __all__ = ["DeviceError", "InputError", "NonfiniteRunError", "TellmeError"]
 
 
 class TellmeError(Exception):
-    """What a caller can do something about.
+    """An error that a caller can do something about.
 
-    ``hint`` names a setting that helps, by a word that a program can translate into its own: the command line names its option.
+    ``hint`` is a word for a setting that helps.  A program translates the word: the command line names its own option.
     """
 
     def __init__(self, message: str, *, hint: str = ""):
@@ -21,7 +21,7 @@ class InputError(TellmeError):
 
 
 class DeviceError(TellmeError):
-    """A board that cannot be opened, or that did what it should not."""
+    """A board that cannot be opened, or that misbehaved."""
 
 
 class NonfiniteRunError(DeviceError):

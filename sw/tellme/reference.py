@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
 
-It shares no code with the golden model: no integers but the int8 activations, no tables, no KV cache, no fixed point.
-It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
+This module shares no code with the golden model.  It has no tables, no KV cache, no fixed point, and no integers except the int8
+activations.  It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
 """
 
 import json
@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 __all__ = ["NAMES", "ReferenceModel", "forward", "nats", "read_container"]
 
+#: Matrices of a layer.
 NAMES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 Array = NDArray[Any]
 
@@ -38,9 +39,9 @@ class ReferenceModel:
     relu2: bool = False
     eps: float = 1e-5
     theta: float = 10000.0
-    #: Of the norm ahead of the head, if it is another.
+    #: Of the norm before the head, if it is another.
     final_eps: float | None = None
-    #: Norms ahead of linears divide by the width as well (bitllama2.c).
+    #: Norms before linears divide by the width as well (bitllama2.c).
     norm_over_width: bool = False
     #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
     halves: bool = False

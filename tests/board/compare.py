@@ -26,14 +26,14 @@ def shipped() -> Model:
 
 
 def open_sim(name: str = "ulx3s-85f-l2") -> SimDevice:
-    """A simulated board, built if need be."""
+    """A simulated board; the board is built first if it is not built yet."""
     device = SimDevice("sim", preset(name))
     device.connect()
     return device
 
 
 def client(device: SimDevice) -> BoardClient:
-    """The packets behind a device."""
+    """The packets that a device sends and receives."""
     assert isinstance(device._client, BoardClient)
     return device._client
 
@@ -55,9 +55,9 @@ class Comparison:
 
 
 def compare(device: SimDevice, model: Model, prompt: list[int], generate: int, say=None) -> Comparison:
-    """Feed a prompt and what the board picks, one token a start; every logit and CRC must equal the golden's.
+    """Feed a prompt and the board's picks, one token per start; every logit and every CRC must equal the golden model's.
 
-    Raises AssertionError naming position and step.
+    Raises an AssertionError that names position and step.
     """
     image: Image = compile_model(model, device.config(model))
     device.load(image, lambda done, total: None)

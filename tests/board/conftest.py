@@ -9,7 +9,8 @@ from tests.board.compare import open_sim
 
 @pytest.fixture(scope="module")
 def device(request):
-    """One process for all tests of a module, of its PRESET if it names one: nothing is built or reset between models."""
+    """One board process for all tests of a module, with the module's PRESET if it names one.  Nothing is built or reset between
+    models."""
     device = open_sim(getattr(request.module, "PRESET", "ulx3s-85f-l2"))
     yield device
     device.close()

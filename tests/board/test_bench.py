@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""sim.bench: its report adds up, its floor is the needed bytes', and bad arguments are refused before anything is built."""
+"""sim.bench: the report adds up, its floor is that of the needed bytes, and bad arguments are refused before anything is
+built."""
 
 import json
 
@@ -36,9 +37,9 @@ def test_report_adds_up(tmp_path, capsys):
         share = needed_bytes(model.config, result["position"]) / (cycles * config.peak_bytes_per_cycle)
         assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
         assert result["tokens_per_second"] == pytest.approx(config.fabric_mhz * 1e6 / cycles, rel=1e-3)
-        # What the engine and the head eat cannot take fewer cycles than their words.
-        assert account["engine"] >= model.ternary_weights / 40 and account["head"] > model.config.vocab * model.config.dim / 8
-    # Nine keys more are nine rows more of K and V for each head.
+        # The engine and the LM head take a word per cycle at most.
+        assert account["engine"] >= model.ternary_weights / 40 and account["lm_head"] > model.config.vocab * model.config.dim / 8
+    # Nine more keys are nine more rows of K and V for each head.
     first, second = (r["cycles_per_token"] for r in report["results"])
     assert second > first
     assert "position" in capsys.readouterr().out
@@ -46,14 +47,14 @@ def test_report_adds_up(tmp_path, capsys):
 
 @pytest.mark.rtl
 def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
-    """Without a head both tokens of a difference are fed ones, which this core could take in one chunk."""
+    """Without an LM head both tokens of a difference are fed tokens, which this core could take in one chunk."""
     monkeypatch.setattr(bench, "BODY_ONLY", ("stories-1m",))
     path = tmp_path / "bench.json"
     assert bench.main(["--model", "stories-1m", "--positions", "0,9", "--json", str(path)]) == 0
     model = find_model("stories-1m")
     for result in json.loads(path.read_text())["results"]:
         account, cycles = result["decode_account"], result["cycles_per_token"]
-        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["head"] == 0
+        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["lm_head"] == 0
         assert account["engine"] >= model.ternary_weights / 40 and 0.8 < result["peak_share"] < 1
 
 

@@ -5,12 +5,11 @@
 import numpy as np
 import pytest
 
-from hw.core.counters import PORTS
 from hw.verilog import core_sha256, core_verilog
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.link.client import BoardClient
-from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from tellme.spec.memory import MEMORY_CLIENTS, DoneReason, EventType, StartArgs, StartFlags
 from tests.board.compare import client, compare, needed_kv_bytes, open_sim, shipped
 from tests.models.random_model import FAMILY, random_model
 
@@ -48,7 +47,7 @@ def test_board_generates_on_its_own(device):
     golden.tokens[:len(prompt)] = prompt
     assert [(k, e.id, e.position) for k, e in events[:-1]] == [
         (k, e.id, e.position) for k, e in golden.start(StartArgs(0, len(prompt), 4)) if k == EventType.TOKEN]
-    assert 4 * device.counters()["kv_write_words"] == needed_kv_bytes(model) * (len(prompt) + 3)
+    assert 4 * device.counters()["attention_write_words"] == needed_kv_bytes(model) * (len(prompt) + 3)
 
 
 def test_stop_in_mid_layer_keeps_weights_and_link(device):
@@ -68,7 +67,7 @@ def test_stop_in_mid_layer_keeps_weights_and_link(device):
         assert done[-1].logit == DoneReason.STOPPED
         assert link.status()[0] & 0b1001 == 0b1000
     base, content = image.sections[0]
-    link.verify(base, content)
+    link.verify(base, bytes(content))
     events = list(device.start(StartArgs(0, 1, 1, StartFlags.CLEAR)))
     assert events[0][1].id == want
 
@@ -80,6 +79,7 @@ def _until_done(link):
             return
 
 
+@pytest.mark.nightly
 def test_small_preset_four_tokens():
     """The shipped model on the core that fits an LFE5U-25F: all logits and CRCs; counters that it lacks read zero."""
     small = open_sim("ecp5-25f")
@@ -87,7 +87,7 @@ def test_small_preset_four_tokens():
         result = compare(small, shipped(), [1], 4)
         assert result.logits == 4 * 2048
         count = small.counters()
-        assert count["cycles"] > 0 and not any(count[f"{port}_words"] for port in PORTS)
+        assert count["cycles"] > 0 and not any(count[f"{client}_words"] for client in MEMORY_CLIENTS)
     finally:
         small.close()
 

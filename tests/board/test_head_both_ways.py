@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rtl
 
 
 def logits(device, model, head, prompt, tokens):
-    """(tokens, logits of all positions fed, what was said) of a run."""
+    """(tokens, logits of all positions fed, messages) of a run."""
     said = []
     device, image = place_head(device, model, head, said.append)
     device.load(image, lambda done, total: None)
@@ -30,7 +30,7 @@ def logits(device, model, head, prompt, tokens):
 
 @pytest.mark.parametrize("model", [shipped(), random_model("wide-heads")], ids=lambda m: m.name)
 def test_all_logits_both_ways(device, model):
-    """Tied and untied; with and without gains ahead of the head."""
+    """Tied and untied; with and without gains before the head."""
     prompt = [int(t) for t in np.random.default_rng(7).integers(0, model.config.vocab, 3)]
     on_board = logits(device, model, "board", prompt, 3)
     on_host = logits(device, model, "host", prompt, 3)
@@ -61,8 +61,9 @@ def test_a_prompt_by_chunks():
     assert np.array_equal(last, want[-1])
 
 
+@pytest.mark.nightly
 def test_trilm_99m(device):
-    """TriLM-99M's shape on 32 MB, of which embedding and head would take 52: two prompt tokens in one start, two generated."""
+    """TriLM-99M's shape on 32 MB, where embedding and LM head would take 52 MB: two prompt tokens in one start, two generated."""
     config = replace(SHAPES["trilm-99m"], vocab=50304)
     model = model_of_shape("trilm-99m", config)
     said = []

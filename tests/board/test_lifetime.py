@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""However the host ends, in a second nothing is left of the simulated board, or of the compilers that build it.
+"""However the host ends, within a second no process is left of the simulated board, or of the compilers that build it.
 
-TELLME_TRIES=100 tries each way so often, as make test-long does; ``-s`` prints how long it took.
+TELLME_TRIES=100 tries each way 100 times, as make test-long does (make nightly: 3); ``-s`` prints how long the ends took.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.rtl, needs_proc]
 
 DEVICE = f"device: the simulated board ({SIMULATED}), as asked for"
 CORE = f"simulated board: core of preset {SIMULATED}"
-#: Ends of a board by itself, and what is pending then.
+#: Ways in which a board ends by itself, and the bytes that are pending then.
 PENDING = ("bytes to the board", "packets in work", "answers to the host", "nothing, asleep")
 
 
@@ -89,7 +89,7 @@ def test_end_of_input(pending, board):
                 process.stdin.write(write_packets(1))
                 read = SDRAM_BASE.to_bytes(4, "little") + DATA_MAX.to_bytes(2, "little")
                 process.stdin.write(b"".join(packet(n, PacketType.READ, read) for n in range(1, 101)))
-                # Until no more goes into the pipe, whose pages need not be full.
+                # Write until the pipe takes no more; its pages need not be full then.
                 before = 0
                 while before < 40_000 or waiting(process.stdout) > before:
                     assert process.poll() is None
@@ -108,7 +108,7 @@ def test_end_of_input(pending, board):
 
 
 def test_end_of_input_before_the_board_runs(board):
-    """``python -m sim.board``: while Python starts, reads what it imports and looks for the binary, and when that runs."""
+    """``python -m sim.board``: while Python starts, imports modules and looks for the binary, and when the binary runs."""
     command, root, env = sim_command(preset(SIMULATED))
     rng, seconds = random.Random(0), []
     for _ in range(tries(3)):
@@ -129,7 +129,7 @@ def test_end_of_input_before_the_board_runs(board):
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_loads(kind, board, tmp_path):
     rng, seconds = random.Random(kind), []
-    for _ in range(tries(3)):
+    for _ in range(tries(1)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--model", "stories-1m"])
         host.board(f"^{re.escape(board[0])} ")
         time.sleep(rng.uniform(0, 2))
@@ -141,7 +141,7 @@ def test_while_the_board_loads(kind, board, tmp_path):
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_generates(kind, board, small, tmp_path):
     rng, seconds = random.Random(kind), []
-    for _ in range(tries(3)):
+    for _ in range(tries(1)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--model", str(small), "--prompt-ids", "1", "--ignore-eos",
                                "--max-tokens", "30", "--json"])
         assert json.loads(host.line())["type"] == "start"
@@ -154,9 +154,10 @@ def test_while_the_board_generates(kind, board, small, tmp_path):
 COMPILERS = ("sim.board", "verilator", "make", "cc1plus")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_is_built(kind, checkout, small, tmp_path):
-    """Neither a scratch folder nor half a board stays behind."""
+    """Neither a scratch folder nor a half-built board is left."""
     rng, seconds = random.Random(kind), []
     for number in range(min(tries(1), 10)):
         host = Host(tmp_path, ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small)], root=checkout)
@@ -168,8 +169,9 @@ def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     summary(f"building, {kind}", seconds)
 
 
+@pytest.mark.nightly
 def test_a_build_after_one_that_was_killed_with_its_host(checkout, small, tmp_path):
-    """Nobody could clean up: what is left is removed, and the board is built anew."""
+    """After a kill, where nothing could clean up: the next build removes what is left and builds the board."""
     arguments = ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small), "--prompt-ids", "1",
                  "--max-tokens", "2"]
     host = Host(tmp_path, arguments, root=checkout)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated board's pipe, without a core: every byte in order, and an end as soon as the host is gone."""
+"""The simulated board's pipe, without a core: every byte in order, and the process ends as soon as the host is gone."""
 
 import random
 import subprocess
@@ -45,7 +45,7 @@ def test_echo(program, size):
 @pytest.mark.parametrize("mode", ["idle", "sleep", "flood", "crawl"])
 @pytest.mark.parametrize("pending", [0, 1, 10_000, 60_000])
 def test_end_of_input(program, mode, pending):
-    """With bytes that nobody has taken, asleep, and with an output that is full."""
+    """With pending bytes, while asleep, and with a full output."""
     for delay in (0, 0.05, 0.2):
         with start(program, mode) as process:
             if pending:
@@ -67,7 +67,7 @@ def test_host_that_reads_no_more(program, mode):
 
 
 def test_an_input_that_is_a_file_ends_too(program, tmp_path):
-    """A file has no other end: its bytes are read, and then it is the end."""
+    """Standard input that is a file: its bytes are read, and then the process ends."""
     (tmp_path / "bytes").write_bytes(bytes(1000))
     with (tmp_path / "bytes").open() as file:
         assert subprocess.run([program, "idle"], stdin=file, stdout=subprocess.PIPE, timeout=SOON).returncode == 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Prompts whose tokens share each weight, on the simulated board: same bits as token by token, and what moves to and fro."""
+"""Prompts whose tokens share each weight, on the simulated board: the same bits as token by token, and the words that move."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_core_is_the_one_that_the_bitstream_is_built_from(device):
 
 @pytest.mark.parametrize("length", [1, LANES - 1, LANES, LANES + 1, 2 * LANES + 3, SHAPE.context - 3])
 def test_a_prompt_gives_the_bits_of_decode(device, length):
-    """All logits after n tokens by chunks equal those token by token, and text goes on from there."""
+    """All logits after n tokens in chunks equal the logits token by token, and the text continues from there."""
     model = model_of(SHAPE, gains=True, seed=length)
     image, golden = load(device, model)
     prompt = prompt_of(model, length)
@@ -82,17 +82,16 @@ def test_random_models(device, name):
 
 @pytest.mark.parametrize("heads", [2, 4, 8])
 def test_bytes_that_attention_reads_and_writes(device, heads):
-    """To the word: each slot of PEs reads each K and V row that one of its queries sees once; K and V rows are written once.
+    """Words that move, exactly: each slot of PEs reads each K and V row that one of its queries sees once; K and V rows are
+    written once.
 
-    Two naive orders read more: each query its own keys by itself, and each slot all keys up to the chunk's last token.
+    Two naive orders read more: in one each query reads its own keys, in the other each slot reads all keys up to the chunk's end.
     """
     shape = replace(SHAPE, heads=heads)
     model = model_of(shape, gains=False)
     load(device, model)
     length, group = 2 * LANES + 3, heads // shape.kv_heads
     device.place(0, prompt_of(model, length))
-    # An embedding row with its scale, and a row of cosines and sines, come by the same port.
-    rows = length * (shape.dim // 4 + 1 + shape.head_dim // 2)
     pair = 2 * shape.head_dim // 4  # words of a K and a V row
     alone = sum((t + 1) * (1 + pair) for t in range(length)) * group
     for chunk in (LANES, LANES // 2):
@@ -100,18 +99,21 @@ def test_bytes_that_attention_reads_and_writes(device, heads):
         count = device.counters()
         chunks = [(first, min(chunk, length - first)) for first in range(0, length, chunk)]
         words = sum(chunk_read_words(*part, group=group, pes=BOARD.pes, head_dim=shape.head_dim) for part in chunks)
-        assert count["kv_read_words"] == shape.layers * shape.kv_heads * words + rows
+        assert count["attention_read_words"] == shape.layers * shape.kv_heads * words
+        # A token's embedding row with the word of its scale, and its position's row of cosines and sines.
+        assert count["embedding_rows_words"] == length * (shape.dim // 4 + 1)
+        assert count["rope_rows_words"] == length * shape.head_dim // 2
         slots = [-(-tokens * group // BOARD.pes) for _, tokens in chunks]
         unmasked = sum((first + tokens) * (1 + n * pair) for (first, tokens), n in zip(chunks, slots, strict=True))
         assert words < unmasked if max(slots) > 1 else words == unmasked
         assert alone > 4 * words
         print(f"{heads} heads, chunks of {chunk}: {words} words a KV head, {alone} each query alone, {unmasked} unmasked")
-        assert 4 * count["kv_write_words"] == length * needed_kv_bytes(model)
-        assert count["host_write_words"] == count["host_read_words"] == 0
+        assert 4 * count["attention_write_words"] == length * needed_kv_bytes(model)
+        assert count["logits_words"] == count["host_write_words"] == count["host_read_words"] == 0
 
 
 def test_overflow_stops_at_the_chunks_step(device):
-    """The first step at which any token of a chunk overflows, which is not where the first token alone would stop."""
+    """The run ends at the first step in which any token of a chunk overflows; the first token alone would stop elsewhere."""
     model = model_of(SHAPE, gains=True)
     layer = model.layers[1]
     model.layers[1] = replace(layer, scales={**layer.scales, "w2": Scale(2047, 100)})

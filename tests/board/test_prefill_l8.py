@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The build whose chunks have eight tokens, all of one float pipeline, on the simulated board."""
+"""The preset with chunks of eight tokens and one float pipeline, on the simulated board."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ LANES = preset(PRESET).chunk
 
 @pytest.mark.parametrize("length", [1, LANES - 1, LANES, 2 * LANES + 3])
 def test_a_prompt_gives_the_bits_of_decode(device, length):
-    """All logits after n tokens by chunks equal those token by token, and text goes on from there."""
+    """All logits after n tokens in chunks equal the logits token by token, and the text continues from there."""
     model = model_of(SHAPE, gains=True, seed=length)
     image, golden = load(device, model, LANES)
     prompt = prompt_of(model, length)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Several scales a matrix through the RTL: each tile's header carries its own, so that the engine needs nothing new."""
+"""Several scales per matrix through the RTL: each tile's header carries the tile's scales."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_several_scales(device, name):
 
 
 def test_scales_that_change_within_a_head():
-    """On a build that works on sixteen tokens at once such a model is fed token by token: the golden's picks."""
+    """On a build with chunks of sixteen tokens such a model is fed token by token, with the golden model's picks."""
     model = with_several_scales(random_model("grouped"))
     wide = open_sim("ulx3s-85f")
     try:

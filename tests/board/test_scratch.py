@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A build of the simulated board that fails or is killed: no binary, and no scratch folder that stays for good."""
+"""A build of the simulated board that fails or is killed leaves no binary, and no scratch folder for good."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def test_an_interruption_while_the_binary_is_copied(verilog, tmp_path, monkeypat
 
 
 def test_scratch_folders_of_killed_builds_are_removed(tmp_path):
-    """Those that a living build works in stay, and so does what is no scratch folder."""
+    """Scratch folders of a running build stay, and so do folders that are no scratch folders."""
     (tmp_path / "board").write_bytes(b"")
     (tmp_path / "build.log").write_bytes(b"")
     code = ("import sys, time; from pathlib import Path; from sim.board.build import space_free_folder\n"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Board files: short, found by what they define, and the only ones that know their board; the PLL's dividers."""
+"""Board files: short, found by the names that they define, the only sources that name their board; and the PLL's dividers."""
 
 import importlib
 import re

@@ -26,10 +26,33 @@ NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16
     (["--board", "icepi_zero", "--device", "85f"], "icepi_zero has no preset for a '85f'; there are: 25f"),
     (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
     (["--seed", "-1"], "SEED is -1; 0 or more is wanted"),
+    (["--coarse"], "--coarse is for --reduced alone: a bitstream wants LUTs"),
 ])
 def test_refusals(capsys, arguments, text):
     assert build.main(arguments) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("changed", "problem"), [
+    ({}, None),
+    ({"fused.a": "$mul"}, "cells that were not mapped: $mul; cells of which there are none: none"),
+    ({"lm_head.a": "$dlatch", "link.a": "$mem_v2"}, "cells that were not mapped: $dlatch, $mem_v2; cells of which"),
+    ({"tlmm.a": "LUT4"}, "cells that were not mapped: none; cells of which there are none: TRELLIS_DPR16X4"),
+    ({"attention.a": None}, "nothing of attention is left in the netlist"),
+])
+def test_a_coarse_build_names_what_is_missing(tmp_path, monkeypatch, capsys, changed, problem):
+    """On a netlist as yosys may leave it, of a cell a unit."""
+    kinds = {f"{instances[0]}.a" if instances else "a": "$add" for instances in build.UNITS.values()}
+    kinds |= {"tlmm.a": "TRELLIS_DPR16X4", "weights.a": "DP16KD", "core.a": "MULT18X18D", **changed}
+    cells = {name: {"type": kind} for name, kind in kinds.items() if kind is not None}
+    (tmp_path / "core.v").write_text("")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "core_verilog", lambda name: tmp_path / "core.v")
+    monkeypatch.setattr(build, "run", lambda what, command, folder, log: (folder / "core.json").write_text(
+        json.dumps({"modules": {"core": {"cells": cells}}})))
+    assert build.main(["--reduced", "--coarse"]) == (0 if problem is None else 2)
+    said = capsys.readouterr()
+    assert problem in said.err if problem else "1 DP16KD, 1 TRELLIS_DPR16X4, 1 MULT18X18D" in said.out
 
 
 def test_clocks_and_resources_of_a_report():
@@ -42,13 +65,13 @@ def test_clocks_and_resources_of_a_report():
 
 
 def test_cells_belong_to_the_unit_of_their_instance():
-    counts = build.cells_by_unit(["tlmm.lane0.x", "\\core.fsm$12", "kv_read_guard.left", "counters.values", "monitor$3"])
-    assert counts == {**dict.fromkeys(build.UNITS, 0), "tlmm": 1, "core": 3, "top": 1}
+    counts = build.cells_by_unit(["tlmm.lane0.x", "\\core.fsm$12", "hub.weights_fifo.x", "counters.values", "monitor$3"])
+    assert counts == {**dict.fromkeys(build.UNITS, 0), "tlmm": 1, "sdram": 1, "core": 2, "top": 1}
     assert len(build.UNITS) == 9
 
 
 @pytest.mark.parametrize(("changes", "text"), [
-    ({"compact": False}, "ecp5-25f needs 54, the 12f has 28 (fused 16, attention 23, head 11, core 4)"),
+    ({"compact": False}, "ecp5-25f needs 54, the 12f has 28 (fused 16, attention 23, lm_head 11, core 4)"),
     ({"weight_buffer_bytes": 32 * 4096}, "the 12f has 56 (weights 64, "),
     ({"lanes": 16}, "the 12f has 24288 (tlmm "),
 ])
@@ -61,7 +84,7 @@ def test_what_does_not_fit_is_refused_before_synthesis(monkeypatch, capsys, chan
 
 
 def test_synthesis_of_a_compact_core():
-    """Its steps, with every techmap they use beside the build's files, leave nothing of synth_ecp5 out."""
+    """The steps leave nothing of synth_ecp5 out, and every techmap that they use is beside the build's files."""
     text = build.script(preset("ecp5-25f"), "top", "core.v")
     assert set(re.findall(r"-map ([\w.]+)", text)) == set(build.TECHMAPS)
     assert all((Path(build.__file__).parent / name).exists() for name in build.TECHMAPS)
@@ -72,7 +95,7 @@ def test_synthesis_of_a_compact_core():
 
 
 def test_synthesis_of_other_cores():
-    """synth_ecp5 in two parts that leave nothing out, and control sets of 12 and more between them."""
+    """synth_ecp5 in two parts that leave nothing out; between the parts, control sets of fewer than 12 are dissolved."""
     lines = [line for line in build.script(preset("ulx3s-85f"), "top", "core.v", whole=True).splitlines() if line]
     assert lines[0] == "read_verilog core.v" and lines[-1] == "write_json top.json"
     assert [line for line in lines if line.startswith("synth_ecp5")] == [

@@ -30,7 +30,7 @@ def test_a_chain_that_makes_its_own_carry_loses_both_ends():
 
 def test_a_carry_in_that_counts_stays():
     assert free_ends(netlist(only=cell(SUM, carry_in="0", carry_out=51))) == (1, 0)
-    # The cell below does not ignore its carry where its inputs are not those constants.
+    # The cell below needs its carry input if its inputs are not these constants.
     assert free_ends(netlist(only=cell(BELOW | {"INIT0": "0010000000001010"}, carry_in="0", carry_out=51))) == (1, 0)
     assert free_ends(netlist(only=cell(BELOW, carry_in=60, carry_out=51))) == (1, 0)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The fit of the analytic model: what it sees, that it finds what was put in, and that the committed table is its own."""
+"""The fit of the analytic model: its input, that it finds known coefficients, and that the committed table is its result."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_committed_table_is_the_fit_of_the_committed_packings():
 
 
 def test_fit_sees_no_judged_preset():
-    """Not the presets themselves, nor a part with a preset's parameters: the name apart, each differs somewhere."""
+    """The fit sees neither a preset nor a part with a preset's parameters: apart from the name, each differs in a parameter."""
     report = json.loads(REPORT.read_text())
     assert set(report["judged"]) == set(JUDGED)
     fitted = [config_of(changes) for changes in (*CORES.values(), *(c for parts in PARTS_PACKED.values() for c in parts))]

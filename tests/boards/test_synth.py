@@ -9,12 +9,13 @@ import pytest
 from boards.flow import synth
 from boards.flow.build import UNITS
 from hw.attention.merge import HeadMerge
+from hw.lib.layouts import Layouts
 from tellme.spec.config import preset
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--unit", "gpu"], "no unit is called 'gpu'; there are: all, tlmm, weights"),
-    (["--unit", "head", "--preset", "ulx4s"], "no preset is called 'ulx4s'"),
+    (["--unit", "lm_head", "--preset", "ulx4s"], "no preset is called 'ulx4s'"),
 ])
 def test_refusals(capsys, arguments, text):
     assert synth.main(arguments) == 2
@@ -30,7 +31,8 @@ def test_every_unit_has_parts_and_a_row():
 
 
 def test_a_small_unit_through_the_tools(tmp_path):
-    row = synth.measure(HeadMerge(inputs=2), tmp_path, "yowasp", preset(synth.PRESET), "merge", route=False)
+    config = preset(synth.PRESET)
+    row = synth.measure(HeadMerge(Layouts(config.widths), inputs=2), tmp_path, "yowasp", config, "merge", route=False)
     assert row["comb"] > 0 and row["ebr"] == row["dsp"] == 0
 
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The chip model's rules: a legal sequence passes, the same one a clock too early, or without the step, is named."""
+"""The chip model's rules: a legal sequence passes; the same sequence a clock too early, or without the step, is refused by
+name."""
 
 from dataclasses import replace
 
@@ -191,7 +192,7 @@ def test_mode_with_no_cas_latency():
 
 @pytest.mark.parametrize(("refreshes", "legal"), [(8192, True), (8191, False)])
 def test_refresh_count(refreshes, legal):
-    """8,192 in 64 ms, here in a time scaled to 1 ms."""
+    """8,192 refreshes in 64 ms; here the time is scaled to 1 ms."""
     d = Driver(refresh_ms=1.0)
     d.power_up()
     # 100,000 clocks hold 8,192 refreshes of 8 clocks; the power-up's two were before the window.
@@ -203,7 +204,7 @@ def test_refresh_count(refreshes, legal):
 
 @pytest.mark.parametrize(("gap", "legal"), [(6, True), (5, False), (4, False)])
 def test_two_drivers_on_the_bus(gap, legal):
-    """A WRITE behind a READ: its data must neither meet the chip's beats nor touch them."""
+    """A WRITE after a READ: its data must neither meet the chip's beats nor touch them."""
     d = opened()
     d.write(T["trcd"])
     d.send("READ", 2)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A board's packets with the golden model behind them; as a process, what the simulated board is to the host.
+"""A board's packets, answered by the golden model; as a process, what the simulated board is to the host.
 
 ``python -m tests.cli.fake_board HOW``: standard input and output are the link.  HOW is ``slow`` (some seconds to load the shipped
-model), ``stubborn`` (the same, and neither the end of input nor SIGTERM ends it) or ``exit N`` (ends with the code N after 50
-packets, with a line on standard error).
+model), ``stubborn`` (the same, and neither the end of input nor SIGTERM ends it), ``exit N`` (ends with the code N after 50
+packets, with a line on standard error) or ``format N`` (a core that runs programs of format N).
 """
 
 import os
@@ -19,6 +19,7 @@ from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.spec.config import preset
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tests.cli.fake_client import FakeClient
 
 __all__ = ["CORE", "READY", "FakeBoard"]
@@ -29,11 +30,12 @@ READY = "fake board: ready"
 
 
 class FakeBoard:
-    """Takes the host's bytes and says a board's.  ``name`` and ``version``: what HELLO says."""
+    """Takes the host's bytes and says a board's.  ``name``, ``version`` and ``program_format``: what HELLO says."""
 
-    def __init__(self, say: Callable[[bytes], object], *, name: str = "ulx3s-85f", version: int = PROTOCOL_VERSION):
+    def __init__(self, say: Callable[[bytes], object], *, name: str = "ulx3s-85f", version: int = PROTOCOL_VERSION,
+                 program_format: int = FORMAT_VERSION):
         self.client = FakeClient(preset("ulx3s-85f"))
-        self._say, self._name, self._version = say, name, version
+        self._say, self._name, self._version, self._format = say, name, version, program_format
         self._buffer = b""
         self.events = self.packets = 0
         self.running = False
@@ -54,7 +56,7 @@ class FakeBoard:
         reply, content = PacketType.ACK, b""
         if kind == PacketType.HELLO:
             reply = PacketType.HELLO_ANSWER
-            content = HELLO.pack(MAGIC, self._version, 0, self._name.encode(), bytes.fromhex(CORE))
+            content = HELLO.pack(MAGIC, self._version, self._format, self._name.encode(), bytes.fromhex(CORE))
         elif kind == PacketType.WRITE:
             self.client.write(address, payload[4:])
         elif kind == PacketType.READ:
@@ -89,7 +91,8 @@ class FakeBoard:
 
 def main(how: str, code: str = "0") -> None:
     """The process."""
-    board = FakeBoard(lambda content: os.write(1, content), name="ulx3s-85f-l2")
+    program_format = int(code) if how == "format" else FORMAT_VERSION
+    board = FakeBoard(lambda content: os.write(1, content), name="ulx3s-85f-l2", program_format=program_format)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if how == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A board at the level of packets' meanings: windows of memory, and the golden model in place of the gateware.
 
-It knows of a model only what is written to it.
+The fake board knows only what the host writes to it about a model.
 """
 
 import struct
@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from tellme.compiler.image import Image
+from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard
 from tellme.spec.memory import (
     COUNTER_BASE,
@@ -18,6 +19,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     DoneReason,
@@ -25,7 +27,7 @@ from tellme.spec.memory import (
     StartArgs,
     StartFlags,
 )
-from tellme.spec.program import Descriptor, Op
+from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_WORDS, Descriptor, Op, unpack_segments
 
 #: Cycles that each fed token takes, plus its position.
 CYCLES = 1000
@@ -38,6 +40,7 @@ class FakeClient:
         self.config = config
         self.memory = bytearray(config.sdram_bytes)
         self.program = bytearray(16 * config.program_steps)
+        self.segments = bytearray(4 * SEGMENT_WORDS * SEGMENT_ENTRIES)
         self.registers = bytearray(4 * len(MODEL_REGISTERS))
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
@@ -52,12 +55,14 @@ class FakeClient:
             return self.memory, address - SDRAM_BASE
         if address < REGISTER_BASE:
             return self.program, address - PROGRAM_BASE
+        if address >= SEGMENT_BASE:
+            return self.segments, address - SEGMENT_BASE
         assert address < COUNTER_BASE
         return self.registers, address - REGISTER_BASE
 
     def write(self, address, content, progress=None):
         assert address % 4 == 0 and len(content) % 4 == 0
-        if address >= TOKEN_BASE:
+        if TOKEN_BASE <= address < SEGMENT_BASE:
             at = (address - TOKEN_BASE) // 4
             self.tokens[at:at + len(content) // 4] = np.frombuffer(content, "<u4")
             return
@@ -76,7 +81,7 @@ class FakeClient:
         self.verified += len(content)
 
     def read(self, address, size):
-        if address >= TOP_BASE:
+        if TOP_BASE <= address < TOKEN_BASE:
             content = b"".join(struct.pack("<iI", logit, token) for token, logit in self.board.top())
             return content[address - TOP_BASE:][:size]
         window, at = self._window(address)
@@ -89,8 +94,8 @@ class FakeClient:
             program.append(Descriptor.unpack(words))
             if program[-1].op == Op.END:
                 break
-        image = Image(((0, bytes(self.memory)),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
-                      len(self.memory))
+        image = Image(((0, Part.of(bytes(self.memory))),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
+                      unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
         self.board = GoldenBoard(image)
 
     def start(self, args):

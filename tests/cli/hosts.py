@@ -19,9 +19,9 @@ import pytest
 __all__ = ["ENDS", "SOON", "Host", "needs_proc", "summary", "tries"]
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds in which all must be over.
+#: Seconds in which all processes must end.
 SOON = 1.0
-#: A variable of the environment that a host's processes inherit, all the way down: with another value in each host.
+#: An environment variable that all processes of a host inherit, with a different value in each host.
 MARK = "TELLME_TEST_MARK"
 INTERRUPTED = "tellme-host: interrupted"
 
@@ -52,7 +52,7 @@ class Host:
             if not folder.name.isdigit() or int(folder.name) == self.process.pid:
                 continue
             try:
-                # A dead process that nobody has waited for has an empty environment.
+                # A zombie process has an empty environment.
                 if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except OSError:
@@ -100,9 +100,10 @@ class Host:
         return seconds
 
     def gone(self, began: float, limit: float = SOON) -> tuple[float, float]:
-        """Seconds from a time on until all that the host has started has ended, and until the host has.
+        """Seconds from ``began`` until all processes that the host started have ended, and until the host has ended.
 
-        An AssertionError for the first after the limit; the host gets three times as long, as Python takes its time to end.
+        An AssertionError if the first takes longer than the limit, or the host more than three times as long: Python needs time
+        to end.
         """
         rest: float | None = None
         while True:
@@ -121,7 +122,7 @@ class Host:
             time.sleep(0.005)
 
     def kill(self) -> None:
-        """Leave nothing behind after a test that failed."""
+        """Leave no process after a test that failed."""
         self.process.kill()
         self.process.wait()
         # A process that is listed may have ended since, and one that has just started may not be listed yet.

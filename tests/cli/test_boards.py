@@ -153,7 +153,7 @@ def test_interrupted(board, capsys):
 
 
 class FullDisk(io.StringIO):
-    """A standard output with room for so many writes."""
+    """A standard output with room for a number of writes."""
 
     def __init__(self, writes):
         super().__init__()

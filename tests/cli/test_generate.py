@@ -123,7 +123,7 @@ def test_min_p_leaves_out_the_improbable(capsys):
     assert picked(0) == picked(0.13) == {7, 8, 9}
     assert picked(0.14) == picked(0.36) == {7, 8}
     assert picked(0.37) == picked(1) == {7}
-    # Of the likeliest alone, sampling is greedy at any temperature.
+    # From the likeliest token alone, sampling is greedy at any temperature.
     hot = run(capsys, "--max-tokens", "12", "--temperature", "30", "--min-p", "1", "--json")[1]
     assert lines(hot)[-1]["token_ids"] == lines(run(capsys, "--max-tokens", "12", "--json")[1])[-1]["token_ids"]
 
@@ -205,7 +205,7 @@ def test_a_model_without_tokenizer_takes_and_gives_ids(capsys, tmp_path):
 
 
 def test_a_character_of_several_tokens_stays_whole(capsys):
-    # The prompt asks for nothing; what counts is that each line is valid text and joins to the decoded ids.
+    # The prompt does not matter: each line must be valid text, and the lines must join to the decoded ids.
     _, out, _ = run(capsys, "--temperature", "30", "--seed", "2", "--max-tokens", "200", "--ignore-eos", "--json")
     *tokens, stats = lines(out)[1:]
     assert "".join(t["text"] for t in tokens) == TOKENIZER.decode(stats["token_ids"])

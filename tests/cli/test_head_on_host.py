@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""--head: embedding and head on the host give what they give on the board; chosen by the memory that is left, and said."""
+"""--head: embedding and LM head on the host give the same results as on the board.  The default depends on the memory's size, and
+the choice is printed."""
 
 import json
 from dataclasses import replace
@@ -64,7 +65,7 @@ def test_the_memory_that_is_left_chooses(use, capsys):
     client = use(SMALL)
     code, lines, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
     assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.6" in err
-    # Prompt tokens together, then one by one; the probe writes its logits, and no end token is the board's to find.
+    # Prompt tokens together, then one by one.  The probe writes its logits, and the board gets no end token.
     assert [(a.position, a.feed, a.generate, a.eos) for a in client.log] == [
         (0, 3, 1, StartArgs.NO_EOS), *[(p, 1, 1, StartArgs.NO_EOS) for p in (3, 4, 5)]]
     assert [a.flags for a in client.log] == [StartFlags.CLEAR | StartFlags.DUMP, *[StartFlags.DUMP] * 3]
@@ -125,13 +126,13 @@ def test_nonfinite_names_the_step(use, capsys, tmp_path):
 
 
 def test_a_state_that_is_no_probes(use, capsys):
-    """A board whose memory is damaged: said, not computed with."""
+    """A board with damaged memory: an error, and no wrong result."""
     client = use(SMALL)
     boot = client._boot
 
     def damaged():
         boot()
-        client.board._head_scales.sig[3] = 1500
+        client.board._head.scales.sig[3] = 1500
     client._boot = damaged
     code, lines, _ = generate(capsys, "--max-tokens", 1)
     assert code == 2 and "the final state that port gave cannot be read" in lines[-1]["message"]
@@ -155,7 +156,7 @@ def test_a_bias_stays_refused():
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_device_is_like_any(name):
-    """Its events are those of a board with the head, position by position."""
+    """The events are those of a board with the LM head, position by position."""
     model = random_model(name)
     prompt = [int(t) for t in np.random.default_rng(3).integers(0, model.config.vocab, 5)]
     runs = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""However the host ends, in a second nothing is left of it and what it started; here with a board and a build that do nothing.
+"""However the host ends, within a second no process is left of it; here with a board and a build that do nothing.
 
 tests/board/test_lifetime.py does the same with the simulated board itself.
 """
@@ -25,7 +25,7 @@ from tests.cli.hosts import ENDS, INTERRUPTED, SOON, Host, needs_proc, tries
 pytestmark = needs_proc
 
 DEVICE = "device: the simulated board (ulx3s-85f-l2), as asked for"
-#: tellme-host with tests/cli/fake_board.py as the simulated board; ahead of its arguments: how that board is.
+#: tellme-host with tests/cli/fake_board.py as the simulated board; before its arguments: how that board is.
 FAKE_BOARD = """
 import sys
 from tellme.cli import main
@@ -34,7 +34,7 @@ how = sys.argv.pop(1).split()
 simulated.build = lambda *_: [sys.executable, "-m", "tests.cli.fake_board", *how]
 sys.exit(main())
 """
-#: tellme-host with a build of the simulated board whose compilers sleep; ahead of its arguments: the scratch folder's place.
+#: tellme-host with a build of the simulated board whose compilers sleep; before its arguments: the scratch folder's place.
 FAKE_BUILD = """
 import sys
 from tellme.cli import main
@@ -169,6 +169,15 @@ def test_a_board_that_ends_by_itself(tmp_path):
         "words are above; start again, and report it if it ends again"]
 
 
+def test_a_board_of_another_format(tmp_path):
+    host = Host(tmp_path, ["format 1", "generate", "--device", "sim"], program=("-c", FAKE_BOARD))
+    host.process.wait(SOON * 10)
+    assert host.process.returncode == 2
+    assert host.lines() == [
+        DEVICE, READY, "tellme-host: the core at the simulated board runs programs of format 1, this tellme-host 2: build its "
+        "bitstream from this version of tellme and load it, or use the tellme-host that belongs to the bitstream"]
+
+
 @pytest.mark.parametrize("stage", [loading, generating])
 @pytest.mark.parametrize(("number", "message"), [
     (signal.SIGKILL, "the simulated board was ended by SIGKILL; if nobody ended it, the memory may have run out: close other "
@@ -213,7 +222,7 @@ def test_ends_in_words():
 
 
 def test_a_terminal_that_closes(tmp_path):
-    """The host, which is its session's leader there, gets SIGHUP and can print no line any more."""
+    """The host is the leader of its session in the terminal: it gets SIGHUP and cannot print any more."""
     master, terminal = pty.openpty()
     program = f"import os, sys\nos.login_tty({terminal})\nos.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
     host = Host(tmp_path, [FAKE_BOARD, "slow", "generate", "--device", "sim"], program=("-c", program), inherited=(terminal,))
@@ -230,7 +239,7 @@ def test_a_terminal_that_closes(tmp_path):
 
 
 def test_signals_that_are_ignored_stay_so(tmp_path):
-    """As nohup has it."""
+    """Ignored signals, as with nohup."""
     program = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + FAKE_BOARD
     host = Host(tmp_path, ["slow", "generate", "--device", "sim"], program=("-c", program))
     host.until(lambda: READY in host.errors())
@@ -241,7 +250,7 @@ def test_signals_that_are_ignored_stay_so(tmp_path):
 
 
 def test_a_way_out_that_hangs(tmp_path):
-    """The second signal does not cut it short; one that comes after some time does."""
+    """A second signal does not cut the way out short; a signal after some time does."""
     host = Host(tmp_path, ["inspect"], program=("-c", HANGS))
     assert host.line() == b"ready\n"
     host.send(signal.SIGINT)

@@ -35,7 +35,7 @@ COMMANDS = {
 
 
 def shell(arguments, redirection, **named):
-    """A command with what a shell makes of a redirection."""
+    """A command with a redirection, run by a shell."""
     return subprocess.run(["bash", "-c", f'exec "$@" {redirection}', "bash", *COMMAND, *map(str, arguments)],
                           capture_output=True, text=True, env=ENV, **named)
 
@@ -47,7 +47,7 @@ def test_standard_output_that_fails(command, redirection, why):
     *before, last = done.stderr.splitlines()
     assert done.returncode == 2 and last == f"tellme-host: cannot write to standard output: {why}"
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
-    # What is closed is found out before the work is done.
+    # A closed output is noticed before any work is done.
     opened = why != "it is closed" and ("generate" in command or "perplexity" in command) and "help" not in command
     assert any(line.startswith("device: the golden model") for line in before) == opened
 
@@ -78,7 +78,7 @@ def test_standard_error_that_fails_loses_nothing(command):
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_an_error_that_nobody_hears_is_no_result(redirection):
-    """Without standard error its lines do not go to standard output, as Python's print would have it."""
+    """Without standard error the lines do not go to standard output, where Python's print would put them."""
     done = shell(["inspect", "nothing"], redirection)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
     done = shell(["inspect", "nothing", "--json"], redirection)
@@ -152,7 +152,7 @@ def limit():
     ["generate", "--device", "golden", "--max-tokens", "3", "--logits", "{out}"],
 ])
 def test_a_disk_that_fills_up(arguments, source, tmp_path):
-    """The limit on the size of a file stands for it: a write comes back short."""
+    """A full disk, simulated by the limit on a file's size: a write comes back short."""
     out = tmp_path / "out"
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run([*COMMAND, *(a.format(source=source, out=out) for a in arguments)], capture_output=True, text=True,
@@ -214,7 +214,7 @@ def test_the_name_of_a_model_that_is_too_long(arguments, capsys):
 
 
 def test_names_that_are_no_utf8(source, tmp_path):
-    """They are read and written; a message shows the byte, and a model's name has a replacement character in its place."""
+    """Such files are read and written.  A message shows the byte; a model's name has a replacement character in its place."""
     name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tellme")
     shown = f"{tmp_path}/caf\\udce9"
     done = subprocess.run([*COMMAND, "convert", source, "-o", name], capture_output=True, text=True, env=ENV)
@@ -233,7 +233,7 @@ def test_names_that_are_no_utf8(source, tmp_path):
 
 @pytest.mark.parametrize("form", ["gguf-f16", "hf"])
 def test_a_model_without_a_name_in_a_file_of_bytes(form, tmp_path, capsys):
-    """Its name is its file's, which the export's metadata cannot hold as it is."""
+    """The model's name comes from its file's name, which the export's metadata cannot hold unchanged."""
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tellme"))
     model = random_model("plain")
     model.name = ""
@@ -328,7 +328,7 @@ def test_places_that_take_no_logits(place, text, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_a_place_that_not_even_root_can_write_to(command, source, model, capsys):
-    """Found out before the work is done."""
+    """Noticed before any work is done."""
     code, out, (line,) = run(command, "/sys/out", source, model, capsys)
     assert (code, out) == (2, "")
     assert line in [f"tellme-host: cannot write /sys/out: {why}" for why in ("Permission denied", "Read-only file system")]

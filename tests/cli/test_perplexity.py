@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""tellme-host perplexity: numbers that are the golden's and a board's alike, windows, refusals."""
+"""tellme-host perplexity: the same numbers on the golden model and on a board; windows; refusals."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
 
 
 def test_progress_is_told_as_it_is_made(capsys, monkeypatch):
-    """Token by token on a board, and as many as the golden computes at once there, not window by window."""
+    """Progress counts token by token on a board, and on the golden model the tokens computed at once; never whole windows."""
 
     ids = [i % 2000 + 3 for i in range(100)]
     config = preset("ulx3s-85f")

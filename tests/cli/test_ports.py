@@ -15,6 +15,7 @@ from tellme.errors import DeviceError
 from tellme.link import client, discover
 from tellme.runtime import simulated
 from tellme.spec.packets import PROTOCOL_VERSION
+from tellme.spec.program import FORMAT_VERSION
 from tests.cli.fake_board import CORE, FakeBoard
 
 
@@ -24,8 +25,9 @@ class Port:
     ``preset``: what HELLO says; ``silent_after``: events after which nothing is said any more.
     """
 
-    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, silent_after=None, chatter=b""):
-        self.fake = FakeBoard(self.say, name=name, version=version)
+    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, program_format=FORMAT_VERSION, silent_after=None,
+                 chatter=b""):
+        self.fake = FakeBoard(self.say, name=name, version=version, program_format=program_format)
         self.silent_after = silent_after
         self.board, self.host = pty.openpty()
         tty.setraw(self.host)
@@ -114,10 +116,21 @@ def test_a_board_that_goes_silent_in_the_middle(port, capsys):
     assert [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
 
 
-@pytest.mark.parametrize("port", [{"version": 9}], indirect=True)
-def test_a_board_of_another_version(port, capsys):
-    code, _, err = run(capsys, port.path)
-    assert code == 2 and "speaks protocol 9, this tellme-host 1" in err
+@pytest.mark.parametrize(("port", "says"), [
+    # What came before format 2 knew no number of a format.
+    ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 2"),
+    ({"version": 9}, "speaks protocol 9, this tellme-host 2"),
+    ({"program_format": 1}, "runs programs of format 1, this tellme-host 2"),
+    ({"program_format": 3}, "runs programs of format 3, this tellme-host 2"),
+], indirect=["port"])
+def test_a_board_of_another_version(port, says, capsys):
+    code, lines, err = run(capsys, port.path)
+    message = (f"the core at {port.path} {says}: build its bitstream from this version of tellme and load it, or use the "
+               "tellme-host that belongs to the bitstream")
+    assert code == 2 and err.splitlines()[-1] == f"tellme-host: {message}"
+    assert [(line["type"], line["message"]) for line in lines] == [("error", message)]
+    # Nothing is written to such a board.
+    assert port.fake.packets == 1
 
 
 @pytest.mark.parametrize("port", [{"name": "elsewhere"}], indirect=True)
@@ -148,7 +161,7 @@ def test_auto_asks_which_of_two(capsys, monkeypatch):
 
 
 def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsys, monkeypatch):
-    """An Icepi Zero is called as its serial chip's maker called the chip; so is what else has the chip."""
+    """An Icepi Zero has its serial chip's default name, which other devices with this chip have too."""
     other = Port(chatter=b"login: \0root\0\1\2\3\0")
     monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
     try:
@@ -157,7 +170,7 @@ def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsy
         assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
         known(monkeypatch, (other.path, "FT231X USB UART"))
         assert discover.find_board() is None
-        # What is called as only a board is, is not asked, and nothing else is either.
+        # If there is a port with a name that only a board has, no port is asked.
         known(monkeypatch, (other.path, "FT231X USB UART"), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
         monkeypatch.setattr(discover, "answers", None)
         assert discover.find_board() == "/dev/ttyUSB3"

@@ -49,7 +49,7 @@ def test_a_prompt_file_is_its_bytes(name, capsys, tmp_path):
 
 
 def test_line_ends_are_tokens():
-    """The cases above are not the same ids by chance."""
+    """The cases above really differ: they do not give the same ids by chance."""
     assert len({tuple(right(TEXTS[name])) for name in ("last newline", "no last newline", "two last newlines")}) == 3
     assert right("Tom\r\nsaw") != right("Tom\nsaw") != right("Tom\rsaw")
 

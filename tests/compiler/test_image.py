@@ -6,28 +6,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
-from tellme.compiler.image import Matrix, Run, matrices, pack_gain, pack_head, pack_linear
-from tellme.golden.perplexity import roomy
+from tellme.compiler.image import cache_registers, check_shape, lay_out, segment_list
+from tellme.compiler.pack import Matrix, Run, matrices, pack_gain, pack_head, pack_linear, table_bytes
+from tellme.golden.perplexity import unlimited_config
+from tellme.models import ModelConfig
 from tellme.models.shipped import find_model
+from tellme.models.source import regroup
+from tellme.models.trits import pack_rows, unpack_rows
 from tellme.spec import packing
 from tellme.spec.config import preset
-from tellme.spec.memory import MODEL_REGISTERS
-from tellme.spec.program import DESCRIPTOR_WORDS, Descriptor, Epilogue, Op
+from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
+from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
 from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 
 def words(content):
-    return np.frombuffer(content, "<u8").tolist()
+    return np.frombuffer(bytes(content), "<u8").tolist()
+
+
+def matrix(codes, *runs):
+    return Matrix(lambda counts: regroup(iter([pack_rows(codes)]), counts), codes.shape[1], runs)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(2, 1), (128, 20), (130, 21), (6, 64), (256, 43)])
 def test_linear_is_packed_as_specified(rows, cols):
     codes = np.random.default_rng(rows).integers(-1, 2, (rows, cols)).astype(np.int8)
     even, odd = Scale(1100, -9), Scale(1999, 3)
-    packed = pack_linear(Matrix(codes, (Run(0, rows, even, odd),)))
+    packed = pack_linear(matrix(codes, Run(0, rows, even, odd)))
     assert words(packed) == packing.pack_matrix(codes.tolist(), even, odd)
     assert len(packed) == 8 * packing.matrix_words(rows, cols)
 
@@ -35,7 +45,7 @@ def test_linear_is_packed_as_specified(rows, cols):
 def test_tiles_end_with_their_scale():
     codes = np.ones((150, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(Matrix(codes, (Run(0, 130, a, a), Run(130, 150, b, b))))
+    packed = pack_linear(matrix(codes, Run(0, 130, a, a), Run(130, 150, b, b)))
     expected = packing.pack_matrix(codes[:130].tolist(), a) + packing.pack_matrix(codes[130:].tolist(), b)
     assert words(packed) == expected
 
@@ -66,7 +76,7 @@ def test_tiles_hold_every_row_once(unit, taper):
 def test_only_the_last_run_tapers():
     codes = np.ones((256, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(Matrix(codes, (Run(0, 128, a, a), Run(128, 256, b, b))), most=160, taper=True)
+    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), most=160, taper=True)
     expected = (packing.pack_matrix(codes[:128].tolist(), a, most=160)
                 + packing.pack_matrix(codes[128:].tolist(), b, most=160, taper=True))
     assert words(packed) == expected
@@ -90,22 +100,23 @@ def test_gains_are_packed_as_specified():
 def test_rows_of_gate_and_up_alternate():
     model = random_model("plain")
     layer = model.layers[0]
-    both = matrices(model.config, layer)["gate_up"]
-    assert (both.codes[0::2] == layer.weights["w1"]).all() and (both.codes[1::2] == layer.weights["w3"]).all()
+    both = matrices(model, 0)["gate_up"]
+    codes = unpack_rows("both", np.concatenate(list(both.rows([2, 100, 26]))), (128, 64))
+    assert (codes[0::2] == layer.weights["w1"]).all() and (codes[1::2] == layer.weights["w3"]).all()
     assert both.runs == (Run(0, 128, layer.scales["w1"], layer.scales["w3"]),)
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_row_keeps_its_scale(name):
     model = with_several_scales(random_model(name))
-    for layer in model.layers:
+    for i, layer in enumerate(model.layers):
         found = {}
-        for what, matrix in matrices(model.config, layer).items():
+        for what, matrix in matrices(model, i).items():
             rows = []
             for run in matrix.runs:
                 assert run.first == len(rows) and (run.end - run.first) % 2 == 0
                 rows += [run.even, run.odd] * ((run.end - run.first) // 2)
-            assert len(rows) == len(matrix.codes)
+            assert len(rows) == sum(map(len, matrix.rows([len(rows)])))
             found[what] = rows
         want = {n: [b.scale for b in layer.blocks(n) for _ in range(b.rows)] for n in layer.scales}
         if not model.config.down_norm:
@@ -118,7 +129,7 @@ def test_a_bias_is_refused_where_nothing_adds_it():
     model = with_biases(random_model("plain"))
     with pytest.raises(CompileError, match="layers.0.wq has a bias, which no gateware adds: use the golden model"):
         compile_model(model, BOARD)
-    image = compile_model(model, roomy(model))
+    image = compile_model(model, unlimited_config(model))
     assert sorted(image.biases) == [1, 4, 5, 6, 8, 9]
     assert (image.biases[4][0::2] == model.layers[0].biases["w1"]).all() and not image.biases[4][1::2].any()
 
@@ -127,15 +138,14 @@ def test_a_bias_is_refused_where_nothing_adds_it():
 def test_layout_and_program(name):
     model = random_model(name)
     c = model.config
-    image = compile_model(model, roomy(model))
+    image = compile_model(model, unlimited_config(model))
     # Nothing overlaps: sections, logits, and three KV regions a layer.
     kv = c.kv_heads * c.context * c.head_dim
     regions = [(base, base + len(content)) for base, content in image.sections]
     regions.append((4 * image.registers["logits_base"], 4 * image.registers["logits_base"] + 4 * c.vocab))
-    for d in image.program:
-        if d.op == Op.ATTENTION:
-            regions += [(4 * d.k_base, 4 * d.k_base + kv), (4 * d.v_base, 4 * d.v_base + kv),
-                        (4 * d.s_base, 4 * d.s_base + 4 * c.kv_heads * c.context)]
+    for layer in range(c.layers):
+        k, v, s = (4 * base for base in cache_bases(image.registers, layer))
+        regions += [(k, k + kv), (v, v + kv), (s, s + 4 * c.kv_heads * c.context)]
     regions.sort()
     assert len(regions) == len(image.sections) + 1 + 3 * c.layers
     assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False)) and regions[-1][1] <= image.end
@@ -148,11 +158,72 @@ def test_layout_and_program(name):
         (Op.HEAD, Epilogue.STORE), (Op.END, Epilogue.STORE)]
     packed = np.frombuffer(image.program_bytes, "<u4").reshape(-1, DESCRIPTOR_WORDS)
     assert tuple(Descriptor.unpack(tuple(int(w) for w in row)) for row in packed) == image.program
+    # Each layer's steps, and no others, have its number.
+    layered = [d for d in image.program if d.op in (Op.LINEAR, Op.ATTENTION)]
+    assert [d.layer for d in layered] == [layer for layer in range(c.layers) for _ in range(5)]
+    assert all(d.layer == 0 for d in image.program if d not in layered)
+    # A segment a layer and one for the LM head, which survive their packing.
+    assert [s.lm_head for s in image.segments] == [False] * c.layers + [True]
+    assert unpack_segments(np.frombuffer(image.segment_bytes, "<u4").tolist()) == image.segments
     # Each step that loads gains is followed by one that uses them.
     linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD)]
     loads = [d.gain_next for d in image.program if d.op != Op.END]
     assert sum(loads) == sum(d.gain for d in linear)
     assert set(image.registers) == set(MODEL_REGISTERS) and len(image.register_bytes) == 4 * len(MODEL_REGISTERS)
+
+
+#: Shapes that a board's layout has to place, without weights: many layers, odd sizes, few and many positions.
+SHAPES = st.builds(
+    lambda layers, kv_heads, group, head_dim, ffn, context, vocab, tied: ModelConfig(
+        dim=kv_heads * group * head_dim, ffn=4 * ffn, layers=layers, heads=kv_heads * group, kv_heads=kv_heads,
+        head_dim=head_dim, vocab=vocab, context=context, tied=tied),
+    st.integers(1, MAX_LAYERS), st.integers(1, 9), st.integers(1, 4), st.sampled_from((8, 24, 64)), st.integers(1, 40),
+    st.integers(1, 300), st.integers(1, 400), st.booleans())
+
+
+@settings(deadline=None)
+@given(SHAPES, st.sampled_from(("board", "host")), st.data())
+def test_strides_and_segments_reach_what_was_laid_out(c, head, data):
+    """Each layer's caches and each segment lie in regions of their own, within the memory, and nothing lies twice."""
+    parts = tuple(8 * n for n in data.draw(st.lists(st.integers(1, 5000), min_size=c.layers, max_size=c.layers)))
+    rows = c.vocab if head == "board" else c.dim
+    board = replace(BOARD, unlimited=True, sdram_bytes=1 << 40)
+    at = lay_out(c, board, sum(parts), head)
+    segments = segment_list(at.weights, parts, table_bytes(rows, c.dim))
+    check_segments(segments)
+    registers = cache_registers(at)
+    check_registers(registers)
+    assert all(registers[name] % KV_PAGE == 0 for name in KV_PAGE_REGISTERS)
+    kv, scales = c.kv_heads * c.context * c.head_dim, 4 * c.kv_heads * c.context
+    regions = [(4 * s.address, 4 * s.end) for s in segments]
+    assert sum(end - base for base, end in regions) == sum(parts) + table_bytes(rows, c.dim)
+    assert [s.lm_head for s in segments] == [False] * c.layers + [True]
+    for layer in range(c.layers):
+        k, v, s = (4 * base for base in cache_bases(registers, layer))
+        regions += [(k, k + kv), (v, v + kv), (s, s + scales)]
+    regions += [(at.rope, at.rope + 2 * c.context * c.head_dim), (at.logits, at.logits + 4 * rows)]
+    if head == "host":
+        regions.append((at.embedding, at.embedding + table_bytes(c.context, c.dim)))
+    elif not c.tied:
+        regions.append((at.embedding, at.embedding + table_bytes(c.vocab, c.dim)))
+    regions.sort()
+    assert regions[0][0] >= 0 and regions[-1][1] <= at.end
+    assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False))
+    # No more memory than that, each region in whole rows of the memory, and all segments as one.
+    whole = [(4 * segments[0].address, 4 * segments[-1].end), *(r for r in regions if r[0] >= 4 * segments[-1].end)]
+    assert at.end == sum(-(-(end - base) // 1024) * 1024 for base, end in whole)
+    # A board whose memory is a byte smaller refuses it with the sizes.
+    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
+        lay_out(c, replace(board, sdram_bytes=at.end - 1), sum(parts), head)
+
+
+def test_more_layers_than_a_program_numbers():
+    model = random_model("plain")
+    config = replace(model.config, layers=MAX_LAYERS)
+    board = replace(unlimited_config(model), program_steps=2000)
+    check_shape(config, board)
+    with pytest.raises(CompileError, match="^layers is 255, and a program numbers 254$"):
+        check_shape(replace(config, layers=MAX_LAYERS + 1), board)
 
 
 def test_needed_bytes():
@@ -167,7 +238,6 @@ BOARD = preset("ulx3s-85f")
 @pytest.mark.parametrize(("change", "message"), [
     ({"max_dim": 96}, "dim is 100, and the build ulx3s-85f can do 96"),
     ({"max_cols": 160, "max_dim": 160}, "ffn is 164, and the build ulx3s-85f can do 160"),
-    ({"max_head_dim": 8}, "head_dim is 16, and the build ulx3s-85f can do 8"),
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
     ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),

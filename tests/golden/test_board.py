@@ -1,23 +1,27 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The whole golden model: against the float32 reference, itself fed otherwise, and against single steps."""
+"""The whole golden model, against the float32 reference, against itself with other chunks, and against single steps."""
 
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tellme.compiler import compile_model
+from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard, NonfiniteError
-from tellme.golden.perplexity import golden_board, roomy
+from tellme.golden.perplexity import golden_board, unlimited_config
+from tellme.golden.weights import Budget, TernaryMatrix
 from tellme.models import Model, ModelError
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import DoneReason, EventType, StartArgs
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.packing import pack_matrix
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
 from tellme.spec.quantise import quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
 from tests import bounds, reference
@@ -61,7 +65,7 @@ def test_several_scales_and_biases_are_near_the_float_reference(name, biases, tm
     golden = golden_board(Model.load(path)).feed(ids, 0, heads="all") / 65536
     expected = reference.forward(reference.read(path), ids)
     assert np.abs(golden - expected).mean() < 0.03 * expected.std()
-    # Scales or biases that were left out would show.
+    # If scales or biases were left out, the difference would show.
     plain = reference.forward(reference.read(path, plain=True), ids)
     assert np.abs(plain - expected).mean() > 0.1 * expected.std()
 
@@ -90,6 +94,36 @@ def test_no_chunking_changes_a_bit(name):
     assert (at_once == one_by_one).all()
     assert whole.crcs == pieces.crcs
     assert (whole.feed(ids[:3], 12) == pieces.feed(ids[:3], 12)).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_kept_unpacked_changes_no_bit(name):
+    """No matrix, some, or all of them, and the head."""
+    model = with_several_scales(random_model(name))
+    image = compile_model(model, unlimited_config(model))
+    ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
+    whole = GoldenBoard(image)
+    expected = whole.feed(ids, 0, heads="all"), whole.feed([3], 12)
+    for kept in (0, 4 * model.config.dim * (model.config.q_dim + model.config.ffn), 1 << 30):
+        board = GoldenBoard(image, kept_bytes=kept)
+        assert (board.feed(ids, 0, heads="all") == expected[0]).all() and (board.feed([3], 12) == expected[1]).all()
+        assert board.crcs == whole.crcs
+        sizes = [step.weights.kept_bytes for step in board.steps if step.weights is not None] + [board._head.kept_bytes]
+        assert sum(sizes) <= kept and (kept == 0) == (not any(sizes)) and (kept == 1 << 30) == all(sizes)
+
+
+@pytest.mark.parametrize("cols", [1, 20, 43, 140])
+def test_a_ternary_matrix_is_the_specification(cols):
+    """Tiles of several heights, unpacked each time and once."""
+    rng = np.random.default_rng(cols)
+    rows = rng.integers(-1, 2, (34, cols))
+    codes = rng.integers(-127, 128, (3, cols)).astype(np.int8)
+    tiles = [np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)
+             for at, end in ((0, 2), (2, 30), (30, 34))]
+    for budget in (0, 1 << 20):
+        matrix = TernaryMatrix(tiles, cols, Budget(budget))
+        for _ in range(2):
+            assert (matrix.product(codes) == codes.astype(int) @ rows.T).all()
 
 
 def test_step_crcs(stories):
@@ -176,12 +210,62 @@ def test_nonfinite_names_its_step_and_ends_the_run():
 
 def test_a_damaged_stream_is_noticed():
     model = random_model("plain")
-    image = compile_model(model, roomy(model))
-    base, stream = image.sections[0]
-    damaged = type(image)(((base, stream[:9] + b"\xff" + stream[10:]), *image.sections[1:]), image.program,
-                          image.registers, image.end)
+    image = compile_model(model, unlimited_config(model))
+    base, part = image.sections[0]
+    stream = bytes(part)
+
+    def damaged(at, byte):
+        return replace(image, sections=((base, Part.of(stream[:at] + byte + stream[at + 1:])), *image.sections[1:]))
+
     with pytest.raises(ValueError, match="no base-3 code"):
-        GoldenBoard(damaged)
+        GoldenBoard(damaged(9, b"\xff"))
+    # Bits 46 to 53 of a tile's header are the words of scales that follow.
+    with pytest.raises(FormatError, match="the header [0-9a-f]{16} of a tile has 4 words of scales behind it, which format 2 "):
+        GoldenBoard(damaged(6, b"\x01"))
+    with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 2 does not know"):
+        GoldenBoard(damaged(7, b"\x80"))
+
+
+def test_segments_lie_anywhere():
+    """The stream cut at any word and scattered over a memory gives the same logits and step CRCs."""
+    model = random_model("grouped")
+    image = compile_model(model, unlimited_config(model))
+    whole = GoldenBoard(image)
+    expected = whole.feed([3, 9], 0)
+    memory = np.zeros(image.end, np.uint8)
+    for base, part in image.sections:
+        part.read_into(memory[base:base + len(part)])
+    rng = np.random.default_rng(3)
+    pieces = []
+    for s in image.segments:
+        cuts = sorted({0, s.words64, 1, *rng.integers(0, s.words64, 3).tolist()})
+        pieces += [Segment(s.address + 2 * a, b - a, s.lm_head) for a, b in zip(cuts, cuts[1:], strict=False)]
+    sections, segments, end = list(image.sections), [Segment(1, 1)] * len(pieces), image.end
+    for i in rng.permutation(len(pieces)).tolist():
+        piece = pieces[i]
+        end += 4 * int(rng.integers(1, 9))
+        segments[i] = Segment(end // 4, piece.words64, piece.lm_head)
+        sections.append((end, Part.of(memory[4 * piece.address:4 * piece.end].tobytes())))
+        end += 8 * piece.words64
+    # What the segments were cut from is gone; the embedding table stays.
+    body = [s for s in image.segments if not s.lm_head]
+    sections.append((4 * body[0].address, Part.of(bytes(4 * (body[-1].end - body[0].address)))))
+    board = GoldenBoard(replace(image, sections=tuple(sections), segments=tuple(segments), end=end))
+    assert (board.feed([3, 9], 0) == expected).all() and board.crcs == whole.crcs
+
+
+def test_a_stream_of_another_length_is_noticed():
+    model = random_model("plain")
+    image = compile_model(model, unlimited_config(model))
+    first, *others = image.segments
+    shorter = replace(first, words64=first.words64 - 1)
+    with pytest.raises((ValueError, FormatError)):
+        GoldenBoard(replace(image, segments=(shorter, *others)))
+    *body, head = image.segments
+    with pytest.raises(ValueError, match="the program takes [0-9]+ bytes more than the weight stream has"):
+        GoldenBoard(replace(image, segments=(*body[:-1], head)))
+    with pytest.raises(ValueError, match="the program leaves [0-9]+ bytes of the weight stream"):
+        GoldenBoard(replace(image, segments=(*body, body[0], head)))
 
 
 def test_context_limit():

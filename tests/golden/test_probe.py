@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The head's function against the specification, and the probe: what it shows is the very state."""
+"""The LM head's function against the specification; and the probe: the state that it shows is exact."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ import pytest
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.golden.head import exact_type, head_logits, probed_state
-from tellme.golden.perplexity import roomy
+from tellme.golden.perplexity import unlimited_config
 from tellme.golden.scales import pack16, scales, unpack16
 from tellme.spec.attention import LOGIT_FRAC, logit
 from tellme.spec.probe import PROBE_LEAST, probe_power, probed_scale
@@ -21,7 +21,7 @@ from tests.models.random_model import FAMILY, random_model
 
 
 def probe_logits(codes, d, k):
-    """What the head makes of a probe's table."""
+    """The logits that the LM head computes with a probe's table."""
     row = np.full(codes.shape[1], pack16(scales(scale_from_fraction(Fraction(2) ** k)))[0], np.uint16)
     return head_logits(codes, scales(d), np.eye(codes.shape[1], dtype=np.float32), unpack16(row))[0]
 
@@ -65,14 +65,14 @@ def test_what_is_outside_the_range_is_refused():
 
 
 def test_the_power_leaves_room_for_every_state():
-    """The largest state of a width, all of it in one element behind the largest gain, reaches the range's upper octaves."""
+    """The largest state of a width, all of it in one element after the largest gain, reaches the range's upper octaves."""
     for dim in (16, 100, 512, 4096):
         for gain in (2.0**-6, 1.0, 3.7, 60000.0):
             k = probe_power(dim, gain)
             d = scale_from_fraction(Fraction(dim**0.5) * Fraction(gain) / 127)
             top = int(np.abs(probe_logits(np.array([[127, 0, -127]], np.int8), d, k)).max())
             assert 2**29 < top < 2**31 - 1 and probed_scale(top, k) == d
-    # Smaller gains leave room above: a stored scale goes no higher.
+    # With smaller gains the range is not used to its end, because a stored scale cannot be larger.
     assert probe_power(16, 2.0**-20) == probe_power(16, 0) == 19
 
 
@@ -81,13 +81,13 @@ def test_a_models_state(name):
     """Probe and head of one model on the golden board: the state that the probe shows gives the head's own logits."""
     model = random_model(name)
     ids = np.random.default_rng(5).integers(0, model.config.vocab, 6)
-    own = GoldenBoard(compile_model(model, roomy(model)))
+    own = GoldenBoard(compile_model(model, unlimited_config(model)))
     want = own.feed(ids.tolist(), 0, heads="all")
-    image = compile_model(model, roomy(model), head="host")
+    image = compile_model(model, unlimited_config(model), head="host")
     board = GoldenBoard(image)
     assert image.registers["vocab"] == model.config.dim
     table, stored = (model.embedding, model.embedding_scales) if model.config.tied else (model.head, model.head_scales)
-    # The rows as they lie in a board's own table, so that ids may stay what they are.
+    # The rows as they lie in a board's own table, so that the ids stay the same.
     board._memory = np.concatenate([board._memory, own._memory])
     board.registers["embed_base"] = (image.end + 4 * own.registers["embed_base"]) // 4
     probes = board.feed(ids.tolist(), 0, heads="all")

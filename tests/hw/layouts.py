@@ -3,17 +3,29 @@
 """Payloads of the gateware's layouts as the simulator's integers, and back: no test knows where a field lies."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import Shape, signed
 from amaranth.lib import data, wiring
 
-from hw.lib.types import AccLayout
+from hw.lib.layouts import Layouts
+from tellme.spec.config import CoreConfig
 from tellme.spec.scale import Scale
 
-__all__ = ["accumulator", "accumulators", "fields", "pack", "payload_of", "unpack", "words_of"]
+__all__ = ["accumulator", "accumulators", "fields", "layouts_of", "pack", "payload_of", "unpack", "words_of"]
 
 FOUR = data.ArrayLayout(signed(8), 4)
+
+
+def layouts_of(*, rows: int | None = None, **parameters: Any) -> Layouts:
+    """Layouts of a bench: those of a configuration with these parameters, and of matrices of ``rows`` rows if that is given.
+
+    There are as many lanes as a chunk has tokens, and a residual vector is no longer than another, where nothing else is said.
+    """
+    parameters = {"lanes": parameters.get("chunk", 1), "max_dim": min(512, parameters.get("max_cols", 512))} | parameters
+    widths = CoreConfig(name="bench", **parameters).widths
+    return Layouts(widths if rows is None else replace(widths, rows=rows))
 
 
 def pack(shape: Any, value: Any = None, /, **values: Any) -> int:
@@ -63,15 +75,15 @@ def fields(shape: data.Layout, bits: int, *names: str) -> tuple[Any, ...]:
     return tuple(parts[name] for name in names)
 
 
-def accumulators(values: Sequence[int]) -> list[tuple[int, Scale, int, int]]:
-    """(acc, scale, token, index) of each payload of AccLayout."""
-    parts = [unpack(AccLayout, bits) for bits in values]
+def accumulators(layouts: Layouts, values: Sequence[int]) -> list[tuple[int, Scale, int, int]]:
+    """(acc, scale, token, index) of each accumulator's payload."""
+    parts = [unpack(layouts.acc, bits) for bits in values]
     return [(p["acc"], Scale(**p["scale"]), p["place"]["token"], p["place"]["index"]) for p in parts]
 
 
-def accumulator(acc: int, scale: Scale, token: int, index: int) -> int:
-    """Payload of AccLayout."""
-    return pack(AccLayout, acc=acc, scale=scale, place={"token": token, "index": index})
+def accumulator(layouts: Layouts, acc: int, scale: Scale, token: int, index: int) -> int:
+    """Payload of an accumulator."""
+    return pack(layouts.acc, acc=acc, scale=scale, place={"token": token, "index": index})
 
 
 def words_of(row: Sequence[int]) -> list[int]:

@@ -17,7 +17,7 @@ __all__ = ["Dfi", "QueuedReadModel", "ReadModel", "WriteModel"]
 
 
 def signals(dut, port):
-    """A function from a name to that signal of a port; looked for once, as to look takes longer than to read."""
+    """A function from a name to the signal of a port with this name; found once, because finding takes longer than reading."""
     return cache(lambda name: getattr(dut, f"{port}__{name}"))
 
 
@@ -35,8 +35,8 @@ class Dfi:
         self._driven = None
 
     def clock(self) -> list[dict[str, int]]:
-        """The commands of both clocks; fails with the chip's rule that is broken.  Of a chip that is not selected the
-        command's pins are not read, and of wires that nobody drives no data: the chip takes neither."""
+        """The commands of both clocks; a broken rule of the chip fails the test.  The command's pins are not read while the
+        chip is not selected, and the data wires are not read while nothing drives them: the chip ignores both."""
         cke, oe = int(self._cke.value), int(self._oe.value)
         wdata = int(self._wdata.value) if oe else 0
         rdata, commands = 0, []
@@ -55,15 +55,19 @@ class Dfi:
 
 
 class ReadModel:
-    """Answers a ReadPort from ``words``; waits ``latency`` cycles a request and pauses at random.
+    """Answers a read port from ``words``; waits ``latency`` cycles a request and pauses at random.  ``request`` is the layout of
+    its requests.
 
-    ``pause`` gives the length of a pause before each word (0: none).  A read of a word that is not there fails.
+    ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
+    length of a pause before each word (0: none).  A read of a word that is not there fails.
     """
 
-    def __init__(self, dut, name, words, *, latency=8, pause=None, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
+        # 32-bit words of a word of the port.
+        self._lanes = len(self._signal("data__payload")) // 32
         self._latency = latency
         self._pause = pause or (lambda: 0)
         self._rng = rng or random.Random(0)
@@ -81,14 +85,14 @@ class ReadModel:
             if not asked:
                 continue
             self._signal("req__ready").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
-            for i in range(length):
+            for i in range(0, length, self._lanes):
                 for _ in range(self._pause()):
                     self._signal("data__valid").value = 0
                     await FallingEdge(self._clk)
-                self._signal("data__payload").value = self.words[addr + i]
+                self._signal("data__payload").value = self._word(addr + i)
                 self._signal("data__valid").value = 1
                 while True:
                     await settled()
@@ -96,13 +100,18 @@ class ReadModel:
                     await FallingEdge(self._clk)
                     if taken:
                         break
-                self.count += 1
+                self.count += self._lanes
             self._signal("data__valid").value = 0
             self._signal("req__ready").value = 1
 
+    def _word(self, addr):
+        """The port's word that begins with the 32-bit word ``addr``."""
+        return sum(self.words[addr + lane] << 32 * lane for lane in range(self._lanes))
+
 
 class QueuedReadModel(ReadModel):
-    """A ReadModel that takes a request at any time: the data of one follows that of the one before without a pause."""
+    """A ReadModel that takes a request at any time: the data of a request follows the data of the request before without a
+    pause."""
 
     @clocked
     async def _requests(self, queue):
@@ -112,8 +121,8 @@ class QueuedReadModel(ReadModel):
             await settled()
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
-                addr, length = fields(MemoryRequest, request, "addr", "len")
-                queue.extend((cycle + self._latency, addr + i) for i in range(length))
+                addr, length = fields(self._request, request, "addr", "len")
+                queue.extend((cycle + self._latency, addr + i) for i in range(0, length, self._lanes))
             await FallingEdge(self._clk)
             cycle += 1
             self.cycle = cycle
@@ -132,7 +141,7 @@ class QueuedReadModel(ReadModel):
             _, addr = queue.popleft()
             for _ in range(self._pause()):
                 await FallingEdge(self._clk)
-            self._signal("data__payload").value = self.words[addr]
+            self._signal("data__payload").value = self._word(addr)
             valid.value = 1
             while True:
                 await settled()
@@ -141,15 +150,15 @@ class QueuedReadModel(ReadModel):
                 if taken:
                     break
             valid.value = 0
-            self.count += 1
+            self.count += self._lanes
 
 
 class WriteModel:
-    """Takes a WritePort's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles behind each burst."""
+    """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
+    cycles after each burst.  ``request`` is the layout of its requests."""
 
-    def __init__(self, dut, name, words, *, stall=0.0, rest=3, rng=None):
-        self._clk = dut.clk
+    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
+        self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
@@ -170,7 +179,7 @@ class WriteModel:
                 continue
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
-            addr, length = fields(MemoryRequest, request, "addr", "len")
+            addr, length = fields(self._request, request, "addr", "len")
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall

@@ -39,7 +39,7 @@ class Host:
         return {"rx_valid": self._source.low_share, "tx_ready": self._sink.low_share}
 
     async def send_raw(self, content: bytes):
-        """Bytes as they are."""
+        """Send raw bytes."""
         await self._source.send_all(content)
 
     async def packet(self, limit=20000):

@@ -7,17 +7,18 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 
 from hw.lib.control import EventLayout, RunArgs, StatusLayout
-from hw.lib.types import AccLayout, AttnHeadCodes, ScaleLayout
+from hw.lib.types import ScaleLayout
 from tellme.spec.memory import Event, StartArgs, StartFlags, StatusWord
 from tellme.spec.scale import Scale
-from tests.hw.layouts import fields, pack, unpack
+from tests.hw.layouts import fields, layouts_of, pack, unpack
 
+LAYOUTS = layouts_of(chunk=16, max_cols=4096, max_kv_heads=16)
 ACC = {"acc": -5, "scale": {"sig": 1500, "exp": -20}, "place": {"token": 9, "index": 4097}}
 
 
 def test_packing_is_amaranths():
-    assert pack(AccLayout, ACC) == AccLayout.const(ACC).as_value().value
-    assert unpack(AccLayout, AccLayout.const(ACC).as_value().value) == ACC
+    assert pack(LAYOUTS.acc, ACC) == LAYOUTS.acc.const(ACC).as_value().value
+    assert unpack(LAYOUTS.acc, LAYOUTS.acc.const(ACC).as_value().value) == ACC
     pairs = data.ArrayLayout(data.StructLayout({"a": signed(3), "b": 2}), 3)
     values = [{"a": -4, "b": 1}, {"a": 3, "b": 0}, {"a": -1, "b": 3}]
     assert pack(pairs, values) == pairs.const(values).as_value().value
@@ -25,17 +26,17 @@ def test_packing_is_amaranths():
 
 
 def test_a_named_tuple_is_a_structure_and_missing_fields_are_zero():
-    assert unpack(AttnHeadCodes, pack(AttnHeadCodes, code=-128, scale=Scale(2047, -1), head=127)) == {
-        "code": -128, "scale": {"sig": 2047, "exp": -1}, "last": 0, "token": 0, "head": 127}
-    assert fields(AttnHeadCodes, pack(AttnHeadCodes, token=3, last=1), "last", "token") == (1, 3)
+    assert unpack(LAYOUTS.head_codes, pack(LAYOUTS.head_codes, code=-128, scale=Scale(2047, -1), head=63)) == {
+        "code": -128, "scale": {"sig": 2047, "exp": -1}, "last": 0, "token": 0, "head": 63}
+    assert fields(LAYOUTS.head_codes, pack(LAYOUTS.head_codes, token=3, last=1), "last", "token") == (1, 3)
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError) as wide:
-        pack(AttnHeadCodes, code=128)
+        pack(LAYOUTS.head_codes, code=128)
     assert str(wide.value) == "128 is not in the range of signed(8), -128 to 127"
     with pytest.raises(ValueError) as unknown:
-        pack(AttnHeadCodes, codes=1)
+        pack(LAYOUTS.head_codes, codes=1)
     assert str(unknown.value) == "the layout has no field 'codes'; there are: code, scale, last, token, head"
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""GGUF files put together byte by byte: what the gguf package's writer does not write, and does not let be wrong."""
+"""GGUF files put together byte by byte, including features and errors that the gguf package's writer cannot write."""
 
 import struct
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def array(key, kind, length, content):
 
 
 def renamed(fields, old, new):
-    """Metadata values of a file with its architecture called otherwise."""
+    """Metadata values of a file with another name of the architecture."""
     out = []
     for raw in fields:
         end = 8 + int.from_bytes(raw[:8], "little")
@@ -78,7 +78,7 @@ def assemble(path, fields, tensors, *, version=3, alignment=32, offsets=None, ma
 
 
 def i2s(part, codes, scale, layout, *, tail=32):
-    """A matrix as bitnet.cpp's I2_S: weights plus 1, two bits each, four a byte from the top, and the scale behind them."""
+    """A matrix as bitnet.cpp's I2_S: weights plus 1, two bits each, four a byte from the top, and the scale after them."""
     digits = (codes + 1).astype(np.uint8)
     flat = {"blocks of 128": lambda: digits.reshape(-1, 4, 32).swapaxes(1, 2), "blocks of 64": lambda: digits.reshape(-1, 4, 16)
             .swapaxes(1, 2), "four rows a byte": lambda: digits.reshape(-1, 4, digits.shape[1]).swapaxes(1, 2),

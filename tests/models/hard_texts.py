@@ -128,7 +128,7 @@ def with_fields(content, **fields):
     return json.dumps(made | fields, ensure_ascii=False).encode()
 
 
-#: How LLaMA 3 splits a text ahead of the merges.
+#: How LLaMA 3 splits a text before the merges.
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
 
@@ -152,7 +152,7 @@ def byte_level(style="gpt2", *, size=400, add_prefix_space=False, normalizer=Non
 
 
 def _byte_fallback(words, size):
-    """A BPE model with a piece a byte behind the three special tokens, trained on words; bytes are plain vocabulary."""
+    """A BPE model with a piece a byte after the three special tokens, trained on words; bytes are plain vocabulary."""
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.train_from_iterator(words, trainers.BpeTrainer(
         vocab_size=size, special_tokens=[*SPECIAL, *(f"<0x{b:02X}>" for b in range(256))], show_progress=False))
@@ -212,7 +212,7 @@ def check_texts(tokenizer, encode, decode, texts=HARD_TEXTS):
 
 
 def check_streams(tokenizer, decode, count=60):
-    """Any ids stream as a package decodes them, also behind any others: what is beyond the text of the ids before."""
+    """Any ids stream as a package decodes them, also after any others: what is beyond the text of the ids before."""
     for ids in random_ids(tokenizer, count):
         whole = decode(ids)
         assert streamed(tokenizer, ids) == whole, ids

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Random models of the family, between them all that a configuration can ask for."""
+"""Random models of the family; between them they have every feature of a configuration."""
 
 from itertools import cycle, pairwise
 

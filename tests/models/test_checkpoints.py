@@ -73,7 +73,7 @@ def test_both_bit_orders(least_first, tmp_path, tokenizer_file):
     assert "nats per token least" in heard[0] and "nats per token most" in heard[0]
     for got, expected in zip(model.layers, SHIPPED.layers, strict=True):
         assert all((got.weights[n] == expected.weights[n]).all() for n in LINEARS)
-    # The model means the same: its loss is that of the model it was made of, and of the float pass over the file.
+    # The loss is that of the original model, and that of the float pass over the file.
     ids = [1, *Tokenizer(SHIPPED.tokenizer).encode(PROBE)]
     nats, n = reference.nats(reference.read(path, least_first=least_first), ids)
     assert nats_per_token(model, [ids]) == pytest.approx(nats / n, rel=0.02)
@@ -81,7 +81,7 @@ def test_both_bit_orders(least_first, tmp_path, tokenizer_file):
 
 
 def noisy(content):
-    """The same file with random weights behind the embedding."""
+    """The same file with random weights after the embedding."""
     start = 256 + 4 * SHIPPED.config.dim * (1 + SHIPPED.config.vocab)
     rng = np.random.default_rng(1)
     model = find_model("stories-1m")

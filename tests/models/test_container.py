@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The .tellme container: there and back, and every way in which a file can be wrong."""
+"""The .tellme container: written and read again, and every way in which a file can be wrong."""
 
 import json
 import random

@@ -62,7 +62,7 @@ def test_gguf(tmp_path):
     whole, rng = path.read_bytes(), random.Random(6)
     done = []
     for _ in range(150):
-        # The tokens' texts lie behind the model's numbers.
+        # The tokens' texts lie after the model's numbers.
         path.write_bytes(damaged(rng, whole, rng.choice([40, 700, len(whole)])))
         done.append(attempt(path, tmp_path / "out.tellme", Options(no_tokenizer=rng.random() < 0.5)))
     assert any(done) and not all(done)
@@ -215,7 +215,7 @@ def test_any_edit_of_a_split_gguf_file(split_gguf, edits, number, part):
 @PLENTY
 @given(where=SHARES, number=st.integers(1, 3))
 def test_a_split_gguf_file_that_is_cut_is_refused(split_gguf, where, number):
-    """Up to the padding behind the last tensor, 31 bytes at most."""
+    """Up to the padding after the last tensor, 31 bytes at most."""
     name = f"m-0000{number}-of-00003.gguf"
     whole = split_gguf.kept[name]
     assert split_gguf.after(name, whole[:int(where * (len(whole) - 32))]) is None

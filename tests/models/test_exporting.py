@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Exports: there and back without a change, files as their formats say, and what the other program cannot compute."""
+"""Exports: exported and imported again without a change, files as their formats say, and models that are refused."""
 
 import json
 from dataclasses import replace
@@ -210,7 +210,7 @@ def test_how_texts_begin_and_end_there_and_back(form, conventions, tokenizer, tm
     assert other == {"bos_token_id": c.bos, "eos_token_id": ends} and other.items() <= config.items()
     assert pieces["add_bos_token"] is c.add_bos
     if tokenizer[:1] == b"{":
-        # What transformers puts ahead of a text with this file.
+        # What transformers puts before a text with this file.
         made = Tokenizer(tokenizer)
         framed = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
         assert framed.encode(TEXT).ids == c.with_bos(made.encode(TEXT))

@@ -304,7 +304,7 @@ def test_a_split_file_of_i2s(trained, tmp_path):
 
 
 def test_no_layout_makes_sense(trained, tmp_path):
-    """Weights out of a layout of which nobody knows: columns from the last to the first."""
+    """Weights in an unknown layout: columns from the last to the first."""
     fields, tensors = trained
     path = assemble(tmp_path / "m.gguf", fields, packed(tensors, "blocks of 128", change=lambda codes: codes[:, ::-1]))
     with pytest.raises(ModelError) as caught:

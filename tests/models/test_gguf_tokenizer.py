@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tokenizers in GGUF files: hard texts before and behind an export, every key of the metadata, and every refusal."""
+"""Tokenizers in GGUF files: hard texts before and after an export, every key of the metadata, and every refusal."""
 
 import json
 import random
@@ -55,7 +55,7 @@ KINDS = {
 
 
 def spelt_out(tokens):
-    """Hard texts with these tokens, which SentencePiece takes as text, or without beginning anew behind them."""
+    """Hard texts with these tokens, which SentencePiece takes as text, or without beginning anew after them."""
     return [t for t in HARD_TEXTS if any(token in t for token in tokens)]
 
 
@@ -206,7 +206,7 @@ def test_keys_of_the_kind_llama(changed, text, ids):
 
 
 def test_ids_without_a_token():
-    """Placeholders behind the tokens are no tokens; a token without a text adds nothing to one."""
+    """Placeholders after the tokens are no tokens; a token without a text adds nothing to one."""
     values = llama_values()
     for text, kind in (("", 1), ("a", 5), ("[PAD265]", 5), (placeholder(266), 5)):
         for key, value in (("tokens", text), ("token_type", kind), ("scores", 0.0)):

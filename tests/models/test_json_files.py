@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""JSON of checkpoints: what is taken, every refusal word for word, and files that are not what their names say."""
+"""JSON of checkpoints: accepted files, every refusal word for word, and files that are not what their names say."""
 
 import json
 import os

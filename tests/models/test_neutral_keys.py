@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Keys that change what a model computes: taken at the values that do not, refused by name at all others."""
+"""Keys that can change what a model computes: accepted with values that change nothing, refused by name with all others."""
 
 import pytest
 

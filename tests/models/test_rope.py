@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""RoPE of checkpoints: what is plain is taken, with the logits of a float model, and all else is refused by name."""
+"""RoPE of checkpoints: plain RoPE is accepted and gives a float model's logits; all else is refused by name."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Safetensors: what the package refuses is refused, types and ranks of tensors, and folders as the hub has them."""
+"""Safetensors: files that the package refuses are refused; types and ranks of tensors; folders as the hub has them."""
 
 import json
 import struct

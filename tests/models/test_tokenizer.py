@@ -71,7 +71,7 @@ def test_the_shipped_tokenizer():
 
 def test_rules_for_decoded_texts(tmp_path):
     rules = tmp_path / "rules.tsv"
-    # "a" and "ca" become "X" and "Y": a text depends on what comes behind it.
+    # "a" and "ca" become "X" and "Y": a text depends on what comes after it.
     rules.write_text("61\t58\n63 61\t59\n")
     content = sentencepiece_model(denormalization_rule_tsv=str(rules))
     check_texts(Tokenizer(content), package(content).encode, package(content).decode)
@@ -102,7 +102,7 @@ def test_the_first_space():
     for dummy in (False, True):
         tokenizer = Tokenizer(sentencepiece_model(add_dummy_prefix=dummy))
         [word] = [i for i in range(tokenizer.size) if tokenizer.text(i) == "\u2581the"]
-        # BOS is no text, so that the word behind it is the first; behind a word it is not.
+        # BOS is no text, so that the word after it is the first; after a word it is not.
         assert streamed(tokenizer, [1, word, word]) == ("the the" if dummy else " the the")
         assert streamed(tokenizer, [word], before=[1]) == ("the" if dummy else " the")
         assert streamed(tokenizer, [word], before=[1, word]) == " the"

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tellme.models import ModelError
 from tellme.models.importers.importing import checked_tokenizer, read_tokenizer
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
-from tellme.models.tokenizers.tokenizer_json import adds_bos, adds_other
+from tellme.models.tokenizers.tokenizer_json import adds_other, frame_of
 from tests.models.hard_texts import (
     ADDED,
     CORPUS,
@@ -137,7 +137,7 @@ DECODERS = [
     sequence(BYTES, FUSE, string("ata", "xax"), string("x", ""), strip("\u2581", 1, 0)), sequence(BYTES, FUSE, string("", "x")),
     sequence(BYTES, meta("always"), {"type": "BPEDecoder", "suffix": "a"}), sequence(SPACES, BYTE_LEVEL, strip(" ", 1, 0)),
 ]
-#: Those for which a bound is known: behind them text comes as it does without.
+#: Those for which a bound is known: after them text comes as it does without.
 BOUNDED = [r"\A (?! )", r"^ ", r"\A ", r"^ +", r"\A\s+", r"^\n", r"^[ \n]{1,2}", r"^(?: |a)b?", r"^(the|a)", r"^ {2}",
            r"\A[^a]{1,3}", r"^(?=.t)a", r"^.+", r"^\S+", r"^ x*", r"^ {2,3}", r"^[ a-t]+", r"^\. ", r"^(?:a|(?:th?|\n)e) *"]
 #: Those for which none is: text comes at the end.
@@ -430,38 +430,37 @@ def trimming():
     return processors.ByteLevel(trim_offsets=False)
 
 
-@pytest.mark.parametrize(("made", "bos", "other", "other_without"), [
+@pytest.mark.parametrize(("made", "frame", "other", "other_without"), [
     (None, None, None, None),
-    (trimming, False, None, None),
-    (lambda: template("<s> $A"), True, None, None),
-    (lambda: template("$A"), False, None, None),
-    (lambda: template("$A </s>"), False, "'</s>' behind a text", "'</s>' behind a text"),
-    (lambda: template("<s> $A </s>"), True, "'</s>' behind a text", "'</s>' behind a text"),
-    (lambda: template("</s> $A"), False, "'</s>' ahead of a text", None),
-    (lambda: template("<s> <s> $A </s> <s>"), False, "'<s>' '<s>' ahead of a text and '</s>' '<s>' behind a text",
+    (trimming, ([], []), None, None),
+    (lambda: template("<s> $A"), ([1], []), None, None),
+    (lambda: template("$A"), ([], []), None, None),
+    (lambda: template("$A </s>"), ([], [2]), "'</s>' behind a text", "'</s>' behind a text"),
+    (lambda: template("<s> $A </s>"), ([1], [2]), "'</s>' behind a text", "'</s>' behind a text"),
+    (lambda: template("</s> $A"), ([2], []), "'</s>' ahead of a text", None),
+    (lambda: template("<s> <s> $A </s> <s>"), ([1, 1], [2, 1]), "'<s>' '<s>' ahead of a text and '</s>' '<s>' behind a text",
      "'<s>' '<s>' ahead of a text and '</s>' '<s>' behind a text"),
-    (lambda: processors.Sequence([trimming(), template("<s> $A")]), True, None, None),
-    (lambda: processors.BertProcessing(("</s>", 2), ("<s>", 1)), True, "'</s>' behind a text", "'</s>' behind a text"),
-    (lambda: processors.RobertaProcessing(("<s>", 1), ("</s>", 2)), False, "'</s>' ahead of a text and '<s>' behind a text",
+    (lambda: processors.Sequence([trimming(), template("<s> $A")]), ([1], []), None, None),
+    (lambda: processors.BertProcessing(("</s>", 2), ("<s>", 1)), ([1], [2]), "'</s>' behind a text", "'</s>' behind a text"),
+    (lambda: processors.RobertaProcessing(("<s>", 1), ("</s>", 2)), ([2], [1]), "'</s>' ahead of a text and '<s>' behind a text",
      "'<s>' behind a text"),
 ])
 @pytest.mark.parametrize("kind", ["byte_level", "WordLevel"])
-def test_what_a_post_processor_adds(kind, made, bos, other, other_without):
+def test_what_a_post_processor_adds(kind, made, frame, other, other_without):
     of = package(byte_level() if kind == "byte_level" else word_model("WordLevel"))
     of.post_processor = None if made is None else made()
     of.enable_truncation(2)
     of.enable_padding(length=9)
     content = of.to_str().encode()
-    assert adds_bos(content, 1) is bos
+    assert frame_of(content) == frame
     assert adds_other(content, 1) == other and adds_other(content) == other_without
-    assert adds_bos(content, None) is (None if made is None else False)
 
 
 def test_a_post_processor_of_a_tokenizer_that_knows_no_text():
     of = package(word_model("WordLevel"))
     of.post_processor = template("<s> $A")
     content = with_fields(of.to_str().encode(), model={"vocab": {"<s>": 1, "cat": 0}, "unk_token": "[none]"}, added_tokens=[])
-    assert adds_bos(content, 1) is True and adds_other(content, 1) is None
+    assert frame_of(content) == ([1], []) and adds_other(content, 1) is None
 
 
 def test_post_processors_that_are_refused():
@@ -469,20 +468,20 @@ def test_post_processors_that_are_refused():
     of.post_processor = template("<s> $A")
     damaged = json.loads(of.to_str())
     damaged["post_processor"]["special_tokens"] = {}
-    for ask in (adds_bos, adds_other):
+    for ask in (frame_of, adds_other):
         with pytest.raises(ModelError) as error:
-            ask(json.dumps(damaged).encode(), 1)
+            ask(json.dumps(damaged).encode())
         assert str(error.value) == "the tokenizer's post-processor is damaged: it does not say the id of the token '<s>'"
     for single in ("<s>", "$A $A", "$A <s> $A"):
         of.post_processor = processors.TemplateProcessing(single, "$A $B", [("<s>", 1)])
         with pytest.raises(ModelError) as error:
-            adds_bos(of.to_str().encode(), 1)
+            frame_of(of.to_str().encode())
         assert str(error.value) == ("the tokenizer's post-processor does not keep a text once and whole, which is not supported: "
                                     "give another tokenizer file of the model")
 
 
 def test_a_sentencepiece_model_has_no_post_processor():
-    assert adds_bos(sentencepiece_model(), 1) is None and adds_other(sentencepiece_model(), 1) is None
+    assert frame_of(sentencepiece_model()) is None and adds_other(sentencepiece_model(), 1) is None
 
 
 def places(value, path=()):
@@ -528,7 +527,7 @@ def test_a_damaged_file_is_refused_or_works(data):
     content = json.dumps(fields).encode()
     try:
         tokenizer = Tokenizer(content, "x")
-        adds_bos(content, 1)
+        frame_of(content)
         adds_other(content)
         for text in data.draw(st.lists(st.sampled_from(HARD_TEXTS), min_size=3, max_size=3)):
             ids = tokenizer.encode(text)

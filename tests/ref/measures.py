@@ -23,9 +23,9 @@ LOSS = 0.003
 def limit(layers: int) -> float:
     """Bound on the mean difference over the logits' standard deviation, between golden and another implementation.
 
-    The golden has binary16 streams and int8 q, K and V, the others float32 and, llama.cpp, other activation codes.  Any of these
-    moves activations by more than the distance of many of them from a half, so that the int8 codes of the two round
-    independently; over ``layers`` layers such errors add up in quadrature.
+    The golden model has binary16 streams and int8 q, K and V.  The others have float32, and llama.cpp has other activation codes.
+    Each of these differences moves activations by more than the distance of many of them from a rounding boundary, so that the
+    int8 codes of the two implementations round independently.  Over ``layers`` layers such errors add up in quadrature.
     """
     return ROUNDING * (ROUNDINGS * layers) ** 0.5
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Golden and float pass against the logits that transformers gave for random models (make_reference), and what would be found.
 
-The float pass is the same mathematics in the same precision: it shows that what the golden is apart by is its number formats.
+The float pass is the same mathematics in the same precision.  It shows that the golden model's difference comes from its number
+formats.
 """
 
 import json

@@ -129,7 +129,7 @@ def test_the_runtime_library_is_kept_and_the_model_is_not(tmp_path):
 
 
 def test_a_stream_driver_at_another_time_is_refused(tmp_path):
-    """Just ahead of the rising edge it would see what the flip-flops have taken already."""
+    """A read just before the rising edge would see values that the flip-flops have taken already."""
     source = (
         "from amaranth.lib import stream\n"
         "from cocotb.triggers import RisingEdge\nfrom sim.cocotb_streams import StreamSource\n"
@@ -143,6 +143,7 @@ def test_a_stream_driver_at_another_time_is_refused(tmp_path):
     assert "a stream is used at another time than just behind a falling edge of the clock" in done.stdout
 
 
+@pytest.mark.nightly
 def test_waves(tmp_path):
     """A VCD file beside the log that has the unit's signals and ends where the test does."""
     source = BENCH + "@cocotb.test()\nasync def good(dut):\n    await reset(dut)\n    await Timer(1000, 'ns')\n"

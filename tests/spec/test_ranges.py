@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Numbers of packets, descriptors, registers and tiles: the ends of each range fit, what lies beyond is refused by name."""
+"""Numbers of packets, descriptors, registers and tiles: the ends of each range fit, and numbers beyond are refused by name."""
 
 import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tellme.errors import InputError
 from tellme.spec.memory import (
     EVENT_RANGES,
+    KV_PAGE,
+    KV_PAGE_REGISTERS,
     MODEL_REGISTERS,
     START_RANGES,
     TOKEN_ID,
@@ -18,10 +23,27 @@ from tellme.spec.memory import (
     check_registers,
     check_tokens,
 )
-from tellme.spec.packing import TILE_HEADER_ROWS, TileHeader, pack_gains, pack_head_block
-from tellme.spec.program import ADDRESS_RANGE, DESCRIPTOR_RANGES, Descriptor, Op
-from tellme.spec.ranges import U32, RangeError
+from tellme.spec.packing import TILE_HEADER_FIELDS, TILE_HEADER_ROWS, TileHeader, pack_gains, pack_head_block
+from tellme.spec.program import (
+    ADDRESS_RANGE,
+    DESCRIPTOR_RANGES,
+    MAX_SEGMENTS,
+    SEGMENT_ENTRIES,
+    SEGMENT_FIELDS,
+    SEGMENT_WORDS,
+    WORD0_FIELDS,
+    Descriptor,
+    Epilogue,
+    FormatError,
+    Op,
+    Segment,
+    check_segments,
+    pack_segments,
+    unpack_segments,
+)
+from tellme.spec.ranges import I8, U8, U16, U32, RangeError
 from tellme.spec.scale import SCALE_RANGES, Scale
+from tellme.spec.words import pack_word, unpack_word
 
 START = StartArgs(0, 1, 0)
 EVENT = Event(0, 0, 0, 0, 0, 0, 0, 0)
@@ -78,9 +100,8 @@ def test_an_event_refuses_what_its_fields_cannot_hold(name, value, text):
 
 @pytest.mark.parametrize("name", DESCRIPTOR_RANGES)
 def test_a_descriptor_carries_the_ends_of_its_ranges(name):
-    address = name.endswith("_base")
-    for value in ADDRESS_RANGE if address else DESCRIPTOR_RANGES[name]:
-        step = Descriptor(Op.ATTENTION if address else Op.LINEAR, **{name: value})
+    for value in DESCRIPTOR_RANGES[name]:
+        step = Descriptor(Op.LINEAR, **{name: value})
         assert Descriptor.unpack(step.pack()) == step
 
 
@@ -90,11 +111,109 @@ def test_a_descriptor_refuses_what_its_fields_cannot_hold(name, value, text):
         Descriptor(Op.LINEAR, **{name: value})
 
 
-@pytest.mark.parametrize("name", ["k_base", "v_base", "s_base"])
-def test_a_descriptor_is_not_packed_with_an_address_beyond_a_boards(name):
-    step = Descriptor(Op.ATTENTION, **{name: ADDRESS_RANGE.most + 1})
-    with refuses(f"{name}: 16777216 is outside 0 to 16777215"):
-        step.pack()
+def test_a_layers_number_is_in_every_descriptor_of_it():
+    for op in (Op.LINEAR, Op.ATTENTION):
+        for layer in (0, 1, 254, 255):
+            step = Descriptor(op, layer=layer)
+            assert step.pack()[0] >> 24 == layer and Descriptor.unpack(step.pack()) == step
+
+
+@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 11, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
+                                   (Op.ATTENTION, 0, 5, 0), (Op.EMBED, 0, 0, 5), (Op.END, 1, 0, 0)])
+def test_what_is_no_descriptor_of_this_format(words):
+    with pytest.raises(FormatError, match="is no descriptor of program format 2$"):
+        Descriptor.unpack(words)
+
+
+@pytest.mark.parametrize(("address", "words64", "text"), [
+    (0, 0, "words64: 0 is outside 1 to 4294967295"), (-1, 1, "address: -1 is outside 0 to 4294967295"),
+    (1 << 24, 1, "address of a segment: 16777216 is outside 0 to 16777215"),
+    ((1 << 24) - 1, 1, "last word of a segment: 16777216 is outside 0 to 16777215"),
+    (0, 1 << 24, "last word of a segment: 33554431 is outside 0 to 16777215"),
+])
+def test_a_segment_refuses_what_a_board_cannot_read(address, words64, text):
+    with refuses(text):
+        Segment(address, words64).pack()
+
+
+def test_the_ends_of_a_segments_ranges():
+    for segment in (Segment(0, 1), Segment((1 << 24) - 2, 1), Segment(0, 1 << 23), Segment(5, 7, lm_head=True)):
+        first = Segment(0, 1)
+        assert unpack_segments(pack_segments([first, segment])) == (first, segment)
+
+
+def test_lists_of_segments():
+    body, head = Segment(0, 1), Segment(0, 1, lm_head=True)
+    assert len(pack_segments([body] * MAX_SEGMENTS)) == SEGMENT_WORDS * SEGMENT_ENTRIES
+    for count in (0, MAX_SEGMENTS + 1):
+        with refuses(f"segments of the weight stream: {count} is outside 1 to 255"):
+            pack_segments([body] * count)
+    with pytest.raises(FormatError, match="^the first segment of the weight stream is for the LM head: each chunk reads"):
+        pack_segments([head])
+    with pytest.raises(FormatError, match="^segment 3 of the weight stream lies behind one of the LM head, whose segments come "):
+        check_segments([body, body, head, body])
+    with pytest.raises(FormatError, match="^the list of segments has no end within its 256 entries$"):
+        unpack_segments([1, 0] * SEGMENT_ENTRIES)
+    for words in ([1 << 24 | 1, 0], [1, 1 << 24], [1]):
+        with pytest.raises(FormatError, match="^entry 0 of the list of segments is none of program format 2$"):
+            unpack_segments(words)
+
+
+@pytest.mark.parametrize("name", KV_PAGE_REGISTERS)
+def test_caches_begin_at_pages(name):
+    for value in (0, KV_PAGE, 77 * KV_PAGE):
+        check_registers({name: value})
+    for value in (1, KV_PAGE - 1, KV_PAGE + 1):
+        with pytest.raises(InputError, match=f"^register {name}: {value} is no multiple of 256, where caches begin$"):
+            check_registers({name: value})
+
+
+def within(limits):
+    """Numbers of a range, its ends more often than others."""
+    return st.integers(*limits) | st.sampled_from(limits)
+
+
+SCALES = st.builds(Scale, *(within(SCALE_RANGES[name]) for name in ("sig", "exp")))
+BITS = {name: st.booleans() for name in ("src_a", "norm", "gain", "gain_next", "relu2")}
+COMMON = BITS | {"epilogue": st.sampled_from(Epilogue), "act_exp": within(I8), "layer": within(U8)}
+#: A LINEAR or HEAD has numbers of its own; of all others these are zeros.
+DESCRIPTORS = st.one_of(
+    st.builds(Descriptor, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
+              sqrt_n=SCALES, **COMMON),
+    st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON))
+SEGMENTS = st.builds(Segment, st.integers(0, ADDRESS_RANGE.most // 2), within((1, 1 << 22)))
+
+
+@given(DESCRIPTORS)
+def test_descriptors_survive_their_packing(step):
+    words = step.pack()
+    assert Descriptor.unpack(words) == step and Descriptor.unpack(words).pack() == words
+    assert all(0 <= word <= U32.most for word in words)
+
+
+@given(SCALES, within(TILE_HEADER_ROWS), SCALES)
+def test_headers_of_tiles_survive_their_packing(even, rows, odd):
+    header = TileHeader(even, rows, odd)
+    assert TileHeader.unpack(header.pack()) == header and header.pack() < 1 << 46
+
+
+@given(st.lists(SEGMENTS, min_size=1, max_size=MAX_SEGMENTS), st.integers(1, MAX_SEGMENTS), st.integers(0, 40))
+def test_lists_of_segments_survive_their_packing(segments, body, rest):
+    segments = tuple(replace(s, lm_head=i >= body) for i, s in enumerate(segments))
+    words = pack_segments(segments)
+    # What lies behind the end counts for nothing.
+    assert unpack_segments([*words, *[U32.most] * rest]) == segments
+
+
+def test_words_of_fields():
+    layout = {"low": 3, "high": 5}
+    assert pack_word(layout, {"low": 5, "high": 9}) == 0x4D and unpack_word(layout, 0x4D) == {"low": 5, "high": 9}
+    with refuses("low: 8 is outside 0 to 7"):
+        pack_word(layout, {"low": 8})
+    with pytest.raises(KeyError, match="middle"):
+        pack_word(layout, {"middle": 0})
+    # Layouts of whole words, of which no bit is left out.
+    assert [sum(f.values()) for f in (WORD0_FIELDS, *SEGMENT_FIELDS, TILE_HEADER_FIELDS)] == [32, 32, 32, 64]
 
 
 @pytest.mark.parametrize("name", SCALE_RANGES)
@@ -117,6 +236,13 @@ def test_a_tiles_header():
     for rows in (0, 256):
         with refuses(f"rows of a tile: {rows} is outside 1 to 255"):
             TileHeader(UNIT, rows, UNIT).pack()
+    word = TileHeader(UNIT, 2, UNIT).pack()
+    assert word >> 46 == 0
+    for count in (1, 255):
+        with pytest.raises(FormatError, match=f"has {count} words of scales behind it, which format 2 does not know: "):
+            TileHeader.unpack(word | count << 46)
+    with pytest.raises(FormatError, match="has bits above its fields, which format 2 does not know"):
+        TileHeader.unpack(word | 1 << 54)
 
 
 def test_packed_tables():
@@ -132,7 +258,7 @@ def test_packed_tables():
 def test_registers_are_words(name):
     values = dict.fromkeys(MODEL_REGISTERS, 0)
     for value in U32:
-        check_registers(values | {name: value})
+        check_registers(values | {name: value - value % KV_PAGE if name in KV_PAGE_REGISTERS else value})
     for value in (-1, 1 << 32):
         with refuses(f"register {name}: {value} is outside 0 to 4294967295"):
             check_registers(values | {name: value})
@@ -146,6 +272,12 @@ def test_registers_are_words(name):
 def test_tokens_that_token_memory_does_not_hold(position, tokens, text):
     with refuses(text):
         check_tokens(position, tokens, 8)
+
+
+def test_tokens_of_a_core_with_a_small_vocabulary():
+    check_tokens(0, [0, 12], 8, 12)
+    with refuses("token: 13 is outside 0 to 12"):
+        check_tokens(0, [13], 8, 12)
 
 
 def test_tokens_that_fit():

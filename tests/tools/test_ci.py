@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools.ci on planted steps: order, counts, the first failure, and an end by Ctrl-C that leaves no child behind."""
+"""tools.ci on planted steps: order, counts, the first failure, and an end by Ctrl-C that leaves no child process."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sim.run_tests import discover, select
-from tools.ci import FAST_RTL, ROOT, Step, all_steps, by_urgency, counts, fast_steps, run_steps
+from sim.run_tests import bench_costs, discover, select
+from tools.ci import FAST_RTL, ROOT, Step, all_steps, by_urgency, counts, fast_steps, plan, run_steps
 
 
 def python(text: str) -> list[str]:
@@ -34,6 +34,22 @@ def test_longest_way_first_and_after_what_it_waits_for(tmp_path, capsys):
     assert [s.name for s in by_urgency(steps)] == ["first", "long", "second", "short"]
     assert run_steps(steps, slots=1, logs=tmp_path) == 0
     assert started(capsys.readouterr().out) == ["first", "long", "second", "short"]
+
+
+def test_the_plan_is_the_order_of_a_run():
+    steps = [passing("short"), passing("long", 9), passing("first", 2), passing("second", 8, ("first",))]
+    assert [(start, end, s.name) for start, end, s in plan(steps, 1)] == [
+        (0, 2, "first"), (2, 11, "long"), (11, 19, "second"), (19, 20, "short")]
+    # The second core waits for nothing that a step of the first holds up.
+    assert [(start, end, s.name) for start, end, s in plan(steps, 2)] == [
+        (0, 2, "first"), (0, 9, "long"), (2, 10, "second"), (9, 10, "short")]
+    waits = [passing("a", 5), passing("b", 1, ("a",))]
+    assert [(start, end, s.name) for start, end, s in plan(waits, 2)] == [(0, 5, "a"), (5, 6, "b")]
+
+
+def test_ci_is_meant_to_take_less_than_twenty_minutes():
+    """By the CPU seconds that its steps were measured with, on two cores of which each is idle."""
+    assert max(end for _, end, _ in plan(all_steps(), 2)) < 1200
 
 
 def test_counts_are_added_and_come_last(tmp_path, capsys):
@@ -109,6 +125,10 @@ def test_every_test_is_in_a_step():
     assert names < nightly and {f"simulated board: {stem}" for stem in boards} <= nightly
     assert {f"simulated board: {stem}" for stem in boards} - names == {"simulated board: test_prefill_l8"}
     assert {step.name for step in fast_steps()} - names == {"RTL: a bench a unit"}
+
+
+def test_costs_are_of_benches_that_exist():
+    assert set(bench_costs()) <= {job.name for job in discover(ROOT / "tests" / "hw")}
 
 
 def test_the_fast_benches_exist():

@@ -4,6 +4,7 @@
 
 import pytest
 
+from sim.run_tests import discover, select
 from tests.mutants import MUTANTS, ROOT
 
 
@@ -12,3 +13,12 @@ def test_a_fault_has_its_place(mutant):
     text = (ROOT / mutant.file).read_text()
     assert text.count(mutant.old) == 1, f"{mutant.file} holds {mutant.old!r} {text.count(mutant.old)} times, not once"
     assert mutant.new != mutant.old
+
+
+def test_a_fault_has_its_benches():
+    """Those of CI's faults are CI's."""
+    jobs = discover(ROOT / "tests" / "hw")
+    for mutant in MUTANTS:
+        benches = select(jobs, mutant.benches)
+        assert benches, f"{mutant.unit} {mutant.fault}: no bench matches {mutant.benches}"
+        assert not mutant.ci or all(not job.bench.nightly for job in benches), f"{mutant.unit} {mutant.fault}"

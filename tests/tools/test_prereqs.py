@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What make says on a machine that lacks something: all of it at once, one apt line, exit code 2."""
+"""What make says on a machine that lacks programs: all missing programs at once, one apt line, exit code 2."""
 
 import os
 import shutil

@@ -45,7 +45,7 @@ def test_holds_tellme_alone(wheel):
 
 
 def test_runs_without_checkout_or_fpga_tools(wheel, tmp_path):
-    """Unpacked, with its own dependencies alone in reach, it generates; nothing of hw or sim can be imported."""
+    """The unpacked wheel generates with only its own dependencies in reach; nothing of hw or sim can be imported."""
     site = tmp_path / "site"
     with ZipFile(wheel) as archive:
         archive.extractall(site)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""From power-up to a memory that can be trusted: the chip's start sequence, then clock phase and read latency by trial."""
+"""From power-up to a working memory: the chip's start sequence, then clock phase and read latency by trial."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -18,6 +18,7 @@ TRIALS = 4
 #: Eight beats with every data line at both levels and in both directions of change, no two alike.
 PATTERN = (0x5AA5, 0xA55A, 0x33CC, 0xCC33, 0x0FF0, 0xF00F, 0x9669, 0x6996)
 
+#: What the start-up training found, and what the host reads of it.
 TrainingLayout = data.StructLayout({
     "beats": range(MAX_BEATS + 1),  # read latency found
     "phase": 6,                     # steps of the clock's phase from where the PLL starts
@@ -27,16 +28,18 @@ TrainingLayout = data.StructLayout({
 
 
 class SdramBringUp(wiring.Component):
-    """Waits for power, then in each of ``phases`` steps of the chip's clock: PRECHARGE ALL, eight REFRESH, MODE REGISTER
-    SET, a WRITE of eight known beats and four READs of them, whose first beat tells the read latency.
+    """Starts the chip and finds the phase of the chip's clock and the read latency.
 
-    The middle of the longest run of phases with one latency is taken (the phases form a circle, which is walked twice
-    unless all work), the chip is started and tried once more there, and ``ready`` rises; a sweep without a good phase
-    sets ``failed`` and begins anew.  So neither the board's wires nor the pads' registers have to be known.  ``phases``
-    of 1 looks for the latency alone.
+    After the power-up pause the unit tries each of ``phases`` steps of the chip's clock: PRECHARGE ALL, eight REFRESH, MODE
+    REGISTER SET, a WRITE of eight known beats, and four READs of these beats.  The time of the first beat tells the read latency.
 
-    ``row`` is for slot 1, ``column`` for slot 0 with ``wdata`` and ``oe``; ``rdata`` is the raw pair of beats of a cycle.
-    When ready, each cycle of ``nudge`` asks for one step more, for a host that wants to see the window's edges.
+    Phases form a circle.  The circle is walked twice, unless all phases work.  The unit takes the middle of the longest run of
+    phases with one latency, starts the chip with this phase once more, tries it, and raises ``ready``.  A sweep without a good
+    phase sets ``failed`` and begins again.  So the delays of the board's wires and of the pads' registers need not be known.
+    With ``phases`` = 1 the unit looks for the latency only.
+
+    ``row`` is for slot 1, ``column`` for slot 0 with ``wdata`` and ``oe``.  ``rdata`` is the raw pair of beats of a cycle.  When
+    ready, each cycle of ``nudge`` asks for one more step of the phase, for a host that wants to see the window's edges.
     """
 
     def __init__(self, *, mhz: float, cas_latency: int, timing: SdramTiming, power_up_us: float, phases: int):
@@ -49,7 +52,7 @@ class SdramBringUp(wiring.Component):
             "phase_step": Out(1), "nudge": In(1), "ready": Out(1), "training": Out(TrainingLayout),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         t, phases = self._timing, self._phases
 
@@ -62,7 +65,7 @@ class SdramBringUp(wiring.Component):
         refreshes, words, trials = Signal(4), Signal(2), Signal(range(TRIALS))
         done = Signal()
 
-        def pause(n: int, then: str):
+        def pause(n: int, then: str) -> None:
             """``then`` is n cycles after this one."""
             m.d.sync += wait.eq(n - 2)
             m.next = then
@@ -73,7 +76,7 @@ class SdramBringUp(wiring.Component):
         m.d.sync += [beats.eq(self.rdata), one.eq(Cat(beats[:16] == p for p in PATTERN)),
                      two.eq(Cat(beats[16:] == p for p in PATTERN))]
         time, index, latency, spoiled = Signal(range(MAX_BEATS // 2 + 10)), Signal(4), Signal(5), Signal()
-        # A cycle behind the states that listen.
+        # A cycle after the states that listen.
         listens, listening = Signal(), Signal()
         m.d.sync += listening.eq(listens)
         first, second = Signal(), Signal()
@@ -151,7 +154,7 @@ class SdramBringUp(wiring.Component):
                                                                 for i in range(4))[words])]
                 m.d.sync += words.eq(words + 1)
                 with m.If(words == 3):
-                    # What is written comes back from the pads as well, and has to be past.
+                    # The pads give back the written beats as well; wait until these are past.
                     pause(8, "READ")
             with m.State("READ"):
                 m.d.comb += command(self.column, Command.READ, a=words << 1)
@@ -178,7 +181,7 @@ class SdramBringUp(wiring.Component):
                              walked.eq(walked + 1)]
                 pause(2, "COMPARE")
                 with m.If(final):
-                    # The chosen phase, tried once more; if it fails, all begins anew.
+                    # The chosen phase is tried once more; if it fails, the sweep begins again.
                     m.d.sync += [final.eq(0), walked.eq(0), run.eq(0), best.eq(0), training.failed.eq(1)]
                     m.next = "STEP"
                     with m.If(good):

@@ -1,23 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""SDRAM controller: five ports onto one 16-bit SDR chip at two beats a fabric cycle."""
+"""SDRAM controller: the hub's bursts onto one 16-bit SDR chip at two beats a fabric cycle."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
-from amaranth.lib import fifo, wiring
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.ports import PORTS, PortStrobes, ReadPort, WritePort
+from hw.lib.ports import MEMORY, MemoryBus, MemorySpec
 from hw.memory.sdr.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
 from hw.memory.sdr.dfi import Command, CommandLayout, DfiSignature, command
 from tellme.spec.sdram import SLOWEST, SdramTiming
-from tellme.spec.widths import WORD_ADDRESS_BITS
 
-__all__ = ["PORTS", "SdramController"]
+__all__ = ["SdramController"]
 
-#: Who goes first.
-PRIORITY = ("kv_write", "kv_read", "host_write", "host_read", "weights")
-#: Words of a burst at most.
-BURST = 32
 #: Refreshes that are done together, so that rows are closed and opened again once for all of them.
 REFRESH_GROUP = 4
 
@@ -25,15 +20,14 @@ REFRESH_GROUP = 4
 class SdramController(wiring.Component):
     """Open-row controller; the chip's burst length is 2: a READ or WRITE each fabric cycle moves a 32-bit word.
 
-    READ and WRITE go out in slot 0, everything about rows in slot 1, so that a row is closed and opened while another
-    bank moves data.  Requests are cut into bursts that end at multiples of BURST words; after each of them the ports are
-    looked at anew, by PRIORITY, without a lost cycle if the next burst's row is open.  The next burst is known while one
-    is in work, and its row is opened ahead if it lies in another bank.  Address: row | bank | column, so that a
-    sequential stream goes on in the next bank and never waits for a row.
+    READ and WRITE go out in slot 0, commands about rows in slot 1, so that a row is closed and opened while another bank moves
+    data. ``bus`` (:func:`hw.lib.ports.MemoryBus`) brings bursts that cross no row.  A burst follows the burst before without a
+    lost cycle if its row is open.  The next burst is known while a burst is in work, and the next burst's row is opened early
+    if it lies in another bank.  Address: row | bank | column, so that a sequential stream continues in the next bank and never
+    waits for a row.
 
-    Refreshes are done REFRESH_GROUP together, or sooner when no port wants anything.
+    Refreshes are done in groups of REFRESH_GROUP, or earlier when no port has a burst; ``refreshing`` is high meanwhile.
 
-    A burst is read only when the port's FIFO has room for all of it, and written only when all of it is in the FIFO.
     WRITE follows a READ after the bus has turned around.  Timings come from ``timing`` at ``mhz`` (SDRAM clock), rounded
     up to whole fabric cycles; ACTIVE to ACTIVE and to PRECHARGE are counted over all banks together.
 
@@ -41,19 +35,22 @@ class SdramController(wiring.Component):
     one-beat aligner.  ``training`` tells what it found; ``beats``, if not zero, overrides the latency, and each cycle of
     ``nudge`` moves the chip's clock a step.
 
-    Statistics: ``stat_moved`` and ``stat_busy``, a bit a port, and ``stat_refresh``.
+    Latency of a read whose row is open: from the cycle in which ``bus.command`` is taken, a cycle to its READ, and
+    ``(beats + 1) // 2 + 1`` more to ``bus.rdata``.
 
-    Raises ValueError for a CAS latency that the clock does not allow, and for a tRCD above three fabric cycles.
+    Raises ValueError for a CAS latency that the clock does not allow, for a tRCD above three fabric cycles, and for a ``spec``
+    whose words are not of 32 bits, or whose bursts would cross rows.  Address bits beyond the chip's rows are not looked at.
     """
 
-    #: Depth of each port's data FIFO, words.
-    FIFO = 64
-
-    def __init__(self, *, mhz: float = 100.0, cas_latency: int = 3, column_bits: int = 9, phases: int = 1,
-                 timing: SdramTiming = SLOWEST, power_up_us: float | None = None):
+    def __init__(self, *, ports: int, spec: MemorySpec = MEMORY, mhz: float = 100.0, cas_latency: int = 3, column_bits: int = 9,
+                 phases: int = 1, timing: SdramTiming = SLOWEST, power_up_us: float | None = None):
         if cas_latency not in (2, 3) or (cas_latency == 2 and mhz > timing.cl2_mhz):
             raise ValueError(f"CAS latency {cas_latency} at {mhz} MHz: {timing.name} takes 2 up to {timing.cl2_mhz} MHz, "
                              "and 3")
+        if spec.data_bits != 32 or spec.burst > 1 << column_bits - 1:
+            raise ValueError(f"an SDR SDRAM of 16 bits with {column_bits} column bits has words of 32 bits, bursts of at most "
+                             f"{1 << column_bits - 1} of them; not {spec}")
+        self._ports, self._spec = ports, spec
         self._mhz = mhz
         self._cas = cas_latency
         self._columns = column_bits
@@ -61,18 +58,15 @@ class SdramController(wiring.Component):
         self._timing = timing
         self._power_up_us = timing.power_up_us if power_up_us is None else power_up_us
         super().__init__({
-            "weights": In(ReadPort), "kv_read": In(ReadPort), "kv_write": In(WritePort),
-            "host_read": In(ReadPort), "host_write": In(WritePort),
-            "dfi": Out(DfiSignature()), "ready": Out(1),
+            "bus": In(MemoryBus(spec, ports)), "dfi": Out(DfiSignature()), "ready": Out(1), "refreshing": Out(1),
             "training": Out(TrainingLayout), "beats": In(5), "nudge": In(1),
-            "stat_moved": Out(PortStrobes), "stat_busy": Out(PortStrobes), "stat_refresh": Out(1),
         })
 
     def cycles(self, ns: float, late: int = 0) -> int:
         """Fabric cycles between two commands at least ``ns`` apart, the first one ``late`` slots behind the second's."""
         return max(1, -(-(self._timing.clocks(ns, self._mhz) + late) // 2))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         t = self._timing
         # A word is two columns; addresses below count words.
@@ -85,69 +79,12 @@ class SdramController(wiring.Component):
             raise ValueError(f"tRCD of {t.trcd} ns at {self._mhz} MHz is {trcd} fabric cycles; 3 are supported")
         # A WRITE's first beat must not meet a READ's last one (CAS latency + 1 after it), nor touch it.
         turn = -(-(self._cas + 3) // 2)
-        # A little sooner than the chip asks for, as a group comes late by up to its length.
+        # A little more often than the chip asks for, because a group comes late by up to its length.
         refresh_every = int(t.refresh_us * self._mhz / 2 * 0.997)
 
         m.submodules.bringup = bringup = SdramBringUp(
             mhz=self._mhz, cas_latency=self._cas, timing=t, power_up_us=self._power_up_us, phases=self._phases)
         m.d.comb += [self.ready.eq(bringup.ready), self.training.eq(bringup.training), bringup.nudge.eq(self.nudge)]
-
-        # ------------------------------------------------------------------ ports
-        addrs, spents, sizes, able, fifos = [], [], [], [], []
-        pick, any_able, pick_addr = Signal(range(len(PORTS))), Signal(), Signal(WORD_ADDRESS_BITS)
-        pick_size, pick_writes = Signal(range(BURST + 1)), Signal()
-        port_writes = Array(Const(int(n.endswith("write")), 1) for n in PORTS)
-        # A burst that was begun is taken off its port's request a cycle later.
-        grant, granted = Signal(len(PORTS)), Signal(len(PORTS))
-        granted_size = Signal.like(pick_size)
-        m.d.sync += [granted.eq(grant), granted_size.eq(pick_size)]
-        for i, name in enumerate(PORTS):
-            port = getattr(self, name)
-            writes = name.endswith("write")
-            addr = Signal(WORD_ADDRESS_BITS, name=f"{name}_addr")
-            remaining = Signal(20, name=f"{name}_remaining")
-            size = Signal(range(BURST + 1), name=f"{name}_size")
-            room = Signal(range(self.FIFO + 1), name=f"{name}_room", init=0 if writes else self.FIFO)
-            m.submodules[f"{name}_fifo"] = queue = fifo.SyncFIFOBuffered(width=32, depth=self.FIFO)
-            to_end = Const(BURST, 6) - addr[:5]
-            # Registers that say what would take a look at all of ``remaining``: nothing is left; the next burst is the last one.
-            spent, final = Signal(init=1, name=f"{name}_spent"), Signal(name=f"{name}_final")
-            m.d.comb += [size.eq(Mux(remaining <= to_end, remaining, to_end)), port.req.ready.eq(spent)]
-            m.d.sync += final.eq(remaining <= to_end)
-            claimed = Mux(granted[i], granted_size, 0)
-            with m.If(port.req.valid & port.req.ready):
-                m.d.sync += [addr.eq(port.req.p.addr), remaining.eq(port.req.p.len), spent.eq(0)]
-            with m.Elif(granted[i]):
-                m.d.sync += [addr.eq(addr + granted_size), remaining.eq(remaining - granted_size), spent.eq(final)]
-            if writes:
-                # room: words in the FIFO that no granted burst has claimed
-                m.d.comb += [queue.w_data.eq(port.data.payload), queue.w_en.eq(port.data.valid),
-                             port.data.ready.eq(queue.w_rdy)]
-                m.d.sync += room.eq(room + (queue.w_en & queue.w_rdy) - claimed)
-            else:
-                # room: free places that no granted burst will fill
-                m.d.comb += [port.data.payload.eq(queue.r_data), port.data.valid.eq(queue.r_rdy),
-                             queue.r_en.eq(port.data.ready)]
-                m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - claimed)
-            # Registered, so that the choice below starts from flip-flops; not valid in the two cycles after a grant.
-            size_r = Signal.like(size, name=f"{name}_size_r")
-            able_r = Signal(name=f"{name}_able")
-            m.d.sync += [size_r.eq(size), able_r.eq(~spent & (room >= size) & ~granted[i])]
-            able.append(able_r & ~granted[i])
-            addrs.append(addr)
-            spents.append(spent)
-            sizes.append(size_r)
-            fifos.append(queue)
-
-        # The next burst, chosen a cycle ahead; a choice is used once.
-        choice = Signal(range(len(PORTS)))
-        for name in reversed(PRIORITY):
-            with m.If(able[PORTS.index(name)]):
-                m.d.comb += choice.eq(PORTS.index(name))
-        some_able = Signal()
-        m.d.comb += any_able.eq(some_able & (granted == 0))
-        m.d.sync += [pick.eq(choice), some_able.eq(Cat(able).any()), pick_addr.eq(Array(addrs)[choice]),
-                     pick_size.eq(Array(sizes)[choice]), pick_writes.eq(port_writes[choice])]
 
         # ------------------------------------------------------------------ banks
         opened = Array(Signal(name=f"open{b}") for b in range(4))
@@ -155,12 +92,15 @@ class SdramController(wiring.Component):
         # Cycles since a bank's last WRITE, as a shift register of those that are too recent for a PRECHARGE.
         wrote = Array(Signal(max(1, twr - 1), name=f"wrote{b}") for b in range(4))
 
-        def where(addr):
-            """(bank, row) of a word address."""
+        def where(addr: Value) -> tuple[Value, Value]:
+            """(bank, row) of a word's address."""
             return addr[col_bits:col_bits + 2], addr[col_bits + 2:col_bits + 15]
 
-        pick_bank, pick_row = where(pick_addr)
-        pick_hit = opened[pick_bank] & (rows[pick_bank] == pick_row)
+        # The next burst.
+        bus, command_in = self.bus, self.bus.command
+        offer = command_in.p
+        next_bank, next_row = where(offer.addr)
+        next_hit = opened[next_bank] & (rows[next_bank] == next_row)
         since_act = Signal(range(max(trc, tras) + 1))
         since_read = Signal(range(turn + 1))
         for counter, limit in ((since_act, max(trc, tras)), (since_read, turn)):
@@ -170,9 +110,9 @@ class SdramController(wiring.Component):
         # ------------------------------------------------------------------ slot 0: the burst in work
         row_slot, column_slot = Signal(CommandLayout), Signal(CommandLayout)
         active, hit, hold = Signal(), Signal(), Signal()
-        current = Signal(range(len(PORTS)))
-        addr = Signal(WORD_ADDRESS_BITS)
-        remaining = Signal(range(BURST + 1))
+        current = Signal(range(self._ports))
+        addr = Signal(self._spec.addr_bits)
+        remaining = Signal(range(self._spec.burst + 1))
         writing = Signal()
         bank, row = where(addr)
         go, last = Signal(), Signal()
@@ -199,12 +139,12 @@ class SdramController(wiring.Component):
         for b in range(4):
             m.d.sync += wrote[b].eq(Cat(issue_write & (bank == b), wrote[b])[:len(wrote[b])])
         with m.If((go & last) | ~active):
+            m.d.comb += command_in.ready.eq(self.ready)
             m.d.sync += active.eq(0)
-            with m.If(any_able & self.ready):
-                m.d.comb += grant.eq(1 << pick)
-                m.d.sync += [active.eq(1), current.eq(pick), addr.eq(pick_addr), remaining.eq(pick_size), last.eq(pick_size == 1),
-                             writing.eq(pick_writes),
-                             hit.eq(pick_hit & Mux(pick_bank == row_bank, open_long & ~closes, 1))]
+            with m.If(command_in.valid & self.ready):
+                m.d.sync += [active.eq(1), current.eq(offer.port), addr.eq(offer.addr), remaining.eq(offer.words),
+                             last.eq(offer.words == 1), writing.eq(offer.write),
+                             hit.eq(next_hit & Mux(next_bank == row_bank, open_long & ~closes, 1))]
 
         # ------------------------------------------------------------------ slot 1: rows and refresh
         due = Signal(range(refresh_every + 1))
@@ -216,7 +156,7 @@ class SdramController(wiring.Component):
         wait = Signal(range(max(trp, trfc) + 1))
         new_row, quiet = Signal(13), Signal()
         # A cycle late: a burst that begins meanwhile waits as under a group of refreshes.
-        m.d.sync += quiet.eq(~active & ~any_able & ~Cat(able).any())
+        m.d.sync += quiet.eq(~active & ~bus.wanted)
         with m.FSM():
             with m.State("IDLE"):
                 with m.If((pending >= REFRESH_GROUP) | ((pending != 0) & quiet)):
@@ -225,8 +165,8 @@ class SdramController(wiring.Component):
                 with m.Elif(active & ~own_hit):
                     m.d.sync += [row_bank.eq(bank), new_row.eq(row)]
                     m.next = "CLOSE"
-                with m.Elif(active & any_able & ~pick_hit & (pick_bank != bank)):
-                    m.d.sync += [row_bank.eq(pick_bank), new_row.eq(pick_row)]
+                with m.Elif(active & command_in.valid & ~next_hit & (next_bank != bank)):
+                    m.d.sync += [row_bank.eq(next_bank), new_row.eq(next_row)]
                     m.next = "CLOSE"
             with m.State("CLOSE"):
                 with m.If(~opened[row_bank]):
@@ -276,38 +216,31 @@ class SdramController(wiring.Component):
 
         # ------------------------------------------------------------------ onto the pins' registers
         dfi = self.dfi
-        oe, wdata = Signal(), Signal(32)
+        oe = Signal()
         for n, own, start in ((0, column_slot, bringup.column), (1, row_slot, bringup.row)):
-            # Whoever does not have its turn gives zeros.
+            # The part that does not have its turn gives zeros.
             both = Signal(CommandLayout, name=f"slot_{n}")
             m.d.comb += both.as_value().eq(own.as_value() | start.as_value())
             m.d.sync += [getattr(dfi, f"{pin}{n}").eq(getattr(both, pin)) for pin in ("cs", "ras", "cas", "we", "ba", "a")]
             m.d.sync += getattr(dfi, f"dqm{n}").eq(0)
-        m.d.sync += [dfi.wdata.eq(Mux(self.ready, wdata, bringup.wdata)), dfi.wdata_oe.eq(oe | bringup.oe), dfi.cke.eq(1)]
+        m.d.sync += [dfi.wdata.eq(Mux(self.ready, bus.wdata.word, bringup.wdata)), dfi.wdata_oe.eq(oe | bringup.oe),
+                     dfi.cke.eq(1)]
         m.d.comb += [oe.eq(issue_write), dfi.phase_step.eq(bringup.phase_step), bringup.rdata.eq(dfi.rdata)]
 
         # ------------------------------------------------------------------ data
-        # A word is whole (beats + 1) // 2 cycles after its READ was issued; a register in front of the FIFOs costs one.
-        longest = (MAX_BEATS + 1) // 2
-        flight = Array(Signal(range(len(PORTS) + 1), name=f"flight{i}") for i in range(longest + 1))
-        m.d.sync += flight[0].eq(Mux(issue_read, current + 1, 0))
+        # A word is whole (beats + 1) // 2 cycles after its READ was issued; a register in front of the hub costs one.
+        longest, none = (MAX_BEATS + 1) // 2, (1 << len(bus.rdata.port)) - 1
+        flight = Array(Signal(len(bus.rdata.port), name=f"flight{i}", init=none) for i in range(longest + 1))
+        m.d.sync += flight[0].eq(Mux(issue_read, current, none))
         for i in range(longest):
             m.d.sync += flight[i + 1].eq(flight[i])
         latency = Signal(5)
+        # No latency is found yet, or the host gave one that no chip has: nothing arrives.
+        at = Array([Const(none), *flight, *([Const(none)] * (16 - longest - 1))])
         m.d.sync += latency.eq(Mux(self.beats != 0, self.beats, bringup.training.beats))
-        late, rdata, arrived = Signal(16), Signal(32), Signal(range(len(PORTS) + 1))
+        late, rdata, arrived = Signal(16), Signal(32), Signal(len(bus.rdata.port), init=none)
         m.d.sync += [late.eq(dfi.rdata[16:]), rdata.eq(Mux(latency[0], Cat(late, dfi.rdata[:16]), dfi.rdata)),
-                     arrived.eq(flight[((latency + 1) >> 1) - 1])]
-        for i, name in enumerate(PORTS):
-            if name.endswith("write"):
-                m.d.comb += fifos[i].r_en.eq(issue_write & (current == i))
-                with m.If(current == i):
-                    m.d.comb += wdata.eq(fifos[i].r_data)
-                port = getattr(self, name)
-                m.d.sync += port.idle.eq(spents[i] & ~port.req.valid & (fifos[i].level == 0) & ~(active & (current == i)))
-            else:
-                m.d.comb += [fifos[i].w_data.eq(rdata), fifos[i].w_en.eq(arrived == i + 1)]
-        m.d.comb += [self.stat_moved.eq(Mux(go, 1 << current, 0)),
-                     self.stat_busy.eq(Mux(active & ~hold, 1 << current, 0)),
-                     self.stat_refresh.eq(self.ready & hold)]
+                     arrived.eq(at[(latency + 1) >> 1])]
+        m.d.comb += [bus.rdata.word.eq(rdata), bus.rdata.port.eq(arrived), bus.work.active.eq(active), bus.work.port.eq(current),
+                     bus.work.moves.eq(go), bus.work.held.eq(hold), self.refreshing.eq(self.ready & hold)]
         return m

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Between controller and PHY: one fabric cycle is two SDRAM clocks, slot 0 and slot 1."""
 
+from typing import Any
+
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,7 +26,7 @@ class Command:
     ALL_BANKS = 1 << 10
 
 
-def command(slot, which: int, *, ba=0, a=0):
+def command(slot: Any, which: Any, *, ba: Any = 0, a: Any = 0) -> list[Any]:
     """Statements that put a command into a slot."""
     return [slot.cs.eq(1), slot.ras.eq(which & 1), slot.cas.eq(which >> 1 & 1), slot.we.eq(which >> 2), slot.ba.eq(ba),
             slot.a.eq(a)]
@@ -38,7 +40,7 @@ class DfiSignature(wiring.Signature):
     chip's clock one step later with each falling edge.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         members = {"cke": Out(1), "wdata": Out(32), "wdata_oe": Out(1), "rdata": In(32), "phase_step": Out(1)}
         for slot in range(2):
             members |= {f"cs{slot}": Out(1), f"ras{slot}": Out(1), f"cas{slot}": Out(1), f"we{slot}": Out(1),

@@ -30,7 +30,7 @@ class TableBuilder(wiring.Component):
             "build": Out(BuildLayout), "done": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         x = [Signal(signed(8), name=f"x{i}") for i in range(SLICE)]
         count = Signal(range(SLICE + 2))
@@ -51,7 +51,7 @@ class TableBuilder(wiring.Component):
         minus2 = Array([int(s[2] < 0) for s in pair_steps])
         building = Signal()
         which3, sub3, which2, sub2 = Signal(2), Signal(), Signal(1), Signal()
-        # Looked up a step ahead, as the adders follow.
+        # Looked up one step before the adders need it.
         step_next = Signal.like(step)
         m.d.comb += step_next.eq(Mux(building, step + 1, 0))
         m.d.sync += [which3.eq(choose3[step_next]), sub3.eq(minus3[step_next]), which2.eq(choose2[step_next]),

@@ -8,7 +8,7 @@ address.  So four EBR with both buffers serve up to three vectors.
 
 from typing import ClassVar
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,6 +23,7 @@ ENTRY_BITS = 11
 ENTRIES = (3**TRITS + 1) // 2
 #: Vectors whose entries share an EBR's word.
 PACK = 3
+#: What a word selects: of each byte an entry of 128, and a sign.
 ByteSelect = data.ArrayLayout(data.StructLayout({"index": 7, "sign": 1}), SLICE_BYTES)
 
 
@@ -54,7 +55,7 @@ class ByteDot(wiring.Component):
         super().__init__({"build": In(byte_build_layout(tokens)), "select": In(ByteSelect), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         build = self.build
         at = [Signal(8, name=f"at{b}") for b in range(SLICE_BYTES)]
@@ -99,7 +100,7 @@ class ByteBuilder(wiring.Component):
             "build": Out(byte_build_layout(tokens)), "done": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         steps = [(0, 0), *folded_steps(TRITS)]
         first, cols, buffer = Signal.like(self.first_col), Signal.like(self.cols), Signal()
@@ -122,7 +123,7 @@ class ByteBuilder(wiring.Component):
         begins = Cat(step == 0, running & (step != 0), ending, step)
         begun = Signal(len(begins))
         m.d.sync += begun.eq(begins)
-        staged = [Cat(begun[0], read.data.minus, begun[1:])]
+        staged: list[Value] = [Cat(begun[0], read.data.minus, begun[1:])]
         for i in range(2, 6):
             stage = Signal(len(staged[0]), name=f"stage{i}")
             m.d.sync += stage.eq(staged[-1])

@@ -103,7 +103,7 @@ def group_dot(shape: Shape) -> type[wiring.Component]:
             super().__init__({"build": In(build_layout(**shape.build, tokens=tokens)), "select": In(shape.select),
                               "buffer": In(1), "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-        def elaborate(self, platform):
+        def elaborate(self, platform: object) -> Module:
             m = Module()
             buffer, indices, signs = Signal(), [], []
             m.d.sync += buffer.eq(self.buffer)

@@ -21,6 +21,7 @@ def of_shape(shape: Shape) -> Kind:
     return Kind(group_dot(shape), group_builder(shape), shape.rom, units=shape.units, trits=shape.trits)
 
 
+#: Name -> kind, in the order of docs/dse.md.
 KINDS = {
     "select-negate": Kind(NegateDot, ActivationLoader, select_rom),
     "select-xor": Kind(XorDot, ActivationLoader, select_rom),

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One lane's sum over a slice: lookups and adder tree."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,8 +11,9 @@ from tellme.spec.packing import SLICE_BYTES
 
 __all__ = ["PAIR_BITS", "TRIPLE_BITS", "BuildLayout", "SelectLayout", "TableDot"]
 
-#: Sums of three and of two int8 activations, -128 negated included.
+#: Of sums of three int8 activations, -128 negated included.
 TRIPLE_BITS = 10
+#: Of sums of two.
 PAIR_BITS = 10
 #: What a weight byte selects: see :func:`hw.tlmm.study.tables.byte_rom`.
 SelectLayout = data.ArrayLayout(data.StructLayout({"triple": 4, "sign": 1, "pair": 4}), SLICE_BYTES)
@@ -36,13 +37,15 @@ class TableDot(wiring.Component):
 
     LATENCY = 4
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"build": In(BuildLayout), "select": In(SelectLayout), "buffer": In(1),
                           "total": Out(signed(TOTAL_BITS))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        triples, pairs, signs = [], [], []
+        triples: list[Value] = []
+        pairs: list[Value] = []
+        signs: list[Value] = []
         for b in range(SLICE_BYTES):
             entry = self.select[b]
             for kind, width, at, values, enable, index, out in (

@@ -23,7 +23,7 @@ class PlainDot(wiring.Component):
         super().__init__({"build": In(BuildLayout), "select": In(SelectLayout), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), 1))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.dot = dot = TableDot()
         m.d.comb += [dot.build.eq(self.build), dot.select.eq(self.select), dot.buffer.eq(self.buffer),
@@ -47,7 +47,7 @@ class PlainBuilder(wiring.Component):
             "build": Out(BuildLayout), "done": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.builder = builder = TableBuilder(cols=self._cols)
         m.d.comb += [

@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The baselines without tables: the 20 activations lie in registers, and each is selected and negated by its weight."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.tlmm.tree import Term, signed_sum, stages
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS, unpack_trits
 
-__all__ = ["ActivationLoader", "NegateDot", "SelectLayout", "SelectTreeDot", "XorDot", "select_build_layout", "select_rom"]
+__all__ = ["ActivationLoader", "NegateDot", "SelectDot", "SelectLayout", "SelectTreeDot", "XorDot", "select_build_layout",
+           "select_rom"]
 
 #: Of each weight whether it is not zero and whether it is -1; how many are -1.
 SelectLayout = data.ArrayLayout(data.StructLayout({"nonzero": TRITS, "sign": TRITS, "count": 3}), SLICE_BYTES)
@@ -44,7 +46,7 @@ class ActivationLoader(wiring.Component):
             "build": Out(select_build_layout(tokens)), "done": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         cols, buffer, remaining = Signal.like(self.cols), Signal(), Signal(range(SLICE + 1))
         column = Signal.like(self.code_addr)
@@ -78,11 +80,11 @@ class SelectDot(wiring.Component):
         super().__init__({"build": In(select_build_layout(tokens)), "select": In(SelectLayout), "buffer": In(1),
                           "total": Out(data.ArrayLayout(signed(14), tokens))})
 
-    def sums(self, m, x, nonzero, sign, count, prefix):
+    def sums(self, m: Module, x: list[Signal], nonzero: Signal, sign: Signal, count: list[Signal], prefix: str) -> Value:
         """The sum of the activations ``x`` under registered weights, LATENCY - 1 cycles later."""
         raise NotImplementedError
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         build = self.build
         nonzero, sign, counts = Signal(SLICE), Signal(SLICE), [Signal(3, name=f"count{b}") for b in range(SLICE_BYTES)]
@@ -105,13 +107,13 @@ class SelectDot(wiring.Component):
         return m
 
 
-def plain_sum(m, values, prefix):
-    """A tree of adders as synthesis makes them, a register behind each level."""
+def plain_sum(m: Module, values: Sequence[Value], prefix: str) -> Value:
+    """A tree of adders as synthesis makes them, a register after each level."""
     level = 0
     while len(values) > 1:
-        following = []
+        following: list[Value] = []
         for at in range(0, len(values), 2):
-            total = sum(values[at + 1:at + 2], values[at])
+            total = values[at] + values[at + 1] if at + 1 < len(values) else values[at]
             node = Signal(total.shape(), name=f"{prefix}_{level}_{at // 2}")
             m.d.sync += node.eq(total)
             following.append(node)
@@ -120,21 +122,21 @@ def plain_sum(m, values, prefix):
 
 
 class NegateDot(SelectDot):
-    """x, -x or 0 by a negation and a choice ahead of a plain tree."""
+    """x, -x or 0 by a negation and a choice before a plain tree."""
 
     LATENCY = 1 + 5
 
-    def sums(self, m, x, nonzero, sign, count, prefix):
+    def sums(self, m: Module, x: list[Signal], nonzero: Signal, sign: Signal, count: list[Signal], prefix: str) -> Value:
         return plain_sum(m, [Mux(nonzero[i], Mux(sign[i], -v, v), 0).as_signed() for i, v in enumerate(x)], prefix)
 
 
 class XorDot(SelectDot):
-    """(x and nonzero) xor sign ahead of a plain tree; the ones that this lacks are added as their number, which comes
+    """(x and nonzero) xor sign before a plain tree; the ones that this lacks are added as their number, which comes
     from the byte ROM and is the same for all tokens."""
 
     LATENCY = 1 + 5
 
-    def sums(self, m, x, nonzero, sign, count, prefix):
+    def sums(self, m: Module, x: list[Signal], nonzero: Signal, sign: Signal, count: list[Signal], prefix: str) -> Value:
         terms = [((v & Mux(nonzero[i], Const(-1, signed(8)), 0)) ^ Mux(sign[i], Const(-1, signed(8)), 0)).as_signed()
                  for i, v in enumerate(x)]
         counts = Signal(range(SLICE + 1), name=f"{prefix}_count")
@@ -150,12 +152,12 @@ class XorDot(SelectDot):
 
 
 class SelectTreeDot(SelectDot):
-    """Nothing ahead of the adders: activations of zero weights are held in reset (the registers' own input), signs are
+    """Nothing before the adders: activations of zero weights are held in reset (the registers' own input), signs are
     taken up by the adders (:func:`hw.tlmm.tree.signed_sum`)."""
 
     LATENCY = 2 + stages(SLICE)
 
-    def sums(self, m, x, nonzero, sign, count, prefix):
+    def sums(self, m: Module, x: list[Signal], nonzero: Signal, sign: Signal, count: list[Signal], prefix: str) -> Value:
         later = Signal(SLICE, name=f"{prefix}_signs")
         m.d.sync += later.eq(sign)
         terms = []

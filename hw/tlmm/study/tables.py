@@ -14,7 +14,9 @@ __all__ = ["BUILD_CYCLES", "PAIR_STEPS", "TRIPLE_STEPS", "byte_rom"]
 #: (entry, index of the activation added to the entry before, its sign); the first entry is 0 and adds nothing.
 TRIPLE_STEPS = ((0, None, 0), (1, 0, 1), (4, 1, 1), (3, 0, -1), (2, 0, -1), (11, 2, 1), (12, 0, 1), (13, 0, 1),
                 (10, 1, -1), (9, 0, -1), (8, 0, -1), (5, 1, -1), (6, 0, 1), (7, 0, 1))
+#: The same for the nine sums of a pair.
 PAIR_STEPS = ((4, None, 0), (5, 0, 1), (8, 1, 1), (7, 0, -1), (6, 0, -1), (3, 1, -1), (0, 1, -1), (1, 0, 1), (2, 0, 1))
+#: Cycles of a build: those of the longer walk.
 BUILD_CYCLES = len(TRIPLE_STEPS)
 
 

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def file_name(text: str) -> Path:
-    """The name of a file to write.  What is written is no text, and does not go to standard output."""
+    """The name of a file to write; "-" is refused, because the content is binary and does not go to standard output."""
     if text == "-":
         raise UserError("cannot write to standard output: what is written is no text; give the name of a file")
     return Path(text)
@@ -223,7 +223,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def fail(message: str, *, as_json: bool) -> int:
-    """Say what went wrong: a line on standard error, and one of JSON on standard output where that is asked for and works."""
+    """Say what went wrong: a line on standard error, and with --json a line of JSON on standard output if that still works."""
     if as_json:
         with suppress(OutputError):
             output.print_line({"type": "error", "message": message})
@@ -232,7 +232,7 @@ def fail(message: str, *, as_json: bool) -> int:
 
 
 def dispatch(args: argparse.Namespace) -> int:
-    """Run a command; what goes wrong with the input or the output is a message and exit code 2."""
+    """Run a command; an error of the input or the output becomes a message and exit code 2."""
     from tellme.cli.hints import message
     from tellme.errors import TellmeError
 
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupts.disarm()
         return code
     except KeyboardInterrupt:
-        # Ahead of the streams, or behind them.  A terminal that was closed takes no line.
+        # Before the streams are set up, or after them.  A terminal that was closed takes no line.
         if sys.stderr is not None:
             with suppress(OSError):
                 print(INTERRUPTED, file=sys.stderr, flush=True)

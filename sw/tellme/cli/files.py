@@ -11,9 +11,9 @@ __all__ = ["checked_text", "read_text", "unicode_name"]
 
 
 def read_text(name: str, what: str) -> str:
-    """The text of a file, or of standard input where ``name`` is ``-``, as it is.
+    """The text of a file, or of standard input where ``name`` is ``-``, unchanged.
 
-    Its bytes are UTF-8.  Line ends stay what they are, and so do a byte order mark and the line end behind the last line.
+    The bytes must be UTF-8.  Line ends stay as they are, and so do a byte order mark and the line end after the last line.
     """
     source = "standard input" if name == "-" else name
     try:
@@ -36,7 +36,7 @@ def checked_text(text: str, what: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        # Python stands a byte that is no UTF-8 for a surrogate.
+        # Python represents a byte that is not UTF-8 by a surrogate.
         number = ord(text[error.start])
         name = f"the byte 0x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"the surrogate U+{number:04X}"
         raise UserError(f"{what} is not UTF-8: after {error.start} characters comes {name}") from error

@@ -17,8 +17,8 @@ from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
 from tellme.cli.terminal import next_line, shown_text
 from tellme.compiler.image import Head
-from tellme.models.model import Model
-from tellme.models.shipped import find_model
+from tellme.models.shipped import checked_model
+from tellme.models.source import StoredSource
 from tellme.models.writing import check_target, kind, whole_file
 from tellme.runtime.board import Board
 from tellme.runtime.generation import Generation
@@ -39,7 +39,7 @@ def prompt_of(args: argparse.Namespace) -> str | list[int]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether there is a FIFO or a character device at a path, into which the logits are written as they are."""
+    """Whether a path is a FIFO or a character device; logits are written into these as raw bytes."""
     try:
         return kind(path) in ("a FIFO", "a character device")
     except OSError:
@@ -47,7 +47,7 @@ def is_stream(path: Path) -> bool:
 
 
 def check_logits(path: Path) -> None:
-    """Refuse a place for the logits that cannot be written, before the work is done."""
+    """Refuse a path for the logits that cannot be written, before the generation starts."""
     if not is_stream(path):
         check_target(path)
 
@@ -66,7 +66,7 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def load(board: Board, model: Model, head: Head | None) -> Session:
+def load(board: Board, model: StoredSource, head: Head | None) -> Session:
     """Write the model into the board, with a progress bar."""
     with tqdm(desc="loading", unit="B", unit_scale=True, file=sys.stderr, leave=False, delay=0.5) as bar:
         def progress(done: int, total: int) -> None:
@@ -95,7 +95,7 @@ class Output:
             write(text)
 
     def finish(self, rest: str) -> None:
-        """Print what still waits, and the rest of a character that never got its last byte; on a terminal, end the last line."""
+        """Print the text that still waits, with a mark for an incomplete character; on a terminal, end the last line."""
         if self._json:
             if self._held:
                 self._held[-1] = replace(self._held[-1], text=self._held[-1].text + rest)
@@ -110,7 +110,7 @@ class Output:
 
 
 def report(run: Generation, stats: dict[str, object]) -> None:
-    """What it took, for the person."""
+    """The statistics, as text for a person."""
     n, wall = len(run.generated), run.wall_seconds
     rate = f", {n / wall:.1f} tokens/s" if n and wall > 0 else ""
     say(f"{len(run.prompt)} prompt tokens, {n} generated in {wall:.1f} s{rate}; stopped by: {run.stop_reason}")
@@ -131,7 +131,7 @@ def sampling_of(args: argparse.Namespace) -> Sampling:
     return Sampling(args.temperature, args.min_p, args.seed, args.top_k, args.top_p, args.repeat_penalty)
 
 
-def interactive(args: argparse.Namespace, model: Model) -> int:
+def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     """Text that the model and the person write in turns.
 
     Each part's prompt is the whole text so far; the session feeds only what the KV cache does not have.
@@ -151,7 +151,7 @@ def interactive(args: argparse.Namespace, model: Model) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """The command."""
-    model = find_model(args.model)
+    model = checked_model(args.model)
     tokenizer = tokenizer_of(model)
     if args.interactive and tokenizer is None:
         raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tellme.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
 from tellme.cli.output import print_line, write
-from tellme.compiler.survey import survey
+from tellme.compiler.inspect import inspect_model
 from tellme.models.shipped import open_model
 
 __all__ = ["inspect"]
@@ -24,7 +24,7 @@ def inspect(args: argparse.Namespace) -> int:
     """The command."""
     model = open_model(args.model)
     with tqdm(total=model.config.layers, desc="reading", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        found = survey(model, bar.update)
+        found = inspect_model(model, bar.update)
     boards = boards_of_presets()
     if args.json:
         fields = found.as_json() | {"chat_template": model.chat_template or None}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ctrl-C, a supervisor's SIGTERM and a terminal that closes: a KeyboardInterrupt, once, and a way out without another."""
+"""Ctrl-C, a supervisor's SIGTERM and a terminal that closes: the first one is a KeyboardInterrupt, and none comes after it."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tellme.cli.errors import ExitCode
 __all__ = ["arm", "disarm", "held", "ignore", "restore"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Seconds that the way out may take before one more signal ends the program where it is.
+#: Seconds that the way out may take; after them one more signal ends the program at once.
 PATIENCE = 2.0
 
 _armed = False
@@ -25,7 +25,7 @@ _before: dict[int, object] = {}
 
 
 def arm() -> None:
-    """The next of these signals is a KeyboardInterrupt, and disarms; call it inside the try that catches that.
+    """Make the next of these signals a KeyboardInterrupt, which also disarms.  Call this inside the ``try`` that catches it.
 
     A signal that the program was started with as ignored (``nohup``, a shell's background job) stays ignored.
     """
@@ -61,7 +61,7 @@ def restore() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """A part that one signal does not cut short: its KeyboardInterrupt comes at the end.  A second signal does not wait."""
+    """A block that one signal does not cut short: the KeyboardInterrupt comes at the end.  A second signal does not wait."""
     global _holding, _noted
     _holding, _noted = True, False
     try:

@@ -22,9 +22,9 @@ __all__ = ["check", "flush", "print_line", "say", "streams", "write"]
 
 
 class _Raw(io.RawIOBase):
-    """Bytes to a file descriptor.  After a first failure all bytes are dropped, so that no buffer is left to fail at exit.
+    """Writes bytes to a file descriptor.  After the first failure all bytes are dropped, so that no buffer can fail at exit.
 
-    ``must`` says whether the first failure is an error of the writer.  Without a descriptor the stream is closed: each
+    ``must`` says whether the first failure raises an error in the writer.  Without a descriptor the stream is closed, and each
     write fails.
     """
 
@@ -74,7 +74,7 @@ def _text(descriptor: int | None, *, must: bool) -> io.TextIOWrapper:
 
 
 def _fill_descriptors() -> None:
-    """Open the null device where descriptor 0, 1 or 2 is closed: else the next file that is opened gets its number."""
+    """Open the null device for each closed descriptor of 0, 1 and 2; otherwise the next opened file would get the number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -84,9 +84,9 @@ def _fill_descriptors() -> None:
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """Standard output and standard error that fail as this module says, for the time of the block.
+    """Standard output and standard error that fail as this module says, as long as the block runs.
 
-    Streams that are not the interpreter's own, such as those of a test, stay.
+    Streams that are not the interpreter's own, such as a test's, stay.
     """
     _fill_descriptors()
     old = sys.stdout, sys.stderr
@@ -108,14 +108,14 @@ def _error(error: OSError) -> OutputError:
 
 
 def check() -> None:
-    """Refuse a standard output that was closed before the command began, before the work is done."""
+    """Refuse a standard output that was closed when the command began, before any work is done."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _Raw) and raw.closed_from_the_start:
         raise OutputError("cannot write to standard output: it is closed")
 
 
 def write(text: str) -> None:
-    """Text on standard output, at once; an :class:`OutputError` if it does not get there."""
+    """Write text on standard output, without a buffer; an :class:`OutputError` if the write fails."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
@@ -128,7 +128,7 @@ def print_line(fields: dict[str, object]) -> None:
 
 
 def flush() -> None:
-    """Give on what standard output still holds; an :class:`OutputError` if it does not get there."""
+    """Flush standard output; an :class:`OutputError` if that fails."""
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -14,7 +14,7 @@ from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import read_text
 from tellme.cli.generate import load
 from tellme.cli.output import print_line, say, write
-from tellme.models.shipped import find_model, model_path
+from tellme.models.shipped import checked_model, model_path
 from tellme.runtime.board import Board
 from tellme.runtime.session import NothingToPredictError, text_windows, tokenizer_of
 
@@ -37,7 +37,7 @@ def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float
 
 def perplexity(args: argparse.Namespace) -> int:
     """The command."""
-    model = find_model(args.model)
+    model = checked_model(args.model)
     try:
         cut = text_windows(model, tokenizer_of(model), read_text(args.text, "the text"), args.tokens)
     except NothingToPredictError as error:

@@ -14,17 +14,17 @@ __all__ = ["attend"]
 
 _EXP2 = np.array(exp2_rom(), np.int64)
 _FRACTION = (1 << SCORE_FRAC) - 1
-#: Exponents of keys that do not count.
+#: The exponent of keys that a token does not see.
 _NEVER = np.int64(-(1 << 20))
 
 
 def attend(q: NDArray[np.int8], q_scales: Scales, keys: NDArray[np.int8], values: NDArray[np.int8],
            k_scales: NDArray[np.uint16], v_scales: NDArray[np.uint16], position: int) -> F16:
-    """Outputs (tokens, heads, head_dim) of tokens at positions ``position``, ``position + 1``...
+    """Attention outputs (tokens, heads, head_dim) of tokens at positions ``position``, ``position + 1``...
 
-    q is (tokens, heads, head_dim), its scales (tokens, heads) already times c_att; keys and values (kv_heads,
-    positions, head_dim) reach up to the last token's position, stored scales are (kv_heads, positions).  A token sees
-    the positions up to its own.
+    Shapes: q (tokens, heads, head_dim); the scales of q (tokens, heads), already multiplied by c_att; keys and values
+    (kv_heads, positions, head_dim), up to the last token's position; stored scales (kv_heads, positions).  A token sees the
+    positions up to its own.
     """
     tokens, heads, head_dim = q.shape
     kv_heads, positions, _ = keys.shape

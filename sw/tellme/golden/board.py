@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole board in NumPy: it unpacks the same image and runs the same program, descriptor by descriptor."""
+"""A whole board in NumPy: it takes the same image and runs the same program, descriptor by descriptor.
+
+The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpacks them when they are used.
+"""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,13 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
-from tellme.golden.head import best, exact_type, head_logits
+from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
+from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
-    SLICE,
     SLICE_BYTES,
     TRITS,
     TileHeader,
@@ -27,15 +30,13 @@ from tellme.spec.packing import (
     head_row_words,
     slices,
 )
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.program import Descriptor, Epilogue, Op, Segment, check_segments
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
 
-#: Tokens of a prompt that are computed at once; the bits do not depend on it.
+#: Tokens of a prompt that are computed at once; the results do not depend on this number.
 CHUNK = 64
-_POWERS = 3 ** np.arange(TRITS)
-_TRITS = (np.arange(256)[:, None] // _POWERS % 3 - 1).astype(np.float32)
 
 
 class NonfiniteError(Exception):
@@ -48,17 +49,16 @@ class NonfiniteError(Exception):
 
 @dataclass
 class _Step:
-    """A descriptor with what it takes from the weight stream, unpacked."""
+    """A descriptor with what it takes from the weight stream."""
 
     descriptor: Descriptor
     #: Gains of the norm that follows.
     gains_next: F16 | None = None
-    #: (rows, cols), as floats: products with int8 codes sum exactly.
-    weights: NDArray[np.floating] | None = None
-    #: Distinct scales of the rows, and which of them each row has.
+    weights: TernaryMatrix | None = None
+    #: Distinct scales of the rows, and the number of each row's scale.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
-    #: Added to the rows, a rounding of its own; no gateware does that.
+    #: Biases, added to the rows with a rounding of their own; no gateware adds biases.
     bias: F16 | None = None
 
 
@@ -72,38 +72,53 @@ class _Cache:
     value_scales: NDArray[np.uint16]
 
 
+def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """The bytes of segments, one after another; they are copied only where they do not lie so in memory."""
+    runs: list[list[int]] = []
+    for segment in segments:
+        if runs and runs[-1][1] == segment.address:
+            runs[-1][1] = segment.end
+        else:
+            runs.append([segment.address, segment.end])
+    parts = [memory[4 * first:4 * end] for first, end in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
 class GoldenBoard:
     """Runs an :class:`~tellme.compiler.image.Image` as the gateware does, several prompt tokens at a time.
 
-    :meth:`feed` computes tokens at consecutive positions; :meth:`start` does what a START packet does and yields the
-    same events (counters zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, as the board's
-    step CRC memory, ``logits`` those of the last head (Q15.16).  ``lanes`` matters to overflow alone: a board works on that
-    many tokens of a prompt at a time, and stops at the first step at which one of them gives an infinity or NaN.
+    :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does, and yields the same
+    events (counters are zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
+    memory; ``logits`` has the logits of the last LM head pass (Q15.16).
+
+    ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
+    which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
+    use to the next; the rest is unpacked each time.
     """
 
-    def __init__(self, image: Image, lanes: int = 1):
+    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES):
         self._lanes = lanes
+        self._budget = Budget(kept_bytes)
         self.registers = r = dict(image.registers)
         self._memory = memory = np.zeros(image.end, np.uint8)
-        for base, content in image.sections:
-            memory[base:base + len(content)] = np.frombuffer(content, np.uint8)
-        self._at = 4 * r["weights_base"]
+        for base, part in image.sections:
+            part.read_into(memory[base:base + len(part)])
+        check_segments(image.segments)
+        self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
         self.steps = [self._unpack(d) for d in image.program]
         for number, bias in image.biases.items():
             self.steps[number].bias = bias
-        head_at = 4 * r["weights_base"] + 8 * r["body_words64"]
-        if self._at != head_at:
-            raise ValueError(f"the program takes {self._at - 4 * r['weights_base']} bytes of a weight stream of "
-                             f"{8 * r['body_words64']}")
-        self._head, self._head_scales = self._table(head_at)
+        if len(self._stream):
+            raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
+        self._head = self._table(table)
         half = r["head_dim"] // 2
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
         shape = (r["kv_heads"], r["context"])
-        self._caches = {s.descriptor.k_base: _Cache(
+        self._caches = {s.descriptor.layer: _Cache(
             np.zeros((*shape, r["head_dim"]), np.int8), np.zeros((*shape, r["head_dim"]), np.int8),
             np.zeros(shape, np.uint16), np.zeros(shape, np.uint16))
-            for s in self.steps if s.descriptor.op == Op.ATTENTION}
+            for s in self.steps if s.descriptor.epilogue == Epilogue.QKV}
         self.crcs = [0] * len(self.steps)
         self.tokens = [0] * r["context"]
         self.logits = np.zeros(r["vocab"], np.int32)
@@ -111,8 +126,9 @@ class GoldenBoard:
     # Unpacking
 
     def _take(self, size: int) -> NDArray[np.uint8]:
-        part = self._memory[self._at:self._at + size]
-        self._at += size
+        part, self._stream = self._stream[:size], self._stream[size:]
+        if len(part) < size:
+            raise ValueError(f"the program takes {size - len(part)} bytes more than the weight stream has")
         return part
 
     def _unpack(self, d: Descriptor) -> _Step:
@@ -123,8 +139,7 @@ class GoldenBoard:
                  }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
-            exact = np.float32 if d.cols * 128 <= 1 << 24 else np.float64
-            rows: list[NDArray[np.floating]] = []
+            tiles: list[NDArray[np.uint32]] = []
             found: list[Scale] = []
             while (first := len(found)) < d.rows:
                 header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
@@ -133,23 +148,28 @@ class GoldenBoard:
                 packed = self._take(slices(d.cols) * header.rows * SLICE_BYTES)
                 if packed.max() >= 3**TRITS:
                     raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
-                trits = _TRITS[packed.reshape(slices(d.cols), header.rows, SLICE_BYTES).transpose(1, 0, 2)]
-                rows.append(trits.reshape(header.rows, slices(d.cols) * SLICE)[:, :d.cols].astype(exact))
+                tiles.append(packed.view(f"<u{SLICE_BYTES}").reshape(slices(d.cols), header.rows))
                 found += [header.scale, header.odd_scale] * (header.rows // 2)
-            step.weights = np.concatenate(rows)
+            step.weights = TernaryMatrix(tiles, d.cols, self._budget)
             distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
             step.scale_of_row = np.array([distinct[s] for s in found])
         return step
 
-    def _table(self, base: int) -> tuple[NDArray[np.floating], Scales]:
-        """An int8 table: rows as floats, and their scales."""
+    def _table(self, content: NDArray[np.uint8]) -> Table:
+        """An int8 table."""
         r = self.registers
         blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
-        raw = self._memory[base:base + 8 * blocks * words].reshape(blocks, 8 * words)
+        raw = content.reshape(blocks, 8 * words)
         stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
-        rows = raw[:, 8:].reshape(blocks * HEAD_BLOCK_ROWS, 8 * head_row_words(r["dim"]))[:r["vocab"], :r["dim"]]
-        return np.ascontiguousarray(rows).view(np.int8).astype(exact_type(r["dim"])), unpack16(stored)
+
+        def rows() -> Iterator[NDArray[np.int8]]:
+            at = max(1, (1 << 20) // (8 * words))
+            for first in range(0, blocks, at):
+                part = raw[first:first + at, 8:].reshape(-1, 8 * head_row_words(r["dim"]))
+                yield part[:r["vocab"] - first * HEAD_BLOCK_ROWS, :r["dim"]].view(np.int8)
+
+        return Table(rows, (r["vocab"], r["dim"]), unpack16(stored), self._budget)
 
     def _embedding(self, tokens: NDArray[np.intp]) -> F16:
         """Rows of the embedding table as they lie in memory now."""
@@ -184,7 +204,7 @@ class GoldenBoard:
             try:
                 logits = self._run(np.array(part), position + first, wanted)
             except NonfiniteError:
-                # Again as the board goes, for the step; it may be another one, but there is one.
+                # Compute again in the board's chunks, to find the board's step; it may be another step, but there is one.
                 for at in range(0, len(part), chunk):
                     self._run(np.array(part[at:at + chunk]), position + first + at, wanted)
                 raise
@@ -202,6 +222,7 @@ class GoldenBoard:
         gains: F16 | None = None
         codes = np.zeros((n, 0, 0), np.int8)
         head_scales = scales()
+        cache: _Cache | None = None
         logits = np.zeros((0, r["vocab"]), np.int32)
         for number, step in enumerate(self.steps):
             d = step.descriptor
@@ -213,7 +234,7 @@ class GoldenBoard:
             if d.op == Op.EMBED:
                 stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
-                cache = self._caches[d.k_base]
+                assert cache is not None, "an ATTENTION without a QKV linear ahead of it"
                 stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
             else:
                 source = x if d.op == Op.HEAD or not d.src_a else a
@@ -221,10 +242,10 @@ class GoldenBoard:
                     source = source[-1:]
                 q, scale_d = self._quantise(number, d, source, gains)
                 if d.op == Op.HEAD:
-                    stream = logits = head_logits(q, scale_d, self._head, self._head_scales)
+                    stream = logits = self._head.logits(q, scale_d)
                 else:
                     assert step.weights is not None and step.scales is not None
-                    acc = (q.astype(step.weights.dtype) @ step.weights.T).astype(np.int64)
+                    acc = step.weights.product(q)
                     row = scale_mul(Scales(scale_d.sig[:, None], scale_d.exp[:, None]), step.scales)
                     y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
                     if step.bias is not None:
@@ -232,6 +253,7 @@ class GoldenBoard:
                     if nonfinite(y):
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
+                        cache = self._caches[d.layer]
                         codes, head_scales = self._heads(number, y, positions)
                         stream = codes.astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:

@@ -16,6 +16,7 @@ from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom
 
 __all__ = ["F16", "absmax", "activation", "add", "dequantise", "mul", "nonfinite", "quantise", "rope", "sumsq"]
 
+#: Floats of the format of the gateware, binary16.
 F16 = NDArray[np.float16]
 _NAN = np.uint16(0x7E00).view(np.float16)
 _SIGMOID = np.array([e & (2**SIGMOID_FRAC_BITS - 1) for e in sigmoid_rom()], np.int64)
@@ -77,7 +78,7 @@ def _sigmoid18(x: F16) -> NDArray[np.int64]:
 
 
 def activation(gate: F16, up: F16, *, relu2: bool, act_exp: int = 0) -> F16:
-    """f(gate) * up with f = SiLU or ReLU squared, times 2**-act_exp; f rounded, then the product."""
+    """f(gate) * 2**-act_exp * up with f = SiLU or ReLU squared; f(gate) * 2**-act_exp is rounded, then the product with up."""
     g = gate.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         if relu2:
@@ -94,7 +95,7 @@ def sumsq(x: F16) -> int:
     if nonfinite(x):
         return 0
     squares = np.floor(np.square(x.astype(np.float64)) * 2.0**SQUARE_FRAC)
-    # A square has up to 64 bits, of which the upper 22 count: sum high and low halves apart.
+    # A square is exact in float64, and a sum of squares of up to 64 bits is not: add the upper and the lower halves apart.
     high = np.floor(squares * 2.0**-32)
     low = squares - high * 2.0**32
     return (int(high.sum()) << 32) + int(low.astype(np.int64).sum())

@@ -1,17 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The int8 head: logits of states, the best of them, and the state that a probe shows."""
+"""The int8 LM head: the logits of states, the best 64 logits, and the state that a probe shows."""
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.golden.scales import Scales, fixed, scale_mul, scales
+from tellme.golden.weights import Budget, Floats, joined
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.probe import probed_scale
 from tellme.spec.scale import Scale
 
-__all__ = ["best", "exact_type", "head_logits", "probed_state"]
+__all__ = ["Table", "best", "exact_type", "head_logits", "probed_state"]
 
 
 def exact_type(dim: int) -> type[np.floating]:
@@ -28,6 +31,21 @@ def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.floating],
     return fixed(dots, scale_mul(Scales(d.sig[:, None], d.exp[:, None]), table_scales), LOGIT_FRAC, 32).astype(np.int32)
 
 
+class Table(Floats):
+    """The int8 table of a head, with the scale of each row.  ``rows`` gives the rows some at a time."""
+
+    def __init__(self, rows: Callable[[], Iterable[NDArray[np.int8]]], shape: tuple[int, int], table_scales: Scales,
+                 budget: Budget):
+        dtype = exact_type(shape[1])
+        super().__init__(shape, dtype, lambda: (part.astype(dtype) for part in rows()), budget)
+        self.scales = table_scales
+
+    def logits(self, codes: NDArray[np.int8], d: Scales) -> NDArray[np.int32]:
+        """:func:`head_logits` of the table."""
+        return joined([head_logits(codes, d, block, Scales(self.scales.sig[rows], self.scales.exp[rows]))
+                       for rows, block in self.blocks()])
+
+
 def best(logits: NDArray[np.int32]) -> list[tuple[int, int]]:
     """The 64 best (id, logit) of a row of logits, best first, ties to the lower id."""
     order = np.lexsort((np.arange(len(logits)), -logits.astype(np.int64)))[:TOP_ENTRIES]
@@ -37,7 +55,7 @@ def best(logits: NDArray[np.int32]) -> list[tuple[int, int]]:
 def probed_state(logits: NDArray[np.int32], k: int) -> tuple[NDArray[np.int8], Scales]:
     """Codes (1, dim) and scale (1) of the state that gave a probe's logits (:mod:`tellme.spec.probe`).
 
-    ValueError if they are no probe's, or the state's scale is outside the probe's range.
+    ValueError if the logits are not a probe's, or the state's scale is outside the probe's range.
     """
     values = logits.astype(np.int64)
     top = int(np.abs(values).max())

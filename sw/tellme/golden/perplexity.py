@@ -11,28 +11,30 @@ from numpy.typing import NDArray
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import CHUNK, GoldenBoard
-from tellme.models.model import Model, ModelError
+from tellme.models.config import ModelError
+from tellme.models.source import Source, StoredSource
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import CoreConfig
 
-__all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "roomy", "window_losses", "windows"]
+__all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "unlimited_config",
+           "window_losses", "windows"]
 
 #: What stands between the texts of a file.
 SEPARATOR = "<|endoftext|>"
 
 
-def roomy(model: Model) -> CoreConfig:
-    """A configuration that holds any model of the family: the golden model has no board's limits."""
+def unlimited_config(model: Source) -> CoreConfig:
+    """A configuration that holds any model of the family: the golden model has none of a board's limits."""
     c = model.config
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
                        program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
 
 
-def golden_board(model: Model) -> GoldenBoard:
+def golden_board(model: StoredSource) -> GoldenBoard:
     """A golden board with a model on it, whatever its size."""
-    return GoldenBoard(compile_model(model, roomy(model)))
+    return GoldenBoard(compile_model(model, unlimited_config(model)))
 
 
 class Windows(NamedTuple):
@@ -47,13 +49,15 @@ class Windows(NamedTuple):
         return sum(len(part) - 1 for part in self.parts)
 
 
-def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
+def windows(model: Source, tokenizer: Tokenizer, text: str, limit: int | None = None) -> Windows:
     """A text, or several with SEPARATOR between, as windows of the model's context; each id is predicted once.
 
-    Where the model puts BOS ahead of a text, BOS stands ahead of each window, and between texts, where it is predicted as the
-    end of the one before.  Elsewhere the end token stands between texts, a window begins with the last id of the one before,
-    and the first id of all is not predicted.  White space at the ends of each text is left out.  With ``limit`` the windows
-    end after so many predictions, and the last text's bytes are counted token by token.
+    If the model puts BOS before a text: BOS stands before each window and between texts, and the BOS between two texts is
+    predicted as the end of the first.  Otherwise: the end token stands between texts, a window begins with the last id of the
+    window before, and the first id of all is not predicted.
+
+    White space at the ends of each text is left out.  With ``limit`` the windows end after so many predictions, and the last
+    text's bytes are counted token by token.
     """
     c = model.config
     between = c.bos if c.add_bos else c.eos
@@ -61,7 +65,7 @@ def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = N
     if between is None and len(texts) > 1:
         raise ModelError(f"the model {model.name} has neither BOS nor an end token to put between texts, and the text has "
                          f"{SEPARATOR}: give one text")
-    # What no id before it predicts.
+    # Ids at the start that no earlier id predicts.
     given = 0 if c.add_bos else 1
     stream: list[int] = []
     size = 0
@@ -73,7 +77,7 @@ def windows(model: Model, tokenizer: Tokenizer, text: str, limit: int | None = N
             stream.append(between)
         ids = tokenizer.encode(part)
         if c.add_bos and ids[:1] == [c.bos]:
-            # The text spells BOS out, which is there already.
+            # The text spells BOS out, and a BOS is there already.
             ids = ids[1:]
         room = len(ids) if limit is None else limit + given - len(stream)
         if len(ids) <= room:
@@ -113,7 +117,7 @@ def window_losses(board: GoldenBoard, ids: Sequence[int]) -> Iterator[list[float
         yield losses(board.feed(part, at, heads="all"), ids[at + 1:at + 1 + len(part)])
 
 
-def nats_per_token(model: Model, windows: Sequence[Sequence[int]],
+def nats_per_token(model: StoredSource, windows: Sequence[Sequence[int]],
                    progress: Callable[[int], object] | None = None) -> float:
     """Mean negative log likelihood over windows of ids, each computed on its own."""
     board = golden_board(model)

@@ -13,6 +13,7 @@ from tellme.spec.tables import recip127_rom
 __all__ = ["I64", "Scales", "fixed", "from_bits", "from_int_half_up", "pack16", "recip127", "scale_mul", "scales",
            "times_c127", "unpack16"]
 
+#: Significands and exponents, wide enough for each product.
 I64 = NDArray[np.int64]
 _RECIP = np.array(recip127_rom(), np.int64)
 
@@ -30,7 +31,8 @@ def scales(*values: Scale) -> Scales:
 
 
 def _normal(sig: I64, exp: I64) -> Scales:
-    """A rounded significand of up to 2048 brought into range; the exponent saturates, and underflow is zero."""
+    """Scales of rounded significands up to 2048: 2048 becomes 1024 with the next exponent; a large exponent saturates, a small
+    one gives zero."""
     carry = sig > SIG_MAX
     if carry.any():
         sig, exp = np.where(carry, SIG_MIN, sig), exp + carry
@@ -50,7 +52,7 @@ def scale_mul(a: Scales, b: Scales) -> Scales:
     rest = product - (kept << shift)
     half = 1 << (shift - 1)
     kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
-    # A zero factor gives a zero exponent, which _normal sees to.
+    # _normal gives a zero product the exponent zero.
     return _normal(np.where(product == 0, 0, kept), a.exp + b.exp + shift)
 
 

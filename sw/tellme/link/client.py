@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Talks to a board, packet by packet: one under way at a time, sent again when its answer does not come."""
+"""Talks to a board packet by packet.  One packet is under way at a time, and is sent again if no answer comes."""
 
 import time
 from collections import deque
@@ -13,11 +13,12 @@ from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.link.transport import Transport
 from tellme.spec.memory import Event, EventType, StartArgs
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, PROTOCOL_VERSION, NakReason, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.ranges import U32, Range
 
 __all__ = ["BoardClient", "Hello"]
 
-#: Seconds for an answer from a real board: the longest, a checksum over 4 MB, takes one.
+#: Seconds that a real board's answer may take.  The slowest answer, a checksum over 4 MB, takes a second.
 TIMEOUT = 2.0
 TRIES = 3
 #: Bytes of a CHECKSUM at most.
@@ -33,7 +34,7 @@ class Hello:
 
 
 def check_words(address: int, size: int) -> None:
-    """Refuse a range of bytes that the address space does not have (a RangeError), or that does not begin at a word."""
+    """Refuse a range of bytes that is outside the address space (a RangeError), or does not begin at a word (a ValueError)."""
     U32.check("address", address)
     Range(0, U32.most + 1).check("address + bytes", address + size)
     if address % 4:
@@ -50,7 +51,7 @@ class BoardClient:
         self._buffer = bytearray()
         self._events: deque[tuple[EventType, Event]] = deque()
         self._garbage = 0
-        # A zero byte ends whatever the board heard before.
+        # A zero byte ends any frame that the board has received in part.
         transport.write(b"\0")
 
     # ---------------------------------------------------------------- packets
@@ -84,7 +85,7 @@ class BoardClient:
         return True
 
     def _ask(self, kind: PacketType, payload: bytes, wanted: PacketType) -> bytes:
-        """Send a packet and give its answer's payload; again on silence or a garbled packet."""
+        """Send a packet and return the payload of its answer.  Silence or a garbled packet: send again, TRIES times in all."""
         self._seq = (self._seq + 1) % 0xFF
         frame = encode(body(self._seq, kind, payload))
         for _ in range(TRIES):
@@ -112,22 +113,28 @@ class BoardClient:
 
     # ---------------------------------------------------------------- what a board does
     def hello(self) -> Hello:
-        """Who is there."""
+        """Ask the board for its name, the protocol's version and the core's hash."""
         content = self._ask(PacketType.HELLO, b"", PacketType.HELLO_ANSWER)
         if len(content) != HELLO.size:
             raise LinkError(f"{self._transport.name} answers, but is no tellme board")
-        magic, version, _, name, build = HELLO.unpack(content)
+        magic, version, program_format, name, build = HELLO.unpack(content)
         if magic != MAGIC:
             raise LinkError(f"{self._transport.name} answers, but is no tellme board")
         if version != PROTOCOL_VERSION:
-            raise LinkError(f"the board at {self._transport.name} speaks protocol {version}, this tellme-host "
-                            f"{PROTOCOL_VERSION}: load a bitstream of the same version")
+            raise self._other("speaks protocol", version, PROTOCOL_VERSION)
+        if program_format != FORMAT_VERSION:
+            raise self._other("runs programs of format", program_format, FORMAT_VERSION)
         return Hello(name.rstrip(b"\0").decode("ascii", "replace"), build.hex())
+
+    def _other(self, does: str, its: int, own: int) -> LinkError:
+        """A core of another version."""
+        return LinkError(f"the core at {self._transport.name} {does} {its}, this tellme-host {own}: build its bitstream from "
+                         "this version of tellme and load it, or use the tellme-host that belongs to the bitstream")
 
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Write bytes from an address that is a multiple of 4; the last word is padded with zeros.
 
-        The range is then read back as a checksum where it can be.  An address that no packet can hold is a RangeError.
+        An address that no packet can hold is a RangeError.  :meth:`verify` compares what the board's memory holds afterwards.
         """
         padded = content + bytes(-len(content) % 4)
         check_words(address, len(padded))
@@ -174,7 +181,7 @@ class BoardClient:
         self._ask(PacketType.START, args.pack(), PacketType.ACK)
 
     def stop(self) -> None:
-        """End the run; its DONE follows."""
+        """End the run; the event DONE follows."""
         self._ask(PacketType.STOP, b"", PacketType.ACK)
 
     def status(self) -> tuple[int, ...]:
@@ -197,5 +204,5 @@ class BoardClient:
             self._event(packet[1], packet[2])
 
     def close(self) -> None:
-        """Let go of the board."""
+        """Close the connection."""
         self._transport.close()

@@ -11,12 +11,12 @@ from tellme.link.transport import SerialTransport
 
 __all__ = ["find_board"]
 
-#: Seconds for an answer from a port that may be no board's.
+#: Seconds that an answer may take from a port where there may be no board.
 ASK_TIMEOUT = 0.3
 
 
 def answers(port: str) -> bool:
-    """Whether a tellme board answers at a port: a question of 13 bytes, asked up to three times."""
+    """Whether a tellme board answers a HELLO at a port (13 bytes, sent up to three times)."""
     try:
         client = BoardClient(SerialTransport(port), timeout=ASK_TIMEOUT)
     except LinkError:
@@ -33,8 +33,8 @@ def answers(port: str) -> bool:
 def find_board() -> str | None:
     """The port of the one known board that is plugged in, or None; more than one is a LinkError that lists them.
 
-    A port whose product string is a board's own is taken.  Where none is, the ports whose product string a board shares with
-    other things are asked, and one that answers as a tellme board is taken.
+    First choice is a port whose product string only a board has.  If there is none, ports whose product string a board shares
+    with other devices are asked with a HELLO, and a port where a tellme board answers is taken.
     """
     names = [usb for board in boards() for usb in board.usb]
     ports = [(port.device, port.product or "") for port in list_ports.comports()]

@@ -8,4 +8,4 @@ __all__ = ["LinkError"]
 
 
 class LinkError(TellmeError):
-    """The board is not there, does not answer, or answers what it should not; the text says what to do."""
+    """The board is not there, does not answer, or gives a wrong answer; the text says what to do."""

@@ -21,8 +21,8 @@ LOOK = 0.02
 class Child:
     """A process with pipes to its standard input and output, in a session of its own.
 
-    Ctrl-C in a terminal reaches the host alone.  The process ends by itself when its standard input ends.  The host's end of
-    that pipe is inherited by no other process, so that the operating system closes it however the host ends.  OSError if the
+    Ctrl-C in a terminal reaches only the host.  The process ends by itself when its standard input ends.  No other process
+    inherits the host's end of this pipe, so that the operating system closes the pipe however the host ends.  OSError if the
     process does not start.
     """
 
@@ -41,16 +41,16 @@ class Child:
 
     def wait(self) -> int:
         """Wait for the process to end by itself; the exit code as in :mod:`subprocess`."""
-        # Popen.wait would let a KeyboardInterrupt wait for a quarter of a second.
+        # Popen.wait would delay a KeyboardInterrupt by a quarter of a second.
         while (code := self._process.poll()) is None:
             time.sleep(LOOK)
         return code
 
     def end(self, grace: float = GRACE) -> int | None:
-        """End the process, and all that it has started; a second call changes nothing.
+        """End the process and every process that it has started.  A second call changes nothing.
 
-        Standard input is closed; what is left after ``grace`` seconds is killed, also when an interruption cuts the wait
-        short.  The exit code as in :mod:`subprocess`; None if the process was killed here.
+        Standard input is closed.  Processes that remain after ``grace`` seconds, or when an interruption cuts the wait short, are
+        killed.  Returns the exit code as in :mod:`subprocess`, or None if the process was killed here.
         """
         code: int | None = None
         try:
@@ -59,7 +59,7 @@ class Child:
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(grace)
         finally:
-            # Once only: afterwards the system may give the id to another process.
+            # Kill only once: afterwards the system may give the id to another process.
             if not self._killed:
                 self._killed = True
                 with suppress(ProcessLookupError, PermissionError):

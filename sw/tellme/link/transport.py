@@ -32,7 +32,7 @@ class Transport(ABC):
 
     @abstractmethod
     def read(self, timeout: float) -> bytes:
-        """What has come, at least a byte; empty after ``timeout`` seconds.  A LinkError if the board is gone."""
+        """The bytes that have come, at least one; empty after ``timeout`` seconds.  A LinkError if the board is gone."""
 
     @abstractmethod
     def close(self) -> None:
@@ -72,7 +72,7 @@ class SerialTransport(Transport):
 
 
 def reason(error: Exception, port: str) -> tuple[str, str]:
-    """Why a port does not open, with what to do; and a hint (:class:`tellme.errors.TellmeError`)."""
+    """Why a port does not open and what to do about it; and a hint (:class:`tellme.errors.TellmeError`)."""
     number = getattr(error, "errno", None)
     if number == 2 or "No such file" in str(error):
         return "there is no such port; without a port's name a board is looked for, or the simulated one is used", "auto"

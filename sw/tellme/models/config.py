@@ -13,6 +13,7 @@ __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
 #: Matrices of a layer, with the names that LLaMA checkpoints of this family use.
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+#: Norms of a layer; o_norm and down_norm are there in some models alone.
 NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 
 
@@ -39,14 +40,14 @@ class ModelConfig:
     act_exp: int = 0
     eps: float = 1e-5
     theta: float = 10000.0
-    #: RMSNorm ahead of the output and down projections (sub-norms).
+    #: RMSNorm before the output and down projections (sub-norms).
     o_norm: bool = False
     down_norm: bool = False
     #: Token at which texts begin; None: the model has none.
     bos: int | None = 1
     #: Token that ends a text, the one at which a board stops by itself; None: the model has none.
     eos: int | None = 2
-    #: Whether BOS is put ahead of a prompt.
+    #: Whether BOS is put before a prompt.
     add_bos: bool = True
     #: Other tokens that end a text, such as the end of a turn or of a message.
     more_ends: tuple[int, ...] = ()
@@ -91,8 +92,8 @@ class ModelConfig:
         return cls(**values | {"more_ends": tuple(ends) if isinstance(ends, list) else ends})
 
     def as_json(self) -> dict[str, Any]:
-        """All values as a JSON object holds them.  What was added after version 2 of the .tellme format is there only where it
-        is not the default, so that older programs read what they understand."""
+        """All values as a JSON object.  A field that is newer than version 2 of the .tellme format is written only if its value
+        is not the default, so that older programs can read the files that they understand."""
         values = asdict(self) | {"more_ends": list(self.more_ends)}
         for key in ("add_bos", "more_ends"):
             if getattr(self, key) == getattr(ModelConfig, key):
@@ -101,7 +102,7 @@ class ModelConfig:
 
     @property
     def plain_conventions(self) -> bool:
-        """Whether programs that know versions 1 and 2 of the .tellme format begin and end texts as the model wants."""
+        """Whether a program that knows only versions 1 and 2 of the .tellme format begins and ends texts correctly."""
         return self.bos is not None and self.eos is not None and self.add_bos and not self.more_ends
 
     @property
@@ -110,7 +111,7 @@ class ModelConfig:
         return () if self.eos is None else (self.eos, *(token for token in self.more_ends if token != self.eos))
 
     def with_bos(self, ids: Sequence[int]) -> list[int]:
-        """Ids of a text with BOS ahead, where the model puts one there and the text does not spell one out."""
+        """Ids of a text.  BOS comes first if the model puts BOS before a text and the text does not spell BOS out."""
         if not self.add_bos or (ids and ids[0] == self.bos):
             return list(ids)
         assert self.bos is not None  # check()

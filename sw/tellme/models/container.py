@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,23 @@ from tellme.models.source import (
     Block,
     Linear,
     Source,
+    StoredSource,
     TableRows,
     check_bias,
     check_blocks,
-    check_codes,
     check_gain,
     check_gain_wanted,
+    check_parts,
     check_rows,
     row_chunks,
 )
-from tellme.models.trits import pack_rows, packed_cols, unpack_rows
+from tellme.models.trits import check_packed, packed_cols, unpack_rows
 from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
 from tellme.spec.scale import Scale
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
 
+#: The value of the metadata's key ``format``.
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
@@ -99,9 +101,8 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     if linear.shape != shape:
         raise ModelError(f"{name} has shape {linear.shape}, the configuration says {shape}")
     out.begin(name, "uint8", (shape[0], packed_cols(shape[1])))
-    for part in linear.chunks():
-        check_codes(name, part)
-        out.put(pack_rows(part))
+    for part in linear.packed(name):
+        out.put(part)
     blocks = linear.blocks()
     check_blocks(name, shape[0], blocks)
     scales = np.array([[b.scale.sig, b.scale.exp] for b in blocks], np.int16)
@@ -114,8 +115,11 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     return 2 if len(blocks) > 1 or linear.bias is not None else 1
 
 
-class Container(Source):
-    """A .tellme file, read part by part.  What is wrong with it is a ModelError that names the file."""
+class Container(StoredSource):
+    """A .tellme file, read part by part: of matrices and tables some rows at a time, from the file that is mapped into memory.
+
+    Anything wrong with the file is a ModelError that names the file.
+    """
 
     def __init__(self, path: Path):
         check_file(path)
@@ -129,6 +133,7 @@ class Container(Source):
             if file.read(4) == b"GGUF":
                 raise ModelError(f"{path} is a GGUF file: convert the file", hint="convert")
         self.path = path
+        self._checked = False
         try:
             self._file = safe_open(path, framework="numpy")
             metadata = self._file.metadata() or {}
@@ -170,15 +175,30 @@ class Container(Source):
         what, shape = f"layers.{layer}.{name}", self.config.shape(name)
         bias = self.tensor(f"{what}.bias") if f"{what}.bias" in self._names else None
 
-        def chunks() -> Iterator[NDArray[np.int8]]:
-            packed = self.tensor(what)
+        def stored(step: int) -> Iterator[NDArray[np.uint8]]:
+            wanted = shape[0], packed_cols(shape[1])
+            rows = self._slice(what, wanted, "U8")
             with self._named():
-                if packed.shape[:1] != shape[:1]:
-                    unpack_rows(what, packed, shape)
-                for first, end in row_chunks(*shape):
-                    yield unpack_rows(what, packed[first:end], (end - first, shape[1]))
+                if rows is None:
+                    check_packed(what, self.tensor(what), shape)
+                for first, end in row_chunks(shape[0], step):
+                    part = rows[first:end]
+                    check_packed(what, part, (end - first, shape[1]))
+                    yield part
 
-        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias)
+        def chunks() -> Iterator[NDArray[np.int8]]:
+            for part in stored(shape[1]):
+                yield unpack_rows(what, part, (len(part), shape[1]))
+
+        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(packed_cols(shape[1])))
+
+    def _slice(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        """What gives rows of a tensor of the file, or None where the tensor has another shape or type; a tensor that is not there
+        is a ModelError."""
+        if name not in self._names:
+            self.tensor(name)
+        part = self._file.get_slice(name)
+        return part if (tuple(part.get_shape()), str(part.get_dtype())) == (shape, dtype) else None
 
     def _blocks(self, what: str, rows: int) -> tuple[Block, ...]:
         scales = self.tensor(f"{what}.scale")
@@ -203,11 +223,32 @@ class Container(Source):
     def table(self, name: str) -> Iterator[TableRows]:
         if name == "head" and name not in self._names:
             raise ModelError(f"{self.path}: the model is untied but has no head")
-        codes, scales = self.tensor(name), self.tensor(f"{name}.scale")
+        rows, scales = self._table(name)
+        for first, end in row_chunks(self.config.vocab, self.config.dim):
+            yield TableRows(rows[first:end], scales[first:end])
+
+    def rows(self, name: str, ids: NDArray[np.intp]) -> TableRows:
+        rows, scales = self._table(name)
+        return TableRows(np.concatenate([rows[i:i + 1] for i in ids.tolist()]), scales[ids])
+
+    def _table(self, name: str) -> tuple[Any, NDArray[np.uint16]]:
+        """What gives rows of a table, and the scales of them all."""
+        shape = self.config.vocab, self.config.dim
+        rows, scales = self._slice(name, shape, "I8"), self.tensor(f"{name}.scale")
         with self._named():
-            check_rows(name, codes, scales, (self.config.vocab, self.config.dim))
-        for first, end in row_chunks(*codes.shape):
-            yield TableRows(codes[first:end], scales[first:end])
+            check_rows(name, self.tensor(name) if rows is None else np.broadcast_to(np.int8(0), shape), scales, shape)
+        return rows, scales
+
+    def check(self) -> None:
+        if self._checked:
+            return
+        try:
+            check_parts(self)
+            self._checked = True
+        except ModelError as error:
+            if str(self.path) in str(error):
+                raise
+            raise ModelError(f"{self.path}: {error}") from error
 
     @contextmanager
     def _named(self) -> Iterator[None]:

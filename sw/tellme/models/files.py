@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What may be wrong with a file before its content is looked at: links to nothing, and pointers in place of files."""
+"""Errors of a file that show before the content is read: links to nothing, and git-lfs pointers in place of files."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from tellme.models.config import ModelError
 
 __all__ = ["check_file", "check_regular", "explain_file", "is_there", "printable"]
 
-#: What the small text files begin with that git-lfs leaves where a file has not been fetched, and the most that they hold.
+#: git-lfs leaves a small text file in place of a file that was not fetched: how such a file begins, and its largest size.
 _LFS_START, _LFS_BYTES = b"version https://git-lfs.github.com/spec/", 1024
 
 
 def explain_file(path: Path) -> str | None:
-    """Why a path is not the file that its name promises, and what to do; None where nothing of the kind is known."""
+    """Why a path is not the file that its name promises, and what to do about it; None if no such reason is known."""
     try:
         if path.is_symlink() and not path.exists():
             return (f"{path} is a symbolic link to {os.readlink(path)}, which is not there: the download was not finished, or "
@@ -34,7 +34,7 @@ def check_file(path: Path) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """The same for a file that is read here and there: a pipe or a device cannot be."""
+    """The same for a file that is read in any order: a pipe or a device is refused too."""
     check_file(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ModelError(f"{path} is neither a file nor a folder")

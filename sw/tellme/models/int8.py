@@ -11,7 +11,7 @@ __all__ = ["float_rows", "int8_rows", "stored_values"]
 
 
 def stored_values(stored: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """What stored scales are worth."""
+    """The values of stored scales."""
     bits = stored.astype(np.int64)
     return np.where(bits == 0, 0.0, np.ldexp((1024 + (bits & 0x3FF)).astype(np.float64), (bits >> 10) - SCALE16_BIAS))
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""JSON of files that others wrote: read strictly, and each failure is a ModelError that names the file."""
+"""JSON of files that other programs wrote, read strictly.  Each failure is a ModelError that names the file."""
 
 import json
 import math
@@ -47,8 +47,8 @@ def _float(text: str) -> float:
 def parse_json(content: bytes, what: str) -> Any:
     """The value of a JSON text; ``what`` names it in errors.
 
-    Refused, as ModelErrors: what is no UTF-8 or no JSON, a key twice in an object, NaN and infinities, numbers beyond a
-    float, halves of surrogate pairs, and nesting deeper than Python's stack.
+    Refused with a ModelError: bytes that are not UTF-8, text that is not JSON, a key twice in an object, NaN and infinities,
+    numbers beyond a float, halves of surrogate pairs, and nesting deeper than Python's stack.
     """
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_int=_int,

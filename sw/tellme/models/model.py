@@ -16,6 +16,7 @@ from tellme.models.source import (
     Block,
     Linear,
     Source,
+    StoredSource,
     TableRows,
     check_bias,
     check_blocks,
@@ -50,7 +51,7 @@ class Layer:
 
 
 @dataclass
-class Model(Source):
+class Model(StoredSource):
     """A whole model: what a .tellme file holds."""
 
     config: ModelConfig
@@ -85,10 +86,17 @@ class Model(Source):
         return self.final_gain
 
     def table(self, name: str) -> Iterator[TableRows]:
+        yield self._table(name)
+
+    def rows(self, name: str, ids: NDArray[np.intp]) -> TableRows:
+        table = self._table(name)
+        return TableRows(table.codes[ids], table.scales[ids])
+
+    def _table(self, name: str) -> TableRows:
         codes, scales = ((self.head, self.head_scales) if name == "head" else (self.embedding, self.embedding_scales))
         if codes is None or scales is None:
             raise ModelError("the model is untied but has no head")
-        yield TableRows(codes, scales)
+        return TableRows(codes, scales)
 
     @classmethod
     def read(cls, source: Source) -> "Model":

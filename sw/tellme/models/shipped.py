@@ -9,7 +9,7 @@ from tellme.models.container import Container
 from tellme.models.files import check_file
 from tellme.models.model import Model, ModelError
 
-__all__ = ["find_model", "model_path", "open_model", "shipped"]
+__all__ = ["checked_model", "find_model", "model_path", "open_model", "shipped"]
 
 SUFFIX = ".tellme"
 
@@ -38,5 +38,12 @@ def find_model(name: str) -> Model:
 
 
 def open_model(name: str) -> Container:
-    """The same, to be read part by part."""
+    """The same, to be read part by part: what is wrong with a part is found when the part is read."""
     return Container(model_path(name))
+
+
+def checked_model(name: str) -> Container:
+    """The same, after all parts have been read and checked once."""
+    model = open_model(name)
+    model.check()
+    return model

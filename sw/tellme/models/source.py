@@ -1,30 +1,33 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A model as a stream of its parts, whatever it is read from: so that none has to be in memory whole.
+"""A model as a stream of its parts, whatever the model is read from, so that no model has to be in memory whole.
 
-Importers, containers and models in memory are sources; writing a container, exporting and inspecting take one.
+Importers, containers and models in memory are sources; writing a container, exporting and inspecting take one.  Containers and
+models in memory are stored sources, which the compiler takes: their scales are known before their weights, and each part may be
+read again.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.models.config import ModelConfig, ModelError
+from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
+from tellme.models.trits import pack_rows
 from tellme.spec.scale import Scale
 
-__all__ = ["CHUNK", "Block", "Linear", "Source", "TableRows", "check_bias", "check_blocks", "check_codes", "check_gain",
-           "check_gain_wanted", "check_rows", "row_chunks"]
+__all__ = ["CHUNK", "Block", "Linear", "Source", "StoredSource", "TableRows", "check_bias", "check_blocks", "check_codes",
+           "check_gain", "check_gain_wanted", "check_parts", "check_rows", "regroup", "row_chunks"]
 
 #: Elements that are worked on at a time.
 CHUNK = 1 << 20
 
 
 class Block(NamedTuple):
-    """Rows in a row that have one scale."""
+    """Consecutive rows with one scale."""
 
     rows: int
     scale: Scale
@@ -41,13 +44,25 @@ class TableRows(NamedTuple):
 class Linear:
     """A matrix of ternary codes that is read once, in chunks of whole rows from the first on.
 
-    ``blocks`` tells the scales, and may be asked for only when all chunks have been taken: importers find them on the way.
+    ``blocks`` gives the scales, and may be called only after all chunks have been taken, because importers find scales on the
+    way. ``stored`` gives the rows as base-3 bytes, (rows, :func:`~tellme.models.trits.packed_cols`), where a source has such
+    bytes: checked as :func:`~tellme.models.trits.check_packed` does.
     """
 
     shape: tuple[int, int]
     chunks: Callable[[], Iterator[NDArray[np.int8]]]
     blocks: Callable[[], tuple[Block, ...]]
     bias: NDArray[np.float16] | None = None
+    stored: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
+
+    def packed(self, name: str) -> Iterator[NDArray[np.uint8]]:
+        """The rows as base-3 bytes, in chunks of whole rows; a code outside -1, 0, 1 is a ModelError with the name."""
+        if self.stored is not None:
+            yield from self.stored()
+            return
+        for part in self.chunks():
+            check_codes(name, part)
+            yield pack_rows(part)
 
     def read(self) -> tuple[NDArray[np.int8], tuple[Block, ...]]:
         """All codes at once, and the scales."""
@@ -80,11 +95,75 @@ class Source(ABC):
 
     @abstractmethod
     def final_norm(self) -> NDArray[np.float16] | None:
-        """The gain of the norm ahead of the head, if it has one."""
+        """The gain of the norm before the head, if it has one."""
 
     @abstractmethod
     def table(self, name: str) -> Iterator[TableRows]:
         """Rows of ``embedding``, or of the ``head`` of a model that is not tied."""
+
+
+class StoredSource(Source):
+    """A source whose scales are known before its weights are read, and whose parts may be read in any order, and again."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Read all parts once: the first that is wrong is a ModelError that names it."""
+
+    @abstractmethod
+    def rows(self, name: str, ids: NDArray[np.intp]) -> TableRows:
+        """Some rows of ``embedding`` or ``head``."""
+
+
+def check_parts(source: Source) -> None:
+    """Check every shape, code and scale of a source, a chunk at a time; a ModelError names the first that is wrong."""
+    c = source.config
+    c.check()
+    for i in range(c.layers):
+        for name in LINEARS:
+            what, linear = f"layers.{i}.{name}", source.linear(i, name)
+            if linear.shape != c.shape(name):
+                raise ModelError(f"{what} has shape {linear.shape}, the configuration says {c.shape(name)}")
+            for _ in linear.packed(what):
+                pass
+            check_blocks(what, linear.shape[0], linear.blocks())
+            if linear.bias is not None:
+                check_bias(what, linear.bias, linear.shape[0])
+        for name in NORMS:
+            gain = source.gain(i, name)
+            if gain is not None:
+                check_gain_wanted(name, c, i)
+                check_gain(f"layers.{i}.{name}", gain, c.norm_width(name))
+    for name in ("embedding",) if c.tied else ("embedding", "head"):
+        rows = 0
+        for part in source.table(name):
+            check_rows(name, part.codes, part.scales, (len(part.codes), c.dim))
+            rows += len(part.codes)
+        if rows != c.vocab:
+            raise ModelError(f"{name} has {rows} rows, the configuration says {c.vocab}")
+    final = source.final_norm()
+    if final is not None:
+        check_gain("final_norm", final, c.dim)
+
+
+Item = TypeVar("Item", bound=np.generic)
+
+
+def regroup(chunks: Iterator[NDArray[Item]], counts: Iterable[int]) -> Iterator[NDArray[Item]]:
+    """Rows that come in chunks, as many at a time as ``counts`` says; that there are more or fewer is a ValueError."""
+    rest: NDArray[Item] | None = None
+    for count in counts:
+        parts, wanted = [], count
+        while wanted:
+            if rest is None or not len(rest):
+                rest = next(chunks, None)
+                if rest is None:
+                    raise ValueError(f"{count - wanted} rows are left where {count} are wanted")
+            parts.append(rest[:wanted])
+            rest = rest[wanted:]
+            wanted -= len(parts[-1])
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if rest is not None and len(rest) or next(chunks, None) is not None:
+        raise ValueError("more rows are left than are wanted")
 
 
 def row_chunks(rows: int, cols: int, multiple: int = 1) -> Iterator[tuple[int, int]]:

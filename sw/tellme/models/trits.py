@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tellme.models.config import ModelError
 from tellme.spec.packing import SLICE_BYTES, TRITS, ZERO_BYTE, slices
 
-__all__ = ["pack_rows", "packed_cols", "unpack_rows"]
+__all__ = ["check_packed", "pack_rows", "packed_cols", "unpack_rows"]
 
 #: The five codes of each byte that is one.
 _CODES = (np.arange(3**TRITS)[:, None] // 3 ** np.arange(TRITS) % 3 - 1).astype(np.int8)
@@ -32,15 +32,21 @@ def pack_rows(weights: NDArray[np.int8]) -> NDArray[np.uint8]:
     return packed
 
 
-def unpack_rows(name: str, packed: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.int8]:
-    """The codes of packed rows; bytes that are no base-3 code, and padding that is not zero, are refused."""
+def check_packed(name: str, packed: NDArray[np.uint8], shape: tuple[int, int]) -> None:
+    """Refuse another shape than packed rows of ``shape`` have, bytes that are no base-3 code, and padding that is not zero."""
     rows, cols = shape
     if packed.shape != (rows, packed_cols(cols)) or packed.dtype != np.uint8:
         raise ModelError(f"{name} is {packed.dtype} of shape {packed.shape}; {rows} x {cols} weights want uint8 of "
                          f"{(rows, packed_cols(cols))}")
     if packed.max() >= 3**TRITS:
         raise ModelError(f"{name} holds byte {packed.max()}, which is no base-3 code")
-    codes = _CODES[packed].reshape(rows, -1)
-    if codes[:, cols:].any():
+    first, inside = divmod(cols, TRITS)
+    if _CODES[packed[:, first:]].reshape(rows, -1)[:, inside:].any():
         raise ModelError(f"{name}: the padding behind column {cols} is not zero (byte {ZERO_BYTE})")
-    return np.ascontiguousarray(codes[:, :cols])
+
+
+def unpack_rows(name: str, packed: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.int8]:
+    """The codes of packed rows, after :func:`check_packed`."""
+    check_packed(name, packed, shape)
+    rows, cols = shape
+    return np.ascontiguousarray(_CODES[packed].reshape(rows, -1)[:, :cols])

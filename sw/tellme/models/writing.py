@@ -29,7 +29,7 @@ PROBE_BYTES = 1 << 20
 
 
 def check_target(path: Path) -> None:
-    """Refuse a place where :func:`whole_file` cannot write a file, before the work is done: a ModelError says why."""
+    """Refuse a path at which :func:`whole_file` cannot write a file, before any work is done; a ModelError says why."""
     try:
         found = kind(path)
         if found == "a folder":
@@ -80,7 +80,7 @@ def same_file(path: Path, stream: int) -> bool:
 
 
 def check_folder(folder: Path, path: Path) -> None:
-    """Refuse a folder in which ``path`` cannot be made: whether it can be is tried, as root may do what no mode says."""
+    """Refuse a folder in which ``path`` cannot be made.  This is tried, because the modes do not tell what root may do."""
     if not folder.is_dir():
         raise ModelError(f"cannot write {path}: there is no folder {folder}")
     scratch = scratch_beside(folder / path.name)
@@ -94,7 +94,7 @@ def new_file(path: Path) -> None:
 
 
 def scratch_beside(path: Path) -> Path:
-    """A name in the folder of ``path`` that nothing has; it is short, as names near the longest may be wanted."""
+    """An unused name in the folder of ``path``.  The name is short, because the name of ``path`` may be as long as possible."""
     return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
@@ -102,8 +102,8 @@ def scratch_beside(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place when the block ends without an error; on an error it is gone.
 
-    The file gets the mode that ``open`` would give it, or the mode and owner of the file that it replaces.  Of a symbolic link
-    the target is replaced.  What is there and is no regular file is refused.  Failures to write are ModelErrors.
+    The file gets the mode that ``open`` would give it, or the mode and owner of the file that it replaces.  If ``path`` is a
+    symbolic link, its target is replaced.  Anything there that is no regular file is refused.  Failures to write are ModelErrors.
     """
     check_target(path)
     target = real(path)
@@ -150,7 +150,7 @@ def take_over_mode(scratch: Path, target: Path) -> None:
 def why(error: OSError, scratch: Path) -> str:
     """What went wrong, in the system's words, and with which file if that is another than ``scratch``.
 
-    NumPy's ``tofile`` tells that a write fell short and not why: one more write to a place that is full finds out.
+    NumPy's ``tofile`` reports that a write fell short and does not report why.  One more write to the full disk finds out.
     """
     if error.errno is None:
         return short_of_space(scratch) or str(error)
@@ -161,7 +161,7 @@ def why(error: OSError, scratch: Path) -> str:
 
 
 def short_of_space(scratch: Path) -> str:
-    """Why no more can be written behind the end of a file, or of a file in a folder; nothing if it can."""
+    """Why no more can be written after the end of a file, or of a file in a folder; nothing if it can."""
     probe = scratch / "probe" if scratch.is_dir() else scratch
     try:
         with probe.open("ab", buffering=0) as file:
@@ -175,7 +175,7 @@ def short_of_space(scratch: Path) -> str:
 
 
 class SafetensorsWriter:
-    """Tensors in the order in which they come; the header, which lies ahead of them, is made last.
+    """Tensors in the order in which they come; the header, which lies before them, is made last.
 
     ``content`` is an empty scratch file for the tensors; :meth:`finish` writes the whole.
     """

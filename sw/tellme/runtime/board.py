@@ -14,7 +14,7 @@ from tellme.errors import DeviceError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
 from tellme.link.transport import SerialTransport
-from tellme.models.model import Model
+from tellme.models.source import StoredSource
 from tellme.runtime.device import BoardDevice, Device, GoldenDevice, Progress
 from tellme.runtime.head_on_host import place_head
 from tellme.runtime.session import Session
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def _silent(text: str) -> None:
-    """For programs that do not listen."""
+    """A ``say`` for programs that do not want to hear anything."""
 
 
 class Board:
@@ -63,12 +63,14 @@ class Board:
             return cls(_at_port(port, "the one that is plugged in", say), say)
         return cls(_at_port(name, "as asked for", say), say)
 
-    def load(self, model: Model, *, head: Head | None = None, progress: Progress | None = None) -> Session:
+    def load(self, model: StoredSource, *, head: Head | None = None, progress: Progress | None = None) -> Session:
         """Compile a model, write the model into the board's memory, and give the session that generates with the model.
 
         ``head`` says where the embedding and the LM head are: ``board``, ``host``, or None for the board if they fit its memory.
-        ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, before a byte is sent.
+        ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, and one that is damaged a
+        ModelError, before a byte is sent.  The weights of a file (:func:`tellme.open_model`) pass in a stream.
         """
+        model.check()
         device, image = place_head(self.device, model, head, self._say)
         session = Session(device, model, image)
         device.connect()
@@ -95,7 +97,7 @@ class Board:
         return self._loaded.logits()
 
     def close(self) -> None:
-        """Let go of the board; the simulated board ends."""
+        """Close the board; the simulated board's process ends."""
         self._loaded.close()
 
     def __enter__(self) -> "Board":

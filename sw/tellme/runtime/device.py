@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
+from tellme.compiler.part import Part
 from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
-from tellme.golden.perplexity import roomy
-from tellme.models.model import Model
+from tellme.golden.perplexity import unlimited_config
+from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import (
     COUNTER_BASE,
@@ -23,6 +24,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
     TOP_ENTRIES,
@@ -41,8 +43,8 @@ Progress = Callable[[int, int], None]
 class Device(ABC):
     """A board to the host: load an image, place tokens, start, hear events, read results.
 
-    ``start`` gives a TOKEN event for each pick and a DONE event last; what is read of the last head (``top``,
-    ``logits``) is there once DONE has come.  Failures of a device are DeviceErrors or LinkErrors.
+    ``start`` gives a TOKEN event for each pick, and a DONE event last.  After DONE the results of the last LM head pass (``top``,
+    ``logits``) can be read.  Failures of a device are DeviceErrors or LinkErrors.
     """
 
     #: "golden", "sim", or the port.
@@ -54,11 +56,11 @@ class Device(ABC):
     fabric_mhz: float | None = None
 
     @abstractmethod
-    def config(self, model: Model) -> CoreConfig:
+    def config(self, model: Source) -> CoreConfig:
         """The configuration to compile a model for."""
 
     def connect(self) -> None:  # noqa: B027 - most devices are there when they are opened
-        """Bring up what takes long, once it is clear that the model and the prompt fit."""
+        """Start the device, which may take long; called once it is clear that the model and the prompt fit."""
 
     @abstractmethod
     def load(self, image: Image, progress: Progress) -> None:
@@ -78,11 +80,11 @@ class Device(ABC):
 
     @abstractmethod
     def top(self) -> list[tuple[int, int]]:
-        """The 64 best (id, logit) of the last head, best first."""
+        """The 64 best (id, logit) of the last LM head pass, best first."""
 
     @abstractmethod
     def logits(self) -> NDArray[np.int32]:
-        """All logits of the last head (Q15.16); on a board that run must have had the DUMP flag."""
+        """All logits of the last LM head pass (Q15.16); on a board the run must have had the DUMP flag."""
 
     @abstractmethod
     def crcs(self) -> list[int]:
@@ -97,7 +99,7 @@ class Device(ABC):
         """End a run early; its remaining events are dropped."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of the device."""
+        """Close the device."""
 
 
 class GoldenDevice(Device):
@@ -113,11 +115,11 @@ class GoldenDevice(Device):
         assert self._board is not None, "no image is loaded"
         return self._board
 
-    def config(self, model: Model) -> CoreConfig:
-        return roomy(model)
+    def config(self, model: Source) -> CoreConfig:
+        return unlimited_config(model)
 
     def load(self, image: Image, progress: Progress) -> None:
-        size = sum(len(content) for _, content in image.sections)
+        size = sum(len(part) for _, part in image.sections)
         progress(0, size)
         self._board = GoldenBoard(image)
         progress(size, size)
@@ -146,7 +148,7 @@ class GoldenDevice(Device):
 
 
 class Client(Protocol):
-    """What a board is asked for, packet by packet: tellme.link.client.BoardClient."""
+    """The packets' interface to a board, which tellme.link.client.BoardClient has."""
 
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None: ...
 
@@ -164,7 +166,7 @@ class Client(Protocol):
 
 
 class BoardDevice(Device):
-    """A board behind a client.  What it does is seen through packets alone."""
+    """A board behind a client.  What the board does is seen through packets alone."""
 
     _ENTRY = Struct("<iI")
 
@@ -186,26 +188,32 @@ class BoardDevice(Device):
         assert self._given is not None, "the board is not connected"
         return self._given
 
-    def config(self, model: Model) -> CoreConfig:
+    def config(self, model: Source) -> CoreConfig:
         return self._config
 
     def load(self, image: Image, progress: Progress) -> None:
         self._image = image
-        parts = [(SDRAM_BASE + base, content) for base, content in image.sections]
-        parts += [(PROGRAM_BASE, image.program_bytes), (REGISTER_BASE, image.register_bytes)]
-        total = sum(len(content) for _, content in parts)
+        parts = [(SDRAM_BASE + base, part) for base, part in image.sections]
+        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
+                  (REGISTER_BASE, Part.of(image.register_bytes))]
+        total = sum(len(part) for _, part in parts)
         done = 0
         progress(0, total)
-        for address, content in parts:
-            self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
-            done += len(content)
+        for address, part in parts:
+            for content in part.chunks():
+                self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+                address += len(content)
+                done += len(content)
         if self._verify:
-            for base, content in image.sections:
-                self._client.verify(SDRAM_BASE + base, content)
+            for base, part in image.sections:
+                address = SDRAM_BASE + base
+                for content in part.chunks():
+                    self._client.verify(address, content)
+                    address += len(content)
         progress(total, total)
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
-        check_tokens(position, tokens, self._loaded().registers["context"])
+        check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
         self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
 
     def write(self, address: int, content: bytes) -> None:

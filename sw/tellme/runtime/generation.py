@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Generation on any device: prompt in, tokens out one by one, then what it took."""
+"""Generation on any device: a prompt goes in, tokens come out one by one, and statistics come last."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ class Generation:
                 self.generated.append(token)
                 yield token
         except GeneratorExit:
-            # Nobody takes the rest.  A board that does not stop says so at the next call.
+            # The caller left early.  If the board does not stop, the next call says so.
             if not self.stop_reason:
                 with suppress(TellmeError):
                     self.interrupt()
@@ -141,7 +141,7 @@ class Generation:
                 if reason is not None:
                     self.stop_reason = _STOP_REASONS[reason]
                     if alone and token in self.ends[1:]:
-                        # The board is on its way to the next token, which nobody will see.
+                        # The board computes the next token already; this token will not be shown.
                         self.device.stop()
                         return
             if alone and reason is None:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs a model whose embedding and head do not fit the board: its rows go there, its final state comes back."""
+"""Runs a model whose embedding and LM head do not fit the board: rows of the embedding go to the board, the final state comes
+back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -8,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.compiler.image import Head, Image, pack_head, place_model
+from tellme.compiler.image import Head, Image, place_model
+from tellme.compiler.pack import pack_head
 from tellme.errors import DeviceError
-from tellme.golden.head import best, exact_type, head_logits, probed_state
+from tellme.golden.head import Table, best, probed_state
 from tellme.golden.scales import unpack16
-from tellme.models.model import Model
+from tellme.golden.weights import Budget
+from tellme.models.source import Source, StoredSource
 from tellme.runtime.device import Device, Progress
 from tellme.spec.config import CoreConfig
 from tellme.spec.ending import ending
@@ -22,7 +25,7 @@ from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, head_row_word
 __all__ = ["HeadOnHost", "place_head"]
 
 
-def place_head(device: Device, model: Model, head: Head | None, say: Callable[[str], None]) -> tuple[Device, Image]:
+def place_head(device: Device, model: StoredSource, head: Head | None, say: Callable[[str], None]) -> tuple[Device, Image]:
     """A model for a device; with the LM head on the host, the device that does it.  ``say`` hears of a head on the host."""
     image, why = place_model(model, device.config(model), head)
     if image.probe is None:
@@ -32,31 +35,31 @@ def place_head(device: Device, model: Model, head: Head | None, say: Callable[[s
 
 
 class HeadOnHost(Device):
-    """A device whose embedding and head are the host's; to all others it is like any device, and gives the same bits.
+    """A device whose embedding and LM head are on the host.  Its interface and its bits are those of any other device.
 
-    Before a start the rows of the tokens to feed are written to the board, the first token's first, and token memory names
-    them by number.  A start feeds them and runs the probe (:mod:`tellme.spec.probe`); the host reads its logits, computes the
-    model's from them, and picks.  To go on it starts the board again: a start a generated token.
+    Before a start the host writes the embedding rows of the tokens to feed to the board, the first token's row first, and token
+    memory names the rows by number.  A start feeds the rows and runs the probe (:mod:`tellme.spec.probe`).  The host reads the
+    probe's logits, computes the model's logits from them, and picks.  Each generated token is a start of its own.
     """
 
-    def __init__(self, device: Device, model: Model):
+    def __init__(self, device: Device, model: StoredSource):
         self._device = device
         self.name, self.preset, self.fabric_mhz = device.name, device.preset, device.fabric_mhz
         self._config = model.config
-        self._embedding, self._embedding_scales = model.embedding, model.embedding_scales
-        head = self._embedding if model.head is None else model.head
-        self._head = head.astype(exact_type(model.config.dim))
-        self._head_scales = unpack16(self._embedding_scales if model.head_scales is None else model.head_scales)
+        self._model = model
+        name, c = "embedding" if model.config.tied else "head", model.config
+        stored = np.concatenate([part.scales for part in model.table(name)])
+        self._head = Table(lambda: (part.codes for part in model.table(name)), (c.vocab, c.dim), unpack16(stored), Budget())
         self._tokens: dict[int, int] = {}
         self._image: Image | None = None
         self._logits = np.zeros(model.config.vocab, np.int32)
 
     @property
     def core_sha256(self) -> str | None:  # type: ignore[override]
-        """Of the device behind; known when that is connected."""
+        """The configuration of the device underneath; known when the device is connected."""
         return self._device.core_sha256
 
-    def config(self, model: Model) -> CoreConfig:
+    def config(self, model: Source) -> CoreConfig:
         return self._device.config(model)
 
     def connect(self) -> None:
@@ -79,7 +82,7 @@ class HeadOnHost(Device):
             event, done = self._run(replace(args, position=position, feed=feed, generate=min(args.generate, 1), flags=flags,
                                             eos=StartArgs.NO_EOS))
             if event is None:
-                # No head was asked for, or the run ended in mid-token.
+                # No pick was asked for, or the run ended before the token's pick.
                 yield EventType.DONE, done
                 return
             self._logits = self._compute()
@@ -105,7 +108,7 @@ class HeadOnHost(Device):
         dim = self._config.dim
         blocks, rest = divmod(feed, HEAD_BLOCK_ROWS)
         size = 8 * (blocks * head_block_words(dim) + (1 + rest * head_row_words(dim) if rest else 0))
-        rows = pack_head(self._embedding[ids], self._embedding_scales[ids])[:size]
+        rows = pack_head(*self._model.rows("embedding", np.array(ids)))[:size]
         self._device.write(4 * self._loaded().registers["embed_base"], rows)
         self._device.place(position, range(feed))
 
@@ -127,7 +130,7 @@ class HeadOnHost(Device):
         except ValueError as error:
             raise DeviceError(f"the final state that {self.name} gave cannot be read: {error}; with the head on the board "
                               "none is read", hint="head") from error
-        return head_logits(codes, d, self._head, self._head_scales)[0]
+        return self._head.logits(codes, d)[0]
 
     def top(self) -> list[tuple[int, int]]:
         return best(self._logits)

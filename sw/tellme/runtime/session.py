@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.errors import InputError
 from tellme.golden.perplexity import Windows, losses, window_losses, windows
-from tellme.models.model import Model
+from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
@@ -27,7 +27,7 @@ __all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_i
 @dataclass(frozen=True)
 class Token:
     """A generated token and the text that the token completes: whole characters, or nothing while a character waits for its last
-    bytes, or a text may become a stop string.  ``text`` is empty where the model has no tokenizer."""
+    bytes, or a text may become a stop string.  ``text`` is empty if the model has no tokenizer."""
 
     id: int
     text: str
@@ -131,15 +131,15 @@ class Run:
         return self.generation.stats()
 
 
-def tokenizer_of(model: Model) -> Tokenizer | None:
+def tokenizer_of(model: Source) -> Tokenizer | None:
     """The tokenizer that a model holds, if it holds one."""
     return Tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
 
 
-def prompt_ids(model: Model, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
-    """Token ids of a prompt that the model can go on from; of a text with BOS ahead where the model puts BOS there.
+def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+    """Token ids of a prompt that the model can continue.  A text gets BOS in front if the model puts BOS before a text.
 
-    No text at all is BOS alone.  Ids are taken as they are.
+    An empty text is BOS alone.  Ids are taken unchanged.
     """
     c = model.config
     if not isinstance(prompt, str):
@@ -163,7 +163,7 @@ def prompt_ids(model: Model, tokenizer: Tokenizer | None, prompt: str | Sequence
     return ids
 
 
-def text_windows(model: Model, tokenizer: Tokenizer | None, text: str, tokens: int | None = None) -> Windows:
+def text_windows(model: Source, tokenizer: Tokenizer | None, text: str, tokens: int | None = None) -> Windows:
     """A text as the windows that :meth:`Session.loss` predicts, at most ``tokens`` predictions."""
     if tokenizer is None:
         raise InputError(f"the model {model.name} holds no tokenizer: a model that was converted with one is wanted",
@@ -188,7 +188,7 @@ class Session:
     the rest, and gives the same logits.
     """
 
-    def __init__(self, device: Device, model: Model, image: Image):
+    def __init__(self, device: Device, model: Source, image: Image):
         self.device, self.model, self.image = device, model, image
         self.tokenizer = tokenizer_of(model)
         self.cache = KvCache()

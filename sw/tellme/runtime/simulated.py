@@ -18,7 +18,7 @@ from tellme.spec.config import CoreConfig
 
 __all__ = ["SimDevice", "checkout", "sim_command"]
 
-#: A simulated board makes some 50,000 cycles a second; a token may take a second or two of them.
+#: Seconds.  A simulated board runs some 50,000 cycles per second of real time, and a token may take several seconds.
 SIM_TIMEOUT = 300.0
 #: Seconds that an interrupted build may take to remove its scratch files; its compilers end at once.
 BUILD_GRACE = 2.0
@@ -50,14 +50,15 @@ def sim_command(config: CoreConfig) -> tuple[list[str], Path, dict[str, str]]:
 
 
 def build(command: list[str], root: Path, env: dict[str, str]) -> list[str]:
-    """Build the simulated board if that is to be done; its messages go to standard error.  The command that starts it.
+    """Build the simulated board if it is not built yet, and return the command that starts it.
 
+    The build's messages go to standard error.
     The build and its compilers end with the host, and with an interruption.
     """
     child = Child([*command, "--build-only"], cwd=root, env=env)
     try:
         code = child.wait()
-        # One line, which the pipe holds.  A compiler that outlives a build that was killed may hold the other end.
+        # The build writes one line, which the pipe holds.  After a killed build a compiler may still hold the pipe's other end.
         answer = child.output.read(1 << 16) if code == 0 else b""
     finally:
         child.end(BUILD_GRACE)

@@ -53,11 +53,13 @@ class Softmax:
 
 
 def softmax(scores: Sequence[int], v_scales: Sequence[Scale]) -> Softmax:
-    """Weights exp2(score - max) * v_scale against the largest exponent of the row.
+    """Weights exp2(score - max) * v_scale, relative to the largest exponent of the row.  For each key:
 
-    diff = max - score; T = exp2_rom[diff & 511], i = diff >> 9: exp2 = T * 2**-(16 + i).
-    total = sum((T << 8) >> i).  tm = T * sig, te = v exp - i, exponent = max te over keys whose v scale is not zero
-    (0 if there is none); weight = ((tm >> (10 + exponent - te)) + 1) >> 1, which is at most 65504.
+        diff = max - score, T = exp2_rom[diff & 511], i = diff >> 9      (exp2 = T * 2**-(16 + i))
+        tm = T * sig, te = v exp - i
+        weight = ((tm >> (10 + exponent - te)) + 1) >> 1                 (at most 65504)
+
+    with exponent = max te over keys whose v scale is not zero (0 if there is none), and total = sum((T << 8) >> i).
     """
     top = max(scores)
     rom = exp2_rom()
@@ -73,7 +75,8 @@ def softmax(scores: Sequence[int], v_scales: Sequence[Scale]) -> Softmax:
 
 
 def out_scale(total: int, exponent: int) -> Scale:
-    """Scale of sum(weight * v): weight stands for 2**(exponent - 5) v-scaled exponentials; divided by total / 2**24."""
+    """Scale of sum(weight * v).  A weight of 1 stands for an exponential times V scale of 2**(exponent - 5); the sum is divided
+    by total / 2**24."""
     inv = scale_mul(recip127(from_int_half_up(total)), C127)
     return Scale(inv.sig, inv.exp + exponent - 5 + SUM_FRAC)
 
@@ -81,9 +84,9 @@ def out_scale(total: int, exponent: int) -> Scale:
 def chunk_read_words(position: int, chunk: int, *, group: int, pes: int, head_dim: int) -> int:
     """32-bit words of K, V and their scales that a chunk reads for one KV head.
 
-    The ``chunk`` tokens at positions position to position + chunk - 1 have chunk * group query heads, which are taken in
-    slots of ``pes`` from the last token to the first.  Slot s sees keys(s) = position + chunk - (s * pes) // group keys; it
-    reads each of their K rows and V rows once.  The word of both scales is read once for all slots:
+    The ``chunk`` tokens at positions position to position + chunk - 1 have chunk * group query heads.  Slots of ``pes`` query
+    heads are taken from the last token to the first.  Slot s sees keys(s) = position + chunk - (s * pes) // group keys, and reads
+    each of these keys' K rows and V rows once.  The word with both scales of a key is read once for all slots:
 
         position + chunk + sum over s of 2 * keys(s) * head_dim / 4
     """

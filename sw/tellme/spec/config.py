@@ -3,17 +3,31 @@
 """Build configurations: what a bitstream can do.  The host reads the same numbers to refuse what will not run."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packets import NAME_BYTES
-from tellme.spec.packing import SLICE, TILE_ROWS
-from tellme.spec.widths import MAX_CHUNK, MAX_CONTEXT, MAX_HEADS, MAX_ROWS, MAX_WORDS
+from tellme.spec.packing import SLICE, TILE_HEADER_ROWS, TILE_ROWS
+from tellme.spec.widths import (
+    DEFAULT_VOCAB,
+    MAX_CHUNK,
+    MAX_COLS,
+    MAX_CONTEXT,
+    MAX_STEPS,
+    MAX_VOCAB,
+    MAX_WORDS,
+    MIN_HEAD_DIM,
+    Widths,
+)
 
 __all__ = ["PRESETS", "SIMULATED", "CoreConfig", "ConfigError", "preset"]
 
 
 #: Query heads for whose codes a chunk's attention has room.
 CHUNK_HEADS = 32
+#: KV heads of a layer, and query heads of each, of both attention units.
+MAX_KV_HEADS = 16
+MAX_GROUP = 4
 
 
 class ConfigError(ValueError):
@@ -24,7 +38,8 @@ class ConfigError(ValueError):
 class CoreConfig:
     """Parameters of a core.  Lengths are elements, memory sizes bytes, rates MHz.
 
-    A configuration checks itself: what the gateware's widths (:mod:`tellme.spec.widths`) cannot hold is a ConfigError.
+    The widths of the gateware's numbers follow from it (:attr:`widths`).  A configuration checks itself: what a format, a packet
+    or a unit cannot hold whatever its widths is a ConfigError.
     """
 
     name: str
@@ -54,6 +69,8 @@ class CoreConfig:
     accounts: bool = True
     #: Positions of the on-chip score memory: the longest context.
     max_context: int = 1024
+    #: Largest vocabulary of an LM head on the board.
+    max_vocab: int = DEFAULT_VOCAB
     weight_buffer_bytes: int = 16 * 1024
     #: Descriptors of the program memory.
     program_steps: int = 256
@@ -74,28 +91,50 @@ class CoreConfig:
     unlimited: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse by name and number what the gateware's widths cannot hold (a ConfigError)."""
+        """Refuse by name and number what no widths would help (a ConfigError)."""
         if self.unlimited:
             return
-        limits = (
+        limits = [
+            ("lanes", self.lanes, 1, MAX_CHUNK, "a lane a token of a chunk"),
             ("chunk", self.chunk, 1, min(MAX_CHUNK, self.lanes), "a lane a token, of the lanes that there are"),
             ("max_dim", self.max_dim, 4, self.max_cols, "max_cols, as a linear takes the residual vector"),
-            ("max_cols", self.max_cols, 4, MAX_ROWS // 2, "gate and up have twice as many rows, which have numbers"),
-            ("max_heads + 2 max_kv_heads", self.max_heads + 2 * self.max_kv_heads, 3, MAX_HEADS, "attention heads have numbers"),
-            ("max_head_dim", self.max_head_dim, 8, 128, "the width of a head's registers"),
-            ("max_group", self.max_group, 1, 7, "the width of a group's register"),
-            ("max_context", self.max_context, 2, MAX_CONTEXT, "an attention sum over all positions fits an accumulator"),
-            ("sdram_bytes", self.sdram_bytes, 1024, min(4 * MAX_WORDS, 2 * 4 * 8192 << self.sdram_column_bits),
-             "word addresses, and the chip's columns"),
-            ("program_steps", self.program_steps, 8, 1 << 16, "the width of a step's number"),
+            ("max_cols", self.max_cols, 4, MAX_COLS, "the sum of a vector's squares is exact in 77 bits"),
+            ("max_head_dim", self.max_head_dim, MIN_HEAD_DIM, 128, "what attention's arithmetic is made for"),
+            ("max_kv_heads", self.max_kv_heads, 1, MAX_KV_HEADS, "the attention units' memories"),
+            ("max_group", self.max_group, 1, MAX_GROUP, "query heads that attention takes in one pass"),
+            ("max_context", self.max_context, 2, MAX_CONTEXT, "positions in packets have 16 bits"),
+            ("max_vocab", self.max_vocab, 8, MAX_VOCAB, "token ids in packets have 32 bits"),
+            ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "
+             "rows, and its header says how many there are in 8 bits"),
+            ("sdram_column_bits", self.sdram_column_bits, 8, 10, "the chip's column addresses, below the precharge bit A10"),
+            ("sdram_bytes", self.sdram_bytes, 4096, min(4 * MAX_WORDS, 2 * 4 * 8192 << self.sdram_column_bits),
+             "word addresses in the program's segments, and the chip's columns"),
+            ("program_steps", self.program_steps, 8, MAX_STEPS, "the program's window of the address space"),
             ("length of the name", len(self.name.encode()), 1, NAME_BYTES, "HELLO's field"),
-        )
+        ]
         for what, value, least, most, why in limits:
             if not least <= value <= most:
                 raise ConfigError(f"preset {self.name}: {what} is {value}; {least} to {most} can be ({why})")
         if self.float_lanes & self.float_lanes - 1 or not 1 <= self.float_lanes <= self.chunk:
             raise ConfigError(f"preset {self.name}: float_lanes is {self.float_lanes}; a power of two up to chunk, {self.chunk}, "
                               "can be")
+        choices = (("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))) if self.chunk > 1 else ()
+        for what, value, values in choices:
+            if value not in values:
+                raise ConfigError(f"preset {self.name}: {what} is {value}; {', '.join(map(str, values))} can be")
+
+    @cached_property
+    def widths(self) -> Widths:
+        """Widths of the gateware's numbers.
+
+        The widest matrix is gate and up, 2 * max_cols rows, or q, k and v, max_cols + 2 * max_kv_heads * max_head_dim (there
+        are no more key heads than query heads, so neither k nor v has more than max_cols).
+        """
+        kv_dim = min(self.max_cols, self.max_kv_heads * self.max_head_dim)
+        return Widths(
+            rows=self.max_cols + max(self.max_cols, 2 * kv_dim), cols=self.max_cols, dim=self.max_dim, heads=self.max_heads,
+            kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
+            context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps)
 
     @property
     def sdram_mhz(self) -> float:

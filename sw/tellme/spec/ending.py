@@ -12,9 +12,9 @@ __all__ = ["ending"]
 def ending(token: int, picked: int, *, ends: Collection[int], limit: int, next_position: int, context: int) -> DoneReason | None:
     """Why a generation ends after a token was picked; None: the token is fed and another is picked.
 
-    ``picked`` counts the tokens so far, this one included, and ``limit`` is how many are wanted.  ``next_position`` is the
-    position at which the token would be fed, and ``context`` the number of positions that there are.  Where several reasons
-    hold, an end token (one of ``ends``) counts before the length, and the length before the context.
+    ``picked`` is the number of tokens so far, including this one; ``limit`` is the number of tokens wanted.  ``next_position`` is
+    the position at which the token would be fed; ``context`` is the number of positions.  If several reasons hold, an end token
+    (one of ``ends``) has priority over the length, and the length over the context.
     """
     if token in ends:
         return DoneReason.END_TOKEN

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Binary floating point with a chosen width: bit patterns as integers, exact arithmetic, round half to even.
 
-Every function takes and returns bit patterns (sign, exponent, fraction from the most significant bit).  They are the
-reference for single operations; the golden model does the same on NumPy arrays.
+Every function takes and returns bit patterns (sign, exponent, fraction from the most significant bit).  These functions are the
+reference for single operations; the golden model computes the same on NumPy arrays.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class FloatFormat:
         # Weight of the last kept bit: a full significand's, but never below the subnormals'.
         lsb = max(exponent + magnitude.bit_length() - (self.frac_bits + 1), self.min_exp)
         kept = round_half_even(magnitude, lsb - exponent)
-        # A carry out of the significand moves on into the exponent field by itself.
+        # A carry out of the significand increments the exponent field by itself.
         field = 0 if kept < 1 << self.frac_bits else lsb - self.min_exp
         bits = (field << self.frac_bits) + kept
         return sign_bits | min(bits, self.inf)
@@ -132,6 +132,7 @@ def round_half_up(value: int, shift: int) -> int:
     return (value + (1 << (shift - 1))) >> shift
 
 
+#: IEEE 754 binary16, the format of all presets.
 BINARY16 = FloatFormat(5, 10)
 #: The wider format that each float unit's test runs with as well.
 WIDE24 = FloatFormat(8, 15)

@@ -4,6 +4,7 @@
 
 __all__ = ["LUT"]
 
+#: Unit -> term -> LUT a unit of the term.
 LUT: dict[str, dict[str, float]] = {
     "tlmm": {
         "unit": 662.3,
@@ -31,7 +32,7 @@ LUT: dict[str, dict[str, float]] = {
         "unit": 8094.5,
         "chunk unit": 8684.5,
     },
-    "head": {
+    "lm_head": {
         "compact unit": 1888.0,
         "unit": 2827.5,
         "16 rows of codes": 122.2,

@@ -9,42 +9,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
+from typing import Literal
 
+from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
-from tellme.spec.widths import TOKEN_ID_BITS
+from tellme.spec.widths import DEFAULT_VOCAB
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS", "REGISTER_BASE", "SDRAM_BASE", "START_RANGES",
-           "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES",
-           "check_registers", "check_tokens", "counter_address", "register_address"]
+           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS",
+           "REGISTER_BASE", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE",
+           "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address",
+           "register_address"]
 
+#: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
 #: The layer program: descriptor n at PROGRAM_BASE + 16 n.  Write only.
 PROGRAM_BASE = 0x8000_0000
+#: The weight stream's segments: entry n at SEGMENT_BASE + 8 n.  Write only.
+SEGMENT_BASE = 0xD000_0000
 #: Registers (read and write), then counters (read only).
 REGISTER_BASE = 0x9000_0000
+#: Counters.  Read only.
 COUNTER_BASE = 0x9000_0100
 #: CRC-32 of the last run of each step, one word a descriptor.  Read only.
 CRC_BASE = 0xA000_0000
 #: The 64 best (logit, id) of the last head, best first: logit word, then id word.  Read only.
 TOP_BASE = 0xB000_0000
+#: Entries there.
 TOP_ENTRIES = 64
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
-#: What a word of token memory holds.
-TOKEN_ID = Range(0, (1 << TOKEN_ID_BITS) - 1)
+#: What a word of token memory holds, where a configuration does not say otherwise.
+TOKEN_ID = Range(0, DEFAULT_VOCAB)
 
-#: The registers that describe a loaded model, written as one block.  Addresses are of 32-bit words, "words64" are counts
-#: of 64-bit words.
+#: Words of 32 bits that the caches' places are multiples of: a page.
+KV_PAGE = 256
+#: Registers that are multiples of KV_PAGE.
+KV_PAGE_REGISTERS = ("kv_base", "layer_stride", "v_offset")
+#: The registers that describe a loaded model, written as one block.  Addresses, strides and offsets are of 32-bit words.
 MODEL_REGISTERS = (
     "dim", "heads", "kv_heads", "head_dim", "group", "context", "vocab",
     "embed_base",       # address of the embedding table's first block
     "block_words",      # 32-bit words of a block of four rows
     "row_words",        # 32-bit words of a row
     "rope_base", "c_att",
+    "kv_base",          # the K cache of layer 0
+    "layer_stride",     # from a layer's K cache to the next layer's
+    "v_offset",         # from a layer's K cache to its V cache, and from there to the scales of both
     "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
     "s_stride",         # words of one head's S region: context
-    "weights_base", "body_words64", "head_words64",
     "logits_base",      # where a head with the dump flag writes its logits
 )
 #: The board's own registers, which follow them and which no model touches.
@@ -57,42 +70,67 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
-#: attention; head; host: its memory ports move; memory: a unit waits while the memory works; refresh; idle: the rest.
-ACCOUNT = ("engine", "drain", "norm", "attention", "head", "host", "memory", "refresh", "idle")
+#: attention; lm_head; host: the memory works for it; memory: a unit waits while the memory works; refresh; idle: the rest.
+ACCOUNT = ("engine", "drain", "norm", "attention", "lm_head", "host", "memory", "refresh", "idle")
+
+#: Who reads and writes the board's memory: name -> "read" or "write".
+MEMORY_CLIENTS: dict[str, Literal["read", "write"]] = {
+    "weights": "read",          # the weight stream
+    "attention_read": "read",   # K, V and their scales
+    "embedding_rows": "read",   # embedding rows, a word of their scales each
+    "rope_rows": "read",        # cosines and sines of a position
+    "attention_write": "write",
+    "logits": "write",          # of a pick with the DUMP flag
+    "host_read": "read",
+    "host_write": "write",
+}
 
 #: Name -> word index from COUNTER_BASE.  They count from START until the last token is
-#: announced, and wrap; START with CLEAR zeroes them.
+#: announced, and wrap; START with CLEAR zeroes them.  ``<client>_words`` are words that the memory moved for a client,
+#: ``<client>_busy`` cycles in which it worked for the client.
 COUNTERS = {name: i for i, name in enumerate((
-    "cycles", "engine_busy", "head_stall",
-    "weights_words", "kv_read_words", "kv_write_words", "host_read_words", "host_write_words",
-    "weights_busy", "kv_read_busy", "kv_write_busy", "host_read_busy", "host_write_busy", "refresh_busy",
+    "cycles", "engine_busy", "lm_head_stall",
+    *(f"{name}_words" for name in MEMORY_CLIENTS), *(f"{name}_busy" for name in MEMORY_CLIENTS), "refresh_busy",
     *(f"{name}_cycles" for name in ACCOUNT),
 ))}
 
 
 def register_address(name: str) -> int:
+    """Byte address of a register."""
     return REGISTER_BASE + 4 * REGISTERS[name]
 
 
 def counter_address(name: str) -> int:
+    """Byte address of a counter."""
     return COUNTER_BASE + 4 * COUNTERS[name]
 
 
 def check_registers(values: Mapping[str, int]) -> None:
-    """Check that each register's value is a 32-bit word; the first that is not is a RangeError with the register's name."""
+    """Check that each register's value is a 32-bit word; the first other value is a RangeError with the register's name.
+
+    A register of KV_PAGE_REGISTERS that is no multiple of KV_PAGE is an InputError.
+    """
     for name, value in values.items():
         U32.check(f"register {name}", value)
+        if name in KV_PAGE_REGISTERS and value % KV_PAGE:
+            raise InputError(f"register {name}: {value} is no multiple of {KV_PAGE}, where caches begin")
 
 
-def check_tokens(position: int, tokens: Sequence[int], context: int) -> None:
+def cache_bases(registers: Mapping[str, int], layer: int) -> tuple[int, int, int]:
+    """Word addresses of a layer's K cache, its V cache, and the scales of both."""
+    k, v_offset = registers["kv_base"] + layer * registers["layer_stride"], registers["v_offset"]
+    return k, k + v_offset, k + 2 * v_offset
+
+
+def check_tokens(position: int, tokens: Sequence[int], context: int, most: int = TOKEN_ID.most) -> None:
     """Check tokens that are written into token memory from ``position`` on, of a model of ``context`` positions.
 
-    A token that token memory cannot hold, or a position outside the context, is a RangeError.
+    A token above ``most``, which token memory cannot hold, or a position outside the context is a RangeError.
     """
     Range(0, context).check("position", position)
     Range(0, context).check("position + tokens", position + len(tokens))
     for token in tokens:
-        TOKEN_ID.check("token", int(token))
+        Range(TOKEN_ID.least, most).check("token", int(token))
 
 
 class StartFlags(IntFlag):
@@ -111,11 +149,15 @@ START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "f
 
 @dataclass(frozen=True)
 class StartArgs:
-    """Payload of START, 16 bytes: feed the ``feed`` tokens that lie from ``position`` on in token memory, pick after
-    the last of them, and go on with each pick until ``generate`` tokens are picked, one is ``eos``, or the context is
-    full (the pick at position + feed of the last fed token's successor is still announced).  Fed tokens are worked on
-    ``chunk`` at a time, or as many as the board has lanes for if that is less or ``chunk`` is 0; the results are the same
-    bits."""
+    """Payload of START, 16 bytes.
+
+    The board feeds the ``feed`` tokens that lie from ``position`` on in token memory, and picks a token after the last of them.
+    Each pick is fed and followed by another pick, until ``generate`` tokens are picked, a pick is ``eos``, or the context is
+    full. If the context is full, the last pick is announced but not fed.
+
+    Fed tokens run in chunks of ``chunk``, or of as many tokens as the board has lanes for if this number is smaller or
+    ``chunk`` is
+    0.  The results are the same bits for every ``chunk``."""
 
     position: int
     feed: int
@@ -148,6 +190,8 @@ class EventType(IntEnum):
 
 
 class DoneReason(IntEnum):
+    """Why a run ended."""
+
     LENGTH = 0
     END_TOKEN = 1
     CONTEXT = 2
@@ -167,7 +211,7 @@ class Event:
 
     TOKEN: position of the token just fed, id and logit picked after it.  DONE: the same fields of the last token, but
     id is the descriptor's number where the reason is NONFINITE, and logit holds the DoneReason.  Counters are those of
-    the moment: running cycles, SDRAM words read and written (all ports), SDRAM busy cycles, engine busy cycles.
+    the moment: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
     position: int

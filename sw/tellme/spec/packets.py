@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The link's packets: framing, types, reasons, layouts.
 
-A frame is COBS(body) and a zero byte.  body = {seq u8, type u8, payload, CRC-32 (zlib) of all before, little-endian}.
-Each packet of the host is answered with its seq; one packet is under way at a time.  A packet that is bad in any way
-is answered with NAK and not acted on.  A START or STOP whose seq is that of the packet before is a retransmission: it
-is acknowledged and not done twice.  TOKEN and DONE come unasked, with a seq of their own.
+A frame is COBS(body) and a zero byte.  body = {seq u8, type u8, payload, CRC-32 (zlib) of seq, type and payload}, little-endian.
+
+The board answers each packet of the host with the packet's seq; one packet is under way at a time.  A packet that is bad in any
+way is answered with NAK and not acted on.  A START or STOP with the seq of the packet before is a retransmission: the board
+acknowledges the packet and does not act twice.  TOKEN and DONE come unasked, with a seq of their own.
 """
 
 from enum import IntEnum
@@ -14,16 +15,20 @@ from struct import Struct
 __all__ = ["BODY_OVERHEAD", "DATA_MAX", "HELLO", "MAGIC", "NAME_BYTES", "NO_SEQ", "PROTOCOL_VERSION", "NakReason",
            "PacketType"]
 
+#: The first bytes of HELLO's answer.
 MAGIC = b"tlme"
-PROTOCOL_VERSION = 1
+#: Version of the packets themselves.  2: HELLO's answer has the format's version.
+PROTOCOL_VERSION = 2
 #: Bytes of data in a WRITE or READ at most; a multiple of 4.
 DATA_MAX = 1024
 #: seq, type, CRC.
 BODY_OVERHEAD = 6
-#: seq of a NAK to a packet whose own could not be read.
+#: seq of a NAK to a packet whose own seq could not be read.
 NO_SEQ = 0xFF
+#: Bytes of a preset's name.
 NAME_BYTES = 16
-#: HELLO's answer: magic, protocol version, zero, preset name (zero padded), SHA-256 of the core's Verilog.
+#: HELLO's answer: magic, protocol version, version of the format (tellme.spec.program.FORMAT_VERSION), preset name (zero
+#: padded), SHA-256 of the core's Verilog.
 HELLO = Struct(f"<4sHH{NAME_BYTES}s32s")
 
 
@@ -57,6 +62,8 @@ class PacketType(IntEnum):
 
 
 class NakReason(IntEnum):
+    """Why a packet was refused."""
+
     #: COBS code or length is wrong, or the packet is too long.
     FRAMING = 1
     CRC = 2

@@ -13,22 +13,32 @@ half.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from tellme.spec.program import FORMAT_VERSION, FormatError
 from tellme.spec.ranges import I8, U8, U16, Range
-from tellme.spec.scale import Scale
+from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
+from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE",
-           "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix",
-           "pack_trits", "slices", "tile_rows", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_ROWS", "TILE_ROWS",
+           "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains",
+           "pack_head_block", "pack_matrix", "pack_trits", "slices", "tile_rows", "unpack_trits"]
 
+#: Ternary weights of a byte.
 TRITS = 5
 #: Five zero trits.
 ZERO_BYTE = 121
+#: Columns of a slice.
 SLICE = 20
+#: Bytes of a row's slice.
 SLICE_BYTES = SLICE // TRITS
+#: Rows of a tile at most, unless a configuration says another number.
 TILE_ROWS = 128
 #: A tile of fewer rows than this takes as long as one of so many, as its slices' tables do.
 LEAST_ROWS = 64
+#: Rows of a block of the LM head: their bytes lie column by column.
 HEAD_BLOCK_ROWS = 4
+#: The word before a tile: widths of its fields, from bit 0 on.
+TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_scale": SCALE_SIG_BITS + SCALE_EXP_BITS,
+                      "scale_words": 8, ZEROS: 10}
 #: Rows that a tile's header can say.
 TILE_HEADER_ROWS = Range(1, U8.most)
 
@@ -52,10 +62,11 @@ def unpack_trits(byte: int) -> tuple[int, ...]:
 
 
 class TileHeader(NamedTuple):
-    """The 64-bit word ahead of a tile.
+    """The 64-bit word before a tile.
 
     Scale of the even rows: sig [10:0], exp [18:11] signed; rows [26:19]; scale of the odd rows: sig [37:27], exp
-    [45:38] signed; zeros above.  The two differ where gate and up rows alternate.
+    [45:38] signed; 64-bit words of scales that follow the header [53:46]; zeros above.  The two scales differ where gate and up
+    rows alternate.  Format 2 has no words of scales: a header says 0.
     """
 
     scale: Scale
@@ -65,11 +76,17 @@ class TileHeader(NamedTuple):
     def pack(self) -> int:
         """The word; rows or a scale that it cannot hold are a RangeError."""
         TILE_HEADER_ROWS.check("rows of a tile", self.rows)
-        return self.scale.pack() | self.rows << 19 | self.odd_scale.pack() << 27
+        return pack_word(TILE_HEADER_FIELDS, {"scale": self.scale.pack(), "rows": self.rows, "odd_scale": self.odd_scale.pack()})
 
     @classmethod
     def unpack(cls, word: int) -> "TileHeader":
-        return cls(Scale.unpack(word & 0x7FFFF), word >> 19 & 0xFF, Scale.unpack(word >> 27 & 0x7FFFF))
+        """The header of a word; one with words of scales, or with bits above them, is a FormatError."""
+        f = unpack_word(TILE_HEADER_FIELDS, word)
+        if f["scale_words"] or f[ZEROS]:
+            what = f"{f['scale_words']} words of scales behind it" if f["scale_words"] else "bits above its fields"
+            raise FormatError(f"the header {word:016x} of a tile has {what}, which format {FORMAT_VERSION} does not know: the "
+                              "weights are of a later format, or damaged")
+        return cls(Scale.unpack(f["scale"]), f["rows"], Scale.unpack(f["odd_scale"]))
 
 
 def slices(cols: int) -> int:
@@ -123,7 +140,7 @@ def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:
-    """Norm gains (binary16 patterns) ahead of a step's tiles: four a 64-bit word, the first lowest.
+    """Norm gains (binary16 patterns) before a step's tiles: four a 64-bit word, the first lowest.
 
     A gain that is no 16-bit pattern is a RangeError.
     """

@@ -1,16 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The probe: a small head whose logits are the board's final state, for models whose own head is the host's.
+"""The probe: a small LM head whose logits are the board's final state, for models whose own LM head is on the host.
 
-The state ahead of a head is a vector of int8 codes and their scale d.  The probe stands in the head's place: ``dim`` rows, each
-a one in its own column, all with the scale 2**k.  Its logits, which the board writes like any others, are
+The state before an LM head is a vector of int8 codes and their scale d.  The probe takes the place of the LM head's table.  The
+probe has ``dim`` rows; each row is a one in a column of its own, and all rows have the scale 2**k.  The board writes the probe's
+logits like any others:
 
     logit[i] = round_half_up(code[i] * d * 2**(k + 16))
 
-and the largest |code| is 127: codes are round(y * 127 / max |y|), and behind a norm no floor lifts the maximum.  So the
-largest |logit| gives d, and d gives the codes; all are the very bits, as long as 127 * d * 2**(k + 16) lies from PROBE_LEAST
-to 2**31.  k is the largest that the upper end allows for any state of the model.  A state below the lower end, 19 octaves
-down, is refused.  Logits that are all zero are those of a state of zeros; one that is not would have to lie 32 octaves down.
+The largest |code| is 127, because codes are round(y * 127 / max |y|), and after a norm no floor lifts the maximum.  So the
+largest |logit| gives d, and d gives the codes.  Both are exact as long as 127 * d * 2**(k + 16) lies from PROBE_LEAST to 2**31.
+
+k is the largest number that the upper end allows for any state of the model.  A state below the lower end, 19 octaves down, is
+refused.  Logits that are all zero mean a state of zeros; another state would have to lie 32 octaves down to give them.
 """
 
 from fractions import Fraction
@@ -24,8 +26,8 @@ __all__ = ["PROBE_LEAST", "probe_power", "probed_scale"]
 TOP_CODE = 127
 #: Powers of two that a stored 16-bit scale can be.
 LEAST_POWER, MOST_POWER = SCALE_SIG_BITS - 1 - SCALE16_BIAS + 1, SCALE_SIG_BITS - 1 - SCALE16_BIAS + 63
-#: The smallest largest |logit| that names its scale: from here on 127 * sig * 2**e, sig of 11 bits, has e >= -5, so that
-#: neighbours are further apart than the rounding.
+#: The smallest value of the largest |logit| that determines d: from here on 127 * sig * 2**e with sig of 11 bits has e >= -5, so
+#: that neighbouring scales are further apart than the rounding.
 PROBE_LEAST = TOP_CODE * 1024 >> 5
 
 
@@ -39,7 +41,7 @@ def probe_power(dim: int, gain: Fraction | float = 1) -> int:
 
 
 def probed_scale(top: int, k: int) -> Scale:
-    """d of a state whose largest |logit| is ``top``; ValueError if it does not name one."""
+    """d of a state whose largest |logit| is ``top``; ValueError if ``top`` does not determine d."""
     if not PROBE_LEAST <= top < 2**31 - 1:
         raise ValueError(f"a largest logit of {top} is outside the probe's range ({PROBE_LEAST} to {2**31 - 2})")
     unit = scale_from_fraction(Fraction(top, TOP_CODE))

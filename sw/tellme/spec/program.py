@@ -1,17 +1,51 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The layer program: one descriptor of four 32-bit words a step, run in order for each token."""
+"""The layer program, one descriptor of four 32-bit words a step, and the list of the weight stream's segments.
 
+Both are run in order for each token, or for each chunk of tokens.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
-from tellme.spec.ranges import I8, U16, U32, Range, check_fields
+from tellme.errors import InputError
+from tellme.spec.ranges import I8, U8, U16, U32, Range, check_fields
 from tellme.spec.scale import ZERO, Scale
-from tellme.spec.widths import MAX_WORDS
+from tellme.spec.widths import MAX_WORDS, WORD_ADDRESS_BITS
+from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "Descriptor", "Epilogue", "Op"]
+__all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "FORMAT_VERSION", "MAX_LAYERS",
+           "MAX_SEGMENTS", "SEGMENT_ENTRIES", "SEGMENT_FIELDS", "SEGMENT_RANGES", "SEGMENT_WORDS", "WORD0_FIELDS", "Descriptor",
+           "Epilogue", "FormatError", "Op", "Segment", "check_segments", "pack_segments", "unpack_segments"]
 
+#: Version of what a host writes before a run: descriptors, segments, tiles, registers, and the windows that take them.  A
+#: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments, room for
+#: scales in a tile's header.
+FORMAT_VERSION = 2
+
+#: Words of a descriptor, 32 bits each.
 DESCRIPTOR_WORDS = 4
+#: Word 0 of a descriptor: widths of its fields, from bit 0 on.
+WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_next": 1, "relu2": 1, ZEROS: 5, "act_exp": 8,
+                "layer": 8}
+
+#: Entries of the list of segments, its end included.
+SEGMENT_ENTRIES = 256
+#: Segments without the end.
+MAX_SEGMENTS = SEGMENT_ENTRIES - 1
+#: Words of an entry.
+SEGMENT_WORDS = 2
+#: The fields of each word of an entry, from bit 0 on.
+SEGMENT_FIELDS = ({"words64": WORD_ADDRESS_BITS, ZEROS: 31 - WORD_ADDRESS_BITS, "lm_head": 1},
+                  {"address": WORD_ADDRESS_BITS, ZEROS: 32 - WORD_ADDRESS_BITS})
+#: Layers that a program can number, each with a segment, and one segment more for the LM head.
+MAX_LAYERS = MAX_SEGMENTS - 1
+
+
+class FormatError(InputError):
+    """A program, a list of segments or a tile that version FORMAT_VERSION of the format does not have."""
 
 
 class Op(IntEnum):
@@ -30,7 +64,7 @@ class Op(IntEnum):
 
 
 class Epilogue(IntEnum):
-    """What becomes of a dequantised element; the fused pipeline's ``epilogue`` input."""
+    """What the fused pipeline does with a dequantised element (its setting ``epilogue``)."""
 
     #: Written to X or A as it is.
     STORE = 0
@@ -43,11 +77,15 @@ class Epilogue(IntEnum):
 
 
 #: Range of each number of a descriptor.
-DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "k_base": U32, "v_base": U32, "s_base": U32}
+DESCRIPTOR_RANGES = {"act_exp": I8, "rows": U16, "cols": U16, "n_eps": U32, "layer": U8}
 #: Powers of two that a model may divide the output of its activation by.
 ACT_EXP_RANGE = Range(-30, 30)
-#: Word addresses that a board takes.  The golden model, which takes a program without packing it, has no such limit.
+#: Word addresses of the memory's window.  The golden model, which takes a program without packing it, has no such limit.
 ADDRESS_RANGE = Range(0, MAX_WORDS - 1)
+
+
+#: Range of each number of a segment.
+SEGMENT_RANGES = {"address": U32, "words64": Range(1, U32.most)}
 
 
 @dataclass(frozen=True)
@@ -55,14 +93,17 @@ class Descriptor:
     """One step.
 
     Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], zeros [15:11],
-    act_exp [23:16] signed.  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim); word 2
-    n_eps; word 3 sqrt_n packed [18:0].  ATTENTION: words 1, 2, 3 the layer's K, V and S base (32-bit word addresses).
+    act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
+    word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
-    gain_next: ahead of its tiles (EMBED, ATTENTION: of anything) the step loads the gains of the norm that follows
-    from the weight stream, as many as its output vector has elements; its statistics take absmax of x * gain.
-    gain: its own quantise multiplies by the gains that the step before loaded.
+    gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
+    from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
 
-    A LINEAR with the QKV epilogue is followed by its layer's ATTENTION, whose bases say where its K and V rows go.
+    gain: the step's own quantise pass multiplies by the gains that the step before loaded.
+
+    layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
+    layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
+    scales at V + v_offset.  The ATTENTION that follows works on the same cache.
     """
 
     op: Op
@@ -77,31 +118,94 @@ class Descriptor:
     cols: int = 0
     n_eps: int = 0
     sqrt_n: Scale = ZERO
-    k_base: int = 0
-    v_base: int = 0
-    s_base: int = 0
+    layer: int = 0
 
     def __post_init__(self) -> None:
         """A number outside DESCRIPTOR_RANGES is a RangeError."""
         check_fields(self, DESCRIPTOR_RANGES)
 
     def pack(self) -> tuple[int, int, int, int]:
-        """The four words; an address outside ADDRESS_RANGE is a RangeError."""
-        check_fields(self, dict.fromkeys(("k_base", "v_base", "s_base"), ADDRESS_RANGE))
-        word0 = (self.op | self.epilogue << 4 | self.src_a << 6 | self.norm << 7 | self.gain << 8
-                 | self.gain_next << 9 | self.relu2 << 10 | (self.act_exp & 0xFF) << 16)
-        if self.op == Op.ATTENTION:
-            return word0, self.k_base, self.v_base, self.s_base
-        return word0, self.rows | self.cols << 16, self.n_eps, self.sqrt_n.pack()
+        """The four words."""
+        word0 = pack_word(WORD0_FIELDS, {
+            "op": self.op, "epilogue": self.epilogue, "src_a": self.src_a, "norm": self.norm, "gain": self.gain,
+            "gain_next": self.gain_next, "relu2": self.relu2, "act_exp": self.act_exp & 0xFF, "layer": self.layer})
+        if self.op in (Op.LINEAR, Op.HEAD):
+            return word0, self.rows | self.cols << 16, self.n_eps, self.sqrt_n.pack()
+        return word0, 0, 0, 0
 
     @classmethod
     def unpack(cls, words: tuple[int, int, int, int]) -> "Descriptor":
+        """The step of four words; bits that have to be zeros and are not are a FormatError."""
         w0, w1, w2, w3 = words
-        exp = w0 >> 16 & 0xFF
-        common = {"op": Op(w0 & 15), "epilogue": Epilogue(w0 >> 4 & 3), "src_a": bool(w0 >> 6 & 1),
-                  "norm": bool(w0 >> 7 & 1), "gain": bool(w0 >> 8 & 1), "gain_next": bool(w0 >> 9 & 1),
-                  "relu2": bool(w0 >> 10 & 1), "act_exp": exp - 256 if exp & 0x80 else exp}
-        if common["op"] == Op.ATTENTION:
-            return cls(**common, k_base=w1, v_base=w2, s_base=w3)  # type: ignore[arg-type]
-        return cls(**common, rows=w1 & 0xFFFF, cols=w1 >> 16, n_eps=w2,  # type: ignore[arg-type]
-                   sqrt_n=Scale.unpack(w3))
+        f = unpack_word(WORD0_FIELDS, w0)
+        op, exp = f["op"], f["act_exp"]
+        if op not in list(Op) or f[ZEROS] or (op not in (Op.LINEAR, Op.HEAD) and (w1 or w2 or w3)):
+            raise FormatError(f"{w0:08x} {w1:08x} {w2:08x} {w3:08x} is no descriptor of program format {FORMAT_VERSION}")
+        src_a, norm, gain, gain_next, relu2 = (bool(f[name]) for name in ("src_a", "norm", "gain", "gain_next", "relu2"))
+        return cls(Op(op), Epilogue(f["epilogue"]), src_a, norm, gain, gain_next, relu2, exp - 256 if exp & 0x80 else exp,
+                   rows=w1 & 0xFFFF, cols=w1 >> 16, n_eps=w2, sqrt_n=Scale.unpack(w3), layer=f["layer"])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of the weight stream: ``words64`` 64-bit words that lie in memory from the 32-bit word ``address`` on.
+
+    The stream is all segments one after another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
+    that has an LM head.  An entry has two 32-bit words: words64 [23:0], zeros [30:24], lm_head [31]; address [23:0], zeros
+    [31:24].  The list ends with an entry whose words64 is 0.
+    """
+
+    address: int
+    words64: int
+    lm_head: bool = False
+
+    def __post_init__(self) -> None:
+        """A number outside SEGMENT_RANGES is a RangeError."""
+        check_fields(self, SEGMENT_RANGES)
+
+    @property
+    def end(self) -> int:
+        """The first word after it."""
+        return self.address + 2 * self.words64
+
+    def pack(self) -> tuple[int, int]:
+        """The entry; an address outside ADDRESS_RANGE, or a word outside it, is a RangeError."""
+        ADDRESS_RANGE.check("address of a segment", self.address)
+        ADDRESS_RANGE.check("last word of a segment", self.end - 1)
+        counts, place = SEGMENT_FIELDS
+        return pack_word(counts, {"words64": self.words64, "lm_head": self.lm_head}), pack_word(place, {"address": self.address})
+
+
+def check_segments(segments: Sequence[Segment]) -> None:
+    """Refuse a list that the gateware does not run: none, or more than MAX_SEGMENTS (a RangeError); a first one, or one behind
+    one of the LM head, that is not as the others (a FormatError)."""
+    Range(1, MAX_SEGMENTS).check("segments of the weight stream", len(segments))
+    if segments[0].lm_head:
+        raise FormatError("the first segment of the weight stream is for the LM head: each chunk reads the first one, so it has "
+                          "to hold weights of a layer")
+    for number, (before, segment) in enumerate(pairwise(segments), 1):
+        if before.lm_head and not segment.lm_head:
+            raise FormatError(f"segment {number} of the weight stream lies behind one of the LM head, whose segments come last")
+
+
+def pack_segments(segments: Sequence[Segment]) -> list[int]:
+    """Words of the list, its end included; what check_segments or Segment.pack refuses is refused."""
+    check_segments(segments)
+    return [word for segment in segments for word in segment.pack()] + [0] * SEGMENT_WORDS
+
+
+def unpack_segments(words: Iterable[int]) -> tuple[Segment, ...]:
+    """The segments of a list, up to its end.  A list without an end, or bits that have to be zeros and are not, are a
+    FormatError; a list that check_segments refuses is refused."""
+    segments: list[Segment] = []
+    rest = iter(words)
+    for word in rest:
+        counts = unpack_word(SEGMENT_FIELDS[0], word)
+        place = unpack_word(SEGMENT_FIELDS[1], next(rest, 1 << 31))
+        if counts[ZEROS] or place[ZEROS]:
+            raise FormatError(f"entry {len(segments)} of the list of segments is none of program format {FORMAT_VERSION}")
+        if counts["words64"] == 0:
+            check_segments(segments)
+            return tuple(segments)
+        segments.append(Segment(place["address"], counts["words64"], bool(counts["lm_head"])))
+    raise FormatError(f"the list of segments has no end within its {len(segments)} entries")

@@ -11,7 +11,7 @@ __all__ = ["I8", "I32", "U8", "U16", "U32", "Range", "RangeError", "check_fields
 
 
 class RangeError(InputError, ValueError):
-    """A number that its field cannot hold.  The text has the number's name, the number, and the least and the most it may be."""
+    """A number that its field cannot hold.  The text has the number's name, the number, and the least and the largest value."""
 
     def __init__(self, name: str, value: int, least: int, most: int):
         super().__init__(f"{name}: {value} is outside {least} to {most}")
@@ -25,17 +25,21 @@ class Range(NamedTuple):
     most: int
 
     def check(self, name: str, value: int) -> int:
-        """The number itself; outside the range a :class:`RangeError` that has the name."""
+        """Returns the number itself; for a number outside the range raises a :class:`RangeError` with the name."""
         if not self.least <= value <= self.most:
             raise RangeError(name, value, self.least, self.most)
         return value
 
 
-#: Fields of so many bits, without and with a sign.
+#: A field of 8 bits without a sign.
 U8 = Range(0, 0xFF)
+#: A field of 16 bits without a sign.
 U16 = Range(0, 0xFFFF)
+#: A field of 32 bits without a sign.
 U32 = Range(0, 0xFFFF_FFFF)
+#: A field of 8 bits with a sign.
 I8 = Range(-0x80, 0x7F)
+#: A field of 32 bits with a sign.
 I32 = Range(-0x8000_0000, 0x7FFF_FFFF)
 
 

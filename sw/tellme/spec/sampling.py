@@ -40,6 +40,7 @@ SEED_BITS = 64
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
 #: top-p in steps of 2**-16; TOP_P_ONE leaves nothing out.
 TOP_P_BITS = 16
+#: top-p of 1.
 TOP_P_ONE = 1 << TOP_P_BITS
 #: The largest difference of two logits, and a ``max_gap`` that leaves nothing out.
 MAX_GAP = (1 << 32) - 1
@@ -49,7 +50,9 @@ _ROM_BITS = 17
 
 #: Of the random function: the third word of a key is this, exclusive or both others.
 THREEFRY_PARITY = 0x1BD11BDA
+#: Bits that a round rotates by, in turn.
 THREEFRY_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+#: Rounds of the random function.
 THREEFRY_ROUNDS = 20
 _MASK = 0xFFFFFFFF
 

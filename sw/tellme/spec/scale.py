@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Scales: an 11-bit significand and an 8-bit exponent, the type of every factor between integers and floats.
 
-A scale is (sig, exp) with value sig * 2**exp, sig in 1024..2047, or (0, 0) for zero.  binary16 would not do:
-127 / absmax overflows it below absmax = 1.94e-3.
+A scale is (sig, exp) with value sig * 2**exp, sig in 1024..2047, or (0, 0) for zero.  binary16 would not do: 127 / absmax is too
+large for binary16 if absmax is below 1.94e-3.
 """
 
 from fractions import Fraction
@@ -16,7 +16,9 @@ __all__ = ["C127", "SCALE16_BIAS", "SCALE_EXP_BITS", "SCALE_RANGES", "SCALE_SIG_
            "from_float", "from_int_half_up", "inv_rms", "pack16", "quantise_scales", "recip127", "rsqrt", "scale_from_fraction",
            "scale_mul", "unpack16"]
 
+#: Bits of a significand.
 SCALE_SIG_BITS = 11
+#: Bits of an exponent, signed.
 SCALE_EXP_BITS = 8
 SIG_MIN = 1 << (SCALE_SIG_BITS - 1)
 SIG_MAX = (1 << SCALE_SIG_BITS) - 1
@@ -55,11 +57,13 @@ class Scale(NamedTuple):
         return cls(bits & SIG_MAX, exp - 256 if exp & 0x80 else exp)
 
 
+#: The scale 0.
 ZERO = Scale(0, 0)
 
 
 def _normal(sig: int, exp: int) -> Scale:
-    """A rounded significand of up to 2048 brought into range; the exponent saturates, and underflow is zero."""
+    """The scale of a rounded significand up to 2048: 2048 becomes 1024 with the next exponent; a large exponent saturates, a
+    small one gives zero."""
     if sig == 0:
         return ZERO
     if sig == SIG_MAX + 1:
@@ -154,7 +158,8 @@ def _isqrt_round(num: int, den: int) -> int:
 
 
 def absmax_floor(norm: bool, fmt: FloatFormat = BINARY16) -> int:
-    """Bit pattern below which absmax does not go: 1e-5 without norm (rounded up), the smallest subnormal with it."""
+    """The least bit pattern of absmax; smaller ones are raised to it: 1e-5 without norm (rounded up), with norm the smallest
+    subnormal."""
     if norm:
         return 1
     floor = fmt.encode(0, *_fraction_parts(Fraction(1, 100000)))
@@ -192,8 +197,8 @@ def quantise_scales(absmax: int, *, norm: bool, sumsq: int = 0, n_eps: int = 0, 
 def pack16(a: Scale) -> int:
     """Stored form: fraction in [9:0], exponent field E = exp + 54 in [15:10].
 
-    Below the range it is 0, which reads as zero; above it the largest value.  The pattern 0 is zero, so that
-    sig = 1024 at E = 0 does not exist.
+    A scale below the range becomes the pattern 0, which means zero; a scale above the range becomes the largest value.  Because
+    the pattern 0 is zero, sig = 1024 at E = 0 cannot be stored.
     """
     if a.sig == 0 or a.exp < -SCALE16_BIAS:
         return 0

@@ -34,6 +34,7 @@ class SdramTiming:
         return ceil(ns * mhz / 1000 - 1e-9)
 
 
+#: Name -> the chip's times, of the chips that ULX3S boards carry.
 CHIPS = {chip.name: chip for chip in (
     SdramTiming("IS42S16160G-7", 9, trp=20, trcd=20, tras=42, trc=63, trrd=14, twr=20, trfc=70),
     SdramTiming("MT48LC16M16A2-6A", 9, trp=20, trcd=20, tras=44, trc=60, trrd=15, twr=15, trfc=66),

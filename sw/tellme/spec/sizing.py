@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Analytic model: what a configuration needs in LUT, block RAM and multipliers, and whether a device has it.
 
-After TeLLMe v2 section 3.4: the weight buffer is made of URAM-like blocks, here 512 words of 72 bits in two EBR (18 Kb
-each, 512 x 36).  Where the paper's buffer holds the largest matrix, this one only has to bridge the memory's pauses.
+The weight buffer follows TeLLMe v2 section 3.4: it is made of URAM-like blocks, here 512 words of 72 bits in two EBR (18 Kb each,
+512 x 36).  The paper's buffer holds the largest matrix; this buffer only has to bridge the memory's pauses.
 
-Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, carry chains and LUT RAM
-included) are a sum of terms a unit, :func:`lut_terms`, whose coefficients :mod:`boards.study.fit` finds by least squares from
-what nextpnr packs; the presets are not among what it sees.  Within 15 % of what is packed for the presets.
+Block RAMs and multipliers are counted from what the units declare.  LUT (nextpnr's TRELLIS_COMB, including carry chains and LUT
+RAM) are a sum of terms for each unit, :func:`lut_terms`.  :mod:`boards.study.fit` finds the terms' coefficients by least squares
+from what nextpnr packs.  The fit does not see the presets; the model is within 15 % of what nextpnr packs for them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tellme.spec.packing import SLICE_BYTES
 __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
            "weight_buffer"]
 
-#: Words of the longest memory that yosys makes from LUT RAM rather than from EBR.
+#: Words of the longest memory that yosys maps to LUT RAM and not to EBR.
 LUT_RAM_WORDS = 32
 #: 64-bit words of a weight buffer block.
 BLOCK_WORDS = 512
@@ -33,7 +33,7 @@ PAUSE_CYCLES = 200
 
 
 class SizingError(ValueError):
-    """A configuration that does not fit; the text names what, and both numbers."""
+    """A configuration that does not fit; the text names the resource and both numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ DEVICES = {"12f": Device(24288, 56, 28), "25f": Device(24288, 56, 28), "45f": De
 
 @dataclass(frozen=True)
 class WeightBufferSize:
-    """Blocks of 72 bits, their 64-bit words in all, and how many of them the engine may eat while the memory pauses."""
+    """Blocks of 72 bits, the number of 64-bit words in all blocks, and the number of words that the engine may take while the
+    memory pauses."""
 
     blocks: int
     words: int
@@ -62,7 +63,7 @@ class WeightBufferSize:
 def weight_buffer(config: CoreConfig) -> WeightBufferSize:
     """Size of the weight buffer.
 
-    It must hold a burst on its way in, and what the engine eats at decode_rows * 4 bytes a cycle during a pause:
+    The buffer must hold a burst on its way in, and the words that the engine takes (decode_rows * 4 bytes a cycle) in a pause:
     words >= BURST_WORDS + PAUSE_CYCLES * decode_rows * SLICE_BYTES / 8.
     """
     if config.weight_buffer_bytes <= 0 or config.weight_buffer_bytes % BLOCK_BYTES:
@@ -96,7 +97,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         # Memories of the group's query heads, and how many heads share one.
         banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
         # q and scores, K and V scales; tables: exp2, 127 / sum.
-        attention = (banks * (ceil(shared * 16 * words / 512) + ceil(shared * c.max_context / 1024))
+        attention = (banks * (ceil(shared * c.max_kv_heads * words / 512) + ceil(shared * c.max_context / 1024))
                      + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
@@ -107,7 +108,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
                                   + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
         "attention": attention,
         # Codes, and in a compact core the queue of logits and the best 64.
-        "head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
+        "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         "sdram": 5,
         # Packets both ways, the UART's queue.
@@ -127,9 +128,9 @@ def dsp(config: CoreConfig) -> dict[str, int]:
     bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
     """
     if config.compact:
-        return {"fused": 13, "attention": 4 + 4, "head": 3, "core": 1}
+        return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
     attention = 4 * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
-    return {"fused": 16 * config.float_lanes, "attention": attention, "head": 8 + 3, "core": 4}
+    return {"fused": 16 * config.float_lanes, "attention": attention, "lm_head": 8 + 3, "core": 4}
 
 
 def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
@@ -157,7 +158,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
         "sdram": {"unit": 1},
         "fused": {kind: c.float_lanes},
         "attention": attention,
-        "head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
+        "lm_head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
         "top": {"unit": 1, "second pipeline": more},
@@ -174,7 +175,7 @@ def lut(config: CoreConfig) -> dict[str, int]:
 
 
 def check(config: CoreConfig, device: str) -> None:
-    """Refuse a configuration that a device cannot hold: a SizingError with all that is short, by name and number."""
+    """Refuse a configuration that a device cannot hold: a SizingError names every resource that is short, with numbers."""
     if device not in DEVICES:
         raise SizingError(f"no device is called {device!r}; there are: {', '.join(DEVICES)}")
     have = DEVICES[device]

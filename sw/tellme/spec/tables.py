@@ -14,6 +14,7 @@ __all__ = ["EXP2_FRAC_BITS", "SIGMOID_FRAC_BITS", "SIGMOID_LOG_STEP", "exp2_rom"
 EXP2_FRAC_BITS = 9
 #: Sigmoid values have 18 fraction bits, one entry for each 1/32 of |x| below 16.
 SIGMOID_FRAC_BITS = 18
+#: Entries of the sigmoid's table for each 1 of |x|, as a power of two.
 SIGMOID_LOG_STEP = 5
 SIGMOID_RANGE = 16
 

@@ -1,31 +1,232 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Widths of the numbers that the gateware's units pass to one another, in bits: what they cannot hold, no build and no model has.
+"""Widths of the numbers that the gateware's units pass to one another, as they follow from a core's configuration.
 
-:class:`tellme.spec.config.CoreConfig` and :func:`tellme.compiler.image.check_shape` compare with the same numbers.
+:attr:`tellme.spec.config.CoreConfig.widths` makes a :class:`Widths`; the gateware's layouts (:mod:`hw.lib.layouts`) are made
+from it, and :func:`tellme.compiler.image.check_shape` compares a model with the same numbers.  The constants are limits of
+formats that do not follow from a configuration.
 """
 
-__all__ = ["ACC_BITS", "ATTENTION_HEAD_BITS", "INDEX_BITS", "MAX_CHUNK", "MAX_CONTEXT", "MAX_HEADS", "MAX_ROWS", "MAX_VOCAB",
-           "MAX_WIDTH", "MAX_WORDS", "TOKEN_BITS", "TOKEN_ID_BITS", "WORD_ADDRESS_BITS"]
+from dataclasses import dataclass
 
-#: An accumulator on its way to dequantisation, signed.
-ACC_BITS = 36
-#: The number of a token within a chunk.
-TOKEN_BITS = 4
-#: The number of an element within a token's vector, and of a row within a matrix; lengths of vectors have as many bits.
-INDEX_BITS = 13
-#: The number of an attention head of a token: query heads first, then key heads, then value heads.
-ATTENTION_HEAD_BITS = 7
-#: A token's id; the size of a vocabulary has as many bits.
-TOKEN_ID_BITS = 18
-#: The address of a 32-bit word in the board's memory.
+from tellme.spec.ranges import U16, U32
+from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
+
+__all__ = ["DEFAULT_VOCAB", "MAX_CHUNK", "MAX_CODE", "MAX_COLS", "MAX_CONTEXT", "MAX_STEPS", "MAX_VOCAB", "MAX_WEIGHT",
+           "MAX_WINDOW_BYTES", "MAX_WORDS", "MIN_HEAD_DIM",
+           "WORD_ADDRESS_BITS", "Widths", "bits_for", "signed_bits_for"]
+
+#: Size of an int8 code at most: -128.
+MAX_CODE = 1 << 7
+#: Largest weight of an attention sum (:func:`tellme.spec.attention.softmax`).
+MAX_WEIGHT = 65504
+#: Largest finite binary16.
+MAX_FLOAT = 65504
+
+#: Tokens of a chunk: attention counts how far a token lies before the chunk's last one in 4 bits.
+MAX_CHUNK = 16
+#: Elements of an attention head: a key's words last as long as the turns of its four query heads, and heads' labels have room.
+MIN_HEAD_DIM = 16
+#: Elements of a vector: their squares, with an epsilon of 32 bits, add up within SUMSQ_BITS; and a matrix of three times as
+#: many rows has a number of rows that a descriptor holds.
+MAX_COLS = min(((1 << SUMSQ_BITS) - (1 << 32)) // (MAX_FLOAT**2 << SQUARE_FRAC), U16.most // 3) // 4 * 4
+#: Positions: START's fields have 16 bits.
+MAX_CONTEXT = U16.most
+#: Bytes of a window of the address space: the upper 4 bits of an address name it, and the link wants it smaller than 2**28.
+MAX_WINDOW_BYTES = (1 << 28) - 1
+#: The address of a 32-bit word in the list of segments, and in registers; and how many words it names, whatever a core's memory
+#: holds.
 WORD_ADDRESS_BITS = 24
-
-MAX_CHUNK = 1 << TOKEN_BITS
-MAX_ROWS = 1 << INDEX_BITS
-MAX_WIDTH = (1 << INDEX_BITS) - 1
-MAX_HEADS = 1 << ATTENTION_HEAD_BITS
-MAX_VOCAB = (1 << TOKEN_ID_BITS) - 1
+#: Words of 32 bits in the memory at most.
 MAX_WORDS = 1 << WORD_ADDRESS_BITS
-#: The attention sum of a position is below 2**16 (weight) times 2**7 (code); so many positions fit a signed accumulator.
-MAX_CONTEXT = 1 << ACC_BITS - 1 - 16 - 7
+#: Descriptors of 16 bytes in the program's window.
+MAX_STEPS = MAX_WINDOW_BYTES // 16
+#: Size of a vocabulary: token memory has words of 32 bits for the host, and the largest word stands for no token.
+MAX_VOCAB = U32.most
+#: That of a configuration that does not say: ids of 18 bits.
+DEFAULT_VOCAB = (1 << 18) - 1
+#: 32-bit words of one request of the host at most: the link's ranges have fewer than 2**22 bytes.
+HOST_REQUEST_WORDS = (1 << 20) - 1
+
+
+def bits_for(most: int) -> int:
+    """Bits of a number from 0 to ``most``: floor(log2(most)) + 1, and 1 for 0, as a port of no bits is no port."""
+    return max(1, most.bit_length())
+
+
+def signed_bits_for(size: int) -> int:
+    """Bits of a number from -``size`` to ``size`` in two's complement: floor(log2(size)) + 2."""
+    return size.bit_length() + 1
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Largest numbers of a core, and the bits that hold them.
+
+    A number that counts things from 0 on (an index) has :func:`bits_for` (things - 1) bits, a number of things
+    :func:`bits_for` (things) bits, a signed sum :func:`signed_bits_for` (its size) bits.
+
+    ======================= =============================================================================
+    row_bits                number of a row: rows - 1
+    row_count_bits          rows of a matrix: rows
+    col_count_bits          elements of a vector: cols
+    dim_bits                elements of the residual vector: dim
+    token_bits              number of a token in its chunk: chunk - 1
+    token_count_bits        tokens of a chunk: chunk
+    attention_head_bits     number of a token's attention head, query heads first, then key, then value heads:
+                            heads + 2 kv_heads - 1
+    heads_bits, ...         heads; kv_heads; head_dim; group
+    position_bits           a position: context - 1
+    position_count_bits     positions: context
+    token_id_bits           a token's id, or a vocabulary's size: vocab
+    word_address_bits       address of a 32-bit word of the memory: memory_words - 1
+    request_bits            32-bit words of one memory request: the most of a host's range (2**20 - 1), a head's K or V
+                            (context * head_dim / 4) and all logits (vocab)
+    step_bits               number of a descriptor: steps - 1
+    engine_sum_bits         signed, size 128 * cols: a trit times a code for each column
+    attention_sum_bits      signed, size 65504 * 128 * context: a weight times a code for each position
+    acc_bits                the wider of the two: an accumulator on its way to dequantisation
+    exp_sum_bits            sum of exponentials of 24 fraction bits, each at most 1: 2**24 * context
+    dot_bits                signed, size 128 * 128 * head_dim: a query times a key
+    logit_sum_bits          signed, size 128 * 128 * dim: a row of the LM head times the codes
+    block_words_bits        32-bit words of four rows of an int8 table of dim columns, and of their scales
+    row_words_bits          32-bit words of such a row
+    ======================= =============================================================================
+    """
+
+    #: Rows of the widest matrix: gate and up, or q, k and v.
+    rows: int
+    #: Longest input of a linear.
+    cols: int
+    #: Longest residual vector.
+    dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    #: Query heads of a KV head.
+    group: int
+    #: Tokens of a chunk.
+    chunk: int
+    #: Positions.
+    context: int
+    #: Largest vocabulary.
+    vocab: int
+    #: 32-bit words of the memory.
+    memory_words: int
+    #: Descriptors of a program.
+    steps: int
+
+    @property
+    def row_bits(self) -> int:
+        return bits_for(self.rows - 1)
+
+    @property
+    def row_count_bits(self) -> int:
+        return bits_for(self.rows)
+
+    @property
+    def col_count_bits(self) -> int:
+        return bits_for(self.cols)
+
+    @property
+    def dim_bits(self) -> int:
+        return bits_for(self.dim)
+
+    @property
+    def token_bits(self) -> int:
+        return bits_for(self.chunk - 1)
+
+    @property
+    def token_count_bits(self) -> int:
+        return bits_for(self.chunk)
+
+    @property
+    def attention_heads(self) -> int:
+        """Query, key and value heads of a token."""
+        return self.heads + 2 * self.kv_heads
+
+    @property
+    def attention_head_bits(self) -> int:
+        return bits_for(self.attention_heads - 1)
+
+    @property
+    def heads_bits(self) -> int:
+        return bits_for(self.heads)
+
+    @property
+    def kv_heads_bits(self) -> int:
+        return bits_for(self.kv_heads)
+
+    @property
+    def head_dim_bits(self) -> int:
+        return bits_for(self.head_dim)
+
+    @property
+    def group_bits(self) -> int:
+        return bits_for(self.group)
+
+    @property
+    def position_bits(self) -> int:
+        return bits_for(self.context - 1)
+
+    @property
+    def position_count_bits(self) -> int:
+        return bits_for(self.context)
+
+    @property
+    def token_id_bits(self) -> int:
+        return bits_for(self.vocab)
+
+    @property
+    def word_address_bits(self) -> int:
+        return bits_for(self.memory_words - 1)
+
+    @property
+    def request_words(self) -> int:
+        """32-bit words of a request at most."""
+        return max(HOST_REQUEST_WORDS, self.context * self.head_dim // 4, self.vocab)
+
+    @property
+    def request_bits(self) -> int:
+        return bits_for(self.request_words)
+
+    @property
+    def step_bits(self) -> int:
+        return bits_for(self.steps - 1)
+
+    @property
+    def engine_sum_bits(self) -> int:
+        return signed_bits_for(MAX_CODE * self.cols)
+
+    @property
+    def attention_sum_bits(self) -> int:
+        return signed_bits_for(MAX_WEIGHT * MAX_CODE * self.context)
+
+    @property
+    def acc_bits(self) -> int:
+        return max(self.engine_sum_bits, self.attention_sum_bits)
+
+    @property
+    def exp_sum_bits(self) -> int:
+        return bits_for(self.context << 24)
+
+    @property
+    def dot_bits(self) -> int:
+        return signed_bits_for(MAX_CODE**2 * self.head_dim)
+
+    @property
+    def logit_sum_bits(self) -> int:
+        return signed_bits_for(MAX_CODE**2 * self.dim)
+
+    @property
+    def row_words(self) -> int:
+        """32-bit words of a row of an int8 table."""
+        return 2 * -(-self.dim // 8)
+
+    @property
+    def row_words_bits(self) -> int:
+        return bits_for(self.row_words)
+
+    @property
+    def block_words_bits(self) -> int:
+        return bits_for(4 * self.row_words + 2)

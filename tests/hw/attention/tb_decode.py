@@ -8,33 +8,38 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.types import AttnHeadCodes, KvScales
+from hw.lib.types import KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulator, pack, words_of
+from tests.hw.layouts import accumulator, layouts_of, pack, words_of
 from tests.hw.memory_model import ReadModel, WriteModel
 
-CONTEXT = int(os.environ.get("CONTEXT", "128"))
+
+def layouts(context, head_dim, group, kv_heads):
+    return layouts_of(max_context=context, max_head_dim=head_dim, max_group=group, max_kv_heads=kv_heads)
+
+
+def bench(name, *tests, context=128, head_dim=64, group=4, kv_heads=16, compact=False):
+    sizes = {"CONTEXT": context, "HEAD_DIM": head_dim, "GROUP": group, "KV_HEADS": kv_heads}
+    return Bench(name=name, tests=tests, env={n: str(v) for n, v in sizes.items()} | ({"COMPACT": "1"} if compact else {}),
+                 build=lambda: DecodeAttention(layouts(*sizes.values()), compact=compact))
+
+
+ALL = ("shapes", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90", "memory_rate")
+BENCHES = [bench("context128", *ALL), bench("context512", "late_position", context=512), bench("compact", *ALL, compact=True),
+           bench("compact_group2", "late_position", "stalls_10", "groups_of_two", context=512, head_dim=32, group=2, kv_heads=8,
+                 compact=True)]
+CONTEXT, HEAD_DIM, GROUP, KV_HEADS = (int(os.environ.get(n, d)) for n, d in (
+    ("CONTEXT", "128"), ("HEAD_DIM", "64"), ("GROUP", "4"), ("KV_HEADS", "16")))
 COMPACT = bool(os.environ.get("COMPACT"))
-BENCHES = [Bench(name="context128", build=lambda: DecodeAttention(max_head_dim=64, max_group=4, max_context=128),
-                 env={"CONTEXT": "128"}, tests=("shapes", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90",
-                                                "memory_rate")),
-           Bench(name="context512", build=lambda: DecodeAttention(max_head_dim=64, max_group=4, max_context=512),
-                 env={"CONTEXT": "512"}, tests=("late_position",)),
-           Bench(name="compact", build=lambda: DecodeAttention(max_head_dim=64, max_group=4, max_context=128, compact=True),
-                 env={"CONTEXT": "128", "COMPACT": "1"},
-                 tests=("shapes", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90", "memory_rate")),
-           Bench(name="compact_group2", build=lambda: DecodeAttention(
-               max_head_dim=32, max_group=2, max_context=512, compact=True),
-                 env={"CONTEXT": "512", "COMPACT": "1"}, tests=("late_position", "stalls_10", "groups_of_two"))]
+LAYOUTS = layouts(CONTEXT, HEAD_DIM, GROUP, KV_HEADS)
 K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
 
 
 class Case:
-    """A cache, a token's heads, and what must come out."""
+    """A cache, a token's heads, and the expected output."""
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, scale=None, value_scale=None, extreme=False):
         self.heads, self.kv_heads, self.head_dim, self.position = heads, kv_heads, head_dim, position
@@ -85,7 +90,7 @@ class Case:
                  *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
         for row, scale in heads:
             for i, code in enumerate(row):
-                out.append(pack(AttnHeadCodes, code=code, scale=scale, last=i == len(row) - 1))
+                out.append(pack(LAYOUTS.head_codes, code=code, scale=scale, last=i == len(row) - 1))
         return out
 
     def expected(self):
@@ -101,7 +106,7 @@ class Case:
             scale = out_scale(result.total, result.exponent)
             for d in range(self.head_dim):
                 acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
-                out.append(accumulator(acc, scale, 0, h * self.head_dim + d))
+                out.append(accumulator(LAYOUTS, acc, scale, 0, h * self.head_dim + d))
         return out
 
 
@@ -113,17 +118,18 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
-    reads = ReadModel(dut, "read", memory, pause=pause)
-    writes = WriteModel(dut, "write", memory, stall=stall, rng=rng("write"))
+    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     busy = 0
     for case in cases:
         memory.clear()
         memory.update(case.memory())
-        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
-                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
-        dut.control__args.value = pack(AttentionArgs, position=case.position, k_base=K_BASE, v_base=V_BASE, s_base=S_BASE)
+        dut.shape.value = pack(LAYOUTS.model_shape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim,
+                               group=case.group, c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(LAYOUTS.attention_args, position=case.position, k_base=K_BASE, v_base=V_BASE,
+                                       s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
         dut.control__begin.value = 1
@@ -209,8 +215,8 @@ async def late_position(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """K and V once each for all heads of a group, a word a cycle (compact: a head of the group a cycle); beside them two
-    scans and the sums' way out."""
+    """K and V are read once for all heads of a group, a word per cycle (compact: a head of the group per cycle).  Two scans and
+    the sums' way out come on top."""
     n, group, head_dim = 128, 4, 64
     case = Case(rng("rate"), heads=group, kv_heads=1, head_dim=head_dim, position=n - 1)
     cycles, words = await run(dut, [case])

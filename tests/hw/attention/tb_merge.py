@@ -1,29 +1,31 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Heads of two pipelines: none lost or mixed, each input's in order, in turn, a code a cycle where both have some."""
+"""Merging the heads of two pipelines: no head lost or mixed, each input's heads in order, inputs in turn, and a code per cycle if
+both inputs have codes."""
 
 import cocotb
 from cocotb.utils import get_sim_time
 
 from hw.attention.merge import HeadMerge
-from hw.lib.types import AttnHeadCodes, ScaleLayout
+from hw.lib.types import ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack, unpack
+from tests.hw.layouts import layouts_of, pack, unpack
 
 INPUTS = 2
-BENCHES = [Bench(name="two", build=lambda: HeadMerge(inputs=INPUTS))]
+LAYOUTS = layouts_of(chunk=2)
+BENCHES = [Bench(name="two", build=lambda: HeadMerge(LAYOUTS, inputs=INPUTS))]
 
 
 def some_heads(random, number, n, dim):
     """``n`` heads of an input, whose tokens are its own."""
-    return [[pack(AttnHeadCodes, code=random.randint(-128, 127), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)),
-                  last=int(i == dim - 1), token=number, head=head) for i in range(dim)] for head in range(n)]
+    return [[pack(LAYOUTS.head_codes, code=random.randint(-128, 127), last=int(i == dim - 1), token=number, head=head,
+                  scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size))) for i in range(dim)] for head in range(n)]
 
 
 def token(head):
     """Whose head it is."""
-    return unpack(AttnHeadCodes, head[0])["token"]
+    return unpack(LAYOUTS.head_codes, head[0])["token"]
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0):
@@ -39,7 +41,7 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0):
     got = [[]]
     for word in words:
         got[-1].append(word)
-        if unpack(AttnHeadCodes, word)["last"]:
+        if unpack(LAYOUTS.head_codes, word)["last"]:
             got.append([])
     assert got.pop() == []
     for s, mine in enumerate(heads):
@@ -67,7 +69,7 @@ async def one_input_alone(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    # A source makes up for cycles in which it had to wait, and the inputs wait for each other: idle stays below a half.
+    # A source makes up for cycles in which it had to wait, and the inputs wait for each other, so that idle stays below a half.
     for idle, stall in ((0.1, 0.1), (0.4, 0.1), (0.1, 0.9)):
         await merge(dut, [some_heads(rng("heads"), s, n, 16) for s, n in enumerate((9, 5))], idle=idle, stall=stall)
     report(cases=3 * 14 * 16)

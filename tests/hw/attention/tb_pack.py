@@ -1,19 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Heads of two pipelines, in words: none lost or mixed, each input's in order, in turn; inputs go on at a code a cycle."""
+"""Packing the heads of two pipelines into words: no head lost or mixed, each input's heads in order, inputs in turn; each input
+takes a code per cycle."""
 
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
 from hw.attention.pack import WordMerge
-from hw.lib.types import AttnHeadCodes, AttnHeadWords, ScaleLayout
+from hw.lib.types import ScaleLayout
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
-from tests.hw.layouts import pack, unpack, words_of
+from tests.hw.layouts import layouts_of, pack, unpack, words_of
 
 INPUTS = 2
-BENCHES = [Bench(name="two", build=lambda: WordMerge(inputs=INPUTS, max_head_dim=64))]
+LAYOUTS = layouts_of(chunk=2, max_head_dim=64)
+BENCHES = [Bench(name="two", build=lambda: WordMerge(LAYOUTS, inputs=INPUTS))]
 
 
 class Head:
@@ -24,13 +26,13 @@ class Head:
         self.codes = [random.randint(-128, 127) for _ in range(dim)]
 
     def sent(self):
-        return [pack(AttnHeadCodes, code=code, last=int(i == len(self.codes) - 1), **self.label)
+        return [pack(LAYOUTS.head_codes, code=code, last=int(i == len(self.codes) - 1), **self.label)
                 for i, code in enumerate(self.codes)]
 
     def wanted(self):
-        """Its words as they must come out: the first code lowest."""
+        """The expected words: the first code lowest."""
         words = words_of(self.codes)
-        return [pack(AttnHeadWords, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
+        return [pack(LAYOUTS.head_words, codes=word, last=int(i == len(words) - 1), **self.label) for i, word in enumerate(words)]
 
 
 def some_heads(random, number, dims):
@@ -38,7 +40,7 @@ def some_heads(random, number, dims):
 
 
 class PausingSink(StreamSink):
-    """Takes nothing for ``pause`` cycles ahead of each head, as attention does that sorts it."""
+    """Takes nothing for ``pause`` cycles before each head, like attention while it sorts the head."""
 
     async def recv_heads(self, n, pause):
         heads = []
@@ -46,14 +48,15 @@ class PausingSink(StreamSink):
             for _ in range(pause):
                 await FallingEdge(self._clk)
             words = [await self.recv()]
-            while not unpack(AttnHeadWords, words[-1])["last"]:
+            while not unpack(LAYOUTS.head_words, words[-1])["last"]:
                 words.append(await self.recv())
             heads.append(words)
         return heads
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
-    """Numbers of the inputs in the order in which their heads came out; the cycles that it took, and until all were in."""
+    """The inputs' numbers in the order in which their heads came out; the cycles until all heads were out, and until all were
+    in."""
     await reset(dut)
     sink = PausingSink(dut, "o", stall=stall, rng=rng("o"))
     sources = [StreamSource(dut, f"i__{s}", idle=idle, rng=rng(f"i{s}")) for s in range(INPUTS)]
@@ -63,24 +66,24 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
     got = await sink.recv_heads(sum(len(mine) for mine in heads), pause)
     cycles = (get_sim_time("ns") - began) / PERIOD_NS
     for s, mine in enumerate(heads):
-        came = [words for words in got if unpack(AttnHeadWords, words[0])["token"] == s]
+        came = [words for words in got if unpack(LAYOUTS.head_words, words[0])["token"] == s]
         assert came == [head.wanted() for head in mine], s
     for task in sending:
         await task
     await FallingEdge(dut.clk)
     assert dut.empty.value
     report_shares(o_ready=sink.low_share, **{f"i{s}_valid": source.low_share for s, source in enumerate(sources)})
-    return [unpack(AttnHeadWords, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
+    return [unpack(LAYOUTS.head_words, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
 
 
 @cocotb.test()
 async def two_codes_a_cycle(dut):
-    """Neither input ever waits while the sink takes as much: 5 cycles ahead of a head of 24 codes and more, none of 16."""
+    """No input ever waits, though the sink pauses before each head: 3 cycles before a head of 16 codes, 5 before a longer one."""
     n = 12
     for dim, pause in ((16, 0), (16, 3), (24, 5), (32, 5), (64, 5)):
         heads = [some_heads(rng("heads"), s, [dim] * n) for s in range(INPUTS)]
         order, cycles, sent = await merge(dut, heads, pause=pause)
-        # Where none waited, the one whose turn it was last goes on.
+        # If no input waited, the input that had the last turn goes on.
         assert all(len(set(order[i:i + 3])) == INPUTS for i in range(len(order) - 2)), order
         assert sent == n * dim, (dim, pause, sent)
         # The last code's cycle, three until its word is out, then both last heads.
@@ -90,7 +93,7 @@ async def two_codes_a_cycle(dut):
 
 @cocotb.test()
 async def a_pause_is_made_up_for(dut):
-    """Room for two heads: a sink that takes 40 cycles ahead of its first heads holds no input up."""
+    """Room for two heads: a sink that takes 40 cycles before its first heads holds no input up."""
     heads = [some_heads(rng("heads"), s, [64] * 4) for s in range(INPUTS)]
     _, _, sent = await merge(dut, heads, pause=14)
     assert sent == 4 * 64, sent
@@ -107,7 +110,7 @@ async def one_input_alone(dut):
 
 @cocotb.test()
 async def a_word_a_cycle(dut):
-    """What waited, of both inputs, leaves without a gap between words or heads."""
+    """Codes of both inputs that waited leave without a gap between words or heads."""
     await reset(dut)
     heads = [some_heads(rng("heads"), s, [32] * 4) for s in range(INPUTS)]
     for s, mine in enumerate(heads):
@@ -122,7 +125,7 @@ async def a_word_a_cycle(dut):
 
 @cocotb.test()
 async def empty_says_when_all_have_left(dut):
-    """Not while a code is in a word that is not whole, a word in a head that is not, or a head waits."""
+    """``empty`` is low while there is an incomplete word, an incomplete head, or a head that waits."""
     await reset(dut)
     source = StreamSource(dut, "i__1")
     (head,) = some_heads(rng("heads"), 1, [16])
@@ -144,7 +147,7 @@ async def empty_says_when_all_have_left(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    # A source makes up for cycles in which it had to wait, and the inputs wait for each other: idle stays below a half.
+    # A source makes up for cycles in which it had to wait, and the inputs wait for each other, so that idle stays below a half.
     for idle, stall in ((0.1, 0.1), (0.4, 0.1), (0.1, 0.9)):
         random = rng("heads")
         await merge(dut, [some_heads(random, s, [random.choice((16, 24, 64)) for _ in range(n)]) for s, n in enumerate((9, 5))],

@@ -11,8 +11,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
-from hw.lib.control import AttentionArgs, ModelShape
-from hw.lib.types import AttnHeadWords, KvScales
+from hw.lib.types import KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
@@ -20,35 +19,41 @@ from tellme.golden.elementwise import dequantise
 from tellme.golden.scales import Scales
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulators, pack, words_of
+from tests.hw.layouts import accumulators, layouts_of, pack, words_of
 from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
 
 
-def bench(name, *tests, context=128, max_head_dim=64, **options):
-    sizes = {"PES": str(options["pes"]), "TOKENS": str(options["tokens"]), "EXP_UNITS": str(options.get("exp_units", 1)),
-             "CONTEXT": str(context)}
-    return Bench(name=name, env=sizes, tests=tests, build=lambda: PrefillAttention(
-        max_head_dim=max_head_dim, max_group=4, max_context=context, **options))
+def layouts(tokens, context):
+    return layouts_of(chunk=tokens, max_head_dim=64, max_group=4, max_context=context)
+
+
+def bench(name, *tests, pes, tokens, exp_units=1, context=128, nightly=""):
+    sizes = {"PES": str(pes), "TOKENS": str(tokens), "EXP_UNITS": str(exp_units), "CONTEXT": str(context)}
+    return Bench(name=name, env=sizes, tests=tests, nightly=nightly,
+                 build=lambda: PrefillAttention(layouts(tokens, context), pes=pes, exp_units=exp_units))
 
 
 CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "heads_rate", "stalls_10",
           "stalls_90", "late_row_ends", "memory_rate", "near_context")
-BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1),
+NO_BOARD = "no board is built with these numbers; CI has those of ulx3s-85f, and five tokens on four PEs"
+BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1, nightly=NO_BOARD),
            bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5),
            bench("pes8-tokens8", "shapes", "every_chunk", "heads_rate", "stalls_10", "late_row_ends",
-                 "memory_rate", pes=8, tokens=8),
+                 "memory_rate", pes=8, tokens=8, nightly=NO_BOARD),
            bench("pes16-tokens16", *CHUNKS, pes=16, tokens=16, exp_units=2),
-           bench("pes16-tokens16-unit1", "shapes", "stalls_90", "late_row_ends", "memory_rate", pes=16, tokens=16),
+           bench("pes16-tokens16-unit1", "shapes", "stalls_90", "late_row_ends", "memory_rate", pes=16, tokens=16,
+                 nightly=NO_BOARD),
            bench("pes16-context1024", "late_position", context=1024, pes=16, tokens=16, exp_units=2)]
 PES, TOKENS, UNITS, CONTEXT = (int(os.environ.get(n, d)) for n, d in (("PES", "16"), ("TOKENS", "16"), ("EXP_UNITS", "2"),
                                                                       ("CONTEXT", "128")))
 #: For the constants of its contract.
-UNIT = PrefillAttention(pes=PES, tokens=TOKENS, max_head_dim=64, max_group=4, max_context=CONTEXT, exp_units=UNITS)
+LAYOUTS = layouts(TOKENS, CONTEXT)
+UNIT = PrefillAttention(LAYOUTS, pes=PES, exp_units=UNITS)
 K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
 
 
 class Case:
-    """A cache, a chunk's heads, and what must come out."""
+    """A cache, a chunk's heads, and the expected output."""
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, chunk, scale=None, value_scale=None, extreme=False,
                  shuffled=False):
@@ -104,11 +109,11 @@ class Case:
                 row, scale = self.v[kv][at], self.v_scales[kv][at]
             words = words_of(row)
             for i, word in enumerate(words):
-                out.append(pack(AttnHeadWords, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
+                out.append(pack(LAYOUTS.head_words, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
         return out
 
     def cycles_in(self):
-        """What the contract says of them until the last word, which scales may follow, for a memory that never waits."""
+        """Cycles until the last word (scales may follow) by the docstring's formula, for a memory that never waits."""
         words, unit = self.head_dim // 4, ChunkHeads
         heads = self.heads * (unit.QUERY_CYCLES + words) + 2 * self.kv_heads * (unit.KV_CYCLES + words)
         return self.chunk * heads + (self.kv_heads - self.scales_last) * (self.chunk + unit.SCALES_CYCLES)
@@ -148,12 +153,12 @@ class Case:
         return self.kv_heads * self.keys, rows, rows
 
     def words_read_naively(self):
-        """The same if each query head of each token fetched what it needs by itself."""
+        """The same if each query head of each token fetched its keys and values alone."""
         keys = self.heads * sum(self.position + t + 1 for t in range(self.chunk))
         return keys, keys * self.head_dim // 4, keys * self.head_dim // 4
 
     def cycles(self):
-        """What the unit's contract says, from the first word to the last sum, for a memory that never waits."""
+        """Cycles from the first word to the last sum by the docstring's formula, for a memory that never waits."""
         slot_cycles = UNIT.slot_cycles
         now = drained = 0
         for _ in range(self.kv_heads):
@@ -178,18 +183,18 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
-    reads = model(dut, "read", memory, pause=pause)
-    writes = WriteModel(dut, "write", memory, stall=stall, rest=rest, rng=rng("write"))
+    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     taken = []
     for case in cases:
         memory.clear()
         memory.update(case.words(0, case.position))
-        dut.shape.value = pack(ModelShape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim, group=case.group,
-                               c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
-        dut.control__args.value = pack(AttentionArgs, position=case.position, chunk=case.chunk, k_base=K_BASE, v_base=V_BASE,
-                                       s_base=S_BASE)
+        dut.shape.value = pack(LAYOUTS.model_shape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim,
+                               group=case.group, c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        dut.control__args.value = pack(LAYOUTS.attention_args, position=case.position, chunk=case.chunk, k_base=K_BASE,
+                                       v_base=V_BASE, s_base=S_BASE)
         for _ in range(3):
             await FallingEdge(dut.clk)
         dut.control__begin.value = 1
@@ -204,7 +209,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
         dut.control__start.value = 0
         expected = case.expected()
         task = cocotb.start_soon(sink.recv_n(len(expected)))
-        # The writes' end is waited for, and is not the unit's time.
+        # Waiting for the end of the writes does not count as the unit's time.
         while not (dut.read__data__valid.value and dut.read__data__ready.value):
             await FallingEdge(dut.clk)
         taken.append(0)
@@ -217,7 +222,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
             await FallingEdge(dut.clk)
             taken[-1] += 1
         came, found, values = {}, {}, np.zeros((case.chunk, case.heads * case.head_dim), np.float16)
-        for acc, scale, token, index in accumulators(task.result()):
+        for acc, scale, token, index in accumulators(LAYOUTS, task.result()):
             assert index > came.get(token, -1), (case.name, "a token's elements come in order")
             came[token] = index
             found[token, index] = (acc, scale)
@@ -260,7 +265,7 @@ async def saturated_scores(dut):
 
 @cocotb.test()
 async def flat_and_peaked(dut):
-    """All weights alike, then one weight that counts; values' scales far apart."""
+    """All weights equal, then one weight much larger than the others; scales of values far apart."""
     random = rng("peaks")
     cases = [Case(random, heads=4, kv_heads=2, head_dim=32, position=30, chunk=TOKENS, scale=Scale(1400, e)) for e in (-30, -13)]
     for case in cases:
@@ -281,7 +286,7 @@ async def v_scale_zero(dut):
 
 @cocotb.test()
 async def heads_rate(dut):
-    """A word a cycle but for what a head and a KV head's scales cost, where memory takes them at once."""
+    """A word per cycle, apart from the cycles that each head and each KV head's scales cost; memory takes words at once."""
     cases = [Case(rng("heads"), heads=h, kv_heads=kv, head_dim=d, position=3, chunk=TOKENS, shuffled=bool(d & 8))
              for h, kv, d in ((8, 4, 32), (4, 4, 64), (4, 1, 16), (3, 3, 24))]
     await run(dut, cases, rest=0)
@@ -307,7 +312,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def late_row_ends(dut):
-    """Rows shorter than the turns of a softmax unit: one whose last word comes late, then one without a pause."""
+    """Rows shorter than the turns of a softmax unit: a row whose last word comes late, then a row without a pause."""
     random = rng("late")
     pauses = cycle([0, 0, 0, 20, 0, 0, 0, 0])
     await run(dut, [Case(random, heads=4, kv_heads=2, head_dim=d, position=p, chunk=TOKENS) for d in (16, 24) for p in (11, 12)],
@@ -328,7 +333,7 @@ async def late_position(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """K and V once a slot, a word a cycle where a row is as long as the turns; what reading once saves."""
+    """K and V are read once per slot, a word per cycle if a row is as long as the turns; and what reading once saves."""
     cases = [Case(rng("rate"), heads=heads, kv_heads=kv_heads, head_dim=head_dim, position=position, chunk=chunk)
              for heads, kv_heads, head_dim, position, chunk in (
                  (8, 4, 32, 48, TOKENS), (4, 4, 64, 64, TOKENS), (4, 1, 16, 60, TOKENS), (6, 2, 32, 70, (TOKENS + 1) // 2))]

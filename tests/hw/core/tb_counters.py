@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Counters: every strobe under its name, the account adding up to the cycles, clear and stand-still."""
+"""Counters: every strobe counts under its name, the account adds up to the cycles, clear works, and counters stop."""
 
 import os
 
@@ -8,12 +8,12 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.core.address_map import CountersLayout
-from hw.core.counters import PORTS, Counters, SpentLayout
+from hw.core.counters import Counters, SpentLayout
 from hw.lib.control import TotalsLayout
-from hw.lib.ports import PortStrobes
+from hw.lib.ports import ClientStrobes
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
-from tellme.spec.memory import ACCOUNT, COUNTERS
+from tellme.spec.memory import ACCOUNT, COUNTERS, MEMORY_CLIENTS
 from tests.hw.layouts import pack, unpack
 
 #: Counters that a build has; the others stay zero.
@@ -24,7 +24,7 @@ BENCHES = [Bench(name="all", build=Counters),
 
 
 class Model:
-    """What the counters should hold."""
+    """The expected values of the counters."""
 
     def __init__(self):
         self.values = dict.fromkeys(COUNTERS, 0)
@@ -34,21 +34,21 @@ class Model:
         v, t = self.values, self.totals
         v["cycles"] += 1
         v["engine_busy"] += s["engine_busy"]
-        v["head_stall"] += s["head_stall"]
+        v["lm_head_stall"] += s["lm_head_stall"]
         v["refresh_busy"] += s["refresh"]
         moved, busy, spent = (unpack(layout, s[name]) for name, layout in LAYOUTS.items())
-        for port in PORTS:
-            v[f"{port}_words"] += moved[port]
-            v[f"{port}_busy"] += busy[port]
-            t["write_words" if port.endswith("write") else "read_words"] += moved[port]
+        for name, mode in MEMORY_CLIENTS.items():
+            v[f"{name}_words"] += moved[name]
+            v[f"{name}_busy"] += busy[name]
+            t[f"{mode}_words"] += moved[name]
         t["cycles"] += 1
         t["engine_busy"] += s["engine_busy"]
         t["sdram_busy"] += int(s["busy"] != 0 or s["refresh"])
         v[f"{next((name for name in ACCOUNT[:-1] if spent[name]), ACCOUNT[-1])}_cycles"] += 1
 
 
-LAYOUTS = {"moved": PortStrobes, "busy": PortStrobes, "spent": SpentLayout}
-WIDTHS = {"engine_busy": 1, "head_stall": 1, "refresh": 1, **{name: layout.size for name, layout in LAYOUTS.items()}}
+LAYOUTS = {"moved": ClientStrobes, "busy": ClientStrobes, "spent": SpentLayout}
+WIDTHS = {"engine_busy": 1, "lm_head_stall": 1, "refresh": 1, **{name: layout.size for name, layout in LAYOUTS.items()}}
 
 
 async def bring_up(dut):
@@ -69,7 +69,7 @@ def check(dut, model):
 
 
 async def drive(dut, model, strobes, running):
-    """A cycle; what is counted is the strobes of the cycle before, while running."""
+    """A cycle.  While running, the strobes of the cycle before are counted."""
     for name, value in strobes.items():
         getattr(dut, name).value = value
     dut.control__running.value = running
@@ -85,9 +85,10 @@ async def random_strobes(dut):
     random, model = rng("strobes"), Model()
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
     for _ in range(4000):
-        # At most one port is busy at a time, as in the controller.
+        # At most one client is busy at a time, and at most one word moves, as in the hub.
         strobes = {name: random.getrandbits(bits) for name, bits in WIDTHS.items()}
-        strobes["busy"] = random.choice((0, *(pack(PortStrobes, {port: 1}) for port in PORTS)))
+        for name in ("busy", "moved"):
+            strobes[name] = random.choice((0, *(pack(ClientStrobes, {client: 1}) for client in MEMORY_CLIENTS)))
         strobes["spent"] &= random.getrandbits(WIDTHS["spent"])
         await drive(dut, model, strobes, int(random.random() < 0.8))
         check(dut, model)
@@ -96,7 +97,7 @@ async def random_strobes(dut):
 
 @cocotb.test()
 async def each_activity(dut):
-    """One activity at a time, and each one together with all that come behind it."""
+    """One activity at a time, and each one together with all that come after it."""
     await bring_up(dut)
     model = Model()
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
@@ -111,7 +112,8 @@ async def each_activity(dut):
 async def clear_and_stand_still(dut):
     await bring_up(dut)
     model = Model()
-    ones = {name: (1 << bits) - 1 for name, bits in WIDTHS.items()} | {"busy": pack(PortStrobes, weights=1)}
+    ones = {name: (1 << bits) - 1 for name, bits in WIDTHS.items()}
+    ones |= {"busy": pack(ClientStrobes, weights=1), "moved": pack(ClientStrobes, logits=1)}
     await drive(dut, model, dict.fromkeys(WIDTHS, 0), 0)
     for running in (1, 1, 0, 0, 1):
         await drive(dut, model, ones, running)

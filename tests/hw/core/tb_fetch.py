@@ -2,48 +2,57 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """RowFetch: the RoPE row and the embedding row of a token."""
 
+import os
+
 import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.core.fetch import RowFetch
-from hw.lib.control import FetchArgs, ModelShape
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, unpack16
-from tests.hw.layouts import accumulators, pack
+from tests.hw.layouts import accumulators, layouts_of, pack
 from tests.hw.memory_model import ReadModel
 
-BENCHES = [Bench(name="rows", build=RowFetch)]
+#: Of presets, and the narrowest in which the bench's rows have room.
+WIDTHS = {"rows": {"chunk": 16}, "narrow": {"chunk": 16, "max_dim": 64, "max_head_dim": 64, "max_context": 20, "max_vocab": 12,
+                                            "sdram_bytes": 1 << 16}}
+BENCHES = [Bench(name=name, build=lambda widths=widths: RowFetch(layouts_of(**widths)), env={"WIDTHS": name})
+           for name, widths in WIDTHS.items()]
+LAYOUTS = layouts_of(**WIDTHS[os.environ.get("WIDTHS", "rows")])
 EMBED_BASE, ROPE_BASE = 0x2000, 0x100
 
 
 async def check(dut, *, stall=0.0, pause=None):
-    dut.control__start.value = dut.port__data__valid.value = 0
+    dut.control__start.value = dut.rope_rows__data__valid.value = dut.embedding_rows__data__valid.value = 0
     await reset(dut)
     random = rng("rows")
     total = 0
     words: dict[int, int] = {}
-    cocotb.start_soon(ReadModel(dut, "port", words, pause=pause).run())
+    ropes: dict[int, int] = {}
+    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause).run())
+    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause).run())
     rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
     for dim, head_dim, vocab in ((16, 16, 9), (44, 24, 6), (64, 64, 12)):
         rows = [[random.randint(-127, 127) for _ in range(dim)] for _ in range(vocab)]
         scales = [pack16(Scale(random.randint(1024, 2047), random.randint(-54, 9))) for _ in range(vocab)]
         scales[1] = 0
         words.clear()
+        ropes.clear()
         at = EMBED_BASE
         for first in range(0, vocab, 4):
             for word in pack_head_block(rows[first:first + 4], scales[first:first + 4]):
                 words[at], words[at + 1] = word & 0xFFFFFFFF, word >> 32
                 at += 2
         table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(20)]
-        words.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
-        dut.shape.value = pack(ModelShape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
+        ropes.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
+        dut.shape.value = pack(LAYOUTS.model_shape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
                                block_words=2 * head_block_words(dim), row_words=2 * head_row_words(dim))
         for token in range(vocab):
             position = random.randint(0, 19)
             number = random.randint(0, 15)
-            dut.control__args.value = pack(FetchArgs, token=token, position=position, number=number)
+            dut.control__args.value = pack(LAYOUTS.fetch_args, token=token, position=position, number=number)
             dut.control__start.value = 1
             await Timer(1, "ns")
             assert dut.rope_start.value == 1 and dut.number.value == number
@@ -52,7 +61,7 @@ async def check(dut, *, stall=0.0, pause=None):
             assert await rope.recv_n(head_dim // 2) == table[position]
             got = await acc.recv_n(dim)
             scale = unpack16(scales[token])
-            assert accumulators(got) == [(v, scale, number, i) for i, v in enumerate(rows[token])]
+            assert accumulators(LAYOUTS, got) == [(v, scale, number, i) for i, v in enumerate(rows[token])]
             await FallingEdge(dut.clk)
             assert not dut.control__busy.value
             total += 1

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What lies between the units: each router's outputs for random inputs against what its docstring says, for two pipelines."""
+"""The routers between the units: each router's outputs for random inputs against its docstring, for two pipelines."""
 
 from zlib import crc32
 
@@ -20,27 +20,30 @@ from hw.core.routers import (
     TokenShares,
     WordRouter,
 )
-from hw.lib.control import AccSource, LmHeadArgs, ModelShape, QuantArgs, RunState, SizesLayout, StatusLayout, WordSink
-from hw.lib.ports import PortStrobes
-from hw.lib.types import AccLayout, MonitorLayout
+from hw.lib.control import AccSource, StatusLayout, WordSink
+from hw.lib.ports import ClientStrobes
+from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import ACCOUNT
-from tests.hw.layouts import pack, unpack
+from tests.hw.layouts import layouts_of, pack, unpack
 
 STREAMS, TOKENS, CASES = 2, 16, 400
+LAYOUTS = layouts_of(chunk=TOKENS, max_cols=4096)
+#: Of a core of single tokens: sixty-four heads of up to 128 elements.
+SINGLE = layouts_of(max_cols=8192, max_head_dim=128)
 BENCHES = [
-    Bench(name="sizes", build=HeadSizes, tests=("head_sizes",)),
-    Bench(name="sizes_compact", build=lambda: HeadSizes(compact=True), tests=("head_sizes",)),
-    Bench(name="shares", build=lambda: TokenShares(streams=STREAMS, tokens=TOKENS), tests=("shares_of_each_chunk",)),
-    Bench(name="passes", build=lambda: PassRouter(streams=STREAMS, tokens=TOKENS, holds=True),
+    Bench(name="sizes", build=lambda: HeadSizes(SINGLE), tests=("head_sizes",)),
+    Bench(name="sizes_compact", build=lambda: HeadSizes(SINGLE, compact=True), tests=("head_sizes",)),
+    Bench(name="shares", build=lambda: TokenShares(LAYOUTS, streams=STREAMS), tests=("shares_of_each_chunk",)),
+    Bench(name="passes", build=lambda: PassRouter(LAYOUTS, streams=STREAMS, holds=True),
           tests=("settings_and_ends_of_a_pass", "a_quantise_pass_begins_at_once")),
-    Bench(name="codes", build=lambda: CodeRouter(streams=STREAMS), tests=("codes_to_the_engine_or_the_lm_head",)),
+    Bench(name="codes", build=lambda: CodeRouter(LAYOUTS, streams=STREAMS), tests=("codes_to_the_engine_or_the_lm_head",)),
     Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
-    Bench(name="accs", build=lambda: AccRouter(streams=STREAMS), tests=("sums_to_their_pipeline",)),
-    Bench(name="rope", build=lambda: RopeRouter(streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
-    Bench(name="crc", build=lambda: StepCrc(streams=STREAMS), tests=("crc_of_what_was_shown",)),
-    Bench(name="status", build=StatusWords, tests=("status_words",)),
+    Bench(name="accs", build=lambda: AccRouter(LAYOUTS, streams=STREAMS), tests=("sums_to_their_pipeline",)),
+    Bench(name="rope", build=lambda: RopeRouter(LAYOUTS, streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
+    Bench(name="crc", build=lambda: StepCrc(LAYOUTS, streams=STREAMS), tests=("crc_of_what_was_shown",)),
+    Bench(name="status", build=lambda: StatusWords(LAYOUTS), tests=("status_words",)),
     Bench(name="account", build=lambda: CycleAccount(streams=STREAMS), tests=("cycles_under_their_names",)),
 ]
 PIPELINES = range(STREAMS)
@@ -56,7 +59,7 @@ class Ports:
             getattr(dut, name).value = 0
 
     async def draw(self, **fixed):
-        """Draw all inputs anew but those that are given, and let them settle."""
+        """Draw all inputs anew except the given ones, and let them settle."""
         self.given = {name: self.random.getrandbits(len(getattr(self.dut, name))) for name in self.names} | fixed
         for name, value in self.given.items():
             getattr(self.dut, name).value = value
@@ -77,10 +80,10 @@ async def head_sizes(dut):
     random = rng("shapes")
     for _ in range(CASES // 4):
         heads, kv_heads, head_dim = random.randint(1, 64), random.randint(1, 16), random.randint(16, 128)
-        dut.shape.value = pack(ModelShape, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        dut.shape.value = pack(SINGLE.model_shape, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
         for _ in range(6):
             await FallingEdge(dut.clk)
-        assert unpack(SizesLayout, int(dut.sizes.value)) == {"q_dim": heads * head_dim, "qk_dim": (heads + kv_heads) * head_dim}
+        assert unpack(SINGLE.sizes, int(dut.sizes.value)) == {"q_dim": heads * head_dim, "qk_dim": (heads + kv_heads) * head_dim}
     report(cases=CASES // 4)
 
 
@@ -118,7 +121,8 @@ async def settings_and_ends_of_a_pass(dut):
 
 @cocotb.test()
 async def a_quantise_pass_begins_at_once(dut):
-    """Pipelines that are asked see one cycle of valid, together, a cycle after all of them were ready; the others none."""
+    """The pipelines that are asked see one cycle of valid, all in the same cycle, a cycle after all of them were ready.  The
+    other pipelines see none."""
     await reset(dut)
     random = rng("quant")
     ready = [getattr(dut, f"units__{i}__quant__ready") for i in PIPELINES]
@@ -133,7 +137,7 @@ async def a_quantise_pass_begins_at_once(dut):
             getattr(dut, f"own__{i}").value = own[i]
         args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "n_eps": random.getrandbits(32),
                 "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
-        dut.passes__quant__payload.value = pack(QuantArgs, args)
+        dut.passes__quant__payload.value = pack(LAYOUTS.quant_args, args)
         dut.passes__quant__valid.value = 1
         # None is ready; then more and more of them are, at random, and stay so until they are asked.
         for r in ready:
@@ -147,7 +151,7 @@ async def a_quantise_pass_begins_at_once(dut):
             if were:
                 asked = True
                 for i in PIPELINES:
-                    got = unpack(QuantArgs, int(getattr(dut, f"units__{i}__quant__payload").value))
+                    got = unpack(LAYOUTS.quant_args, int(getattr(dut, f"units__{i}__quant__payload").value))
                     assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
                     assert all(got[name] == args[name] for name in ("src_a", "n", "n_eps"))
                 await FallingEdge(dut.clk)
@@ -181,8 +185,8 @@ async def codes_to_the_engine_or_the_lm_head(dut):
             assert p[f"codes__{i}__ready"] == (p[f"engine__{i}__ready"] if to_engine else p["lm_head__ready"])
         assert p["lm_head__valid"] == int(p[f"codes__{last}__valid"] and p["to_lm_head"])
         assert p["lm_head__payload"] == p[f"codes__{last}__payload"]
-        start, want = unpack(LmHeadArgs, p["unit__start__payload"]), unpack(LmHeadArgs, p["control__start__payload"])
-        assert pack(LmHeadArgs["d"].shape, start["d"]) == p[f"d__{last}"]
+        start, want = (unpack(LAYOUTS.lm_head_args, p[f"{port}__start__payload"]) for port in ("unit", "control"))
+        assert pack(LAYOUTS.lm_head_args["d"].shape, start["d"]) == p[f"d__{last}"]
         assert {**start, "d": None} == {**want, "d": None}
         assert (p["unit__start__valid"], p["control__start__ready"]) == (p["control__start__valid"], p["unit__start__ready"])
         assert (p["control__done"], p["control__best"]) == (p["unit__done"], p["unit__best"])
@@ -220,7 +224,7 @@ async def sums_to_their_pipeline(dut):
         for i in PIPELINES:
             name = f"engine__{i}" if source is AccSource.ENGINE else sources.get(source)
             if name is not None and source is not AccSource.ENGINE:
-                token = unpack(AccLayout, p[f"{name}__payload"])["place"]["token"]
+                token = unpack(LAYOUTS.acc, p[f"{name}__payload"])["place"]["token"]
                 name = name if token % STREAMS == i else None
             assert p[f"out__{i}__valid"] == (0 if name is None else p[f"{name}__valid"]), (source, i)
             if name is not None:
@@ -279,7 +283,7 @@ async def status_words(dut):
     for _ in range(CASES):
         await p.draw()
         await FallingEdge(dut.clk)
-        state, status = unpack(RunState, p["state"]), unpack(StatusLayout, p["status"])
+        state, status = unpack(LAYOUTS.run_state, p["state"]), unpack(StatusLayout, p["status"])
         assert status["flags"] == {"running": state["running"], "sdram_ready": p["sdram_ready"], "nonfinite": state["nonfinite"],
                                    "stopped": state["stopped"], "zeros": 0}
         assert p["running"] == state["running"]
@@ -291,13 +295,13 @@ async def status_words(dut):
 
 @cocotb.test()
 async def cycles_under_their_names(dut):
-    p = Ports(dut, "engine", "draining", "settling", "attention", "lm_head", "ports", "refresh")
+    p = Ports(dut, "engine", "draining", "settling", "attention", "lm_head", "clients", "refresh")
     for n in range(CASES):
-        await p.draw(**({"ports": 0, "settling": 0} if n % 4 == 0 else {}))
-        ports = unpack(PortStrobes, p["ports"])
+        await p.draw(**({"clients": 0, "settling": 0} if n % 4 == 0 else {}))
+        clients = unpack(ClientStrobes, p["clients"])
         assert unpack(SpentLayout, p["spent"]) == {
             "engine": p["engine"], "drain": p["draining"], "norm": int(p["settling"] != 0), "attention": p["attention"],
-            "head": p["lm_head"], "host": ports["host_read"] | ports["host_write"], "memory": int(p["ports"] != 0),
+            "lm_head": p["lm_head"], "host": clients["host_read"] | clients["host_write"], "memory": int(p["clients"] != 0),
             "refresh": p["refresh"]}
     assert [*SpentLayout.members, "idle"] == list(ACCOUNT)
     report(cases=CASES)

@@ -5,22 +5,34 @@
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, check, specials
+from float_vectors import FMT, FORMATS, VECTORS, check, nightly, specials
 
 from hw.fused.arithmetic import Dequantise, Quantise
-from hw.lib.types import ACC_BITS
 from sim.cocotb_streams import rng
 from sim.testbench import Bench
 from tellme.spec.quantise import dequantise, quantise
 from tellme.spec.scale import Scale
-from tests.hw.layouts import pack, payload_of
+from tests.hw.layouts import layouts_of, pack, payload_of
 
 UNITS = {"dequantise": Dequantise, "quantise": Quantise}
-BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
-           for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
-OP = os.environ.get("OP", "quantise")
-GIVEN, RESULT = (payload_of(UNITS[OP](FMT), port) for port in ("i", "o"))
-ACC_MAX = 1 << ACC_BITS - 1
+#: Bits of an accumulator: of a preset, of the shortest and of the longest context.
+ACC_BITS, NARROW, WIDE = (layouts_of(max_context=n, max_cols=c).widths.acc_bits for n, c in ((1024, 1280), (2, 64), (65535, 64)))
+
+
+def unit(op, fmt, bits):
+    return Quantise(fmt) if op == "quantise" else Dequantise(fmt, acc_bits=bits)
+
+
+def bench(name, op, fmt, bits=ACC_BITS):
+    return Bench(name=name, build=lambda: unit(op, FORMATS[fmt], bits), nightly=nightly(fmt),
+                 env={"FMT": fmt, "OP": op, "ACC_BITS": str(bits)})
+
+
+BENCHES = [bench(f"{op}-{name}", op, name) for op in UNITS for name in FORMATS]
+BENCHES += [bench(f"dequantise-acc{bits}", "dequantise", "binary16", bits) for bits in (NARROW, WIDE)]
+OP, BITS = os.environ.get("OP", "quantise"), int(os.environ.get("ACC_BITS", ACC_BITS))
+GIVEN, RESULT = (payload_of(unit(OP, FMT, BITS), port) for port in ("i", "o"))
+ACC_MAX = 1 << BITS - 1
 
 
 def packed(a, scale):
@@ -59,7 +71,7 @@ def tie(random):
         return (low + random.choice((-1, 0, 1))) | (x & FMT.sign_bit), Scale(1024, max(-128, min(127, exp)))
     bits = FMT.frac_bits + 2
     acc = (random.getrandbits(bits - 1) | 1 << bits - 1) | 1
-    acc <<= random.randint(0, 34 - bits)
+    acc <<= random.randint(0, BITS - 2 - bits)
     acc += random.choice((-1, 0, 1))
     return (-acc if random.getrandbits(1) else acc), Scale(1024, random.randint(max(-128, FMT.min_exp - 20), 0))
 
@@ -68,7 +80,7 @@ def vectors(random, n):
     out = []
     for i in range(n):
         value = random.getrandbits(FMT.width) if OP == "quantise" else random.randint(-ACC_MAX, ACC_MAX - 1) >> \
-            random.randint(0, 34)
+            random.randint(0, BITS - 2)
         if i % 3 == 0:
             out.append((value, some_scale(random)))
         elif i % 3 == 1:

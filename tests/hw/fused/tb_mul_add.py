@@ -5,7 +5,7 @@
 import os
 
 import cocotb
-from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, special_pairs, tie_add, tie_mul
+from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, nightly, special_pairs, tie_add, tie_mul
 
 from hw.fused.arithmetic import FloatAdd, FloatMul
 from sim.cocotb_streams import rng
@@ -13,7 +13,8 @@ from sim.testbench import Bench
 from tests.hw.layouts import pack, payload_of
 
 UNITS = {"mul": FloatMul, "add": FloatAdd}
-BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
+BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op},
+                 nightly=nightly(name))
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "mul")
 TIES = {"mul": tie_mul, "add": tie_add}

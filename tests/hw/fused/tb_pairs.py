@@ -6,7 +6,7 @@ import os
 
 import cocotb
 import numpy as np
-from float_vectors import FMT, FORMATS, VECTORS, drive, judge, near, specials, tie_add, tie_mul
+from float_vectors import FMT, FORMATS, VECTORS, drive, judge, near, nightly, specials, tie_add, tie_mul
 
 from hw.fused.activation import Activation
 from hw.fused.rope import Rope
@@ -18,7 +18,8 @@ from tellme.spec.tables import SIGMOID_FRAC_BITS
 from tests.hw.layouts import pack, payload_of
 
 UNITS = {"rope": Rope, "activation": Activation}
-BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op})
+BENCHES = [Bench(name=f"{op}-{name}", build=lambda unit=unit, fmt=fmt: unit(fmt), env={"FMT": name, "OP": op},
+                 nightly=nightly(name))
            for op, unit in UNITS.items() for name, fmt in FORMATS.items()]
 OP = os.environ.get("OP", "rope")
 W = FMT.width

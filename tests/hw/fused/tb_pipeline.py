@@ -10,8 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
-from hw.lib.control import ModelShape, PassArgs, QuantArgs
-from hw.lib.types import AttnHeadCodes, MonitorLayout
+from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
@@ -20,23 +19,34 @@ from tellme.spec.packing import SLICE, pack_gains
 from tellme.spec.program import Epilogue
 from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_from_fraction, scale_mul
-from tests.hw.layouts import accumulator, fields, pack, payload_of, unpack
+from tests.hw.layouts import accumulator, fields, layouts_of, pack, payload_of, unpack
 
-#: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen.
-BENCHES = [Bench(name="dim128", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64)),
-           Bench(name="tokens3", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64, tokens=3, streams=2),
-                 env={"TOKENS": "1,3,5"}),
-           Bench(name="tokens8", build=lambda: FusedPipeline(max_dim=128, max_cols=384, max_head_dim=64, tokens=8, streams=2),
-                 env={"TOKENS": "1,3,5,7,9,11,13,15"},
-                 tests=("all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
-                        "scales_of_tokens_follow_one_another", "statistics_are_final_at_done"))]
+
+def unit(chunk, cols):
+    """The only pipeline of a core of single tokens, or one of two, with the layouts of the core."""
+    layouts = layouts_of(chunk=chunk, max_dim=128, max_cols=cols, max_head_dim=64)
+    return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
+
+
+def bench(name, tokens, *tests, chunk=1, cols=384):
+    return Bench(name=name, build=lambda: unit(chunk, cols)[1], tests=tests,
+                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "COLS": str(cols)})
+
+
+#: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and the same numbers in the
+#: wider fields of a core of long vectors.
+BENCHES = [bench("dim128", [0]), bench("tokens3", range(1, 6, 2), chunk=6),
+           bench("tokens8", range(1, 16, 2), "all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
+                 "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16),
+           bench("wide", [0], "all_passes", cols=6912)]
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
-TURN = payload_of(BENCHES[0].build(), "rope_load")
+LAYOUTS, UNIT = unit(int(os.environ.get("CHUNK", "1")), int(os.environ.get("COLS", "384")))
+TURN = payload_of(UNIT, "rope_load")
 
 
 class Model:
-    """What the memories and registers hold."""
+    """The expected content of the memories and registers."""
 
     def __init__(self):
         self.x, self.a = [], []
@@ -107,11 +117,11 @@ class Harness:
 
     def shape(self, head_dim):
         """Elements of an attention head."""
-        self.dut.shape.value = pack(ModelShape, head_dim=head_dim)
+        self.dut.shape.value = pack(LAYOUTS.model_shape, head_dim=head_dim)
 
     def settings(self, **args):
-        """Settings of a pass; those that are not named are zero."""
-        self.dut.control__args.value = pack(PassArgs, **args)
+        """Settings of a pass; settings that are not named are zero."""
+        self.dut.control__args.value = pack(LAYOUTS.pass_args, **args)
 
     async def pulse(self, name):
         getattr(self.dut, name).value = 1
@@ -144,7 +154,7 @@ class Harness:
         self.times.clear()
         await self.pulse("control__clear")
         tile = tile or self.tile
-        payloads = [accumulator(values[i], scales[i], token, i)
+        payloads = [accumulator(LAYOUTS, values[i], scales[i], token, i)
                     for first in range(0, n, tile) for token, (values, scales) in zip(self.tokens, accs, strict=True)
                     for i in range(first, min(first + tile, n))]
         task = cocotb.start_soon(self.acc.send_all(payloads))
@@ -186,10 +196,10 @@ class Harness:
         await self.finish(Epilogue.ACT, accs, vectors, a=True, **options)
 
     async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0, only=None):
-        """A quantise pass, of one own token alone if told; the cycles from request to last code.
+        """A quantise pass, of one own token alone if asked for; returns the cycles from request to last code.
 
-        ``meanwhile``: from the first code on the next pass is prepared as the command processor does, with that many
-        gains for the other vector.
+        ``meanwhile``: from the first code on, the next pass is prepared as the command processor does, with this number of gains
+        for the other vector.
         """
         dut = self.dut
         models = self.models if only is None else [self.models[only]]
@@ -197,8 +207,8 @@ class Harness:
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
         codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n) for model in models]
         expected = [c & 0xFF for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
-        await self.quant.send(pack(QuantArgs, src_a=src_a, gain=gain, norm=norm, n=n, n_eps=n_eps, sqrt_n=sqrt_n, first=only or 0,
-                                   tokens=len(models)))
+        await self.quant.send(pack(LAYOUTS.quant_args, src_a=src_a, gain=gain, norm=norm, n=n, n_eps=n_eps, sqrt_n=sqrt_n,
+                                   first=only or 0, tokens=len(models)))
         task = cocotb.start_soon(self.codes.recv_n(len(expected)))
         cycles = 0
         while not dut.codes__valid.value:
@@ -240,13 +250,13 @@ class Harness:
                 head = y[first:first + head_dim]
                 peak = from_float(max(1, *(v & 0x7FFF for v in head)))
                 label = {"scale": scale_mul(peak, C127), "token": self.tokens[token], "head": first // head_dim}
-                words[-1] += [pack(AttnHeadCodes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
+                words[-1] += [pack(LAYOUTS.head_codes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
                               for i, v in enumerate(head)]
         expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]
         task = cocotb.start_soon(self.heads.recv_n(len(expected)))
         cycles = await self.run_pass(Epilogue.QKV, accs, rope_rows=rotated, tile=tile)
         assert await task == expected
-        assert [v & 0xFF for v in self.seen] == [unpack(AttnHeadCodes, w)["code"] & 0xFF for w in words[-1]]
+        assert [v & 0xFF for v in self.seen] == [unpack(LAYOUTS.head_codes, w)["code"] & 0xFF for w in words[-1]]
         self.cases += len(expected)
         return cycles
 
@@ -291,7 +301,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def tokens_alternate(dut):
-    """Tiles of several tokens in turn, chunks of fewer tokens, and one token's codes alone, as the head wants them."""
+    """Tiles of several tokens in turn, chunks of fewer tokens, and one token's codes alone, as the LM head wants them."""
     for tokens in range(len(TOKENS), 0, -1):
         h = await Harness(dut, tokens=tokens, tile=24).bring_up()
         for n, ffn in ((50, 130), (128, 24)):
@@ -310,7 +320,7 @@ async def tokens_alternate(dut):
 
 @cocotb.test()
 async def gains_come_in_while_others_are_in_use(dut):
-    """A quantise pass goes on undisturbed while the next pass clears the statistics and loads its own norm's gains."""
+    """A quantise pass continues undisturbed while the next pass clears the statistics and loads the gains of its norm."""
     h = await Harness(dut).bring_up()
     for n, ffn in ((128, 384), (60, 32), (20, 380)):
         await h.load_gains(n)
@@ -353,7 +363,7 @@ async def one_element_a_cycle(dut):
 
 @cocotb.test()
 async def scales_of_tokens_follow_one_another(dut):
-    """Another token's codes come behind its elements and SCALE_INTERVAL cycles later, no more; so do those without a norm."""
+    """Another token costs the cycles of its elements and SCALE_INTERVAL cycles more, with a norm and without."""
     for n in (60, 1):
         for norm in (True, False):
             cycles = []

@@ -12,14 +12,17 @@ from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.scale import SUMSQ_BITS, Scale, absmax_floor, inv_rms, quantise_scales, scale_mul
-from tests.hw.layouts import accumulator, pack, payload_of
+from tests.hw.layouts import accumulator, layouts_of, pack, payload_of
 
 UNITS = {"scale_acc": ScaleAcc, "absmax": AbsmaxScale, "inverse_rms": InverseRms}
 TESTS = {"scale_acc": ("product_specials", "products", "product_stalls_10", "product_stalls_90"),
          "absmax": ("every_absmax", "floors", "holds_until_the_next", "absmax_one_every_interval"),
          "inverse_rms": ("ends_of_the_range", "random_sums", "sum_ties", "rms_one_every_interval")}
-BENCHES = [Bench(name=name, build=unit, tests=TESTS[name]) for name, unit in UNITS.items()]
-PRODUCT = payload_of(ScaleAcc(), "i")
+#: Of a core of many tokens, long vectors and a long context.
+LAYOUTS = layouts_of(chunk=16, max_cols=4096, max_context=4096)
+BENCHES = [Bench(name=name, build=lambda unit=unit: unit(LAYOUTS) if unit is ScaleAcc else unit(), tests=TESTS[name])
+           for name, unit in UNITS.items()]
+PRODUCT = payload_of(ScaleAcc(LAYOUTS), "i")
 
 
 # ---------------------------------------------------------------------- products
@@ -29,7 +32,7 @@ def packed(acc, scale, token, index, d, use):
 
 
 def expected(acc, scale, token, index, d, use):
-    return accumulator(acc, scale_mul(scale, d) if use else scale, token, index)
+    return accumulator(LAYOUTS, acc, scale_mul(scale, d) if use else scale, token, index)
 
 
 def some_scale(random):

@@ -16,7 +16,7 @@ from tellme.spec.quantise import square
 
 BENCHES = [Bench(name="binary16", build=Statistics),
            Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"}, tests=("tokens_in_any_order",))]
-#: At least two, as a token's number has a bit.
+#: At least two tokens, because a token's number has at least one bit.
 TOKENS = int(os.environ.get("TOKENS", "2"))
 LONGEST = 8191
 

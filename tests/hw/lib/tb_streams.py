@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Skid, Queue and Landing: nothing lost, doubled or out of order, at what rate, and with how much room."""
+"""Skid, Queue and Landing: nothing is lost, doubled or out of order; their rates and their room."""
 
 import os
 
@@ -12,7 +12,7 @@ from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 
 WIDTH, DEPTH = 16, 8
-#: Cycles from setting out to the landing, of the pipeline that this bench plays.
+#: Cycles from entering the pipeline to the landing; this bench simulates the pipeline.
 WAY = 2
 BENCHES = [Bench(name="skid", build=lambda: Skid(WIDTH), env={"KIND": "skid"}, tests=("in_order", "full_rate")),
            Bench(name="queue", build=lambda: Queue(WIDTH, depth=DEPTH), env={"KIND": "queue"},
@@ -48,7 +48,7 @@ async def in_order(dut):
 
 @cocotb.test()
 async def full_rate(dut):
-    """An element a cycle where nobody waits; the first shows a cycle after it came."""
+    """An element per cycle if neither side waits; the first element comes out a cycle after it went in."""
     await bring_up(dut)
     dut.o__ready.value = dut.i__valid.value = 1
     for sent in range(200):
@@ -78,7 +78,7 @@ async def holds_its_depth(dut):
 
 
 class Player:
-    """The pipeline in front of a landing, and who takes from it: numbers that were sent and that left, in order."""
+    """The pipeline before a landing and the sink after it; returns the numbers that were sent and the numbers that left."""
 
     def __init__(self, dut):
         self.dut, self.sent, self.left, self.way, self.rest = dut, [], [], [None] * WAY, 0
@@ -113,7 +113,8 @@ async def always_room(dut):
         before = len(player.sent)
         await player.play(400, sends=sends, takes=takes)
         if not takes:
-            # It closes while there is room for what three cycles may send that it does not know of yet.
+            # The landing closes early: there is room for the elements that may be sent in three cycles that it does not know of
+            # yet.
             assert PLACES - 2 - BURST <= len(player.sent) - before <= PLACES
         await player.play(40, sends=0.0, takes=1.0)
         assert player.left == player.sent and dut.empty.value == 1

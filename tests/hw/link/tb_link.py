@@ -13,11 +13,14 @@ from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, 
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, NO_SEQ, PROTOCOL_VERSION, NakReason, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tests.hw.layouts import fields, pack
 from tests.hw.packets_model import Host
 
-WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0xA0000000, 0x40, False))
-BENCHES = [Bench(name="windows3", build=lambda: HostLink(windows=WINDOWS, name="test-preset"))]
+#: Two of them at one base: what can be written, and what can be read.
+WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False),
+           (0xA0000000, 0x40, False))
+BENCHES = [Bench(name="windows5", build=lambda: HostLink(windows=WINDOWS, name="test-preset"))]
 BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 
 
@@ -83,8 +86,9 @@ async def hello_and_status(dut):
     host, _ = await bring_up(dut)
     kind, content = await host.ask(PacketType.HELLO)
     assert kind == PacketType.HELLO_ANSWER
-    magic, version, _, name, build = HELLO.unpack(content)
-    assert (magic, version, name.rstrip(b"\0")) == (MAGIC, PROTOCOL_VERSION, b"test-preset")
+    magic, version, program_format, name, build = HELLO.unpack(content)
+    assert (magic, version, program_format) == (MAGIC, PROTOCOL_VERSION, FORMAT_VERSION)
+    assert name.rstrip(b"\0") == b"test-preset"
     assert int.from_bytes(build, "little") == BUILD_ID
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, (0x0123456789).to_bytes(32, "little"))
 
@@ -138,6 +142,12 @@ async def bad_packets_are_answered_counted_and_not_acted_on(dut):
                (PacketType.READ, u32(0) + b"\x06\0", NakReason.ADDRESS),
                (PacketType.READ, u32(0) + (DATA_MAX + 4).to_bytes(2, "little"), NakReason.LENGTH),
                (PacketType.READ, u32(0xFFFFFFFC) + b"\x08\0", NakReason.ADDRESS),
+               (PacketType.WRITE, u32(0x9000003C) + bytes(8), NakReason.ADDRESS),
+               (PacketType.WRITE, u32(0x90000040) + bytes(4), NakReason.ADDRESS),
+               (PacketType.READ, u32(0x900000FC) + b"\x08\0", NakReason.ADDRESS),
+               # From one window's space into the next one's, which a range has to stay out of.
+               (PacketType.READ, u32(0x9FFFFFFC) + b"\x08\0", NakReason.ADDRESS),
+               (PacketType.CHECKSUM, u32(0x8FFFFFFC) + u32(8), NakReason.ADDRESS),
                (PacketType.CHECKSUM, u32(0) + u32(0), NakReason.ADDRESS), (PacketType.START, bytes(15), NakReason.LENGTH)]
     bad += [(encode(body(9, kind, payload)), 9, reason) for kind, payload, reason in packets]
     pulses = [0]
@@ -153,7 +163,9 @@ async def bad_packets_are_answered_counted_and_not_acted_on(dut):
         assert await host.packet() == (seq, PacketType.NAK, bytes([reason])), (n, reason)
     assert int(dut.errors.value) == len(bad)
     assert bus.requests == 0 and pulses[0] == 0
-    assert (await host.ask(PacketType.READ, u32(0xA0000000) + b"\x40\0"))[0] == PacketType.DATA
+    for base, size in ((0xA0000000, 0x40), (0x90000000, 0x100), (0x80000000, 0x100)):
+        assert (await host.ask(PacketType.READ, u32(base) + size.to_bytes(2, "little")))[0] == PacketType.DATA
+    assert (await host.ask(PacketType.WRITE, u32(0x90000000) + bytes(0x40)))[0] == PacketType.ACK
     report(cases=len(bad))
 
 

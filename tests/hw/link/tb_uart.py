@@ -73,7 +73,7 @@ async def bytes_without_a_stop_bit_are_dropped(dut):
 
 @cocotb.test()
 async def loops_back_at_full_rate(dut):
-    """What it sends it receives, byte behind byte; ten bits each, to half a percent."""
+    """The UART receives what it sends, byte after byte without a gap; a byte takes ten bits, to half a percent."""
     dut.rx_pin.value = 1
     await reset(dut)
     random = rng("bytes")

@@ -10,7 +10,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge
 
-from hw.lib.control import BestLayout, LmHeadArgs, TopLayout
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
@@ -18,12 +17,15 @@ from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.packing import head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import fields, pack, unpack
+from tests.hw.layouts import fields, layouts_of, pack, unpack
 from tests.hw.memory_model import WriteModel
 
-#: Cycles a word takes.
+#: Cycles that a word takes.
 WORD_CYCLES = int(os.environ.get("WORD_CYCLES", "1"))
-BENCHES = [Bench(name="dim64", build=lambda: LmHead(max_dim=64)),
+#: Of a core whose residual vector is as long as the bench's; and of one with a longer one, and ids and a memory of other widths.
+TIGHT, WIDE = layouts_of(max_dim=64), layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10)
+LAYOUTS = TIGHT if WORD_CYCLES == 1 else WIDE
+BENCHES = [Bench(name="dim64", build=lambda: LmHead(TIGHT)),
            Bench(name="compact", build=lambda: CompactHead(), env={"WORD_CYCLES": "2"})]
 DUMP_BASE = 0x500
 D = Scale(1500, -20)
@@ -33,7 +35,7 @@ class CompactHead(wiring.Component):
     """A compact head with the products that attention lends it in a core."""
 
     def __init__(self):
-        self.head = LmHead(max_dim=64, compact=True)
+        self.head = LmHead(WIDE, compact=True)
         super().__init__({name: member for name, member in self.head.signature.members.items()
                           if name not in ("factors", "products")})
 
@@ -79,14 +81,14 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
     codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
     words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
     memory: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", memory, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
     cycles = 0
     for case in cases:
         seen, finished = [], []
 
         async def watch(seen=seen, finished=finished):
             while not finished:
-                # Just before the rising edge, when what the models drive has settled: done may last no longer.
+                # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
                 await settled()
                 valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
                 if valid:
@@ -96,7 +98,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
                 await FallingEdge(dut.clk)
 
         task = cocotb.start_soon(watch())
-        await start.send(pack(LmHeadArgs, dim=case.dim, vocab=case.vocab, d=case.d, dump=dump, dump_base=DUMP_BASE))
+        await start.send(pack(LAYOUTS.lm_head_args, dim=case.dim, vocab=case.vocab, d=case.d, dump=dump, dump_base=DUMP_BASE))
         await codes.send_all([c & 0xFF for c in case.codes])
         feed = cocotb.start_soon(words.send_all(case.words()))
         cycles = 0
@@ -112,12 +114,12 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         if dump:
             assert [memory[DUMP_BASE + i] for i in range(case.vocab)] == unsigned
         ranked = sorted(range(case.vocab), key=lambda i: (-expected[i], i))[:64]
-        assert unpack(BestLayout, int(dut.control__best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
+        assert unpack(LAYOUTS.best, int(dut.control__best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
         for n, ident in enumerate(ranked):
             dut.top_addr.value = n
             await FallingEdge(dut.clk)
             await FallingEdge(dut.clk)
-            assert unpack(TopLayout, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
+            assert unpack(LAYOUTS.top_entry, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
     report_shares(words_valid=words.low_share)
     report(cases=sum(c.vocab for c in cases))
     return cycles
@@ -169,7 +171,7 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def memory_rate(dut):
-    """Falling logits enter nothing but the first 64: a word a cycle (compact: two)."""
+    """Only the first 64 of falling logits enter the best 64: a word per cycle (compact: per two cycles)."""
     case = Case(rng("rate"), dim=64, vocab=400, exps=(-16, -16))
     case.scales = [case.scales[0]] * 400
     case.codes = [1] + [0] * 63

@@ -62,7 +62,7 @@ async def passes_reads(dut):
 
 @cocotb.test()
 async def drains_reads(dut):
-    """A user that goes away in the middle of a burst; what comes after is the next request's data."""
+    """A user is reset in the middle of a burst; afterwards it gets the data of its next request, and no other."""
     await bring_up(dut)
     req, data = StreamSource(dut, "user__req"), StreamSink(dut, "user__data")
     for taken in (0, 1, 17, 63):
@@ -89,7 +89,7 @@ async def passes_writes(dut):
 
 @cocotb.test()
 async def drains_writes(dut):
-    """Words that are owed become zeros; the next write is whole."""
+    """Words that the user still owed are written as zeros; the next write is complete."""
     model = await bring_up(dut, stall=0.3)
     req, data = StreamSource(dut, "user__req"), StreamSource(dut, "user__data")
     for given in (0, 1, 17, 31):

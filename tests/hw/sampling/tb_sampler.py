@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
-from hw.lib.control import DrawLayout, TopLayout
+from hw.lib.control import DrawLayout
 from hw.sampling.sampler import LEAST_SHIFT, Sampler, shift_of
 from hw.sampling.threefry import Threefry
 from sim.cocotb_streams import PERIOD_NS, report, reset, rng
@@ -30,7 +30,7 @@ from tellme.spec.sampling import (
     max_gap,
     random32,
 )
-from tests.hw.layouts import pack
+from tests.hw.layouts import layouts_of, pack
 
 DRAWS = ("greedy_and_flat", "random_draws", "the_smallest_numbers", "a_draw_follows_another")
 BENCHES = [Bench(name="threefry", build=lambda: Threefry(), env={"UNIT": "threefry"}, tests=("numbers",)),
@@ -42,16 +42,17 @@ class WithTop(wiring.Component):
     """A sampler with the best 64 in a memory that the test writes."""
 
     def __init__(self):
-        self.sampler = Sampler()
+        layouts = layouts_of()
+        self.sampler = Sampler(layouts)
         super().__init__({
             "start": In(1), "position": In(16), "entries": In(range(TOP_ENTRIES + 1)), "settings": In(DrawLayout),
             "busy": Out(1), "token": Out(len(self.sampler.token)),
-            "write": In(1), "at": In(range(TOP_ENTRIES)), "entry": In(TopLayout)})
+            "write": In(1), "at": In(range(TOP_ENTRIES)), "entry": In(layouts.top_entry)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.sampler = sampler = self.sampler
-        m.submodules.top = top = memory.Memory(shape=TopLayout, depth=TOP_ENTRIES, init=[])
+        m.submodules.top = top = memory.Memory(shape=sampler.top_data.shape(), depth=TOP_ENTRIES, init=[])
         write, read = top.write_port(), top.read_port()
         m.d.comb += [
             write.en.eq(self.write), write.addr.eq(self.at), write.data.eq(self.entry),
@@ -123,7 +124,7 @@ class Board:
     """Drives the unit."""
 
     def __init__(self, dut):
-        self.dut = dut
+        self.dut, self.entry = dut, layouts_of().top_entry
 
     async def begin(self):
         self.dut.start.value = self.dut.write.value = 0
@@ -133,7 +134,7 @@ class Board:
         dut = self.dut
         for at, (token, logit) in enumerate(top):
             dut.write.value, dut.at.value = 1, at
-            dut.entry.value = pack(TopLayout, logit=logit & 0xFFFFFFFF, id=token)
+            dut.entry.value = pack(self.entry, logit=logit & 0xFFFFFFFF, id=token)
             await FallingEdge(dut.clk)
         dut.write.value = 0
         dut.settings.value = pack(DrawLayout, inverse=settings.inverse, top_k=settings.top_k, top_p=settings.top_p,
@@ -173,9 +174,9 @@ async def random_draws(dut):
     """Drawn candidates and settings: the token and the cycles."""
     random, board = rng("draws"), Board(dut)
     await board.begin()
-    for _ in range(150):
+    for _ in range(400):
         await board.draw(*drawn(random))
-    report(cases=150)
+    report(cases=400)
 
 
 @cocotb.test(skip=os.environ.get("UNIT") != "draw")

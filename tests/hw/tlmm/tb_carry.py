@@ -14,7 +14,7 @@ from sim.testbench import Bench
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTHS = (2, 3, 8, 9, 32)
-#: The tables in use, and some that nobody means.
+#: The tables in use, and some arbitrary tables.
 TABLES = (add_table(lambda a, b: a, lambda a, b, c, d: c), add_table(lambda a, b: a ^ b, lambda a, b, c, d: c ^ d),
           add_table(lambda a, b: a, lambda a, b, c, d: c & d), add_table(lambda a, b: a, lambda a, b, c, d: (b & c) ^ d),
           *(python_random.Random(1).getrandbits(16) for _ in range(8)))

@@ -8,25 +8,38 @@ import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
-from hw.lib.control import EngineArgs
 from hw.tlmm.engine import TlmmEngine
 from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 from tellme.spec.scale import Scale
-from tests.hw.layouts import accumulators, pack
+from tests.hw.layouts import accumulators, layouts_of, pack
 
-MAX_COLS = 260
-#: (lanes, streams, rows of a tile).
-SHAPES = ((1, 1, 128), (2, 1, 128), (8, 2, 160), (5, 3, 128))
-BENCHES = [Bench(name=f"lanes{n}", build=lambda n=n, s=s, t=t: TlmmEngine(lanes=n, max_cols=MAX_COLS, streams=s, tile_rows=t),
-                 env={"LANES": str(n), "STREAMS": str(s), "TILE": str(t)}) for n, s, t in SHAPES]
-LANES, STREAMS, TILE = (int(os.environ.get(name, "1")) for name in ("LANES", "STREAMS", "TILE"))
+
+def layouts(lanes, tile, cols):
+    """Of a core of such columns, whose widest matrix has 20 tiles at least."""
+    made = layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols)
+    return made if made.widths.rows >= 20 * tile else layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols, rows=20 * tile)
+
+
+def bench(name, lanes, streams, tile, cols, *tests):
+    return Bench(name=name, tests=tests, env={"LANES": str(lanes), "STREAMS": str(streams), "TILE": str(tile), "COLS": str(cols)},
+                 build=lambda: TlmmEngine(layouts(lanes, tile, cols), lanes=lanes, streams=streams, tile_rows=tile))
+
+
+#: The last two are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
+BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
+           bench("lanes5", 5, 3, 128, 260),
+           bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
+           bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends")]
+LANES, STREAMS, TILE, MAX_COLS = (int(os.environ.get(name, default)) for name, default in (
+    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260")))
+LAYOUTS = layouts(LANES, TILE, MAX_COLS)
 
 
 class Case:
-    """A matrix, its tokens and what must come out.  Tiles taper where there are several tokens."""
+    """A matrix, its tokens and the expected output.  Tiles taper if there are several tokens."""
 
     def __init__(self, random, rows, cols, tokens, *, extreme=False):
         self.rows, self.cols, self.tokens = rows, cols, tokens
@@ -69,7 +82,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
 
     async def feed():
         for case in cases:
-            await start.send(pack(EngineArgs, rows=case.rows, cols=case.cols, tokens=case.tokens))
+            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens))
             tasks = [cocotb.start_soon(bring_words(case))]
             tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
             for task in tasks:
@@ -78,7 +91,7 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
     async def take(stream):
         for case in cases:
             expected = case.expected(stream)
-            got = accumulators(await sinks[stream].recv_n(len(expected)))
+            got = accumulators(LAYOUTS, await sinks[stream].recv_n(len(expected)))
             assert got == expected, (case.rows, case.cols, case.tokens, stream)
 
     cocotb.start_soon(feed())
@@ -108,6 +121,24 @@ async def extreme_values(dut):
 
 
 @cocotb.test()
+async def numbers_at_their_ends(dut):
+    """The last row of the widest matrix, and the largest sums of the longest input: neither row nor sum wraps."""
+    await reset(dut)
+    random = rng("ends")
+    # Gate and up.
+    rows = max(2 * MAX_COLS, 20 * TILE)
+    for tokens in tokens_of(LANES):
+        longest = Case(random, 4, MAX_COLS, tokens)
+        longest.w[:2] = [1] * MAX_COLS, [-1] * MAX_COLS
+        longest.x = [[-128] * MAX_COLS for _ in range(tokens)]
+        longest.words = pack_matrix(longest.w, *longest.scales, most=TILE, taper=tokens > 1)
+        assert {acc for acc, *_ in longest.expected(0)} >= {-128 * MAX_COLS, 128 * MAX_COLS}
+        most = Case(random, rows, 20, tokens)
+        assert most.expected(0)[-1][3] == rows - 1
+        await run(dut, [longest, most])
+
+
+@cocotb.test()
 async def stalls_10(dut):
     await reset(dut)
     random = rng("stalls")
@@ -124,7 +155,8 @@ async def stalls_90(dut):
 
 @cocotb.test()
 async def what_is_no_weight_counts_as_nothing(dut):
-    """Weights behind the last column meet zeros, whatever codes lay there before; bytes of 243 and more are five zeros."""
+    """Weights after the last column are multiplied by zeros, even if codes were stored there before.  Bytes from 243 on are five
+    zero weights."""
     await reset(dut)
     random = rng("nothing")
     cases = []
@@ -148,7 +180,7 @@ async def what_is_no_weight_counts_as_nothing(dut):
 
 @cocotb.test()
 async def initiation_interval(dut):
-    """Slices of a full tile follow one another without a lost cycle: every word is eaten as it comes."""
+    """Slices of a full tile follow one another without a lost cycle: every word is taken when it comes."""
     await reset(dut)
     case = Case(rng("rate"), TILE, 100, 1)
     task = cocotb.start_soon(run(dut, [case]))
@@ -164,7 +196,7 @@ async def initiation_interval(dut):
 
 @cocotb.test()
 async def tables_wait_for_words(dut):
-    """Two tables are built ahead of the first word: slices of two or three steps follow no closer than their sums allow."""
+    """Two tables are built before the first word.  Slices of two or three steps are spaced so that their sums are right."""
     await reset(dut)
     random = rng("late")
     await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(LANES)], late=250)
@@ -172,7 +204,7 @@ async def tables_wait_for_words(dut):
 
 @cocotb.test()
 async def finished_tiles_wait(dut):
-    """Tiles of a single slice finish one after another; with a slow taker the lanes hold what they can, and nothing is lost."""
+    """Tiles of a single slice finish one after another.  With a slow sink the lanes hold finished tiles, and no sum is lost."""
     await reset(dut)
     random = rng("finished")
     for tokens in tokens_of(LANES):
@@ -181,7 +213,7 @@ async def finished_tiles_wait(dut):
 
 @cocotb.test()
 async def places_go_around(dut):
-    """More rows than the lanes' places are counted to, taken as they come: none before it is written."""
+    """More rows than a lane has places for sums, taken as fast as they come: no sum is read before it is written."""
     await reset(dut)
     random = rng("around")
     for tokens in tokens_of(LANES):
@@ -190,7 +222,7 @@ async def places_go_around(dut):
 
 @cocotb.test()
 async def nothing_waits_for_the_end(dut):
-    """Codes a slice ahead of their tables, sums out under the next tile: what a matrix costs beside its steps."""
+    """Codes come a slice before their tables, and sums leave during the next tile: the cycles of a matrix beside its steps."""
     await reset(dut)
     rows = 4 * TILE
     case = Case(rng("overlap"), rows, 200, 1)

@@ -16,20 +16,23 @@ from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.spec.config import preset
-from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
+from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, SEGMENT_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
 from tellme.spec.packets import HELLO, PacketType
+from tellme.spec.program import FORMAT_VERSION
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
 from tests.models.random_model import random_model
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
-#: Preset-like configurations by bench: one lane, and a chunk of tokens on lanes of its own.
-CONFIGS = {"tiny": TINY,
+#: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
+CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs")),
-           Bench(name="chunk", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk"}, timeout_s=600,
-                 tests=("prompts_in_chunks",))]
+           *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
+                   timeout_s=600, tests=("prompts_in_chunks",),
+                   nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
+             for model in ("grouped", "wide-heads"))]
 CONFIG = CONFIGS[os.environ.get("CONFIG", "tiny")]
 READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
@@ -69,8 +72,8 @@ async def says_who_it_is(dut):
     host = await bring_up(dut)
     kind, content = await host.ask(PacketType.HELLO)
     assert kind == PacketType.HELLO_ANSWER
-    _, _, _, name, build = HELLO.unpack(content)
-    assert (name.rstrip(b"\0").decode(), build) == (CONFIG.name, bytes(range(32)))
+    _, _, program_format, name, build = HELLO.unpack(content)
+    assert (program_format, name.rstrip(b"\0").decode(), build) == (FORMAT_VERSION, CONFIG.name, bytes(range(32)))
     kind, status = await host.ask(PacketType.STATUS)
     assert (kind, status[0]) == (PacketType.STATUS_ANSWER, 0b10)
 
@@ -93,13 +96,15 @@ async def memory_through_packets(dut):
 async def load(host, image):
     """Write an image by packets."""
     for base, content in image.sections:
-        await write(host, base, content + bytes(-len(content) % 4))
+        await write(host, base, bytes(content) + bytes(-len(content) % 4))
     await write(host, PROGRAM_BASE, image.program_bytes)
+    await write(host, SEGMENT_BASE, image.segment_bytes)
     await write(host, REGISTER_BASE, image.register_bytes)
 
 
 async def run(host, golden, args):
-    """Start, and compare each event with the golden's; then every step's CRC of the last token.  The number of steps."""
+    """Start, and compare each event with the golden model's, then the CRC of every step of the last token.  Returns the number of
+    steps."""
     assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
     for _, want in list(golden.start(args))[:-1]:
         _, kind, content = await host.packet(limit=200_000)
@@ -127,18 +132,18 @@ async def a_model_runs(dut):
 
 @cocotb.test()
 async def prompts_in_chunks(dut):
-    """Prompts of less than a chunk, of one, of one more and of several, on two models; then a pick that goes on from there."""
+    """Prompts shorter than a chunk, as long as a chunk, one token longer, and of several chunks; then another pick."""
     host = await bring_up(dut)
     cases = 0
-    for name in ("grouped", "wide-heads"):
-        model = random_model(name)
-        image = compile_model(model, CONFIG)
-        await load(host, image)
-        golden = GoldenBoard(image)
-        random = rng(name)
-        for length in (1, 3, 4, 5, 11):
-            prompt = [random.randrange(model.config.vocab) for _ in range(length)]
-            await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
-            golden.tokens[:length] = prompt
-            cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, 4, 4, 3))))
+    name = os.environ.get("MODEL", "grouped")
+    model = random_model(name)
+    image = compile_model(model, CONFIG)
+    await load(host, image)
+    golden = GoldenBoard(image)
+    random = rng(name)
+    for length in (1, 3, 4, 5, 11):
+        prompt = [random.randrange(model.config.vocab) for _ in range(length)]
+        await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
+        golden.tokens[:length] = prompt
+        cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, 4, 4, 3))))
     report(cases=cases)

@@ -19,8 +19,8 @@ FORMATS = {"gguf-tq1": "TQ1_0", "gguf-tq2": "TQ2_0", "gguf-f16": "F16", "hf": No
 def export(source: Source, target: Path, form: str, progress: Progress, say: Say = lambda text: None) -> None:
     """Write a model as one of FORMATS, whole or not at all; ``progress`` is called once for each layer.
 
-    Refused by name: what the other program does not compute as tellme does.  ``say`` is told where the other program ends
-    texts at more tokens than the model does.
+    A model that the other program would compute differently is refused by the name of the difference.  ``say`` is called if the
+    other program ends texts at more tokens than the model.
     """
     kind = FORMATS[form]
     if kind is None:

@@ -94,7 +94,7 @@ def export_gguf(source: Source, target: Path, kind: str, progress: Progress, say
                 out.add_uint32(f"tokenizer.ggml.{key}_token_id", token)
             if ends:
                 out.add_array(END_TOKENS, ends)
-            # The index lies ahead of the tensors, so their sizes are wanted first.
+            # The index lies before the tensors, so the sizes of the tensors must be known first.
             for name, shape, dtype in _gguf_index(source, names, bitnet, kind):
                 quantised = dtype == "quantised"
                 size = gguf.quants.quant_shape_to_byte_shape(shape, raw_type) if quantised else shape

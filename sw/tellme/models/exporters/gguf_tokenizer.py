@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A model's tokenizer as GGUF's metadata; what llama.cpp would do otherwise is refused by name.
+"""A model's tokenizer as GGUF's metadata.  A tokenizer from which llama.cpp would give other ids or texts is refused by name.
 
-How llama.cpp splits texts, merges and decodes is known (src/llama-vocab.cpp), and each feature of a tokenizer that it lacks is
-named here.  Two things are taken as they are: the program that calls llama.cpp says whether special tokens spelt out in a text
-are parsed, and the kind "llama" begins a text anew, with its space ahead, behind user-defined tokens; SentencePiece does not.
+llama.cpp's splitting, merging and decoding are known (src/llama-vocab.cpp), and each feature that llama.cpp lacks is named here.
+Two differences are accepted.  The program that calls llama.cpp decides whether special tokens in a text are parsed.  After a
+user-defined token, llama.cpp's kind "llama" begins a text anew and adds a space, and SentencePiece does not.
 """
 
 import json
@@ -69,12 +69,12 @@ def _fill(out: GgufTokenizer, vocab: int) -> None:
 
 
 def _check_probes(known: Tokenizer, out: GgufTokenizer) -> None:
-    """The metadata give the ids and texts that the tokenizer gives."""
+    """Check that the metadata give the same ids and texts as the tokenizer."""
     try:
         made = Tokenizer(from_gguf(out.values(), "it"))
     except ModelError as error:
         raise _refuse(f"cannot be told by a GGUF file, where {str(error).removesuffix(': give a tokenizer.json')}") from error
-    # A tokenizer.json and llama.cpp find special tokens in a text and begin anew behind added ones; SentencePiece does not.
+    # A tokenizer.json and llama.cpp find special tokens in a text, and begin anew after added tokens.  SentencePiece does not.
     added = [t for t, kind in zip(out.tokens, out.types, strict=True)
              if t and kind in (spm.USER_DEFINED, spm.CONTROL, spm.UNKNOWN) and out.model == "llama"]
     for text in PROBES:
@@ -155,10 +155,10 @@ def _of_json(content: bytes) -> GgufTokenizer:
 
 
 def _check_overlaps(contents: list[str]) -> None:
-    """Where the end of an added token is the beginning of another, llama.cpp finds the same of the two.
+    """Check that llama.cpp finds the right one of two added tokens if the end of one is the beginning of the other.
 
-    Of such tokens the first in the text is meant, and the longest of those that begin there; llama.cpp takes the one of the most
-    bytes, and of several the one that its sorting happens to put first.
+    The right token is the first in the text, and the longest of the tokens that begin there.  llama.cpp takes the token with the
+    most bytes, and among equals the token that its sorting happens to put first.
     """
     in_order = sorted(filter(None, contents), key=_size, reverse=True)
     orders = in_order, sorted(reversed(in_order), key=_size, reverse=True)
@@ -273,7 +273,7 @@ def _byte_fallback(out: GgufTokenizer, pieces: Any, vocab: dict[str, int], merge
 
 
 def _spaces(normalizer: list[dict[str, Any]], pre: list[dict[str, Any]]) -> tuple[bool, bool]:
-    """Whether a space is put ahead of every text, and whether texts are split ahead of spaces."""
+    """Whether a space is put before every text, and whether texts are split before spaces."""
     prefix = replaced = split = False
     for step in normalizer:
         if step["type"] == "Prepend" and step["prepend"] == spm.SPACE and not prefix:
@@ -295,7 +295,7 @@ def _spaces(normalizer: list[dict[str, Any]], pre: list[dict[str, Any]]) -> tupl
 
 
 def _check_decoder(steps: list[dict[str, Any]], prefix: bool) -> None:
-    """A decoder does what llama.cpp does: spaces for U+2581, bytes, and no space ahead of a text that was given one."""
+    """Check that a decoder does what llama.cpp does: spaces for U+2581, bytes, and no space before a text that was given one."""
     strips, known = False, any(step["type"] in ("Replace", "Metaspace") for step in steps)
     for step in steps:
         if step["type"] == "Strip" and (step["content"], step["start"], step["stop"]) == (" ", 1, 0):

@@ -89,7 +89,7 @@ def _hf_special_tokens(source: Source) -> dict[str, Any]:
 
 
 def _hf_tokenizer(source: Source, folder: Path) -> None:
-    """The tokenizer, and what it puts ahead of a text: transformers' LlamaTokenizer looks at add_bos_token, its
+    """The tokenizer, and what it puts before a text: transformers' LlamaTokenizer looks at add_bos_token, its
     PreTrainedTokenizerFast at the post-processor in tokenizer.json."""
     c = source.config
     fields: dict[str, Any] = {"add_bos_token": c.add_bos, "add_eos_token": False}

@@ -12,11 +12,12 @@ from tellme.models.source import Block, Source
 
 __all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales"]
 
+#: Is called after each tensor that was written.
 Progress = Callable[[], object]
 
 
 def has_sub_norms(source: Source) -> bool:
-    """Whether the model has the two sub-norms of BitNet; one alone is what neither program has."""
+    """Whether the model has both sub-norms of BitNet.  One sub-norm alone is a ModelError: neither program computes it."""
     c = source.config
     if c.o_norm != c.down_norm:
         raise ModelError("the model has a norm ahead of one of the output and down projections only, which no architecture of "

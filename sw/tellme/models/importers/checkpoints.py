@@ -31,7 +31,7 @@ BITLLAMA_HEADER = struct.Struct("<II7iB")
 BITLLAMA_HEADER_BYTES = 256
 #: The order of a bitllama2.c file's matrices; all layers of each.
 BITLLAMA_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
-#: These models have no eps; one is needed to keep a zero vector finite, and this one changes no result.
+#: These models have no eps.  An eps is needed to keep a zero vector finite; this value changes no result.
 BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
@@ -76,10 +76,10 @@ def _context(path: Path, text: str) -> int:
 
 
 def read_safetensors(path: Path) -> Model:
-    """The layout of the project's training runs: int8 ternary tensors, a float32 scale each, shapes in the metadata.
+    """The layout of the project's training runs: int8 ternary tensors with a float32 scale each; shapes are in the metadata.
 
-    Convention: RMSNorm ahead of every linear, with a gain each or without any, a learned gain ahead of the head,
-    adjacent RoPE pairs.
+    Convention: an RMSNorm before every linear, all with a gain or all without; a learned gain before the LM head; adjacent RoPE
+    pairs.
     """
     file = SafetensorsFile(path)
     metadata, names = file.metadata, file.names()
@@ -126,10 +126,10 @@ def read_safetensors(path: Path) -> Model:
 def read_bitllama(path: Path, order: str) -> Model:
     """A bitllama2.c .bin file (version 1) with its four weights a byte in the given order.
 
-    Its norm ahead of a linear of n columns is x / rms / n, without eps, and with the matrix scales as they are that
-    would leave activations of 1e-4 in binary16.  So 1/n goes into the scale of each matrix, and where only a norm
-    follows a power of two goes in as well: v, up, and the residual stream (embedding, o and down), which the final
-    gain takes back.
+    The norm before a linear of n columns is x / rms / n, without eps.  With the matrix scales unchanged, activations would be
+    near 1e-4 in binary16.  So 1/n is multiplied into the scale of each matrix.  Where only a norm follows, a power of two is
+    multiplied in as well: into v, up, and the residual stream (embedding, o and down).  The final gain takes the residual
+    stream's power back.
     """
     content = _bytes_of(path)
     if len(content) < BITLLAMA_HEADER_BYTES:
@@ -174,7 +174,7 @@ def read_bitllama(path: Path, order: str) -> Model:
 
 
 def is_float_llama2c(source: Path) -> bool:
-    """Whether a file is a llama2.c checkpoint: seven shapes ahead of as many float32 values as they ask for."""
+    """Whether a file is a llama2.c checkpoint: seven shapes before as many float32 values as they ask for."""
     header = struct.Struct("<7i")
     with source.open("rb") as file:
         start = file.read(header.size)
@@ -266,7 +266,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _probe_ids(config: ModelConfig, tokenizer: Tokenizer) -> list[int]:
-    """The probe text, with BOS as the model wants it, as far as the model's context goes."""
+    """The probe text, with BOS if the model wants one, cut to the model's context."""
     return config.with_bos(tokenizer.encode(PROBE))[:config.context]
 
 
@@ -289,7 +289,7 @@ def _detect_order(source: Path, pieces: bytes, say: Callable[[str], None]) -> Mo
 
 
 def _detect_layout(source: Gguf, say: Callable[[str], None]) -> None:
-    """Set in which layout the I2_S matrices are read: the one in which the model makes sense of the probe text."""
+    """Choose the layout in which the I2_S matrices are read: the layout with which the model predicts the probe text."""
     tensors = source.tensors
     if not source.tokenizer:
         raise ModelError(f"{tensors.label} holds I2_S weights of bitnet.cpp, and does not say in which of its layouts; the loss "

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""How the texts of a checkpoint begin and end: which token is BOS, whether it is put ahead of a prompt, and all end tokens.
+"""How the texts of a checkpoint begin and end: which token is BOS, whether it is put before a prompt, and all end tokens.
 
-A Hugging Face folder says it in up to four files, a GGUF file in its metadata; what is taken is what transformers and
-llama.cpp do with the same files.  What was found, and where, is said.
+A Hugging Face folder has this information in up to four files, a GGUF file in its metadata.  The result is what transformers and
+llama.cpp do with the same files.  Callers' ``say`` hears what was found and where.
 """
 
 import json
@@ -36,12 +36,12 @@ class Conventions:
 
     @classmethod
     def of(cls, bos: int | None, add_bos: bool, ends: Iterable[int]) -> "Conventions":
-        """The first of ``ends`` is eos; a token may stand there more than once."""
+        """Conventions with the first of ``ends`` as eos.  ``ends`` may name a token more than once."""
         found = [*ends]
         return cls(bos, add_bos, found[0] if found else None, tuple(sorted({*found} - {*found[:1]})))
 
     def tell(self, say: Say, text: Callable[[int], str], why: str) -> None:
-        """Say it, with the tokens' texts."""
+        """Tell ``say`` the conventions, with the tokens' texts."""
         if self.add_bos and self.bos is not None:
             say(f"texts begin with the token {_shown(self.bos, text)}: {why}")
         else:
@@ -58,9 +58,10 @@ def _shown(token: int, text: Callable[[int], str]) -> str:
 
 
 def with_frame(content: bytes, ahead: int | None) -> bytes:
-    """A tokenizer.json that puts the token ``ahead`` before a text, or nothing, and nothing behind it.
+    """A tokenizer.json that puts the token ``ahead`` before a text, or nothing, and nothing after it.
 
-    The same bytes where it does so already; else its post-processor is another.  ``ahead`` has to be a token of it.
+    Returns the same bytes if the tokenizer does so already; otherwise the post-processor is replaced.  ``ahead`` must be one of
+    the tokenizer's tokens.
     """
     wanted = [] if ahead is None else [ahead]
     if (frame_of(content) or ([], [])) == (wanted, []):
@@ -81,7 +82,7 @@ _CONFIG_DEFAULTS = {"LlamaForCausalLM": (1, 2), "BitnetForCausalLM": (1, 2), "Bi
 #: The class of tokenizer of each architecture where tokenizer_config.json names none.
 _CLASS_DEFAULTS = {"LlamaForCausalLM": "LlamaTokenizer", "BitnetForCausalLM": "LlamaTokenizer",
                    "BitNetForCausalLM": "PreTrainedTokenizerFast"}
-#: Classes that go by add_bos_token, whatever tokenizer.json has for a post-processor, and what they do without the key.
+#: Classes of tokenizers that obey add_bos_token, whatever post-processor tokenizer.json has; and their default for the key.
 _CLASSES_WITH_A_FLAG = {"LlamaTokenizer": True, "LlamaTokenizerFast": True, "CodeLlamaTokenizer": True,
                         "CodeLlamaTokenizerFast": True, "BitnetTokenizer": True, "GemmaTokenizer": True,
                         "GemmaTokenizerFast": True, "GPTNeoXTokenizer": False, "GPTNeoXTokenizerFast": False}
@@ -99,13 +100,13 @@ class _Folder:
     generation: dict[str, Any] = field(init=False)
     pieces: dict[str, Any] = field(init=False)
     ids: dict[str, int] = field(init=False)
-    #: Keys of the special tokens that another file than tokenizer_config.json names.
+    #: Key of a special token -> the file that names the token, if that is not tokenizer_config.json.
     elsewhere: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generation = self.read("generation_config.json")
         self.pieces = self.read("tokenizer_config.json")
-        # Older folders name the special tokens there.
+        # Older folders name the special tokens in special_tokens_map.json.
         older = self.read("special_tokens_map.json")
         for key in {"bos_token", "eos_token"} & (older.keys() - self.pieces.keys()):
             self.pieces[key], self.elsewhere[key] = older[key], "special_tokens_map.json"
@@ -185,10 +186,10 @@ class _Folder:
         return found
 
     def begin(self, kind: str, bos: int | None) -> tuple[int | None, bool, str]:
-        """BOS, whether it is put ahead of a text, and what says so.
+        """BOS, whether it is put before a text, and what says so.
 
-        A tokenizer.json puts ahead what its post-processor does; some classes of tokenizers make it anew from
-        add_bos_token.  A tokenizer.model goes by add_bos_token.
+        A tokenizer.json puts the tokens of its post-processor before a text; some classes of tokenizers make the post-processor
+        anew from add_bos_token.  A tokenizer.model obeys add_bos_token.
         """
         wanted = self.flag("add_bos_token")
         name = "tokenizer_config.json"
@@ -239,7 +240,7 @@ def conventions_of_folder(folder: Path, config: Mapping[str, Any], architecture:
     kind = files.pieces.get("tokenizer_class") or _CLASS_DEFAULTS[architecture]
     if not isinstance(kind, str):
         raise refuse_key(str(folder / "tokenizer_config.json"), "tokenizer_class", kind, "which is no name of a class")
-    # Other classes name BOS if they have one.
+    # Tokenizers of other classes name a BOS if they have one, so that no default is needed.
     has_bos = not is_json(tokenizer) or _CLASSES_WITH_A_FLAG.get(kind, False)
     bos, add_bos, why = files.begin(kind, files.bos(default_bos if has_bos else None))
     found = Conventions.of(bos, add_bos, files.ends(default_eos))
@@ -253,13 +254,13 @@ _END_NAMES = frozenset((
     "</s>", "<eos>", "[EOS]", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>",
     "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<end_of_turn>", "<turn|>", "<|tool_response>", "<end_of_utterance>",
     "<EOT>", "_<EOT>", "[EOT]", "[e~[", "<\uff5cend\u2581of\u2581sentence\uff5c>"))
-#: A text that is none of them where these are there too.
+#: (text, others): the text does not end a text if the tokens with the other texts are there too.
 _NO_END_BESIDE = (("<|end|>", frozenset(("<|return|>", "<|call|>"))), ("<|end|>", frozenset(("<|call|>", "<|flush|>"))),
                   ("<|end|>", frozenset(("<|calls|>", "<|flush|>"))), ("</s>", frozenset(("<|tool_response>",))))
 #: tokenizer.ggml.pre of byte-level tokenizers at which llama.cpp puts BOS ahead where add_bos_token is not there.
 _PRE_WITH_BOS = frozenset(("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
                            "jina-v5-nano", "tekken", "chameleon"))
-#: GGUF metadata of this program: all end tokens of the model, where llama.cpp takes others too.
+#: GGUF metadata of this program: all end tokens of the model, for files in which llama.cpp would take further ones.
 END_TOKENS = "tellme.end_token_ids"
 #: Kind of tokenizer -> BOS and EOS that llama.cpp takes where a file names none.
 _GGUF_DEFAULTS = {"llama": (1, 2), "gpt2": (11, 11)}
@@ -275,10 +276,10 @@ def _ends_by_name(tokens: Sequence[str]) -> list[int]:
 def conventions_of_gguf(get: Callable[[str, Any], Any], tokenizer: bytes, vocab: int, label: str, say: Say) -> Conventions:
     """How texts begin and end by what ``get(key, default)`` gives for the metadata.
 
-    As in llama.cpp: the defaults of keys that are not there go by the kind of tokenizer, and tokens that are known by
-    their names end a text too.  They have to be special tokens here; others are said, and not taken.  A file with
-    END_TOKENS has all end tokens there.  ``tokenizer``: the bytes of the tokenizer that is taken, which may be none; only
-    where the file has none, its post-processor is asked.
+    As in llama.cpp, the default of a missing key depends on the kind of tokenizer, and tokens that llama.cpp knows by name end
+    a text too.  Here such a token must be a special token; otherwise ``say`` hears of the token, and the token is not taken.  In
+    a file with END_TOKENS this key lists all end tokens.  ``tokenizer`` has the bytes of the tokenizer that is taken, which may
+    be none; its post-processor is asked only if the file itself has no tokenizer.
     """
     kind, pre = get("tokenizer.ggml.model", None), get("tokenizer.ggml.pre", None)
     tokens = [str(text) for text in get("tokenizer.ggml.tokens", [])]
@@ -360,9 +361,9 @@ def gguf_special_tokens(config: ModelConfig, kind: str, tokens: Sequence[str], t
     """Ids for the keys tokenizer.ggml.<name>_token_id, by name (bos, and eos, eot and eom for up to three end tokens), and a
     list for END_TOKENS, which is empty where the file needs none.
 
-    ``kind``, ``tokens`` and ``types``: of the file's tokenizer, all empty without one.  A ModelError says which end token
-    such a file cannot name, or that it cannot say that there is none.  Tokens that end a text in llama.cpp by their names,
-    though not in this model, are said.
+    ``kind``, ``tokens`` and ``types`` describe the file's tokenizer and are empty without one.  A ModelError says which end token
+    such a file cannot name, or that the file cannot say that there is none.  ``say`` hears of tokens that end a text in llama.cpp
+    by their names and do not end a text in this model.
     """
     def shown(ids: Iterable[int]) -> str:
         return ", ".join(_shown(i, lambda i: tokens[i] if i < len(tokens) else "") for i in ids)
@@ -377,7 +378,7 @@ def gguf_special_tokens(config: ModelConfig, kind: str, tokens: Sequence[str], t
         return out, []
     out["eos"] = config.eos
     known = [i for i in by_name if types[i] in (spm.CONTROL, spm.USER_DEFINED)]
-    # Keys for those first that have no other way to be known.
+    # The keys go first to tokens that llama.cpp does not know by name.
     others = sorted(config.more_ends, key=lambda i: i in known)
     message = next((i for i in others if i < len(tokens) and tokens[i] == _END_OF_MESSAGE), None)
     if message is not None:

@@ -22,6 +22,7 @@ from tellme.models.tokenizers.gguf_tokenizer import from_gguf
 
 __all__ = ["GGUF_NAMES", "SUB_NORMS", "Gguf"]
 
+#: Name here -> name in a GGUF file; ``{i}`` is the layer.
 GGUF_NAMES = {
     "embedding": "token_embd.weight", "head": "output.weight", "final_norm": "output_norm.weight",
     "attn_norm": "blk.{i}.attn_norm.weight", "ffn_norm": "blk.{i}.ffn_norm.weight",
@@ -32,6 +33,7 @@ GGUF_NAMES = {
 #: the embedding as their head.
 _ARCHITECTURES = {"llama": (False, "silu"), "bitnet": (True, "silu"), "bitnet-b1.58": (True, "relu2"),
                   "bitnet-25": (True, "relu2")}
+#: The same of the norms that BitNet models have besides.
 SUB_NORMS = {"o_norm": "blk.{i}.attn_sub_norm.weight", "down_norm": "blk.{i}.ffn_sub_norm.weight"}
 
 

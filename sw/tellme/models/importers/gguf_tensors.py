@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The metadata and tensors of GGUF files, split ones too, and the I2_S weights of bitnet.cpp.
 
-The ``gguf`` package decodes the tensors.  The index is read here: the package's reader gives up at the first type that it
-does not know, as I2_S is, and for a damaged length of an array it goes on for hours.
+The ``gguf`` package decodes the tensors.  The index is read here, because the package's reader fails at the first unknown type
+(I2_S is one), and works for hours on an array whose length is damaged.
 """
 
 import struct
@@ -25,7 +25,7 @@ _HEADER = struct.Struct("<4sIQQ")
 #: The scalar types of metadata: what ``struct`` and NumPy call them.
 _SCALARS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}
 _STRING, _ARRAY = 8, 9
-#: The least that a metadata value, a string and a tensor take in the index: no count can be larger than what these allow.
+#: The fewest bytes that a metadata value, a string and a tensor take in the index; a larger count than these allow is damage.
 _LEAST_FIELD, _LEAST_STRING, _LEAST_TENSOR = 13, 8, 24
 _MAX_DIMS = 4
 _ALIGNMENT = 32
@@ -33,7 +33,7 @@ _ALIGNMENT = 32
 #: Types of bitnet.cpp, a fork of llama.cpp; upstream has never used the numbers in files since.
 _BITNET_CPP = {36: "I2_S", 37: "I8_S", 38: "TL1"}
 TERNARY = ("TQ1_0", "TQ2_0", "I2_S", "F16", "F32", "BF16")
-#: Bytes behind the codes of an I2_S matrix: a float32 scale, and padding.
+#: Bytes after the codes of an I2_S matrix: a float32 scale, and padding.
 _I2S_TAIL = 32
 #: How bitnet.cpp has packed I2_S: four codes (weight plus 1) a byte, the first in the top bits.  The file does not say which.
 #: Name -> weights of a block whose quarters share bytes, or 0 for four rows that share bytes.
@@ -81,7 +81,7 @@ class _Cursor:
         return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
 
     def count(self, least: int) -> int:
-        """A number of things that take ``least`` bytes each at least."""
+        """A count of items, each of which takes at least ``least`` bytes."""
         count = int(self.number(10))
         if count * least > self.size - self.at:
             raise ValueError(f"it counts {count} parts of {least} bytes at least, with {self.size - self.at} bytes to go")
@@ -181,7 +181,7 @@ class _File:
         self._check_i2s({name: (at, after) for (at, _, name), (after, *_) in pairwise([*ends, (cursor.size, 0, "")])}, alignment)
 
     def _check_i2s(self, places: dict[str, tuple[int, int]], alignment: int) -> None:
-        """Type 36 has meant other things: I2_S it is where the bytes up to the next tensor are those of I2_S."""
+        """Type 36 has had other meanings.  The tensor is I2_S if the number of bytes up to the next tensor is that of I2_S."""
         last = max(places.values(), default=None)
         for name, entry in self.entries.items():
             if entry.kind == "I2_S":
@@ -203,7 +203,7 @@ def _kind_and_size(info: _Info, package: Any) -> tuple[str, int]:
         kind = _BITNET_CPP[info.number]
         if kind == "I2_S" and count % 4:
             raise ValueError(f"the tensor {info.name} is I2_S, and its {count} weights are no multiple of 4")
-        # The padding behind the scale of the last tensor may be missing.
+        # The padding after the scale of the last tensor may be missing.
         return kind, _i2s_bytes(info.shape) - _I2S_TAIL + 4 if kind == "I2_S" else 0
     try:
         known = package.GGMLQuantizationType(info.number)
@@ -337,7 +337,7 @@ class GgufTensors(Tensors):
             raise ModelError(f"{entry.path} has become shorter while it was read ({error})") from error
 
     def _i2s_rows(self, name: str, entry: _Entry, first: int, end: int) -> np.ndarray:
-        """Rows of an I2_S matrix in the layout that is set: codes times the scale behind them."""
+        """Rows of an I2_S matrix in the layout that is set: codes times the scale after them."""
         if self._layout is None:
             raise ModelError(f"{self.label}: {name} is I2_S, of which the layout is not known")
         cols = int(np.prod(entry.shape[1:]))

@@ -31,6 +31,7 @@ from tellme.models.source import Linear, row_chunks
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
+#: Name here -> name in a Hugging Face checkpoint; ``{i}`` is the layer.
 HF_NAMES = {
     "embedding": "model.embed_tokens.weight", "head": "lm_head.weight", "final_norm": "model.norm.weight",
     "attn_norm": "model.layers.{i}.input_layernorm.weight", "ffn_norm": "model.layers.{i}.post_attention_layernorm.weight",
@@ -83,7 +84,8 @@ def architecture(config: _Config) -> str:
 
 
 def model_config(config: _Config, name: str) -> ModelConfig:
-    """The shape; what the engine does not compute is refused by name.  BOS and end tokens are left out."""
+    """The model's shape.  A key that asks for something the engine does not compute is refused by name.  BOS and end tokens are
+    left out."""
     get = config.get
     default_act, default_eps, default_theta = _DEFAULTS[name]
     act = get("hidden_act", str, default_act)
@@ -176,7 +178,7 @@ class HuggingFace(Imported):
         return checked_tokenizer(read_tokenizer(path), str(path), self.config.vocab, self._say)
 
     def _check_tied_head(self) -> None:
-        """A head that a tied model's files hold all the same must be the embedding."""
+        """Check that an LM head in the files of a tied model is the embedding."""
         head, embedding = self.tensor_name("head"), self.tensor_name("embedding")
         if not self.config.tied or head not in self.tensors.names():
             return
@@ -212,9 +214,10 @@ class HuggingFace(Imported):
         return scales if self._mode == "multiply" else 1 / scales
 
     def _check_meaning(self) -> None:
-        """The factor of a matrix is mean |W| of the weights that were trained: its inverse is far too big, or far too small.
+        """Check the meaning of weight_scale: the factor of a matrix is mean |W| of the trained weights, far below 1, and the
+        inverse of the factor is far above 1.
 
-        Near 1 the data cannot tell, and the configuration is believed.
+        Near 1 the data cannot tell the two apart, and the configuration is believed.
         """
         factors = [float(np.median(s)) for s in self._scales.values() if s is not None]
         if not factors:

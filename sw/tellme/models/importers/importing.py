@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What importers of Hugging Face folders and GGUF files share: names, shapes, tables, and what the user may say."""
+"""What the importers of Hugging Face folders and GGUF files share: names, shapes, tables, and the user's options."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -19,15 +19,16 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["Imported", "Options", "Say", "act_exp_of", "checked_context", "checked_tokenizer", "read_tokenizer"]
 
+#: Takes a line for the user.
 Say = Callable[[str], None]
-#: The power of two that activations of ReLU squared models are divided by, unless the user says another: their
-#: products pass binary16's 65504, and a norm or the scale of the next matrix takes it back exactly.
+#: Activations of ReLU squared models are divided by this power of two, unless the user gives another: their products pass
+#: binary16's 65504.  The next norm, or the scale of the next matrix, cancels the division exactly.
 RELU2_EXP = 8
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says about a checkpoint."""
+    """The user's options for a checkpoint."""
 
     tokenizer: Path | None = None
     #: Convert without a tokenizer.
@@ -51,7 +52,7 @@ def read_tokenizer(path: Path) -> bytes:
 
 
 def checked_tokenizer(content: bytes, name: str, vocab: int, say: Say) -> bytes:
-    """A tokenizer whose ids a model has; one with fewer ids than the model has rows is said and taken."""
+    """Check that the model has all ids of a tokenizer.  ``say`` hears of a tokenizer with fewer ids than the model has rows."""
     tokenizer = Tokenizer(content, name)
     if tokenizer.size > vocab:
         raise ModelError(f"{name} has {tokenizer.size} tokens, the model a vocabulary of {vocab}")
@@ -78,9 +79,9 @@ def checked_context(wanted: int, there: int) -> int:
 class Imported(Source):
     """A checkpoint with tensors of known names.
 
-    A subclass sets ``tensors``, ``config``, and ``tensor_names``: the parts that a model may have (``wq`` to ``w2``, the
-    norms, ``embedding``, ``head``, ``final_norm``) and what they are called, with ``{i}`` for the layer; of matrices
-    the name without ``.weight``.  Then it calls :meth:`check_names`.
+    A subclass sets ``tensors``, ``config`` and ``tensor_names``, and then calls :meth:`check_names`.  ``tensor_names`` maps each
+    part that a model may have (``wq`` to ``w2``, the norms, ``embedding``, ``head``, ``final_norm``) to the part's name in the
+    checkpoint.  ``{i}`` stands for the layer's number.  A matrix's name is written without ``.weight``.
     """
 
     tensors: Tensors
@@ -109,9 +110,9 @@ class Imported(Source):
         return self.config.shape(name)
 
     def check_names(self, also: Callable[[int, str], set[str]], ignored: set[str]) -> None:
-        """Every tensor that is needed is there with its shape, and there is no other.
+        """Check that every needed tensor is there with the right shape, and that there is no other tensor.
 
-        ``also`` gives names that may stand beside a matrix.
+        ``also`` gives the names of tensors that may stand beside a matrix.
         """
         c, have = self.config, self.tensors.names()
         needed: dict[str, tuple[int, ...]] = {self.tensor_name("embedding"): (c.vocab, c.dim)}
@@ -182,5 +183,5 @@ class Imported(Source):
 
 
 def _unless_ones(gain: NDArray[np.float16]) -> NDArray[np.float16] | None:
-    """A gain of ones is none: the same bits for less."""
+    """The gain, or None for a gain of ones: multiplying by one changes no bit."""
     return None if (gain == 1).all() else gain

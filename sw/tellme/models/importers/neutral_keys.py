@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Keys of configs and GGUF files that change what a model computes, and the values at which they do not.
 
-A config.json carries dozens of keys of training and of programs, so only keys that are known to compute something are looked
-at.  Everything below a GGUF file's ``<arch>.`` is about the computation, so a key that is not known there is refused.
-RoPE's keys have :mod:`tellme.models.importers.rope`.
+A config.json has dozens of keys about training and about programs.  So only keys that are known to change the computation are
+checked.  In a GGUF file every key below ``<arch>.`` is about the computation, so an unknown key is refused.
+:mod:`tellme.models.importers.rope` checks the keys of RoPE.
 """
 
 import math
@@ -60,7 +60,7 @@ _CONFIG: dict[str, tuple[Any, ...]] = {
     "scale_depth": (), "residual_scale": (1,), "dim_model_base": (_DIM,), "width_scale": (1,), "use_mup": (False,),
     "output_logits_scale": (1,), "embedding_norm": (False,), "use_embedding_norm": (False,),
 }
-#: Names of factors, and of softcapping, whatever stands ahead of them.
+#: Names of factors, and of softcapping, whatever stands before them.
 _FACTOR = re.compile(r"(?:multipliers?|logits?_scal(?:e|ing)|logits?_scaling_factor)$")
 _SOFTCAP = re.compile(r"soft_?cap")
 
@@ -80,7 +80,7 @@ def _changes_nothing(value: Any, neutral: Iterable[Any], config: ModelConfig) ->
 
 
 def check_config_keys(fields: Mapping[str, Any], config: ModelConfig, label: str) -> None:
-    """Refuse, by name, the first key of a config.json at whose value the model computes what the engine does not."""
+    """Refuse, by name, the first key of a config.json whose value asks for something that the engine does not compute."""
     for key, value in fields.items():
         if value is None:
             continue
@@ -121,7 +121,7 @@ _GGUF: dict[str, tuple[Any, ...] | None] = {
 
 
 def check_gguf_keys(arch: str, keys: Iterable[str], get: Callable[[str], Any], config: ModelConfig, label: str) -> None:
-    """Refuse, by name, the first key below ``<arch>.`` that is not known, or at whose value the engine computes otherwise.
+    """Refuse, by name, the first key below ``<arch>.`` that is unknown, or whose value the engine does not compute.
 
     Keys of RoPE are left to :func:`tellme.models.importers.rope.rope_of_gguf`.
     """

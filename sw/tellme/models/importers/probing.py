@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a text costs a model: the loss that tells which of several readings of a checkpoint is the one that was trained.
+"""The loss of a model on a text.  The loss tells which of several readings of a checkpoint is the one that was trained.
 
-A float32 forward pass over a source, with one matrix in memory at a time.
+A reading is a way to decode the file, such as an order of bits.  The loss comes from a float32 forward pass over a source, with
+one matrix in memory at a time.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ __all__ = ["CLEAR_NATS", "PROBE", "Reading", "best_reading", "nats_per_token", "
 
 #: A trained model's loss in each wrong reading is at least this much higher; in the right one it beats plain guessing.
 CLEAR_NATS = 0.5
-#: Text that tells readings apart: any plain English story does, the gap is nats wide.
+#: Text that tells readings apart.  Any plain English story would do: the gap is several nats.
 PROBE = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her dog. "
          "One day, she saw a big red ball under a tree. She ran to it and smiled. \"Look, a ball!\" she said.")
 
@@ -27,7 +28,7 @@ Rows = NDArray[np.float32]
 
 
 class Reading(NamedTuple):
-    """One way to read a checkpoint, and what the probe text costs then, in nats per token."""
+    """One way to read a checkpoint, and the loss on the probe text in this reading, in nats per token."""
 
     name: str
     nats: float
@@ -37,7 +38,7 @@ class Reading(NamedTuple):
 
 
 def best_reading(readings: Iterable[Reading], vocab: int) -> Reading | None:
-    """The reading in which a model makes sense: better than guessing, and by CLEAR_NATS better than each other one."""
+    """The right reading: its loss is better than guessing, and by CLEAR_NATS better than each other reading's."""
     ordered = sorted(readings, key=lambda r: r.nats)
     clear = len(ordered) > 1 and ordered[1].nats - ordered[0].nats >= CLEAR_NATS and ordered[0].nats < np.log(vocab)
     return ordered[0] if clear else None
@@ -46,16 +47,16 @@ def best_reading(readings: Iterable[Reading], vocab: int) -> Reading | None:
 def nats_per_token(source: Source, ids: Sequence[int]) -> float:
     """Mean negative log likelihood (nats) of ids[1:], each given those before it; infinity where numbers run over.
 
-    BitNet b1.58 in float32: activations are int8 for each linear, absmax of each token.  ``act_exp`` is left out: it moves a
-    power of two that the next norm or scale takes back.
+    The pass computes BitNet b1.58 in float32: the input of each linear is quantised to int8 by absmax of each token.  ``act_exp``
+    is left out, because the next norm or scale cancels this power of two.
     """
     return read_in_turn(source, ids, [""], lambda name: None)[0].nats
 
 
 def read_in_turn(source: Source, ids: Sequence[int], names: Sequence[str], choose: Callable[[str], None]) -> list[Reading]:
-    """What the text costs in each of some readings of a source's matrices; ``choose`` sets the one of a name.
+    """The loss of the text in each of some readings of a source's matrices; ``choose`` sets the reading with a name.
 
-    The tables, which are the same in all readings, are gone through twice for all of them together.
+    The tables are the same in all readings, and are read twice for all readings together.
     """
     x = _embedded(source, ids[:-1])
     final = _norm(source.final_norm(), source.config)
@@ -69,7 +70,7 @@ def read_in_turn(source: Source, ids: Sequence[int], names: Sequence[str], choos
 
 
 def _layers(source: Source, x: Rows) -> Rows:
-    """The residual stream (a row a token) behind the last layer, from what it is ahead of the first."""
+    """The residual stream (a row a token) after the last layer, from what it is before the first."""
     c = source.config
     turn = _rope(len(x), c)
     for i in range(c.layers):
@@ -97,7 +98,7 @@ def _norm(gain: NDArray[np.float16] | None, config: ModelConfig) -> Callable[[Ro
 
 
 def _bitlinear(x: Rows, linear: Linear) -> Rows:
-    """The product with a matrix, whose codes come chunk by chunk."""
+    """The product with a matrix, whose codes come part by part."""
     step = np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.float32(1e-5)) / 127
     codes = np.clip(np.rint(x / step), -128, 127)
     y = np.concatenate([codes @ part.T.astype(np.float32) for part in linear.chunks()], axis=1)
@@ -144,7 +145,7 @@ def _embedded(source: Source, ids: Sequence[int]) -> Rows:
 
 
 def _losses(source: Source, x: Rows, targets: Sequence[int]) -> NDArray[np.float64]:
-    """The loss of each row, from logits of a chunk of the vocabulary at a time."""
+    """The loss of each row, from the logits of a part of the vocabulary at a time."""
     wanted = np.asarray(targets)
     total, picked = np.full(len(x), -np.inf), np.zeros(len(x))
     first = 0

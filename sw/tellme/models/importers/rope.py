@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""RoPE of a checkpoint: each key and tensor that says something about it is plain, or refused by name.
+"""RoPE of a checkpoint: each key and each tensor about RoPE must mean plain RoPE, or is refused by name.
 
-Plain RoPE is what the engine computes: at position p it turns pair i of the head_dim / 2 pairs of each query and key head
-by p * theta^(-2 i / head_dim).  A key that leaves this as it is (a linear scaling by 1, a rotary share of 1) is taken.
+The engine computes plain RoPE: at position p it turns pair i of the head_dim / 2 pairs of each query and key head by
+p * theta^(-2 i / head_dim).  A key that changes nothing (a linear scaling by 1, a rotary share of 1) is accepted.
 """
 
 import re
@@ -73,7 +73,7 @@ def is_number(value: Any, *wanted: float) -> bool:
 
 
 def as_decimal(value: Any) -> Any:
-    """A value of a GGUF file, a float32 as the decimal number that it stands for: 1e-05, not 9.999999747378752e-06."""
+    """A value of a GGUF file; a float32 becomes the shortest decimal number: 1e-05, not 9.999999747378752e-06."""
     with np.errstate(over="ignore"):
         return float(str(np.float32(value))) if type(value) is float and float(np.float32(value)) == value else value
 
@@ -120,7 +120,7 @@ class _ConfigRope:
             # 1: the layer has RoPE.
             plain = isinstance(value, list) and all(is_number(one, 1) for one in value)
         elif inner and key == "original_max_position_embeddings":
-            # The context ahead of a scaling, which there is none of.
+            # The context before scaling; there is no scaling.
             plain = type(value) is int and value > 0
         else:
             plain = not inner and not says_rope(key)
@@ -229,7 +229,7 @@ def rope_of_gguf(arch: str, keys: Iterable[str], get: Callable[[str], Any], labe
 
 
 def plain_frequencies(tensors: Tensors, rope: Rope, head_dim: int) -> set[str]:
-    """Names of the tensors that say what plain RoPE is anyhow; a ModelError names one that says something else.
+    """Names of the tensors that describe RoPE and describe plain RoPE.  A ModelError names a tensor that describes another RoPE.
 
     GGUF: factors, all 1.  Hugging Face: the frequencies themselves, theta^(-2 i / head_dim), as rounded as bfloat16.
     """

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Tensors of checkpoint files, read a few rows at a time.
 
-The safetensors package maps files into memory and gives NumPy no bfloat16; here rows are read where they lie, so that a
-conversion's memory does not grow with the checkpoint.  What that package refuses is refused.
+The safetensors package maps files into memory and cannot give bfloat16 to NumPy.  Here rows are read from the file directly, so
+that a conversion's memory does not grow with the checkpoint.  A file that the package refuses is refused here too.
 """
 
 import os
@@ -24,8 +24,9 @@ from tellme.models.json_files import parse_json, read_json
 __all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_numbers", "check_no_adapter", "listed",
            "read_exactly", "without_ones"]
 
-#: The types that are read, and how they lie in a file.
+#: The types that are read -> their NumPy types in a file.
 _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "F8_E4M3": "u1", "F8_E5M2": "u1", "I8": "i1", "U8": "u1"}
+#: The types that are read, for a message.
 READ_TYPES = f"{', '.join([*_TYPES][:-1])} and {[*_TYPES][-1]}"
 #: The longest header that the safetensors package takes.
 _MAX_HEADER = 100_000_000
@@ -51,7 +52,7 @@ _EIGHT_BITS = {"F8_E4M3": _eight_bit_floats(3, 7, infinities=False), "F8_E5M2": 
 
 
 def as_numbers(raw: np.ndarray, kind: str) -> np.ndarray:
-    """Patterns of bfloat16 and of 8-bit floats, and numbers of other float types, as float32; int8 and uint8 as they are."""
+    """float32 from bit patterns of bfloat16 and of 8-bit floats, and from other float types; int8 and uint8 unchanged."""
     if kind == "BF16":
         return (raw.astype(np.uint32) << 16).view(np.float32)
     if kind in _EIGHT_BITS:
@@ -63,7 +64,7 @@ def as_numbers(raw: np.ndarray, kind: str) -> np.ndarray:
 
 
 def read_exactly(file: BinaryIO, count: int) -> bytes:
-    """So many bytes; an EOFError where the file has fewer."""
+    """Exactly this number of bytes; an EOFError if the file has fewer."""
     content = file.read(count)
     if len(content) != count:
         raise EOFError(f"it ends after {len(content)} of {count} bytes")
@@ -71,7 +72,7 @@ def read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A vector's shape without the ones ahead of its length, which change none of its values."""
+    """A vector's shape without the ones before its length, which change none of its values."""
     ones = next((i for i, n in enumerate(shape[:-1]) if n != 1), max(len(shape) - 1, 0))
     return shape[ones:]
 
@@ -165,7 +166,8 @@ class SafetensorsFile(Tensors):
 
 
 def _check_ends(path: Path, header: object, size: int) -> None:
-    """A file that is cut short is the most usual damage, and gets words of its own; all else is the package's to refuse."""
+    """Check a file's length first: a file that is cut short is the most common damage and gets a message of its own.  The package
+    refuses all other damage."""
     if not isinstance(header, dict):
         raise ModelError(f"{path} is no safetensors file, or is damaged (its header is no object)")
     for name, fields in header.items():
@@ -175,7 +177,7 @@ def _check_ends(path: Path, header: object, size: int) -> None:
                              "copy it again")
 
 
-#: Bytes of a file name, in all file systems that matter.
+#: The longest file name in bytes that common file systems take.
 _MAX_NAME = 255
 #: Names that folders of the hub have beside the model's own files, and what they are.
 _MODEL, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -198,7 +200,7 @@ def check_no_adapter(folder: Path) -> None:
 class SafetensorsFolder(Tensors):
     """The safetensors files of a Hugging Face folder: model.safetensors, or several files that an index names.
 
-    ``say`` hears which of several is taken, as transformers takes it, and what lies beside it.
+    If there are several, ``say`` hears which one is taken (the one that transformers takes), and what is not read.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]):

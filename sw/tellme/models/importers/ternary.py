@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""From the tensors of checkpoints to ternary codes and scales, a chunk of rows at a time."""
+"""From the tensors of checkpoints to ternary codes and scales, a part of the rows at a time."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -16,7 +16,7 @@ from tellme.spec.scale import Scale, scale_from_fraction
 __all__ = ["WAY_OUT", "FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs",
            "pairs_to_halves", "positive_scales"]
 
-#: Weights of a row with more magnitudes than this are floats, not ternary ones with scales along the columns.
+#: A row with more magnitudes than this holds floats, and not ternary weights with scales along the columns.
 _MAX_COLUMN_SCALES = 64
 
 Rows = NDArray[np.float32]
@@ -32,7 +32,7 @@ class FloatWeightsError(ModelError):
 
 
 def halves_to_pairs(rows: NDArray, head_dim: int) -> NDArray:
-    """Rows of whole heads from RoPE on (t, t + head_dim / 2) to RoPE on adjacent ones: 2t from t, 2t + 1 from the other."""
+    """Reorder the rows of whole heads from RoPE on pairs (t, t + head_dim / 2) to RoPE on adjacent pairs (2t, 2t + 1)."""
     return rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
@@ -42,7 +42,7 @@ def pairs_to_halves(rows: NDArray, head_dim: int) -> NDArray:
 
 
 def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
-    """Blocks of rows with the same scale; a row of zeros goes with the row ahead of it."""
+    """Blocks of rows with the same scale; a row of zeros goes with the row before it."""
     known = np.flatnonzero(magnitudes)
     if not known.size:
         raise ModelError(f"{name} is all zeros: no scale can be found")
@@ -53,9 +53,10 @@ def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
 
 
 def positive_scales(name: str, scales: NDArray[np.floating], rows: int) -> NDArray[np.float64]:
-    """A scale for each row from a tensor of one, or of one for each of some equal blocks of rows.
+    """A scale for each row, from a tensor with one scale, or with one scale for each of several equal blocks of rows.
 
-    Ones may follow in its shape: (1, 1) is one scale, (rows, 1) is one a row.  Ones ahead of the others would say columns.
+    Further dimensions of the tensor must be 1: (1, 1) is one scale, (rows, 1) is one per row.  Dimensions of 1 in front would
+    mean scales of columns, and are refused.
     """
     if scales.dtype.kind != "f":
         raise ModelError(f"{name} is {scales.dtype}; a scale is a floating-point number")
@@ -93,7 +94,7 @@ def _magnitudes(name: str, part: Rows) -> Rows:
 
 def from_values(tensors: Tensors, name: str, *, head_dim: int = 0, times: float = 1.0,
                 bias: NDArray[np.float16] | None = None) -> Linear:
-    """Weights that are 0 or plus or minus a magnitude, one for each row at least; ``times`` multiplies the magnitudes.
+    """A linear from weights that are 0 or plus or minus the magnitude of their row; ``times`` multiplies the magnitudes.
 
     ``head_dim`` other than 0: RoPE's halves become adjacent pairs.
     """
@@ -116,7 +117,7 @@ def _ordered(rows: NDArray, head_dim: int) -> NDArray:
 
 def from_packed(tensors: Tensors, name: str, scales: NDArray[np.float64], *, head_dim: int = 0,
                 bias: NDArray[np.float16] | None = None) -> Linear:
-    """Four rows a byte: bits 2i and 2i + 1 of byte row r are row r + i * (rows / 4), as the code plus 1.
+    """A linear with four rows in a byte: bits 2i and 2i + 1 of byte row r hold row r + i * (rows / 4), as the code plus 1.
 
     ``scales`` has the scale of each row in the checkpoint's order.
     """
@@ -137,7 +138,8 @@ def from_packed(tensors: Tensors, name: str, scales: NDArray[np.float64], *, hea
 
 def from_codes(tensors: Tensors, name: str, scales: NDArray[np.float64], *, head_dim: int = 0,
                bias: NDArray[np.float16] | None = None) -> Linear:
-    """Numbers -1, 0 and 1 beside ``scales``, one for each row in the checkpoint's order; or with them multiplied in."""
+    """A linear from the numbers -1, 0 and 1, alone or with their scale multiplied in; ``scales`` has one scale for each row, in
+    the checkpoint's order."""
     rows, cols = tensors.shape(name)
 
     def chunks() -> Iterator[NDArray[np.int8]]:
@@ -156,9 +158,9 @@ def from_codes(tensors: Tensors, name: str, scales: NDArray[np.float64], *, head
 
 def from_absmean(tensors: Tensors, name: str, *, head_dim: int = 0, bias: NDArray[np.float16] | None = None,
                  say: Callable[[str], None]) -> Linear:
-    """Weights that the model itself makes ternary each time it runs: g = mean |W|, round(W / g) within -1 and 1.
+    """A linear whose model makes the weights ternary each time it runs: g = mean |W|, round(W / g) within -1 and 1.
 
-    Where they are ternary already, they are taken as they are, and ``say`` hears so.
+    Weights that are ternary already are taken unchanged, and ``say`` hears of that.
     """
     rows, cols = tensors.shape(name)
     total, tops, ternary = 0.0, np.zeros(0, np.float32), True

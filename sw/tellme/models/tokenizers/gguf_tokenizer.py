@@ -17,8 +17,9 @@ from tellme.models.tokenizers import spm
 
 __all__ = ["BYTE_TEXTS", "GPT2", "LLAMA3", "SPLITS", "GgufTokenizer", "Split", "from_gguf", "placeholder"]
 
-#: How "gpt2" texts are split ahead of the merges: regular expressions one behind another, each on what the last one left.
+#: How "gpt2" texts are split before the merges: regular expressions one after another, each on the parts from the one before.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+#: How texts of LLaMA 3 are split before the merges.
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
 QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -152,11 +153,11 @@ class _Values:
 
 
 def _is_known(key: str) -> bool:
-    """Whether what a key means for ids and texts is known, be it nothing."""
+    """Whether the meaning of a key for ids and texts is known; the key may also have no meaning for them."""
     if not key.startswith("tokenizer.ggml."):
         return key == _JSON_KEY or key.startswith("tokenizer.chat_template")
     short = key.removeprefix("tokenizer.ggml.")
-    # Ids of special tokens, and what is put ahead of and behind a prompt, change no id of the text itself.
+    # Ids of special tokens, and what is put before and after a prompt, change no id of the text itself.
     return short.endswith(("_token_id", "_token_ids")) or short in (
         "model", "pre", "tokens", "token_type", "scores", "merges", "add_space_prefix", "remove_extra_whitespaces",
         "precompiled_charsmap", "normalizer.lowercase", "normalizer.strip_accents", "add_bos_token", "add_eos_token",
@@ -164,7 +165,7 @@ def _is_known(key: str) -> bool:
 
 
 def from_gguf(values: Mapping[str, Any], name: str) -> bytes:
-    """A SentencePiece model or tokenizer.json of a GGUF file's ``tokenizer.*`` values; ModelError says what is not known."""
+    """A SentencePiece model or tokenizer.json from a GGUF file's ``tokenizer.*`` values; ModelError names an unknown value."""
     read = _Values(values, name)
     model = read["model"]
     if model not in ("llama", "gpt2"):
@@ -177,7 +178,7 @@ def from_gguf(values: Mapping[str, Any], name: str) -> bytes:
     for i, kind in enumerate(types):
         if kind not in (spm.NORMAL, spm.UNKNOWN, spm.CONTROL, spm.USER_DEFINED, spm.UNUSED, spm.BYTE):
             raise _refuse(name, f"has token {i} ({tokens[i]!r}) of type {kind}, which is not known")
-    # What stands for ids of the model that the tokenizer lacks.
+    # Placeholders for ids of the model that the tokenizer lacks.
     size = len(tokens)
     while size and types[size - 1] == spm.UNUSED and tokens[size - 1] in (placeholder(size - 1), f"[PAD{size - 1}]"):
         size -= 1

@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Scores by which SentencePiece's BPE, and llama.cpp's, merge as a list of merges does.
+"""Scores with which SentencePiece's and llama.cpp's BPE merge in the same way as a list of merges.
 
-Two ways of merging.  By a list, two neighbours merge if their pair is in it, the pair of the lowest rank first.  By scores,
-two neighbours merge if what they make is a token, the token of the highest score first.  Of equals the leftmost is first.
+There are two ways of merging:
 
-A token is made in any text of the same last pair as in a text that is the token alone: merges inside it do not depend on what
-stands around it, as long as none crosses its ends.  So each way makes a token of one pair at most.  Let the scores have the order
-of the ranks of these pairs.  Then both ways do the same with every text if scores never make a token that the merges never make:
-by their lengths one after another, tokens are made of the same parts step by step, and only the last step can differ.
+- by a list: two neighbours merge if their pair is in the list, the pair with the lowest rank first;
+- by scores: two neighbours merge if the result is a token, the token with the highest score first.
+
+Among equals the leftmost is first.
+
+In any text a token is made from the same last pair as in a text that is the token alone: merges inside the token do not depend
+on the text around the token, as long as no merge crosses the token's ends.  So in each way a token is made from one pair at
+most.  Give the tokens scores in the order of the ranks of these pairs.  Then both ways give the same result for every text,
+provided that scores never make a token that the list never makes.  (By induction over the tokens' lengths: all steps before the
+last are the same, and only the last step can differ.)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +47,7 @@ def by_score(scores: Mapping[str, float]) -> Callable[[str, str], float | None]:
 def merge_scores(tokens: Iterable[str], merges: Sequence[tuple[str, str]], boundary: str | None = None) -> dict[str, float]:
     """The score of each token, 0 or below; ModelError names a token that scores make and the merges do not.
 
-    ``boundary``: a character ahead of which texts are split, so that no token has it behind its first character.
+    ``boundary``: a character before which texts are split, so that no token has it after its first character.
     """
     known = set(tokens)
     ranks: Mapping[tuple[str, str], int] = {pair: rank for rank, pair in enumerate(merges)}

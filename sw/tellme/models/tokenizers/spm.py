@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""SentencePiece models as bytes: made of pieces, and asked for what the package's own interface does not tell.
+"""SentencePiece models as bytes: making a model from pieces, and reading fields that the package's interface does not show.
 
-Protocol buffers by hand, as sentencepiece_model.proto numbers their fields: the module of the package that reads them needs
-the protobuf package.  ModelProto has pieces (1), trainer_spec (2), normalizer_spec (3) and denormalizer_spec (5).
+The protocol buffers are coded by hand, with the field numbers of sentencepiece_model.proto, because the package's own module for
+them needs the protobuf package.  ModelProto has pieces (1), trainer_spec (2), normalizer_spec (3) and denormalizer_spec (5).
 """
 
 import struct
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Spec:
-    """What of trainer, normalizer and denormalizer changes the ids of a text, or the text of ids."""
+    """The fields of trainer, normalizer and denormalizer that change the ids of a text, or the text of ids."""
 
     model_type: int = BPE
     add_dummy_prefix: bool = True
@@ -47,7 +47,7 @@ class Spec:
     charsmap: bytes = b""
     #: Whether spaces become U+2581.
     escape_whitespaces: bool = True
-    #: Whether the space of a word stands behind it.
+    #: Whether the space of a word stands after it.
     treat_whitespace_as_suffix: bool = False
     #: Whether characters without a piece become a piece a byte.
     byte_fallback: bool = True
@@ -77,8 +77,8 @@ def _content(field: int, value: bytes) -> bytes:
 def make(pieces: Sequence[Piece], spec: Spec, *, bos: int = -1, eos: int = -1, pad: int = -1) -> bytes:
     """A model whose BOS, EOS and padding are the pieces with these ids, -1 for none.
 
-    The unknown piece is the one of type UNKNOWN; a piece a byte (``byte_fallback``) is wanted exactly where ``pieces``
-    have the type BYTE.
+    The unknown piece is the piece of type UNKNOWN.  ``byte_fallback`` must be set exactly if ``pieces`` include a piece of type
+    BYTE for each byte.
     """
     unknown = next((i for i, p in enumerate(pieces) if p.type == UNKNOWN), -1)
     out = []

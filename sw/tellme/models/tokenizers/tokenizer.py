@@ -20,7 +20,7 @@ _BOM, _SPACES = b"\xef\xbb\xbf", b" \t\r\n"
 class Decoding(Protocol):
     """A decoder at work: tokens go in one by one, and text that no later token changes comes out.
 
-    All that came out and ``finish`` are together what the tokenizer's package decodes from all tokens at once.
+    The texts that came out and the text of ``finish`` are together what the tokenizer's package decodes from all tokens at once.
     """
 
     def push(self, token: int) -> str:
@@ -70,7 +70,7 @@ class Tokenizer:
         return self._pieces.decoding()
 
     def text_bytes(self, ids: Iterable[int]) -> int:
-        """UTF-8 bytes of the text of ids; of a character that the last ids begin, the bytes that are there."""
+        """UTF-8 bytes of the text of ids; if the last ids begin a character, the bytes of it that are there."""
         decoding = self.decoding()
         return sum(len(decoding.push(i).encode()) for i in ids) + decoding.waiting
 
@@ -88,9 +88,9 @@ class Tokenizer:
 
 
 def is_json(content: bytes) -> bool:
-    """Whether bytes are meant as a tokenizer.json: an object, or the beginning of one; not a SentencePiece model."""
+    """Whether bytes are a tokenizer.json: a JSON object or the beginning of one, and not a SentencePiece model."""
     start = content.removeprefix(_BOM).lstrip(_SPACES)
-    # A SentencePiece model begins with a line feed, and with "{" behind it where its first piece takes 123 bytes.
+    # A SentencePiece model begins with a line feed, and with "{" after it where its first piece takes 123 bytes.
     return content[:1] == b"{" or start[:1] == b"{" and content.rstrip(_SPACES)[-1:] == b"}"
 
 
@@ -172,8 +172,8 @@ codecs.register_error("tellme.mark", _a_mark_a_byte)
 class _SentencePieceDecoding:
     """SentencePiece's decoder: bytes of one character stand side by side, and spaces at the start are dropped.
 
-    The first piece with text loses one space at its start; where a model removes extra spaces, pieces that are only a
-    space are lost before it too.  A byte is text, and a control piece is none.
+    The first piece with text loses one space at its start.  If the model removes extra spaces, pieces before the first piece that
+    are only a space are dropped too.  A byte counts as text; a control piece does not.
     """
 
     def __init__(self, pieces: SentencePieces):
@@ -234,21 +234,24 @@ def _byte_characters() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(0x100 + i): b for i, b in enumerate(rest)}
 
 
+#: Character of a byte-level vocabulary -> the byte that it stands for.
 BYTE_OF_CHARACTER = _byte_characters()
 
 
 class TextStream:
     """The text of tokens as they come: what the tokenizer's package decodes from all of them, in whole characters.
 
-    A text leaves with the token that settles it, that is, as soon as no later token can change it.  Waiting are: bytes
-    of a character until its last byte; with a tokenizer.json that falls back to bytes, all bytes of a run until the run
-    ends, since one that is no UTF-8 makes marks of all (bytes behind such a one come at once); what decoders that
-    replace or strip texts may still replace or strip.  With a decoder that replaces a regular expression for which no
-    bound is known, and with a SentencePiece model that has rules for decoded texts, all text waits until the end
-    (``Tokenizer.late``).
+    A text comes out as soon as no later token can change it.  The following waits:
 
-    ``before`` are ids that came before, such as a prompt.  The stream then gives what the text of all ids has beyond
-    the text of these.
+    - the bytes of a character, until its last byte;
+    - with a tokenizer.json that falls back to bytes, all bytes of a run until the run ends, because one byte that is not UTF-8
+      turns the whole run into marks (bytes after such a byte come at once);
+    - text that a decoder may still replace or strip;
+    - all text, until the end, with a decoder that replaces a regular expression without a known bound, and with a SentencePiece
+      model that has rules for decoded texts (``Tokenizer.late``).
+
+    ``before`` are ids that came before, such as a prompt.  The stream then gives the part of the text of all ids that comes after
+    the text of these ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Iterable[int] = ()):

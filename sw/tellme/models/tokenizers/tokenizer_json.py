@@ -16,19 +16,19 @@ from tokenizers import decoders, models, pre_tokenizers
 from tellme.models.model import ModelError
 from tellme.models.tokenizers.tokenizer import BYTE_OF_CHARACTER, Decoding, is_json
 
-__all__ = ["JsonPieces", "adds_bos", "adds_other", "frame_of"]
+__all__ = ["JsonPieces", "adds_other", "frame_of"]
 
 
 def _failure(error: BaseException) -> str:
-    """What the package says of a failure; an interrupt is none and goes on."""
-    # The package raises plain Exceptions, and where it breaks off within, a PanicException, which is none of them.
+    """The package's words for a failure.  An interrupt is no failure and is raised again."""
+    # The package raises plain Exceptions, and for an internal failure a PanicException, which is not a subclass of Exception.
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
     return " ".join(str(error).split())[:200]
 
 
 def _loaded(content: bytes, name: str) -> tokenizers.Tokenizer:
-    """The package's tokenizer without what is for training: truncation, padding and dropout."""
+    """The package's tokenizer without the features for training: truncation, padding and dropout."""
     try:
         made = tokenizers.Tokenizer.from_str(content.decode())
         made.no_truncation()
@@ -52,7 +52,7 @@ class JsonPieces:
         self.size = max([*ids, *self._pieces.get_added_tokens_decoder()], default=-1) + 1
         if self.size == 0:
             raise ModelError(f"{name} has no vocabulary")
-        # The package reads such an id as any of them, by chance.
+        # The package would read such an id as any of these tokens, by chance.
         twice = next((i for i, count in ids.items() if count > 1), None)
         if twice is not None:
             raise ModelError(f"{name} is damaged: {ids[twice]} of its tokens have the id {twice}")
@@ -105,7 +105,7 @@ class JsonPieces:
         byte = _byte_of(piece) if self._byte_fallback else None
         if byte is not None:
             return bytes([byte])
-        # Behind another piece: the first one of a text is special to some decoders.
+        # After another piece, because some decoders treat the first piece of a text differently.
         return (self._whole(["x", piece])[len(self._whole(["x"])):]).encode()
 
     def _whole(self, pieces: Sequence[str]) -> str:
@@ -114,9 +114,9 @@ class JsonPieces:
 
 
 class _Step(Protocol):
-    """A step of a decoder: pieces go in one by one, and pieces that no later one changes come out.
+    """A step of a decoder: pieces go in one by one, and pieces that no later piece can change come out.
 
-    Behind a step that joins, pieces are parts of the one text, cut anywhere.
+    After a step that joins pieces, a piece is a part of the one text, cut anywhere.
     """
 
     def push(self, piece: str) -> Iterable[str]: ...
@@ -129,7 +129,7 @@ class _Step(Protocol):
 
 
 class _JsonDecoding:
-    """A decoder's steps one behind another."""
+    """A decoder's steps one after another."""
 
     def __init__(self, piece: Callable[[int], str | None], steps: Sequence[_Step], name: str):
         self._piece = piece
@@ -347,7 +347,7 @@ class _ByteLevel:
         return len(self._utf8.getstate()[0])
 
 
-#: Rust reads a sign ahead of a hexadecimal digit.
+#: Rust reads a sign before a hexadecimal digit.
 _BYTE_PIECE = re.compile(r"<0x(\+?[0-9A-Fa-f]|[0-9A-Fa-f]{2})>", re.ASCII)
 
 
@@ -520,7 +520,7 @@ class _Unbounded(Exception):
 
 @dataclass(frozen=True)
 class _Bound:
-    """How far a regular expression looks that only matches at a start: of lines, or of the text."""
+    """How many characters decide the match of a regular expression that only matches at the start of the text or of lines."""
 
     lines: bool
     #: Characters on which it depends whether it matches, and how much but for an open end.
@@ -625,7 +625,7 @@ def _named_tokens(post_processor: Any) -> Iterator[str]:
 
 
 def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] | None:
-    """A tokenizer.json that has a post-processor, and the ids that it puts ahead of a text and behind it."""
+    """A tokenizer.json that has a post-processor, and the ids that it puts before a text and after it."""
     if not is_json(content):
         return None
     made = _loaded(content, "the tokenizer")
@@ -655,25 +655,15 @@ def _added(content: bytes) -> tuple[tokenizers.Tokenizer, list[int], list[int]] 
 
 
 def frame_of(content: bytes) -> tuple[list[int], list[int]] | None:
-    """Ids that a tokenizer.json's post-processor puts ahead of a text and behind it; None without a post-processor."""
+    """Ids that a tokenizer.json's post-processor puts before a text and after it; None without a post-processor."""
     added = _added(content)
     return None if added is None else added[1:]
 
 
-def adds_bos(content: bytes, bos: int | None) -> bool | None:
-    """Whether a tokenizer puts BOS ahead of a text by itself: the package's own answer, asked with a text.
-
-    True: exactly ``bos`` is put ahead.  False: nothing, or something else, is put ahead (``adds_other`` names it).
-    None: the tokenizer is no tokenizer.json, or has no post-processor, and so says nothing about it.
-    """
-    added = _added(content)
-    return None if added is None else bos is not None and added[1] == [bos]
-
-
 def adds_other(content: bytes, bos: int | None = None) -> str | None:
-    """What a tokenizer adds to a text by itself besides ``bos`` ahead of it, in words; None for nothing.
+    """What a tokenizer adds to a text by itself besides ``bos`` before it, in words; None for nothing.
 
-    Without ``bos``, one token ahead is taken for it.
+    Without ``bos``, one token before the text is taken for BOS.
     """
     added = _added(content)
     if added is None:

@@ -7,26 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tellme.compiler import survey as module
+from tellme.compiler import inspect as module
 from tellme.compiler.image import CompileError, compile_model, needed_bytes, place_model
-from tellme.compiler.survey import survey
+from tellme.compiler.inspect import inspect_model
 from tellme.models.container import Container
 from tellme.models.shipped import find_model
 from tellme.spec.config import PRESETS
 from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
 
 
-def surveyed(model, tmp_path):
+def inspected(model, tmp_path):
     path = tmp_path / "m.tellme"
     model.save(path)
-    return survey(Container(path)), path
+    return inspect_model(Container(path)), path
 
 
 @pytest.mark.parametrize("build", ["ulx3s-85f-l2", "ulx3s-85f"])
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
 def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):
-    """Memories around the size of the image, head and all or without: the survey draws the lines where the compiler does."""
+    """Memories around the size of the image, head and all or without: inspect draws the lines where the compiler does."""
     model = random_model(name)
     if several:
         model = with_several_scales(model)
@@ -35,7 +35,7 @@ def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeyp
     boards = {f"b{size}": replace(board, name=f"b{size}", sdram_bytes=size)
               for end in ends for size in (end - 1024, end - 1, end, end + 1)}
     monkeypatch.setattr(module, "PRESETS", boards)
-    found, _ = surveyed(model, tmp_path)
+    found, _ = inspected(model, tmp_path)
     heads = set()
     for fit in found.fits:
         try:
@@ -49,7 +49,7 @@ def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeyp
 
 def test_numbers_of_a_file(tmp_path):
     model = random_model("grouped")
-    found, path = surveyed(model, tmp_path)
+    found, path = inspected(model, tmp_path)
     for share, layer in zip(found.zeros_by_layer, model.layers, strict=True):
         codes = np.concatenate([w.reshape(-1) for w in layer.weights.values()])
         assert share == pytest.approx((codes == 0).mean())
@@ -65,13 +65,13 @@ def test_numbers_of_a_file(tmp_path):
 
 
 def test_features_say_what_runs_them(tmp_path):
-    found, _ = surveyed(with_biases(with_several_scales(random_model("plain"))), tmp_path)
+    found, _ = inspected(with_biases(with_several_scales(random_model("plain"))), tmp_path)
     assert found.features == {"several scales a matrix": "golden and boards", "bias": "golden only"}
     assert "layers.0.wq" in found.several_scales and found.biases[0] == "layers.0.wq"
-    assert all(fit.reason == "layers.0.wq has a bias, which no gateware adds" for fit in found.fits)
+    assert all(fit.reason == "layers.0.wq has a bias, which no gateware adds: use the golden model" for fit in found.fits)
 
 
 def test_the_shipped_model(tmp_path):
-    found, _ = surveyed(find_model("stories-1m"), tmp_path)
+    found, _ = inspected(find_model("stories-1m"), tmp_path)
     fits = {fit.preset: fit.reason for fit in found.fits}
     assert fits["ulx3s-85f"] == "" and fits["sim-tiny"] == "dim is 192, and the build sim-tiny can do 128"

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Order of prefill attention: of KV head after KV head its scales, then K and V of slot after slot."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.attention.scatter import MAX_GROUP
+from hw.attention.softmax import BACK_BITS
+from hw.attention.word_reader import PhaseLayout
+from hw.lib.layouts import Layouts
+from hw.lib.stages import Stages
+
+__all__ = ["SlotSequence"]
+
+
+class SlotSequence(wiring.Component):
+    """Goes through a chunk's KV heads and their slots: which phase, of how many keys, and the requests for its words.
+
+    After ``start`` (a pulse) and ``written`` it asks for keys_all words of scales, then for each slot for keys * words words of
+    K and as many of V: ``phase`` says which of them are taken, until ``done`` is high with the last one.  A phase's words are
+    asked for while those of the one before are taken.  ``slot_done`` is high one cycle after a slot's last V word; the next
+    phase begins three cycles after that word.  ``busy`` falls when the last slot's sums have left (``drained``).
+
+    A slot takes ``working`` = min(pairs left, pes) pairs, last_turn = (working - 1) // exp_units; ``row`` counts slots over all
+    KV heads, ``last_slot`` is set in a KV head's last one.  The first slot sees ``keys`` = keys_all keys, each later one as many
+    as its first pair's token; last_key = keys - 1.
+
+    While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
+    token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
+
+    Ranges: pairs 1 to 4 * 16, keys_all 1 to context, words 4 to 64; ``words``, ``pairs`` and ``keys_all`` stand still from
+    ``start`` until ``busy`` falls.
+    """
+
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, pair_bits: int, words: int, rows: int) -> None:
+        self._pes, self._units, self._widths = pes, exp_units, layouts.widths
+        context = layouts.widths.context
+        keys = range(2 << (context - 1).bit_length())
+        super().__init__({
+            "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
+            "pairs": In(pair_bits), "keys_all": In(keys),
+            "start": In(1), "written": In(1), "done": In(1), "drained": In(1), "busy": Out(1), "slot_done": Out(1),
+            "request": Out(stream.Signature(layouts.memory_request)), "phase": Out(PhaseLayout),
+            "row": Out(range(rows)), "keys": Out(keys), "last_key": Out(range(context)),
+            "working": Out(range(pes + 1)), "last_turn": Out(range(pes // exp_units)), "last_slot": Out(1),
+            "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        stage = Stages(m)
+        pes, shape, args, phase, request = self._pes, self.shape, self.args, self.phase, self.request
+        walking, pe, back, g = self.back.en, self.back.pe, self.back.back, Signal(range(MAX_GROUP))
+        with m.If(walking):
+            m.d.sync += [pe.eq(pe + 1), g.eq(g + 1)]
+            with m.If(g + 1 == shape.group):
+                m.d.sync += [g.eq(0), back.eq(back + 1)]
+            with m.If(pe == pes - 1):
+                m.d.sync += walking.eq(0)
+
+        head, pairs_left = Signal(range(self._widths.kv_heads + 1)), Signal.like(self.pairs, reset_less=True)
+        k_addr, v_addr, s_addr = (Signal(self._widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
+        # Both are wanted in V only.
+        last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
+        last_slot = stage.reg(pairs_left <= pes, "last_slot")
+        m.d.comb += [self.last_slot.eq(last_slot), self.working.eq(Mux(pairs_left <= pes, pairs_left, pes))]
+        m.d.sync += self.last_turn.eq((self.working - 1) >> (self._units - 1).bit_length())
+        # Each phase asks for the words of the next one.  A slot's keys are known when the walk of the one before ended.
+        to_ask, settled = Signal(), Signal(range(4))
+        next_keys = stage.reg((self.keys_all - Mux(last_slot, 0, back))[:len(self.keys)], "next_keys")
+        row_words = stage.reg(Mux(phase.v, next_keys, self.keys) * self.words, "row_words")
+        m.d.sync += settled.eq(Mux(walking | ~phase.v, 0, Mux(settled == 3, 3, settled + 1)))
+        with m.If(request.valid & request.ready):
+            m.d.sync += request.valid.eq(0)
+        with m.If(to_ask & ~request.valid & (~phase.v | (settled == 3))):
+            m.d.sync += [to_ask.eq(0), request.valid.eq(~(phase.v & last_slot & last_head)), request.p.len.eq(row_words),
+                         request.p.addr.eq(Mux(phase.k, v_addr, k_addr))]
+            with m.If(phase.v & last_slot):
+                m.d.sync += [request.p.addr.eq(s_addr + shape.s_stride), request.p.len.eq(self.keys_all)]
+
+        def enter(state: str) -> None:
+            m.next = state
+            m.d.sync += [phase.s.eq(state == "S"), phase.k.eq(state == "K"), phase.v.eq(state == "V")]
+
+        with m.FSM(name="attend") as attend:
+            with m.State("IDLE"):
+                m.d.sync += [head.eq(0), self.row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base), s_addr.eq(args.s_base),
+                             self.keys.eq(self.keys_all), self.last_key.eq(self.keys_all - 1), pairs_left.eq(self.pairs),
+                             back.eq(0), g.eq(0)]
+                with m.If(self.start):
+                    m.next = "WRITTEN"
+            with m.State("WRITTEN"):
+                with m.If(self.written):
+                    m.d.sync += [request.valid.eq(1), request.p.addr.eq(s_addr), request.p.len.eq(self.keys), to_ask.eq(1),
+                                 walking.eq(1)]
+                    enter("S")
+            with m.State("S"):
+                with m.If(self.done):
+                    m.d.sync += to_ask.eq(1)
+                    enter("K")
+            with m.State("K"):
+                with m.If(self.done):
+                    m.d.sync += to_ask.eq(1)
+                    enter("V")
+            with m.State("V"):
+                with m.If(self.done):
+                    enter("SLOT-DONE")
+            with m.State("SLOT-DONE"):
+                m.d.comb += self.slot_done.eq(1)
+                m.d.sync += [self.row.eq(self.row + 1), self.keys.eq(next_keys), self.last_key.eq(next_keys - 1),
+                             pairs_left.eq(pairs_left - pes)]
+                with m.If(last_slot):
+                    m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + shape.kv_stride), v_addr.eq(v_addr + shape.kv_stride),
+                                 s_addr.eq(s_addr + shape.s_stride), pairs_left.eq(self.pairs), back.eq(0), g.eq(0)]
+                with m.If(last_slot & last_head):
+                    m.next = "LAST"
+                with m.Else():
+                    m.d.sync += walking.eq(1)
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += to_ask.eq(1)
+                # Still of the slot before.
+                with m.If(last_slot):
+                    enter("S")
+                with m.Else():
+                    enter("K")
+            with m.State("LAST"):
+                with m.If(self.drained):
+                    m.next = "IDLE"
+            m.d.comb += self.busy.eq(~attend.ongoing("IDLE"))
+        return m

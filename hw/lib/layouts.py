@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Layouts and ports whose widths follow from a core's configuration, each defined once.
+
+The top makes one :class:`Layouts` from its configuration's :class:`~tellme.spec.widths.Widths` and passes it to each unit.  A
+unit alone, in a bench or in a synthesis by itself, gets one made from the widths that are wanted there.  Layouts with the same
+width in each core are in :mod:`hw.lib.types` and :mod:`hw.lib.control`.
+"""
+
+from amaranth.hdl import signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.lib.control import AccSource, WordSink
+from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLayout
+from hw.lib.types import ScaleLayout
+from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.widths import Widths
+
+__all__ = ["Layouts"]
+
+
+class Layouts:
+    """The payloads, records and ports of a core with these ``widths``.  Equal widths give equal layouts."""
+
+    def __init__(self, widths: Widths):
+        self.widths = w = widths
+        word_address = w.word_address_bits
+
+        # ------------------------------------------------------------------ what passes between units
+        #: The place of an element: its token and its index.
+        self.place = data.StructLayout({"token": w.token_bits, "index": w.row_bits})
+        #: One accumulator with the scale that dequantises it.
+        self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place})
+        head = {"scale": ScaleLayout, "last": 1, "token": w.token_bits, "head": w.attention_head_bits}
+        #: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
+        #: numbered q heads first, then k heads, then v heads.
+        self.head_codes = data.StructLayout({"code": signed(8)} | head)
+        #: Four codes of an attention head, the first one lowest; ``last`` ends the head.
+        self.head_words = data.StructLayout({"codes": 32} | head)
+        #: One of the LM head's best logits, Q15.16, and its token.
+        self.top_entry = data.StructLayout({"logit": 32, "id": w.token_id_bits})
+
+        # ------------------------------------------------------------------ memory
+        #: The core's memory, for the hub and its controller.
+        self.memory = MemorySpec(data_bits=32, addr_bits=word_address, len_bits=w.request_bits, burst=32)
+        #: A request, and ports of clients of words of 32 bits; and that of the weight buffer, of 64.
+        self.memory_request = RequestLayout(self.memory)
+        self.read_port, self.write_port = ClientReadPort(self.memory), ClientWritePort(self.memory)
+        self.weights_port = ClientReadPort(self.memory.client(64))
+
+        # ------------------------------------------------------------------ what a run and a model are
+        #: The model's numbers, from the host's registers of the same names (:data:`tellme.spec.memory.MODEL_REGISTERS`).  They
+        #: stand still while a program runs.
+        self.model_shape = data.StructLayout({
+            "dim": w.dim_bits, "heads": w.heads_bits, "kv_heads": w.kv_heads_bits, "head_dim": w.head_dim_bits,
+            "group": w.group_bits, "context": w.position_count_bits, "vocab": w.token_id_bits, "embed_base": word_address,
+            "block_words": w.block_words_bits, "row_words": w.row_words_bits, "rope_base": word_address, "c_att": ScaleLayout,
+            "kv_base": word_address, "layer_stride": word_address, "v_offset": word_address, "kv_stride": word_address,
+            "s_stride": w.position_count_bits, "logits_base": word_address,
+        })
+        #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
+        #: until the next start.
+        self.run_state = data.StructLayout({"running": 1, "nonfinite": 1, "stopped": 1, "step": w.step_bits,
+                                            "position": w.position_bits})
+        #: Elements of the query heads, and of the query and key heads, of a token.
+        self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
+
+        # ------------------------------------------------------------------ starts and settings of the units
+        #: A matrix for the engine: rows, columns, and the number of tokens that share the matrix.
+        self.engine_args = data.StructLayout({"rows": w.row_count_bits, "cols": w.col_count_bits, "tokens": w.token_count_bits})
+        #: A pass of the LM head: width and rows of the table, the codes' scale, whether all logits are written, and where.
+        self.lm_head_args = data.StructLayout({"dim": w.dim_bits, "vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1,
+                                               "dump_base": word_address})
+        #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
+        self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "n_eps": 32,
+                                             "sqrt_n": ScaleLayout, "first": w.token_bits, "tokens": w.token_count_bits})
+        #: Settings of a pass: where the elements go, their factors, the number of rows that RoPE turns, the number of elements of
+        #: a token, and whether the statistics are those of the elements times the next norm's gains.
+        self.pass_args = data.StructLayout({"epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8),
+                                            "rope_rows": w.row_count_bits, "length": w.row_count_bits, "stats_gain": 1})
+        #: A token whose rows are fetched: its id, its position, its number in the chunk.
+        self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
+        #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.
+        self.attention_args = data.StructLayout({"k_base": word_address, "v_base": word_address, "s_base": word_address,
+                                                 "position": w.position_bits, "chunk": w.token_count_bits})
+        #: The LM head's greedy pick, logit in Q15.16.
+        self.best = data.StructLayout({"id": w.token_id_bits, "logit": signed(32)})
+
+        # ------------------------------------------------------------------ ports of the command processor
+        #: To the row fetch: ``start`` is a pulse while ``busy`` is low.
+        self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
+        #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.
+        self.attention_control = wiring.Signature({"begin": Out(1), "start": Out(1), "args": Out(self.attention_args)})
+        #: To the LM head.
+        self.lm_head_control = wiring.Signature({"start": Out(stream.Signature(self.lm_head_args)), "done": In(1),
+                                                 "best": In(self.best)})
+        #: To one pipeline or to all: ``args`` do not change from a cycle before a pass's first element until ``done``.  ``clear``
+        #: is a pulse before a pass, ``gain_start`` a pulse before the pass's gains.
+        self.pass_control = wiring.Signature({"args": Out(self.pass_args), "clear": Out(1), "gain_start": Out(1), "done": In(1),
+                                              "nonfinite": In(1), "quant": Out(stream.Signature(self.quant_args))})
+        #: Each step's CRC: ``clear`` comes before the step, ``write`` after the step's last word, with the number ``step``.
+        self.crc_control = wiring.Signature({"clear": Out(1), "write": Out(1), "step": Out(w.step_bits)})
+        #: A step's CRC-32 to keep, with a pulse of ``write``.
+        self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
+        #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``code_valid``: all pipelines that were
+        #: asked have a code.  ``code_taken`` and ``gain_taken`` are strobes.
+        self.route_control = wiring.Signature({
+            "word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
+            "chunk": Out(w.token_count_bits), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
+        #: Port to the program memory; ``data`` comes a cycle after ``addr``.
+        self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
+        #: Port to the token memory; ``data`` comes a cycle after ``read``.
+        self.token_port = wiring.Signature({"addr": Out(w.position_bits), "read": Out(1), "data": In(w.token_id_bits),
+                                            "write": Out(1), "wdata": Out(w.token_id_bits)})

@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiling in a stream: the bytes are those of the specification and of the compiler before, and no weight is unpacked."""
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tellme.compiler.image import CompileError, compile_model, matrices
+from tellme.compiler.pack import pack_linear
+from tellme.compiler.part import CHUNK_BYTES, Part
+from tellme.golden.perplexity import unlimited_config
+from tellme.models import Model, ModelError
+from tellme.models.container import Container, write
+from tellme.models.shipped import find_model, open_model
+from tellme.models.source import regroup
+from tellme.models.trits import unpack_rows
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice
+from tellme.spec import packing
+from tellme.spec.config import PRESETS
+from tests.cli.fake_client import FakeClient
+from tests.models.big_model import LARGE, DrawnModel, measured
+from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.test_container import edit
+
+#: SHA-256 of each section, from the compiler that made int8 codes and packed them again.
+DIGESTS = json.loads((Path(__file__).parent / "sections.json").read_text())
+BOARD = PRESETS["ulx3s-85f"]
+
+
+def digests(model):
+    found = {}
+    for build in ("ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f", "golden"):
+        for head in ("board", "host"):
+            try:
+                image = compile_model(model, unlimited_config(model) if build == "golden" else PRESETS[build], head=head)
+            except CompileError:
+                continue
+            found[f"{build} {head}"] = [hashlib.sha256(bytes(part)).hexdigest() for _, part in image.sections]
+    return found
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_sections_of_the_shipped_models_are_what_they_were(name):
+    assert digests(open_model(name)) == DIGESTS[name] == digests(find_model(name))
+
+
+@pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l2"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_tiles_are_those_of_the_specification(name, build):
+    """Each tile of each matrix, with scales that change anywhere, against spec.packing weight by weight."""
+    model, board = with_several_scales(random_model(name)), PRESETS[build]
+    c = model.config
+    for i, layer in enumerate(model.layers):
+        w = layer.weights
+        gate_up = np.stack([w["w1"], w["w3"]], axis=1).reshape(2 * c.ffn, c.dim)
+        rows = {"qkv": np.concatenate([w["wq"], w["wk"], w["wv"]]), "o": w["wo"], "gate_up": gate_up, "down": w["w2"]}
+        for what, matrix in matrices(model, i).items():
+            want = []
+            for run in matrix.runs:
+                last = run is matrix.runs[-1]
+                for first, count in packing.tile_rows(run.end - run.first, run.unit, most=board.tile_rows,
+                                                      taper=board.tapers and last):
+                    codes = rows[what][run.first + first:run.first + first + count]
+                    want += packing.pack_matrix(codes.tolist(), run.even, run.odd, most=count)
+            part = pack_linear(matrix, most=board.tile_rows, taper=board.tapers)
+            assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
+
+
+def forbidden(*args):
+    raise AssertionError("weights are packed or unpacked")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_from_a_file_as_from_memory_and_never_unpacked(name, tmp_path, monkeypatch):
+    model = with_biases(with_several_scales(random_model(name)))
+    path = tmp_path / "m.tellme"
+    model.save(path)
+    image = compile_model(model, unlimited_config(model))
+    sections = [(at, bytes(part)) for at, part in image.sections]
+    monkeypatch.setattr("tellme.models.container.unpack_rows", forbidden)
+    monkeypatch.setattr("tellme.models.source.pack_rows", forbidden)
+    container = Container(path)
+    container.check()
+    streamed = compile_model(container, unlimited_config(container))
+    assert [(at, bytes(part)) for at, part in streamed.sections] == sections
+    # As often as wanted.
+    assert [(at, bytes(part)) for at, part in streamed.sections] == sections
+    assert (streamed.program, streamed.registers, streamed.end, streamed.whole_heads) == (
+        image.program, image.registers, image.end, image.whole_heads)
+    assert streamed.biases.keys() == image.biases.keys()
+    assert all((streamed.biases[n] == image.biases[n]).all() for n in image.biases)
+
+
+def test_sizes_are_known_before_a_weight_is_read(tmp_path):
+    """The same sections' sizes from a source that has no weights at all."""
+    class Bare(Model):
+        def linear(self, layer, name):
+            return replace(super().linear(layer, name), chunks=forbidden)
+
+        def table(self, name):
+            forbidden()
+
+    model = with_several_scales(random_model("untied"))
+    bare = Bare(**vars(model))
+    image, full = (compile_model(m, BOARD) for m in (bare, model))
+    assert [(at, len(part)) for at, part in image.sections] == [(at, len(bytes(part))) for at, part in full.sections]
+    assert (image.program, image.registers) == (full.program, full.registers)
+    with pytest.raises(AssertionError, match="weights are packed"):
+        bytes(image.sections[0][1])
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.integers(1, 9), max_size=8), data=st.data())
+def test_rows_are_regrouped(rows, data):
+    whole = np.arange(3 * sum(rows)).reshape(-1, 3)
+    chunks = np.split(whole, np.cumsum(rows)[:-1]) if rows else []
+    counts, remaining = [], sum(rows)
+    while remaining:
+        counts.append(data.draw(st.integers(1, remaining)))
+        remaining -= counts[-1]
+    parts = list(regroup(iter(chunks), counts))
+    assert [len(part) for part in parts] == counts
+    assert not parts or (np.concatenate(parts) == whole).all()
+    with pytest.raises(ValueError, match="0 rows are left where 1 are wanted"):
+        list(regroup(iter(chunks), [*counts, 1]))
+    if counts:
+        with pytest.raises(ValueError, match="more rows are left than are wanted"):
+            list(regroup(iter(chunks), counts[:-1]))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+@pytest.mark.parametrize("piece", [5000, 3 * CHUNK_BYTES])
+def test_chunks_of_a_part(size, piece):
+    content = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+    part = Part(size, lambda: (content[at:at + piece] for at in range(0, size, piece))) + Part.of(b"end")
+    for _ in range(2):
+        chunks = list(part.chunks())
+        assert b"".join(chunks) == content.tobytes() + b"end" and len(part) == size + 3
+        assert [len(c) for c in chunks[:-1]] == [CHUNK_BYTES] * ((size + 2) // CHUNK_BYTES)
+
+
+@pytest.mark.parametrize(("size", "message"), [(3, "a part of 3 bytes has more of them"), (5, "a part of 5 bytes has 4")])
+def test_a_part_of_another_size(size, message):
+    with pytest.raises(ValueError, match=message):
+        bytes(Part(size, lambda: (b"ab", np.zeros(1, np.float16))))
+
+
+def test_loading_writes_and_verifies_all_chunks():
+    model, client = open_model("stories-8m"), FakeClient(BOARD)
+    image = compile_model(model, BOARD)
+    assert max(len(part) for _, part in image.sections) > CHUNK_BYTES
+    seen = []
+    BoardDevice("port", BOARD, client, "ab" * 32, verify=True).load(image, lambda done, total: seen.append((done, total)))
+    for base, part in image.sections:
+        assert client.memory[base:base + len(part)] == bytes(part)
+    size = sum(len(part) for _, part in image.sections)
+    assert client.verified == size
+    size += len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
+    assert seen == sorted(seen) and seen[-1] == (size, size)
+
+
+def test_a_damaged_file_is_found_before_a_byte_is_sent(tmp_path):
+    path = tmp_path / "m.tellme"
+    model = random_model("plain")
+    model.save(path)
+    bad = np.full((64, 16), 121, np.uint8)
+    bad[63, 0] = 250
+    edit(path, tensors={"layers.1.w2": bad})
+    client = FakeClient(BOARD)
+    board = Board(BoardDevice("port", BOARD, client, "ab" * 32))
+    with pytest.raises(ModelError, match=rf"^{path}: layers.1.w2 holds byte 250, which is no base-3 code$"):
+        board.load(Container(path))
+    assert not any(client.memory) and not any(client.program)
+    # Bytes that are read later are checked again.
+    with pytest.raises(ModelError, match=rf"^{path}: layers.1.w2 holds byte 250"):
+        bytes(compile_model(Container(path), BOARD).sections[0][1])
+
+
+def test_drawn_weights_are_a_model(tmp_path):
+    """The large model of the measurement, small: its bytes are those of its codes."""
+    config = replace(LARGE, dim=64, ffn=92, layers=1, heads=4, kv_heads=2, head_dim=16, vocab=50, context=16)
+    model, path = DrawnModel(config), tmp_path / "m.tellme"
+    write(model, path)
+    packed = np.concatenate(list(model.linear(0, "w2").packed("w2")))
+    assert (Model.load(path).layers[0].weights["w2"] == unpack_rows("w2", packed, config.shape("w2"))).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_compiling(tmp_path):
+    """A file of 40 MB in less memory than its own size; the compiler that made codes took six times its size."""
+    path = tmp_path / "m.tellme"
+    write(DrawnModel(replace(LARGE, dim=1280, ffn=3456, layers=8, heads=10, vocab=8000, context=512)), path)
+    found = measured(path)
+    assert 36e6 < found["file_bytes"] <= found["section_bytes"] < 42e6
+    assert found["anon_bytes"] < 40e6, f"{found['anon_bytes'] / 1e6:.0f} MB beside the file"
