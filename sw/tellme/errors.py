@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The errors of the package: each says what was wrong and what to do."""
 
-__all__ = ["DeviceError", "InputError", "TellmeError"]
+__all__ = ["DeviceError", "InputError", "NonfiniteRunError", "TellmeError"]
 
 
 class TellmeError(Exception):
@@ -22,3 +22,7 @@ class InputError(TellmeError):
 
 class DeviceError(TellmeError):
     """A board that cannot be opened, or that misbehaved."""
+
+
+class NonfiniteRunError(DeviceError):
+    """A run that gave an infinity or NaN: the model does that on every board, and the board is well."""

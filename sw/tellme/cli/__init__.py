@@ -64,6 +64,33 @@ def build_parser() -> argparse.ArgumentParser:
     limits = START_RANGES["generate"]
     run.add_argument("--max-tokens", type=whole("--max-tokens", limits), default=128, metavar="N",
                      help=f"{limits.least} to {limits.most} (default: 128)")
+    run.add_argument("--stop", action="append", default=[], metavar="TEXT",
+                     help="end the text ahead of this text; may be given several times")
+    run.add_argument("--interactive", action="store_true", help="after the text, go on with each line that is typed behind it")
+    add_sampling(run)
+    run.add_argument("--prefill-chunk", type=whole("--prefill-chunk", START_RANGES["chunk"]), default=0, metavar="N",
+                     help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
+    add_head(run)
+    run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
+    run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
+                     "fraction bits) to a file, a FIFO or a character device")
+    run.add_argument("--json", action="store_true", help="print JSON lines: start, tokens, stats")
+    add_preset(run)
+
+    chat_commands(commands)
+    model_commands(commands)
+    return parser
+
+
+def add_preset(command: argparse.ArgumentParser) -> None:
+    """The simulated board's core."""
+    command.add_argument("--preset", default=SIMULATED, metavar="NAME", help="configuration of the simulated board (default: "
+                         f"{SIMULATED}; ulx3s-85f works on sixteen tokens of a prompt at once, and takes twice as long to "
+                         "simulate)")
+
+
+def add_sampling(run: argparse.ArgumentParser) -> None:
+    """How tokens are drawn."""
     run.add_argument("--temperature", type=fraction("--temperature", 0, 1000000), default=0.0, metavar="X",
                      help="0 (default): greedy")
     run.add_argument("--min-p", type=fraction("--min-p", 0, 1), default=0.0, metavar="P",
@@ -76,19 +103,47 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--repeat-penalty", type=fraction("--repeat-penalty", 1 / MAX_PENALTY, MAX_PENALTY), default=1.0,
                      metavar="X", help="divide the logits of tokens that the text has already by X, or multiply logits below 0 "
                      "(default: 1, none)")
-    run.add_argument("--prefill-chunk", type=whole("--prefill-chunk", START_RANGES["chunk"]), default=0, metavar="N",
-                     help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
-    add_head(run)
     run.add_argument("--seed", type=whole("--seed"), default=0, metavar="N", help="of the sampling (default: 0)")
-    run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
-    run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
-                     "fraction bits) to a file, a FIFO or a character device")
-    run.add_argument("--json", action="store_true", help="print JSON lines: start, tokens, stats")
-    run.add_argument("--preset", default=SIMULATED, metavar="NAME", help="configuration of the simulated board (default: "
-                     f"{SIMULATED}; ulx3s-85f works on sixteen tokens of a prompt at once, and takes twice as long to simulate)")
 
-    model_commands(commands)
-    return parser
+
+def chat_commands(commands: Any) -> None:
+    """Commands that talk, to a person or to programs."""
+    chat = commands.add_parser("chat", help="talk with a model that was trained on chats",
+                               description="A chat on the terminal.  The model's own template makes the turns a text.  /edit "
+                               "TEXT says the last turn otherwise, /retry asks for another answer, /new begins anew, /bye ends.")
+    chat.add_argument("--model", required=True, metavar="FILE|NAME")
+    chat.add_argument("--device", default="auto", metavar="auto|sim|golden|PORT", help="as in generate (default: auto)")
+    chat.add_argument("--system", default="", metavar="TEXT", help="what the model is told ahead of the chat")
+    limits = START_RANGES["generate"]
+    chat.add_argument("--max-tokens", type=whole("--max-tokens", Range(1, limits.most)), default=512, metavar="N",
+                      help=f"of an answer; 1 to {limits.most} (default: 512)")
+    chat.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end answers ahead of this text")
+    add_sampling(chat)
+    add_head(chat)
+    add_preset(chat)
+
+    serve = commands.add_parser("serve", help="serve OpenAI's API and a page over HTTP",
+                                description="Serve /v1/completions, /v1/chat/completions, /v1/models, /health, /metrics, and a "
+                                "page at /.  Ctrl-C ends the server.")
+    serve.add_argument("--model", default="stories-1m", metavar="FILE|NAME", help="default: stories-1m")
+    serve.add_argument("--device", action="append", metavar="auto|sim|golden|PORT",
+                       help="may be given several times: requests go to the boards as these are free (default: auto)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                       help="address to listen at; 0.0.0.0 for all (default: 127.0.0.1, this computer alone)")
+    serve.add_argument("--port", type=whole("--port", Range(0, 65535)), default=8080, metavar="N",
+                       help="0: one that is free (default: 8080)")
+    serve.add_argument("--api-key", metavar="KEY", help="what clients have to send (default: the environment's "
+                       "TELLME_API_KEY, or nothing)")
+    serve.add_argument("--max-body", type=whole("--max-body", least=1), default=1 << 20, metavar="BYTES",
+                       help="of a request (default: 1048576)")
+    serve.add_argument("--max-tokens", type=whole("--max-tokens", Range(1, limits.most)), metavar="N",
+                       help="that a request may ask for (default: the model's context)")
+    serve.add_argument("--max-queue", type=whole("--max-queue", least=0), default=64, metavar="N",
+                       help="requests that wait (default: 64)")
+    serve.add_argument("--timeout", type=fraction("--timeout", 0.001, 1e6), default=600.0, metavar="SECONDS",
+                       help="from a request to its end, the time in the queue included (default: 600)")
+    add_head(serve)
+    add_preset(serve)
 
 
 def model_commands(commands: Any) -> None:
@@ -142,6 +197,14 @@ def run_command(args: argparse.Namespace) -> int:
         from tellme.cli.generate import generate
 
         return generate(args)
+    if args.command == "chat":
+        from tellme.cli.chat import chat
+
+        return chat(args)
+    if args.command == "serve":
+        from tellme.cli.serve import serve
+
+        return serve(args)
     if args.command == "convert":
         from tellme.cli.convert import convert
 
@@ -174,7 +237,7 @@ def dispatch(args: argparse.Namespace) -> int:
     from tellme.errors import TellmeError
 
     try:
-        if args.command in ("generate", "perplexity", "inspect"):
+        if args.command in ("generate", "chat", "perplexity", "inspect"):
             output.check()
         return run_command(args)
     except TellmeError as error:

@@ -15,6 +15,7 @@ from tellme.cli import interrupts
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
+from tellme.cli.terminal import next_line, shown_text
 from tellme.compiler.image import Head
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
@@ -125,13 +126,44 @@ def report(run: Generation, stats: dict[str, object]) -> None:
         say(f"simulated at {stats['sim_khz']} kHz")
 
 
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    """The sampling that the options say."""
+    return Sampling(args.temperature, args.min_p, args.seed, args.top_k, args.top_p, args.repeat_penalty)
+
+
+def interactive(args: argparse.Namespace, model: StoredSource) -> int:
+    """Text that the model and the person write in turns.
+
+    Each part's prompt is the whole text so far; the session feeds only what the KV cache does not have.
+    """
+    text = str(prompt_of(args))
+    with Board.open(args.device, preset=args.preset, say=say) as board:
+        session = load(board, model, args.head)
+        while True:
+            run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
+                                   prefill_chunk=args.prefill_chunk, stop=args.stop)
+            text += shown_text(run)
+            line = next_line("+ ")
+            if line is None:
+                return ExitCode.DONE
+            text += line
+
+
 def generate(args: argparse.Namespace) -> int:
     """The command."""
     model = checked_model(args.model)
     tokenizer = tokenizer_of(model)
+    if args.interactive and tokenizer is None:
+        raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")
+    if args.interactive and (args.json or args.logits is not None or args.prompt_ids is not None or args.prompt_file == "-"):
+        raise UserError("--interactive goes without --json, --logits, --prompt-ids and --prompt-file -")
     prompt = prompt_ids(model, tokenizer, prompt_of(args))
+    if args.stop and tokenizer is None:
+        raise UserError("--stop: the model holds no tokenizer, so that there is no text to stop at")
     if args.logits is not None:
         check_logits(args.logits)
+    if args.interactive:
+        return interactive(args, model)
     rows: list[np.ndarray] = []
     with Board.open(args.device, preset=args.preset, say=say) as board:
         session = load(board, model, args.head)
@@ -140,8 +172,7 @@ def generate(args: argparse.Namespace) -> int:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
         run = session.generate(prompt, max_tokens=args.max_tokens,
-                               sampling=Sampling(args.temperature, args.min_p, args.seed, args.top_k, args.top_p,
-                                                 args.repeat_penalty), ignore_end=args.ignore_eos,
+                               sampling=sampling_of(args), ignore_end=args.ignore_eos, stop=args.stop,
                                prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None)
         output = Output(as_json=args.json, as_ids=tokenizer is None)
         code = ExitCode.DONE

@@ -15,6 +15,7 @@ HINTS = {
     "device": "--device PORT",
     "golden": "--device golden",
     "head": "--head board",
+    "interactive": "tellme-host generate --interactive",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
     "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",
     "tokenizer": "tellme-host convert --tokenizer FILE",

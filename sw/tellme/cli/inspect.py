@@ -27,7 +27,7 @@ def inspect(args: argparse.Namespace) -> int:
         found = inspect_model(model, bar.update)
     boards = boards_of_presets()
     if args.json:
-        fields = found.as_json()
+        fields = found.as_json() | {"chat_template": model.chat_template or None}
         for fit in fields["fits"]:
             fit["boards"] = boards.get(fit["preset"], [])
         print_line(fields)
@@ -45,6 +45,7 @@ def inspect(args: argparse.Namespace) -> int:
     line("text ends at", found.end)
     line("gains", ", ".join(found.gains) or "none")
     line("tokenizer", found.tokenizer)
+    line("chat template", f"{len(model.chat_template)} characters" if model.chat_template else "none: a base model")
     line("license", found.license or "not given")
     total = sum(found.bytes_by_part.values())
     for key, size in found.bytes_by_part.items():

@@ -75,8 +75,10 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
             out.add("final_norm", final)
         if source.tokenizer:
             out.add("tokenizer", np.frombuffer(source.tokenizer, np.uint8))
+        # Programs that know no chat template ignore the entry, and lose nothing else: it needs no version.
+        chat = {"chat_template": source.chat_template} if source.chat_template else {}
         out.finish(target, {"format": FORMAT, "format_version": str(version), "config": json.dumps(c.as_json()),
-                            "name": printable(source.name), "license": source.license})
+                            "name": printable(source.name), "license": source.license, **chat})
 
 
 def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
@@ -149,6 +151,7 @@ class Container(StoredSource):
             raise ModelError(f"{path} misses {error}; convert it again") from error
         self.name = metadata.get("name", "") or path.stem
         self.license = metadata.get("license", "")
+        self.chat_template = metadata.get("chat_template", "")
         if "tokenizer" in self._names:
             self.tokenizer = self.tensor("tokenizer").tobytes()
 

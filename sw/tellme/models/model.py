@@ -65,6 +65,7 @@ class Model(StoredSource):
     tokenizer: bytes = b""
     name: str = ""
     license: str = ""
+    chat_template: str = ""
 
     @property
     def ternary_weights(self) -> int:
@@ -118,7 +119,7 @@ class Model(StoredSource):
             return np.concatenate([p.codes for p in parts]), np.concatenate([p.scales for p in parts])
 
         model = cls(c, layers, *table("embedding"), source.final_norm(), tokenizer=source.tokenizer, name=source.name,
-                    license=source.license)
+                    license=source.license, chat_template=source.chat_template)
         if not c.tied:
             model.head, model.head_scales = table("head")
         model.check()

@@ -82,6 +82,8 @@ class Source(ABC):
     license: str = ""
     #: A SentencePiece model, a tokenizer.json, or nothing.
     tokenizer: bytes = b""
+    #: How turns of a chat become a text, as a Jinja template; empty: the model has none.
+    chat_template: str = ""
 
     @abstractmethod
     def linear(self, layer: int, name: str) -> Linear:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head, Image, needed_bytes
-from tellme.errors import DeviceError, TellmeError
+from tellme.errors import DeviceError, InputError, NonfiniteRunError, TellmeError
 from tellme.models.config import ModelConfig
 from tellme.runtime.device import Device
+from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampler, Sampling
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
@@ -60,11 +61,16 @@ class Generation:
     prefill_chunk: int = 0
     #: Gets the logits (Q15.16) of each position fed, as they come; without, only the last position of the prompt has any.
     on_logits: Callable[[NDArray[np.int32]], object] | None = None
+    #: What lies in the device's KV cache: the tokens of the prompt that the cache has already are not fed again.
+    cache: KvCache = field(default_factory=KvCache)
 
-    #: What was picked so far, and why there was no more: "length", "end_token", "context" or "interrupted".
+    #: What was picked so far, and why there was no more: "length", "end_token", "context", "interrupted" or "stop_string".
     generated: list[int] = field(default_factory=list)
     stop_reason: str = ""
     wall_seconds: float = 0.0
+    #: Tokens of the prompt that the cache had.
+    cached: int = 0
+    _started: bool = False
     _first: Event | None = None
     _last: Event | None = None
 
@@ -77,15 +83,21 @@ class Generation:
                 yield token
         except GeneratorExit:
             # The caller left early.  If the board does not stop, the next call says so.
-            with suppress(TellmeError):
-                self.interrupt()
+            if not self.stop_reason:
+                with suppress(TellmeError):
+                    self.interrupt()
+            raise
+        except TellmeError:
+            # What a device that failed has written is not known.
+            if self.cache.owner is self:
+                self.cache.forget()
             raise
         finally:
             self.wall_seconds = time.monotonic() - began
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str = "interrupted") -> None:
         """End the run where it is."""
-        self.stop_reason = "interrupted"
+        self.stop_reason = reason
         self.device.stop()
 
     def _picks(self) -> Iterator[int]:
@@ -96,7 +108,9 @@ class Generation:
         """
         alone = self.sampling.greedy and self.on_logits is None
         sampler = Sampler(self.sampling, self.prompt)
-        position, feed = 0, self.prompt
+        # Logits are asked for of each position, so that each is fed.
+        self.cached = position = self.cache.begin(self, self.prompt if self.on_logits is None else [])
+        feed = self.prompt[position:]
         if self.on_logits is not None:
             for token in self.prompt[:-1]:
                 self._one(position, [token])
@@ -135,18 +149,31 @@ class Generation:
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start."""
-        flags = (StartFlags(0) if position else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
+        if self.cache.owner is not self:
+            raise InputError("another run began on this session: generate again for the rest of this one")
+        flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
+        self._started = True
         eos = self.ends[0] if self.ends and generate > 1 else StartArgs.NO_EOS
         self.device.place(position, feed)
         chunk = self.prefill_chunk if self.image.whole_heads else 1
         for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), eos, chunk)):
             if kind != EventType.DONE:
+                self._fed(event.position)
                 yield event
             elif event.logit == DoneReason.NONFINITE:
-                raise DeviceError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
+                raise NonfiniteRunError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
                                   f"{event.position}: the model does not fit binary16, or is damaged")
             elif event.logit == DoneReason.STOPPED:
                 raise DeviceError("the board was stopped")
+            elif generate == 0:
+                self._fed(event.position)
+
+    def _fed(self, position: int) -> None:
+        """An event said that the tokens up to a position were fed."""
+        known = len(self.cache)
+        if position >= known:
+            self.cache.add([*self.prompt, *self.generated][known:position + 1] if known < len(self.prompt)
+                           else self.generated[known - len(self.prompt):position + 1 - len(self.prompt)])
 
     def _one(self, position: int, feed: list[int]) -> Event:
         """Feed tokens and pick once."""
@@ -186,7 +213,8 @@ class Generation:
                 values["sdram_bytes"] = 4 * (_difference(self._first, self._last, "read_words")
                                              + _difference(self._first, self._last, "write_words"))
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
-        return {"prompt_tokens": len(self.prompt), "generated_tokens": n, "token_ids": list(self.generated),
+        return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
+                "token_ids": list(self.generated),
                 "stop_reason": self.stop_reason, **values, "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}
 

@@ -17,7 +17,9 @@ from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
+from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampling
+from tellme.runtime.stops import StopFilter
 
 __all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_ids", "text_windows", "tokenizer_of"]
 
@@ -25,11 +27,11 @@ __all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_i
 @dataclass(frozen=True)
 class Token:
     """A generated token and the text that the token completes: whole characters, or nothing while a character waits for its last
-    bytes.  ``text`` is empty if the model has no tokenizer."""
+    bytes, or a text may become a stop string.  ``text`` is empty if the model has no tokenizer."""
 
     id: int
     text: str
-    #: Whether a character waits for its last bytes, which later tokens bring.
+    #: Whether text waits for later tokens: a character without its last bytes, or the beginning of a stop string.
     pending: bool = False
 
 
@@ -57,9 +59,14 @@ class Loss:
 class Run:
     """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped."""
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer | None):
+    def __init__(self, generation: Generation, tokenizer: Tokenizer | None, stops: Sequence[str] = (), resume: int = 0):
+        """``resume``: how many tokens at the end of the prompt an earlier run had picked; their text was shown by that run."""
         self.generation = generation
-        self._stream = None if tokenizer is None else TextStream(tokenizer, before=generation.prompt)
+        first = len(generation.prompt) - resume
+        self._stream = None if tokenizer is None else TextStream(tokenizer, before=generation.prompt[:first])
+        self._stops = StopFilter(stops)
+        for token in generation.prompt[first:]:
+            self._push(token)
         self._begun = False
         self._tokens: list[Token] = []
 
@@ -70,13 +77,22 @@ class Run:
         ids = self.generation.tokens()
         try:
             for token in ids:
-                yield self._add(token)
+                added = self._add(token)
+                if self._stops.found is not None:
+                    self.generation.interrupt("stop_string")
+                yield added
+                if self._stops.found is not None:
+                    return
         finally:
             ids.close()  # type: ignore[attr-defined]
 
+    def _push(self, token: int) -> str:
+        return "" if self._stream is None else self._stops.push(self._stream.push(token))
+
     def _add(self, token: int) -> Token:
-        stream = self._stream
-        self._tokens.append(Token(token, "" if stream is None else stream.push(token), stream is not None and stream.pending))
+        text = self._push(token)
+        waits = self._stops.found is None and (self._stops.holding or self._stream is not None and self._stream.pending)
+        self._tokens.append(Token(token, text, waits))
         return self._tokens[-1]
 
     def since(self, taken: int) -> list[Token]:
@@ -87,7 +103,12 @@ class Run:
 
     def finish(self) -> str:
         """After the loop, once: the text that still waited for a later token, such as a character without its last byte."""
-        return "" if self._stream is None else self._stream.finish()
+        if self._stream is None or self._stops.found is not None:
+            return ""
+        text = self._stops.push(self._stream.finish())
+        if self._stops.found is not None:
+            self.generation.stop_reason = "stop_string"
+        return text + self._stops.finish()
 
     def interrupt(self) -> None:
         """End the generation where it is."""
@@ -100,7 +121,8 @@ class Run:
 
     @property
     def stop_reason(self) -> str:
-        """Why the generation ended: ``end_token``, ``length``, ``context`` or ``interrupted``; empty while it goes on."""
+        """Why the generation ended: ``end_token``, ``stop_string``, ``length``, ``context`` or ``interrupted``; empty while it
+        goes on."""
         return self.generation.stop_reason
 
     @property
@@ -160,14 +182,19 @@ class NothingToPredictError(InputError):
 
 class Session:
     """A model that is loaded on a board.  :meth:`tellme.Board.load` makes sessions; the newest session of a board is the one that
-    works."""
+    works.
+
+    A session knows the tokens whose K and V lie in the board's KV cache: a prompt that begins with the same tokens feeds only
+    the rest, and gives the same logits.
+    """
 
     def __init__(self, device: Device, model: Source, image: Image):
         self.device, self.model, self.image = device, model, image
         self.tokenizer = tokenizer_of(model)
+        self.cache = KvCache()
 
     def generate(self, prompt: str | Sequence[int] = "", *, max_tokens: int = 128, sampling: Sampling | None = None,
-                 ignore_end: bool = False, prefill_chunk: int = 0,
+                 ignore_end: bool = False, prefill_chunk: int = 0, stop: Sequence[str] = (), resume: Sequence[int] = (),
                  on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
         """Go on from a prompt: a text, or token ids, to which no BOS is added.
 
@@ -175,14 +202,24 @@ class Session:
         with ``ignore_end``) or the context is full.  ``prefill_chunk`` is how many prompt tokens share each weight: 0 as many as
         the board has lanes for, 1 one by one; the tokens are the same.  ``on_logits`` gets the logits (vocab,) of each position
         fed, in Q15.16, which takes a start a token.
+
+        ``stop``: strings at which the text ends.  A stop string is not shown, and text that may become one is held back.
+
+        ``resume``: tokens that an earlier run of the prompt picked, perhaps on another board.  The run goes on behind these
+        tokens, with the tokens and the text that the earlier run would have given; ``max_tokens`` counts them too.
         """
         # A run that nobody finished.
         self.device.stop()
-        ids = prompt_ids(self.model, self.tokenizer, prompt)
+        ids = [*prompt_ids(self.model, self.tokenizer, prompt), *resume]
         c = self.model.config
-        generation = Generation(self.device, self.image, c, ids, max_tokens, sampling or Sampling(),
-                                () if ignore_end else c.ends, prefill_chunk, on_logits)
-        return Run(generation, self.tokenizer)
+        if len(ids) > c.context or len(resume) >= max(max_tokens, 1):
+            raise InputError(f"{len(resume)} tokens of an earlier run leave no room for another one")
+        if stop and self.tokenizer is None:
+            raise InputError(f"the model {self.model.name} holds no tokenizer: without one there is no text to stop at",
+                             hint="tokenizer")
+        generation = Generation(self.device, self.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
+                                () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache)
+        return Run(generation, self.tokenizer, stop, len(resume))
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.
@@ -197,6 +234,7 @@ class Session:
             if progress is not None:
                 progress(len(part))
 
+        self.cache.forget()
         for ids in cut.parts:
             if isinstance(self.device, GoldenDevice):
                 for part in window_losses(self.device.board, ids):

@@ -149,3 +149,5 @@ def _gguf_fields(out: Any, source: Source, file_type: int, tokenizer: Any) -> No
         out.add_tokenizer_model("no_vocab")
         return
     tokenizer.write(out)
+    if source.chat_template:
+        out.add_chat_template(source.chat_template)

@@ -104,6 +104,8 @@ def _hf_tokenizer(source: Source, folder: Path) -> None:
                    "bos_token": None if c.bos is None else known.text(c.bos) or None,
                    "eos_token": None if c.eos is None else known.text(c.eos) or None}
     _write_json(folder / "tokenizer_config.json", fields)
+    if source.chat_template:
+        (folder / "chat_template.jinja").write_bytes(source.chat_template.encode("utf-8"))
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
+from tellme.models.importers.chat_template import template_of_gguf
 from tellme.models.importers.conventions import conventions_of_gguf
 from tellme.models.importers.gguf_tensors import GgufTensors
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
@@ -65,6 +66,7 @@ class Gguf(Imported):
             for part in LINEARS:
                 self.tensors.check_ternary(f"{self.base(i, part)}.weight")
         self.tokenizer = self._read_tokenizer(path, options, say)
+        self.chat_template = template_of_gguf(field, str(path)) if self.tokenizer else ""
         try:
             found = conventions_of_gguf(field, self.tokenizer, read.vocab, str(path), say)
         except (TypeError, ValueError, OverflowError) as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.files import is_there
+from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
 from tellme.models.importers.neutral_keys import check_config_keys
@@ -149,6 +150,7 @@ class HuggingFace(Imported):
         self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
+        self.chat_template = template_of_folder(folder) if self.tokenizer else ""
         found = conventions_of_folder(folder, config.fields, name, self.tokenizer, read.vocab, say)
         self.config = replace(self.config, **asdict(found))
         self.config.check()

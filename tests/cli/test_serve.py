@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""tellme-host serve as a process: what it says, what it refuses, and how it ends."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tellme.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def serving():
+    """A server on golden boards, as a process, and its address."""
+    process = subprocess.Popen([sys.executable, "-m", "tellme.cli", "serve", "--device", "golden", "--device", "golden", "--port",
+                                "0", "--max-tokens", "500"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    lines = []
+    try:
+        while not (lines and lines[-1].startswith("serving")):
+            line = process.stderr.readline()
+            assert line, lines
+            lines.append(line)
+        yield process, re.search(r"http://127\.0\.0\.1:\d+", lines[-1]).group(), lines
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_serves_and_ends_with_a_request_under_way(serving, how):
+    process, url, lines = serving
+    assert lines[-1] == f"serving stories-1m at {url}; Ctrl-C ends the server\n"
+    body = {"model": "stories-1m", "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+    assert answer.json()["choices"][0]["text"] == ", there was a little girl named Lily"
+    assert [board["board"] for board in httpx.get(f"{url}/health").json()["boards"]] == ["golden-0", "golden-1"]
+    with httpx.stream("POST", f"{url}/v1/completions", json=body | {"max_tokens": 450, "stream": True, "temperature": 1},
+                      timeout=60) as stream:
+        events = stream.iter_lines()
+        next(events)
+        process.send_signal(how)
+        rest = [json.loads(line[6:]) for line in events if line.startswith("data: {")]
+    # The stream ends by itself, with an error, or whole if the signal came late.
+    assert rest[-1].get("error", {}).get("code") == "stopped" or rest[-1].get("timings")
+    assert process.wait(20) == 130
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_board_that_is_not_there(capsys):
+    assert main(["serve", "--device", "/dev/ttyNONE7", "--port", "0"]) == 2
+    err = capsys.readouterr().err
+    assert "tellme-host: no board is ready: /dev/ttyNONE7: cannot open /dev/ttyNONE7: there is no such port" in err
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "--device", "golden", "--port", str(port)]) == 2
+    assert (f"cannot listen at 127.0.0.1, port {port}: Address already in use (--host ADDRESS, --port N)"
+            in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--device", "/dev/ttyX", "--device", "/dev/ttyX"], "--device: a board is named twice"),
+    (["--api-key", " "], "--api-key: ASCII characters are wanted"), (["--port", "70000"], "--port"),
+    (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid"),
+    (["--timeout", "0"], "--timeout"), (["--model", "nothing"], "no model is called 'nothing'"),
+])
+def test_refusals(arguments, message, capsys):
+    assert main(["serve", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra(monkeypatch, capsys, package):
+    import importlib.util
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else real(name, *rest))
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == (f"tellme-host: serve needs the package {package}, which this Python does not have: "
+                                       "install 'tellme-host[serve]'\n")

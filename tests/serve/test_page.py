@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The page at /: valid, asking no other host; and at work in headless Chromium, where there is one.
+
+``python -m tests.serve.test_page FILE.png`` takes the documents' screenshot.
+"""
+
+import re
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+
+from tellme.serve.app import Settings
+from tellme.serve.page import page
+from tests.serve.browsers import chromium
+from tests.serve.servers import CHAT_MODEL, Killable, golden, killable, reference, server, until
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+PROMPT = "Once upon a time"
+
+
+class Checker(HTMLParser):
+    """Elements are closed in the order in which they were opened, ids are there once, labels and texts have elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.tags, self.links = [], [], [], []
+        self.declared = ""
+
+    def handle_decl(self, decl):
+        self.declared = decl
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.tags.append(tag)
+        values = dict(attrs)
+        assert len(values) == len(attrs), f"an attribute twice: {attrs}"
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[name] for name in ("href", "src", "action", "data") if name in values]
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def test_it_is_valid_and_asks_no_other_host():
+    content, policy = page()
+    text = content.decode("utf-8")
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert not checker.open and checker.declared == "DOCTYPE html" and len(checker.ids) == len(set(checker.ids)) > 10
+    assert {"html", "head", "title", "body", "h1"} <= set(checker.tags)
+    assert checker.links == ["data:,"]
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"^<!--.*-->$", "", text, flags=re.MULTILINE))
+    used = set(re.findall(r'(?:at|show)\("([a-z]+)"', text))
+    assert len(used) > 10 and used <= set(checker.ids)
+    assert "'unsafe" not in policy and policy.count("'sha256-") == 2 and "default-src 'none'" in policy
+    assert 'name="viewport"' in text and "SPDX-License-Identifier" in text
+
+
+def test_it_is_served():
+    with server(golden()) as found:
+        answer = httpx.get(found.url)
+    assert answer.status_code == 200 and answer.content == page()[0]
+    assert answer.headers["content-type"] == "text/html; charset=utf-8" and answer.headers["content-security-policy"]
+
+
+def open_page(browser, found, **settings):
+    """The page, and what it asked for and complained of."""
+    asked, wrong = [], []
+    tab = browser.new_page(**settings)
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.goto(found.url)
+    return tab, asked, wrong
+
+
+def wait(tab, condition, seconds=20.0):
+    """Wait until a condition holds; the page's policy lets no test evaluate texts as JavaScript in it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        tab.wait_for_timeout(20)
+
+
+def test_a_text_in_chromium():
+    slow = Killable(pause=0.02)
+    with chromium() as browser, server(killable(slow)) as found:
+        tab, asked, wrong = open_page(browser, found, viewport={"width": 360, "height": 740})
+        wait(tab, lambda: "stories-1m" in tab.text_content("#model"))
+        tab.fill("#prompt", PROMPT)
+        tab.fill("#tokens", "24")
+        tab.fill("#temperature", "0")
+        tab.click("#go")
+        # Text comes while the run goes on.
+        wait(tab, lambda: tab.locator("#text .model").count() and tab.is_disabled("#go"))
+        wait(tab, lambda: tab.is_enabled("#go"))
+        text = reference(PROMPT, 24)[0]
+        assert tab.text_content("#text") == PROMPT + text
+        assert re.fullmatch(r"\d+ ms", tab.text_content("#first")) and float(tab.text_content("#rate")) > 0
+        assert tab.text_content("#count") == "5 + 24" and "MHz" in tab.text_content("#board")
+        rows = tab.locator("#cycles tr")
+        assert rows.count() == 9 and "weights are multiplied" in tab.text_content("#cycles")
+        # On a phone nothing is wider than the screen.
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+        # On, and stop in the middle.
+        slow.pause = 0.05
+        tab.fill("#tokens", "200")
+        made = slow.tokens_made
+        tab.click("#go")
+        until(lambda: slow.tokens_made > made + 3)
+        tab.click("#stop")
+        until(lambda: slow.stops == 1)
+        wait(tab, lambda: tab.is_enabled("#go"))
+        assert tab.text_content("#text").startswith(PROMPT + text) and tab.text_content("#error") == ""
+        tab.click("#clear")
+        assert tab.text_content("#text") == "" and wrong == []
+        assert {url.removeprefix(found.url) for url in asked if not url.startswith("data:")} == {"/", "/v1/models",
+                                                                                                "/v1/completions"}
+
+
+def test_a_chat_and_a_key_in_chromium():
+    with chromium() as browser, server(golden(CHAT_MODEL), model=CHAT_MODEL, settings=Settings(api_key="sesame")) as found:
+        tab, _, wrong = open_page(browser, found)
+        wait(tab, lambda: "API key is wanted" in tab.text_content("#error"))
+        assert any("401" in line for line in wrong)
+        tab.fill("#key", "sesame")
+        tab.press("#key", "Tab")
+        wait(tab, lambda: "a chat" in tab.text_content("#model"))
+        tab.fill("#tokens", "6")
+        answers = 0
+        for turn in ("Hello", "And you?"):
+            tab.fill("#prompt", turn)
+            tab.press("#prompt", "Control+Enter")
+            answers += 1
+            wait(tab, lambda answers=answers: tab.locator("#text .model").count() == answers)
+            wait(tab, lambda: tab.is_enabled("#go"))
+        assert tab.locator("#text .you").count() == 2 == tab.locator("#text .model").count()
+        assert tab.text_content("#error") == "" and "of" in tab.text_content("#cached")
+
+
+def screenshot(path, device):
+    """The page on a phone's screen after a text from a board."""
+    with chromium() as browser, server(device, patience=1500) as found:
+        tab, _, _ = open_page(browser, found, viewport={"width": 412, "height": 860}, device_scale_factor=2)
+        tab.fill("#prompt", PROMPT)
+        tab.fill("#tokens", "30")
+        tab.fill("#temperature", "0")
+        tab.click("#go")
+        wait(tab, lambda: tab.locator("#text .model").count() and tab.is_enabled("#go"), 600)
+        tab.screenshot(path=path, full_page=True)
+
+
+def simulated():
+    """Opens the simulated board."""
+    import tellme
+    board = tellme.Board.open("sim", say=print)
+    return board, board.load(tellme.find_model("stories-1m"))
+
+
+if __name__ == "__main__":
+    screenshot(Path(sys.argv[1]), simulated)
