@@ -90,4 +90,4 @@ def test_without_the_extra(monkeypatch, capsys, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else real(name, *rest))
     assert main(["serve"]) == 2
     assert capsys.readouterr().err == (f"tellme-host: serve needs the package {package}, which this Python does not have: "
-                                       "install 'tellme-host[serve]'\n")
+                                       "pip install '.[serve]' in tellme's folder\n")
