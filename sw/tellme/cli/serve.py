@@ -54,7 +54,8 @@ def serve(args: argparse.Namespace) -> int:
     """The command."""
     for package in ("starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"serve needs the package {package}, which this Python does not have: pip install '.[serve]' in tellme's folder")
+            raise UserError(f"serve needs the package {package}, which this Python does not have: "
+                            "pip install '.[serve]' in tellme's folder")
     from tellme.serve.app import Settings, make_app
     from tellme.serve.pool import Limits, Pool
     from tellme.serve.run import Server

@@ -114,7 +114,8 @@ def _environment() -> "Environment":
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError as error:
-        raise InputError("chat templates need the package jinja2, which this Python does not have: pip install '.[chat]' in tellme's folder") \
+        raise InputError("chat templates need the package jinja2, which this Python does not have: "
+                         "pip install '.[chat]' in tellme's folder") \
             from error
 
     class Generation(Extension):
