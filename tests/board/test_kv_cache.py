@@ -7,7 +7,7 @@ import pytest
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
-from tellme.golden.perplexity import roomy
+from tellme.golden.perplexity import unlimited_config
 from tellme.runtime.head_on_host import place_head
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session
@@ -26,7 +26,7 @@ def check(session, model, ids, n, sampling=None):
     """Tokens, the best 64 and the step CRCs of a run, against a golden model that has seen nothing before."""
     run = session.generate(ids, max_tokens=n, sampling=sampling, ignore_end=True)
     picked = [token.id for token in run]
-    golden = GoldenBoard(compile_model(model, roomy(model)))
+    golden = GoldenBoard(compile_model(model, unlimited_config(model)))
     golden.feed([*ids, *picked[:-1]], 0)
     assert session.device.top() == golden.top()
     if session.image.probe is None:
