@@ -263,8 +263,20 @@ def told_of(count: Mapping[str, int]) -> str:
     return f"{count.get('passed', 0)} passed, {count.get('failed', 0)} failed, {count.get('skipped', 0)} skipped"
 
 
+def heard_by_children() -> None:
+    """Give children the default of signals that this process ignores.
+
+    A process under nohup, or behind a shell's ``&``, ignores SIGHUP or SIGINT, and so would each process that a test interrupts.
+    A handler is not inherited by a child: one that does nothing leaves this process as it was.
+    """
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, lambda number, frame: None)
+
+
 def run_steps(steps: Sequence[Step], *, slots: int, logs: Path) -> int:
     """Run them; print what they did; the exit code."""
+    heard_by_children()
     names = [step.name for step in steps]
     unknown = {name for step in steps for name in step.after}.difference(names)
     if unknown or len(set(names)) < len(names):

@@ -114,6 +114,15 @@ def test_counts_of_real_closing_lines():
     assert counts("86 killed, 1 survived, 1500 s") == {"passed": 86, "failed": 1}
 
 
+def test_steps_hear_signals_that_the_run_ignores(tmp_path):
+    """As under nohup, or behind a shell's ``&``: an interrupt test within a step would wait for ever."""
+    hears = "import signal, sys; sys.exit(any(signal.getsignal(s) is signal.SIG_IGN for s in (signal.SIGINT, signal.SIGHUP)))"
+    run = ("import signal, sys; from pathlib import Path; from tools.ci import Step, run_steps; "
+           "[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGHUP)]; "
+           f"sys.exit(run_steps([Step('a', [sys.executable, '-c', {hears!r}], 1)], slots=1, logs=Path({str(tmp_path)!r})))")
+    assert subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True).returncode == 0
+
+
 #: Modules of tests/board that docs/testing.md names, with the reason.
 BY_NIGHT = ("test_prefill_l8", "test_serve")
 
