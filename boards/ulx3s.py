@@ -16,7 +16,7 @@ __all__ = ["DEVICES", "PROGRAMMER", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
 DEVICES = devices("ulx3s", {"85f": ULX3S_85F_Platform, "12f": ULX3S_12F_Platform})
-#: nextpnr's first seed.  With seed 4 an 85F meets the clock, with seed 3 it does not (77.2 and 61.1 of 66.67 MHz).
+#: nextpnr's first seed.  With seed 4 an 85F reaches 76.0 of 66.67 MHz.  Of version 0.1.0 seed 4 met the clock, seed 3 did not.
 FIRST_SEED = 4
 #: What openFPGALoader calls the board.
 PROGRAMMER = "ulx3s"
