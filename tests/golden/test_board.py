@@ -261,7 +261,8 @@ def test_a_stream_of_another_length_is_noticed():
     shorter = replace(first, words64=first.words64 - 1)
     with pytest.raises((ValueError, FormatError)):
         GoldenBoard(replace(image, segments=(shorter, *others)))
-    *body, head = image.segments
+    layers, head = image.segments
+    body = [Segment(layers.address, 100), Segment(layers.address + 200, layers.words64 - 100)]
     with pytest.raises(ValueError, match="the program takes [0-9]+ bytes more than the weight stream has"):
         GoldenBoard(replace(image, segments=(*body[:-1], head)))
     with pytest.raises(ValueError, match="the program leaves [0-9]+ bytes of the weight stream"):

@@ -5,7 +5,6 @@
 Compiling reads only shapes, scales, gains and biases.  The weights are read when the bytes of a section are taken.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -180,13 +179,9 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
 
 @dataclass(frozen=True)
 class Body:
-    """A model's layers for a build: the stream of tiles and gains, the program, and the biases that the golden model adds.
-
-    ``parts`` are the bytes of the stream for each layer; gains that come before the first layer's tiles count as its own.
-    """
+    """A model's layers for a build: the stream of tiles and gains, the program, and the biases that the golden model adds."""
 
     stream: Part
-    parts: tuple[int, ...]
     steps: tuple[Descriptor, ...]
     whole_heads: bool
     biases: dict[int, NDArray[np.float16]]
@@ -197,7 +192,6 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     c = model.config
     biases: dict[int, NDArray[np.float16]] = {}
     body: list[Part] = []
-    ends: list[int] = []
     gains = [{name: values for name in NORMS if (values := model.gain(i, name)) is not None} for i in range(c.layers)]
     final = model.final_norm()
     whole = True
@@ -240,12 +234,10 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
                                 gain_next=gain(after), rows=c.dim, cols=c.ffn, layer=i,
                                 **down_norm))  # type: ignore[arg-type]
         body.append(tiles["down"])
-        ends.append(sum(map(len, body)))
     steps.append(Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
                             **norm_fields(c, c.dim)))  # type: ignore[arg-type]
     steps.append(Descriptor(Op.END))
-    sizes = tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
-    return Body(Part.join(body), sizes, tuple(steps), whole, biases)
+    return Body(Part.join(body), tuple(steps), whole, biases)
 
 
 def probe_table(model: StoredSource) -> tuple[Part, int]:
@@ -258,13 +250,13 @@ def probe_table(model: StoredSource) -> tuple[Part, int]:
     return Part(table_bytes(c.dim, c.dim), lambda: (pack_head(np.eye(c.dim, dtype=np.int8), stored),)), k
 
 
-def segment_list(base: int, parts: Sequence[int], table: int) -> tuple[Segment, ...]:
-    """Segments of a stream from byte ``base`` on: one for each layer with the given number of bytes, then the LM head's table."""
-    segments = []
-    for size in parts:
-        segments.append(Segment(base // 4, size // 8))
-        base += size
-    return (*segments, Segment(base // 4, table // 8, lm_head=True))
+def segment_list(base: int, layers: int, table: int) -> tuple[Segment, Segment]:
+    """Segments of a stream from byte ``base`` on: ``layers`` bytes of all layers, then ``table`` bytes of the LM head's table.
+
+    The layers lie in one piece, and a segment for each of them would cost cycles: the weight buffer's requests begin at the start
+    of a segment, and requests that begin within a burst of the memory take a burst more each.
+    """
+    return Segment(base // 4, layers // 8), Segment((base + layers) // 4, table // 8, lm_head=True)
 
 
 def cache_registers(at: Layout) -> dict[str, int]:
@@ -292,7 +284,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
             table = pack_table(model, "head")
             sections.append((at.embedding, embedding))
     sections = [(at.weights, body.stream + table), *sections, (at.rope, rope_table(c))]
-    segments = segment_list(at.weights, body.parts, len(table))
+    segments = segment_list(at.weights, len(body.stream), len(table))
     check_segments(segments)
     registers = {
         "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,

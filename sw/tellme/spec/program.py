@@ -40,7 +40,7 @@ SEGMENT_WORDS = 2
 #: The fields of each word of an entry, from bit 0 on.
 SEGMENT_FIELDS = ({"words64": WORD_ADDRESS_BITS, ZEROS: 31 - WORD_ADDRESS_BITS, "lm_head": 1},
                   {"address": WORD_ADDRESS_BITS, ZEROS: 32 - WORD_ADDRESS_BITS})
-#: Layers that a program can number, each with a segment, and one segment more for the LM head.
+#: Layers that a program can number; a list of segments has room for one of each and one for the LM head.
 MAX_LAYERS = MAX_SEGMENTS - 1
 
 
