@@ -6,8 +6,9 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "Metrics"]
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "Metric", "Metrics"]
 
+#: Of the text that Prometheus reads.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds: from an answer of a small model on a fast board to a long text of a large one.
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -22,7 +23,13 @@ def _labelled(name: str, names: Sequence[str], values: Sequence[str]) -> str:
     return f"{name}{{{inside}}}" if inside else name
 
 
-class _Metric:
+class Metric:
+    """A number that the server tells, with a sample for each set of values of its labels.
+
+    ``name``: what Prometheus calls the metric; ``text``: its help; ``labels``: the names of its labels.
+    """
+
+    #: Prometheus' word for the type of the metric.
     kind = ""
 
     def __init__(self, name: str, text: str, labels: Sequence[str] = ()):
@@ -34,7 +41,7 @@ class _Metric:
         raise NotImplementedError
 
 
-class Counter(_Metric):
+class Counter(Metric):
     """A number that grows, for each set of labels."""
 
     kind = "counter"
@@ -56,7 +63,7 @@ class Counter(_Metric):
             return [f"{_labelled(self.name, self.labels, labels)} {value:.15g}" for labels, value in self._values.items()]
 
 
-class Gauge(_Metric):
+class Gauge(Metric):
     """Numbers that are asked for when they are read, by their labels."""
 
     kind = "gauge"
@@ -69,7 +76,7 @@ class Gauge(_Metric):
         return [f"{_labelled(self.name, self.labels, labels)} {value:.15g}" for labels, value in self._read().items()]
 
 
-class Histogram(_Metric):
+class Histogram(Metric):
     """How often values up to each of some limits came."""
 
     kind = "histogram"
@@ -117,6 +124,6 @@ class Metrics:
     def text(self) -> str:
         """All metrics as Prometheus reads them."""
         lines = []
-        for metric in [*(m for m in vars(self).values() if isinstance(m, _Metric)), *self.gauges]:
+        for metric in [*(m for m in vars(self).values() if isinstance(m, Metric)), *self.gauges]:
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}", *metric.lines()]
         return "\n".join(lines) + "\n"
