@@ -12,7 +12,7 @@ from tellme.spec.formats import round_half_up
 from tellme.spec.scale import C127, Scale, from_int_half_up, recip127, scale_from_fraction, scale_mul
 from tellme.spec.tables import exp2_rom
 
-__all__ = ["SCORE_BITS", "Softmax", "c_att", "chunk_read_words", "logit", "out_scale", "score", "softmax"]
+__all__ = ["SCORE_BITS", "Softmax", "c_att", "chunk_read_words", "fixed", "logit", "out_scale", "score", "softmax"]
 
 #: Scores are Q9.9 in base 2.
 SCORE_BITS = 18
@@ -27,20 +27,20 @@ def c_att(head_dim: int) -> Scale:
     return scale_from_fraction(Fraction(log2(EULER) / sqrt(head_dim)))
 
 
-def _fixed(value: int, scale: Scale, frac: int, bits: int) -> int:
+def fixed(value: int, scale: Scale, frac: int, bits: int) -> int:
     """value * scale with ``frac`` fraction bits, rounded half up, saturated to ``bits`` signed bits."""
-    fixed = round_half_up(value * scale.sig, -(scale.exp + frac))
-    return max(-(1 << (bits - 1)), min((1 << (bits - 1)) - 1, fixed))
+    rounded = round_half_up(value * scale.sig, -(scale.exp + frac))
+    return max(-(1 << (bits - 1)), min((1 << (bits - 1)) - 1, rounded))
 
 
 def score(dot: int, scale: Scale) -> int:
     """Q9.9 score of a key: dot * scale, scale = scale_mul(scale_mul(dq, c_att), sk)."""
-    return _fixed(dot, scale, SCORE_FRAC, SCORE_BITS)
+    return fixed(dot, scale, SCORE_FRAC, SCORE_BITS)
 
 
 def logit(dot: int, scale: Scale) -> int:
     """Q15.16 logit: dot * scale, scale = scale_mul(d, row scale)."""
-    return _fixed(dot, scale, LOGIT_FRAC, 32)
+    return fixed(dot, scale, LOGIT_FRAC, 32)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fractions import Fraction
 from math import e as EULER
 from math import floor, log, log2
 
-from tellme.spec.attention import LOGIT_FRAC
+from tellme.spec.attention import LOGIT_FRAC, fixed
 from tellme.spec.formats import round_half_up
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import Range
@@ -47,6 +47,7 @@ MAX_GAP = (1 << 32) - 1
 #: Bits of a weight: 2**31 is the best candidate's.
 WEIGHT_BITS = 32
 _ROM_BITS = 17
+LOGIT_BITS = 32
 
 #: Of the random function: the third word of a key is this, exclusive or both others.
 THREEFRY_PARITY = 0x1BD11BDA
@@ -130,18 +131,14 @@ class DrawSettings:
         Range(0, (1 << SEED_BITS) - 1).check("seed", self.seed)
 
 
-def _scaled(logit: int, factor: Scale) -> int:
-    """logit * factor, rounded half up, saturated to a logit's 32 bits."""
-    return max(-(1 << 31), min((1 << 31) - 1, round_half_up(logit * factor.sig, -factor.exp)))
-
-
 def penalised(top: Sequence[tuple[int, int]], seen: set[int] | frozenset[int], penalty: Scale) -> list[tuple[int, int]]:
     """The candidates with the repetition penalty of the tokens in ``seen``, in their new order: best first, ties to the lower id.
 
     A logit above 0 is multiplied with the scale nearest to 1 / penalty, one of 0 or below with ``penalty``.
     """
     inverse = scale_from_fraction(1 / (Fraction(penalty.sig) * Fraction(2) ** penalty.exp))
-    changed = [(token, _scaled(logit, inverse if logit > 0 else penalty) if token in seen else logit) for token, logit in top]
+    changed = [(token, fixed(logit, inverse if logit > 0 else penalty, 0, LOGIT_BITS) if token in seen else logit)
+               for token, logit in top]
     return sorted(changed, key=lambda entry: (-entry[1], entry[0]))
 
 
