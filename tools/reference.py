@@ -27,6 +27,7 @@ from urllib.parse import unquote
 
 import pdoc.doc
 import pdoc.render
+from amaranth.hdl import UnusedElaboratable
 
 __all__ = ["Docs", "Page", "docstring_html", "main", "modules", "page_of", "undocumented", "write_pages"]
 
@@ -341,6 +342,8 @@ def write_pages(folder: Path, names: Sequence[str]) -> list[str]:
     lookup = Names(found)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # Of units that other code in this process made and dropped: it comes whenever the garbage collector runs.
+        warnings.simplefilter("ignore", UnusedElaboratable)
         documents = {name: pdoc.doc.Module(page.module) for name, page in found.items()}
         for name, document in documents.items():
             problems += fill_in(document, found[name], lookup)
