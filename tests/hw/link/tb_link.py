@@ -364,20 +364,17 @@ async def every_seq_around_the_expected_one(dut):
 @cocotb.test()
 async def sessions(dut):
     host, bus = await bring_up(dut)
-    events = Events(dut, 5)
     # Number 0 is a number like any other: no session is open after power-up.
     assert (await host.exchange(200, PacketType.HELLO))[0] == PacketType.HELLO_ANSWER
     assert await host.exchange(201, PacketType.STATUS) == nak(NakReason.SESSION, 0)
     await host.open(number=0, seq=200)
-    # Events of before the session are gone; the board may have sent some of them.
     assert await host.ask(PacketType.WRITE, u32(0) + b"1234") == ACK
     assert await host.ask(PacketType.STOP) == ACK
-    while events.taken < 5:
-        await FallingEdge(dut.clk)
-    await cycles(dut, 3000)
+    events = Events(dut, 5)
+    assert [await host.packet() for _ in range(5)] == [events.packet(i) for i in range(5)]
     # The same number, whatever its seq, and no number: nothing changes.
-    status = await host.ask(PacketType.STATUS)
-    assert status[0] == PacketType.STATUS_ANSWER and status[1][4 * StatusWord.EVENTS] > 0
+    status = (PacketType.STATUS_ANSWER, status_bytes(5, 0))
+    assert await host.ask(PacketType.STATUS) == status
     for seq, payload in ((200, SESSION.pack(0)), (17, SESSION.pack(0)), (17, b"")):
         assert (await host.exchange(seq, PacketType.HELLO, payload))[0] == PacketType.HELLO_ANSWER
         assert await host.ask(PacketType.STATUS) == status
@@ -386,12 +383,9 @@ async def sessions(dut):
     expected = host.seq
     assert await host.exchange(expected + 1, PacketType.STOP) == nak(NakReason.SEQUENCE, expected)
     # Each bit of the number counts.
-    old = 0
     for bit in range(16):
         await host.open(number=1 << bit, seq=40 + bit)
-        assert await host.exchange(old, PacketType.HELLO) != ACK
         assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(0, 0))
-        assert host.seq == 42 + bit
     assert bus.requests == 2
     # A reset ends the session.
     dut.rst.value = 1
