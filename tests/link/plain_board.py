@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A board behind the link that only keeps what is written, and whose runs give events that a test can work out."""
 
+from dataclasses import replace
 from zlib import crc32
 
 from tellme.golden.link import BoardLink
@@ -32,12 +33,19 @@ def event_of(args: StartArgs, number: int) -> Event:
     return Event(args.position + args.feed - 1 + number, crc32(args.pack() + bytes([number % 256])) % 1000, number, *[0] * 5)
 
 
+def done_of(args: StartArgs, number: int, reason: DoneReason) -> Event:
+    """The DONE after ``number`` picks."""
+    return replace(event_of(args, number), logit=reason)
+
+
 class PlainBoard:
     """A tellme.golden.link.Core and the link before it.  ``run_step`` gives a run's next event to the link."""
 
     def __init__(self, **options):
         self.memory = {base: bytearray(size) for base, size, _ in WINDOWS}
         self.starts: list[StartArgs] = []
+        #: Writes (address, bytes) in their order.
+        self.writes: list[tuple[int, bytes]] = []
         self.running = self.stopped = False
         self.left = self.number = 0
         self.link = BoardLink(self, WINDOWS, **{"name": "plain", "build_id": BUILD_ID, **options})
@@ -52,6 +60,7 @@ class PlainBoard:
     def write(self, address, content):
         memory, at = self._at(address)
         memory[at:at + len(content)] = content
+        self.writes.append((address, content))
 
     def start(self, args):
         assert not self.running
@@ -69,14 +78,13 @@ class PlainBoard:
         if not self.running or not self.link.room:
             return
         args = self.starts[-1]
-        event = event_of(args, self.number)
         if self.stopped or self.number == args.generate:
             reason = DoneReason.STOPPED if self.stopped else DoneReason.LENGTH
             self.running = False
-            self.link.event(EventType.DONE, Event(event.position, event.id, reason, *[0] * 5).pack())
+            self.link.event(EventType.DONE, done_of(args, self.number, reason).pack())
         else:
+            self.link.event(EventType.TOKEN, event_of(args, self.number).pack())
             self.number += 1
-            self.link.event(EventType.TOKEN, event.pack())
 
     def reset(self):
         """What a reset, or a power cycle, leaves."""

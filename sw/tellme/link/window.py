@@ -27,7 +27,7 @@ from tellme.spec.packets import (
 )
 from tellme.spec.program import FORMAT_VERSION
 
-__all__ = ["ACK_AFTER", "FILL_BYTES", "Exchange", "Hello", "Ticket"]
+__all__ = ["ACK_AFTER", "FILL_BYTES", "HELLO_PATIENCE", "PATIENCE", "RETRY", "Exchange", "Hello", "Ticket"]
 
 #: Seconds without an answer after which a real board's packet is sent again; the answer comes within milliseconds.
 RETRY = 0.25
@@ -170,7 +170,8 @@ class Exchange:
         """
         if first == second:
             raise ValueError(f"a session is opened with two different numbers, not {first} twice")
-        self.submit(PacketType.HELLO)
+        if self.hello is None:
+            self.submit(PacketType.HELLO)
         self.submit(PacketType.HELLO, SESSION.pack(first))
         return self.submit(PacketType.HELLO, SESSION.pack(second))
 
@@ -231,14 +232,14 @@ class Exchange:
         return min(times, default=None)
 
     @property
+    def failed(self) -> bool:
+        """Whether an error of the link has ended the exchange."""
+        return self._error is not None
+
+    @property
     def running(self) -> bool:
         """Whether a run was started whose DONE has not come."""
         return self._running
-
-    @property
-    def waiting(self) -> int:
-        """Packets of the caller whose answers have not come."""
-        return sum(not t.done and t.use == Use.CALLER for tickets in (self._flight, self._queue) for t in tickets)
 
     def events(self) -> list[tuple[EventType, Event]]:
         """The events that have come since the last call, in order."""
