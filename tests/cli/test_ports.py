@@ -41,15 +41,15 @@ class Port:
         while True:
             try:
                 content = os.read(self.board, 65536)
+                if self.chatter:
+                    self.say(self.chatter)
+                    continue
+                self.fake.hear(content)
+                self.fake.step()
+                while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
+                    self.fake.step()
             except OSError:
                 return
-            if self.chatter:
-                self.say(self.chatter)
-                continue
-            self.fake.hear(content)
-            self.fake.step()
-            while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
-                self.fake.step()
 
     def say(self, content):
         if self.silent_after is None or self.fake.events <= self.silent_after:
