@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -163,7 +163,7 @@ class Core(wiring.Component):
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
         # The best 64: the sampler's while it works, else the host's.
-        top_addr = space.top_addr
+        top_addr: Value = space.top_addr
         if sampler is not None:
             connect(m, cpu.draw, sampler.control)
             top_addr = Mux(sampler.control.busy, sampler.top_addr, space.top_addr)

@@ -32,10 +32,10 @@ from tellme.spec.ranges import Range
 from tellme.spec.scale import SCALE_SIG_BITS, Scale, scale_from_fraction
 from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
 
-__all__ = ["BOARD_SHIFTS", "MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY", "THREEFRY_ROTATIONS",
-           "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings", "board_draws",
-           "candidates", "draw", "exponent", "inverse_temperature", "max_gap", "pack_settings", "penalised", "random32", "shift_of",
-           "threefry2x32", "unpack_settings", "weight", "weights"]
+__all__ = ["BOARD_SHIFTS", "MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY",
+           "THREEFRY_ROTATIONS", "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings",
+           "board_draws", "candidates", "draw", "exponent", "inverse_temperature", "max_gap", "pack_settings", "penalised",
+           "random32", "shift_of", "threefry2x32", "unpack_settings", "weight", "weights"]
 
 #: A seed: the key of the random function.
 SEED_BITS = 64

@@ -228,7 +228,7 @@ async def a_draw_follows_another(dut):
 
 @cocotb.test(skip=os.environ.get("UNIT") != "draw")
 async def any_settings_end(dut):
-    """Settings that no host should send, zeros among them: a draw ends, with one of the candidates, and the next draw is right."""
+    """Settings that no host should send, zeros among them: a draw ends with one of the candidates, and the next draw is right."""
     random, board = rng("any"), Board(dut)
     await board.begin()
     for case in range(40):
