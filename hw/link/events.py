@@ -2,21 +2,36 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The events that a host may ask for again: a ring in one EBR."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.lib.control import EventLayout, EventPayload
 from tellme.spec.memory import EventType
-from tellme.spec.packets import EVENT_SLOTS, PacketType
+from tellme.spec.packets import EVENT_SLOTS
 
-__all__ = ["EVENT_WORDS", "EventRing"]
+__all__ = ["EVENT_WORDS", "EventRing", "word_left"]
 
 #: Words of an event's payload.
 EVENT_WORDS = EventPayload.size // 32
-#: Words of a slot: the packet's type, and the payload with its last word at address 1.
+#: Words of a slot: the event's type, and the payload with its last word at address 1.
 SLOT_WORDS = 16
+
+
+def word_left(source: Value, left: Value) -> Value:
+    """The word of 32 bits of ``source`` that comes when ``left`` words are left, this one among them; ``left`` = 0 gives any.
+
+    A binary tree, which takes fewer LUTs than a Switch with a case for each word.
+    """
+    words = [source[at:at + 32] for at in range(0, len(source), 32)]
+    count = 1 << ceil_log2(len(words))
+    # ``left`` modulo ``count`` is here the number of the value; what is never asked for may be anything.
+    numbers = [len(words) - (rest or count) for rest in range(count)]
+    level: list[Value] = [words[i] if 0 <= i < len(words) else words[0] for i in numbers]
+    for bit in left[:ceil_log2(count)]:
+        level = [Mux(bit, odd, even) for even, odd in zip(level[::2], level[1::2], strict=True)]
+    return level[0]
 
 
 class EventRing(wiring.Component):
@@ -26,8 +41,8 @@ class EventRing(wiring.Component):
     payload has to be valid, though its numbers may change.
 
     - ``unsent``: there are events from ``number`` on; ``sent`` moves ``number`` one on.
-    - ``data`` is the word ``word`` of the slot of ``number``, a cycle later: 0 has the type of the packet
-      (:class:`tellme.spec.packets.PacketType`), EVENT_WORDS the payload's first word, 1 its last.
+    - ``data`` is the word ``word`` of the slot of ``number``, a cycle later: EVENT_WORDS is the payload's first word, 1 its last.
+      Bit 0 of word 0 tells a DONE from a TOKEN.
     - ``known``: ``upto`` is one of the numbers ``first`` to ``next``; valid two cycles after a change of ``upto``.
     - ``forget`` removes the events before ``upto``, which must be known.  ``number`` becomes ``upto`` if it was before ``upto``,
       and with ``again``.
@@ -54,13 +69,9 @@ class EventRing(wiring.Component):
             self.data.eq(read.data), self.i.ready.eq(left == 0),
             write.en.eq(self.i.valid & ~full),
         ]
-        payload = self.i.p.payload.as_value()
-        with m.Switch(left):
-            with m.Case(0):
-                m.d.comb += write.data.eq(Mux(self.i.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE))
-            for i in range(EVENT_WORDS):
-                with m.Case(EVENT_WORDS - i):
-                    m.d.comb += write.data.eq(payload[32 * i:32 * i + 32])
+        m.d.comb += write.data.eq(word_left(self.i.p.payload.as_value(), left))
+        with m.If(left == 0):
+            m.d.comb += write.data[0].eq(self.i.p.type != EventType.TOKEN)
         with m.If(write.en):
             m.d.sync += left.eq(left - 1)
             with m.If(left == 0):

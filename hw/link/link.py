@@ -4,13 +4,13 @@
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import EventLayout, RunArgs, RunControl, StatusLayout
 from hw.link.crc32 import Crc32
-from hw.link.events import EVENT_WORDS, EventRing
+from hw.link.events import EVENT_WORDS, EventRing, word_left
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.packets import (
     BODY_OVERHEAD,
@@ -155,25 +155,11 @@ class HostLink(wiring.Component):
         greeting = Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id)
         status = Signal(StatusLayout)
         m.d.comb += [status.eq(self.status), status.events.eq(Cat(ring.next, ring.first)), ring.word.eq(words_left)]
-        content = Signal(32)
-
-        def choose(source: Value, words: int) -> None:
-            with m.Switch(words_left[:4]):
-                for i in range(words):
-                    with m.Case(words - i):
-                        m.d.comb += content.eq(source[32 * i:32 * i + 32])
-
-        with m.Switch(answer):
-            with m.Case(PacketType.HELLO_ANSWER):
-                choose(greeting, HELLO_WORDS)
-            with m.Case(PacketType.STATUS_ANSWER):
-                choose(status.as_value(), STATUS_WORDS)
-            with m.Case(PacketType.DATA):
-                m.d.comb += content.eq(self.bus_rdata.payload)
-            with m.Case(PacketType.SUM):
-                m.d.comb += content.eq(total)
-            with m.Default():
-                m.d.comb += content.eq(ring.data)
+        # The bits of ``answer`` in which the answers with content differ; bit 4 marks events.
+        content = Mux(answer[4], ring.data,
+                      Mux(~answer[2], word_left(greeting, words_left),
+                          Mux(answer[1], word_left(status.as_value(), words_left),
+                              Mux(answer[0], total, self.bus_rdata.payload))))
         # Bytes pass a register before the sender and the CRC.
         feed, put, parsing = Signal(), Signal(), Signal()
         m.d.sync += [crc.valid.eq(feed), crc.data.eq(Mux(parsing, receiver.data, word[:8])), sender.put.eq(put)]
@@ -202,7 +188,7 @@ class HostLink(wiring.Component):
                 with m.Elif(ring.unsent):
                     m.next = "EVENT"
             with m.State("EVENT"):
-                m.d.sync += [answer.eq(ring.data), answer_seq.eq(ring.number), words_left.eq(EVENT_WORDS)]
+                m.d.sync += [answer.eq(PacketType.TOKEN | ring.data[0]), answer_seq.eq(ring.number), words_left.eq(EVENT_WORDS)]
                 m.next = "ANSWER"
             with m.State("JUDGE"):
                 m.d.sync += [count.eq(count + 1), feeding.eq(1), shifting.eq(1), answer_seq.eq(expected)]
@@ -340,7 +326,7 @@ class HostLink(wiring.Component):
                 with m.If(~sender.busy):
                     # An event leaves a packet that came meanwhile in its place.
                     m.next = "RELEASE"
-                    with m.If((answer == PacketType.TOKEN) | (answer == PacketType.DONE)):
+                    with m.If(answer[4]):
                         m.d.comb += ring.sent.eq(1)
                         m.next = "IDLE"
             with m.State("RELEASE"):

@@ -573,3 +573,20 @@ async def a_session_opens_at_any_cycle_of_an_event(dut):
         outcomes.add(kept)
     assert outcomes == {0, 1}
     report(cases=30)
+
+
+@cocotb.test()
+async def events_are_judged_whole_while_one_comes(dut):
+    """At whichever cycle an event comes, an EVENTS that names the one before the first is refused."""
+    host, _ = await bring_up(dut)
+    await host.open()
+    source = StreamSource(dut, "event")
+    for n in range(24):
+        sending = cocotb.start_soon(host.send_raw(encode(body(host.seq, PacketType.EVENTS, EVENTS.pack(255, 0)))))
+        await cycles(dut, 22 + n)
+        await source.send(pack(EventLayout, type=0, payload=n))
+        await sending
+        got = [await host.packet(), await host.packet()]
+        assert sorted(got, key=lambda p: p[1]) == [(host.seq, *nak(NakReason.ADDRESS, host.seq)),
+                                                   (n, PacketType.TOKEN, n.to_bytes(32, "little"))], n
+    report(cases=24)
