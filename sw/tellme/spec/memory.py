@@ -65,8 +65,8 @@ BOARD_REGISTERS = (
     "sdram_beats",      # read latency in beats, its lowest bit the edge of capture; 0: what was found at start
     "sdram_nudge",      # each write moves the SDRAM clock's phase one step later
 )
-#: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty
-#: (pack_settings there makes the values).  They come last, only a core with a sampler has them, and they stand still during a run.
+#: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty, as
+#: pack_settings there makes them.  They come last, only a core with a sampler has them, and a run needs them to stand still.
 SAMPLING_REGISTERS = (
     "sample_seed_low", "sample_seed_high",
     "sample_inverse",   # log2(e) / temperature: a scale as tellme.spec.scale packs it
