@@ -35,7 +35,8 @@ def test_numbers():
     text = " ".join(PAGE.split())
     for part in (f"describes protocol {PROTOCOL_VERSION}.", f"version of the protocol u16 ({PROTOCOL_VERSION})",
                  f"version of the format u16 ({FORMAT_VERSION})", f"up to {WINDOW} packets under way",
-                 f"keeps the last {EVENT_SLOTS}", f"1 to {PAST} before", f"has {BODY_OVERHEAD + 4 + DATA_MAX:,} bytes", f"4 to {DATA_MAX:,} bytes",
+                 f"keeps the last {EVENT_SLOTS}", f"1 to {PAST} before",
+                 f"has {BODY_OVERHEAD + 4 + DATA_MAX:,} bytes", f"4 to {DATA_MAX:,} bytes",
                  f"**START** has {StartArgs.LAYOUT.size} bytes", f"**TOKEN and DONE** have {Event.LAYOUT.size} bytes",
                  f"within {RETRY} s", f"a READ of {FILL_BYTES} bytes", "after each eight"):
         assert part in text, part
