@@ -26,7 +26,8 @@ class Scenario:
 
     ``runs``: what gives the arguments and the true events of a run: ``begin(client, random)`` -> (StartArgs, events as
     (type, Event) up to DONE).  ``compare(event, event)`` says whether two events are the same.
-    ``memory`` has the bytes from ``base`` on that the board must hold.  ``beyond`` is the end of the board's memory.
+    ``memory`` has the bytes from ``base`` on that the board must hold.  ``beyond`` is the end of the board's memory, whose last
+    2,048 bytes are not among ``memory``.
     """
 
     uses = USES
@@ -147,15 +148,24 @@ class Scenario:
     def refused(self, client) -> None:
         """A packet that no board does, in the middle of a window; the client is well afterwards."""
         at, size = self._range(3000)
-        beyond = self.beyond - 4 * self.random.randint(0, 2000)
+        beyond = self.beyond - 4 * self.random.randint(0, 255)
+        how = self.random.choice(("read", "checksum", "write"))
+        packets = [(self.beyond - 2048 + i, bytes(DATA_MAX)) for i in range(0, 8192, DATA_MAX)]
         try:
-            self.random.choice((client.read, lambda base, n: client.checksums([(self.base + at, size), (base, n)])))(beyond, 9000)
+            if how == "read":
+                client.read(beyond, 9000)
+            elif how == "checksum":
+                client.checksums([(self.base + at, size), (beyond, 9000)])
+            else:
+                self.writes += packets
+                self.unsure += packets
+                client.write(packets[0][0], bytes(8192))
         except LinkError as error:
             if "refused" not in str(error):
                 raise
             assert str(error).endswith("ADDRESS"), error
         else:
-            raise AssertionError("the board read what is not there")
+            raise AssertionError("the board has what is not there")
 
     def abandon(self, client) -> None:
         """The host goes away in the middle of a run, and comes again."""
