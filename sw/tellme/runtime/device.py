@@ -205,7 +205,8 @@ class BoardDevice(Device):
         self.sampler = config.sampler
         self._config = config
         self._given = client
-        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
+        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.  The simulated SDRAM
+        #: does not, and there the comparison would take a quarter of the time of the load.
         self._verify = verify
         #: Regions (address, bytes) that may be compared before they are written; None: all.  Memory that was never written is
         #: not worth a look, and the simulated SDRAM ends the board that reads it.
