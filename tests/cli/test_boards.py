@@ -166,13 +166,13 @@ class FullDisk(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"]])
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"], ["--repeat-penalty", "1.5"]])
 def test_a_standard_output_that_fails_stops_the_board(board, capsys, monkeypatch, extra):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", FullDisk(4))
         code = main(["generate", "--device", "sim", "--max-tokens", "9", *extra])
     assert code == 2 and board.closed
-    assert board.stopped == ("--temperature" not in extra), "a start a token leaves nothing to stop"
+    assert board.stopped == ("--repeat-penalty" not in extra), "a start a token leaves nothing to stop"
     *_, last = capsys.readouterr().err.splitlines()
     assert last == "tellme-host: cannot write to standard output: No space left on device"
     board.stopped = board.closed = False
