@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from struct import Struct
-from typing import Protocol
+from typing import Literal, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -25,6 +25,7 @@ from tellme.spec.memory import (
     CRC_BASE,
     PROGRAM_BASE,
     REGISTER_BASE,
+    SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
@@ -33,8 +34,11 @@ from tellme.spec.memory import (
     Event,
     EventType,
     StartArgs,
+    StartFlags,
     check_tokens,
+    register_address,
 )
+from tellme.spec.sampling import DrawSettings, pack_settings
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
@@ -59,6 +63,10 @@ class Device(ABC):
     #: Bytes of the last load that were sent, and that the board held already.
     sent: int = 0
     skipped: int = 0
+    #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
+    sampler: bool = False
+    #: Who picks the tokens of a start.
+    picks_by: Literal["board", "host"] = "board"
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
@@ -80,8 +88,15 @@ class Device(ABC):
         """Write whole words into the memory of a device that is loaded, between runs."""
 
     @abstractmethod
+    def draw_as(self, settings: DrawSettings) -> None:
+        """How starts with the flag SAMPLE draw from now on, on a device that is loaded and has a ``sampler``, between runs.
+
+        ``settings``: such as :func:`tellme.spec.sampling.board_draws` takes.
+        """
+
+    @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run, and yield the events up to DONE."""
+        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler`` is a DeviceError."""
 
     @abstractmethod
     def top(self) -> list[tuple[int, int]]:
@@ -111,6 +126,7 @@ class GoldenDevice(Device):
     """The golden model: no board's limits, no cycles."""
 
     name = "golden"
+    sampler = True
 
     def __init__(self) -> None:
         self._board: GoldenBoard | None = None
@@ -135,6 +151,9 @@ class GoldenDevice(Device):
 
     def write(self, address: int, content: bytes) -> None:
         self.board.write(address, content)
+
+    def draw_as(self, settings: DrawSettings) -> None:
+        self.board.registers.update(pack_settings(settings))
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         return self.board.start(args)
@@ -178,17 +197,20 @@ class BoardDevice(Device):
     _ENTRY = Struct("<iI")
 
     def __init__(self, name: str, config: CoreConfig, client: Client | None = None, core_sha256: str | None = None,
-                 *, verify: bool = False):
+                 *, verify: bool = False, blank: bool = False):
         self.name = name
         self.preset = config.name
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
+        self.sampler = config.sampler
         self._config = config
         self._given = client
-        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
+        #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.  The simulated SDRAM
+        #: does not, and there the comparison would take a quarter of the time of the load.
         self._verify = verify
-        #: The memory holds nothing that is worth a look before it is written.
-        self._blank = False
+        #: Regions (address, bytes) that may be compared before they are written; None: all.  Memory that was never written is
+        #: not worth a look, and the simulated SDRAM ends the board that reads it.
+        self._known: set[tuple[int, int]] | None = set() if blank else None
         self._image: Image | None = None
         self._running = False
 
@@ -203,6 +225,7 @@ class BoardDevice(Device):
     def load(self, image: Image, progress: Progress) -> None:
         """Write an image.  Regions that the board's memory holds already, by their checksums, are not sent.
 
+        With ``verify`` the board's checksums of what was sent are compared at the end.
         ``sent`` and ``skipped`` are brought up to date before ``progress`` hears of the bytes.
         """
         self._image = image
@@ -223,7 +246,6 @@ class BoardDevice(Device):
         # The host cannot read these back: they are always sent.
         for address, table in tables:
             self._send(address, table, say)
-        self._blank = False
         if self._verify:
             self._client.verify_sums(written)
 
@@ -231,19 +253,21 @@ class BoardDevice(Device):
         """Write a part of a section where the memory differs; (address, bytes, CRC-32) of the regions that were written."""
         regions = [(address + at, content[at:at + REGION]) for at in range(0, len(content), REGION)]
         wanted = [(base, len(padded(region)), crc32(padded(region))) for base, region in regions]
-        held: list[int | None] = [None] * len(regions)
-        if not self._blank:
-            held = list(self._client.checksums((base, size) for base, size, _ in wanted))
+        asked = [(base, size) for base, size, _ in wanted if self._known is None or (base, size) in self._known]
+        sums = dict(zip(asked, self._client.checksums(asked), strict=True))
+        held = [sums.get((base, size)) for base, size, _ in wanted]
         written = []
         for differs, group in groupby(zip(regions, wanted, held, strict=True), lambda item: item[1][2] != item[2]):
             found = list(group)
             piece = b"".join(region for (_, region), _, _ in found)
             if differs:
                 self._send(found[0][0][0], piece, say)
-                written += [sums for _, sums, _ in found]
+                written += [item for _, item, _ in found]
             else:
                 self.skipped += len(piece)
                 say()
+        if self._known is not None:
+            self._known |= {(base, size) for base, size, _ in written}
         return written
 
     def _send(self, address: int, content: bytes, say: Callable[[], None]) -> None:
@@ -263,8 +287,20 @@ class BoardDevice(Device):
     def write(self, address: int, content: bytes) -> None:
         self._client.write(SDRAM_BASE + address, content)
 
+    def draw_as(self, settings: DrawSettings) -> None:
+        self._check_sampler()
+        registers = pack_settings(settings)
+        content = b"".join(registers[name].to_bytes(4, "little") for name in SAMPLING_REGISTERS)
+        self._client.write(register_address(SAMPLING_REGISTERS[0]), content)
+
+    def _check_sampler(self) -> None:
+        if not self.sampler:
+            raise DeviceError(f"the core {self.preset} has no sampler: the host has to draw the tokens")
+
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         args.check_context(self._loaded().registers["context"])
+        if args.flags & StartFlags.SAMPLE:
+            self._check_sampler()
         self._client.start(args)
         self._running = True
         for kind, event in self._client.events():
