@@ -23,11 +23,12 @@ class UsbName:
 
 @dataclass(frozen=True)
 class BoardInfo:
-    """A board: its file in ``boards``, its name, the preset of each device, and its names on USB."""
+    """A board: its file in ``boards``, its name, the preset of each device, what openFPGALoader calls it, and its names on USB."""
 
     key: str
     name: str
     presets: dict[str, str]
+    programmer: str
     usb: tuple[UsbName, ...]
 
 
@@ -35,8 +36,8 @@ class BoardInfo:
 def boards() -> tuple[BoardInfo, ...]:
     """All boards, as ``data/boards.json`` has them."""
     content = json.loads((resources.files("tellme") / "data" / "boards.json").read_text("utf-8"))
-    return tuple(BoardInfo(key, fields["name"], dict(fields["presets"]), tuple(UsbName(**usb) for usb in fields["usb"]))
-                 for key, fields in content.items())
+    return tuple(BoardInfo(key, fields["name"], dict(fields["presets"]), fields["programmer"],
+                           tuple(UsbName(**usb) for usb in fields["usb"])) for key, fields in content.items())
 
 
 def boards_of_presets() -> dict[str, list[str]]:

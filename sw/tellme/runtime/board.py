@@ -78,6 +78,17 @@ class Board:
         self._loaded = device
         return session
 
+    def connect(self) -> BoardDevice:
+        """The board behind packets, without a model: for its state, and for tests.  The simulated one is built and started.
+
+        The golden model has no packets: a DeviceError.
+        """
+        if not isinstance(self.device, BoardDevice):
+            raise DeviceError("the golden model has no link, no memory chip and no state of its own: the simulated board has, "
+                              "and a real one", hint="board")
+        self.device.connect()
+        return self.device
+
     def counters(self) -> dict[str, int]:
         """Cycles, words moved and busy cycles of the last generation, by the names of :data:`tellme.spec.memory.COUNTERS`.
 

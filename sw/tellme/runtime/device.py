@@ -156,6 +156,10 @@ class Client(Protocol):
 
     def verify(self, address: int, content: bytes) -> None: ...
 
+    def checksum(self, address: int, size: int) -> int: ...
+
+    def status(self) -> tuple[int, ...]: ...
+
     def start(self, args: StartArgs) -> None: ...
 
     def events(self) -> Iterator[tuple[EventType, Event]]: ...
@@ -187,6 +191,16 @@ class BoardDevice(Device):
     def _client(self) -> Client:
         assert self._given is not None, "the board is not connected"
         return self._given
+
+    @property
+    def client(self) -> Client:
+        """The packets of the board, which is connected: for what is no run, such as its status and tests of its memory."""
+        return self._client
+
+    @property
+    def core(self) -> CoreConfig:
+        """The configuration of the board's core."""
+        return self._config
 
     def config(self, model: Source) -> CoreConfig:
         return self._config
