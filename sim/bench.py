@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m sim.bench``: what a token costs on the simulated board at given positions, and where its cycles go.
 
-What is measured, and how, says :mod:`tellme.runtime.bench`, which ``tellme-host bench`` uses too.  This program also takes models by
-their shape alone.
+What is measured, and how, says :mod:`tellme.runtime.bench`, which ``tellme-host bench`` uses too.  This program also takes
+models by their shape alone.
 
 ``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
 LM head.
@@ -58,8 +58,8 @@ def table(results: list[Decode], config: CoreConfig) -> str:
     lines = [f"{'position':>8} {'cycles':>9} {'tokens/s':>9} {'x floor':>8}  " + " ".join(f"{n:>9}" for n in ACCOUNT)]
     for r in results:
         assert r.cycles and r.account, "a board counts cycles"
-        lines.append(f"{r.position:>8} {r.cycles:>9} {config.fabric_mhz * 1e6 / r.cycles:>9.1f} {r.cycles / r.floor(config):>8.3f}  "
-                     + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT))
+        lines.append(f"{r.position:>8} {r.cycles:>9} {config.fabric_mhz * 1e6 / r.cycles:>9.1f} "
+                     f"{r.cycles / r.floor(config):>8.3f}  " + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT))
     return "\n".join(lines)
 
 

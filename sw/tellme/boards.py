@@ -23,7 +23,7 @@ class UsbName:
 
 @dataclass(frozen=True)
 class BoardInfo:
-    """A board: its file in ``boards``, its name, the preset of each device, what openFPGALoader calls it, and its names on USB."""
+    """A board: its file in ``boards``, its name, the preset of each device, its name in openFPGALoader, and its names on USB."""
 
     key: str
     name: str

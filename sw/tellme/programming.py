@@ -83,5 +83,5 @@ def program(board: BoardInfo, bitstream: Path, *, keep: bool, say: Callable[[str
         raise DeviceError("openFPGALoader wants libraries of the system. On Debian or Ubuntu:\n"
                           f"  sudo apt-get install -y {LIBRARIES}")
     if done.returncode != 0:
-        raise DeviceError(f"openFPGALoader ended with {done.returncode}. Is the board plugged in at its programming port, and may "
-                          "you open it? docs/bring-up.md goes through it")
+        raise DeviceError(f"openFPGALoader ended with {done.returncode}. Is the board plugged in at its programming port, and "
+                          "may you open it? docs/bring-up.md goes through it")

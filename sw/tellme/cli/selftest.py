@@ -27,8 +27,12 @@ def selftest(args: argparse.Namespace) -> int:
     checks: list[Check] = []
     with open_board(args) as board:
         with bar("testing", "B", scaled=True) as shown:
+            now = ""
+
             def progress(what: str, done: int, total: int) -> None:
-                if shown.desc != f"{what}: ":
+                nonlocal now
+                if what != now:
+                    now = what
                     shown.reset(total)
                     shown.set_description(what, refresh=False)
                 shown.update(done - shown.n)

@@ -52,7 +52,8 @@ def plot_bench(report: BenchReport, path: Path) -> None:
         if peak is not None:
             ends = [x for _, _, points in groups for x, _ in points]
             line = [0.7 * min(ends), 1.4 * max(ends)]
-            right.plot(line, [x * peak / 1e6 for x in line], linestyle="--", color="black", linewidth=0.8, label="the memory's peak")
+            right.plot(line, [x * peak / 1e6 for x in line], linestyle="--", color="black", linewidth=0.8,
+                       label="the memory's peak")
         right.set_xscale("log")
         right.set_yscale("log")
         right.set_xlabel("tokens per needed MB")

@@ -71,12 +71,12 @@ def _link(device: BoardDevice, full: bool, progress: Progress) -> Iterator[Check
     sizes = _sizes(full)
     wrong = []
     for number, size in enumerate(sizes):
-        progress("link", number, len(sizes))
+        progress("link", sum(sizes[:number]), sum(sizes))
         content = (rng.bytes(size), bytes(size), b"\xff" * size)[number % 3]
         client.write(SDRAM_BASE, content)
         if client.read(SDRAM_BASE, size) != content:
             wrong.append(size)
-    progress("link", len(sizes), len(sizes))
+    progress("link", sum(sizes), sum(sizes))
     trips = []
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter()
@@ -143,8 +143,8 @@ def _addresses(found: AddressLines, size: int) -> Check:
     wrong += [f"address bits {a} and {b} choose the same word" for a, b in found.shorted]
     wrong += [str(fault) for fault in found.faults]
     if wrong:
-        return Check("address lines", False, "; ".join(wrong), "look at the SDRAM's address and bank pins; a board with a smaller "
-                     "chip wants a preset of its own", numbers)
+        return Check("address lines", False, "; ".join(wrong), "look at the SDRAM's address and bank pins; a board with a "
+                     "smaller chip wants a preset of its own", numbers)
     return Check("address lines", True, f"{size / 2**20:g} MiB, each address bit chooses", "", numbers)
 
 
@@ -187,7 +187,8 @@ def _layer(device: BoardDevice) -> tuple[Check, Image]:
     position, numbers = 0, {"steps": len(image.program) - 1, "prompt_tokens": feed, "picks": PICKS + 1}
     for n, generate in ((feed, 1), (1, PICKS)):
         args = StartArgs(position, n, generate, StartFlags.CLEAR | StartFlags.DUMP)
-        got, wanted = ([(kind, event.id, event.logit) for kind, event in events]
+        # DONE has a reason, and beside it what the board knows of the last token.
+        got, wanted = ([(kind, event.id if kind == EventType.TOKEN else 0, event.logit) for kind, event in events]
                        for events in (device.start(args), golden.start(args)))
         step = next((i for i, (a, b) in enumerate(zip(device.crcs(), golden.crcs[:-1], strict=True)) if a != b), None)
         ids = [[token for kind, token, _ in side if kind == EventType.TOKEN] for side in (got, wanted)]

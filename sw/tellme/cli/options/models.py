@@ -49,8 +49,8 @@ COMMANDS = (
                 Example("convert stories.bin -o stories.tellme --tokenizer tokenizer.model",
                         "a file that has no tokenizer of its own"),
             ), prints=False),
-    Command("export", "write a model for llama.cpp or transformers", "Write a model as a GGUF file or a Hugging Face folder.  The "
-            "ternary values stay what they are; the tq formats want widths that are multiples of 256.", export_options,
+    Command("export", "write a model for llama.cpp or transformers", "Write a model as a GGUF file or a Hugging Face folder.  "
+            "The ternary values stay what they are; the tq formats want widths that are multiples of 256.", export_options,
             "tellme.cli.export:export", (
                 Example("export stories-1m -o stories.gguf --format gguf-f16", "a GGUF file for llama.cpp"),
                 Example("export stories-1m -o stories-hf --format hf", "a folder for transformers"),
