@@ -145,6 +145,15 @@ def chat_commands(commands: Any) -> None:
     add_head(serve)
     add_preset(serve)
 
+    simulate = commands.add_parser("simulate", help="serve the simulated board as a serial port",
+                                   description="Build the simulated board and serve it as a pseudo terminal, which hosts open "
+                                   "like a board's serial port, one after another; the board keeps its memory.  The terminal's "
+                                   "path is printed on standard output.  Ctrl-C ends the board.")
+    simulate.add_argument("--pty", action="store_true", help="as a pseudo terminal (default; there is no other way yet)")
+    simulate.add_argument("--link", type=Path, metavar="PATH", help="make a symbolic link to the terminal, which has the same "
+                          "name each time; the link is removed at the end")
+    add_preset(simulate)
+
 
 def model_commands(commands: Any) -> None:
     """Commands on model files."""
@@ -205,6 +214,10 @@ def run_command(args: argparse.Namespace) -> int:
         from tellme.cli.serve import serve
 
         return serve(args)
+    if args.command == "simulate":
+        from tellme.cli.simulate import simulate
+
+        return simulate(args)
     if args.command == "convert":
         from tellme.cli.convert import convert
 
@@ -237,7 +250,7 @@ def dispatch(args: argparse.Namespace) -> int:
     from tellme.errors import TellmeError
 
     try:
-        if args.command in ("generate", "chat", "perplexity", "inspect"):
+        if args.command in ("generate", "chat", "perplexity", "inspect", "simulate"):
             output.check()
         return run_command(args)
     except TellmeError as error:

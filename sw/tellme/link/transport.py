@@ -19,7 +19,7 @@ from tellme.link.serial_port import cannot_open, latency_advice
 from tellme.link.serial_usb import board_baud
 from tellme.spec.ranges import Range
 
-__all__ = ["ProcessTransport", "SerialTransport", "Transport"]
+__all__ = ["ProcessTransport", "SerialTransport", "Transport", "board_ended"]
 
 #: Rates of a UART, in baud; the fastest is that of an FT2232H.
 BAUD_RANGE = Range(9_600, 12_000_000)
@@ -99,6 +99,15 @@ class SerialTransport(Transport):
             self._port.close()
 
 
+def board_ended(code: int | None) -> LinkError:
+    """The error of a simulated board's process that has ended with an exit code as in :meth:`Child.end`."""
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        return LinkError(f"the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory may have "
+                         "run out: close other programs, and start again")
+    return LinkError(f"the simulated board ended unexpectedly ({how_it_ended(code)}): its last words are above; start again, "
+                     "and report it if it ends again")
+
+
 class ProcessTransport(Transport):
     """The simulated board: a process whose standard input and output are the link's bytes."""
 
@@ -117,12 +126,7 @@ class ProcessTransport(Transport):
         return self._child.pid
 
     def _gone(self) -> LinkError:
-        code = self._child.end()
-        if code in (-signal.SIGKILL, -signal.SIGTERM):
-            return LinkError(f"the simulated board was ended by {how_it_ended(code)}; if nobody ended it, the memory may have "
-                             "run out: close other programs, and start again")
-        return LinkError(f"the simulated board ended unexpectedly ({how_it_ended(code)}): its last words are above; start again, "
-                         "and report it if it ends again")
+        return board_ended(self._child.end())
 
     def write(self, content: bytes) -> None:
         view = memoryview(content)
