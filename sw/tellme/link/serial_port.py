@@ -49,8 +49,8 @@ def latency_advice(port: str) -> str:
     found = latency_timer(port)
     if found is None or found <= LATENCY_MS:
         return ""
-    return (f"{port}: the serial chip keeps the board's bytes back for up to {found} ms (its latency timer), so each token and "
-            f"each wait for an answer may take {found} ms longer. Until the board is unplugged, this mends it:\n"
+    return (f"{port}: the serial chip keeps bytes back for up to {found} ms (its latency timer), so tokens and answers may come "
+            f"{found} ms late. Until the board is unplugged, this mends it:\n"
             f"  echo 1 | sudo tee {shlex.quote(str(_timer(port)))}\n"
             f"and for good, the rules {RULES}:\n{_install()}")
 

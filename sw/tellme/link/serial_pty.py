@@ -48,11 +48,6 @@ class PtyPort:
         to_board, to_host = bytearray(), bytearray()
         here = False
         while True:
-            if here != self._host():
-                here = not here
-                if not here:
-                    to_host.clear()
-                    self._clean()
             poll = select.poll()
             poll.register(source, select.POLLIN if len(to_host) < WAITING else 0)
             poll.register(sink, select.POLLOUT if to_board else 0)
@@ -60,6 +55,11 @@ class PtyPort:
                 poll.register(self._master, (select.POLLIN if len(to_board) < WAITING else 0)
                               | (select.POLLOUT if to_host else 0))
             ready = dict(poll.poll(None if here else 1000 * LOOK))
+            if here != self._host():
+                here = not here
+                if not here:
+                    to_host.clear()
+                    self._clean()
             if ready.get(source):
                 content = self._read(source)
                 if content == b"":

@@ -25,6 +25,8 @@ __all__ = ["ProcessTransport", "SerialTransport", "Transport", "board_ended"]
 BAUD_RANGE = Range(9_600, 12_000_000)
 #: Seconds that a port may take no bytes.
 WRITE_TIMEOUT = 10
+#: Whether the system waits for a port as for any other file.
+SELECTS = os.name == "posix"
 #: Bytes that are read at a time at most.
 READ_BYTES = 65536
 
@@ -81,7 +83,7 @@ class SerialTransport(Transport):
 
     def read(self, timeout: float) -> bytes:
         try:
-            if os.name != "posix":
+            if not SELECTS:
                 self._port.timeout = timeout
                 first: bytes = self._port.read(1)
                 return first + self._port.read(self._port.in_waiting) if first else b""
