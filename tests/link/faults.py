@@ -5,7 +5,9 @@
 import random
 from collections import Counter, deque
 
+from tellme.link.framing import decode, open_body
 from tellme.link.transport import Transport
+from tellme.spec.packets import PacketType
 
 __all__ = ["KINDS", "FaultyTransport", "Faults"]
 
@@ -28,6 +30,8 @@ class Faults:
         self.random = random.Random(seed)
         self.rate, self.left, self.pause = rate, left, pause
         self.count: Counter[tuple[str, str]] = Counter()
+        #: Faults by the type of the packet that was hit.
+        self.types: Counter[PacketType] = Counter()
         self._bags: dict[str, list[str]] = {direction: [] for direction in DIRECTIONS}
 
     def draw(self, direction: str) -> str | None:
@@ -40,8 +44,10 @@ class Faults:
             self.random.shuffle(bag)
         return bag.pop()
 
-    def done(self, direction: str, kind: str) -> None:
+    def done(self, direction: str, kind: str, frame: bytes) -> None:
+        """A frame was hit."""
         self.count[direction, kind] += 1
+        self.types[PacketType(open_body(decode(frame[:-1]))[1])] += 1
         self.left -= 1
 
     @property
@@ -77,7 +83,8 @@ class Direction:
 
     def _frame(self, frame: bytes, now: float) -> None:
         kind = self._faults.draw(self._name) if len(frame) > 2 else None
-        held, self._swapped = self._swapped, b""
+        sent, held = frame, self._swapped
+        self._swapped = b""
         if kind == "frame swapped" and not held:
             self._swapped = frame
         elif kind is not None and kind != "frame swapped":
@@ -85,7 +92,7 @@ class Direction:
         else:
             kind = None
         if kind is not None:
-            self._faults.done(self._name, kind)
+            self._faults.done(self._name, kind, sent)
         if not self._swapped:
             self._queue.append((max(now, self._blocked), frame + held))
 

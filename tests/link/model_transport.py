@@ -23,7 +23,7 @@ class Clock:
 
 
 class ModelTransport(Transport):
-    """Bytes to and from a :class:`tests.link.plain_board.PlainBoard`.  Answers come at once; a read that finds none takes time."""
+    """Bytes to and from a :class:`tests.link.plain_board.PlainBoard`.  Answers come at once; reading none takes time."""
 
     name = "the model board"
 

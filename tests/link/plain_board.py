@@ -5,7 +5,7 @@
 from dataclasses import replace
 from zlib import crc32
 
-from tellme.golden.link import BoardLink
+from tellme.golden.link import BoardLink, Window
 from tellme.spec.memory import (
     COUNTER_BASE,
     COUNTERS,
@@ -13,18 +13,27 @@ from tellme.spec.memory import (
     REGISTER_BASE,
     REGISTERS,
     SDRAM_BASE,
+    SEGMENT_BASE,
     TOKEN_BASE,
     DoneReason,
     Event,
     EventType,
     StartArgs,
 )
+from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_WORDS
 
 #: Bytes of memory.
 MEMORY = 1 << 17
-WINDOWS = ((SDRAM_BASE, MEMORY, True), (PROGRAM_BASE, 256, True), (TOKEN_BASE, 1024, True),
-           (REGISTER_BASE, 4 * len(REGISTERS), True),
-           (REGISTER_BASE, COUNTER_BASE - REGISTER_BASE + 4 * len(COUNTERS), False))
+
+
+def windows(memory: int = MEMORY) -> tuple[Window, ...]:
+    """The windows of a board with so many bytes of memory."""
+    return ((SDRAM_BASE, memory, True), (PROGRAM_BASE, 16 * 128, True), (TOKEN_BASE, 4096, True),
+            (SEGMENT_BASE, 4 * SEGMENT_WORDS * SEGMENT_ENTRIES, True), (REGISTER_BASE, 4 * len(REGISTERS), True),
+            (REGISTER_BASE, COUNTER_BASE - REGISTER_BASE + 4 * len(COUNTERS), False))
+
+
+#: What HELLO says of the core.
 BUILD_ID = bytes(range(32))
 
 
@@ -41,14 +50,14 @@ def done_of(args: StartArgs, number: int, reason: DoneReason) -> Event:
 class PlainBoard:
     """A tellme.golden.link.Core and the link before it.  ``run_step`` gives a run's next event to the link."""
 
-    def __init__(self, **options):
-        self.memory = {base: bytearray(size) for base, size, _ in WINDOWS}
+    def __init__(self, *, memory: int = MEMORY, **options):
+        self.memory = {base: bytearray(size) for base, size, _ in windows(memory)}
         self.starts: list[StartArgs] = []
         #: Writes (address, bytes) in their order.
         self.writes: list[tuple[int, bytes]] = []
         self.running = self.stopped = False
         self.left = self.number = 0
-        self.link = BoardLink(self, WINDOWS, **{"name": "plain", "build_id": BUILD_ID, **options})
+        self.link = BoardLink(self, windows(memory), **{"name": "plain", "build_id": BUILD_ID, **options})
 
     def _at(self, address):
         return self.memory[address >> 28 << 28], address & 0xFFF_FFFF

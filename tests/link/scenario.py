@@ -10,11 +10,15 @@ from zlib import crc32
 from tellme.link.client import BoardClient
 from tellme.link.errors import LinkError
 from tellme.spec.memory import DoneReason, EventType, StartArgs
+from tellme.spec.packets import DATA_MAX
 
-__all__ = ["Scenario"]
+__all__ = ["PlainRuns", "Scenario"]
 
 #: Beginnings of the messages that a LinkError may have here, without the board's name.
 CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so")
+
+#: What a step does.
+USES = ("write", "write", "write", "read", "read", "checksum", "run", "stop", "status", "hello", "refused", "abandon")
 
 
 class Scenario:
@@ -25,14 +29,18 @@ class Scenario:
     ``memory`` has the bytes from ``base`` on that the board must hold; None: a word of a write that was not acknowledged.
     """
 
-    def __init__(self, connect, runs, *, base: int, size: int, seed: int, clock, bound: float):
+    def __init__(self, connect, runs, *, base: int, size: int, beyond: int, seed: int, clock, bound: float):
         self._connect, self._runs, self._clock, self._bound = connect, runs, clock, bound
         self.random = random.Random(seed)
+        #: The end of the window.
+        self.beyond = beyond
         self.base, self.memory = base, bytearray(size)
         #: Words of ``memory`` that a write without an acknowledgement may have changed: word -> new content.
         self.open: dict[int, set[bytes]] = {}
-        #: Writes (address, bytes) as they were given to the client, each packet.
+        #: Packets' writes (address, bytes) and starts as they were given to clients; writes that may have been left out.
         self.writes: list[tuple[int, bytes]] = []
+        self.unsure: list[tuple[int, bytes]] = []
+        self.starts: list[StartArgs] = []
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.client: BoardClient | None = None
@@ -40,12 +48,14 @@ class Scenario:
     # ---------------------------------------------------------------- one use after another
     def step(self) -> None:
         """One use of the board; an error of the link closes the client, and the next step opens a new one."""
-        name = self.random.choice(("write", "write", "write", "read", "read", "checksum", "run", "stop", "status", "hello"))
+        name = self.random.choice(USES)
         begin = self._clock()
         try:
             if self.client is None:
                 self.client = self._connect()
-                self.client.connect()
+                # Now and then the first use opens the session.
+                if self.random.random() < 0.5:
+                    self.client.connect()
                 self.done["connect"] += 1
             getattr(self, name)(self.client)
             self.done[name] += 1
@@ -71,7 +81,13 @@ class Scenario:
         words = {at + i: content[i:i + 4] for i in range(0, size, 4)}
         for place, word in words.items():
             self.open.setdefault(place, set()).add(word)
-        client.write(self.base + at, content)
+        packets = [(self.base + at + i, content[i:i + DATA_MAX]) for i in range(0, size, DATA_MAX)]
+        self.writes += packets
+        try:
+            client.write(self.base + at, content)
+        except LinkError:
+            self.unsure += packets
+            raise
         self.memory[at:at + size] = content
         for place in words:
             del self.open[place]
@@ -98,12 +114,14 @@ class Scenario:
 
     def run(self, client) -> None:
         args, wanted = self._runs.begin(client, self.random)
+        self.starts.append(args)
         client.start(args)
         found = list(client.events())
         self._runs.compare(found, wanted)
 
     def stop(self, client) -> None:
         args, wanted = self._runs.begin(client, self.random)
+        self.starts.append(args)
         client.start(args)
         heard = self.random.randint(0, len(wanted) - 1)
         found = list(islice(client.events(), heard))
@@ -121,6 +139,29 @@ class Scenario:
 
     def hello(self, client) -> None:
         client.hello()
+
+    def refused(self, client) -> None:
+        """A packet that no board does, in the middle of a window; the client is well afterwards."""
+        at, size = self._range(3000)
+        beyond = self.beyond - 4 * self.random.randint(0, 2000)
+        try:
+            self.random.choice((client.read, lambda base, n: client.checksums([(self.base + at, size), (base, n)])))(beyond, 9000)
+        except LinkError as error:
+            if "refused" not in str(error):
+                raise
+            assert str(error).endswith("ADDRESS"), error
+        else:
+            raise AssertionError("the board read what is not there")
+
+    def abandon(self, client) -> None:
+        """The host goes away in the middle of a run, and comes again."""
+        args, wanted = self._runs.begin(client, self.random)
+        self.starts.append(args)
+        client.start(args)
+        heard = self.random.randint(0, len(wanted) - 1)
+        self._runs.compare(list(islice(client.events(), heard)), wanted[:heard])
+        client.close()
+        self.client = None
 
     def whole(self, found: bytes) -> None:
         """Compare the whole memory."""

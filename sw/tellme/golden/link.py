@@ -233,5 +233,5 @@ class BoardLink:
             for _ in range(gone):
                 self._ring.popleft()
             self.first = number
-            if again or sent < gone:
+            if again & 1 or sent < gone:
                 self.unsent = number

@@ -15,11 +15,11 @@ from tellme.spec.memory import Event, EventType, StartArgs, StatusWord
 from tellme.spec.packets import DATA_MAX, PacketType
 from tellme.spec.ranges import U32, Range
 
-__all__ = ["CHECKSUM_MAX", "REGION", "BoardClient", "Hello"]
+__all__ = ["CHECKSUM_MAX", "REGION", "BoardClient", "Hello", "padded"]
 
 #: Bytes of a CHECKSUM at most.
 CHECKSUM_MAX = 1 << 21
-#: Bytes whose checksums :meth:`BoardClient.verify` asks for.
+#: Bytes that are compared with the board's memory at a time, by a checksum that the board computes.
 REGION = 1 << 16
 
 
@@ -33,6 +33,11 @@ def check_words(address: int, size: int) -> None:
 
 def u32(value: int) -> bytes:
     return value.to_bytes(4, "little")
+
+
+def padded(content: bytes) -> bytes:
+    """Bytes with zeros behind them, up to a whole word."""
+    return content + bytes(-len(content) % 4)
 
 
 class BoardClient:
@@ -64,20 +69,24 @@ class BoardClient:
     def _run(self, done: Callable[[], bool]) -> None:
         """Send and receive until ``done``."""
         exchange, transport = self._exchange, self._transport
-        # What came while nobody looked, before a look at the clock.
-        content = transport.read(0)
-        now = self._clock()
-        exchange.wake(now)
-        exchange.receive(content, now)
-        while not done():
-            out = exchange.frames(self._clock())
-            if out:
-                transport.write(out)
-            deadline = exchange.deadline()
-            if deadline is None:
-                raise ValueError("nothing is under way that could be waited for")
-            content = transport.read(max(0.0, deadline - self._clock()))
-            exchange.receive(content, self._clock())
+        try:
+            # What came while nobody looked, before a look at the clock.
+            content = transport.read(0)
+            now = self._clock()
+            exchange.wake(now)
+            exchange.receive(content, now)
+            while not done():
+                out = exchange.frames(self._clock())
+                if out:
+                    transport.write(out)
+                deadline = exchange.deadline()
+                if deadline is None:
+                    raise ValueError("nothing is under way that could be waited for")
+                content = transport.read(max(0.0, deadline - self._clock()))
+                exchange.receive(content, self._clock())
+        except KeyboardInterrupt:
+            exchange.lost()
+            raise
 
     def _wait(self, tickets: list[Ticket], progress: Callable[[int], None] = lambda count: None) -> list[bytes]:
         """The answers of a batch of packets.  ``progress`` hears how many have come."""
@@ -144,11 +153,11 @@ class BoardClient:
         An address that no packet can hold is a RangeError.  ``progress`` hears how many bytes the board has acknowledged.
         :meth:`verify` compares what the board's memory holds afterwards.
         """
-        padded = content + bytes(-len(content) % 4)
-        check_words(address, len(padded))
+        words = padded(content)
+        check_words(address, len(words))
         self._open()
-        tickets = [self._exchange.submit(PacketType.WRITE, u32(address + at) + padded[at:at + DATA_MAX])
-                   for at in range(0, len(padded), DATA_MAX)]
+        tickets = [self._exchange.submit(PacketType.WRITE, u32(address + at) + words[at:at + DATA_MAX])
+                   for at in range(0, len(words), DATA_MAX)]
 
         def written(packets: int) -> None:
             if progress is not None:
@@ -185,8 +194,8 @@ class BoardClient:
 
     def verify(self, address: int, content: bytes) -> None:
         """Compare a range with what was written, by checksums."""
-        padded = content + bytes(-len(content) % 4)
-        pieces = [padded[at:at + REGION] for at in range(0, len(padded), REGION)]
+        words = padded(content)
+        pieces = [words[at:at + REGION] for at in range(0, len(words), REGION)]
         self.verify_sums([(address + REGION * i, len(piece), crc32(piece)) for i, piece in enumerate(pieces)])
 
     def verify_sums(self, regions: Iterable[tuple[int, int, int]]) -> None:

@@ -216,6 +216,14 @@ class Exchange:
             else:
                 self._answer(seq, kind, payload, now)
 
+    def lost(self) -> None:
+        """An interruption may have lost bytes of the last frames() or receive(): say all again that has no answer."""
+        self._zero = True
+        for ticket in self._flight:
+            ticket.due = True
+        if self._running and self._tell is None:
+            self._tell = 1
+
     def wake(self, now: float) -> None:
         """The caller did not look for a while, and looks again: silence begins anew."""
         if self._timer is not None:

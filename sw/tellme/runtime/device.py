@@ -3,18 +3,20 @@
 """What a model can run on: the golden model, and boards, behind one interface."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from struct import Struct
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
-from tellme.compiler.part import Part
 from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import unlimited_config
+from tellme.link.client import REGION, padded
 from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import (
@@ -54,6 +56,9 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
+    #: Bytes of the last load that were sent, and that the board held already.
+    sent: int = 0
+    skipped: int = 0
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
@@ -154,7 +159,9 @@ class Client(Protocol):
 
     def read(self, address: int, size: int) -> bytes: ...
 
-    def verify(self, address: int, content: bytes) -> None: ...
+    def checksums(self, ranges: Iterable[tuple[int, int]]) -> list[int]: ...
+
+    def verify_sums(self, regions: Iterable[tuple[int, int, int]]) -> None: ...
 
     def start(self, args: StartArgs) -> None: ...
 
@@ -180,6 +187,8 @@ class BoardDevice(Device):
         self._given = client
         #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
         self._verify = verify
+        #: The memory holds nothing that is worth a look before it is written.
+        self._blank = False
         self._image: Image | None = None
         self._running = False
 
@@ -192,25 +201,60 @@ class BoardDevice(Device):
         return self._config
 
     def load(self, image: Image, progress: Progress) -> None:
+        """Write an image.  Regions that the board's memory holds already, by their checksums, are not sent.
+
+        ``sent`` and ``skipped`` are brought up to date before ``progress`` hears of the bytes.
+        """
         self._image = image
-        parts = [(SDRAM_BASE + base, part) for base, part in image.sections]
-        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
-                  (REGISTER_BASE, Part.of(image.register_bytes))]
-        total = sum(len(part) for _, part in parts)
-        done = 0
-        progress(0, total)
-        for address, part in parts:
+        sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
+        tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
+        total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
+        self.sent = self.skipped = 0
+
+        def say() -> None:
+            progress(self.sent + self.skipped, total)
+
+        say()
+        written: list[tuple[int, int, int]] = []
+        for address, part in sections:
             for content in part.chunks():
-                self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+                written += self._load(address, content, say)
                 address += len(content)
-                done += len(content)
+        # The host cannot read these back: they are always sent.
+        for address, table in tables:
+            self._send(address, table, say)
+        self._blank = False
         if self._verify:
-            for base, part in image.sections:
-                address = SDRAM_BASE + base
-                for content in part.chunks():
-                    self._client.verify(address, content)
-                    address += len(content)
-        progress(total, total)
+            self._client.verify_sums(written)
+
+    def _load(self, address: int, content: bytes, say: Callable[[], None]) -> list[tuple[int, int, int]]:
+        """Write a part of a section where the memory differs; (address, bytes, CRC-32) of the regions that were written."""
+        regions = [(address + at, content[at:at + REGION]) for at in range(0, len(content), REGION)]
+        wanted = [(base, len(padded(region)), crc32(padded(region))) for base, region in regions]
+        held: list[int | None] = [None] * len(regions)
+        if not self._blank:
+            held = list(self._client.checksums((base, size) for base, size, _ in wanted))
+        written = []
+        for differs, group in groupby(zip(regions, wanted, held, strict=True), lambda item: item[1][2] != item[2]):
+            found = list(group)
+            piece = b"".join(region for (_, region), _, _ in found)
+            if differs:
+                self._send(found[0][0][0], piece, say)
+                written += [sums for _, sums, _ in found]
+            else:
+                self.skipped += len(piece)
+                say()
+        return written
+
+    def _send(self, address: int, content: bytes, say: Callable[[], None]) -> None:
+        before = self.sent
+
+        def heard(size: int) -> None:
+            self.sent = before + size
+            say()
+
+        self._client.write(address, content, heard)
+        heard(len(content))
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
         check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
