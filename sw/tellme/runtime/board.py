@@ -13,17 +13,20 @@ from tellme.compiler.image import Head
 from tellme.errors import DeviceError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
+from tellme.link.serial_port import is_terminal
 from tellme.link.transport import SerialTransport
 from tellme.models.source import StoredSource
 from tellme.runtime.device import BoardDevice, Device, GoldenDevice, Progress
 from tellme.runtime.head_on_host import place_head
 from tellme.runtime.session import Session
-from tellme.runtime.simulated import SimDevice, sim_command
+from tellme.runtime.simulated import SIM_TIMEOUT, SimDevice, sim_command
 from tellme.spec.config import PRESETS, SIMULATED, preset
 
 __all__ = ["Board"]
 
 Say = Callable[[str], None]
+#: Seconds of :class:`BoardClient` at a pseudo terminal, behind which is a simulated board, which is slow.
+TERMINAL = {"timeout": SIM_TIMEOUT, "hello_timeout": 10.0, "retry": 4.0}
 
 
 def _silent(text: str) -> None:
@@ -115,7 +118,7 @@ class Board:
 def _at_port(port: str, why: str, say: Say, baud: int | None) -> Device:
     """A board at a serial port."""
     transport = SerialTransport(port, baud)
-    client = BoardClient(transport)
+    client = BoardClient(transport, **TERMINAL if is_terminal(port) else {})
     try:
         hello = client.hello()
         if hello.preset not in PRESETS:
