@@ -173,7 +173,7 @@ def test_auto_asks_which_of_two(capsys, monkeypatch):
 
 @pytest.mark.parametrize("product", ["FT231X USB UART", None])
 def test_auto_asks_ports_that_may_be_a_boards(port, product, capsys, monkeypatch):
-    """An Icepi Zero has its serial chip's default name, which other devices with this chip have too; some systems tell no name."""
+    """An Icepi Zero has the default name of its serial chip, which other devices have too; some systems tell no name."""
     other = Port(chatter=b"login: \0root\0\1\2\3\0")
     monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
     try:
