@@ -48,6 +48,11 @@ def test_every_board_has_a_name_on_usb_and_for_the_loader():
     assert all(board.usb and board.name and board.programmer for board in boards())
 
 
+def test_the_hosts_rate_is_the_gatewares():
+    rates = {(board.key, name): (board.baud, preset(name).uart_baud) for board in boards() for name in board.presets.values()}
+    assert len(rates) > 2 and all(host == gateware for host, gateware in rates.values()), rates
+
+
 def test_boards_are_found():
     assert build.BOARDS == ("icepi_zero", "ulx3s")
     assert set(DEVICES) >= {device for name in build.BOARDS for device in importlib.import_module(f"boards.{name}").DEVICES}

@@ -10,7 +10,7 @@ import pytest
 from tellme import __version__
 from tellme.cli import info as command
 from tellme.cli import main
-from tellme.link import ports
+from tellme.link import serial_usb
 from tellme.runtime.board import Board
 from tellme.runtime.info import BoardState, core_limits, describe, phase_step_ns
 from tellme.spec.config import PRESETS, preset
@@ -113,7 +113,7 @@ class Port:
 @pytest.fixture
 def plugged(monkeypatch):
     def use(*found):
-        monkeypatch.setattr(ports.list_ports, "comports", lambda: list(found))
+        monkeypatch.setattr(serial_usb.list_ports, "comports", lambda: list(found))
         monkeypatch.setattr(command, "find_board", lambda: None)
     return use
 
@@ -156,11 +156,16 @@ def test_load(board, capsys):
     code, out, _ = run(capsys, "load", "stories-1m", "--device", "/dev/ttyX", "--json")
     found = json.loads(out)
     assert code == 0 and (found["model"], found["device"], found["preset"]) == ("stories-1m", "/dev/ttyX", CONFIG.name)
-    assert found["bytes"] > 500_000 and found["seconds"] > 0
-    # What is there is the model: a run on it gives the golden model's tokens, though nothing is written again.
+    assert found["sent_bytes"] > 500_000 and found["bytes_there_already"] == 0 and found["seconds"] > 0
     assert client.words.any() and client.closed
+    # The second time the weights are there; only the program, the segments and the registers are sent.
+    code, out, _ = run(capsys, "load", "stories-1m", "--device", "/dev/ttyX", "--json")
+    again = json.loads(out)
+    assert code == 0 and again["sent_bytes"] + again["bytes_there_already"] == found["sent_bytes"]
+    assert again["sent_bytes"] < 5000
     code, out, _ = run(capsys, "load", "stories-1m", "--device", "/dev/ttyX")
-    assert code == 0 and out.startswith(f"stories-1m is on /dev/ttyX: {found['bytes']} bytes in ")
+    assert code == 0 and out.startswith(f"stories-1m is on /dev/ttyX: {again['sent_bytes']} bytes sent, "
+                                        f"{again['bytes_there_already']} were there already; ")
 
 
 def test_load_on_the_golden_model(capsys):

@@ -48,12 +48,15 @@ class Port:
 
     def serve(self):
         while not self._ended:
-            ready, _, _ = select.select([self.board], [], [], TOKEN if self.fake.running else 0.05)
+            ready, _, _ = select.select([self.board], [], [], TOKEN if self.fake.busy else 0.05)
             if ready:
                 if self.slow_packets:
                     time.sleep(PACKET)
                 self.fake.hear(os.read(self.board, 65536))
-            elif self.fake.running:
+                # A STOP is heard between steps; EVENTS may ask for events again.
+                if not self.fake.busy or self.fake._stopped:
+                    self.fake.step()
+            elif self.fake.busy:
                 self.fake.step()
                 self.events.append(time.monotonic())
 

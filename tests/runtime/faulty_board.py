@@ -103,9 +103,13 @@ class FaultyClient(FakeClient):
         self.sums += 1
         return crc32(self.read(address, size)) ^ (self.sums in self.faults.flaky)
 
-    def verify(self, address, content):
-        if self.checksum(address, len(content)) != crc32(content):
-            raise LinkError(f"the board's memory does not hold what was written at {address:#x}")
+    def checksums(self, ranges):
+        return [self.checksum(address, size) for address, size in ranges]
+
+    def verify_sums(self, regions):
+        for address, size, wanted in regions:
+            if self.checksum(address, size) != wanted:
+                raise LinkError(f"the board's memory does not hold what was written at {address:#x}")
 
     def status(self):
         self._asked()

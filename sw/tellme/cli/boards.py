@@ -11,5 +11,5 @@ __all__ = ["open_board"]
 
 
 def open_board(args: argparse.Namespace) -> Board:
-    """The board of --device and --preset; use it in a ``with`` block."""
-    return Board.open(args.device, preset=args.preset, say=say)
+    """The board of --device, --baud and --preset; use it in a ``with`` block."""
+    return Board.open(args.device, preset=args.preset, baud=args.baud, say=say)

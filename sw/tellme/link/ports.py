@@ -5,9 +5,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from serial.tools import list_ports
-
-from tellme.boards import boards
+from tellme.link.serial_usb import known_as, port_id, ports
 
 __all__ = ["FoundPort", "found_ports"]
 
@@ -17,7 +15,7 @@ class FoundPort:
     """A serial port.
 
     ``usb_id``: vendor and product, as ``0403:6015``; empty for a port that is not on USB.  ``product``: what it calls itself on
-    USB.  ``boards``: the boards that have this name on USB.  ``own``: no other thing has the name.
+    USB.  ``boards``: the boards that its id and its name may be of.  ``own``: no other thing has the name.
     """
 
     device: str
@@ -43,10 +41,9 @@ class FoundPort:
 def found_ports() -> list[FoundPort]:
     """All serial ports, by name.  No port is opened."""
     found = []
-    for port in sorted(list_ports.comports(), key=lambda port: str(port.device)):
-        product = port.product or ""
-        known = [(board, usb) for board in boards() for usb in board.usb if product.startswith(usb.product)]
-        usb_id = "" if getattr(port, "vid", None) is None else f"{port.vid:04x}:{port.pid:04x}"
-        found.append(FoundPort(port.device, usb_id, product, tuple(dict.fromkeys(board.name for board, _ in known)),
-                               any(usb.own for _, usb in known)))
+    for port in sorted(ports(), key=lambda port: port.device):
+        known = known_as(port)
+        found.append(FoundPort(port.device, port_id(port), port.product or "",
+                               tuple(dict.fromkeys(board.name for board, _ in known)),
+                               port.product is not None and any(usb.own for _, usb in known)))
     return found

@@ -50,7 +50,7 @@ class Description:
     """What a board is.
 
     ``boards``: the boards and FPGAs that are built with the preset.  ``limits``: the largest model of the core, in elements.
-    ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``peak_bytes_per_second``: what the memory's pins move
+    ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``sampler``: the core draws tokens.  ``peak_bytes_per_second``: what the memory's pins move
     at most.  ``phase_step_ns``: a step of the SDRAM clock's phase; ``phases`` steps are a whole turn.
     """
 
@@ -64,6 +64,7 @@ class Description:
     limits: dict[str, int]
     lanes: int
     chunk: int
+    sampler: bool
     counts_cycles: bool
     memory_bytes: int
     fabric_mhz: float
@@ -105,6 +106,6 @@ def describe(board: Board) -> Description:
     assert device.core_sha256 is not None, "the board is connected"
     return Description(
         device.name, core.name, tuple(boards_of_presets().get(core.name, ())), device.core_sha256, __version__, PROTOCOL_VERSION,
-        FORMAT_VERSION, core_limits(core), core.lanes, core.chunk, core.accounts, core.sdram_bytes, core.fabric_mhz,
+        FORMAT_VERSION, core_limits(core), core.lanes, core.chunk, core.sampler, core.accounts, core.sdram_bytes, core.fabric_mhz,
         core.sdram_mhz, 1e6 * core.fabric_mhz * core.peak_bytes_per_cycle, core.sdram_phases, phase_step_ns(core),
         board_state(device))

@@ -20,10 +20,12 @@ from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.runtime.generation import describe_step
 from tellme.runtime.info import board_state, phase_step_ns
+from tellme.runtime.sampling import Sampling
 from tellme.runtime.march import AddressLines, Fault, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import SDRAM_BASE, EventType, StartArgs, StartFlags
 from tellme.spec.packets import DATA_MAX
+from tellme.spec.sampling import pack_settings
 
 __all__ = ["Check", "layer_config", "selftest"]
 
@@ -35,6 +37,8 @@ ROUND_TRIPS = 16
 LEAST_WINDOW_NS = 1.0
 #: Tokens of a prompt of the layer's test, behind a whole chunk; and tokens that are picked.
 BEHIND, PICKS = 3, 4
+#: How the board draws its last picks, where its core has a sampler.
+DRAWN = Sampling(temperature=0.9, top_k=40, top_p=0.95, seed=11).draw_settings
 #: Hears (what is tested, bytes done, bytes in all).
 Progress = Callable[[str, int, int], object]
 
@@ -178,15 +182,19 @@ def _layer(device: BoardDevice) -> tuple[Check, Image]:
     config = layer_config(core)
     image = compile_model(random_model("selftest", config), core)
     device.load(image, lambda done, total: None)
-    golden = GoldenBoard(image, core.chunk)
+    golden = GoldenBoard(image, core.chunk, sampler=core.sampler)
     feed = min(core.chunk + BEHIND, config.context - PICKS - 1)
     prompt = [int(token) for token in np.random.default_rng(3).integers(0, config.vocab, feed)]
     device.place(0, prompt)
     golden.tokens[:feed] = prompt
     wrong = ""
     position, numbers = 0, {"steps": len(image.program) - 1, "prompt_tokens": feed, "picks": PICKS + 1}
-    for n, generate in ((feed, 1), (1, PICKS)):
-        args = StartArgs(position, n, generate, StartFlags.CLEAR | StartFlags.DUMP)
+    flags = StartFlags.CLEAR | StartFlags.DUMP
+    if core.sampler:
+        device.draw_as(DRAWN)
+        golden.registers.update(pack_settings(DRAWN))
+    for n, generate, more in ((feed, 1, StartFlags(0)), (1, PICKS, StartFlags.SAMPLE if core.sampler else StartFlags(0))):
+        args = StartArgs(position, n, generate, flags | more)
         # DONE has a reason, and beside it what the board knows of the last token.
         got, wanted = ([(kind, event.id if kind == EventType.TOKEN else 0, event.logit) for kind, event in events]
                        for events in (device.start(args), golden.start(args)))
@@ -202,8 +210,9 @@ def _layer(device: BoardDevice) -> tuple[Check, Image]:
             return Check("layer", False, f"{wrong}, at position {position + n - 1}", "if the memory's tests pass: build the "
                          "bitstream anew with another seed, and report the step", numbers), image
         position += n
-    return Check("layer", True, f"{numbers['steps']} steps, {feed} prompt tokens and {PICKS + 1} picks: CRCs and logits are the "
-                 "golden model's", "", numbers), image
+    picks = f"{PICKS + 1} picks" + (f", {PICKS} of them drawn by the board" if core.sampler else "")
+    return Check("layer", True, f"{numbers['steps']} steps, {feed} prompt tokens and {picks}: CRCs and logits are the golden "
+                 "model's", "", numbers), image
 
 
 def _bandwidth(device: BoardDevice, counters: dict[str, int]) -> Check:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands on boards: info, load, selftest, bench, flash; and the shell's completion."""
+"""Commands on boards: info, load, selftest, bench, simulate, flash; and the shell's completion."""
 
 import argparse
 from pathlib import Path
@@ -51,6 +51,13 @@ def bench_options(bench: argparse.ArgumentParser) -> None:
     add_json(bench)
 
 
+def simulate_options(simulate: argparse.ArgumentParser) -> None:
+    simulate.add_argument("--pty", action="store_true", help="as a pseudo terminal (default; there is no other way yet)")
+    simulate.add_argument("--link", type=Path, metavar="PATH", help="make a symbolic link to the terminal, which has the same "
+                          "name each time; the link is removed at the end")
+    add_preset(simulate)
+
+
 def _boards(**_: object) -> list[str]:
     """Boards that a shell offers."""
     from tellme.boards import boards
@@ -98,6 +105,13 @@ COMMANDS = (
                 Example("bench", "the shipped model on the board that is plugged in"),
                 Example("bench --model model.tellme --positions 0,100,200 --plot bench.svg", "other positions, and a plot"),
                 Example("bench --device golden --json", "the golden model on this computer, for programs"),
+            )),
+    Command("simulate", "serve the simulated board as a serial port", "Build the simulated board and serve it as a pseudo "
+            "terminal, which hosts open like a board's serial port, one after another; the board keeps its memory.  The "
+            "terminal's path is printed on standard output.  Ctrl-C ends the board.", simulate_options,
+            "tellme.cli.simulate:simulate", (
+                Example("simulate", "a board at a terminal whose name is printed"),
+                Example("simulate --preset sim-tiny --link board", "a small one, that hosts open by: --device ./board"),
             )),
     Command("flash", "write the bitstream into a board", "Write a bitstream into a board's flash memory with openFPGALoader, so "
             "that the board runs it whenever power comes on.", flash_options, "tellme.cli.flash:flash", (

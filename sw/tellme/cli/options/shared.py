@@ -47,7 +47,7 @@ def _models(prefix: str, **_: object) -> list[str]:
 
 
 def add_device(command: argparse.ArgumentParser, default: str = "auto", *, several: bool = False) -> None:
-    """What runs the model: the same words and the same ``auto`` in every command."""
+    """What runs the model, and the rate of a port: the same words and the same ``auto`` in every command."""
     what = ("auto: the board on USB if there is one, else the simulated one; sim: the simulated board; golden: the golden model; "
             f"PORT: the board at this serial port (default: {default})")
     if several:
@@ -56,6 +56,8 @@ def add_device(command: argparse.ArgumentParser, default: str = "auto", *, sever
     else:
         action = command.add_argument("--device", default=default, metavar=DEVICES, help=what)
     action.completer = _ports  # type: ignore[attr-defined]
+    command.add_argument("--baud", type=whole("--baud", least=1), metavar="N", help="rate of a PORT (default: that of the board "
+                         "that its USB id names, or 3000000)")
 
 
 def add_preset(command: argparse.ArgumentParser) -> None:
