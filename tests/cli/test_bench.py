@@ -107,7 +107,8 @@ def test_a_core_without_an_account(monkeypatch):
     (["--prompt-tokens", "600"], "a prompt of 600 wants a context of 602, and stories-1m has 512"),
     (["--positions", "a"], "--positions 'a': numbers like 1,2,3 are wanted"),
     (["--positions=-1"], "--positions: -1 is below 0"), (["--prompt-tokens", "0"], "--prompt-tokens: 0 is below 1"),
-    (["--model", "nobody"], "no model is called 'nobody'"), (["--plot", "/no/such/folder/x.svg"], "there is no folder /no/such/folder"),
+    (["--model", "nobody"], "no model is called 'nobody'"),
+    (["--plot", "/no/such/folder/x.svg"], "there is no folder /no/such/folder"),
 ])
 def test_refusals_before_a_board_is_opened(arguments, text, monkeypatch, capsys):
     def never(*_, **__):

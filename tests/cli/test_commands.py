@@ -61,13 +61,14 @@ def test_what_the_issue_names_is_there():
 def test_device_means_the_same_everywhere():
     """One help text, but for the default; and one preset."""
     parsers = build_parser()._subparsers._group_actions[0].choices
-    found = {name: action for name, parser in parsers.items() for action in parser._actions if "--device" in action.option_strings}
+    found = {name: action for name, parser in parsers.items() for action in parser._actions
+             if "--device" in action.option_strings}
     assert {"generate", "chat", "serve", "perplexity", "info", "load", "selftest", "bench"} <= set(found)
     texts = {re.sub(r" \(default: \w+\).*", "", action.help) for action in found.values()}
     assert len(texts) == 1 and {action.metavar for action in found.values()} == {"auto|sim|golden|PORT"}
     assert {name for name, action in found.items() if "(default: golden)" in action.help} == {"perplexity"}
     for name in found:
-        assert any("--preset" in action.option_strings for action in parsers[name]._actions), name
+        assert {"--preset", "--baud"} <= {option for action in parsers[name]._actions for option in action.option_strings}, name
 
 
 def test_help_is_quick():
@@ -102,7 +103,7 @@ def completed(line, tmp_path):
     program = tmp_path / "bin" / "tellme-host"
     if not program.exists():
         program.parent.mkdir()
-        program.write_text(f"#!{sys.executable}\n# PYTHON_ARGCOMPLETE_OK\nimport sys\nfrom tellme.cli import main\nsys.exit(main())\n")
+        program.write_text(f"#!{sys.executable}\nimport sys\nfrom tellme.cli import main\nsys.exit(main())\n")
         program.chmod(0o755)
     script = subprocess.run([*COMMAND, "completion", "bash"], env=ENV, capture_output=True, text=True, check=True).stdout
     ask = (f"{script}\nCOMP_LINE={shlex.quote(line)}; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9\n"
@@ -159,12 +160,16 @@ sys.exit(main())
 """
 
 
+FAKES_ENV = {name: value for name, value in ENV.items() if name not in ("NO_COLOR", "FORCE_COLOR")} | {
+    "PYTHONPATH": f"{ROOT / 'sw'}:{ROOT}", "TERM": "xterm"}
+
+
 def on_a_terminal(arguments, **env):
     """(exit code, what a terminal got) with standard output and standard error both there."""
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = subprocess.Popen([sys.executable, "-c", FAKES, *arguments], stdin=subprocess.DEVNULL, stdout=terminal,
-                               stderr=terminal, cwd=ROOT, env={**ENV, "PYTHONPATH": f"{ROOT / 'sw'}:{ROOT}", "TERM": "xterm", **env})
+                               stderr=terminal, cwd=ROOT, env={**FAKES_ENV, **env})
     os.close(terminal)
     heard = b""
     while True:
@@ -182,7 +187,7 @@ def on_a_terminal(arguments, **env):
 
 def in_a_pipe(arguments, **env):
     done = subprocess.run([sys.executable, "-c", FAKES, *arguments], capture_output=True, text=True, cwd=ROOT,
-                          env={**ENV, "PYTHONPATH": f"{ROOT / 'sw'}:{ROOT}", "TERM": "xterm", **env})
+                          env={**FAKES_ENV, **env})
     return done.returncode, done.stdout, done.stderr
 
 

@@ -50,8 +50,9 @@ class Description:
     """What a board is.
 
     ``boards``: the boards and FPGAs that are built with the preset.  ``limits``: the largest model of the core, in elements.
-    ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``sampler``: the core draws tokens.  ``peak_bytes_per_second``: what the memory's pins move
-    at most.  ``phase_step_ns``: a step of the SDRAM clock's phase; ``phases`` steps are a whole turn.
+    ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``sampler``: the core draws tokens.  ``counts_cycles``:
+    the core counts what each cycle was spent on.  ``peak_bytes_per_second``: what the memory's pins move at most.
+    ``phase_step_ns``: a step of the SDRAM clock's phase; ``phases`` steps are a whole turn.
     """
 
     device: str

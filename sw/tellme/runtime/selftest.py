@@ -20,8 +20,8 @@ from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.runtime.generation import describe_step
 from tellme.runtime.info import board_state, phase_step_ns
-from tellme.runtime.sampling import Sampling
 from tellme.runtime.march import AddressLines, Fault, address_lines, data_lines, march, sampled_pages, whole_memory
+from tellme.runtime.sampling import Sampling
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import SDRAM_BASE, EventType, StartArgs, StartFlags
 from tellme.spec.packets import DATA_MAX
@@ -38,7 +38,7 @@ LEAST_WINDOW_NS = 1.0
 #: Tokens of a prompt of the layer's test, behind a whole chunk; and tokens that are picked.
 BEHIND, PICKS = 3, 4
 #: How the board draws its last picks, where its core has a sampler.
-DRAWN = Sampling(temperature=0.9, top_k=40, top_p=0.95, seed=11).draw_settings
+DRAWN = Sampling(temperature=0.9, top_k=40, top_p=0.95, seed=11).settings()
 #: Hears (what is tested, bytes done, bytes in all).
 Progress = Callable[[str, int, int], object]
 
