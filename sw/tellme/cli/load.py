@@ -28,8 +28,9 @@ def load(args: argparse.Namespace) -> int:
             seconds = time.monotonic() - began
         device = board.device
         sent, there = device.sent, device.skipped
-        fields: dict[str, object] = {"model": model.name, "device": device.name, "preset": device.preset,
-                  "core_sha256": device.core_sha256, "sent_bytes": sent, "bytes_there_already": there, "seconds": round(seconds, 3)}
+        fields: dict[str, object] = {
+            "model": model.name, "device": device.name, "preset": device.preset,
+            "core_sha256": device.core_sha256, "sent_bytes": sent, "bytes_there_already": there, "seconds": round(seconds, 3)}
     if args.json:
         print_line(fields)
     else:
