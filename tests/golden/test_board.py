@@ -206,7 +206,7 @@ def test_start_draws_as_the_sampling_registers_say():
     assert greedy != ids[2:]
     # In the middle of the text, and with an end token.
     board.tokens[:6] = ids[:6]
-    again = events(board, StartArgs(5, 1, 9, StartFlags.SAMPLE, ends=(ids[8],)))
+    again = events(board, StartArgs(0, 6, 9, StartFlags.SAMPLE, ends=(ids[8],)))
     assert [event.id for _, event in again[:-1]] == ids[6:6 + ids[6:].index(ids[8]) + 1]
     assert again[-1][1].logit == DoneReason.END_TOKEN
 

@@ -15,7 +15,8 @@ from tellme.spec.packets import DATA_MAX
 __all__ = ["PlainRuns", "Scenario"]
 
 #: Beginnings of the messages that a LinkError may have here, without the board's name.
-CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so")
+CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so",
+         "the board was reset")
 
 #: What a step does.
 USES = ("write", "write", "write", "read", "read", "checksum", "run", "stop", "status", "hello", "refused", "abandon")
@@ -26,7 +27,8 @@ class Scenario:
 
     ``runs``: what gives the arguments and the true events of a run: ``begin(client, random)`` -> (StartArgs, events as
     (type, Event) up to DONE).  ``compare(event, event)`` says whether two events are the same.
-    ``memory`` has the bytes from ``base`` on that the board must hold.  ``beyond`` is the end of the board's memory.
+    ``memory`` has the bytes from ``base`` on that the board must hold.  ``beyond`` is the end of the board's memory, whose last
+    2,048 bytes are not among ``memory``.
     """
 
     uses = USES
@@ -147,15 +149,24 @@ class Scenario:
     def refused(self, client) -> None:
         """A packet that no board does, in the middle of a window; the client is well afterwards."""
         at, size = self._range(3000)
-        beyond = self.beyond - 4 * self.random.randint(0, 2000)
+        beyond = self.beyond - 4 * self.random.randint(0, 255)
+        how = self.random.choice(("read", "checksum", "write"))
+        packets = [(self.beyond - 2048 + i, bytes(DATA_MAX)) for i in range(0, 8192, DATA_MAX)]
         try:
-            self.random.choice((client.read, lambda base, n: client.checksums([(self.base + at, size), (base, n)])))(beyond, 9000)
+            if how == "read":
+                client.read(beyond, 9000)
+            elif how == "checksum":
+                client.checksums([(self.base + at, size), (beyond, 9000)])
+            else:
+                self.writes += packets
+                self.unsure += packets
+                client.write(packets[0][0], bytes(8192))
         except LinkError as error:
             if "refused" not in str(error):
                 raise
             assert str(error).endswith("ADDRESS"), error
         else:
-            raise AssertionError("the board read what is not there")
+            raise AssertionError("the board has what is not there")
 
     def abandon(self, client) -> None:
         """The host goes away in the middle of a run, and comes again."""
@@ -164,6 +175,24 @@ class Scenario:
         self._runs.compare(list(islice(client.events(), heard)), wanted[:heard])
         client.close()
         self.client = None
+
+    def reset(self, client) -> None:
+        """The board is reset.  A client with a session learns it from its next packet."""
+        told = client._connected
+        self.board_reset()
+        self.memory[:] = bytes(len(self.memory))
+        self.open.clear()
+        try:
+            client.status()
+        except LinkError as error:
+            if "the board was reset" not in str(error):
+                raise
+            self.client = None
+        else:
+            assert not told, "a reset was not told"
+
+    def board_reset(self) -> None:
+        raise NotImplementedError
 
     def whole(self, found: bytes) -> None:
         """Compare the whole memory."""

@@ -50,9 +50,9 @@ def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "ra
     return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
 
 
-def even_model(vocab: int = 128) -> Model:
+def even_model(vocab: int = 128, context: int = 32) -> Model:
     """A small model whose logits lie close together, so that many tokens can be drawn at temperature 1."""
-    config = ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=vocab, context=32, tied=False)
+    config = ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=vocab, context=context, tied=False)
     model = model_of(config, gains=True, name=f"even-{vocab}")
     assert model.final_gain is not None
     model.final_gain = (model.final_gain / 8).astype(np.float16)

@@ -41,6 +41,9 @@ Progress = Callable[[str, int, int], object]
 class Decode:
     """The cost of the token at a position.
 
+    Behind position 0 they are the difference of two runs, of which one is a token longer.  Refreshes come at other cycles in each
+    run, so that a few idle cycles may be hidden in the longer run alone: ``account["idle"]`` may be a few cycles below zero.
+
     ``needed``: bytes that the token needs (:func:`tellme.compiler.image.needed_bytes`).  ``seconds``: by the board's cycles, or
     by the host's clock where nothing counts cycles.  ``account``: cycles by what they were spent on; None where the core does
     not count that.
@@ -227,7 +230,8 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
             feed, generate = (tokens, 0) if body_only else (1, tokens)
             counts.append(_counted(device, StartArgs(before, feed, generate, chunk=1)))
         filled = max(filled, position + 1)
-        spent = {name: (counts[-1][name] - counts[-2][name]) % 2**32 for name in COUNTERS}
+        # Counters wrap; a difference may be a few cycles below zero.
+        spent = {name: (counts[-1][name] - counts[-2][name] + 2**31) % 2**32 - 2**31 for name in COUNTERS}
         results.append(Decode(position, needed, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"], _account(core, spent)))
     if progress is not None:
         progress("decode", len(positions), len(positions))

@@ -166,8 +166,7 @@ class Generation:
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start."""
-        if self.cache.owner is not self:
-            raise InputError("another run began on this session: generate again for the rest of this one")
+        self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
         # Where a start picks one token, the host knows the end.
@@ -181,6 +180,7 @@ class Generation:
             if kind != EventType.DONE:
                 self._fed(event.position)
                 yield event
+                self._check_owner()
             elif event.logit == DoneReason.NONFINITE:
                 raise NonfiniteRunError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
                                   f"{event.position}: the model does not fit binary16, or is damaged")
@@ -188,6 +188,10 @@ class Generation:
                 raise DeviceError("the board was stopped")
             elif generate == 0:
                 self._fed(event.position)
+
+    def _check_owner(self) -> None:
+        if self.cache.owner is not self:
+            raise InputError("another run began on this session: generate again for the rest of this one")
 
     @property
     def _device_draws(self) -> bool:

@@ -47,10 +47,12 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
-                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "tokens_are_drawn", "four_end_tokens",
-                        "reads_and_stops_meet_a_draw")),
+                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
+           Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
+                 tests=("tokens_are_drawn", "four_end_tokens", "reads_and_stops_meet_a_draw"),
+                 nightly="top-tiny draws by all settings at once; sampling/sampler-draw has each of them"),
            Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
-                 tests=("without_a_sampler",)),
+                 tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
@@ -173,6 +175,7 @@ async def prompts_in_chunks(dut):
     report(cases=cases)
 
 
+DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
 #: Settings by name: a temperature alone, each setting beside it, and all.
 SETTINGS = {
     "plain": DrawSettings(inverse_temperature(1.0), seed=1),
@@ -185,9 +188,9 @@ SETTINGS = {
 }
 
 
-async def loaded(host, vocab):
-    """A model with so many tokens, and two tokens of a prompt; the golden model."""
-    image = compile_model(even_model(vocab), CONFIG)
+async def loaded(host, vocab, context=32):
+    """A model of so many tokens and positions, and two tokens of a prompt; the golden model."""
+    image = compile_model(even_model(vocab, context), CONFIG)
     await load(host, image)
     await write(host, TOKEN_BASE, u32(17) + u32(vocab - 1))
     golden = GoldenBoard(image, sampler=CONFIG.sampler)
@@ -212,7 +215,15 @@ def tokens_of(golden, args):
     return [event.id for kind, event in golden.start(args) if kind == EventType.TOKEN]
 
 
-DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
+@cocotb.test()
+async def a_run_draws_and_ends(dut):
+    """A drawn run with all settings, up to an end token in the last place."""
+    host, golden, vocab = await prepared(dut)
+    await draw_as(host, golden, SETTINGS["all"])
+    free = tokens_of(golden, StartArgs(0, 2, 4, DRAWN))
+    assert free[2] not in free[:2]
+    ends = (vocab + 1,) * (END_TOKENS - 1)
+    report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, (*ends, free[2])), DoneReason.END_TOKEN))
 
 
 @cocotb.test()
@@ -230,17 +241,14 @@ async def tokens_are_drawn(dut):
         assert (kind, stored) == (PacketType.DATA, b"".join(u32(token) for token in golden.tokens[2:5]))
         others += tokens_of(golden, args) != greedy
     assert others == len(SETTINGS) - 1, "settings but the cold ones draw what a greedy run takes"
-    # A run without the flag takes the likeliest, whatever the registers say; and a context that is full ends a drawn run.
+    # A run without the flag takes the likeliest, whatever the registers say.
     await run(host, golden, StartArgs(0, 2, 3))
-    await write(host, TOKEN_BASE + 4 * 29, u32(5))
-    golden.tokens[29] = 5
-    await run(host, golden, StartArgs(29, 1, 9, DRAWN), DoneReason.CONTEXT)
-    # A vocabulary of fewer tokens than the best's entries, the last of which are those of the model before.
-    golden = await loaded(host, 40)
+    # A vocabulary of fewer tokens than the best's entries, the last of which are those of the model before; and a full context.
+    golden = await loaded(host, 40, context=8)
     await draw_as(host, golden, SETTINGS["hot"])
-    for tokens in (3, 6):
-        await run(host, golden, StartArgs(0, 2, tokens, DRAWN))
-    report(cases=len(SETTINGS) + 4)
+    await run(host, golden, StartArgs(0, 2, 3, DRAWN))
+    await run(host, golden, StartArgs(0, 2, 20, DRAWN), DoneReason.CONTEXT)
+    report(cases=len(SETTINGS) + 3)
 
 
 @cocotb.test()
@@ -302,37 +310,27 @@ async def reads_and_stops_meet_a_draw(dut):
     token, logit = golden.top()[entry]
 
     async def read():
-        """The last entry, and the cycles of the read."""
+        """The last entry: whether it is right, and the cycles of the read."""
         began = get_sim_time("ns")
         answer = await host.ask(PacketType.READ, u32(TOP_BASE + 8 * entry) + b"\x08\0")
         return answer == (PacketType.DATA, u32(logit & 0xFFFFFFFF) + u32(token)), cycles_since(began)
 
-    async def meet(at):
-        """A read that is sent so many cycles after START's answer: whether it is right, and whether it had to wait."""
-        began = await start(host, args)
-        await wait(dut, at)
-        right, cycles = await read()
-        kinds = []
-        for _ in range(2):
-            _, kind, content = await host.packet(limit=200_000)
-            kinds.append(kind)
-            if kind == PacketType.TOKEN:
-                assert Event.unpack(content).id == want.id and Event.unpack(content).logit == want.logit
-        assert kinds == [PacketType.TOKEN, PacketType.DONE]
-        assert cycles_since(began) >= pick
-        return right, cycles > alone
-
     right, alone = await read()
     assert right
-    # The last time at which a read is over before the draw begins.
-    low, high = pick - draw_cycles - 300, pick - draw_cycles // 2
-    assert not (await meet(low))[1] and await meet(high) == (True, True)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if (await meet(middle))[1] else (middle, high)
-    # The LM head is done some 14 cycles before the draw; a read of two words takes eight.
-    for at in range(high - 5, high + 3):
-        assert await meet(at) == (True, at >= high), at - high
+    # Reads one after another, from before the draw on: one meets the draw, with its first cycle or later, and waits for its end.
+    # The best 64 are there some 14 cycles before the draw; a read of two words takes eight, so what waits is right.
+    for before in (200, 203, 206, 211, 217, 228):
+        began = await start(host, args)
+        await wait(dut, pick - draw_cycles - before)
+        cycles = 0
+        while cycles < alone + draw_cycles // 2:
+            right, cycles = await read()
+            assert cycles_since(began) < pick + 1000, "no read met the draw"
+        assert right, before
+        _, kind, content = await host.packet(limit=1000)
+        got = Event.unpack(content)
+        assert (kind, got.id, got.logit) == (PacketType.TOKEN, want.id, want.logit)
+        assert (await host.packet(limit=10_000))[1] == PacketType.DONE and (await read())[0]
 
     await start(host, args)
     await wait(dut, pick - draw_cycles // 2)
@@ -341,7 +339,7 @@ async def reads_and_stops_meet_a_draw(dut):
     assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.STOPPED)
     await run(host, golden, StartArgs(0, 2, 3, DRAWN))
     dut._log.info(f"a draw from {entry + 1} candidates takes {draw_cycles} cycles")
-    report(cases=12)
+    report(cases=8)
 
 
 @cocotb.test()
