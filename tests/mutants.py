@@ -246,6 +246,12 @@ MUTANTS = (
            ("attention/pack",)),
     Mutant("core", "next-position-not-fed", "hw/core/processor.py", "m.d.comb += [self.tokens.addr.eq(next_position),",
            "m.d.comb += [self.tokens.addr.eq(position),", ("top/top-tiny",)),
+    Mutant("core", "drawn-token-not-fed", "hw/core/processor.py", "self.tokens.wdata.eq(pick.id)",
+           "self.tokens.wdata.eq(self.lm_head.best.id)", ("top/top-tiny",)),
+    Mutant("core", "fourth-end-token-ignored", "hw/core/processor.py", "Cat(pick.id == end for end in ends).any()",
+           "Cat(pick.id == end for end in ends[:3]).any()", ("top/top-tiny",)),
+    Mutant("core", "read-meets-a-draw", "hw/core/address_map.py", "top_waits.eq(self.top_taken & (region == TOP_BASE >> 28))",
+           "top_waits.eq(0)", ("top/top-tiny",)),
     # ------------------------------------------------------------------ link
     Mutant("link", "crc-not-checked", "hw/link/link.py", "damaged.eq(crc.crc != RESIDUE)", "damaged.eq(0)",
            ("link/link",)),

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from struct import Struct
-from typing import Protocol
+from typing import Literal, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -25,6 +25,7 @@ from tellme.spec.memory import (
     CRC_BASE,
     PROGRAM_BASE,
     REGISTER_BASE,
+    SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
@@ -33,8 +34,11 @@ from tellme.spec.memory import (
     Event,
     EventType,
     StartArgs,
+    StartFlags,
     check_tokens,
+    register_address,
 )
+from tellme.spec.sampling import DrawSettings, pack_settings
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
@@ -56,6 +60,10 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
+    #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
+    sampler: bool = False
+    #: Who picks the tokens of a start.
+    picks_by: Literal["board", "host"] = "board"
     #: Bytes of the last load that were sent, and that the board held already.
     sent: int = 0
     skipped: int = 0
@@ -80,8 +88,15 @@ class Device(ABC):
         """Write whole words into the memory of a device that is loaded, between runs."""
 
     @abstractmethod
+    def draw_as(self, settings: DrawSettings) -> None:
+        """How starts with the flag SAMPLE draw from now on, on a device that is loaded and has a ``sampler``, between runs.
+
+        ``settings``: such as :func:`tellme.spec.sampling.board_draws` takes.
+        """
+
+    @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run, and yield the events up to DONE."""
+        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler`` is a DeviceError."""
 
     @abstractmethod
     def top(self) -> list[tuple[int, int]]:
@@ -111,6 +126,7 @@ class GoldenDevice(Device):
     """The golden model: no board's limits, no cycles."""
 
     name = "golden"
+    sampler = True
 
     def __init__(self) -> None:
         self._board: GoldenBoard | None = None
@@ -135,6 +151,9 @@ class GoldenDevice(Device):
 
     def write(self, address: int, content: bytes) -> None:
         self.board.write(address, content)
+
+    def draw_as(self, settings: DrawSettings) -> None:
+        self.board.registers.update(pack_settings(settings))
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         return self.board.start(args)
@@ -183,6 +202,7 @@ class BoardDevice(Device):
         self.preset = config.name
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
+        self.sampler = config.sampler
         self._config = config
         self._given = client
         #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
@@ -263,8 +283,20 @@ class BoardDevice(Device):
     def write(self, address: int, content: bytes) -> None:
         self._client.write(SDRAM_BASE + address, content)
 
+    def draw_as(self, settings: DrawSettings) -> None:
+        self._check_sampler()
+        registers = pack_settings(settings)
+        content = b"".join(registers[name].to_bytes(4, "little") for name in SAMPLING_REGISTERS)
+        self._client.write(register_address(SAMPLING_REGISTERS[0]), content)
+
+    def _check_sampler(self) -> None:
+        if not self.sampler:
+            raise DeviceError(f"the core {self.preset} has no sampler: the host has to draw the tokens")
+
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         args.check_context(self._loaded().registers["context"])
+        if args.flags & StartFlags.SAMPLE:
+            self._check_sampler()
         self._client.start(args)
         self._running = True
         for kind, event in self._client.events():

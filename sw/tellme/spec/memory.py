@@ -65,8 +65,8 @@ BOARD_REGISTERS = (
     "sdram_beats",      # read latency in beats, its lowest bit the edge of capture; 0: what was found at start
     "sdram_nudge",      # each write moves the SDRAM clock's phase one step later
 )
-#: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty.  They come
-#: last, and only a core with a sampler has them.
+#: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty, as
+#: pack_settings there makes them.  They come last, only a core with a sampler has them, and a run needs them to stand still.
 SAMPLING_REGISTERS = (
     "sample_seed_low", "sample_seed_high",
     "sample_inverse",   # log2(e) / temperature: a scale as tellme.spec.scale packs it
@@ -149,7 +149,8 @@ class StartFlags(IntFlag):
     CLEAR = 1
     #: The head writes all logits to logits_base.
     DUMP = 2
-    #: Tokens are drawn as the sampling registers say, not the likeliest taken; only in a core with a sampler.
+    #: Tokens are drawn as the sampling registers say, not the likeliest taken.  A core without a sampler ignores the flag, so a
+    #: host does not send the flag to such a core.
     SAMPLE = 4
 
 
@@ -235,8 +236,8 @@ EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_w
 class Event:
     """Payload of TOKEN and DONE, 32 bytes.
 
-    TOKEN: position of the token just fed, id and logit picked after it.  DONE: the same fields of the last token, but
-    id is the descriptor's number where the reason is NONFINITE, and logit holds the DoneReason.  Counters are those of
+    TOKEN: position of the token just fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
+    DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing otherwise.  Counters are those of
     the moment: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
