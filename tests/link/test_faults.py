@@ -13,6 +13,8 @@ from tests.link.scenario import PlainRuns, Scenario
 
 #: One use of the board takes less, in simulated seconds: some hundred packets, each hit now and then.
 BOUND = 300.0
+#: Bytes of memory that are used.
+SIZE = MEMORY - 2048
 #: Uses of the board after the last fault.
 CALM = 20
 
@@ -25,7 +27,7 @@ def use(seed: int, *, rate: float, faults: int) -> tuple[Scenario, Faults, Plain
     def connect() -> BoardClient:
         return BoardClient(FaultyTransport(ModelTransport(board, clock), wire, clock), clock=clock)
 
-    scenario = Scenario(connect, PlainRuns(event_of, done_of), base=0, size=MEMORY, beyond=MEMORY, seed=seed, clock=clock,
+    scenario = Scenario(connect, PlainRuns(event_of, done_of), base=0, size=SIZE, beyond=MEMORY, seed=seed, clock=clock,
                         bound=BOUND)
     while wire.left > 0:
         scenario.step()
@@ -38,7 +40,7 @@ def use(seed: int, *, rate: float, faults: int) -> tuple[Scenario, Faults, Plain
 
 def check(scenario: Scenario, board: PlainBoard) -> None:
     """What holds after any number of faults."""
-    scenario.whole(bytes(board.memory[0]))
+    scenario.whole(bytes(board.memory[0][:SIZE]))
     # Each write that was acknowledged was done once, in its order; one that was not, once or not at all.
     sent = iter(scenario.writes)
     for write in board.writes:
