@@ -4,10 +4,6 @@
 
 import json
 import os
-import pty
-import select
-import threading
-import tty
 
 import pytest
 
@@ -17,50 +13,8 @@ from tellme.link import discover, serial_port, serial_usb, transport
 from tellme.link.serial_rules import rules_file
 from tellme.link.transport import SerialTransport
 from tellme.runtime import simulated
-from tellme.spec.packets import MAGIC, PROTOCOL_VERSION
-from tellme.spec.program import FORMAT_VERSION
-from tests.cli.fake_board import CORE, FakeBoard
-
-
-class Port:
-    """The board's end of a pseudo terminal.
-
-    ``preset``: what HELLO says; ``silent_after``: events after which nothing is said any more.
-    """
-
-    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, program_format=FORMAT_VERSION, silent_after=None,
-                 chatter=b"", magic=MAGIC):
-        self.fake = FakeBoard(self.say, name=name, version=version, program_format=program_format)
-        self.fake.link._hello = magic + self.fake.link._hello[len(MAGIC):]
-        self.silent_after = silent_after
-        self.board, self.host = pty.openpty()
-        tty.setraw(self.host)
-        self.path = os.ttyname(self.host)
-        self.chatter = chatter
-        self.stopped = False
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                content = os.read(self.board, 65536)
-                if self.chatter:
-                    self.say(self.chatter)
-                    continue
-                self.fake.hear(content)
-                self.fake.step()
-                while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
-                    self.fake.step()
-            except OSError:
-                return
-
-    def say(self, content):
-        if self.silent_after is None or self.fake.events <= self.silent_after:
-            os.write(self.board, content)
-
-    def close(self):
-        os.close(self.board)
-        os.close(self.host)
+from tests.cli.fake_board import CORE
+from tests.cli.fake_port import Port
 
 
 @pytest.fixture

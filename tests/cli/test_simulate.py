@@ -27,6 +27,7 @@ import sys
 from tellme.cli import main, simulate
 how = sys.argv.pop(1).split()
 simulate.build = lambda *_: [sys.executable, "-m", "tests.cli.fake_board", *how]
+simulate.AS_REAL = ()
 sys.exit(main())
 """
 #: A run that is long enough to be ended in its middle.

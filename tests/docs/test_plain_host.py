@@ -11,21 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from tellme.compiler.image_file import save_image
+from tellme.models.shipped import find_model
+from tellme.runtime.board import Board
+from tellme.spec.config import preset
 from tellme.spec.image_file import HEADER, MAGIC, PIECE
 from tellme.spec.memory import NO_END, PROGRAM_BASE, SDRAM_BASE, TOKEN_BASE, StartArgs
 from tellme.spec.program import FORMAT_VERSION
+from tests.cli.fake_port import Port
 from tests.link.plain_board import PlainBoard, event_of
 from tests.link.pty_board import PtyBoard
+from tests.models.random_model import random_model
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "plain_host.py"
 NAME = b"plain"
 
 
-def image(path, *, preset=NAME, version=FORMAT_VERSION, seed=0):
+def image(path, *, name=NAME, version=FORMAT_VERSION, seed=0):
     """An image with random pieces; the pieces."""
     rng = random.Random(seed)
     pieces = {SDRAM_BASE + 4096: rng.randbytes(5000), SDRAM_BASE: bytes(1028), PROGRAM_BASE: rng.randbytes(32)}
-    content = HEADER.pack(MAGIC, version, len(pieces), preset)
+    content = HEADER.pack(MAGIC, version, len(pieces), name)
     content += b"".join(PIECE.pack(at, len(piece)) + piece for at, piece in pieces.items())
     path.write_bytes(content)
     return pieces
@@ -66,6 +72,32 @@ def test_loads_and_generates(tmp_path):
         assert list(map(int, output.split())) == [event_of(args, number).id for number in range(args.generate)]
     holds(board, pieces)
     assert (TOKEN_BASE, b"\7\0\0\0\10\0\0\0\11\0\0\0") in board.writes and NO_END not in first.ends
+
+
+def test_the_golden_models_ids(tmp_path):
+    """An image of a model, at a board that knows of the model only what comes over the link."""
+    model = random_model("grouped")
+    save_image(tmp_path / "image", model, preset("ulx3s-85f"))
+    with Board.open("golden") as golden:
+        wanted = [token.id for token in golden.load(model).generate([5, 17, 101], max_tokens=12, ignore_end=True)]
+    port = Port(name="ulx3s-85f")
+    try:
+        for ends, count in (("", 12), (str(wanted[4]), wanted.index(wanted[4]) + 1)):
+            done = run(port.path, tmp_path / "image", "5,17,101", "12", ends)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert [int(line) for line in done.stdout.split()] == wanted[:count]
+    finally:
+        port.close()
+
+
+def test_the_pages_way_to_an_image(tmp_path, monkeypatch):
+    """What docs/protocol.md says to type gives the image of the shipped model."""
+    page = (EXAMPLE.parents[1] / "protocol.md").read_text("utf-8")
+    program = page.partition("## Another host")[2].partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    save_image(tmp_path / "same", find_model("stories-1m"), preset("ulx3s-85f-l2"))
+    assert (tmp_path / "stories.image").read_bytes() == (tmp_path / "same").read_bytes()
 
 
 def test_a_run_that_goes_on_is_ended(tmp_path):
@@ -109,7 +141,7 @@ def test_bad_wires(seed, example, tmp_path, capsys):
 @pytest.mark.parametrize(("options", "made", "says"), [
     ({"version": 2}, {}, "this is no board that speaks protocol 3"),
     ({"program_format": 77}, {}, "the image is not for this board"),
-    ({}, {"preset": b"other"}, "the image is not for this board"),
+    ({}, {"name": b"other"}, "the image is not for this board"),
     ({}, {"version": 77}, "the image is not for this board"),
 ])
 def test_refusals(options, made, says, tmp_path):

@@ -21,6 +21,8 @@ from tellme.spec.config import CoreConfig, preset
 
 __all__ = ["simulate"]
 
+#: Memory that was never written can be read, as a host does that looks whether a model is there already.
+AS_REAL = ("--check-unwritten", "0")
 #: Targets of links that an earlier simulate may have left.
 TERMINALS = re.compile(r"/dev/(pts/|ttys)\d+")
 
@@ -72,7 +74,7 @@ def simulate(args: argparse.Namespace) -> int:
     command, root, env = sim_command(config)
     board = build(command, root, env)
     with PtyPort() as port, linked(args.link, port.path) as name:
-        child = Child(board, cwd=root, env=env)
+        child = Child([*board, *AS_REAL], cwd=root, env=env)
         try:
             write(f"{port.path}\n")
             say(f"the simulated board ({config.name}) is at {name}; in another terminal:\n"
