@@ -12,10 +12,11 @@ from tellme.runtime.selftest import layer_config, selftest
 from tellme.spec.config import preset
 from tellme.spec.memory import ACCOUNT
 
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
+
 PRESET = "ulx3s-85f-l2"
 
 
-@pytest.mark.rtl
 def test_a_board_is_looked_at_tested_loaded_and_measured():
     core = preset(PRESET)
     with Board.open("sim", preset=PRESET) as board:

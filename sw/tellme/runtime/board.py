@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ __all__ = ["Board"]
 
 Say = Callable[[str], None]
 #: Seconds of :class:`BoardClient` at a pseudo terminal, behind which is a simulated board, which is slow.
-TERMINAL = {"timeout": SIM_TIMEOUT, "hello_timeout": 10.0, "retry": 4.0}
+TERMINAL: dict[str, Any] = {"timeout": SIM_TIMEOUT, "hello_timeout": 10.0, "retry": 4.0}
 
 
 def _silent(text: str) -> None:
