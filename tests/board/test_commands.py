@@ -14,7 +14,7 @@ from tellme.spec.memory import ACCOUNT
 
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
-PRESET = "ulx3s-85f-l2"
+PRESET = "sim-tiny"
 
 
 def test_a_board_is_looked_at_tested_loaded_and_measured():
