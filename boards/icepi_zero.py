@@ -7,14 +7,12 @@ from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 from boards.devices import devices
 from boards.top import BoardTop
 
-__all__ = ["DEVICES", "PROGRAMMER", "Top"]
+__all__ = ["DEVICES", "Top"]
 
 #: Device -> (preset, platform class).
 DEVICES = devices("icepi_zero", {"25f": IcepiZero1_3Platform})
 #: nextpnr's first seed.  The part is 89 % full with it.  When the part was 94 % full, the seeds 1 and 2 failed and 4 did not.
 FIRST_SEED = 4
-#: What openFPGALoader calls the board.
-PROGRAMMER = "icepi-zero"
 
 
 class Top(BoardTop):

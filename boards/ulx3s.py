@@ -12,14 +12,12 @@ from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 from boards.devices import devices
 from boards.top import BoardTop
 
-__all__ = ["DEVICES", "PROGRAMMER", "Top"]
+__all__ = ["DEVICES", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
 DEVICES = devices("ulx3s", {"85f": ULX3S_85F_Platform, "12f": ULX3S_12F_Platform})
 #: nextpnr's first seed.  With seed 4 an 85F reaches 76.0 of 66.67 MHz.  Of version 0.1.0 seed 4 met the clock, seed 3 did not.
 FIRST_SEED = 4
-#: What openFPGALoader calls the board.
-PROGRAMMER = "ulx3s"
 
 #: The ESP32's pins by board revision: v3.0.x has EN at F1 and GPIO0 at L2, v3.1.x EN at J5 and GPIO0 at F1.
 ESP32 = [*(Resource("esp32_off", i, Pins(pin, dir="o"), Attrs(IO_TYPE="LVCMOS33", DRIVE="4"))

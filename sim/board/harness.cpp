@@ -9,7 +9,8 @@
 // process at once: bytes that the core has not taken, and answers that were not sent, are dropped.
 //
 // Arguments: --build-id HEX64 (what the core answers as its hash), --cas N, --read-beats N, --columns N, --mhz X,
-// --power-up-us X.
+// --power-up-us X, --check-unwritten 0 (a read of memory that was never written gives something, as on a real chip; else it
+// ends the board).
 
 #include <cstdint>
 #include <cstdio>
@@ -50,6 +51,7 @@ int main(int argc, char **argv) {
         else if (name == "--columns") chip_config.column_bits = std::atoi(value);
         else if (name == "--mhz") chip_config.mhz = std::atof(value);
         else if (name == "--power-up-us") chip_config.power_up_us = std::atof(value);
+        else if (name == "--check-unwritten") chip_config.check_unwritten = std::atoi(value);
         else fail("unknown option " + name);
     }
     if (build_id.size() != 64) fail("--build-id wants 64 hex digits");

@@ -28,7 +28,7 @@ def test_a_board_is_one_short_file(name):
     path = ROOT / "boards" / f"{name}.py"
     assert len(path.read_text().splitlines()) <= 100
     board = importlib.import_module(f"boards.{name}")
-    assert issubclass(board.Top, BoardTop) and board.PROGRAMMER
+    assert issubclass(board.Top, BoardTop)
     for device, (config, platform) in board.DEVICES.items():
         check(preset(config), device)
         # The oscillator that the top level asks for is the platform's, and the PLL reaches the preset's clocks from it.
@@ -43,9 +43,14 @@ def test_a_device_that_one_side_lacks_is_named():
                                  "for 85f, 12f")
 
 
-def test_every_board_has_a_name_on_usb():
+def test_every_board_has_a_name_on_usb_and_for_the_loader():
     assert {board.key for board in boards()} == set(build.BOARDS)
-    assert all(board.usb and board.name for board in boards())
+    assert all(board.usb and board.name and board.programmer for board in boards())
+
+
+def test_the_hosts_rate_is_the_gatewares():
+    rates = {(board.key, name): (board.baud, preset(name).uart_baud) for board in boards() for name in board.presets.values()}
+    assert len(rates) > 2 and all(host == gateware for host, gateware in rates.values()), rates
 
 
 def test_boards_are_found():

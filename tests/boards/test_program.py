@@ -5,6 +5,7 @@
 import pytest
 
 from boards.flow import program
+from tellme import programming
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def built(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "tellme.bit").write_bytes(b"bits")
     loader = tmp_path / "loader"
-    monkeypatch.setattr(program, "LOADER", loader)
+    monkeypatch.setattr(programming, "find_loader", lambda: loader)
 
     def make(script):
         loader.write_text(f"#!/bin/sh\necho \"$@\" > '{tmp_path}/said'\n{script}\n")

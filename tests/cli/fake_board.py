@@ -17,6 +17,7 @@ from collections.abc import Callable
 from tellme.golden.link import BoardLink
 from tellme.spec.config import preset
 from tellme.spec.memory import (
+    COUNTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
     SDRAM_BASE,
@@ -28,6 +29,7 @@ from tellme.spec.memory import (
     Event,
     EventType,
     StartArgs,
+    counter_address,
 )
 from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
@@ -51,7 +53,8 @@ class FakeBoard:
         self.client = client = FakeClient(preset("ulx3s-85f"))
         windows = [(SDRAM_BASE, len(client.memory), True), (PROGRAM_BASE, len(client.program), True),
                    (SEGMENT_BASE, len(client.segments), True), (REGISTER_BASE, len(client.registers), True),
-                   (TOKEN_BASE, 4 * len(client.tokens), True), (TOP_BASE, 8 * TOP_ENTRIES, False)]
+                   (TOKEN_BASE, 4 * len(client.tokens), True), (TOP_BASE, 8 * TOP_ENTRIES, False),
+                   (REGISTER_BASE, counter_address(list(COUNTERS)[-1]) + 4 - REGISTER_BASE, False)]
         self.link = BoardLink(self, windows, name=name, build_id=bytes.fromhex(CORE), version=version,
                               program_format=program_format)
         self._say = say

@@ -35,7 +35,7 @@ def board(monkeypatch):
 
     opened = Board.open
 
-    def use(name, *, preset, say):
+    def use(name, *, preset, baud, say):
         if name == "golden":
             return opened(name, say=say)
         assert preset == SIMULATED

@@ -4,66 +4,22 @@
 
 import json
 import os
-import pty
-import select
-import threading
-import tty
 
 import pytest
 
 from tellme.cli import main
 from tellme.errors import DeviceError
-from tellme.link import client, discover
+from tellme.link import discover, serial_port, serial_usb, transport
+from tellme.link.serial_rules import rules_file
+from tellme.link.transport import SerialTransport
 from tellme.runtime import simulated
-from tellme.spec.packets import PROTOCOL_VERSION
-from tellme.spec.program import FORMAT_VERSION
-from tests.cli.fake_board import CORE, FakeBoard
-
-
-class Port:
-    """The board's end of a pseudo terminal.
-
-    ``preset``: what HELLO says; ``silent_after``: events after which nothing is said any more.
-    """
-
-    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, program_format=FORMAT_VERSION, silent_after=None,
-                 chatter=b""):
-        self.fake = FakeBoard(self.say, name=name, version=version, program_format=program_format)
-        self.silent_after = silent_after
-        self.board, self.host = pty.openpty()
-        tty.setraw(self.host)
-        self.path = os.ttyname(self.host)
-        self.chatter = chatter
-        self.stopped = False
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                content = os.read(self.board, 65536)
-                if self.chatter:
-                    self.say(self.chatter)
-                    continue
-                self.fake.hear(content)
-                self.fake.step()
-                while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
-                    self.fake.step()
-            except OSError:
-                return
-
-    def say(self, content):
-        if self.silent_after is None or self.fake.events <= self.silent_after:
-            os.write(self.board, content)
-
-    def close(self):
-        os.close(self.board)
-        os.close(self.host)
+from tests.cli.fake_board import CORE
+from tests.cli.fake_port import Port
 
 
 @pytest.fixture
 def port(request, monkeypatch):
-    defaults = client.BoardClient.__init__.__kwdefaults__
-    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {**defaults, "timeout": 1.0})
+    monkeypatch.setattr("tellme.runtime.board.TERMINAL", {"timeout": 1.0})
     made = Port(**getattr(request, "param", {}))
     yield made
     made.close()
@@ -141,15 +97,22 @@ def test_a_board_of_an_unknown_preset(port, capsys):
     assert code == 2 and "a preset that this tellme-host does not know" in err
 
 
+class Info:
+    """What pyserial tells of a port; the USB id is that of the ULX3S and the Icepi Zero if none is given."""
+
+    def __init__(self, device, product, number="0403:6015"):
+        self.device, self.product = device, product
+        self.vid, self.pid = (int(part, 16) for part in number.split(":")) if number else (None, None)
+
+
 def known(monkeypatch, *found):
-    class Info:
-        def __init__(self, device, product):
-            self.device, self.product = device, product
-    monkeypatch.setattr(discover.list_ports, "comports", lambda: [Info(*f) for f in found])
+    monkeypatch.setattr(serial_usb.list_ports, "comports", lambda: [Info(*f) for f in found])
 
 
 def test_auto_takes_the_one_known_board(port, capsys, monkeypatch):
-    known(monkeypatch, ("/dev/ttyS9", None), ("/dev/ttyACM9", "A modem"), (port.path, "ULX3S FPGA 85K v3.0.8"))
+    known(monkeypatch, ("/dev/ttyS9", None, ""), ("/dev/ttyACM9", "A modem"), (port.path, "ULX3S FPGA 85K v3.0.8"),
+          # The name of a board with the id of another thing.
+          ("/dev/ttyUSB9", "ULX3S FPGA 85K v3.0.8", "1234:5678"))
     code, lines, err = run(capsys, "auto", "--max-tokens", "2")
     assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
 
@@ -162,22 +125,90 @@ def test_auto_asks_which_of_two(capsys, monkeypatch):
         "  /dev/ttyUSB1    # ULX3S FPGA 12K v3.0.8 (--device PORT)\n")
 
 
-def test_auto_asks_ports_whose_name_a_board_shares_with_other_things(port, capsys, monkeypatch):
-    """An Icepi Zero has its serial chip's default name, which other devices with this chip have too."""
+@pytest.mark.parametrize("product", ["FT231X USB UART", None])
+def test_auto_asks_ports_that_may_be_a_boards(port, product, capsys, monkeypatch):
+    """An Icepi Zero has the default name of its serial chip, which other devices have too; some systems tell no name."""
     other = Port(chatter=b"login: \0root\0\1\2\3\0")
     monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
     try:
-        known(monkeypatch, ("/dev/ttyNONE7", "FT231X USB UART"), (other.path, "FT231X USB UART"), (port.path, "FT231X USB UART"))
+        known(monkeypatch, ("/dev/ttyNONE7", product), (other.path, product), (port.path, product), ("/dev/ttyS9", None, ""))
         code, lines, err = run(capsys, "auto", "--max-tokens", "2")
         assert code == 0 and lines[0]["device"] == port.path and "the one that is plugged in" in err
-        known(monkeypatch, (other.path, "FT231X USB UART"))
+        known(monkeypatch, (other.path, product))
         assert discover.find_board() is None
         # If there is a port with a name that only a board has, no port is asked.
-        known(monkeypatch, (other.path, "FT231X USB UART"), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
+        known(monkeypatch, (other.path, product), ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
         monkeypatch.setattr(discover, "answers", None)
         assert discover.find_board() == "/dev/ttyUSB3"
     finally:
         other.close()
+
+
+def test_asking_opens_no_session(port, monkeypatch):
+    """The board at a port that is asked may be in use by nobody yet, and stays so."""
+    known(monkeypatch, (port.path, None))
+    assert discover.find_board() == port.path and port.fake.link.session is None and port.fake.packets >= 1
+
+
+def test_a_slow_latency_timer_is_told(port, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(serial_port, "SYSFS", tmp_path)
+    timer = tmp_path / os.path.basename(port.path) / "device" / "latency_timer"
+    timer.parent.mkdir(parents=True)
+    timer.write_text("16\n")
+    code, lines, err = run(capsys, port.path, "--max-tokens", "2")
+    assert code == 0 and lines[-1]["generated_tokens"] == 2
+    assert "up to 16 ms" in err and f"\n  echo 1 | sudo tee {timer}\n" in err and str(rules_file()) in err
+    timer.write_text("1\n")
+    assert "latency" not in run(capsys, port.path, "--max-tokens", "2")[2]
+
+
+def test_a_port_without_permission(capsys, monkeypatch):
+    def denied(*_, **__):
+        raise transport.serial.SerialException(13, "could not open port")
+    monkeypatch.setattr(transport.serial, "Serial", denied)
+    known(monkeypatch, ("/dev/ttyUSB3", "ULX3S FPGA 12K v3.0.8"))
+    code, lines, err = run(capsys, "auto")
+    assert code == 2 and lines[-1]["type"] == "error"
+    assert err.startswith("tellme-host: cannot open /dev/ttyUSB3: no permission. Install the rules 60-tellme.rules")
+    assert f"\n  sudo cp {rules_file()} /etc/udev/rules.d/\n" in err and rules_file().is_file()
+
+
+def test_a_port_in_use(port, capsys):
+    other = SerialTransport(port.path)
+    code, _, err = run(capsys, port.path)
+    assert code == 2 and err == (f"tellme-host: cannot open {port.path}: another program uses the port; end that program first "
+                                 f"(fuser {port.path} tells its number)\n")
+    other.close()
+
+
+def test_a_device_that_is_no_serial_port(capsys, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    code, _, err = run(capsys, str(tmp_path / "notes.txt"))
+    assert code == 2 and err == (
+        f"tellme-host: cannot open {tmp_path}/notes.txt: this is no serial port; without a port's name a board is looked for, or "
+        "the simulated one is used (--device auto)\n")
+
+
+def test_a_port_that_goes_away_in_the_middle(port, capsys, monkeypatch):
+    """The cable is pulled after three tokens."""
+    step = port.fake.step
+
+    def pulled():
+        if port.fake.events == 3:
+            os.close(port.board)
+        step()
+
+    monkeypatch.setattr(port.fake, "step", pulled)
+    code, lines, err = run(capsys, port.path, "--max-tokens", "30")
+    assert code == 2 and [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
+    assert f"tellme-host: {port.path} went away while the host was " in err and "plug the board in again" in err
+    port.board = os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("port", [{"magic": b"elmt"}], indirect=True)
+def test_another_thing_that_speaks_packets(port, capsys):
+    code, _, err = run(capsys, port.path)
+    assert code == 2 and err == f"tellme-host: {port.path} answers, but is no tellme board\n"
 
 
 def test_auto_without_a_board_is_the_simulated_one_and_says_so(capsys, monkeypatch):

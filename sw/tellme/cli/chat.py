@@ -4,6 +4,7 @@
 
 import argparse
 
+from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import checked_text
 from tellme.cli.generate import load, sampling_of
@@ -13,7 +14,6 @@ from tellme.cli.terminal import next_line, shown_text
 from tellme.errors import InputError
 from tellme.models.chat import ChatTemplate
 from tellme.models.shipped import find_model
-from tellme.runtime.board import Board
 from tellme.runtime.chat import Chat
 from tellme.runtime.session import tokenizer_of
 
@@ -29,7 +29,7 @@ def chat(args: argparse.Namespace) -> int:
     ChatTemplate(model, tokenizer_of(model))
     system = checked_text(args.system, "--system")
     seed = args.seed
-    with Board.open(args.device, preset=args.preset, say=say) as board:
+    with open_board(args) as board:
         talk = Chat(load(board, model, args.head), system)
         say(f"{model.name}; {COMMANDS}")
         while (line := next_line("> ")) is not None:

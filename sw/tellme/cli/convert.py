@@ -3,14 +3,12 @@
 """``tellme-host convert``."""
 
 import argparse
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import unicode_name
 from tellme.cli.output import say
+from tellme.cli.progress import bar
 from tellme.models.container import write
 from tellme.models.importers.checkpoints import open_checkpoint
 from tellme.models.importers.importing import Options
@@ -26,8 +24,8 @@ def convert(args: argparse.Namespace) -> int:
     source = open_checkpoint(args.source, Options(args.tokenizer, args.no_tokenizer, args.context, args.act_exp,
                                                   args.weight_scale), say)
     source.name = unicode_name(target.stem)
-    with tqdm(total=source.config.layers, desc="converting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        write(source, target, bar.update)
+    with bar("converting", "layer", source.config.layers) as shown:
+        write(source, target, shown.update)
     say(f"{target}: {source.config.ternary_weights / 1e6:.2f} M ternary weights, {target.stat().st_size / 1e6:.2f} MB"
         + ("" if source.tokenizer else "; no tokenizer: prompts and output are token ids"))
     return ExitCode.DONE

@@ -3,14 +3,12 @@
 """``tellme-host export``."""
 
 import argparse
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import unicode_name
 from tellme.cli.output import say
+from tellme.cli.progress import bar
 from tellme.models.exporters.exporting import FORMATS
 from tellme.models.exporters.exporting import export as write
 from tellme.models.shipped import open_model
@@ -28,8 +26,8 @@ def export(args: argparse.Namespace) -> int:
         check_folder_target(target)
     else:
         check_target(target)
-    with tqdm(total=model.config.layers, desc="exporting", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        write(model, target, args.format, bar.update, say)
+    with bar("exporting", "layer", model.config.layers) as shown:
+        write(model, target, args.format, shown.update, say)
     files = [target] if target.is_file() else sorted(target.iterdir())
     say(f"{target}: {args.format}, {sum(f.stat().st_size for f in files) / 1e6:.2f} MB"
         + ("" if model.tokenizer else "; no tokenizer"))

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tellme.cli import interrupts
+from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
+from tellme.cli.progress import bytes_bar
 from tellme.cli.terminal import next_line, shown_text
 from tellme.compiler.image import Head
 from tellme.models.shipped import checked_model
@@ -68,10 +69,7 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
 
 def load(board: Board, model: StoredSource, head: Head | None) -> Session:
     """Write the model into the board, with a progress bar."""
-    with tqdm(desc="loading", unit="B", unit_scale=True, file=sys.stderr, leave=False, delay=0.5) as bar:
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    with bytes_bar("loading") as progress:
         return board.load(model, head=head, progress=progress)
 
 
@@ -137,7 +135,7 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     Each part's prompt is the whole text so far; the session feeds only what the KV cache does not have.
     """
     text = str(prompt_of(args))
-    with Board.open(args.device, preset=args.preset, say=say) as board:
+    with open_board(args) as board:
         session = load(board, model, args.head)
         while True:
             run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
@@ -165,7 +163,7 @@ def generate(args: argparse.Namespace) -> int:
     if args.interactive:
         return interactive(args, model)
     rows: list[np.ndarray] = []
-    with Board.open(args.device, preset=args.preset, say=say) as board:
+    with open_board(args) as board:
         session = load(board, model, args.head)
         device = session.device
         if args.json:

@@ -3,14 +3,12 @@
 """``tellme-host inspect``."""
 
 import argparse
-import sys
 from dataclasses import asdict
-
-from tqdm import tqdm
 
 from tellme.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
 from tellme.cli.output import print_line, write
+from tellme.cli.progress import bar
 from tellme.compiler.inspect import inspect_model
 from tellme.models.shipped import open_model
 
@@ -23,8 +21,8 @@ CONVENTIONS = ("bos", "eos", "add_bos", "more_ends")
 def inspect(args: argparse.Namespace) -> int:
     """The command."""
     model = open_model(args.model)
-    with tqdm(total=model.config.layers, desc="reading", unit="layer", file=sys.stderr, leave=False, delay=0.5) as bar:
-        found = inspect_model(model, bar.update)
+    with bar("reading", "layer", model.config.layers) as shown:
+        found = inspect_model(model, shown.update)
     boards = boards_of_presets()
     if args.json:
         fields = found.as_json() | {"chat_template": model.chat_template or None}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tellme.cli.errors import UserError
 from tellme.spec.ranges import Range, RangeError
 
-__all__ = ["fraction", "id_list", "whole"]
+__all__ = ["fraction", "id_list", "whole", "whole_list"]
 
 
 def shown(text: str) -> str:
@@ -60,5 +60,19 @@ def id_list(option: str) -> Callable[[str], list[int]]:
             return [int(part) for part in text.split(",")]
         except ValueError:
             raise UserError(f"{option} {shown(text)}: token ids like 1,2,3 are wanted") from None
+
+    return read
+
+
+def whole_list(option: str, *, least: int) -> Callable[[str], list[int]]:
+    """A reader of whole numbers from ``least`` on with commas between them; they come back in ascending order, each once."""
+    def read(text: str) -> list[int]:
+        try:
+            values = sorted({int(part) for part in text.split(",")})
+        except ValueError:
+            raise UserError(f"{option} {shown(text)}: numbers like 1,2,3 are wanted") from None
+        if values[0] < least:
+            raise UserError(f"{option}: {values[0]} is below {least}")
+        return values
 
     return read

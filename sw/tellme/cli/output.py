@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from termcolor import colored
+
 from tellme.cli.errors import OutputError
 
-__all__ = ["check", "flush", "print_line", "say", "streams", "write"]
+__all__ = ["check", "flush", "paint", "print_line", "say", "streams", "write"]
 
 
 class _Raw(io.RawIOBase):
@@ -138,3 +140,8 @@ def flush() -> None:
 def say(text: str) -> None:
     """A line for the person, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def paint(text: str, colour: str) -> str:
+    """A text in a colour where standard output is a terminal; elsewhere, and where NO_COLOR is set, the text alone."""
+    return colored(text, colour)

@@ -3,27 +3,23 @@
 """``tellme-host perplexity``."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tellme import reference
+from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import read_text
 from tellme.cli.generate import load
 from tellme.cli.output import print_line, say, write
+from tellme.cli.progress import bar
 from tellme.models.shipped import checked_model, model_path
-from tellme.runtime.board import Board
 from tellme.runtime.session import NothingToPredictError, text_windows, tokenizer_of
 
 __all__ = ["perplexity"]
 
 #: Reports tokens as they are done.
 Count = Callable[[int], object]
-
-
 
 
 def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float:
@@ -42,11 +38,11 @@ def perplexity(args: argparse.Namespace) -> int:
         cut = text_windows(model, tokenizer_of(model), read_text(args.text, "the text"), args.tokens)
     except NothingToPredictError as error:
         raise UserError(f"there is nothing to predict in {'standard input' if args.text == '-' else args.text}") from error
-    with Board.open(args.device, preset=args.preset, say=say) as board:
+    with open_board(args) as board:
         session = load(board, model, args.head)
-        with tqdm(total=cut.tokens * (2 if args.reference else 1), unit="token", file=sys.stderr, leave=False) as bar:
-            loss = session.loss(cut, progress=bar.update)
-            other = nats_of_reference(model_path(args.model), cut.parts, bar.update) if args.reference else None
+        with bar("predicting", "token", cut.tokens * (2 if args.reference else 1)) as shown:
+            loss = session.loss(cut, progress=shown.update)
+            other = nats_of_reference(model_path(args.model), cut.parts, shown.update) if args.reference else None
         name = session.device.name
     fields: dict[str, object] = {
         "model": model.name, "device": name, "nats_per_token": loss.nats_per_token, "bits_per_byte": loss.bits_per_byte,

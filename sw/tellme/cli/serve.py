@@ -26,7 +26,7 @@ _BUILDING = threading.Lock()
 def opener(name: str, model: Model, args: argparse.Namespace) -> "tuple[str, object]":
     """A board's name, and what opens it and loads the model."""
     def open_board() -> tuple[Board, Session]:
-        board = Board.open(name, preset=args.preset, say=say)
+        board = Board.open(name, preset=args.preset, baud=args.baud, say=say)
         try:
             # The first simulated board is built once, and not by each of several at a time.
             with _BUILDING if name == "sim" else nullcontext():

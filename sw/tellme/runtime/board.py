@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,20 @@ from tellme.compiler.image import Head
 from tellme.errors import DeviceError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
+from tellme.link.serial_port import is_terminal
 from tellme.link.transport import SerialTransport
 from tellme.models.source import StoredSource
 from tellme.runtime.device import BoardDevice, Device, GoldenDevice, Progress
 from tellme.runtime.head_on_host import place_head
 from tellme.runtime.session import Session
-from tellme.runtime.simulated import SimDevice, sim_command
+from tellme.runtime.simulated import SIM_TIMEOUT, SimDevice, sim_command
 from tellme.spec.config import PRESETS, SIMULATED, preset
 
 __all__ = ["Board"]
 
 Say = Callable[[str], None]
+#: Seconds of :class:`BoardClient` at a pseudo terminal, behind which is a simulated board, which is slow.
+TERMINAL: dict[str, Any] = {"timeout": SIM_TIMEOUT, "hello_timeout": 10.0, "retry": 4.0}
 
 
 def _silent(text: str) -> None:
@@ -43,13 +47,14 @@ class Board:
         self._loaded = device
 
     @classmethod
-    def open(cls, name: str = "auto", *, preset: str = SIMULATED, say: Say = _silent) -> "Board":
+    def open(cls, name: str = "auto", *, preset: str = SIMULATED, baud: int | None = None, say: Say = _silent) -> "Board":
         """A board by name.
 
         ``golden``: the golden model, NumPy in this process.  ``sim``: the simulated board, with the core ``preset``; it is built
         from a checkout of the repository, which takes minutes the first time, when a model is loaded.  ``auto``: the board that
-        is plugged in by USB, or the simulated board where there is none.  Anything else is a serial port.  ``say`` hears which
-        board it is, and why.
+        is plugged in by USB, or the simulated board where there is none.  Anything else is a serial port.  ``baud`` is a port's
+        rate, 9600 to 12,000,000; None for the rate of the board that the port's USB id names, or 3,000,000.  ``say`` hears
+        which board it is, and why, and what makes the port slow.
         """
         if name == "golden":
             say("device: the golden model, as asked for")
@@ -60,8 +65,8 @@ class Board:
             port = find_board()
             if port is None:
                 return cls(_simulated(preset, "as no board is plugged in", say), say)
-            return cls(_at_port(port, "the one that is plugged in", say), say)
-        return cls(_at_port(name, "as asked for", say), say)
+            return cls(_at_port(port, "the one that is plugged in", say, baud), say)
+        return cls(_at_port(name, "as asked for", say, baud), say)
 
     def load(self, model: StoredSource, *, head: Head | None = None, progress: Progress | None = None) -> Session:
         """Compile a model, write the model into the board's memory, and give the session that generates with the model.
@@ -77,6 +82,17 @@ class Board:
         device.load(image, progress or (lambda done, total: None))
         self._loaded = device
         return session
+
+    def connect(self) -> BoardDevice:
+        """The board behind packets, without a model: for its state, and for tests.  The simulated one is built and started.
+
+        The golden model has no packets: a DeviceError.
+        """
+        if not isinstance(self.device, BoardDevice):
+            raise DeviceError("the golden model has no link, no memory chip and no state of its own: the simulated board has, "
+                              "and a real one", hint="board")
+        self.device.connect()
+        return self.device
 
     def counters(self) -> dict[str, int]:
         """Cycles, words moved and busy cycles of the last generation, by the names of :data:`tellme.spec.memory.COUNTERS`.
@@ -111,9 +127,10 @@ class Board:
         self.close()
 
 
-def _at_port(port: str, why: str, say: Say) -> Device:
+def _at_port(port: str, why: str, say: Say, baud: int | None) -> Device:
     """A board at a serial port."""
-    client = BoardClient(SerialTransport(port))
+    transport = SerialTransport(port, baud)
+    client = BoardClient(transport, **TERMINAL if is_terminal(port) else {})
     try:
         hello = client.hello()
         if hello.preset not in PRESETS:
@@ -123,6 +140,8 @@ def _at_port(port: str, why: str, say: Say) -> Device:
         client.close()
         raise
     say(f"device: the board at {port} ({hello.preset}), {why}")
+    if transport.advice:
+        say(transport.advice)
     return BoardDevice(port, preset(hello.preset), client, hello.core_sha256, verify=True)
 
 

@@ -60,13 +60,13 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
-    #: Bytes of the last load that were sent, and that the board held already.
-    sent: int = 0
-    skipped: int = 0
     #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
     sampler: bool = False
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
+    #: Bytes of the last load that were sent, and that the board held already.
+    sent: int = 0
+    skipped: int = 0
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
@@ -182,6 +182,10 @@ class Client(Protocol):
 
     def verify_sums(self, regions: Iterable[tuple[int, int, int]]) -> None: ...
 
+    def checksum(self, address: int, size: int) -> int: ...
+
+    def status(self) -> tuple[int, ...]: ...
+
     def start(self, args: StartArgs) -> None: ...
 
     def events(self) -> Iterator[tuple[EventType, Event]]: ...
@@ -218,6 +222,16 @@ class BoardDevice(Device):
     def _client(self) -> Client:
         assert self._given is not None, "the board is not connected"
         return self._given
+
+    @property
+    def client(self) -> Client:
+        """The packets of the board, which is connected: for what is no run, such as its status and tests of its memory."""
+        return self._client
+
+    @property
+    def core(self) -> CoreConfig:
+        """The configuration of the board's core."""
+        return self._config
 
     def config(self, model: Source) -> CoreConfig:
         return self._config

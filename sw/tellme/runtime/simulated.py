@@ -77,6 +77,8 @@ class SimDevice(BoardDevice):
     """The simulated board: a process of its own, started when the model is known to fit."""
 
     def connect(self) -> None:
+        if self._given is not None:
+            return
         command, root, env = sim_command(self._config)
         transport = ProcessTransport(build(command, root, env), cwd=root, env=env)
         try:

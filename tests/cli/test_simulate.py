@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""tellme-host simulate with a board that is none: its terminal, its hosts, its link, and its end.
+
+tests/board/test_simulate.py does the same with the simulated board itself.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tellme.cli import main
+from tellme.runtime import simulated
+from tests.cli.fake_board import READY
+from tests.cli.hosts import ENDS, INTERRUPTED, Host, needs_proc, tries
+from tests.models.random_model import random_model
+
+pytestmark = needs_proc
+
+#: tellme-host with tests/cli/fake_board.py as the simulated board; before its arguments: how that board is.
+FAKE_BOARD = """
+import sys
+from tellme.cli import main, simulate
+how = sys.argv.pop(1).split()
+simulate.build = lambda *_: [sys.executable, "-m", "tests.cli.fake_board", *how]
+simulate.AS_REAL = ()
+sys.exit(main())
+"""
+#: A run that is long enough to be ended in its middle.
+LONG = ("--json", "--ignore-eos", "--max-tokens", "400")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model that is loaded at once."""
+    path = tmp_path_factory.mktemp("model") / "small.tellme"
+    random_model("plain").save(path)
+    return path
+
+
+def serving(folder, *arguments, how="quick"):
+    """A simulate that serves, and the terminal's name."""
+    host = Host(folder, [how, "simulate", *arguments], program=("-c", FAKE_BOARD))
+    name = host.line().decode().rstrip("\n")
+    assert name.startswith("/dev/"), host.errors()
+    host.until(lambda: READY in host.errors())
+    return host, name
+
+
+def generate(capsys, name, model):
+    """The ids of generate at a port."""
+    assert main(["generate", "--device", name, "--json", "--model", str(model), "--prompt-ids", "1,2,3", "--ignore-eos",
+                 "--max-tokens", "6"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["token_ids"]
+    assert len(found) == 6
+    return found
+
+
+def test_hosts_one_after_another(small, tmp_path, capsys):
+    host, name = serving(tmp_path, "--pty")
+    golden = generate(capsys, "golden", small)
+    assert generate(capsys, name, small) == golden == generate(capsys, name, small)
+    host.end("ctrl-c", random.Random(0))
+    said = host.lines()
+    assert said[0] == f"the simulated board (ulx3s-85f-l2) is at {name}; in another terminal:"
+    assert said[1] == f"  tellme-host generate --device {name}"
+    assert said[-1] == INTERRUPTED and not os.path.exists(name)
+
+
+@pytest.mark.parametrize("kind", ["ctrl-c", "SIGKILL"])
+def test_a_host_that_ends_in_the_middle(kind, small, tmp_path, capsys):
+    """The board goes on, and the next host finds it as if nothing had been."""
+    host, name = serving(tmp_path)
+    for _ in range(tries(1)):
+        other = Host(tmp_path, ["generate", "--device", name, *LONG])
+        for wanted in ("start", "token", "token"):
+            assert json.loads(other.line())["type"] == wanted
+        other.end(kind, random.Random(1))
+        assert generate(capsys, name, small) == generate(capsys, "golden", small)
+    host.end("SIGTERM", random.Random(0))
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_no_process_is_left(kind, tmp_path):
+    rng = random.Random(kind)
+    for _ in range(tries(1)):
+        host, _ = serving(tmp_path)
+        host.end(kind, rng)
+
+
+def test_a_host_hears_that_the_board_is_gone(tmp_path):
+    host, name = serving(tmp_path)
+    other = Host(tmp_path, ["generate", "--device", name, *LONG])
+    assert json.loads(other.line())["type"] == "start"
+    host.end("ctrl-c", random.Random(0))
+    assert other.process.wait(20) == 2
+    assert f"tellme-host: {name} went away while the host was " in other.errors()
+    other.gone(time.monotonic())
+
+
+@pytest.mark.parametrize(("number", "message"), [
+    (signal.SIGKILL, "the simulated board was ended by SIGKILL; if nobody ended it, the memory may have run out: close other "
+                     "programs, and start again"),
+    (signal.SIGSEGV, "the simulated board ended unexpectedly (SIGSEGV): its last words are above; start again, and report it if "
+                     "it ends again"),
+])
+def test_a_board_that_ends(number, message, tmp_path):
+    host, _ = serving(tmp_path)
+    os.kill(host.board("fake_board"), number)
+    host.gone(time.monotonic())
+    assert host.process.returncode == 2 and host.lines()[-1] == f"tellme-host: {message}"
+
+
+def test_a_link(small, tmp_path, capsys):
+    link = tmp_path / "the board"
+    for _ in range(2):
+        host, name = serving(tmp_path, "--link", str(link))
+        assert os.readlink(link) == name and f"  tellme-host generate --device '{link}'" in host.lines()
+        assert generate(capsys, str(link), small) == generate(capsys, "golden", small)
+        host.end("SIGTERM", random.Random(0))
+        assert not os.path.lexists(link)
+
+
+def test_a_link_that_was_left(tmp_path):
+    link = tmp_path / "board"
+    host, name = serving(tmp_path, "--link", str(link))
+    host.end("SIGKILL", random.Random(0))
+    assert os.readlink(link) == name
+    host, name = serving(tmp_path, "--link", str(link))
+    assert os.readlink(link) == name
+    # What has taken the link's place since is not removed.
+    link.unlink()
+    link.symlink_to(tmp_path)
+    host.end("ctrl-c", random.Random(0))
+    assert os.readlink(link) == str(tmp_path)
+
+
+@pytest.fixture
+def no_build(monkeypatch):
+    def build(*_):
+        raise AssertionError("built")
+    monkeypatch.setattr("tellme.cli.simulate.build", build)
+
+
+@pytest.mark.parametrize("made", ["file", "folder", "link"])
+def test_a_name_that_is_taken(made, no_build, tmp_path, capsys):
+    path = tmp_path / "x"
+    if made == "file":
+        path.touch()
+    elif made == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    assert main(["simulate", "--link", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"tellme-host: --link {path}: there is something with this name already; remove it, or give another name\n")
+    assert os.path.lexists(path)
+
+
+def test_a_folder_that_is_not_there(no_build, tmp_path, capsys):
+    assert main(["simulate", "--link", str(tmp_path / "no" / "board")]) == 2
+    assert capsys.readouterr().err == f"tellme-host: --link {tmp_path}/no/board: there is no folder {tmp_path}/no\n"
+
+
+def test_an_unknown_preset(no_build, capsys):
+    assert main(["simulate", "--preset", "nexys"]) == 2
+    assert "no preset is called 'nexys'; there are: ecp5-25f, sim-tiny" in capsys.readouterr().err
+
+
+def test_outside_a_checkout(no_build, monkeypatch, capsys):
+    monkeypatch.setattr(simulated, "checkout", lambda: None)
+    assert main(["simulate"]) == 2
+    assert "make demo" in capsys.readouterr().err
+
+
+def test_a_standard_output_that_is_closed(tmp_path):
+    """The board's process ends with the command."""
+    host = Host(tmp_path, ["quick", "simulate"], program=("-c", FAKE_BOARD))
+    host.process.stdout.close()
+    host.gone(time.monotonic(), 20)
+    assert host.process.returncode == 2 and host.lines()[-1] == "tellme-host: standard output was closed; stopped"
