@@ -87,11 +87,11 @@ class Answers:
     per_client: Counter[int] = field(default_factory=Counter)
 
 
-async def _client(api: openai.AsyncOpenAI, plan: Plan, name: str, number: int, end: float, wanted: dict[tuple[str, int], str],
-                  answers: Answers) -> None:
+async def _client(api: openai.AsyncOpenAI, plan: Plan, name: str, number: int, over: Callable[[], bool],
+                  wanted: dict[tuple[str, int], str], answers: Answers) -> None:
     """Asks again and again, every other time for a stream."""
     rng = random.Random(f"{plan.seed} {number}")
-    while answers.per_client[number] == 0 or time.monotonic() < end:
+    while answers.per_client[number] == 0 or not over():
         (prompt, seed), text = rng.choice(list(wanted.items()))
         settings: dict[str, Any] = {"model": name, "prompt": prompt, "max_tokens": plan.tokens, "temperature": TEMPERATURE,
                                     "seed": seed}
@@ -116,13 +116,13 @@ async def _client(api: openai.AsyncOpenAI, plan: Plan, name: str, number: int, e
             answers.wrong += 1
 
 
-async def clients(url: str, plan: Plan, name: str, wanted: dict[tuple[str, int], str], answers: Answers) -> None:
-    """All clients at once, until the time is over and each has its last answer."""
-    end = time.monotonic() + plan.seconds
+async def clients(url: str, plan: Plan, name: str, wanted: dict[tuple[str, int], str], answers: Answers,
+                  over: Callable[[], bool]) -> None:
+    """All clients at once, until it is ``over`` and each has its last answer."""
     limits = httpx.Limits(max_connections=None)
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600,
                                   http_client=httpx.AsyncClient(limits=limits, timeout=600)) as api:
-        await asyncio.gather(*(_client(api, plan, name, i, end, wanted, answers) for i in range(plan.clients)))
+        await asyncio.gather(*(_client(api, plan, name, i, over, wanted, answers) for i in range(plan.clients)))
 
 
 class _Watch:
@@ -222,10 +222,11 @@ def _server(plan: Plan, model: str) -> Iterator[tuple[str, subprocess.Popen[str]
 
 async def _all(url: str, pid: int, plan: Plan, name: str, wanted: dict[tuple[str, int], str]) -> tuple[Answers, _Watch]:
     answers, watch = Answers(), _Watch(plan, url, pid)
-    # A server that has three of its boards up has all its memory.
+    # The server listens once one board is ready.
     while sum(board["state"] == "idle" for board in httpx.get(f"{url}/health").json()["boards"]) < plan.boards:
         await asyncio.sleep(0.5)
-    asking = asyncio.ensure_future(clients(url, plan, name, wanted, answers))
+    end = time.monotonic() + plan.seconds
+    asking = asyncio.ensure_future(clients(url, plan, name, wanted, answers, lambda: time.monotonic() >= end))
     await asyncio.gather(asking, watch.until(asking.done, answers))
     return answers, watch
 
@@ -243,8 +244,12 @@ def run(plan: Plan) -> dict[str, Any]:
         with _server(plan, file) as (url, process, ended):
             answers, watch = asyncio.run(_all(url, process.pid, plan, model.name, wanted))
             numbers = _numbers(url)
-    before, after = (statistics.median(sample["server_bytes"] for sample in watch.samples
-                                       if low <= sample["seconds"] / plan.seconds < high) for low, high in ((0.25, 0.5), (0.75, 1)))
+
+    def memory(low: float, high: float) -> float:
+        return statistics.median(sample["server_bytes"] for sample in watch.samples
+                                 if low <= sample["seconds"] / plan.seconds < high)
+
+    before, after = memory(0.25, 0.5), memory(0.75, 1)
     killed = watch.killed
     resumed = numbers["tellme_resumed_requests_total"]
     problems = [text for text, wrong in (
@@ -262,8 +267,8 @@ def run(plan: Plan) -> dict[str, Any]:
         "requests": {"sent": answers.sent, "right": answers.right, "wrong": answers.wrong, "failed": len(answers.failed),
                      "fewest_of_a_client": min(answers.per_client.values()),
                      "after_the_kill": len(seconds) - watch.answers_at_kill if killed is not None else None},
-        "answer_seconds": {"median": round(statistics.median(seconds), 2), "95_percent": round(seconds[len(seconds) * 95 // 100], 2),
-                           "longest": round(seconds[-1], 2)},
+        "answer_seconds": {"median": round(statistics.median(seconds), 2),
+                           "95_percent": round(seconds[len(seconds) * 95 // 100], 2), "longest": round(seconds[-1], 2)},
         "killed_board": None if killed is None else {**killed, "requests_taken_up": int(resumed)},
         "tokens_by_board": {name.split()[-1]: int(value) for name, value in sorted(numbers.items())
                             if name.startswith("tellme_generated_tokens_total")},
@@ -276,8 +281,8 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def _commit() -> str:
     """The checkout's commit, and whether files differ from it."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT, capture_output=True,
-                           text=True, check=False)
+    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT,
+                           capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
 
@@ -295,9 +300,10 @@ def main() -> int:
     args = parser.parse_args()
     values = vars(args)
     output = values.pop("output")
+    commit = _commit()
     found = run(Plan(**values))
     how = "python -m tests.serve.long " + " ".join(f"--{name} {value}" for name, value in values.items())
-    report = {"commit": _commit(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how, **found}
+    report = {"commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how, **found}
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps({name: value for name, value in report.items() if name != "over_time"}, indent=1))

@@ -22,7 +22,8 @@ def small_model() -> Model:
     made = tokenizers.Tokenizer(models.BPE(tokens, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
-    model = model_of(ModelConfig(dim=32, ffn=32, layers=1, heads=2, kv_heads=2, head_dim=16, vocab=len(tokens), context=128, tied=False,
-                                 bos=0, eos=None), gains=False, name="small")
+    config = ModelConfig(dim=32, ffn=32, layers=1, heads=2, kv_heads=2, head_dim=16, vocab=len(tokens), context=128, tied=False,
+                         bos=0, eos=None)
+    model = model_of(config, gains=False, name="small")
     model.tokenizer = made.to_str().encode()
     return model
