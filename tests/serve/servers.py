@@ -108,10 +108,10 @@ def until(condition, seconds=20.0):
 
 
 class Running:
-    """A server that listens: ``url``, and its pool."""
+    """A server that listens: ``url``, its pool, and the paths that it knows."""
 
-    def __init__(self, url, port, pool):
-        self.url, self.port, self.pool = url, port, pool
+    def __init__(self, url, port, pool, paths):
+        self.url, self.port, self.pool, self.paths = url, port, pool, paths
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def server(*boards, model=MODEL, limits=None, settings=None, patience=60):
         thread.start()
         until(lambda: running.started)
         try:
-            yield Running(f"http://127.0.0.1:{port}", port, pool)
+            yield Running(f"http://127.0.0.1:{port}", port, pool, [route.path for route in app.routes])
         finally:
             with suppress(Exception):
                 running.handle_exit(2, None)

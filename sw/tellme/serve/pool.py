@@ -108,6 +108,10 @@ class Pool:
         self._closed = False
         self._workers = [_Worker(self, name, opened) for name, opened in boards]
         self._running: set[Job] = set()
+        for name, _ in boards:
+            # A counter that is there from the start shows its first step.
+            self.metrics.failures.add(0, name)
+            self.metrics.generated_tokens.add(0, name)
         self.metrics.gauges += [
             Gauge("tellme_queue_length", "Requests that wait for a board.", (), lambda: {(): self.waiting}),
             Gauge("tellme_boards", "Boards of the pool by what they do.", ("state",), self._count_states)]
