@@ -32,7 +32,7 @@ COMMAND = 'tellme-host generate --device sim --prompt "Once upon a time, a frog"
           "--max-tokens 60"
 TITLE = "tellme-host on the simulated board: every operation in the gateware"
 #: Size of the terminal: characters.
-COLUMNS, ROWS = 100, 24
+COLUMNS, ROWS = 110, 24
 #: Pixels: a line, a character, and the edges.
 LINE, CHARACTER, LEFT, TOP = 19, 8.43, 16, 46
 #: Seconds of the picture: the command's run, typing a word, the longest pause; and steps in which the picture changes.

@@ -25,7 +25,8 @@ __all__ = ["PHONE", "PROMPT", "fill_in", "serving"]
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT, TOKENS, TEMPERATURE, SEED = "Once upon a time, a frog", "32", "0.6", "1"
 #: A phone's screen, in CSS pixels, with two of the picture's pixels each.
-PHONE: dict[str, Any] = {"viewport": {"width": 412, "height": 860}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 412, "height": 860}, "device_scale_factor": 2, "is_mobile": True,
+                         "has_touch": True}
 #: Milliseconds: a simulated board on a busy computer takes many seconds a token.
 PATIENCE = 1_500_000
 

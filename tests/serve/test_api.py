@@ -4,6 +4,7 @@
 
 import json
 import socket
+import threading
 from dataclasses import replace
 
 import httpx
@@ -66,6 +67,40 @@ def test_the_same_in_a_stream(client):
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 12
     assert chunks[-2].model_extra["timings"]["predicted_n"] == 12
     assert chunks[-2].usage is None
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_events_of_a_stream(chat):
+    """As the standard of server-sent events has them, each as soon as its token is picked."""
+    heard = threading.Event()
+
+    class Waiting(Killable):
+        """Makes no more than some tokens until the client has heard of them."""
+
+        def events(self):
+            for kind, event in super().events():
+                if self.tokens_made > 6:
+                    assert heard.wait(20)
+                yield kind, event
+
+    slow, model = Waiting(), CHAT_MODEL
+    body = {"model": "stories-chat", "max_tokens": 20, "temperature": 0, "stream": True}
+    body |= {"messages": [{"role": "user", "content": "Hello"}]} if chat else {"prompt": PROMPT}
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    with server(killable(slow, model), model=model) as found, httpx.stream("POST", found.url + path, json=body,
+                                                                          timeout=60) as answer:
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8" and answer.status_code == 200
+        assert "content-length" not in answer.headers and answer.headers["cache-control"] == "no-store"
+        content = ""
+        for part in answer.iter_text():
+            content += part
+            if content.count("\n\n") > 3:
+                heard.set()
+    *events, done, rest = content.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "") and all(event.startswith("data: {") and "\n" not in event for event in events)
+    chunks = [json.loads(event[6:]) for event in events]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk" if chat else "text_completion"}
+    assert len({chunk["id"] for chunk in chunks}) == 1 and len(chunks) > 10
 
 
 @pytest.mark.parametrize("prompt", [[1, 319, 378], [[1, 319, 378]]])
