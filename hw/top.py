@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal, signed
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -35,9 +35,10 @@ from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
 from hw.memory.weights import WeightBuffer
+from hw.sampling.sampler import Sampler
 from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import MEMORY_CLIENTS
+from tellme.spec.memory import MEMORY_CLIENTS, TOP_ENTRIES
 
 __all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub"]
 
@@ -91,7 +92,7 @@ class Core(wiring.Component):
     harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
-    keeping (engine, pipeline, attention, LM head, row fetch), while SDRAM, weight buffer and link go on.
+    keeping (engine, pipeline, attention, LM head, sampler, row fetch), while SDRAM, weight buffer and link go on.
     """
 
     def __init__(self, config: CoreConfig):
@@ -108,9 +109,9 @@ class Core(wiring.Component):
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context), name=c.name)
-        m.submodules.space = space = AddressSpace(layouts)
-        m.submodules.core = cpu = CommandProcessor(layouts)
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler), name=c.name)
+        m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
+        m.submodules.core = cpu = CommandProcessor(layouts, sampler=c.sampler)
         m.submodules.counters = counters = Counters(accounts=c.accounts)
         m.submodules.hub = hub = memory_hub(layouts)
         m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
@@ -120,6 +121,7 @@ class Core(wiring.Component):
         fused = [float_pipeline(c, layouts) for _ in range(floats)]
         attention = attention_unit(c, layouts)
         lm_head = LmHead(layouts, compact=c.compact)
+        sampler = Sampler(layouts) if c.sampler else None
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
         kv_in, lm_head_codes = Skid(32), Skid(signed(8))
@@ -130,7 +132,7 @@ class Core(wiring.Component):
             ("engine_start", engine_start), ("tlmm", engine),
             *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
             ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
-            ("fetch", fetch), ("kv_in", kv_in), ("lm_head_codes", lm_head_codes),
+            *((("sampler", sampler),) if sampler else ()), ("fetch", fetch), ("kv_in", kv_in), ("lm_head_codes", lm_head_codes),
         )
         reset = cpu.reset.compute
         for name, unit in resets:
@@ -155,11 +157,22 @@ class Core(wiring.Component):
             link.running.eq(status.running), link.status.eq(status.status),
             status.state.eq(cpu.state), status.sdram_ready.eq(sdram.ready), status.training.eq(sdram.training),
             status.bad_packets.eq(link.errors), status.cycles.eq(counters.values.cycles),
-            space.counters.eq(counters.values), space.top_data.eq(lm_head.top_data), lm_head.top_addr.eq(space.top_addr),
+            space.counters.eq(counters.values), space.top_data.eq(lm_head.top_data),
             sdram.beats.eq(space.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.state.running), self.busy.eq(cpu.state.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
+        # The best 64: the sampler's while it works, else the host's.
+        top_addr: Value = space.top_addr
+        if sampler is not None:
+            connect(m, cpu.draw, sampler.control)
+            top_addr = Mux(sampler.control.busy, sampler.top_addr, space.top_addr)
+            m.d.comb += [
+                sampler.settings.eq(space.settings), sampler.top_data.eq(lm_head.top_data),
+                sampler.entries.eq(Mux(space.shape.vocab < TOP_ENTRIES, space.shape.vocab, TOP_ENTRIES)),
+                space.top_taken.eq(sampler.control.busy),
+            ]
+        m.d.comb += lm_head.top_addr.eq(top_addr)
         # The model's shape, to the units that read it
         m.submodules.sizes = sizes = HeadSizes(layouts, compact=c.compact)
         m.d.comb += [unit.shape.eq(space.shape) for unit in (cpu, sizes, fetch, attention, *fused)]

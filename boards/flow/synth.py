@@ -27,6 +27,7 @@ from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.lm_head.lm_head import LmHead
 from hw.memory.weights import WeightBuffer
+from hw.sampling.sampler import Sampler
 from hw.tlmm.engine import TlmmEngine
 from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub
 from hw.verilog import to_verilog
@@ -50,12 +51,13 @@ PARTS: dict[str, dict[str, Maker]] = {
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
     "lm_head": {"lm_head": lambda c, w: LmHead(w, compact=c.compact)},
-    "core": {"processor": lambda c, w: CommandProcessor(w),
+    "sampling": {"sampler": lambda c, w: Sampler(w)},
+    "core": {"processor": lambda c, w: CommandProcessor(w, sampler=c.sampler),
              "merge": heads_merge,
-             "space": lambda c, w: AddressSpace(w),
+             "space": lambda c, w: AddressSpace(w, sampler=c.sampler),
              "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
-        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context)),
+        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler)),
              "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
     "top": {"core": lambda c, _: Core(c)},
 }

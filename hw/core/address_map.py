@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board's address space: what the host's reads and writes reach (layout: :mod:`tellme.spec.memory`)."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import SegmentPort
+from hw.lib.control import DrawLayout, SegmentPort
 from hw.lib.layouts import Layouts
 from hw.link.link import BusRequest
 from tellme.spec.memory import (
@@ -15,6 +15,7 @@ from tellme.spec.memory import (
     PROGRAM_BASE,
     REGISTER_BASE,
     REGISTERS,
+    SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
@@ -25,7 +26,6 @@ from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
 
 __all__ = ["AddressSpace", "CountersLayout", "windows"]
 
-RegistersLayout = data.StructLayout({name: 32 for name in REGISTERS})
 #: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
 
@@ -33,12 +33,20 @@ CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
 
 
-def windows(*, sdram_bytes: int, steps: int, context: int) -> tuple[tuple[int, int, bool], ...]:
-    """(base, bytes, writable) of each window of a core's address space, for the link to check against."""
+def registers_of(*, sampler: bool) -> tuple[str, ...]:
+    """The registers of a core with or without a sampler, in the order of their addresses."""
+    return tuple(name for name in REGISTERS if sampler or name not in SAMPLING_REGISTERS)
+
+
+def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool) -> tuple[tuple[int, int, bool], ...]:
+    """(base, bytes, writable) of each window of a core's address space, for the link to check against.
+
+    A core without a sampler refuses writes of the sampling registers, and reads them as zeros.
+    """
     return (
         (SDRAM_BASE, sdram_bytes, True),
         (PROGRAM_BASE, 4 * DESCRIPTOR_WORDS * steps, True),
-        (REGISTER_BASE, 4 * len(REGISTERS), True),
+        (REGISTER_BASE, 4 * len(registers_of(sampler=sampler)), True),
         (REGISTER_BASE, REGISTER_WINDOW, False),
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, 8 * TOP_ENTRIES, False),
@@ -50,7 +58,8 @@ def windows(*, sdram_bytes: int, steps: int, context: int) -> tuple[tuple[int, i
 class AddressSpace(wiring.Component):
     """Serves the link's bus: SDRAM through the host ports, and the memories and registers inside.
 
-    ``shape`` and ``sdram_beats`` are the registers at their true widths.
+    ``shape`` and ``sdram_beats`` are the registers at their true widths, and ``settings`` the sampling registers, which only a
+    core with a ``sampler`` has.  While ``top_taken``, the sampler reads the best 64, and a host's read of them waits.
 
     Program memory, the list of segments, token memory, step CRCs and registers live here; the command processor has a port
     of its own to each, the weight buffer one to the segments.  A request names a window that the link has checked; the windows
@@ -58,8 +67,9 @@ class AddressSpace(wiring.Component):
     segments, tokens and CRCs map to EBR, registers to flip-flops.
     """
 
-    def __init__(self, layouts: Layouts):
+    def __init__(self, layouts: Layouts, *, sampler: bool):
         self._layouts = layouts
+        self._sampler = sampler
         super().__init__({
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
@@ -67,6 +77,7 @@ class AddressSpace(wiring.Component):
             "shape": Out(layouts.model_shape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
             "program": In(layouts.program_port), "segments": In(SegmentPort), "tokens": In(layouts.token_port),
             "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
+            **({"settings": Out(DrawLayout), "top_taken": In(1)} if sampler else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -83,8 +94,9 @@ class AddressSpace(wiring.Component):
         addr = Signal(32)
         remaining = Signal.like(self.req.p.words)
         word_index = addr[2:28]
-        stored = Signal(RegistersLayout)
-        registers = Array(stored[name] for name in REGISTERS)
+        names = registers_of(sampler=self._sampler)
+        stored = Signal(data.StructLayout({name: 32 for name in names}))
+        registers = Array(stored[name] for name in names)
         counters = Array(self.counters[name] for name in COUNTERS)
         internal_write = Signal()
         held = Signal(32)
@@ -93,6 +105,11 @@ class AddressSpace(wiring.Component):
 
         m.d.comb += [self.shape[name].eq(stored[name]) for name in self._layouts.model_shape.members]
         m.d.comb += self.sdram_beats.eq(stored.sdram_beats)
+        top_waits = Signal()
+        if self._sampler:
+            m.d.comb += [self.settings[name].eq(stored[f"sample_{name}"]) for name in DrawLayout.members if name != "seed"]
+            m.d.comb += [self.settings.seed.eq(Cat(stored.sample_seed_low, stored.sample_seed_high)),
+                         top_waits.eq(self.top_taken & (region == TOP_BASE >> 28))]
         m.d.comb += [
             program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
             program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),
@@ -165,8 +182,8 @@ class AddressSpace(wiring.Component):
                     with m.If(remaining == 1):
                         m.next = "IDLE"
             with m.State("READ"):
-                # The memories' read latency; a cycle that the processor took is repeated.
-                with m.If(~self.tokens.read):
+                # The memories' read latency; a cycle that the processor or the sampler took is repeated.
+                with m.If(~self.tokens.read & ~top_waits):
                     m.next = "SELECT"
             with m.State("SELECT"):
                 with m.Switch(region):

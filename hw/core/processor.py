@@ -19,7 +19,7 @@ from hw.lib.control import (
     WordSink,
 )
 from hw.lib.layouts import Layouts
-from tellme.spec.memory import KV_PAGE, DoneReason, EventType, StartFlags
+from tellme.spec.memory import END_TOKENS, KV_PAGE, DoneReason, EventType, StartFlags
 from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
 
 __all__ = ["RESET_CYCLES", "CacheFinder", "CommandProcessor"]
@@ -93,10 +93,10 @@ class CommandProcessor(wiring.Component):
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
     A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
-    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick is
-    written to token memory and announced; it is fed next until the run is done
-    (:class:`tellme.spec.memory.StartArgs`).  A step whose result was infinite or NaN ends the run with
-    DoneReason.NONFINITE and its number.
+    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick, or with
+    StartFlags.SAMPLE the sampler's, is written to token memory and announced; it is fed next until the run is done
+    (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag counts for nothing.  A step whose result was
+    infinite or NaN ends the run with DoneReason.NONFINITE and its number.
 
     A run's end resets all compute units through ``compute_reset``, for RESET_CYCLES cycles and until their memory ports are
     drained: registers that only pass on what came to them have no reset, and empty meanwhile.  ``stop`` (a pulse) ends the
@@ -107,12 +107,13 @@ class CommandProcessor(wiring.Component):
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
-    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, and one a chunk of the prompt before all, beside the
-    units' own latencies.
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, one more a drawn token, and one a chunk of the prompt
+    before all, beside the units' own latencies.
     """
 
-    def __init__(self, layouts: Layouts):
+    def __init__(self, layouts: Layouts, *, sampler: bool):
         self._layouts = layouts
+        self._sampler = sampler
         super().__init__({
             "run": In(RunControl), "state": Out(layouts.run_state), "shape": In(layouts.model_shape), "sizes": In(layouts.sizes),
             # One cycle of read latency.
@@ -123,6 +124,7 @@ class CommandProcessor(wiring.Component):
             "passes": Out(layouts.pass_control),
             "lm_head": Out(layouts.lm_head_control), "routes": Out(layouts.route_control), "reset": Out(ResetControl),
             "event": Out(stream.Signature(EventLayout)),
+            **({"draw": Out(layouts.draw_control)} if sampler else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -154,9 +156,18 @@ class CommandProcessor(wiring.Component):
         m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
         # Why a run ends with the token that was picked, from the cycle before its event on.
-        at_eos, at_length, at_context = Signal(), Signal(), Signal()
+        at_end, at_length, at_context = Signal(), Signal(), Signal()
         next_position = Signal(widths.position_count_bits)
-        m.d.sync += [at_eos.eq(self.lm_head.best.id == args.eos), at_length.eq(picked == args.generate),
+        # End tokens: a last bit says that the number is above each token's.
+        ends = [Signal(widths.token_id_bits + 1, name=f"end{i}") for i in range(END_TOKENS)]
+        # What is announced and fed next.
+        pick, draws = Signal(self._layouts.best), Signal()
+        if self._sampler:
+            m.d.comb += [draws.eq((args.flags & StartFlags.SAMPLE) != 0), pick.eq(Mux(draws, self.draw.pick, self.lm_head.best)),
+                         self.draw.position.eq(next_position)]
+        else:
+            m.d.comb += pick.eq(self.lm_head.best)
+        m.d.sync += [at_end.eq(Cat(pick.id == end for end in ends).any()), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
         m.d.comb += [
@@ -173,7 +184,7 @@ class CommandProcessor(wiring.Component):
             self.passes.args.rope_rows.eq(self.sizes.qk_dim),
             self.fetch.args.token.eq(token), self.fetch.args.number.eq(number),
             last.eq(position + chunk - 1),
-            self.tokens.wdata.eq(self.lm_head.best.id),
+            self.tokens.wdata.eq(pick.id),
             self.lm_head.start.p.dump.eq((args.flags & StartFlags.DUMP) != 0),
             self.state.running.eq(running), self.state.stopped.eq(stopped), self.state.nonfinite.eq(nonfinite),
             self.state.step.eq(step), self.state.position.eq(position), self.crc.step.eq(step),
@@ -216,6 +227,8 @@ class CommandProcessor(wiring.Component):
                                  picked.eq(0), nonfinite.eq(0), stopping.eq(0), stopped.eq(0),
                                  uncounted.eq(given.feed), self.weights.plain_tokens.eq(0),
                                  limit.eq(Mux((given.chunk == 0) | (given.chunk > widths.chunk), widths.chunk, given.chunk))]
+                    m.d.sync += [end.eq(Cat(given.ends[i][:len(end) - 1], given.ends[i][len(end) - 1:].any()))
+                                 for i, end in enumerate(ends)]
                     m.d.comb += self.counters.clear.eq((given.flags & StartFlags.CLEAR) != 0)
                     m.next = "COUNT"
             with m.State("COUNT"):
@@ -363,6 +376,16 @@ class CommandProcessor(wiring.Component):
                 m.next = "CONTEXT"
             with m.State("CONTEXT"):
                 m.next = "PICK"
+                if self._sampler:
+                    m.d.comb += self.draw.start.eq(draws)
+                    with m.If(draws):
+                        m.next = "DRAW"
+            if self._sampler:
+                with m.State("DRAW"):
+                    with m.If(~self.draw.busy):
+                        m.next = "PICK"
+                    with m.If(stopping):
+                        m.next = "STOP"
             with m.State("PICK"):
                 m.d.comb += [self.tokens.addr.eq(next_position), self.tokens.write.eq(~at_context)]
                 m.next = "EVENT"
@@ -370,7 +393,7 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
                 with m.If(self.event.ready):
                     m.next = "RESET"
-                    with m.If(at_eos):
+                    with m.If(at_end):
                         m.d.sync += reason.eq(DoneReason.END_TOKEN)
                     with m.Elif(at_length):
                         m.d.sync += reason.eq(DoneReason.LENGTH)
@@ -401,8 +424,8 @@ class CommandProcessor(wiring.Component):
         done, told = fsm.ongoing("DONE"), self.event.p.payload
         m.d.comb += [
             told.position.eq(position),
-            told.id.eq(Mux(done & (reason == DoneReason.NONFINITE), step, self.lm_head.best.id)),
-            told.logit.eq(Mux(done, reason, self.lm_head.best.logit)),
+            told.id.eq(Mux(done & (reason == DoneReason.NONFINITE), step, pick.id)),
+            told.logit.eq(Mux(done, reason, pick.logit)),
             *(told[name].eq(self.counters.totals[name]) for name in TotalsLayout.members),
         ]
         return m

@@ -8,6 +8,7 @@ whose widths follow from a core's configuration are in :mod:`hw.lib.layouts`.
 """
 
 from dataclasses import fields
+from re import findall
 from struct import Struct
 from typing import Any
 
@@ -26,10 +27,14 @@ __all__ = ["AccSource", "CountersControl", "DrawLayout", "EventLayout", "EventPa
 
 
 def record(kind: type[Any]) -> data.StructLayout:
-    """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap."""
-    packed = kind.LAYOUT.format.lstrip("<")
-    widths = [8 * Struct(f"<{code}").size for code in packed]
-    return data.StructLayout({field.name: width for field, width in zip(fields(kind), widths, strict=True)})
+    """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap.
+
+    A code with a count, such as 4I, is a field that is an array of so many numbers.
+    """
+    packed = findall(r"(\d*)([A-Za-z])", kind.LAYOUT.format)
+    shapes: list[int | data.ArrayLayout] = [data.ArrayLayout(bits, int(count)) if count else bits for count, bits in
+                                            ((count, 8 * Struct(f"<{code}").size) for count, code in packed)]
+    return data.StructLayout({field.name: shape for field, shape in zip(fields(kind), shapes, strict=True)})
 
 
 class WordSink(enum.Enum, shape=2):
@@ -50,7 +55,7 @@ class AccSource(enum.Enum, shape=2):
     ATTENTION = 3
 
 
-#: The arguments of START.
+#: The arguments of START; ``ends`` is an array of END_TOKENS words.
 RunArgs = record(StartArgs)
 #: Counters that an event carries.
 TotalsLayout = data.StructLayout({name: 32 for name in ("cycles", "read_words", "write_words", "sdram_busy", "engine_busy")})
@@ -61,9 +66,9 @@ EventLayout = data.StructLayout({"type": 8, "payload": EventPayload})
 
 #: The first word of the answer to STATUS.
 StatusFlags = data.StructLayout({"running": 1, "sdram_ready": 1, "nonfinite": 1, "stopped": 1, "zeros": 28})
-#: The answer to STATUS: words in the order of :class:`tellme.spec.memory.StatusWord`, and two of zeros.
+#: The answer to STATUS: words in the order of :class:`tellme.spec.memory.StatusWord`, and zeros up to 32 bytes.
 StatusLayout = data.StructLayout({word.name.lower(): 32 if word is not StatusWord.FLAGS else StatusFlags
-                                  for word in StatusWord} | {"zeros": 64})
+                                  for word in StatusWord} | {"zeros": 256 - 32 * len(StatusWord)})
 
 #: The first word of a descriptor.
 Word0Layout = data.StructLayout({name: signed(bits) if name == "act_exp" else bits for name, bits in WORD0_FIELDS.items()})

@@ -84,7 +84,7 @@ class Layouts:
         #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.
         self.attention_args = data.StructLayout({"k_base": word_address, "v_base": word_address, "s_base": word_address,
                                                  "position": w.position_bits, "chunk": w.token_count_bits})
-        #: The LM head's greedy pick, logit in Q15.16.
+        #: A pick: a token and its logit in Q15.16.
         self.best = data.StructLayout({"id": w.token_id_bits, "logit": signed(32)})
 
         # ------------------------------------------------------------------ ports of the command processor
@@ -95,6 +95,9 @@ class Layouts:
         #: To the LM head.
         self.lm_head_control = wiring.Signature({"start": Out(stream.Signature(self.lm_head_args)), "done": In(1),
                                                  "best": In(self.best)})
+        #: To the sampler: ``start`` is a pulse while ``busy`` is low; ``pick`` is the token for ``position``, drawn when ``busy``
+        #: falls.
+        self.draw_control = wiring.Signature({"start": Out(1), "position": Out(16), "busy": In(1), "pick": In(self.best)})
         #: To one pipeline or to all: ``args`` do not change from a cycle before a pass's first element until ``done``.  ``clear``
         #: is a pulse before a pass, ``gain_start`` a pulse before the pass's gains.
         self.pass_control = wiring.Signature({"args": Out(self.pass_args), "clear": Out(1), "gain_start": Out(1), "done": In(1),

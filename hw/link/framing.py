@@ -20,8 +20,7 @@ class FrameReceiver(wiring.Component):
     def __init__(self, *, depth: int = 2048):
         self._depth = depth
         super().__init__({"i": In(stream.Signature(8)), "frame": Out(1), "bad": Out(1), "length": Out(range(depth + 1)),
-                          "addr": In(range(depth)), "data": Out(8), "release": In(1),
-                          "byte_valid": Out(1), "byte": Out(8)})
+                          "addr": In(range(depth)), "data": Out(8), "release": In(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -29,10 +28,10 @@ class FrameReceiver(wiring.Component):
         write, read = body.write_port(), body.read_port()
         remaining, zero_next, started = Signal(8), Signal(), Signal()
         too_long = Signal()
-        put = Signal()
+        put, byte = Signal(), Signal(8)
         m.d.comb += [read.addr.eq(self.addr), self.data.eq(read.data), self.i.ready.eq(~self.frame),
-                     write.addr.eq(self.length), write.data.eq(self.byte), write.en.eq(put & ~too_long),
-                     too_long.eq(self.length == self._depth), self.byte_valid.eq(put)]
+                     write.addr.eq(self.length), write.data.eq(byte), write.en.eq(put & ~too_long),
+                     too_long.eq(self.length == self._depth)]
         b = self.i.payload
         with m.If(self.release):
             m.d.sync += [self.frame.eq(0), self.bad.eq(0), self.length.eq(0), remaining.eq(0), started.eq(0),
@@ -47,7 +46,7 @@ class FrameReceiver(wiring.Component):
                 m.d.comb += put.eq(zero_next)
                 m.d.sync += [remaining.eq(b - 1), zero_next.eq(b != 255), started.eq(1)]
             with m.Else():
-                m.d.comb += [put.eq(1), self.byte.eq(b)]
+                m.d.comb += [put.eq(1), byte.eq(b)]
                 m.d.sync += remaining.eq(remaining - 1)
             with m.If(put):
                 m.d.sync += self.length.eq(Mux(too_long, self.length, self.length + 1))

@@ -3,7 +3,6 @@
 """The board's end of the link: packets in, answers and events out (layout: :mod:`tellme.spec.packets`)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -11,15 +10,18 @@ from amaranth.lib.wiring import In, Out
 
 from hw.lib.control import EventLayout, RunArgs, RunControl, StatusLayout
 from hw.link.crc32 import Crc32
+from hw.link.events import EVENT_WORDS, EventRing, word_left
 from hw.link.framing import FrameReceiver, FrameSender
-from tellme.spec.memory import EventType
 from tellme.spec.packets import (
     BODY_OVERHEAD,
     DATA_MAX,
+    EVENTS,
+    HELLO,
     MAGIC,
     NAME_BYTES,
-    NO_SEQ,
+    PAST,
     PROTOCOL_VERSION,
+    SESSION,
     NakReason,
     PacketType,
 )
@@ -31,24 +33,38 @@ __all__ = ["BusRequest", "HostLink"]
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: The CRC of a body followed by the body's CRC.
 RESIDUE = 0x2144DF1C
-CRC_BYTES = 4
 #: Bits of an address within a window; those above name the window.
 WINDOW_BITS = 28
-ARG_BYTES = RunArgs.size // 8
+#: Bits of a range's bytes: as many as BusRequest has words.
+SIZE_BITS = 22
+#: seq and type, and the longest arguments, those of START.
+HEAD_BYTES = 2 + RunArgs.size // 8
+#: Bytes of a WRITE's body before its data: seq, type and address.
+WRITE_HEAD = 6
+#: Words of the answers to HELLO and STATUS.
+HELLO_WORDS = HELLO.size // 4
+STATUS_WORDS = StatusLayout.size // 32
+#: Bytes of payload that a packet must have.  A WRITE's are counted separately; a HELLO may have SESSION.size too.
+PAYLOADS = {PacketType.HELLO: 0, PacketType.READ: 6, PacketType.CHECKSUM: 8, PacketType.START: RunArgs.size // 8,
+            PacketType.STOP: 0, PacketType.STATUS: 0, PacketType.EVENTS: EVENTS.size}
+#: Packets that are acknowledged, and not done again, if they were done.
+ONCE = (PacketType.WRITE, PacketType.START, PacketType.STOP, PacketType.EVENTS)
 
 
 class HostLink(wiring.Component):
-    """Answers every packet, and acts only on packets whose frame, CRC, type, length and addresses are right.
+    """Answers every packet, and acts only on packets whose frame, CRC, type, length, session, seq and addresses are right.
 
-    A whole packet is stored before anything is done.
+    A whole packet is stored before anything is done.  docs/decisions/0014-link.md has the rules of sessions, seqs and events.
 
     - WRITE and READ go over the bus: ``bus_req``, then as many words.
     - CHECKSUM reads a range and answers the range's CRC-32.
     - START waits for ``bus_idle``, so that earlier writes are in memory, and then gives a pulse of ``run.start`` with
       ``run.args``.  While ``running``, START is refused.
     - STOP gives a pulse of ``run.stop``.
+    - ``status`` is the answer to STATUS; the link itself fills in the word ``events``.
 
-    ``event`` is sent when no answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
+    An ``event`` goes into a ring as soon as the ring has room (:class:`hw.link.events.EventRing`), and is sent from there when no
+    answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
 
     ``windows`` lists (base, bytes, writable); the range of a packet must lie within one window.  A window begins at a multiple of
     2**WINDOW_BITS bytes and is smaller (ValueError otherwise); of two windows with the same base the later one is only for reads.
@@ -76,164 +92,197 @@ class HostLink(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.sender = sender = FrameSender()
-        m.submodules.in_crc = in_crc = Crc32()
-        m.submodules.out_crc = out_crc = Crc32()
-        m.submodules.sum_crc = sum_crc = Crc32()
+        # One CRC for all: of a packet, of a range, of an answer.
+        m.submodules.crc = crc = Crc32()
+        m.submodules.ring = ring = EventRing()
         wiring.connect(m, wiring.flipped(self.rx), receiver.i)
         wiring.connect(m, sender.o, wiring.flipped(self.tx))
-        m.d.comb += [in_crc.valid.eq(receiver.byte_valid), in_crc.data.eq(receiver.byte),
-                     in_crc.clear.eq(receiver.release)]
+        wiring.connect(m, wiring.flipped(self.event), ring.i)
 
-        seq, kind, args = Signal(8), Signal(8), Signal(8 * ARG_BYTES)
-        count = Signal(12)
-        addr, size = args[:32], Signal(32)
-        payload = Signal(12)
-        short, damaged = Signal(), Signal()
-        # Valid a cycle after the frame's end: the state IDLE sees the frame, the state JUDGE sees these registers.
-        m.d.sync += [payload.eq(receiver.length - BODY_OVERHEAD), damaged.eq(in_crc.crc != RESIDUE),
-                     short.eq(receiver.bad | (receiver.length < BODY_OVERHEAD))]
-        last_seq, last_kind, last_valid = Signal(8), Signal(8), Signal()
-        words_left, word, lane = Signal(20), Signal(32), Signal(3)
-        reason = Signal(8)
-        # Registers, computed from ``end``, which is a register too: two cycles after ``size``.
-        inside, misaligned, too_long, again = Signal(), Signal(), Signal(), Signal()
+        # ------------------------------------------------------------------ a packet
+        # The first bytes enter at the top and move down into their places.
+        head = Signal(8 * HEAD_BYTES)
+        seq, kind, args = head[:8], head[8:16], head[16:]
+        addr = args[:32]
+        # Byte count - 1 of the packet is here.
+        count, feeding, shifting = Signal.like(receiver.length), Signal(), Signal()
+        is_hello, is_write, is_read = (kind == k for k in (PacketType.HELLO, PacketType.WRITE, PacketType.READ))
+        # Registers all, in the order in which they follow from ``head``.
+        size, damaged, known_type, right_length = Signal(32), Signal(), Signal(), Signal()
+        session, session_open, same_session, opens = Signal(16), Signal(), Signal(), Signal()
+        expected, before = Signal(8), Signal(8)
+        offset, inside, misaligned, too_long = Signal(WINDOW_BITS + 1), Signal(), Signal(), Signal()
+        m.d.comb += [receiver.addr.eq(count), self.run.args.eq(args),
+                     ring.upto.eq(args[:8]), ring.again.eq(args[8])]
+        wanted = Signal.like(receiver.length)
+        with m.Switch(kind):
+            for code, payload in PAYLOADS.items():
+                with m.Case(code):
+                    m.d.comb += wanted.eq(BODY_OVERHEAD + payload)
+            with m.Default():
+                m.d.comb += wanted.eq(0)
+        has_data = (receiver.length >= WRITE_HEAD + 8) & (receiver.length <= WRITE_HEAD + 4 + DATA_MAX) & \
+            (receiver.length[:2] == (WRITE_HEAD + 4) % 4)
+        m.d.sync += [
+            damaged.eq(crc.crc != RESIDUE),
+            known_type.eq(is_write | (wanted != 0)),
+            opens.eq(is_hello & (receiver.length == BODY_OVERHEAD + SESSION.size)),
+            right_length.eq(Mux(is_write, has_data, receiver.length == wanted)),
+            same_session.eq(session_open & (session == args[:16])),
+            # Packets of before give 0 to PAST - 1, the expected one -1.
+            before.eq(expected - seq - 1),
+            size.eq(Mux(is_write, (receiver.length - (WRITE_HEAD + 4))[:len(receiver.length)],
+                        Mux(is_read, args[32:48], args[32:64]))),
+        ]
         # Bytes of the window that the address names, for what is asked; one comparison serves all windows.
         limit = Signal(WINDOW_BITS)
-        end = Signal(33)
-        m.d.sync += [end.eq(addr + size),
-                     inside.eq((end[WINDOW_BITS:] == addr[WINDOW_BITS:]) & (end[:WINDOW_BITS] <= limit)),
-                     misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[22:] != 0)),
-                     too_long.eq((kind == PacketType.READ) & (size > DATA_MAX)),
-                     again.eq(last_valid & (last_seq == seq) & (last_kind == kind))]
-        is_write = kind == PacketType.WRITE
         for base, window_size, writable in self._windows:
             with m.If((addr[WINDOW_BITS:] == base >> WINDOW_BITS) & (Const(int(writable), 1) | ~is_write)):
                 m.d.comb += limit.eq(window_size)
+        m.d.sync += [offset.eq(addr[:WINDOW_BITS] + size[:SIZE_BITS]), inside.eq(offset <= limit),
+                     misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[SIZE_BITS:] != 0)),
+                     too_long.eq(is_read & (size > DATA_MAX))]
+        # The packet in work is the expected one, and was not refused.
+        fresh = Signal()
 
-        # An answer has its type, then the bytes of ``content``, low one first, or words of the bus.
-        answer, answer_seq, answer_bytes = Signal(8), Signal(8), Signal(7)
-        sent = Signal(12)
+        # ------------------------------------------------------------------ an answer
+        # Its bytes leave ``word``, low one first.  The first word has seq and type, and two bytes for NAK; then come words_left
+        # words of content, then the CRC.
+        answer, answer_seq, reason = Signal(8), Signal(8), Signal(8)
+        words_left, word, lane, closing = Signal(20), Signal(32), Signal(2), Signal()
+        summing, total = Signal(), Signal(32)
         hello = MAGIC + b"".join(v.to_bytes(2, "little") for v in (PROTOCOL_VERSION, FORMAT_VERSION)) + self._name
-        content, event_seq = Signal(8 * (len(hello) + 32)), Signal(8)
-        # The byte that a state puts is chosen from many, and passes a register before the sender and its CRC.
-        put, byte = Signal(), Signal(8)
-        m.d.sync += [sender.put.eq(put), sender.byte.eq(byte)]
+        greeting = Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id)
+        status = Signal(StatusLayout)
+        m.d.comb += [status.eq(self.status), status.events.eq(Cat(ring.next, ring.first)), ring.word.eq(words_left)]
+        # The bits of ``answer`` in which the answers with content differ; bit 4 marks events.
+        content = Mux(answer[4], ring.data,
+                      Mux(~answer[2], word_left(greeting, words_left),
+                          Mux(answer[1], word_left(status.as_value(), words_left),
+                              Mux(answer[0], total, self.bus_rdata.payload))))
+        # Bytes pass a register before the sender and the CRC.
+        feed, put, parsing = Signal(), Signal(), Signal()
+        m.d.sync += [crc.valid.eq(feed), crc.data.eq(Mux(parsing, receiver.data, word[:8])), sender.put.eq(put)]
         # Ready for a word of the bus.  A register, because this ready goes on to the memory.
         wants_word = Signal()
-        m.d.comb += [out_crc.valid.eq(sender.put), out_crc.data.eq(sender.byte), self.run.args.eq(args),
-                     self.bus_rdata.ready.eq(wants_word),
+        m.d.comb += [sender.byte.eq(crc.data), self.bus_rdata.ready.eq(wants_word),
                      self.bus_req.p.addr.eq(addr), self.bus_req.p.write.eq(is_write),
                      self.bus_req.p.words.eq(size >> 2), self.bus_wdata.payload.eq(word)]
 
         def nak(why: int) -> None:
-            m.d.sync += [reason.eq(why), answer.eq(PacketType.NAK), answer_bytes.eq(1), self.errors.eq(self.errors + 1)]
+            m.d.sync += [reason.eq(why), fresh.eq(0), answer.eq(PacketType.NAK), self.errors.eq(self.errors + 1)]
             m.next = "ANSWER"
 
-        def reply(kind_: Any, size_: Any = 0) -> None:
-            m.d.sync += [answer.eq(kind_), answer_bytes.eq(size_)]
+        def reply(kind_: int, words: int = 0) -> None:
+            m.d.sync += [answer.eq(kind_), words_left.eq(words)]
             m.next = "ANSWER"
 
+        # words_left is 0 in IDLE: after each answer, and after each WRITE.
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | receiver.frame)
             with m.State("IDLE"):
-                m.d.sync += [count.eq(0), sent.eq(0), lane.eq(0), answer_seq.eq(NO_SEQ)]
-                m.d.comb += [out_crc.clear.eq(1), sum_crc.clear.eq(1), receiver.addr.eq(0)]
+                m.d.sync += [count.eq(0), closing.eq(0)]
+                m.d.comb += crc.clear.eq(1)
                 with m.If(receiver.frame):
                     m.next = "JUDGE"
-                with m.Elif(self.event.valid):
+                with m.Elif(ring.unsent):
                     m.next = "EVENT"
             with m.State("EVENT"):
-                m.d.comb += self.event.ready.eq(1)
-                m.d.sync += [content.eq(self.event.p.payload), answer_seq.eq(event_seq), event_seq.eq(event_seq + 1)]
-                reply(Mux(self.event.p.type == EventType.TOKEN, PacketType.TOKEN, PacketType.DONE), 32)
+                m.d.sync += [answer.eq(PacketType.TOKEN | ring.data[0]), answer_seq.eq(ring.number), words_left.eq(EVENT_WORDS)]
+                m.next = "ANSWER"
             with m.State("JUDGE"):
+                m.d.sync += [count.eq(count + 1), feeding.eq(1), shifting.eq(1), answer_seq.eq(expected)]
                 m.next = "PARSE"
-                with m.If(short):
+                with m.If(receiver.bad | (receiver.length < BODY_OVERHEAD)):
                     nak(NakReason.FRAMING)
-                with m.Elif(damaged):
-                    nak(NakReason.CRC)
             with m.State("PARSE"):
-                # Byte count - 1 is here; seq, type, then up to 16 argument bytes.
-                m.d.comb += receiver.addr.eq(count)
+                m.d.comb += [parsing.eq(1), feed.eq(feeding)]
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == 1):
-                    m.d.sync += [seq.eq(receiver.data), answer_seq.eq(receiver.data)]
-                with m.If(count == 2):
-                    m.d.sync += kind.eq(receiver.data)
-                for i in range(ARG_BYTES):
-                    with m.If(count == i + 3):
-                        m.d.sync += args[8 * i:8 * i + 8].eq(receiver.data)
-                with m.If(count == ARG_BYTES + 2):
-                    m.next = "CHECK"
+                with m.If(count == receiver.length):
+                    m.d.sync += feeding.eq(0)
+                with m.If(shifting):
+                    m.d.sync += head.eq(Cat(head[8:], receiver.data))
+                with m.If(count == HEAD_BYTES):
+                    m.d.sync += shifting.eq(0)
+                with m.If(~feeding & ~shifting):
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.sync += size.eq(Mux(is_write, payload - 4, Mux(kind == PacketType.READ, args[32:48], args[32:64])))
-                m.next = "RANGE"
-                with m.Switch(kind):
-                    for code, wanted in ((PacketType.HELLO, 0), (PacketType.READ, 6), (PacketType.CHECKSUM, 8),
-                                         (PacketType.START, 16), (PacketType.STOP, 0), (PacketType.STATUS, 0)):
-                        with m.Case(code):
-                            with m.If(payload != wanted):
-                                nak(NakReason.LENGTH)
-                    with m.Case(PacketType.WRITE):
-                        with m.If((payload < 8) | (payload > 4 + DATA_MAX) | (payload[:2] != 0)):
-                            nak(NakReason.LENGTH)
-                    with m.Default():
+                m.next = "ORDER"
+                with m.If(damaged):
+                    nak(NakReason.CRC)
+                with m.Else():
+                    m.d.sync += answer_seq.eq(seq)
+                    with m.If(~known_type):
                         nak(NakReason.TYPE)
-            with m.State("RANGE"):
-                # One cycle for the sum of address and size, one to compare it.
-                m.next = "COMPARE"
-            with m.State("COMPARE"):
+                    with m.Elif(~right_length & ~opens):
+                        nak(NakReason.LENGTH)
+            with m.State("ORDER"):
+                m.d.sync += fresh.eq(~is_hello & (before == 0xFF))
                 m.next = "ACT"
+                with m.If(~is_hello):
+                    with m.If(~session_open):
+                        nak(NakReason.SESSION)
+                    with m.Elif(before < PAST):
+                        with m.Switch(kind):
+                            with m.Case(*ONCE):
+                                reply(PacketType.ACK)
+                    with m.Elif(before != 0xFF):
+                        nak(NakReason.SEQUENCE)
             with m.State("ACT"):
-                m.d.sync += [words_left.eq(size >> 2), count.eq(6), last_valid.eq(1), last_seq.eq(seq),
-                             last_kind.eq(kind)]
+                m.d.sync += count.eq(WRITE_HEAD)
                 with m.Switch(kind):
                     with m.Case(PacketType.HELLO):
-                        reply(PacketType.HELLO_ANSWER, len(hello) + 32)
+                        reply(PacketType.HELLO_ANSWER, HELLO_WORDS)
+                        with m.If(opens & ~same_session):
+                            m.d.comb += ring.clear.eq(1)
+                            m.d.sync += [session.eq(args[:16]), session_open.eq(1), expected.eq(seq + 1)]
                     with m.Case(PacketType.STATUS):
-                        reply(PacketType.STATUS_ANSWER, 32)
+                        reply(PacketType.STATUS_ANSWER, STATUS_WORDS)
                     with m.Case(PacketType.STOP):
-                        m.d.comb += self.run.stop.eq(~again)
+                        m.d.comb += self.run.stop.eq(1)
                         reply(PacketType.ACK)
-                    with m.Case(PacketType.START):
-                        with m.If(again):
+                    with m.Case(PacketType.EVENTS):
+                        with m.If(ring.known):
+                            m.d.comb += ring.forget.eq(1)
                             reply(PacketType.ACK)
-                        with m.Elif(self.running):
-                            nak(NakReason.BUSY)
-                            m.d.sync += last_valid.eq(0)
                         with m.Else():
-                            m.next = "START"
+                            nak(NakReason.ADDRESS)
+                    with m.Case(PacketType.START):
+                        m.next = "START"
+                        with m.If(self.running):
+                            nak(NakReason.BUSY)
                     with m.Default():
+                        m.next = "BUS"
                         with m.If(~inside | misaligned):
                             nak(NakReason.ADDRESS)
                         with m.Elif(too_long):
                             nak(NakReason.LENGTH)
-                        with m.Else():
-                            m.next = "BUS"
             with m.State("START"):
                 with m.If(self.bus_idle):
                     m.d.comb += self.run.start.eq(1)
                     reply(PacketType.ACK)
             with m.State("BUS"):
-                m.d.comb += self.bus_req.valid.eq(1)
+                m.d.comb += [self.bus_req.valid.eq(1), crc.clear.eq(1)]
                 with m.If(self.bus_req.ready):
+                    m.d.sync += words_left.eq(size >> 2)
                     with m.Switch(kind):
                         with m.Case(PacketType.WRITE):
                             m.next = "WRITE-BYTE"
                         with m.Case(PacketType.READ):
-                            reply(PacketType.DATA)
+                            m.d.sync += answer.eq(PacketType.DATA)
+                            m.next = "ANSWER"
                         with m.Default():
-                            m.d.sync += wants_word.eq(1)
-                            m.next = "SUM-WORD"
+                            m.d.sync += [answer.eq(PacketType.DATA), summing.eq(1), wants_word.eq(1)]
+                            m.next = "WORD"
             with m.State("WRITE-BYTE"):
-                m.d.comb += receiver.addr.eq(count)
                 m.d.sync += count.eq(count + 1)
                 m.next = "WRITE-TAKE"
             with m.State("WRITE-TAKE"):
                 m.d.sync += [word.eq(Cat(word[8:], receiver.data)), lane.eq(lane + 1)]
                 m.next = "WRITE-BYTE"
                 with m.If(lane == 3):
-                    m.d.sync += lane.eq(0)
                     m.next = "WRITE-WORD"
             with m.State("WRITE-WORD"):
                 m.d.comb += self.bus_wdata.valid.eq(1)
@@ -242,79 +291,46 @@ class HostLink(wiring.Component):
                     m.next = "WRITE-BYTE"
                     with m.If(words_left == 1):
                         reply(PacketType.ACK)
-            with m.State("SUM-WORD"):
-                m.d.sync += word.eq(self.bus_rdata.payload)
-                with m.If(self.bus_rdata.valid):
-                    m.d.sync += wants_word.eq(0)
-                    m.next = "SUM-BYTE"
-            with m.State("SUM-BYTE"):
-                m.d.comb += [sum_crc.valid.eq(1), sum_crc.data.eq(word[:8])]
-                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
-                with m.If(lane == 3):
-                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1), wants_word.eq(words_left != 1)]
-                    m.next = "SUM-WORD"
-                    with m.If(words_left == 1):
-                        reply(PacketType.SUM, CRC_BYTES)
             with m.State("ANSWER"):
-                m.d.comb += [put.eq(1), byte.eq(answer_seq)]
-                # An event's content is here already.
-                with m.Switch(answer):
-                    with m.Case(PacketType.HELLO_ANSWER):
-                        m.d.sync += content.eq(Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id))
-                    with m.Case(PacketType.STATUS_ANSWER):
-                        m.d.sync += content.eq(self.status)
-                    with m.Case(PacketType.SUM):
-                        m.d.sync += content.eq(sum_crc.crc)
-                    with m.Case(PacketType.NAK):
-                        m.d.sync += content.eq(reason)
-                m.next = "ANSWER-TYPE"
-            with m.State("ANSWER-TYPE"):
-                m.d.comb += [put.eq(1), byte.eq(answer)]
-                m.next = "ANSWER-BYTES"
-                with m.If(answer == PacketType.DATA):
-                    m.d.sync += wants_word.eq(1)
-                    m.next = "DATA-WORD"
-                with m.Elif(answer_bytes == 0):
-                    m.next = "LAST-BYTE"
-            with m.State("ANSWER-BYTES"):
-                m.d.comb += [put.eq(1), byte.eq(content[:8])]
-                m.d.sync += [sent.eq(sent + 1), content.eq(content >> 8)]
-                with m.If(sent + 1 == answer_bytes):
-                    m.next = "LAST-BYTE"
-            with m.State("DATA-WORD"):
-                m.d.sync += word.eq(self.bus_rdata.payload)
-                with m.If(self.bus_rdata.valid):
-                    m.d.sync += wants_word.eq(0)
-                    m.next = "DATA-BYTE"
-            with m.State("DATA-BYTE"):
-                m.d.comb += [put.eq(1), byte.eq(word[:8])]
-                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
+                m.d.comb += crc.clear.eq(1)
+                m.d.sync += [word.eq(Cat(answer_seq, answer, reason, expected)), lane.eq(Mux(answer == PacketType.NAK, 0, 2))]
+                m.next = "BYTE"
+            with m.State("BYTE"):
+                m.d.comb += [feed.eq(1), put.eq(~summing)]
+                m.d.sync += [word.eq(Cat(word[8:], receiver.data)), lane.eq(lane + 1)]
                 with m.If(lane == 3):
-                    m.d.sync += [lane.eq(0), words_left.eq(words_left - 1), wants_word.eq(words_left != 1)]
-                    m.next = "DATA-WORD"
-                    with m.If(words_left == 1):
-                        m.next = "LAST-BYTE"
+                    m.next = "LAST-BYTE"
+                    with m.If(closing):
+                        m.next = "SEND"
+                    with m.Elif(words_left != 0):
+                        m.d.sync += wants_word.eq(answer == PacketType.DATA)
+                        m.next = "WORD"
+            with m.State("WORD"):
+                m.d.sync += word.eq(content)
+                with m.If((answer != PacketType.DATA) | self.bus_rdata.valid):
+                    m.d.sync += [words_left.eq(words_left - 1), wants_word.eq(0)]
+                    m.next = "BYTE"
             with m.State("LAST-BYTE"):
                 # On its way into the CRC.
-                m.next = "ANSWER-CRC"
-            with m.State("ANSWER-CRC"):
-                m.d.sync += [word.eq(out_crc.crc), lane.eq(0)]
-                m.next = "CRC-BYTE"
-            with m.State("CRC-BYTE"):
-                m.d.comb += [put.eq(1), byte.eq(word[:8])]
-                m.d.sync += [word.eq(word >> 8), lane.eq(lane + 1)]
-                with m.If(lane == 3):
-                    m.next = "SEND"
+                m.next = "CRC"
+            with m.State("CRC"):
+                m.d.sync += [word.eq(crc.crc), total.eq(crc.crc), closing.eq(~summing)]
+                m.next = "BYTE"
+                with m.If(summing):
+                    m.d.sync += summing.eq(0)
+                    reply(PacketType.SUM, 1)
             with m.State("SEND"):
                 m.d.comb += sender.send.eq(1)
                 m.next = "SENDING"
             with m.State("SENDING"):
                 with m.If(~sender.busy):
                     # An event leaves a packet that came meanwhile in its place.
-                    m.next = "IDLE"
-                    with m.If((answer != PacketType.TOKEN) & (answer != PacketType.DONE)):
-                        m.next = "RELEASE"
+                    m.next = "RELEASE"
+                    with m.If(answer[4]):
+                        m.d.comb += ring.sent.eq(1)
+                        m.next = "IDLE"
             with m.State("RELEASE"):
                 m.d.comb += receiver.release.eq(1)
+                m.d.sync += expected.eq(expected + fresh)
                 m.next = "IDLE"
         return m

@@ -13,11 +13,10 @@ from hw.lib.layouts import Layouts
 from hw.sampling.threefry import Threefry
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
-from tellme.spec.sampling import TOP_P_BITS, TOP_P_ONE, UNIT_TEMPERATURE, WEIGHT_BITS
-from tellme.spec.scale import SCALE_SIG_BITS
+from tellme.spec.sampling import TOP_P_BITS, TOP_P_ONE, UNIT_TEMPERATURE, WEIGHT_BITS, shift_of
 from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
 
-__all__ = ["LEAST_SHIFT", "Sampler", "shift_of"]
+__all__ = ["Sampler"]
 
 #: Bits of the exp2 table's entries.
 ROM_BITS = 17
@@ -25,26 +24,15 @@ ROM_BITS = 17
 TOTAL_BITS = WEIGHT_BITS + (TOP_ENTRIES - 1).bit_length()
 #: Bits of a stored half of a weight; table and halves share a block of memory.
 HALF_BITS = 16
-#: The shift behind a product with a significand is at least this: the product is made a bit a cycle, low bits first.
-LEAST_SHIFT = SCALE_SIG_BITS
-
-
-def shift_of(exp: int) -> int:
-    """Bits that a product gap * sig of an inverse temperature sig * 2**exp is shifted right by, to have 9 fraction bits.
-
-    The unit takes shifts from LEAST_SHIFT on; a lower one is a temperature of less than log2(e) / 2**7, 0.0113.
-    """
-    return LOGIT_FRAC - EXP2_FRAC_BITS - exp
-
 
 class Sampler(wiring.Component):
     """token = draw(best 64, settings, position) without the repetition penalty (spec: sampling).
 
     ``start`` (a pulse, not while ``busy``) takes ``position``; ``settings`` and the best 64 behind ``top_addr`` (an entry comes
-    a cycle after its address) stand still while ``busy``.  ``entries`` of them are valid, 1 to 64.  ``token`` is there when
-    ``busy`` falls, and stays until the next start.
+    a cycle after its address) stand still while ``busy``.  ``entries`` of them are valid, 1 to 64.  ``pick``, the token and its
+    logit, is there when ``busy`` falls, and stays until the next start.
 
-    Range: ``settings.inverse`` with shift_of(exp) from LEAST_SHIFT to 63; top_k 1 to 64; top_p 0 to 2**16.
+    Range: settings that :func:`tellme.spec.sampling.board_draws` takes.  With any others a draw ends too, with one of the tokens.
 
     One serial multiplier, a bit a cycle, makes gap * inverse, each weight's shift, the share of top-p and the draw's threshold.
     Latency: shift + octaves + 9 cycles a candidate, with top-p below 1 once more at temperature 1; 4 cycles a candidate for each
@@ -54,16 +42,15 @@ class Sampler(wiring.Component):
 
     def __init__(self, layouts: Layouts):
         super().__init__({
-            "start": In(1), "position": In(16), "entries": In(range(TOP_ENTRIES + 1)), "settings": In(DrawLayout),
-            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry), "busy": Out(1),
-            "token": Out(layouts.widths.token_id_bits),
+            "control": In(layouts.draw_control), "entries": In(range(TOP_ENTRIES + 1)), "settings": In(DrawLayout),
+            "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        settings = self.settings
+        settings, start, busy, pick = self.settings, self.control.start, self.control.busy, self.control.pick
         m.submodules.random = random = Threefry()
-        m.d.comb += [random.seed.eq(settings.seed), random.position.eq(self.position), random.start.eq(self.start & ~self.busy)]
+        m.d.comb += [random.seed.eq(settings.seed), random.position.eq(self.control.position), random.start.eq(start & ~busy)]
 
         # The exp2 table, and behind it the weights' low and high halves.
         m.submodules.table = table = memory.Memory(shape=ROM_BITS, depth=(1 << EXP2_FRAC_BITS) + 2 * TOP_ENTRIES, init=exp2_rom())
@@ -87,6 +74,7 @@ class Sampler(wiring.Component):
 
         # ------------------------------------------------------------------ candidates
         index, kept = Signal(range(TOP_ENTRIES + 1)), Signal(range(TOP_ENTRIES + 1))
+        # The best candidate's logit; at the end the drawn one's.
         best, gap = Signal(32), Signal(32)
         running, bound = Signal(TOTAL_BITS), Signal(TOTAL_BITS + 1)
         # The running sum counts where it passes the bound, or reaches it.
@@ -96,7 +84,7 @@ class Sampler(wiring.Component):
         unit_shift = Const(shift_of(UNIT_TEMPERATURE.exp), 6)
         shift = Signal(6)
         down = LOGIT_FRAC - EXP2_FRAC_BITS - settings.inverse.exp
-        m.d.comb += [shift.eq(Mux(plain, unit_shift, down[:6])), self.top_addr.eq(index)]
+        m.d.comb += [shift.eq(Mux(plain, unit_shift, down[:6])), self.top_addr.eq(index), pick.logit.eq(best)]
         weight = Signal(WEIGHT_BITS)
         x, octaves = Signal(EXP2_FRAC_BITS + 5), Signal(5)
         # The product of a gap that is far too large for a weight.
@@ -110,9 +98,9 @@ class Sampler(wiring.Component):
         ]
 
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            m.d.comb += busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
-                with m.If(self.start):
+                with m.If(start):
                     m.d.sync += [index.eq(0), running.eq(0), plain.eq(settings.top_p != TOP_P_ONE),
                                  kept.eq(Mux(settings.top_k < self.entries, settings.top_k, self.entries))]
                     m.next = "BEST"
@@ -154,7 +142,7 @@ class Sampler(wiring.Component):
                 m.d.comb += [write.en.eq(1), high.eq(1)]
                 m.d.sync += index.eq(index + 1)
                 m.next = "READ"
-                with m.If(index + 1 == kept):
+                with m.If(index + 1 >= kept):
                     m.next = "BOUND"
             with m.State("BOUND"):
                 with m.If(plain):
@@ -186,9 +174,11 @@ class Sampler(wiring.Component):
                     m.next = "TOKEN"
             with m.State("TOKEN"):
                 # The entry's address has stood for a cycle.
-                m.d.sync += self.token.eq(self.top_data.id)
-                m.next = "IDLE"
+                m.d.sync += pick.id.eq(self.top_data.id)
                 with m.If(plain):
                     m.d.sync += [plain.eq(0), kept.eq(index + 1), index.eq(0), running.eq(0)]
                     m.next = "READ"
+                with m.Else():
+                    m.d.sync += best.eq(self.top_data.logit)
+                    m.next = "IDLE"
         return m

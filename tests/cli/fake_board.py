@@ -13,12 +13,23 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from zlib import crc32
 
-from tellme.link.framing import FrameError, body, decode, encode, open_body
+from tellme.golden.link import BoardLink
 from tellme.spec.config import preset
-from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
-from tellme.spec.packets import HELLO, MAGIC, PROTOCOL_VERSION, PacketType
+from tellme.spec.memory import (
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    SDRAM_BASE,
+    SEGMENT_BASE,
+    TOKEN_BASE,
+    TOP_BASE,
+    TOP_ENTRIES,
+    DoneReason,
+    Event,
+    EventType,
+    StartArgs,
+)
+from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
 from tests.cli.fake_client import FakeClient
 
@@ -30,63 +41,64 @@ READY = "fake board: ready"
 
 
 class FakeBoard:
-    """Takes the host's bytes and says a board's.  ``name``, ``version`` and ``program_format``: what HELLO says."""
+    """Takes the host's bytes and says a board's.  ``name``, ``version`` and ``program_format``: what HELLO says.
+
+    ``packets`` and ``events`` count what came and what was said.
+    """
 
     def __init__(self, say: Callable[[bytes], object], *, name: str = "ulx3s-85f", version: int = PROTOCOL_VERSION,
                  program_format: int = FORMAT_VERSION):
-        self.client = FakeClient(preset("ulx3s-85f"))
-        self._say, self._name, self._version, self._format = say, name, version, program_format
-        self._buffer = b""
+        self.client = client = FakeClient(preset("ulx3s-85f"))
+        windows = [(SDRAM_BASE, len(client.memory), True), (PROGRAM_BASE, len(client.program), True),
+                   (SEGMENT_BASE, len(client.segments), True), (REGISTER_BASE, len(client.registers), True),
+                   (TOKEN_BASE, 4 * len(client.tokens), True), (TOP_BASE, 8 * TOP_ENTRIES, False)]
+        self.link = BoardLink(self, windows, name=name, build_id=bytes.fromhex(CORE), version=version,
+                              program_format=program_format)
+        self._say = say
+        self._part = b""
         self.events = self.packets = 0
-        self.running = False
+        self.running = self._stopped = False
 
+    # What the link asks for: tellme.golden.link.Core.
+    def read(self, address: int, size: int) -> bytes:
+        return self.client.read(address, size)
+
+    def write(self, address: int, content: bytes) -> None:
+        self.client.write(address, content)
+
+    def start(self, args: bytes) -> None:
+        self.client.start(StartArgs.unpack(args))
+        self.running, self._stopped = True, False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def status(self) -> bytes:
+        return int(self.running).to_bytes(32, "little")
+
+    # What goes on outside.
     def hear(self, content: bytes) -> None:
         """Bytes from the host."""
-        self._buffer += content
-        *frames, self._buffer = self._buffer.split(b"\0")
-        for frame in filter(None, frames):
-            self.packets += 1
-            try:
-                self._answer(*open_body(decode(frame)))
-            except FrameError:
-                self._say(encode(body(0xFF, PacketType.NAK, b"\2")))
+        *frames, self._part = (self._part + content).split(b"\0")
+        self.packets += len([frame for frame in frames if frame])
+        self._say(self.link.receive(content))
 
-    def _answer(self, seq: int, kind: int, payload: bytes) -> None:
-        address = int.from_bytes(payload[:4], "little")
-        reply, content = PacketType.ACK, b""
-        if kind == PacketType.HELLO:
-            reply = PacketType.HELLO_ANSWER
-            content = HELLO.pack(MAGIC, self._version, self._format, self._name.encode(), bytes.fromhex(CORE))
-        elif kind == PacketType.WRITE:
-            self.client.write(address, payload[4:])
-        elif kind == PacketType.READ:
-            reply, content = PacketType.DATA, self.client.read(address, int.from_bytes(payload[4:6], "little"))
-        elif kind == PacketType.CHECKSUM:
-            size = int.from_bytes(payload[4:8], "little")
-            reply = PacketType.SUM
-            content = crc32(self.client.read(address, size)).to_bytes(4, "little")
-        elif kind == PacketType.STATUS:
-            reply, content = PacketType.STATUS_ANSWER, (1).to_bytes(32, "little")
-        self._say(encode(body(seq, reply, content)))
-        if kind == PacketType.START:
-            position, feed, generate, flags, eos, _ = StartArgs.LAYOUT.unpack(payload)
-            self.client.start(StartArgs(position, feed, generate, flags, eos))
-            self.running = True
-        elif kind == PacketType.STOP and self.running:
-            self.running = False
-            self._event(EventType.DONE, Event(0, 0, DoneReason.STOPPED, *[0] * 5))
+    @property
+    def busy(self) -> bool:
+        """Whether a step of the run can be done: a run goes on, and the host has taken its events."""
+        return self.running and self.link.room
 
     def step(self) -> None:
-        """The next event of a run that was started; nothing if none goes on."""
-        if self.running:
-            kind, event = next(self.client.events())
+        """The next event of a run that was started; nothing if none can be done."""
+        if self.busy:
+            kind, event = (EventType.DONE, Event(0, 0, DoneReason.STOPPED, *[0] * 5)) if self._stopped else next(
+                self.client.events())
             self.running = kind != EventType.DONE
-            self._event(kind, event)
-
-    def _event(self, kind: EventType, event: Event) -> None:
-        self.events += 1
-        packet = PacketType.TOKEN if kind == EventType.TOKEN else PacketType.DONE
-        self._say(encode(body(self.events % 255, packet, event.pack())))
+            self.link.event(kind, event.pack())
+        # Sent again, too.
+        while frame := self.link.poll():
+            self.events += 1
+            self._say(frame)
 
 
 def main(how: str, code: str = "0") -> None:
@@ -99,7 +111,7 @@ def main(how: str, code: str = "0") -> None:
     print(READY, file=sys.stderr, flush=True)
     while True:
         board.step()
-        if board.running and not select.select([0], [], [], 0)[0]:
+        if board.busy and not select.select([0], [], [], 0)[0]:
             continue
         content = os.read(0, 65536)
         if not content and how != "stubborn":

@@ -7,6 +7,7 @@ The fake board knows only what the host writes to it about a model.
 
 import struct
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from tellme.spec.memory import (
     MODEL_REGISTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
+    REGISTERS,
+    SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
@@ -41,7 +44,7 @@ class FakeClient:
         self.memory = bytearray(config.sdram_bytes)
         self.program = bytearray(16 * config.program_steps)
         self.segments = bytearray(4 * SEGMENT_WORDS * SEGMENT_ENTRIES)
-        self.registers = bytearray(4 * len(MODEL_REGISTERS))
+        self.registers = bytearray(4 * (len(REGISTERS) - (0 if config.sampler else len(SAMPLING_REGISTERS))))
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
         self.log: list[StartArgs] = []
@@ -71,14 +74,20 @@ class FakeClient:
         window[at:at + len(content)] = content
         if window is self.memory and self.board is not None:
             self.board.write(at, content)
+        elif window is self.registers and at >= 4 * REGISTERS[SAMPLING_REGISTERS[0]]:
+            self._set_sampling()
         else:
             self.board = None
         if progress is not None:
             progress(len(content))
 
-    def verify(self, address, content):
-        assert self.read(address, len(content)) == content
-        self.verified += len(content)
+    def checksums(self, ranges):
+        return [crc32(self.read(address, size)) for address, size in ranges]
+
+    def verify_sums(self, regions):
+        for address, size, wanted in regions:
+            assert crc32(self.read(address, size)) == wanted
+            self.verified += size
 
     def read(self, address, size):
         if TOP_BASE <= address < TOKEN_BASE:
@@ -87,8 +96,13 @@ class FakeClient:
         window, at = self._window(address)
         return bytes(window[at:at + size])
 
+    def _set_sampling(self):
+        if self.board is not None and self.config.sampler:
+            words = struct.unpack(f"<{len(self.registers) // 4}I", self.registers)
+            self.board.registers |= {name: words[REGISTERS[name]] for name in SAMPLING_REGISTERS}
+
     def _boot(self):
-        values = struct.unpack(f"<{len(MODEL_REGISTERS)}I", self.registers)
+        values = struct.unpack_from(f"<{len(MODEL_REGISTERS)}I", self.registers)
         program = []
         for words in struct.iter_unpack("<4I", self.program):
             program.append(Descriptor.unpack(words))
@@ -96,7 +110,8 @@ class FakeClient:
                 break
         image = Image(((0, Part.of(bytes(self.memory))),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
-        self.board = GoldenBoard(image)
+        self.board = GoldenBoard(image, sampler=self.config.sampler)
+        self._set_sampling()
 
     def start(self, args):
         self.log.append(args)

@@ -75,22 +75,22 @@ def test_same_tokens_as_golden(board, capsys, tmp_path, extra):
 def test_greedy_is_one_start(board, capsys):
     run(capsys, "--prompt-ids", "1,319", "--max-tokens", "5")
     (args,) = board.log
-    assert (args.position, args.feed, args.generate, args.eos) == (0, 2, 5, 1)
+    assert (args.position, args.feed, args.generate, args.ends) == (0, 2, 5, (1,))
     assert args.flags == StartFlags.CLEAR
 
 
 def test_ignoring_the_end_token(board, capsys):
     run(capsys, "--max-tokens", "2", "--ignore-eos")
-    assert board.log[0].eos == 0xFFFF_FFFF
+    assert board.log[0].ends == ()
 
 
 @pytest.mark.parametrize("extra", [[], ["--temperature", "0.001"]])
-def test_a_board_is_stopped_at_the_other_end_tokens(board, capsys, tmp_path, extra):
+def test_a_board_is_stopped_at_the_fifth_end_token(board, capsys, tmp_path, extra):
     model = find_model("stories-1m")
     _, plain, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", *extra)
     ids = plain[-1]["token_ids"]
     assert ids[5] not in ids[:5]
-    model.config = replace(model.config, more_ends=(7, ids[5]))
+    model.config = replace(model.config, more_ends=(7, 8, 9, ids[5]))
     model.save(tmp_path / "m.tellme")
     _, lines, _ = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "9", "--model", str(tmp_path / "m.tellme"), *extra)
     assert lines[-1]["token_ids"] == ids[:6] and lines[-1]["stop_reason"] == "end_token"
@@ -166,13 +166,13 @@ class FullDisk(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"]])
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--temperature", "0.5"], ["--repeat-penalty", "1.5"]])
 def test_a_standard_output_that_fails_stops_the_board(board, capsys, monkeypatch, extra):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", FullDisk(4))
         code = main(["generate", "--device", "sim", "--max-tokens", "9", *extra])
     assert code == 2 and board.closed
-    assert board.stopped == ("--temperature" not in extra), "a start a token leaves nothing to stop"
+    assert board.stopped == ("--repeat-penalty" not in extra), "a start a token leaves nothing to stop"
     *_, last = capsys.readouterr().err.splitlines()
     assert last == "tellme-host: cannot write to standard output: No space left on device"
     board.stopped = board.closed = False

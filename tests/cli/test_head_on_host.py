@@ -66,8 +66,8 @@ def test_the_memory_that_is_left_chooses(use, capsys):
     code, lines, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
     assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.6" in err
     # Prompt tokens together, then one by one.  The probe writes its logits, and the board gets no end token.
-    assert [(a.position, a.feed, a.generate, a.eos) for a in client.log] == [
-        (0, 3, 1, StartArgs.NO_EOS), *[(p, 1, 1, StartArgs.NO_EOS) for p in (3, 4, 5)]]
+    assert [(a.position, a.feed, a.generate, a.ends) for a in client.log] == [
+        (0, 3, 1, ()), *[(p, 1, 1, ()) for p in (3, 4, 5)]]
     assert [a.flags for a in client.log] == [StartFlags.CLEAR | StartFlags.DUMP, *[StartFlags.DUMP] * 3]
     stats = lines[-1]
     assert stats["needed_bytes"] == round(sum(needed_bytes(MODEL.config, p, "host") for p in (3, 4, 5)))

@@ -5,6 +5,7 @@
 import json
 import os
 import pty
+import select
 import threading
 import tty
 
@@ -40,14 +41,15 @@ class Port:
         while True:
             try:
                 content = os.read(self.board, 65536)
+                if self.chatter:
+                    self.say(self.chatter)
+                    continue
+                self.fake.hear(content)
+                self.fake.step()
+                while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
+                    self.fake.step()
             except OSError:
                 return
-            if self.chatter:
-                self.say(self.chatter)
-                continue
-            self.fake.hear(content)
-            while self.fake.running:
-                self.fake.step()
 
     def say(self, content):
         if self.silent_after is None or self.fake.events <= self.silent_after:
@@ -60,8 +62,8 @@ class Port:
 
 @pytest.fixture
 def port(request, monkeypatch):
-    monkeypatch.setattr(client, "TIMEOUT", 1.0)
-    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {"timeout": 1.0})
+    defaults = client.BoardClient.__init__.__kwdefaults__
+    monkeypatch.setattr(client.BoardClient.__init__, "__kwdefaults__", {**defaults, "timeout": 1.0})
     made = Port(**getattr(request, "param", {}))
     yield made
     made.close()
@@ -118,8 +120,8 @@ def test_a_board_that_goes_silent_in_the_middle(port, capsys):
 
 @pytest.mark.parametrize(("port", "says"), [
     # What came before format 2 knew no number of a format.
-    ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 2"),
-    ({"version": 9}, "speaks protocol 9, this tellme-host 2"),
+    ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 3"),
+    ({"version": 9}, "speaks protocol 9, this tellme-host 3"),
     ({"program_format": 1}, "runs programs of format 1, this tellme-host 2"),
     ({"program_format": 3}, "runs programs of format 3, this tellme-host 2"),
 ], indirect=["port"])

@@ -18,14 +18,17 @@ from tellme.golden.weights import Budget, TernaryMatrix
 from tellme.models import Model, ModelError
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
+from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16
-from tellme.spec.memory import DoneReason, EventType, StartArgs
+from tellme.spec.memory import END_TOKENS, SAMPLING_REGISTERS, DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.packing import pack_matrix
 from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
 from tellme.spec.quantise import quantise, square
+from tellme.spec.ranges import RangeError
+from tellme.spec.sampling import DrawSettings, draw, inverse_temperature, pack_settings
 from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
 from tests import bounds, reference
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import FAMILY, even_model, random_model, with_biases, with_several_scales
 
 STORIES = Path(__file__).parent.parent / "data" / "stories.txt"
 
@@ -175,9 +178,47 @@ def test_start_ends_with_the_end_token_or_the_context():
     assert free[-1][1].logit == DoneReason.CONTEXT
     picks = [e.id for k, e in free if k == EventType.TOKEN]
     assert len(picks) == model.config.context
-    ended = events(board, StartArgs(0, 1, 1000, eos=picks[4]))
-    assert [e.id for _, e in ended[:-1]] == picks[:picks.index(picks[4]) + 1]
-    assert ended[-1][1].logit == DoneReason.END_TOKEN
+    for place in range(END_TOKENS):
+        ends = [model.config.vocab + 1] * place + [picks[4]]
+        ended = events(board, StartArgs(0, 1, 1000, ends=tuple(ends)))
+        assert [e.id for _, e in ended[:-1]] == picks[:picks.index(picks[4]) + 1]
+        assert ended[-1][1].logit == DoneReason.END_TOKEN
+
+
+def test_start_draws_as_the_sampling_registers_say():
+    model = even_model()
+    board = golden_board(model)
+    settings = DrawSettings(inverse_temperature(2.0), top_k=40, top_p=60_000, max_gap=1 << 17, seed=1 << 40 | 3)
+    board.registers |= pack_settings(settings)
+    board.tokens[:2] = prompt = [3, 50]
+    got = events(board, StartArgs(0, 2, 9, StartFlags.SAMPLE))
+    assert got[-1][1].logit == DoneReason.LENGTH
+    # Token by token on another board, drawn from outside; a position's token depends on nothing else.
+    other, ids = golden_board(model), list(prompt)
+    logits = other.feed(ids, 0)[-1]
+    for _, event in got[:-1]:
+        want = draw(other.top(), settings, len(ids))
+        assert (event.position, event.id, event.logit) == (len(ids) - 1, want, logits[want])
+        ids.append(want)
+        logits = other.feed(ids[-1:], len(ids) - 1)[-1]
+    assert board.tokens[:11] == ids
+    greedy = [event.id for _, event in events(board, StartArgs(0, 2, 9))[:-1]]
+    assert greedy != ids[2:]
+    # In the middle of the text, and with an end token.
+    board.tokens[:6] = ids[:6]
+    again = events(board, StartArgs(0, 6, 9, StartFlags.SAMPLE, ends=(ids[8],)))
+    assert [event.id for _, event in again[:-1]] == ids[6:6 + ids[6:].index(ids[8]) + 1]
+    assert again[-1][1].logit == DoneReason.END_TOKEN
+
+
+def test_a_board_without_a_sampler_draws_nothing():
+    board = GoldenBoard(compile_model(random_model("plain"), preset("sim-tiny")), sampler=False)
+    assert not set(SAMPLING_REGISTERS) & set(board.registers)
+    with pytest.raises(ValueError, match="the board has no sampler"):
+        events(board, StartArgs(0, 1, 1, StartFlags.SAMPLE))
+    unset = golden_board(random_model("plain"))
+    with pytest.raises(RangeError, match="top_k: 0 is outside 1 to 64"):
+        events(unset, StartArgs(0, 1, 1, StartFlags.SAMPLE))
 
 
 def test_feeding_without_a_pick():

@@ -8,7 +8,7 @@ from amaranth.lib import data
 
 from hw.lib.control import EventLayout, RunArgs, StatusLayout
 from hw.lib.types import ScaleLayout
-from tellme.spec.memory import Event, StartArgs, StartFlags, StatusWord
+from tellme.spec.memory import END_TOKENS, Event, StartArgs, StartFlags, StatusWord
 from tellme.spec.scale import Scale
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
@@ -46,8 +46,9 @@ def test_a_scale_is_the_specifications_bits():
 
 
 def test_records_of_the_link_are_the_specifications_bytes():
-    start = StartArgs(position=258, feed=3, generate=65535, flags=StartFlags.DUMP, eos=0xDEADBEEF, chunk=16)
+    start = StartArgs(position=258, feed=3, generate=65535, flags=StartFlags.DUMP, chunk=16, ends=(0xDEADBEEF, 1, 2, 0x80000003))
     assert pack(RunArgs, vars(start)) == int.from_bytes(start.pack(), "little")
+    assert RunArgs["ends"].shape == data.ArrayLayout(32, END_TOKENS)
     event = Event(position=1, id=2, logit=3, cycles=4, read_words=5, write_words=6, sdram_busy=7, engine_busy=8)
     assert pack(EventLayout["payload"].shape, vars(event)) == int.from_bytes(event.pack(), "little")
     for word in StatusWord:

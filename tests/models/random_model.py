@@ -11,7 +11,7 @@ from tellme.models.model import NORMS
 from tellme.models.source import Block
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "model_of", "random_model", "with_biases", "with_several_scales"]
+__all__ = ["FAMILY", "even_model", "model_of", "random_model", "with_biases", "with_several_scales"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -48,6 +48,15 @@ def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "ra
     tables = [int8_rows(rng.normal(size=(config.vocab, config.dim))) for _ in range(2)]
     final = rng.uniform(0.5, 1.5, config.dim).astype(np.float16) if gains else None
     return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
+
+
+def even_model(vocab: int = 128, context: int = 32) -> Model:
+    """A small model whose logits lie close together, so that many tokens can be drawn at temperature 1."""
+    config = ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=vocab, context=context, tied=False)
+    model = model_of(config, gains=True, name=f"even-{vocab}")
+    assert model.final_gain is not None
+    model.final_gain = (model.final_gain / 8).astype(np.float16)
+    return model
 
 
 def with_several_scales(model: Model, seed: int = 0) -> Model:

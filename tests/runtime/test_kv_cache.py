@@ -126,9 +126,9 @@ def test_logits_and_losses_feed_all(client):
     assert [t.id for t in golden.generate(PROMPT, max_tokens=3)] == fresh(PROMPT, 3)[0]
 
 
-def test_two_runs_at_a_time_are_refused(client):
+@pytest.mark.parametrize("sampled", [None, Sampling(temperature=1.0), Sampling(temperature=1.0, repeat_penalty=1.5)])
+def test_two_runs_at_a_time_are_refused(client, sampled):
     session = on_board(client)
-    sampled = Sampling(temperature=1.0)
     one = iter(session.generate(PROMPT, max_tokens=5, sampling=sampled))
     next(one)
     two = [token.id for token in session.generate([1, 5], max_tokens=3)]

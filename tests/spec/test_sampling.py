@@ -9,18 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tellme.spec.memory import SAMPLING_REGISTERS
 from tellme.spec.ranges import RangeError
 from tellme.spec.sampling import (
+    BOARD_SHIFTS,
     MAX_GAP,
     TOP_P_ONE,
     DrawSettings,
+    board_draws,
     candidates,
     draw,
     inverse_temperature,
     max_gap,
+    pack_settings,
     penalised,
     random32,
+    shift_of,
     threefry2x32,
+    unpack_settings,
     weight,
     weights,
 )
@@ -177,3 +183,36 @@ def test_settings_outside_their_ranges(changes, message):
     with pytest.raises(RangeError) as caught:
         DrawSettings(**changes)
     assert str(caught.value) == message
+
+
+@given(st.floats(0.0113, 1e6, exclude_max=True), st.integers(1, 64), st.integers(0, TOP_P_ONE), st.integers(0, MAX_GAP),
+       st.integers(0, 2**64 - 1))
+def test_settings_become_registers_and_back(temperature, top_k, top_p, gap, seed):
+    wanted = DrawSettings(inverse_temperature(temperature), top_k, top_p, gap, None, seed)
+    assert board_draws(wanted)
+    registers = pack_settings(wanted)
+    assert tuple(registers) == SAMPLING_REGISTERS and all(0 <= value < 2**32 for value in registers.values())
+    assert unpack_settings(registers) == wanted
+
+
+@pytest.mark.parametrize("wanted", [
+    DrawSettings(), DrawSettings(inverse_temperature(1.0), penalty=scale_from_fraction(2)),
+    DrawSettings(inverse_temperature(0.0112)),
+])
+def test_what_no_board_draws_has_no_registers(wanted):
+    assert not board_draws(wanted)
+    with pytest.raises(ValueError, match="a board draws at a temperature of 0.0113 or more, and without a repetition penalty"):
+        pack_settings(wanted)
+
+
+def test_the_lowest_temperature_of_a_board():
+    """0.0113 is the documented limit: log2(e) / 2**7, rounded up."""
+    assert shift_of(inverse_temperature(math.log2(math.e) / 2**7 * 1.001).exp) == BOARD_SHIFTS.least
+    assert shift_of(inverse_temperature(math.log2(math.e) / 2**7 * 0.999).exp) == BOARD_SHIFTS.least - 1
+
+
+def test_registers_outside_their_ranges_are_refused():
+    registers = pack_settings(DrawSettings(inverse_temperature(1.0)))
+    for name, value in (("sample_top_k", 0), ("sample_top_k", 65), ("sample_top_p", TOP_P_ONE + 1)):
+        with pytest.raises(RangeError, match=name.removeprefix("sample_")):
+            unpack_settings(registers | {name: value})

@@ -20,7 +20,7 @@ from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
 from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix
 from tellme.spec.ending import ending
-from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
+from tellme.spec.memory import SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     SLICE_BYTES,
@@ -31,6 +31,7 @@ from tellme.spec.packing import (
     slices,
 )
 from tellme.spec.program import Descriptor, Epilogue, Op, Segment, check_segments
+from tellme.spec.sampling import draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
@@ -93,13 +94,15 @@ class GoldenBoard:
 
     ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
     which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
-    use to the next; the rest is unpacked each time.
+    use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``registers`` has the model's
+    registers and, with a sampler, the sampling registers, which a host sets.
     """
 
-    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES):
+    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True):
         self._lanes = lanes
         self._budget = Budget(kept_bytes)
-        self.registers = r = dict(image.registers)
+        self._sampler = sampler
+        self.registers = r = dict(image.registers) | dict.fromkeys(SAMPLING_REGISTERS if sampler else (), 0)
         self._memory = memory = np.zeros(image.end, np.uint8)
         for base, part in image.sections:
             part.read_into(memory[base:base + len(part)])
@@ -313,14 +316,23 @@ class GoldenBoard:
         return best(self.logits)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run like a board: an event for each pick, then DONE.  Positions outside the context are a RangeError."""
+        """Run like a board: an event for each pick, then DONE.
+
+        With the flag SAMPLE tokens are drawn as the sampling registers say.  Positions outside the context, and settings outside
+        their ranges, are a RangeError, the flag on a board without a sampler a ValueError.
+        """
         args.check_context(self.registers["context"])
+        settings = None
+        if args.flags & StartFlags.SAMPLE:
+            if not self._sampler:
+                raise ValueError("START has the flag SAMPLE, and the board has no sampler")
+            settings = unpack_settings(self.registers)
 
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
 
         position, feed, picked = args.position, args.feed, 0
-        best, reason = 0, DoneReason.LENGTH
+        pick, reason = 0, DoneReason.LENGTH
         chunk = min(args.chunk or self._lanes, self._lanes)
         try:
             while True:
@@ -329,16 +341,17 @@ class GoldenBoard:
                 position += feed - 1
                 if args.generate == 0:
                     break
-                best, picked, feed = int(self.logits.argmax()), picked + 1, 1
+                pick = int(self.logits.argmax()) if settings is None else draw(self.top(), settings, position + 1)
+                picked, feed = picked + 1, 1
                 if position + 1 < len(self.tokens):
-                    self.tokens[position + 1] = best
-                yield event(EventType.TOKEN, best, int(self.logits[best]))
-                ended = ending(best, picked, ends=(args.eos,), limit=args.generate, next_position=position + 1,
+                    self.tokens[position + 1] = pick
+                yield event(EventType.TOKEN, pick, int(self.logits[pick]))
+                ended = ending(pick, picked, ends=args.ends, limit=args.generate, next_position=position + 1,
                                context=self.registers["context"])
                 if ended is not None:
                     reason = ended
                     break
                 position += 1
         except NonfiniteError as error:
-            best, reason = error.step, DoneReason.NONFINITE
-        yield event(EventType.DONE, best, reason)
+            pick, reason = error.step, DoneReason.NONFINITE
+        yield event(EventType.DONE, pick, reason)

@@ -1,36 +1,26 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Talks to a board packet by packet.  One packet is under way at a time, and is sent again if no answer comes."""
+"""Talks to a board: :class:`tellme.link.window.Exchange` with a transport and a clock."""
 
+import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from zlib import crc32
 
 from tellme.link.errors import LinkError
-from tellme.link.framing import FrameError, body, decode, encode, open_body
 from tellme.link.transport import Transport
-from tellme.spec.memory import Event, EventType, StartArgs
-from tellme.spec.packets import DATA_MAX, HELLO, MAGIC, PROTOCOL_VERSION, NakReason, PacketType
-from tellme.spec.program import FORMAT_VERSION
+from tellme.link.window import HELLO_PATIENCE, PATIENCE, RETRY, Exchange, Hello, Ticket
+from tellme.spec.memory import Event, EventType, StartArgs, StatusWord
+from tellme.spec.packets import DATA_MAX, PacketType
 from tellme.spec.ranges import U32, Range
 
-__all__ = ["BoardClient", "Hello"]
+__all__ = ["CHECKSUM_MAX", "REGION", "BoardClient", "Hello", "padded"]
 
-#: Seconds that a real board's answer may take.  The slowest answer, a checksum over 4 MB, takes a second.
-TIMEOUT = 2.0
-TRIES = 3
 #: Bytes of a CHECKSUM at most.
 CHECKSUM_MAX = 1 << 21
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a board says of itself."""
-
-    preset: str
-    core_sha256: str
+#: Bytes that are compared with the board's memory at a time, by a checksum that the board computes.
+REGION = 1 << 16
 
 
 def check_words(address: int, size: int) -> None:
@@ -41,167 +31,223 @@ def check_words(address: int, size: int) -> None:
         raise ValueError(f"address {address:#x} is no multiple of 4")
 
 
-class BoardClient:
-    """Packets over a transport.  ``timeout`` is the longest wait for an answer, in seconds."""
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
 
-    def __init__(self, transport: Transport, *, timeout: float = TIMEOUT):
-        self._transport = transport
+
+def padded(content: bytes) -> bytes:
+    """Bytes with zeros behind them, up to a whole word."""
+    return content + bytes(-len(content) % 4)
+
+
+class BoardClient:
+    """Packets over a transport.
+
+    ``timeout`` is the longest silence of a board that has answered once, in seconds; ``hello_timeout`` the longest silence to the
+    first packet, ``timeout`` or HELLO_PATIENCE if that is less.  ``retry``: seconds until a packet without an answer is sent
+    again, an eighth of ``timeout`` or RETRY if that is less; each further time takes twice as long.  ``clock`` gives seconds.
+
+    :meth:`hello` changes nothing on the board.  All other packets need a session, which the first of them opens
+    (:meth:`connect`).  An error of the link is a LinkError, and ends the session; :meth:`connect` opens the next one.
+    """
+
+    def __init__(self, transport: Transport, *, timeout: float = PATIENCE, hello_timeout: float | None = None,
+                 retry: float | None = None, clock: Callable[[], float] = time.monotonic):
+        self._transport, self._clock = transport, clock
         self._timeout = timeout
-        self._seq = 0
-        self._buffer = bytearray()
-        self._events: deque[tuple[EventType, Event]] = deque()
-        self._garbage = 0
-        # A zero byte ends any frame that the board has received in part.
-        transport.write(b"\0")
+        self._hello_timeout = min(timeout, HELLO_PATIENCE) if hello_timeout is None else hello_timeout
+        self._retry = min(RETRY, timeout / 8) if retry is None else retry
+        self._exchange = self._new()
+        self._connected = False
+        self._heard: deque[tuple[EventType, Event]] = deque()
+
+    def _new(self) -> Exchange:
+        return Exchange(seq=random.randrange(256), retry=self._retry, patience=self._timeout,
+                        hello_patience=self._hello_timeout, name=self._transport.name)
 
     # ---------------------------------------------------------------- packets
-    def _packet(self, deadline: float) -> tuple[int, int, bytes] | None:
-        """The next good packet, or None at the deadline."""
-        while True:
-            end = self._buffer.find(0)
-            if end >= 0:
-                frame = bytes(self._buffer[:end])
-                del self._buffer[:end + 1]
-                if not frame:
-                    continue
-                try:
-                    return open_body(decode(frame))
-                except FrameError:
-                    self._garbage += 1
-                    continue
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self._buffer += self._transport.read(left)
-            if len(self._buffer) > 1 << 20:
-                raise LinkError(f"{self._transport.name} sends bytes that are no packets; is it a tellme board, "
-                                "with its bitstream loaded?")
+    def _run(self, done: Callable[[], bool]) -> None:
+        """Send and receive until ``done``."""
+        exchange, transport = self._exchange, self._transport
+        try:
+            # What came while nobody looked, before a look at the clock.
+            content = transport.read(0)
+            now = self._clock()
+            exchange.wake(now)
+            exchange.receive(content, now)
+            while not done():
+                out = exchange.frames(self._clock())
+                if out:
+                    transport.write(out)
+                deadline = exchange.deadline()
+                if deadline is None:
+                    raise ValueError("nothing is under way that could be waited for")
+                content = transport.read(max(0.0, deadline - self._clock()))
+                exchange.receive(content, self._clock())
+        except KeyboardInterrupt:
+            exchange.lost()
+            raise
 
-    def _event(self, kind: int, payload: bytes) -> bool:
-        """Keep an event for later; False for any other packet."""
-        if kind not in (PacketType.TOKEN, PacketType.DONE) or len(payload) != Event.LAYOUT.size:
-            return False
-        self._events.append((EventType(kind - PacketType.TOKEN), Event.unpack(payload)))
-        return True
+    def _wait(self, tickets: list[Ticket], progress: Callable[[int], None] = lambda count: None) -> list[bytes]:
+        """The answers of a batch of packets.  ``progress`` hears how many have come."""
+        if not tickets:
+            return []
+        self._exchange.fill()
+        first = 0
 
-    def _ask(self, kind: PacketType, payload: bytes, wanted: PacketType) -> bytes:
-        """Send a packet and return the payload of its answer.  Silence or a garbled packet: send again, TRIES times in all."""
-        self._seq = (self._seq + 1) % 0xFF
-        frame = encode(body(self._seq, kind, payload))
-        for _ in range(TRIES):
-            self._transport.write(frame)
-            deadline = time.monotonic() + self._timeout
-            while (packet := self._packet(deadline)) is not None:
-                seq, answer, content = packet
-                if self._event(answer, content):
-                    continue
-                if answer == PacketType.NAK:
-                    why = content[0] if content else 0
-                    if why in (NakReason.CRC, NakReason.FRAMING):
-                        break
-                    if seq != self._seq:
-                        continue
-                    name = NakReason(why).name if why in list(NakReason) else str(why)
-                    raise LinkError(f"the board refused a {kind.name} packet: {name}")
-                if seq == self._seq and answer == wanted:
-                    return content
-        if self._garbage:
-            raise LinkError(f"{self._transport.name} answers garbage ({self._garbage} bad packets); check the cable and "
-                            "the baud rate, or load the bitstream again")
-        raise LinkError(f"{self._transport.name} does not answer (no answer to {kind.name} within {self._timeout:.0f} s, "
-                        f"{TRIES} tries); is the bitstream loaded? make program, or power the board off and on")
+        def done() -> bool:
+            nonlocal first
+            before = first
+            while first < len(tickets) and tickets[first].done:
+                first += 1
+            if first > before:
+                progress(first)
+            return first == len(tickets)
+
+        self._run(done)
+        return [ticket.result() for ticket in tickets]
+
+    def _ask(self, kind: PacketType, payload: bytes = b"") -> bytes:
+        """A packet's answer."""
+        self._open()
+        return self._wait([self._exchange.submit(kind, payload)])[0]
+
+    def _open(self) -> None:
+        if not self._connected:
+            self.connect()
 
     # ---------------------------------------------------------------- what a board does
     def hello(self) -> Hello:
-        """Ask the board for its name, the protocol's version and the core's hash."""
-        content = self._ask(PacketType.HELLO, b"", PacketType.HELLO_ANSWER)
-        if len(content) != HELLO.size:
-            raise LinkError(f"{self._transport.name} answers, but is no tellme board")
-        magic, version, program_format, name, build = HELLO.unpack(content)
-        if magic != MAGIC:
-            raise LinkError(f"{self._transport.name} answers, but is no tellme board")
-        if version != PROTOCOL_VERSION:
-            raise self._other("speaks protocol", version, PROTOCOL_VERSION)
-        if program_format != FORMAT_VERSION:
-            raise self._other("runs programs of format", program_format, FORMAT_VERSION)
-        return Hello(name.rstrip(b"\0").decode("ascii", "replace"), build.hex())
+        """Ask the board who it is.  A board of another version, or anything else at the port, is a LinkError."""
+        if self._exchange.failed:
+            self._exchange, self._connected = self._new(), False
+        ticket = self._exchange.submit(PacketType.HELLO)
+        self._run(lambda: ticket.done)
+        ticket.result()
+        assert self._exchange.hello is not None
+        return self._exchange.hello
 
-    def _other(self, does: str, its: int, own: int) -> LinkError:
-        """A core of another version."""
-        return LinkError(f"the core at {self._transport.name} {does} {its}, this tellme-host {own}: build its bitstream from "
-                         "this version of tellme and load it, or use the tellme-host that belongs to the bitstream")
+    def connect(self) -> Hello:
+        """Open a session, and stop a run that still goes on from before; its events are dropped."""
+        self._exchange, self._connected = self._new(), False
+        exchange = self._exchange
+        self._heard.clear()
+        opened = exchange.open(*random.sample(range(1 << 16), 2))
+        self._run(lambda: opened.done)
+        opened.result()
+        self._connected = True
+        words = self.status()
+        if not words[StatusWord.FLAGS] & 1:
+            exchange.skip(words[StatusWord.EVENTS] & 0xFF)
+        elif all(kind != EventType.DONE for kind, _ in exchange.events()):
+            exchange.expect_done(self._clock())
+            self.stop()
+            self._drain()
+        exchange.events()
+        assert exchange.hello is not None
+        return exchange.hello
 
     def write(self, address: int, content: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Write bytes from an address that is a multiple of 4; the last word is padded with zeros.
 
-        An address that no packet can hold is a RangeError.  :meth:`verify` compares what the board's memory holds afterwards.
+        An address that no packet can hold is a RangeError.  ``progress`` hears how many bytes the board has acknowledged.
+        :meth:`verify` compares what the board's memory holds afterwards.
         """
-        padded = content + bytes(-len(content) % 4)
-        check_words(address, len(padded))
-        for at in range(0, len(padded), DATA_MAX):
-            piece = padded[at:at + DATA_MAX]
-            self._ask(PacketType.WRITE, (address + at).to_bytes(4, "little") + piece, PacketType.ACK)
+        words = padded(content)
+        check_words(address, len(words))
+        self._open()
+        tickets = [self._exchange.submit(PacketType.WRITE, u32(address + at) + words[at:at + DATA_MAX])
+                   for at in range(0, len(words), DATA_MAX)]
+
+        def written(packets: int) -> None:
             if progress is not None:
-                progress(min(at + len(piece), len(content)))
+                progress(min(packets * DATA_MAX, len(content)))
+
+        self._wait(tickets, written)
 
     def read(self, address: int, size: int) -> bytes:
         """Read bytes from an address that is a multiple of 4.  An address or a size that no packet can hold is a RangeError."""
         U32.check("bytes of a READ", size)
-        out = bytearray()
         whole = size + -size % 4
         check_words(address, whole)
-        for at in range(0, whole, DATA_MAX):
-            n = min(DATA_MAX, whole - at)
-            content = self._ask(PacketType.READ, (address + at).to_bytes(4, "little") + n.to_bytes(2, "little"),
-                                PacketType.DATA)
-            if len(content) != n:
-                raise LinkError(f"the board answered {len(content)} bytes to a READ of {n}")
-            out += content
-        return bytes(out[:size])
+        self._open()
+        tickets = [self._exchange.submit(PacketType.READ, u32(address + at) + min(DATA_MAX, whole - at).to_bytes(2, "little"))
+                   for at in range(0, whole, DATA_MAX)]
+        return b"".join(self._wait(tickets))[:size]
+
+    def checksums(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
+        """CRC-32 of ranges (address, bytes) of whole words, computed by the board.
+
+        More than CHECKSUM_MAX bytes are a RangeError.
+        """
+        ranges = list(ranges)
+        for address, size in ranges:
+            Range(0, CHECKSUM_MAX).check("bytes of a CHECKSUM", size)
+            check_words(address, size)
+        self._open()
+        tickets = [self._exchange.submit(PacketType.CHECKSUM, u32(address) + u32(size)) for address, size in ranges]
+        return [int.from_bytes(answer, "little") for answer in self._wait(tickets)]
 
     def checksum(self, address: int, size: int) -> int:
         """CRC-32 of a range of whole words, computed by the board.  More than CHECKSUM_MAX bytes are a RangeError."""
-        Range(0, CHECKSUM_MAX).check("bytes of a CHECKSUM", size)
-        check_words(address, size)
-        content = self._ask(PacketType.CHECKSUM, address.to_bytes(4, "little") + size.to_bytes(4, "little"),
-                            PacketType.SUM)
-        return int.from_bytes(content, "little")
+        return self.checksums([(address, size)])[0]
 
     def verify(self, address: int, content: bytes) -> None:
-        """Compare a range with what was written, by checksum."""
-        padded = content + bytes(-len(content) % 4)
-        for at in range(0, len(padded), CHECKSUM_MAX):
-            piece = padded[at:at + CHECKSUM_MAX]
-            if self.checksum(address + at, len(piece)) != crc32(piece):
-                raise LinkError(f"the board's memory does not hold what was written at {address + at:#x}")
+        """Compare a range with what was written, by checksums."""
+        words = padded(content)
+        pieces = [words[at:at + REGION] for at in range(0, len(words), REGION)]
+        self.verify_sums([(address + REGION * i, len(piece), crc32(piece)) for i, piece in enumerate(pieces)])
+
+    def verify_sums(self, regions: Iterable[tuple[int, int, int]]) -> None:
+        """Compare regions (address, bytes, CRC-32) with what the board's memory holds."""
+        regions = list(regions)
+        sums = self.checksums((address, size) for address, size, _ in regions)
+        for (address, _, wanted), found in zip(regions, sums, strict=True):
+            if found != wanted:
+                raise LinkError(f"the board's memory does not hold what was written at {address:#x}")
 
     def start(self, args: StartArgs) -> None:
-        """Start a run."""
-        self._events.clear()
-        self._ask(PacketType.START, args.pack(), PacketType.ACK)
+        """Start a run.  A run of before whose DONE was not heard is stopped first."""
+        self._open()
+        if self._exchange.running:
+            self.stop()
+            self._drain()
+        self._exchange.events()
+        self._heard.clear()
+        self._ask(PacketType.START, args.pack())
 
     def stop(self) -> None:
         """End the run; the event DONE follows."""
-        self._ask(PacketType.STOP, b"", PacketType.ACK)
+        self._ask(PacketType.STOP)
 
     def status(self) -> tuple[int, ...]:
         """The eight words of memory.StatusWord."""
-        content = self._ask(PacketType.STATUS, b"", PacketType.STATUS_ANSWER)
+        content = self._ask(PacketType.STATUS)
         return tuple(int.from_bytes(content[i:i + 4], "little") for i in range(0, len(content), 4))
 
     def events(self) -> Iterator[tuple[EventType, Event]]:
-        """Events as they come.  A LinkError after a silence: a step of a run takes well less than the timeout."""
+        """The events of the run as they come, up to DONE.  Without a run a LinkError."""
+        self._open()
         while True:
-            while self._events:
-                yield self._events.popleft()
-            packet = self._packet(time.monotonic() + self._timeout)
-            if packet is None:
-                # Silence: is anybody there?
-                running = self.status()[0] & 1
-                if not running and not self._events:
-                    raise LinkError(f"{self._transport.name} stopped without saying so")
-                continue
-            self._event(packet[1], packet[2])
+            self._heard += self._exchange.events()
+            while self._heard:
+                kind, event = self._heard.popleft()
+                yield kind, event
+                if kind == EventType.DONE:
+                    return
+            if not self._exchange.running:
+                raise LinkError(f"{self._transport.name} has no run whose events could come; start one")
+            self._run(self._has_event)
+
+    def _has_event(self) -> bool:
+        self._heard += self._exchange.events()
+        return bool(self._heard)
+
+    def _drain(self) -> None:
+        """Drop events up to DONE."""
+        self._run(lambda: not self._exchange.running)
+        self._exchange.events()
+        self._heard.clear()
 
     def close(self) -> None:
         """Close the connection."""

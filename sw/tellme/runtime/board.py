@@ -72,7 +72,7 @@ class Board:
         """
         model.check()
         device, image = place_head(self.device, model, head, self._say)
-        session = Session(device, model, image)
+        session = Session(device, model, image, self._say)
         device.connect()
         device.load(image, progress or (lambda done, total: None))
         self._loaded = device

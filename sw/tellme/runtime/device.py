@@ -3,18 +3,20 @@
 """What a model can run on: the golden model, and boards, behind one interface."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from struct import Struct
-from typing import Protocol
+from typing import Literal, Protocol
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
-from tellme.compiler.part import Part
 from tellme.errors import DeviceError
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import unlimited_config
+from tellme.link.client import REGION, padded
 from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import (
@@ -23,6 +25,7 @@ from tellme.spec.memory import (
     CRC_BASE,
     PROGRAM_BASE,
     REGISTER_BASE,
+    SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
@@ -31,8 +34,11 @@ from tellme.spec.memory import (
     Event,
     EventType,
     StartArgs,
+    StartFlags,
     check_tokens,
+    register_address,
 )
+from tellme.spec.sampling import DrawSettings, pack_settings
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
@@ -54,6 +60,13 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
+    #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
+    sampler: bool = False
+    #: Who picks the tokens of a start.
+    picks_by: Literal["board", "host"] = "board"
+    #: Bytes of the last load that were sent, and that the board held already.
+    sent: int = 0
+    skipped: int = 0
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
@@ -75,8 +88,15 @@ class Device(ABC):
         """Write whole words into the memory of a device that is loaded, between runs."""
 
     @abstractmethod
+    def draw_as(self, settings: DrawSettings) -> None:
+        """How starts with the flag SAMPLE draw from now on, on a device that is loaded and has a ``sampler``, between runs.
+
+        ``settings``: such as :func:`tellme.spec.sampling.board_draws` takes.
+        """
+
+    @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run, and yield the events up to DONE."""
+        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler`` is a DeviceError."""
 
     @abstractmethod
     def top(self) -> list[tuple[int, int]]:
@@ -106,6 +126,7 @@ class GoldenDevice(Device):
     """The golden model: no board's limits, no cycles."""
 
     name = "golden"
+    sampler = True
 
     def __init__(self) -> None:
         self._board: GoldenBoard | None = None
@@ -131,6 +152,9 @@ class GoldenDevice(Device):
     def write(self, address: int, content: bytes) -> None:
         self.board.write(address, content)
 
+    def draw_as(self, settings: DrawSettings) -> None:
+        self.board.registers.update(pack_settings(settings))
+
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         return self.board.start(args)
 
@@ -154,7 +178,9 @@ class Client(Protocol):
 
     def read(self, address: int, size: int) -> bytes: ...
 
-    def verify(self, address: int, content: bytes) -> None: ...
+    def checksums(self, ranges: Iterable[tuple[int, int]]) -> list[int]: ...
+
+    def verify_sums(self, regions: Iterable[tuple[int, int, int]]) -> None: ...
 
     def start(self, args: StartArgs) -> None: ...
 
@@ -176,10 +202,13 @@ class BoardDevice(Device):
         self.preset = config.name
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
+        self.sampler = config.sampler
         self._config = config
         self._given = client
         #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.
         self._verify = verify
+        #: The memory holds nothing that is worth a look before it is written.
+        self._blank = False
         self._image: Image | None = None
         self._running = False
 
@@ -192,25 +221,60 @@ class BoardDevice(Device):
         return self._config
 
     def load(self, image: Image, progress: Progress) -> None:
+        """Write an image.  Regions that the board's memory holds already, by their checksums, are not sent.
+
+        ``sent`` and ``skipped`` are brought up to date before ``progress`` hears of the bytes.
+        """
         self._image = image
-        parts = [(SDRAM_BASE + base, part) for base, part in image.sections]
-        parts += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
-                  (REGISTER_BASE, Part.of(image.register_bytes))]
-        total = sum(len(part) for _, part in parts)
-        done = 0
-        progress(0, total)
-        for address, part in parts:
+        sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
+        tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
+        total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
+        self.sent = self.skipped = 0
+
+        def say() -> None:
+            progress(self.sent + self.skipped, total)
+
+        say()
+        written: list[tuple[int, int, int]] = []
+        for address, part in sections:
             for content in part.chunks():
-                self._client.write(address, content, lambda n, done=done: progress(done + n, total))  # type: ignore[misc]
+                written += self._load(address, content, say)
                 address += len(content)
-                done += len(content)
+        # The host cannot read these back: they are always sent.
+        for address, table in tables:
+            self._send(address, table, say)
+        self._blank = False
         if self._verify:
-            for base, part in image.sections:
-                address = SDRAM_BASE + base
-                for content in part.chunks():
-                    self._client.verify(address, content)
-                    address += len(content)
-        progress(total, total)
+            self._client.verify_sums(written)
+
+    def _load(self, address: int, content: bytes, say: Callable[[], None]) -> list[tuple[int, int, int]]:
+        """Write a part of a section where the memory differs; (address, bytes, CRC-32) of the regions that were written."""
+        regions = [(address + at, content[at:at + REGION]) for at in range(0, len(content), REGION)]
+        wanted = [(base, len(padded(region)), crc32(padded(region))) for base, region in regions]
+        held: list[int | None] = [None] * len(regions)
+        if not self._blank:
+            held = list(self._client.checksums((base, size) for base, size, _ in wanted))
+        written = []
+        for differs, group in groupby(zip(regions, wanted, held, strict=True), lambda item: item[1][2] != item[2]):
+            found = list(group)
+            piece = b"".join(region for (_, region), _, _ in found)
+            if differs:
+                self._send(found[0][0][0], piece, say)
+                written += [sums for _, sums, _ in found]
+            else:
+                self.skipped += len(piece)
+                say()
+        return written
+
+    def _send(self, address: int, content: bytes, say: Callable[[], None]) -> None:
+        before = self.sent
+
+        def heard(size: int) -> None:
+            self.sent = before + size
+            say()
+
+        self._client.write(address, content, heard)
+        heard(len(content))
 
     def place(self, position: int, tokens: Sequence[int]) -> None:
         check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
@@ -219,8 +283,20 @@ class BoardDevice(Device):
     def write(self, address: int, content: bytes) -> None:
         self._client.write(SDRAM_BASE + address, content)
 
+    def draw_as(self, settings: DrawSettings) -> None:
+        self._check_sampler()
+        registers = pack_settings(settings)
+        content = b"".join(registers[name].to_bytes(4, "little") for name in SAMPLING_REGISTERS)
+        self._client.write(register_address(SAMPLING_REGISTERS[0]), content)
+
+    def _check_sampler(self) -> None:
+        if not self.sampler:
+            raise DeviceError(f"the core {self.preset} has no sampler: the host has to draw the tokens")
+
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         args.check_context(self._loaded().registers["context"])
+        if args.flags & StartFlags.SAMPLE:
+            self._check_sampler()
         self._client.start(args)
         self._running = True
         for kind, event in self._client.events():

@@ -18,8 +18,9 @@ from tellme.runtime.device import Device
 from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampler, Sampling
 from tellme.spec.ending import ending
-from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
+from tellme.spec.memory import END_TOKENS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.program import Epilogue, Op
+from tellme.spec.sampling import board_draws
 
 __all__ = ["Generation", "describe_step"]
 
@@ -55,7 +56,7 @@ class Generation:
     prompt: list[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
-    #: Tokens that end the text; a board stops at the first by itself, and at the others when the host says so.
+    #: Tokens that end the text; a board stops at the first END_TOKENS by itself, and at the others when the host says so.
     ends: tuple[int, ...] = ()
     #: Prompt tokens that the board works on at once: 0 as many as it has lanes for, 1 one by one.
     prefill_chunk: int = 0
@@ -73,6 +74,22 @@ class Generation:
     _started: bool = False
     _first: Event | None = None
     _last: Event | None = None
+
+    @property
+    def host_draws(self) -> str | None:
+        """Why the host draws the tokens of a device that picks by itself otherwise; None: the device picks."""
+        if self.sampling.greedy or self.device.picks_by == "host":
+            return None
+        settings = self.sampling.settings()
+        if settings.penalty is not None:
+            return "the board knows no repetition penalty"
+        if not self.device.sampler:
+            return "this core has no sampler"
+        if not board_draws(settings):
+            return "the board's sampler takes no temperature as low as this"
+        if self.on_logits is not None:
+            return "the logits of each token are asked for"
+        return None
 
     def tokens(self) -> Iterator[int]:
         """Generated tokens as they come."""
@@ -103,10 +120,10 @@ class Generation:
     def _picks(self) -> Iterator[int]:
         """The generation loop.
 
-        A board that picks by itself goes on from one start to the end of the text.  Where the host picks, or takes logits, a
+        A board that picks by itself goes on from one start to the end of the text.  Where the host draws, or takes logits, a
         start feeds one token and the host picks before the next start.
         """
-        alone = self.sampling.greedy and self.on_logits is None
+        alone = self.on_logits is None and (self.sampling.greedy or self._device_draws)
         sampler = Sampler(self.sampling, self.prompt)
         # Logits are asked for of each position, so that each is fed.
         self.cached = position = self.cache.begin(self, self.prompt if self.on_logits is None else [])
@@ -129,7 +146,7 @@ class Generation:
             for event in self._start(position, feed, self.max_tokens) if alone else [self._one(position, feed)]:
                 if reason is not None:
                     raise DeviceError(f"{self.device.name} went on after the end of its text")
-                token = event.id if self.sampling.greedy else sampler.pick(self.device.top(), position + len(feed))
+                token = event.id if alone or self.sampling.greedy else sampler.pick(self.device.top(), position + len(feed))
                 picked += 1
                 position += len(feed)
                 feed = [token]
@@ -140,7 +157,7 @@ class Generation:
                                 context=self.config.context)
                 if reason is not None:
                     self.stop_reason = _STOP_REASONS[reason]
-                    if alone and token in self.ends[1:]:
+                    if alone and token in self.ends[END_TOKENS:]:
                         # The board computes the next token already; this token will not be shown.
                         self.device.stop()
                         return
@@ -149,17 +166,21 @@ class Generation:
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start."""
-        if self.cache.owner is not self:
-            raise InputError("another run began on this session: generate again for the rest of this one")
+        self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
-        eos = self.ends[0] if self.ends and generate > 1 else StartArgs.NO_EOS
+        # Where a start picks one token, the host knows the end.
+        ends = self.ends[:END_TOKENS] if generate > 1 else ()
+        if generate and self._device_draws:
+            self.device.draw_as(self.sampling.settings())
+            flags |= StartFlags.SAMPLE
         self.device.place(position, feed)
         chunk = self.prefill_chunk if self.image.whole_heads else 1
-        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), eos, chunk)):
+        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, ends)):
             if kind != EventType.DONE:
                 self._fed(event.position)
                 yield event
+                self._check_owner()
             elif event.logit == DoneReason.NONFINITE:
                 raise NonfiniteRunError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
                                   f"{event.position}: the model does not fit binary16, or is damaged")
@@ -167,6 +188,16 @@ class Generation:
                 raise DeviceError("the board was stopped")
             elif generate == 0:
                 self._fed(event.position)
+
+    def _check_owner(self) -> None:
+        if self.cache.owner is not self:
+            raise InputError("another run began on this session: generate again for the rest of this one")
+
+    @property
+    def _device_draws(self) -> bool:
+        """Whether starts draw, as against taking the likeliest token or leaving the draw to the host."""
+        return (not self.sampling.greedy and self.on_logits is None and self.device.sampler
+                and board_draws(self.sampling.settings()))
 
     def _fed(self, position: int) -> None:
         """An event said that the tokens up to a position were fed."""
@@ -215,7 +246,8 @@ class Generation:
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
                 "token_ids": list(self.generated),
-                "stop_reason": self.stop_reason, **values, "wall_seconds": round(self.wall_seconds, 3),
+                "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by, **values,
+                "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}
 
 

@@ -21,6 +21,7 @@ from tellme.spec.config import CoreConfig
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words, head_row_words
+from tellme.spec.sampling import DrawSettings, draw
 
 __all__ = ["HeadOnHost", "place_head"]
 
@@ -39,8 +40,12 @@ class HeadOnHost(Device):
 
     Before a start the host writes the embedding rows of the tokens to feed to the board, the first token's row first, and token
     memory names the rows by number.  A start feeds the rows and runs the probe (:mod:`tellme.spec.probe`).  The host reads the
-    probe's logits, computes the model's logits from them, and picks.  Each generated token is a start of its own.
+    probe's logits, computes the model's logits from them, and picks as a board with a sampler does.  Each generated token is a
+    start of its own.
     """
+
+    picks_by = "host"
+    sampler = True
 
     def __init__(self, device: Device, model: StoredSource):
         self._device = device
@@ -53,6 +58,7 @@ class HeadOnHost(Device):
         self._tokens: dict[int, int] = {}
         self._image: Image | None = None
         self._logits = np.zeros(model.config.vocab, np.int32)
+        self._settings: DrawSettings | None = None
 
     @property
     def core_sha256(self) -> str | None:  # type: ignore[override]
@@ -75,23 +81,32 @@ class HeadOnHost(Device):
     def write(self, address: int, content: bytes) -> None:
         self._device.write(address, content)
 
+    def draw_as(self, settings: DrawSettings) -> None:
+        self._settings = settings
+
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        position, feed, flags, picked = args.position, args.feed, args.flags | StartFlags.DUMP, 0
+        settings = None
+        if args.flags & StartFlags.SAMPLE:
+            settings = self._settings
+            assert settings is not None, "nobody said how to draw"
+        position, feed, flags, picked = args.position, args.feed, (args.flags | StartFlags.DUMP) & ~StartFlags.SAMPLE, 0
         while True:
             self._send(position, feed)
             event, done = self._run(replace(args, position=position, feed=feed, generate=min(args.generate, 1), flags=flags,
-                                            eos=StartArgs.NO_EOS))
+                                            ends=()))
             if event is None:
                 # No pick was asked for, or the run ended before the token's pick.
                 yield EventType.DONE, done
                 return
             self._logits = self._compute()
-            token, logit = best(self._logits)[0]
             picked += 1
             position += feed
+            top = best(self._logits)
+            token = top[0][0] if settings is None else draw(top, settings, position)
+            logit = int(self._logits[token])
             self._tokens[position] = token
             yield EventType.TOKEN, replace(event, id=token, logit=logit)
-            reason = ending(token, picked, ends=(args.eos,), limit=args.generate, next_position=position,
+            reason = ending(token, picked, ends=args.ends, limit=args.generate, next_position=position,
                             context=self._config.context)
             if reason is not None:
                 yield EventType.DONE, replace(done, id=token, logit=reason)

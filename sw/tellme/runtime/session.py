@@ -188,8 +188,11 @@ class Session:
     the rest, and gives the same logits.
     """
 
-    def __init__(self, device: Device, model: Source, image: Image):
+    def __init__(self, device: Device, model: Source, image: Image, say: Callable[[str], None] = lambda text: None):
+        """``say`` hears, once, why the host draws the tokens of a generation where a board could not."""
         self.device, self.model, self.image = device, model, image
+        self._say = say
+        self._said: set[str] = set()
         self.tokenizer = tokenizer_of(model)
         self.cache = KvCache()
 
@@ -219,6 +222,10 @@ class Session:
                              hint="tokenizer")
         generation = Generation(self.device, self.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
                                 () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache)
+        why = generation.host_draws
+        if why is not None and why not in self._said:
+            self._said.add(why)
+            self._say(f"the host draws the tokens: {why}")
         return Run(generation, self.tokenizer, stop, len(resume))
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:

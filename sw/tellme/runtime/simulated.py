@@ -20,6 +20,8 @@ __all__ = ["SimDevice", "checkout", "sim_command"]
 
 #: Seconds.  A simulated board runs some 50,000 cycles per second of real time, and a token may take several seconds.
 SIM_TIMEOUT = 300.0
+#: Seconds until a packet to a simulated board is sent again.  The pipe loses nothing: packets again only make the board slower.
+SIM_RETRY = 60.0
 #: Seconds that an interrupted build may take to remove its scratch files; its compilers end at once.
 BUILD_GRACE = 2.0
 
@@ -78,11 +80,13 @@ class SimDevice(BoardDevice):
         command, root, env = sim_command(self._config)
         transport = ProcessTransport(build(command, root, env), cwd=root, env=env)
         try:
-            client = BoardClient(transport, timeout=SIM_TIMEOUT)
+            client = BoardClient(transport, timeout=SIM_TIMEOUT, hello_timeout=SIM_TIMEOUT, retry=SIM_RETRY)
         except BaseException:
             transport.close()
             raise
         self._given = client
+        # A process that has just begun.
+        self._blank = True
         hello = client.hello()
         if hello.preset != self._config.name:
             raise DeviceError(f"the simulated board was built for {hello.preset!r}, not {self._config.name!r}")

@@ -71,6 +71,8 @@ class CoreConfig:
     max_context: int = 1024
     #: Largest vocabulary of an LM head on the board.
     max_vocab: int = DEFAULT_VOCAB
+    #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
+    sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
     #: Descriptors of the program memory.
     program_steps: int = 256
@@ -171,18 +173,19 @@ class CoreConfig:
 PRESETS = {
     # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
     # sixteen tokens' codes.
-    "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160),
+    "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
+                             sampler=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
-    "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160),
+    "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, sampler=True),
     # Token by token, prompts too: decodes as fast, and is built and simulated in half the time.
-    "ulx3s-85f-l2": CoreConfig(name="ulx3s-85f-l2"),
+    "ulx3s-85f-l2": CoreConfig(name="ulx3s-85f-l2", sampler=True),
     # What CI synthesises: all units, one lane.
-    "ulx3s-85f-1lane": CoreConfig(name="ulx3s-85f-1lane", lanes=1),
-    # The LFE5U-25F and the 12F, which is the same die: the shipped model fits.
+    "ulx3s-85f-1lane": CoreConfig(name="ulx3s-85f-1lane", lanes=1, sampler=True),
+    # The LFE5U-25F and the 12F, which is the same die: the shipped model fits, a sampler does not.
     "ecp5-25f": CoreConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
     "sim-tiny": CoreConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
-                            weight_buffer_bytes=4096, sdram_power_up_us=2.0, sdram_phases=1),
+                            weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
 }
 
 #: What is simulated where no preset is named: the first story should not be waited for.

@@ -15,11 +15,11 @@ from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import DEFAULT_VOCAB
 
-__all__ = ["ACCOUNT", "BOARD_REGISTERS", "COUNTERS", "COUNTER_BASE", "CRC_BASE", "DoneReason", "EVENT_RANGES", "Event",
-           "EventType", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "PROGRAM_BASE", "REGISTERS",
-           "REGISTER_BASE", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "TOKEN_BASE",
-           "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES", "cache_bases", "check_registers", "check_tokens", "counter_address",
-           "register_address"]
+__all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
+           "COUNTERS", "CRC_BASE", "DoneReason", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
+           "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
+           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs",
+           "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -65,8 +65,17 @@ BOARD_REGISTERS = (
     "sdram_beats",      # read latency in beats, its lowest bit the edge of capture; 0: what was found at start
     "sdram_nudge",      # each write moves the SDRAM clock's phase one step later
 )
+#: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty, as
+#: pack_settings there makes them.  They come last, only a core with a sampler has them, and a run needs them to stand still.
+SAMPLING_REGISTERS = (
+    "sample_seed_low", "sample_seed_high",
+    "sample_inverse",   # log2(e) / temperature: a scale as tellme.spec.scale packs it
+    "sample_top_k",     # 1 to 64
+    "sample_top_p",     # of 2**16
+    "sample_max_gap",   # Q16.16
+)
 #: Name -> word index from REGISTER_BASE.
-REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS)}
+REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS + SAMPLING_REGISTERS)}
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
@@ -140,20 +149,27 @@ class StartFlags(IntFlag):
     CLEAR = 1
     #: The head writes all logits to logits_base.
     DUMP = 2
+    #: Tokens are drawn as the sampling registers say, not the likeliest taken.  A core without a sampler ignores the flag, so a
+    #: host does not send the flag to such a core.
+    SAMPLE = 4
 
 
 #: Range of each number of a START.  A start feeds a token at least.
-START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "eos": U32,
-                "chunk": U32}
+START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "chunk": U32,
+                "end": U32}
+#: End tokens that a START can name.
+END_TOKENS = 4
+#: An end token that no token is.
+NO_END = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True)
 class StartArgs:
-    """Payload of START, 16 bytes.
+    """Payload of START, 28 bytes.
 
     The board feeds the ``feed`` tokens that lie from ``position`` on in token memory, and picks a token after the last of them.
-    Each pick is fed and followed by another pick, until ``generate`` tokens are picked, a pick is ``eos``, or the context is
-    full. If the context is full, the last pick is announced but not fed.
+    Each pick is fed and followed by another pick, until ``generate`` tokens are picked, a pick is one of ``ends``, or the context
+    is full. If the context is full, the last pick is announced but not fed.
 
     Fed tokens run in chunks of ``chunk``, or of as many tokens as the board has lanes for if this number is smaller or
     ``chunk`` is
@@ -163,23 +179,34 @@ class StartArgs:
     feed: int
     generate: int
     flags: StartFlags = StartFlags.CLEAR
-    #: Token that ends the run after it was picked; NO_EOS for none.
-    eos: int = 0xFFFF_FFFF
     chunk: int = 0
+    #: Tokens of which each ends the run after it was picked, up to END_TOKENS.
+    ends: tuple[int, ...] = ()
 
-    LAYOUT = Struct("<HHHHII")
-    NO_EOS = 0xFFFF_FFFF
+    LAYOUT = Struct(f"<HHHHI{END_TOKENS}I")
 
     def __post_init__(self) -> None:
-        """A number outside START_RANGES is a RangeError."""
-        check_fields(self, START_RANGES)
+        """A number outside START_RANGES is a RangeError; more than END_TOKENS end tokens are a ValueError."""
+        check_fields(self, {name: r for name, r in START_RANGES.items() if name != "end"})
+        for end in self.ends:
+            START_RANGES["end"].check("end token", end)
+        if len(self.ends) > END_TOKENS:
+            raise ValueError(f"{len(self.ends)} end tokens; a START has room for {END_TOKENS}")
 
     def check_context(self, context: int) -> None:
         """Refuse to feed tokens at positions that a model of ``context`` positions does not have: a RangeError."""
         Range(0, context).check("position + feed", self.position + self.feed)
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.eos, self.chunk)
+        """The payload."""
+        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.chunk,
+                                *self.ends, *[NO_END] * (END_TOKENS - len(self.ends)))
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "StartArgs":
+        """What a payload says."""
+        position, feed, generate, flags, chunk, *ends = cls.LAYOUT.unpack(payload)
+        return cls(position, feed, generate, StartFlags(flags), chunk, tuple(end for end in ends if end != NO_END))
 
 
 class EventType(IntEnum):
@@ -209,8 +236,8 @@ EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_w
 class Event:
     """Payload of TOKEN and DONE, 32 bytes.
 
-    TOKEN: position of the token just fed, id and logit picked after it.  DONE: the same fields of the last token, but
-    id is the descriptor's number where the reason is NONFINITE, and logit holds the DoneReason.  Counters are those of
+    TOKEN: position of the token just fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
+    DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing otherwise.  Counters are those of
     the moment: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
@@ -250,3 +277,5 @@ class StatusWord(IntEnum):
     #: What the SDRAM's start found: read latency in beats [4:0], phase step [10:5], phases in a row that work [16:11],
     #: bit 17: no phase worked in the last sweep.
     TRAINING = 5
+    #: Number of the next event [7:0], of the first one that the host has not acknowledged [15:8].
+    EVENTS = 6

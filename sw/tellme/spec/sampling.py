@@ -15,9 +15,11 @@ The steps, on up to 64 candidates (id, logit in Q15.16), best first, ties to the
 
 The order is that of llama.cpp's samplers.  The random number is :func:`random32` of seed and position, and of nothing else: a run
 that begins anew in the middle of a text draws what the first run drew.
+
+The gateware's sampler computes all steps but the first, for the settings that :func:`board_draws` names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import e as EULER
@@ -25,14 +27,15 @@ from math import floor, log, log2
 
 from tellme.spec.attention import LOGIT_FRAC, fixed
 from tellme.spec.formats import round_half_up
-from tellme.spec.memory import TOP_ENTRIES
+from tellme.spec.memory import SAMPLING_REGISTERS, TOP_ENTRIES
 from tellme.spec.ranges import Range
-from tellme.spec.scale import Scale, scale_from_fraction
+from tellme.spec.scale import SCALE_SIG_BITS, Scale, scale_from_fraction
 from tellme.spec.tables import EXP2_FRAC_BITS, exp2_rom
 
-__all__ = ["MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY", "THREEFRY_ROTATIONS",
-           "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings", "candidates", "draw",
-           "exponent", "inverse_temperature", "max_gap", "penalised", "random32", "threefry2x32", "weight", "weights"]
+__all__ = ["BOARD_SHIFTS", "MAX_GAP", "MAX_TEMPERATURE", "MIN_TEMPERATURE", "SEED_BITS", "THREEFRY_PARITY",
+           "THREEFRY_ROTATIONS", "THREEFRY_ROUNDS", "TOP_P_BITS", "TOP_P_ONE", "UNIT_TEMPERATURE", "WEIGHT_BITS", "DrawSettings",
+           "board_draws", "candidates", "draw", "exponent", "inverse_temperature", "max_gap", "pack_settings", "penalised",
+           "random32", "shift_of", "threefry2x32", "unpack_settings", "weight", "weights"]
 
 #: A seed: the key of the random function.
 SEED_BITS = 64
@@ -46,6 +49,9 @@ TOP_P_ONE = 1 << TOP_P_BITS
 MAX_GAP = (1 << 32) - 1
 #: Bits of a weight: 2**31 is the best candidate's.
 WEIGHT_BITS = 32
+#: Shifts (:func:`shift_of`) of the inverse temperatures that the gateware's sampler computes with: its product is made a bit a
+#: cycle, low bits first, and the shift's bits are counted in 6 bits.
+BOARD_SHIFTS = Range(SCALE_SIG_BITS, 63)
 _ROM_BITS = 17
 LOGIT_BITS = 32
 
@@ -94,12 +100,17 @@ def max_gap(min_p: float) -> int:
     return MAX_GAP if min_p <= 0 else min(MAX_GAP, floor(-log(min_p) * 2**LOGIT_FRAC))
 
 
+def shift_of(exp: int) -> int:
+    """Bits that a product gap * sig of an inverse temperature sig * 2**exp is shifted right by, to have 9 fraction bits."""
+    return LOGIT_FRAC - EXP2_FRAC_BITS - exp
+
+
 def exponent(gap: int, inverse: Scale) -> int:
     """gap * inverse with 9 fraction bits, rounded half up: the octaves that a candidate lies below the best one.
 
     ``gap``: 0 to MAX_GAP, Q.16.  The result has no upper limit; from 32 octaves on the weight is 0.
     """
-    return round_half_up(gap * inverse.sig, LOGIT_FRAC - EXP2_FRAC_BITS - inverse.exp)
+    return round_half_up(gap * inverse.sig, shift_of(inverse.exp))
 
 
 def weight(gap: int, inverse: Scale) -> int:
@@ -129,6 +140,31 @@ class DrawSettings:
         Range(0, TOP_P_ONE).check("top_p", self.top_p)
         Range(0, MAX_GAP).check("max_gap", self.max_gap)
         Range(0, (1 << SEED_BITS) - 1).check("seed", self.seed)
+
+
+def board_draws(settings: DrawSettings) -> bool:
+    """Whether the gateware's sampler computes a draw with these settings: those with a temperature of 0.0113 or more, and without
+    a repetition penalty.
+
+    0.0113 is log2(e) / 2**7: below, the inverse temperature has a shift below BOARD_SHIFTS.
+    """
+    least, most = BOARD_SHIFTS
+    return settings.penalty is None and settings.inverse is not None and least <= shift_of(settings.inverse.exp) <= most
+
+
+def pack_settings(settings: DrawSettings) -> dict[str, int]:
+    """The sampling registers' values for a run that draws so; a ValueError for settings that the sampler does not compute."""
+    if settings.inverse is None or not board_draws(settings):
+        raise ValueError("a board draws at a temperature of 0.0113 or more, and without a repetition penalty")
+    mask = 0xFFFFFFFF
+    return dict(zip(SAMPLING_REGISTERS, (settings.seed & mask, settings.seed >> 32, settings.inverse.pack(), settings.top_k,
+                                         settings.top_p, settings.max_gap), strict=True))
+
+
+def unpack_settings(registers: Mapping[str, int]) -> DrawSettings:
+    """The settings that the sampling registers say; a RangeError for a number outside its range."""
+    low, high, inverse, top_k, top_p, gap = (registers[name] for name in SAMPLING_REGISTERS)
+    return DrawSettings(Scale.unpack(inverse), top_k, top_p, gap, None, low | high << 32)
 
 
 def penalised(top: Sequence[tuple[int, int]], seen: set[int] | frozenset[int], penalty: Scale) -> list[tuple[int, int]]:

@@ -12,12 +12,13 @@ from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
 from hw.lib.control import DrawLayout
-from hw.sampling.sampler import LEAST_SHIFT, Sampler, shift_of
+from hw.sampling.sampler import Sampler
 from hw.sampling.threefry import Threefry
 from sim.cocotb_streams import PERIOD_NS, report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.sampling import (
+    BOARD_SHIFTS,
     MAX_GAP,
     TOP_P_ONE,
     UNIT_TEMPERATURE,
@@ -29,10 +30,11 @@ from tellme.spec.sampling import (
     inverse_temperature,
     max_gap,
     random32,
+    shift_of,
 )
-from tests.hw.layouts import layouts_of, pack
+from tests.hw.layouts import layouts_of, pack, unpack
 
-DRAWS = ("greedy_and_flat", "random_draws", "the_smallest_numbers", "a_draw_follows_another")
+DRAWS = ("greedy_and_flat", "random_draws", "the_smallest_numbers", "a_draw_follows_another", "any_settings_end")
 BENCHES = [Bench(name="threefry", build=lambda: Threefry(), env={"UNIT": "threefry"}, tests=("numbers",)),
            Bench(name="draw", build=lambda: WithTop(), env={"UNIT": "draw"}, tests=DRAWS)]
 ONE = 1 << 16
@@ -46,7 +48,7 @@ class WithTop(wiring.Component):
         self.sampler = Sampler(layouts)
         super().__init__({
             "start": In(1), "position": In(16), "entries": In(range(TOP_ENTRIES + 1)), "settings": In(DrawLayout),
-            "busy": Out(1), "token": Out(len(self.sampler.token)),
+            "busy": Out(1), "pick": Out(layouts.best),
             "write": In(1), "at": In(range(TOP_ENTRIES)), "entry": In(layouts.top_entry)})
 
     def elaborate(self, platform):
@@ -57,8 +59,9 @@ class WithTop(wiring.Component):
         m.d.comb += [
             write.en.eq(self.write), write.addr.eq(self.at), write.data.eq(self.entry),
             read.addr.eq(sampler.top_addr), sampler.top_data.eq(read.data),
-            sampler.start.eq(self.start), sampler.position.eq(self.position), sampler.entries.eq(self.entries),
-            sampler.settings.eq(self.settings), self.busy.eq(sampler.busy), self.token.eq(sampler.token)]
+            sampler.entries.eq(self.entries), sampler.settings.eq(self.settings),
+            sampler.control.start.eq(self.start), sampler.control.position.eq(self.position),
+            self.busy.eq(sampler.control.busy), self.pick.eq(sampler.control.pick)]
         return m
 
 
@@ -124,7 +127,7 @@ class Board:
     """Drives the unit."""
 
     def __init__(self, dut):
-        self.dut, self.entry = dut, layouts_of().top_entry
+        self.dut, self.entry, self.best = dut, layouts_of().top_entry, layouts_of().best
 
     async def begin(self):
         self.dut.start.value = self.dut.write.value = 0
@@ -147,8 +150,8 @@ class Board:
         await FallingEdge(dut.busy)
         await FallingEdge(dut.clk)
         spent = since(began)
-        got, wanted = int(dut.token.value), draw(top, settings, position)
-        assert got == wanted, (top, settings, position, got, wanted)
+        got, wanted = unpack(self.best, int(dut.pick.value)), draw(top, settings, position)
+        assert (got["id"], got["logit"]) == (wanted, dict(top)[wanted]), (top, settings, position, got, wanted)
         expected = cycles(top, settings, position)
         assert spent == expected, (top, settings, position, spent, expected)
 
@@ -185,7 +188,7 @@ async def greedy_and_flat(dut):
     board = Board(dut)
     await board.begin()
     low, high = inverse_temperature(0.0113), inverse_temperature(1e6)
-    assert shift_of(low.exp) == LEAST_SHIFT
+    assert shift_of(low.exp) == BOARD_SHIFTS.least
     top = [(i, -i) for i in range(64)]
     for inverse in (low, high, UNIT_TEMPERATURE):
         for position in range(8):
@@ -221,3 +224,28 @@ async def a_draw_follows_another(dut):
         await board.draw(*case)
         await board.draw(*drawn(random))
     report(cases=10)
+
+
+@cocotb.test(skip=os.environ.get("UNIT") != "draw")
+async def any_settings_end(dut):
+    """Settings that no host should send, zeros among them: a draw ends with one of the candidates, and the next draw is right."""
+    random, board = rng("any"), Board(dut)
+    await board.begin()
+    for case in range(40):
+        top, settings, position = drawn(random)
+        await board.draw(top, settings, position)
+        bits = 0 if case == 0 else random.getrandbits(DrawLayout.size)
+        values = unpack(DrawLayout, bits)
+        if case % 2:
+            values["top_k"] = 0
+        dut.settings.value = pack(DrawLayout, values)
+        dut.start.value = 1
+        await FallingEdge(dut.clk)
+        dut.start.value = 0
+        for _ in range(20_000):
+            if not dut.busy.value:
+                break
+            await FallingEdge(dut.clk)
+        assert dut.busy.value == 0, values
+        assert unpack(board.best, int(dut.pick.value))["id"] in dict(top), values
+    report(cases=40)

@@ -8,27 +8,49 @@ from zlib import crc32
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from cocotb.utils import get_sim_time
 
 from hw.top import Core
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import report, reset, rng, settled
+from sim.cocotb_streams import PERIOD_NS, report, reset, rng, settled
 from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.spec.config import preset
-from tellme.spec.memory import CRC_BASE, PROGRAM_BASE, REGISTER_BASE, SEGMENT_BASE, TOKEN_BASE, DoneReason, Event, StartArgs
-from tellme.spec.packets import HELLO, PacketType
+from tellme.spec.memory import (
+    CRC_BASE,
+    END_TOKENS,
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    SAMPLING_REGISTERS,
+    SEGMENT_BASE,
+    TOKEN_BASE,
+    TOP_BASE,
+    TOP_ENTRIES,
+    DoneReason,
+    Event,
+    EventType,
+    StartArgs,
+    StartFlags,
+    register_address,
+)
+from tellme.spec.packets import HELLO, NakReason, PacketType
 from tellme.spec.program import FORMAT_VERSION
+from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import random_model
+from tests.models.random_model import even_model, random_model
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
+           "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
-                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs")),
+                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "tokens_are_drawn", "four_end_tokens",
+                        "reads_and_stops_meet_a_draw")),
+           Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
+                 tests=("without_a_sampler",)),
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
@@ -102,16 +124,18 @@ async def load(host, image):
     await write(host, REGISTER_BASE, image.register_bytes)
 
 
-async def run(host, golden, args):
+async def run(host, golden, args, reason=DoneReason.LENGTH):
     """Start, and compare each event with the golden model's, then the CRC of every step of the last token.  Returns the number of
     steps."""
+    *picks, (_, done) = golden.start(args)
+    assert done.logit == reason
     assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
-    for _, want in list(golden.start(args))[:-1]:
+    for _, want in picks:
         _, kind, content = await host.packet(limit=200_000)
         got = Event.unpack(content)
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
     _, kind, content = await host.packet(limit=10_000)
-    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.LENGTH)
+    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, reason)
     steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
     assert [int.from_bytes(crcs[4 * i:4 * i + 4], "little") for i in range(steps)] == golden.crcs[:steps]
@@ -147,3 +171,181 @@ async def prompts_in_chunks(dut):
         golden.tokens[:length] = prompt
         cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, 4, 4, 3))))
     report(cases=cases)
+
+
+#: Settings by name: a temperature alone, each setting beside it, and all.
+SETTINGS = {
+    "plain": DrawSettings(inverse_temperature(1.0), seed=1),
+    "cold": DrawSettings(inverse_temperature(0.0113), seed=2),
+    "hot": DrawSettings(inverse_temperature(40.0), seed=(1 << 64) - 3),
+    "top-k": DrawSettings(inverse_temperature(5.0), top_k=9, seed=4),
+    "top-p": DrawSettings(inverse_temperature(5.0), top_p=20_000, seed=5),
+    "min-p": DrawSettings(inverse_temperature(5.0), max_gap=max_gap(0.6), seed=1 << 33),
+    "all": DrawSettings(inverse_temperature(3.0), top_k=40, top_p=60_000, max_gap=max_gap(0.3), seed=7),
+}
+
+
+async def loaded(host, vocab, context=32):
+    """A model of so many tokens and positions, and two tokens of a prompt; the golden model."""
+    image = compile_model(even_model(vocab, context), CONFIG)
+    await load(host, image)
+    await write(host, TOKEN_BASE, u32(17) + u32(vocab - 1))
+    golden = GoldenBoard(image, sampler=CONFIG.sampler)
+    golden.tokens[:2] = 17, vocab - 1
+    return golden
+
+
+async def prepared(dut):
+    """A core with a model; (host, golden model, its vocabulary)."""
+    host = await bring_up(dut)
+    return host, await loaded(host, 128), 128
+
+
+async def draw_as(host, golden, settings):
+    values = pack_settings(settings)
+    golden.registers |= values
+    await write(host, register_address(SAMPLING_REGISTERS[0]), b"".join(u32(values[name]) for name in SAMPLING_REGISTERS))
+
+
+def tokens_of(golden, args):
+    """The ids of a run's picks."""
+    return [event.id for kind, event in golden.start(args) if kind == EventType.TOKEN]
+
+
+DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
+
+
+@cocotb.test()
+async def tokens_are_drawn(dut):
+    """Tokens and logits of each setting, and the steps of the last token, which was fed a drawn one; then a greedy run."""
+    host, golden, _ = await prepared(dut)
+    greedy = tokens_of(golden, StartArgs(0, 2, 3))
+    others = 0
+    for settings in SETTINGS.values():
+        await draw_as(host, golden, settings)
+        args = StartArgs(0, 2, 3, DRAWN)
+        await run(host, golden, args)
+        # Drawn tokens are where they were fed from.
+        kind, stored = await host.ask(PacketType.READ, u32(TOKEN_BASE + 8) + b"\x0c\0")
+        assert (kind, stored) == (PacketType.DATA, b"".join(u32(token) for token in golden.tokens[2:5]))
+        others += tokens_of(golden, args) != greedy
+    assert others == len(SETTINGS) - 1, "settings but the cold ones draw what a greedy run takes"
+    # A run without the flag takes the likeliest, whatever the registers say.
+    await run(host, golden, StartArgs(0, 2, 3))
+    # A vocabulary of fewer tokens than the best's entries, the last of which are those of the model before; and a full context.
+    golden = await loaded(host, 40, context=8)
+    await draw_as(host, golden, SETTINGS["hot"])
+    await run(host, golden, StartArgs(0, 2, 3, DRAWN))
+    await run(host, golden, StartArgs(0, 2, 20, DRAWN), DoneReason.CONTEXT)
+    report(cases=len(SETTINGS) + 3)
+
+
+@cocotb.test()
+async def four_end_tokens(dut):
+    """Each of the end tokens ends a run, greedy and drawn; numbers above all tokens, with the bits of a token, do not."""
+    host, golden, vocab = await prepared(dut)
+    await draw_as(host, golden, SETTINGS["hot"])
+    cases = 0
+    for flags in (StartFlags.CLEAR, DRAWN):
+        free = tokens_of(golden, StartArgs(0, 2, 4, flags))
+        # The first pick that is not one of before.
+        at = next(i for i in range(1, 4) if free[i] not in free[:i])
+        for place in range(END_TOKENS):
+            ends = [vocab + 1, free[0] | 1 << 31, free[0] | 1 << CONFIG.widths.token_id_bits, vocab + 2]
+            ends[place] = free[at]
+            await run(host, golden, StartArgs(0, 2, 4, flags, 0, tuple(ends)), DoneReason.END_TOKEN)
+            cases += 1
+        # A token that the run does not pick ends nothing.
+        await run(host, golden, StartArgs(0, 2, 4, flags, 0, (next(t for t in range(vocab) if t not in free),)))
+    report(cases=cases + 2)
+
+
+def cycles_since(began):
+    """Cycles since a time in nanoseconds."""
+    return round((get_sim_time("ns") - began) / PERIOD_NS)
+
+
+async def wait(dut, cycles):
+    for _ in range(cycles):
+        await FallingEdge(dut.clk)
+
+
+async def start(host, args):
+    assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
+    return get_sim_time("ns")
+
+
+async def first_pick(host, args):
+    """Cycles from the answer to START until the packet of the run's only pick."""
+    began = await start(host, args)
+    _, kind, _ = await host.packet(limit=200_000)
+    cycles = cycles_since(began)
+    assert (kind, (await host.packet(limit=10_000))[1]) == (PacketType.TOKEN, PacketType.DONE)
+    return cycles
+
+
+@cocotb.test()
+async def reads_and_stops_meet_a_draw(dut):
+    """A host's read of the best 64 is right before a draw, with its first cycle, and in it, and so is the draw.  A
+    stop ends a run in a draw, and the run after it draws what it should."""
+    host, golden, vocab = await prepared(dut)
+    await draw_as(host, golden, SETTINGS["hot"])
+    args = StartArgs(0, 2, 1, DRAWN)
+    (_, want), _ = golden.start(args)
+    pick = await first_pick(host, args)
+    draw_cycles = pick - await first_pick(host, StartArgs(0, 2, 1))
+    assert draw_cycles > 1000, "a draw that is too short to be met"
+    entry = min(TOP_ENTRIES, vocab) - 1
+    token, logit = golden.top()[entry]
+
+    async def read():
+        """The last entry: whether it is right, and the cycles of the read."""
+        began = get_sim_time("ns")
+        answer = await host.ask(PacketType.READ, u32(TOP_BASE + 8 * entry) + b"\x08\0")
+        return answer == (PacketType.DATA, u32(logit & 0xFFFFFFFF) + u32(token)), cycles_since(began)
+
+    right, alone = await read()
+    assert right
+    # Reads one after another, from before the draw on: one meets the draw, with its first cycle or later, and waits for its end.
+    # The best 64 are there some 14 cycles before the draw; a read of two words takes eight, so what waits is right.
+    for before in (200, 203, 206, 211, 217, 228):
+        began = await start(host, args)
+        await wait(dut, pick - draw_cycles - before)
+        cycles = 0
+        while cycles < alone + draw_cycles // 2:
+            right, cycles = await read()
+            assert cycles_since(began) < pick + 1000, "no read met the draw"
+        assert right, before
+        _, kind, content = await host.packet(limit=1000)
+        got = Event.unpack(content)
+        assert (kind, got.id, got.logit) == (PacketType.TOKEN, want.id, want.logit)
+        assert (await host.packet(limit=10_000))[1] == PacketType.DONE and (await read())[0]
+
+    await start(host, args)
+    await wait(dut, pick - draw_cycles // 2)
+    assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
+    _, kind, content = await host.packet(limit=draw_cycles // 4)
+    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.STOPPED)
+    await run(host, golden, StartArgs(0, 2, 3, DRAWN))
+    dut._log.info(f"a draw from {entry + 1} candidates takes {draw_cycles} cycles")
+    report(cases=8)
+
+
+@cocotb.test()
+async def without_a_sampler(dut):
+    """The sampling registers are not there, the flag counts for nothing, and four end tokens end a run."""
+    host, golden, vocab = await prepared(dut)
+    where = register_address(SAMPLING_REGISTERS[0])
+    kind, content = await host.ask(PacketType.WRITE, u32(where) + u32(1))
+    assert (kind, content[0]) == (PacketType.NAK, NakReason.ADDRESS)
+    assert await host.ask(PacketType.READ, u32(where) + b"\x04\0") == (PacketType.DATA, u32(0))
+    want = tokens_of(golden, StartArgs(0, 2, 3))
+    assert await host.ask(PacketType.START, StartArgs(0, 2, 3, DRAWN).pack()) == (PacketType.ACK, b"")
+    for token in want:
+        _, kind, content = await host.packet(limit=200_000)
+        assert (kind, Event.unpack(content).id) == (PacketType.TOKEN, token)
+    await host.packet(limit=10_000)
+    for place in range(END_TOKENS):
+        ends = [vocab + 1] * place + [want[1]]
+        await run(host, golden, StartArgs(0, 2, 3, StartFlags.CLEAR, 0, tuple(ends)), DoneReason.END_TOKEN)
+    report(cases=6)

@@ -17,7 +17,7 @@ from sim.testbench import Bench
 from tellme.link.framing import body, decode, encode, open_body
 from tellme.spec.config import preset
 from tellme.spec.memory import REGISTER_BASE, REGISTERS, StatusWord
-from tellme.spec.packets import HELLO, PacketType
+from tellme.spec.packets import HELLO, SESSION, PacketType
 from tellme.spec.sdram import CHIPS
 
 #: Chip, and its access time including pads and wires, in ns.  Power is not switched between tests, so each chip has a run of its
@@ -102,7 +102,7 @@ async def memory_through_pins(dut):
     assert board.led(LOCKED) and not board.led(BUSY) and not board.led(ERROR)
     # EN of both revisions of the ESP32.
     assert not dut.esp32_off_0__io.value and not dut.esp32_off_1__io.value
-    kind, content = await board.ask(PacketType.HELLO)
+    kind, content = await board.ask(PacketType.HELLO, SESSION.pack(1))
     assert kind == PacketType.HELLO_ANSWER
     assert HELLO.unpack(content)[3].rstrip(b"\0") == PRESET.name.encode()
     assert board.led(LINK)
