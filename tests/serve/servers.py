@@ -40,8 +40,8 @@ def golden(model=MODEL):
 class Killable(FakeClient):
     """A board behind packets, with the golden model in it, that takes ``pause`` seconds a token and can be killed."""
 
-    def __init__(self, pause=0.0):
-        super().__init__(CONFIG)
+    def __init__(self, pause=0.0, config=CONFIG):
+        super().__init__(config)
         self.pause = pause
         self.killed = False
         self.tokens_made = self.stops = 0
@@ -81,7 +81,7 @@ def killable(client, model=MODEL):
     def open_board():
         if client.killed:
             raise LinkError("the board was unplugged")
-        board = tellme.Board(BoardDevice("port", CONFIG, client, "ab" * 32))
+        board = tellme.Board(BoardDevice("port", client.config, client, "ab" * 32))
         return board, board.load(model)
     return open_board
 

@@ -56,7 +56,7 @@ def test_a_completion(client):
     assert answer.usage.prompt_tokens + 12 == answer.usage.total_tokens
     timings = answer.model_extra["timings"]
     assert timings["predicted_n"] == 12 and timings["first_token_ms"] > 0 and timings["predicted_per_second"] > 0
-    assert timings["cycles"] is None
+    assert timings["cycles"] is None and timings["drawn_by"] == "board"
 
 
 def test_the_same_in_a_stream(client):
@@ -272,7 +272,12 @@ def test_limits():
         with pytest.raises(openai.APIStatusError) as caught:
             complete(client, prompt="x" * 1000)
         assert caught.value.status_code == 413
-        # A body without a length is counted as it comes.
+        # A length that is too much is refused before a byte of it comes; a body without a length is counted as it comes.
+        with socket.create_connection(("127.0.0.1", found.port)) as link:
+            link.settimeout(20)
+            link.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 1001\r\n\r\n")
+            assert link.recv(65536).startswith(b"HTTP/1.1 413 ")
         chunked = httpx.post(f"{found.url}/v1/completions", content=iter([b"x" * 600] * 2),
                              headers={"Content-Type": "application/json"})
         assert chunked.status_code == 413
@@ -377,7 +382,7 @@ def test_health_and_metrics():
         assert samples["tellme_requests_total", "/v1/completions", "200"] == 1
         assert samples["tellme_boards", "idle"] == 1 and samples["tellme_queue_length",] == 0
         assert samples["tellme_first_token_seconds_count",] == 1 == samples["tellme_request_seconds_bucket", "+Inf"]
-        assert samples["tellme_prompt_tokens_total",] == 5
+        assert samples["tellme_prompt_tokens_total",] == 5 and samples["tellme_board_failures_total", "board0"] == 0
         # Where the cycles went, by the board's counters.
         assert samples["tellme_board_cycles_total", "board0", "engine"] == 1 + list(tellme.spec.memory.COUNTERS).index(
             "engine_cycles")

@@ -17,6 +17,7 @@ from tellme.link.errors import LinkError
 from tellme.runtime.sampling import Sampling
 from tellme.serve.errors import ServeError
 from tellme.serve.pool import Ended, Job, Limits, Pool
+from tellme.spec.config import preset
 from tests.serve.long import Answers, Plan, clients
 from tests.serve.servers import MODEL, Killable, golden, killable, reference, server, until
 from tests.serve.small import small_model
@@ -89,6 +90,30 @@ def test_a_killed_boards_request_goes_on_elsewhere(pool_of, after, sampling):
     assert sorted(board["state"] for board in pool.boards()) in (["down", "busy"], ["down", "idle"], ["busy", "down"])
     # The last token of the first board is picked once more.
     assert end.stats["generated_tokens"] == 12 - max(after - 1, 0)
+
+
+@pytest.mark.parametrize("order", [("ulx3s-85f-l2", "ecp5-25f"), ("ecp5-25f", "ulx3s-85f-l2")])
+def test_a_board_that_draws_and_one_that_cannot(pool_of, order):
+    """A text that is begun on the one goes on on the other: the same function draws."""
+    clients = [Killable(config=preset(name)) for name in order]
+    assert [client.config.sampler for client in clients] == [name != "ecp5-25f" for name in order]
+    pool = pool_of(killable(clients[0]))
+    assert pool.wait_until_ready(20)
+    heard = Heard()
+    pool.submit(heard.job)
+    first = heard.wait()
+    who = ["board" if client.config.sampler else "host" for client in clients]
+    assert first.stats["drawn_by"] == who[0]
+    # A board that draws is started once, the host starts each token.
+    assert len(clients[0].log) == (1 if who[0] == "board" else 12)
+    pool = pool_of(killable(clients[1]))
+    assert pool.wait_until_ready(20)
+    rest = Heard()
+    rest.job.ids, rest.job.started = list(heard.job.ids[:5]), time.monotonic()
+    pool.submit(rest.job)
+    last = rest.wait()
+    assert isinstance(last, Ended) and last.stats["drawn_by"] == who[1]
+    assert rest.job.ids == heard.job.ids == reference([1, 319, 378], 12, SAMPLED)[1]
 
 
 def test_three_boards_with_one_killed_while_all_work():
