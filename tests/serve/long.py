@@ -252,11 +252,14 @@ def run(plan: Plan) -> dict[str, Any]:
     before, after = memory(0.25, 0.5), memory(0.75, 1)
     killed = watch.killed
     resumed = numbers["tellme_resumed_requests_total"]
+    tokens = {name.split()[-1]: int(value) for name, value in sorted(numbers.items())
+              if name.startswith("tellme_generated_tokens_total")}
     problems = [text for text, wrong in (
         (f"{answers.wrong} answers are wrong", answers.wrong),
         (f"{len(answers.failed)} requests failed, the first with {answers.failed[:1]}", answers.failed),
         ("an answer is missing", answers.sent != answers.right + answers.wrong + len(answers.failed)),
         ("a client got no answer", len(answers.per_client) != plan.clients),
+        ("tokens were picked that nobody got", sum(tokens.values()) != plan.tokens * answers.right),
         ("memory grows", after > before * (1 + GROWTH) + SLACK),
         ("no board took the killed board's request up", killed is not None and resumed != 1),
         ("the killed board is not back", killed is not None and killed["back_after_seconds"] is None),
@@ -270,8 +273,7 @@ def run(plan: Plan) -> dict[str, Any]:
         "answer_seconds": {"median": round(statistics.median(seconds), 2),
                            "95_percent": round(seconds[len(seconds) * 95 // 100], 2), "longest": round(seconds[-1], 2)},
         "killed_board": None if killed is None else {**killed, "requests_taken_up": int(resumed)},
-        "tokens_by_board": {name.split()[-1]: int(value) for name, value in sorted(numbers.items())
-                            if name.startswith("tellme_generated_tokens_total")},
+        "tokens_by_board": tokens,
         "server_memory_bytes": {"second_quarter": round(before), "last_quarter": round(after),
                                 "most": round(max(sample["server_bytes"] for sample in watch.samples))},
         "over_time": [sample for i, sample in enumerate(watch.samples)
@@ -303,7 +305,8 @@ def main() -> int:
     commit = _commit()
     found = run(Plan(**values))
     how = "python -m tests.serve.long " + " ".join(f"--{name} {value}" for name, value in values.items())
-    report = {"commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how, **found}
+    report = {"commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how,
+              "computer": {"cores": os.cpu_count(), "load_average": [round(load, 1) for load in os.getloadavg()]}, **found}
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps({name: value for name, value in report.items() if name != "over_time"}, indent=1))
