@@ -72,6 +72,23 @@ def test_stop_in_mid_layer_keeps_weights_and_link(device):
     assert events[0][1].id == want
 
 
+def test_a_second_load_sends_no_weights(device):
+    """The board's checksums tell what its memory holds; after another model the first one is sent again, where it differs."""
+    images = [compile_model(random_model(name), device.config(random_model(name))) for name in ("plain", "relu2")]
+    tables = [len(i.program_bytes) + len(i.segment_bytes) + len(i.register_bytes) for i in images]
+    sent = []
+    for number in (0, 0, 1, 0):
+        device.load(images[number], lambda done, total: None)
+        sent.append(device.sent - tables[number])
+        assert device.sent + device.skipped == tables[number] + sum(len(part) for _, part in images[number].sections)
+        device.place(0, [5])
+        events = list(device.start(StartArgs(0, 1, 2, StartFlags.CLEAR)))
+        golden = GoldenBoard(images[number])
+        golden.tokens[0] = 5
+        assert [e.id for _, e in events[:-1]] == [e.id for _, e in list(golden.start(StartArgs(0, 1, 2)))[:-1]]
+    assert sent[1] == 0 and sent[2] > 0 and sent[3] > 0
+
+
 def _until_done(link):
     for kind, event in link.events():
         yield kind, event

@@ -9,13 +9,14 @@ from zlib import crc32
 
 from tellme.link.client import BoardClient
 from tellme.link.errors import LinkError
-from tellme.spec.memory import DoneReason, EventType, StartArgs
+from tellme.spec.memory import DoneReason, Event, EventType, StartArgs
 from tellme.spec.packets import DATA_MAX
 
 __all__ = ["PlainRuns", "Scenario"]
 
 #: Beginnings of the messages that a LinkError may have here, without the board's name.
-CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so")
+CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so",
+         "the board was reset")
 
 #: What a step does.
 USES = ("write", "write", "write", "read", "read", "checksum", "run", "stop", "status", "hello", "refused", "abandon")
@@ -26,13 +27,15 @@ class Scenario:
 
     ``runs``: what gives the arguments and the true events of a run: ``begin(client, random)`` -> (StartArgs, events as
     (type, Event) up to DONE).  ``compare(event, event)`` says whether two events are the same.
-    ``memory`` has the bytes from ``base`` on that the board must hold; None: a word of a write that was not acknowledged.
+    ``memory`` has the bytes from ``base`` on that the board must hold.  ``beyond`` is the end of the board's memory, whose last
+    2,048 bytes are not among ``memory``.
     """
+
+    uses = USES
 
     def __init__(self, connect, runs, *, base: int, size: int, beyond: int, seed: int, clock, bound: float):
         self._connect, self._runs, self._clock, self._bound = connect, runs, clock, bound
         self.random = random.Random(seed)
-        #: The end of the window.
         self.beyond = beyond
         self.base, self.memory = base, bytearray(size)
         #: Words of ``memory`` that a write without an acknowledgement may have changed: word -> new content.
@@ -48,7 +51,7 @@ class Scenario:
     # ---------------------------------------------------------------- one use after another
     def step(self) -> None:
         """One use of the board; an error of the link closes the client, and the next step opens a new one."""
-        name = self.random.choice(USES)
+        name = self.random.choice(self.uses)
         begin = self._clock()
         try:
             if self.client is None:
@@ -112,17 +115,20 @@ class Scenario:
             if not any(place in self.open for place in range(at, at + size, 4)):
                 assert found == crc32(self.memory[at:at + size])
 
-    def run(self, client) -> None:
+    def _begin(self, client) -> list[tuple[EventType, Event]]:
+        """Start a run; its true events."""
         args, wanted = self._runs.begin(client, self.random)
         self.starts.append(args)
         client.start(args)
+        return wanted
+
+    def run(self, client) -> None:
+        wanted = self._begin(client)
         found = list(client.events())
         self._runs.compare(found, wanted)
 
     def stop(self, client) -> None:
-        args, wanted = self._runs.begin(client, self.random)
-        self.starts.append(args)
-        client.start(args)
+        wanted = self._begin(client)
         heard = self.random.randint(0, len(wanted) - 1)
         found = list(islice(client.events(), heard))
         client.stop()
@@ -143,25 +149,50 @@ class Scenario:
     def refused(self, client) -> None:
         """A packet that no board does, in the middle of a window; the client is well afterwards."""
         at, size = self._range(3000)
-        beyond = self.beyond - 4 * self.random.randint(0, 2000)
+        beyond = self.beyond - 4 * self.random.randint(0, 255)
+        how = self.random.choice(("read", "checksum", "write"))
+        packets = [(self.beyond - 2048 + i, bytes(DATA_MAX)) for i in range(0, 8192, DATA_MAX)]
         try:
-            self.random.choice((client.read, lambda base, n: client.checksums([(self.base + at, size), (base, n)])))(beyond, 9000)
+            if how == "read":
+                client.read(beyond, 9000)
+            elif how == "checksum":
+                client.checksums([(self.base + at, size), (beyond, 9000)])
+            else:
+                self.writes += packets
+                self.unsure += packets
+                client.write(packets[0][0], bytes(8192))
         except LinkError as error:
             if "refused" not in str(error):
                 raise
             assert str(error).endswith("ADDRESS"), error
         else:
-            raise AssertionError("the board read what is not there")
+            raise AssertionError("the board has what is not there")
 
     def abandon(self, client) -> None:
         """The host goes away in the middle of a run, and comes again."""
-        args, wanted = self._runs.begin(client, self.random)
-        self.starts.append(args)
-        client.start(args)
+        wanted = self._begin(client)
         heard = self.random.randint(0, len(wanted) - 1)
         self._runs.compare(list(islice(client.events(), heard)), wanted[:heard])
         client.close()
         self.client = None
+
+    def reset(self, client) -> None:
+        """The board is reset.  A client with a session learns it from its next packet."""
+        told = client._connected
+        self.board_reset()
+        self.memory[:] = bytes(len(self.memory))
+        self.open.clear()
+        try:
+            client.status()
+        except LinkError as error:
+            if "the board was reset" not in str(error):
+                raise
+            self.client = None
+        else:
+            assert not told, "a reset was not told"
+
+    def board_reset(self) -> None:
+        raise NotImplementedError
 
     def whole(self, found: bytes) -> None:
         """Compare the whole memory."""

@@ -27,6 +27,7 @@ def cut(content: bytes, places: list[int]) -> list[bytes]:
     return [content[a:b] for a, b in zip([0, *marks], [*marks, len(content)], strict=True)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3 * 254))
 def test_frames_keep_their_content(content):
     frame = encode(content)
@@ -39,6 +40,7 @@ def test_the_longest_frame_of_a_board():
     assert longest == FRAME_MAX + 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_any_bytes_are_a_frame_or_a_frame_error(content):
     try:
@@ -47,6 +49,7 @@ def test_any_bytes_are_a_frame_or_a_frame_error(content):
         pass
 
 
+@settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=6), st.integers(0, 255), st.integers(0, 255), payloads)
 def test_a_good_frame_is_found_after_any_garbage_and_a_zero(garbage, places, seq, kind, payload):
     reader = FrameReader()

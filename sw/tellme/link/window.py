@@ -147,6 +147,8 @@ class Exchange:
         self._garbage = 0
         #: What the board said of itself.
         self.hello: Hello | None = None
+        #: Whether a session was opened.
+        self._opened = False
         # Events.
         self._events: deque[tuple[EventType, Event]] = deque()
         #: Number of the next event; of the first one that the board was not told of; the gap that was asked for.
@@ -286,8 +288,8 @@ class Exchange:
         return ticket
 
     def _opening(self) -> bool:
-        """Whether a HELLO is under way or waits."""
-        return any(t.kind == PacketType.HELLO for tickets in (self._flight, self._queue) for t in tickets)
+        """Whether a HELLO that opens a session is under way or waits."""
+        return any(t.kind == PacketType.HELLO and t.payload for tickets in (self._flight, self._queue) for t in tickets)
 
     def _limit(self) -> float:
         hello = self._flight and self._flight[0].kind == PacketType.HELLO
@@ -477,6 +479,7 @@ class Exchange:
     # ---------------------------------------------------------------- events
     def _restart_events(self) -> None:
         """A session was opened."""
+        self._opened = True
         self._events.clear()
         self._event = self._told = 0
         self._gap = self._tell = self._quiet = None
@@ -488,7 +491,7 @@ class Exchange:
         self._quiet = now + self._quiet_wait
 
     def _hear(self, number: int, kind: EventType, payload: bytes, now: float) -> None:
-        if self._opening() or self.hello is None or len(payload) != Event.LAYOUT.size:
+        if not self._opened or self._opening() or len(payload) != Event.LAYOUT.size:
             return
         ahead = (number - self._event) % 256
         if ahead >= 128:

@@ -85,8 +85,7 @@ class SimDevice(BoardDevice):
             transport.close()
             raise
         self._given = client
-        # A process that has just begun.
-        self._blank = True
+        self._known = set()
         hello = client.hello()
         if hello.preset != self._config.name:
             raise DeviceError(f"the simulated board was built for {hello.preset!r}, not {self._config.name!r}")
