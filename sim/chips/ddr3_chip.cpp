@@ -77,11 +77,11 @@ void Ddr3Chip::controls(const Ddr3Pins &pins) {
             reset_since_ = now_;
             begin();
         }
-        if (pins.cke) fail("reset", "CKE is high under RESET#");
     } else if (in_reset_) {
         if (reset_since_ < 0) reset_since_ = now_;
         require("reset", reset_since_, first_reset_ ? c_.reset : c_.reset_again, "RESET# rises");
         require("reset", cke_low_since_ < 0 ? now_ : cke_low_since_, c_.cke_before, "with CKE low, RESET# rises");
+        if (pins.cke) fail("reset", "CKE is high while RESET# rises");
         in_reset_ = first_reset_ = false;
         reset_end_ = now_;
     }
@@ -171,14 +171,14 @@ void Ddr3Chip::command(const Ddr3Pins &pins) {
         return;
     }
     require("tXPR", cke_since_, c_.txpr, "command");
+    require(calibration_ == c_.tzqinit ? "tZQinit" : "tZQCS", calibrated_, calibration_, "command");
+    require("tRFC", refreshed_, c_.trfc, "command");
     if (code == 7) {
         mode(pins);
         return;
     }
     if (modes_ != kAllModes) fail("mode registers", "a command before all four mode registers are set");
     require("tMOD", mode_set_, c_.tmod, "command");
-    require(calibration_ == c_.tzqinit ? "tZQinit" : "tZQCS", calibrated_, calibration_, "command");
-    require("tRFC", refreshed_, c_.trfc, "command");
     if (!zq_done_ && code != 1) fail("ZQ", "a command before the long calibration");
     switch (code) {
     case 4: activate(pins); break;              // RAS
@@ -264,7 +264,6 @@ void Ddr3Chip::refresh() {
 void Ddr3Chip::mode(const Ddr3Pins &pins) {
     all_closed("MODE");
     require("tMRD", mode_set_, c_.tmrd, "MODE");
-    require("tRFC", refreshed_, c_.trfc, "MODE");
     static const int before[8] = {14, 12, 0, 4, 0, 0, 0, 0};
     if (pins.ba > 3) {
         fail("mode registers", "there is no register " + std::to_string(pins.ba));
