@@ -35,8 +35,8 @@ def bench(name, chip, mhz, latency, **options):
 RATES = ("sequential_rates", "random_reads_and_port_switches", "random_writes_beside_a_reader")
 BENCHES = [
     bench("4Gb", "MT41K256M16", 400 / 3, 11,
-          tests=("probes_before_the_hub", "traffic_full_rate", "traffic_stalls_10", "traffic_stalls_90", "words_next_to_a_write_stay",
-                 "priority_of_attention_reads", *RATES)),
+          tests=("probes_before_the_hub", "traffic_full_rate", "traffic_stalls_10", "traffic_stalls_90",
+                 "words_next_to_a_write_stay", "priority_of_attention_reads", *RATES)),
     # Other times in clocks, and the longest way back.
     bench("1Gb-150MHz", "MT41K64M16", 150.0, 24,
           tests=("probes_before_the_hub", "traffic_full_rate", "calibrations_go_on")),
