@@ -165,7 +165,7 @@ def schedule(m: Module, rules: RowRules, *, bus: Any, spec: MemorySpec, ports: i
     own_hit = opened[bank] & (rows[bank] == row)
     m.d.sync += hit.eq(own_hit & (open_long | (bank != row_bank)) & ~(closes & (bank == row_bank)))
     for b in range(banks):
-        recent = Cat(issue_write & (bank == b), wrote[b])[:len(wrote[b])]
+        recent: Value = Cat(issue_write & (bank == b), wrote[b])[:len(wrote[b])]
         if rules.rtp:
             # A READ's wait is over when the bit of a WRITE of some cycles before would be.
             recent |= Mux(issue_read & (bank == b), 1 << len(wrote[b]) + 1 - rules.rtp, 0)

@@ -328,14 +328,15 @@ Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double 
     return new Ddr3Chip(c);
 }
 void ddr3_free(Ddr3Chip *chip) { delete chip; }
-// Pins packed: reset 0, cke 1, odt 2, cs 3, ras 4, cas 5, we 6, ba 7-9, a 10-25, oe 26, dm 27-30.  Returns data, bit 32: driven.
+// Pins packed: reset 0, cke 1, odt 2, cs 3, ras 4, cas 5, we 6, ba 7-9, a 10-25, oe 26, dm 27-30.  Returns data,
+// bit 32: driven, bit 33: a rule was broken.
 uint64_t ddr3_clock(Ddr3Chip *chip, uint32_t pins, uint32_t dq) {
     Ddr3Pins p;
     p.reset = pins & 1; p.cke = pins >> 1 & 1; p.odt = pins >> 2 & 1; p.cs = pins >> 3 & 1; p.ras = pins >> 4 & 1;
     p.cas = pins >> 5 & 1; p.we = pins >> 6 & 1; p.ba = pins >> 7 & 7; p.a = pins >> 10 & 0xFFFF; p.dq_oe = pins >> 26 & 1;
     p.dm = pins >> 27 & 15; p.dq_in = dq;
     chip->clock(p);
-    return chip->dq_out() | uint64_t(chip->dq_driven()) << 32;
+    return chip->dq_out() | uint64_t(chip->dq_driven()) << 32 | uint64_t(chip->violated()) << 33;
 }
 // Data of so many clocks later, bit 32: driven.
 uint64_t ddr3_ahead(Ddr3Chip *chip, int clocks) {
