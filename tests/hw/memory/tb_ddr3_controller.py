@@ -29,8 +29,9 @@ START, OFTEN = {"reset_us": 2.0, "cke_us": 3.0}, 0.16
 
 def bench(name, chip, mhz, latency, moved=1 << 16, zq_ms=0.0, **options):
     """``moved`` bytes in sequence; ``zq_ms`` in place of the chip's time, if not zero."""
-    return Bench(name=name, build=lambda: Ddr3Memory(CLIENTS, timing=CHIPS[chip], mhz=mhz, zq_ms=zq_ms or None, **START),
-                 env={"CHIP": chip, "MHZ": str(mhz), "LATENCY": str(latency), "BYTES": str(moved), "ZQ_MS": str(zq_ms)}, **options)
+    env = {"CHIP": chip, "MHZ": str(mhz), "LATENCY": str(latency), "BYTES": str(moved), "ZQ_MS": str(zq_ms)}
+    return Bench(name=name, build=lambda: Ddr3Memory(CLIENTS, timing=CHIPS[chip], mhz=mhz, zq_ms=zq_ms or None, **START), env=env,
+                 **options)
 
 
 RATES = ("sequential_rates", "random_reads_and_port_switches", "random_writes_beside_a_reader")
@@ -42,7 +43,7 @@ BENCHES = [
     bench("1Gb-150MHz", "MT41K64M16", 150.0, 24, zq_ms=OFTEN, tests=("traffic_full_rate", "calibrations_go_on")),
 ]
 for chip_name, ck in (("MT41K256M16", 400 / 3), ("MT41K64M16", 400 / 3), ("MT41K256M16", 150.0)):
-    BENCHES.append(bench(f"{chip_name}-{ck:.0f}MHz-1MiB", chip_name, ck, 11, 1 << 20, tests=RATES,
+    BENCHES.append(bench(f"{chip_name}-{ck:.0f}MHz-1MiB", chip_name, ck, 11, 1 << 20, tests=RATES, timeout_s=1200,
                          nightly="CI moves 64 KiB in sequence; python -m sim.ddr3_bench runs these and writes the report"))
 MHZ = float(os.environ.get("MHZ", 400 / 3))
 TIMING = CHIPS[os.environ.get("CHIP", "MT41K256M16")]
