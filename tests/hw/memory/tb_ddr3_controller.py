@@ -181,7 +181,7 @@ async def traffic(dut, share, rounds):
         tasks = []
         for i, port in enumerate(WRITES):
             # Near the ends of rows and across banks.
-            addr, length = place(i, 420, 511, random.randint(1, 190))
+            addr, length = place(i, 420, 511, random.randint(1, 88))
             words = [random.getrandbits(32) for _ in range(length)]
             memory.update((addr + k, w) for k, w in enumerate(words))
             tasks.append(cocotb.start_soon(write(dut, port, addr, words, share, shares)))
