@@ -221,6 +221,52 @@ def test_an_interruption_in_the_middle(bench):
     assert bench.clock.now - before < 0.2
 
 
+def test_an_answer_that_nobody_waited_for_is_lost_before_a_pause(bench):
+    """Silence counts from when the caller looks."""
+    class Forgets(ModelTransport):
+        armed = False
+
+        def read(self, timeout):
+            content = super().read(timeout)
+            if self.armed and content:
+                # The answer to the READ that fills the chip's packet comes last.
+                self.armed = False
+                content = content[:content.rstrip(b"\0").rindex(b"\0") + 1]
+            return content
+
+    transport = Forgets(bench.board, bench.clock)
+    client = BoardClient(transport, clock=bench.clock)
+    client.connect()
+    transport.armed = True
+    client.write(0, b"data")
+    bench.clock.now += 1000
+    assert client.read(0, 4) == b"data"
+
+
+def test_an_interruption_that_loses_the_last_event(bench):
+    class Takes(ModelTransport):
+        armed = False
+
+        def read(self, timeout):
+            content = super().read(timeout)
+            if self.armed and not self.board.running:
+                self.armed = False
+                raise KeyboardInterrupt
+            return content
+
+    transport = Takes(bench.board, bench.clock)
+    client = BoardClient(transport, clock=bench.clock)
+    client.start(RUN)
+    transport.armed = True
+    heard = []
+    with pytest.raises(KeyboardInterrupt):
+        for event in client.events():
+            heard.append(event)
+    before = bench.clock.now
+    heard += client.events()
+    assert len(heard) == 51 and bench.clock.now - before < 0.2
+
+
 # ---------------------------------------------------------------- loading
 @pytest.fixture(scope="module")
 def stories():
