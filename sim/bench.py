@@ -46,7 +46,11 @@ BODY_ONLY = ("trilm-99m",)
 
 @dataclass(frozen=True)
 class Result:
-    """Cycles of the token at a position, in all and by activity."""
+    """Cycles of the token at a position, in all and by activity.
+
+    Behind position 0 they are the difference of two runs, of which one is a token longer.  Refreshes come at other cycles in each
+    run, so that a few idle cycles may be hidden in the longer run alone: ``account["idle"]`` may be a few cycles below zero.
+    """
 
     position: int
     cycles: int

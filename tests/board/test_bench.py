@@ -15,6 +15,17 @@ from tellme.spec.memory import ACCOUNT
 from tests.board.compare import open_sim
 
 
+def no_less_than_nothing(account, report):
+    """Whether no activity took less than no cycles.
+
+    Behind position 0 an account is the difference of two runs, and refreshes come at other cycles in each of them.  A refresh may
+    hide idle cycles of the longer run that are counted in the shorter one: as many as a run has, which position 0's account says.
+    """
+    alone = report["results"][0]
+    assert alone["position"] == 0
+    return all(cycles >= (-alone["decode_account"]["idle"] if name == "idle" else 0) for name, cycles in account.items())
+
+
 @pytest.mark.rtl
 def test_report_adds_up(tmp_path, capsys):
     path = tmp_path / "bench.json"
@@ -32,7 +43,7 @@ def test_report_adds_up(tmp_path, capsys):
     assert [r["position"] for r in report["results"]] == [0, 9]
     for result in report["results"]:
         account, cycles = result["decode_account"], result["cycles_per_token"]
-        assert tuple(account) == ACCOUNT and min(account.values()) >= 0
+        assert tuple(account) == ACCOUNT and no_less_than_nothing(account, report)
         assert sum(account.values()) == cycles
         share = needed_bytes(model.config, result["position"]) / (cycles * config.peak_bytes_per_cycle)
         assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
@@ -52,9 +63,10 @@ def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
     path = tmp_path / "bench.json"
     assert bench.main(["--model", "stories-1m", "--positions", "0,9", "--json", str(path)]) == 0
     model = find_model("stories-1m")
-    for result in json.loads(path.read_text())["results"]:
+    report = json.loads(path.read_text())
+    for result in report["results"]:
         account, cycles = result["decode_account"], result["cycles_per_token"]
-        assert min(account.values()) >= 0 and sum(account.values()) == cycles and account["lm_head"] == 0
+        assert no_less_than_nothing(account, report) and sum(account.values()) == cycles and account["lm_head"] == 0
         assert account["engine"] >= model.ternary_weights / 40 and 0.8 < result["peak_share"] < 1
 
 

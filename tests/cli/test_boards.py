@@ -79,6 +79,18 @@ def test_greedy_is_one_start(board, capsys):
     assert args.flags == StartFlags.CLEAR
 
 
+def test_drawing_is_one_start_too(board, capsys):
+    _, lines, err = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "5", "--temperature", "0.9", "--top-k", "9")
+    (args,) = board.log
+    assert args.flags == StartFlags.CLEAR | StartFlags.SAMPLE and lines[-1]["drawn_by"] == "board" and "draws" not in err
+
+
+def test_what_the_host_draws_is_said(board, capsys):
+    _, lines, err = run(capsys, "--prompt-ids", "1,319", "--max-tokens", "3", "--repeat-penalty", "1.5")
+    assert len(board.log) == 3 and lines[-1]["drawn_by"] == "host"
+    assert err.count("the host draws the tokens: the board knows no repetition penalty\n") == 1
+
+
 def test_ignoring_the_end_token(board, capsys):
     run(capsys, "--max-tokens", "2", "--ignore-eos")
     assert board.log[0].ends == ()

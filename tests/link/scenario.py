@@ -15,7 +15,8 @@ from tellme.spec.packets import DATA_MAX
 __all__ = ["PlainRuns", "Scenario"]
 
 #: Beginnings of the messages that a LinkError may have here, without the board's name.
-CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so")
+CLEAR = ("does not answer", "answers garbage", "another program opened a session", "stopped without saying so",
+         "the board was reset")
 
 #: What a step does.
 USES = ("write", "write", "write", "read", "read", "checksum", "run", "stop", "status", "hello", "refused", "abandon")
@@ -174,6 +175,24 @@ class Scenario:
         self._runs.compare(list(islice(client.events(), heard)), wanted[:heard])
         client.close()
         self.client = None
+
+    def reset(self, client) -> None:
+        """The board is reset.  A client with a session learns it from its next packet."""
+        told = client._connected
+        self.board_reset()
+        self.memory[:] = bytes(len(self.memory))
+        self.open.clear()
+        try:
+            client.status()
+        except LinkError as error:
+            if "the board was reset" not in str(error):
+                raise
+            self.client = None
+        else:
+            assert not told, "a reset was not told"
+
+    def board_reset(self) -> None:
+        raise NotImplementedError
 
     def whole(self, found: bytes) -> None:
         """Compare the whole memory."""

@@ -9,7 +9,7 @@ from tellme.spec.packets import PacketType
 from tests.link.faults import DIRECTIONS, KINDS, Faults, FaultyTransport
 from tests.link.model_transport import Clock, ModelTransport
 from tests.link.plain_board import MEMORY, PlainBoard, done_of, event_of
-from tests.link.scenario import PlainRuns, Scenario
+from tests.link.scenario import USES, PlainRuns, Scenario
 
 #: One use of the board takes less, in simulated seconds: some hundred packets, each hit now and then.
 BOUND = 300.0
@@ -17,6 +17,19 @@ BOUND = 300.0
 SIZE = MEMORY - 2048
 #: Uses of the board after the last fault.
 CALM = 20
+
+
+class Plain(Scenario):
+    """With the plain board, which can be reset."""
+
+    uses = (*USES, "reset")
+
+    def __init__(self, board, *args, **options):
+        super().__init__(*args, **options)
+        self._board = board
+
+    def board_reset(self) -> None:
+        self._board.reset()
 
 
 def use(seed: int, *, rate: float, faults: int) -> tuple[Scenario, Faults, PlainBoard]:
@@ -27,8 +40,8 @@ def use(seed: int, *, rate: float, faults: int) -> tuple[Scenario, Faults, Plain
     def connect() -> BoardClient:
         return BoardClient(FaultyTransport(ModelTransport(board, clock), wire, clock), clock=clock)
 
-    scenario = Scenario(connect, PlainRuns(event_of, done_of), base=0, size=SIZE, beyond=MEMORY, seed=seed, clock=clock,
-                        bound=BOUND)
+    scenario = Plain(board, connect, PlainRuns(event_of, done_of), base=0, size=SIZE, beyond=MEMORY, seed=seed, clock=clock,
+                     bound=BOUND)
     while wire.left > 0:
         scenario.step()
     for _ in range(CALM):

@@ -26,7 +26,7 @@ from tellme.spec.packets import DATA_MAX, EVENTS, SESSION, NakReason, PacketType
 from tests.hw.layouts import pack
 
 #: Frames that are sent at least, valid or not.
-FRAMES = int(os.environ.get("TELLME_VECTORS", "2400"))
+FRAMES = int(os.environ.get("TELLME_VECTORS", "2000"))
 WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False),
            (0xA0000000, 0x40, False))
 NAME, BUILD_ID = "fuzz", bytes(range(32))

@@ -339,11 +339,11 @@ async def a_packet_is_done_once(dut):
 
 @cocotb.test()
 async def every_seq_around_the_expected_one(dut):
-    """All 256 seqs, before and behind the wrap: done, done before, or refused."""
+    """Before and behind the wrap: done, done before, or refused."""
     host, _ = await bring_up(dut)
     pulses = Pulses(dut)
     cases = 0
-    for opened, far in ((99, True), (251, False)):
+    for opened in (99, 251):
         await host.open(number=opened, seq=opened)
         # Across the wrap, one by one.
         for _ in range(9):
@@ -351,7 +351,7 @@ async def every_seq_around_the_expected_one(dut):
         expected = (opened + 10) % 256
         assert host.seq == expected
         done = len(pulses.seen)
-        for back in range(1, 256) if far else (1, 2, PAST - 1, PAST, PAST + 1, 254, 255):
+        for back in (1, 2, 3, 64, PAST - 2, PAST - 1, PAST, PAST + 1, PAST + 2, 192, 253, 254, 255):
             want = ACK if back <= PAST else nak(NakReason.SEQUENCE, expected)
             assert await host.exchange((expected - back) % 256, PacketType.STOP) == want, back
             cases += 1

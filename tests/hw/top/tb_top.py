@@ -47,10 +47,12 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
-                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "tokens_are_drawn", "four_end_tokens",
-                        "reads_and_stops_meet_a_draw")),
+                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
+           Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
+                 tests=("tokens_are_drawn", "four_end_tokens", "reads_and_stops_meet_a_draw"),
+                 nightly="top-tiny draws by all settings at once; sampling/sampler-draw has each of them"),
            Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
-                 tests=("without_a_sampler",)),
+                 tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
@@ -173,6 +175,7 @@ async def prompts_in_chunks(dut):
     report(cases=cases)
 
 
+DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
 #: Settings by name: a temperature alone, each setting beside it, and all.
 SETTINGS = {
     "plain": DrawSettings(inverse_temperature(1.0), seed=1),
@@ -212,7 +215,15 @@ def tokens_of(golden, args):
     return [event.id for kind, event in golden.start(args) if kind == EventType.TOKEN]
 
 
-DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
+@cocotb.test()
+async def a_run_draws_and_ends(dut):
+    """A drawn run with all settings, up to an end token in the last place."""
+    host, golden, vocab = await prepared(dut)
+    await draw_as(host, golden, SETTINGS["all"])
+    free = tokens_of(golden, StartArgs(0, 2, 4, DRAWN))
+    assert free[2] not in free[:2]
+    ends = (vocab + 1,) * (END_TOKENS - 1)
+    report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, (*ends, free[2])), DoneReason.END_TOKEN))
 
 
 @cocotb.test()
