@@ -60,13 +60,13 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
+    #: Bytes of the last load that were sent, and that the board held already.
+    sent: int = 0
+    skipped: int = 0
     #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
     sampler: bool = False
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
-    #: Bytes of the last load that were sent, and that the board held already.
-    sent: int = 0
-    skipped: int = 0
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
