@@ -4,12 +4,12 @@
 
 import pytest
 
-from tests.serve.long import run
+from tests.serve.long import Plan, run
 
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 
 def test_fifty_clients_for_five_minutes():
-    found = run("sim", 3, 50, 300, 6)
-    print(found)
-    assert not found["problem"] and found["killed_boards"] == 1 and found["answers"]["right"] >= 50
+    found = run(Plan(tokens=4))
+    print(found["requests"], found["killed_board"], found["server_memory_bytes"])
+    assert found["problems"] == [] and found["requests"]["right"] >= 50 and found["requests"]["after_the_kill"]

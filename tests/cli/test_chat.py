@@ -3,6 +3,8 @@
 """tellme-host chat, generate --interactive, and generate --stop."""
 
 import io
+import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -11,7 +13,8 @@ import pytest
 import tellme
 from tellme.cli import main
 from tellme.runtime.device import GoldenDevice
-from tests.models.test_chat import CHAT, STORIES
+from tellme.runtime.session import Session
+from tests.models.test_chat import CHAT, STORIES, TURNS
 
 
 @pytest.fixture
@@ -76,6 +79,69 @@ def test_interactive(typed):
     first = session.generate("Once upon a time", max_tokens=5).text
     second = session.generate(f"Once upon a time{first} The dog", max_tokens=5).text
     assert code == 0 and out == f"{first}\n{second}\n"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs of a command, as they begin."""
+    found, generate = [], Session.generate
+
+    def spy(self, *arguments, **settings):
+        found.append(generate(self, *arguments, **settings))
+        return found[-1]
+
+    monkeypatch.setattr(Session, "generate", spy)
+    return found
+
+
+def test_a_chat_feeds_only_what_is_new(typed, tmp_path, runs):
+    """The newest turn: the model's answers are in the prompt as the tokens that the model picked."""
+    path = tmp_path / "chat.tellme"
+    TURNS.save(path)
+    typed("Hello\nAnd you?\n/edit Who is it?\n/retry\n", "chat", "--model", str(path), "--device", "golden", "--max-tokens", "6",
+          "--system", "Be kind.", "--temperature", "1")
+    first, second, third, fourth = (run.generation for run in runs)
+    said = [*first.prompt, *first.generated]
+    assert first.cached == 0 and second.prompt[:len(said)] == said and second.cached == len(said) - 1
+    # The last turn otherwise: all of the first one is kept, and what both turns begin with.
+    assert third.prompt[:len(said)] == said and third.cached >= len(said)
+    assert fourth.prompt == third.prompt and fourth.cached == len(third.prompt) - 1
+
+
+def test_interactive_feeds_only_what_is_new(typed, runs):
+    typed(" The dog\n ran\n", "generate", "--interactive", "--prompt", "Once upon a time", "--device", "golden",
+          "--max-tokens", "5")
+    first, second, third = (run.generation for run in runs)
+    # The text so far is encoded as it was picked: all but the last token of it lies in the cache.
+    assert second.cached >= len(first.prompt) + 3 and third.cached >= len(second.prompt) + 3
+    assert second.prompt[:second.cached] == [*first.prompt, *first.generated][:second.cached]
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_chat(typed, chat_file, monkeypatch):
+    """The text up to there counts, and the next turn's prompt has it."""
+    pieces = []
+
+    def write(text):
+        pieces.append(text)
+        if len(pieces) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        sys.stdout.write(text)
+
+    monkeypatch.setattr("tellme.cli.terminal.write", write)
+    code, out, _ = typed("Hello\nAnd you?\n", "chat", "--model", chat_file, "--device", "golden", "--max-tokens", "6")
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "".join(pieces[:3])},
+             {"role": "user", "content": "And you?"}]
+    assert code == 0 and out == f"{''.join(pieces[:3])}\n{answer(turns)}\n"
+    assert answer(turns[:1]).startswith("".join(pieces[:3])) and answer(turns[:1]) != "".join(pieces[:3])
+
+
+def test_a_turn_that_is_too_long_leaves_the_chat_as_it_was(typed, chat_file):
+    code, out, err = typed(f"Hello\n{'cat ' * 600}\nAnd you?\n", "chat", "--model", chat_file, "--device", "golden",
+                           "--max-tokens", "6")
+    first = answer([{"role": "user", "content": "Hello"}])
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": first},
+             {"role": "user", "content": "And you?"}]
+    assert code == 0 and out == f"{first}\n{answer(turns)}\n" and "begin a new chat" in err
 
 
 @pytest.mark.parametrize("option", [["--json"], ["--prompt-ids", "1"], ["--prompt-file", "-"], ["--logits", "x.npy"]])

@@ -3,37 +3,49 @@
 """tellme-host serve as a process: what it says, what it refuses, and how it ends."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from tellme.cli import main
+from tellme.cli.serve import opener
+from tellme.link.errors import LinkError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def serving():
-    """A server on golden boards, as a process, and its address."""
-    process = subprocess.Popen([sys.executable, "-m", "tellme.cli", "serve", "--device", "golden", "--device", "golden", "--port",
-                                "0", "--max-tokens", "500"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def served(*arguments, **environment):
+    """A server as a process, its address, and what it said until it listened."""
+    process = subprocess.Popen([sys.executable, "-m", "tellme.cli", "serve", "--device", "golden", "--port", "0", *arguments],
+                               cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     lines = []
     try:
         while not (lines and lines[-1].startswith("serving")):
             line = process.stderr.readline()
             assert line, lines
             lines.append(line)
-        yield process, re.search(r"http://127\.0\.0\.1:\d+", lines[-1]).group(), lines
+        yield process, re.search(r"http://[^;]+", lines[-1]).group(), lines
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+@pytest.fixture
+def serving():
+    """A server on two golden boards."""
+    with served("--device", "golden", "--max-tokens", "500") as found:
+        yield found
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -54,6 +66,64 @@ def test_serves_and_ends_with_a_request_under_way(serving, how):
     assert rest[-1].get("error", {}).get("code") == "stopped" or rest[-1].get("timings")
     assert process.wait(20) == 130
     assert "Traceback" not in process.stderr.read()
+
+
+def reachable(port):
+    """Whether another address than the one that is called localhost reaches a port."""
+    with socket.socket() as link:
+        link.settimeout(5)
+        return link.connect_ex(("127.0.0.2", port)) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is this computer on Linux alone")
+def test_localhost_alone_unless_told_otherwise_and_a_key():
+    with served() as (_, url, lines):
+        assert url.startswith("http://127.0.0.1:") and "--api-key" not in "".join(lines)
+        assert not reachable(int(url.rpartition(":")[2]))
+        assert httpx.get(f"{url}/v1/models").status_code == 200
+    with served("--host", "0.0.0.0", TELLME_API_KEY="sesame") as (process, url, _):
+        port = int(url.rpartition(":")[2])
+        assert reachable(port)
+        models = f"http://127.0.0.2:{port}/v1/models"
+        assert httpx.get(models).status_code == 401
+        # Whoever is reached by the network is called by names of it.
+        assert httpx.get(models, headers={"Authorization": "Bearer sesame", "Host": "board.example"}).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert "anybody" not in process.stderr.read()
+    with served("--host", "0.0.0.0", TELLME_API_KEY="") as (process, url, _):
+        assert process.stderr.readline() == ("anybody who reaches this computer can use the server: --api-key KEY asks for a "
+                                             "key\n")
+
+
+def test_a_board_that_was_plugged_in_is_not_replaced_by_the_simulated_board(monkeypatch):
+    """--device auto after an unplug: the board is looked for, at whatever port it comes back."""
+    opened = []
+
+    class Opened:
+        def __init__(self, name):
+            self.device = SimpleNamespace(name="sim" if ports[0] is None else ports[0])
+            opened.append(self.device.name)
+
+        def load(self, model, head):
+            return "session"
+
+    ports = ["/dev/ttyUSB0"]
+    monkeypatch.setattr("tellme.cli.serve.find_board", lambda: ports[0])
+    monkeypatch.setattr("tellme.cli.serve.Board.open", lambda name, preset, say: Opened(name))
+    open_board = opener("auto", None, SimpleNamespace(preset="", head=None))
+    open_board()
+    ports[0] = None
+    with pytest.raises(LinkError, match="no board is plugged in"):
+        open_board()
+    ports[0] = "/dev/ttyUSB1"
+    open_board()
+    assert opened == ["/dev/ttyUSB0", "/dev/ttyUSB1"]
+    # The simulated board that was there from the start may be opened again.
+    ports[0] = None
+    again = opener("auto", None, SimpleNamespace(preset="", head=None))
+    again()
+    again()
+    assert opened[2:] == ["sim", "sim"]
 
 
 def test_a_board_that_is_not_there(capsys):

@@ -170,6 +170,41 @@ def test_inspect(tmp_path, capsys):
 # ---------------------------------------------------------------------- a chat
 CHAT = replace(STORIES, chat_template="{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
                                       "{% if add_generation_prompt %}<s>{% endif %}")
+#: With an answer's beginning in the generation prompt, as most templates have it: a chat begins with the text of each prompt.
+TURNS = replace(STORIES, chat_template="{% for m in messages %}<s>{{ m.role }}:{{ m.content }}</s>{% endfor %}"
+                                       "{% if add_generation_prompt %}<s>assistant:{% endif %}")
+
+
+def test_an_answer_is_kept_as_it_was_picked():
+    """Also where its text would be encoded as other tokens; but not where the template goes on without a control token."""
+    session = tellme.Board(GoldenDevice()).load(TURNS)
+    talk = Chat(session)
+    first = talk.say("Hello", max_tokens=5, sampling=tellme.Sampling(temperature=3.0, seed=2))
+    answer = first.text
+    picked = first.generation.generated
+    assert session.tokenizer.encode(answer) != picked
+    talk.answered(answer)
+    second = talk.say("And you?", max_tokens=1)
+    want = ChatTemplate(TURNS, session.tokenizer).tokens([{"role": "user", "content": "And you?"}])[1:]
+    assert second.generation.prompt == [*first.generation.prompt, *picked, 2, 1, *want]
+    # An answer that the person changed, or cut, is what its text says.
+    talk.take_back()
+    talk.messages.pop()
+    talk.answered("Well.")
+    third = talk.say("And you?", max_tokens=1)
+    assert third.generation.prompt == ChatTemplate(TURNS, session.tokenizer).tokens(talk.messages)
+
+
+def test_an_end_token_is_there_once():
+    """Where the model ended its turn, the template's own end token counts."""
+    assert TOKENIZER.text(2) == "</s>"
+    talk = Chat(tellme.Board(GoldenDevice()).load(replace(TURNS, config=replace(TURNS.config, eos=2))))
+    first = talk.say("Hello", max_tokens=3)
+    answer, picked = first.text, list(first.generation.generated)
+    first.generation.generated.append(2)
+    talk.answered(answer)
+    second = talk.say("And you?", max_tokens=1)
+    assert second.generation.prompt[len(first.generation.prompt):][:6] == [*picked, 2, 1, TOKENIZER.encode("user")[0]]
 
 
 def test_turns():

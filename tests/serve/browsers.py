@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-__all__ = ["chromium"]
+__all__ = ["NAMES", "chromium"]
 
+#: Programs that are Chromium; the first that is there is taken, and without one playwright's own.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 

@@ -40,8 +40,8 @@ def golden(model=MODEL):
 class Killable(FakeClient):
     """A board behind packets, with the golden model in it, that takes ``pause`` seconds a token and can be killed."""
 
-    def __init__(self, pause=0.0):
-        super().__init__(CONFIG)
+    def __init__(self, pause=0.0, config=CONFIG):
+        super().__init__(config)
         self.pause = pause
         self.killed = False
         self.tokens_made = self.stops = 0
@@ -81,7 +81,7 @@ def killable(client, model=MODEL):
     def open_board():
         if client.killed:
             raise LinkError("the board was unplugged")
-        board = tellme.Board(BoardDevice("port", CONFIG, client, "ab" * 32))
+        board = tellme.Board(BoardDevice("port", client.config, client, "ab" * 32))
         return board, board.load(model)
     return open_board
 
@@ -108,10 +108,10 @@ def until(condition, seconds=20.0):
 
 
 class Running:
-    """A server that listens: ``url``, and its pool."""
+    """A server that listens: ``url``, its pool, and the paths that it knows."""
 
-    def __init__(self, url, port, pool):
-        self.url, self.port, self.pool = url, port, pool
+    def __init__(self, url, port, pool, paths):
+        self.url, self.port, self.pool, self.paths = url, port, pool, paths
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def server(*boards, model=MODEL, limits=None, settings=None, patience=60):
         thread.start()
         until(lambda: running.started)
         try:
-            yield Running(f"http://127.0.0.1:{port}", port, pool)
+            yield Running(f"http://127.0.0.1:{port}", port, pool, [route.path for route in app.routes])
         finally:
             with suppress(Exception):
                 running.handle_exit(2, None)

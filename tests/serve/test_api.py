@@ -4,6 +4,7 @@
 
 import json
 import socket
+import threading
 from dataclasses import replace
 
 import httpx
@@ -55,7 +56,7 @@ def test_a_completion(client):
     assert answer.usage.prompt_tokens + 12 == answer.usage.total_tokens
     timings = answer.model_extra["timings"]
     assert timings["predicted_n"] == 12 and timings["first_token_ms"] > 0 and timings["predicted_per_second"] > 0
-    assert timings["cycles"] is None
+    assert timings["cycles"] is None and timings["drawn_by"] == "board"
 
 
 def test_the_same_in_a_stream(client):
@@ -66,6 +67,40 @@ def test_the_same_in_a_stream(client):
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 12
     assert chunks[-2].model_extra["timings"]["predicted_n"] == 12
     assert chunks[-2].usage is None
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_events_of_a_stream(chat):
+    """As the standard of server-sent events has them, each as soon as its token is picked."""
+    heard = threading.Event()
+
+    class Waiting(Killable):
+        """Makes no more than some tokens until the client has heard of them."""
+
+        def events(self):
+            for kind, event in super().events():
+                if self.tokens_made > 6:
+                    assert heard.wait(20)
+                yield kind, event
+
+    slow, model = Waiting(), CHAT_MODEL
+    body = {"model": "stories-chat", "max_tokens": 20, "temperature": 0, "stream": True}
+    body |= {"messages": [{"role": "user", "content": "Hello"}]} if chat else {"prompt": PROMPT}
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    with server(killable(slow, model), model=model) as found, httpx.stream("POST", found.url + path, json=body,
+                                                                          timeout=60) as answer:
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8" and answer.status_code == 200
+        assert "content-length" not in answer.headers and answer.headers["cache-control"] == "no-store"
+        content = ""
+        for part in answer.iter_text():
+            content += part
+            if content.count("\n\n") > 3:
+                heard.set()
+    *events, done, rest = content.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "") and all(event.startswith("data: {") and "\n" not in event for event in events)
+    chunks = [json.loads(event[6:]) for event in events]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk" if chat else "text_completion"}
+    assert len({chunk["id"] for chunk in chunks}) == 1 and len(chunks) > 10
 
 
 @pytest.mark.parametrize("prompt", [[1, 319, 378], [[1, 319, 378]]])
@@ -237,7 +272,12 @@ def test_limits():
         with pytest.raises(openai.APIStatusError) as caught:
             complete(client, prompt="x" * 1000)
         assert caught.value.status_code == 413
-        # A body without a length is counted as it comes.
+        # A length that is too much is refused before a byte of it comes; a body without a length is counted as it comes.
+        with socket.create_connection(("127.0.0.1", found.port)) as link:
+            link.settimeout(20)
+            link.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 1001\r\n\r\n")
+            assert link.recv(65536).startswith(b"HTTP/1.1 413 ")
         chunked = httpx.post(f"{found.url}/v1/completions", content=iter([b"x" * 600] * 2),
                              headers={"Content-Type": "application/json"})
         assert chunked.status_code == 413
@@ -342,7 +382,7 @@ def test_health_and_metrics():
         assert samples["tellme_requests_total", "/v1/completions", "200"] == 1
         assert samples["tellme_boards", "idle"] == 1 and samples["tellme_queue_length",] == 0
         assert samples["tellme_first_token_seconds_count",] == 1 == samples["tellme_request_seconds_bucket", "+Inf"]
-        assert samples["tellme_prompt_tokens_total",] == 5
+        assert samples["tellme_prompt_tokens_total",] == 5 and samples["tellme_board_failures_total", "board0"] == 0
         # Where the cycles went, by the board's counters.
         assert samples["tellme_board_cycles_total", "board0", "engine"] == 1 + list(tellme.spec.memory.COUNTERS).index(
             "engine_cycles")

@@ -1,25 +1,22 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The page at /: valid, asking no other host; and at work in headless Chromium, where there is one.
-
-``python -m tests.serve.test_page FILE.png`` takes the documents' screenshot.
-"""
+"""The page at /: valid, asking no other host; and at work in headless Chromium, where there is one."""
 
 import re
-import sys
 import time
 from html.parser import HTMLParser
-from pathlib import Path
 
 import httpx
+import pytest
 
+from tellme.runtime.sampling import Sampling
 from tellme.serve.app import Settings
 from tellme.serve.page import page
 from tests.serve.browsers import chromium
 from tests.serve.servers import CHAT_MODEL, Killable, golden, killable, reference, server, until
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
-PROMPT = "Once upon a time"
+PROMPT, FROG = "Once upon a time", "Once upon a time, a frog"
 
 
 class Checker(HTMLParser):
@@ -102,12 +99,10 @@ def test_a_text_in_chromium():
         wait(tab, lambda: tab.is_enabled("#go"))
         text = reference(PROMPT, 24)[0]
         assert tab.text_content("#text") == PROMPT + text
-        assert re.fullmatch(r"\d+ ms", tab.text_content("#first")) and float(tab.text_content("#rate")) > 0
+        assert re.fullmatch(r"\d+ ms|\d+\.\d s", tab.text_content("#first")) and float(tab.text_content("#rate")) > 0
         assert tab.text_content("#count") == "5 + 24" and "MHz" in tab.text_content("#board")
         rows = tab.locator("#cycles tr")
         assert rows.count() == 9 and "weights are multiplied" in tab.text_content("#cycles")
-        # On a phone nothing is wider than the screen.
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
         # On, and stop in the middle.
         slow.pause = 0.05
         tab.fill("#tokens", "200")
@@ -122,6 +117,35 @@ def test_a_text_in_chromium():
         assert tab.text_content("#text") == "" and wrong == []
         assert {url.removeprefix(found.url) for url in asked if not url.startswith("data:")} == {"/", "/v1/models",
                                                                                                 "/v1/completions"}
+
+
+@pytest.mark.parametrize("width", [320, 412])
+def test_on_a_phone(width):
+    """Nothing is wider than the screen, fingers find the buttons, and fields do not make the phone zoom in."""
+    with chromium() as browser, server(killable(Killable())) as found:
+        # Needs what the browser needs.
+        from docs.screenshot import PHONE, fill_in
+        tab, _, wrong = open_page(browser, found, **PHONE | {"viewport": {"width": width, "height": 640}})
+        fill_in(tab)
+        text = reference(FROG, 32, Sampling(temperature=0.6, seed=1))[0]
+        assert tab.text_content("#text") == FROG + text
+        # A word without an end, by the person and thus by the page.
+        tab.fill("#prompt", "w" * 300)
+        tab.fill("#tokens", "1")
+        tab.tap("#go")
+        wait(tab, lambda: tab.is_enabled("#go") and tab.text_content("#count").endswith("+ 1"))
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        for element in tab.locator("button, input, textarea").all():
+            box = element.bounding_box()
+            assert box["height"] >= 44 and box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert float(element.evaluate("e => getComputedStyle(e).fontSize").removesuffix("px")) >= 16
+        assert wrong == []
+
+
+def test_seconds_where_milliseconds_are_many():
+    with chromium() as browser, server(killable(Killable(pause=0.01))) as found:
+        tab, _, _ = open_page(browser, found)
+        assert tab.evaluate("[9, 9999.4, 42195.1].map(duration)") == ["9 ms", "9999 ms", "42.2 s"]
 
 
 def test_a_chat_and_a_key_in_chromium():
@@ -142,26 +166,3 @@ def test_a_chat_and_a_key_in_chromium():
             wait(tab, lambda: tab.is_enabled("#go"))
         assert tab.locator("#text .you").count() == 2 == tab.locator("#text .model").count()
         assert tab.text_content("#error") == "" and "of" in tab.text_content("#cached")
-
-
-def screenshot(path, device):
-    """The page on a phone's screen after a text from a board."""
-    with chromium() as browser, server(device, patience=1500) as found:
-        tab, _, _ = open_page(browser, found, viewport={"width": 412, "height": 860}, device_scale_factor=2)
-        tab.fill("#prompt", PROMPT)
-        tab.fill("#tokens", "30")
-        tab.fill("#temperature", "0")
-        tab.click("#go")
-        wait(tab, lambda: tab.locator("#text .model").count() and tab.is_enabled("#go"), 600)
-        tab.screenshot(path=path, full_page=True)
-
-
-def simulated():
-    """Opens the simulated board."""
-    import tellme
-    board = tellme.Board.open("sim", say=print)
-    return board, board.load(tellme.find_model("stories-1m"))
-
-
-if __name__ == "__main__":
-    screenshot(Path(sys.argv[1]), simulated)

@@ -7,12 +7,15 @@ import importlib.util
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from tellme.cli import interrupts
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.output import say
 from tellme.errors import DeviceError
+from tellme.link.discover import find_board
+from tellme.link.errors import LinkError
 from tellme.models.model import Model
 from tellme.models.shipped import find_model
 from tellme.runtime.board import Board
@@ -23,19 +26,28 @@ __all__ = ["serve"]
 _BUILDING = threading.Lock()
 
 
-def opener(name: str, model: Model, args: argparse.Namespace) -> "tuple[str, object]":
-    """A board's name, and what opens it and loads the model."""
+def opener(name: str, model: Model, args: argparse.Namespace) -> Callable[[], tuple[Board, Session]]:
+    """What opens a board by its name and loads the model, whenever it is called.
+
+    ``auto`` that was a board once stays one: after an unplug the simulated board does not take its place.
+    """
+    was_plugged_in = False
+
     def open_board() -> tuple[Board, Session]:
+        nonlocal was_plugged_in
+        if was_plugged_in and find_board() is None:
+            raise LinkError("no board is plugged in")
         board = Board.open(name, preset=args.preset, baud=args.baud, say=say)
         try:
+            was_plugged_in = name == "auto" and board.device.name != "sim"
             # The first simulated board is built once, and not by each of several at a time.
-            with _BUILDING if name == "sim" else nullcontext():
+            with _BUILDING if board.device.name == "sim" else nullcontext():
                 return board, board.load(model, head=args.head)
         except BaseException:
             board.close()
             raise
 
-    return name, open_board
+    return open_board
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -67,8 +79,8 @@ def serve(args: argparse.Namespace) -> int:
     names = args.device or ["auto"]
     if len({name for name in names if name not in ("golden", "sim")}) < sum(name not in ("golden", "sim") for name in names):
         raise UserError("--device: a board is named twice")
-    boards = [(f"{name}-{i}" if names.count(name) > 1 else name, opener(name, model, args)[1]) for i, name in enumerate(names)]
-    pool = Pool(boards, Limits(args.max_queue, args.timeout), say=say)  # type: ignore[arg-type]
+    boards = [(f"{name}-{i}" if names.count(name) > 1 else name, opener(name, model, args)) for i, name in enumerate(names)]
+    pool = Pool(boards, Limits(args.max_queue, args.timeout), say=say)
     app = make_app(model, pool, Settings(args.host, key, args.max_body, args.max_tokens))
     with listening(args.host, args.port) as found:
         try:

@@ -78,7 +78,8 @@ def timings(job: Job, ended: Ended) -> dict[str, Any]:
     end = job.ended or first
     decoded = len(job.ids) - 1
     stats = ended.stats
-    return {"board": ended.board, "stop_reason": ended.stop_reason, "seed": job.sampling.seed, "prompt_n": len(job.prompt),
+    return {"board": ended.board, "stop_reason": ended.stop_reason, "seed": job.sampling.seed,
+            "drawn_by": stats["drawn_by"], "prompt_n": len(job.prompt),
             "cached_n": job.cached, "predicted_n": len(job.ids), "queued_ms": _ms(started - job.arrived),
             "first_token_ms": _ms(first - job.arrived), "prompt_ms": _ms(first - started), "predicted_ms": _ms(end - first),
             "predicted_per_second": round(decoded / (end - first), 2) if decoded > 0 and end > first else None,

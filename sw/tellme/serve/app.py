@@ -262,8 +262,8 @@ class _EventStream(Response):
             await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
             finished = sending.done()
-            if not finished:
-                self._job.cancel()
+            # Of a run that has ended this changes nothing.
+            self._job.cancel()
             for task in (sending, gone):
                 task.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
@@ -272,13 +272,9 @@ class _EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        try:
-            async for content in self._events:
-                await send({"type": "http.response.body", "body": content, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except BaseException:
-            self._job.cancel()
-            raise
+        async for content in self._events:
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 # ---------------------------------------------------------------------- around the routes

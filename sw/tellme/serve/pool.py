@@ -4,7 +4,7 @@
 
 A board that fails leaves the pool: its request goes back to the head of the queue with the tokens that it has, and another board
 goes on behind the last one.  Random numbers come from seed and position alone, so the tokens are those that the first board would
-have given.  A board that left is opened again from time to time.
+have given.  A board that left is opened again, at first soon and then ever more rarely; it is back once the model is loaded.
 """
 
 import threading
@@ -29,6 +29,8 @@ __all__ = ["ACCOUNT_SUFFIX", "Ended", "Job", "Limits", "OpenBoard", "Pool", "Sta
 OpenBoard = Callable[[], tuple[Board, Session]]
 #: How many boards may fail on one request before the request is given up.
 MAX_FAILURES = 3
+#: Seconds until a board that left is opened again for the first time; each time that this fails they double.
+FIRST_REOPEN = 1.0
 #: Counters of cycles by what they went to end with this.
 ACCOUNT_SUFFIX = "_cycles"
 
@@ -44,8 +46,8 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """``queue``: requests that wait at most.  ``seconds``: for a request from its arrival to its end.  ``reopen``: seconds until
-    a board that left the pool is opened again; None: never."""
+    """``queue``: requests that wait at most.  ``seconds``: for a request from its arrival to its end.  ``reopen``: the most
+    seconds until a board that left the pool is opened again; None: never."""
 
     queue: int = 64
     seconds: float = 600.0
@@ -106,8 +108,12 @@ class Pool:
         self._closed = False
         self._workers = [_Worker(self, name, opened) for name, opened in boards]
         self._running: set[Job] = set()
+        for name, _ in boards:
+            # A counter that is there from the start shows its first step.
+            self.metrics.failures.add(0, name)
+            self.metrics.generated_tokens.add(0, name)
         self.metrics.gauges += [
-            Gauge("tellme_queue_length", "Requests that wait for a board.", (), lambda: {(): len(self._queue)}),
+            Gauge("tellme_queue_length", "Requests that wait for a board.", (), lambda: {(): self.waiting}),
             Gauge("tellme_boards", "Boards of the pool by what they do.", ("state",), self._count_states)]
 
     # ------------------------------------------------------------------ for the server
@@ -117,9 +123,10 @@ class Pool:
             worker.thread.start()
 
     def wait_until_ready(self, timeout: float | None = None) -> bool:
-        """Wait until a board is ready or all have failed; whether one is ready."""
+        """Wait until a board is ready or each has failed once; whether one is ready."""
         with self._change:
-            self._change.wait_for(lambda: self._closed or self.ready or not self._coming(), timeout)
+            self._change.wait_for(lambda: self._closed or self.ready or all(worker.error is not None for worker in self._workers),
+                                  timeout)
             return self.ready
 
     @property
@@ -137,7 +144,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Requests that wait for a board."""
-        return len(self._queue)
+        return sum(not job.cancelled for job in list(self._queue))
 
     def submit(self, job: Job) -> None:
         """Queue a request; a ServeError if the queue is full or no board is there."""
@@ -231,10 +238,15 @@ class Pool:
             orphan.emit(self._no_board() if not self._coming() else
                         ServeError(503, f"{MAX_FAILURES} boards failed on this request", code="board_failed"))
 
-    def pause(self, seconds: float | None) -> bool:
-        """Wait before a board is opened again; whether to open it."""
+    def back(self, worker: "_Worker") -> None:
+        """A board that had left is open again."""
+        self._say(f"{worker.name} is back in the pool")
+
+    def pause(self, tries: int) -> bool:
+        """Wait before a board is opened again, for which it was opened ``tries`` times in vain; whether to open it."""
+        most = self.limits.reopen
         with self._change:
-            self._change.wait_for(lambda: self._closed, seconds)
+            self._change.wait_for(lambda: self._closed, most if most is None else min(most, FIRST_REOPEN * 2.0**min(tries, 30)))
             return not self._closed
 
 
@@ -245,6 +257,8 @@ class _Worker:
         self._pool, self.name, self._open = pool, name, opened
         self.state = State.STARTING
         self.error: str | None = None
+        #: How often it was opened since it last ended a request.
+        self._tries = 0
         self._session: Session | None = None
         self.thread = threading.Thread(target=self._live, name=f"board {name}", daemon=True)
 
@@ -255,8 +269,9 @@ class _Worker:
     def _live(self) -> None:
         while True:
             self._serve_once()
-            if not self._pool.pause(self._pool.limits.reopen):
+            if not self._pool.pause(self._tries):
                 return
+            self._tries += 1
 
     def _serve_once(self) -> None:
         """From the opening of the board to its failure, or to the end of the pool."""
@@ -265,11 +280,13 @@ class _Worker:
         self.state = State.STARTING
         try:
             board, session = self._open()
+            if self.error is not None:
+                self._pool.back(self)
             self._session, self.error = session, None
             while (job := self._pool.take(self)) is not None:
                 self._run(board, session, job)
                 self._pool.done(job)
-                job = None
+                job, self._tries = None, 0
         except BaseException as error:  # whatever a board does, its request is not lost
             self._session = None
             self._pool.failed(self, error, job)

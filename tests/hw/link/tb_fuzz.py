@@ -26,7 +26,7 @@ from tellme.spec.packets import DATA_MAX, EVENTS, SESSION, NakReason, PacketType
 from tests.hw.layouts import pack
 
 #: Frames that are sent at least, valid or not.
-FRAMES = int(os.environ.get("TELLME_VECTORS", "2000"))
+FRAMES = int(os.environ.get("TELLME_VECTORS", "2500"))
 WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False),
            (0xA0000000, 0x40, False))
 NAME, BUILD_ID = "fuzz", bytes(range(32))
@@ -207,7 +207,8 @@ class Drawer:
 
     def __init__(self, random, link):
         self.random, self.link = random, link
-        self.last = b"\0"
+        #: The first frame comes before a session.
+        self.first = self.last = encode(body(7, PacketType.STATUS))
         self.session = 0
 
     def address(self):
@@ -222,7 +223,7 @@ class Drawer:
         if random.random() < 0.03:
             return random.randbytes(random.randrange(40))
         if kind == PacketType.HELLO:
-            if random.random() < 0.5:
+            if random.random() < 0.3:
                 return b""
             self.session = self.session if random.random() < 0.5 else random.randrange(1 << 16)
             return SESSION.pack(self.session)
@@ -250,7 +251,8 @@ class Drawer:
         random = self.random
         kind = random.choice((PacketType.WRITE, PacketType.WRITE, PacketType.READ, PacketType.CHECKSUM, PacketType.START,
                               PacketType.STOP, PacketType.STATUS, PacketType.EVENTS, PacketType.EVENTS,
-                              PacketType.HELLO if random.random() < 0.2 else PacketType.READ))
+                              PacketType.HELLO if random.random() < (0.3 if self.link.session is None else 0.15)
+                              else PacketType.READ))
         seq = self.link.expected
         if random.random() < 0.2:
             seq = random.choice((seq - 1, seq - 2, seq - 128, seq - 129, seq + 1, random.randrange(256))) % 256
@@ -265,6 +267,9 @@ class Drawer:
     def bytes(self):
         """What a step sends."""
         random = self.random
+        if self.first:
+            self.first = b""
+            return self.last
         frame = bytearray(self.frame())
         what = random.random()
         if what < 0.62:
