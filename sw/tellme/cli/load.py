@@ -35,5 +35,5 @@ def load(args: argparse.Namespace) -> int:
         print_line(fields)
     else:
         write(f"{model.name} is on {device.name}: {sent} bytes sent, {there} were there already; {seconds:.2f} s"
-              + (f", {sent / seconds / 1e3:.1f} kB/s" if sent else "") + "\n")
+              + (f", {sent / seconds / 1e3:.1f} kB/s" if not there and sent else "") + "\n")
     return ExitCode.DONE
