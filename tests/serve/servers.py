@@ -99,7 +99,7 @@ def reference(prompt, n, sampling=None):
     return _REFERENCE[key]
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -133,5 +133,5 @@ def server(*boards, model=MODEL, limits=None, settings=None, patience=60):
         finally:
             with suppress(Exception):
                 running.handle_exit(2, None)
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()

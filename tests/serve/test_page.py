@@ -77,7 +77,7 @@ def open_page(browser, found, **settings):
     return tab, asked, wrong
 
 
-def wait(tab, condition, seconds=20.0):
+def wait(tab, condition, seconds=60.0):
     """Wait until a condition holds; the page's policy lets no test evaluate texts as JavaScript in it."""
     end = time.monotonic() + seconds
     while not condition():

@@ -98,7 +98,7 @@ def test_a_board_that_draws_and_one_that_cannot(pool_of, order):
     clients = [Killable(config=preset(name)) for name in order]
     assert [client.config.sampler for client in clients] == [name != "ecp5-25f" for name in order]
     pool = pool_of(killable(clients[0]))
-    assert pool.wait_until_ready(20)
+    assert pool.wait_until_ready(60)
     heard = Heard()
     pool.submit(heard.job)
     first = heard.wait()
@@ -107,7 +107,7 @@ def test_a_board_that_draws_and_one_that_cannot(pool_of, order):
     # A board that draws is started once, the host starts each token.
     assert len(clients[0].log) == (1 if who[0] == "board" else 12)
     pool = pool_of(killable(clients[1]))
-    assert pool.wait_until_ready(20)
+    assert pool.wait_until_ready(60)
     rest = Heard()
     rest.job.ids, rest.job.started = list(heard.job.ids[:5]), time.monotonic()
     pool.submit(rest.job)
@@ -174,7 +174,7 @@ def test_the_last_board_that_dies_takes_all_requests_along(pool_of):
 def test_a_board_comes_back(pool_of):
     client = Killable()
     pool = pool_of(killable(client), reopen=0.05)
-    assert pool.wait_until_ready(20)
+    assert pool.wait_until_ready(60)
     client.killed = True
     heard = Heard()
     pool.submit(heard.job)
@@ -194,7 +194,7 @@ def test_no_board_at_all(pool_of, reopen):
     def never():
         raise LinkError("no such port")
     pool = pool_of(never, never, reopen=reopen)
-    assert not pool.wait_until_ready(20)
+    assert not pool.wait_until_ready(60)
     assert [board["error"] for board in pool.boards()] == ["no such port"] * 2
 
 
@@ -209,7 +209,7 @@ def test_a_board_that_stays_away_is_opened_ever_more_rarely(monkeypatch):
 
     pool = Pool([("board0", open_board)], Limits(reopen=0.2), say=said.append)
     pool.start()
-    assert pool.wait_until_ready(20)
+    assert pool.wait_until_ready(60)
     client.killed = True
     heard = Heard()
     pool.submit(heard.job)
