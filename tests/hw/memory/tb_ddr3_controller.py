@@ -68,7 +68,11 @@ async def power_up(dut):
     dut.training__valid.value = dut.training__write.value = dut.training__wdata.value = dut.training__done.value = 0
     chip = Ddr3Chip(timing=TIMING, mhz=MHZ, zq_ms=ZQ_MS, **START)
     phy = Phy(dut, chip, latency=int(os.environ.get("LATENCY", 11)))
-    await reset(dut)
+    resetting = cocotb.start_soon(reset(dut))
+    for _ in range(2):
+        await FallingEdge(dut.clk)
+        assert dut.rst.value and dut.dfi__reset.value, "RESET# is low before the controller works"
+    await resetting
     cocotb.start_soon(phy.run())
     for _ in range(20_000):
         if dut.training__started.value:
