@@ -107,7 +107,7 @@ class CommandProcessor(wiring.Component):
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
-    Cost of control: 7 cycles a descriptor, 4 a chunk and 6 a token, one more a drawn token, and one a chunk of the prompt
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 13 a token, one more a drawn token, and one a chunk of the prompt
     before all, beside the units' own latencies.
     """
 
