@@ -15,7 +15,7 @@ from tests.models.random_model import even_model
 
 pytestmark = pytest.mark.rtl
 
-PRESET = "sim-tiny"
+PRESET = "ulx3s-85f-l2"
 MODEL = even_model()
 PROMPT, TOKENS = [17, 99, 4], 10
 SETTINGS = {
