@@ -19,7 +19,9 @@ from tests.cli.fake_port import Port
 
 @pytest.fixture
 def port(request, monkeypatch):
-    monkeypatch.setattr("tellme.runtime.board.TERMINAL", {"timeout": 1.0})
+    # Long enough for a busy computer; a board that is silent to HELLO is given up soon.
+    monkeypatch.setattr("tellme.runtime.board.TERMINAL", {"timeout": 10.0, "hello_timeout": 2.0})
+    monkeypatch.setattr(discover, "ASK_TIMEOUT", 2.0)
     made = Port(**getattr(request, "param", {}))
     yield made
     made.close()
@@ -28,7 +30,7 @@ def port(request, monkeypatch):
 def run(capsys, device, *args):
     code = main(["generate", "--device", device, "--json", *args])
     captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
+    assert "Traceback" not in captured.err, captured.err
     return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
@@ -129,7 +131,6 @@ def test_auto_asks_which_of_two(capsys, monkeypatch):
 def test_auto_asks_ports_that_may_be_a_boards(port, product, capsys, monkeypatch):
     """An Icepi Zero has the default name of its serial chip, which other devices have too; some systems tell no name."""
     other = Port(chatter=b"login: \0root\0\1\2\3\0")
-    monkeypatch.setattr(discover, "ASK_TIMEOUT", 0.2)
     try:
         known(monkeypatch, ("/dev/ttyNONE7", product), (other.path, product), (port.path, product), ("/dev/ttyS9", None, ""))
         code, lines, err = run(capsys, "auto", "--max-tokens", "2")
