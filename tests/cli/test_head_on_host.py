@@ -33,7 +33,7 @@ def use(monkeypatch):
     def with_config(config):
         client = FakeClient(config)
         monkeypatch.setattr(Board, "open",
-                            lambda name, *, preset, say: Board(BoardDevice("port", config, client, "ab" * 32), say))
+                            lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "ab" * 32), say))
         return client
     return with_config
 

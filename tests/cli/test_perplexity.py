@@ -56,7 +56,7 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     _, golden = perplexity(capsys, "--text", text, "--tokens", 9)
     config = preset("ulx3s-85f")
     client = FakeClient(config)
-    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "hash"), say))
     code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
     assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden"
     assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
@@ -141,7 +141,7 @@ def test_refusals(content, arguments, message, tmp_path, capsys):
 def test_an_interruption_stops_the_board(text, capsys, monkeypatch):
     config = preset("ulx3s-85f")
     client = FakeClient(config, cut_after=0, error=KeyboardInterrupt())
-    monkeypatch.setattr(Board, "open", lambda name, *, preset, say: Board(BoardDevice("port", config, client, "hash"), say))
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "hash"), say))
     assert main(["perplexity", "--text", str(text), "--device", "port"]) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1] == "tellme-host: interrupted"
