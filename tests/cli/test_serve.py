@@ -109,7 +109,7 @@ def test_a_board_that_was_plugged_in_is_not_replaced_by_the_simulated_board(monk
 
     ports = ["/dev/ttyUSB0"]
     monkeypatch.setattr("tellme.cli.serve.find_board", lambda: ports[0])
-    monkeypatch.setattr("tellme.cli.serve.Board.open", lambda name, preset, say: Opened(name))
+    monkeypatch.setattr("tellme.cli.serve.Board.open", lambda name, preset, baud, say: Opened(name))
     open_board = opener("auto", None, SimpleNamespace(preset="", head=None))
     open_board()
     ports[0] = None
