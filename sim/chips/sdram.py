@@ -11,23 +11,28 @@ from pathlib import Path
 
 from tellme.spec.sdram import SLOWEST, SdramTiming
 
-__all__ = ["Chip"]
+__all__ = ["Chip", "compiled"]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    source = HERE / "sdram_chip.cpp"
-    key = hashlib.sha256(source.read_bytes() + (HERE / "sdram_chip.h").read_bytes()).hexdigest()[:20]
-    target = ROOT / "build" / "chips" / f"sdram-{key}.so"
+def compiled(chip: str) -> Path:
+    """The library of the chip model ``<chip>_chip.cpp``, compiled when its source is new."""
+    source = HERE / f"{chip}_chip.cpp"
+    key = hashlib.sha256(source.read_bytes() + (HERE / f"{chip}_chip.h").read_bytes()).hexdigest()[:20]
+    target = ROOT / "build" / "chips" / f"{chip}-{key}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f"{target.name}.{os.getpid()}")
         subprocess.run(["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-o", str(scratch), str(source)], check=True)
         scratch.replace(target)
-    lib = ctypes.CDLL(str(target))
+    return target
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(compiled("sdram")))
     lib.sdram_new.restype = ctypes.c_void_p
     lib.sdram_new.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double, ctypes.POINTER(ctypes.c_double), ctypes.c_int,
                               ctypes.c_double, ctypes.c_double, ctypes.c_double, ctypes.c_int]
