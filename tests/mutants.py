@@ -74,6 +74,14 @@ def sdram(fault, old, new, bench="controller-slowest", file="controller", **opti
     return Mutant("sdram", fault, f"hw/memory/sdr/{file}.py", old, new, (f"memory/{bench}",), **options)
 
 
+def rows(fault, old, new, bench="controller-slowest", **options):
+    return Mutant("sdram", fault, "hw/memory/rows.py", old, new, (f"memory/{bench}",), **options)
+
+
+def ddr3(fault, old, new, test, file="rows", **options):
+    return Mutant("ddr3", fault, f"hw/memory/{file}.py", old, new, (f"memory/ddr3_controller-{test}",), **options)
+
+
 def hub(fault, file, old, new, bench="hub-words32", **options):
     return Mutant("sdram", fault, f"hw/memory/{file}.py", old, new, (f"memory/{bench}",), **options)
 
@@ -121,10 +129,10 @@ MUTANTS = (
            "bits_for((context << SUM_FRAC) - 1)", ("attention/scan-context64",)),
     # ------------------------------------------------------------------ sdram
     sdram("refresh-too-rare", "int(t.refresh_us * self._mhz / 2 * 0.997)", "int(t.refresh_us * self._mhz / 2 * 1.02)"),
-    sdram("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
-    sdram("write-recovery-cut-short", "issue_write & (bank == b)", "Const(0, 1)"),
+    rows("activate-a-cycle-early", 'm.next = "CLOSED"', 'm.next = "OPEN"'),
+    rows("write-recovery-cut-short", "issue_write & (bank == b)", "Const(0, 1)"),
     sdram("bus-turned-too-soon", "turn = -(-(self._cas + 3) // 2)", "turn = -(-(self._cas - 1) // 2)"),
-    sdram("row-not-compared", "next_hit = opened[next_bank] & (rows[next_bank] == next_row)", "next_hit = opened[next_bank]"),
+    rows("row-not-compared", "next_hit = opened[next_bank] & (rows[next_bank] == next_row)", "next_hit = opened[next_bank]"),
     hub("burst-crosses-a-row", "hub", "to_end = Const(burst) - addr[:offset_bits]", "to_end = Const(burst)"),
     hub("read-taken-without-room", "hub", "able_r.eq(~spent & (room >= size) & ~granted[i])", "able_r.eq(~spent & ~granted[i])"),
     hub("burst-chosen-twice", "hub", "bus.command.valid.eq(some_able & (granted == 0))", "bus.command.valid.eq(some_able)"),
@@ -140,6 +148,13 @@ MUTANTS = (
         bench="hub-words64"),
     hub("lanes-not-given-written", "width", "given.eq(Mux(complete, 0, present))", "given.eq(present)", bench="hub-words64"),
     sdram("latency-a-beat-off", "training.beats.eq(trial_latency)", "training.beats.eq(trial_latency + 1)", file="bringup"),
+    # ------------------------------------------------------------------ ddr3
+    ddr3("read-right-behind-a-write", "since_write >= rules.wtr - 1", "since_write >= 1", "4Gb.traffic_full_rate"),
+    ddr3("row-closed-right-behind-a-read", "if rules.rtp:", "if False:", "4Gb.sequential_rates"),
+    ddr3("never-calibrates", "calibration_due.eq(until == 0)", "calibration_due.eq(0)", "1Gb-150MHz.calibrations_go_on"),
+    ddr3("neighbour-not-masked", "(~lane | ~plan.moves)", "(~lane)", "4Gb.words_next_to_a_write_stay", file="ddr3/controller"),
+    ddr3("word-before-the-burst-read", "Mux(plan.moves & trained, plan.current, none)", "Mux(trained, plan.current, none)",
+         "4Gb.traffic_full_rate", file="ddr3/controller"),
     # ------------------------------------------------------------------ fused
     lib("tie-goes-up", "floats", "up = guard & (sticky | value[0])", "up = guard", "fused/mul_add-mul-binary16", ci=True),
     lib("sticky-lost", "floats", "body.eq(Cat(rest.any(), top2", "body.eq(Cat(Const(0, 1), top2", "fused/mul_add-mul-binary16"),

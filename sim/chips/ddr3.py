@@ -54,7 +54,8 @@ class Ddr3Chip:
         self._lib = _library()
         self._chip = self._lib.ddr3_new(t.row_bits, t.column_bits, (ctypes.c_int64 * len(times))(*times), t.refresh_us * mhz,
                                         int((t.zq_ms if zq_ms is None else zq_ms) * 1000 * mhz), int(check_unwritten))
-        self.driven = False
+        #: The chip drove its data in the last clock; some rule was broken.
+        self.driven = self.violated = False
 
     def __del__(self) -> None:
         self._lib.ddr3_free(self._chip)
@@ -65,9 +66,19 @@ class Ddr3Chip:
 
         ``dq`` and ``dm`` are the two beats that the controller drives in it, if ``oe``; ``dm`` has a bit a byte.
         """
-        pins = (reset | cke << 1 | odt << 2 | cs << 3 | ras << 4 | cas << 5 | we << 6 | ba << 7 | a << 10 | oe << 26 | dm << 27)
+        pins = self.pins(reset=reset, cke=cke, odt=odt, cs=cs, ras=ras, cas=cas, we=we, ba=ba, a=a, oe=oe, dm=dm)
+        return self.clock_pins(pins, dq)
+
+    @staticmethod
+    def pins(*, reset: int = 0, cke: int = 0, odt: int = 0, cs: int = 0, ras: int = 0, cas: int = 0, we: int = 0, ba: int = 0,
+             a: int = 0, oe: int = 0, dm: int = 0) -> int:
+        """Pins for :meth:`clock_pins`; the numbers of several pins may be joined by or."""
+        return reset | cke << 1 | odt << 2 | cs << 3 | ras << 4 | cas << 5 | we << 6 | ba << 7 | a << 10 | oe << 26 | dm << 27
+
+    def clock_pins(self, pins: int, dq: int) -> int:
+        """As :meth:`clock`, for testbenches that cannot wait."""
         out = self._lib.ddr3_clock(self._chip, pins, dq)
-        self.driven = bool(out >> 32)
+        self.driven, self.violated = bool(out >> 32 & 1), bool(out >> 33)
         return out & 0xFFFF_FFFF
 
     def ahead(self, clocks: int = 1) -> int | None:

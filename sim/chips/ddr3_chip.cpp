@@ -77,11 +77,11 @@ void Ddr3Chip::controls(const Ddr3Pins &pins) {
             reset_since_ = now_;
             begin();
         }
-        if (pins.cke) fail("reset", "CKE is high under RESET#");
     } else if (in_reset_) {
         if (reset_since_ < 0) reset_since_ = now_;
         require("reset", reset_since_, first_reset_ ? c_.reset : c_.reset_again, "RESET# rises");
         require("reset", cke_low_since_ < 0 ? now_ : cke_low_since_, c_.cke_before, "with CKE low, RESET# rises");
+        if (pins.cke) fail("reset", "CKE is high while RESET# rises");
         in_reset_ = first_reset_ = false;
         reset_end_ = now_;
     }
@@ -171,14 +171,14 @@ void Ddr3Chip::command(const Ddr3Pins &pins) {
         return;
     }
     require("tXPR", cke_since_, c_.txpr, "command");
+    require(calibration_ == c_.tzqinit ? "tZQinit" : "tZQCS", calibrated_, calibration_, "command");
+    require("tRFC", refreshed_, c_.trfc, "command");
     if (code == 7) {
         mode(pins);
         return;
     }
     if (modes_ != kAllModes) fail("mode registers", "a command before all four mode registers are set");
     require("tMOD", mode_set_, c_.tmod, "command");
-    require(calibration_ == c_.tzqinit ? "tZQinit" : "tZQCS", calibrated_, calibration_, "command");
-    require("tRFC", refreshed_, c_.trfc, "command");
     if (!zq_done_ && code != 1) fail("ZQ", "a command before the long calibration");
     switch (code) {
     case 4: activate(pins); break;              // RAS
@@ -264,7 +264,6 @@ void Ddr3Chip::refresh() {
 void Ddr3Chip::mode(const Ddr3Pins &pins) {
     all_closed("MODE");
     require("tMRD", mode_set_, c_.tmrd, "MODE");
-    require("tRFC", refreshed_, c_.trfc, "MODE");
     static const int before[8] = {14, 12, 0, 4, 0, 0, 0, 0};
     if (pins.ba > 3) {
         fail("mode registers", "there is no register " + std::to_string(pins.ba));
@@ -329,14 +328,15 @@ Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double 
     return new Ddr3Chip(c);
 }
 void ddr3_free(Ddr3Chip *chip) { delete chip; }
-// Pins packed: reset 0, cke 1, odt 2, cs 3, ras 4, cas 5, we 6, ba 7-9, a 10-25, oe 26, dm 27-30.  Returns data, bit 32: driven.
+// Pins packed: reset 0, cke 1, odt 2, cs 3, ras 4, cas 5, we 6, ba 7-9, a 10-25, oe 26, dm 27-30.  Returns data,
+// bit 32: driven, bit 33: a rule was broken.
 uint64_t ddr3_clock(Ddr3Chip *chip, uint32_t pins, uint32_t dq) {
     Ddr3Pins p;
     p.reset = pins & 1; p.cke = pins >> 1 & 1; p.odt = pins >> 2 & 1; p.cs = pins >> 3 & 1; p.ras = pins >> 4 & 1;
     p.cas = pins >> 5 & 1; p.we = pins >> 6 & 1; p.ba = pins >> 7 & 7; p.a = pins >> 10 & 0xFFFF; p.dq_oe = pins >> 26 & 1;
     p.dm = pins >> 27 & 15; p.dq_in = dq;
     chip->clock(p);
-    return chip->dq_out() | uint64_t(chip->dq_driven()) << 32;
+    return chip->dq_out() | uint64_t(chip->dq_driven()) << 32 | uint64_t(chip->violated()) << 33;
 }
 // Data of so many clocks later, bit 32: driven.
 uint64_t ddr3_ahead(Ddr3Chip *chip, int clocks) {

@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Between the DDR3 controller, the PHY and the training.  One fabric cycle is two clocks of the chip (CK), slot 0 and slot 1."""
 
-from typing import Any
-
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["COLUMN_SLOT", "ROW_SLOT", "Ddr3Command", "Ddr3CommandLayout", "Ddr3DfiSignature", "TrainingSignature", "ddr3_command"]
+__all__ = ["COLUMN_SLOT", "ROW_SLOT", "Ddr3CommandLayout", "Ddr3DfiSignature", "TrainingSignature"]
 
 #: The slot of READ and WRITE.  The CAS write latency is odd (5), so a WRITE in slot 1 has its first beat in slot 0: whole words.
 COLUMN_SLOT = 1
@@ -16,27 +14,6 @@ ROW_SLOT = 0
 
 #: A command's pins, 1 when asserted; all zeros: none.
 Ddr3CommandLayout = data.StructLayout({"cs": 1, "ras": 1, "cas": 1, "we": 1, "ba": 3, "a": 16})
-
-
-class Ddr3Command:
-    """ras, cas and we of each command, as bits 0 to 2."""
-
-    ACTIVE = 0b001
-    READ = 0b010
-    WRITE = 0b110
-    PRECHARGE = 0b101
-    REFRESH = 0b011
-    MODE = 0b111
-    #: ZQ calibration: the long one (ZQCL) with address bit 10, the short one (ZQCS) without.
-    ZQ = 0b100
-    #: Address bit 10: all banks of PRECHARGE, auto-precharge of READ and WRITE, the long one of ZQ.
-    A10 = 1 << 10
-
-
-def ddr3_command(slot: Any, which: Any, *, ba: Any = 0, a: Any = 0) -> list[Any]:
-    """Statements that put a command into a slot."""
-    return [slot.cs.eq(1), slot.ras.eq(which & 1), slot.cas.eq(which >> 1 & 1), slot.we.eq(which >> 2 & 1), slot.ba.eq(ba),
-            slot.a.eq(a)]
 
 
 class Ddr3DfiSignature(wiring.Signature):

@@ -6,7 +6,8 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.sdr.dfi import Command, CommandLayout, command
+from hw.memory.commands import Command, command
+from hw.memory.sdr.dfi import CommandLayout
 from tellme.spec.sdram import SdramTiming
 
 __all__ = ["MAX_BEATS", "SdramBringUp", "TrainingLayout"]

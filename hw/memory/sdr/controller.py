@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """SDRAM controller: the hub's bursts onto one 16-bit SDR chip at two beats a fabric cycle."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.ports import MEMORY, MemoryBus, MemorySpec
+from hw.memory.rows import RowRules, schedule
 from hw.memory.sdr.bringup import MAX_BEATS, SdramBringUp, TrainingLayout
-from hw.memory.sdr.dfi import Command, CommandLayout, DfiSignature, command
+from hw.memory.sdr.dfi import CommandLayout, DfiSignature
 from tellme.spec.sdram import SLOWEST, SdramTiming
 
 __all__ = ["SdramController"]
@@ -86,133 +87,11 @@ class SdramController(wiring.Component):
             mhz=self._mhz, cas_latency=self._cas, timing=t, power_up_us=self._power_up_us, phases=self._phases)
         m.d.comb += [self.ready.eq(bringup.ready), self.training.eq(bringup.training), bringup.nudge.eq(self.nudge)]
 
-        # ------------------------------------------------------------------ banks
-        opened = Array(Signal(name=f"open{b}") for b in range(4))
-        rows = Array(Signal(13, name=f"row{b}") for b in range(4))
-        # Cycles since a bank's last WRITE, as a shift register of those that are too recent for a PRECHARGE.
-        wrote = Array(Signal(max(1, twr - 1), name=f"wrote{b}") for b in range(4))
-
-        def where(addr: Value) -> tuple[Value, Value]:
-            """(bank, row) of a word's address."""
-            return addr[col_bits:col_bits + 2], addr[col_bits + 2:col_bits + 15]
-
-        # The next burst.
-        bus, command_in = self.bus, self.bus.command
-        offer = command_in.p
-        next_bank, next_row = where(offer.addr)
-        next_hit = opened[next_bank] & (rows[next_bank] == next_row)
-        since_act = Signal(range(max(trc, tras) + 1))
-        since_read = Signal(range(turn + 1))
-        for counter, limit in ((since_act, max(trc, tras)), (since_read, turn)):
-            with m.If(counter != limit):
-                m.d.sync += counter.eq(counter + 1)
-
-        # ------------------------------------------------------------------ slot 0: the burst in work
-        row_slot, column_slot = Signal(CommandLayout), Signal(CommandLayout)
-        active, hit, hold = Signal(), Signal(), Signal()
-        current = Signal(range(self._ports))
-        addr = Signal(self._spec.addr_bits)
-        remaining = Signal(range(self._spec.burst + 1))
-        writing = Signal()
-        bank, row = where(addr)
-        go, last = Signal(), Signal()
-        issue_read, issue_write = Signal(), Signal()
-        # Slot 1 closes row_bank in this cycle.
-        closes, row_bank = Signal(), Signal(2)
-        # The bus has turned around for a WRITE; its words were in the FIFO four cycles ago, so they are at its output.
-        turned = Signal()
-        m.d.comb += [go.eq(active & hit & ~hold & (~writing | turned)),
-                     issue_write.eq(go & writing), issue_read.eq(go & ~writing)]
-        m.d.sync += [turned.eq((since_read >= turn - 1) & ~issue_read), last.eq(remaining == 1)]
-        open_long = Signal()
-        # Only the bank that was opened last can be too fresh for a READ.
-        opens = row_slot.cs & row_slot.ras & ~row_slot.cas & ~row_slot.we
-        m.d.sync += open_long.eq(Mux(opens, int(trcd <= 2), since_act >= trcd - 2))
-        with m.If(go):
-            m.d.comb += command(column_slot, Mux(writing, Command.WRITE, Command.READ), ba=bank,
-                                a=Cat(Const(0, 1), addr[:col_bits]))
-            m.d.sync += [addr.eq(addr + 1), remaining.eq(remaining - 1), last.eq(remaining == 2)]
-            with m.If(~writing):
-                m.d.sync += since_read.eq(1)
-        own_hit = opened[bank] & (rows[bank] == row)
-        m.d.sync += hit.eq(own_hit & (open_long | (bank != row_bank)) & ~(closes & (bank == row_bank)))
-        for b in range(4):
-            m.d.sync += wrote[b].eq(Cat(issue_write & (bank == b), wrote[b])[:len(wrote[b])])
-        with m.If((go & last) | ~active):
-            m.d.comb += command_in.ready.eq(self.ready)
-            m.d.sync += active.eq(0)
-            with m.If(command_in.valid & self.ready):
-                m.d.sync += [active.eq(1), current.eq(offer.port), addr.eq(offer.addr), remaining.eq(offer.words),
-                             last.eq(offer.words == 1), writing.eq(offer.write),
-                             hit.eq(next_hit & Mux(next_bank == row_bank, open_long & ~closes, 1))]
-
-        # ------------------------------------------------------------------ slot 1: rows and refresh
-        due = Signal(range(refresh_every + 1))
-        pending = Signal(range(4 * REFRESH_GROUP))
-        refreshed = Signal()
-        tick = due == refresh_every - 1
-        m.d.sync += due.eq(Mux(tick | ~self.ready, 0, due + 1))
-        m.d.sync += pending.eq(pending + tick - refreshed)
-        wait = Signal(range(max(trp, trfc) + 1))
-        new_row, quiet = Signal(13), Signal()
-        # A cycle late: a burst that begins meanwhile waits as under a group of refreshes.
-        m.d.sync += quiet.eq(~active & ~bus.wanted)
-        with m.FSM():
-            with m.State("IDLE"):
-                with m.If((pending >= REFRESH_GROUP) | ((pending != 0) & quiet)):
-                    m.d.sync += hold.eq(1)
-                    m.next = "CLOSE-ALL"
-                with m.Elif(active & ~own_hit):
-                    m.d.sync += [row_bank.eq(bank), new_row.eq(row)]
-                    m.next = "CLOSE"
-                with m.Elif(active & command_in.valid & ~next_hit & (next_bank != bank)):
-                    m.d.sync += [row_bank.eq(next_bank), new_row.eq(next_row)]
-                    m.next = "CLOSE"
-            with m.State("CLOSE"):
-                with m.If(~opened[row_bank]):
-                    m.next = "OPEN"
-                with m.Elif(active & own_hit & (bank == row_bank)):
-                    # A burst was taken in between that wants the row as it is.
-                    m.next = "IDLE"
-                with m.Elif((since_act >= tras) & ~wrote[row_bank].any()):
-                    m.d.comb += [command(row_slot, Command.PRECHARGE, ba=row_bank), closes.eq(1)]
-                    m.d.sync += [opened[row_bank].eq(0), wait.eq(trp - 1)]
-                    m.next = "CLOSED"
-                    if trp == 1:
-                        m.next = "OPEN"
-            with m.State("CLOSED"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait == 1):
-                    m.next = "OPEN"
-            with m.State("OPEN"):
-                with m.If(since_act >= trc):
-                    m.d.comb += command(row_slot, Command.ACTIVE, ba=row_bank, a=new_row)
-                    m.d.sync += [opened[row_bank].eq(1), rows[row_bank].eq(new_row), since_act.eq(1)]
-                    m.next = "IDLE"
-            with m.State("CLOSE-ALL"):
-                with m.If((since_act >= tras) & ~Cat(*wrote).any()):
-                    m.d.comb += command(row_slot, Command.PRECHARGE, a=Command.ALL_BANKS)
-                    m.d.sync += [opened[b].eq(0) for b in range(4)]
-                    m.d.sync += wait.eq(trp - 1)
-                    m.next = "ALL-CLOSED"
-            with m.State("ALL-CLOSED"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait <= 1):
-                    m.next = "REFRESH"
-            with m.State("REFRESH"):
-                m.d.comb += [command(row_slot, Command.REFRESH), refreshed.eq(1)]
-                m.d.sync += wait.eq(trfc - 1)
-                m.next = "REFRESHED"
-            with m.State("REFRESHED"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait <= 1):
-                    with m.If(pending != 0):
-                        m.next = "REFRESH"
-                    with m.Else():
-                        m.d.sync += [hold.eq(0), row_bank.eq(bank), new_row.eq(row)]
-                        m.next = "IDLE"
-                        with m.If(active):
-                            m.next = "OPEN"
+        plan = schedule(m, RowRules(
+            bank_bits=2, row_bits=13, place_bits=col_bits, column_zeros=1, trp=trp, trfc=trfc, tras=tras, trc=trc, trcd=trcd,
+            turn=turn, twr=twr, refresh_every=refresh_every, group=REFRESH_GROUP,
+        ), bus=self.bus, spec=self._spec, ports=self._ports, ready=self.ready, layout=CommandLayout)
+        bus, row_slot, column_slot, current, issue_read = self.bus, plan.row_slot, plan.column_slot, plan.current, plan.issue_read
 
         # ------------------------------------------------------------------ onto the pins' registers
         dfi = self.dfi
@@ -225,7 +104,7 @@ class SdramController(wiring.Component):
             m.d.sync += getattr(dfi, f"dqm{n}").eq(0)
         m.d.sync += [dfi.wdata.eq(Mux(self.ready, bus.wdata.word, bringup.wdata)), dfi.wdata_oe.eq(oe | bringup.oe),
                      dfi.cke.eq(1)]
-        m.d.comb += [oe.eq(issue_write), dfi.phase_step.eq(bringup.phase_step), bringup.rdata.eq(dfi.rdata)]
+        m.d.comb += [oe.eq(plan.issue_write), dfi.phase_step.eq(bringup.phase_step), bringup.rdata.eq(dfi.rdata)]
 
         # ------------------------------------------------------------------ data
         # A word is whole (beats + 1) // 2 cycles after its READ was issued; a register in front of the hub costs one.
@@ -241,6 +120,7 @@ class SdramController(wiring.Component):
         late, rdata, arrived = Signal(16), Signal(32), Signal(len(bus.rdata.port), init=none)
         m.d.sync += [late.eq(dfi.rdata[16:]), rdata.eq(Mux(latency[0], Cat(late, dfi.rdata[:16]), dfi.rdata)),
                      arrived.eq(at[(latency + 1) >> 1])]
-        m.d.comb += [bus.rdata.word.eq(rdata), bus.rdata.port.eq(arrived), bus.work.active.eq(active), bus.work.port.eq(current),
-                     bus.work.moves.eq(go), bus.work.held.eq(hold), self.refreshing.eq(self.ready & hold)]
+        m.d.comb += [bus.rdata.word.eq(rdata), bus.rdata.port.eq(arrived), bus.work.active.eq(plan.active),
+                     bus.work.port.eq(current), bus.work.moves.eq(plan.moves), bus.work.held.eq(plan.hold),
+                     self.refreshing.eq(self.ready & plan.hold)]
         return m

@@ -10,6 +10,8 @@ __all__ = ["CHIPS", "POSTPONED", "Ddr3Timing"]
 #: Refreshes that may be due and not done, and the number that may be done before they are due (JESD79-3F, 4.10).
 POSTPONED = 8
 
+#: Times that are clocks and not ns.
+COUNTED = ("tccd", "tmrd", "tdllk")
 #: Least clocks of times that the standard gives as "the larger of so many clocks and so many ns".
 LEAST = {"trrd": 4, "trtp": 4, "twtr": 4, "tmod": 12, "txpr": 5, "tzqinit": 512, "tzqcs": 64}
 
@@ -71,8 +73,8 @@ class Ddr3Timing:
     def clocks(self, name: str, mhz: float) -> int:
         """Whole clocks that the time ``name`` lasts at least, at a CK of ``mhz``."""
         value: float = getattr(self, name)
-        if isinstance(value, int):
-            return value
+        if name in COUNTED:
+            return int(value)
         return max(LEAST.get(name, 1), ceil(value * mhz / 1000 - 1e-9))
 
 
