@@ -34,6 +34,7 @@ package ecp5_ddr3;
     function automatic void fail(string rule);
         last = rule;
         broken++;
+        if (broken <= 50) $display("broken at %0.3f ns: %s", $realtime, rule);
     endfunction
 endpackage
 
@@ -316,6 +317,7 @@ module DQSBUFM(input DQSI, READ1, READ0, READCLKSEL2, READCLKSEL1, READCLKSEL0, 
         if (!DQSI) close();
     end
     always @(negedge DQSI) if (open && !pulse) close();
+    always @(posedge stopped) open = 0;
     task close();
         open = 0;
         found = low_at_open && rises == int'((ended - began) / period);
