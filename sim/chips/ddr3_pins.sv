@@ -82,6 +82,10 @@ module ddr3_pins(
     end
 
     // ---------------------------------------------------------------- writes
+    // The two beats of a clock that were taken last, the first one low, and their masks, for who looks at them.
+    reg [31:0] pair = 0;
+    reg [3:0] pair_masks = 0;
+    reg pair_new = 0;
     realtime on[2] = '{0, 0}, edge_[2] = '{0, 0}, moved[2] = '{0, 0};
     for (genvar lane = 0; lane < 2; lane++) begin : lanes
         wire strobe = dqs[lane] & driven[16 + lane];
@@ -115,6 +119,9 @@ module ddr3_pins(
                         if (lane == 0) cells[at] = {cells.exists(at) ? cells[at][15:8] : 8'h00, dq[7:0]};
                         else cells[at] = {dq[15:8], cells.exists(at) ? cells[at][7:0] : 8'h00};
                     end
+                    pair[16 * (beat % 2) + 8 * lane +: 8] = dq[8 * lane +: 8];
+                    pair_masks[2 * (beat % 2) + lane] = dm[lane];
+                    pair_new = 1;
                     writes[i].beats[lane]++;
                 end
             end

@@ -35,7 +35,7 @@ class Ddr3DfiSignature(wiring.Signature):
 
     def __init__(self) -> None:
         super().__init__({
-            "slots": Out(Ddr3CommandLayout).array(2), "reset": Out(1), "cke": Out(1), "odt": Out(1),
+            "slots": Out(Ddr3CommandLayout).array(2), "reset": Out(1, init=1), "cke": Out(1), "odt": Out(1),
             "wdata": Out(64), "wmask": Out(8), "wen": Out(1), "ren": Out(1), "rdata": In(64), "rvalid": In(1),
         })
 

@@ -7,18 +7,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from amaranth.back import verilog
-from amaranth.hdl import ClockDomain, ClockSignal, IOPort, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, IOPort, Module, Mux, ResetSignal, Value
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.memory.ddr3.clocks import Ddr3Clocks, Ddr3Pll
-from hw.memory.ddr3.dfi import COLUMN_SLOT, ROW_SLOT, Ddr3Command, Ddr3DfiSignature, TrainingSignature, ddr3_command
+from hw.memory.ddr3.dfi import Ddr3DfiSignature
 from hw.memory.ddr3.phy import Ddr3Phy
 from hw.memory.ddr3.training import Ddr3Training, OverrideLayout, TrainingLayout
+from hw.memory.hub import Client
+from tellme.spec.ddr3 import CHIPS
+from tests.hw.memory.ddr3_parts import Ddr3Memory
 
-__all__ = ["CHIP_PINS", "Prober", "Rig", "pins", "sources"]
+__all__ = ["CHIP", "CHIP_PINS", "CK_MHZ", "CLIENTS", "START", "Rig", "pins", "sources"]
 
-CHIPS = Path(__file__).resolve().parents[3] / "sim" / "chips"
+MODELS = Path(__file__).resolve().parents[3] / "sim" / "chips"
+#: The chip, its clock, and a start that a simulation can wait for.
+CHIP, CK_MHZ, START = CHIPS["MT41K256M16"], 150.0, {"reset_us": 2.0, "cke_us": 3.0}
+#: Clients of the hub: as wide as the memory to read, half as wide to write, so that words are masked.
+CLIENTS = [Client("host_read", "read", 1, data_bits=64), Client("host_write", "write", 0)]
 #: Name -> (width, active low).
 CHIP_PINS = {"clk": (1, False), "clk_en": (1, False), "rst": (1, True), "cs": (1, True), "ras": (1, True), "cas": (1, True),
              "we": (1, True), "ba": (3, False), "a": (16, False), "dqs": (2, False), "dq": (16, False), "dm": (2, False),
@@ -32,68 +39,19 @@ def pins(*, without=()):
                               for name, (width, low) in CHIP_PINS.items() if name not in without})
 
 
-class Prober(wiring.Component):
-    """Stands in for the controller: lets RESET# and CKE rise, and serves the training's probes."""
-
-    def __init__(self):
-        super().__init__({"dfi": Out(Ddr3DfiSignature()), "probes": In(TrainingSignature())})
-
-    def elaborate(self, platform):
-        m = Module()
-        dfi, probes = self.dfi, self.probes
-        rows, columns = dfi.slots[ROW_SLOT], dfi.slots[COLUMN_SLOT]
-        wait, second, write = Signal(8, init=40), Signal(), Signal()
-        reset = Signal(init=1)
-        m.d.comb += [dfi.reset.eq(reset), probes.rdata.eq(dfi.rdata), probes.rvalid.eq(dfi.rvalid), dfi.wen.eq(probes.moves),
-                     dfi.wdata.eq(Mux(probes.moves, probes.wdata, 0))]
-
-        def then(cycles, state):
-            m.d.sync += wait.eq(cycles)
-            m.next = state
-
-        with m.If(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
-            with m.If(second):
-                m.d.comb += [probes.moves.eq(write), dfi.ren.eq(~write)]
-            m.d.sync += second.eq(0)
-        with m.Else(), m.FSM():
-            with m.State("RESET"):
-                m.d.sync += reset.eq(0)
-                then(40, "CKE")
-            with m.State("CKE"):
-                m.d.sync += dfi.cke.eq(1)
-                then(40, "STARTED")
-            with m.State("STARTED"):
-                m.d.sync += [probes.started.eq(1), dfi.odt.eq(1)]
-                m.next = "IDLE"
-            with m.State("IDLE"):
-                with m.If(probes.valid & ~probes.done):
-                    m.d.comb += ddr3_command(rows, Ddr3Command.ACTIVE)
-                    then(2, "COLUMN")
-            with m.State("COLUMN"):
-                m.d.comb += [*ddr3_command(columns, Ddr3Command.WRITE), probes.ready.eq(1)]
-                with m.If(~probes.write):
-                    m.d.comb += ddr3_command(columns, Ddr3Command.READ)
-                m.d.comb += [probes.moves.eq(probes.write), dfi.ren.eq(~probes.write)]
-                m.d.sync += [second.eq(1), write.eq(probes.write)]
-                then(12, "CLOSE")
-            with m.State("CLOSE"):
-                m.d.comb += ddr3_command(rows, Ddr3Command.PRECHARGE, a=Ddr3Command.A10)
-                then(3, "IDLE")
-        return m
-
-
 class Rig(wiring.Component):
-    """Clocks, PHY, training and prober; when the training is done, ``dfi`` is the test's.
+    """Clocks, PHY, training, controller and hub, with the ports of CLIENTS; while ``manual`` is high ``dfi`` is the test's.
 
     What the models have to catch: ``no_pause`` holds the training's PAUSE low, ``no_code`` keeps DDRDLLA's code from the PHY.
     """
 
     def __init__(self, pads):
+        self.memory = Ddr3Memory(CLIENTS, timing=CHIP, mhz=CK_MHZ, **START)
         super().__init__({
+            **{client.name: In(getattr(self.memory, client.name).signature.flip()) for client in CLIENTS},
             "reference": In(1), "sclk": Out(1), "ready": Out(1), "lost": Out(1), "done": Out(1), "reset": Out(1),
             "dfi": In(Ddr3DfiSignature()), "found": Out(TrainingLayout), "override": In(OverrideLayout), "again": In(1),
-            "no_pause": In(1), "no_code": In(1),
+            "no_pause": In(1), "no_code": In(1), "manual": In(1),
         })
         self.pads = pads
 
@@ -102,31 +60,32 @@ class Rig(wiring.Component):
         m.domains.init = ClockDomain(reset_less=True)
         for name in ("ddr", "sync", "io"):
             m.domains += ClockDomain(name, reset_less=name == "ddr")
-        m.submodules.clocks = clocks = Ddr3Clocks(Ddr3Pll.between(100, 75))
+        m.submodules.clocks = clocks = Ddr3Clocks(Ddr3Pll.between(100, CK_MHZ / 2))
         m.submodules.phy = phy = Ddr3Phy(self.pads)
         m.submodules.training = training = Ddr3Training()
-        m.submodules.prober = prober = Prober()
+        m.submodules.memory = memory = self.memory
+        for client in CLIENTS:
+            connect(m, flipped(getattr(self, client.name)), getattr(memory, client.name))
         control = training.phy
-        connect(m, training.probes, prober.probes)
+        connect(m, training.probes, memory.training)
         m.d.comb += [*(phy.control.lanes[n].eq(control.lanes[n]) for n in range(2)), phy.control.clear.eq(control.clear),
                      phy.control.pause.eq(control.pause & ~self.no_pause), control.burst.eq(phy.control.burst)]
         m.d.comb += [
             ClockSignal("init").eq(self.reference), self.sclk.eq(ClockSignal("sync")), self.reset.eq(ResetSignal("sync")),
-            self.ready.eq(clocks.ready), self.lost.eq(clocks.lost), phy.ddrdel.eq(clocks.ddrdel & ~self.no_code), phy.start_pause.eq(clocks.pause),
+            self.ready.eq(clocks.ready), self.lost.eq(clocks.lost), phy.start_pause.eq(clocks.pause),
+            phy.ddrdel.eq(clocks.ddrdel & ~self.no_code),
             self.found.eq(training.found), training.override.eq(self.override), training.again.eq(self.again),
             self.done.eq(training.probes.done),
         ]
-        dfi = flipped(self.dfi)
-        for name in ("wdata", "wmask", "wen", "ren"):
-            m.d.comb += getattr(phy.dfi, name).eq(getattr(prober.dfi, name))
+        ours, theirs, inputs = phy.dfi, memory.dfi, flipped(self.dfi)
         for name in ("reset", "cke", "odt"):
-            m.d.comb += getattr(phy.dfi, name).eq(getattr(prober.dfi, name))
-        m.d.comb += [phy.dfi.slots[n].eq(prober.dfi.slots[n]) for n in range(2)]
+            m.d.comb += getattr(ours, name).eq(getattr(theirs, name))
         for name in ("rdata", "rvalid"):
-            m.d.comb += [getattr(prober.dfi, name).eq(getattr(phy.dfi, name)), getattr(dfi, name).eq(getattr(phy.dfi, name))]
-        with m.If(self.done):
-            m.d.comb += [getattr(phy.dfi, name).eq(getattr(dfi, name)) for name in ("wdata", "wmask", "wen", "ren")]
-            m.d.comb += [phy.dfi.slots[n].eq(dfi.slots[n]) for n in range(2)]
+            m.d.comb += [getattr(side, name).eq(getattr(ours, name)) for side in (theirs, inputs)]
+        for name in ("wdata", "wmask", "wen", "ren"):
+            m.d.comb += getattr(ours, name).eq(Mux(self.manual, getattr(inputs, name), getattr(theirs, name)))
+        m.d.comb += [ours.slots[n].as_value().eq(Mux(self.manual, inputs.slots[n].as_value(), theirs.slots[n].as_value()))
+                     for n in range(2)]
         return m
 
 
@@ -134,7 +93,7 @@ TB = """
 `timescale 1ns / 1ps
 module tb_top({ports},
     input [31:0] flight0, flight1, input [1:0] position0, position1, output [31:0] broken, output reg [511:0] last,
-    output ck, dqs_driven, output [4:0] steps
+    output [4:0] steps, output reg tick, output reg [27:0] pins, output reg [31:0] beats, output reg [3:0] masks, output reg wrote
 );
     reg [17:0] fpga_dq = 0, fpga_drives = 0;
     wire [15:0] q;
@@ -142,7 +101,15 @@ module tb_top({ports},
     // A wire has the FPGA's level while it drives, else the chip's.
     wire [17:0] levels = (fpga_dq & fpga_drives) | ({{qs, q}} & ~fpga_drives);
     {wires}
-    assign ck = ddr3_clk, dqs_driven = fpga_drives[16];
+    // For each clock, shortly ahead of the next one: the pins at its rising edge, and the beats that the strobes took in it.
+    initial {{tick, pins, beats, masks, wrote}} = 0;
+    always @(posedge ddr3_clk) begin
+        pins = {{ddr3_rst, ddr3_clk_en, ddr3_odt, ddr3_cs, ddr3_ras, ddr3_cas, ddr3_we, ddr3_ba, ddr3_a}};
+        #(0.9 * chip.period);
+        {{beats, masks, wrote}} = {{chip.pair, chip.pair_masks, chip.pair_new}};
+        chip.pair_new = 0;
+        tick = ~tick;
+    end
     assign steps = {{dut.clocks.freeze, dut.clocks.stop, dut.clocks.reset, dut.clocks.pause, dut.clocks.update}};
     assign broken = ecp5_ddr3::broken;
     always @(ecp5_ddr3::broken) begin
@@ -189,8 +156,8 @@ def sources(rig=None):
         else:
             outer.append(f"{direction} {width}{name}")
     top = TB.format(ports=", ".join(outer), wires="\n    ".join(wires), connections=", ".join(connections))
-    return {"ecp5_ddr3.sv": (CHIPS / "ecp5_ddr3.sv").read_text(), "ecp5.sv": (CHIPS / "ecp5.sv").read_text(),
-            "ddr3_pins.sv": (CHIPS / "ddr3_pins.sv").read_text(), "dut.v": text, "tb_top.sv": top}
+    return {"ecp5_ddr3.sv": (MODELS / "ecp5_ddr3.sv").read_text(), "ecp5.sv": (MODELS / "ecp5.sv").read_text(),
+            "ddr3_pins.sv": (MODELS / "ddr3_pins.sv").read_text(), "dut.v": text, "tb_top.sv": top}
 
 
 def signals(component):

@@ -9,17 +9,27 @@ from cocotb.clock import Clock
 from cocotb.triggers import Edge, First, RisingEdge, Timer, with_timeout
 from cocotb.utils import get_sim_time
 
+from hw.lib.ports import RequestLayout
+from hw.memory.commands import Command
 from hw.memory.ddr3.clocks import STEP_CYCLES
-from hw.memory.ddr3.dfi import COLUMN_SLOT, ROW_SLOT, Ddr3Command
+from hw.memory.ddr3.dfi import COLUMN_SLOT, ROW_SLOT
 from hw.memory.ddr3.phy import READ_LATENCY
+from sim.chips.ddr3 import Ddr3Chip
 from sim.cocotb_streams import report, report_note, rng
 from sim.testbench import Bench
 from tellme.spec.ddr3_training import LANES, OVERRIDE_FIELDS, READCLKSELS, SLIPS, TRAINING_FIELDS
 from tellme.spec.words import pack_word, unpack_word
-from tests.hw.memory.ddr3_phy_parts import sources
+from tests.hw.layouts import pack
+from tests.hw.memory.ddr3_parts import SPEC
+from tests.hw.memory.ddr3_phy_parts import CHIP, CK_MHZ, CLIENTS, START, sources
 
+#: In a simulator of its own, as it looks at the chip from its first clock on.
+RULES = "start_training_and_traffic_keep_the_chips_rules"
+TESTS = ("start_up_has_its_order_and_its_times", "training_finds_the_middle", "no_window_is_said",
+         "host_settings_take_the_place_of_the_training", "bursts_come_back_exactly", "without_pause_nothing_takes")
 BENCHES = [
-    Bench(name="pins", sources=sources, env={"DRAWS": "20"}, timeout_s=600),
+    Bench(name="pins", sources=sources, env={"DRAWS": "20"}, tests=TESTS, timeout_s=600),
+    Bench(name="rules", sources=sources, tests=(RULES,), timeout_s=600),
     Bench(name="skews", sources=sources, env={"DRAWS": "100"}, tests=("training_finds_the_middle",), timeout_s=1200,
           nightly="CI draws 20 pairs of skews; the build is the same"),
 ]
@@ -39,8 +49,11 @@ class Board:
     async def start(self, flights=(0.3, 0.3), positions=(0, 0)):
         """Clocks on.  The chip, the clocks and the training go on from where the test before left them."""
         dut = self.dut
-        for name in ("override", "again", "no_pause", "no_code"):
+        for name in ("override", "again", "no_pause", "no_code", "manual"):
             getattr(dut, name).value = 0
+        for client in CLIENTS:
+            getattr(dut, f"{client.name}__req__valid").value = 0
+        dut.host_write__data__valid.value = dut.host_read__data__ready.value = 0
         self.quiet()
         self.skew(flights, positions)
         cocotb.start_soon(Clock(dut.reference, REFERENCE_NS, "ns").start())
@@ -108,19 +121,29 @@ class Board:
         return [word for _ in range(cycles) if (word := await self.cycle()) is not None]
 
     async def open(self, bank, row):
-        await self.cycle(row=(Ddr3Command.ACTIVE, bank, row))
+        """The DFI becomes the test's."""
+        self.quiet()
+        self.dut.manual.value = 1
+        await self.idle(20)
+        await self.cycle(row=(Command.PRECHARGE, 0, Command.ALL_BANKS))
+        await self.idle(3)
+        await self.cycle(row=(Command.ACTIVE, bank, row))
         await self.idle(3)
 
     async def close(self):
+        """The DFI goes back to the controller, for which the row of the probes may be open."""
         await self.idle(16)
-        await self.cycle(row=(Ddr3Command.PRECHARGE, 0, Ddr3Command.A10))
+        await self.cycle(row=(Command.PRECHARGE, 0, Command.ALL_BANKS))
         await self.idle(4)
+        await self.cycle(row=(Command.ACTIVE, 0, 0))
+        await self.idle(4)
+        self.dut.manual.value = 0
 
     async def write(self, bank, columns, bursts, gaps, masks=None):
         """Bursts of two words to columns, ``gaps`` idle cycles behind each."""
         for i, (column, words) in enumerate(zip(columns, bursts, strict=True)):
             mask = masks[i] if masks else (0, 0)
-            await self.cycle(column=(Ddr3Command.WRITE, bank, column), wen=1, wdata=words[0], wmask=mask[0])
+            await self.cycle(column=(Command.WRITE, bank, column), wen=1, wdata=words[0], wmask=mask[0])
             await self.cycle(wen=1, wdata=words[1], wmask=mask[1])
             await self.idle(gaps[i])
 
@@ -128,7 +151,7 @@ class Board:
         """The bursts at the columns, as they come."""
         words = []
         for column, gap in zip(columns, gaps, strict=True):
-            for step in ({"column": (Ddr3Command.READ, bank, column), "ren": 1}, {"ren": 1}, *[{}] * gap):
+            for step in ({"column": (Command.READ, bank, column), "ren": 1}, {"ren": 1}, *[{}] * gap):
                 word = await self.cycle(**step)
                 words += [] if word is None else [word]
         words += await self.idle(READ_LATENCY + 3)
@@ -308,7 +331,7 @@ async def bursts_come_back_exactly(dut):
     await board.write(0, [0], [(1, 2)], [12])
     answers = []
     for i in range(READ_LATENCY + 4):
-        answers.append(await board.cycle(column=(Ddr3Command.READ, 0, 0) if i == 0 else None, ren=int(i < 2)))
+        answers.append(await board.cycle(column=(Command.READ, 0, 0) if i == 0 else None, ren=int(i < 2)))
     assert answers[READ_LATENCY - 1:READ_LATENCY + 1] == [1, 2] and answers.count(None) == len(answers) - 2
     await board.close()
     board.intact()
@@ -334,3 +357,103 @@ async def without_pause_nothing_takes(dut):
     assert dut.done.value and not failed and lanes[0]["window"] == 4
     board.intact()
     report(cases=2)
+
+
+@cocotb.test()
+async def start_training_and_traffic_keep_the_chips_rules(dut):
+    """The checking chip looks at the pins from power-up on: commands, ODT, beats of writes; then the hub's words come back."""
+    board = Board(dut)
+    random = rng("rules")
+    chip = Ddr3Chip(timing=CHIP, mhz=CK_MHZ, **START)
+    clocks = 0
+
+    async def watch():
+        nonlocal clocks
+        while True:
+            await Edge(dut.tick)
+            pins = int(dut.pins.value)
+            wrote = int(dut.wrote.value)
+            names = ("reset", "cke", "odt", "cs", "ras", "cas", "we")
+            levels = {name: pins >> 25 - i & 1 for i, name in enumerate(names)}
+            for low in ("reset", "cs", "ras", "cas", "we"):
+                levels[low] ^= 1
+            if not levels["cke"]:
+                levels["cs"] = 0
+            chip.clock(**levels, ba=pins >> 16 & 7, a=pins & 0xFFFF, oe=wrote, dq=int(dut.beats.value) if wrote else 0,
+                       dm=int(dut.masks.value) if wrote else 0)
+            clocks += 1
+            assert not chip.violation(), chip.violation()
+
+    await board.start((0.7, 1.2), (1, 3))
+    task = cocotb.start_soon(watch())
+    await with_timeout(RisingEdge(dut.done), 250, "us")
+    lanes, failed, _ = board.found()
+    assert not failed and [lane["slip"] for lane in lanes] == [1, 3]
+    trained = clocks
+    moved = 0
+    for length in (2, 4, 10, 64, 200):
+        # Whole bursts: the chip tells of cells that were never written.
+        address = random.randrange(1 << 20) * 4
+        words = [random.getrandbits(32) for _ in range(2 * length)]
+        await send(dut, address, words)
+        assert await fetch(dut, address, 2 * length) == [a | b << 32 for a, b in zip(words[::2], words[1::2], strict=True)]
+        # A word of 32 bits in a pair: the rest of the pair stays.
+        place, word = random.randrange(2 * length), random.getrandbits(32)
+        await send(dut, address + place, [word])
+        words[place] = word
+        assert await fetch(dut, address, 2 * length) == [a | b << 32 for a, b in zip(words[::2], words[1::2], strict=True)]
+        moved += 8 * length
+    assert not task.done(), "the chip was looked at to the end"
+    board.intact()
+    report_note(f"{trained} clocks of start and training, {clocks - trained} of traffic")
+    report(cases=moved)
+
+
+async def step(dut):
+    await RisingEdge(dut.sclk)
+    await Timer(1, "ps")
+
+
+async def ask(dut, name, address, length):
+    """A request of a client, in 32-bit words."""
+    getattr(dut, f"{name}__req__payload").value = pack(RequestLayout(SPEC), addr=address, len=length)
+    getattr(dut, f"{name}__req__valid").value = 1
+    while True:
+        await Timer(1, "ns")
+        taken = getattr(dut, f"{name}__req__ready").value
+        await step(dut)
+        if taken:
+            break
+    getattr(dut, f"{name}__req__valid").value = 0
+
+
+async def send(dut, address, words):
+    """Write 32-bit words, and wait until they are in the memory."""
+    await ask(dut, "host_write", address, len(words))
+    for word in words:
+        dut.host_write__data__payload.value, dut.host_write__data__valid.value = word, 1
+        while True:
+            await Timer(1, "ns")
+            taken = dut.host_write__data__ready.value
+            await step(dut)
+            if taken:
+                break
+    dut.host_write__data__valid.value = 0
+    for _ in range(4):
+        await step(dut)
+    while not dut.host_write__idle.value:
+        await step(dut)
+
+
+async def fetch(dut, address, length):
+    """Read 32-bit words, as words of 64 bits."""
+    await ask(dut, "host_read", address, length)
+    words = []
+    dut.host_read__data__ready.value = 1
+    while len(words) < length // 2:
+        await Timer(1, "ns")
+        if dut.host_read__data__valid.value:
+            words.append(int(dut.host_read__data__payload.value))
+        await step(dut)
+    dut.host_read__data__ready.value = 0
+    return words
