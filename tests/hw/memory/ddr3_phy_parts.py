@@ -120,7 +120,10 @@ module tb_top({ports},
         ecp5_ddr3::position[0] = position0;
         ecp5_ddr3::position[1] = position1;
     end
-    dut dut({connections}, .ddr3_dq(levels[15:0]), .ddr3_dqs(levels[17:16]));
+    // 100 MHz, from the first moment on.
+    reg reference = 0;
+    always #5 reference = ~reference;
+    dut dut({connections}, .reference(reference), .ddr3_dq(levels[15:0]), .ddr3_dqs(levels[17:16]));
     ddr3_pins chip(
         .ck(ddr3_clk), .rst_n(ddr3_rst), .cke(ddr3_clk_en), .cs_n(ddr3_cs), .ras_n(ddr3_ras), .cas_n(ddr3_cas), .we_n(ddr3_we),
         .ba(ddr3_ba), .a(ddr3_a), .dm(ddr3_dm), .dq(fpga_dq[15:0] & fpga_drives[15:0]), .dqs(fpga_dq[17:16] & fpga_drives[17:16]),
@@ -148,7 +151,7 @@ def sources(rig=None):
     body = re.search(r"^module dut\((.*?)\);(.*?)^endmodule", text, re.M | re.S)
     outer, wires, connections = [], [], []
     for direction, width, name in re.findall(r"^  (input|output) (\[\d+:0\] )?(\\?\S+)\s*;", body[2], re.M):
-        if name in ("ddr3_dq", "ddr3_dqs"):
+        if name in ("ddr3_dq", "ddr3_dqs", "reference"):
             continue
         connections.append(f".{name}({name})")
         if name.startswith("ddr3_"):

@@ -5,7 +5,6 @@
 import os
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import Edge, First, RisingEdge, Timer, with_timeout
 from cocotb.utils import get_sim_time
 
@@ -47,7 +46,7 @@ class Board:
         self.broken = int(dut.broken.value)
 
     async def start(self, flights=(0.3, 0.3), positions=(0, 0)):
-        """Clocks on.  The chip, the clocks and the training go on from where the test before left them."""
+        """The clocks run.  The chip and the training go on from where the test before left them."""
         dut = self.dut
         for name in ("override", "again", "no_pause", "no_code", "manual"):
             getattr(dut, name).value = 0
@@ -56,7 +55,6 @@ class Board:
         dut.host_write__data__valid.value = dut.host_read__data__ready.value = 0
         self.quiet()
         self.skew(flights, positions)
-        cocotb.start_soon(Clock(dut.reference, REFERENCE_NS, "ns").start())
         if not dut.ready.value:
             await with_timeout(RisingEdge(dut.ready), 50, "us")
 
