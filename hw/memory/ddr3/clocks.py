@@ -60,17 +60,17 @@ class Ddr3Pll:
 class Ddr3Clocks(wiring.Component):
     """Drives the clocks and resets of the domains ``ddr``, ``sync`` and ``io``; the parent makes the domains.
 
-    The reference clock of domain ``init`` (reset-less) feeds the PLL and runs the sequence.  The PLL's output goes through ECLKSYNCB
-    to ``ddr``, the edge clock, and through CLKDIVF to ``sync``, at half the rate.  ``io`` is ``sync`` with the reset of the I/O
-    registers.
+    The reference clock of domain ``init`` (reset-less) feeds the PLL and runs the sequence.  The PLL's output goes through
+    ECLKSYNCB to ``ddr``, the edge clock, and through CLKDIVF to ``sync``, at half the rate.  ``io`` is ``sync`` with the reset of
+    the I/O registers.
 
-    The sequence has a step each STEP_CYCLES cycles, from DDRDLLA's first lock on: 1 freeze DDRDLLA, 2 stop the edge clock, 3 reset
-    the divider and the I/O registers, 4 release the reset, 5 let the clock run, 6 unfreeze, 7 pause DQSBUFM, 8 update its delay
-    code, 9 end the update, 10 end the pause, 11 ready.  These are the steps of LiteDRAM's PHY, which boards run.  The fabric, domain
-    ``sync``, is in reset until then.  When the PLL loses its lock, all begins anew.
+    The sequence has a step each STEP_CYCLES cycles, from DDRDLLA's first lock on: 1 freeze DDRDLLA, 2 stop the edge clock, 3
+    reset the divider and the I/O registers, 4 release the reset, 5 let the clock run, 6 unfreeze, 7 pause DQSBUFM, 8 update its
+    delay code, 9 end the update, 10 end the pause, 11 ready.  These are the steps of LiteDRAM's PHY, which boards run.  The
+    fabric, domain ``sync``, is in reset until then.  When the PLL loses its lock, all begins anew.
 
-    ``ddrdel`` and ``pause`` are for the PHY.  ``ready``: the sequence is complete (domain ``init``).  ``lost``: DDRDLLA has lost its
-    lock since (domain ``init``); its delays stay as they were.
+    ``ddrdel`` and ``pause`` are for the PHY.  ``ready``: the sequence is complete (domain ``init``).  ``lost``: DDRDLLA has lost
+    its lock since (domain ``init``); its delays stay as they were.
     """
 
     def __init__(self, pll: Ddr3Pll):

@@ -13,8 +13,8 @@ from tellme.spec.ddr3_training import LANES, READCLKSELS, SLIPS
 
 __all__ = ["READ_LATENCY", "LaneSettings", "PhyControlSignature", "Ddr3Phy"]
 
-#: Fabric cycles from a word at the DFI (with its WRITE) to the data registers: a CAS write latency of 5 clocks, whose first beat is
-#: three cycles behind the WRITE, and one more, because the DQS group's registers are a cycle faster than the commands'.
+#: Fabric cycles from a word at the DFI (with its WRITE) to the data registers: a CAS write latency of 5 clocks, whose first beat
+#: is three cycles behind the WRITE, and one more, because the DQS group's registers are a cycle faster than the commands'.
 WRITE_CYCLES = 4
 #: Fabric cycles from ``ren`` at the DFI to the first bit of READ (READ1, as a READ goes out in slot 1) at DQSBUFM.
 READ_CYCLES = 4
@@ -55,26 +55,26 @@ class Ddr3Phy(wiring.Component):
     with the reset of the I/O registers.  ``ddrdel`` is DDRDLLA's code.  ``start_pause`` pauses DQSBUFM for the start-up sequence.
     :class:`~hw.memory.ddr3.clocks.Ddr3Clocks` has all these.
 
-    Commands leave through ODDRX2F: slot 0 in the first half of a cycle, slot 1 in the second half; CK rises in the middle of each.
-    Each byte lane has a DQSBUFM.  Data and masks (DM) go out by DQSW270, the strobe by DQSW, so that the strobe's edges lie in the
-    middle of the beats.  The strobe toggles all the time and is driven from a clock and a half before a burst to half a clock behind
-    it.  RESET# is a plain register.
+    Commands leave through ODDRX2F: slot 0 in the first half of a cycle, slot 1 in the second half; CK rises in the middle of
+    each. Each byte lane has a DQSBUFM.  Data and masks (DM) go out by DQSW270, the strobe by DQSW, so that the strobe's edges lie
+    in the middle of the beats.  The strobe toggles all the time and is driven from a clock and a half ahead of a burst's first
+    edge to a clock behind its last one.  RESET# is a plain register.
 
     A word read is put together by the lane's ``slip``, 0 to 3 beats, and arrives READ_LATENCY cycles behind its ``ren``.
 
     ``pins`` is the platform's resource, requested with dir="-", or simulation ports of the same names: ``clk`` and ``dqs``
-    (differential or their positive pin), ``clk_en``, ``ras``, ``cas``, ``we``, ``ba``, ``a``, ``dq``, ``dm``, ``odt``, and, where the
-    board has them, ``rst`` and ``cs``.  Pins that are active low are inverted in front of their registers.  Address bits that the
-    board has no pin for are not sent.
+    (differential or their positive pin), ``clk_en``, ``ras``, ``cas``, ``we``, ``ba``, ``a``, ``dq``, ``dm``, ``odt``, and, where
+    the board has them, ``rst`` and ``cs``.  Pins that are active low are inverted in front of their registers.  Address bits that
+    the board has no pin for are not sent.
 
-    Timing of reads and writes is that of LiteDRAM's PHY, which boards run (:doc:`decision 15`): the relation of the registers'
+    Timing of reads and writes is that of LiteDRAM's PHY, which boards run (decision 15): the relation of the registers'
     latencies is not documented.  Raises ValueError for another width than two byte lanes.
     """
 
     def __init__(self, pins: Any):
         if len(pins.dq) != 8 * LANES or len(pins.dqs) != LANES or len(pins.dm) != LANES:
-            raise ValueError(f"a chip of {8 * LANES} data pins is supported; the pins are {len(pins.dq)} dq, {len(pins.dqs)} dqs and "
-                             f"{len(pins.dm)} dm")
+            raise ValueError(f"a chip of {8 * LANES} data pins is supported; the pins are {len(pins.dq)} dq, {len(pins.dqs)} dqs "
+                             f"and {len(pins.dm)} dm")
         super().__init__({"dfi": In(Ddr3DfiSignature()), "control": In(PhyControlSignature()), "ddrdel": In(1),
                           "start_pause": In(1)})
         self._pins = pins
@@ -155,7 +155,7 @@ class Ddr3Phy(wiring.Component):
             with m.If(self.control.clear):
                 m.d.sync += self.control.burst[lane].eq(0)
 
-            # The strobe, 0101, from the second half of the cycle before the data to the first half of the cycle behind.
+            # The strobe, 0101, from the second half of the cycle ahead of the data to the first half of the cycle behind.
             strobe, strobe_off = Signal(name=f"dqs_{lane}"), Signal(name=f"dqs_t_{lane}")
             m.submodules[f"dqs_out_{lane}"] = Instance("ODDRX2DQSB", **clocks, i_DQSW=strobe_clock, o_Q=strobe,
                                                        **{f"i_D{n}": Const(n % 2, 1) for n in range(4)})
@@ -164,9 +164,7 @@ class Ddr3Phy(wiring.Component):
             m.submodules[f"dqs_pad{lane}"] = Instance("BB", i_I=strobe, i_T=strobe_off, o_O=strobe_in, io_B=strobes[lane])
 
             beats = [words[16 * n + 8 * lane:16 * n + 8 * lane + 8] for n in range(4)]
-            mask = Cat(words[64 + 2 * n + lane] for n in range(4))
-            if masks_low[lane]:
-                mask = ~mask
+            mask = [~words[64 + 2 * n + lane] if masks_low[lane] else words[64 + 2 * n + lane] for n in range(4)]
             masked = Signal(name=f"dm_{lane}")
             m.submodules[f"dm_out_{lane}"] = Instance("ODDRX2DQA", **clocks, i_DQSW270=write_clock, o_Q=masked,
                                                       **{f"i_D{n}": mask[n] for n in range(4)})
@@ -186,8 +184,8 @@ class Ddr3Phy(wiring.Component):
                 m.submodules[f"dq_in_{lane}_{bit}"] = Instance(
                     "IDDRX2DQA", **clocks, i_DQSR90=read_clock, i_D=late, **{f"o_Q{n}": taken[n] for n in range(4)},
                     **{f"i_RDPNTR{n}": read_at[n] for n in range(3)}, **{f"i_WRPNTR{n}": write_at[n] for n in range(3)})
-                # Three words in a row; the burst's begins two to five beats behind the first one's beginning: the READ pulse begins
-                # in a cycle's second half.
+                # Three words in a row; the burst's begins two to five beats behind the first one's beginning: the READ pulse
+                # begins in a cycle's second half.
                 earlier, earliest, word = (Signal(4, name=f"dq_{name}{at}") for name in ("earlier", "earliest", "word"))
                 stream = Cat(earliest, earlier, taken)
                 m.d.sync += [earlier.eq(taken), earliest.eq(earlier),

@@ -23,20 +23,20 @@ QUIET = 16
 class Ddr3Training(wiring.Component):
     """Finds the settings of both byte lanes, and raises ``probes.done``.
 
-    For each of 4 slips and 8 READCLKSEL the unit writes and reads back a burst with each of the PATTERNS.  The setting works for a lane
-    if all of the lane's bytes came back, and DQSBUFM saw each burst (``phy.burst``).  Both lanes are tried at the same time, and
-    judged alone.  A lane's window is the longest run of READCLKSEL that work with one slip; of equal runs the first one counts.  The
-    lane takes the window's slip and READCLKSEL ``start + window // 2``, its middle.
+    For each of 4 slips and 8 READCLKSEL the unit writes and reads back a burst with each of the PATTERNS.  The setting works for
+    a lane if all of the lane's bytes came back, and DQSBUFM saw each burst (``phy.burst``).  Both lanes are tried at the same
+    time, and judged alone.  A lane's window is the longest run of READCLKSEL that work with one slip; of equal runs the first one
+    counts.  The lane takes the window's slip and READCLKSEL ``start + window // 2``, its middle.
 
     Then the chosen settings are tried once more.  If a lane has no window, or the trial fails, the unit sets ``found.failed`` and
-    begins anew; ``found`` has the settings and windows of the last sweep.  READCLKSEL changes only while PAUSE is high, and PAUSE falls
-    after each change.
+    begins anew; ``found`` has the settings and windows of the last sweep.  READCLKSEL changes only while PAUSE is high, and PAUSE
+    falls after each change.
 
     ``override`` are the host's settings.  A lane with ``use`` takes them in place of what was found, and is not asked to pass the
     trial, so that ``done`` comes in any case when both lanes are overridden.  They are looked at when a sweep ends.  A cycle of
     ``again`` lowers ``done`` and begins a sweep; it may come only while nobody uses the memory.
 
-    A sweep has 192 probes, half of them READs.
+    A sweep has 192 probes, half of them READs, and the trial 6 more.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,8 @@ class Ddr3Training(wiring.Component):
             with m.State("COMPARE"):
                 for lane in range(LANES):
                     with m.If(runs[lane] > bests[lane]):
-                        m.d.sync += [bests[lane].eq(runs[lane]), starts[lane].eq(readclksel - runs[lane] + 1), slips[lane].eq(slip)]
+                        m.d.sync += [bests[lane].eq(runs[lane]), starts[lane].eq(readclksel - runs[lane] + 1),
+                                     slips[lane].eq(slip)]
                 m.d.sync += readclksel.eq(readclksel + 1)
                 m.next = "PAUSE"
                 with m.If(readclksel == READCLKSELS - 1):

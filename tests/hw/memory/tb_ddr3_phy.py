@@ -29,7 +29,7 @@ TESTS = ("start_up_has_its_order_and_its_times", "training_finds_the_middle", "n
 BENCHES = [
     Bench(name="pins", sources=sources, env={"DRAWS": "20"}, tests=TESTS, timeout_s=600),
     Bench(name="rules", sources=sources, tests=(RULES,), timeout_s=600),
-    Bench(name="skews", sources=sources, env={"DRAWS": "100"}, tests=("training_finds_the_middle",), timeout_s=1200,
+    Bench(name="skews", sources=sources, env={"DRAWS": "100"}, tests=("training_finds_the_middle",), timeout_s=3600,
           nightly="CI draws 20 pairs of skews; the build is the same"),
 ]
 DRAWS = int(os.environ.get("DRAWS", 20))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Our models of the ECP5's DDR3 primitives, each by itself: right use does what Lattice describes, wrong use is caught by name."""
+"""Our models of the ECP5's DDR3 primitives, each by itself: right use does what Lattice describes, wrong use is named."""
 
 from pathlib import Path
 
@@ -28,7 +28,8 @@ module tb_top(
     input source, stop, divider_rst, alignwd, output eclk, sclk,
     input dll_rst, uddcntln, freeze, output ddrdel, lock,
     input rst, input [3:0] d, input [1:0] t, output q_f, q_dq, q_dqs, t_dq, t_dqs,
-    input pause, go, input [31:0] rise, input [4:0] count, input [15:0] beats, output reg dqs, dq, input [1:0] read, input [2:0] readclksel, output burstdet, datavalid, dqsr90, dq_late, output [3:0] q,
+    input pause, go, input [31:0] rise, input [4:0] count, input [15:0] beats, output reg dqs, dq,
+    input [1:0] read, input [2:0] readclksel, output burstdet, datavalid, dqsr90, dq_late, output [3:0] q,
     input [1:0] position, output [31:0] broken, output reg [511:0] last
 );
     wire dqsw, dqsw270;
@@ -40,8 +41,8 @@ module tb_top(
         for (int i = 0; i < ecp5_ddr3::last.len(); i++) last = last << 8 | ecp5_ddr3::last[i];
     end
     always @(position) ecp5_ddr3::position[0] = position;
-    // The chip's burst: noise, a preamble T ahead of the strobe's first rise, which comes `rise` ps behind go, and a beat of data SKEW
-    // behind each edge.
+    // The chip's burst: noise, a preamble T ahead of the strobe's first rise, which comes `rise` ps behind go, and a beat of
+    // data SKEW behind each edge.
     initial {dqs, dq} = 0;
     always @(posedge go) begin
         dqs = 1;
@@ -80,7 +81,10 @@ endmodule
 
 
 def sources():
-    return {"ecp5_ddr3.sv": (CHIPS / "ecp5_ddr3.sv").read_text(), "tb_top.sv": TB.replace("@T@", str(T)).replace("@BEAT@", str(BEAT)).replace("@SKEW@", str(SKEW))}
+    text = TB
+    for name, value in (("T", T), ("BEAT", BEAT), ("SKEW", SKEW)):
+        text = text.replace(f"@{name}@", str(value))
+    return {"ecp5_ddr3.sv": (CHIPS / "ecp5_ddr3.sv").read_text(), "tb_top.sv": text}
 
 
 BENCHES = [Bench(name="ecp5", sources=sources)]
@@ -95,8 +99,8 @@ class Primitives:
     async def start(self, *, coded=True):
         """Clocks on, and the start-up sequence: the delay lock loop locked, and its code taken unless ``coded`` is False."""
         dut = self.dut
-        for name in ("stop", "divider_rst", "alignwd", "dll_rst", "freeze", "d", "t", "pause", "go", "rise", "count", "beats", "read", "readclksel",
-                     "position", "source"):
+        for name in ("stop", "divider_rst", "alignwd", "dll_rst", "freeze", "d", "t", "pause", "go", "rise", "count", "beats",
+                     "read", "readclksel", "position", "source"):
             getattr(dut, name).value = 0
         dut.uddcntln.value = dut.rst.value = dut.dll_rst.value = dut.divider_rst.value = 1
         cocotb.start_soon(Clock(dut.source, T, "ps").start())
@@ -139,8 +143,9 @@ class Primitives:
         await Timer(4 * T, "ps")
 
     async def burst(self, flight, data, *, cycles=2):
-        """READ for ``cycles`` fabric cycles, and a burst whose strobe first rises ``flight`` ps behind the earliest time of the READ
-        pulse plus the preamble T.  Returns (BURSTDET seen, words by cycle from the edge that took READ)."""
+        """READ for ``cycles`` fabric cycles, and a burst whose strobe first rises ``flight`` ps behind the earliest time of the
+        READ pulse plus the preamble T; the data come SKEW behind the strobe.  Returns (BURSTDET seen, words by cycle from the
+        edge that took READ)."""
         dut = self.dut
         await RisingEdge(dut.sclk)
         await Timer(1, "ps")
