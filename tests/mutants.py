@@ -152,6 +152,8 @@ MUTANTS = (
     ddr3("read-right-behind-a-write", "since_write >= rules.wtr - 1", "since_write >= 1", "4Gb.traffic_full_rate"),
     ddr3("row-closed-right-behind-a-read", "if rules.rtp:", "if False:", "4Gb.sequential_rates"),
     ddr3("never-calibrates", "calibration_due.eq(until == 0)", "calibration_due.eq(0)", "1Gb-150MHz.calibrations_go_on"),
+    ddr3("reset-comes-late", '"reset": Out(1, init=1), "cke"', '"reset": Out(1), "cke"', "1Gb-150MHz.traffic_full_rate",
+         file="ddr3/dfi"),
     ddr3("neighbour-not-masked", "(~lane | ~plan.moves)", "(~lane)", "4Gb.words_next_to_a_write_stay", file="ddr3/controller"),
     ddr3("word-before-the-burst-read", "Mux(plan.moves & trained, plan.current, none)", "Mux(trained, plan.current, none)",
          "4Gb.traffic_full_rate", file="ddr3/controller"),

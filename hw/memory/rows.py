@@ -132,6 +132,8 @@ def schedule(m: Module, rules: RowRules, *, bus: Any, spec: MemorySpec, ports: i
     second, ending = (Signal(), Signal()) if word_bits else (Const(0, 1), Const(0, 1))
     skip_first, skip_last = Signal(), Signal()
     moves = Signal() if word_bits else go
+    # The cycle in which a burst ends.
+    done: Value
     if word_bits:
         m.d.comb += [go.eq(active & hit & ~hold & ~second & Mux(writing, turned, readable)),
                      moves.eq((go & ~skip_first) | (second & ~(ending & skip_last)))]

@@ -97,7 +97,7 @@ class Phy:
         writes = deque([(0, 0, 0)] * self.WRITE_CYCLES)
         asked = deque([0] * (self._latency - 1))
         beats = deque([0] * (2 * self._latency))
-        due, was_valid = None, True
+        due, wrote, was_valid = None, 1, True
         while True:
             await settled()
             levels, wen, ren = strobes_of(int(strobes.value))
@@ -116,7 +116,9 @@ class Phy:
                 beats.popleft()
             assert not chip.violated, chip.violation()
             assert (wen, ren) == ("wen" in (due, column), "ren" in (due, column)), "wen and ren go with commands"
-            due = column
+            if wrote and not wen:
+                assert not int(wdata.value) and not int(wmask.value), "zeros where nothing is written"
+            due, wrote = column, wen
             self.cycles += 1
             asked.append(ren)
             await FallingEdge(self._clk)

@@ -68,7 +68,11 @@ async def power_up(dut):
     dut.training__valid.value = dut.training__write.value = dut.training__wdata.value = dut.training__done.value = 0
     chip = Ddr3Chip(timing=TIMING, mhz=MHZ, zq_ms=ZQ_MS, **START)
     phy = Phy(dut, chip, latency=int(os.environ.get("LATENCY", 11)))
-    await reset(dut)
+    resetting = cocotb.start_soon(reset(dut))
+    for _ in range(2):
+        await FallingEdge(dut.clk)
+        assert dut.rst.value and dut.dfi__reset.value, "RESET# is low before the controller works"
+    await resetting
     cocotb.start_soon(phy.run())
     for _ in range(20_000):
         if dut.training__started.value:
@@ -181,7 +185,7 @@ async def traffic(dut, share, rounds):
         tasks = []
         for i, port in enumerate(WRITES):
             # Near the ends of rows and across banks.
-            addr, length = place(i, 420, 511, random.randint(1, 190))
+            addr, length = place(i, 420, 511, random.randint(1, 88))
             words = [random.getrandbits(32) for _ in range(length)]
             memory.update((addr + k, w) for k, w in enumerate(words))
             tasks.append(cocotb.start_soon(write(dut, port, addr, words, share, shares)))
