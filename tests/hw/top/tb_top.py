@@ -34,7 +34,7 @@ from tellme.spec.memory import (
     StartFlags,
     register_address,
 )
-from tellme.spec.packets import HELLO, NakReason, PacketType
+from tellme.spec.packets import EVENTS, HELLO, NakReason, PacketType
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
 from tests.hw.memory_model import Dfi
@@ -126,6 +126,14 @@ async def load(host, image):
     await write(host, REGISTER_BASE, image.register_bytes)
 
 
+async def event(host, limit=200_000):
+    """(type, event) of the board's next event.  The last one of a run is acknowledged, so that the board forgets all before."""
+    seq, kind, content = await host.packet(limit=limit)
+    if kind == PacketType.DONE:
+        assert await host.ask(PacketType.EVENTS, EVENTS.pack((seq + 1) % 256, 0)) == (PacketType.ACK, b"")
+    return kind, Event.unpack(content)
+
+
 async def run(host, golden, args, reason=DoneReason.LENGTH):
     """Start, and compare each event with the golden model's, then the CRC of every step of the last token.  Returns the number of
     steps."""
@@ -133,11 +141,10 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
     assert done.logit == reason
     assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
     for _, want in picks:
-        _, kind, content = await host.packet(limit=200_000)
-        got = Event.unpack(content)
+        kind, got = await event(host)
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
-    _, kind, content = await host.packet(limit=10_000)
-    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, reason)
+    kind, got = await event(host, 10_000)
+    assert (kind, got.logit) == (PacketType.DONE, reason)
     steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
     assert [int.from_bytes(crcs[4 * i:4 * i + 4], "little") for i in range(steps)] == golden.crcs[:steps]
@@ -212,7 +219,7 @@ async def draw_as(host, golden, settings):
 
 def tokens_of(golden, args):
     """The ids of a run's picks."""
-    return [event.id for kind, event in golden.start(args) if kind == EventType.TOKEN]
+    return [told.id for kind, told in golden.start(args) if kind == EventType.TOKEN]
 
 
 @cocotb.test()
@@ -289,9 +296,9 @@ async def start(host, args):
 async def first_pick(host, args):
     """Cycles from the answer to START until the packet of the run's only pick."""
     began = await start(host, args)
-    _, kind, _ = await host.packet(limit=200_000)
+    kind, _ = await event(host)
     cycles = cycles_since(began)
-    assert (kind, (await host.packet(limit=10_000))[1]) == (PacketType.TOKEN, PacketType.DONE)
+    assert (kind, (await event(host, 10_000))[0]) == (PacketType.TOKEN, PacketType.DONE)
     return cycles
 
 
@@ -327,16 +334,15 @@ async def reads_and_stops_meet_a_draw(dut):
             right, cycles = await read()
             assert cycles_since(began) < pick + 1000, "no read met the draw"
         assert right, before
-        _, kind, content = await host.packet(limit=1000)
-        got = Event.unpack(content)
+        kind, got = await event(host, 1000)
         assert (kind, got.id, got.logit) == (PacketType.TOKEN, want.id, want.logit)
-        assert (await host.packet(limit=10_000))[1] == PacketType.DONE and (await read())[0]
+        assert (await event(host, 10_000))[0] == PacketType.DONE and (await read())[0]
 
     await start(host, args)
     await wait(dut, pick - draw_cycles // 2)
     assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
-    _, kind, content = await host.packet(limit=draw_cycles // 4)
-    assert (kind, Event.unpack(content).logit) == (PacketType.DONE, DoneReason.STOPPED)
+    kind, got = await event(host, draw_cycles // 4)
+    assert (kind, got.logit) == (PacketType.DONE, DoneReason.STOPPED)
     await run(host, golden, StartArgs(0, 2, 3, DRAWN))
     dut._log.info(f"a draw from {entry + 1} candidates takes {draw_cycles} cycles")
     report(cases=8)
@@ -353,9 +359,9 @@ async def without_a_sampler(dut):
     want = tokens_of(golden, StartArgs(0, 2, 3))
     assert await host.ask(PacketType.START, StartArgs(0, 2, 3, DRAWN).pack()) == (PacketType.ACK, b"")
     for token in want:
-        _, kind, content = await host.packet(limit=200_000)
-        assert (kind, Event.unpack(content).id) == (PacketType.TOKEN, token)
-    await host.packet(limit=10_000)
+        kind, got = await event(host)
+        assert (kind, got.id) == (PacketType.TOKEN, token)
+    assert (await event(host, 10_000))[0] == PacketType.DONE
     for place in range(END_TOKENS):
         ends = [vocab + 1] * place + [want[1]]
         await run(host, golden, StartArgs(0, 2, 3, StartFlags.CLEAR, 0, tuple(ends)), DoneReason.END_TOKEN)
