@@ -22,7 +22,7 @@ READ_BYTES = 1 << 14
 class PtyPort:
     """A pseudo terminal, raw: every byte passes as it is, in both directions.
 
-    Hosts open :attr:`path`, one after another.  As at a serial port, bytes for a host are lost while no host has the port open,
+    Hosts open ``path``, one after another.  As at a serial port, bytes for a host are lost while no host has the port open,
     and a host finds none that were meant for the host before it.  No end of the terminal but the master's stays open here: so
     the system tells when the last host has gone.  A system without pseudo terminals is a LinkError.
     """

@@ -28,7 +28,8 @@ TESTS = ("start_up_has_its_order_and_its_times", "training_finds_the_middle", "n
          "host_settings_take_the_place_of_the_training", "bursts_come_back_exactly", "without_pause_nothing_takes")
 BENCHES = [
     Bench(name="pins", sources=sources, env={"DRAWS": "20"}, tests=TESTS, timeout_s=600),
-    Bench(name="rules", sources=sources, tests=(RULES,), timeout_s=600),
+    Bench(name="rules", sources=sources, tests=(RULES,), timeout_s=600,
+          nightly="the controller's bench has the chip's rules, and ddr3_phy-pins has training and traffic"),
     Bench(name="skews", sources=sources, env={"DRAWS": "100"}, tests=("training_finds_the_middle",), timeout_s=3600,
           nightly="CI draws 20 pairs of skews; the build is the same"),
 ]
