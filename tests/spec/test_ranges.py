@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from tellme.errors import InputError
 from tellme.spec.memory import (
+    END_RANGE,
+    END_TOKENS,
     EVENT_RANGES,
     KV_PAGE,
     KV_PAGE_REGISTERS,
     MODEL_REGISTERS,
+    NO_END,
     START_RANGES,
     TOKEN_ID,
     Event,
@@ -64,7 +67,19 @@ def refuses(text):
 def test_a_start_carries_the_ends_of_its_ranges(name):
     for value in START_RANGES[name]:
         packed = replace(START, **{name: value}).pack()
-        assert dict(zip(START_RANGES, StartArgs.LAYOUT.unpack(packed), strict=True))[name] == value
+        assert dict(zip(START_RANGES, StartArgs.LAYOUT.unpack(packed)[:-END_TOKENS], strict=True))[name] == value
+
+
+def test_a_start_carries_up_to_four_end_tokens():
+    for count in range(END_TOKENS + 1):
+        ends = (*END_RANGE, 7, 8)[:count]
+        told = StartArgs.LAYOUT.unpack(replace(START, ends=ends).pack())[-END_TOKENS:]
+        assert told == ends + (NO_END,) * (END_TOKENS - count)
+    with pytest.raises(ValueError, match="5 end tokens; a START has room for 4"):
+        replace(START, ends=(1, 2, 3, 4, 5))
+    for value in (END_RANGE.least - 1, END_RANGE.most + 1):
+        with refuses(f"end token: {value} is outside 0 to {END_RANGE.most}"):
+            replace(START, ends=(1, value))
 
 
 @pytest.mark.parametrize(("name", "value", "text"), outside(START_RANGES))
@@ -76,7 +91,7 @@ def test_a_start_refuses_what_its_fields_cannot_hold(name, value, text):
 
 
 def test_the_flags_of_a_start_are_all_of_them():
-    assert START_RANGES["flags"].most == int(StartFlags.CLEAR | StartFlags.DUMP)
+    assert START_RANGES["flags"].most == int(StartFlags.CLEAR | StartFlags.DUMP | StartFlags.SAMPLE)
 
 
 def test_a_start_stays_in_the_context():

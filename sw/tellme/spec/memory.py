@@ -16,7 +16,7 @@ from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import DEFAULT_VOCAB
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
-           "COUNTERS", "CRC_BASE", "DoneReason", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
+           "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
            "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
            "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs",
            "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES"]
@@ -155,8 +155,9 @@ class StartFlags(IntFlag):
 
 
 #: Range of each number of a START.  A start feeds a token at least.
-START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "chunk": U32,
-                "end": U32}
+START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "chunk": U32}
+#: Range of an end token.
+END_RANGE = U32
 #: End tokens that a START can name.
 END_TOKENS = 4
 #: An end token that no token is.
@@ -186,10 +187,10 @@ class StartArgs:
     LAYOUT = Struct(f"<HHHHI{END_TOKENS}I")
 
     def __post_init__(self) -> None:
-        """A number outside START_RANGES is a RangeError; more than END_TOKENS end tokens are a ValueError."""
-        check_fields(self, {name: r for name, r in START_RANGES.items() if name != "end"})
+        """A number outside START_RANGES or END_RANGE is a RangeError; more than END_TOKENS end tokens are a ValueError."""
+        check_fields(self, START_RANGES)
         for end in self.ends:
-            START_RANGES["end"].check("end token", end)
+            END_RANGE.check("end token", end)
         if len(self.ends) > END_TOKENS:
             raise ValueError(f"{len(self.ends)} end tokens; a START has room for {END_TOKENS}")
 
