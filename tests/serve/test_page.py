@@ -12,11 +12,17 @@ import pytest
 from tellme.runtime.sampling import Sampling
 from tellme.serve.app import Settings
 from tellme.serve.page import page
+from tellme.spec.memory import ACCOUNT
 from tests.serve.browsers import chromium
 from tests.serve.servers import CHAT_MODEL, Killable, golden, killable, reference, server, until
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 PROMPT, FROG = "Once upon a time", "Once upon a time, a frog"
+
+
+def test_each_activity_has_words():
+    [words] = re.findall(r"const WHAT = \{(.*?)\};", page()[0].decode(), re.DOTALL)
+    assert re.findall(r"(\w+): \"", words) == list(ACCOUNT)
 
 
 class Checker(HTMLParser):
