@@ -3,7 +3,9 @@
 """A headless Chromium, where there is one: of the system, or one that playwright has installed."""
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 
 
 @contextmanager
-def chromium():
+def chromium() -> Iterator[Any]:
     """A browser for the time of the block; the test is skipped where there is none."""
     api = pytest.importorskip("playwright.sync_api")
     path = next(filter(None, map(shutil.which, NAMES)), None)
