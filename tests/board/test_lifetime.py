@@ -22,7 +22,7 @@ from tellme.link.framing import body, encode
 from tellme.runtime.simulated import build, sim_command
 from tellme.spec.config import SIMULATED, preset
 from tellme.spec.memory import SDRAM_BASE
-from tellme.spec.packets import DATA_MAX, PacketType
+from tellme.spec.packets import DATA_MAX, SESSION, PacketType
 from tests.cli.hosts import ENDS, INTERRUPTED, ROOT, SOON, Host, needs_proc, summary, tries
 from tests.models.random_model import random_model
 
@@ -58,7 +58,7 @@ def checkout(tmp_path_factory):
 
 
 def packet(number, kind, payload):
-    return encode(body(number % 255, kind, payload))
+    return encode(body(number % 256, kind, payload))
 
 
 def write_packets(count):
@@ -77,7 +77,8 @@ def test_end_of_input(pending, board):
     rng, seconds = random.Random(pending), []
     for _ in range(tries(3)):
         with subprocess.Popen(board, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
-            process.stdin.write(b"\0" + packet(1, PacketType.HELLO, b""))
+            # A session: packet 0 comes next.
+            process.stdin.write(b"\0" + packet(255, PacketType.HELLO, SESSION.pack(1)))
             assert process.stdout.read(1)
             if pending == "bytes to the board":
                 process.stdin.write(write_packets(rng.randrange(1, 40)))
