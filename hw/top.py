@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The board-independent core: bytes of the link on one side, an SDRAM chip on the other."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -31,6 +33,9 @@ from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
 from hw.link.link import HostLink
 from hw.lm_head.lm_head import LmHead
+from hw.memory.ddr3.dfi import Ddr3DfiSignature
+from hw.memory.ddr3.memory import Ddr3Memory
+from hw.memory.ddr3.phy import PhyControlSignature
 from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
@@ -40,7 +45,7 @@ from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import MEMORY_CLIENTS, TOP_ENTRIES
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub", "memory_ports"]
 
 
 def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
@@ -77,18 +82,28 @@ def memory_hub(layouts: Layouts) -> MemoryHub:
                      layouts.memory)
 
 
-def memory_controller(config: CoreConfig, layouts: Layouts, *, ports: int) -> SdramController:
+def memory_controller(config: CoreConfig, layouts: Layouts, *, ports: int) -> SdramController | Ddr3Memory:
     """The controller of the configuration's memory, for so many ports of the hub."""
     c = config
+    if c.ddr3:
+        return Ddr3Memory(ports=ports, spec=layouts.memory, timing=c.ddr3, mhz=c.sdram_mhz, reset_us=c.sdram_power_up_us,
+                          cke_us=2.5 * c.sdram_power_up_us)
     return SdramController(ports=ports, spec=layouts.memory, mhz=c.sdram_mhz, cas_latency=c.sdram_cas_latency,
                            column_bits=c.sdram_column_bits, phases=c.sdram_phases, power_up_us=c.sdram_power_up_us)
+
+
+def memory_ports(config: CoreConfig) -> dict[str, Any]:
+    """The core's ports to the PHY of the configuration's memory."""
+    if config.ddr3:
+        return {"dfi": Out(Ddr3DfiSignature()), "phy": Out(PhyControlSignature())}
+    return {"dfi": Out(DfiSignature())}
 
 
 class Core(wiring.Component):
     """Link, command processor, memory and compute units, wired together.
 
-    Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the SDRAM
-    at two beats a cycle, for a PHY; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
+    Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the memory at
+    two or four beats a cycle, for a PHY, and for a DDR3 memory's PHY ``phy``, its settings; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
     harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
@@ -99,7 +114,7 @@ class Core(wiring.Component):
         self.config = config
         super().__init__({
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)),
-            "dfi": Out(DfiSignature()),
+            **memory_ports(config),
             "build_id": In(256),
             "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1),
         })
@@ -158,7 +173,6 @@ class Core(wiring.Component):
             status.state.eq(cpu.state), status.sdram_ready.eq(sdram.ready), status.training.eq(sdram.training),
             status.bad_packets.eq(link.errors), status.cycles.eq(counters.values.cycles),
             space.counters.eq(counters.values), space.top_data.eq(lm_head.top_data),
-            sdram.beats.eq(space.sdram_beats), sdram.nudge.eq(space.sdram_nudge),
             self.running.eq(cpu.state.running), self.busy.eq(cpu.state.running | link.busy),
             self.sdram_ready.eq(sdram.ready), self.failed.eq(cpu.state.nonfinite | sdram.training.failed),
         ]
@@ -249,6 +263,11 @@ class Core(wiring.Component):
         # Memory
         connect(m, hub.bus, sdram.bus)
         connect(m, sdram.dfi, flipped(self.dfi))
+        if isinstance(sdram, Ddr3Memory):
+            connect(m, sdram.phy, flipped(self.phy))
+            m.d.comb += [sdram.settings.eq(space.sdram_settings), sdram.retrain.eq(space.sdram_retrain)]
+        else:
+            m.d.comb += [sdram.beats.eq(space.sdram_settings), sdram.nudge.eq(space.sdram_retrain)]
         connect(m, weights.port, hub.weights)
         connect(m, attention.read.req, hub.attention_read.req)
         connect(m, hub.attention_read.data, kv_in.i)

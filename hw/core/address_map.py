@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.control import DrawLayout, SegmentPort
 from hw.lib.layouts import Layouts
 from hw.link.link import BusRequest
+from tellme.spec.ddr3_training import OVERRIDE_FIELDS
 from tellme.spec.memory import (
     COUNTERS,
     CRC_BASE,
@@ -23,12 +24,15 @@ from tellme.spec.memory import (
     TOP_ENTRIES,
 )
 from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
+from tellme.spec.widths import window_bits
 
 __all__ = ["AddressSpace", "CountersLayout", "windows"]
 
 #: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
 
+#: Bits of the register of the memory's settings that a core looks at: a DDR3 memory's; an SDR memory has 5.
+SETTINGS_BITS = sum(OVERRIDE_FIELDS.values())
 #: Bytes from REGISTER_BASE to the end of the counters.
 REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
 
@@ -58,7 +62,7 @@ def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool) -> tup
 class AddressSpace(wiring.Component):
     """Serves the link's bus: SDRAM through the host ports, and the memories and registers inside.
 
-    ``shape`` and ``sdram_beats`` are the registers at their true widths, and ``settings`` the sampling registers, which only a
+    ``shape`` and ``sdram_settings`` are the registers at their true widths, and ``settings`` the sampling registers, which only a
     core with a ``sampler`` has.  While ``top_taken``, the sampler reads the best 64, and a host's read of them waits.
 
     Program memory, the list of segments, token memory, step CRCs and registers live here; the command processor has a port
@@ -74,7 +78,7 @@ class AddressSpace(wiring.Component):
             "req": In(stream.Signature(BusRequest)), "wdata": In(stream.Signature(32)),
             "rdata": Out(stream.Signature(32)), "idle": Out(1),
             "read": Out(layouts.read_port), "write": Out(layouts.write_port),
-            "shape": Out(layouts.model_shape), "sdram_beats": Out(5), "sdram_nudge": Out(1), "counters": In(CountersLayout),
+            "shape": Out(layouts.model_shape), "sdram_settings": Out(SETTINGS_BITS), "sdram_retrain": Out(1), "counters": In(CountersLayout),
             "program": In(layouts.program_port), "segments": In(SegmentPort), "tokens": In(layouts.token_port),
             "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
             **({"settings": Out(DrawLayout), "top_taken": In(1)} if sampler else {}),
@@ -100,11 +104,12 @@ class AddressSpace(wiring.Component):
         counters = Array(self.counters[name] for name in COUNTERS)
         internal_write = Signal()
         held = Signal(32)
-        sdram = self.req.p.addr[28:] == SDRAM_BASE >> 28
+        sdram_bits = window_bits(4 * widths.memory_words)
+        sdram = self.req.p.addr[sdram_bits:] == SDRAM_BASE >> sdram_bits
         region = addr[28:]
 
         m.d.comb += [self.shape[name].eq(stored[name]) for name in self._layouts.model_shape.members]
-        m.d.comb += self.sdram_beats.eq(stored.sdram_beats)
+        m.d.comb += self.sdram_settings.eq(stored.sdram_settings)
         top_waits = Signal()
         if self._sampler:
             m.d.comb += [self.settings[name].eq(stored[f"sample_{name}"]) for name in DrawLayout.members if name != "seed"]
@@ -135,7 +140,7 @@ class AddressSpace(wiring.Component):
                      late_data.eq(self.wdata.payload)]
         with m.If(late):
             m.d.sync += registers[late_index].eq(late_data)
-        m.d.comb += self.sdram_nudge.eq(late & (late_index == REGISTERS["sdram_nudge"]))
+        m.d.comb += self.sdram_retrain.eq(late & (late_index == REGISTERS["sdram_retrain"]))
         with m.FSM() as fsm:
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
             with m.State("IDLE"):

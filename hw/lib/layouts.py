@@ -43,10 +43,10 @@ class Layouts:
 
         # ------------------------------------------------------------------ memory
         #: The core's memory, for the hub and its controller.
-        self.memory = MemorySpec(data_bits=32, addr_bits=word_address, len_bits=w.request_bits, burst=32)
+        self.memory = MemorySpec(data_bits=w.word_bits, addr_bits=word_address, len_bits=w.request_bits, burst=32)
         #: A request, and ports of clients of words of 32 bits; and that of the weight buffer, of 64.
         self.memory_request = RequestLayout(self.memory)
-        self.read_port, self.write_port = ClientReadPort(self.memory), ClientWritePort(self.memory)
+        self.read_port, self.write_port = ClientReadPort(self.memory.client(32)), ClientWritePort(self.memory.client(32))
         self.weights_port = ClientReadPort(self.memory.client(64))
 
         # ------------------------------------------------------------------ what a run and a model are

@@ -26,6 +26,7 @@ from tellme.spec.packets import (
     PacketType,
 )
 from tellme.spec.program import FORMAT_VERSION
+from tellme.spec.widths import WINDOW_BITS, bits_for, window_bits
 
 __all__ = ["BusRequest", "HostLink"]
 
@@ -33,8 +34,6 @@ __all__ = ["BusRequest", "HostLink"]
 BusRequest = data.StructLayout({"write": 1, "addr": 32, "words": 20})
 #: The CRC of a body followed by the body's CRC.
 RESIDUE = 0x2144DF1C
-#: Bits of an address within a window; those above name the window.
-WINDOW_BITS = 28
 #: Bits of a range's bytes: as many as BusRequest has words.
 SIZE_BITS = 22
 #: seq and type, and the longest arguments, those of START.
@@ -67,16 +66,16 @@ class HostLink(wiring.Component):
     answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
 
     ``windows`` lists (base, bytes, writable); the range of a packet must lie within one window.  A window begins at a multiple of
-    2**WINDOW_BITS bytes and is smaller (ValueError otherwise); of two windows with the same base the later one is only for reads.
+    2**WINDOW_BITS bytes, and of a power of two that is not smaller than the window (ValueError otherwise); of two windows with the same base the later one is only for reads.
     ``name`` (up to 16 ASCII characters) and ``build_id`` are part of the answer to HELLO.
     """
 
     def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str):
         self._windows = tuple(windows)
         for base, size, _ in self._windows:
-            if base % (1 << WINDOW_BITS) or not 0 < size < 1 << WINDOW_BITS:
-                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of {1 << WINDOW_BITS:#x} and "
-                                 "is smaller")
+            if size <= 0 or base % (1 << window_bits(size)):
+                raise ValueError(f"a window of {size} bytes at {base:#x}: one begins at a multiple of a power of two that is not "
+                                 f"smaller, and of {1 << WINDOW_BITS:#x}")
         self._name = name.encode("ascii").ljust(NAME_BYTES, b"\0")
         if len(self._name) > NAME_BYTES:
             raise ValueError(f"the name {name!r} is longer than {NAME_BYTES} characters")
@@ -111,7 +110,9 @@ class HostLink(wiring.Component):
         size, damaged, known_type, right_length = Signal(32), Signal(), Signal(), Signal()
         session, session_open, same_session, opens = Signal(16), Signal(), Signal(), Signal()
         expected, before = Signal(8), Signal(8)
-        offset, inside, misaligned, too_long = Signal(WINDOW_BITS + 1), Signal(), Signal(), Signal()
+        # Bits in which an address and the end of its window are compared: a small window's are those behind its name's too.
+        offset_bits = max(window_bits(window_size) for _, window_size, _ in self._windows)
+        offset, inside, misaligned, too_long = Signal(offset_bits + 1), Signal(), Signal(), Signal()
         m.d.comb += [receiver.addr.eq(count), self.run.args.eq(args),
                      ring.upto.eq(args[:8]), ring.again.eq(args[8])]
         wanted = Signal.like(receiver.length)
@@ -135,11 +136,13 @@ class HostLink(wiring.Component):
                         Mux(is_read, args[32:48], args[32:64]))),
         ]
         # Bytes of the window that the address names, for what is asked; one comparison serves all windows.
-        limit = Signal(WINDOW_BITS)
-        for base, window_size, writable in self._windows:
-            with m.If((addr[WINDOW_BITS:] == base >> WINDOW_BITS) & (Const(int(writable), 1) | ~is_write)):
-                m.d.comb += limit.eq(window_size)
-        m.d.sync += [offset.eq(addr[:WINDOW_BITS] + size[:SIZE_BITS]), inside.eq(offset <= limit),
+        ends = [base % (1 << offset_bits) + window_size for base, window_size, _ in self._windows]
+        limit = Signal(max(WINDOW_BITS, bits_for(max(ends))))
+        for (base, window_size, writable), end in zip(self._windows, ends, strict=True):
+            bits = window_bits(window_size)
+            with m.If((addr[bits:] == base >> bits) & (Const(int(writable), 1) | ~is_write)):
+                m.d.comb += limit.eq(end)
+        m.d.sync += [offset.eq(addr[:offset_bits] + size[:SIZE_BITS]), inside.eq(offset <= limit),
                      misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[SIZE_BITS:] != 0)),
                      too_long.eq(is_read & (size > DATA_MAX))]
         # The packet in work is the expected one, and was not refused.

@@ -24,6 +24,7 @@ from tellme.spec.packets import (
     PacketType,
 )
 from tellme.spec.program import FORMAT_VERSION
+from tellme.spec.widths import window_bits
 
 __all__ = ["BODY_MAX", "BoardLink", "Core", "Window"]
 
@@ -31,8 +32,6 @@ __all__ = ["BODY_MAX", "BoardLink", "Core", "Window"]
 BODY_MAX = 2048
 #: Bytes of a STATUS answer.
 STATUS_BYTES = 32
-#: Bits of an address within a window; those above name the window.
-WINDOW_BITS = 28
 #: A range's bytes are less than this.
 SIZE_END = 1 << 22
 
@@ -183,9 +182,9 @@ class BoardLink:
         """Whether a range is of whole words within one window."""
         if address % 4 or size % 4 or not 0 < size < SIZE_END:
             return False
-        limits = [length for base, length, writable in self._windows
-                  if base >> WINDOW_BITS == address >> WINDOW_BITS and (writable or not write)]
-        return bool(limits) and address % (1 << WINDOW_BITS) + size <= limits[-1]
+        ends = [base + length for base, length, writable in self._windows
+                if base >> window_bits(length) == address >> window_bits(length) and (writable or not write)]
+        return bool(ends) and address + size <= ends[-1]
 
     def _act(self, seq: int, kind: PacketType, payload: bytes) -> tuple[PacketType, bytes]:
         """Do a packet; type and payload of the answer."""

@@ -5,6 +5,8 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from tellme.spec.ddr3 import CHIPS as DDR3_CHIPS
+from tellme.spec.ddr3 import Ddr3Timing
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packets import NAME_BYTES
 from tellme.spec.packing import SLICE, TILE_HEADER_ROWS, TILE_ROWS
@@ -45,7 +47,7 @@ class CoreConfig:
     name: str
     #: TLMM lanes; decode takes min(2, lanes) rows a step.
     lanes: int = 2
-    #: Tokens that share each weight in prefill, a lane each; 1: a prompt is fed token by token.
+    #: Tokens that share each weight in prefill, ``prefill_rows`` lanes each; 1: a prompt is fed token by token.
     chunk: int = 1
     #: Float pipelines that share a chunk's tokens: a power of two.
     float_lanes: int = 1
@@ -78,13 +80,17 @@ class CoreConfig:
     program_steps: int = 256
     float_format: FloatFormat = BINARY16
     fabric_mhz: float = 200 / 3
-    #: Bytes of SDRAM: 16 bit wide, 4 banks, 8192 rows, 512 columns.
+    #: A DDR3 chip of 16 bits (:data:`tellme.spec.ddr3.CHIPS`) is the memory; "": an SDR chip is.
+    ddr3_chip: str = ""
+    #: Bytes of memory.  An SDR chip is 16 bit wide, with 4 banks, 8192 rows, 512 columns; of a DDR3 chip no more than it holds.
     sdram_bytes: int = 32 * 1024 * 1024
+    #: Of an SDR chip alone: columns, CAS latency, and phases (below).
     sdram_column_bits: int = 9
     sdram_cas_latency: int = 3
     #: Steps of a whole turn of the SDRAM clock's phase, which are tried at start: eight for each VCO cycle of it.
     sdram_phases: int = 32
-    #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.
+    #: Power-up pause; a chip needs 200 us, the smallest simulated boards take less.  A DDR3 chip is in reset for so long, and CKE
+    #: rises two and a half times as long behind the reset.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
     #: Whether linears with a bias run: on the golden model, no gateware adds one.
@@ -96,9 +102,12 @@ class CoreConfig:
         """Refuse by name and number what no widths would help (a ConfigError)."""
         if self.unlimited:
             return
+        if self.ddr3_chip and self.ddr3_chip not in DDR3_CHIPS:
+            raise ConfigError(f"preset {self.name}: ddr3_chip is {self.ddr3_chip!r}; {', '.join(DDR3_CHIPS)} can be")
         limits = [
             ("lanes", self.lanes, 1, MAX_CHUNK, "a lane a token of a chunk"),
-            ("chunk", self.chunk, 1, min(MAX_CHUNK, self.lanes), "a lane a token, of the lanes that there are"),
+            ("chunk", self.chunk, 1, min(MAX_CHUNK, max(1, self.lanes // self.word_lanes)),
+             f"{self.word_lanes} lane{'s' * (self.word_lanes > 1)} a token, of the lanes that there are"),
             ("max_dim", self.max_dim, 4, self.max_cols, "max_cols, as a linear takes the residual vector"),
             ("max_cols", self.max_cols, 4, MAX_COLS, "the sum of a vector's squares is exact in 77 bits"),
             ("max_head_dim", self.max_head_dim, MIN_HEAD_DIM, 128, "what attention's arithmetic is made for"),
@@ -109,8 +118,8 @@ class CoreConfig:
             ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "
              "rows, and its header says how many there are in 8 bits"),
             ("sdram_column_bits", self.sdram_column_bits, 8, 10, "the chip's column addresses, below the precharge bit A10"),
-            ("sdram_bytes", self.sdram_bytes, 4096, min(4 * MAX_WORDS, 2 * 4 * 8192 << self.sdram_column_bits),
-             "word addresses in the program's segments, and the chip's columns"),
+            ("sdram_bytes", self.sdram_bytes, 4096, min(4 * MAX_WORDS, self.chip_bytes),
+             "word addresses in the program's segments, and what the chip holds"),
             ("program_steps", self.program_steps, 8, MAX_STEPS, "the program's window of the address space"),
             ("length of the name", len(self.name.encode()), 1, NAME_BYTES, "HELLO's field"),
         ]
@@ -136,17 +145,43 @@ class CoreConfig:
         return Widths(
             rows=self.max_cols + max(self.max_cols, 2 * kv_dim), cols=self.max_cols, dim=self.max_dim, heads=self.max_heads,
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
-            context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps)
+            context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
+            word_bits=self.word_bits)
+
+    @property
+    def ddr3(self) -> Ddr3Timing | None:
+        """The DDR3 chip, if the memory is one."""
+        return DDR3_CHIPS[self.ddr3_chip] if self.ddr3_chip else None
+
+    @property
+    def chip_bytes(self) -> int:
+        """What the memory's chip holds."""
+        return self.ddr3.bytes if self.ddr3 else 2 * 4 * 8192 << self.sdram_column_bits
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of the memory's word, which it moves in a fabric cycle: of two beats of 16 bits, or of DDR3's four."""
+        return 64 if self.ddr3_chip else 32
+
+    @property
+    def word_lanes(self) -> int:
+        """Rows of four bytes in a word of the memory."""
+        return self.word_bits // 32
 
     @property
     def sdram_mhz(self) -> float:
-        """Two SDRAM beats a fabric cycle."""
+        """The memory's clock: two clocks a fabric cycle."""
         return 2 * self.fabric_mhz
 
     @property
     def decode_rows(self) -> int:
         """Rows of a slice that one engine step takes in decode."""
         return min(2, self.lanes)
+
+    @property
+    def prefill_rows(self) -> int:
+        """Rows of a slice that one engine step takes for each token of a chunk: as many as a word of the memory has."""
+        return self.word_lanes
 
     @property
     def tapers(self) -> bool:
@@ -165,8 +200,8 @@ class CoreConfig:
 
     @property
     def peak_bytes_per_cycle(self) -> int:
-        """SDRAM peak a fabric cycle: two beats of two bytes."""
-        return 4
+        """The memory's peak: a word a fabric cycle."""
+        return self.word_bits // 8
 
 
 #: 85F on the ULX3S, and a core for quick simulation.
@@ -186,6 +221,14 @@ PRESETS = {
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
     "sim-tiny": CoreConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
+    # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
+    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=8, chunk=4, pes=4, tile_rows=240, max_dim=2560, max_cols=6912,
+                             max_head_dim=128, max_kv_heads=16, max_group=4, max_context=4096, ddr3_chip="MT41K256M16",
+                             sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0),
+    # The same units at a size for quick simulation.
+    "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
+                           ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
+                           sdram_power_up_us=2.0, sdram_phases=1),
 }
 
 #: What is simulated where no preset is named: the first story should not be waited for.

@@ -62,8 +62,11 @@ MODEL_REGISTERS = (
 )
 #: The board's own registers, which follow them and which no model touches.
 BOARD_REGISTERS = (
-    "sdram_beats",      # read latency in beats, its lowest bit the edge of capture; 0: what was found at start
-    "sdram_nudge",      # each write moves the SDRAM clock's phase one step later
+    # How the memory is read, in place of what its start found; 0: what was found.  SDR: read latency in beats, its lowest bit the
+    # edge of capture.  DDR3: OVERRIDE_FIELDS of tellme.spec.ddr3_training, which count when the memory is trained again.
+    "sdram_settings",
+    # Each write moves the clock's phase of an SDR memory one step later, or trains a DDR3 memory again.
+    "sdram_retrain",
 )
 #: How a START with the flag SAMPLE draws: the fields of tellme.spec.sampling.DrawSettings but the repetition penalty, as
 #: pack_settings there makes them.  They come last, only a core with a sampler has them, and a run needs them to stand still.
@@ -275,7 +278,7 @@ class StatusWord(IntEnum):
     #: Packets refused since power-up.
     BAD_PACKETS = 3
     CYCLES = 4
-    #: What the SDRAM's start found: read latency in beats [4:0], phase step [10:5], phases in a row that work [16:11],
+    #: What the memory's start found.  DDR3: TRAINING_FIELDS of tellme.spec.ddr3_training.  SDR: read latency in beats [4:0], phase step [10:5], phases in a row that work [16:11],
     #: bit 17: no phase worked in the last sweep.
     TRAINING = 5
     #: Number of the next event [7:0], of the first one that the host has not acknowledged [15:8].

@@ -151,8 +151,8 @@ class Segment:
     """A part of the weight stream: ``words64`` 64-bit words that lie in memory from the 32-bit word ``address`` on.
 
     The stream is all segments one after another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
-    that has an LM head.  An entry has two 32-bit words: words64 [23:0], zeros [30:24], lm_head [31]; address [23:0], zeros
-    [31:24].  The list ends with an entry whose words64 is 0.
+    that has an LM head.  An entry has two 32-bit words: words64 [27:0], zeros [30:28], lm_head [31]; address [27:0], zeros
+    [31:28].  The list ends with an entry whose words64 is 0.
     """
 
     address: int

@@ -14,7 +14,7 @@ from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 
 __all__ = ["DEFAULT_VOCAB", "MAX_CHUNK", "MAX_CODE", "MAX_COLS", "MAX_CONTEXT", "MAX_STEPS", "MAX_VOCAB", "MAX_WEIGHT",
            "MAX_WINDOW_BYTES", "MAX_WORDS", "MIN_HEAD_DIM",
-           "WORD_ADDRESS_BITS", "Widths", "bits_for", "signed_bits_for"]
+           "WINDOW_BITS", "WORD_ADDRESS_BITS", "Widths", "bits_for", "signed_bits_for", "window_bits"]
 
 #: Size of an int8 code at most: -128.
 MAX_CODE = 1 << 7
@@ -32,11 +32,13 @@ MIN_HEAD_DIM = 16
 MAX_COLS = min(((1 << SUMSQ_BITS) - (1 << 32)) // (MAX_FLOAT**2 << SQUARE_FRAC), U16.most // 3) // 4 * 4
 #: Positions: START's fields have 16 bits.
 MAX_CONTEXT = U16.most
-#: Bytes of a window of the address space: the upper 4 bits of an address name it, and the link wants it smaller than 2**28.
-MAX_WINDOW_BYTES = (1 << 28) - 1
+#: Bits of an address within a window of the address space; the upper 4 bits of an address name the window.
+WINDOW_BITS = 28
+#: Bytes of a window but the memory's: the link wants a window smaller than 2**28 bytes, but for one that has several names.
+MAX_WINDOW_BYTES = (1 << WINDOW_BITS) - 1
 #: The address of a 32-bit word in the list of segments, and in registers; and how many words it names, whatever a core's memory
 #: holds.
-WORD_ADDRESS_BITS = 24
+WORD_ADDRESS_BITS = 28
 #: Words of 32 bits in the memory at most.
 MAX_WORDS = 1 << WORD_ADDRESS_BITS
 #: Descriptors of 16 bytes in the program's window.
@@ -57,6 +59,11 @@ def bits_for(most: int) -> int:
 def signed_bits_for(size: int) -> int:
     """Bits of a number from -``size`` to ``size`` in two's complement: floor(log2(size)) + 2."""
     return size.bit_length() + 1
+
+
+def window_bits(size: int) -> int:
+    """Bits of an address within a window of ``size`` bytes: WINDOW_BITS, or more for a window that takes several names."""
+    return max(WINDOW_BITS, bits_for(size - 1))
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ class Widths:
     memory_words: int
     #: Descriptors of a program.
     steps: int
+    #: Bits of the memory's word.
+    word_bits: int = 32
 
     @property
     def row_bits(self) -> int:

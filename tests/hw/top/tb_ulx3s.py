@@ -129,7 +129,7 @@ async def memory_through_pins(dut):
     await write_and_read()
     # A host may search for the window's edge: a quarter of the window further, all still works.
     for _ in range(window // 4):
-        where = (REGISTER_BASE + 4 * REGISTERS["sdram_nudge"]).to_bytes(4, "little")
+        where = (REGISTER_BASE + 4 * REGISTERS["sdram_retrain"]).to_bytes(4, "little")
         assert await board.ask(PacketType.WRITE, where + bytes(4)) == (PacketType.ACK, b"")
     await Timer(2, "us")
     assert (await board.training())[1] == (phase + window // 4) % PRESET.sdram_phases
