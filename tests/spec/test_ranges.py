@@ -142,9 +142,9 @@ def test_what_is_no_descriptor_of_this_format(words):
 
 @pytest.mark.parametrize(("address", "words64", "text"), [
     (0, 0, "words64: 0 is outside 1 to 4294967295"), (-1, 1, "address: -1 is outside 0 to 4294967295"),
-    (1 << 24, 1, "address of a segment: 16777216 is outside 0 to 16777215"),
-    ((1 << 24) - 1, 1, "last word of a segment: 16777216 is outside 0 to 16777215"),
-    (0, 1 << 24, "last word of a segment: 33554431 is outside 0 to 16777215"),
+    (1 << 28, 1, "address of a segment: 268435456 is outside 0 to 268435455"),
+    ((1 << 28) - 1, 1, "last word of a segment: 268435456 is outside 0 to 268435455"),
+    (0, 1 << 28, "last word of a segment: 536870911 is outside 0 to 268435455"),
 ])
 def test_a_segment_refuses_what_a_board_cannot_read(address, words64, text):
     with refuses(text):
@@ -152,7 +152,7 @@ def test_a_segment_refuses_what_a_board_cannot_read(address, words64, text):
 
 
 def test_the_ends_of_a_segments_ranges():
-    for segment in (Segment(0, 1), Segment((1 << 24) - 2, 1), Segment(0, 1 << 23), Segment(5, 7, lm_head=True)):
+    for segment in (Segment(0, 1), Segment((1 << 28) - 2, 1), Segment(0, 1 << 27), Segment(5, 7, lm_head=True)):
         first = Segment(0, 1)
         assert unpack_segments(pack_segments([first, segment])) == (first, segment)
 
@@ -169,7 +169,7 @@ def test_lists_of_segments():
         check_segments([body, body, head, body])
     with pytest.raises(FormatError, match="^the list of segments has no end within its 256 entries$"):
         unpack_segments([1, 0] * SEGMENT_ENTRIES)
-    for words in ([1 << 24 | 1, 0], [1, 1 << 24], [1]):
+    for words in ([1 << 28 | 1, 0], [1, 1 << 28], [1]):
         with pytest.raises(FormatError, match="^entry 0 of the list of segments is none of program format 2$"):
             unpack_segments(words)
 
