@@ -62,8 +62,8 @@ endif
 	.venv-ref/bin/python -m pip install --disable-pip-version-check --progress-bar off -e '.[ref]'
 	@touch .venv-ref/installed
 
-test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, live (first time: 1 GB into .venv-ref)
-	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py tests/ref/live_tokenizers.py
+test-ref: .venv-ref/installed  ## golden against transformers and llama.cpp, the DDR3 chip against LiteDRAM, live (first time: 1 GB into .venv-ref)
+	@.venv-ref/bin/python -m pytest -v -rP tests/ref/live_transformers.py tests/ref/live_llama_cpp.py tests/ref/live_tokenizers.py tests/ref/live_litedram.py
 
 bounds: check .venv/installed  ## golden against an independent float model; MODEL=FILE TEXT=FILE
 	@$(BIN)/python -m tests.bounds $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)")
