@@ -57,6 +57,10 @@ def tlmm(fault, file, old, new, bench="tlmm/engine-lanes2", **options):
     return Mutant("tlmm", fault, f"hw/tlmm/{file}.py", old, new, (bench,), **options)
 
 
+def ddr3_phy(fault, file, old, new, test, **options):
+    return Mutant("ddr3", fault, f"hw/memory/ddr3/{file}.py", old, new, (f"memory/ddr3_phy-pins.{test}",), **options)
+
+
 def chunk(fault, file, old, new, test, **options):
     bench = f"attention/prefill-pes16-tokens16.{test}"
     return Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (bench,), **options)
@@ -157,6 +161,25 @@ MUTANTS = (
     ddr3("neighbour-not-masked", "(~lane | ~plan.moves)", "(~lane)", "4Gb.words_next_to_a_write_stay", file="ddr3/controller"),
     ddr3("word-before-the-burst-read", "Mux(plan.moves & trained, plan.current, none)", "Mux(trained, plan.current, none)",
          "4Gb.traffic_full_rate", file="ddr3/controller"),
+    # ------------------------------------------------------------------ ddr3: PHY, clocks and training
+    ddr3_phy("written-a-cycle-early", "phy", "WRITE_CYCLES = 4", "WRITE_CYCLES = 3", "bursts_come_back_exactly"),
+    ddr3_phy("pulse-a-half-cycle-late", "phy", "i_READ0=reads[READ_CYCLES + 1], i_READ1=reads[READ_CYCLES]",
+             "i_READ0=reads[READ_CYCLES + 1], i_READ1=reads[READ_CYCLES + 1]", "bursts_come_back_exactly"),
+    ddr3_phy("strobe-without-a-postamble", "phy", "i_T0=~(now | behind)", "i_T0=~now", "bursts_come_back_exactly"),
+    ddr3_phy("burst-detection-stays", "phy", "self.control.burst[lane].eq(0)", "self.control.burst[lane].eq(1)", "no_window_is_said"),
+    ddr3_phy("masks-of-the-other-lane", "phy", "else words[64 + 2 * n + lane] for n", "else words[64 + 2 * n + 1 - lane] for n",
+             "bursts_come_back_exactly"),
+    ddr3_phy("delays-not-updated", "clocks", "i_UDDCNTLN=~update", "i_UDDCNTLN=Const(1, 1)", "training_finds_the_middle"),
+    ddr3_phy("divider-starts-with-the-clock", "clocks", "(reset, 3, 4)", "(reset, 5, 6)", "start_up_has_its_order_and_its_times"),
+    ddr3_phy("first-setting-of-the-window", "training", "(starts[lane] + (bests[lane] >> 1))", "(starts[lane] + 0)",
+             "training_finds_the_middle"),
+    ddr3_phy("burst-not-asked-for", "training", "good.eq(good & phy.burst)", "good.eq(good)", "training_finds_the_middle"),
+    ddr3_phy("changes-without-pause", "training", "m.d.sync += [phy.pause.eq(1),", "m.d.sync += [phy.pause.eq(0),",
+             "training_finds_the_middle"),
+    ddr3_phy("done-without-a-window", "training", "with m.If(((good & ~none) | use).all()):", "with m.If(Const(1)):",
+             "no_window_is_said"),
+    ddr3_phy("override-not-looked-at", "training", 'getattr(self.override, f"use{lane}")', "Const(0, 1)",
+             "host_settings_take_the_place_of_the_training"),
     # ------------------------------------------------------------------ fused
     lib("tie-goes-up", "floats", "up = guard & (sticky | value[0])", "up = guard", "fused/mul_add-mul-binary16", ci=True),
     lib("sticky-lost", "floats", "body.eq(Cat(rest.any(), top2", "body.eq(Cat(Const(0, 1), top2", "fused/mul_add-mul-binary16"),
