@@ -273,8 +273,9 @@ def main() -> None:
             print(f"{name}: {size / 1e9:.3f} GB of weights, written in {time.monotonic() - began:.0f} s", flush=True)
             took = measured("convert", source, "-o", out, "--no-tokenizer")
             each = took["cpu_seconds"] / model_config(FAMILIES[name]).ternary_weights * 1e9
-            print(f"  convert: {took['seconds']:.1f} s, {took['cpu_seconds']:.1f} CPU seconds ({each:.1f} a billion weights), RssAnon "
-                  f"at most {took['anon_bytes'] / 1e6:.0f} MB, all memory at most {took['hwm_bytes'] / 1e6:.0f} MB; {out.stat().st_size / 1e6:.1f} MB written", flush=True)
+            print(f"  convert: {took['seconds']:.1f} s, {took['cpu_seconds']:.1f} CPU seconds ({each:.1f} a billion weights), "
+                  f"RssAnon at most {took['anon_bytes'] / 1e6:.0f} MB, all memory at most {took['hwm_bytes'] / 1e6:.0f} MB; "
+                  f"{out.stat().st_size / 1e6:.1f} MB written", flush=True)
             took = measured("inspect", out)
             print(f"  inspect: {took['seconds']:.1f} s, RssAnon at most {took['anon_bytes'] / 1e6:.0f} MB")
             print("\n".join(f"    {line}" for line in took["output"].splitlines()), flush=True)
