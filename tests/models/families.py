@@ -3,12 +3,13 @@
 """Made-up checkpoints of the real families and sizes of ternary models: config.json, tensors and types as theirs, weights drawn.
 
 ``python -m tests.models.families NAME...`` writes a checkpoint of the real size, converts and inspects it in processes of their
-own, and prints what that took.  ``--list`` shows the names; without a name nothing is done.  A checkpoint takes up to 5 GB in
-``--folder``, and is removed.
+own, and prints what that took.  ``--list`` shows the names.  A checkpoint takes up to 5 GB in ``--folder``, and is removed.
+``--docs`` writes the table of families and boards in docs/models.md anew.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from tellme.compiler.inspect import Fit, model_fits
 from tellme.models.config import ModelConfig
 from tests.models.big_model import DrawnModel
 
-__all__ = ["FAMILIES", "Family", "drawn_model", "measured", "model_config"]
+__all__ = ["DOCS", "FAMILIES", "Family", "drawn_model", "measured", "table", "with_table", "model_config"]
 
 _PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
                 "mlp.down_proj")
@@ -215,6 +217,40 @@ FAMILIES: dict[str, Family] = {
                              bos_token_id=128000, eos_token_id=128009, rms_norm_eps=1e-5, rope_theta=500000.0),
 }
 
+#: The page with the table of families, and the builds in the table.
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+_BUILDS = ("ulx3s-85f", "ecpix5-85f")
+_HEAD = f"| model | ternary weights | dim, ffn, layers | query and KV heads | {' | '.join(f'`{build}`' for build in _BUILDS)} |"
+
+
+def table() -> str:
+    """Markdown: families, sizes, and what the builds say."""
+    lines = [_HEAD, re.sub(r"[^|]+", " --- ", _HEAD)]
+    for name, family in FAMILIES.items():
+        c, fits = model_config(family), {fit.preset: fit for fit in model_fits(drawn_model(family))}
+        cells = [name, f"{c.ternary_weights / 1e6:.0f} M", f"{c.dim}, {c.ffn}, {c.layers}",
+                 f"{c.heads} and {c.kv_heads} of {c.head_dim}"]
+        lines.append(f"| {' | '.join(cells + [_cell(fits[build]) for build in _BUILDS])} |")
+    return "\n".join(lines)
+
+
+def _cell(fit: Fit) -> str:
+    """What a build says, in a few words, and tokens per second at the first position and at 512."""
+    place = fit.placements[fit.head] if fit.head is not None else max(fit.placements.values(), key=lambda place: place.context)
+    if not place.context:
+        return re.sub(r"^(.+) is (\d+), and the build \S+ can do (\d+)$", r"no: \1 is \2, of \3", place.reason)
+    notes = ["head on the host"] * (place.head == "host") + [f"context of {place.context}"] * bool(place.reason)
+    rates = ", ".join(f"{rate.peak:.3g}" for rate in place.rates[:2])
+    expected = [f"{rate.expected:.3g}" for rate in place.rates[:2] if rate.expected is not None]
+    return f"yes{''.join(f', {note}' for note in notes)}: {rates}" + (f" (expected {', '.join(expected)})" if expected else "")
+
+
+def with_table(page: str) -> str:
+    """The page with the table as it is now."""
+    first = page.index("| model | ternary weights |")
+    return page[:first] + table() + page[page.index("\n\n", first):]
+
+
 #: Runs a command of tellme-host in the process that is measured.  RssAnon is its memory that no file backs.
 PROGRAM = """
 import json, sys, threading, time
@@ -259,10 +295,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--docs", action="store_true")
     parser.add_argument("--folder", type=Path, help="where the files lie for a while; default: the system's temporary folder")
     args = parser.parse_args()
     if args.list:
         print("\n".join(FAMILIES))
+    if args.docs:
+        DOCS.write_text(with_table(DOCS.read_text("utf-8")), "utf-8")
     for name in args.names:
         if name not in FAMILIES:
             parser.error(f"no family is called {name}")

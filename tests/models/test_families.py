@@ -15,7 +15,7 @@ from tellme.models.container import Container, write, written_elements
 from tellme.models.importers.checkpoints import open_checkpoint
 from tellme.models.importers.importing import Options
 from tellme.spec.config import PRESETS
-from tests.models.families import FAMILIES, measured, model_config
+from tests.models.families import DOCS, FAMILIES, measured, model_config, with_table
 from tests.models.random_model import random_model
 
 MB = 1 << 20
@@ -133,3 +133,9 @@ def test_real_sizes(name, head, tmp_path):
     fits = json.loads(measured("inspect", out, "--json")["output"])["fits"]
     found, = (fit for fit in fits if fit["preset"] == "ecpix5-85f")
     assert found["fits"] and found["head"] == head
+
+
+def test_the_table_in_the_docs():
+    """``python -m tests.models.families --docs`` writes the table anew."""
+    page = DOCS.read_text("utf-8")
+    assert with_table(page) == page
