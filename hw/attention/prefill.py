@@ -55,7 +55,7 @@ class PrefillAttention(wiring.Component):
     from its first word on; if turns(s) > row_words, the last row of a pass takes less.  So K and V move a word per cycle if
     row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (V rows of two words, in a slot of one or two
     turns, take 8 / 3 cycles each: so far ahead are weights asked for.)  A slot's sums leave after drain_cycles, one per cycle if
-    ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than REFILL_CYCLES
+    ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than refill_cycles
     after the last sum.
 
     Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
@@ -68,8 +68,6 @@ class PrefillAttention(wiring.Component):
     range.
     """
 
-    #: From a slot's last sum to the next slot's first V word at the earliest.
-    REFILL_CYCLES = 9
     #: Places for sums that are on their way from their PE to ``acc``.
     LANDING = 32
 
@@ -100,6 +98,8 @@ class PrefillAttention(wiring.Component):
         self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
         self.drain_cycles = max(SumScale.LATENCY + 6, 2 * self._turns + 7)
+        #: From a slot's last sum to the next slot's first V word at the earliest.
+        self.refill_cycles = 2 + self._lead
         self._rows = widths.heads * -(-tokens // pes)
         super().__init__({
             "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.kv_port),

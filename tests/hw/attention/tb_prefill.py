@@ -189,7 +189,7 @@ class Case:
             for keys, working in self.slots():
                 words, row = self.head_dim // LANES, max(self.head_dim // LANES, -(-working // UNITS))
                 rows = (keys - 1) * row + words
-                v_begins = max(max(now, free) + rows + slot_cycles - 2, drained + UNIT.REFILL_CYCLES)
+                v_begins = max(max(now, free) + rows + slot_cycles - 2, drained + UNIT.refill_cycles)
                 drained = v_begins + rows + UNIT.drain_cycles + working * self.head_dim
                 # The next slot's first row waits like any other.
                 now, free = v_begins + rows + 2, v_begins + keys * row
