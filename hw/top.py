@@ -69,12 +69,14 @@ def memory_hub(layouts: Layouts) -> MemoryHub:
     """The hub of all clients of a core, in the order of :data:`tellme.spec.memory.MEMORY_CLIENTS`.
 
     Clients that a run's end resets are guarded.  To save FIFOs, clients that never need much at the same time share a port.
+    Attention has a port of its own where it reads words of 64 bits, as the clients of a port have one width.
     """
+    kv_bits = layouts.widths.attention_bits
     # Priority and further properties of each client; the name and the direction are in MEMORY_CLIENTS.
     by_priority: dict[str, dict] = {
         "logits": {"port": "compute_write", "guarded": True}, "attention_write": {"port": "compute_write", "guarded": True},
         "rope_rows": {"port": "compute_read", "guarded": True}, "embedding_rows": {"port": "compute_read", "guarded": True},
-        "attention_read": {"port": "compute_read", "guarded": True},
+        "attention_read": {"data_bits": kv_bits, "port": "compute_read" if kv_bits == 32 else "", "guarded": True},
         "host_write": {}, "host_read": {}, "weights": {"data_bits": 64},
     }
     priority = list(by_priority)
@@ -139,7 +141,7 @@ class Core(wiring.Component):
         sampler = Sampler(layouts) if c.sampler else None
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
-        kv_in, lm_head_codes = Skid(32), Skid(signed(8))
+        kv_in, lm_head_codes = Skid(c.widths.attention_bits), Skid(signed(8))
         # The units that a run's end resets.  Each unit's reset is a register of its own, near the unit's registers.  The register
         # takes its value from the register of the unit before it in this list, so that the reset walks down the list, a unit per
         # cycle, in far fewer cycles than RESET_CYCLES.

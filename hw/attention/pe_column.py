@@ -6,7 +6,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import LANES
 from hw.attention.softmax import WEIGHT_BITS
 from hw.attention.word_reader import word_flags
 from hw.lib.stages import Stages
@@ -23,17 +22,20 @@ class QueryPe(wiring.Component):
     the weight that was taken last: ``take`` takes ``weight``.  Its products are added to sums[flags.w], or begin them where
     flags.first_key is set.
 
-    While ``drain.on`` is set the PE shows on ``sum`` the sum ``drain.word * 4 + lane``: two cycles after ``drain.word`` lane 0,
-    then, while ``drain.shift`` is set, the next lane a cycle.  It shows zeros while ``drain.clear`` is set.
+    A word has ``lanes`` values, 4 or 8.  ``q_write`` has four: ``q_write.word`` counts words of 32 bits.
 
-    Maps to four multipliers of signed 8x17 (of K's query byte, 8 bits up, or of V's weight), an EBR of q, sums in LUT RAM.
+    While ``drain.on`` is set the PE shows on ``sum`` the sum ``drain.word * lanes + lane``: two cycles after ``drain.word`` lane
+    0, then, while ``drain.shift`` is set, the next lane a cycle.  It shows zeros while ``drain.clear`` is set.
+
+    Maps to a multiplier of signed 8x17 a lane (of K's query byte, 8 bits up, or of V's weight), an EBR of q for each four lanes,
+    sums in LUT RAM.
     """
 
-    def __init__(self, *, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
-        self._words, self._rows, self._sum_bits = words, rows, sum_bits
+    def __init__(self, *, lanes: int, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
+        self._lanes, self._words, self._rows, self._sum_bits = lanes, words, rows, sum_bits
         super().__init__({
-            "q_write": In(data.StructLayout({"en": 1, "row": range(rows), "word": range(words), "data": 32})),
-            "row": In(range(rows)), "flags": In(data.ArrayLayout(word_flags(words), 5)), "word": In(32),
+            "q_write": In(data.StructLayout({"en": 1, "row": range(rows), "word": range(words * lanes // 4), "data": 32})),
+            "row": In(range(rows)), "flags": In(data.ArrayLayout(word_flags(words), 5)), "word": In(8 * lanes),
             "weight": In(WEIGHT_BITS), "take": In(1),
             "drain": In(data.StructLayout({"on": 1, "clear": 1, "shift": 1, "word": range(words)})),
             "dot": Out(signed(dot_bits)), "sum": Out(sum_bits),
@@ -42,39 +44,48 @@ class QueryPe(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        flags, drain, bits = self.flags, self.drain, self._sum_bits
-        m.submodules.q = q = memory.Memory(shape=32, depth=self._rows * self._words, init=[], attrs={"ram_style": "block"})
-        m.submodules.sums = sums = memory.Memory(shape=LANES * bits, depth=self._words, init=[])
-        q_write, q_read = q.write_port(), q.read_port()
+        flags, drain, bits, lanes = self.flags, self.drain, self._sum_bits, self._lanes
+        m.submodules.sums = sums = memory.Memory(shape=lanes * bits, depth=self._words, init=[])
         sum_write, sum_read = sums.write_port(), sums.read_port(domain="comb")
-        m.d.comb += [q_write.addr.eq(Cat(self.q_write.word, self.q_write.row)), q_write.data.eq(self.q_write.data),
-                     q_write.en.eq(self.q_write.en), q_read.addr.eq(Cat(flags[0].w, self.row))]
+        # A memory for each 32 bits of a word.
+        parts = lanes // 4
+        part_bits = (parts - 1).bit_length()
+        q_data = []
+        for n in range(parts):
+            m.submodules[f"q{n}"] = q = memory.Memory(shape=32, depth=self._rows * self._words, init=[],
+                                                      attrs={"ram_style": "block"})
+            write, read = q.write_port(), q.read_port()
+            mine = self.q_write.en & (self.q_write.word[:part_bits] == n) if part_bits else self.q_write.en
+            m.d.comb += [write.addr.eq(Cat(self.q_write.word[part_bits:], self.q_write.row)), write.data.eq(self.q_write.data),
+                         write.en.eq(mine), read.addr.eq(Cat(flags[0].w, self.row))]
+            q_data.append(read.data)
         # Operands: for K the query's byte, 8 bits up; for V the weight.  The operand that is not used is zero, so that the two
         # are simply added.
-        q_word, weight = Signal(32, reset_less=True), Signal(WEIGHT_BITS, reset_less=True)
-        m.d.sync += q_word.eq(Mux(flags[1].k, q_read.data, 0))
+        q_word, weight = Signal(8 * lanes, reset_less=True), Signal(WEIGHT_BITS, reset_less=True)
+        m.d.sync += q_word.eq(Mux(flags[1].k, Cat(q_data), 0))
         with m.If(flags[1].k):
             m.d.sync += weight.eq(0)
         with m.Elif(self.take):
             m.d.sync += weight.eq(self.weight)
-        old = Signal(LANES * bits, reset_less=True)
+        old = Signal(lanes * bits, reset_less=True)
         clear = Mux(drain.on, drain.clear, flags[2].first_key)
         m.d.sync += old.eq(Mux(drain.shift, old >> bits, Mux(clear, 0, sum_read.data)))
         m.d.comb += [sum_read.addr.eq(Mux(drain.on, drain.word, flags[2].w)), sum_write.addr.eq(flags[3].w),
                      sum_write.en.eq(flags[3].v), self.sum.eq(old[:bits])]
         products = []
-        for i in range(LANES):
+        for i in range(lanes):
             byte = q_word[8 * i:8 * i + 8]
             factor = Cat(weight[:8], weight[8:] | byte, byte[7]).as_signed()
             product = stage.reg(self.word[8 * i:8 * i + 8].as_signed() * factor, f"product{i}")
             products.append(product[8:])
             part = slice(bits * i, bits * (i + 1))
             m.d.comb += sum_write.data[part].eq(old[part].as_signed() + product)
-        # Products of K are there a cycle before their total, that a cycle before the dot.
-        total = stage.reg(sum((x.as_signed() for x in products[1:]), start=products[0].as_signed()), "k_total")
+        # Products of K are there a cycle before their totals, of four each, and the totals a cycle before the dot.
+        totals = [stage.reg(sum((x.as_signed() for x in products[n + 1:n + 4]), start=products[n].as_signed()), f"k_total{n}")
+                  for n in range(0, lanes, 4)]
         dot = Signal.like(self.dot, reset_less=True)
         with m.If(flags[4].k):
-            m.d.sync += dot.eq(Mux(flags[4].first_word, 0, dot) + total)
+            m.d.sync += dot.eq(sum(totals, start=Mux(flags[4].first_word, 0, dot)))
         m.d.comb += self.dot.eq(dot)
         return m
 
@@ -94,13 +105,14 @@ class PeColumn(wiring.Component):
     ``walking`` is high while a sum is under way.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
+    def __init__(self, *, pes: int, exp_units: int, lanes: int, words: int, rows: int, dot_bits: int, sum_bits: int) -> None:
         self._pes, self._units, self._turns = pes, exp_units, pes // exp_units
-        self._sizes = {"words": words, "rows": rows, "dot_bits": dot_bits, "sum_bits": sum_bits}
+        self._sizes = {"lanes": lanes, "words": words, "rows": rows, "dot_bits": dot_bits, "sum_bits": sum_bits}
         turn = range(self._turns)
         super().__init__({
-            "q_write": In(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
-            "row": In(range(rows)), "word": In(32), "flags": In(word_flags(words)),
+            "q_write": In(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words * lanes // 4),
+                                             "data": 32})),
+            "row": In(range(rows)), "word": In(8 * lanes), "flags": In(word_flags(words)),
             "row_came": Out(1), "dots_came": Out(1), "first_key": Out(1),
             "weights": In(data.ArrayLayout(WEIGHT_BITS, exp_units)), "pop": In(1), "pop_turn": In(turn),
             "dots": Out(data.ArrayLayout(signed(dot_bits), pes)),

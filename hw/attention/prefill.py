@@ -17,7 +17,7 @@ from hw.attention.word_reader import WordReader
 from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from tellme.spec.tables import exp2_rom
-from tellme.spec.widths import MAX_CHUNK
+from tellme.spec.widths import MAX_CHUNK, MIN_HEAD_DIM
 
 __all__ = ["PrefillAttention"]
 
@@ -36,33 +36,38 @@ class PrefillAttention(wiring.Component):
         keys(s) = position + chunk - (s * pes) // group
 
     keys; other keys are neither read nor computed.  A KV head's scales are read once.  Each slot reads each of its K rows and V
-    rows once, for all its PEs.  Words read for a KV head:
+    rows once, for all its PEs.  A word has widths.attention_bits bits, so ``lanes`` values, 4 or 8; a row has row_words =
+    head_dim / lanes words.  Words read for a KV head:
 
-        position + chunk + sum over slots of 2 * keys(s) * head_dim / 4
+        scales + sum over slots of 2 * keys(s) * row_words
+
+    where scales is position + chunk words of 32 bits, or the words of 64 bits in which these words lie.
 
     Walk: Each word and its flags walk from PE to PE, ``exp_units`` PEs per cycle, so that every softmax unit meets its PEs
     one after another.  Scores leave and weights reach the PEs just in time, and are stored nowhere else.  A PE does not see
     keys after its own token: such a key counts in neither maximum, sum nor output.
 
     Cycles when memory never waits.  turns(s) is the number of PEs in work over exp_units, rounded up, and row(s) =
-    max(head_dim / 4, turns(s)).  A KV head takes
+    max(row_words, turns(s)).  A KV head takes
 
-        position + chunk + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
+        scales + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
-    from its first word on; if turns(s) > head_dim / 4, the last row of a pass takes less.  So K and V move a word per cycle if
-    head_dim / 4 >= pes / exp_units; scores and softmax take no cycles of their own.  A slot's sums leave after drain_cycles,
-    one per cycle if ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than
-    REFILL_CYCLES after the last sum.
+    from its first word on; if turns(s) > row_words, the last row of a pass takes less.  So K and V move a word per cycle if
+    row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (V rows of two words, in a slot of one or two
+    turns, take 8 / 3 cycles each: so far ahead are weights asked for.)  A slot's sums leave after drain_cycles, one per cycle if
+    ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than refill_cycles
+    after the last sum.
 
     Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
     widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
-    kv_stride and s_stride are words of a head's region.  Maps to 4 multipliers (8x17) and one EBR (512 words of q) a PE, sums
-    in LUT RAM; four multipliers and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit.  Raises
-    ValueError for parameters out of range.
+    kv_stride and s_stride are 32-bit words of a head's region.  Caches of K and V begin at whole words, and kv_stride is whole
+    words; s_base and s_stride may be any.  Rows and scales are written in words of 32 bits.
+
+    Maps to ``lanes`` multipliers (8x17) and an EBR (512 words of q) for each four of them a PE, sums in LUT RAM; four multipliers
+    and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of
+    range.
     """
 
-    #: From a slot's last sum to the next slot's first V word at the earliest.
-    REFILL_CYCLES = 9
     #: Places for sums that are on their way from their PE to ``acc``.
     LANDING = 32
 
@@ -77,21 +82,27 @@ class PrefillAttention(wiring.Component):
             raise ValueError(f"pes is {pes}; there are 4, 8 or 16")
         if exp_units not in (1, 2):
             raise ValueError(f"exp_units is {exp_units}; there are 1 or 2")
+        if widths.attention_bits not in (32, 64):
+            raise ValueError(f"attention_bits is {widths.attention_bits}; K and V come in words of 32 or 64 bits")
+        self._lanes = lanes = widths.attention_bits // 8
         self._pes = pes
         self._tokens = tokens
         self._units = exp_units
         self._turns = pes // exp_units
-        self._words = 1 << (widths.head_dim // LANES - 1).bit_length()
+        self._words = 1 << (widths.head_dim // lanes - 1).bit_length()
         self._context = widths.context
-        # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for.
-        self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns - 3)
+        # From the first weight asked for to the row that it serves: until it is there, and until the key's last one is asked for
+        # before the shortest row ends.
+        self._lead = max(SoftmaxUnit.V_LATENCY - 2, self._turns + 1 - MIN_HEAD_DIM // lanes)
         #: Cycles of a slot in which no word moves: from the last K word to the first V word, and two before the next slot.
         self.slot_cycles = 7 + SoftmaxUnit.K_LATENCY + self._lead
         #: From a slot's last V word to its first sum: the sum's scale, or the way of the last word to the last PE.
         self.drain_cycles = max(SumScale.LATENCY + 6, 2 * self._turns + 7)
+        #: From a slot's last sum to the next slot's first V word at the earliest.
+        self.refill_cycles = 2 + self._lead
         self._rows = widths.heads * -(-tokens // pes)
         super().__init__({
-            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
+            "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.kv_port),
             "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
             "busy": Out(1),
         })
@@ -99,29 +110,31 @@ class PrefillAttention(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        pes, units, turns = self._pes, self._units, self._turns
+        pes, units, turns, lanes = self._pes, self._units, self._turns, self._lanes
         layouts, sum_bits = self._layouts, self._layouts.widths.attention_sum_bits
         shape, args = self.shape, self.control.args
         chunk = args.chunk[:self._tokens.bit_length()]
-        context, dot_bits = self._context, 16 + (self._words * LANES - 1).bit_length()
+        context, dot_bits = self._context, 16 + (self._words * lanes - 1).bit_length()
 
         # ------------------------------------------------------------------ what a chunk is
-        words = stage.reg(shape.head_dim >> 2, "words")
+        # Words of a row, and a row's words of 32 bits.
+        words = stage.reg(shape.head_dim >> (lanes - 1).bit_length(), "words")
+        own_words = stage.reg(shape.head_dim >> 2, "own_words") if lanes != LANES else words
         pairs = stage.reg(small_product(chunk, shape.group), "pairs")
         slots = stage.reg((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
         keys_all = stage.reg((args.position + chunk)[:(context - 1).bit_length() + 1], "keys_all")
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         # ------------------------------------------------------------------ parts
-        m.submodules.chunk_heads = chunk_heads = ChunkHeads(layouts, pes=pes, words=self._words, rows=self._rows)
-        m.submodules.sequence = sequence = SlotSequence(layouts, pes=pes, exp_units=units, pair_bits=len(pairs),
+        m.submodules.chunk_heads = chunk_heads = ChunkHeads(layouts, pes=pes, words=self._words * lanes // LANES, rows=self._rows)
+        m.submodules.sequence = sequence = SlotSequence(layouts, pes=pes, exp_units=units, lanes=lanes, pair_bits=len(pairs),
                                                         words=self._words, rows=self._rows)
-        m.submodules.reader = reader = WordReader(turns=turns, words=self._words, context=context, lead=self._lead)
-        m.submodules.turns = taking = SoftmaxTurns(turns=turns, context=context)
-        m.submodules.column = column = PeColumn(pes=pes, exp_units=units, words=self._words, rows=self._rows, dot_bits=dot_bits,
-                                                sum_bits=sum_bits)
-        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, words=self._words)
-        m.submodules.out = out = SumOut(layouts, pes=pes, words=self._words, depth=self.LANDING)
+        m.submodules.reader = reader = WordReader(lanes=lanes, turns=turns, words=self._words, context=context, lead=self._lead)
+        m.submodules.turns = taking = SoftmaxTurns(lanes=lanes, turns=turns, context=context)
+        m.submodules.column = column = PeColumn(pes=pes, exp_units=units, lanes=lanes, words=self._words, rows=self._rows,
+                                                dot_bits=dot_bits, sum_bits=sum_bits)
+        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, lanes=lanes, words=self._words)
+        m.submodules.out = out = SumOut(layouts, pes=pes, lanes=lanes, words=self._words, depth=self.LANDING)
         softmax = [SoftmaxUnit(turns=turns, dot_bits=dot_bits, context=context, rows=self._rows) for _ in range(units)]
         m.submodules.scale = scale = SumScale(total_bits=len(softmax[0].total))
 
@@ -129,7 +142,7 @@ class PrefillAttention(wiring.Component):
         wiring.connect(m, wiring.flipped(self.heads), chunk_heads.heads)
         wiring.connect(m, wiring.flipped(self.write), chunk_heads.write)
         m.d.comb += [
-            chunk_heads.shape.eq(shape), chunk_heads.args.eq(args), chunk_heads.words.eq(words), chunk_heads.slots.eq(slots),
+            chunk_heads.shape.eq(shape), chunk_heads.args.eq(args), chunk_heads.words.eq(own_words), chunk_heads.slots.eq(slots),
             chunk_heads.begin.eq(self.control.begin), column.q_write.eq(chunk_heads.q),
         ]
 
@@ -142,15 +155,16 @@ class PrefillAttention(wiring.Component):
             sequence.written.eq(chunk_heads.idle & self.write.idle), sequence.done.eq(reader.done),
             sequence.drained.eq(walk.idle), self.busy.eq(sequence.busy),
             reader.phase.eq(sequence.phase), reader.words.eq(words), reader.last_key.eq(sequence.last_key),
-            reader.last_turn.eq(sequence.last_turn), reader.asked.eq(taking.asked),
+            reader.last_scales.eq(sequence.last_scales), reader.last_turn.eq(sequence.last_turn), reader.asked.eq(taking.asked),
         ]
 
         # ------------------------------------------------------------------ words along the PEs, which meet the softmax units
         m.d.comb += [
             column.word.eq(self.read.data.payload), column.flags.eq(reader.flags), column.row.eq(sequence.row),
             column.pop.eq(taking.pop), column.pop_turn.eq(taking.pop_turn),
-            taking.scales.eq(reader.scales), taking.key.eq(reader.key), taking.dots.eq(column.dots_came),
-            taking.first_key.eq(column.first_key), taking.v_row.eq(reader.v_row), taking.row_came.eq(column.row_came),
+            taking.scales.eq(reader.scales), taking.odd_scales.eq(sequence.odd_scales), taking.key.eq(reader.key),
+            taking.dots.eq(column.dots_came), taking.first_key.eq(column.first_key), taking.v_row.eq(reader.v_row),
+            taking.row_came.eq(column.row_came),
             taking.last_turn.eq(sequence.last_turn), taking.keys.eq(sequence.keys), taking.keys_all.eq(keys_all),
             taking.drained.eq(walk.idle),
         ]

@@ -13,10 +13,10 @@ from hw.lib.types import KvScales, ScaleLayout
 
 __all__ = ["LANES", "MAX_GROUP", "ChunkHeads", "small_product"]
 
-#: int8 values of a memory word.
+#: int8 values of a word of 32 bits.
 LANES = 4
 #: Query heads that share a KV head.
-MAX_GROUP = 4
+MAX_GROUP = 8
 
 
 def small_product(a: Value, b: Value) -> Value:
@@ -31,7 +31,7 @@ class ChunkHeads(wiring.Component):
 
     Pairs (token, query head) of a KV head are numbered from the last token to the first, heads of a token in order; pair
     r belongs to PE r % pes, in slot r // pes, whose row is kv head * slots + slot.  A query head's words go to ``q`` (with
-    word's number and row), its scale times c_att to ``q_scale``.
+    word's number and row), its scale times c_att to ``q_scale``.  Words are those of 32 bits.
 
     A K or V head of token t is written as one burst of head_dim / 4 words at k_base (v_base) + kv head * kv_stride +
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
@@ -57,7 +57,7 @@ class ChunkHeads(wiring.Component):
         super().__init__({
             "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "begin": In(1), "idle": Out(1),
             "shape": In(layouts.model_shape), "args": In(layouts.attention_args), "words": In(range(words + 1)),
-            "slots": In(range(tokens * MAX_GROUP // pes + 2)),
+            "slots": In(range(tokens * widths.group // pes + 2)),
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
         })
@@ -83,7 +83,7 @@ class ChunkHeads(wiring.Component):
         with m.Switch(shape.group):
             for group in range(2, self._widths.group + 1):
                 with m.Case(group):
-                    m.d.comb += q_kv.eq(Array(h // 3 for h in range(self._widths.heads))[head] if group == 3
+                    m.d.comb += q_kv.eq(Array(h // group for h in range(self._widths.heads))[head] if group & group - 1
                                         else head >> group.bit_length() - 1)
             with m.Default():
                 m.d.comb += q_kv.eq(head)

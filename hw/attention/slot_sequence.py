@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Order of prefill attention: of KV head after KV head its scales, then K and V of slot after slot."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import MAX_GROUP
 from hw.attention.softmax import BACK_BITS
 from hw.attention.word_reader import PhaseLayout
 from hw.lib.layouts import Layouts
@@ -18,8 +17,8 @@ __all__ = ["SlotSequence"]
 class SlotSequence(wiring.Component):
     """Goes through a chunk's KV heads and their slots: which phase, of how many keys, and the requests for its words.
 
-    After ``start`` (a pulse) and ``written`` it asks for keys_all words of scales, then for each slot for keys * words words of
-    K and as many of V: ``phase`` says which of them are taken, until ``done`` is high with the last one.  A phase's words are
+    After ``start`` (a pulse) and ``written`` it asks for the scales of keys_all keys, then for each slot for keys * words words
+    of K and as many of V: ``phase`` says which of them are taken, until ``done`` is high with the last one.  A phase's words are
     asked for while those of the one before are taken.  ``slot_done`` is high one cycle after a slot's last V word; the next
     phase begins three cycles after that word.  ``busy`` falls when the last slot's sums have left (``drained``).
 
@@ -27,15 +26,19 @@ class SlotSequence(wiring.Component):
     KV heads, ``last_slot`` is set in a KV head's last one.  The first slot sees ``keys`` = keys_all keys, each later one as many
     as its first pair's token; last_key = keys - 1.
 
+    A word has ``lanes`` values, 4 or 8.  Of eight it has the scales of two keys; ``odd_scales`` says that a KV head's scales
+    begin with the upper half of their first word, and last_scales is the number of their words less one.  So a request for scales
+    may bring 32 bits before them and 32 bits behind them.
+
     While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
     token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
 
-    Ranges: pairs 1 to 4 * 16, keys_all 1 to context, words 4 to 64; ``words``, ``pairs`` and ``keys_all`` stand still from
-    ``start`` until ``busy`` falls.
+    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs`` and ``keys_all``
+    stand still from ``start`` until ``busy`` falls.
     """
 
-    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, pair_bits: int, words: int, rows: int) -> None:
-        self._pes, self._units, self._widths = pes, exp_units, layouts.widths
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, lanes: int, pair_bits: int, words: int, rows: int) -> None:
+        self._pes, self._units, self._lanes, self._widths = pes, exp_units, lanes, layouts.widths
         context = layouts.widths.context
         keys = range(2 << (context - 1).bit_length())
         super().__init__({
@@ -45,14 +48,20 @@ class SlotSequence(wiring.Component):
             "request": Out(stream.Signature(layouts.memory_request)), "phase": Out(PhaseLayout),
             "row": Out(range(rows)), "keys": Out(keys), "last_key": Out(range(context)),
             "working": Out(range(pes + 1)), "last_turn": Out(range(pes // exp_units)), "last_slot": Out(1),
+            "odd_scales": Out(1), "last_scales": Out(range(context)),
             "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),
         })
+
+    def scale_words(self, odd: Value) -> Value:
+        """Words of eight values that have the scales of keys_all keys, from the first word's upper half on if ``odd``."""
+        return (self.keys_all + odd + 1) >> 1
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
+        wide = self._lanes == 8
         pes, shape, args, phase, request = self._pes, self.shape, self.args, self.phase, self.request
-        walking, pe, back, g = self.back.en, self.back.pe, self.back.back, Signal(range(MAX_GROUP))
+        walking, pe, back, g = self.back.en, self.back.pe, self.back.back, Signal(range(max(self._widths.group, 2)))
         with m.If(walking):
             m.d.sync += [pe.eq(pe + 1), g.eq(g + 1)]
             with m.If(g + 1 == shape.group):
@@ -63,6 +72,8 @@ class SlotSequence(wiring.Component):
         head, pairs_left = Signal(range(self._widths.kv_heads + 1)), Signal.like(self.pairs, reset_less=True)
         k_addr, v_addr, s_addr = (Signal(self._widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
         # Both are wanted in V only.
+        if wide:
+            m.d.comb += self.odd_scales.eq(s_addr[0])
         last_head = stage.reg(head + 1 == shape.kv_heads, "last_head")
         last_slot = stage.reg(pairs_left <= pes, "last_slot")
         m.d.comb += [self.last_slot.eq(last_slot), self.working.eq(Mux(pairs_left <= pes, pairs_left, pes))]
@@ -70,7 +81,17 @@ class SlotSequence(wiring.Component):
         # Each phase asks for the words of the next one.  A slot's keys are known when the walk of the one before ended.
         to_ask, settled = Signal(), Signal(range(4))
         next_keys = stage.reg((self.keys_all - Mux(last_slot, 0, back))[:len(self.keys)], "next_keys")
-        row_words = stage.reg(Mux(phase.v, next_keys, self.keys) * self.words, "row_words")
+        words = Cat(Const(0, 1), self.words) if wide else self.words
+        row_words = stage.reg(Mux(phase.v, next_keys, self.keys) * words, "row_words")
+        # Words of scales less one, of the KV head after this one.
+        next_scales = stage.reg(self.scale_words(s_addr[0] ^ shape.s_stride[0]) - 1, "next_scales") if wide else Const(0)
+
+        def scales(addr: Value, keys: Value, last: Value) -> list:
+            """What asks for a KV head's scales: whole words."""
+            if wide:
+                return [request.p.addr.eq(Cat(Const(0, 1), addr[1:])), request.p.len.eq((last + 1) << 1)]
+            return [request.p.addr.eq(addr), request.p.len.eq(keys)]
+
         m.d.sync += settled.eq(Mux(walking | ~phase.v, 0, Mux(settled == 3, 3, settled + 1)))
         with m.If(request.valid & request.ready):
             m.d.sync += request.valid.eq(0)
@@ -78,7 +99,7 @@ class SlotSequence(wiring.Component):
             m.d.sync += [to_ask.eq(0), request.valid.eq(~(phase.v & last_slot & last_head)), request.p.len.eq(row_words),
                          request.p.addr.eq(Mux(phase.k, v_addr, k_addr))]
             with m.If(phase.v & last_slot):
-                m.d.sync += [request.p.addr.eq(s_addr + shape.s_stride), request.p.len.eq(self.keys_all)]
+                m.d.sync += scales(s_addr + shape.s_stride, self.keys_all, next_scales)
 
         def enter(state: str) -> None:
             m.next = state
@@ -89,12 +110,13 @@ class SlotSequence(wiring.Component):
                 m.d.sync += [head.eq(0), self.row.eq(0), k_addr.eq(args.k_base), v_addr.eq(args.v_base), s_addr.eq(args.s_base),
                              self.keys.eq(self.keys_all), self.last_key.eq(self.keys_all - 1), pairs_left.eq(self.pairs),
                              back.eq(0), g.eq(0)]
+                if wide:
+                    m.d.sync += self.last_scales.eq(self.scale_words(args.s_base[0]) - 1)
                 with m.If(self.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 with m.If(self.written):
-                    m.d.sync += [request.valid.eq(1), request.p.addr.eq(s_addr), request.p.len.eq(self.keys), to_ask.eq(1),
-                                 walking.eq(1)]
+                    m.d.sync += [request.valid.eq(1), *scales(s_addr, self.keys, self.last_scales), to_ask.eq(1), walking.eq(1)]
                     enter("S")
             with m.State("S"):
                 with m.If(self.done):
@@ -114,6 +136,8 @@ class SlotSequence(wiring.Component):
                 with m.If(last_slot):
                     m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + shape.kv_stride), v_addr.eq(v_addr + shape.kv_stride),
                                  s_addr.eq(s_addr + shape.s_stride), pairs_left.eq(self.pairs), back.eq(0), g.eq(0)]
+                    if wide:
+                        m.d.sync += self.last_scales.eq(next_scales)
                 with m.If(last_slot & last_head):
                     m.next = "LAST"
                 with m.Else():

@@ -6,7 +6,6 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import LANES, MAX_GROUP
 from hw.attention.sum_scale import SumScale
 from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
@@ -17,18 +16,19 @@ __all__ = ["SumOut", "SumWalk"]
 
 
 class SumWalk(wiring.Component):
-    """Sends the sums of a slot's PEs to the landing: PE 0 to last_pe, each ``words`` words of four, the first word first.
+    """Sends the sums of a slot's PEs to the landing: PE 0 to last_pe, each ``words`` words of ``lanes``, the first word
+    first.
 
     ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has
     reached the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a
-    cycle, except for a cycle between turns.  A word's four sums stay together; a word begins only while the landing
+    cycle, except for a cycle between turns.  A word's sums stay together; a word begins only while the landing
     (``landing_open``) has room.  ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
     ``idle``: all sums have left this unit and the unit after it (``out_idle``).  ``pairs`` (1 to pes), the number of PEs in
     work, is read while idle; ``last_pe`` is pairs - 1 from then on.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, words: int) -> None:
-        self._pes, self._units, self._turns, self._words = pes, exp_units, pes // exp_units, words
+    def __init__(self, *, pes: int, exp_units: int, lanes: int, words: int) -> None:
+        self._pes, self._units, self._turns, self._lanes, self._words = pes, exp_units, pes // exp_units, lanes, words
         super().__init__({
             "start": In(1), "idle": Out(1), "words": In(range(words + 1)), "pairs": In(range(pes + 1)),
             "last_pe": Out(range(pes)),
@@ -40,21 +40,21 @@ class SumWalk(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        turns, drain, send = self._turns, self.drain, self.send
+        turns, lanes, drain, send = self._turns, self._lanes, self.drain, self.send
         unit_bits = (self._units - 1).bit_length()
-        issuing, lane, gap, last_pe = Signal(), Signal(range(LANES)), Signal(), self.last_pe
+        issuing, lane, gap, last_pe = Signal(), Signal(range(lanes)), Signal(), self.last_pe
         settled = stage.reg(drain.on, "settled")
         m.d.comb += [send.eq((lane != 0) | (issuing & settled & self.landing_open & ~gap)),
-                     drain.shift.eq(send & (lane != LANES - 1)),
+                     drain.shift.eq(send & (lane != lanes - 1)),
                      self.send_turn.eq(stage.reg(drain.pe >> unit_bits, "send_turn"))]
         last_word, at_last_pe = (stage.reg(v, n) for v, n in (
             (drain.word + 1 == self.words, "last_word"), (drain.pe == last_pe, "at_last_pe")))
         # The way is a cycle shorter from the next turn on, which therefore waits for one, and shows nothing meanwhile.
         of_turn_last = drain.pe[:unit_bits].all() if unit_bits else 1
-        m.d.sync += [drain.clear.eq(send & (lane == LANES - 2) & last_word & of_turn_last), gap.eq(drain.clear)]
+        m.d.sync += [drain.clear.eq(send & (lane == lanes - 2) & last_word & of_turn_last), gap.eq(drain.clear)]
         with m.If(send):
             m.d.sync += lane.eq(lane + 1)
-            with m.If(lane == LANES - 2):
+            with m.If(lane == lanes - 2):
                 # What follows is read beside the word's last sum.
                 m.d.sync += drain.word.eq(drain.word + 1)
                 with m.If(last_word):
@@ -98,14 +98,14 @@ class SumOut(wiring.Component):
     goes to the slot's first PE, with ``ends_head`` (the slot is its KV head's last).  ``last_pe`` must not change while
     ``clear`` is low.
 
-    Order: pair after pair, a token's ``group`` heads in order, then the token before; index = (query head * words + word) * 4 +
-    lane. After a KV head's last pair, the next KV head's ``group_words`` = group * words words begin.  ``idle``: no sum is here
-    or on its way.  Rate: a sum per cycle.
+    Order: pair after pair, a token's ``group`` heads in order, then the token before; index = (query head * words + word) *
+    lanes + lane.  After a KV head's last pair, the next KV head's ``group_words`` = group * words words begin.  ``idle``: no sum
+    is here or on its way.  Rate: a sum per cycle.
     """
 
-    def __init__(self, layouts: Layouts, *, pes: int, words: int, depth: int) -> None:
+    def __init__(self, layouts: Layouts, *, pes: int, lanes: int, words: int, depth: int) -> None:
         self._widths = w = layouts.widths
-        self._pes, self._words, self._depth = pes, words, depth
+        self._pes, self._lanes, self._words, self._depth = pes, lanes, words, depth
         super().__init__({
             "chunk": In(w.token_count_bits), "group": In(w.group_bits), "words": In(range(words + 1)),
             "group_words": In(range(w.group * words + 1)),
@@ -118,8 +118,8 @@ class SumOut(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
-        words, widths, sum_bits = self.words, self._widths, self._widths.attention_sum_bits
-        m.submodules.landing = landing = Landing(sum_bits, depth=self._depth, burst=LANES)
+        words, lanes, widths, sum_bits = self.words, self._lanes, self._widths, self._widths.attention_sum_bits
+        m.submodules.landing = landing = Landing(sum_bits, depth=self._depth, burst=lanes)
         m.d.comb += [landing.sent.eq(self.sent), landing.valid.eq(self.came.on), landing.value.eq(self.came.sum),
                      self.open.eq(landing.open)]
         scale_left = Signal(range(16))
@@ -128,12 +128,13 @@ class SumOut(wiring.Component):
         out_acc, out_valid, out_index = Signal(sum_bits, reset_less=True), Signal(), Signal(widths.row_bits)
         out_scale, out_token = Signal(ScaleLayout), Signal(widths.token_bits)
         ends_head = Signal()
-        pe, word, lane = Signal(range(self._pes)), Signal(range(self._words)), Signal(range(LANES))
+        pe, word, lane = Signal(range(self._pes)), Signal(range(self._words)), Signal(range(lanes))
         # The next one is its PE's first, and wants its scale.
         first_sum = Signal()
         # Where the pair that leaves belongs, and the KV head's first query head.
+        word_bits = widths.row_bits - (lanes - 1).bit_length()
         token, first_word, top_word, g = (Signal(shape) for shape in (
-            widths.token_bits, widths.row_bits - 2, widths.row_bits - 2, range(MAX_GROUP)))
+            widths.token_bits, word_bits, word_bits, range(max(widths.group, 2))))
         # What stands still in the cycle before a word's last sum is loaded.
         word_ends, pe_ends, g_ends = (stage.reg(v, n) for v, n in (
             (word + 1 == words, "word_ends"), (pe == self.last_pe, "pe_ends"), (g + 1 == self.group, "g_ends")))
@@ -152,7 +153,7 @@ class SumOut(wiring.Component):
             with m.If(first_sum):
                 # The next PE's scale is worked out while this one's sums leave.
                 m.d.sync += [out_scale.eq(self.scale), self.scale_pe.eq(self.scale_pe + 1), scale_left.eq(SumScale.LATENCY)]
-            with m.If(lane == LANES - 1):
+            with m.If(lane == lanes - 1):
                 m.d.sync += word.eq(word + 1)
                 with m.If(word_ends):
                     m.d.sync += [word.eq(0), pe.eq(pe + 1), first_sum.eq(1), g.eq(g + 1), first_word.eq(first_word + words)]

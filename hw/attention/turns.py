@@ -26,14 +26,16 @@ class SoftmaxTurns(wiring.Component):
     ``row_came``, with ``pop_turn`` 0, and lasts last_turn + 1 cycles.
 
     ``remaining`` is min(keys_all - 1 - key, 15), how many keys follow in the slot's longest row.  ``scales`` is written in phase
-    s. Maps to an EBR for each 512 keys.
+    s.  A word of eight values (``lanes``) has the scales of two keys, of keys 2 * word - odd and the key after it, where
+    ``odd_scales`` is odd: what lies before key 0 and behind the last key is no key's.  Maps to an EBR for each 512 keys.
     """
 
-    def __init__(self, *, turns: int, context: int) -> None:
-        self._turns, self._context = turns, context
+    def __init__(self, *, lanes: int, turns: int, context: int) -> None:
+        self._lanes, self._turns, self._context = lanes, turns, context
         key, turn, keys = range(context), range(turns), range(2 << (context - 1).bit_length())
         super().__init__({
-            "scales": In(data.StructLayout({"en": 1, "key": key, "data": KvScales})),
+            "scales": In(data.StructLayout({"en": 1, "last": 1, "word": key, "data": data.ArrayLayout(KvScales, lanes // 4)})),
+            "odd_scales": In(1),
             "key": In(key), "dots": In(1), "first_key": In(1), "v_row": In(1), "row_came": In(1),
             "last_turn": In(turn), "keys": In(keys), "keys_all": In(keys), "drained": In(1),
             "k": Out(data.StructLayout({"on": 1, "turn": turn, "first": 1, "key": key, "remaining": BACK_BITS,
@@ -47,19 +49,41 @@ class SoftmaxTurns(wiring.Component):
         far = self.keys_all - 1 - key
         return Mux(far >> BACK_BITS != 0, (1 << BACK_BITS) - 1, far[:BACK_BITS])
 
+    def kv_scales(self, m: Module, stage: Stages, key: Value) -> Value:
+        """The memory of scales: the word of ``key`` in the cycle after it."""
+        scales = self.scales
+        if self._lanes == 4:
+            m.submodules.kv_scales = kv_scales = memory.Memory(shape=32, depth=self._context, init=[])
+            write, read = kv_scales.write_port(), kv_scales.read_port()
+            m.d.comb += [write.addr.eq(scales.word), write.data.eq(scales.data), write.en.eq(scales.en), read.addr.eq(key)]
+            return read.data
+        # A memory for each half of a word.  Its addresses wrap: where the first word's lower half is no key's, that place is the
+        # last key's of the longest context, and the upper half beside it is not written with it.
+        at = key + self.odd_scales
+        halves = []
+        for n in range(2):
+            m.submodules[f"kv_scales{n}"] = half = memory.Memory(shape=32, init=[],
+                                                                 depth=1 << ((self._context + 1) // 2 - 1).bit_length())
+            write, read = half.write_port(), half.read_port()
+            no_key = scales.last & (self.keys_all[0] ^ self.odd_scales) if n else 0
+            m.d.comb += [write.addr.eq(scales.word), write.data.eq(scales.data[n]), write.en.eq(scales.en & ~no_key),
+                         read.addr.eq(at[1:])]
+            halves.append(read.data)
+        return Mux(stage.reg(at[0], "upper"), halves[1], halves[0])
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         stage = Stages(m)
         k, v, last_turn = self.k, self.v, self.last_turn
-        m.submodules.kv_scales = kv_scales = memory.Memory(shape=KvScales, depth=self._context, init=[])
-        s_write, s_read = kv_scales.write_port(), kv_scales.read_port()
-        m.d.comb += [s_write.addr.eq(self.scales.key), s_write.data.eq(self.scales.data), s_write.en.eq(self.scales.en)]
+        # The key whose scales are read; they are there in the next cycle.
+        s_key = Signal(range(self._context))
+        s_data = self.kv_scales(m, stage, s_key)
 
         # ------------------------------------------------------------------ K: dots met in turn
         key3 = stage.delay(self.key, 3, "key")
         key5 = stage.delay(key3, 2, "key_dot")
         # There two cycles after its address.
-        scale_word = data.View(KvScales, stage.reg(s_read.data.as_value(), "scale_word"))
+        scale_word = data.View(KvScales, stage.reg(s_data, "scale_word"))
         k_sig, k_exp = unpack16(scale_word.k)
         v_sig, v_exp = unpack16(scale_word.v)
         k_last = Signal(range(self._turns))
@@ -90,7 +114,7 @@ class SoftmaxTurns(wiring.Component):
                     m.d.sync += asking.eq(0)
         m.d.sync += ahead.eq(ahead + self.asked - self.v_row)
         m.d.comb += [
-            s_read.addr.eq(Mux(asking, key, key3)), self.asked.eq(asks & (turn == 0)),
+            s_key.eq(Mux(asking, key, key3)), self.asked.eq(asks & (turn == 0)),
             v.on.eq(asks), v.turn.eq(turn), v.first.eq(key == 0), v.key.eq(key), v.remaining.eq(self.remaining(key)),
             v.sig.eq(v_sig), v.exp.eq(v_exp),
         ]

@@ -48,6 +48,8 @@ class Layouts:
         self.memory_request = RequestLayout(self.memory)
         self.read_port, self.write_port = ClientReadPort(self.memory.client(32)), ClientWritePort(self.memory.client(32))
         self.weights_port = ClientReadPort(self.memory.client(64))
+        #: And of the reader of K, V and their scales.
+        self.kv_port = ClientReadPort(self.memory.client(w.attention_bits))
 
         # ------------------------------------------------------------------ what a run and a model are
         #: The model's numbers, from the host's registers of the same names (:data:`tellme.spec.memory.MODEL_REGISTERS`).  They

@@ -9,10 +9,10 @@ from tellme.boards import boards_of_presets
 from tellme.cli.errors import ExitCode
 from tellme.cli.output import print_line, write
 from tellme.cli.progress import bar
-from tellme.compiler.inspect import inspect_model
+from tellme.compiler.inspect import Fit, Placement, Rate, inspect_model
 from tellme.models.shipped import open_model
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "summary"]
 
 #: Fields of a configuration that are shown together, with the tokens' texts.
 CONVENTIONS = ("bos", "eos", "add_bos", "more_ends")
@@ -54,8 +54,48 @@ def inspect(args: argparse.Namespace) -> int:
         line(feature, f"runs on: {who}")
     for fit in found.fits:
         on = f"{', '.join(boards.get(fit.preset, ['simulated only']))}: "
-        where = " with embedding and head on the host" if fit.head == "host" else ""
-        rates = ", ".join(f"{rate:.1f} at position {position}" for position, rate in fit.tokens_per_second.items())
-        line(fit.preset, on + (f"does not fit: {fit.reason}" if fit.reason else
-                               f"fits{where}; tokens/s that its memory's peak allows: {rates}"))
+        places = list(fit.placements.values())
+        if fit.head == "board":
+            line(fit.preset, on + _said(fit.placements["board"]))
+        elif not any(place.context for place in places) and len({place.reason for place in places}) == 1:
+            line(fit.preset, f"{on}does not fit: {fit.reason}")
+        else:
+            line(fit.preset, on + ("fits with embedding and head on the host" if fit.head is not None else "does not fit"))
+            for place in places:
+                write(f"  --head {place.head:7} {_said(place)}\n")
     return ExitCode.DONE
+
+
+def summary(fits: list[Fit]) -> str:
+    """The builds that a model fits, in a line."""
+    where = {"": [fit.preset for fit in fits if fit.head == "board"],
+             " with embedding and head on the host": [fit.preset for fit in fits if fit.head == "host"],
+             " with a shorter context": [fit.preset for fit in fits
+                                         if fit.head is None and any(place.context for place in fit.placements.values())]}
+    return "; ".join(f"fits {', '.join(presets)}{how}" for how, presets in where.items() if presets) or "fits no build"
+
+
+def _said(place: Placement) -> str:
+    """Whether the model fits with its head in one place, and how fast it is there."""
+    if place.reason and not place.context:
+        return f"does not fit: {place.reason}"
+    fits, then = "fits", ""
+    if place.reason:
+        fits = f"does not fit with its whole context: {place.reason}"
+        then = f" with a context of {place.context} (convert --context {place.context})"
+    peaks = ", ".join(f"{_digits(rate.peak)} at position {rate.position}" for rate in place.rates)
+    return f"{fits}; tokens/s that its memory's peak allows{then}: {peaks}; {_expected(place.rates)}"
+
+
+def _expected(rates: tuple[Rate, ...]) -> str:
+    """What the nearest measurements let expect, and which they are."""
+    known = [(rate.expected, rate.measurement) for rate in rates if rate.expected is not None and rate.measurement is not None]
+    if not known:
+        return "no token was measured on this build"
+    factors = dict.fromkeys(f"{measured.factor} x at {measured.at} of {measured.shape}" for _, measured in known)
+    return f"expected: {', '.join(_digits(expected) for expected, _ in known)} (measured: {', '.join(factors)})"
+
+
+def _digits(rate: float) -> str:
+    """A rate with one decimal, or two if it is small."""
+    return f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"

@@ -5,7 +5,8 @@
 Compiling reads only shapes, scales, gains and biases.  The weights are read when the bytes of a section are taken.
 """
 
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -27,10 +28,12 @@ from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
 from tellme.spec.widths import MIN_HEAD_DIM
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "lay_out",
-           "needed_bytes", "place_model"]
+           "longest_context", "needed_bytes", "place_model"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
+#: A shorter context that fits is looked for in steps of so many positions.
+CONTEXT_STEP = 64
 MAX_EPS = 2**32 - 1
 #: Where the embedding and the head are.
 Head = Literal["board", "host"]
@@ -97,7 +100,8 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         ("descriptors", 5 * c.layers + 3, w.steps),
     ):
         if value > limit:
-            raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}")
+            raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}",
+                               hint="shorter-context" if what == "context" else "")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
@@ -146,7 +150,30 @@ class Layout:
 
 
 def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
-    """Lays out one part after another, for a stream of a given size; a TooBigError has the sizes of all parts."""
+    """Lays out one part after another, for a stream of a given size.
+
+    A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
+    """
+    layout, parts = _parts(c, stream, head)
+    if layout.end > board.sdram_bytes:
+        sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
+        shorter = longest_context(c, board, stream, head)
+        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
+                          f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})"
+                          + (f"; a context of {shorter} would fit" if shorter else ""), hint="shorter-context" if shorter else "")
+    return layout
+
+
+def longest_context(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> int:
+    """The longest context below the model's that the build's memory and score memory hold, in steps of CONTEXT_STEP positions;
+    0: there is none."""
+    steps = range(CONTEXT_STEP, min(c.context, board.widths.context + 1), CONTEXT_STEP)
+    return CONTEXT_STEP * bisect_right(
+        steps, False, key=lambda context: _parts(replace(c, context=context), stream, head)[0].end > board.sdram_bytes)
+
+
+def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, int]]:
+    """The layout, and the size of each part, whatever memory there is."""
     layout, parts = Layout(), dict[str, int]()
 
     def reserve(what: str, size: int) -> int:
@@ -170,11 +197,7 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layou
                                                           ("KV scales", 4 * c.kv_heads * c.context)))
         assert v - k == s - v
         layout.v_offset, layout.layer_stride = v - k, layout.end - k
-    if layout.end > board.sdram_bytes:
-        sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
-        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
-                          f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})")
-    return layout
+    return layout, parts
 
 
 @dataclass(frozen=True)

@@ -6,35 +6,93 @@ Whether a build runs the model is the compiler's own answer: compiling reads no 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import numpy as np
 
-from tellme.compiler.image import CompileError, Head, needed_bytes, place_model
+from tellme.compiler.image import (
+    Body,
+    CompileError,
+    Head,
+    check_biases,
+    check_shape,
+    compile_body,
+    compile_model,
+    longest_context,
+    needed_bytes,
+)
+from tellme.compiler.measured import Measurement, nearest
 from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.container import Container
-from tellme.models.source import Linear
+from tellme.models.source import Linear, StoredSource
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.config import PRESETS, CoreConfig
 from tellme.spec.packing import SLICE, TRITS, slices, unpack_trits
 from tellme.spec.ranges import RangeError
 
-__all__ = ["Fit", "Inspection", "inspect_model"]
+__all__ = ["Fit", "Inspection", "Placement", "Rate", "inspect_model", "model_fits"]
 
 #: Zeros among the five weights of each byte.
 _ZEROS = np.array([unpack_trits(byte).count(0) for byte in range(3**TRITS)])
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Tokens per second of decoding at a position: what the memory's peak rate allows, and that over the factor of the nearest
+    measurement on the build, if there is one."""
+
+    position: int
+    peak: float
+    measurement: Measurement | None
+
+    @property
+    def expected(self) -> float | None:
+        return self.peak / self.measurement.factor if self.measurement is not None else None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A model on a build, with embedding and LM head in one place.
+
+    ``reason`` is empty if the model fits with its whole context.  Else ``reason`` names the limit, and ``context`` is the longest
+    context with which the model would fit (:func:`~tellme.compiler.image.longest_context`); 0: no context helps.
+    """
+
+    head: Head
+    context: int
+    reason: str = ""
+    rates: tuple[Rate, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"fits": not self.reason, "context": self.context, "reason": self.reason,
+                "tokens_per_second": {str(r.position): {
+                    "memory_peak": _rounded(r.peak),
+                    "expected": _rounded(r.expected) if r.expected is not None else None,
+                    "measured_factor": r.measurement.factor if r.measurement is not None else None,
+                    "measured_on": f"{r.measurement.shape}, {r.measurement.at}" if r.measurement is not None else None}
+                    for r in self.rates}}
+
+
+@dataclass(frozen=True)
 class Fit:
-    """Whether a build runs the model; if so, where the LM head is, and the tokens per second that the memory's peak rate
-    allows, by position."""
+    """Whether a build runs the model, as :func:`~tellme.compiler.image.place_model` decides; ``placements`` has both places of
+    embedding and LM head."""
 
     preset: str
     head: Head | None = None
     reason: str = ""
-    tokens_per_second: dict[int, float] = field(default_factory=dict)
+    placements: dict[Head, Placement] = field(default_factory=dict)
+
+    @property
+    def tokens_per_second(self) -> dict[int, float]:
+        """By position: what the memory's peak rate allows where the model fits."""
+        return {rate.position: rate.peak for rate in self.placements[self.head].rates} if self.head is not None else {}
+
+
+def _rounded(rate: float) -> float:
+    """A rate with two decimals, or three digits if it is small."""
+    return round(rate, 2) if rate >= 1 else float(f"{rate:.3g}")
 
 
 @dataclass
@@ -74,7 +132,8 @@ class Inspection:
                 "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
                 "fits": [{"preset": f.preset, "fits": not f.reason, "head": f.head,
                           "reason": f.reason,
-                          "bandwidth_tokens_per_second": {str(p): round(t, 2) for p, t in f.tokens_per_second.items()}}
+                          "bandwidth_tokens_per_second": {str(p): _rounded(t) for p, t in f.tokens_per_second.items()},
+                          "placements": {head: placement.as_json() for head, placement in f.placements.items()}}
                          for f in self.fits]}
 
 
@@ -118,7 +177,7 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
     begin = "nothing" if c.bos is None or not c.add_bos else f"BOS {named(c.bos)}"
     end = ", ".join(named(token) for token in c.ends) or "no token"
     return Inspection(c, model.name, model.license, tokenizer, begin, end, {k: v for k, v in parts.items() if v}, zeros,
-                      float(np.mean(zeros)), sorted(gains), several, biases, [_fit(model, board) for board in PRESETS.values()])
+                      float(np.mean(zeros)), sorted(gains), several, biases, model_fits(model))
 
 
 def _zeros(name: str, linear: Linear) -> int:
@@ -127,16 +186,48 @@ def _zeros(name: str, linear: Linear) -> int:
     return sum(int(np.bincount(part.reshape(-1), minlength=3**TRITS) @ _ZEROS) for part in linear.packed(name)) - padding
 
 
-def _positions(c: ModelConfig) -> Iterator[int]:
-    yield from sorted({0, min(128, c.context - 1), c.context - 1})
+def model_fits(model: StoredSource) -> list[Fit]:
+    """What each build says to a model.  No weight is read."""
+    bodies: dict[tuple[int, bool], Body] = {}
+
+    def body_for(board: CoreConfig) -> Body:
+        key = board.tile_rows, board.tapers
+        if key not in bodies:
+            bodies[key] = compile_body(model, board)
+        return bodies[key]
+
+    return [_fit(model, board, body_for) for board in PRESETS.values()]
 
 
-def _fit(model: Container, board: CoreConfig) -> Fit:
-    """Whether a build runs the model, with the head where :func:`~tellme.compiler.image.place_model` puts it."""
+def _fit(model: StoredSource, board: CoreConfig, body_for: Callable[[CoreConfig], Body]) -> Fit:
+    found: dict[Head, Placement] = {}
+    for head in get_args(Head):
+        found[head] = _placement(model, board, head, body_for)
+    taken = next((place for place in found.values() if not place.reason), None)
+    if taken is None:
+        return Fit(board.name, reason=found["host"].reason, placements=found)
+    return Fit(board.name, taken.head, placements=found)
+
+
+def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Callable[[CoreConfig], Body]) -> Placement:
+    c = model.config
     try:
-        image, _ = place_model(model, board)
+        check_shape(replace(c, context=min(c.context, board.widths.context)), board, head)
+        check_biases(model, board)
+        body = body_for(board)
     except (CompileError, RangeError) as error:
-        return Fit(board.name, reason=str(error))
-    c, rate = model.config, board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
-    head: Head = "board" if image.probe is None else "host"
-    return Fit(board.name, head, tokens_per_second={p: rate / needed_bytes(c, p, head) for p in _positions(c)})
+        return Placement(head, 0, str(error))
+    try:
+        compile_model(model, board, head=head, body=body)
+        reason, context = "", c.context
+    except (CompileError, RangeError) as error:
+        reason, context = str(error), longest_context(c, board, len(body.stream), head)
+    return Placement(head, context, reason, tuple(_rates(c, board, head, context)) if context else ())
+
+
+def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int) -> Iterator[Rate]:
+    """At the first position, at 512, and at the last."""
+    rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
+    for position in sorted({0, min(512, context - 1), context - 1}):
+        needed = needed_bytes(c, position, head)
+        yield Rate(position, rate / needed, nearest(board.name, needed))

@@ -34,7 +34,7 @@ from tellme.models.trits import check_packed, packed_cols, unpack_rows
 from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
 from tellme.spec.scale import Scale
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "written_elements"]
 
 #: The value of the metadata's key ``format``.
 FORMAT = "tellme"
@@ -43,13 +43,19 @@ FORMAT = "tellme"
 FORMAT_VERSION = 3
 
 
-def write(source: Source, path: Path, progress: Callable[[], object] | None = None) -> None:
+def written_elements(config: ModelConfig) -> int:
+    """Ternary weights, and elements of embedding and head, of which :func:`write` tells how many are written."""
+    return config.ternary_weights + (1 if config.tied else 2) * config.vocab * config.dim
+
+
+def write(source: Source, path: Path, progress: Callable[[int], object] | None = None) -> None:
     """Write a model to a file, whole or not at all, with no more than a chunk of it in memory.
 
-    ``progress`` is called once for each layer.
+    ``progress`` hears after each part how many elements the part has; all parts have :func:`written_elements`.
     """
     c = source.config
     c.check()
+    done = progress if progress is not None else _nobody
     with whole_file(path) as scratch, tempfile.TemporaryFile(dir=scratch.parent) as content, scratch.open("wb") as target:
         out = SafetensorsWriter(cast(BinaryIO, content))
         # A tokenizer.json begins with a brace; no SentencePiece model does.
@@ -57,18 +63,16 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
         if not c.plain_conventions:
             version = 3
         for name in ("embedding",) if c.tied else ("embedding", "head"):
-            _write_table(out, source, name)
+            _write_table(out, source, name, done)
         for i in range(c.layers):
             for name in LINEARS:
-                version = max(version, _write_linear(out, f"layers.{i}.{name}", source.linear(i, name), c.shape(name)))
+                version = max(version, _write_linear(out, f"layers.{i}.{name}", source.linear(i, name), c.shape(name), done))
             for name in NORMS:
                 gain = source.gain(i, name)
                 if gain is not None:
                     check_gain_wanted(name, c, i)
                     check_gain(f"layers.{i}.{name}", gain, c.norm_width(name))
                     out.add(f"layers.{i}.{name}", gain)
-            if progress is not None:
-                progress()
         final = source.final_norm()
         if final is not None:
             check_gain("final_norm", final, c.dim)
@@ -81,7 +85,11 @@ def write(source: Source, path: Path, progress: Callable[[], object] | None = No
                             "name": printable(source.name), "license": source.license, **chat})
 
 
-def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
+def _nobody(elements: int) -> None:
+    """Hears of progress, and tells nobody."""
+
+
+def _write_table(out: SafetensorsWriter, source: Source, name: str, done: Callable[[int], object]) -> None:
     c = source.config
     out.begin(name, "int8", (c.vocab, c.dim))
     scales: list[NDArray[np.uint16]] = []
@@ -91,18 +99,21 @@ def _write_table(out: SafetensorsWriter, source: Source, name: str) -> None:
         out.put(part.codes)
         scales.append(part.scales)
         rows += len(part.codes)
+        done(part.codes.size)
     if rows != c.vocab:
         raise ModelError(f"{name} has {rows} rows, the configuration says {c.vocab}")
     out.add(f"{name}.scale", np.concatenate(scales))
 
 
-def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tuple[int, int]) -> int:
+def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tuple[int, int],
+                  done: Callable[[int], object]) -> int:
     """The format version that the matrix needs."""
     if linear.shape != shape:
         raise ModelError(f"{name} has shape {linear.shape}, the configuration says {shape}")
     out.begin(name, "uint8", (shape[0], packed_cols(shape[1])))
     for part in linear.packed(name):
         out.put(part)
+        done(len(part) * shape[1])
     blocks = linear.blocks()
     check_blocks(name, shape[0], blocks)
     scales = np.array([[b.scale.sig, b.scale.exp] for b in blocks], np.int16)

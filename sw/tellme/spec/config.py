@@ -27,9 +27,11 @@ __all__ = ["PRESETS", "SIMULATED", "CoreConfig", "ConfigError", "preset"]
 
 #: Query heads for whose codes a chunk's attention has room.
 CHUNK_HEADS = 32
-#: KV heads of a layer, and query heads of each, of both attention units.
+#: KV heads of a layer, of both attention units.
 MAX_KV_HEADS = 16
+#: Query heads of a KV head: of a token's attention, and of a chunk's.
 MAX_GROUP = 4
+MAX_CHUNK_GROUP = 8
 
 
 class ConfigError(ValueError):
@@ -112,7 +114,8 @@ class CoreConfig:
             ("max_cols", self.max_cols, 4, MAX_COLS, "the sum of a vector's squares is exact in 77 bits"),
             ("max_head_dim", self.max_head_dim, MIN_HEAD_DIM, 128, "what attention's arithmetic is made for"),
             ("max_kv_heads", self.max_kv_heads, 1, MAX_KV_HEADS, "the attention units' memories"),
-            ("max_group", self.max_group, 1, MAX_GROUP, "query heads that attention takes in one pass"),
+            ("max_group", self.max_group, 1, MAX_GROUP if self.chunk == 1 else MAX_CHUNK_GROUP,
+             "query heads that attention takes in one pass" if self.chunk == 1 else "the attention unit's order of query heads"),
             ("max_context", self.max_context, 2, MAX_CONTEXT, "positions in packets have 16 bits"),
             ("max_vocab", self.max_vocab, 8, MAX_VOCAB, "token ids in packets have 32 bits"),
             ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "

@@ -204,6 +204,11 @@ class Widths:
         return bits_for(self.steps - 1)
 
     @property
+    def attention_bits(self) -> int:
+        """Bits of the words in which attention reads K, V and their scales: the memory's where tokens come in chunks, else 32."""
+        return self.word_bits if self.chunk > 1 else 32
+
+    @property
     def engine_sum_bits(self) -> int:
         return signed_bits_for(MAX_CODE * self.cols)
 

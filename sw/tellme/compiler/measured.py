@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What decoding was measured to cost on each build, beside the least that the build's memory allows."""
+
+from dataclasses import dataclass
+from math import log
+
+__all__ = ["DECODE", "Measurement", "nearest"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The cost of a token, simulated.
+
+    ``shape``: the model; ``at``: the token's position.  ``needed``: bytes that the token needs
+    (:func:`tellme.compiler.image.needed_bytes`).  ``factor``: the token's cycles over the fewest cycles in which the memory can
+    move these bytes, 1 or more.
+    """
+
+    shape: str
+    at: str
+    needed: int
+    factor: float
+
+
+#: ``python -m sim.bench``.  "Layers" are a model without its LM head, which is on the host.
+_ULX3S_85F = (
+    Measurement("stories-1m", "position 0", 630_106, 1.036), Measurement("stories-1m", "position 9", 637_018, 1.036),
+    Measurement("stories-8m", "position 0", 3_933_952, 1.033), Measurement("stories-8m", "position 9", 3_945_472, 1.033),
+    Measurement("bitllama2c-3m", "position 0", 762_522, 1.056), Measurement("bitllama2c-3m", "position 64", 893_594, 1.059),
+    Measurement("bitllama2c-3m", "position 128", 1_024_666, 1.061),
+    Measurement("bitllama2c-3m", "position 448", 1_680_026, 1.066),
+    Measurement("TriLM-99M's layers", "position 0", 9_663_795, 1.032),
+    Measurement("TriLM-99M's layers", "position 128", 11_760_947, 1.034),
+    Measurement("TriLM-99M's layers", "position 448", 17_003_827, 1.037),
+)
+#: Measurements by preset.  A preset that is not here was not measured.  ``ulx3s-85f-l2`` decodes like ``ulx3s-85f``.
+DECODE: dict[str, tuple[Measurement, ...]] = {
+    "ulx3s-85f": _ULX3S_85F, "ulx3s-85f-l2": _ULX3S_85F,
+    # A run of ``tellme-host generate`` on the simulated board: 168.6 K cycles a token.
+    "ecp5-25f": (Measurement("stories-1m", "positions 0 to 7", 632_794, 1.066),),
+}
+
+
+def nearest(preset: str, needed: float) -> Measurement | None:
+    """The measurement on a build whose token needs the nearest number of bytes, by their ratio; None without a measurement."""
+    return min(DECODE.get(preset, ()), key=lambda m: abs(log(m.needed / needed)), default=None)
