@@ -45,7 +45,14 @@ from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import MEMORY_CLIENTS, TOP_ENTRIES
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub", "memory_ports"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub", "memory_ports",
+           "tlmm_engine"]
+
+
+def tlmm_engine(config: CoreConfig, layouts: Layouts) -> TlmmEngine:
+    """The configuration's matrix engine."""
+    return TlmmEngine(layouts, lanes=config.lanes, tile_rows=config.tile_rows, streams=config.float_lanes,
+                      prefill_rows=config.prefill_rows)
 
 
 def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
@@ -134,7 +141,7 @@ class Core(wiring.Component):
         m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
         m.submodules.weights = weights = WeightBuffer(layouts, blocks=c.weight_buffer_bytes // 4096)
 
-        engine = TlmmEngine(layouts, lanes=c.lanes, tile_rows=c.tile_rows, streams=floats)
+        engine = tlmm_engine(c, layouts)
         fused = [float_pipeline(c, layouts) for _ in range(floats)]
         attention = attention_unit(c, layouts)
         lm_head = LmHead(layouts, compact=c.compact)

@@ -28,8 +28,7 @@ from hw.link.uart import Uart
 from hw.lm_head.lm_head import LmHead
 from hw.memory.weights import WeightBuffer
 from hw.sampling.sampler import Sampler
-from hw.tlmm.engine import TlmmEngine
-from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub
+from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub, tlmm_engine
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
@@ -45,7 +44,7 @@ PRESET = "ulx3s-85f-l2"
 Maker = Callable[[CoreConfig, Layouts], wiring.Component]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {
-    "tlmm": {"engine": lambda c, w: TlmmEngine(w, lanes=c.lanes, tile_rows=c.tile_rows, streams=c.float_lanes)},
+    "tlmm": {"engine": tlmm_engine},
     "weights": {"buffer": lambda c, w: WeightBuffer(w, blocks=c.weight_buffer_bytes // 4096)},
     "sdram": {"hub": lambda c, w: memory_hub(w), "controller": lambda c, w: memory_controller(c, w, ports=memory_hub(w).ports)},
     "fused": {"pipeline": float_pipeline},

@@ -20,8 +20,12 @@ TileLayout = data.StructLayout({"rows": 8, "scales": data.ArrayLayout(ScaleLayou
 class Drain(wiring.Component):
     """out = the sums of each tile: the rows of the first token in order, then the rows of the next token.
 
-    Of ``streams`` drains, number ``first`` takes the tokens first, first + streams, ...; lane t holds token t.  With ``paired``
-    (decode, drain 0) a place holds two rows of token 0, the even row in lane 0 and the odd row in lane 1.
+    Of ``streams`` drains, number ``first`` takes the tokens first, first + streams, ...
+
+    - With ``token_lanes`` 1 lane t holds token t.  With ``paired`` (decode, drain 0) a place holds two rows of token 0, the even
+      row in lane 0 and the odd row in lane 1.
+    - With ``token_lanes`` 2 a place holds two rows of each token t, the even row in lane 2 t and the odd row in lane 2 t + 1.
+      ``paired`` counts for nothing.
 
     ``tiles`` announces a tile before its sums.  A sum has the same place in each lane.  Tiles follow one another around ``depth``
     places.  ``written`` counts the written places, modulo twice the depth.  ``freed`` counts the places that were taken and may
@@ -36,8 +40,8 @@ class Drain(wiring.Component):
     #: Places for sums that are on their way out of the lanes' memories, or wait for ``out``: the words of a LUT RAM.
     HELD = 16
 
-    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int):
-        self._layouts = layouts
+    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int, token_lanes: int = 1):
+        self._layouts, self._token_lanes = layouts, token_lanes
         self._first, self._streams, self._lanes, self._depth = first, streams, lanes, depth
         super().__init__({
             "tokens": In(layouts.widths.token_count_bits), "paired": In(1),
@@ -63,13 +67,19 @@ class Drain(wiring.Component):
         m.submodules.landing = landing = Landing(acc, depth=self.HELD)
         connect(m, landing.o, flipped(self.out))
         stage = Stages(m)
-        # The lane to read: the lanes of this drain's tokens in order, and lane 1 for the odd rows.
-        own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
+        # The lane to read: the lanes of this drain's tokens in order; where a token has one lane, lane 1 too, for the odd rows of
+        # decode.
+        two_lanes = self._token_lanes == 2
+        if two_lanes:
+            own = [lane for t in range(self._first, self._lanes // 2, self._streams) for lane in (2 * t, 2 * t + 1)]
+        else:
+            own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
         m.d.comb += [
             next_place.eq(place + 1), take.eq(working & available & landing.open), landing.sent.eq(take),
-            moves.eq(take & (~self.paired | odd)), self.read_en.eq(take), self.at.eq(place), self.freed.eq(base),
+            moves.eq(take & (odd if two_lanes else ~self.paired | odd)), self.read_en.eq(take), self.at.eq(place),
+            self.freed.eq(base),
             tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
         # A cycle later the memories show the sum.  Then the sum is in a register beside its lane.  Then it is chosen from the
@@ -90,12 +100,16 @@ class Drain(wiring.Component):
                      last_token.eq(token + self._streams >= self.tokens)]
         with m.If(take):
             m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
-            with m.If(self.paired):
-                m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
+            if two_lanes:
+                m.d.sync += position.eq(position ^ 1)
+            else:
+                with m.If(self.paired):
+                    m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
             with m.If(moves):
                 m.d.sync += place.eq(next_place)
-                with m.If(self.paired):
-                    m.d.sync += base.eq(next_place)
+                if not two_lanes:
+                    with m.If(self.paired):
+                        m.d.sync += base.eq(next_place)
             with m.If(row_end):
                 m.d.sync += [token.eq(token + self._streams), remaining.eq(tile.rows), place.eq(base), row.eq(first_row),
                              position.eq(position + 1)]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -31,35 +31,41 @@ class TlmmEngine(wiring.Component):
     of the tokens s, s + S, ...; the streams do not wait for one another.
 
     One token (decode): r = min(2, lanes) lanes hold the same tables, and each takes a row of a 64-bit word.  With two lanes the
-    engine takes a word, four SDRAM beats, per cycle.  Several tokens: lane t holds token t, and a row's four bytes are broadcast
-    to all lanes, a row per cycle.  Initiation interval 1 per step.
+    engine takes a word, four SDRAM beats, per cycle.  Several tokens with ``prefill_rows`` 1: lane t holds token t, and a row's
+    four bytes are broadcast to all lanes, a row per cycle.  Several tokens with ``prefill_rows`` 2: lanes 2 t and 2 t + 1 hold
+    token t, and lane i takes the row i % 2 of a 64-bit word, a word per cycle; decode is a chunk of one token.  Initiation
+    interval 1 per step.
 
     Overlap: the tables of a slice are built as soon as the slice's codes are there, for all lanes at once, during the steps of
     the slice before.  In a tile's last slice each sum leaves as soon as it is complete, an element per cycle, while the next tile
     runs.  Up to TILES finished tiles of 128 rows may wait, or fewer larger ones.  A slice with fewer steps than
     Accumulator.HAZARD waits until its own sums are written.
 
-    Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to lanes.  A sum
-    has widths.engine_sum_bits.  ``busy`` marks cycles in which weights are taken, ``draining`` cycles in which a sum leaves or
-    waits to leave.
+    Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to
+    lanes / prefill_rows.  A sum has widths.engine_sum_bits.  ``busy`` marks cycles in which weights are taken, ``draining``
+    cycles in which a sum leaves or waits to leave.
 
-    Maps to one EBR of codes and two EBR of sums per lane, four EBR of byte ROM, and the resources of the ``kind`` of lane
-    (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, more streams than lanes, and a kind that does not take
-    several tokens.
+    Maps to an EBR of codes per token for each 2,048 columns, two EBR of sums per lane, four EBR of byte ROM, and the resources of
+    the ``kind`` of lane (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, prefill_rows other than 1 and 2,
+    lanes that are no multiple of prefill_rows, more streams than tokens, and a kind that does not take several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
 
-    def __init__(self, layouts: Layouts, *, lanes: int, tile_rows: int = 128, streams: int = 1, kind: Kind = PAIR_LANE):
+    def __init__(self, layouts: Layouts, *, lanes: int, tile_rows: int = 128, streams: int = 1, prefill_rows: int = 1,
+                 kind: Kind = PAIR_LANE):
         if not 1 <= lanes <= 16:
             raise ValueError(f"lanes is {lanes}; the engine has 1 to 16")
-        if not 1 <= streams <= lanes:
-            raise ValueError(f"streams is {streams}; {lanes} lanes have 1 to {lanes}")
+        if prefill_rows not in (1, 2) or lanes % prefill_rows:
+            raise ValueError(f"prefill_rows is {prefill_rows}; 1 can be, or 2 with an even number of lanes, not {lanes}")
+        if not 1 <= streams <= lanes // prefill_rows:
+            raise ValueError(f"streams is {streams}; {lanes // prefill_rows} tokens have 1 to {lanes // prefill_rows}")
         if not kind.shared or kind.units != SLICE_BYTES:
             raise ValueError("this kind of lane does not take bytes of five trits for several tokens")
         self._lanes, self._streams, self._kind = lanes, streams, kind
         self._tile_rows = tile_rows
+        self._prefill_rows = prefill_rows
         self._layouts = layouts
         self._cols = -(-layouts.widths.cols // SLICE) * SLICE
         super().__init__({
@@ -74,16 +80,22 @@ class TlmmEngine(wiring.Component):
         m = Module()
         lanes, streams, kind = self._lanes, self._streams, self._kind
         pair_rows = min(2, lanes)
+        # Lanes of a token in a chunk, and tokens of a chunk at most.
+        token_lanes = self._prefill_rows
+        held_tokens = lanes // token_lanes
+        # Rows of a tile that a lane has in a chunk: its places for sums.
+        tile_places = -(-self._tile_rows // token_lanes)
         widths, args = self._layouts.widths, self._layouts.engine_args
         rows_left, cols, tokens = (Signal(args[name].shape, name=name) for name in ("rows", "cols", "tokens"))
         #: The first column of a slice, or of the one behind the last.
         Column = range(self._cols + 1)
         begin = Signal()
-        decode, two_rows = Signal(), Signal()
+        # With two rows a step in prefill too, decode is a chunk of one token, and each step takes a word.
+        decode, two_rows = Signal(), Signal() if token_lanes == 1 else Const(1)
 
-        # ------------------------------------------------------------------ codes: a memory a lane, slice by slice
+        # ------------------------------------------------------------------ codes: a memory a token, slice by slice
         banks = []
-        for i in range(lanes):
+        for i in range(held_tokens):
             m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
             banks.append((bank.write_port(), bank.read_port()))
         # For each stream: the first column of the slice that is coming in; whether all slices have come.
@@ -105,14 +117,16 @@ class TlmmEngine(wiring.Component):
                         with m.If(remaining <= SLICE):
                             m.d.sync += filled[s].eq(1)
             for i, (write, _) in enumerate(banks):
-                # In decode a token's codes are in the lanes of both rows.
-                takes = Mux(decode, Const(int(i < pair_rows and s == 0), 1), Const(int(i % streams == s), 1) & (token == i))
+                takes: Value = Const(int(i % streams == s), 1) & (token == i)
+                if token_lanes == 1:
+                    # In decode a token's codes are in the lanes of both rows.
+                    takes = Mux(decode, Const(int(i < pair_rows and s == 0), 1), takes)
                 with m.If(fill & takes):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, otherwise both have the
-        # same.
+        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, and so with two rows a step in
+        # a chunk.  Otherwise both have the same.
         dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
         Select = dots[0].select.shape()
         rom, bits = kind.rom(), Select.size // SLICE_BYTES
@@ -128,17 +142,20 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [read.addr.eq(self.words.payload.word_select(SLICE_BYTES * half + b + port_byte, 8)),
                                  select.as_value().word_select(b + port_byte, bits).eq(read.data)]
             selects.append(select)
-        # One cycle after the word: the half of the word that a single-row step takes.
-        half_taken = Signal()
-        m.d.sync += half_taken.eq(half_index)
-        single = Signal(Select)
-        m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
+        row_selects: list[Value] = [select.as_value() for select in selects]
+        if token_lanes == 1:
+            # One cycle after the word: the half of the word that a single-row step takes.
+            half_taken = Signal()
+            m.d.sync += half_taken.eq(half_index)
+            single = Signal(Select)
+            m.d.comb += single.eq(Mux(half_taken, selects[1].as_value(), selects[0].as_value()))
+            row_selects = [Mux(two_rows, select, single.as_value()) for select in row_selects]
 
         # ------------------------------------------------------------------ lanes, which all move alike
         # The number of places for finished sums is a power of two, because the counters wrap.
-        depth = 1 << (self.TILES * self._tile_rows).bit_length() - 1
+        depth = 1 << (self.TILES * tile_places).bit_length() - 1
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
-        row = Signal(range(self._tile_rows + 1))
+        row = Signal(range(tile_places + 1))
 
         stage = Stages(m)
 
@@ -156,18 +173,19 @@ class TlmmEngine(wiring.Component):
             m.d.sync += written.eq(written + 1)
         drains = []
         for s in range(streams):
-            m.submodules[f"drain{s}"] = drain = Drain(self._layouts, first=s, streams=streams, lanes=lanes, depth=depth)
+            m.submodules[f"drain{s}"] = drain = Drain(self._layouts, first=s, streams=streams, lanes=lanes, depth=depth,
+                                                       token_lanes=token_lanes)
             connect(m, drain.out, flipped(self.out[s]))
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
             drains.append(drain)
         for g, dot in enumerate(dots):
             m.submodules[f"dot{g}"] = dot
-            m.d.comb += [dot.select.eq(Mux(two_rows, selects[g].as_value(), single.as_value())), dot.buffer.eq(step_buffer)]
+            m.d.comb += [dot.select.eq(row_selects[g]), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
             m.submodules[f"accumulator{i}"] = accumulator = Accumulator(
-                bits=widths.engine_sum_bits, rows=self._tile_rows, finished=depth)
-            mine, first = drains[i % streams], drains[0]
+                bits=widths.engine_sum_bits, rows=tile_places, finished=depth)
+            mine, first = drains[i // token_lanes % streams], drains[0]
             m.d.comb += [
                 accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
                 accumulator.first.eq(at_total[2]),
@@ -175,7 +193,7 @@ class TlmmEngine(wiring.Component):
                 accumulator.finish.eq(at_sum[1]), accumulator.finish_at.eq(written),
                 accumulator.out_en.eq(mine.read_en), accumulator.out_at.eq(mine.at),
             ]
-            if i == 1:
+            if i == 1 and token_lanes == 1:
                 with m.If(two_rows):
                     m.d.comb += [accumulator.out_en.eq(first.read_en), accumulator.out_at.eq(first.at)]
             m.d.comb += [drain.values[i].eq(accumulator.value) for drain in drains]
@@ -186,7 +204,7 @@ class TlmmEngine(wiring.Component):
         active, used = Signal(), Signal()
         coded = Cat(f | (c != build_slice_col) for f, c in zip(filled, fill_slices, strict=True)).all()
         # One order of work fills the tables of all lanes, each with its own codes.
-        m.submodules.builder = builder = kind.builder(cols=self._cols + SLICE, tokens=lanes)
+        m.submodules.builder = builder = kind.builder(cols=self._cols + SLICE, tokens=held_tokens)
         build, pending = Signal(), Signal()
         m.d.comb += [builder.first_col.eq(build_slice_col), builder.buffer.eq(build_buffer), builder.cols.eq(cols),
                      builder.start.eq(build)]
@@ -194,7 +212,8 @@ class TlmmEngine(wiring.Component):
         m.d.comb += [read.addr.eq(builder.code_addr) for _, read in banks]
         for g, dot in enumerate(dots):
             m.d.comb += dot.build.eq(builder.build)
-            m.d.comb += [dot.build.values[n].eq(builder.build.values[i]) for n, i in enumerate(range(g, lanes, pair_rows))]
+            m.d.comb += [dot.build.values[n].eq(builder.build.values[i // token_lanes])
+                         for n, i in enumerate(range(g, lanes, pair_rows))]
         m.d.comb += build.eq(active & ~pending & ~Array(ready)[build_buffer] & coded)
         with m.If(build):
             m.d.sync += pending.eq(1)
@@ -206,11 +225,11 @@ class TlmmEngine(wiring.Component):
                     m.d.sync += ready[i].eq(1)
 
         # ------------------------------------------------------------------ tiles
-        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(self._tile_rows + 1)), Signal(Column)
+        tile, steps_left, slice_col = Signal(range(self._tile_rows + 1)), Signal(range(tile_places + 1)), Signal(Column)
         pause = Signal(range(Accumulator.HAZARD + 1))
         # For the tile's slices: the number of steps, and whether a slice may follow the slice before without a pause.  And
         # whether this step is the slice's last one, and this slice the tile's last one.
-        row_steps, flows = Signal(range(self._tile_rows + 1)), Signal()
+        row_steps, flows = Signal(range(tile_places + 1)), Signal()
         last_step, next_last = Signal(), Signal()
         # The next slice's tables were there in the cycle before.
         next_ready = Signal()
@@ -228,7 +247,7 @@ class TlmmEngine(wiring.Component):
         for s, drain in enumerate(drains):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
-            room.append((waiting <= depth - self._tile_rows) | idle)
+            room.append((waiting <= depth - tile_places) | idle)
         m.d.sync += has_room.eq(Cat(room).all())
         header = data.View(TileHeaderLayout, self.words.payload)
         announce = self.words.valid & self.words.ready
@@ -244,10 +263,11 @@ class TlmmEngine(wiring.Component):
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
                 m.d.comb += [self.start.ready.eq(1), begin.eq(self.start.valid)]
-                m.d.sync += [rows_left.eq(self.start.p.rows), cols.eq(self.start.p.cols),
-                             tokens.eq(self.start.p.tokens), decode.eq(self.start.p.tokens == 1),
-                             two_rows.eq((self.start.p.tokens == 1) & (pair_rows == 2)), use_buffer.eq(0), build_buffer.eq(0),
-                             build_slice_col.eq(0)]
+                m.d.sync += [rows_left.eq(self.start.p.rows), cols.eq(self.start.p.cols), tokens.eq(self.start.p.tokens)]
+                if token_lanes == 1:
+                    m.d.sync += [decode.eq(self.start.p.tokens == 1),
+                                 two_rows.eq((self.start.p.tokens == 1) & (pair_rows == 2))]
+                m.d.sync += [use_buffer.eq(0), build_buffer.eq(0), build_slice_col.eq(0)]
                 m.d.sync += [r.eq(0) for r in ready]
                 with m.If(begin):
                     m.d.sync += active.eq(1)

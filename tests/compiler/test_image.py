@@ -18,7 +18,7 @@ from tellme.models.shipped import find_model
 from tellme.models.source import regroup
 from tellme.models.trits import pack_rows, unpack_rows
 from tellme.spec import packing
-from tellme.spec.config import preset
+from tellme.spec.config import PRESETS, preset
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
 from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
@@ -55,19 +55,29 @@ def test_tiles_end_with_their_scale():
     (256, 1, 160, [160, 96]), (320, 1, 160, [160, 96, 64]), (512, 1, 160, [160, 160, 120, 72]), (256, 1, 128, [128, 64, 64]),
     (128, 32, 160, [64, 64]), (160, 32, 160, [96, 64]), (192, 64, 160, [64, 64, 64]), (256, 128, 160, [128, 128])])
 def test_tiles_taper(rows, unit, most, sizes):
-    tiles = list(packing.tile_rows(rows, unit, most=most, taper=True))
+    tiles = list(packing.tile_rows(rows, unit, most=most, least=PRESETS["ulx3s-85f"].least_rows))
     assert [size for _, size in tiles] == sizes
     assert [first for first, _ in tiles] == [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-@pytest.mark.parametrize("taper", [False, True])
+@pytest.mark.parametrize(("rows", "unit", "sizes"), [
+    (128, 1, [128]), (240, 1, [240]), (256, 1, [128, 128]), (512, 1, [240, 144, 128]), (1536, 1, [*[240] * 5, 208, 128]),
+    (2560, 1, [*[240] * 10, 160]), (4608, 96, [192] * 24), (3840, 128, [128] * 30)])
+def test_tiles_taper_with_two_rows_a_step(rows, unit, sizes):
+    board = PRESETS["ecpix5-85f"]
+    tiles = list(packing.tile_rows(rows, unit, most=board.tile_rows, least=board.least_rows))
+    assert [size for _, size in tiles] == sizes
+    assert [first for first, _ in tiles] == [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+@pytest.mark.parametrize("least", [0, 64, 128])
 @pytest.mark.parametrize("unit", [1, 2, 8, 24, 64])
-def test_tiles_hold_every_row_once(unit, taper):
+def test_tiles_hold_every_row_once(unit, least):
     whole = unit * (1 + unit % 2)
-    for most in (128, 160):
+    for most in (128, 160, 240):
         for units in range(1, 700 // whole):
             at = 0
-            for first, size in packing.tile_rows(units * whole, unit, most=most, taper=taper):
+            for first, size in packing.tile_rows(units * whole, unit, most=most, least=least):
                 assert first == at and 0 < size <= most and size % whole == 0
                 at += size
             assert at == units * whole
@@ -76,9 +86,9 @@ def test_tiles_hold_every_row_once(unit, taper):
 def test_only_the_last_run_tapers():
     codes = np.ones((256, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), most=160, taper=True)
+    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), most=160, least=64)
     expected = (packing.pack_matrix(codes[:128].tolist(), a, most=160)
-                + packing.pack_matrix(codes[128:].tolist(), b, most=160, taper=True))
+                + packing.pack_matrix(codes[128:].tolist(), b, most=160, least=64))
     assert words(packed) == expected
 
 

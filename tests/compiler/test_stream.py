@@ -68,10 +68,10 @@ def test_tiles_are_those_of_the_specification(name, build):
             for run in matrix.runs:
                 last = run is matrix.runs[-1]
                 for first, count in packing.tile_rows(run.end - run.first, run.unit, most=board.tile_rows,
-                                                      taper=board.tapers and last):
+                                                      least=board.least_rows if last else 0):
                     codes = rows[what][run.first + first:run.first + first + count]
                     want += packing.pack_matrix(codes.tolist(), run.even, run.odd, most=count)
-            part = pack_linear(matrix, most=board.tile_rows, taper=board.tapers)
+            part = pack_linear(matrix, most=board.tile_rows, least=board.least_rows)
             assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
 
 

@@ -211,6 +211,8 @@ def test_a_limit_is_the_last_that_can_be(name):
                         "header says how many there are in 8 bits)"),
     ({"lanes": 2, "chunk": 2, "pes": 5}, "preset x: pes is 5; 4, 8, 16 can be"),
     ({"lanes": 2, "chunk": 2, "exp_units": 3}, "preset x: exp_units is 3; 1, 2 can be"),
+    ({"lanes": 3, "ddr3_chip": "MT41K256M16"}, "preset x: lanes is 3; a multiple of 2 can be (a lane a row of the memory's "
+                                               "word)"),
     ({"float_lanes": 2}, "preset x: float_lanes is 2; a power of two up to chunk, 1, can be"),
     ({"name": "seventeen letters"}, "preset seventeen letters: length of the name is 17; 1 to 16 can be (HELLO's field)"),
 ])

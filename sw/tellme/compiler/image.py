@@ -230,7 +230,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
         parts = matrices(model, i)
-        tiles = {name: pack_linear(m, most=board.tile_rows, taper=board.tapers) for name, m in parts.items()}
+        tiles = {name: pack_linear(m, most=board.tile_rows, least=board.least_rows) for name, m in parts.items()}
         # If scales change within an attention head, the head is cut into two tiles.
         whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
         # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.

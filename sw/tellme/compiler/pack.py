@@ -122,10 +122,11 @@ def _bias(linear: Linear) -> NDArray[np.float16]:
     return np.zeros(linear.shape[0], np.float16) if linear.bias is None else linear.bias
 
 
-def pack_linear(matrix: Matrix, *, most: int = TILE_ROWS, taper: bool = False) -> Part:
-    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`; the last run's may taper."""
+def pack_linear(matrix: Matrix, *, most: int = TILE_ROWS, least: int = 0) -> Part:
+    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`; the last run's get smaller, down to ``least`` rows."""
     tiles = [TileHeader(run.even, rows, run.odd) for run in matrix.runs
-             for _, rows in tile_rows(run.end - run.first, run.unit, most=most, taper=taper and run is matrix.runs[-1])]
+             for _, rows in tile_rows(run.end - run.first, run.unit, most=most,
+                                      least=least if run is matrix.runs[-1] else 0)]
 
     def pieces() -> Iterator[bytes | NDArray]:
         for tile, rows in zip(tiles, matrix.rows([tile.rows for tile in tiles]), strict=True):

@@ -9,7 +9,7 @@ from tellme.spec.ddr3 import CHIPS as DDR3_CHIPS
 from tellme.spec.ddr3 import Ddr3Timing
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packets import NAME_BYTES
-from tellme.spec.packing import SLICE, TILE_HEADER_ROWS, TILE_ROWS
+from tellme.spec.packing import LEAST_STEPS, SLICE, TILE_HEADER_ROWS, TILE_ROWS
 from tellme.spec.widths import (
     DEFAULT_VOCAB,
     MAX_CHUNK,
@@ -129,6 +129,9 @@ class CoreConfig:
         for what, value, least, most, why in limits:
             if not least <= value <= most:
                 raise ConfigError(f"preset {self.name}: {what} is {value}; {least} to {most} can be ({why})")
+        if self.lanes % self.prefill_rows:
+            raise ConfigError(f"preset {self.name}: lanes is {self.lanes}; a multiple of {self.prefill_rows} can be (a lane a "
+                              "row of the memory's word)")
         if self.float_lanes & self.float_lanes - 1 or not 1 <= self.float_lanes <= self.chunk:
             raise ConfigError(f"preset {self.name}: float_lanes is {self.float_lanes}; a power of two up to chunk, {self.chunk}, "
                               "can be")
@@ -187,9 +190,10 @@ class CoreConfig:
         return self.word_lanes
 
     @property
-    def tapers(self) -> bool:
-        """Whether a matrix ends with smaller tiles: a chunk's sums take long to leave."""
-        return self.chunk > 1
+    def least_rows(self) -> int:
+        """Rows of the smaller tiles with which a matrix ends, at least: a chunk's sums take long to leave.  0: all tiles have
+        tile_rows."""
+        return LEAST_STEPS * self.prefill_rows if self.chunk > 1 else 0
 
     @property
     def max_heads(self) -> int:

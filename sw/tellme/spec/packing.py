@@ -18,7 +18,7 @@ from tellme.spec.ranges import I8, U8, U16, Range
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_ROWS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_ROWS", "TILE_ROWS",
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_ROWS", "TILE_ROWS",
            "TRITS", "ZERO_BYTE", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains",
            "pack_head_block", "pack_matrix", "pack_trits", "slices", "tile_rows", "unpack_trits"]
 
@@ -32,8 +32,8 @@ SLICE = 20
 SLICE_BYTES = SLICE // TRITS
 #: Rows of a tile at most, unless a configuration says another number.
 TILE_ROWS = 128
-#: A tile of fewer rows than this takes as long as one of so many, as its slices' tables do.
-LEAST_ROWS = 64
+#: Steps of the engine in which a slice's tables are built.  A tile of fewer steps a slice takes as long as one of so many.
+LEAST_STEPS = 64
 #: Rows of a block of the LM head: their bytes lie column by column.
 HEAD_BLOCK_ROWS = 4
 #: The word before a tile: widths of its fields, from bit 0 on.
@@ -94,18 +94,18 @@ def slices(cols: int) -> int:
     return -(-cols // SLICE)
 
 
-def tile_rows(rows: int, unit: int = 1, *, most: int = TILE_ROWS, taper: bool = False) -> Iterator[tuple[int, int]]:
+def tile_rows(rows: int, unit: int = 1, *, most: int = TILE_ROWS, least: int = 0) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each tile: an even number, up to ``most``, of whole units of ``unit`` rows.
 
-    With ``taper`` the tiles get smaller towards the end.  The sums of a tile leave while the next tile runs; those of the
-    last one leave alone.
+    With ``least`` the tiles get smaller towards the end, down to ``least`` rows.  The sums of a tile leave while the next tile
+    runs; those of the last one leave alone.
     """
     unit *= 1 + unit % 2
     most, left = most // unit * unit, rows
     while left:
         size = min(most, left)
-        if taper and 2 * LEAST_ROWS <= left < 2 * most:
-            size = min(size, max(unit, min(5 * left // 8, left - LEAST_ROWS) // unit * unit))
+        if least and 2 * least <= left < 2 * most:
+            size = min(size, max(unit, min(5 * left // 8, left - least) // unit * unit))
         yield rows - left, size
         left -= size
 
@@ -116,7 +116,7 @@ def matrix_words(rows: int, cols: int) -> int:
 
 
 def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale | None = None, *, most: int = TILE_ROWS,
-                taper: bool = False) -> list[int]:
+                least: int = 0) -> list[int]:
     """64-bit words of a matrix: plain reference (the compiler packs with NumPy and is tested against this).
 
     ``odd_scale`` is the scale of the odd rows where it is not that of the even ones; tiles as :func:`tile_rows` says.
@@ -125,7 +125,7 @@ def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale
         raise ValueError(f"{len(weights)} rows: a packed matrix has an even number")
     cols = len(weights[0])
     words = []
-    for first, rows in tile_rows(len(weights), most=most, taper=taper):
+    for first, rows in tile_rows(len(weights), most=most, least=least):
         words.append(TileHeader(scale, rows, odd_scale or scale).pack())
         for s in range(slices(cols)):
             for r in range(first, first + rows, 2):

@@ -10,32 +10,49 @@ from cocotb.utils import get_sim_time
 
 from hw.tlmm.engine import TlmmEngine
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng
 from sim.testbench import Bench
-from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
+from tellme.spec.packing import LEAST_STEPS, SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 from tellme.spec.scale import Scale
 from tests.hw.layouts import accumulators, layouts_of, pack
 
 
-def layouts(lanes, tile, cols):
+def layouts(chunk, tile, cols):
     """Of a core of such columns, whose widest matrix has 20 tiles at least."""
-    made = layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols)
-    return made if made.widths.rows >= 20 * tile else layouts_of(chunk=lanes, tile_rows=tile, max_cols=cols, rows=20 * tile)
+    made = layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols)
+    return made if made.widths.rows >= 20 * tile else layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols, rows=20 * tile)
 
 
-def bench(name, lanes, streams, tile, cols, *tests):
-    return Bench(name=name, tests=tests, env={"LANES": str(lanes), "STREAMS": str(streams), "TILE": str(tile), "COLS": str(cols)},
-                 build=lambda: TlmmEngine(layouts(lanes, tile, cols), lanes=lanes, streams=streams, tile_rows=tile))
+def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, nightly=""):
+    numbers = {"LANES": lanes, "STREAMS": streams, "TILE": tile, "COLS": cols, "PREFILL_ROWS": prefill_rows}
+    return Bench(name=name, tests=tests, env={key: str(value) for key, value in numbers.items()}, nightly=nightly,
+                 build=lambda: TlmmEngine(layouts(lanes // prefill_rows, tile, cols), lanes=lanes, streams=streams,
+                                          tile_rows=tile, prefill_rows=prefill_rows))
 
 
-#: The last two are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
+#: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
 BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
            bench("lanes5", 5, 3, 128, 260),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
-           bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends")]
-LANES, STREAMS, TILE, MAX_COLS = (int(os.environ.get(name, default)) for name, default in (
-    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260")))
-LAYOUTS = layouts(LANES, TILE, MAX_COLS)
+           bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
+           # Two rows a step in prefill: two tokens, and four of one pipeline with the largest tiles.
+           bench("rows2-lanes4", 4, 1, 128, 260, prefill_rows=2),
+           bench("rows2-lanes8", 8, 1, 240, 300, "shapes", "initiation_interval", "finished_tiles_wait", "waits_of_a_chunk",
+                 prefill_rows=2),
+           bench("rows2-wide", 8, 1, 240, 6912, prefill_rows=2, nightly="rows2-lanes8 and wide together"),
+           *(bench(f"rows2-lanes{lanes}-{streams}", lanes, streams, tile, 500, prefill_rows=2,
+                   nightly="no preset has these numbers of lanes and pipelines")
+             for lanes, streams, tile in ((2, 1, 128), (6, 3, 128), (12, 1, 254), (16, 2, 240)))]
+LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS = (int(os.environ.get(name, default)) for name, default in (
+    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260"), ("PREFILL_ROWS", "1")))
+#: Tokens of a chunk at most, and rows of a step for each of several tokens.
+TOKENS = LANES // PREFILL_ROWS
+LEAST = LEAST_STEPS * PREFILL_ROWS
+LAYOUTS = layouts(TOKENS, TILE, MAX_COLS)
+
+
+def rows_a_step(tokens):
+    return min(2, LANES) if tokens == 1 else PREFILL_ROWS
 
 
 class Case:
@@ -43,6 +60,7 @@ class Case:
 
     def __init__(self, random, rows, cols, tokens, *, extreme=False):
         self.rows, self.cols, self.tokens = rows, cols, tokens
+        self.least = LEAST if tokens > 1 else 0
         pick = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-128, 127))
         self.w = [[random.choice((-1, 0, 1)) for _ in range(cols)] for _ in range(rows)]
         if extreme:
@@ -50,7 +68,7 @@ class Case:
             self.w[1] = [-1] * cols
         self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
         self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
-        self.words = pack_matrix(self.w, *self.scales, most=TILE, taper=tokens > 1)
+        self.words = pack_matrix(self.w, *self.scales, most=TILE, least=self.least)
 
     def codes(self, stream):
         """What a stream brings: slice by slice, its tokens' columns."""
@@ -59,7 +77,7 @@ class Case:
     def expected(self, stream):
         """(acc, scale, token, index) in the order of a stream's output."""
         out = []
-        for first, size in tile_rows(self.rows, most=TILE, taper=self.tokens > 1):
+        for first, size in tile_rows(self.rows, most=TILE, least=self.least):
             rows = range(first, first + size)
             for t in range(stream, self.tokens, STREAMS):
                 for r in rows:
@@ -101,8 +119,9 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
     report(cases=sum(case.rows * case.tokens for case in cases))
 
 
-def tokens_of(lanes):
-    return sorted({1, min(2, lanes), lanes})
+def tokens_of(most):
+    """Numbers of tokens of a chunk: decode, a partial chunk, a whole one."""
+    return sorted({1, min(2, most), most})
 
 
 @cocotb.test()
@@ -110,14 +129,14 @@ async def shapes(dut):
     await reset(dut)
     random = rng("shapes")
     shapes = [(2, 4), (2, 20), (4, 21), (6, 41), (8, 19), (10, 60), (128, 44), (130, 40), (256, 20), (300, 53), (330, 41)]
-    await run(dut, [Case(random, rows, cols, t) for rows, cols in shapes for t in tokens_of(LANES)])
+    await run(dut, [Case(random, rows, cols, t) for rows, cols in shapes for t in tokens_of(TOKENS)])
 
 
 @cocotb.test()
 async def extreme_values(dut):
     await reset(dut)
     random = rng("extreme")
-    await run(dut, [Case(random, 4, MAX_COLS, t, extreme=True) for t in tokens_of(LANES)])
+    await run(dut, [Case(random, 4, MAX_COLS, t, extreme=True) for t in tokens_of(TOKENS)])
 
 
 @cocotb.test()
@@ -127,11 +146,11 @@ async def numbers_at_their_ends(dut):
     random = rng("ends")
     # Gate and up.
     rows = max(2 * MAX_COLS, 20 * TILE)
-    for tokens in tokens_of(LANES):
+    for tokens in tokens_of(TOKENS):
         longest = Case(random, 4, MAX_COLS, tokens)
         longest.w[:2] = [1] * MAX_COLS, [-1] * MAX_COLS
         longest.x = [[-128] * MAX_COLS for _ in range(tokens)]
-        longest.words = pack_matrix(longest.w, *longest.scales, most=TILE, taper=tokens > 1)
+        longest.words = pack_matrix(longest.w, *longest.scales, most=TILE, least=longest.least)
         assert {acc for acc, *_ in longest.expected(0)} >= {-128 * MAX_COLS, 128 * MAX_COLS}
         most = Case(random, rows, 20, tokens)
         assert most.expected(0)[-1][3] == rows - 1
@@ -142,7 +161,7 @@ async def numbers_at_their_ends(dut):
 async def stalls_10(dut):
     await reset(dut)
     random = rng("stalls")
-    await run(dut, [Case(random, r, c, t) for r, c in ((34, 47), (130, 24)) for t in tokens_of(LANES)], idle=0.1,
+    await run(dut, [Case(random, r, c, t) for r, c in ((34, 47), (130, 24)) for t in tokens_of(TOKENS)], idle=0.1,
               stall=0.1)
 
 
@@ -150,7 +169,7 @@ async def stalls_10(dut):
 async def stalls_90(dut):
     await reset(dut)
     random = rng("stalls")
-    await run(dut, [Case(random, 18, 26, t) for t in tokens_of(LANES)], idle=0.9, stall=0.9)
+    await run(dut, [Case(random, 18, 26, t) for t in tokens_of(TOKENS)], idle=0.9, stall=0.9)
 
 
 @cocotb.test()
@@ -161,7 +180,7 @@ async def what_is_no_weight_counts_as_nothing(dut):
     random = rng("nothing")
     cases = []
     for cols in (100, 44, 41, 59, 21, 61):
-        for tokens in tokens_of(LANES):
+        for tokens in tokens_of(TOKENS):
             case = Case(random, 24, cols, tokens)
             whole = -(-cols // SLICE) * SLICE
             # Zeros of five columns are marked as no weights at all; the rest of the last slice is filled.
@@ -182,16 +201,22 @@ async def what_is_no_weight_counts_as_nothing(dut):
 async def initiation_interval(dut):
     """Slices of a full tile follow one another without a lost cycle: every word is taken when it comes."""
     await reset(dut)
-    case = Case(rng("rate"), TILE, 100, 1)
-    task = cocotb.start_soon(run(dut, [case]))
-    busy = []
-    while not task.done():
-        await FallingEdge(dut.clk)
-        busy.append(int(dut.busy.value))
-    steps = TILE // min(2, LANES) * slices(100)
-    first = busy.index(1)
-    assert sum(busy) == steps
-    assert all(busy[first:first + steps]), "a cycle without a step between slices"
+    for tokens in tokens_of(TOKENS):
+        case = Case(rng("rate"), TILE, 100, tokens)
+        # One tile.
+        case.least = 0
+        case.words = pack_matrix(case.w, *case.scales, most=TILE)
+        task = cocotb.start_soon(run(dut, [case]))
+        busy = []
+        while not task.done():
+            await FallingEdge(dut.clk)
+            busy.append(int(dut.busy.value))
+        a_slice = TILE // rows_a_step(tokens)
+        assert a_slice >= SLICE * -(-tokens // STREAMS), "codes come as fast as they are needed"
+        steps = a_slice * slices(100)
+        first = busy.index(1)
+        assert sum(busy) == steps
+        assert all(busy[first:first + steps]), "a cycle without a step between slices"
 
 
 @cocotb.test()
@@ -199,7 +224,7 @@ async def tables_wait_for_words(dut):
     """Two tables are built before the first word.  Slices of two or three steps are spaced so that their sums are right."""
     await reset(dut)
     random = rng("late")
-    await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(LANES)], late=250)
+    await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(TOKENS)], late=250)
 
 
 @cocotb.test()
@@ -207,8 +232,8 @@ async def finished_tiles_wait(dut):
     """Tiles of a single slice finish one after another.  With a slow sink the lanes hold finished tiles, and no sum is lost."""
     await reset(dut)
     random = rng("finished")
-    for tokens in tokens_of(LANES):
-        await run(dut, [Case(random, 130 * LANES if tokens == 1 else 5 * TILE, 20, tokens)], stall=0.95 if tokens <= 2 else 0.6)
+    for tokens in tokens_of(TOKENS):
+        await run(dut, [Case(random, 130 * TOKENS if tokens == 1 else 5 * TILE, 20, tokens)], stall=0.95 if tokens <= 2 else 0.6)
 
 
 @cocotb.test()
@@ -216,7 +241,7 @@ async def places_go_around(dut):
     """More rows than a lane has places for sums, taken as fast as they come: no sum is read before it is written."""
     await reset(dut)
     random = rng("around")
-    for tokens in tokens_of(LANES):
+    for tokens in tokens_of(TOKENS):
         await run(dut, [Case(random, 20 * TILE if tokens == 1 else 9 * TILE, 45, tokens)])
 
 
@@ -236,3 +261,24 @@ async def nothing_waits_for_the_end(dut):
     behind = (TILE if pair == 2 else 0) // 2 + 16
     assert steps <= cycles <= steps + ahead + behind + 4 * 4, (cycles, steps)
     report(cases=rows)
+
+
+@cocotb.test()
+async def waits_of_a_chunk(dut):
+    """The cycles of a chunk's matrix beside its steps: the first slice's codes and tables, four cycles a tile, and the last
+    tile's sums.  These leave from the last slice on, and the sums of the tile before have left by then."""
+    await reset(dut)
+    rows, cols, tokens = 2 * TILE + LEAST, MAX_COLS, TOKENS
+    case = Case(rng("waits"), rows, cols, tokens)
+    sizes = [size for _, size in tile_rows(rows, most=TILE, least=LEAST)]
+    start = get_sim_time("ns")
+    await run(dut, [case])
+    cycles = (get_sim_time("ns") - start) / PERIOD_NS
+    rate = rows_a_step(tokens)
+    shared = -(-tokens // STREAMS)
+    steps = rows // rate * slices(cols)
+    assert shared * sizes[-2] <= sizes[-1] // rate * (slices(cols) - 1)
+    waits = SLICE * shared + PAIR_LANE.builder.CYCLES + 4 * len(sizes) + max(0, shared * sizes[-1] - sizes[-1] // rate)
+    assert steps + waits - 8 <= cycles <= steps + waits + 24, (cycles - steps, waits)
+    report_note(f"waits {cycles - steps:.0f} cycles beside {steps} steps")
+    report(cases=rows * tokens)
