@@ -16,6 +16,10 @@ CONFIGS = {
                "max_vocab": 8, "program_steps": 8, "sdram_bytes": 4096, "sdram_column_bits": 8, "compact": True},
     "chunks of three": {"lanes": 3, "chunk": 3, "pes": 8, "exp_units": 2, "max_kv_heads": 3, "max_group": 3, "max_context": 100},
     "one KV head": {"lanes": 2, "chunk": 2, "float_lanes": 2, "max_kv_heads": 1, "max_group": 1, "max_head_dim": 40},
+    # Attention of a token reads 32 bits, that of a chunk 64.
+    "DDR3, one token": {"lanes": 2, "ddr3_chip": "MT41K64M16"},
+    "DDR3, group of 8": {"lanes": 4, "chunk": 2, "pes": 16, "max_kv_heads": 3, "max_group": 8, "max_head_dim": 24,
+                         "max_context": 101, "ddr3_chip": "MT41K64M16"},
 }
 
 

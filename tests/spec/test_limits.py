@@ -39,7 +39,7 @@ CONFIGS = st.fixed_dictionaries({
     "lanes": st.sampled_from([1, 2, 8, 16, 17]), "chunk": around(2, 16), "float_lanes": st.sampled_from([1, 2, 3, 4, 32]),
     "pes": st.sampled_from([4, 8, 16, 5]), "exp_units": st.sampled_from([1, 2, 3]),
     "max_dim": around(512, 4096), "max_cols": around(1280, 4096, 6912, 8200), "max_head_dim": around(16, 64, 128),
-    "max_kv_heads": around(1, 8, 16), "max_group": around(1, 2, 4), "max_context": around(1024, 4096, 65535),
+    "max_kv_heads": around(1, 8, 16), "max_group": around(1, 2, 4, 8), "max_context": around(1024, 4096, 65535),
     "max_vocab": around(8, 32000, 1 << 18), "tile_rows": around(128, 160, 255), "program_steps": around(256, 1 << 16),
     "sdram_bytes": around(1 << 25, 1 << 26), "sdram_column_bits": st.sampled_from([8, 9, 10, 11]),
     "name": st.sampled_from(["a", "a name of sixteen", "sixteen letters!", "\u00e9" * 8, "\u00e9" * 9, ""])})
@@ -136,7 +136,8 @@ def check_widths(config):
     """Each width holds its largest number, and one bit less does not; an unsigned one has a bit at least."""
     widths = config.widths
     counts, sums = largest(config)
-    assert counts.keys() | sums.keys() == {name for name in dir(Widths) if name.endswith("_bits")} - {"word_bits"}
+    words = {"word_bits", "attention_bits"}
+    assert counts.keys() | sums.keys() == {name for name in dir(Widths) if name.endswith("_bits")} - words
     for name, value in counts.items():
         assert holds(getattr(widths, name), value), name
         assert getattr(widths, name) == 1 or not holds(getattr(widths, name) - 1, value), name
@@ -207,6 +208,9 @@ def test_a_limit_is_the_last_that_can_be(name):
     ({"max_dim": 1284}, "preset x: max_dim is 1284; 4 to 1280 can be (max_cols, as a linear takes the residual vector)"),
     ({"max_cols": 8204}, "preset x: max_cols is 8204; 4 to 8200 can be (the sum of a vector's squares is exact in 77 bits)"),
     ({"max_kv_heads": 17}, "preset x: max_kv_heads is 17; 1 to 16 can be (the attention units' memories)"),
+    ({"max_group": 5}, "preset x: max_group is 5; 1 to 4 can be (query heads that a token's attention takes in one pass)"),
+    ({"lanes": 2, "chunk": 2, "max_group": 9}, "preset x: max_group is 9; 1 to 8 can be (query heads that a chunk's attention "
+                                               "sorts)"),
     ({"tile_rows": 32}, "preset x: tile_rows is 32; 64 to 255 can be (a tile holds a whole head of max_head_dim rows, and its "
                         "header says how many there are in 8 bits)"),
     ({"lanes": 2, "chunk": 2, "pes": 5}, "preset x: pes is 5; 4, 8, 16 can be"),

@@ -115,7 +115,8 @@ class CoreConfig:
             ("max_head_dim", self.max_head_dim, MIN_HEAD_DIM, 128, "what attention's arithmetic is made for"),
             ("max_kv_heads", self.max_kv_heads, 1, MAX_KV_HEADS, "the attention units' memories"),
             ("max_group", self.max_group, 1, MAX_GROUP if self.chunk == 1 else MAX_CHUNK_GROUP,
-             "query heads that attention takes in one pass" if self.chunk == 1 else "the attention unit's order of query heads"),
+             "query heads that a token's attention takes in one pass" if self.chunk == 1 else
+             "query heads that a chunk's attention sorts"),
             ("max_context", self.max_context, 2, MAX_CONTEXT, "positions in packets have 16 bits"),
             ("max_vocab", self.max_vocab, 8, MAX_VOCAB, "token ids in packets have 32 bits"),
             ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "

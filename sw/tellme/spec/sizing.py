@@ -87,12 +87,15 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     c = config
     # Tokens of a chunk that a float pipeline keeps.
     tokens = ceil(c.chunk / c.float_lanes)
-    words = 1 << (c.max_head_dim // 4 - 1).bit_length()
+    # 32 bits of the words of K and V, a memory each; words of a row.
+    parts = c.widths.attention_bits // 32
+    words = 1 << (c.max_head_dim // (4 * parts) - 1).bit_length()
     if c.chunk > 1:
         rows = c.max_heads * ceil(c.chunk / c.pes)
         # A PE's q; a softmax unit's scales and scores; K and V scales, and those of the chunk; tables: exp2, 127 / sum.
-        attention = (c.pes * ceil(rows * words / 512) + c.exp_units * (1 + ceil(c.pes // c.exp_units * c.max_context / 1024))
-                     + ceil(c.max_context / 512) + 2 + 2)
+        attention = (c.pes * parts * ceil(rows * words / 512)
+                     + c.exp_units * (1 + ceil(c.pes // c.exp_units * c.max_context / 1024))
+                     + parts * ceil(c.max_context / parts / 512) + 2 + 2)
     else:
         # Memories of the group's query heads, and how many heads share one.
         banks, shared = (1, 1 << (c.max_group - 1).bit_length()) if c.compact else (c.max_group, 1)
@@ -121,15 +124,16 @@ def dsp(config: CoreConfig) -> dict[str, int]:
 
     fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
     and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
-    weight, sums' scale, two addresses; where tokens come in chunks, four products a PE and the others a softmax unit.  head:
-    eight products; scales, logit 2.  core: two addresses, two head sizes.
+    weight, sums' scale, two addresses; where tokens come in chunks, a product a PE for each value of a word of K or V, and the
+    others a softmax unit.  head: eight products; scales, logit 2.  core: two addresses, two head sizes.
 
     A compact core has four products for K, V and the head together, and builds from LUTs what one operand of at most 8
     bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
     """
     if config.compact:
         return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
-    attention = 4 * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
+    values = config.widths.attention_bits // 8
+    attention = values * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
     return {"fused": 16 * config.float_lanes, "attention": attention, "lm_head": 8 + 3, "core": 4}
 
 
