@@ -231,7 +231,7 @@ def test_outside_a_checkout_sim_says_what_to_type(capsys, monkeypatch):
 
 def test_unknown_preset(capsys):
     code, _, err = run(capsys, "sim", "--preset", "nexys")
-    assert code == 2 and "no preset is called 'nexys'; there are: ecp5-25f, sim-tiny, ulx3s-85f" in err
+    assert code == 2 and "no preset is called 'nexys'; there are: ecp5-25f, ecpix5-85f" in err
 
 
 def test_what_does_not_fit_is_refused_before_the_board_is_built(capsys, monkeypatch):

@@ -171,7 +171,7 @@ def test_a_folder_that_is_not_there(no_build, tmp_path, capsys):
 
 def test_an_unknown_preset(no_build, capsys):
     assert main(["simulate", "--preset", "nexys"]) == 2
-    assert "no preset is called 'nexys'; there are: ecp5-25f, sim-tiny" in capsys.readouterr().err
+    assert "no preset is called 'nexys'; there are: ecp5-25f, ecpix5-85f" in capsys.readouterr().err
 
 
 def test_outside_a_checkout(no_build, monkeypatch, capsys):
