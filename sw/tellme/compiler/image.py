@@ -28,7 +28,7 @@ from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
 from tellme.spec.widths import MIN_HEAD_DIM
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "lay_out",
-           "longest_context", "needed_bytes", "place_model"]
+           "longest_context", "needed_bytes", "place_model", "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -210,6 +210,11 @@ class Body:
     biases: dict[int, NDArray[np.float16]]
 
 
+def tiling(board: CoreConfig) -> tuple[int, int]:
+    """All that a model's body depends on of a build: rows of its tiles, at most, and at a matrix's end at least."""
+    return board.tile_rows, board.least_rows
+
+
 def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     """The stream, in program order and in the board's tiles, and the program."""
     c = model.config
@@ -218,6 +223,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     gains = [{name: values for name in NORMS if (values := model.gain(i, name)) is not None} for i in range(c.layers)]
     final = model.final_norm()
     whole = True
+    most, least = tiling(board)
 
     def gain(values: NDArray[np.float16] | None) -> bool:
         """Put the gains of the norm after the next descriptor's step into the stream, before the step's tiles."""
@@ -230,7 +236,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
         parts = matrices(model, i)
-        tiles = {name: pack_linear(m, most=board.tile_rows, least=board.least_rows) for name, m in parts.items()}
+        tiles = {name: pack_linear(m, most=most, least=least) for name, m in parts.items()}
         # If scales change within an attention head, the head is cut into two tiles.
         whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
         # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.

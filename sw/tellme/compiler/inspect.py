@@ -21,6 +21,7 @@ from tellme.compiler.image import (
     compile_model,
     longest_context,
     needed_bytes,
+    tiling,
 )
 from tellme.compiler.measured import Measurement, nearest
 from tellme.models.config import LINEARS, NORMS, ModelConfig
@@ -188,10 +189,10 @@ def _zeros(name: str, linear: Linear) -> int:
 
 def model_fits(model: StoredSource) -> list[Fit]:
     """What each build says to a model.  No weight is read."""
-    bodies: dict[tuple[int, bool], Body] = {}
+    bodies: dict[tuple[int, int], Body] = {}
 
     def body_for(board: CoreConfig) -> Body:
-        key = board.tile_rows, board.tapers
+        key = tiling(board)
         if key not in bodies:
             bodies[key] = compile_body(model, board)
         return bodies[key]
