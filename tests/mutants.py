@@ -251,6 +251,15 @@ MUTANTS = (
     chunk("head-sorted-too-early", "scatter", "known.eq(waited == self.QUERY_CYCLES)",
           "known.eq(waited == self.QUERY_CYCLES - 1)", "shapes"),
     chunk("query-at-the-wrong-pe", "scatter", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
+    *(Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (f"attention/prefill-pes4-tokens4-64bit.{test}",))
+      for fault, file, old, new, test in (
+          ("scales-behind-the-last-key", "turns", "scales.last & (self.keys_all[0] ^ self.odd_scales) if n else 0", "0",
+           "odd_scales"),
+          ("scales-of-the-key-before", "turns", "at = key + self.odd_scales", "at = key", "odd_scales"),
+          ("scales-a-word-short", "slot_sequence", "return (self.keys_all + odd + 1) >> 1", "return (self.keys_all + 1) >> 1",
+           "odd_scales"),
+          ("query-in-the-other-half", "pe_column", "(self.q_write.word[:part_bits] == n)", "(self.q_write.word[:part_bits] != n)",
+           "shapes"))),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/lm_head/lm_head.py", "(count == 0) | (logit.as_signed() > best.logit)",
            "(count == 0) | (logit.as_signed() >= best.logit)", ("lm_head/",), ci=True),
