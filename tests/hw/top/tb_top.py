@@ -71,7 +71,7 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
                  tests=("says_who_it_is", "what_a_run_moves")),
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
-                   timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model in chunks on the same core")
+                   timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
              for model in ("grouped", "wide-heads")),
            Bench(name="ddr3-draws", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=900,
                  tests=("memory_through_packets", "tokens_are_drawn", "four_end_tokens"),
