@@ -2,13 +2,36 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vectors of some tokens in block RAM, arranged so that no wide multiplexer is needed after the block RAMs."""
 
+from functools import reduce
+from operator import and_
+
 from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.stages import Stages
 
-__all__ = ["Vectors"]
+__all__ = ["Vectors", "parts_of"]
+
+#: Elements of 16 bits in an EBR.
+EBR = 1024
+
+
+def parts_of(length: int) -> list[int]:
+    """Sizes of the memories of a length: one, two or three powers of two, from the largest one down.  The last one is rounded up.
+
+    There are three where the third one saves an EBR: 6,912 is 4,096 + 2,048 + 1,024, and not 4,096 + 4,096.
+    """
+    sizes: list[int] = []
+    while rest := length - sum(sizes):
+        whole, rounded = 1 << rest.bit_length() - 1, 1 << (rest - 1).bit_length()
+        beyond = rest - whole
+        saved = rounded - whole - (1 << (beyond - 1).bit_length()) if beyond else 0
+        if not sizes or (len(sizes) == 1 and saved >= EBR):
+            sizes.append(whole)
+        else:
+            return [*sizes, rounded]
+    return sizes
 
 
 class Vectors(wiring.Component):
@@ -16,17 +39,14 @@ class Vectors(wiring.Component):
 
     ``read_data`` is element ``read_index`` of ``read_token``, two cycles later.
 
-    A length of 1,280 is kept in two memories, 1,024 elements of each token and 256 elements of each token.  Both sizes are powers
-    of two, so that an address is made of bits of index and token.  A memory deeper than an EBR is then made of narrow EBR side by
-    side, and not of many EBR with a multiplexer.  The upper part of a length is rounded up to a power of two, which costs up to a
-    third of this part.
+    A length of 1,280 is kept in two memories, 1,024 elements of each token and 256 elements of each token.  The sizes are powers
+    of two (:func:`parts_of`), so that an address is made of bits of index and token.  A memory deeper than an EBR is then made of
+    narrow EBR side by side, and not of many EBR with a multiplexer.
     """
 
     def __init__(self, *, width: int, tokens: int, length: int):
         self._width, self._tokens = width, tokens
-        self._low = 1 << length.bit_length() - 1
-        rest = length - self._low
-        self._high = 1 << (rest - 1).bit_length() if rest else 0
+        self._parts = parts_of(length)
         token, index = range(max(tokens, 2)), range(length)
         super().__init__({
             "write_en": In(1), "write_token": In(token), "write_index": In(index), "write_data": In(width),
@@ -35,22 +55,23 @@ class Vectors(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits = self._low.bit_length() - 1
         stage = Stages(m)
+        # An element lies beyond a part if its index has the bit of the part's size.
+        bits = [size.bit_length() - 1 for size in self._parts[:-1]]
+        names = ("low", "high") if len(self._parts) < 3 else ("low", "middle", "high")
         answers = []
-        for name, size in (("low", self._low), ("high", self._high)):
-            if not size:
-                continue
+        for number, (name, size) in enumerate(zip(names, self._parts, strict=False)):
             m.submodules[name] = part = memory.Memory(shape=self._width, depth=self._tokens * size, init=[])
             write, read = part.write_port(), part.read_port()
             for port, index, token in ((write, self.write_index, self.write_token), (read, self.read_index, self.read_token)):
                 within = index[:size.bit_length() - 1]
                 m.d.comb += port.addr.eq(Cat(within, token) if self._tokens > 1 else within)
-            mine = self.write_index[bits] == (name == "high") if self._high else 1
-            m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & mine)]
+            mine = [self.write_index[bit] == (i < number) for i, bit in enumerate(bits[:number + 1])]
+            m.d.comb += [write.data.eq(self.write_data), write.en.eq(self.write_en & (reduce(and_, mine) if mine else 1))]
             # EBR answer late, and lie at the chip's edges, so there is a register before the multiplexer.
             answers.append(stage.reg(read.data, f"{name}_data"))
-        m.d.comb += self.read_data.eq(answers[0])
-        if self._high:
-            m.d.comb += self.read_data.eq(Mux(stage.delay(self.read_index[bits], 2, "upper"), answers[1], answers[0]))
+        answer = answers[-1]
+        for number, bit in reversed([*enumerate(bits)]):
+            answer = Mux(stage.delay(self.read_index[bit], 2, f"beyond{number}"), answer, answers[number])
+        m.d.comb += self.read_data.eq(answer)
         return m

@@ -10,18 +10,29 @@ from cocotb.triggers import FallingEdge, Timer
 from hw.core.fetch import RowFetch
 from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
 from sim.testbench import Bench
+from tellme.spec.config import preset
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, unpack16
 from tests.hw.layouts import accumulators, layouts_of, pack
 from tests.hw.memory_model import ReadModel
 
-#: Of presets, and the narrowest in which the bench's rows have room.
+#: Of presets, the last of them with the longest rows and the most memory, and the narrowest in which the bench's rows have room.
+LONG = preset("ecpix5-85f")
 WIDTHS = {"rows": {"chunk": 16}, "narrow": {"chunk": 16, "max_dim": 64, "max_head_dim": 64, "max_context": 20, "max_vocab": 12,
-                                            "sdram_bytes": 1 << 16}}
-BENCHES = [Bench(name=name, build=lambda widths=widths: RowFetch(layouts_of(**widths)), env={"WIDTHS": name})
+                                            "sdram_bytes": 1 << 16},
+          "longest": {name: getattr(LONG, name) for name in (
+              "lanes", "chunk", "max_dim", "max_cols", "max_head_dim", "max_kv_heads", "max_context", "ddr3_chip", "sdram_bytes")}}
+BENCHES = [Bench(name=name, build=lambda widths=widths: RowFetch(layouts_of(**widths)), env={"WIDTHS": name},
+                 tests=("rows",) if name == "longest" else ())
            for name, widths in WIDTHS.items()]
 LAYOUTS = layouts_of(**WIDTHS[os.environ.get("WIDTHS", "rows")])
 EMBED_BASE, ROPE_BASE = 0x2000, 0x100
+#: (dim, head_dim, tokens, positions): a few of a large vocabulary, whose table ends with the memory's last word.
+SHAPES = [(16, 16, range(9), 20), (44, 24, range(6), 20), (64, 64, range(12), 20)]
+if os.environ.get("WIDTHS") == "longest":
+    VOCAB = (LAYOUTS.widths.memory_words - (1 << 20)) // (2 * head_block_words(LONG.max_dim)) * 4
+    EMBED_BASE = LAYOUTS.widths.memory_words - VOCAB // 4 * 2 * head_block_words(LONG.max_dim)
+    SHAPES = [(LONG.max_dim, LONG.max_head_dim, [0, 1, 2, 7, 128_255, *range(VOCAB - 4, VOCAB)], LONG.max_context)]
 
 
 async def check(dut, *, stall=0.0, pause=None):
@@ -34,24 +45,26 @@ async def check(dut, *, stall=0.0, pause=None):
     cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause).run())
     cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause).run())
     rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
-    for dim, head_dim, vocab in ((16, 16, 9), (44, 24, 6), (64, 64, 12)):
-        rows = [[random.randint(-127, 127) for _ in range(dim)] for _ in range(vocab)]
-        scales = [pack16(Scale(random.randint(1024, 2047), random.randint(-54, 9))) for _ in range(vocab)]
+    for dim, head_dim, tokens, positions in SHAPES:
+        # All tokens of a block are there.
+        kept = sorted({4 * (token // 4) + i for token in tokens for i in range(4)})
+        rows = {token: [random.randint(-127, 127) for _ in range(dim)] for token in kept}
+        scales = {token: pack16(Scale(random.randint(1024, 2047), random.randint(-54, 9))) for token in kept}
         scales[1] = 0
         words.clear()
         ropes.clear()
-        at = EMBED_BASE
-        for first in range(0, vocab, 4):
-            for word in pack_head_block(rows[first:first + 4], scales[first:first + 4]):
+        for first in kept[::4]:
+            at = EMBED_BASE + first // 4 * 2 * head_block_words(dim)
+            for word in pack_head_block([rows[first + i] for i in range(4)], [scales[first + i] for i in range(4)]):
                 words[at], words[at + 1] = word & 0xFFFFFFFF, word >> 32
                 at += 2
-        table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(20)]
+        table = [[random.getrandbits(32) for _ in range(head_dim // 2)] for _ in range(positions)]
         ropes.update((ROPE_BASE + p * head_dim // 2 + i, w) for p, row in enumerate(table) for i, w in enumerate(row))
         dut.shape.value = pack(LAYOUTS.model_shape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
                                block_words=2 * head_block_words(dim), row_words=2 * head_row_words(dim))
-        for token in range(vocab):
-            position = random.randint(0, 19)
-            number = random.randint(0, 15)
+        for token in tokens:
+            position = random.choice((positions - 1, random.randrange(positions)))
+            number = random.randrange(LAYOUTS.widths.chunk)
             dut.control__args.value = pack(LAYOUTS.fetch_args, token=token, position=position, number=number)
             dut.control__start.value = 1
             await Timer(1, "ns")

@@ -10,10 +10,12 @@ from cocotb.triggers import FallingEdge
 
 from hw.fused.pipeline import FusedPipeline
 from hw.fused.scales import SCALE_INTERVAL
+from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
+from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.packing import SLICE, pack_gains
 from tellme.spec.program import Epilogue
@@ -22,15 +24,18 @@ from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127
 from tests.hw.layouts import accumulator, fields, layouts_of, pack, payload_of, unpack
 
 
-def unit(chunk, cols):
-    """The only pipeline of a core of single tokens, or one of two, with the layouts of the core."""
+def unit(preset_name, chunk, cols):
+    """A preset's pipeline; or the only one of a core of single tokens, or one of two; with the layouts of the core."""
+    if preset_name:
+        config = preset(preset_name)
+        return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes)
     layouts = layouts_of(chunk=chunk, max_dim=128, max_cols=cols, max_head_dim=64)
     return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
 
 
-def bench(name, tokens, *tests, chunk=1, cols=384):
-    return Bench(name=name, build=lambda: unit(chunk, cols)[1], tests=tests,
-                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "COLS": str(cols)})
+def bench(name, tokens, *tests, chunk=1, cols=384, preset_name="", **options):
+    return Bench(name=name, build=lambda: unit(preset_name, chunk, cols)[1], tests=tests, **options,
+                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "COLS": str(cols), "PRESET": preset_name})
 
 
 #: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and the same numbers in the
@@ -38,10 +43,13 @@ def bench(name, tokens, *tests, chunk=1, cols=384):
 BENCHES = [bench("dim128", [0]), bench("tokens3", range(1, 6, 2), chunk=6),
            bench("tokens8", range(1, 16, 2), "all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
                  "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16),
-           bench("wide", [0], "all_passes", cols=6912)]
+           bench("wide", [0], "all_passes", cols=6912),
+           bench("ecpix5", [0], "longest_vectors", preset_name="ecpix5-85f"),
+           bench("ecpix5-tokens4", range(4), "all_passes", "longest_vectors", preset_name="ecpix5-85f", timeout_s=900,
+                 nightly="a token alone takes a quarter of the time, and tokens3 has several")]
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
-LAYOUTS, UNIT = unit(int(os.environ.get("CHUNK", "1")), int(os.environ.get("COLS", "384")))
+LAYOUTS, UNIT = unit(os.environ.get("PRESET", ""), int(os.environ.get("CHUNK", "1")), int(os.environ.get("COLS", "384")))
 TURN = payload_of(UNIT, "rope_load")
 
 
@@ -287,6 +295,23 @@ async def everything(dut, *, tile=128, **options):
 @cocotb.test()
 async def all_passes(dut):
     await everything(dut)
+
+
+@cocotb.test()
+async def longest_vectors(dut):
+    """X and A as long as they can be, with gains, of the last tokens alone and of all; heads as long as they can be."""
+    h = await Harness(dut, tile=240).bring_up()
+    dim, cols = LAYOUTS.widths.dim, LAYOUTS.widths.cols
+    await h.load_gains(dim)
+    await h.store(dim, gain=True)
+    await h.quantised(gain=True, meanwhile=cols)
+    await h.act(cols, use_d=True, gain=True)
+    await h.quantised(src_a=True, gain=True, meanwhile=dim)
+    await h.residual(use_d=True, gain=True)
+    await h.quantised(gain=True, only=len(TOKENS) - 1)
+    await h.qkv(2, 1, LAYOUTS.widths.head_dim)
+    assert not h.nonfinite
+    report(cases=h.cases)
 
 
 @cocotb.test()

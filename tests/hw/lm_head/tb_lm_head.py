@@ -10,11 +10,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from cocotb.triggers import FallingEdge
 
+from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.attention import logit
+from tellme.spec.config import preset
 from tellme.spec.packing import head_row_words, pack_head_block
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
 from tests.hw.layouts import fields, layouts_of, pack, unpack
@@ -22,11 +24,15 @@ from tests.hw.memory_model import WriteModel
 
 #: Cycles that a word takes.
 WORD_CYCLES = int(os.environ.get("WORD_CYCLES", "1"))
-#: Of a core whose residual vector is as long as the bench's; and of one with a longer one, and ids and a memory of other widths.
+#: Of a core whose residual vector is as long as the bench's; of one with a longer one, and ids and a memory of other widths; and
+#: of the preset with the longest.
 TIGHT, WIDE = layouts_of(max_dim=64), layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10)
-LAYOUTS = TIGHT if WORD_CYCLES == 1 else WIDE
-BENCHES = [Bench(name="dim64", build=lambda: LmHead(TIGHT)),
-           Bench(name="compact", build=lambda: CompactHead(), env={"WORD_CYCLES": "2"})]
+LONG = Layouts(preset("ecpix5-85f").widths)
+LAYOUTS = LONG if "LONG" in os.environ else TIGHT if WORD_CYCLES == 1 else WIDE
+SHORT_ROWS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "memory_rate")
+BENCHES = [Bench(name="dim64", build=lambda: LmHead(TIGHT), tests=SHORT_ROWS),
+           Bench(name="compact", build=lambda: CompactHead(), env={"WORD_CYCLES": "2"}, tests=SHORT_ROWS),
+           Bench(name="ecpix5", build=lambda: LmHead(LONG), env={"LONG": "1"}, tests=("longest_rows", "stalls_10"))]
 DUMP_BASE = 0x500
 D = Scale(1500, -20)
 
@@ -75,6 +81,7 @@ class Case:
 
 
 async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
+    """Cycles from the last case's codes to its end, and cycles in which its words waited for the best 64."""
     dut.control__start__valid.value = 0
     await reset(dut)
     start = StreamSource(dut, "control__start")
@@ -84,7 +91,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
     cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
     cycles = 0
     for case in cases:
-        seen, finished = [], []
+        seen, finished, stalled = [], [], 0
 
         async def watch(seen=seen, finished=finished):
             while not finished:
@@ -105,6 +112,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
         while not finished:
             await FallingEdge(dut.clk)
             cycles += 1
+            stalled += int(dut.stall.value)
         await task
         await FallingEdge(dut.clk)
         assert feed.done(), "words were left over"
@@ -122,7 +130,7 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
             assert unpack(LAYOUTS.top_entry, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
     report_shares(words_valid=words.low_share)
     report(cases=sum(c.vocab for c in cases))
-    return cycles
+    return cycles, stalled
 
 
 @cocotb.test()
@@ -177,6 +185,24 @@ async def memory_rate(dut):
     case.codes = [1] + [0] * 63
     for i, row in enumerate(case.rows):
         row[0] = 127 - i * 255 // 400
-    cycles = await run(dut, [case])
+    cycles, _ = await run(dut, [case])
     assert cycles <= WORD_CYCLES * len(case.words()) + 30
     assert len(case.words()) == 100 * (1 + 4 * head_row_words(64))
+
+
+@cocotb.test()
+async def longest_rows(dut):
+    """Rows as long as they can be, among them those with the largest sums, and as many as enter the best 64 with the most moves:
+    a word per cycle, and no word waits for a logit."""
+    random = rng("longest")
+    case = Case(random, dim=LAYOUTS.widths.dim, vocab=70, exps=(-20, -20))
+    case.codes = [-128] * case.dim
+    case.scales = [case.scales[0]] * case.vocab
+    for i, row in enumerate(case.rows):
+        row[:] = [-128 if j < i * case.dim // 69 else 127 for j in range(case.dim)]
+    assert sum(a * b for a, b in zip(case.rows[-1], case.codes, strict=True)) == 128 * 128 * case.dim
+    assert case.logits() == sorted(case.logits())
+    cycles, stalled = await run(dut, [case], dump=True)
+    words = len(case.words())
+    # The last row but the two that fill its block, and 64 moves.
+    assert words <= cycles <= words + 30 and not stalled, (cycles, words, stalled)

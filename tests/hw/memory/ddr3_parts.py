@@ -18,12 +18,40 @@ from sim.chips.ddr3 import Ddr3Chip
 from sim.cocotb_streams import clocked, settled
 from tests.hw.layouts import unpack
 
-__all__ = ["SPEC", "Ddr3Memory", "Phy", "Reader"]
+__all__ = ["SPEC", "Ddr3Memory", "Phy", "Pins", "Reader"]
 
 #: Bursts of 256 bytes; 512 MB.
 SPEC = MemorySpec(data_bits=64, addr_bits=27, len_bits=20, burst=32)
 #: Pins of the DFI that the testbench looks at in each cycle.
 STROBES = data.StructLayout({"reset": 1, "cke": 1, "odt": 1, "wen": 1, "ren": 1})
+#: What a :class:`Phy` reads each cycle, in one piece.
+PROBES = {"commands": Out(data.ArrayLayout(Ddr3CommandLayout, 2)), "strobes": Out(STROBES)}
+
+
+def connect_probes(m, probed, dfi):
+    """Drive the ports PROBES of ``probed`` from a DFI."""
+    m.d.comb += [probed.commands.as_value().eq(Cat(*(s.as_value() for s in dfi.slots))),
+                 *(probed.strobes[name].eq(getattr(dfi, name)) for name in STROBES.members)]
+
+
+class Pins(wiring.Component):
+    """A component with a port ``dfi``, as it is, with PROBES of this port."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        super().__init__({**inner.signature.members, **PROBES})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = self.inner
+        for name, member in self.inner.signature.members.items():
+            mine, its = getattr(self, name), getattr(self.inner, name)
+            if member.is_signature:
+                connect(m, flipped(mine), its)
+            else:
+                m.d.comb += its.eq(mine) if member.flow == In else mine.eq(its)
+        connect_probes(m, self, self.inner.dfi)
+        return m
 
 
 class Ddr3Memory(wiring.Component):
@@ -34,8 +62,7 @@ class Ddr3Memory(wiring.Component):
         self.controller = Ddr3Controller(ports=self.hub.ports, spec=SPEC, **options)
         ports = {client.name: In(getattr(self.hub, client.name).signature.flip()) for client in clients}
         super().__init__({**ports, "dfi": Out(Ddr3DfiSignature()), "training": In(TrainingSignature()), "ready": Out(1),
-                          # What the testbench reads each cycle, in one piece.
-                          "commands": Out(data.ArrayLayout(Ddr3CommandLayout, 2)), "strobes": Out(STROBES)})
+                          **PROBES})
         self._names = list(ports)
 
     def elaborate(self, platform):
@@ -46,8 +73,8 @@ class Ddr3Memory(wiring.Component):
         connect(m, hub.bus, controller.bus)
         connect(m, controller.dfi, flipped(self.dfi))
         connect(m, flipped(self.training), controller.training)
-        m.d.comb += [self.ready.eq(controller.ready), self.commands.as_value().eq(Cat(*(s.as_value() for s in self.dfi.slots)))]
-        m.d.comb += [self.strobes[name].eq(getattr(self.dfi, name)) for name in STROBES.members]
+        m.d.comb += self.ready.eq(controller.ready)
+        connect_probes(m, self, self.dfi)
         return m
 
 

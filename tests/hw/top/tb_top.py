@@ -3,6 +3,7 @@
 """The whole core at its byte streams and SDRAM bus: a small model runs from packets alone."""
 
 import os
+import struct
 from dataclasses import replace
 from zlib import crc32
 
@@ -10,14 +11,20 @@ import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
+from hw.memory.ddr3.phy import LaneSettings
+from hw.memory.ddr3.training import TrainingLayout
 from hw.top import Core
+from sim.chips.ddr3 import Ddr3Chip
 from sim.chips.sdram import Chip
 from sim.cocotb_streams import PERIOD_NS, report, reset, rng, settled
 from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
+from tellme.models import ModelConfig
 from tellme.spec.config import preset
 from tellme.spec.memory import (
+    COUNTER_BASE,
+    COUNTERS,
     CRC_BASE,
     END_TOKENS,
     PROGRAM_BASE,
@@ -32,20 +39,24 @@ from tellme.spec.memory import (
     EventType,
     StartArgs,
     StartFlags,
+    StatusWord,
     register_address,
 )
 from tellme.spec.packets import EVENTS, HELLO, NakReason, PacketType
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
+from tests.hw.layouts import unpack
+from tests.hw.memory.ddr3_parts import Phy, Pins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import even_model, random_model
+from tests.models.random_model import even_model, model_of, random_model
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
-           "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4)}
+           "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
+          "ddr3": preset("sim-ddr3")}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
            Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
@@ -56,17 +67,22 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
-             for model in ("grouped", "wide-heads"))]
+             for model in ("grouped", "wide-heads")),
+           Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
+                 tests=("says_who_it_is", "what_a_run_moves")),
+           *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
+                   timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
+             for model in ("grouped", "wide-heads")),
+           Bench(name="ddr3-draws", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=900,
+                 tests=("memory_through_packets", "tokens_are_drawn", "four_end_tokens"),
+                 nightly="top-ddr3 draws a token; sampling/sampler-draw has each setting")]
 CONFIG = CONFIGS[os.environ.get("CONFIG", "tiny")]
 READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
 
 
-async def bring_up(dut):
-    """Reset, and an SDRAM chip on the bus that fails the test with the rule that is broken."""
-    dut.build_id.value = BUILD_ID
-    dut.rx__valid.value = dut.tx__ready.value = 0
-    await reset(dut)
+def sdr(dut):
+    """Put an SDR chip on the bus."""
     chip = Chip(mhz=CONFIG.sdram_mhz, power_up_us=CONFIG.sdram_power_up_us)
     dfi = Dfi(dut, chip, wire_beats=READ_BEATS - CONFIG.sdram_cas_latency)
 
@@ -77,6 +93,36 @@ async def bring_up(dut):
             await FallingEdge(dut.clk)
 
     cocotb.start_soon(bus())
+
+
+#: Of each lane of the DDR3 memory: the settings with which its PHY sees a burst.
+WINDOWS = ({(5, 2), (6, 2), (7, 2), (0, 3)}, {(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)})
+
+
+def ddr3(dut):
+    """Put a DDR3 chip behind a PHY that gives right words with any settings, and sees bursts in its windows."""
+    us = CONFIG.sdram_power_up_us
+    # A burst of 16 bytes has cells that nobody wrote beside a word that attention wants.
+    chip = Ddr3Chip(timing=CONFIG.ddr3, mhz=CONFIG.sdram_mhz, reset_us=us, cke_us=2.5 * us, check_unwritten=False)
+    cocotb.start_soon(Phy(dut, chip, latency=11).run())
+
+    async def bursts():
+        while not dut.sdram_ready.value:
+            settings = [unpack(LaneSettings, int(getattr(dut, f"phy__lanes__{lane}").value)) for lane in range(2)]
+            dut.phy__burst.value = sum(((s["readclksel"], s["slip"]) in window) << lane
+                                       for lane, (s, window) in enumerate(zip(settings, WINDOWS, strict=True)))
+            await FallingEdge(dut.clk)
+
+    dut.phy__burst.value = 0
+    cocotb.start_soon(bursts())
+
+
+async def bring_up(dut):
+    """Reset, and an SDRAM chip on the bus that fails the test with the rule that is broken."""
+    dut.build_id.value = BUILD_ID
+    dut.rx__valid.value = dut.tx__ready.value = 0
+    await reset(dut)
+    (ddr3 if CONFIG.ddr3 else sdr)(dut)
     while not dut.sdram_ready.value:
         await FallingEdge(dut.clk)
     return Host(dut)
@@ -100,6 +146,11 @@ async def says_who_it_is(dut):
     assert (program_format, name.rstrip(b"\0").decode(), build) == (FORMAT_VERSION, CONFIG.name, bytes(range(32)))
     kind, status = await host.ask(PacketType.STATUS)
     assert (kind, status[0]) == (PacketType.STATUS_ANSWER, 0b10)
+    if CONFIG.ddr3:
+        # The middle of each lane's widest window.
+        found = unpack(TrainingLayout, int.from_bytes(status[4 * StatusWord.TRAINING:][:4], "little"))
+        assert found == {"readclksel0": 6, "slip0": 2, "start0": 5, "window0": 3,
+                         "readclksel1": 3, "slip1": 1, "start1": 1, "window1": 5, "failed": 0, "overridden": 0}
 
 
 @cocotb.test()
@@ -174,12 +225,51 @@ async def prompts_in_chunks(dut):
     await load(host, image)
     golden = GoldenBoard(image)
     random = rng(name)
-    for length in (1, 3, 4, 5, 11):
+    most = CONFIG.chunk
+    for length in sorted({1, most - 1, most, most + 1, 2 * most + 3}):
         prompt = [random.randrange(model.config.vocab) for _ in range(length)]
         await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
         golden.tokens[:length] = prompt
-        cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, 4, 4, 3))))
+        cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, most, most, most - 1))))
     report(cases=cases)
+
+
+@cocotb.test()
+async def what_a_run_moves(dut):
+    """A chunk, a partial chunk, a drawn token and another one: all steps, the last one's logits, and the words of the memory that
+    K, V, their scales and the logits took."""
+    host = await bring_up(dut)
+    c = ModelConfig(dim=64, ffn=92, layers=2, heads=4, kv_heads=1, head_dim=16, vocab=67, context=16, o_norm=True)
+    model = model_of(c, gains=True)
+    image = compile_model(model, CONFIG)
+    await load(host, image)
+    golden = GoldenBoard(image, sampler=CONFIG.sampler)
+    random = rng("prompt")
+    # A chunk and a token more.
+    prompt = [random.randrange(c.vocab) for _ in range(CONFIG.chunk + 1)]
+    await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
+    golden.tokens[:len(prompt)] = prompt
+    await draw_as(host, golden, SETTINGS["hot"])
+    args = StartArgs(0, len(prompt), 2, DRAWN | StartFlags.DUMP, chunk=CONFIG.chunk)
+    steps = await run(host, golden, args)
+    where, logits = 4 * image.registers["logits_base"], b""
+    while len(logits) < 4 * c.vocab:
+        size = min(512, 4 * c.vocab - len(logits))
+        kind, part = await host.ask(PacketType.READ, u32(where + len(logits)) + size.to_bytes(2, "little"))
+        assert kind == PacketType.DATA
+        logits += part
+    assert list(struct.unpack(f"<{c.vocab}i", logits)) == golden.logits.tolist()
+    kind, values = await host.ask(PacketType.READ, u32(COUNTER_BASE) + (4 * len(COUNTERS)).to_bytes(2, "little"))
+    count = dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", values), strict=True))
+    # A token's K and V rows of whole words, and the scales of a chunk's tokens, 32 bits each, one behind another.
+    lanes = CONFIG.word_bits // 32
+    most = CONFIG.chunk
+    chunks = [range(0, most), range(most, most + 1), range(most + 1, most + 2)]
+    words = sum(len(tokens) * 2 * (c.head_dim // 4 // lanes) + tokens[-1] // lanes - tokens[0] // lanes + 1 for tokens in chunks)
+    assert count["attention_write_words"] == c.layers * c.kv_heads * words
+    assert count["logits_words"] == 2 * -(-c.vocab // lanes)
+    assert count["host_read_words"] == count["host_write_words"] == 0
+    report(cases=steps)
 
 
 DRAWN = StartFlags.CLEAR | StartFlags.SAMPLE
