@@ -19,9 +19,10 @@ from hw.memory.ddr3.phy import READ_LATENCY
 from hw.verilog import core_sha256, core_verilog
 from sim.chips.ddr3 import chip_clocks
 from sim.verilator import verilator_command, verilator_env, verilator_version
+from tellme.compiler.image_file import memory_pieces
 from tellme.spec.config import CoreConfig
 
-__all__ = ["build_board", "board_arguments"]
+__all__ = ["build_board", "board_arguments", "preload_arguments"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHIPS = ROOT / "sim" / "chips"
@@ -107,6 +108,15 @@ def board_arguments(config: CoreConfig, core_hash: str) -> list[str]:
     lanes = [text for lane, numbers in enumerate(DDR3_LANES) for text in (f"--lane{lane}", ":".join(map(str, numbers)))]
     return [*common, "--chip", chip, "--cas", str(config.ddr3.cl), "--read-cycles", str(READ_CYCLES),
             "--write-cycles", str(WRITE_CYCLES), *lanes]
+
+
+def preload_arguments(config: CoreConfig, path: Path) -> list[str]:
+    """Arguments of the binary that put an image into the chip's cells before power-up.
+
+    An InputError for a file that is no image of the configuration's memory (:func:`tellme.compiler.image_file.memory_pieces`).
+    """
+    pieces = memory_pieces(path, config)
+    return ["--preload", str(path.resolve()), *(text for piece in pieces for text in ("--piece", ":".join(map(str, piece))))]
 
 
 @contextmanager
