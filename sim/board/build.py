@@ -58,12 +58,12 @@ def build_board(config: CoreConfig) -> tuple[Path, str]:
     if not binary.exists():
         print("simulated board: compiling with Verilator; one to three minutes, once for each change of the core",
               file=sys.stderr, flush=True)
-        compile_board(config, verilog, folder)
+        compile_board(verilog, folder, config)
         print(f"simulated board: built in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return binary, core_hash
 
 
-def compile_board(config: CoreConfig, verilog: Path, folder: Path) -> None:
+def compile_board(verilog: Path, folder: Path, config: CoreConfig) -> None:
     """Verilate and compile; the binary appears in its folder only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     # make and Verilator cannot take spaces in a path: build in a folder of its own without any.

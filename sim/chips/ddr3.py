@@ -23,7 +23,9 @@ def _library() -> ctypes.CDLL:
     lib = ctypes.CDLL(str(compiled("ddr3")))
     lib.ddr3_new.restype = ctypes.c_void_p
     lib.ddr3_new.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.c_double, ctypes.c_int64,
-                             ctypes.c_int]
+                             ctypes.c_int, ctypes.c_int]
+    lib.ddr3_fill.restype = ctypes.c_int
+    lib.ddr3_fill.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint16]
     lib.ddr3_free.argtypes = [ctypes.c_void_p]
     lib.ddr3_clock.restype = ctypes.c_uint64
     lib.ddr3_clock.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]
@@ -56,14 +58,16 @@ class Ddr3Chip:
     """One chip at a CK of ``mhz``.  Pins are 1 when asserted.
 
     ``reset_us``, ``cke_us`` and ``zq_ms`` take the place of the chip's times, for simulations that cannot wait so long.
+    ``check_unwritten``: a read of a cell that was never written breaks a rule; with ``whole_bursts`` it does only if no cell of the
+    burst was ever written.
     """
 
     def __init__(self, *, timing: Ddr3Timing = CHIPS["MT41K256M16"], mhz: float = 400 / 3, reset_us: float | None = None,
-                 cke_us: float | None = None, zq_ms: float | None = None, check_unwritten: bool = True):
+                 cke_us: float | None = None, zq_ms: float | None = None, check_unwritten: bool = True, whole_bursts: bool = False):
         times, refresh, zq = chip_clocks(timing, mhz, reset_us=reset_us, cke_us=cke_us, zq_ms=zq_ms)
         self._lib = _library()
         self._chip = self._lib.ddr3_new(timing.row_bits, timing.column_bits, (ctypes.c_int64 * len(times))(*times), refresh, zq,
-                                        int(check_unwritten))
+                                        int(check_unwritten), int(whole_bursts))
         #: The chip drove its data in the last clock; some rule was broken.
         self.driven = self.violated = False
 
@@ -95,6 +99,10 @@ class Ddr3Chip:
         """The two beats that the chip drives so many clocks after the last one, if any; the strobe's preamble is one ahead."""
         out = self._lib.ddr3_ahead(self._chip, clocks)
         return out & 0xFFFF_FFFF if out >> 32 else None
+
+    def fill(self, bank: int, row: int, column: int, value: int) -> bool:
+        """Put a value into a cell, as if it had been written before power came; False if there is no such cell."""
+        return bool(self._lib.ddr3_fill(self._chip, bank, row, column, value))
 
     def violation(self) -> str:
         """The first rule that was broken, or nothing."""

@@ -352,9 +352,11 @@ Ddr3Config ddr3_config(int row_bits, int column_bits, const int64_t *times, doub
 // For tests: the same chip through plain C.
 extern "C" {
 // Clocks, in the order of Ddr3Config from trcd to cke.
-Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double refresh, int64_t zq, int check_unwritten) {
+Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double refresh, int64_t zq, int check_unwritten,
+                   int whole_bursts) {
     Ddr3Config c = ddr3_config(row_bits, column_bits, clocks, refresh, zq);
     c.check_unwritten = check_unwritten;
+    c.whole_bursts = whole_bursts;
     return new Ddr3Chip(c);
 }
 void ddr3_free(Ddr3Chip *chip) { delete chip; }
@@ -373,6 +375,9 @@ uint64_t ddr3_ahead(Ddr3Chip *chip, int clocks) {
     uint32_t dq = 0;
     const bool driven = chip->drives(clocks, dq);
     return dq | uint64_t(driven) << 32;
+}
+int ddr3_fill(Ddr3Chip *chip, int bank, uint32_t row, uint32_t column, uint16_t value) {
+    return chip->fill(bank, row, column, value);
 }
 void ddr3_forgive(Ddr3Chip *chip) { chip->forgive(); }
 const char *ddr3_violation(Ddr3Chip *chip) { return chip->violation().c_str(); }
