@@ -5,6 +5,11 @@
 What is measured, and how, says :mod:`tellme.runtime.bench`, which ``tellme-host bench`` uses too.  This program also takes
 models by their shape alone.
 
+``--preload`` puts the model, and the KV cache up to the last position, into the memory before power-up.  Loading a large model
+through the link takes a cycle for each byte.  The cycles of a token are the same.
+
+``--layers N`` takes N layers of a shape.  Nothing is extrapolated: cycles and needed bytes are those of N layers.
+
 ``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
 LM head.
 """
@@ -14,31 +19,38 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
 from tellme.compiler.image import compile_model
+from tellme.compiler.image_file import image_pieces, save_pieces
+from tellme.compiler.part import Part
 from tellme.errors import InputError, TellmeError
 from tellme.models import ModelConfig
 from tellme.models.random import random_model
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
-from tellme.runtime.bench import Decode, Prefill, measure_decode, measure_prefill
+from tellme.runtime.bench import Decode, Prefill, cache_pieces, measure_decode, measure_prefill
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
-from tellme.spec.memory import ACCOUNT
+from tellme.spec.memory import ACCOUNT, SDRAM_BASE
 
 __all__ = ["SHAPES", "main"]
 
-#: Models by shape alone, with random weights.  trilm-99m runs without its LM head, which is 2.7 times as large as the layers and
-#: stays on the host.
+#: Models by shape alone, with random weights.  trilm-99m and bitnet-2b-body (BitNet b1.58 2B-4T) run without their LM heads, which
+#: stay on the host.  bitnet-large is bitnet_b1_58-large.
 SHAPES = {
     "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
                              tied=False),
     "bitllama2c-3m": ModelConfig(dim=256, ffn=256, layers=8, heads=8, kv_heads=4, head_dim=32, vocab=512, context=512,
                                  o_norm=True, down_norm=True, eps=1e-8),
+    "bitnet-large": ModelConfig(dim=1536, ffn=4096, layers=24, heads=16, kv_heads=16, head_dim=96, vocab=32002, context=2048,
+                                o_norm=True, down_norm=True),
+    "bitnet-2b-body": ModelConfig(dim=2560, ffn=6912, layers=30, heads=20, kv_heads=5, head_dim=128, vocab=256, context=2048,
+                                  act="relu2", act_exp=8, theta=500000.0, o_norm=True, down_norm=True),
 }
-BODY_ONLY = ("trilm-99m",)
+BODY_ONLY = ("trilm-99m", "bitnet-2b-body")
 
 
 def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
@@ -74,9 +86,16 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     return values
 
 
-def load(name: str, positions: list[int], board: CoreConfig) -> StoredSource:
-    """A file, a shipped model, or a shape with random weights, with room for the positions."""
-    model: StoredSource = random_model(name, SHAPES[name]) if name in SHAPES else checked_model(name)
+def load(name: str, positions: list[int], layers: int | None) -> StoredSource:
+    """A file, a shipped model, or a shape with random weights and as many layers, with room for the positions."""
+    if layers is not None and (name not in SHAPES or not 1 <= layers <= SHAPES[name].layers):
+        raise InputError(f"--layers is {layers}; 1 to {SHAPES[name].layers} can be" if name in SHAPES else
+                         f"--layers is for shapes, and {name} is none: {', '.join(SHAPES)} are")
+    model: StoredSource
+    if name in SHAPES:
+        model = random_model(name, replace(SHAPES[name], layers=layers or SHAPES[name].layers))
+    else:
+        model = checked_model(name)
     needed = max(positions) + 2
     if name in SHAPES and needed > model.config.context:
         model.config = replace(model.config, context=-(-needed // 64) * 64)
@@ -91,6 +110,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--positions", default="0,64,128", help="ascending or not, with commas")
     parser.add_argument("--prompt-tokens", default="", metavar="16,64,128", help="lengths of prompts, with commas")
     parser.add_argument("--preset", default="ulx3s-85f")
+    parser.add_argument("--layers", type=int, metavar="N", help="take N layers of a shape")
+    parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not through "
+                        "the link")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     args = parser.parse_args(argv)
     device = None
@@ -102,25 +124,35 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
         positions = numbers_of("positions", args.positions, 0)
         prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
-        model = load(args.model, [*positions, *prompts], config)
+        model = load(args.model, [*positions, *prompts], args.layers)
         image = compile_model(model, config)
-        device = SimDevice("sim", config)
-        device.connect()
+        filled = max(positions) if args.preload else 0
+        with TemporaryDirectory() as folder:
+            if args.preload:
+                path = Path(folder) / "image"
+                cache = [(SDRAM_BASE + at, Part.of(content)) for at, content in cache_pieces(image, model.config, 0, filled)
+                         if content]
+                save_pieces(path, [*image_pieces(image), *cache], config)
+            device = SimDevice("sim", config, preload=path if args.preload else None, trusted=args.preload)
+            # The board has read the file when it answers.
+            device.connect()
         with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
                   mininterval=0.5) as bar:
             device.load(image, lambda done, total: bar.update(done - bar.n))
         assert device.core_sha256 is not None, "the board is connected"
         body_only = args.model in BODY_ONLY
         prefills = measure_prefill(device, model.config, image, prompts, config, body_only=body_only)
-        results = measure_decode(device, model.config, image, positions, config, body_only=body_only)
-        print(f"{args.model}{' (body only)' if body_only else ''}, preset {config.name}, "
+        results = measure_decode(device, model.config, image, positions, config, body_only=body_only, filled=filled)
+        layers = f" ({args.layers} of {SHAPES[args.model].layers} layers)" if args.layers is not None else ""
+        print(f"{args.model}{' (body only)' if body_only else ''}{layers}, preset {config.name}, "
               f"{config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} (simulated cycles)")
         print(table(results, config))
         if prefills:
             print(prefill_table(prefills, config))
         if args.json is not None:
-            report = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
-                      "core_sha256": device.core_sha256, "results": [r.as_json(config) for r in results],
+            report = {"model": args.model, "layers": model.config.layers, "preset": config.name,
+                      "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": device.core_sha256,
+                      "results": [r.as_json(config) for r in results],
                       **({"prefill": [r.as_json(config) for r in prefills]} if prefills else {})}
             args.json.write_text(json.dumps(report, indent=2) + "\n")
         return 0

@@ -1,26 +1,27 @@
 // SPDX-FileCopyrightText: 2026 The tellme authors
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The simulated board: clock, SDRAM chip and byte pipe around the verilated core.  It does no arithmetic on model
-// data and has no way into the memory but the core's pins.
+// The simulated board: clock, memory chip and byte pipe around the verilated core.  It does no arithmetic on model
+// data and has no way into the memory but the core's pins, once the clock runs.
 //
 // Standard input and output are the byte stream of the link, one byte a fabric cycle each way.  A board with nothing
 // to do (no program, no packet in work, no byte for a while) sleeps until the host writes.  The end of input ends the
 // process at once: bytes that the core has not taken, and answers that were not sent, are dropped.
 //
-// Arguments: --build-id HEX64 (what the core answers as its hash), --cas N, --read-beats N, --columns N, --mhz X,
-// --power-up-us X, --check-unwritten 0 (a read of memory that was never written gives something, as on a real chip; else it
-// ends the board).
+// Arguments: --build-id HEX64 (what the core answers as its hash); those of the memory (sdram_memory.h or ddr3_memory.h);
+// --check-unwritten 0 (a read of memory that was never written gives something, as on a real chip; else it ends the
+// board); --preload FILE and any number of --piece OFFSET:BYTES:ADDRESS, which put bytes of the file into the chip's cells before
+// power-up.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <string>
+#include <vector>
 
 #include "Vcore.h"
 #include "pipe.h"
-#include "sdram_chip.h"
 #include "verilated.h"
 
 // Verilator writes the double underscore of a member's port so.
@@ -36,30 +37,62 @@ constexpr int kPollCycles = 256;          // fabric cycles between looks at the 
     std::exit(3);
 }
 
+// Numbers of an option such as 5:6:7.
+std::vector<double> numbers(const std::string &text) {
+    std::vector<double> found;
+    const char *at = text.c_str();
+    for (char *end;; at = end + 1) {
+        found.push_back(std::strtod(at, &end));
+        if (*end != ':') return found;
+    }
+}
+
+}  // namespace
+
+// The chip, and what lies between its pins and the core's.
+#ifdef BOARD_DDR3
+#include "ddr3_memory.h"
+#else
+#include "sdram_memory.h"
+#endif
+
+namespace {
+
+// Put a piece of a file into the memory.
+void preload(Memory &memory, const std::string &path, const std::string &piece) {
+    const std::vector<double> where = numbers(piece);
+    if (where.size() != 3) fail("--piece wants OFFSET:BYTES:ADDRESS, not " + piece);
+    std::FILE *file = std::fopen(path.c_str(), "rb");
+    if (!file || std::fseek(file, long(where[0]), SEEK_SET)) fail("cannot read " + path);
+    std::vector<uint8_t> buffer(1 << 20);
+    for (uint64_t done = 0, size = uint64_t(where[1]); done < size;) {
+        const size_t want = size_t(std::min<uint64_t>(buffer.size(), size - done));
+        if (std::fread(buffer.data(), 1, want, file) != want) fail(path + " is shorter than its pieces");
+        memory.fill(uint64_t(where[2]) + done, buffer.data(), want);
+        done += want;
+    }
+    std::fclose(file);
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
-    std::string build_id(64, '0');
-    SdramConfig chip_config;
-    int read_beats = 0, cas = 3;
+    std::string build_id(64, '0'), file;
+    std::vector<std::string> pieces;
+    MemoryOptions options;
     for (int i = 1; i + 1 < argc; i += 2) {
-        const std::string name = argv[i];
-        const char *value = argv[i + 1];
+        const std::string name = argv[i], value = argv[i + 1];
         if (name == "--build-id") build_id = value;
-        else if (name == "--cas") cas = std::atoi(value);
-        else if (name == "--read-beats") read_beats = std::atoi(value);
-        else if (name == "--columns") chip_config.column_bits = std::atoi(value);
-        else if (name == "--mhz") chip_config.mhz = std::atof(value);
-        else if (name == "--power-up-us") chip_config.power_up_us = std::atof(value);
-        else if (name == "--check-unwritten") chip_config.check_unwritten = std::atoi(value);
-        else fail("unknown option " + name);
+        else if (name == "--preload") file = value;
+        else if (name == "--piece") pieces.push_back(value);
+        else if (!options.take(name, value)) fail("unknown option " + name);
     }
     if (build_id.size() != 64) fail("--build-id wants 64 hex digits");
-    if (read_beats < cas) fail("--read-beats is below the CAS latency");
 
     VerilatedContext context;
     Vcore core{&context};
-    SdramChip chip{chip_config};
+    Memory memory{options};
+    for (const std::string &piece : pieces) preload(memory, file, piece);
     Pipe pipe;
 
     // The hash as a little-endian 256-bit port: digit pair 0 is byte 0.
@@ -72,8 +105,6 @@ int main(int argc, char **argv) {
         core.build_id[word] = value;
     }
 
-    // PHY and pins: beats between the chip's data and the controller's input.
-    std::deque<uint16_t> wire(read_beats - cas, 0);
     uint64_t quiet = 0;
     core.rst = 1;
     PORT(rx, valid) = 0;
@@ -97,26 +128,7 @@ int main(int argc, char **argv) {
             pipe.put(PORT(tx, payload));
             quiet = 0;
         }
-        uint32_t rdata = 0;
-        for (int slot = 0; slot < 2; slot++) {
-            SdramPins pins;
-            pins.cke = PORT(dfi, cke);
-            pins.cs = slot ? PORT(dfi, cs1) : PORT(dfi, cs0);
-            pins.ras = slot ? PORT(dfi, ras1) : PORT(dfi, ras0);
-            pins.cas = slot ? PORT(dfi, cas1) : PORT(dfi, cas0);
-            pins.we = slot ? PORT(dfi, we1) : PORT(dfi, we0);
-            pins.ba = slot ? PORT(dfi, ba1) : PORT(dfi, ba0);
-            pins.a = slot ? PORT(dfi, a1) : PORT(dfi, a0);
-            pins.dqm = slot ? PORT(dfi, dqm1) : PORT(dfi, dqm0);
-            pins.dq_in = PORT(dfi, wdata) >> 16 * slot;
-            pins.dq_oe = PORT(dfi, wdata_oe);
-            chip.clock(pins);
-            wire.push_back(chip.dq_out());
-            rdata |= uint32_t(wire.front()) << 16 * slot;
-            wire.pop_front();
-        }
-        if (chip.violated()) fail("SDRAM rule broken: " + chip.violation());
-        PORT(dfi, rdata) = rdata;
+        memory.cycle(core);
         core.clk = 1;
         core.eval();
 

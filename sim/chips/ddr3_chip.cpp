@@ -13,6 +13,13 @@ constexpr int kAllModes = 15;
 constexpr int kOdtHold = 4;             // ODTH4
 // Clocks from one side's last beats to the other's first: the postamble's half, the preamble, and one between them.
 constexpr int kTurn = 3;
+
+// What a cell holds that was never written: always the same, and no value that anybody would expect.
+uint16_t noise(int bank, uint32_t row, uint32_t column) {
+    uint32_t value = (row << 3 | uint32_t(bank)) * 0x9E3779B1u ^ (column + 1) * 0x85EBCA77u;
+    value ^= value >> 15;
+    return uint16_t(value * 0xC2B2AE3Du >> 16);
+}
 }  // namespace
 
 Ddr3Chip::Ddr3Chip(const Ddr3Config &config) : c_(config), pages_(size_t(8) << config.row_bits) {
@@ -23,7 +30,6 @@ Ddr3Chip::Ddr3Chip(const Ddr3Config &config) : c_(config), pages_(size_t(8) << c
 
 void Ddr3Chip::begin() {
     for (Bank &bank : banks_) bank = {false, 0, kNever, kNever, kNever, kNever};
-    for (auto &page : pages_) page.reset();
     reads_.clear();
     writes_.clear();
     activates_.clear();
@@ -59,14 +65,34 @@ Ddr3Chip::Page *Ddr3Chip::page(int bank, uint32_t row, bool make) {
     if (!page && make) {
         page = std::make_unique<Page>();
         page->cells.resize(size_t(1) << c_.column_bits);
-        page->written.resize(size_t(1) << c_.column_bits);
+        for (uint32_t column = 0; column < page->cells.size(); column++) page->cells[column] = noise(bank, row, column);
+        page->written.resize(((size_t(1) << c_.column_bits) + 31) / 32);
     }
     return page.get();
 }
 
+bool Ddr3Chip::fill(int bank, uint32_t row, uint32_t column, uint16_t value) {
+    if (row >> c_.row_bits || column >> c_.column_bits || bank < 0 || bank > 7) return false;
+    Page *into = page(bank, row, true);
+    into->cells[column] = value;
+    into->wrote(column, 3);
+    return true;
+}
+
 uint32_t Ddr3Chip::read(const Beats &beats) const {
     const auto &page = pages_[size_t(beats.bank) << c_.row_bits | beats.row];
-    return page ? page->cells[beats.column[0]] | uint32_t(page->cells[beats.column[1]]) << 16 : 0;
+    const auto cell = [&](uint32_t column) -> uint32_t {
+        return page ? page->cells[column] : noise(beats.bank, beats.row, column);
+    };
+    return cell(beats.column[0]) | cell(beats.column[1]) << 16;
+}
+
+void Ddr3Chip::check_written(const Beats &beats) {
+    const Page *from = page(beats.bank, beats.row, false);
+    for (const uint32_t column : beats.column)
+        if (!from || (c_.whole_bursts ? !from->burst(column) : from->has(column) != 3))
+            fail("unwritten", "read of a cell never written: bank " + std::to_string(beats.bank) + " row " +
+                                  std::to_string(beats.row) + " column " + std::to_string(column));
 }
 
 // RESET#, CKE and ODT.
@@ -75,6 +101,8 @@ void Ddr3Chip::controls(const Ddr3Pins &pins) {
         if (!in_reset_ || reset_since_ < 0) {
             in_reset_ = true;
             reset_since_ = now_;
+            // The cells are lost, but not those that were filled before the first reset.
+            if (!first_reset_) for (auto &page : pages_) page.reset();
             begin();
         }
     } else if (in_reset_) {
@@ -127,11 +155,7 @@ void Ddr3Chip::clock(const Ddr3Pins &pins) {
         reads_.pop_front();
         dq_driven_ = true;
         dq_out_ = read(beats);
-        const Page *from = page(beats.bank, beats.row, false);
-        for (const uint32_t column : beats.column)
-            if (c_.check_unwritten && (!from || from->written[column] != 3))
-                fail("unwritten", "read of a cell never written: bank " + std::to_string(beats.bank) + " row " +
-                                      std::to_string(beats.row) + " column " + std::to_string(column));
+        if (c_.check_unwritten) check_written(beats);
         if (now_ - oe_last_ < kTurn) fail("bus", "the chip drives the data bus right behind the controller");
         driven_last_ = now_;
     }
@@ -160,7 +184,7 @@ void Ddr3Chip::write_beats(const Beats &beats, const Ddr3Pins &pins) {
         const uint16_t bits = (write & 1 ? 0x00FF : 0) | (write & 2 ? 0xFF00 : 0);
         uint16_t &cell = into->cells[beats.column[i]];
         cell = (cell & ~bits) | (uint16_t(pins.dq_in >> 16 * i) & bits);
-        into->written[beats.column[i]] |= write;
+        into->wrote(beats.column[i], write);
     }
 }
 
@@ -312,19 +336,27 @@ bool Ddr3Chip::drives(int ahead, uint32_t &dq) const {
     return false;
 }
 
-// For tests: the same chip through plain C.
-extern "C" {
-// Clocks, in the order of Ddr3Config from trcd to cke.
-Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double refresh, int64_t zq, int check_unwritten) {
+Ddr3Config ddr3_config(int row_bits, int column_bits, const int64_t *times, double refresh, int64_t zq) {
     Ddr3Config c;
     c.row_bits = row_bits;
     c.column_bits = column_bits;
     int64_t *into[] = {&c.trcd, &c.trp, &c.tras, &c.trc, &c.trrd, &c.tfaw, &c.trtp, &c.twr, &c.twtr, &c.trfc, &c.tmod, &c.txpr,
                        &c.tzqinit, &c.tzqcs, &c.tccd, &c.tmrd, &c.tdllk, &c.reset, &c.reset_again, &c.cke_before, &c.cke};
-    for (int64_t *at : into) *at = *clocks++;
+    static_assert(sizeof into / sizeof *into == kDdr3Times);
+    for (int64_t *at : into) *at = *times++;
     c.refresh = refresh;
     c.zq = zq;
+    return c;
+}
+
+// For tests: the same chip through plain C.
+extern "C" {
+// Clocks, in the order of Ddr3Config from trcd to cke.
+Ddr3Chip *ddr3_new(int row_bits, int column_bits, const int64_t *clocks, double refresh, int64_t zq, int check_unwritten,
+                   int whole_bursts) {
+    Ddr3Config c = ddr3_config(row_bits, column_bits, clocks, refresh, zq);
     c.check_unwritten = check_unwritten;
+    c.whole_bursts = whole_bursts;
     return new Ddr3Chip(c);
 }
 void ddr3_free(Ddr3Chip *chip) { delete chip; }
@@ -343,6 +375,9 @@ uint64_t ddr3_ahead(Ddr3Chip *chip, int clocks) {
     uint32_t dq = 0;
     const bool driven = chip->drives(clocks, dq);
     return dq | uint64_t(driven) << 32;
+}
+int ddr3_fill(Ddr3Chip *chip, int bank, uint32_t row, uint32_t column, uint16_t value) {
+    return chip->fill(bank, row, column, value);
 }
 void ddr3_forgive(Ddr3Chip *chip) { chip->forgive(); }
 const char *ddr3_violation(Ddr3Chip *chip) { return chip->violation().c_str(); }

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -25,7 +26,13 @@ struct Ddr3Config {
     double refresh = 0;           // between two refreshes, on average
     int64_t zq = 0;               // between two calibrations
     bool check_unwritten = true;  // a read of a cell never written is a violation
+    bool whole_bursts = false;    // it is one only if the burst has no written cell: users that need a part of a burst
 };
+
+// Times of the configuration, from trcd to cke in the order above.
+constexpr size_t kDdr3Times = 21;
+// A configuration from its times in that order.
+Ddr3Config ddr3_config(int row_bits, int column_bits, const int64_t *times, double refresh, int64_t zq);
 
 // The pins at a rising edge of CK.  1 when asserted (RESET# and the command pins are active low).
 struct Ddr3Pins {
@@ -41,6 +48,8 @@ struct Ddr3Pins {
 class Ddr3Chip {
 public:
     explicit Ddr3Chip(const Ddr3Config &config);
+    // Puts a value into a cell, as if it had been written before power came; false if there is no such cell.
+    bool fill(int bank, uint32_t row, uint32_t column, uint16_t value);
     void clock(const Ddr3Pins &pins);
     // The two beats that the chip drives in the clock just passed to clock(); 0 where it does not drive.
     uint32_t dq_out() const { return dq_out_; }
@@ -60,7 +69,11 @@ private:
     };
     struct Page {                 // a row of a bank that was written
         std::vector<uint16_t> cells;
-        std::vector<uint8_t> written;   // a bit a byte
+        std::vector<uint64_t> written;  // two bits a cell: a bit a byte
+        // Two bits of each of a burst's eight cells.
+        unsigned burst(uint32_t column) const { return unsigned(written[column / 32] >> 2 * (column % 32 & ~7u)) & 0xFFFF; }
+        unsigned has(uint32_t column) const { return unsigned(written[column / 32] >> 2 * (column % 32)) & 3; }
+        void wrote(uint32_t column, unsigned bytes) { written[column / 32] |= uint64_t(bytes) << 2 * (column % 32); }
     };
     struct Beats {                // two beats of a burst under way
         int64_t at;
@@ -83,6 +96,7 @@ private:
     void write_beats(const Beats &beats, const Ddr3Pins &pins);
     Page *page(int bank, uint32_t row, bool make);
     uint32_t read(const Beats &beats) const;
+    void check_written(const Beats &beats);
 
     Ddr3Config c_;
     std::vector<std::unique_ptr<Page>> pages_;

@@ -39,6 +39,14 @@ uint32_t SdramChip::cell(int bank, uint32_t row, uint32_t column) const {
     return ((uint32_t(bank) << c_.row_bits | row) << c_.column_bits) | (column & ((1u << c_.column_bits) - 1));
 }
 
+bool SdramChip::fill(int bank, uint32_t row, uint32_t column, uint16_t value) {
+    if (row >> c_.row_bits || column >> c_.column_bits || bank < 0 || bank > 3) return false;
+    const uint32_t at = cell(bank, row, column);
+    cells_[at] = value;
+    written_[at] = true;
+    return true;
+}
+
 void SdramChip::clock(const SdramPins &pins) {
     now_++;
     if (mode_known_ && now_ - refresh_window_ >= int64_t(c_.refresh_ms * c_.mhz * 1000)) {

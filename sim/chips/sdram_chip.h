@@ -36,6 +36,8 @@ struct SdramPins {
 class SdramChip {
 public:
     explicit SdramChip(const SdramConfig &config);
+    // Puts a value into a cell, as if it had been written before power came; false if there is no such cell.
+    bool fill(int bank, uint32_t row, uint32_t column, uint16_t value);
     void clock(const SdramPins &pins);
     // What the chip drives in the clock just passed to clock(); 0 where it does not drive.
     uint16_t dq_out() const { return dq_out_; }

@@ -12,7 +12,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.link.client import BoardClient
 from tellme.models.model import Model
 from tellme.runtime.simulated import SimDevice
-from tellme.spec.config import preset
+from tellme.spec.config import CoreConfig, preset
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 
 __all__ = ["Comparison", "compare", "needed_kv_bytes", "open_sim", "shipped"]
@@ -42,6 +42,13 @@ def needed_kv_bytes(model: Model) -> int:
     """What a token writes: K and V rows and a word of their scales, for each layer and KV head."""
     c = model.config
     return c.layers * c.kv_heads * (2 * c.head_dim + 4)
+
+
+def written_words(model: Model, core: CoreConfig) -> int:
+    """Words of the memory that a token with all logits writes: whole words of K and V rows and of logits, and a word for each pair
+    of scales."""
+    c, size = model.config, core.word_bits // 8
+    return c.layers * c.kv_heads * (2 * -(-c.head_dim // size) + 1) + -(-4 * c.vocab // size)
 
 
 @dataclass
@@ -79,8 +86,8 @@ def compare(device: SimDevice, model: Model, prompt: list[int], generate: int, s
         logits += len(got_logits)
         pick = events[0][1].id
         assert pick == int(want.argmax()), f"position {position}: pick"
-        written = 4 * events[-1][1].write_words
-        assert written == needed_kv_bytes(model) + 4 * model.config.vocab, f"position {position}: {written} bytes written"
+        written = events[-1][1].write_words
+        assert written == written_words(model, device.core), f"position {position}: {written} words written"
         if position + 1 >= len(prompt):
             tokens.append(pick)
         if say is not None:

@@ -26,7 +26,7 @@ def test_half_a_binary_is_none(verilog, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "verilator_command", lambda: ["sh", "-c", HALF])
     folder = tmp_path / "build"
     with pytest.raises(RuntimeError) as caught:
-        build.compile_board(verilog, folder)
+        build.compile_board(verilog, folder, preset(SIMULATED))
     assert str(caught.value) == (f"Verilator could not build the simulated board (log: {folder / 'build.log'}):\n"
                                  "no such thing")
     assert [path.name for path in folder.iterdir()] == ["build.log"]
@@ -40,7 +40,7 @@ def test_an_interruption_while_the_binary_is_copied(verilog, tmp_path, monkeypat
     monkeypatch.setattr(build, "verilator_command", lambda: ["true"])
     monkeypatch.setattr(build.shutil, "copy2", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build.compile_board(verilog, tmp_path / "build")
+        build.compile_board(verilog, tmp_path / "build", preset(SIMULATED))
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["build.log"]
 
 

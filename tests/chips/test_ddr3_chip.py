@@ -519,6 +519,33 @@ def test_read_of_a_cell_never_written(dm, rule):
     assert d.rule() == rule
 
 
+@pytest.mark.parametrize(("dm", "rule"), [((3,) * 7 + (2,), ""), ((3,) * 8, "unwritten")])
+def test_read_of_a_burst_never_written(dm, rule):
+    """Users that need a part of a burst: one written byte is enough, and the others are not zeros and always the same."""
+    seen = []
+    for _ in range(2):
+        d = opened(whole_bursts=True)
+        d.write(T["trcd"], beats=[0x1234] * 8, dm=dm)
+        seen.append(d.read(WRITTEN + T["twtr"]))
+        assert d.rule() == rule
+    assert seen[0] == seen[1] and len(set(seen[0])) == 8
+    assert rule or seen[0][7] & 0xFF == 0x34
+
+
+def test_filled_cells_outlast_the_first_reset_alone():
+    d = Driver()
+    assert all(d.chip.fill(5, 63, column, 100 + column) for column in range(8))
+    assert not d.chip.fill(8, 0, 0, 0) and not d.chip.fill(0, 64, 0, 0) and not d.chip.fill(0, 0, 1024, 0)
+    d.reset().modes().calibrate()
+    d.send("ACTIVE", CALIBRATED, ba=5, a=63)
+    assert d.read(T["trcd"], ba=5) == list(range(100, 108)) and d.chip.violation() == ""
+    d.levels.update(reset=1, cke=0, odt=0)
+    d.reset().modes().calibrate()
+    d.send("ACTIVE", ba=5, a=63)
+    d.read(T["trcd"], ba=5)
+    assert d.rule() == "unwritten"
+
+
 def test_a_reset_forgets():
     d = opened()
     d.write(T["trcd"])

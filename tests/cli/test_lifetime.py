@@ -53,8 +53,8 @@ build.build_board = build_board
 sys.exit(__main__.main())
 '''
 place, real = sys.argv.pop(1), simulated.sim_command
-def sim_command(config):
-    command, root, env = real(config)
+def sim_command(config, preload=None):
+    command, root, env = real(config, preload)
     return [command[0], "-c", BUILD, place, *command[3:]], root, env
 simulated.sim_command = sim_command
 sys.exit(main())

@@ -6,18 +6,41 @@ import argparse
 import time
 
 from tellme.cli.boards import open_board
-from tellme.cli.errors import ExitCode
+from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.output import print_line, write
 from tellme.cli.progress import bytes_bar
+from tellme.compiler.image_file import save_image
 from tellme.models.shipped import checked_model
+from tellme.models.source import StoredSource
+from tellme.models.writing import check_target
 from tellme.runtime.device import BoardDevice
+from tellme.spec.config import preset
 
 __all__ = ["load"]
+
+
+def save(args: argparse.Namespace, model: StoredSource) -> int:
+    """Write what a load sends to a board of the preset into a file."""
+    if args.device != "auto":
+        raise UserError("--save writes a file and opens no board: leave --device out, and name the board's core with --preset")
+    try:
+        core = preset(args.preset)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    check_target(args.save)
+    size = save_image(args.save, model, core, head=args.head)
+    if args.json:
+        print_line({"model": model.name, "file": str(args.save), "preset": core.name, "bytes": size})
+    else:
+        write(f"{args.save}: {model.name} for {core.name}, {size} bytes\n")
+    return ExitCode.DONE
 
 
 def load(args: argparse.Namespace) -> int:
     """The command."""
     model = checked_model(args.model)
+    if args.save is not None:
+        return save(args, model)
     with open_board(args) as board:
         if isinstance(board.device, BoardDevice):
             # The build of a simulated board is no part of the time.

@@ -10,12 +10,15 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tellme.cli.errors import UserError
 from tellme.cli.output import say, write
+from tellme.compiler.image_file import is_image, save_image
 from tellme.errors import DeviceError
 from tellme.link.process import Child
 from tellme.link.transport import board_ended
+from tellme.models.shipped import checked_model
 from tellme.runtime.simulated import build, sim_command
 from tellme.spec.config import CoreConfig, preset
 
@@ -62,6 +65,22 @@ def linked(path: Path | None, target: str) -> Iterator[str]:
                 path.unlink()
 
 
+@contextmanager
+def preloaded(name: str | None, config: CoreConfig) -> Iterator[Path | None]:
+    """The image that the memory is to hold when power comes: a file that is one, or a model's that is compiled for the time that
+    the block runs."""
+    if name is None:
+        yield None
+    elif is_image(Path(name)):
+        yield Path(name)
+    else:
+        model = checked_model(name)
+        with TemporaryDirectory(prefix="tellme-") as folder:
+            path = Path(folder) / "image"
+            save_image(path, model, config, head=None)
+            yield path
+
+
 def simulate(args: argparse.Namespace) -> int:
     """The command.  It returns only by an error: the board's end is a LinkError, Ctrl-C a KeyboardInterrupt."""
     config = configuration(args.preset)
@@ -71,16 +90,17 @@ def simulate(args: argparse.Namespace) -> int:
 
     if args.link is not None:
         check_link(args.link)
-    command, root, env = sim_command(config)
-    board = build(command, root, env)
-    with PtyPort() as port, linked(args.link, port.path) as name:
-        child = Child([*board, *AS_REAL], cwd=root, env=env)
-        try:
-            write(f"{port.path}\n")
-            say(f"the simulated board ({config.name}) is at {name}; in another terminal:\n"
-                f"  tellme-host generate --device {shlex.quote(name)}\n"
-                "the board keeps its memory when a host ends; Ctrl-C ends the board")
-            port.serve(child.output.fileno(), child.input.fileno())
-            raise board_ended(child.end())
-        finally:
-            child.end()
+    with preloaded(args.preload, config) as image:
+        command, root, env = sim_command(config, image)
+        board = build(command, root, env)
+        with PtyPort() as port, linked(args.link, port.path) as name:
+            child = Child([*board, *AS_REAL], cwd=root, env=env)
+            try:
+                write(f"{port.path}\n")
+                say(f"the simulated board ({config.name}) is at {name}; in another terminal:\n"
+                    f"  tellme-host generate --device {shlex.quote(name)}\n"
+                    "the board keeps its memory when a host ends; Ctrl-C ends the board")
+                port.serve(child.output.fileno(), child.input.fileno())
+                raise board_ended(child.end())
+            finally:
+                child.end()

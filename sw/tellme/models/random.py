@@ -2,26 +2,85 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Models of a shape alone, for measurements and tests of boards."""
 
+from collections.abc import Iterator
+from functools import cache
+from zlib import crc32
+
 import numpy as np
+from numpy.typing import NDArray
 
-from tellme.models.config import LINEARS, NORMS, ModelConfig
-from tellme.models.int8 import int8_rows
-from tellme.models.model import Layer, Model
-from tellme.models.source import Block
-from tellme.spec.scale import Scale, scale_from_fraction
+from tellme.models.config import ModelConfig
+from tellme.models.source import Block, Linear, StoredSource, TableRows, check_parts, row_chunks
+from tellme.models.trits import packed_cols, unpack_rows
+from tellme.spec.packing import TRITS, ZERO_BYTE
+from tellme.spec.scale import pack16, scale_from_fraction
 
-__all__ = ["random_model"]
+__all__ = ["RandomModel", "random_model"]
 
 
-def random_model(name: str, config: ModelConfig) -> Model:
-    """A model of a shape; its weights are drawn, the same ones each time."""
-    rng = np.random.default_rng(list(name.encode()))
-    layers = []
-    for _ in range(config.layers):
-        weights = {n: rng.integers(-1, 2, config.shape(n), dtype=np.int8) for n in LINEARS}
-        scales: dict[str, Scale | tuple[Block, ...]] = {n: scale_from_fraction(1 / config.shape(n)[1] ** 0.5) for n in LINEARS}
-        norms = [n for n in NORMS if n in ("attn_norm", "ffn_norm") or getattr(config, n)]
-        layers.append(Layer(weights, scales, {n: np.ones(config.norm_width(n), np.float16) for n in norms}))
-    table = int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    codes, head_scales = (None, None) if config.tied else int8_rows(rng.normal(size=(config.vocab, config.dim)))
-    return Model(config, layers, *table, np.ones(config.dim, np.float16), codes, head_scales, name=name)
+class RandomModel(StoredSource):
+    """A model of a shape.  Each part is drawn anew whenever it is read, and is the same each time.
+
+    Ternary weights are drawn as base-3 bytes, and each of -1, 0 and 1 is as likely.  Gains are ones.
+    """
+
+    def __init__(self, name: str, config: ModelConfig):
+        self.name, self.config = name, config
+        # Values of the tables are of the order of 1.
+        self._table_scale = pack16(scale_from_fraction(1 / 40))
+        self._drawn_table = cache(self._draw_table)
+
+    def _rng(self, *what: object) -> np.random.Generator:
+        return np.random.default_rng([crc32(self.name.encode()), crc32(repr(what).encode())])
+
+    def linear(self, layer: int, name: str) -> Linear:
+        shape = rows, cols = self.config.shape(name)
+        whole, inside = divmod(cols, TRITS)
+
+        def stored() -> Iterator[NDArray[np.uint8]]:
+            rng = self._rng(layer, name)
+            for first, end in row_chunks(rows, packed_cols(cols)):
+                part = rng.integers(0, 3**TRITS, (end - first, packed_cols(cols)), np.uint8)
+                # Behind the last column are zeros.
+                padding = (3**TRITS - 3**inside) // 2
+                part[:, whole:whole + 1] = part[:, whole:whole + 1] % 3**inside + padding
+                part[:, whole + 1:] = ZERO_BYTE
+                yield part
+
+        def chunks() -> Iterator[NDArray[np.int8]]:
+            for part in stored():
+                yield unpack_rows(f"layers.{layer}.{name}", part, (len(part), cols))
+
+        return Linear(shape, chunks, lambda: (Block(rows, scale_from_fraction(1 / cols**0.5)),), None, stored)
+
+    def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        there = name in ("attn_norm", "ffn_norm") or getattr(self.config, name)
+        return np.ones(self.config.norm_width(name), np.float16) if there else None
+
+    def final_norm(self) -> NDArray[np.float16] | None:
+        return np.ones(self.config.dim, np.float16)
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        table = self._drawn_table(name)
+        for first, end in row_chunks(self.config.vocab, self.config.dim):
+            yield TableRows(table.codes[first:end], table.scales[first:end])
+
+    def rows(self, name: str, ids: NDArray[np.intp]) -> TableRows:
+        table = self._drawn_table(name)
+        return TableRows(table.codes[ids], table.scales[ids])
+
+    def _draw_table(self, name: str) -> TableRows:
+        if name == "head":
+            assert not self.config.tied, "the embedding is the head"
+        vocab = self.config.vocab
+        codes = self._rng(name).integers(-127, 128, (vocab, self.config.dim), np.int8)
+        return TableRows(codes, np.full(vocab, self._table_scale, np.uint16))
+
+    def check(self) -> None:
+        check_parts(self)
+
+
+def random_model(name: str, config: ModelConfig) -> RandomModel:
+    """A model of a shape; its weights follow from name and shape."""
+    config.check()
+    return RandomModel(name, config)

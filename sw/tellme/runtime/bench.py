@@ -11,7 +11,7 @@ The golden model counts no cycles: there the host's clock measures.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from tellme.spec.config import CoreConfig
 from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
 from tellme.spec.scale import Scale, pack16
 
-__all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "check_positions", "default_positions", "measure_decode",
+__all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions", "measure_decode",
            "measure_prefill", "prefill_bytes"]
 
 #: Lengths of prompts that are measured where none are named.
@@ -164,8 +164,8 @@ def check_positions(name: str, context: int, positions: Sequence[int], prompts: 
             raise InputError(f"{what} {min(values)}: there is none")
 
 
-def _fill_cache(device: Device, image: Image, config: ModelConfig, first: int, end: int) -> None:
-    """Random keys, values and scales at positions first to end - 1 of every layer and head."""
+def cache_pieces(image: Image, config: ModelConfig, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(address in the memory, content) of random keys, values and scales at positions first to end - 1 of all layers and heads."""
     rng = np.random.default_rng(1)
     row = config.head_dim
     scale = pack16(Scale(1024, -16))
@@ -173,8 +173,8 @@ def _fill_cache(device: Device, image: Image, config: ModelConfig, first: int, e
         for head in range(config.kv_heads):
             for base in (k, v):
                 at = 4 * (base + head * config.context * row // 4) + first * row
-                device.write(at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes())
-            device.write(4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes())
+                yield at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes()
+            yield 4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes()
 
 
 def _run(device: Device, args: StartArgs) -> float:
@@ -205,14 +205,14 @@ def _account(core: CoreConfig, spent: dict[str, int]) -> dict[str, int] | None:
 
 
 def measure_decode(device: Device, config: ModelConfig, image: Image, positions: Sequence[int], core: CoreConfig | None, *,
-                   body_only: bool = False, progress: Progress | None = None) -> list[Decode]:
+                   body_only: bool = False, filled: int = 0, progress: Progress | None = None) -> list[Decode]:
     """The cost of a token at each of ascending positions.
 
-    ``core`` None: the device counts no cycles.  ``body_only``: the layers alone, without the LM head.
+    ``core`` None: the device counts no cycles.  ``body_only``: the layers alone, without the LM head.  ``filled``: positions from
+    0 on whose keys and values the memory holds already (:func:`cache_pieces`).
     """
     head: Head = "board" if image.probe is None else "host"
     results: list[Decode] = []
-    filled = 0
     for number, position in enumerate(positions):
         if progress is not None:
             progress("decode", number, len(positions))
@@ -222,7 +222,8 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
             continue
         before = max(0, position - 1)
         if before > filled:
-            _fill_cache(device, image, config, filled, before)
+            for at, content in cache_pieces(image, config, filled, before):
+                device.write(at, content)
             filled = before
         device.place(before, [config.bos or 0] * (position - before + 1))
         counts = [] if position else [dict.fromkeys(COUNTERS, 0)]

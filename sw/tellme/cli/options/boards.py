@@ -26,6 +26,8 @@ def load_options(load: argparse.ArgumentParser) -> None:
     add_device(load)
     add_head(load)
     add_preset(load)
+    load.add_argument("--save", type=file_name, metavar="FILE", help="write all that would be sent into a file, the image, and open "
+                      "no board: for simulate --preload, and for hosts that compile no models; --preset names the board's core")
     add_json(load)
 
 
@@ -56,6 +58,8 @@ def simulate_options(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--link", type=Path, metavar="PATH", help="make a symbolic link to the terminal, which has the same "
                           "name each time; the link is removed at the end")
     add_preset(simulate)
+    simulate.add_argument("--preload", metavar="FILE|NAME", help="a model, or an image of load --save, that the memory holds when "
+                          "power comes: a host finds it there by its checksums")
 
 
 def _boards(**_: object) -> list[str]:
@@ -91,6 +95,7 @@ COMMANDS = (
             "tellme.cli.load:load", (
                 Example("load stories-1m", "a shipped model, into the board that is plugged in"),
                 Example("load model.tellme --device /dev/ttyUSB0 --json", "a file, into the board at a port, for programs"),
+                Example("load stories-1m --save stories.image", "what would be sent, into a file"),
             )),
     Command("selftest", "test a board: link, memory, and a layer against the golden model", "Test the link, the SDRAM's clock "
             "phase, the memory, and one layer of a small random model against the golden model.  The memory's content is lost. "
@@ -112,6 +117,7 @@ COMMANDS = (
             "tellme.cli.simulate:simulate", (
                 Example("simulate", "a board at a terminal whose name is printed"),
                 Example("simulate --preset sim-tiny --link board", "a small one, that hosts open by: --device ./board"),
+                Example("simulate --preload stories-1m", "a board that holds a model already"),
             )),
     Command("flash", "write the bitstream into a board", "Write a bitstream into a board's flash memory with openFPGALoader, so "
             "that the board runs it whenever power comes on.", flash_options, "tellme.cli.flash:flash", (
