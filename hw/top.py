@@ -133,7 +133,8 @@ class Core(wiring.Component):
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler), name=c.name)
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler), name=c.name,
+            checksum_bits=32 if c.ddr3 else 8)
         m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
         m.submodules.core = cpu = CommandProcessor(layouts, sampler=c.sampler)
         m.submodules.counters = counters = Counters(accounts=c.accounts)

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,11 +66,19 @@ class HostLink(wiring.Component):
     answer is under way.  ``busy`` marks a packet in work.  ``errors`` counts refused packets.
 
     ``windows`` lists (base, bytes, writable); the range of a packet must lie within one window.  A window begins at a multiple of
-    2**WINDOW_BITS bytes, and of a power of two that is not smaller than the window (ValueError otherwise); of two windows with the same base the later one is only for reads.
+    2**WINDOW_BITS bytes, and of a power of two that is not smaller than the window (ValueError otherwise); of two windows with
+    the same base the later one is only for reads.
     ``name`` (up to 16 ASCII characters) and ``build_id`` are part of the answer to HELLO.
+
+    ``checksum_bits``: bits of a range that CHECKSUM takes in a cycle.  With 8 the CRC of the packets serves ranges too, and a
+    word of 32 bits takes 5 cycles.  With 32 the range has a CRC of its own, and the link takes a word in each cycle in which the
+    bus has one.  The answers are the same.
     """
 
-    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str):
+    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str, checksum_bits: int = 8):
+        if checksum_bits not in (8, 32):
+            raise ValueError(f"checksum_bits is {checksum_bits}; 8 and 32 can be")
+        self._wide_sums = checksum_bits == 32
         self._windows = tuple(windows)
         for base, size, _ in self._windows:
             if size <= 0 or base % (1 << window_bits(size)):
@@ -91,7 +99,7 @@ class HostLink(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.sender = sender = FrameSender()
-        # One CRC for all: of a packet, of a range, of an answer.
+        # One CRC for all: of a packet, of an answer, and of a range that is taken byte by byte.
         m.submodules.crc = crc = Crc32()
         m.submodules.ring = ring = EventRing()
         wiring.connect(m, wiring.flipped(self.rx), receiver.i)
@@ -154,6 +162,11 @@ class HostLink(wiring.Component):
         answer, answer_seq, reason = Signal(8), Signal(8), Signal(8)
         words_left, word, lane, closing = Signal(20), Signal(32), Signal(2), Signal()
         summing, total = Signal(), Signal(32)
+        range_sum: Value = total
+        if self._wide_sums:
+            m.submodules.range_crc = range_crc = Crc32(32)
+            m.d.sync += [range_crc.valid.eq(0), range_crc.data.eq(self.bus_rdata.payload)]
+            range_sum = range_crc.crc
         hello = MAGIC + b"".join(v.to_bytes(2, "little") for v in (PROTOCOL_VERSION, FORMAT_VERSION)) + self._name
         greeting = Cat(Const(int.from_bytes(hello, "little"), 8 * len(hello)), self.build_id)
         status = Signal(StatusLayout)
@@ -162,7 +175,7 @@ class HostLink(wiring.Component):
         content = Mux(answer[4], ring.data,
                       Mux(~answer[2], word_left(greeting, words_left),
                           Mux(answer[1], word_left(status.as_value(), words_left),
-                              Mux(answer[0], total, self.bus_rdata.payload))))
+                              Mux(answer[0], range_sum, self.bus_rdata.payload))))
         # Bytes pass a register before the sender and the CRC.
         feed, put, parsing = Signal(), Signal(), Signal()
         m.d.sync += [crc.valid.eq(feed), crc.data.eq(Mux(parsing, receiver.data, word[:8])), sender.put.eq(put)]
@@ -268,6 +281,8 @@ class HostLink(wiring.Component):
                     reply(PacketType.ACK)
             with m.State("BUS"):
                 m.d.comb += [self.bus_req.valid.eq(1), crc.clear.eq(1)]
+                if self._wide_sums:
+                    m.d.comb += range_crc.clear.eq(1)
                 with m.If(self.bus_req.ready):
                     m.d.sync += words_left.eq(size >> 2)
                     with m.Switch(kind):
@@ -277,8 +292,20 @@ class HostLink(wiring.Component):
                             m.d.sync += answer.eq(PacketType.DATA)
                             m.next = "ANSWER"
                         with m.Default():
-                            m.d.sync += [answer.eq(PacketType.DATA), summing.eq(1), wants_word.eq(1)]
-                            m.next = "WORD"
+                            if self._wide_sums:
+                                m.d.sync += wants_word.eq(1)
+                                m.next = "SUM"
+                            else:
+                                m.d.sync += [answer.eq(PacketType.DATA), summing.eq(1), wants_word.eq(1)]
+                                m.next = "WORD"
+            if self._wide_sums:
+                with m.State("SUM"):
+                    # Cycles pass from the last word to the answer's content, so that the CRC has taken this word by then.
+                    with m.If(self.bus_rdata.valid):
+                        m.d.sync += [range_crc.valid.eq(1), words_left.eq(words_left - 1)]
+                        with m.If(words_left == 1):
+                            m.d.sync += wants_word.eq(0)
+                            reply(PacketType.SUM, 1)
             with m.State("WRITE-BYTE"):
                 m.d.sync += count.eq(count + 1)
                 m.next = "WRITE-TAKE"

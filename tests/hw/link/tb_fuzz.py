@@ -27,8 +27,12 @@ from tests.hw.layouts import pack
 
 #: Frames that are sent at least, valid or not.
 FRAMES = int(os.environ.get("TELLME_VECTORS", "2500"))
-WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False),
-           (0xA0000000, 0x40, False))
+SMALL = ((0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False), (0xA0000000, 0x40, False))
+#: Bytes of the memory's window: within one name, or over two.
+MEMORY = int(os.environ.get("MEMORY", "65536"))
+WINDOWS = ((0, MEMORY, True), *SMALL)
+#: The end of a name of 2**28 bytes, and where in 64 KiB on each side of it the bench's memory has words of their own.
+BORDER, REACH = 1 << 28, 1 << 15
 NAME, BUILD_ID = "fuzz", bytes(range(32))
 #: Bytes that go to the simulator, and come from there, at a time.
 GIVE, TAKE = 256, 128
@@ -164,14 +168,19 @@ endmodule
 """
 
 
-def sources() -> dict[str, str]:
+def bench(name: str, *, memory: int, checksum_bits: int) -> Bench:
+    return Bench(name=name, sources=lambda: sources(memory, checksum_bits), env={"MEMORY": str(memory)})
+
+
+def sources(memory: int, checksum_bits: int) -> dict[str, str]:
     text = TB.format(give=GIVE, take=TAKE, event_bits=EventLayout.size, bad=int(StatusWord.BAD_PACKETS),
                      build_id=f"256'h{int.from_bytes(BUILD_ID, 'little'):x}",
                      status="256'h" + "".join(f"{word:08x}" for word in reversed(STATUS)))
-    return {"dut.v": to_verilog(HostLink(windows=WINDOWS, name=NAME), "dut"), "tb_top.sv": text}
+    link = HostLink(windows=((0, memory, True), *SMALL), name=NAME, checksum_bits=checksum_bits)
+    return {"dut.v": to_verilog(link, "dut"), "tb_top.sv": text}
 
 
-BENCHES = [Bench(name="windows5", sources=sources)]
+BENCHES = [bench("windows5", memory=1 << 16, checksum_bits=8), bench("memory512", memory=1 << 29, checksum_bits=32)]
 
 
 class Core:
@@ -214,6 +223,11 @@ class Drawer:
     def address(self):
         random = self.random
         base, size, _ = random.choice(WINDOWS)
+        if size > BORDER:
+            # At the ends of names.  A word's number in the bench's memory is the address's upper four bits and its lower 16.
+            end = random.choice((0, BORDER, BORDER, size, size))
+            at = end + random.choice((0, -4, -8, *(4 * random.randrange(-(REACH // 8), REACH // 8) for _ in range(3)), -2, 1))
+            return at % 2**32
         near = random.choice((0, *(random.randrange(0, size, 4) for _ in range(3)), size - 4, size, random.randrange(size)))
         return (random.choice((base, base, base, base, 0x70000000, 0xFFFFFF00)) + near) % 2**32
 
