@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,13 +30,14 @@ __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 REPORT = ROOT / "docs" / "reports" / "packing.json"
 BASE = "ulx3s-85f-l2"
 #: Unit -> changes of the base preset with which it is packed by itself.
-PARTS_PACKED: dict[str, list[dict[str, int]]] = {
+PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
     "tlmm": [{"lanes": 8}],
-    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2}],
+    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
+                  {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],
 }
 #: Label -> changes of the base preset.  These whole cores are enough to determine all terms of all units, except one of the
 #: lanes'.
-CORES: dict[str, dict[str, int]] = {
+CORES: dict[str, dict[str, int | str]] = {
     "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
     "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
                             "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
@@ -47,7 +48,7 @@ CORES: dict[str, dict[str, int]] = {
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
 
 
-def config_of(changes: dict[str, int]) -> CoreConfig:
+def config_of(changes: Mapping[str, int | str]) -> CoreConfig:
     """The base preset with changes."""
     return replace(preset(BASE), name="changed", **changes)  # type: ignore[arg-type]
 
@@ -105,7 +106,7 @@ def whole(config: CoreConfig, label: str) -> dict:
     return {**total, "units": by_unit(netlist)}
 
 
-def part(unit: str, make: dict[str, Callable], changes: dict[str, int]) -> dict:
+def part(unit: str, make: dict[str, Callable], changes: dict[str, int | str]) -> dict:
     config = config_of(changes)
     total: Counter[str] = Counter()
     for name, maker in make.items():

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the memory seam refuses, and that its names are the specification's."""
 
+from dataclasses import replace
+
 import pytest
 
 from hw.lib.layouts import Layouts
@@ -48,5 +50,11 @@ def test_names_are_the_specifications():
     for layout in (hub.moved.shape(), hub.busy.shape(), ClientStrobes):
         assert list(layout.members) == list(MEMORY_CLIENTS)
     assert {name for name in COUNTERS if name.endswith("_words")} == {f"{name}_words" for name in MEMORY_CLIENTS}
-    # Five ports: what shares one costs no FIFO of its own.
-    assert hub.ports == 5
+
+
+def test_ports():
+    """Five ports: what shares one costs no FIFO of its own.  Attention has one where it reads words of 64 bits."""
+    wide = preset("sim-ddr3")
+    for config, ports, bits in ((preset(SIMULATED), 5, 32), (wide, 6, 64), (replace(wide, chunk=1, pes=4), 5, 32)):
+        hub = memory_hub(Layouts(config.widths))
+        assert (hub.ports, len(hub.attention_read.data.payload)) == (ports, bits)

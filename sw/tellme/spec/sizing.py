@@ -113,7 +113,8 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         # Codes, and in a compact core the queue of logits and the best 64.
         "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
-        "sdram": 5,
+        # The FIFOs of the hub's ports, of which attention has one where it reads words of 64 bits.
+        "sdram": (5 + (c.widths.attention_bits == 64)) * c.word_lanes,
         # Packets both ways, the UART's queue.
         "link": 3,
     }
@@ -146,13 +147,15 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     core: processor, address space and fetch; the accounts' counters.  top: what lies
     between the units.  A compact core's fused, attention, head and core are terms of their own; its query heads share what
     else each has for itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.
+    A wide PE makes eight products.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
     head = "compact unit" if c.compact else "unit"
     more = c.float_lanes - 1
     if c.chunk > 1:
-        attention: dict[str, float] = {kind: 1, "PE": c.pes, "softmax unit": c.exp_units}
+        attention: dict[str, float] = {kind: 1, "PE" if c.widths.attention_bits == 32 else "wide PE": c.pes,
+                                       "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
