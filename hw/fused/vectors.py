@@ -10,28 +10,9 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.stages import Stages
+from tellme.spec.sizing import vector_parts
 
-__all__ = ["Vectors", "parts_of"]
-
-#: Elements of 16 bits in an EBR.
-EBR = 1024
-
-
-def parts_of(length: int) -> list[int]:
-    """Sizes of the memories of a length: one, two or three powers of two, from the largest one down.  The last one is rounded up.
-
-    There are three where the third one saves an EBR: 6,912 is 4,096 + 2,048 + 1,024, and not 4,096 + 4,096.
-    """
-    sizes: list[int] = []
-    while rest := length - sum(sizes):
-        whole, rounded = 1 << rest.bit_length() - 1, 1 << (rest - 1).bit_length()
-        beyond = rest - whole
-        saved = rounded - whole - (1 << (beyond - 1).bit_length()) if beyond else 0
-        if not sizes or (len(sizes) == 1 and saved >= EBR):
-            sizes.append(whole)
-        else:
-            return [*sizes, rounded]
-    return sizes
+__all__ = ["Vectors"]
 
 
 class Vectors(wiring.Component):
@@ -40,13 +21,13 @@ class Vectors(wiring.Component):
     ``read_data`` is element ``read_index`` of ``read_token``, two cycles later.
 
     A length of 1,280 is kept in two memories, 1,024 elements of each token and 256 elements of each token.  The sizes are powers
-    of two (:func:`parts_of`), so that an address is made of bits of index and token.  A memory deeper than an EBR is then made of
+    of two (:func:`tellme.spec.sizing.vector_parts`), so that an address is made of bits of index and token.  A memory deeper than an EBR is then made of
     narrow EBR side by side, and not of many EBR with a multiplexer.
     """
 
     def __init__(self, *, width: int, tokens: int, length: int):
         self._width, self._tokens = width, tokens
-        self._parts = parts_of(length)
+        self._parts = vector_parts(length)
         token, index = range(max(tokens, 2)), range(length)
         super().__init__({
             "write_en": In(1), "write_token": In(token), "write_index": In(index), "write_data": In(width),

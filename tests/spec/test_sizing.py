@@ -10,7 +10,7 @@ import pytest
 
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.lut_table import LUT
-from tellme.spec.sizing import SizingError, check, dsp, ebr, lut, lut_terms, weight_buffer
+from tellme.spec.sizing import SizingError, check, dsp, ebr, lut, lut_terms, vector_parts, weight_buffer
 
 REPORTS = Path(__file__).resolve().parents[2] / "docs" / "reports"
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
@@ -66,6 +66,13 @@ def test_model_is_within_15_percent_of_the_build(name, what, model):
     assert {"ulx3s-85f", "icepi_zero-25f"} <= set(BUILT)
     report = json.loads((REPORTS / f"{name}.json").read_text())
     assert sum(model(preset(report["preset"])).values()) / report[what]["used"] == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize(("length", "parts"), [
+    (1, [1]), (128, [128]), (384, [256, 128]), (1280, [1024, 256]), (2560, [2048, 512]), (4096, [4096]), (5000, [4096, 1024]),
+    (6144, [4096, 2048]), (6912, [4096, 2048, 1024]), (7168, [4096, 2048, 1024]), (7169, [4096, 4096]), (8200, [8192, 8])])
+def test_memories_of_a_vector(length, parts):
+    assert vector_parts(length) == parts and sum(parts) >= length
 
 
 def test_a_term_without_coefficient_is_named(monkeypatch):

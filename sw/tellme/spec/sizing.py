@@ -18,10 +18,12 @@ from tellme.spec.lut_table import LUT
 from tellme.spec.packing import SLICE_BYTES
 
 __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
-           "weight_buffer"]
+           "vector_parts", "weight_buffer"]
 
 #: Words of the longest memory that yosys maps to LUT RAM and not to EBR.
 LUT_RAM_WORDS = 32
+#: Elements of 16 bits of a block RAM.
+VECTOR_WORDS = 1024
 #: 64-bit words of a weight buffer block.
 BLOCK_WORDS = 512
 BLOCK_BYTES = 8 * BLOCK_WORDS
@@ -77,6 +79,27 @@ def weight_buffer(config: CoreConfig) -> WeightBufferSize:
     return WeightBufferSize(blocks, words, ahead)
 
 
+def vector_parts(length: int) -> list[int]:
+    """Elements of the memories that a vector of a float pipeline lies in: up to three powers of two, from the largest one down.
+
+    The last one is rounded up.  There are three where the third one saves a block RAM for each token: 6,912 elements are
+    4,096 + 2,048 + 1,024, and not 4,096 + 4,096.
+    """
+    sizes: list[int] = []
+    while rest := length - sum(sizes):
+        whole, rounded = 1 << rest.bit_length() - 1, 1 << (rest - 1).bit_length()
+        saved = rounded - whole - (1 << (rest - whole - 1).bit_length()) if rest > whole else 0
+        if sizes and (len(sizes) == 2 or saved < VECTOR_WORDS):
+            return [*sizes, rounded]
+        sizes.append(whole)
+    return sizes
+
+
+def _vectors(tokens: int, length: int) -> int:
+    """Block RAMs of a pipeline's vectors."""
+    return sum(ceil(tokens * part / VECTOR_WORDS) for part in vector_parts(length))
+
+
 def _code_words(config: CoreConfig) -> int:
     """Words of the head's code memory."""
     return ceil(config.max_dim / 8)
@@ -104,17 +127,17 @@ def ebr(config: CoreConfig) -> dict[str, int]:
                      + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
-        # A lane's codes, sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
-        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + 2) + 4 + (c.lanes > 2),
+        # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
+        "tlmm": c.lanes // c.prefill_rows * ceil(c.padded_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
-        "fused": c.float_lanes * (ceil(tokens * c.max_dim / 1024) + ceil(tokens * c.max_cols / 1024)
+        "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
         "attention": attention,
         # Codes, and in a compact core the queue of logits and the best 64.
         "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
-        # The FIFOs of the hub's ports, of which attention has one where it reads words of 64 bits.
-        "sdram": (5 + (c.widths.attention_bits == 64)) * c.word_lanes,
+        # FIFOs of the hub's ports, of which attention has one to itself where it reads words of 64 bits.
+        "sdram": (5 + (c.widths.attention_bits > 32)) * ceil(c.word_bits / 36),
         # Packets both ways, the UART's queue.
         "link": 3,
     }

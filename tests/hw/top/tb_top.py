@@ -56,7 +56,7 @@ TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdra
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
-          "ddr3": preset("sim-ddr3")}
+          "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
            Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
@@ -73,6 +73,9 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
                    timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
              for model in ("grouped", "wide-heads")),
+           Bench(name="ecpix5", build=lambda: Pins(Core(CONFIGS["ecpix5"])), env={"CONFIG": "ecpix5"}, timeout_s=1200,
+                 tests=("says_who_it_is", "what_a_run_moves", "prompts_in_chunks"),
+                 nightly="top-ddr3 has the same units in less time"),
            Bench(name="ddr3-draws", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=900,
                  tests=("memory_through_packets", "tokens_are_drawn", "four_end_tokens"),
                  nightly="top-ddr3 draws a token; sampling/sampler-draw has each setting")]
