@@ -149,10 +149,12 @@ def main(argv: list[str] | None = None) -> int:
         print(table(results, config))
         if prefills:
             print(prefill_table(prefills, config))
+        fastest = max(r.simulated or 0.0 for r in results)
+        print(f"simulated: {fastest:.0f} cycles a second of this computer's clock, at most")
         if args.json is not None:
             report = {"model": args.model, "layers": model.config.layers, "preset": config.name,
                       "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": device.core_sha256,
-                      "results": [r.as_json(config) for r in results],
+                      "simulated_cycles_per_second": round(fastest), "results": [r.as_json(config) for r in results],
                       **({"prefill": [r.as_json(config) for r in prefills]} if prefills else {})}
             args.json.write_text(json.dumps(report, indent=2) + "\n")
         return 0

@@ -70,12 +70,35 @@ def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
         assert account["engine"] >= model.ternary_weights / 40 and 0.8 < result["peak_share"] < 1
 
 
+@pytest.mark.rtl
+def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
+    """Through the link, or in the memory with its KV cache when power comes; of two layers, which the report says."""
+    reports = []
+    for more in ([], ["--preload"]):
+        path = tmp_path / "bench.json"
+        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--preset", "ulx3s-85f-l2", "--positions", "0,40", "--json",
+                           str(path), *more]) == 0
+        assert "bitllama2c-3m (2 of 8 layers), preset ulx3s-85f-l2" in capsys.readouterr().out
+        reports.append(json.loads(path.read_text()))
+    by_link, preloaded = reports
+    assert by_link["layers"] == preloaded["layers"] == 2
+    for one, other in zip(by_link["results"], preloaded["results"], strict=True):
+        # Refreshes come at other cycles.
+        assert other["cycles_per_token"] == pytest.approx(one["cycles_per_token"], abs=200)
+        assert other["needed_bytes"] == one["needed_bytes"]
+    assert preloaded["simulated_cycles_per_second"] > 0
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--positions", "a"], "--positions is 'a'"), (["--positions", "-1"], "positions start at 0"),
     (["--positions", "511"], "position 511 wants a context of 513, and stories-1m has 512"),
     (["--model", "nobody"], "no model is called 'nobody'"), (["--preset", "x"], "no preset is called 'x'"),
     (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
     (["--preset", "sim-tiny", "--positions", "9"], "sim-tiny"),
+    (["--layers", "2"], "--layers is for shapes, and stories-1m is none: trilm-99m, bitllama2c-3m"),
+    (["--model", "bitnet-large", "--layers", "25"], "--layers is 25; 1 to 24 can be"),
+    (["--model", "bitnet-large", "--layers", "0"], "--layers is 0; 1 to 24 can be"),
+    (["--model", "bitnet-large", "--layers", "1"], "dim is 1536, and the build ulx3s-85f can do"),
 ])
 def test_refusals(arguments, message, capsys):
     assert bench.main(arguments) == 2

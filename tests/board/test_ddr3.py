@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated board with a DDR3 chip: start and training, decode and chunks against the golden model, and models that the memory
-holds when power comes."""
+"""The simulated board with a DDR3 chip: start and training, decode and chunks against the golden model, and models that the
+memory holds when power comes."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from hw.verilog import core_sha256, core_verilog
 from sim.board.build import DDR3_LANES
 from tellme.compiler.image import compile_model
 from tellme.compiler.image_file import save_image, stored_pieces
-from tellme.errors import DeviceError, InputError
+from tellme.errors import InputError
 from tellme.golden.board import GoldenBoard
 from tellme.link.client import REGION
+from tellme.link.errors import LinkError
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import preset
 from tellme.spec.ddr3_training import TRAINING_FIELDS
@@ -134,7 +135,7 @@ def test_unwritten_memory_ends_the_board(preloaded, capfd):
     device = preloaded(model)
     end = compile_model(model, BOARD).end
     assert client(device).read(SDRAM_BASE, 16) != bytes(16)
-    with pytest.raises(DeviceError):
+    with pytest.raises(LinkError):
         client(device).read(SDRAM_BASE + end, 16)
     assert "DDR3 rule broken: unwritten: read of a cell never written" in capfd.readouterr().err
 

@@ -10,11 +10,15 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tellme.cli import main
+from tellme.compiler.image_file import save_image, stored_pieces
+from tellme.models.model import Model
 from tellme.runtime import simulated
+from tellme.spec.config import preset
 from tests.cli.fake_board import READY
 from tests.cli.hosts import INTERRUPTED, Host, needs_proc, tries
 from tests.models.random_model import random_model
@@ -172,6 +176,98 @@ def test_a_folder_that_is_not_there(no_build, tmp_path, capsys):
 def test_an_unknown_preset(no_build, capsys):
     assert main(["simulate", "--preset", "nexys"]) == 2
     assert "no preset is called 'nexys'; there are: ecp5-25f, ecpix5-85f" in capsys.readouterr().err
+
+
+class Built(Exception):
+    """The board would be built now."""
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """What the board would be built with: the bytes of the image, and its path."""
+    seen = []
+
+    def build(command, root, env):
+        at = Path(command[command.index("--preload") + 1])
+        seen.append((at, at.read_bytes(), command))
+        raise Built
+
+    monkeypatch.setattr("tellme.cli.simulate.build", build)
+    return seen
+
+
+@pytest.mark.parametrize("head", ["", "board", "host"])
+def test_an_image_is_preloaded(head, small, builds, tmp_path, capsys):
+    """What load --save writes, and what simulate --preload takes; the text of both is the golden model's (tests/board)."""
+    path = tmp_path / "image"
+    assert main(["load", str(small), "--save", str(path), "--preset", "sim-tiny", *(["--head", head] if head else [])]) == 0
+    size = path.stat().st_size
+    assert capsys.readouterr().out == f"{path}: plain for sim-tiny, {size} bytes\n"
+    save_image(tmp_path / "same", Model.load(small), preset("sim-tiny"), head=head or "board")
+    assert path.read_bytes() == (tmp_path / "same").read_bytes()
+    with pytest.raises(Built):
+        main(["simulate", "--preset", "sim-tiny", "--preload", str(path)])
+    (used, content, command), = builds
+    assert used == path and content == path.read_bytes() and command[command.index("--preset") + 1] == "sim-tiny"
+
+
+def test_a_model_is_preloaded(small, builds, tmp_path):
+    """Its image is there while the board is built and runs, and gone behind that."""
+    with pytest.raises(Built):
+        main(["simulate", "--preset", "sim-tiny", "--preload", str(small)])
+    (used, content, _), = builds
+    save_image(tmp_path / "image", Model.load(small), preset("sim-tiny"))
+    assert content == (tmp_path / "image").read_bytes() and not used.exists()
+
+
+def test_what_a_save_says_to_programs(small, tmp_path, capsys):
+    path = tmp_path / "image"
+    assert main(["load", str(small), "--save", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"model": "plain", "file": str(path), "preset": "ulx3s-85f-l2",
+                                                   "bytes": path.stat().st_size}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda content: content[:20], "{path} is cut short; write it again with tellme-host load --save"),
+    (lambda content: content[:-4], "{path} is cut short; write it again with tellme-host load --save"),
+    (lambda content: content + bytes(4), "{path} has 4 bytes behind its last piece; write it again with tellme-host load --save"),
+    (lambda content: content[:4] + bytes(2) + content[6:],
+     "{path} has version 0 of the format, and 2 is wanted; write it again with tellme-host load --save"),
+    (lambda content: content[:8] + b"ulx3s-85f".ljust(16, b"\0") + content[24:],
+     "{path} was written for the preset ulx3s-85f, and the board is sim-tiny"),
+    (lambda content: content[:24] + (1 << 25).to_bytes(4, "little") + content[28:],
+     "{path} has {size} bytes at 33554432, and the memory of sim-tiny ends at 33554432"),
+    (lambda content: content[:24] + (2).to_bytes(4, "little") + content[28:],
+     "{path} is damaged: {size} bytes at 0x2 are no whole words; write it again with tellme-host load --save"),
+])
+def test_an_image_that_cannot_be_preloaded(change, message, small, no_build, tmp_path, capsys):
+    path = tmp_path / "image"
+    save_image(path, Model.load(small), preset("sim-tiny"))
+    size = stored_pieces(path, preset("sim-tiny"))[0].size
+    path.write_bytes(change(path.read_bytes()))
+    assert main(["simulate", "--preset", "sim-tiny", "--preload", str(path)]) == 2
+    assert capsys.readouterr().err == f"tellme-host: {message.format(path=path, size=size)}\n"
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("nobody", "no model is called 'nobody' and there is no such file"),
+    ("stories-1m", "dim is 192, and the build sim-tiny can do"),
+])
+def test_a_model_that_cannot_be_preloaded(name, message, no_build, capsys):
+    assert main(["simulate", "--preset", "sim-tiny", "--preload", name]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--device", "sim"], "--save writes a file and opens no board: leave --device out, and name the board's core with --preset"),
+    (["--preset", "nexys"], "no preset is called 'nexys'"),
+    (["--preset", "sim-tiny"], "dim is 192, and the build sim-tiny can do"),
+])
+def test_an_image_that_cannot_be_saved(arguments, message, tmp_path, capsys):
+    assert main(["load", "stories-1m", "--save", str(tmp_path / "image"), *arguments]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert main(["load", "stories-1m", "--save", str(tmp_path / "no" / "image")]) == 2
+    assert f"there is no folder {tmp_path}/no" in capsys.readouterr().err
 
 
 def test_outside_a_checkout(no_build, monkeypatch, capsys):

@@ -46,7 +46,7 @@ class Decode:
 
     ``needed``: bytes that the token needs (:func:`tellme.compiler.image.needed_bytes`).  ``seconds``: by the board's cycles, or
     by the host's clock where nothing counts cycles.  ``account``: cycles by what they were spent on; None where the core does
-    not count that.
+    not count that.  ``simulated``: cycles of the longer run in a second of the host's clock.
     """
 
     position: int
@@ -54,6 +54,7 @@ class Decode:
     seconds: float
     cycles: int | None = None
     account: dict[str, int] | None = None
+    simulated: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -188,10 +189,10 @@ def _run(device: Device, args: StartArgs) -> float:
     return seconds
 
 
-def _counted(device: Device, args: StartArgs) -> dict[str, int]:
-    """Counters of one run."""
-    _run(device, args)
-    return device.counters()
+def _counted(device: Device, args: StartArgs) -> tuple[dict[str, int], float]:
+    """Counters of one run, and the host's seconds."""
+    seconds = _run(device, args)
+    return device.counters(), seconds
 
 
 def _account(core: CoreConfig, spent: dict[str, int]) -> dict[str, int] | None:
@@ -229,11 +230,13 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
         counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
         for tokens in range(1, position - before + 2):
             feed, generate = (tokens, 0) if body_only else (1, tokens)
-            counts.append(_counted(device, StartArgs(before, feed, generate, chunk=1)))
+            count, seconds = _counted(device, StartArgs(before, feed, generate, chunk=1))
+            counts.append(count)
         filled = max(filled, position + 1)
         # Counters wrap; a difference may be a few cycles below zero.
         spent = {name: (counts[-1][name] - counts[-2][name] + 2**31) % 2**32 - 2**31 for name in COUNTERS}
-        results.append(Decode(position, needed, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"], _account(core, spent)))
+        results.append(Decode(position, needed, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"], _account(core, spent),
+                              counts[-1]["cycles"] / seconds))
     if progress is not None:
         progress("decode", len(positions), len(positions))
     return results
@@ -264,7 +267,7 @@ def measure_prefill(device: Device, config: ModelConfig, image: Image, prompts: 
         if core is None:
             results.append(Prefill(tokens, needed, decode, min(_run(device, args) for _ in range(TRIES))))
             continue
-        spent = _counted(device, args)
+        spent, _ = _counted(device, args)
         results.append(Prefill(tokens, needed, decode, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"],
                                _account(core, spent)))
     if progress is not None:

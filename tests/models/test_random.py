@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Models of a shape alone: they are models, the same ones each time, and their weights are spread evenly."""
+
+import time
+
+import numpy as np
+import pytest
+
+from tellme.models import LINEARS, Model, ModelConfig
+from tellme.models.container import Container
+from tellme.models.random import random_model
+from tellme.models.trits import pack_rows
+
+#: Widths that are multiples of 20, of 5 and of neither.
+CONFIG = ModelConfig(dim=60, ffn=164, layers=2, heads=3, kv_heads=1, head_dim=16, vocab=203, context=24, tied=False, o_norm=True,
+                     down_norm=True)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_of_a_shape_is_one(tied, tmp_path):
+    """It passes all checks, and a container of it has the same parts: packed rows are those of its codes."""
+    config = ModelConfig(**{**CONFIG.as_json(), "tied": tied, "more_ends": ()})
+    model = random_model("some", config)
+    model.check()
+    whole = Model.read(model)
+    whole.save(tmp_path / "model.tellme")
+    stored = Container(tmp_path / "model.tellme")
+    stored.check()
+    for layer in range(config.layers):
+        for name in LINEARS:
+            codes, blocks = model.linear(layer, name).read()
+            assert codes.shape == config.shape(name)
+            packed = np.concatenate(list(model.linear(layer, name).packed(name)))
+            assert np.array_equal(packed, pack_rows(codes))
+            assert np.array_equal(packed, np.concatenate(list(stored.linear(layer, name).packed(name))))
+            assert blocks == stored.linear(layer, name).blocks()
+    for name in ("embedding",) if tied else ("embedding", "head"):
+        ids = np.array([202, 0, 7])
+        table = np.concatenate([part.codes for part in model.table(name)])
+        assert table.shape == (203, 60) and np.array_equal(model.rows(name, ids).codes, table[ids])
+
+
+def test_weights_follow_from_name_and_place():
+    """Equal names give equal models; layers, matrices and names differ from one another."""
+    drawn = {(name, layer, linear): random_model(name, CONFIG).linear(layer, linear).read()[0].tobytes()
+             for name in ("a", "b") for layer in range(2) for linear in ("w1", "w3")}
+    assert len(set(drawn.values())) == 8
+    assert random_model("a", CONFIG).linear(1, "w3").read()[0].tobytes() == drawn["a", 1, "w3"]
+
+
+def test_each_weight_is_as_likely():
+    codes = random_model("some", ModelConfig(dim=500, ffn=900, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)).linear(
+        0, "w2").read()[0]
+    for value in (-1, 0, 1):
+        # Of 450,000; six standard deviations are 1,900.
+        assert abs((codes == value).sum() - 150_000) < 1_900
+
+
+def test_seven_million_weights_are_drawn_in_less_than_a_second():
+    model = random_model("some", ModelConfig(dim=2560, ffn=2800, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8))
+    began = time.process_time()
+    assert sum(part.size for part in model.linear(0, "w1").packed("w1")) == 2800 * 512
+    assert time.process_time() - began < 1
