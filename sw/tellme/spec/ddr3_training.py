@@ -104,7 +104,7 @@ class Ddr3Training:
 
 def pack_overrides(lanes: Sequence[LaneSettings | None]) -> int:
     """The register ``sdram_settings``: for lanes 0 and 1 the host's settings, or None for what the training finds."""
-    values = {}
+    values: dict[str, int] = {}
     for number, lane in enumerate(lanes):
         if lane is not None:
             values |= {f"readclksel{number}": lane.readclksel, f"slip{number}": lane.slip, f"use{number}": 1}
