@@ -32,6 +32,8 @@ from tellme.spec.memory import (
 )
 from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_WORDS, Descriptor, Op, unpack_segments
 
+#: Bytes of a page: what was not written is no part of the model.
+PAGE = 1 << 16
 #: Cycles that each fed token takes, plus its position.
 CYCLES = 1000
 
@@ -41,7 +43,10 @@ class FakeClient:
 
     def __init__(self, config, *, cut_after=None, error=None):
         self.config = config
-        self.memory = bytearray(config.sdram_bytes)
+        # Takes memory of this process only where something was written.
+        self.memory = memoryview(np.zeros(config.sdram_bytes, np.uint8))
+        #: Numbers of pages of PAGE bytes in which something was written.
+        self.pages: set[int] = set()
         self.program = bytearray(16 * config.program_steps)
         self.segments = bytearray(4 * SEGMENT_WORDS * SEGMENT_ENTRIES)
         self.registers = bytearray(4 * (len(REGISTERS) - (0 if config.sampler else len(SAMPLING_REGISTERS))))
@@ -72,6 +77,8 @@ class FakeClient:
         window, at = self._window(address)
         assert at + len(content) <= len(window), "beyond the window"
         window[at:at + len(content)] = content
+        if window is self.memory:
+            self.pages |= set(range(at // PAGE, (at + len(content) - 1) // PAGE + 1))
         if window is self.memory and self.board is not None:
             self.board.write(at, content)
         elif window is self.registers and at >= 4 * REGISTERS[SAMPLING_REGISTERS[0]]:
@@ -108,7 +115,9 @@ class FakeClient:
             program.append(Descriptor.unpack(words))
             if program[-1].op == Op.END:
                 break
-        image = Image(((0, Part.of(bytes(self.memory))),), tuple(program), dict(zip(MODEL_REGISTERS, values, strict=True)),
+        sections = tuple((PAGE * page, Part.of(bytes(self.memory[PAGE * page:PAGE * (page + 1)]))) for page in sorted(self.pages))
+        image = Image(sections, tuple(program),
+                      dict(zip(MODEL_REGISTERS, values, strict=True)),
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
         self.board = GoldenBoard(image, sampler=self.config.sampler)
         self._set_sampling()

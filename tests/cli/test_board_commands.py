@@ -12,14 +12,17 @@ from tellme.cli import info as command
 from tellme.cli import main
 from tellme.link import serial_usb
 from tellme.runtime.board import Board
-from tellme.runtime.info import BoardState, core_limits, describe, phase_step_ns
+from tellme.runtime.info import BoardState, core_limits, describe, phase_step_ns, readclksel_step_ps
 from tellme.spec.config import PRESETS, preset
+from tellme.spec.ddr3_training import Ddr3Training, LaneSettings, LaneTraining
 from tellme.spec.memory import StatusWord
 from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.status import TRAINING_BITS, StatusFlag, Training
-from tests.runtime.faulty_board import Faults, board_of
+from tests.runtime.faulty_board import Faults, board_of, steps
 
+#: A core with a DDR3 memory.
+DDR3 = preset("sim-ddr3")
 CONFIG = preset("ulx3s-85f-l2")
 
 
@@ -71,12 +74,88 @@ def test_info_for_a_person(board, capsys):
     assert "not ready: no phase of its clock works" in run(capsys, "info", "--device", "/dev/ttyX")[1]
 
 
+def test_info_of_a_ddr3_memory(board, capsys):
+    board(config=DDR3)
+    code, out, _ = run(capsys, "info", "--device", "/dev/ttyX")
+    lines = dict(line.split("  ", maxsplit=1) for line in out.splitlines())
+    # CK has 150 MHz: a step is 1667 ps.
+    assert code == 0 and lines["SDRAM"].strip() == "ready"
+    assert lines["DDR3 lane 0"].strip() == (
+        "READCLKSEL 4, slip 1, found by the training; READCLKSEL 2 to 5 work: 4 steps, 6667 ps")
+    assert lines["DDR3 lane 1"].strip() == (
+        "READCLKSEL 2, slip 3, found by the training; READCLKSEL 1 to 3 work: 3 steps, 5000 ps")
+    found = json.loads(run(capsys, "info", "--device", "/dev/ttyX", "--json")[1])
+    assert (found["memory_kind"], found["phases"], found["phase_step_ns"]) == ("DDR3", None, None)
+    assert found["readclksel_step_ps"] == pytest.approx(1e6 / 150 / 4)
+    assert found["state"]["overrides"] == [None, None] and found["state"]["training"] == {
+        "lanes": [{"readclksel": 4, "slip": 1, "start": 2, "window": 4}, {"readclksel": 2, "slip": 3, "start": 1, "window": 3}],
+        "failed": False, "overridden": False}
+
+
+def test_info_of_a_ddr3_memory_that_is_not_ready(board, capsys):
+    board(Faults(lanes=(steps(1, 3, 3), set())), DDR3)
+    out = run(capsys, "info", "--device", "/dev/ttyX")[1]
+    assert "not ready: the training failed, no READCLKSEL works for lane 1 (docs/bring-up.md)" in out
+    assert "READCLKSEL 3 to 3 work: 1 step, 1667 ps" in out
+    assert "DDR3 lane 1      READCLKSEL 0, slip 0, found by the training; no READCLKSEL works" in out
+
+
+def test_ddr3_settings_are_written_and_taken_back(board, capsys):
+    opened = board(config=DDR3)
+    command_ = ["selftest", "--device", "/dev/ttyX", "--ddr3-settings"]
+    code, out, _ = run(capsys, *command_, "5:1,auto")
+    assert code == 0 and "READCLKSEL 5, slip 1, set by the host; READCLKSEL 2 to 5 work: 4 steps, 6667 ps; lane 1: " in out
+    # They stay, for any later command.
+    info = run(capsys, "info", "--device", "/dev/ttyX")[1]
+    assert "DDR3 lane 0      READCLKSEL 5, slip 1, set by the host" in info and "slip 3, found by the training" in info
+    state = json.loads(run(capsys, "info", "--device", "/dev/ttyX", "--json")[1])["state"]
+    assert state["overrides"] == [{"readclksel": 5, "slip": 1}, None] and state["training"]["overridden"]
+    # Written and not trained yet: said so.
+    opened.device.client.registers[4 * 18:4 * 18 + 4] = (7 | 2 << 3 | 1 << 5).to_bytes(4, "little")
+    info = run(capsys, "info", "--device", "/dev/ttyX")[1]
+    assert "READCLKSEL 5, slip 1, found by the training (the host's READCLKSEL 7 and slip 2 count from the next" in info
+    code, out, _ = run(capsys, *command_, "auto", "--json")
+    numbers = {check["name"]: check["numbers"] for check in json.loads(out)["checks"]}["DDR3 training"]
+    assert code == 0 and numbers["overridden"] is False and numbers["overrides"] == [None, None]
+    assert numbers["lanes"][0] == {"readclksel": 4, "slip": 1, "start": 2, "window": 4, "window_ps": 6666.7}
+
+
+def test_ddr3_settings_that_do_not_work_are_said(board, capsys):
+    board(config=DDR3)
+    code, out, _ = run(capsys, "selftest", "--device", "/dev/ttyX", "--ddr3-settings", "7:0,auto")
+    assert code == 2 and "FAILED DDR3 training  the host's settings did not read back what was written" in out
+    assert "--ddr3-settings auto" in out
+    assert "ready, but the host's settings did not read back" in run(capsys, "info", "--device", "/dev/ttyX")[1]
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("8:1,auto", "readclksel: 8 is outside 0 to 7"), ("3:4,auto", "slip: 4 is outside 0 to 3"),
+    ("-1:0,auto", "readclksel: -1 is outside"), ("3:1", "for 2 lanes"), ("3:1,3:1,3:1", "for 2 lanes"),
+    ("3,3", "for 2 lanes"), ("a:b,auto", "for 2 lanes"), ("", "for 2 lanes"),
+    ("3:1:1,auto", "for 2 lanes"), ("auto,auto,auto", "for 2 lanes")])
+def test_ddr3_settings_that_are_none(board, capsys, text, wanted):
+    board(config=DDR3)
+    code, _, err = run(capsys, "selftest", "--device", "/dev/ttyX", f"--ddr3-settings={text}")
+    assert code == 2 and wanted in err and "--ddr3-settings" in err and len(err.splitlines()) == 1
+
+
+def test_ddr3_settings_for_an_sdr_memory(board, capsys):
+    board()
+    code, out, _ = run(capsys, "selftest", "--device", "/dev/ttyX", "--ddr3-settings", "auto")
+    assert code == 2 and "the memory of ulx3s-85f-l2 is SDR" in out
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_limits_of_each_preset(name):
     core = preset(name)
     found = describe(board_of(core))
     assert found.preset == name and found.limits == core_limits(core) and all(found.limits.values())
-    assert found.phase_step_ns == phase_step_ns(core) == pytest.approx(1e3 / (2 * core.fabric_mhz) / core.sdram_phases)
+    if core.ddr3:
+        assert (found.memory_kind, found.phases, found.phase_step_ns) == ("DDR3", None, None)
+        assert found.readclksel_step_ps == readclksel_step_ps(core) == pytest.approx(1e6 / (2 * core.fabric_mhz) / 4)
+    else:
+        assert (found.memory_kind, found.phases, found.readclksel_step_ps) == ("SDR", core.sdram_phases, None)
+        assert found.phase_step_ns == phase_step_ns(core) == pytest.approx(1e3 / (2 * core.fabric_mhz) / core.sdram_phases)
     assert found.boards == {"ulx3s-85f": ("ulx3s 85f",), "ecp5-25f": ("icepi_zero 25f", "ulx3s 12f")}.get(name, ())
 
 
@@ -100,6 +179,14 @@ def test_the_gatewares_layouts_are_these():
         (name, sum(list(TRAINING_BITS.values())[:i]), bits) for i, (name, bits) in enumerate(TRAINING_BITS.items())]
     assert {flag.name.lower(): flag for flag in StatusFlag} == {
         name: 1 << StatusFlags[name].offset for name, _ in StatusFlags if name != "zeros"}
+
+
+def test_the_words_of_a_ddr3_memory():
+    words = [0] * 8
+    words[StatusWord.TRAINING] = 3 | 1 << 3 | 2 << 5 | 4 << 8 | (7 | 3 << 3 | 5 << 5 | 8 << 8) << 12 | 1 << 24 | 1 << 25
+    state = BoardState.of(tuple(words), ddr3=True, settings=(6 | 2 << 3 | 1 << 5) << 6)
+    assert state.training == Ddr3Training((LaneTraining(3, 1, 2, 4), LaneTraining(7, 3, 5, 8)), True, True)
+    assert state.training.pack() == words[StatusWord.TRAINING] and state.overrides == (None, LaneSettings(6, 2))
 
 
 class Port:

@@ -5,6 +5,8 @@
 from dataclasses import replace
 from zlib import crc32
 
+import numpy as np
+
 from tellme.golden.link import BoardLink, Window
 from tellme.spec.memory import (
     COUNTER_BASE,
@@ -51,7 +53,8 @@ class PlainBoard:
     """A tellme.golden.link.Core and the link before it.  ``run_step`` gives a run's next event to the link."""
 
     def __init__(self, *, memory: int = MEMORY, **options):
-        self.memory = {base: bytearray(size) for base, size, _ in windows(memory)}
+        # Takes memory of this process only where something was written.
+        self.memory = {base: memoryview(np.zeros(size, np.uint8)) for base, size, _ in windows(memory)}
         self.starts: list[StartArgs] = []
         #: Writes (address, bytes) in their order.
         self.writes: list[tuple[int, bytes]] = []
@@ -60,7 +63,8 @@ class PlainBoard:
         self.link = BoardLink(self, windows(memory), **{"name": "plain", "build_id": BUILD_ID, **options})
 
     def _at(self, address):
-        return self.memory[address >> 28 << 28], address & 0xFFF_FFFF
+        base = max(base for base in self.memory if base <= address)
+        return self.memory[base], address - base
 
     def read(self, address, size):
         memory, at = self._at(address)
@@ -97,7 +101,6 @@ class PlainBoard:
 
     def reset(self):
         """What a reset, or a power cycle, leaves."""
-        for content in self.memory.values():
-            content[:] = bytes(len(content))
+        self.memory = {base: memoryview(np.zeros(len(content), np.uint8)) for base, content in self.memory.items()}
         self.running = False
         self.link.reset()

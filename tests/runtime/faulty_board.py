@@ -7,15 +7,22 @@ from zlib import crc32
 
 import numpy as np
 
+from tellme.golden.ddr3 import LanesTrainer
 from tellme.link.errors import LinkError
 from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import COUNTER_BASE, COUNTERS, CRC_BASE, PROGRAM_BASE, TOP_BASE, StatusWord
+from tellme.spec.ddr3_training import LaneSettings, unpack_overrides
+from tellme.spec.memory import COUNTER_BASE, COUNTERS, CRC_BASE, PROGRAM_BASE, TOP_BASE, StatusWord, register_address
 from tellme.spec.status import StatusFlag, Training
-from tests.cli.fake_client import FakeClient
+from tests.cli.fake_client import PAGE, FakeClient
 
-__all__ = ["Faults", "FaultyClient", "board_of"]
+__all__ = ["Faults", "FaultyClient", "board_of", "steps"]
+
+
+def steps(slip, first, last):
+    """Settings of a lane that work: one slip, and READCLKSEL from ``first`` to ``last``."""
+    return {LaneSettings(readclksel, slip) for readclksel in range(first, last + 1)}
 
 
 @dataclass
@@ -24,7 +31,8 @@ class Faults:
 
     ``stuck``: byte address of a word (None: of each) -> (mask of bits that read 0, mask of bits that read 1).  ``dead``: address
     bits that choose nothing.  ``shorted``: two address bits, of which each pulls the other up.  ``flaky``: a checksum whose
-    number is in here is wrong.  ``crc``: number of a step whose CRC is wrong.  ``silent_after``: packets after which the board
+    number is in here is wrong.  ``lanes``: settings that work for each lane of a DDR3 memory.
+    ``crc``: number of a step whose CRC is wrong.  ``silent_after``: packets after which the board
     does not answer.
     """
 
@@ -39,6 +47,7 @@ class Faults:
     training: Training = Training(13, 20, 9, False)
     ready: bool = True
     silent_after: int | None = None
+    lanes: tuple = (steps(1, 2, 5), steps(3, 1, 3))
 
 
 class FaultyClient(FakeClient):
@@ -49,6 +58,8 @@ class FaultyClient(FakeClient):
         self.faults = faults or Faults()
         self.words = np.frombuffer(self.memory, "<u4")
         self.packets = self.sums = 0
+        self.trainer = LanesTrainer(self.faults.lanes)
+        self.trainer.sweep()
 
     def _asked(self):
         self.packets += 1
@@ -69,9 +80,14 @@ class FaultyClient(FakeClient):
         self._asked()
         if address >= PROGRAM_BASE:
             super().write(address, content, progress)
+            if address == register_address("sdram_retrain") and self.config.ddr3:
+                settings = super().read(register_address("sdram_settings"), 4)
+                self.trainer.sweep(unpack_overrides(int.from_bytes(settings, "little")))
             return
         self.board = None
-        self.words[self._places(address, len(content))] = np.frombuffer(content, "<u4")
+        places = self._places(address, len(content))
+        self.words[places] = np.frombuffer(content, "<u4")
+        self.pages |= {int(page) for page in np.unique(4 * places // PAGE)}
         if progress is not None:
             progress(len(content))
 
@@ -114,10 +130,11 @@ class FaultyClient(FakeClient):
     def status(self):
         self._asked()
         words = [0] * 8
-        words[StatusWord.FLAGS] = StatusFlag.SDRAM_READY if self.faults.ready else 0
+        ready = self.trainer.done if self.config.ddr3 else self.faults.ready
+        words[StatusWord.FLAGS] = StatusFlag.SDRAM_READY if ready else 0
         # What is refused is refused packet by packet.
         words[StatusWord.BAD_PACKETS] = 7 + (self.faults.refused if self.packets > 20 else 0)
-        words[StatusWord.TRAINING] = self.faults.training.pack()
+        words[StatusWord.TRAINING] = (self.trainer.found if self.config.ddr3 else self.faults.training).pack()
         words[StatusWord.CYCLES] = 12345
         return tuple(words)
 

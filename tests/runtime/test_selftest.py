@@ -3,18 +3,21 @@
 """The tests of a board pass on one that is well, and find each fault that is planted."""
 
 from dataclasses import replace
+from zlib import crc32
 
 import pytest
 
 from tellme.compiler.image import check_shape
 from tellme.errors import DeviceError
 from tellme.runtime.board import Board
+from tellme.runtime.ddr3 import train_ddr3
 from tellme.runtime.march import ELEMENTS, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.runtime.selftest import layer_config, selftest
 from tellme.spec.config import PRESETS, preset
+from tellme.spec.ddr3_training import LaneSettings
 from tellme.spec.packets import DATA_MAX
 from tellme.spec.status import Training
-from tests.runtime.faulty_board import Faults, FaultyClient, board_of
+from tests.runtime.faulty_board import Faults, FaultyClient, board_of, steps
 
 #: A core with two lanes and a small memory, which is tested whole.
 CONFIG = replace(preset("ulx3s-85f-l2"), sdram_bytes=1 << 19)
@@ -101,6 +104,92 @@ def test_the_golden_model_has_nothing_to_test():
     with pytest.raises(DeviceError) as caught:
         list(selftest(Board.open("golden")))
     assert caught.value.hint == "board"
+
+
+# A DDR3 memory
+
+#: The core of the largest board, and one that is as small as a test likes it.
+ECPIX5, DDR3 = preset("ecpix5-85f"), replace(preset("sim-ddr3"), sdram_bytes=1 << 19)
+DDR3_NAMES = ["link", "DDR3 training", *NAMES[2:]]
+
+
+def test_a_ddr3_board_that_is_well():
+    checks = run(config=DDR3)
+    assert list(checks) == DDR3_NAMES and failed(checks) == [] and not any(check.advice for check in checks.values())
+    numbers = checks["DDR3 training"].numbers
+    assert numbers["lanes"] == [{"readclksel": 4, "slip": 1, "start": 2, "window": 4, "window_ps": 6666.7},
+                                {"readclksel": 2, "slip": 3, "start": 1, "window": 3, "window_ps": 5000.0}]
+    assert numbers["readclksel_step_ps"] == 1666.7 and numbers["ready"] and not numbers["failed"]
+
+
+@pytest.mark.parametrize(("lanes", "narrow"), [((steps(0, 3, 4), steps(0, 0, 7)), "lane 0"),
+                                               ((steps(0, 1, 1), steps(2, 6, 7)), "lane 0 and lane 1")])
+def test_a_narrow_window_is_a_warning(lanes, narrow):
+    checks = run(Faults(lanes=lanes), DDR3)
+    check = checks["DDR3 training"]
+    assert failed(checks) == [] and f"fewer than 3 steps work for {narrow}: the memory may fail" in check.advice
+
+
+def test_a_ddr3_memory_that_is_not_ready_gets_no_packets():
+    board = board_of(DDR3, Faults(lanes=(set(), steps(1, 2, 5))))
+    checks = list(selftest(board))
+    assert [check.name for check in checks] == ["DDR3 training"] and not checks[0].ok
+    assert "the training failed, no READCLKSEL works for lane 0" in checks[0].found and "bring-up" in checks[0].advice
+    # STATUS and the register of settings, twice.
+    assert board.device.client.packets == 4
+
+
+def test_a_training_with_settings():
+    device = board_of(DDR3, Faults(lanes=(steps(2, 3, 6), set()))).connect()
+    clock = iter(range(100))
+    with pytest.raises(DeviceError, match="not ready: the training failed, no READCLKSEL works for lane 1 3 s after"):
+        train_ddr3(device, [LaneSettings(4, 2), None], patience=3, clock=lambda: next(clock))
+    # With settings for both lanes the memory is ready in any case, and "failed" says that lane 1 reads wrong.
+    state = train_ddr3(device, [LaneSettings(3, 2), LaneSettings(7, 3)])
+    assert state.sdram_ready and state.training.failed and state.training.overridden
+    assert [lane.settings for lane in state.training.lanes] == [LaneSettings(3, 2), LaneSettings(7, 3)] == list(state.overrides)
+    assert [lane.window for lane in state.training.lanes] == [4, 0]
+    with pytest.raises(ValueError, match="settings of 1 lanes"):
+        train_ddr3(device, [None])
+    with pytest.raises(DeviceError, match="is SDR"):
+        train_ddr3(board_of(CONFIG).connect(), [None, None])
+
+
+class Measured(FaultyClient):
+    """Counts the bytes that go over the link."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.moved = 0
+
+    def write(self, address, content, progress=None):
+        self.moved += len(content)
+        super().write(address, content, progress)
+
+    def read(self, address, size):
+        self.moved += size
+        return super().read(address, size)
+
+
+def test_the_quick_test_of_512_mib_moves_as_little_as_that_of_a_small_memory(monkeypatch):
+    """What takes the time at a port are bytes and round trips: some seconds at 3 Mbaud, whatever the memory's size."""
+    board = board_of(ECPIX5)
+    client = board.device._given = Measured(ECPIX5)
+    # The bytes of a sum stay on the board.
+    monkeypatch.setattr(client, "checksum", lambda address, size: crc32(FaultyClient.read(client, address, size)))
+    checks = {check.name: check for check in selftest(board)}
+    assert list(checks) == DDR3_NAMES and failed(checks) == []
+    assert checks["address lines"].numbers["bytes"] == checks["memory march"].numbers["of_bytes"] == 1 << 29
+    assert checks["memory march"].numbers["bytes"] == 64 * DATA_MAX
+    assert client.moved < 1 << 20 and client.packets < 2500, (client.moved, client.packets)
+
+
+@pytest.mark.parametrize(("faults", "text"), [
+    (Faults(dead=(28,)), "the memory has 256 MiB, and the core wants 512 MiB"),
+    (Faults(dead=(28, 27)), "the memory has 128 MiB"), (Faults(shorted=(28, 26)), "address bits 26 and 28 choose the same word")])
+def test_the_size_of_a_large_memory_is_found(faults, text):
+    found = next(check for check in selftest(board_of(ECPIX5, faults)) if check.name == "address lines")
+    assert not found.ok and text in found.found
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,7 +8,8 @@ from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.output import print_line, write
 from tellme.link.discover import find_board
-from tellme.runtime.info import Description, describe
+from tellme.runtime.info import Description, describe, lane_words, training_failure
+from tellme.spec.status import Training
 
 __all__ = ["info"]
 
@@ -31,12 +32,20 @@ def show(found: Description) -> None:
     line("clock", f"{found.fabric_mhz:.2f} MHz; SDRAM {found.sdram_mhz:.2f} MHz")
     line("memory", f"{found.memory_bytes / 2**20:g} MiB, up to {found.peak_bytes_per_second / 1e6:.1f} MB/s")
     if not state.sdram_ready:
-        line("SDRAM", "not ready: no phase of its clock works (docs/bring-up.md)" if training.failed else "not ready yet")
+        line("SDRAM", training_failure(training) + " (docs/bring-up.md)" * training.failed)
+    elif not isinstance(training, Training):
+        line("SDRAM", "ready" if not training.failed else
+             "ready, but the host's settings did not read back what was written (docs/bring-up.md)")
     elif found.phases == 1:
         line("SDRAM", f"ready; {training.beats} beats from READ to data, one phase of its clock")
     else:
+        assert found.phase_step_ns is not None
         line("SDRAM", f"ready; {training.beats} beats from READ to data, phase {training.phase} of {found.phases}, "
              f"{training.window} phases work ({training.window * found.phase_step_ns:.2f} ns)")
+    if not isinstance(training, Training):
+        assert found.readclksel_step_ps is not None
+        for number, said in enumerate(lane_words(found.readclksel_step_ps, state)):
+            line(f"DDR3 lane {number}", said)
     line("bad packets", f"{state.bad_packets} since power-up")
     line("state", f"runs step {state.step} at position {state.position}" if state.running else
          "idle" + (", its last run was stopped" if state.stopped else "")

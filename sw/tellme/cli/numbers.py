@@ -5,9 +5,10 @@
 from collections.abc import Callable
 
 from tellme.cli.errors import UserError
+from tellme.spec.ddr3_training import LANES, LaneSettings
 from tellme.spec.ranges import Range, RangeError
 
-__all__ = ["fraction", "id_list", "whole", "whole_list"]
+__all__ = ["fraction", "id_list", "lane_settings", "whole", "whole_list"]
 
 
 def shown(text: str) -> str:
@@ -74,5 +75,24 @@ def whole_list(option: str, *, least: int) -> Callable[[str], list[int]]:
         if values[0] < least:
             raise UserError(f"{option}: {values[0]} is below {least}")
         return values
+
+    return read
+
+
+def lane_settings(option: str) -> Callable[[str], list[LaneSettings | None]]:
+    """A reader of a DDR3 memory's settings: READCLKSEL:SLIP or ``auto`` (None) for each lane, or one ``auto`` for all lanes."""
+    def read(text: str) -> list[LaneSettings | None]:
+        parts = text.split(",")
+        if parts == ["auto"]:
+            return [None] * LANES
+        try:
+            lanes = [None if part == "auto" else LaneSettings(*map(int, part.split(":"))) for part in parts]
+        except RangeError as error:
+            raise UserError(f"{option} {shown(text)}: {error}") from None
+        except (ValueError, TypeError):
+            lanes = []
+        if len(lanes) != LANES:
+            raise UserError(f"{option} {shown(text)}: READCLKSEL:SLIP or auto for {LANES} lanes is wanted, like 3:1,auto")
+        return lanes
 
     return read

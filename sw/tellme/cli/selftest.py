@@ -16,7 +16,7 @@ __all__ = ["selftest"]
 
 def show(check: Check) -> None:
     """A line a test, and one of what to do."""
-    mark = paint("ok    ", "green") if check.ok else paint("FAILED", "red")
+    mark = paint("FAILED", "red") if not check.ok else paint("warn  ", "yellow") if check.advice else paint("ok    ", "green")
     write(f"{mark} {check.name:14} {check.found}\n")
     if check.advice:
         write(f"       {'':14} {check.advice}\n")
@@ -37,7 +37,7 @@ def selftest(args: argparse.Namespace) -> int:
                     shown.set_description(what, refresh=False)
                 shown.update(done - shown.n)
 
-            for check in tests(board, full=args.full, progress=progress):
+            for check in tests(board, full=args.full, progress=progress, ddr3_settings=args.ddr3_settings):
                 checks.append(check)
                 if not args.json:
                     shown.clear()

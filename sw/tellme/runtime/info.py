@@ -10,12 +10,14 @@ from tellme.boards import boards_of_presets
 from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import StatusWord
+from tellme.spec.ddr3_training import Ddr3Training, LaneSettings, unpack_overrides
+from tellme.spec.memory import StatusWord, register_address
 from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
-from tellme.spec.status import StatusFlag, Training
+from tellme.spec.status import StatusFlag, Training, training_of
 
-__all__ = ["BoardState", "Description", "board_state", "core_limits", "describe", "phase_step_ns"]
+__all__ = ["BoardState", "Description", "board_state", "core_limits", "describe", "lane_words", "phase_step_ns",
+           "readclksel_step_ps", "training_failure"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class BoardState:
     """How a board is at the moment: the answer to STATUS.
 
     ``step`` and ``position`` are those of the run that goes on, or of the last one; ``cycles`` is its counter.  ``bad_packets``
-    counts the packets that the board has refused since power-up.
+    counts the packets that the board has refused since power-up.  ``training`` is that of the memory's kind.  ``overrides``: the
+    host's settings of a DDR3 memory's lanes in the register ``sdram_settings``, which count from the next training on; None for a
+    lane that has none.  It is empty for an SDR memory.
     """
 
     running: bool
@@ -34,15 +38,17 @@ class BoardState:
     position: int
     bad_packets: int
     cycles: int
-    training: Training
+    training: Training | Ddr3Training
+    overrides: tuple[LaneSettings | None, ...] = ()
 
     @classmethod
-    def of(cls, words: tuple[int, ...]) -> "BoardState":
-        """The state that the words of :class:`tellme.spec.memory.StatusWord` say."""
+    def of(cls, words: tuple[int, ...], *, ddr3: bool = False, settings: int = 0) -> "BoardState":
+        """The state that the words of :class:`tellme.spec.memory.StatusWord` say, and the register ``sdram_settings``."""
         flags = StatusFlag(words[StatusWord.FLAGS] & sum(StatusFlag))
         return cls(StatusFlag.RUNNING in flags, StatusFlag.SDRAM_READY in flags, StatusFlag.NONFINITE in flags,
                    StatusFlag.STOPPED in flags, words[StatusWord.STEP], words[StatusWord.POSITION],
-                   words[StatusWord.BAD_PACKETS], words[StatusWord.CYCLES], Training.unpack(words[StatusWord.TRAINING]))
+                   words[StatusWord.BAD_PACKETS], words[StatusWord.CYCLES], training_of(words[StatusWord.TRAINING], ddr3=ddr3),
+                   unpack_overrides(settings) if ddr3 else ())
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ class Description:
     ``boards``: the boards and FPGAs that are built with the preset.  ``limits``: the largest model of the core, in elements.
     ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``sampler``: the core draws tokens.  ``counts_cycles``:
     the core counts what each cycle was spent on.  ``peak_bytes_per_second``: what the memory's pins move at most.
-    ``phase_step_ns``: a step of the SDRAM clock's phase; ``phases`` steps are a whole turn.
+    ``memory_kind``: "SDR" or "DDR3".  SDR: ``phase_step_ns`` is a step of the SDRAM clock's phase; ``phases`` steps are a whole
+    turn.  DDR3: ``readclksel_step_ps`` is a step of READCLKSEL, a quarter of the memory's clock.  A kind's number is None for the
+    other kind.
     """
 
     device: str
@@ -67,12 +75,14 @@ class Description:
     chunk: int
     sampler: bool
     counts_cycles: bool
+    memory_kind: str
     memory_bytes: int
     fabric_mhz: float
     sdram_mhz: float
     peak_bytes_per_second: float
-    phases: int
-    phase_step_ns: float
+    phases: int | None
+    phase_step_ns: float | None
+    readclksel_step_ps: float | None
     state: BoardState
 
     def as_json(self) -> dict[str, Any]:
@@ -92,9 +102,50 @@ def phase_step_ns(core: CoreConfig) -> float:
     return 1000 / core.sdram_mhz / core.sdram_phases
 
 
+def readclksel_step_ps(core: CoreConfig) -> float:
+    """A step of READCLKSEL, in ps: a quarter of the DDR3 memory's clock."""
+    return 1e6 / core.sdram_mhz / 4
+
+
 def board_state(device: BoardDevice) -> BoardState:
     """How a board that is connected is at the moment."""
-    return BoardState.of(device.client.status())
+    words = device.client.status()
+    if not device.core.ddr3:
+        return BoardState.of(words)
+    settings = int.from_bytes(device.client.read(register_address("sdram_settings"), 4), "little")
+    return BoardState.of(words, ddr3=True, settings=settings)
+
+
+def lane_words(step_ps: float, state: BoardState) -> list[str]:
+    """What is said of each byte lane of a DDR3 memory: settings in use, who chose them, and the window.
+
+    ``step_ps``: a step of READCLKSEL.
+    """
+    training = state.training
+    assert isinstance(training, Ddr3Training), "an SDR memory has no lanes that are trained"
+    said = []
+    for lane, override in zip(training.lanes, state.overrides, strict=True):
+        by_host = training.overridden and override == lane.settings
+        who = "set by the host" if by_host else "found by the training"
+        if override is not None and not by_host:
+            who += f" (the host's READCLKSEL {override.readclksel} and slip {override.slip} count from the next training on)"
+        window = "no READCLKSEL works" if not lane.window else (
+            f"READCLKSEL {lane.start} to {lane.start + lane.window - 1} work: "
+            f"{lane.window} step{'s' * (lane.window > 1)}, {lane.window * step_ps:.0f} ps")
+        said.append(f"READCLKSEL {lane.readclksel}, slip {lane.slip}, {who}; {window}")
+    return said
+
+
+def training_failure(training: Training | Ddr3Training) -> str:
+    """Why a memory is not ready, in words."""
+    if not training.failed:
+        return "not ready yet"
+    if isinstance(training, Training):
+        return "not ready: no phase of its clock works"
+    lanes = [str(number) for number, lane in enumerate(training.lanes) if not lane.window]
+    what = (f"no READCLKSEL works for lane {' and lane '.join(lanes)}" if lanes else
+            "the chosen settings of the lanes did not work a second time")
+    return f"not ready: the training failed, {what}"
 
 
 def describe(board: Board) -> Description:
@@ -107,6 +158,7 @@ def describe(board: Board) -> Description:
     assert device.core_sha256 is not None, "the board is connected"
     return Description(
         device.name, core.name, tuple(boards_of_presets().get(core.name, ())), device.core_sha256, __version__, PROTOCOL_VERSION,
-        FORMAT_VERSION, core_limits(core), core.lanes, core.chunk, core.sampler, core.accounts, core.sdram_bytes, core.fabric_mhz,
-        core.sdram_mhz, 1e6 * core.fabric_mhz * core.peak_bytes_per_cycle, core.sdram_phases, phase_step_ns(core),
-        board_state(device))
+        FORMAT_VERSION, core_limits(core), core.lanes, core.chunk, core.sampler, core.accounts, "DDR3" if core.ddr3 else "SDR",
+        core.sdram_bytes, core.fabric_mhz, core.sdram_mhz, 1e6 * core.fabric_mhz * core.peak_bytes_per_cycle,
+        None if core.ddr3 else core.sdram_phases, None if core.ddr3 else phase_step_ns(core),
+        readclksel_step_ps(core) if core.ddr3 else None, board_state(device))

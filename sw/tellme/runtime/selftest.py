@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tests of a board: the link, the SDRAM's clock phase, the memory, and one layer of a model against the golden model."""
+"""Tests of a board: the link, what the memory's start found, the memory, and one layer of a model against the golden model."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,15 +17,18 @@ from tellme.link.client import CHECKSUM_MAX
 from tellme.models.config import ModelConfig
 from tellme.models.random import random_model
 from tellme.runtime.board import Board
+from tellme.runtime.ddr3 import train_ddr3
 from tellme.runtime.device import BoardDevice
 from tellme.runtime.generation import describe_step
-from tellme.runtime.info import board_state, phase_step_ns
+from tellme.runtime.info import BoardState, board_state, lane_words, phase_step_ns, readclksel_step_ps, training_failure
 from tellme.runtime.march import AddressLines, Fault, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import CoreConfig
+from tellme.spec.ddr3_training import LEAST_WINDOW, Ddr3Training, LaneSettings
 from tellme.spec.memory import SDRAM_BASE, EventType, StartArgs, StartFlags
 from tellme.spec.packets import DATA_MAX
 from tellme.spec.sampling import pack_settings
+from tellme.spec.status import Training
 
 __all__ = ["Check", "layer_config", "selftest"]
 
@@ -47,7 +50,7 @@ Progress = Callable[[str, int, int], object]
 class Check:
     """A test that was made: its name, whether the board passed it, what was found, and what to do (empty if nothing).
 
-    ``numbers``: what was measured, for programs.
+    A test that passed and has something to do is a warning.  ``numbers``: what was measured, for programs.
     """
 
     name: str
@@ -107,10 +110,39 @@ def _link(device: BoardDevice, full: bool, progress: Progress) -> Iterator[Check
         yield Check("link", True, f"packets of {len(sizes)} sizes there and back; {times}", "", numbers)
 
 
-def _phase(device: BoardDevice) -> Check:
-    """What the SDRAM's start found."""
-    state, core = board_state(device), device.core
-    training, step = state.training, phase_step_ns(core)
+def _lanes(core: CoreConfig, state: BoardState, training: Ddr3Training) -> Check:
+    """What the training of a DDR3 memory found."""
+    name, step = "DDR3 training", readclksel_step_ps(core)
+    numbers = {"ready": state.sdram_ready, "failed": training.failed, "overridden": training.overridden,
+               "readclksel_step_ps": round(step, 1),
+               "lanes": [asdict(lane) | {"window_ps": round(step * lane.window, 1)} for lane in training.lanes],
+               "overrides": [lane and asdict(lane) for lane in state.overrides]}
+    found = "; ".join(f"lane {number}: {said}" for number, said in enumerate(lane_words(step, state)))
+    if not state.sdram_ready:
+        return Check(name, False, f"{training_failure(training)}; {found}", "power the board off and on; docs/bring-up.md goes "
+                     "through the causes (A DDR3 memory)", numbers)
+    if training.failed:
+        return Check(name, False, f"the host's settings did not read back what was written; {found}",
+                     "go back to what the training finds: --ddr3-settings auto", numbers)
+    narrow = [str(number) for number, lane in enumerate(training.lanes) if lane.window < LEAST_WINDOW]
+    if narrow:
+        return Check(name, True, found, f"fewer than {LEAST_WINDOW} steps work for lane {' and lane '.join(narrow)}: the memory "
+                     "may fail when the board gets warm. Run this test cold and warm, and report the windows (docs/bring-up.md)",
+                     numbers)
+    return Check(name, True, found, "", numbers)
+
+
+def _start(device: BoardDevice) -> Check:
+    """What the memory's start found."""
+    state = board_state(device)
+    if isinstance(state.training, Ddr3Training):
+        return _lanes(device.core, state, state.training)
+    return _phase(device.core, state, state.training)
+
+
+def _phase(core: CoreConfig, state: BoardState, training: Training) -> Check:
+    """What an SDR memory's start found."""
+    step = phase_step_ns(core)
     window = training.window * step
     numbers = {"ready": state.sdram_ready, "beats": training.beats, "phase": training.phase, "window": training.window,
                "phases": core.sdram_phases, "window_ns": round(window, 3)}
@@ -235,26 +267,39 @@ def _bandwidth(device: BoardDevice, counters: dict[str, int]) -> Check:
         if seconds[1] > seconds[0]:
             summed = (size - size // 16) / (seconds[1] - seconds[0])
             numbers["checksum_bytes_per_second"] = round(summed)
-            parts.append(f"{summed / 1e6:.1f} MB/s for a checksum, which takes a byte a cycle (host's clock)")
+            parts.append(f"{summed / 1e6:.1f} MB/s for a checksum (host's clock)")
     found = "; ".join(parts) or "this core counts no cycles, and simulated time is not measured"
     return Check("bandwidth", True, found, "", numbers)
 
 
-def selftest(board: Board, *, full: bool = False, progress: Progress | None = None) -> Iterator[Check]:
+def selftest(board: Board, *, full: bool = False, progress: Progress | None = None,
+             ddr3_settings: Sequence[LaneSettings | None] | None = None) -> Iterator[Check]:
     """Test a board; a Check after each test.  What the memory held is lost.
 
-    ``full``: all sizes of packets, and all of the memory.  A board that does not answer, or misbehaves, ends the tests: the last
-    Check says why.  The golden model, which has neither link nor memory, is a DeviceError.
+    ``full``: all sizes of packets, and all of the memory.  ``ddr3_settings``: a DDR3 memory is trained again first, with these
+    settings, which stay (:func:`tellme.runtime.ddr3.train_ddr3`); None leaves the memory's settings as they are.
+
+    A board that does not answer, or misbehaves, ends the tests: the last Check says why.  The golden model, which has neither
+    link nor memory, is a DeviceError.
     """
     device = board.connect()
     hear = progress or (lambda what, done, total: None)
     size = device.core.sdram_bytes
+    start = "DDR3 training" if device.core.ddr3 else "SDRAM phase"
     now = "link"
     try:
+        if ddr3_settings is not None:
+            now = start
+            train_ddr3(device, ddr3_settings)
+            now = "link"
+        # The link's packets below go to the memory, which answers none before it is ready.
+        if not board_state(device).sdram_ready:
+            yield _start(device)
+            return
         yield from _link(device, full, hear)
-        now = "SDRAM phase"
-        yield (phase := _phase(device))
-        if not phase.numbers["ready"]:
+        now = start
+        yield (found := _start(device))
+        if not found.numbers["ready"]:
             return
         now = "data lines"
         yield _lines(data_lines(device.client))

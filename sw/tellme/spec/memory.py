@@ -278,8 +278,8 @@ class StatusWord(IntEnum):
     #: Packets refused since power-up.
     BAD_PACKETS = 3
     CYCLES = 4
-    #: What the memory's start found.  DDR3: TRAINING_FIELDS of tellme.spec.ddr3_training.  SDR: read latency in beats [4:0], phase step [10:5], phases in a row that work [16:11],
-    #: bit 17: no phase worked in the last sweep.
+    #: What the memory's start found.  DDR3: TRAINING_FIELDS of tellme.spec.ddr3_training.  SDR: read latency in beats [4:0],
+    #: phase step [10:5], phases in a row that work [16:11], bit 17: no phase worked in the last sweep.
     TRAINING = 5
     #: Number of the next event [7:0], of the first one that the host has not acknowledged [15:8].
     EVENTS = 6

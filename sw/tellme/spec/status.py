@@ -5,7 +5,9 @@
 from dataclasses import dataclass
 from enum import IntFlag
 
-__all__ = ["TRAINING_BITS", "StatusFlag", "Training"]
+from tellme.spec.ddr3_training import Ddr3Training
+
+__all__ = ["TRAINING_BITS", "StatusFlag", "Training", "training_of"]
 
 
 class StatusFlag(IntFlag):
@@ -21,13 +23,13 @@ class StatusFlag(IntFlag):
     STOPPED = 8
 
 
-#: Field of the word TRAINING -> its number of bits, from bit 0 on.
+#: Field of an SDR memory's word TRAINING -> its number of bits, from bit 0 on.
 TRAINING_BITS = {"beats": 5, "phase": 6, "window": 6, "failed": 1}
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the SDRAM's start-up found: the word TRAINING.
+    """What an SDR memory's start-up found: the word TRAINING.
 
     ``beats``: read latency in beats.  ``phase``: step of the SDRAM clock's phase, counted from the first.  ``window``:
     neighbouring steps at which a pattern is read back.  ``failed``: no step did in the last sweep.
@@ -54,3 +56,8 @@ class Training:
             word |= int(getattr(self, name)) << at
             at += bits
         return word
+
+
+def training_of(word: int, *, ddr3: bool) -> Training | Ddr3Training:
+    """The word TRAINING of a core whose memory is DDR3, or SDR."""
+    return Ddr3Training.unpack(word) if ddr3 else Training.unpack(word)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tellme.cli.command import Command, Example
-from tellme.cli.numbers import whole_list
+from tellme.cli.numbers import lane_settings, whole_list
 from tellme.cli.options.shared import add_device, add_head, add_json, add_model, add_preset, file_name
 
 __all__ = ["COMMANDS", "SHELLS", "SHELL_COMMANDS"]
@@ -36,7 +36,11 @@ def selftest_options(selftest: argparse.ArgumentParser) -> None:
     add_preset(selftest)
     depth = selftest.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="the memory's lines, its size, and some pages of it (default)")
-    depth.add_argument("--full", action="store_true", help="each word of the memory, five times: some ten minutes at 3 Mbaud")
+    depth.add_argument("--full", action="store_true", help="each word of the memory, five times: some ten minutes at 3 Mbaud for "
+                       "32 MiB, two and a half hours for 512 MiB")
+    selftest.add_argument("--ddr3-settings", type=lane_settings("--ddr3-settings"), metavar="3:1,auto",
+                          help="train a DDR3 memory again first, with READCLKSEL (0 to 7) and slip (0 to 3) of lanes 0 and 1, or "
+                          "with what the training finds (auto); the settings stay until power-off or the next --ddr3-settings")
     add_json(selftest)
 
 
