@@ -9,7 +9,7 @@ import pytest
 
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
-from tellme.golden.head import exact_type, head_logits, probed_state
+from tellme.golden.head import head_logits, probed_state
 from tellme.golden.perplexity import unlimited_config
 from tellme.golden.scales import pack16, scales, unpack16
 from tellme.spec.attention import LOGIT_FRAC, logit
@@ -32,7 +32,7 @@ def test_logits_as_specified(vocab, dim):
     table, codes = rng.integers(-128, 128, (vocab, dim)), rng.integers(-128, 128, (3, dim)).astype(np.int8)
     stored = rng.integers(1 << 14, 1 << 15, vocab).astype(np.uint16)
     d = [Scale(int(rng.integers(1024, 2048)), int(e)) for e in (-30, -20, -10)]
-    got = head_logits(codes, scales(*d), table.astype(exact_type(dim)), unpack16(stored))
+    got = head_logits(codes, scales(*d), table.astype(np.float32), unpack16(stored))
     want = [[logit(int(row.astype(np.int64) @ c), scale_mul(s, unpack_one(int(b)))) for row, b in zip(table, stored, strict=True)]
             for c, s in zip(codes, d, strict=True)]
     assert got.tolist() == want

@@ -14,21 +14,31 @@ from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.probe import probed_scale
 from tellme.spec.scale import Scale
 
-__all__ = ["Table", "best", "exact_type", "head_logits", "probed_state"]
+__all__ = ["Table", "best", "head_logits", "probed_state"]
 
 
-def exact_type(dim: int) -> type[np.floating]:
-    """A float type in which sums of ``dim`` products of int8 are exact."""
-    return np.float32 if dim <= 1 << 10 else np.float64
+#: Columns that are multiplied at once: the magnitudes of so many products of int8 add up to 2**24 at most, so each partial sum is
+#: exact in float32.
+_EXACT_COLS = 1 << 10
 
 
-def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.floating], table_scales: Scales) -> NDArray[np.int32]:
+def _dots(codes: NDArray[np.int8], table: NDArray[np.float32]) -> NDArray[np.int64]:
+    """codes (n, dim) @ table.T (dim, rows), exactly."""
+    q = codes.astype(np.float32)
+    dots = np.zeros((len(codes), len(table)), np.int64)
+    for first in range(0, codes.shape[1], _EXACT_COLS):
+        run = slice(first, first + _EXACT_COLS)
+        dots += (q[:, run] @ table[:, run].T).astype(np.int64)
+    return dots
+
+
+def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.float32], table_scales: Scales) -> NDArray[np.int32]:
     """Logits (tokens, vocab), Q15.16, of states (tokens, dim) with a scale each.
 
-    ``table`` (vocab, dim) has int8 values in :func:`exact_type`; logit = round_half_up(row . code * (d * row's scale)).
+    ``table`` (vocab, dim) has int8 values; logit = round_half_up(row . code * (d * row's scale)).
     """
-    dots = (codes.astype(table.dtype) @ table.T).astype(np.int64)
-    return fixed(dots, scale_mul(Scales(d.sig[:, None], d.exp[:, None]), table_scales), LOGIT_FRAC, 32).astype(np.int32)
+    scale = scale_mul(Scales(d.sig[:, None], d.exp[:, None]), table_scales)
+    return fixed(_dots(codes, table), scale, LOGIT_FRAC, 32).astype(np.int32)
 
 
 class Table(Floats):
@@ -36,9 +46,12 @@ class Table(Floats):
 
     def __init__(self, rows: Callable[[], Iterable[NDArray[np.int8]]], shape: tuple[int, int], table_scales: Scales,
                  budget: Budget):
-        dtype = exact_type(shape[1])
-        super().__init__(shape, dtype, lambda: (part.astype(dtype) for part in rows()), budget)
+        super().__init__(shape, np.float32, lambda: (part.astype(np.float32) for part in rows()), budget)
         self.scales = table_scales
+
+    def product(self, codes: NDArray[np.int8]) -> NDArray[np.int64]:
+        """codes (n, dim) @ table.T, exactly."""
+        return joined([_dots(codes, block) for _, block in self.blocks()])
 
     def logits(self, codes: NDArray[np.int8], d: Scales) -> NDArray[np.int32]:
         """:func:`head_logits` of the table."""

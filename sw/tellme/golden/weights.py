@@ -1,6 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Matrices that stay packed: rows become floats when they are multiplied with, and are kept as floats only within a budget."""
+"""Matrices that stay packed: rows are kept as floats only within a budget, and other rows become floats when they are multiplied
+with.
+
+Ternary rows beyond the budget are not unpacked to weights.  A byte has the digits w_j + 1 in base 3, j = 0..4.  Its plane k,
+p_k = sum(w_j * 3**(j - k) for j >= k), is byte // 3**k less (3**(5 - k) - 1) / 2, and w_k = p_k - 3 * p_{k+1}.  So the product of
+five weights with codes q_j is sum(p_k * r_k) where r_k = q_k - 3 * q_{k-1} and q_{-1} = 0: one division of bytes and one
+multiplication of floats a weight.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -17,6 +24,14 @@ KEPT_BYTES = 1 << 28
 #: The five weights of each byte, as one element of 20 bytes.
 _TRITS = np.ascontiguousarray((np.arange(256)[:, None] // 3 ** np.arange(TRITS) % 3 - 1).astype(np.float32)
                               ).view(f"V{4 * TRITS}").reshape(256)
+
+#: Half of the codes of a byte that is divided by 3**k: what is subtracted from plane k.
+_CENTRES = tuple((3 ** (TRITS - k) - 1) // 2 for k in range(TRITS))
+#: Magnitude of a byte's part of a product at most: |q_j| <= 128, |r_0| <= 128, and the other |r_k| <= 512.
+_BYTE_SUM = 128 * _CENTRES[0] + 512 * sum(_CENTRES[1:])
+#: Bytes of a row that are multiplied at once.  All terms are integers, and the sum of their magnitudes is at most 2**24, so each
+#: partial sum is exact in float32 in whatever order BLAS adds.
+_EXACT_BYTES = (1 << 24) // _BYTE_SUM
 
 Float = NDArray[np.floating]
 Item = TypeVar("Item", bound=np.generic)
@@ -83,6 +98,43 @@ class TernaryMatrix(Floats):
         dtype: type[np.floating] = np.float32 if cols * 128 <= 1 << 24 else np.float64
         super().__init__((sum(tile.shape[1] for tile in tiles), cols), dtype,
                          lambda: (unpacked(tile, cols).astype(dtype, copy=False) for tile in tiles), budget)
+        self._tiles = tiles
+
+    def product(self, codes: NDArray[np.int8]) -> NDArray[np.int64]:
+        if self._keep:
+            return super().product(codes)
+        tokens, cols = codes.shape
+        width = slices(cols) * SLICE_BYTES
+        q = np.zeros((tokens, width * TRITS), np.float32)
+        q[:, :cols] = codes
+        grouped = q.reshape(tokens, width, TRITS)
+        turned = grouped.copy()
+        turned[..., 1:] -= 3 * grouped[..., :-1]
+        # (plane, byte) of each token, for each run of bytes.
+        cuts = [slice(at, min(at + _EXACT_BYTES, width)) for at in range(0, width, _EXACT_BYTES)]
+        factors = [np.ascontiguousarray(turned[:, cut].transpose(2, 1, 0)).reshape(-1, tokens) for cut in cuts]
+        out = np.empty((tokens, self.shape[0]), np.int64)
+        at = 0
+        for tile in self._tiles:
+            rows = slice(at, at + tile.shape[1])
+            packed = np.ascontiguousarray(tile.T).view(np.uint8)
+            total = np.zeros((tile.shape[1], tokens), np.int64)
+            for cut, factor in zip(cuts, factors, strict=True):
+                total += (planes(packed[:, cut]) @ factor).astype(np.int64)
+            out[:, rows] = total.T
+            at = rows.stop
+        return out
+
+
+def planes(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The five planes of bytes (rows, n), side by side: (rows, 5 * n)."""
+    rows, n = packed.shape
+    out = np.empty((rows, TRITS, n), np.float32)
+    for k, centre in enumerate(_CENTRES):
+        # -121..121: the difference of bytes is right as int8.
+        out[:, k] = (packed - np.uint8(centre)).view(np.int8)
+        packed = packed // np.uint8(3)
+    return out.reshape(rows, -1)
 
 
 def unpacked(tile: NDArray[np.uint32], cols: int) -> NDArray[np.float32]:
