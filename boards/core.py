@@ -6,16 +6,20 @@ from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Valu
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.sdr.dfi import DfiSignature
+from hw.top import memory_ports
+from tellme.spec.config import CoreConfig
 
 __all__ = ["CoreInstance"]
 
 
 class CoreInstance(wiring.Component):
-    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes; ``build_id`` gets the Verilog's hash."""
+    """Module ``core`` of the Verilog that :mod:`hw.verilog` writes for ``config``; ``build_id`` gets the Verilog's hash.
 
-    def __init__(self, core_sha256: str):
-        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "dfi": Out(DfiSignature()),
+    The ports to the memory's PHY are those of the configuration (:func:`hw.top.memory_ports`).
+    """
+
+    def __init__(self, config: CoreConfig, core_sha256: str):
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), **memory_ports(config),
                           "running": Out(1), "busy": Out(1), "sdram_ready": Out(1), "failed": Out(1)})
         self._build_id = int.from_bytes(bytes.fromhex(core_sha256), "little")
 

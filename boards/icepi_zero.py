@@ -5,7 +5,7 @@
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
 from boards.devices import devices
-from boards.top import BoardTop
+from boards.sdr import SdrBoardTop
 
 __all__ = ["DEVICES", "Top"]
 
@@ -15,7 +15,7 @@ DEVICES = devices("icepi_zero", {"25f": IcepiZero1_3Platform})
 FIRST_SEED = 4
 
 
-class Top(BoardTop):
-    """Five LEDs, UART and SDRAM as :class:`BoardTop` wants them.  No other chip on the board has to be held in reset."""
+class Top(SdrBoardTop):
+    """Five LEDs, UART and SDRAM as :class:`SdrBoardTop` wants them.  No other chip on the board has to be held in reset."""
 
     clock = "clk50"

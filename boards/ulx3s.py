@@ -10,7 +10,7 @@ from amaranth.lib import io
 from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_85F_Platform
 
 from boards.devices import devices
-from boards.top import BoardTop
+from boards.sdr import SdrBoardTop
 
 __all__ = ["DEVICES", "Top"]
 
@@ -25,7 +25,7 @@ ESP32 = [*(Resource("esp32_off", i, Pins(pin, dir="o"), Attrs(IO_TYPE="LVCMOS33"
          Resource("esp32_l2", 0, Pins("L2", dir="i"), Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))]
 
 
-class Top(BoardTop):
+class Top(SdrBoardTop):
     """Holds the ESP32 in reset, because its stock firmware would talk on the UART and reload the FPGA.
 
     EN is driven low: F1 on v3.0.x, J5 on v3.1.x.  Both pins are driven on both revisions; the other pin then belongs to a chip in

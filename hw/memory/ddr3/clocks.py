@@ -54,7 +54,7 @@ class Ddr3Pll:
     @property
     def clocks(self) -> dict[str, float]:
         """MHz of each clock, as a report names them."""
-        return {"fabric": self.fabric_mhz, "sdram": self.edge_mhz}
+        return {"reference": self.input_mhz, "fabric": self.fabric_mhz, "edge": self.edge_mhz}
 
 
 class Ddr3Clocks(wiring.Component):

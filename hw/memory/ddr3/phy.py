@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """DDR3 PHY for ECP5: four beats a fabric cycle through the DQS groups' registers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, ResetSignal, Signal, Value
@@ -67,17 +68,23 @@ class Ddr3Phy(wiring.Component):
     the board has them, ``rst`` and ``cs``.  Pins that are active low are inverted in front of their registers.  Address bits that
     the board has no pin for are not sent.
 
+    ``mask_lanes`` has for each mask pin the byte lane that it masks.  A mask pin is clocked by the group that it is in, which on
+    some boards is the other lane's.
+
     Timing of reads and writes is that of LiteDRAM's PHY, which boards run (decision 15): the relation of the registers'
-    latencies is not documented.  Raises ValueError for another width than two byte lanes.
+    latencies is not documented.  Raises ValueError for another width than two byte lanes, and for
+    ``mask_lanes`` that do not name each lane once.
     """
 
-    def __init__(self, pins: Any):
+    def __init__(self, pins: Any, *, mask_lanes: Sequence[int] = tuple(range(LANES))):
         if len(pins.dq) != 8 * LANES or len(pins.dqs) != LANES or len(pins.dm) != LANES:
             raise ValueError(f"a chip of {8 * LANES} data pins is supported; the pins are {len(pins.dq)} dq, {len(pins.dqs)} dqs "
                              f"and {len(pins.dm)} dm")
+        if sorted(mask_lanes) != list(range(LANES)):
+            raise ValueError(f"mask_lanes is {tuple(mask_lanes)}; each lane of 0 to {LANES - 1} once is wanted")
         super().__init__({"dfi": In(Ddr3DfiSignature()), "control": In(PhyControlSignature()), "ddrdel": In(1),
                           "start_pause": In(1)})
-        self._pins = pins
+        self._pins, self._mask_lanes = pins, tuple(mask_lanes)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -164,7 +171,8 @@ class Ddr3Phy(wiring.Component):
             m.submodules[f"dqs_pad{lane}"] = Instance("BB", i_I=strobe, i_T=strobe_off, o_O=strobe_in, io_B=strobes[lane])
 
             beats = [words[16 * n + 8 * lane:16 * n + 8 * lane + 8] for n in range(4)]
-            mask = [~words[64 + 2 * n + lane] if masks_low[lane] else words[64 + 2 * n + lane] for n in range(4)]
+            masked_bytes = [words[64 + 2 * n + self._mask_lanes[lane]] for n in range(4)]
+            mask = [~bit if masks_low[lane] else bit for bit in masked_bytes]
             masked = Signal(name=f"dm_{lane}")
             m.submodules[f"dm_out_{lane}"] = Instance("ODDRX2DQA", **clocks, i_DQSW270=write_clock, o_Q=masked,
                                                       **{f"i_D{n}": mask[n] for n in range(4)})

@@ -232,12 +232,14 @@ PRESETS = {
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
     "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=8, chunk=4, pes=4, tile_rows=240, max_dim=2560, max_cols=6912,
                              max_head_dim=128, max_kv_heads=16, max_group=4, max_context=4096, ddr3_chip="MT41K256M16",
-                             sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0),
+                             sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0, uart_baud=8_000_000),
     # The same units at a size for quick simulation.
     "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
                            ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                            sdram_power_up_us=2.0, sdram_phases=1),
 }
+# The same core at a clock that a PLL makes from 48 MHz.
+PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", fabric_mhz=72.0)
 
 #: What is simulated where no preset is named: the first story should not be waited for.
 SIMULATED = "ulx3s-85f-l2"
