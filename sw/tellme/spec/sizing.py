@@ -105,7 +105,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
         # A lane's codes, sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
-        "tlmm": c.lanes * (ceil(c.padded_cols / 2048) + 2) + 4 + (c.lanes > 2),
+        "tlmm": c.lanes * (ceil(c.max_cols / 2048) + 2) + 4 + (c.lanes > 2),
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (ceil(tokens * c.max_dim / 1024) + ceil(tokens * c.max_cols / 1024)
                                   + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
