@@ -28,15 +28,16 @@ from tellme.spec.config import CoreConfig, preset
 __all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
 REPORT = ROOT / "docs" / "reports" / "packing.json"
-BASE = "ulx3s-85f-l2"
-#: Unit -> changes of the base preset with which it is packed by itself.
+#: Lengths and memories are those of the class, so that presets may grow.
+BASE = CoreConfig(name="changed", sampler=True)
+#: Unit -> changes of the base configuration with which it is packed by itself.
 PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
     "tlmm": [{"lanes": 8}],
     "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
                   {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],
 }
-#: Label -> changes of the base preset.  These whole cores are enough to determine all terms of all units, except one of the
-#: lanes'.
+#: Label -> changes of the base configuration.  These whole cores are enough to determine all terms of all units, except one of
+#: the lanes'.
 CORES: dict[str, dict[str, int | str]] = {
     "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
     "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
@@ -49,8 +50,8 @@ JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
 
 
 def config_of(changes: Mapping[str, int | str]) -> CoreConfig:
-    """The base preset with changes."""
-    return replace(preset(BASE), name="changed", **changes)  # type: ignore[arg-type]
+    """The base configuration with changes."""
+    return replace(BASE, **changes)  # type: ignore[arg-type]
 
 
 def pack(component: wiring.Component, config: CoreConfig, folder: Path, name: str) -> tuple[dict[str, int], dict]:

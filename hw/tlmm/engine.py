@@ -52,6 +52,8 @@ class TlmmEngine(wiring.Component):
 
     #: Finished tiles that the lanes can hold.
     TILES = Drain.TILES
+    #: Codes in an EBR.
+    EBR_CODES = 2048
 
     def __init__(self, layouts: Layouts, *, lanes: int, tile_rows: int = 128, streams: int = 1, prefill_rows: int = 1,
                  kind: Kind = PAIR_LANE):
@@ -94,9 +96,11 @@ class TlmmEngine(wiring.Component):
         decode, two_rows = Signal(), Signal() if token_lanes == 1 else Const(1)
 
         # ------------------------------------------------------------------ codes: a memory a token, slice by slice
+        # The builder takes the columns behind a vector's end as zero, so they need no place: 2,048 columns fit an EBR.
+        depth_of_codes = min(self._cols, -(-widths.cols // self.EBR_CODES) * self.EBR_CODES)
         banks = []
         for i in range(held_tokens):
-            m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=self._cols, init=[])
+            m.submodules[f"codes{i}"] = bank = memory.Memory(shape=signed(8), depth=depth_of_codes, init=[])
             banks.append((bank.write_port(), bank.read_port()))
         # For each stream: the first column of the slice that is coming in; whether all slices have come.
         fill_slices, filled = [Signal(Column, name=f"fill_slice{s}") for s in range(streams)], Signal(streams, init=-1)

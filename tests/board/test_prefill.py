@@ -27,6 +27,12 @@ LANES = BOARD.chunk
 #: Two chunks and eight tokens of context; two query heads share a KV head.
 SHAPE = ModelConfig(dim=96, ffn=84, layers=2, heads=4, kv_heads=2, head_dim=32, vocab=150, context=2 * LANES + 8)
 
+#: The largest shapes that the build is for, with two layers and fewer tokens than the real ones: groups of three, and none.
+REAL_SHAPES = {
+    "SmolLM2-135M": ModelConfig(dim=576, ffn=1536, layers=2, heads=9, kv_heads=3, head_dim=64, vocab=512, context=64),
+    "TriLM-190M": ModelConfig(dim=768, ffn=2048, layers=2, heads=12, kv_heads=12, head_dim=64, vocab=512, context=64, tied=False),
+}
+
 
 def load(device, model, lanes=LANES):
     """The model on the board, and a golden board of the same image."""
@@ -80,7 +86,22 @@ def test_random_models(device, name):
     check(device, image, golden, prompt[:7], chunk=5)
 
 
-@pytest.mark.parametrize("heads", [2, 4, 8])
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", REAL_SHAPES)
+def test_two_layers_of_a_real_shape(device, name):
+    """A prompt in chunks, the last of them not full, and decode behind it; then the same prompt token by token.
+
+    Nightly: some 15 times the weights of the other models, and as many in the golden board.
+    """
+    model = model_of(REAL_SHAPES[name], gains=True)
+    image, golden = load(device, model)
+    prompt = prompt_of(model, 2 * LANES + 3)
+    by_chunks = check(device, image, golden, prompt)
+    assert np.array_equal(by_chunks, check(device, image, golden, prompt, chunk=1))
+    check(device, image, golden, prompt, generate=3)
+
+
+@pytest.mark.parametrize("heads", [2, 4, 6, 8])
 def test_bytes_that_attention_reads_and_writes(device, heads):
     """Words that move, exactly: each slot of PEs reads each K and V row that one of its queries sees once; K and V rows are
     written once.

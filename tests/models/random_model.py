@@ -14,7 +14,7 @@ from tellme.spec.scale import Scale, scale_from_fraction
 __all__ = ["FAMILY", "even_model", "model_of", "random_model", "with_biases", "with_several_scales"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
-#: 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
+#: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
 #: gains and sub-norms, SiLU and ReLU squared.
 FAMILY = {
     "plain": (ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=128, context=32), False),
@@ -24,7 +24,7 @@ FAMILY = {
                                tied=False, act="relu2", act_exp=2), True),
     "relu2": (ModelConfig(dim=48, ffn=124, layers=3, heads=8, kv_heads=2, head_dim=16, vocab=77, context=16,
                           act="relu2", act_exp=5, down_norm=True, eps=1e-6), False),
-    "untied": (ModelConfig(dim=76, ffn=148, layers=2, heads=3, kv_heads=3, head_dim=32, vocab=300, context=20,
+    "untied": (ModelConfig(dim=76, ffn=148, layers=2, heads=6, kv_heads=2, head_dim=16, vocab=300, context=20,
                            tied=False, o_norm=True, theta=5e5), True),
 }
 

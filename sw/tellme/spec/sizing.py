@@ -128,7 +128,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
         # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
-        "tlmm": c.lanes // c.prefill_rows * ceil(c.padded_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
+        "tlmm": c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),

@@ -35,6 +35,8 @@ BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), ben
            bench("lanes5", 5, 3, 128, 260),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
+           # The codes of a token fill an EBR, and the last slice's columns go beyond.
+           bench("whole-ebr", 2, 1, 128, 2048, "numbers_at_their_ends"),
            # Two rows a step in prefill: two tokens, and four of one pipeline with the largest tiles.
            bench("rows2-lanes4", 4, 1, 128, 260, prefill_rows=2),
            bench("rows2-lanes8", 8, 1, 240, 300, "shapes", "initiation_interval", "finished_tiles_wait", "waits_of_a_chunk",
