@@ -188,7 +188,7 @@ def test_presets_are_right_and_their_widths_are_tight(name):
     check_widths(PRESETS[name])
 
 
-LIMITS = {"max_cols": 8200, "max_context": 65535, "max_head_dim": 128, "max_kv_heads": 16, "max_group": 4, "sdram_bytes": 1 << 26,
+LIMITS = {"max_cols": 8200, "max_context": 65535, "max_head_dim": 128, "max_kv_heads": 32, "max_group": 4, "sdram_bytes": 1 << 26,
           "max_vocab": (1 << 32) - 1, "tile_rows": 255, "lanes": 16, "program_steps": (1 << 24) - 1, "sdram_column_bits": 10}
 
 
@@ -207,7 +207,7 @@ def test_a_limit_is_the_last_that_can_be(name):
     ({"lanes": 17, "chunk": 17}, "preset x: lanes is 17; 1 to 16 can be (a lane a token of a chunk)"),
     ({"max_dim": 1284}, "preset x: max_dim is 1284; 4 to 1280 can be (max_cols, as a linear takes the residual vector)"),
     ({"max_cols": 8204}, "preset x: max_cols is 8204; 4 to 8200 can be (the sum of a vector's squares is exact in 77 bits)"),
-    ({"max_kv_heads": 17}, "preset x: max_kv_heads is 17; 1 to 16 can be (the attention units' memories)"),
+    ({"max_kv_heads": 33}, "preset x: max_kv_heads is 33; 1 to 32 can be (the attention units' memories)"),
     ({"max_group": 5}, "preset x: max_group is 5; 1 to 4 can be (query heads that a token's attention takes in one pass)"),
     ({"lanes": 2, "chunk": 2, "max_group": 9}, "preset x: max_group is 9; 1 to 8 can be (query heads that a chunk's attention "
                                                "sorts)"),

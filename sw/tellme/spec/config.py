@@ -28,7 +28,7 @@ __all__ = ["PRESETS", "SIMULATED", "CoreConfig", "ConfigError", "preset"]
 #: Query heads for whose codes a chunk's attention has room.
 CHUNK_HEADS = 32
 #: KV heads of a layer, of both attention units.
-MAX_KV_HEADS = 16
+MAX_KV_HEADS = 32
 #: Query heads of a KV head: of a token's attention, and of a chunk's.
 MAX_GROUP = 4
 MAX_CHUNK_GROUP = 8
@@ -237,8 +237,8 @@ PRESETS = {
     "sim-tiny": CoreConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
-    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=8, chunk=4, pes=4, tile_rows=240, max_dim=2560, max_cols=6912,
-                             max_head_dim=128, max_kv_heads=16, max_group=4, max_context=4096, ddr3_chip="MT41K256M16",
+    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, max_dim=2560, max_cols=6912,
+                             max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096, ddr3_chip="MT41K256M16",
                              sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0, uart_baud=8_000_000),
     # The same units at a size for quick simulation.
     "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
