@@ -24,6 +24,7 @@ HEAD = '''# SPDX-FileCopyrightText: 2026 The tellme authors
 
 __all__ = ["LUT"]
 
+#: Unit -> term -> LUT a unit of the term.
 '''
 
 

@@ -16,6 +16,7 @@ LUT: dict[str, dict[str, float]] = {
         "chunk unit": 2688.0,
         "PE": 617.9,
         "softmax unit": 1326.3,
+        "wide PE": 1570.2,
         "compact unit": 4755.0,
         "unit": 2337.0,
         "head of the group": 1156.0,
