@@ -21,8 +21,8 @@ class Vectors(wiring.Component):
     ``read_data`` is element ``read_index`` of ``read_token``, two cycles later.
 
     A length of 1,280 is kept in two memories, 1,024 elements of each token and 256 elements of each token.  The sizes are powers
-    of two (:func:`tellme.spec.sizing.vector_parts`), so that an address is made of bits of index and token.  A memory deeper than an EBR is then made of
-    narrow EBR side by side, and not of many EBR with a multiplexer.
+    of two (:func:`tellme.spec.sizing.vector_parts`), so that an address is made of bits of index and token.  A memory deeper than
+    an EBR is then made of narrow EBR side by side, and not of many EBR with a multiplexer.
     """
 
     def __init__(self, *, width: int, tokens: int, length: int):

@@ -129,8 +129,8 @@ class TlmmEngine(wiring.Component):
                     m.d.comb += [write.addr.eq(fill_slice + within), write.data.eq(source.payload), write.en.eq(1)]
 
         # ------------------------------------------------------------------ bytes to selections
-        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, and so with two rows a step in
-        # a chunk.  Otherwise both have the same.
+        # The even lanes have one dot and the odd lanes another.  In decode each dot has its own row, and in a chunk with two rows
+        # a step too.  Otherwise both have the same.
         dots = [kind.dot(tokens=len(range(g, lanes, pair_rows))) for g in range(pair_rows)]
         Select = dots[0].select.shape()
         rom, bits = kind.rom(), Select.size // SLICE_BYTES

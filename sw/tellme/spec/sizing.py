@@ -110,6 +110,8 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     c = config
     # Tokens of a chunk that a float pipeline keeps.
     tokens = ceil(c.chunk / c.float_lanes)
+    # Words of four gains: A's lie behind a power of two of X's.
+    gains = (1 << (ceil(c.max_dim / 4) - 1).bit_length()) + ceil(c.max_cols / 4)
     # 32 bits of the words of K and V, a memory each; words of a row.
     parts = c.widths.attention_bits // 32
     words = 1 << (c.max_head_dim // (4 * parts) - 1).bit_length()
@@ -131,7 +133,7 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         "tlmm": c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
-                                  + 2 * ceil((c.max_dim + c.max_cols) / 4 / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
+                                  + 2 * ceil(gains / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
         "attention": attention,
         # Codes, and in a compact core the queue of logits and the best 64.
         "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,

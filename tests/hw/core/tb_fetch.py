@@ -21,7 +21,8 @@ LONG = preset("ecpix5-85f")
 WIDTHS = {"rows": {"chunk": 16}, "narrow": {"chunk": 16, "max_dim": 64, "max_head_dim": 64, "max_context": 20, "max_vocab": 12,
                                             "sdram_bytes": 1 << 16},
           "longest": {name: getattr(LONG, name) for name in (
-              "lanes", "chunk", "max_dim", "max_cols", "max_head_dim", "max_kv_heads", "max_context", "ddr3_chip", "sdram_bytes")}}
+              "lanes", "chunk", "max_dim", "max_cols", "max_head_dim", "max_kv_heads", "max_context", "ddr3_chip",
+              "sdram_bytes")}}
 BENCHES = [Bench(name=name, build=lambda widths=widths: RowFetch(layouts_of(**widths)), env={"WIDTHS": name},
                  tests=("rows",) if name == "longest" else ())
            for name, widths in WIDTHS.items()]

@@ -24,32 +24,31 @@ from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127
 from tests.hw.layouts import accumulator, fields, layouts_of, pack, payload_of, unpack
 
 
-def unit(preset_name, chunk, cols):
+def unit(preset_name, chunk):
     """A preset's pipeline; or the only one of a core of single tokens, or one of two; with the layouts of the core."""
     if preset_name:
         config = preset(preset_name)
         return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes)
-    layouts = layouts_of(chunk=chunk, max_dim=128, max_cols=cols, max_head_dim=64)
+    layouts = layouts_of(chunk=chunk, max_dim=128, max_cols=384, max_head_dim=64)
     return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
 
 
-def bench(name, tokens, *tests, chunk=1, cols=384, preset_name="", **options):
-    return Bench(name=name, build=lambda: unit(preset_name, chunk, cols)[1], tests=tests, **options,
-                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "COLS": str(cols), "PRESET": preset_name})
+def bench(name, tokens, *tests, chunk=1, preset_name="", **options):
+    return Bench(name=name, build=lambda: unit(preset_name, chunk)[1], tests=tests, **options,
+                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "PRESET": preset_name})
 
 
-#: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and the same numbers in the
-#: wider fields of a core of long vectors.
+#: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and the pipeline of the preset
+#: with the longest vectors.
 BENCHES = [bench("dim128", [0]), bench("tokens3", range(1, 6, 2), chunk=6),
            bench("tokens8", range(1, 16, 2), "all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
                  "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16),
-           bench("wide", [0], "all_passes", cols=6912),
-           bench("ecpix5", [0], "longest_vectors", preset_name="ecpix5-85f"),
+           bench("ecpix5", [0], "all_passes", "longest_vectors", preset_name="ecpix5-85f"),
            bench("ecpix5-tokens4", range(4), "all_passes", "longest_vectors", preset_name="ecpix5-85f", timeout_s=900,
                  nightly="a token alone takes a quarter of the time, and tokens3 has several")]
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
-LAYOUTS, UNIT = unit(os.environ.get("PRESET", ""), int(os.environ.get("CHUNK", "1")), int(os.environ.get("COLS", "384")))
+LAYOUTS, UNIT = unit(os.environ.get("PRESET", ""), int(os.environ.get("CHUNK", "1")))
 TURN = payload_of(UNIT, "rope_load")
 
 

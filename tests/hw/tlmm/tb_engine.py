@@ -37,10 +37,9 @@ BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), ben
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
            # The codes of a token fill an EBR, and the last slice's columns go beyond.
            bench("whole-ebr", 2, 1, 128, 2048, "numbers_at_their_ends"),
-           # Two rows a step in prefill: two tokens, and four of one pipeline with the largest tiles.
+           # Two rows a step in prefill: two tokens; by night four of one pipeline, with the tiles of ecpix5-85f.
            bench("rows2-lanes4", 4, 1, 128, 260, prefill_rows=2),
-           bench("rows2-lanes8", 8, 1, 240, 300, "shapes", "initiation_interval", "finished_tiles_wait", "waits_of_a_chunk",
-                 prefill_rows=2),
+           bench("rows2-lanes8", 8, 1, 240, 300, prefill_rows=2, nightly="rows2-lanes4 has two tokens on four lanes"),
            bench("rows2-wide", 8, 1, 240, 6912, prefill_rows=2, nightly="rows2-lanes8 and wide together"),
            *(bench(f"rows2-lanes{lanes}-{streams}", lanes, streams, tile, 500, prefill_rows=2,
                    nightly="no preset has these numbers of lanes and pipelines")
