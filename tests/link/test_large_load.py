@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A load of 420 MB, of which the board holds all but some regions: packets, memory of the host, and where it goes on."""
+"""A load of 420 MB, of which the board holds all but some regions: packets, memory of the host, and where it goes on.
+
+By night, because the sums over 420 MB take seven seconds of a CPU.  In CI ``test_client`` cuts the load of a small model short.
+"""
 
 import tracemalloc
 from dataclasses import replace
@@ -68,6 +71,7 @@ def load(board, image, left=None):
     return device, kinds, heard
 
 
+@pytest.mark.nightly
 def test_a_load_of_420_mb_goes_on_where_it_stopped(image):
     board = PlainBoard(memory=1 << 29)
     memory = np.frombuffer(board.memory[0], np.uint8)

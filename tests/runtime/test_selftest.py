@@ -119,6 +119,9 @@ def test_a_ddr3_board_that_is_well():
     numbers = checks["DDR3 training"].numbers
     assert numbers["lanes"] == [{"readclksel": 4, "slip": 1, "start": 2, "window": 4, "window_ps": 6666.7},
                                 {"readclksel": 2, "slip": 3, "start": 1, "window": 3, "window_ps": 5000.0}]
+    # Counted in words of the memory, 64 bits each.
+    bandwidth = checks["bandwidth"].numbers
+    assert bandwidth["peak_share"] == 0.985 and bandwidth["weights_bytes_per_second"] == round(0.985 * 8 * 75e6)
     assert numbers["readclksel_step_ps"] == 1666.7 and numbers["ready"] and not numbers["failed"]
 
 

@@ -15,13 +15,18 @@ DELAY = 0.5
 
 
 def bar(what: str, unit: str, total: int | None = None, *, scaled: bool = False, delay: float = DELAY) -> tqdm:
-    """A bar, for a ``with`` block; its ``update(n)`` hears how much was done.  It is gone when the block ends."""
-    return tqdm(desc=what, unit=unit, total=total, unit_scale=scaled, file=sys.stderr, leave=False, delay=delay, disable=None)
+    """A bar, for a ``with`` block; its ``update(n)`` hears how much was done.  It is gone when the block ends.
+
+    The bar looks at the clock at each update, because work may become slower by a factor of hundreds: a load does, of which the
+    board holds the first half.
+    """
+    return tqdm(desc=what, unit=unit, total=total, unit_scale=scaled, file=sys.stderr, leave=False, delay=delay, disable=None,
+                miniters=1)
 
 
 @contextmanager
 def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes with their rate; the block gets a function of (bytes done, bytes in all)."""
+    """A bar of bytes with their rate and the time that is left; the block gets a function of (bytes done, bytes in all)."""
     with bar(what, "B", scaled=True) as shown:
         def progress(done: int, total: int) -> None:
             shown.total = total

@@ -252,7 +252,7 @@ def _bandwidth(device: BoardDevice, counters: dict[str, int]) -> Check:
     core, numbers, parts = device.core, dict[str, Any](), []
     words, busy = (sum(value for name, value in counters.items() if name.endswith(end)) for end in ("_words", "_busy"))
     if core.accounts and counters["weights_busy"]:
-        rate = 4 * counters["weights_words"] / counters["weights_busy"] * core.fabric_mhz
+        rate = core.word_bits // 8 * counters["weights_words"] / counters["weights_busy"] * core.fabric_mhz
         peak = core.peak_bytes_per_cycle * core.fabric_mhz
         numbers |= {"weights_bytes_per_second": round(1e6 * rate), "peak_share": round(rate / peak, 4), "words": words,
                     "busy_cycles": busy}
