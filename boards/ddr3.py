@@ -21,11 +21,13 @@ class Ddr3BoardTop(BoardTop):
     """A board with a DDR3 chip, resource ``ddr3``.  The oscillator's clock, domain ``init``, starts the clocks; the fabric's
     clock is half of the edge clock, which is the chip's CK.
 
-    ``mask_lanes`` has, for the mask pin of each byte lane, the lane whose bytes that pin masks.  The failure that
+    ``mask_lanes`` has, for the mask pin of each byte lane, the lane whose bytes that pin masks.  ``bridge``: the chip's pins
+    are on both sides of the FPGA, so that the edge clock needs an ECLKBRIDGECS.  The failure that
     :meth:`memory` returns is a lost lock of DDRDLLA.
     """
 
     mask_lanes: tuple[int, ...] = (0, 1)
+    bridge = False
 
     @classmethod
     def clocks(cls, platform: Any, config: CoreConfig) -> dict[str, float]:
@@ -38,7 +40,8 @@ class Ddr3BoardTop(BoardTop):
         m.domains.ddr = ClockDomain(reset_less=True)
         m.submodules.clock = clock = io.Buffer(io.Direction.Input, platform.request(self.clock, dir="-"))
         m.d.comb += ClockSignal("init").eq(clock.i)
-        m.submodules.clocks = clocks = Ddr3Clocks(Ddr3Pll.between(self.input_mhz(platform), self.config.fabric_mhz))
+        m.submodules.clocks = clocks = Ddr3Clocks(Ddr3Pll.between(self.input_mhz(platform), self.config.fabric_mhz),
+                                                   bridge=self.bridge)
         m.submodules.phy = phy = Ddr3Phy(platform.request("ddr3", dir="-"), mask_lanes=self.mask_lanes)
         wiring.connect(m, core.dfi, phy.dfi)
         wiring.connect(m, core.phy, phy.control)

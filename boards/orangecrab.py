@@ -65,6 +65,7 @@ class Top(Ddr3BoardTop):
     clock = "clk"
     leds = (None, ("rgb_led", 0, "g"), None, ("rgb_led", 0, "b"), ("rgb_led", 0, "r"))
     mask_lanes = (1, 0)
+    bridge = True
 
     def extras(self, m: Module, platform: Any) -> None:
         pins = platform.request("ddr3_pseudo_power", 0, dir="-")

@@ -1,19 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Board files: short, found by the names that they define, the only sources that name their board; and the PLL's dividers."""
+"""Board files: short, found by the names that they define, the only sources that name their board; pins; the PLL's dividers."""
 
 import importlib
 import re
+from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from boards.ddr3 import Ddr3BoardTop
 from boards.devices import devices
 from boards.flow import build
-from boards.top import BoardTop, Pll
+from boards.sdr import Pll, SdrBoardTop
+from boards.top import STATES
 from tellme.boards import boards
-from tellme.spec.config import preset
+from tellme.spec.config import PRESETS, preset
 from tellme.spec.sizing import DEVICES, check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,17 +27,99 @@ SOURCES = [path for folder in ("boards", "hw", "sw", "sim", "tools") for path in
 DEFAULT = "ulx3s"
 
 
-@pytest.mark.parametrize("name", build.BOARDS)
-def test_a_board_is_one_short_file(name):
-    path = ROOT / "boards" / f"{name}.py"
-    assert len(path.read_text().splitlines()) <= 100
+#: A board and its device, of every board.
+BUILDS = [(name, device) for name in build.BOARDS for device in importlib.import_module(f"boards.{name}").DEVICES]
+#: Supply of a pin's bank by the standard of the pin.
+VOLTS = {"LVCMOS33": 3.3, "SSTL15_I": 1.5, "SSTL15D_I": 1.5, "SSTL135_I": 1.35, "SSTL135D_I": 1.35, "SSTL135_II": 1.35}
+
+
+def made(name, device):
+    """Module, preset and platform of a board with a device; no tool is looked for."""
     board = importlib.import_module(f"boards.{name}")
-    assert issubclass(board.Top, BoardTop)
-    for device, (config, platform) in board.DEVICES.items():
-        check(preset(config), device)
-        # The oscillator that the top level asks for is the platform's, and the PLL reaches the preset's clocks from it.
-        mhz = platform().lookup(board.Top.clock).clock.frequency / 1e6
-        assert Pll.between(mhz, preset(config)).fabric_mhz == pytest.approx(preset(config).fabric_mhz)
+    config, platform = board.DEVICES[device]
+    return board, preset(config), type(platform.__name__, (platform,), {"required_tools": []})()
+
+
+@cache
+def built(name, device):
+    """(pin, attributes) of each pin of a board's top, as its constraints have them, and the text of the netlist."""
+    board, config, platform = made(name, device)
+    plan = platform.prepare(board.Top(config, "0" * 64), name="top", do_program=False)
+    lpf, netlist = (plan.files[f"top.{ending}"] for ending in ("lpf", "il"))
+    sites = dict(re.findall(r'LOCATE COMP "(.*?)" SITE "(.*?)";', lpf))
+    attributes = {port: dict(word.split("=") for word in words.split())
+                  for port, words in re.findall(r'IOBUF PORT "(.*?)" (.*?);', lpf)}
+    return [(sites[port], attributes[port]) for port in sites], netlist
+
+
+@pytest.mark.parametrize(("name", "device"), BUILDS)
+def test_a_board_is_one_short_file(name, device):
+    assert len((ROOT / "boards" / f"{name}.py").read_text().splitlines()) <= 100
+    board, config, platform = made(name, device)
+    assert issubclass(board.Top, Ddr3BoardTop if config.ddr3 else SdrBoardTop)
+    check(config, device)
+    # The oscillator that the top level asks for is the platform's, and the PLL reaches the preset's clocks from it.
+    clocks = board.Top.clocks(platform, config)
+    assert clocks["fabric"] == pytest.approx(config.fabric_mhz)
+    assert clocks["edge" if config.ddr3 else "sdram"] == pytest.approx(config.sdram_mhz)
+    # clock_table tells clocks apart by their rates.
+    assert all(abs(a - b) > 0.02 * a for a in clocks.values() for b in clocks.values() if a is not b)
+
+
+@pytest.mark.parametrize(("name", "device"), BUILDS)
+def test_each_pin_once_and_its_bank_has_the_voltage(name, device):
+    """A DDR3 board has pins of 3.3 V and pins of its chip's voltage, and no third voltage.  nextpnr refuses two in a bank."""
+    pins, _ = built(name, device)
+    twice = [pin for pin, n in Counter(pin for pin, _ in pins).items() if n > 1]
+    assert not twice and len(pins) > 40
+    config = preset(importlib.import_module(f"boards.{name}").DEVICES[device][0])
+    volts = Counter(VOLTS[attributes["IO_TYPE"]] for _, attributes in pins)
+    # The clock, the UART and the LEDs are at 3.3 V; all others are the memory's at a DDR3 board.
+    low = {volt for volt in volts if volt < 3.3}
+    assert len(low) == bool(config.ddr3)
+    if config.ddr3:
+        assert volts[3.3] <= 3 + 12 and volts[low.pop()] >= 44
+
+
+@pytest.mark.parametrize(("name", "device"), [pair for pair in BUILDS if made(*pair)[1].ddr3])
+def test_ddr3_pins_and_primitives(name, device):
+    board, config, platform = made(name, device)
+    pins = platform.request("ddr3", dir="-")
+    assert (len(pins.dq), len(pins.dqs), len(pins.dm), len(pins.ba)) == (16, 2, 2, 3)
+    # All rows of the chip, and A10, which says "all banks" and "calibrate long".
+    assert len(pins.a) >= max(11, config.ddr3.row_bits)
+    assert sorted(board.Top.mask_lanes) == [0, 1]
+    _, netlist = built(name, device)
+    kinds = Counter(re.findall(r"cell \\([A-Z0-9]+) ", netlist))
+    commands = 3 + 3 + len(pins.a) + 2 + 1 + hasattr(pins, "cs")
+    assert {kind: kinds[kind] for kind in ("ODDRX2F", "DQSBUFM", "ODDRX2DQSB", "ODDRX2DQA", "IDDRX2DQA", "DDRDLLA", "ECLKSYNCB",
+                                           "CLKDIVF", "EHXPLLL", "ECLKBRIDGECS")} == {
+        "ODDRX2F": commands, "DQSBUFM": 2, "ODDRX2DQSB": 2, "ODDRX2DQA": 18, "IDDRX2DQA": 16, "DDRDLLA": 1, "ECLKSYNCB": 1,
+        "CLKDIVF": 1, "EHXPLLL": 1, "ECLKBRIDGECS": board.Top.bridge}
+
+
+@pytest.mark.parametrize(("name", "device"), BUILDS)
+def test_leds(name, device):
+    """Each state has an LED or none; readiness and failure are shown by every board."""
+    board, _, platform = made(name, device)
+    leds = dict(zip(STATES, board.Top.leds, strict=True))
+    shown = [place for place in leds.values() if place is not None]
+    assert leds["memory_ready"] and leds["failed"] and len(set(shown)) == len(shown)
+    for resource, number in {(resource, number) for resource, number, _ in shown}:
+        pins = platform.request(resource, number, dir="-")
+        assert all(len(getattr(pins, colour) if colour else pins) == 1
+                   for r, n, colour in shown if (r, n) == (resource, number))
+
+
+def test_orangecrab_masks_and_supply_pins():
+    """The pins that amaranth-boards has wrong, as the board's documentation has them."""
+    board, _, platform = made("orangecrab", "85f")
+    pins = {resource.name: resource for resource in platform.resources.values() if resource.name == "ddr3"}
+    names = {part.name: part.ios[0] for part in pins["ddr3"].ios}
+    assert names["ba"].names == ["D6", "B7", "A6"] and names["dm"].names == ["D16", "G16"]
+    assert names["dqs"].p.names == ["B15", "G18"] and board.Top.mask_lanes == (1, 0)
+    _, netlist = built("orangecrab", "85f")
+    assert "vcc_virtual" in netlist and "gnd_virtual" in netlist
 
 
 def test_a_device_that_one_side_lacks_is_named():
@@ -54,14 +140,17 @@ def test_the_hosts_rate_is_the_gatewares():
 
 
 def test_boards_are_found():
-    assert build.BOARDS == ("icepi_zero", "ulx3s")
+    assert build.BOARDS == ("ecpix5", "icepi_zero", "orangecrab", "ulx3s")
     assert set(DEVICES) >= {device for name in build.BOARDS for device in importlib.import_module(f"boards.{name}").DEVICES}
 
 
 @pytest.mark.parametrize("name", [name for name in build.BOARDS if name != DEFAULT])
 def test_no_other_file_knows_the_board(name):
+    """But for the names of presets, which are made for one board."""
     pattern = re.compile(name.replace("_", "[ _-]?").replace("zero", "(zero)?"), re.IGNORECASE)
-    knowing = [path.relative_to(ROOT).as_posix() for path in (*SOURCES, ROOT / "Makefile") if pattern.search(path.read_text())]
+    named = re.compile("|".join(map(re.escape, PRESETS)))
+    knowing = [path.relative_to(ROOT).as_posix() for path in (*SOURCES, ROOT / "Makefile")
+               if pattern.search(named.sub("", path.read_text()))]
     assert knowing == [f"boards/{name}.py"]
 
 

@@ -21,7 +21,7 @@ NEXTPNR = {"utilization": {"TRELLIS_COMB": {"used": 10, "available": 100}, "DP16
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["--board", "nonsense"], "no board is called 'nonsense'; there are: icepi_zero, ulx3s"),
+    (["--board", "nonsense"], "no board is called 'nonsense'; there are: ecpix5, icepi_zero, orangecrab, ulx3s"),
     (["--device", "45f"], "ulx3s has no preset for a '45f'; there are: 85f, 12f"),
     (["--board", "icepi_zero", "--device", "85f"], "icepi_zero has no preset for a '85f'; there are: 25f"),
     (["--seeds", "0"], "SEEDS is 0; 1 or more are wanted"),
@@ -59,6 +59,8 @@ def test_clocks_and_resources_of_a_report():
     clocks = build.clock_table(NEXTPNR, CLOCKS)
     assert clocks == {"fabric": {"achieved_mhz": 57.12, "required_mhz": 66.67},
                       "sdram": {"achieved_mhz": 300.0, "required_mhz": 133.33}}
+    # nextpnr times no path of an edge clock.
+    assert build.clock_table(NEXTPNR, {"edge": 150.0}) == {"edge": {"achieved_mhz": None, "required_mhz": 150.0}}
     report = build.report_of(NEXTPNR, clocks=clocks)
     assert report["comb"] == {"used": 10, "available": 100}
     assert report["ramw"] == {"used": 0, "available": 0}
@@ -168,7 +170,7 @@ def test_committed_report_has_every_field(name):
     assert report["preset"] == importlib.import_module(f"boards.{report['board']}").DEVICES[report["device"]][0]
     assert set(report) >= {"board", "preset", "comb", "ff", "ramw", "ebr", "dsp", "clocks", "seed", "tools", "seconds",
                            "core_sha256", "bitstream_sha256"}
-    for clock in report["clocks"].values():
-        assert clock["achieved_mhz"] >= clock["required_mhz"]
+    assert not build.missed(report["clocks"])
+    assert {name for name, clock in report["clocks"].items() if clock["achieved_mhz"] is None} <= {"edge"}
     for key in ("comb", "ff", "ebr", "dsp"):
         assert report[key]["used"] <= report[key]["available"]

@@ -54,7 +54,7 @@ def plugged(monkeypatch):
 def fast(monkeypatch):
     """A board at 12 Mbaud whose chip is another."""
     ulx3s = next(board for board in boards() if board.key == "ulx3s")
-    usb = replace(ulx3s.usb[0], id="0403:6010", product="Dual RS232-HS", own=False)
+    usb = replace(ulx3s.usb[0], id="0403:601c", product="Dual RS232-HS", own=False)
     made = replace(ulx3s, key="fast", name="Fast", baud=12_000_000, usb=(usb,))
     known = (*boards(), made)
     monkeypatch.setattr(serial_usb, "boards", lambda: known)
@@ -99,14 +99,14 @@ def test_each_board_has_a_rate_and_ids():
 
 
 @pytest.mark.parametrize(("found", "baud"), [
-    (("/dev/ttyX0", "0403:6010", "Dual RS232-HS"), 12_000_000),
+    (("/dev/ttyX0", "0403:601c", "Dual RS232-HS"), 12_000_000),
     # Some systems tell no product string.
-    (("/dev/ttyX0", "0403:6010", None), 12_000_000),
+    (("/dev/ttyX0", "0403:601c", None), 12_000_000),
     (("/dev/ttyX0", FTDI, "ULX3S FPGA 85K v3.0.8"), 3_000_000),
-    (("/dev/ttyX0", "0403:6010", "Something else"), 3_000_000),
-    (("/dev/ttyX0", "1234:6010", "Dual RS232-HS"), 3_000_000),
+    (("/dev/ttyX0", "0403:601c", "Something else"), 3_000_000),
+    (("/dev/ttyX0", "1234:601c", "Dual RS232-HS"), 3_000_000),
     (("/dev/ttyX0", "", None), 3_000_000),
-    (("/dev/ttyX1", "0403:6010", "Dual RS232-HS"), 3_000_000),
+    (("/dev/ttyX1", "0403:601c", "Dual RS232-HS"), 3_000_000),
 ])
 def test_rate_of_the_board_that_the_id_names(found, baud, fast, plugged, pyserial):
     plugged(found)
@@ -118,19 +118,19 @@ def test_rate_of_the_board_that_the_id_names(found, baud, fast, plugged, pyseria
 def test_boards_of_several_rates_with_one_id(fast, plugged, monkeypatch):
     known = (*boards(), fast, replace(fast, baud=1_000_000))
     monkeypatch.setattr(serial_usb, "boards", lambda: known)
-    plugged(("/dev/ttyX0", "0403:6010", "Dual RS232-HS"))
+    plugged(("/dev/ttyX0", "0403:601c", "Dual RS232-HS"))
     assert board_baud("/dev/ttyX0") == 3_000_000
 
 
 def test_a_port_by_a_link(fast, plugged, tmp_path):
     (tmp_path / "ttyX0").touch()
     (tmp_path / "by-id").symlink_to(tmp_path / "ttyX0")
-    plugged((str(tmp_path / "ttyX0"), "0403:6010", "Dual RS232-HS"))
-    assert board_baud(str(tmp_path / "by-id")) == 12_000_000 and usb_id(str(tmp_path / "by-id")) == "0403:6010"
+    plugged((str(tmp_path / "ttyX0"), "0403:601c", "Dual RS232-HS"))
+    assert board_baud(str(tmp_path / "by-id")) == 12_000_000 and usb_id(str(tmp_path / "by-id")) == "0403:601c"
 
 
 def test_a_rate_that_is_asked_for(fast, plugged, pyserial):
-    plugged(("/dev/ttyX0", "0403:6010", "Dual RS232-HS"))
+    plugged(("/dev/ttyX0", "0403:601c", "Dual RS232-HS"))
     assert SerialTransport("/dev/ttyX0", 1_000_000).baud == 1_000_000
     with pytest.raises(RangeError, match="^baud: 12000001 is outside 9600 to 12000000$"):
         SerialTransport("/dev/ttyX0", 12_000_001)

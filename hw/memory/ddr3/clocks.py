@@ -69,13 +69,16 @@ class Ddr3Clocks(wiring.Component):
     delay code, 9 end the update, 10 end the pause, 11 ready.  These are the steps of LiteDRAM's PHY, which boards run.  The
     fabric, domain ``sync``, is in reset until then.  When the PLL loses its lock, all begins anew.
 
+    ``bridge`` puts an ECLKBRIDGECS ahead of ECLKSYNCB, which takes the edge clock to both sides of the chip.  A board whose DDR3
+    pins are on both sides needs one.
+
     ``ddrdel`` and ``pause`` are for the PHY.  ``ready``: the sequence is complete (domain ``init``).  ``lost``: DDRDLLA has lost
     its lock since (domain ``init``); its delays stay as they were.
     """
 
-    def __init__(self, pll: Ddr3Pll):
+    def __init__(self, pll: Ddr3Pll, *, bridge: bool = False):
         super().__init__({"ddrdel": Out(1), "pause": Out(1), "ready": Out(1), "lost": Out(1)})
-        self._pll = pll
+        self._pll, self._bridge = pll, bridge
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -115,7 +118,11 @@ class Ddr3Clocks(wiring.Component):
         # ------------------------------------------------------------------ clocks
         dll_reset, io_reset = Signal(init=1), Signal(init=1)
         m.d.init += [dll_reset.eq(~locked), io_reset.eq(~locked | reset)]
-        m.submodules.edge = Instance("ECLKSYNCB", i_ECLKI=made, i_STOP=stop, o_ECLKO=ClockSignal("ddr"))
+        source = made
+        if self._bridge:
+            source = Signal()
+            m.submodules.bridge = Instance("ECLKBRIDGECS", i_CLK0=made, i_SEL=Const(0, 1), o_ECSOUT=source)
+        m.submodules.edge = Instance("ECLKSYNCB", i_ECLKI=source, i_STOP=stop, o_ECLKO=ClockSignal("ddr"))
         m.submodules.divider = Instance("CLKDIVF", p_DIV="2.0", i_CLKI=ClockSignal("ddr"), i_RST=reset, i_ALIGNWD=Const(0),
                                         o_CDIVX=ClockSignal("sync"))
         m.submodules.dll = Instance("DDRDLLA", i_CLK=ClockSignal("ddr"), i_RST=dll_reset, i_UDDCNTLN=~update, i_FREEZE=freeze,
