@@ -60,7 +60,10 @@ class Pll:
 
 
 class SdrBoardTop(BoardTop):
-    """A board with an SDR SDRAM, resource ``sdram``.  The PLL makes the preset's clocks; the core moves the phase of the SDRAM's."""
+    """A board with an SDR SDRAM, resource ``sdram``.
+
+    The PLL makes the preset's clocks; the core moves the phase of the SDRAM's.
+    """
 
     @classmethod
     def clocks(cls, platform: Any, config: CoreConfig) -> dict[str, float]:

@@ -112,8 +112,9 @@ class Core(wiring.Component):
     """Link, command processor, memory and compute units, wired together.
 
     Ports: ``rx`` and ``tx``, the byte streams of the link (a UART or the simulated board's pipe); ``dfi``, the memory at
-    two or four beats a cycle, for a PHY, and for a DDR3 memory's PHY ``phy``, its settings; ``build_id``, the SHA-256 of this core's own Verilog, which the board file or the
-    harness ties; ``running``, ``busy`` (that, or a packet in work), ``sdram_ready`` and ``failed`` for LEDs and the harness.
+    two or four beats a cycle, for a PHY, and for a DDR3 memory's PHY ``phy``, its settings; ``build_id``, the SHA-256 of this
+    core's own Verilog, which the board file or the harness ties; ``running``, ``busy`` (that, or a packet in work),
+    ``sdram_ready`` and ``failed`` for LEDs and the harness.
 
     Two resets: ``sync`` resets all; the command processor's compute_reset resets the units that hold no state worth
     keeping (engine, pipeline, attention, LM head, sampler, row fetch), while SDRAM, weight buffer and link go on.

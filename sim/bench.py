@@ -38,8 +38,8 @@ from tellme.spec.memory import ACCOUNT, SDRAM_BASE
 
 __all__ = ["SHAPES", "main"]
 
-#: Models by shape alone, with random weights.  trilm-99m and bitnet-2b-body (BitNet b1.58 2B-4T) run without their LM heads, which
-#: stay on the host.  bitnet-large is bitnet_b1_58-large.
+#: Models by shape alone, with random weights.  trilm-99m and bitnet-2b-body (BitNet b1.58 2B-4T) run without their LM heads,
+#: which stay on the host.  bitnet-large is bitnet_b1_58-large.
 SHAPES = {
     "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
                              tied=False),
@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prompt-tokens", default="", metavar="16,64,128", help="lengths of prompts, with commas")
     parser.add_argument("--preset", default="ulx3s-85f")
     parser.add_argument("--layers", type=int, metavar="N", help="take N layers of a shape")
-    parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not through "
-                        "the link")
+    parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not "
+                        "through the link")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
     args = parser.parse_args(argv)
     device = None

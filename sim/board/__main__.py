@@ -16,7 +16,6 @@ from sim.board.lifeline import hold, release
 def run() -> int:
     """Build, and become the board's process.  Imports come late, so that the host is watched while modules are loaded."""
     import subprocess
-
     from pathlib import Path
 
     from sim.board.build import board_arguments, build_board, preload_arguments
@@ -25,8 +24,8 @@ def run() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m sim.board", description=__doc__)
     parser.add_argument("--preset", default=SIMULATED)
-    parser.add_argument("--preload", type=Path, metavar="FILE", help="an image that tellme-host load --save wrote, which the memory "
-                        "holds when power comes")
+    parser.add_argument("--preload", type=Path, metavar="FILE", help="an image that tellme-host load --save wrote, which the "
+                        "memory holds when power comes")
     parser.add_argument("--build-only", action="store_true",
                         help="build, print the command that starts the board as a JSON list, and end")
     args = parser.parse_args()

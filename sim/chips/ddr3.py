@@ -58,12 +58,13 @@ class Ddr3Chip:
     """One chip at a CK of ``mhz``.  Pins are 1 when asserted.
 
     ``reset_us``, ``cke_us`` and ``zq_ms`` take the place of the chip's times, for simulations that cannot wait so long.
-    ``check_unwritten``: a read of a cell that was never written breaks a rule; with ``whole_bursts`` it does only if no cell of the
-    burst was ever written.
+    ``check_unwritten``: a read of a cell that was never written breaks a rule; with ``whole_bursts`` it does only if no cell of
+    the burst was ever written.
     """
 
     def __init__(self, *, timing: Ddr3Timing = CHIPS["MT41K256M16"], mhz: float = 400 / 3, reset_us: float | None = None,
-                 cke_us: float | None = None, zq_ms: float | None = None, check_unwritten: bool = True, whole_bursts: bool = False):
+                 cke_us: float | None = None, zq_ms: float | None = None, check_unwritten: bool = True,
+                 whole_bursts: bool = False):
         times, refresh, zq = chip_clocks(timing, mhz, reset_us=reset_us, cke_us=cke_us, zq_ms=zq_ms)
         self._lib = _library()
         self._chip = self._lib.ddr3_new(timing.row_bits, timing.column_bits, (ctypes.c_int64 * len(times))(*times), refresh, zq,

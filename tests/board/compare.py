@@ -45,8 +45,8 @@ def needed_kv_bytes(model: Model) -> int:
 
 
 def written_words(model: Model, core: CoreConfig) -> int:
-    """Words of the memory that a token with all logits writes: whole words of K and V rows and of logits, and a word for each pair
-    of scales."""
+    """Words of the memory that a token with all logits writes: whole words of K and V rows and of logits, and a word for each
+    pair of scales."""
     c, size = model.config, core.word_bits // 8
     return c.layers * c.kv_heads * (2 * -(-c.head_dim // size) + 1) + -(-4 * c.vocab // size)
 

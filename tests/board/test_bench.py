@@ -76,8 +76,8 @@ def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
     reports = []
     for more in ([], ["--preload"]):
         path = tmp_path / "bench.json"
-        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--preset", "ulx3s-85f-l2", "--positions", "0,40", "--json",
-                           str(path), *more]) == 0
+        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--preset", "ulx3s-85f-l2", "--positions", "0,40",
+                           "--json", str(path), *more]) == 0
         assert "bitllama2c-3m (2 of 8 layers), preset ulx3s-85f-l2" in capsys.readouterr().out
         reports.append(json.loads(path.read_text()))
     by_link, preloaded = reports

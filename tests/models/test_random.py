@@ -48,8 +48,8 @@ def test_weights_follow_from_name_and_place():
 
 
 def test_each_weight_is_as_likely():
-    codes = random_model("some", ModelConfig(dim=500, ffn=900, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)).linear(
-        0, "w2").read()[0]
+    config = ModelConfig(dim=500, ffn=900, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)
+    codes = random_model("some", config).linear(0, "w2").read()[0]
     for value in (-1, 0, 1):
         # Of 450,000; six standard deviations are 1,900.
         assert abs((codes == value).sum() - 150_000) < 1_900

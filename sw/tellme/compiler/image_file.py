@@ -52,8 +52,8 @@ def save_pieces(path: Path, pieces: Sequence[tuple[int, Part]], board: CoreConfi
 def save_image(path: Path, model: StoredSource, board: CoreConfig, *, head: Head | None = "board") -> int:
     """Compile a model for a board and write the file, which is there whole or not at all; the bytes of the file.
 
-    With ``head`` None the LM head is on the board if it fits.  A model that does not fit is a CompileError; one that is damaged, or
-    a file that cannot be written, a ModelError.
+    With ``head`` None the LM head is on the board if it fits.  A model that does not fit is a CompileError; one that is damaged,
+    or a file that cannot be written, a ModelError.
     """
     model.check()
     return save_pieces(path, image_pieces(place_model(model, board, head)[0]), board)
@@ -84,8 +84,8 @@ def stored_pieces(path: Path, board: CoreConfig) -> tuple[StoredPiece, ...]:
             _, version, count, name = HEADER.unpack(header)
             preset = name.rstrip(b"\0").decode("ascii", "replace")
             if version != FORMAT_VERSION:
-                raise InputError(f"{path} has version {version} of the format, and {FORMAT_VERSION} is wanted; write it again with "
-                                 "tellme-host load --save")
+                raise InputError(f"{path} has version {version} of the format, and {FORMAT_VERSION} is wanted; write it again "
+                                 "with tellme-host load --save")
             if preset != board.name:
                 raise InputError(f"{path} was written for the preset {preset}, and the board is {board.name}")
             end = path.stat().st_size
@@ -105,7 +105,8 @@ def stored_pieces(path: Path, board: CoreConfig) -> tuple[StoredPiece, ...]:
                 pieces.append(StoredPiece(at, size, address))
                 at += size
             if at != end:
-                raise InputError(f"{path} has {end - at} bytes behind its last piece; write it again with tellme-host load --save")
+                raise InputError(f"{path} has {end - at} bytes behind its last piece; write it again with tellme-host "
+                                 "load --save")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     return tuple(pieces)

@@ -26,7 +26,8 @@ from tellme.spec.config import CoreConfig
 from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
 from tellme.spec.scale import Scale, pack16
 
-__all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions", "measure_decode",
+__all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions",
+           "measure_decode",
            "measure_prefill", "prefill_bytes"]
 
 #: Lengths of prompts that are measured where none are named.
@@ -166,7 +167,7 @@ def check_positions(name: str, context: int, positions: Sequence[int], prompts: 
 
 
 def cache_pieces(image: Image, config: ModelConfig, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """(address in the memory, content) of random keys, values and scales at positions first to end - 1 of all layers and heads."""
+    """(address in the memory, content) of random keys, values and scales, positions first to end - 1 of all layers and heads."""
     rng = np.random.default_rng(1)
     row = config.head_dim
     scale = pack16(Scale(1024, -16))

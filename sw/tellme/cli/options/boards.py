@@ -26,8 +26,8 @@ def load_options(load: argparse.ArgumentParser) -> None:
     add_device(load)
     add_head(load)
     add_preset(load)
-    load.add_argument("--save", type=file_name, metavar="FILE", help="write all that would be sent into a file, the image, and open "
-                      "no board: for simulate --preload, and for hosts that compile no models; --preset names the board's core")
+    load.add_argument("--save", type=file_name, metavar="FILE", help="write all that would be sent into a file, the image, and "
+                      "open no board: for simulate --preload, and for hosts that compile no models; --preset names the board's core")
     add_json(load)
 
 
@@ -62,8 +62,8 @@ def simulate_options(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--link", type=Path, metavar="PATH", help="make a symbolic link to the terminal, which has the same "
                           "name each time; the link is removed at the end")
     add_preset(simulate)
-    simulate.add_argument("--preload", metavar="FILE|NAME", help="a model, or an image of load --save, that the memory holds when "
-                          "power comes: a host finds it there by its checksums")
+    simulate.add_argument("--preload", metavar="FILE|NAME", help="a model, or an image of load --save, that the memory holds "
+                          "when power comes: a host finds it there by its checksums")
 
 
 def _boards(**_: object) -> list[str]:
