@@ -156,7 +156,8 @@ def test_limits_of_each_preset(name):
     else:
         assert (found.memory_kind, found.phases, found.readclksel_step_ps) == ("SDR", core.sdram_phases, None)
         assert found.phase_step_ns == phase_step_ns(core) == pytest.approx(1e3 / (2 * core.fabric_mhz) / core.sdram_phases)
-    assert found.boards == {"ulx3s-85f": ("ulx3s 85f",), "ecp5-25f": ("icepi_zero 25f", "ulx3s 12f")}.get(name, ())
+    assert found.boards == {"ulx3s-85f": ("ulx3s 85f",), "ecp5-25f": ("icepi_zero 25f", "ulx3s 12f"),
+                            "ecpix5-85f": ("ecpix5 85f",), "orangecrab-85f": ("orangecrab 85f",)}.get(name, ())
 
 
 def test_the_words_of_status():
