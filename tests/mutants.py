@@ -252,7 +252,7 @@ MUTANTS = (
     chunk("head-sorted-too-early", "scatter", "known.eq(waited == self.QUERY_CYCLES)",
           "known.eq(waited == self.QUERY_CYCLES - 1)", "shapes"),
     chunk("query-at-the-wrong-pe", "scatter", "(before2 + head2 -", "(before2 + 1 + head2 -", "shapes"),
-    *(Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (f"attention/prefill-pes4-tokens4-64bit.{test}",))
+    *(Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (f"attention/prefill-pes4-tokens5-64bit.{test}",))
       for fault, file, old, new, test in (
           ("scales-behind-the-last-key", "turns", "scales.last & (self.keys_all[0] ^ self.odd_scales) if n else 0", "0",
            "odd_scales"),
