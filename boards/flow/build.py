@@ -197,8 +197,9 @@ def clock_table(nextpnr: dict, wanted: dict[str, float]) -> dict[str, dict[str, 
 
 def missed(clocks: dict[str, dict[str, float | None]]) -> list[str]:
     """The clocks that are slower than required, with both rates."""
-    return [f"{name} reaches {clock['achieved_mhz']} of {clock['required_mhz']} MHz" for name, clock in clocks.items()
-            if clock["achieved_mhz"] is not None and clock["achieved_mhz"] < clock["required_mhz"]]
+    rates = [(name, clock["achieved_mhz"], clock["required_mhz"]) for name, clock in clocks.items()]
+    return [f"{name} reaches {achieved} of {required} MHz" for name, achieved, required in rates
+            if achieved is not None and required is not None and achieved < required]
 
 
 def place_and_route(kind: str, platform: Any, folder: Path, seed: int, options: tuple[str, ...]) -> dict:
