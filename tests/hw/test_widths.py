@@ -15,7 +15,6 @@ CONFIGS = {
     "narrow": {"lanes": 1, "max_dim": 4, "max_cols": 16, "max_head_dim": 16, "max_kv_heads": 2, "max_group": 2, "max_context": 2,
                "max_vocab": 8, "program_steps": 8, "sdram_bytes": 4096, "sdram_column_bits": 8, "compact": True},
     "chunks of three": {"lanes": 3, "chunk": 3, "pes": 8, "exp_units": 2, "max_kv_heads": 3, "max_group": 3, "max_context": 100},
-    "single tokens on DDR3": {"max_dim": 128, "max_cols": 384, "ddr3_chip": "MT41K64M16", "sdram_bytes": 1 << 27},
     "one KV head": {"lanes": 2, "chunk": 2, "float_lanes": 2, "max_kv_heads": 1, "max_group": 1, "max_head_dim": 40},
     # Attention of a token reads 32 bits, that of a chunk 64.
     "DDR3, one token": {"lanes": 2, "ddr3_chip": "MT41K64M16"},
