@@ -25,7 +25,7 @@ def test_every_preset_fits_the_85f():
 
 def test_weight_buffer_of_the_board():
     size = weight_buffer(preset("ulx3s-85f"))
-    assert (size.blocks, size.words, size.ahead) == (6, 3072, 200)
+    assert (size.blocks, size.words, size.ahead) == (4, 2048, 200)
 
 
 @pytest.mark.parametrize("size", [0, 4095, 5000])

@@ -221,16 +221,15 @@ PRESETS = {
     # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
     # sixteen tokens' codes.
     "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, weight_buffer_bytes=24 * 1024, sampler=True),
+                             max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
-                                max_cols=_ULX3S_MAX_COLS, weight_buffer_bytes=24 * 1024, sampler=True),
+                                max_cols=_ULX3S_MAX_COLS, sampler=True),
     # Token by token, prompts too: decodes as fast, and is built and simulated in half the time.
-    "ulx3s-85f-l2": CoreConfig(name="ulx3s-85f-l2", max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS,
-                                weight_buffer_bytes=24 * 1024, sampler=True),
+    "ulx3s-85f-l2": CoreConfig(name="ulx3s-85f-l2", max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
     # What CI synthesises: all units, one lane.
     "ulx3s-85f-1lane": CoreConfig(name="ulx3s-85f-1lane", lanes=1, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS,
-                                   weight_buffer_bytes=24 * 1024, sampler=True),
+                                   sampler=True),
     # The LFE5U-25F and the 12F, which is the same die: the shipped model fits, a sampler does not.
     "ecp5-25f": CoreConfig(name="ecp5-25f", lanes=1, max_dim=256, max_cols=768, max_head_dim=32, max_kv_heads=8, max_group=2,
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
