@@ -43,7 +43,8 @@ LOCK = "lock"
 def sources(config: CoreConfig) -> tuple[Path, ...]:
     """The board's own sources."""
     kind = "ddr3" if config.ddr3 else "sdram"
-    return (HERE / "harness.cpp", HERE / "pipe.h", HERE / f"{kind}_memory.h", CHIPS / f"{kind}_chip.cpp", CHIPS / f"{kind}_chip.h")
+    return (HERE / "harness.cpp", HERE / "pipe.h", HERE / f"{kind}_memory.h", CHIPS / f"{kind}_chip.cpp",
+            CHIPS / f"{kind}_chip.h")
 
 
 def build_board(config: CoreConfig) -> tuple[Path, str]:

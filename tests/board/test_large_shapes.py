@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Two layers of bitnet_b1_58-large and of BitNet b1.58 2B-4T on the simulated board of ecpix5-85f: the same bits as the golden model.
+"""Two layers of bitnet_b1_58-large and of BitNet b1.58 2B-4T on the simulated board of ecpix5-85f: the bits of the golden model.
 
-The memory holds the model when power comes.  ``TELLME_LAYERS=all`` takes all layers and the whole vocabulary; a token of the whole
-body of 2B-4T takes 52 million cycles, some minutes.
+The memory holds the model when power comes.  ``TELLME_LAYERS=all`` takes all layers and the whole vocabulary; a token of the
+whole body of 2B-4T takes 52 million cycles, some minutes.
 """
 
 import os

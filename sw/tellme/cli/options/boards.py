@@ -27,7 +27,8 @@ def load_options(load: argparse.ArgumentParser) -> None:
     add_head(load)
     add_preset(load)
     load.add_argument("--save", type=file_name, metavar="FILE", help="write all that would be sent into a file, the image, and "
-                      "open no board: for simulate --preload, and for hosts that compile no models; --preset names the board's core")
+                      "open no board: for simulate --preload, and for hosts that compile no models; --preset names the "
+                      "board's core")
     add_json(load)
 
 
