@@ -18,7 +18,7 @@ from pathlib import Path
 from hw.memory.ddr3.phy import READ_LATENCY
 from hw.verilog import core_sha256, core_verilog
 from sim.chips.ddr3 import chip_clocks
-from sim.verilator import verilator_command, verilator_env, verilator_version
+from sim.verilator import object_cache, verilator_command, verilator_env, verilator_version
 from tellme.compiler.image_file import memory_pieces
 from tellme.spec.config import CoreConfig
 
@@ -34,6 +34,8 @@ HERE = ROOT / "sim" / "board"
 READ_CYCLES, WRITE_CYCLES = READ_LATENCY, 3
 #: Of its byte lanes: the right slip, and the first and last READCLKSEL that works.
 DDR3_LANES = ((2, 1, 4), (1, 3, 6))
+COMPILER_FLAGS = "-std=c++17 -march=native"
+MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0"
 #: A scratch folder's file that its builder holds locked.
 LOCK = "lock"
 
@@ -41,7 +43,8 @@ LOCK = "lock"
 def sources(config: CoreConfig) -> tuple[Path, ...]:
     """The board's own sources."""
     kind = "ddr3" if config.ddr3 else "sdram"
-    return (HERE / "harness.cpp", HERE / "pipe.h", HERE / f"{kind}_memory.h", CHIPS / f"{kind}_chip.cpp", CHIPS / f"{kind}_chip.h")
+    return (HERE / "harness.cpp", HERE / "pipe.h", HERE / f"{kind}_memory.h", CHIPS / f"{kind}_chip.cpp",
+            CHIPS / f"{kind}_chip.h")
 
 
 def build_board(config: CoreConfig) -> tuple[Path, str]:
@@ -76,8 +79,8 @@ def compile_board(verilog: Path, folder: Path, config: CoreConfig) -> None:
                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
                    "--noassert", "-o", "board",
                    # No level of optimisation here: it would also apply to the code that runs once, which is half of the code.
-                   "-CFLAGS", "-std=c++17 -march=native -I.." + " -DBOARD_DDR3" * bool(config.ddr3), "-LDFLAGS", "-pthread",
-                   "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0",
+                   "-CFLAGS", f"{COMPILER_FLAGS} -I.." + " -DBOARD_DDR3" * bool(config.ddr3), "-LDFLAGS", "-pthread",
+                   "-MAKEFLAGS", f"{MAKE_VARIABLES} {library_cache()}",
                    "core.v", *(path.name for path in files if path.suffix == ".cpp")]
         log = folder / "build.log"
         with log.open("w") as out, Heartbeat("simulated board: compiling"):
@@ -92,6 +95,13 @@ def compile_board(verilog: Path, folder: Path, config: CoreConfig) -> None:
             partial.replace(folder / "board")
         finally:
             partial.unlink(missing_ok=True)
+
+
+def library_cache() -> str:
+    """The makefile's variable by which all boards share the objects of Verilator's library; empty where make cannot take the
+    path."""
+    folder = ROOT / "build" / "board" / "objects"
+    return "" if " " in str(folder) else f"OBJCACHE={object_cache(folder, COMPILER_FLAGS, MAKE_VARIABLES)}"
 
 
 def board_arguments(config: CoreConfig, core_hash: str) -> list[str]:

@@ -71,6 +71,7 @@ def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
 
 
 @pytest.mark.rtl
+@pytest.mark.nightly
 def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
     """Through the link, or in the memory with its KV cache when power comes; of two layers, which the report says."""
     reports = []

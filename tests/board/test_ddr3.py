@@ -22,7 +22,8 @@ from tellme.spec.words import unpack_word
 from tests.board.compare import client, compare
 from tests.models.random_model import FAMILY, random_model
 
-pytestmark = pytest.mark.rtl
+#: The build of the board would take CI beyond its twenty minutes.
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 PRESET = "sim-ddr3"
 BOARD = preset(PRESET)
@@ -42,8 +43,7 @@ def test_the_training_finds_the_middle_of_each_window(device):
     assert not found["failed"] and not found["overridden"]
 
 
-@pytest.mark.parametrize("name", ["grouped", "wide-heads", *(pytest.param(name, marks=pytest.mark.nightly)
-                                                             for name in FAMILY if name not in ("grouped", "wide-heads"))])
+@pytest.mark.parametrize("name", FAMILY)
 def test_random_models(device, name):
     """All logits and CRCs token by token, then a prompt in chunks, and what follows it."""
     model = random_model(name)

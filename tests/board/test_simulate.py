@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tellme.cli import main
+from tellme.compiler.image import compile_model
 from tellme.compiler.image_file import save_image
+from tellme.link.client import REGION
 from tellme.models.model import Model
 from tellme.runtime.board import Board
 from tellme.spec.config import preset
@@ -78,6 +80,23 @@ def test_a_host_that_ends_in_the_middle(kind, simulate, model, tmp_path):
     other.process.stdout.close()
     ids, sent, skipped = on(simulate.name, model, 4)
     assert ids == golden and sent < 4096 < skipped
+
+
+def test_a_preloaded_model(model, tmp_path):
+    """The first host finds the model by its checksums: it sends the region that the training wrote to, and the tables."""
+    host = Host(tmp_path, ["simulate", "--preset", "sim-ddr3", "--preload", str(model)])
+    try:
+        name = host.line().decode().rstrip("\n")
+        golden, *_ = on("golden", model, 4)
+        ids, sent, skipped = on(name, model, 4)
+        assert ids == golden and 0 < sent < REGION + 4096
+        image = compile_model(Model.load(model), preset("sim-ddr3"))
+        assert skipped == sum(len(part) for _, part in image.sections) - min(REGION, len(image.sections[0][1]))
+        # The next host finds all of it.
+        ids, sent, _ = on(name, model, 4)
+        assert ids == golden and sent < 4096
+    finally:
+        host.end("ctrl-c", random.Random(0))
 
 
 def test_a_foreign_host(simulate, model, tmp_path, capsys):
