@@ -39,6 +39,7 @@ DECODE: dict[str, tuple[Measurement, ...]] = {
     "ulx3s-85f": _ULX3S_85F, "ulx3s-85f-l2": _ULX3S_85F,
     # A run of ``tellme-host generate`` on the simulated board: 168.6 K cycles a token.
     "ecp5-25f": (Measurement("stories-1m", "positions 0 to 7", 632_794, 1.066),),
+    "ecpix5-85f": (Measurement("bitnet-large", "position 0", 185_125_786, 1.042),),
 }
 
 
