@@ -33,7 +33,7 @@ class Ddr3BoardTop(BoardTop):
     def clocks(cls, platform: Any, config: CoreConfig) -> dict[str, float]:
         return Ddr3Pll.between(cls.input_mhz(platform), config.fabric_mhz).clocks
 
-    def memory(self, m: Module, platform: Any, core: CoreInstance) -> Value:
+    def memory(self, m: Module, platform: Any, core: CoreInstance) -> tuple[Value, ...]:
         m.domains.init = ClockDomain(reset_less=True)
         m.domains.sync = ClockDomain()
         m.domains.io = ClockDomain()
@@ -48,4 +48,4 @@ class Ddr3BoardTop(BoardTop):
         lost = Signal()
         m.submodules.lost = FFSynchronizer(clocks.lost, lost)
         m.d.comb += [phy.ddrdel.eq(clocks.ddrdel), phy.start_pause.eq(clocks.pause)]
-        return lost
+        return (lost,)

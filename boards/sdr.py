@@ -69,11 +69,11 @@ class SdrBoardTop(BoardTop):
     def clocks(cls, platform: Any, config: CoreConfig) -> dict[str, float]:
         return Pll.between(cls.input_mhz(platform), config).clocks
 
-    def memory(self, m: Module, platform: Any, core: CoreInstance) -> Value:
+    def memory(self, m: Module, platform: Any, core: CoreInstance) -> tuple[Value, ...]:
         self.domains(m, platform, core.dfi.phase_step)
         m.submodules.phy = phy = SdramPhy(platform.request("sdram", dir="-"))
         wiring.connect(m, core.dfi, phy.dfi)
-        return Const(0)
+        return ()
 
     def domains(self, m: Module, platform: Any, phase_step: Value) -> None:
         """The fabric's domain sync, and sdram at twice its rate for the chip's clock pin."""

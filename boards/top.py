@@ -3,6 +3,8 @@
 """What the top levels of all boards share: the core's Verilog, UART, LEDs.  A board's memory brings the clocks."""
 
 from abc import ABC, abstractmethod
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Const, Elaboratable, Module, ResetSignal, Signal, Value
@@ -41,9 +43,9 @@ class BoardTop(ABC, Elaboratable):
         """MHz of each clock, as a report names them; a ValueError for clocks that the board's PLL cannot make."""
 
     @abstractmethod
-    def memory(self, m: Module, platform: Any, core: CoreInstance) -> Value:
-        """The memory's clocks with domain ``sync``, and the PHY between the core and the chip's pins.  Returns a bit that is high
-        when the clocks have failed."""
+    def memory(self, m: Module, platform: Any, core: CoreInstance) -> tuple[Value, ...]:
+        """The memory's clocks with domain ``sync``, and the PHY between the core and the chip's pins.  Returns bits that are high
+        when something of the clocks has failed."""
 
     def extras(self, m: Module, platform: Any) -> None:
         """Statements for pins of this board alone."""
@@ -56,7 +58,7 @@ class BoardTop(ABC, Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.core = core = CoreInstance(self.config, self.core_sha256)
-        fault = self.memory(m, platform, core)
+        faults = self.memory(m, platform, core)
         uart_pins = platform.request("uart", dir="-")
         m.submodules.uart = uart = Uart(clock_hz=round(self.config.fabric_mhz * 1e6), baud=self.config.uart_baud)
         m.submodules.rx_pin = rx_pin = io.FFBuffer(io.Direction.Input, uart_pins.rx)
@@ -69,7 +71,8 @@ class BoardTop(ABC, Elaboratable):
             m.d.sync += seen.eq(-1)
         with m.Elif(seen != 0):
             m.d.sync += seen.eq(seen - 1)
-        self.show(m, platform, (~ResetSignal("sync"), core.sdram_ready, seen != 0, core.running, core.failed | fault))
+        failed = reduce(or_, faults, core.failed)
+        self.show(m, platform, (~ResetSignal("sync"), core.sdram_ready, seen != 0, core.running, failed))
         self.extras(m, platform)
         return m
 
