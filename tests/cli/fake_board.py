@@ -33,6 +33,7 @@ from tellme.spec.memory import (
 )
 from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
+from tellme.spec.status import StatusFlag
 from tests.cli.fake_client import FakeClient
 
 __all__ = ["CORE", "READY", "FakeBoard"]
@@ -77,7 +78,7 @@ class FakeBoard:
         self._stopped = True
 
     def status(self) -> bytes:
-        return int(self.running).to_bytes(32, "little")
+        return (StatusFlag.SDRAM_READY | (StatusFlag.RUNNING if self.running else 0)).to_bytes(32, "little")
 
     # What goes on outside.
     def hear(self, content: bytes) -> None:

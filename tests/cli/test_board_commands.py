@@ -124,7 +124,7 @@ def test_ddr3_settings_that_do_not_work_are_said(board, capsys):
     board(config=DDR3)
     code, out, _ = run(capsys, "selftest", "--device", "/dev/ttyX", "--ddr3-settings", "7:0,auto")
     assert code == 2 and "FAILED DDR3 training  the host's settings did not read back what was written" in out
-    assert "--ddr3-settings auto" in out
+    assert "settings auto" in out
     assert "ready, but the host's settings did not read back" in run(capsys, "info", "--device", "/dev/ttyX")[1]
 
 

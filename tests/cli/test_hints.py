@@ -14,7 +14,7 @@ from tellme.errors import TellmeError
 PACKAGE = Path(__file__).resolve().parents[2] / "sw" / "tellme"
 LIBRARY = [path for path in sorted(PACKAGE.rglob("*.py")) if "cli" not in path.relative_to(PACKAGE).parts]
 #: Options of other programs that the library runs or names in messages.
-OTHERS = {"--preset", "--build-only", "--merge", "--json", "--board", "--write-flash", "--reload"}
+OTHERS = {"--preset", "--preload", "--build-only", "--merge", "--json", "--board", "--write-flash", "--reload"}
 
 
 def test_the_library_names_no_option():

@@ -227,18 +227,21 @@ def test_what_a_save_says_to_programs(small, tmp_path, capsys):
                                                    "bytes": path.stat().st_size}
 
 
+AGAIN = "write it again (tellme-host load MODEL --save FILE)"
+
+
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda content: content[:20], "{path} is cut short; write it again with tellme-host load --save"),
-    (lambda content: content[:-4], "{path} is cut short; write it again with tellme-host load --save"),
-    (lambda content: content + bytes(4), "{path} has 4 bytes behind its last piece; write it again with tellme-host load --save"),
+    (lambda content: content[:20], "{path} is cut short: {again}"),
+    (lambda content: content[:-4], "{path} is cut short: {again}"),
+    (lambda content: content + bytes(4), "{path} has 4 bytes behind its last piece: {again}"),
     (lambda content: content[:4] + bytes(2) + content[6:],
-     "{path} has version 0 of the format, and 2 is wanted; write it again with tellme-host load --save"),
+     "{path} has version 0 of the format, and 2 is wanted: {again}"),
     (lambda content: content[:8] + b"ulx3s-85f".ljust(16, b"\0") + content[24:],
      "{path} was written for the preset ulx3s-85f, and the board is sim-tiny"),
     (lambda content: content[:24] + (1 << 25).to_bytes(4, "little") + content[28:],
      "{path} has {size} bytes at 33554432, and the memory of sim-tiny ends at 33554432"),
     (lambda content: content[:24] + (2).to_bytes(4, "little") + content[28:],
-     "{path} is damaged: {size} bytes at 0x2 are no whole words; write it again with tellme-host load --save"),
+     "{path} is damaged: {size} bytes at 0x2 are no whole words: {again}"),
 ])
 def test_an_image_that_cannot_be_preloaded(change, message, small, no_build, tmp_path, capsys):
     path = tmp_path / "image"
@@ -246,7 +249,7 @@ def test_an_image_that_cannot_be_preloaded(change, message, small, no_build, tmp
     size = stored_pieces(path, preset("sim-tiny"))[0].size
     path.write_bytes(change(path.read_bytes()))
     assert main(["simulate", "--preset", "sim-tiny", "--preload", str(path)]) == 2
-    assert capsys.readouterr().err == f"tellme-host: {message.format(path=path, size=size)}\n"
+    assert capsys.readouterr().err == f"tellme-host: {message.format(path=path, size=size, again=AGAIN)}\n"
 
 
 @pytest.mark.parametrize(("name", "message"), [

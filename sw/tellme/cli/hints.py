@@ -17,6 +17,7 @@ HINTS = {
     "device": "--device PORT",
     "golden": "--device golden",
     "head": "--head board",
+    "image": "tellme-host load MODEL --save FILE",
     "interactive": "tellme-host generate --interactive",
     "plot": "pip install 'tellme-host[plot]', or go without --plot",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",

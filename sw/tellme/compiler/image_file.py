@@ -77,15 +77,15 @@ def stored_pieces(path: Path, board: CoreConfig) -> tuple[StoredPiece, ...]:
         with path.open("rb") as file:
             header = file.read(HEADER.size)
             if header[:len(MAGIC)] != MAGIC:
-                raise InputError(f"{path} is no image of a board's memory; tellme-host load --save writes one")
-            cut = InputError(f"{path} is cut short; write it again with tellme-host load --save")
+                raise InputError(f"{path} is no image of a board's memory", hint="image")
+            cut = InputError(f"{path} is cut short: write it again", hint="image")
             if len(header) < HEADER.size:
                 raise cut
             _, version, count, name = HEADER.unpack(header)
             preset = name.rstrip(b"\0").decode("ascii", "replace")
             if version != FORMAT_VERSION:
-                raise InputError(f"{path} has version {version} of the format, and {FORMAT_VERSION} is wanted; write it again "
-                                 "with tellme-host load --save")
+                raise InputError(f"{path} has version {version} of the format, and {FORMAT_VERSION} is wanted: write it again",
+                                 hint="image")
             if preset != board.name:
                 raise InputError(f"{path} was written for the preset {preset}, and the board is {board.name}")
             end = path.stat().st_size
@@ -100,13 +100,12 @@ def stored_pieces(path: Path, board: CoreConfig) -> tuple[StoredPiece, ...]:
                 if at + size > end:
                     raise cut
                 if address % 4 or size % 4:
-                    raise InputError(f"{path} is damaged: {size} bytes at {address:#x} are no whole words; write it again with "
-                                     "tellme-host load --save")
+                    raise InputError(f"{path} is damaged: {size} bytes at {address:#x} are no whole words: write it again",
+                                     hint="image")
                 pieces.append(StoredPiece(at, size, address))
                 at += size
             if at != end:
-                raise InputError(f"{path} has {end - at} bytes behind its last piece; write it again with tellme-host "
-                                 "load --save")
+                raise InputError(f"{path} has {end - at} bytes behind its last piece: write it again", hint="image")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     return tuple(pieces)

@@ -123,7 +123,7 @@ def _lanes(core: CoreConfig, state: BoardState, training: Ddr3Training) -> Check
                      "through the causes (A DDR3 memory)", numbers)
     if training.failed:
         return Check(name, False, f"the host's settings did not read back what was written; {found}",
-                     "go back to what the training finds: --ddr3-settings auto", numbers)
+                     "go back to what the training finds: settings auto", numbers)
     narrow = [str(number) for number, lane in enumerate(training.lanes) if lane.window < LEAST_WINDOW]
     if narrow:
         return Check(name, True, found, f"fewer than {LEAST_WINDOW} steps work for lane {' and lane '.join(narrow)}: the memory "
