@@ -158,9 +158,14 @@ def test_how_far_the_router_is(tmp_path):
 BUILT = [path.stem for path in sorted(REPORTS.glob("*-*f.json"))]
 
 
-def test_every_device_of_every_board_has_a_report():
-    assert set(BUILT) == {f"{name}-{device}" for name in build.BOARDS
-                          for device in importlib.import_module(f"boards.{name}").DEVICES}
+#: Boards that were not placed and routed yet, as the README's limits say.
+UNBUILT = {"ecpix5-85f", "orangecrab-85f"}
+
+
+def test_every_device_of_every_board_has_a_report_or_is_known_to_have_none():
+    assert not UNBUILT & set(BUILT)
+    assert UNBUILT | set(BUILT) == {f"{name}-{device}" for name in build.BOARDS
+                                    for device in importlib.import_module(f"boards.{name}").DEVICES}
 
 
 @pytest.mark.parametrize("name", BUILT)
