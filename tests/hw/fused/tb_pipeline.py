@@ -40,7 +40,7 @@ def bench(name, tokens, *tests, chunk=1, preset_name="", **options):
 
 #: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and a pipeline of the preset
 #: with the longest vectors.
-BENCHES = [bench("dim128", [0]), bench("tokens3", range(1, 6, 2), chunk=6),
+BENCHES = [bench("dim128", [0]), bench("tokens3", range(1, 6, 2), chunk=6, nightly="tokens8 has several tokens too"),
            bench("tokens8", range(1, 16, 2), "all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
                  "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16),
            bench("ecpix5", [0], "all_passes", "longest_vectors", preset_name="ecpix5-85f"),

@@ -32,7 +32,7 @@ def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, nightly=""):
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
 BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
-           bench("lanes5", 5, 3, 128, 260),
+           bench("lanes5", 5, 3, 128, 260, nightly="no preset has these numbers of lanes and pipelines"),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
            # The codes of a token fill an EBR, and the last slice's columns go beyond.
