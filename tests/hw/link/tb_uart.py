@@ -11,8 +11,8 @@ from hw.link.uart import Uart
 from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
 from sim.testbench import Bench
 
-#: (clock, rate) in Hz, and by how much the other side's rate may be off.  The last one has 9.375 cycles a bit: its edges are known
-#: to a ninth of a bit, which leaves less for the rate.
+#: (clock, rate) in Hz, and by how much the rate of the other side may be off.  The last one has 9.375 cycles a bit: an edge is
+#: known to a ninth of a bit there, which leaves less for the rate.
 RATES = ((50_000_000, 3_000_000, 0.02), (50_000_000, 1_000_000, 0.02), (75_000_000, 8_000_000, 0.01))
 BENCHES = [Bench(name=f"{baud}", build=lambda clock=clock, baud=baud: Uart(clock_hz=clock, baud=baud),
                  env={"CYCLES": str(clock / baud), "OFF": str(off)}) for clock, baud, off in RATES]
