@@ -17,7 +17,7 @@ class Uart(wiring.Component):
 
     A bit lasts clock_hz / baud cycles, counted in units of 2**-8 cycles.  A rate that is no divisor of the clock therefore drifts
     by less than 0.1 % over a byte.  Bits are sampled in their middle.  A start bit that has ended before its middle is ignored; a
-    byte without stop bit is dropped.  The other side's rate may be off by 2 % from 16 cycles a bit on, and by 1 % at 9.375
+    byte without stop bit is dropped.  The other side's rate may be off by 2 % from 16 cycles a bit on, and by 1.5 % at 9.375
     cycles.  Received bytes wait in a FIFO of 2,048 (one EBR).  There is no flow control on the wires.
 
     Raises ValueError for less than eight cycles a bit.

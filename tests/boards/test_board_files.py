@@ -96,6 +96,9 @@ def test_ddr3_pins_and_primitives(name, device):
                                            "CLKDIVF", "EHXPLLL", "ECLKBRIDGECS")} == {
         "ODDRX2F": commands, "DQSBUFM": 2, "ODDRX2DQSB": 2, "ODDRX2DQA": 18, "IDDRX2DQA": 16, "DDRDLLA": 1, "ECLKSYNCB": 1,
         "CLKDIVF": 1, "EHXPLLL": 1, "ECLKBRIDGECS": board.Top.bridge}
+    # A lost lock of DDRDLLA lights the failure's LED, from a register of the fabric's.
+    assert re.search(r"cell \$or \S+\n(?: +parameter .*\n)* +connect \\A \\failed \[0\]\n +connect \\B \\lost \[0\]\n", netlist)
+    assert re.search(r"cell \\top\.lost\S* .*\n(?: +connect .*\n)* +connect \\stage1 \\lost \[0\]\n", netlist)
 
 
 @pytest.mark.parametrize(("name", "device"), BUILDS)
