@@ -191,7 +191,7 @@ def test_a_device_that_is_no_serial_port(capsys, tmp_path):
 
 
 def test_a_port_that_goes_away_in_the_middle(port, capsys, monkeypatch):
-    """The cable is pulled after three tokens."""
+    """The cable is pulled after three tokens; those that the host has not read by then are lost."""
     step = port.fake.step
 
     def pulled():
@@ -201,9 +201,11 @@ def test_a_port_that_goes_away_in_the_middle(port, capsys, monkeypatch):
 
     monkeypatch.setattr(port.fake, "step", pulled)
     code, lines, err = run(capsys, port.path, "--max-tokens", "30")
-    assert code == 2 and [line["type"] for line in lines] == ["start", "token", "token", "token", "error"]
-    assert f"tellme-host: {port.path} went away while the host was " in err and "plug the board in again" in err
     port.board = os.open(os.devnull, os.O_RDONLY)
+    first, *tokens, last = [line["type"] for line in lines]
+    assert (code, first, last) == (2, "start", "error")
+    assert tokens == ["token"] * len(tokens) and len(tokens) <= 3
+    assert f"tellme-host: {port.path} went away while the host was " in err and "plug the board in again" in err
 
 
 @pytest.mark.parametrize("port", [{"magic": b"elmt"}], indirect=True)
