@@ -45,7 +45,7 @@ class Port:
                 self.fake.step()
                 while self.fake.busy and not select.select([self.board], [], [], 0)[0]:
                     self.fake.step()
-            except OSError:
+            except (OSError, ValueError):
                 return
 
     def say(self, content):
@@ -53,5 +53,7 @@ class Port:
             os.write(self.board, content)
 
     def close(self):
-        os.close(self.board)
-        os.close(self.host)
+        # Before the next port gets the same numbers: the thread would serve that port too.
+        ends, self.board, self.host = (self.board, self.host), -1, -1
+        for end in ends:
+            os.close(end)

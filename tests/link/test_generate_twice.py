@@ -55,7 +55,9 @@ class Port:
         self.board = -1
 
     def close(self):
-        for end in (self.board, self.host):
+        # Before the next port gets the same numbers: the thread would serve that port too.
+        ends, self.board, self.host = (self.board, self.host), -1, -1
+        for end in ends:
             with suppress(OSError, ValueError):
                 os.close(end)
 
