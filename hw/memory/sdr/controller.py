@@ -15,7 +15,7 @@ from tellme.spec.sdram import SLOWEST, SdramTiming
 __all__ = ["SdramController"]
 
 #: Refreshes that are done together, so that rows are closed and opened again once for all of them.
-REFRESH_GROUP = 4
+REFRESH_GROUP = 16
 
 
 class SdramController(wiring.Component):

@@ -212,9 +212,9 @@ class CoreConfig:
         return self.word_bits // 8
 
 
-#: Longest vectors of the cores for the ULX3S: TriLM-99M's.  Those of TriLM-190M missed the clock (decision 16).
-_ULX3S_MAX_DIM = 512
-_ULX3S_MAX_COLS = 1280
+#: Longest vectors of the cores for the ULX3S: SmolLM2-135M's.  Those of TriLM-190M missed the clock (decision 16).
+_ULX3S_MAX_DIM = 576
+_ULX3S_MAX_COLS = 1536
 
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
