@@ -51,6 +51,8 @@ SHAPES = {
                                   act="relu2", act_exp=8, theta=500000.0, o_norm=True, down_norm=True),
 }
 BODY_ONLY = ("trilm-99m", "bitnet-2b-body")
+#: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
+NO_LAYER_GAINS = ("bitllama2c-3m",)
 
 
 def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
@@ -93,7 +95,8 @@ def load(name: str, positions: list[int], layers: int | None) -> StoredSource:
                          f"--layers is for shapes, and {name} is none: {', '.join(SHAPES)} are")
     model: StoredSource
     if name in SHAPES:
-        model = random_model(name, replace(SHAPES[name], layers=layers or SHAPES[name].layers))
+        model = random_model(name, replace(SHAPES[name], layers=layers or SHAPES[name].layers),
+                             layer_gains=name not in NO_LAYER_GAINS)
     else:
         model = checked_model(name)
     needed = max(positions) + 2

@@ -129,10 +129,11 @@ def test_positions():
 
 def test_needed_bytes_of_a_prompt():
     """Two chunks read the weights twice; one token needs what a token at position 0 needs, without LM head and embedding row,
-    and with its scales."""
+    and writes its K and V."""
     c = MODEL
-    ternary = needed_bytes(c, 0) - c.vocab * c.dim - c.dim - 2 * c.layers * c.kv_dim
     rows = c.layers * c.kv_heads * (2 * c.head_dim + 4)
+    ternary = c.ternary_weights / 5
+    assert needed_bytes(c, 0) == ternary + c.vocab * c.dim + c.dim + rows
     assert prefill_bytes(c, 1, 16) == ternary + 2 * rows
     assert prefill_bytes(c, 32, 16) == 2 * ternary + (16 + 32 + 32) * rows
     assert prefill_bytes(c, 32, 1) == 32 * ternary + (sum(range(1, 33)) + 32) * rows

@@ -239,7 +239,7 @@ def test_more_layers_than_a_program_numbers():
 def test_needed_bytes():
     c = find_model("stories-1m").config
     ternary = 4 * (192 * 192 * 2 + 2 * 192 * 96 + 3 * 192 * 320)
-    assert needed_bytes(c, 9) == ternary / 5 + 2048 * 192 + 192 + 2 * 4 * 3 * 32 * 10
+    assert needed_bytes(c, 9) == ternary / 5 + 2048 * 192 + 192 + 2 * 4 * 3 * (32 + 2) * 10
 
 
 BOARD = preset("ulx3s-85f")

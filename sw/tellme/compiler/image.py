@@ -27,8 +27,8 @@ from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, c
 from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
 from tellme.spec.widths import MIN_HEAD_DIM
 
-__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "lay_out",
-           "longest_context", "needed_bytes", "place_model", "tiling"]
+__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "kv_bytes",
+           "lay_out", "longest_context", "needed_bytes", "place_model", "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -83,10 +83,14 @@ class Image:
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> float:
     """Bytes that a token at a position needs, each counted once: ternary weights / 5, the LM head unless it is on the host, the
-    embedding row, and K and V rows."""
+    embedding row, and K and V rows with their scales."""
     c = config
-    ternary = c.layers * (c.dim * (c.q_dim + 2 * c.kv_dim) + c.dim * c.q_dim + 3 * c.dim * c.ffn)
-    return ternary / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
+    return (c.ternary_weights / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1))
+
+
+def kv_bytes(config: ModelConfig) -> int:
+    """Bytes of a position's K and V rows in all layers, int8, with the stored scale of each."""
+    return config.layers * config.kv_heads * 2 * (config.head_dim + 2)
 
 
 def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None:

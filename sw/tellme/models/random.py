@@ -21,11 +21,13 @@ __all__ = ["RandomModel", "random_model"]
 class RandomModel(StoredSource):
     """A model of a shape.  Each part is drawn anew whenever it is read, and is the same each time.
 
-    Ternary weights are drawn as base-3 bytes, and each of -1, 0 and 1 is as likely.  Gains are ones.
+    Ternary weights are drawn as base-3 bytes, and each of -1, 0 and 1 is as likely.  Gains are ones; without ``layer_gains`` the
+    layers' norms have none.
     """
 
-    def __init__(self, name: str, config: ModelConfig):
+    def __init__(self, name: str, config: ModelConfig, *, layer_gains: bool = True):
         self.name, self.config = name, config
+        self._layer_gains = layer_gains
         # Values of the tables are of the order of 1.
         self._table_scale = pack16(scale_from_fraction(1 / 40))
         self._drawn_table = cache(self._draw_table)
@@ -54,7 +56,7 @@ class RandomModel(StoredSource):
         return Linear(shape, chunks, lambda: (Block(rows, scale_from_fraction(1 / cols**0.5)),), None, stored)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
-        there = name in ("attn_norm", "ffn_norm") or getattr(self.config, name)
+        there = self._layer_gains and (name in ("attn_norm", "ffn_norm") or getattr(self.config, name))
         return np.ones(self.config.norm_width(name), np.float16) if there else None
 
     def final_norm(self) -> NDArray[np.float16] | None:
@@ -80,7 +82,7 @@ class RandomModel(StoredSource):
         check_parts(self)
 
 
-def random_model(name: str, config: ModelConfig) -> RandomModel:
-    """A model of a shape; its weights follow from name and shape."""
+def random_model(name: str, config: ModelConfig, *, layer_gains: bool = True) -> RandomModel:
+    """A model of a shape; its weights follow from name and shape.  Without ``layer_gains`` the layers' norms have no gains."""
     config.check()
-    return RandomModel(name, config)
+    return RandomModel(name, config, layer_gains=layer_gains)

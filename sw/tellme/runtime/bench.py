@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tellme.compiler.image import Head, Image, needed_bytes
+from tellme.compiler.image import Head, Image, kv_bytes, needed_bytes
 from tellme.errors import DeviceError, InputError
 from tellme.models.config import ModelConfig
 from tellme.runtime.device import Device
@@ -145,10 +145,8 @@ class BenchReport:
 def prefill_bytes(c: ModelConfig, tokens: int, chunk: int) -> float:
     """Bytes that a prompt needs.  Each chunk reads all ternary weights once, reads K, V and scales of all positions up to its own
     once, and writes K, V and scales of its own positions."""
-    rows = c.layers * c.kv_heads * (2 * c.head_dim + 4)
-    ternary = needed_bytes(c, 0) - c.vocab * c.dim - c.dim - 2 * c.layers * c.kv_dim
     ends = [min(first + chunk, tokens) for first in range(0, tokens, chunk)]
-    return len(ends) * ternary + rows * (sum(ends) + tokens)
+    return len(ends) * c.ternary_weights / 5 + kv_bytes(c) * (sum(ends) + tokens)
 
 
 def default_positions(context: int) -> list[int]:
