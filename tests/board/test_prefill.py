@@ -30,7 +30,7 @@ SHAPE = ModelConfig(dim=96, ffn=84, layers=2, heads=4, kv_heads=2, head_dim=32, 
 #: The largest shapes that the build is for, with two layers and fewer tokens than the real ones: groups of three, and none.
 REAL_SHAPES = {
     "SmolLM2-135M": ModelConfig(dim=576, ffn=1536, layers=2, heads=9, kv_heads=3, head_dim=64, vocab=512, context=64),
-    "TriLM-190M": ModelConfig(dim=768, ffn=2048, layers=2, heads=12, kv_heads=12, head_dim=64, vocab=512, context=64, tied=False),
+    "TriLM-99M": ModelConfig(dim=512, ffn=1280, layers=2, heads=8, kv_heads=8, head_dim=64, vocab=512, context=64, tied=False),
 }
 
 
