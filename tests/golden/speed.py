@@ -10,7 +10,6 @@ the packed model.  With OPENBLAS_NUM_THREADS=1 the CPU time has no waiting threa
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import unlimited_config
 from tellme.models.config import ModelConfig
 from tellme.models.random import RandomModel
+from tests.memory import memory_bytes
 
 #: bitnet_b1_58-large with its LM head; BitNet b1.58 2B-4T's body, with a probe in its LM head's place.
 SHAPES = {
@@ -33,8 +33,7 @@ SHAPES = {
 
 def anonymous_mb() -> float:
     """RssAnon of this process, MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return memory_bytes() / 1e6
 
 
 def main() -> int:

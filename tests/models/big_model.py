@@ -8,7 +8,6 @@ RssAnon, its memory that no file backs.  Pages of the mapped model file are RssF
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from tellme.models.source import Block, Linear, StoredSource, TableRows, check_p
 from tellme.models.trits import packed_cols
 from tellme.spec.packing import SLICE, TRITS, ZERO_BYTE
 from tellme.spec.scale import Scale
+from tests.memory import run_measured
 
 __all__ = ["LARGE", "DrawnModel", "measured"]
 
@@ -75,54 +75,34 @@ class DrawnModel(StoredSource):
 
 #: Runs in the process that is measured.
 PROGRAM = """
-import json, sys, threading, time
+import json, sys, time
 from pathlib import Path
 from tellme.compiler.image import compile_model
 from tellme.golden.perplexity import unlimited_config
 from tellme.models.container import Container
+from tests.memory import Peak, memory_bytes
 
-def memory(key):
-    for line in open("/proc/self/status"):
-        if line.startswith(key + ":"):
-            return 1024 * int(line.split()[1])
-
-peak, working = 0, True
-def sample():
-    global peak
-    peak = max(peak, memory("RssAnon"))
-def sampler():
-    while working:
-        sample()
-        time.sleep(0.001)
-
-before = memory("RssAnon"), memory("VmHWM")
+before = memory_bytes(), memory_bytes("VmHWM")
 began = time.process_time()
-thread = threading.Thread(target=sampler)
-thread.start()
 path = Path(sys.argv[1])
-model = Container(path)
-model.check()
-image = compile_model(model, unlimited_config(model))
 total = 0
-with open("/dev/null", "wb") as sink:
+with Peak() as peak, open("/dev/null", "wb") as sink:
+    model = Container(path)
+    model.check()
+    image = compile_model(model, unlimited_config(model))
     for _, part in image.sections:
         for chunk in part.chunks():
             sink.write(chunk)
             total += len(chunk)
-            sample()
-working = False
-thread.join()
-print(json.dumps({"anon_bytes": peak - before[0], "hwm_bytes": memory("VmHWM") - before[1], "section_bytes": total,
+            peak.sample()
+print(json.dumps({"anon_bytes": peak.bytes - before[0], "hwm_bytes": memory_bytes("VmHWM") - before[1], "section_bytes": total,
                   "file_bytes": path.stat().st_size, "cpu_seconds": time.process_time() - began}))
 """
 
 
 def measured(path):
-    """What compiling a file takes.  A process inherits the peak of the one that started it, so a shell stands between."""
-    run = subprocess.run(["/bin/sh", "-c", '"$0" "$@"; exit $?', sys.executable, "-c", PROGRAM, str(path)], capture_output=True,
-                         text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    """What compiling a file takes."""
+    return run_measured(PROGRAM, path)[0]
 
 
 def main():

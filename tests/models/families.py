@@ -10,8 +10,6 @@ own, and prints what that took.  ``--list`` shows the names.  A checkpoint takes
 import argparse
 import json
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import numpy as np
 
 from tellme.compiler.inspect import Fit, model_fits
 from tellme.models.config import ModelConfig
+from tests.memory import run_measured
 from tests.models.big_model import DrawnModel
 
 __all__ = ["DOCS", "FAMILIES", "Family", "drawn_model", "measured", "table", "with_table", "model_config"]
@@ -251,44 +250,26 @@ def with_table(page: str) -> str:
     return page[:first] + table() + page[page.index("\n\n", first):]
 
 
-#: Runs a command of tellme-host in the process that is measured.  RssAnon is its memory that no file backs.
+#: Runs a command of tellme-host in the process that is measured.
 PROGRAM = """
-import json, sys, threading, time
+import json, sys, time
 from tellme.cli import main
+from tests.memory import Peak, memory_bytes
 
-def memory(key):
-    for line in open("/proc/self/status"):
-        if line.startswith(key + ":"):
-            return 1024 * int(line.split()[1])
-
-peak, working = 0, True
-def sampler():
-    global peak
-    while working:
-        peak = max(peak, memory("RssAnon"))
-        time.sleep(0.001)
-
-before, began, cpu = memory("RssAnon"), time.monotonic(), time.process_time()
-thread = threading.Thread(target=sampler)
-thread.start()
-code = main(sys.argv[1:])
-working = False
-thread.join()
+before, began, cpu = memory_bytes(), time.monotonic(), time.process_time()
+with Peak() as peak:
+    code = main(sys.argv[1:])
 print()
-print(json.dumps({"code": code, "anon_bytes": peak, "anon_before": before, "hwm_bytes": memory("VmHWM"),
+print(json.dumps({"code": code, "anon_bytes": peak.bytes, "anon_before": before, "hwm_bytes": memory_bytes("VmHWM"),
                   "seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}))
 """
 
 
 def measured(*arguments: object) -> dict[str, Any]:
-    """What a command took, and its output.  A process inherits the peak of the one that started it, so a shell stands between."""
-    run = subprocess.run(["/bin/sh", "-c", '"$0" "$@"; exit $?', sys.executable, "-c", PROGRAM, *map(str, arguments)],
-                         capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    *output, numbers = run.stdout.splitlines()
-    found: dict[str, Any] = json.loads(numbers)
+    """What a command took, and its output."""
+    found, run = run_measured(PROGRAM, *arguments)
     assert found["code"] == 0, run.stderr
-    return found | {"output": "\n".join(output).strip(), "said": run.stderr}
+    return found | {"output": "\n".join(run.stdout.splitlines()[:-1]).strip(), "said": run.stderr}
 
 
 def main() -> None:
