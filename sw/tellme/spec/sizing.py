@@ -169,12 +169,12 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     """Unit -> term -> how often it counts.
 
     tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
-    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain. weights: a
-    FIFO, and a block's address. attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its place in the
-    muxes). head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR. core: processor, address space and
-    fetch; the accounts' counters. top: what lies between the units. A compact core's fused, attention, head and core are terms
-    of their own; its query heads share what else each has for itself. So are those of a core that takes tokens in chunks: its
-    attention has PEs and softmax units. A wide PE makes eight products.
+    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain.  weights: a
+    FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its place in the
+    muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor, address space and
+    fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused, attention, head and core are
+    terms of their own; its query heads share what else each has for itself.  So are those of a core that takes tokens in
+    chunks: its attention has PEs and softmax units.  A wide PE makes eight products.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
