@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tellme.compiler import compile_model
 from tellme.compiler.part import Part
@@ -16,7 +18,8 @@ from tellme.golden import GoldenBoard, NonfiniteError, elementwise
 from tellme.golden import board as board_module
 from tellme.golden.perplexity import golden_board, unlimited_config
 from tellme.golden.weights import Budget, TernaryMatrix, Tile
-from tellme.models import Model, ModelError
+from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models.random import random_model as drawn_model
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.config import preset
@@ -150,10 +153,32 @@ def test_a_ternary_matrix_is_the_specification(cols):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_linear_is_integers_a_scale_and_a_bias(name, monkeypatch):
+def test_every_linear_is_integers_a_scale_and_a_bias(name):
+    check_elements(with_biases(with_planes(with_row_scales(random_model(name)))), 1 << 28)
+
+
+#: Vectors of no whole slices, and heads that a tile of 128 rows does not end with.
+TINY = ModelConfig(dim=44, ffn=68, layers=1, heads=3, kv_heads=1, head_dim=24, vocab=40, context=16, o_norm=True, act="relu2",
+                   act_exp=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.fixed_dictionaries({}, optional={name: st.integers(1, 5) for name in LINEARS}), st.booleans(),
+       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]))
+def test_any_planes_scales_and_biases(planes, row_scales, biases, kept):
+    """Drawn models: each linear's elements are what they should be, and token by token gives what a chunk gives."""
+    model = drawn_model("tiny", TINY, planes=planes, row_scales=row_scales, biases=biases)
+    check_elements(Model.read(model), kept)
+    image = compile_model(model, unlimited_config(model))
+    ids = [3, 9, 39, 0, 7]
+    whole, pieces = GoldenBoard(image, kept_bytes=kept), GoldenBoard(image, kept_bytes=kept)
+    at_once = whole.feed(ids, 0, heads="all")
+    assert (at_once == np.concatenate([pieces.feed([t], i) for i, t in enumerate(ids)])).all() and whole.crcs == pieces.crcs
+
+
+def check_elements(model, kept):
     """Each element of each linear of two tokens: integer weights times codes, one rounding with the scale, one with the bias."""
-    model = with_biases(with_planes(with_row_scales(random_model(name))))
-    board = golden_board(model)
+    board = GoldenBoard(compile_model(model, unlimited_config(model)), kept_bytes=kept)
     codes, elements = {}, []
     quantise, heads = board._quantise, board._heads
 
@@ -176,9 +201,10 @@ def test_every_linear_is_integers_a_scale_and_a_bias(name, monkeypatch):
         return elementwise.add(a, b)
 
     board._quantise, board._heads = recorded_quantise, recorded_heads
-    monkeypatch.setattr(board_module, "activation", recorded_activation)
-    monkeypatch.setattr(board_module, "add", recorded_add)
-    board.feed([3, 9], 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board_module, "activation", recorded_activation)
+        patch.setattr(board_module, "add", recorded_add)
+        board.feed([3, 9], 0)
     numbers = [n for n, step in enumerate(board.steps) if step.descriptor.op == Op.LINEAR]
     assert len(elements) == len(numbers) == 4 * model.config.layers
     expected = [part for layer in range(model.config.layers) for part in rows_of(model, layer).values()]
