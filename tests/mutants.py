@@ -264,8 +264,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/lm_head/lm_head.py", "(ident == 0) | (logit.as_signed() > best.logit)",
            "(ident == 0) | (logit.as_signed() >= best.logit)", ("lm_head/",), ci=True),
-    Mutant("head", "rows-past-the-vocabulary", "hw/lm_head/lm_head.py", "queue.r_rdy & behind):", "queue.r_rdy & behind & padded):",
-           ("lm_head/",)),
+    Mutant("head", "rows-past-the-vocabulary", "hw/lm_head/lm_head.py", "queue.r_rdy & behind):",
+           "queue.r_rdy & behind & padded):", ("lm_head/",)),
     Mutant("head", "logit-rounds-down", "hw/lm_head/lm_head.py", "(moved7 + 1) >> 1", "moved7 >> 1", ("lm_head/",)),
     Mutant("head", "one-logit-too-many-waits", "hw/lm_head/lm_head.py", "self.QUEUE - self.LATENCY - 2)",
            "self.QUEUE - self.LATENCY + 2)", ("lm_head/",)),

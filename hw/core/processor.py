@@ -202,6 +202,8 @@ class CommandProcessor(wiring.Component):
         with m.Switch(op):
             with m.Case(Op.LINEAR):
                 m.d.comb += [self.passes.args.epilogue.eq(epilogue), self.passes.args.use_d.eq(1)]
+                if self._layouts.row_words:
+                    m.d.comb += self.passes.args.bias.eq(w0.bias)
             with m.Default():
                 m.d.comb += [self.passes.args.epilogue.eq(Epilogue.STORE), self.passes.args.dest_a.eq(op == Op.ATTENTION)]
         with m.Switch(op):

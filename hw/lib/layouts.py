@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.control import AccSource, WordSink
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLayout
 from hw.lib.types import ScaleLayout
+from tellme.spec.packing import ROW_WORD_FIELDS
 from tellme.spec.program import DESCRIPTOR_WORDS
 from tellme.spec.widths import Widths
 
@@ -26,12 +27,16 @@ class Layouts:
     def __init__(self, widths: Widths):
         self.widths = w = widths
         word_address = w.word_address_bits
+        #: Whether tiles may have row words, so that accumulators have biases: in a core whose tiles may have several planes.
+        self.row_words = w.planes > 1
+        bias = {"bias": ROW_WORD_FIELDS["bias"]} if self.row_words else {}
 
         # ------------------------------------------------------------------ what passes between units
         #: The place of an element: its token and its index.
         self.place = data.StructLayout({"token": w.token_bits, "index": w.row_bits})
-        #: One accumulator with the scale that dequantises it.
-        self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place})
+        #: One accumulator with the scale that dequantises it and, with ``row_words``, the bias that is added to the element
+        #: (binary16).  Only a pass with ``bias`` looks at it: the row fetch and attention leave it as it is.
+        self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place, **bias})
         head = {"scale": ScaleLayout, "last": 1, "token": w.token_bits, "head": w.attention_head_bits}
         #: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
         #: numbered q heads first, then k heads, then v heads.
@@ -79,9 +84,11 @@ class Layouts:
         self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "n_eps": 32,
                                              "sqrt_n": ScaleLayout, "first": w.token_bits, "tokens": w.token_count_bits})
         #: Settings of a pass: where the elements go, their factors, the number of rows that RoPE turns, the number of elements of
-        #: a token, and whether the statistics are those of the elements times the next norm's gains.
+        #: a token, whether the statistics are those of the elements times the next norm's gains and, with ``row_words``, whether
+        #: the accumulators' biases are added.
         self.pass_args = data.StructLayout({"epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8),
-                                            "rope_rows": w.row_count_bits, "length": w.row_count_bits, "stats_gain": 1})
+                                            "rope_rows": w.row_count_bits, "length": w.row_count_bits, "stats_gain": 1,
+                                            **({"bias": 1} if self.row_words else {})})
         #: A token whose rows are fetched: its id, its position, its number in the chunk.
         self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
         #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.

@@ -90,7 +90,7 @@ class Widths:
     request_bits            32-bit words of one memory request: the most of a host's range (2**20 - 1), a head's K or V
                             (context * head_dim / 4) and all logits (vocab)
     step_bits               number of a descriptor: steps - 1
-    engine_sum_bits         signed, size 128 * cols: a trit times a code for each column
+    engine_sum_bits         signed, size 128 * cols * (3**planes - 1) / 2: a weight times a code for each column
     attention_sum_bits      signed, size 65504 * 128 * context: a weight times a code for each position
     acc_bits                the wider of the two: an accumulator on its way to dequantisation
     exp_sum_bits            sum of exponentials of 24 fraction bits, each at most 1: 2**24 * context
@@ -124,6 +124,8 @@ class Widths:
     steps: int
     #: Bits of the memory's word.
     word_bits: int = 32
+    #: Planes of a tile.
+    planes: int = 1
 
     @property
     def row_bits(self) -> int:
@@ -210,7 +212,7 @@ class Widths:
 
     @property
     def engine_sum_bits(self) -> int:
-        return signed_bits_for(MAX_CODE * self.cols)
+        return signed_bits_for(MAX_CODE * self.cols * ((3**self.planes - 1) // 2))
 
     @property
     def attention_sum_bits(self) -> int:

@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the engine's testbenches share: a bench's numbers, matrices with their expected output, and a run."""
+
+import os
+from dataclasses import replace
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.lib.layouts import Layouts
+from hw.tlmm.engine import TlmmEngine
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, rng
+from sim.testbench import Bench
+from tellme.spec.packing import (
+    LEAST_STEPS,
+    NO_BIAS,
+    SLICE,
+    RowWord,
+    TileHeader,
+    pack_matrix,
+    plane_reach,
+    tile_rows,
+    trits_of,
+)
+from tellme.spec.scale import Scale, unpack16
+from tests.hw.layouts import layouts_of, pack, unpack
+
+__all__ = ["LANES", "LAYOUTS", "LEAST", "MAX_COLS", "PLANES", "PREFILL_ROWS", "STREAMS", "TILE", "TOKENS", "Case", "Paced",
+           "bench", "rows_a_step", "run", "tokens_of"]
+
+
+def layouts(chunk, tile, cols, planes=1):
+    """Of a core of such columns and planes, whose widest matrix has 20 tiles at least."""
+    made = layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols).widths
+    return Layouts(replace(made, rows=max(made.rows, 20 * tile), planes=planes))
+
+
+def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, planes=1, **options):
+    numbers = {"LANES": lanes, "STREAMS": streams, "TILE": tile, "COLS": cols, "PREFILL_ROWS": prefill_rows, "PLANES": planes}
+    return Bench(name=name, tests=tests, env={key: str(value) for key, value in numbers.items()}, **options,
+                 build=lambda: TlmmEngine(layouts(lanes // prefill_rows, tile, cols, planes), lanes=lanes, streams=streams,
+                                          tile_rows=tile, prefill_rows=prefill_rows))
+
+
+LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS, PLANES = (int(os.environ.get(name, default)) for name, default in (
+    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260"), ("PREFILL_ROWS", "1"), ("PLANES", "1")))
+#: Tokens of a chunk at most, and rows of a step for each of several tokens.
+TOKENS = LANES // PREFILL_ROWS
+LEAST = LEAST_STEPS * PREFILL_ROWS
+LAYOUTS = layouts(TOKENS, TILE, MAX_COLS, PLANES)
+
+
+def rows_a_step(tokens):
+    return min(2, LANES) if tokens == 1 else PREFILL_ROWS
+
+
+def tokens_of(most):
+    """Numbers of tokens of a chunk: decode, a partial chunk, a whole one."""
+    return sorted({1, min(2, most), most})
+
+
+class Case:
+    """A matrix, its tokens and the expected output.  Tiles taper if there are several tokens, unless ``taper`` is cleared.
+
+    ``planes``, ``row_words`` and ``free`` are of the tiles in turn, over and over.  ``w`` are the weights: the sum of 3**p times
+    a trit, or in a tile that is free the sum of the trits.
+    """
+
+    def __init__(self, random, rows, cols, tokens, *, extreme=False, planes=(1,), row_words=(False,), free=(False,), taper=True):
+        self.rows, self.cols, self.tokens = rows, cols, tokens
+        self.least = LEAST if tokens > 1 and taper else 0
+        pick = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-128, 127))
+        self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
+        self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
+        self.w, self.words, self.row_words = [], [], []
+        for n, (first, size) in enumerate(self.tiles()):
+            p, with_words, is_free = planes[n % len(planes)], row_words[n % len(row_words)], free[n % len(free)]
+            reach = plane_reach(p)
+            whole = [[random.choice((-reach, reach)) if extreme and reach > 1 else random.randint(-reach, reach)
+                      for _ in range(cols)] for _ in range(size)]
+            if extreme and not first:
+                whole[:2] = [reach] * cols, [-reach] * cols
+            self.w += [[sum(trits_of(w, p)) for w in row] for row in whole] if is_free else whole
+            # A stored scale of 0 is the scale 0.
+            own = [RowWord(random.choice((0, *[random.getrandbits(16)] * 9)), random.getrandbits(16))
+                   for _ in range(size)] if with_words else None
+            self.row_words += own or [None] * size
+            words = pack_matrix(whole, *self.scales, most=size, planes=p, row_words=own)
+            if is_free:
+                words[0] = TileHeader.unpack(words[0])._replace(free=True).pack()
+            self.words += words
+
+    def tiles(self):
+        """(first row, rows) of each tile."""
+        return tile_rows(self.rows, most=TILE, least=self.least)
+
+    def codes(self, stream):
+        """What a stream brings: slice by slice, its tokens' columns."""
+        return [v & 0xFF for at in range(0, self.cols, SLICE) for x in self.x[stream::STREAMS] for v in x[at:at + SLICE]]
+
+    def expected(self, stream):
+        """(acc, scale, token, index), with a bias if the layouts have one, in the order of a stream's output."""
+        out = []
+        for first, size in self.tiles():
+            rows = range(first, first + size)
+            for t in range(stream, self.tokens, STREAMS):
+                for r in rows:
+                    acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
+                    word = self.row_words[r]
+                    scale = self.scales[(r - first) % 2] if word is None else unpack16(word.scale)
+                    bias = (NO_BIAS if word is None else word.bias,) if LAYOUTS.row_words else ()
+                    out.append((acc, scale, t, r, *bias))
+        return out
+
+
+def results(payloads):
+    """What :meth:`Case.expected` gives, from the engine's payloads."""
+    parts = [unpack(LAYOUTS.acc, bits) for bits in payloads]
+    return [(p["acc"], Scale(**p["scale"]), p["place"]["token"], p["place"]["index"], *([p["bias"]] if LAYOUTS.row_words else []))
+            for p in parts]
+
+
+class Paced:
+    """Words that come one every ``cycles`` cycles, and wait until they are taken, as those of the weight buffer do."""
+
+    def __init__(self, dut, name, cycles):
+        self._source, self._clk, self._cycles = StreamSource(dut, name), dut.clk, cycles
+        self.low_share = 0.0
+
+    async def send_all(self, values):
+        came = 0
+
+        async def count():
+            nonlocal came
+            while True:
+                for _ in range(self._cycles):
+                    await FallingEdge(self._clk)
+                came += 1
+
+        counting = cocotb.start_soon(count())
+        for n, value in enumerate(values):
+            while came <= n:
+                await FallingEdge(self._clk)
+            await self._source.send(value)
+        counting.cancel()
+
+
+async def run(dut, cases, *, idle=0.0, stall=0.0, late=0, words=None):
+    """``late``: cycles from a case's first codes to its first word; ``words``: another source of the words."""
+    start = StreamSource(dut, "start")
+    codes = [StreamSource(dut, f"codes__{s}", idle=idle, rng=rng(f"codes{s}")) for s in range(STREAMS)]
+    words = words or StreamSource(dut, "words", idle=idle, rng=rng("words"))
+    sinks = [StreamSink(dut, f"out__{s}", stall=stall, rng=rng(f"out{s}")) for s in range(STREAMS)]
+
+    async def bring_words(case):
+        for _ in range(late):
+            await FallingEdge(dut.clk)
+        await words.send_all(case.words)
+
+    async def feed():
+        for case in cases:
+            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens))
+            tasks = [cocotb.start_soon(bring_words(case))]
+            tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
+            for task in tasks:
+                await task
+
+    async def take(stream):
+        for case in cases:
+            expected = case.expected(stream)
+            got = results(await sinks[stream].recv_n(len(expected)))
+            assert got == expected, (case.rows, case.cols, case.tokens, stream)
+
+    cocotb.start_soon(feed())
+    for task in [cocotb.start_soon(take(stream)) for stream in range(STREAMS)]:
+        await task
+    report_shares(codes_valid=codes[0].low_share, words_valid=words.low_share, out_ready=sinks[0].low_share)
+    report(cases=sum(case.rows * case.tokens for case in cases))
