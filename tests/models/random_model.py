@@ -9,9 +9,11 @@ import numpy as np
 from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
 from tellme.models.model import NORMS
 from tellme.models.source import Block
+from tellme.spec.packing import plane_reach
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "even_model", "model_of", "random_model", "with_biases", "with_several_scales"]
+__all__ = ["FAMILY", "even_model", "model_of", "random_model", "with_biases", "with_planes", "with_row_scales",
+           "with_several_scales"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -79,4 +81,33 @@ def with_biases(model: Model, seed: int = 0) -> Model:
     for i, layer in enumerate(model.layers):
         for name in LINEARS[i % 2::2]:
             layer.biases[name] = rng.normal(size=len(layer.weights[name])).astype(np.float16)
+    return model
+
+
+def with_planes(model: Model, seed: int = 0) -> Model:
+    """The model with new weights of 1 to 5 planes, another number for each matrix of a layer; values stay as large."""
+    rng = np.random.default_rng([seed, 9])
+    counts = cycle((2, 1, 3, 5, 4))
+    for layer in model.layers:
+        for name in LINEARS:
+            planes = next(counts)
+            reach = plane_reach(planes)
+            blocks = layer.blocks(name)
+            layer.weights[name] = rng.integers(-reach, reach + 1, layer.weights[name].shape).astype(np.int8)
+            # Each plane makes the values about three times as large.
+            layer.scales[name] = tuple(
+                Block(b.rows, scale_from_fraction(b.scale.value() / round(((9**planes - 1) / 8) ** 0.5))) for b in blocks)
+            if planes > 1:
+                layer.planes[name] = planes
+    return model
+
+
+def with_row_scales(model: Model, seed: int = 0) -> Model:
+    """The model with a scale of its own for each row of each matrix."""
+    rng = np.random.default_rng([seed, 7])
+    for layer in model.layers:
+        for name in LINEARS:
+            exp = layer.blocks(name)[0].scale.exp
+            layer.scales[name] = tuple(Block(1, Scale(int(rng.integers(1024, 2048)), exp + int(rng.integers(-1, 1))))
+                                       for _ in layer.weights[name])
     return model

@@ -12,11 +12,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tellme.models import LINEARS, Model, ModelError, int8_rows
-from tellme.models.container import write
+from tellme.models.container import Container, write
 from tellme.models.model import pack_rows, unpack_rows
-from tellme.spec.packing import pack_trits
+from tellme.models.source import check_parts, trits
+from tellme.spec.packing import MAX_LINEAR_PLANES, pack_trits, plane_reach, trits_of
 from tellme.spec.scale import unpack16
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import FAMILY, random_model, with_biases, with_planes, with_row_scales, with_several_scales
 
 
 @pytest.fixture(params=FAMILY)
@@ -77,8 +78,93 @@ def test_several_scales_and_biases_there_and_back(name, tmp_path):
         assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
 
 
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("change", [lambda model: model, with_row_scales, lambda model: with_biases(with_several_scales(model))])
+def test_planes_there_and_back(name, change, tmp_path):
+    """From memory into a file, from the file into another, and into memory: each part, and the file's every byte."""
+    model = with_planes(change(random_model(name)))
+    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
+    model.save(path)
+    container = Container(path)
+    container.check()
+    write(container, again)
+    assert again.read_bytes() == path.read_bytes()
+    got = Model.load(path)
+    for a, b in zip(got.layers, model.layers, strict=True):
+        assert a.planes == b.planes and set(b.planes.values()) <= {2, 3, 4, 5} and b.planes
+        assert all(same(a.weights[n], b.weights[n]) and a.blocks(n) == b.blocks(n) for n in LINEARS)
+        assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
+    assert trits(container) == trits(model) == sum(
+        layer.weights[n].size * layer.planes.get(n, 1) for layer in model.layers for n in LINEARS)
+
+
+def test_rows_of_planes_are_the_specification():
+    rng = np.random.default_rng(3)
+    for planes in range(2, MAX_LINEAR_PLANES + 1):
+        for cols in (1, 19, 20, 43):
+            reach = plane_reach(planes)
+            rows = rng.integers(-reach, reach + 1, (3, cols)).astype(np.int8)
+            rows[0, 0], rows[1, 0], rows[2, 0] = reach, -reach, 0
+            packed = pack_rows(rows, planes)
+            for row, stored in zip(rows.tolist(), packed, strict=True):
+                split = [trits_of(weight, planes) for weight in [*row, *[0] * (-cols % 20)]]
+                for plane in range(planes):
+                    trits_here = [weight[plane] for weight in split]
+                    assert stored[plane].tolist() == [pack_trits(trits_here[at:at + 5]) for at in range(0, len(split), 5)]
+            assert (unpack_rows("w", packed, rows.shape, planes) == rows).all()
+
+
+def planes_of(path, wanted):
+    """The file with a matrix of the wanted shape, of zeros."""
+    edit(path, metadata={"format_version": "4"}, tensors={"layers.0.wq": np.full(wanted, 121, np.uint8)})
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((64, 6, 20), "layers.0.wq has 6 planes; 1 to 5 can be"), ((64, 0, 20), "layers.0.wq has 0 planes; 1 to 5 can be"),
+    ((64, 1, 20), r"layers.0.wq is uint8 of shape \(64, 1, 20\); 64 x 100 weights want uint8 of \(64, 20\)"),
+    ((64, 3, 16), r"uint8 of shape \(64, 3, 16\); 64 x 100 weights of 3 planes want uint8 of \(64, 3, 20\)"),
+    ((3, 64, 20), "layers.0.wq has 64 planes")])
+def test_tensors_that_hold_no_planes(shape, message, written):
+    planes_of(written, shape)
+    with pytest.raises(ModelError, match=message) as caught:
+        Model.load(written)
+    assert str(written) in str(caught.value)
+    # An older file has no planes at all.
+    edit(written, metadata={"format_version": "3"})
+    with pytest.raises(ModelError, match=r"64 x 100 weights want uint8 of \(64, 20\)"):
+        Model.load(written)
+
+
+def test_a_damaged_plane_is_found(written):
+    planes_of(written, (64, 3, 20))
+    assert not Model.load(written).layers[0].weights["wq"].any()
+    with safe_open(written, framework="numpy") as file:
+        tensor = file.get_tensor("layers.0.wq")
+    tensor[63, 2, 19] = 243
+    edit(written, tensors={"layers.0.wq": tensor})
+    with pytest.raises(ModelError, match="layers.0.wq holds byte 243, which is no base-3 code"):
+        Model.load(written)
+
+
+def test_codes_that_the_planes_do_not_hold(tmp_path):
+    model = random_model("plain")
+    layer = model.layers[1]
+    layer.planes["w3"] = 3
+    layer.weights["w3"] = np.full((64, 64), -13, np.int8)
+    model.check()
+    layer.weights["w3"][5, 6] = 14
+    for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+        with pytest.raises(ModelError, match="layers.1.w3 has a code outside -13 to 13, which is what 3 planes hold"):
+            check()
+    layer.planes["w3"] = 6
+    for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+        with pytest.raises(ModelError, match="layers.1.w3 has 6 planes; 1 to 5 can be"):
+            check()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("change", "version"), [
-    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"),
+    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"),
     (lambda model: setattr(model, "tokenizer", b"{}"), "2"), (lambda model: setattr(model, "tokenizer", b"x"), "1"),
 ])
 def test_the_version_is_the_oldest_that_will_do(change, version, tmp_path):
@@ -156,8 +242,8 @@ def blocks(rows):
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
     (lambda p: edit(p, drop=["format"]), "not a tellme model: convert the file$"),
-    (lambda p: edit(p, metadata={"format_version": "4"}), "has format_version 4; this tellme-host reads up to 3"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 3"),
+    (lambda p: edit(p, metadata={"format_version": "5"}), "has format_version 5; this tellme-host reads up to 4"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 4"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),

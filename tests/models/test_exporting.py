@@ -98,6 +98,15 @@ def test_several_scales_and_biases_in_gguf(form, tmp_path):
     assert_same(converted(exported(model, tmp_path, form), tmp_path, Options(no_tokenizer=True)), model)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_planes_are_not_exported(form, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    model.layers[1].planes["w2"] = 2
+    with pytest.raises(ModelError, match="layers.1.w2 has 2 planes, and what is exported holds -1, 0 and 1 alone"):
+        exported(model, tmp_path, form)
+    assert not list(tmp_path.iterdir())
+
+
 def with_bias(model):
     model.layers[0].biases["wv"] = np.ones(len(model.layers[0].weights["wv"]), np.float16)
 

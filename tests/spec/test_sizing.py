@@ -43,6 +43,16 @@ def test_what_does_not_fit_is_named():
         check(replace(preset("ecp5-25f"), name="small", compact=False, max_context=256), "25f")
 
 
+def test_row_words_take_a_block_ram_a_drain():
+    """The LUT of planes were not fitted yet: they are missing, and not none."""
+    for name in ("ulx3s-85f", "ulx3s-85f-l2"):
+        config = preset(name)
+        several = replace(config, planes=5)
+        assert sum(ebr(several).values()) == sum(ebr(config).values()) + config.float_lanes
+        with pytest.raises(SizingError, match=r"no LUT are known for tlmm \(planes of a lane\), tlmm \(row words of a drain\)"):
+            lut(several)
+
+
 def test_the_small_preset_fits_the_25f():
     check(preset("ecp5-25f"), "25f")
     check(preset("ecp5-25f"), "12f")

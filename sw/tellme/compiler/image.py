@@ -116,7 +116,7 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
 
 def check_biases(model: StoredSource, board: CoreConfig) -> None:
     """Refuse a bias for a build that does not add biases."""
-    if board.biases:
+    if board.residual_biases:
         return
     for i in range(model.config.layers):
         for name in LINEARS:

@@ -30,7 +30,7 @@ from tellme.models.source import (
     check_rows,
     row_chunks,
 )
-from tellme.models.trits import check_packed, packed_cols, unpack_rows
+from tellme.models.trits import check_packed, check_planes, packed_cols, packed_shape, unpack_rows
 from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
 from tellme.spec.scale import Scale
 
@@ -40,7 +40,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
-FORMAT_VERSION = 3
+#: 4: may have matrices of several planes.
+FORMAT_VERSION = PLANES_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
@@ -110,7 +111,8 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     """The format version that the matrix needs."""
     if linear.shape != shape:
         raise ModelError(f"{name} has shape {linear.shape}, the configuration says {shape}")
-    out.begin(name, "uint8", (shape[0], packed_cols(shape[1])))
+    check_planes(name, linear.planes)
+    out.begin(name, "uint8", packed_shape(*shape, linear.planes))
     for part in linear.packed(name):
         out.put(part)
         done(len(part) * shape[1])
@@ -123,7 +125,7 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     if linear.bias is not None:
         check_bias(name, linear.bias, shape[0])
         out.add(f"{name}.bias", linear.bias)
-    return 2 if len(blocks) > 1 or linear.bias is not None else 1
+    return PLANES_VERSION if linear.planes > 1 else 2 if len(blocks) > 1 or linear.bias is not None else 1
 
 
 class Container(StoredSource):
@@ -153,6 +155,7 @@ class Container(StoredSource):
             raise ModelError(f"{path} is no .tellme file, or is cut short or damaged ({error}); "
                              "convert or copy it again") from error
         check_metadata(path, metadata)
+        self._version = int(metadata["format_version"])
         try:
             self.config = ModelConfig.of_json(parse_json(metadata["config"].encode(), "its configuration"))
             self.config.check()
@@ -185,23 +188,33 @@ class Container(StoredSource):
     def linear(self, layer: int, name: str) -> Linear:
         what, shape = f"layers.{layer}.{name}", self.config.shape(name)
         bias = self.tensor(f"{what}.bias") if f"{what}.bias" in self._names else None
+        planes = self._planes(what)
 
         def stored(step: int) -> Iterator[NDArray[np.uint8]]:
-            wanted = shape[0], packed_cols(shape[1])
-            rows = self._slice(what, wanted, "U8")
+            rows = self._slice(what, packed_shape(*shape, planes), "U8")
             with self._named():
                 if rows is None:
-                    check_packed(what, self.tensor(what), shape)
+                    check_packed(what, self.tensor(what), shape, planes)
                 for first, end in row_chunks(shape[0], step):
                     part = rows[first:end]
-                    check_packed(what, part, (end - first, shape[1]))
+                    check_packed(what, part, (end - first, shape[1]), planes)
                     yield part
 
         def chunks() -> Iterator[NDArray[np.int8]]:
             for part in stored(shape[1]):
-                yield unpack_rows(what, part, (len(part), shape[1]))
+                yield unpack_rows(what, part, (len(part), shape[1]), planes)
 
-        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(packed_cols(shape[1])))
+        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(planes * packed_cols(shape[1])),
+                      planes)
+
+    def _planes(self, what: str) -> int:
+        """Planes of a matrix, from its tensor's shape; 1 where the tensor has no shape of planes."""
+        found = self._file.get_slice(what).get_shape() if what in self._names else []
+        if self._version < PLANES_VERSION or len(found) != 3:
+            return 1
+        with self._named():
+            check_planes(what, found[1])
+        return int(found[1])
 
     def _slice(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
         """What gives rows of a tensor of the file, or None where the tensor has another shape or type; a tensor that is not there

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Models of a shape alone, for measurements and tests of boards."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.models.config import ModelConfig
+from tellme.models.config import LINEARS, ModelConfig
 from tellme.models.source import Block, Linear, StoredSource, TableRows, check_parts, row_chunks
-from tellme.models.trits import packed_cols, unpack_rows
+from tellme.models.trits import check_planes, packed_cols, packed_shape, unpack_rows
 from tellme.spec.packing import TRITS, ZERO_BYTE
 from tellme.spec.scale import pack16, scale_from_fraction
 
@@ -21,11 +21,12 @@ __all__ = ["RandomModel", "random_model"]
 class RandomModel(StoredSource):
     """A model of a shape.  Each part is drawn anew whenever it is read, and is the same each time.
 
-    Ternary weights are drawn as base-3 bytes, and each of -1, 0 and 1 is as likely.  Gains are ones.
+    Weights are drawn as base-3 bytes of each plane, and each weight that the planes hold is as likely.  Gains are ones.
     """
 
-    def __init__(self, name: str, config: ModelConfig):
+    def __init__(self, name: str, config: ModelConfig, planes: Mapping[str, int], row_scales: bool, biases: Collection[str]):
         self.name, self.config = name, config
+        self._planes, self._row_scales, self._biases = planes, row_scales, biases
         # Values of the tables are of the order of 1.
         self._table_scale = pack16(scale_from_fraction(1 / 40))
         self._drawn_table = cache(self._draw_table)
@@ -35,23 +36,33 @@ class RandomModel(StoredSource):
 
     def linear(self, layer: int, name: str) -> Linear:
         shape = rows, cols = self.config.shape(name)
+        planes = self._planes.get(name, 1)
         whole, inside = divmod(cols, TRITS)
 
         def stored() -> Iterator[NDArray[np.uint8]]:
             rng = self._rng(layer, name)
-            for first, end in row_chunks(rows, packed_cols(cols)):
-                part = rng.integers(0, 3**TRITS, (end - first, packed_cols(cols)), np.uint8)
+            for first, end in row_chunks(rows, planes * packed_cols(cols)):
+                part = rng.integers(0, 3**TRITS, packed_shape(end - first, cols, planes), np.uint8)
                 # Behind the last column are zeros.
                 padding = (3**TRITS - 3**inside) // 2
-                part[:, whole:whole + 1] = part[:, whole:whole + 1] % 3**inside + padding
-                part[:, whole + 1:] = ZERO_BYTE
+                part[..., whole:whole + 1] = part[..., whole:whole + 1] % 3**inside + padding
+                part[..., whole + 1:] = ZERO_BYTE
                 yield part
 
         def chunks() -> Iterator[NDArray[np.int8]]:
             for part in stored():
-                yield unpack_rows(f"layers.{layer}.{name}", part, (len(part), cols))
+                yield unpack_rows(f"layers.{layer}.{name}", part, (len(part), cols), planes)
 
-        return Linear(shape, chunks, lambda: (Block(rows, scale_from_fraction(1 / cols**0.5)),), None, stored)
+        def blocks() -> tuple[Block, ...]:
+            # Weights of several planes spread sqrt((9**planes - 1) / 8) times as far as those of one.
+            size = 1 / ((9**planes - 1) / 8 * cols) ** 0.5
+            if not self._row_scales:
+                return (Block(rows, scale_from_fraction(size)),)
+            drawn = self._rng(layer, name, "scales").uniform(0.5, 2, rows) * size
+            return tuple(Block(1, scale_from_fraction(float(scale))) for scale in drawn)
+
+        bias = self._rng(layer, name, "bias").normal(size=rows).astype(np.float16) if name in self._biases else None
+        return Linear(shape, chunks, blocks, bias, stored, planes)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
         there = name in ("attn_norm", "ffn_norm") or getattr(self.config, name)
@@ -80,7 +91,15 @@ class RandomModel(StoredSource):
         check_parts(self)
 
 
-def random_model(name: str, config: ModelConfig) -> RandomModel:
-    """A model of a shape; its weights follow from name and shape."""
+def random_model(name: str, config: ModelConfig, *, planes: int | Mapping[str, int] = 1, row_scales: bool = False,
+                 biases: Collection[str] = ()) -> RandomModel:
+    """A model of a shape; its weights follow from name, shape and planes.
+
+    ``planes``: of all matrices, or of those that it names; the others have one.  ``row_scales``: a scale a row and not a matrix.
+    ``biases``: names of the matrices that have a bias.
+    """
     config.check()
-    return RandomModel(name, config)
+    named = dict.fromkeys(LINEARS, planes) if isinstance(planes, int) else planes
+    for what, count in named.items():
+        check_planes(what, count)
+    return RandomModel(name, config, named, row_scales, biases)

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
-from tellme.models.trits import pack_rows
+from tellme.models.trits import check_planes, pack_rows
+from tellme.spec.packing import plane_reach
 from tellme.spec.scale import Scale
 
 __all__ = ["CHUNK", "Block", "Linear", "Source", "StoredSource", "TableRows", "check_bias", "check_blocks", "check_codes",
-           "check_gain", "check_gain_wanted", "check_parts", "check_rows", "regroup", "row_chunks"]
+           "check_gain", "check_gain_wanted", "check_parts", "check_rows", "regroup", "row_chunks", "trits"]
 
 #: Elements that are worked on at a time.
 CHUNK = 1 << 20
@@ -42,11 +43,12 @@ class TableRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Linear:
-    """A matrix of ternary codes that is read once, in chunks of whole rows from the first on.
+    """A matrix of codes that is read once, in chunks of whole rows from the first on.
 
-    ``blocks`` gives the scales, and may be called only after all chunks have been taken, because importers find scales on the
-    way. ``stored`` gives the rows as base-3 bytes, (rows, :func:`~tellme.models.trits.packed_cols`), where a source has such
-    bytes: checked as :func:`~tellme.models.trits.check_packed` does.
+    The codes are ternary, or with several ``planes`` integers of up to (3**planes - 1) / 2 in magnitude.  ``blocks`` gives the
+    scales, and may be called only after all chunks have been taken, because importers find scales on the way.  ``stored`` gives
+    the rows as base-3 bytes (:mod:`tellme.models.trits`), where a source has such bytes: checked as
+    :func:`~tellme.models.trits.check_packed` does.
     """
 
     shape: tuple[int, int]
@@ -54,15 +56,16 @@ class Linear:
     blocks: Callable[[], tuple[Block, ...]]
     bias: NDArray[np.float16] | None = None
     stored: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
+    planes: int = 1
 
     def packed(self, name: str) -> Iterator[NDArray[np.uint8]]:
-        """The rows as base-3 bytes, in chunks of whole rows; a code outside -1, 0, 1 is a ModelError with the name."""
+        """The rows as base-3 bytes, in chunks of whole rows; a code that the planes do not hold is a ModelError with the name."""
         if self.stored is not None:
             yield from self.stored()
             return
         for part in self.chunks():
-            check_codes(name, part)
-            yield pack_rows(part)
+            check_codes(name, part, self.planes)
+            yield pack_rows(part, self.planes)
 
     def read(self) -> tuple[NDArray[np.int8], tuple[Block, ...]]:
         """All codes at once, and the scales."""
@@ -123,6 +126,7 @@ def check_parts(source: Source) -> None:
             what, linear = f"layers.{i}.{name}", source.linear(i, name)
             if linear.shape != c.shape(name):
                 raise ModelError(f"{what} has shape {linear.shape}, the configuration says {c.shape(name)}")
+            check_planes(what, linear.planes)
             for _ in linear.packed(what):
                 pass
             check_blocks(what, linear.shape[0], linear.blocks())
@@ -143,6 +147,13 @@ def check_parts(source: Source) -> None:
     final = source.final_norm()
     if final is not None:
         check_gain("final_norm", final, c.dim)
+
+
+def trits(source: StoredSource) -> int:
+    """Trits of all matrices: a weight has one in each plane."""
+    c = source.config
+    return sum(rows * cols * source.linear(i, name).planes for i in range(c.layers) for name in LINEARS
+               for rows, cols in (c.shape(name),))
 
 
 Item = TypeVar("Item", bound=np.generic)
@@ -173,12 +184,14 @@ def row_chunks(rows: int, cols: int, multiple: int = 1) -> Iterator[tuple[int, i
         yield first, min(first + step, rows)
 
 
-def check_codes(name: str, codes: NDArray[np.int8]) -> None:
-    """int8, and only -1, 0 and 1."""
+def check_codes(name: str, codes: NDArray[np.int8], planes: int = 1) -> None:
+    """int8, and only -1, 0 and 1, or what several planes hold."""
     if codes.dtype != np.int8:
         raise ModelError(f"{name} is {codes.dtype}, int8 is wanted")
-    if codes.size and (codes.min() < -1 or codes.max() > 1):
-        raise ModelError(f"{name} has a code outside -1, 0, 1")
+    reach = plane_reach(planes)
+    if codes.size and (codes.min() < -reach or codes.max() > reach):
+        raise ModelError(f"{name} has a code outside " + ("-1, 0, 1" if planes == 1 else f"-{reach} to {reach}, which is what "
+                                                          f"{planes} planes hold"))
 
 
 def check_blocks(name: str, rows: int, blocks: tuple[Block, ...]) -> None:

@@ -19,12 +19,13 @@ from typing import NamedTuple
 from tellme.spec.program import FORMAT_VERSION, FormatError
 from tellme.spec.ranges import I8, U8, U16, Range
 from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
+from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_PLANES", "NO_BIAS", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES",
-           "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE", "RowWord",
-           "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block", "pack_matrix",
-           "pack_trits", "plane_reach", "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS", "ROW_WORD_FIELDS", "SLICE",
+           "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE",
+           "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block",
+           "pack_matrix", "pack_trits", "plane_reach", "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
 
 #: Ternary weights of a byte.
 TRITS = 5
@@ -42,6 +43,8 @@ LEAST_STEPS = 64
 HEAD_BLOCK_ROWS = 4
 #: Planes of a tile at most: six hold each int8 code, five the magnitudes up to 121.
 MAX_PLANES = 6
+#: Planes of a layer's matrix at most: its weights are int8, -121 to 121.
+MAX_LINEAR_PLANES = 5
 #: The word before a tile: widths of its fields, from bit 0 on.
 TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_scale": SCALE_SIG_BITS + SCALE_EXP_BITS,
                       "planes_less_1": 3, "row_words": 1, "free": 1, "group_slices": 8, ZEROS: 5}
@@ -71,11 +74,6 @@ def unpack_trits(byte: int) -> tuple[int, ...]:
     if not 0 <= byte < 3**TRITS:
         raise ValueError(f"byte {byte} is no base-3 code (0 to 242)")
     return tuple(byte // 3**j % 3 - 1 for j in range(TRITS))
-
-
-def plane_reach(planes: int) -> int:
-    """The largest magnitude that this number of planes holds: (3**planes - 1) / 2."""
-    return (3**planes - 1) // 2
 
 
 def planes_for(magnitude: int) -> int:

@@ -129,8 +129,10 @@ def ebr(config: CoreConfig) -> dict[str, int]:
                      + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
-        # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
-        "tlmm": c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
+        # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build; a drain's
+        # row words.
+        "tlmm": (c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2)
+                 + c.row_words * c.float_lanes),
         # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil(gains / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
@@ -167,12 +169,12 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     """Unit -> term -> how often it counts.
 
     tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
-    each float pipeline.  weights: a FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals,
-    sums in LUT RAM, its place in the muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.
-    core: processor, address space and fetch; the accounts' counters.  top: what lies
-    between the units.  A compact core's fused, attention, head and core are terms of their own; its query heads share what
-    else each has for itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.
-    A wide PE makes eight products.
+    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain.  weights: a
+    FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its place in the
+    muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.  core: processor, address space and
+    fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused, attention, head and core are
+    terms of their own; its query heads share what else each has for itself.  So are those of a core that takes tokens in
+    chunks: its attention has PEs and softmax units.  A wide PE makes eight products.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
@@ -183,9 +185,10 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
                                        "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
+    planes = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
     return {
-        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more},
+        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more} | planes,
         "weights": {"unit": 1, "block": weight_buffer(c).blocks},
         "sdram": {"unit": 1},
         "fused": {kind: c.float_lanes},

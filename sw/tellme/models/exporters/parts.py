@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import NORMS, ModelError
-from tellme.models.source import Block, Source
+from tellme.models.source import Block, Linear, Source
 
-__all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales"]
+__all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales", "ternary"]
 
 #: Is called after each tensor that was written.
 Progress = Callable[[], object]
@@ -42,3 +42,11 @@ def gains_of(source: Source, layer: int) -> Iterator[tuple[str, NDArray[np.float
 def row_scales(blocks: tuple[Block, ...]) -> NDArray[np.float64]:
     """The scale of each row."""
     return np.repeat([float(b.scale.value()) for b in blocks], [b.rows for b in blocks])
+
+
+def ternary(source: Source, layer: int, name: str) -> Linear:
+    """A matrix of a layer.  One of several planes is a ModelError: no format that is written holds its codes."""
+    linear = source.linear(layer, name)
+    if linear.planes > 1:
+        raise ModelError(f"layers.{layer}.{name} has {linear.planes} planes, and what is exported holds -1, 0 and 1 alone")
+    return linear
