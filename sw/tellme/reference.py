@@ -3,7 +3,7 @@
 """An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
 
 This module shares no code with the golden model.  It has no tables, no KV cache, no fixed point, and no integers except the int8
-activations.  It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
+activations.  It takes a model's integer codes and scales as plain arrays, and reads .tellme files with code of its own.
 """
 
 import json
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass
 class ReferenceModel:
-    """Weights as a checkpoint has them: per layer a dict name -> (codes, scale), one scale or one a row; gains by name."""
+    """Weights as a checkpoint has them: per layer a dict name -> (integers, scale), one scale or one a row; gains by name."""
 
     layers: list[dict[str, tuple[Array, float | Array]]]
     embedding: Array
@@ -142,7 +142,10 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
         for name in NAMES:
             packed, scales = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"].reshape(-1, 2)
             counts = tensors.get(f"layers.{i}.{name}.scale_rows", np.array([len(packed)]))
-            codes = digits[packed].reshape(len(packed), -1)[:, :columns.get(name, config["dim"])]
+            # A tensor of three dimensions has several planes, that of 3**0 first.
+            planes = packed.reshape(len(packed), -1, packed.shape[-1])
+            weights = sum(3**p * digits[planes[:, p]].astype(int) for p in range(planes.shape[1])).reshape(len(packed), -1)
+            codes = weights[:, :columns.get(name, config["dim"])]
             layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)
         gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")

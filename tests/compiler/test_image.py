@@ -10,19 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
-from tellme.compiler.image import cache_registers, check_shape, lay_out, segment_list
-from tellme.compiler.pack import Matrix, Run, matrices, pack_gain, pack_head, pack_linear, table_bytes
+from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list
+from tellme.compiler.pack import Matrix, Run, Tiling, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
 from tellme.models import ModelConfig
+from tellme.models.random import random_model as drawn_model
 from tellme.models.shipped import find_model
-from tellme.models.source import regroup
+from tellme.models.source import Block, regroup
 from tellme.models.trits import pack_rows, unpack_rows
 from tellme.spec import packing
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
 from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import FAMILY, random_model, with_biases, with_row_scales, with_several_scales
 
 
 def words(content):
@@ -30,14 +31,14 @@ def words(content):
 
 
 def matrix(codes, *runs):
-    return Matrix(lambda counts: regroup(iter([pack_rows(codes)]), counts), codes.shape[1], runs)
+    return Matrix(lambda counts: regroup(iter([pack_rows(codes)[:, None]]), counts), codes.shape[1], runs)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(2, 1), (128, 20), (130, 21), (6, 64), (256, 43)])
 def test_linear_is_packed_as_specified(rows, cols):
     codes = np.random.default_rng(rows).integers(-1, 2, (rows, cols)).astype(np.int8)
     even, odd = Scale(1100, -9), Scale(1999, 3)
-    packed = pack_linear(matrix(codes, Run(0, rows, even, odd)))
+    packed = pack_linear(matrix(codes, Run(0, rows, even, odd)), Tiling())
     assert words(packed) == packing.pack_matrix(codes.tolist(), even, odd)
     assert len(packed) == 8 * packing.matrix_words(rows, cols)
 
@@ -45,7 +46,7 @@ def test_linear_is_packed_as_specified(rows, cols):
 def test_tiles_end_with_their_scale():
     codes = np.ones((150, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(matrix(codes, Run(0, 130, a, a), Run(130, 150, b, b)))
+    packed = pack_linear(matrix(codes, Run(0, 130, a, a), Run(130, 150, b, b)), Tiling())
     expected = packing.pack_matrix(codes[:130].tolist(), a) + packing.pack_matrix(codes[130:].tolist(), b)
     assert words(packed) == expected
 
@@ -86,7 +87,7 @@ def test_tiles_hold_every_row_once(unit, least):
 def test_only_the_last_run_tapers():
     codes = np.ones((256, 20), np.int8)
     a, b = Scale(1024, 0), Scale(1025, 0)
-    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), most=160, least=64)
+    packed = pack_linear(matrix(codes, Run(0, 128, a, a), Run(128, 256, b, b)), Tiling(most=160, least=64))
     expected = (packing.pack_matrix(codes[:128].tolist(), a, most=160)
                 + packing.pack_matrix(codes[128:].tolist(), b, most=160, least=64))
     assert words(packed) == expected
@@ -111,7 +112,7 @@ def test_rows_of_gate_and_up_alternate():
     model = random_model("plain")
     layer = model.layers[0]
     both = matrices(model, 0)["gate_up"]
-    codes = unpack_rows("both", np.concatenate(list(both.rows([2, 100, 26]))), (128, 64))
+    codes = unpack_rows("both", np.concatenate(list(both.rows([2, 100, 26])))[:, 0], (128, 64))
     assert (codes[0::2] == layer.weights["w1"]).all() and (codes[1::2] == layer.weights["w3"]).all()
     assert both.runs == (Run(0, 128, layer.scales["w1"], layer.scales["w3"]),)
 
@@ -137,11 +138,70 @@ def test_every_row_keeps_its_scale(name):
 
 def test_a_bias_is_refused_where_nothing_adds_it():
     model = with_biases(random_model("plain"))
-    with pytest.raises(CompileError, match="layers.0.wq has a bias, which no gateware adds: use the golden model"):
+    with pytest.raises(CompileError, match="layers.0.wq has a bias, and the build ulx3s-85f adds none: use the golden model"):
         compile_model(model, BOARD)
+    with pytest.raises(CompileError, match="layers.0.w2 has a bias, which no gateware adds: use the golden model"):
+        compile_model(model, SEVERAL)
     image = compile_model(model, unlimited_config(model))
-    assert sorted(image.biases) == [1, 4, 5, 6, 8, 9]
-    assert (image.biases[4][0::2] == model.layers[0].biases["w1"]).all() and not image.biases[4][1::2].any()
+    # q, k, v and gate, up of both layers, whose rows have words; wo of the second layer and w2 of the first.
+    assert [n for n, d in enumerate(image.program) if d.bias] == [1, 4, 6, 9] and sorted(image.residual_biases) == [5, 8]
+    for layer in model.layers:
+        layer.biases = {name: bias for name, bias in layer.biases.items() if name not in ("wo", "w2")}
+    image = compile_model(model, SEVERAL)
+    assert [n for n, d in enumerate(image.program) if d.bias] == [1, 4, 6, 9] and not image.residual_biases
+
+
+def test_planes_are_refused_where_a_build_takes_fewer():
+    model = random_model("plain")
+    model.layers[1].planes["w2"] = 3
+    with pytest.raises(CompileError, match="^layers.1.w2 has 3 planes, and the build ulx3s-85f can do 1$"):
+        compile_model(model, BOARD)
+    with pytest.raises(CompileError, match="^layers.1.w2 has 3 planes, and the build two can do 2$"):
+        compile_model(model, replace(BOARD, name="two", planes=2))
+    assert compile_model(model, replace(BOARD, planes=3)).trits == model.ternary_weights + 2 * 64 * 64
+
+
+def test_sums_beyond_an_int32_are_refused():
+    """No preset takes so many columns; a sum of five planes and 138,654 columns is just within."""
+    config = ModelConfig(dim=4, ffn=138_656, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)
+    model = drawn_model("wide", config, planes={"w2": 5})
+    with pytest.raises(CompileError, match=r"^layers.0.w2: a sum of 138656 columns and 5 planes is up to 2147504128, and the "
+                                           "sums of the engine are up to 2147483647$"):
+        check_linears(model, unlimited_config(model))
+    check_linears(drawn_model("wide", replace(config, ffn=138_652), planes={"w2": 5}), unlimited_config(model))
+    check_linears(drawn_model("wide", config, planes={"w2": 4}), unlimited_config(model))
+
+
+def test_a_scale_that_a_row_word_does_not_hold():
+    """With a bias it is refused by name; without, tiles end with their scales."""
+    for scale, text in ((Scale(1030, -55), "2.859e-14"), (Scale(1024, -54), "5.684e-14"), (Scale(1024, 10), "1.049e\\+06")):
+        model = random_model("plain")
+        rows = [Block(1, Scale(1025 + r % 2 * 500 + r // 4, -9)) for r in range(60)]
+        model.layers[0].scales["wk"] = (*rows, Block(4, scale))
+        image = compile_model(model, SEVERAL)
+        assert not image.whole_heads
+        assert bytes(image.sections[0][1]) == bytes(compile_model(model, BOARD).sections[0][1])
+        model.layers[0].biases["wq"] = np.ones(64, np.float16)
+        with pytest.raises(CompileError, match=f"^layers.0.wk has the scale {text}, which the 16 bits beside a bias do not"):
+            compile_model(model, SEVERAL)
+
+
+def test_row_words_leave_heads_whole():
+    """Scales that change within heads: with row words a chunk takes several tokens all the same."""
+    for name in FAMILY:
+        for change in (with_row_scales, with_several_scales):
+            model = change(random_model(name))
+            board = unlimited_config(model)
+            assert compile_model(model, board).whole_heads and not compile_model(model, replace(board, planes=1)).whole_heads
+
+
+@pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f"])
+@pytest.mark.parametrize("head", ["board", "host"])
+def test_a_build_of_several_planes_takes_the_shipped_model_as_it_is(build, head):
+    model, board = find_model("stories-1m"), preset(build)
+    one, several = (compile_model(model, b, head=head) for b in (board, replace(board, planes=5)))
+    assert [(at, bytes(part)) for at, part in one.sections] == [(at, bytes(part)) for at, part in several.sections]
+    assert (one.program, one.registers, one.segments) == (several.program, several.registers, several.segments)
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -240,9 +300,12 @@ def test_needed_bytes():
     c = find_model("stories-1m").config
     ternary = 4 * (192 * 192 * 2 + 2 * 192 * 96 + 3 * 192 * 320)
     assert needed_bytes(c, 9) == ternary / 5 + 2048 * 192 + 192 + 2 * 4 * 3 * 32 * 10
+    assert needed_bytes(c, 9, trits=2 * ternary + 10) == needed_bytes(c, 9) + ternary / 5 + 2
 
 
 BOARD = preset("ulx3s-85f")
+#: The same with all that planes bring.
+SEVERAL = replace(BOARD, planes=5)
 
 
 @pytest.mark.parametrize(("change", "message"), [

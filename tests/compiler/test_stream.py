@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellme.compiler.image import CompileError, compile_model, matrices
-from tellme.compiler.pack import pack_linear
+from tellme.compiler.image import CompileError, compile_model, matrices, tiling
+from tellme.compiler.pack import Tiling, pack_linear, tiles
 from tellme.compiler.part import CHUNK_BYTES, Part
 from tellme.golden.perplexity import unlimited_config
 from tellme.models import Model, ModelError
@@ -26,9 +26,17 @@ from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.spec import packing
 from tellme.spec.config import PRESETS
+from tellme.spec.scale import pack16, unpack16
 from tests.cli.fake_client import FakeClient
 from tests.models.big_model import LARGE, DrawnModel, measured
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    random_model,
+    with_biases,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 from tests.models.test_container import edit
 
 #: SHA-256 of each section, from the compiler that made int8 codes and packed them again.
@@ -71,17 +79,89 @@ def test_tiles_are_those_of_the_specification(name, build):
                                                       least=board.least_rows if last else 0):
                     codes = rows[what][run.first + first:run.first + first + count]
                     want += packing.pack_matrix(codes.tolist(), run.even, run.odd, most=count)
-            part = pack_linear(matrix, most=board.tile_rows, least=board.least_rows)
+            part = pack_linear(matrix, Tiling(board.tile_rows, board.least_rows))
             assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
+
+
+def rows_of(model, layer):
+    """Step -> (weights, scale of each row, bias of each row or None, planes of each row) in the engine's order, by hand."""
+    c, part = model.config, model.layers[layer]
+
+    def parts(name, more=0):
+        scales = [b.scale._replace(exp=b.scale.exp + more) for b in part.blocks(name) for _ in range(b.rows)]
+        own = part.biases.get(name)
+        return (part.weights[name].tolist(), scales, [None] * len(scales) if own is None else own.view(np.uint16).tolist(),
+                [part.planes.get(name, 1)] * len(scales))
+
+    def alternating(even, odd):
+        return tuple([item for pair in zip(*both, strict=True) for item in pair] for both in zip(even, odd, strict=True))
+
+    weights, scales, biases, planes = alternating(parts("w1"), parts("w3"))
+    return {"qkv": tuple(sum(lists, []) for lists in zip(parts("wq"), parts("wk"), parts("wv"), strict=True)),
+            "o": parts("wo"), "gate_up": (weights, scales, biases, [max(planes[:2])] * len(planes)),
+            "down": parts("w2", 0 if c.down_norm else c.act_exp)}
+
+
+CHANGES = {"planes": lambda m, seed: with_planes(m, seed), "row scales": with_row_scales,
+           "several": lambda m, seed: with_planes(with_several_scales(m, seed), seed),
+           "all": lambda m, seed: with_biases(with_planes(with_row_scales(m, seed), seed), seed)}
+
+
+@pytest.mark.parametrize("build", ["golden", "ulx3s-85f", "ecpix5-85f"])
+@pytest.mark.parametrize(("name", "change"), [("plain", "row scales"), ("grouped", "several"), ("relu2", "all"),
+                                              ("plain", "planes"), ("untied", "all")])
+def test_tiles_of_planes_and_row_words_are_those_of_the_specification(name, change, build):
+    """Each row's weights, scale and bias, tile by tile, through spec.packing; and no tiling that ends with scales costs less."""
+    seed = len(name + change + build)
+    model = CHANGES[change](random_model(name), seed)
+    board = unlimited_config(model) if build == "golden" else replace(PRESETS[build], planes=5)
+    most, least, changed = board.tile_rows, board.least_rows, 0
+    for layer in (len(change) % model.config.layers,):
+        expected = rows_of(model, layer)
+        for what, matrix in matrices(model, layer).items():
+            weights, scales, biases, planes = expected[what]
+            biased = what in ("qkv", "gate_up") and any(bias is not None for bias in biases)
+            want, at, costs, together = [], 0, 0, 0
+            for tile in tiles(matrix, tiling(board)):
+                header, end = tile.header, at + tile.header.rows
+                assert set(planes[at:end]) == {header.planes}
+                pairs = set(zip(scales[at:end:2], scales[at + 1:end:2], strict=True))
+                assert header.row_words == (biased or len(pairs) > 1)
+                together += header.row_words
+                words = None
+                if header.row_words:
+                    words = [packing.RowWord(pack16(scale), bias if biased and bias is not None else packing.NO_BIAS)
+                             for scale, bias in zip(scales[at:end], biases[at:end], strict=True)]
+                    assert [unpack16(word.scale) for word in words] == scales[at:end]
+                else:
+                    assert (header.scale, header.odd_scale) == pairs.pop()
+                want += packing.pack_matrix(weights[at:end], header.scale, header.odd_scale, most=header.rows,
+                                            planes=header.planes, row_words=words)
+                costs += 8 + 4 * header.row_words * header.rows + header.planes * packing.slices(matrix.cols) * 4 * max(
+                    header.rows, board.built_rows)
+                at = end
+            part = pack_linear(matrix, tiling(board))
+            assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
+            ending = tiles(matrix, Tiling(most, least))
+            assert biased or costs <= sum(8 + tile.header.planes * packing.slices(matrix.cols) * 4 * max(
+                tile.header.rows, board.built_rows) for tile in ending)
+            # Where a linear has one scale, its tiles are those of a build without row words.
+            if not biased and len(matrix.runs) == len({run.part for run in matrix.runs}):
+                assert not together and tiles(matrix, tiling(board)) == ending
+            changed += together
+    assert changed or change == "planes"
 
 
 def forbidden(*args):
     raise AssertionError("weights are packed or unpacked")
 
 
+@pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
-def test_from_a_file_as_from_memory_and_never_unpacked(name, tmp_path, monkeypatch):
+def test_from_a_file_as_from_memory_and_never_unpacked(name, planes, tmp_path, monkeypatch):
     model = with_biases(with_several_scales(random_model(name)))
+    if planes:
+        model = with_planes(model)
     path = tmp_path / "m.tellme"
     model.save(path)
     image = compile_model(model, unlimited_config(model))
@@ -96,8 +176,8 @@ def test_from_a_file_as_from_memory_and_never_unpacked(name, tmp_path, monkeypat
     assert [(at, bytes(part)) for at, part in streamed.sections] == sections
     assert (streamed.program, streamed.registers, streamed.end, streamed.whole_heads) == (
         image.program, image.registers, image.end, image.whole_heads)
-    assert streamed.biases.keys() == image.biases.keys()
-    assert all((streamed.biases[n] == image.biases[n]).all() for n in image.biases)
+    assert streamed.residual_biases.keys() == image.residual_biases.keys()
+    assert all((streamed.residual_biases[n] == image.residual_biases[n]).all() for n in image.residual_biases)
 
 
 def test_sizes_are_known_before_a_weight_is_read(tmp_path):

@@ -14,7 +14,7 @@ from tellme.compiler import compile_model
 from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard, NonfiniteError
 from tellme.golden.perplexity import golden_board, unlimited_config
-from tellme.golden.weights import Budget, TernaryMatrix
+from tellme.golden.weights import Budget, TernaryMatrix, Tile
 from tellme.models import Model, ModelError
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
@@ -121,7 +121,7 @@ def test_a_ternary_matrix_is_the_specification(cols):
     rng = np.random.default_rng(cols)
     rows = rng.integers(-1, 2, (34, cols))
     codes = rng.integers(-127, 128, (3, cols)).astype(np.int8)
-    tiles = [np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)
+    tiles = [Tile([np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)])
              for at, end in ((0, 2), (2, 30), (30, 34))]
     for budget in (0, 1 << 20):
         matrix = TernaryMatrix(tiles, cols, Budget(budget))
@@ -255,16 +255,29 @@ def test_a_damaged_stream_is_noticed():
     base, part = image.sections[0]
     stream = bytes(part)
 
-    def damaged(at, byte):
-        return replace(image, sections=((base, Part.of(stream[:at] + byte + stream[at + 1:])), *image.sections[1:]))
+    def damaged(at, content):
+        return replace(image, sections=((base, Part.of(stream[:at] + content + stream[at + len(content):])), *image.sections[1:]))
 
     with pytest.raises(ValueError, match="no base-3 code"):
         GoldenBoard(damaged(9, b"\xff"))
-    # Bits 46 to 53 of a tile's header are the words of scales that follow.
-    with pytest.raises(FormatError, match="the header [0-9a-f]{16} of a tile has 4 words of scales behind it, which format 2 "):
-        GoldenBoard(damaged(6, b"\x01"))
-    with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 2 does not know"):
-        GoldenBoard(damaged(7, b"\x80"))
+    header = int.from_bytes(stream[:8], "little")
+    assert header >> 46 == 0
+
+    def with_bits(bits):
+        return damaged(0, (header | bits).to_bytes(8, "little"))
+
+    for planes in (7, 8):
+        with pytest.raises(FormatError, match=f"the header [0-9a-f]{{16}} of a tile has {planes} planes, which format 3 does "):
+            GoldenBoard(with_bits(planes - 1 << 46))
+    for bit in range(59, 64):
+        with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 3 does not know"):
+            GoldenBoard(with_bits(1 << bit))
+    # More planes, row words, or multipliers take what is something else for these.
+    for bits in (*(planes - 1 << 46 for planes in range(2, 7)), 1 << 49, *(1 << bit for bit in range(51, 59))):
+        with pytest.raises((ValueError, FormatError)):
+            GoldenBoard(with_bits(bits))
+    # A single plane has no next one to be multiplied for.
+    assert (GoldenBoard(with_bits(1 << 50)).feed([3], 0) == GoldenBoard(image).feed([3], 0)).all()
 
 
 def test_segments_lie_anywhere():

@@ -36,6 +36,10 @@ def inspect(args: argparse.Namespace) -> int:
 
     line("name", found.name)
     line("ternary weights", found.config.ternary_weights)
+    if max(found.planes) > 1:
+        shares = ", ".join(f"{planes} of {100 * weights / found.config.ternary_weights:.1f} %"
+                           for planes, weights in found.planes.items())
+        line("planes", f"{shares} of the weights: {found.bits_a_weight:.2f} bits a weight")
     for key, value in asdict(found.config).items():
         if key not in CONVENTIONS:
             line(key, value)

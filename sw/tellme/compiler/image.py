@@ -8,27 +8,40 @@ Compiling reads only shapes, scales, gains and biases.  The weights are read whe
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.compiler.pack import matrices, pack_gain, pack_head, pack_linear, pack_table, rope_table, table_bytes
+from tellme.compiler.pack import (
+    Tiling,
+    is_stored,
+    matrices,
+    pack_gain,
+    pack_head,
+    pack_table,
+    pack_tiles,
+    rope_table,
+    table_bytes,
+    tiles,
+)
 from tellme.compiler.part import Part
 from tellme.errors import TellmeError
 from tellme.models.config import LINEARS, NORMS, ModelConfig
-from tellme.models.source import StoredSource
+from tellme.models.source import StoredSource, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
 from tellme.spec.packing import head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
+from tellme.spec.ranges import I32
 from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
-from tellme.spec.widths import MIN_HEAD_DIM
+from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
-__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "lay_out",
-           "longest_context", "needed_bytes", "place_model", "tiling"]
+__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
+           "compile_model", "lay_out", "longest_context", "needed_bytes", "place_model", "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -61,10 +74,12 @@ class Image:
     segments: tuple[Segment, ...]
     #: First byte that no section, KV cache or dump of logits uses.
     end: int
+    #: Trits of all matrices; None: a weight has one.
+    trits: int | None = None
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
-    #: Descriptor's number -> biases of its rows.  Only the golden model adds biases; boards get no such image.
-    biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
+    #: Number of a residual step -> biases of its rows.  Only the golden model adds them; boards get no such image.
+    residual_biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
     #: With the LM head on the host: the power of two of the probe in the LM head's place.
     probe: int | None = None
 
@@ -81,11 +96,14 @@ class Image:
         return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
 
 
-def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> float:
-    """Bytes that a token at a position needs, each counted once: ternary weights / 5, the LM head unless it is on the host, the
-    embedding row, and K and V rows."""
+def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None) -> float:
+    """Bytes that a token at a position needs, each counted once: trits / 5, the LM head unless it is on the host, the embedding
+    row, and K and V rows.
+
+    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.
+    """
     c = config
-    ternary = c.layers * (c.dim * (c.q_dim + 2 * c.kv_dim) + c.dim * c.q_dim + 3 * c.dim * c.ffn)
+    ternary = c.ternary_weights if trits is None else trits
     return ternary / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + 2 * c.layers * c.kv_dim * (position + 1)
 
 
@@ -114,14 +132,38 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {w.vocab}")
 
 
-def check_biases(model: StoredSource, board: CoreConfig) -> None:
-    """Refuse a bias for a build that does not add biases."""
-    if board.residual_biases:
-        return
+#: Linears of a step that takes biases, and of a step whose adder is busy with the residual.
+_WITH_BIASES = (("wq", "wk", "wv"), ("w1", "w3"))
+_RESIDUAL = {3: "wo", 5: "w2"}
+
+
+def check_linears(model: StoredSource, board: CoreConfig) -> None:
+    """Refuse by name planes, biases and sums that the build does not have."""
     for i in range(model.config.layers):
-        for name in LINEARS:
-            if model.linear(i, name).bias is not None:
-                raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model", hint="golden")
+        linears = {name: model.linear(i, name) for name in LINEARS}
+        for name, linear in linears.items():
+            what, cols = f"layers.{i}.{name}", linear.shape[1]
+            if linear.planes > board.planes:
+                raise CompileError(f"{what} has {linear.planes} planes, and the build {board.name} can do {board.planes}",
+                                   hint="golden")
+            size = MAX_CODE * cols * plane_reach(linear.planes)
+            if size > I32.most:
+                raise CompileError(f"{what}: a sum of {cols} columns and {linear.planes} planes is up to {size}, and the sums of "
+                                   f"the engine are up to {I32.most}")
+            if linear.bias is None:
+                continue
+            if name in _RESIDUAL.values() and not board.residual_biases:
+                raise CompileError(f"{what} has a bias, which no gateware adds: use the golden model", hint="golden")
+            if not board.row_words:
+                raise CompileError(f"{what} has a bias, and the build {board.name} adds none: use the golden model",
+                                   hint="golden")
+        for names in _WITH_BIASES:
+            # A row's word with the bias has the row's scale, too.
+            for name in names if any(linears[name].bias is not None for name in names) else ():
+                for block in linears[name].blocks():
+                    if not is_stored(block.scale):
+                        raise CompileError(f"layers.{i}.{name} has the scale {float(block.scale.value()):.4g}, which the 16 bits "
+                                           "beside a bias do not hold")
 
 
 def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
@@ -206,24 +248,24 @@ class Body:
 
     stream: Part
     steps: tuple[Descriptor, ...]
+    trits: int
     whole_heads: bool
-    biases: dict[int, NDArray[np.float16]]
+    residual_biases: dict[int, NDArray[np.float16]]
 
 
-def tiling(board: CoreConfig) -> tuple[int, int]:
-    """All that a model's body depends on of a build: rows of its tiles, at most, and at a matrix's end at least."""
-    return board.tile_rows, board.least_rows
+def tiling(board: CoreConfig) -> Tiling:
+    """All that a model's body depends on of a build."""
+    return Tiling(board.tile_rows, board.least_rows, board.row_words, board.built_rows)
 
 
 def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     """The stream, in program order and in the board's tiles, and the program."""
     c = model.config
-    biases: dict[int, NDArray[np.float16]] = {}
+    residual_biases: dict[int, NDArray[np.float16]] = {}
     body: list[Part] = []
     gains = [{name: values for name in NORMS if (values := model.gain(i, name)) is not None} for i in range(c.layers)]
     final = model.final_norm()
     whole = True
-    most, least = tiling(board)
 
     def gain(values: NDArray[np.float16] | None) -> bool:
         """Put the gains of the norm after the next descriptor's step into the stream, before the step's tiles."""
@@ -236,37 +278,39 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
         parts = matrices(model, i)
-        tiles = {name: pack_linear(m, most=most, least=least) for name, m in parts.items()}
-        # If scales change within an attention head, the head is cut into two tiles.
-        whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
+        made = {name: tiles(matrix, tiling(board)) for name, matrix in parts.items()}
+        packed = {name: pack_tiles(matrix, made[name]) for name, matrix in parts.items()}
+        # Without row words a head whose scales change is cut into two tiles.
+        whole &= all(edge % c.head_dim == 0 for edge in accumulate(tile.header.rows for tile in made["qkv"]))
         # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.
-        biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
-                   if (bias := parts[name].bias) is not None}
+        residual_biases |= {5 * i + number: bias for number, name in _RESIDUAL.items()
+                            if (bias := model.linear(i, name).bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
-        steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim, cols=c.dim,
-                                layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
-        body.append(tiles["qkv"])
+        steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, bias=parts["qkv"].bias is not None,
+                                rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
+        body.append(packed["qkv"])
         o_gain = g.get("o_norm") if c.o_norm else None
         steps.append(Descriptor(Op.ATTENTION, gain_next=gain(o_gain), layer=i))
         o_norm = norm_fields(c, c.q_dim) if c.o_norm else {}
         steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=o_gain is not None,
                                 gain_next=gain(g.get("ffn_norm")), rows=c.dim, cols=c.q_dim, layer=i,
                                 **o_norm))  # type: ignore[arg-type]
-        body.append(tiles["o"])
+        body.append(packed["o"])
         down_gain = g.get("down_norm") if c.down_norm else None
         steps.append(Descriptor(Op.LINEAR, Epilogue.ACT, gain="ffn_norm" in g, gain_next=gain(down_gain),
-                                relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim, layer=i,
+                                bias=parts["gate_up"].bias is not None, relu2=c.act == "relu2", act_exp=c.act_exp,
+                                rows=2 * c.ffn, cols=c.dim, layer=i,
                                 **norm_fields(c, c.dim)))  # type: ignore[arg-type]
-        body.append(tiles["gate_up"])
+        body.append(packed["gate_up"])
         down_norm = norm_fields(c, c.ffn, c.act_exp) if c.down_norm else {}
         steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
                                 gain_next=gain(after), rows=c.dim, cols=c.ffn, layer=i,
                                 **down_norm))  # type: ignore[arg-type]
-        body.append(tiles["down"])
+        body.append(packed["down"])
     steps.append(Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
                             **norm_fields(c, c.dim)))  # type: ignore[arg-type]
     steps.append(Descriptor(Op.END))
-    return Body(Part.join(body), tuple(steps), whole, biases)
+    return Body(Part.join(body), tuple(steps), trits(model), whole, residual_biases)
 
 
 def probe_table(model: StoredSource) -> tuple[Part, int]:
@@ -300,7 +344,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     result of compile_body for the model, if it is there already.
     """
     check_shape(model.config, board, head)
-    check_biases(model, board)
+    check_linears(model, board)
     c = model.config
     body = body or compile_body(model, board)
     at = lay_out(c, board, len(body.stream), head)
@@ -324,7 +368,8 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.whole_heads, body.biases, probe)
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+                 body.residual_biases, probe)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
@@ -332,7 +377,7 @@ def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None
     if head is not None:
         return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")
-    check_biases(model, board)
+    check_linears(model, board)
     body = compile_body(model, board)
     try:
         return compile_model(model, board, body=body), "it fits the board"

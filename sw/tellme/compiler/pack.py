@@ -19,40 +19,58 @@ from tellme.models.config import LINEARS, ModelConfig
 from tellme.models.source import Linear, StoredSource, regroup
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
+    LEAST_STEPS,
+    NO_BIAS,
+    ROW_WORD_BYTES,
+    ROW_WORD_FIELDS,
     SLICE_BYTES,
     TILE_ROWS,
+    ZERO_BYTE,
     TileHeader,
     head_block_words,
     head_row_words,
     slices,
     tile_rows,
 )
-from tellme.spec.scale import SCALE_RANGES, Scale
+from tellme.spec.scale import SCALE_RANGES, ZERO, Scale, pack16, unpack16
 
-__all__ = ["Matrix", "Rows", "Run", "matrices", "pack_gain", "pack_head", "pack_linear", "pack_table", "rope_table", "runs",
-           "table_bytes"]
+__all__ = ["Matrix", "Rows", "Run", "Tile", "Tiling", "is_stored", "matrices", "pack_gain", "pack_head", "pack_linear",
+           "pack_table", "pack_tiles", "rope_table", "runs", "table_bytes", "tiles"]
 
 #: Bytes of a table that are packed at a time.
 _TABLE_BYTES = 1 << 20
 
-#: Gives all rows of a matrix in the engine's order as base-3 bytes; each number says how many rows come next.
+#: Gives all rows of a matrix in the engine's order as base-3 bytes, (rows, planes, bytes), the plane of 3**0 first; each number
+#: says how many rows come next.
 Rows = Callable[[Sequence[int]], Iterator[NDArray[np.uint8]]]
 
 
+class Tiling(NamedTuple):
+    """All that a model's tiles depend on of a build: rows of a tile at most, and at a matrix's end at least; whether tiles may
+    have row words; rows of the smallest tile in whose steps tables are built in time."""
+
+    most: int = TILE_ROWS
+    least: int = 0
+    row_words: bool = False
+    built: int = LEAST_STEPS
+
+
 class Run(NamedTuple):
-    """Rows first to end - 1, whose even rows share a scale and whose odd rows share a scale.  Tiles never cross a run's end, and
-    hold whole units of ``unit`` rows."""
+    """Rows first to end - 1, whose even rows share a scale and whose odd rows share a scale.  Tiles hold whole units of ``unit``
+    rows, and ``planes`` planes of them; those without row words never cross a run's end.  ``part``: number of the linear."""
 
     first: int
     end: int
     even: Scale
     odd: Scale
     unit: int = 1
+    planes: int = 1
+    part: int = 0
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of one linear in the engine's order, which scales they have, and a bias for each if the linear has one."""
+    """Rows of one linear in the engine's order, which scales they have, and a bias for each if row words have to carry one."""
 
     rows: Rows
     cols: int
@@ -60,12 +78,19 @@ class Matrix:
     bias: NDArray[np.float16] | None = None
 
 
-def runs(first: int, scales: Sequence[Scale], unit: int = 1) -> Iterator[Run]:
+class Tile(NamedTuple):
+    """A tile's header, and the words of its rows (tellme.spec.packing.RowWord) if it has any."""
+
+    header: TileHeader
+    words: NDArray[np.uint32] | None = None
+
+
+def runs(first: int, scales: Sequence[Scale], unit: int = 1, planes: int = 1, part: int = 0) -> Iterator[Run]:
     """Rows from ``first`` on with a scale each, as runs of pairs of rows with the same two scales."""
     at = first
     for (even, odd), pairs in groupby(zip(scales[0::2], scales[1::2], strict=True)):
         end = at + 2 * sum(1 for _ in pairs)
-        yield Run(at, end, even, odd, unit)
+        yield Run(at, end, even, odd, unit, planes, part)
         at = end
 
 
@@ -86,16 +111,22 @@ def matrices(model: StoredSource, layer: int) -> dict[str, Matrix]:
         what = "exponent of w2's scale times 2**act_exp"
         s["w2"] = [scale._replace(exp=SCALE_RANGES["exp"].check(what, scale.exp + config.act_exp)) for scale in s["w2"]]
 
-    def packed(name: str) -> Iterator[NDArray[np.uint8]]:
-        return linears[name].packed(f"layers.{layer}.{name}")
+    def packed(name: str, planes: int) -> Iterator[NDArray[np.uint8]]:
+        """Rows of a linear, with planes of zeros above its own up to ``planes``."""
+        linear = linears[name]
+        for part in linear.packed(f"layers.{layer}.{name}"):
+            own = part.reshape(len(part), linear.planes, -1)
+            yield own if linear.planes == planes else np.pad(own, ((0, 0), (0, planes - linear.planes), (0, 0)),
+                                                             constant_values=ZERO_BYTE)
 
     def in_order(*names: str) -> Rows:
-        return lambda counts: regroup(chain.from_iterable(map(packed, names)), counts)
+        planes = max(linears[name].planes for name in names)
+        return lambda counts: regroup(chain.from_iterable(packed(name, planes) for name in names), counts)
 
     def alternating(even: str, odd: str) -> Rows:
         def rows(counts: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
             halves = [count // 2 for count in counts]
-            for pair in zip(regroup(packed(even), halves), regroup(packed(odd), halves), strict=True):
+            for pair in zip(*(regroup(packed(name, gate_up_planes), halves) for name in (even, odd)), strict=True):
                 yield interleaved(*pair)
         return rows
 
@@ -107,34 +138,103 @@ def matrices(model: StoredSource, layer: int) -> dict[str, Matrix]:
     q, k = config.q_dim, config.q_dim + config.kv_dim
     qkv_bias, gate_up_bias = biases("wq", "wk", "wv"), biases("w1", "w3")
     gate_up = [scale for pair in zip(s["w1"], s["w3"], strict=True) for scale in pair]
+    gate_up_planes = max(linears["w1"].planes, linears["w3"].planes)
     return {
         "qkv": Matrix(in_order("wq", "wk", "wv"), config.dim,
-                      tuple(r for at, n in ((0, "wq"), (q, "wk"), (k, "wv")) for r in runs(at, s[n], config.head_dim)),
+                      tuple(r for part, (at, n) in enumerate(((0, "wq"), (q, "wk"), (k, "wv")))
+                            for r in runs(at, s[n], config.head_dim, linears[n].planes, part)),
                       None if qkv_bias is None else np.concatenate(qkv_bias)),
-        "o": Matrix(in_order("wo"), config.q_dim, tuple(runs(0, s["wo"])), linears["wo"].bias),
-        "gate_up": Matrix(alternating("w1", "w3"), config.dim, tuple(runs(0, gate_up)),
+        "o": Matrix(in_order("wo"), config.q_dim, tuple(runs(0, s["wo"], planes=linears["wo"].planes))),
+        "gate_up": Matrix(alternating("w1", "w3"), config.dim, tuple(runs(0, gate_up, planes=gate_up_planes)),
                           None if gate_up_bias is None else interleaved(*gate_up_bias)),
-        "down": Matrix(in_order("w2"), config.ffn, tuple(runs(0, s["w2"])), linears["w2"].bias),
+        "down": Matrix(in_order("w2"), config.ffn, tuple(runs(0, s["w2"], planes=linears["w2"].planes))),
     }
 
 
 def _bias(linear: Linear) -> NDArray[np.float16]:
-    return np.zeros(linear.shape[0], np.float16) if linear.bias is None else linear.bias
+    return np.full(linear.shape[0], NO_BIAS, np.uint16).view(np.float16) if linear.bias is None else linear.bias
 
 
-def pack_linear(matrix: Matrix, *, most: int = TILE_ROWS, least: int = 0) -> Part:
-    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`; the last run's get smaller, down to ``least`` rows."""
-    tiles = [TileHeader(run.even, rows, run.odd) for run in matrix.runs
-             for _, rows in tile_rows(run.end - run.first, run.unit, most=most,
-                                      least=least if run is matrix.runs[-1] else 0)]
+def is_stored(scale: Scale) -> bool:
+    """Whether a row's word holds a scale exactly."""
+    return unpack16(pack16(scale)) == scale
 
+
+def tiles(matrix: Matrix, tiling: Tiling) -> list[Tile]:
+    """The tiles of a matrix; those of the last run, or of all runs that are taken together, get smaller.
+
+    Linears with as many planes are taken together, in tiles whose rows have words of their own where their scales differ, if the
+    rows have biases, or if scales change within one of the linears and that costs less than tiles that end with their scales.
+    """
+    found: list[Tile] = []
+    sections = [tuple(section) for _, section in groupby(matrix.runs, lambda run: (run.planes, run.unit))]
+    for section in sections:
+        least = tiling.least if section is sections[-1] else 0
+        by_runs = [Tile(TileHeader(run.even, rows, run.odd, run.planes)) for run in section
+                   for _, rows in tile_rows(run.end - run.first, run.unit, most=tiling.most,
+                                            least=least if run is section[-1] else 0)]
+        if matrix.bias is not None and tiling.row_words:
+            found += _together(section, tiling, least, matrix.bias.view(np.uint16))
+        elif tiling.row_words and len(section) > len({run.part for run in section}) and all(
+                is_stored(scale) for run in section for scale in (run.even, run.odd)):
+            found += min(by_runs, _together(section, tiling, least),
+                         key=lambda made: sum(_cost(tile, matrix.cols, tiling.built) for tile in made))
+        else:
+            found += by_runs
+    return found
+
+
+def _together(section: Sequence[Run], tiling: Tiling, least: int, bias: NDArray[np.uint16] | None = None) -> list[Tile]:
+    """Tiles of some runs, whose rows have words where they do not share one even and one odd scale, or where there are biases."""
+    start, end = section[0].first, section[-1].end
+    stored = np.empty(end - start, np.uint32)
+    for run in section:
+        stored[run.first - start:run.end - start:2], stored[run.first - start + 1:run.end - start:2] = map(pack16, run[2:4])
+    shift = ROW_WORD_FIELDS["scale"]
+    high = np.full_like(stored, NO_BIAS) if bias is None else bias[start:end].astype(np.uint32)
+    words = (stored | high << shift).astype(np.uint32)
+    made, inside = [], iter(section)
+    run = next(inside)
+    for first, rows in tile_rows(end - start, section[0].unit, most=tiling.most, least=least):
+        while run.end <= start + first:
+            run = next(inside)
+        own = stored[first:first + rows].reshape(-1, 2)
+        if bias is None and (own == own[0]).all():
+            made.append(Tile(TileHeader(run.even, rows, run.odd, run.planes)))
+        else:
+            made.append(Tile(TileHeader(ZERO, rows, ZERO, run.planes, row_words=True), words[first:first + rows]))
+    return made
+
+
+def _size(tile: Tile, cols: int, rows: int) -> int:
+    """Bytes of a tile, with so many rows in its planes."""
+    header = tile.header
+    return 8 + header.row_words * ROW_WORD_BYTES * header.rows + header.planes * slices(cols) * rows * SLICE_BYTES
+
+
+def _cost(tile: Tile, cols: int, built: int) -> int:
+    """Bytes that the memory could bring while a tile runs: one in which tables are not built in time runs as long as one of
+    ``built`` rows."""
+    return _size(tile, cols, max(tile.header.rows, built))
+
+
+def pack_linear(matrix: Matrix, tiling: Tiling) -> Part:
+    """The tiles of a matrix in the order of :mod:`tellme.spec.packing`."""
+    return pack_tiles(matrix, tiles(matrix, tiling))
+
+
+def pack_tiles(matrix: Matrix, made: Sequence[Tile]) -> Part:
+    """The bytes of a matrix's tiles."""
     def pieces() -> Iterator[bytes | NDArray]:
-        for tile, rows in zip(tiles, matrix.rows([tile.rows for tile in tiles]), strict=True):
-            yield tile.pack().to_bytes(8, "little")
-            # (row, slice) -> (slice, row), where an element is the bytes of a slice.
-            yield np.ascontiguousarray(np.ascontiguousarray(rows).view(f"<u{SLICE_BYTES}").T)
+        for tile, rows in zip(made, matrix.rows([tile.header.rows for tile in made]), strict=True):
+            yield tile.header.pack().to_bytes(8, "little")
+            if tile.words is not None:
+                yield tile.words.astype("<u4")
+            for plane in reversed(range(tile.header.planes)):
+                # (row, slice) -> (slice, row), where an element is the bytes of a slice.
+                yield np.ascontiguousarray(np.ascontiguousarray(rows[:, plane]).view(f"<u{SLICE_BYTES}").T)
 
-    return Part(sum(8 + tile.rows * slices(matrix.cols) * SLICE_BYTES for tile in tiles), pieces)
+    return Part(sum(_size(tile, matrix.cols, tile.header.rows) for tile in made), pieces)
 
 
 def pack_head(codes: NDArray[np.int8], scales: NDArray[np.uint16]) -> bytes:

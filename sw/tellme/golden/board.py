@@ -18,21 +18,26 @@ from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
 from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
-from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix
+from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile
 from tellme.spec.ending import ending
 from tellme.spec.memory import SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
+    NO_BIAS,
+    ROW_WORD_BYTES,
     SLICE_BYTES,
     TRITS,
+    RowWord,
     TileHeader,
     head_block_words,
     head_row_words,
+    multiplier_words,
     slices,
 )
-from tellme.spec.program import Descriptor, Epilogue, Op, Segment, check_segments
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment, check_segments
 from tellme.spec.sampling import draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
+from tellme.spec.scale import unpack16 as unpack_scale16
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
 
@@ -59,7 +64,7 @@ class _Step:
     #: Distinct scales of the rows, and the number of each row's scale.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
-    #: Biases, added to the rows with a rounding of their own; no gateware adds biases.
+    #: Biases, added to the rows with a rounding of their own: from row words, or of a residual step, which no gateware adds.
     bias: F16 | None = None
 
 
@@ -109,7 +114,7 @@ class GoldenBoard:
         check_segments(image.segments)
         self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
         self.steps = [self._unpack(d) for d in image.program]
-        for number, bias in image.biases.items():
+        for number, bias in image.residual_biases.items():
             self.steps[number].bias = bias
         if len(self._stream):
             raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
@@ -142,22 +147,53 @@ class GoldenBoard:
                  }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
-            tiles: list[NDArray[np.uint32]] = []
+            tiles: list[Tile] = []
             found: list[Scale] = []
+            biases: list[NDArray[np.uint16]] = []
             while (first := len(found)) < d.rows:
                 header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
                 if not 0 < header.rows <= d.rows - first or header.rows % 2:
                     raise ValueError(f"a tile of {header.rows} rows at row {first} of {d.rows}")
-                packed = self._take(slices(d.cols) * header.rows * SLICE_BYTES)
-                if packed.max() >= 3**TRITS:
-                    raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
-                tiles.append(packed.view(f"<u{SLICE_BYTES}").reshape(slices(d.cols), header.rows))
-                found += [header.scale, header.odd_scale] * (header.rows // 2)
+                if header.row_words:
+                    words = [RowWord.unpack(int(word)) for word in self._take(ROW_WORD_BYTES * header.rows).view("<u4")]
+                    found += [unpack_scale16(word.scale) for word in words]
+                    biases.append(np.array([word.bias for word in words], np.uint16))
+                    if not d.bias and (biases[-1] != NO_BIAS).any():
+                        raise FormatError(f"a tile at row {first} of {d.rows} has biases, and its step adds none")
+                else:
+                    found += [header.scale, header.odd_scale] * (header.rows // 2)
+                    biases.append(np.full(header.rows, NO_BIAS, np.uint16))
+                tiles.append(self._planes(header, slices(d.cols)))
             step.weights = TernaryMatrix(tiles, d.cols, self._budget)
             distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
             step.scale_of_row = np.array([distinct[s] for s in found])
+            if d.bias:
+                step.bias = np.concatenate(biases).view(np.float16)
         return step
+
+    def _planes(self, header: TileHeader, width: int) -> Tile:
+        """The planes of a tile, ``width`` slices each, and their multipliers."""
+        if not header.group_slices:
+            return Tile([self._trits(width, header.rows) for _ in range(header.planes)], header.free)
+        planes, multipliers = [], []
+        for _ in range(header.planes):
+            parts = []
+            for first in range(0, width, header.group_slices):
+                numbers = self._take(8 * multiplier_words(header.rows)).view(np.int8)
+                if numbers[header.rows:].any():
+                    raise FormatError(f"the padding behind {header.rows} multipliers is not zero: the weights are damaged")
+                multipliers.append(numbers[:header.rows])
+                parts.append(self._trits(min(header.group_slices, width - first), header.rows))
+            planes.append(np.concatenate(parts))
+        return Tile(planes, header.free, header.group_slices, np.stack(multipliers).reshape(header.planes, -1, header.rows))
+
+    def _trits(self, width: int, rows: int) -> NDArray[np.uint32]:
+        """Slices of a plane."""
+        packed = self._take(width * rows * SLICE_BYTES)
+        if packed.max() >= 3**TRITS:
+            raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
+        return packed.view(f"<u{SLICE_BYTES}").reshape(width, rows)
 
     def _table(self, content: NDArray[np.uint8]) -> Table:
         """An int8 table."""

@@ -10,7 +10,8 @@ lookup of three trits and one of two, so a width that is no multiple of either g
 a 64-bit word holds two rows of a slice, or two rows' words, the even one in its low half.
 
 A matrix of P planes holds integers in balanced ternary: weight = sum(trit_p * 3**p), p = 0 .. P - 1, of a magnitude up to
-(3**P - 1) / 2 (docs/decisions/0017-planes.md).
+(3**P - 1) / 2 (docs/decisions/0017-planes.md).  Planes with multipliers have a signed byte for each row ahead of the first slice
+of each column group.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,11 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS", "ROW_WORD_FIELDS", "SLICE",
-           "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE",
-           "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "pack_gains", "pack_head_block",
-           "pack_matrix", "pack_trits", "plane_reach", "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS", "ROW_WORD_BYTES", "ROW_WORD_FIELDS",
+           "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
+           "ZERO_BYTE", "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "multiplier_words",
+           "pack_gains", "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach",
+           "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
 
 #: Ternary weights of a byte.
 TRITS = 5
@@ -54,6 +56,8 @@ TILE_HEADER_ROWS = Range(1, U8.most)
 TILE_HEADER_PLANES = Range(1, MAX_PLANES)
 #: A row's word: its stored scale (:func:`tellme.spec.scale.pack16`) and its bias (a binary16 pattern), from bit 0 on.
 ROW_WORD_FIELDS = {"scale": 16, "bias": 16}
+#: Bytes of a row's word.
+ROW_WORD_BYTES = 4
 #: The bias that changes no element: -0.0.
 NO_BIAS = 0x8000
 
@@ -177,26 +181,55 @@ def pack_matrix(weights: Sequence[Sequence[int]], scale: Scale, odd_scale: Scale
     ``odd_scale`` is the scale of the odd rows where it is not that of the even ones; tiles as :func:`tile_rows` says.
     ``row_words`` has a word of each row, and the tiles' scales count for nothing then.
     """
-    if len(weights) % 2:
-        raise ValueError(f"{len(weights)} rows: a packed matrix has an even number")
-    cols = len(weights[0])
-    trits = [[trits_of(w, planes) for w in row] for row in weights]
+    split = [[trits_of(w, planes) for w in row] for row in weights]
+    return pack_planes([[[trits[plane] for trits in row] for row in split] for plane in range(planes)], scale, odd_scale,
+                       most=most, least=least, row_words=row_words)
+
+
+def pack_planes(planes: Sequence[Sequence[Sequence[int]]], scale: Scale, odd_scale: Scale | None = None, *,
+                most: int = TILE_ROWS, least: int = 0, row_words: Sequence[RowWord] | None = None, free: bool = False,
+                group_slices: int = 0, multipliers: Sequence[Sequence[Sequence[int]]] = ()) -> list[int]:
+    """64-bit words of a matrix from its planes of trits, that of 3**0 first; further arguments as of :func:`pack_matrix`.
+
+    ``free``: a plane is not multiplied by three before the next is added.  ``multipliers``: an int8 number for each plane, column
+    group of ``group_slices`` slices, and row.
+    """
+    height, cols = len(planes[0]), len(planes[0][0])
+    if height % 2:
+        raise ValueError(f"{height} rows: a packed matrix has an even number")
     words = []
-    for first, rows in tile_rows(len(weights), most=most, least=least):
-        words.append(TileHeader(scale, rows, odd_scale or scale, planes, row_words is not None).pack())
+    for first, rows in tile_rows(height, most=most, least=least):
+        words.append(TileHeader(scale, rows, odd_scale or scale, len(planes), row_words is not None, free, group_slices).pack())
         if row_words is not None:
             words += [row_words[r].pack() | row_words[r + 1].pack() << 32 for r in range(first, first + rows, 2)]
-        for plane in reversed(range(planes)):
+        for plane in reversed(range(len(planes))):
             for s in range(slices(cols)):
+                if group_slices and s % group_slices == 0:
+                    words += pack_multipliers(multipliers[plane][s // group_slices][first:first + rows])
                 for r in range(first, first + rows, 2):
                     word = 0
                     for half in range(2):
-                        row = trits[r + half]
+                        row = planes[plane][r + half]
                         for b in range(SLICE_BYTES):
                             at = s * SLICE + b * TRITS
-                            word |= pack_trits([t[plane] for t in row[at:at + TRITS]]) << 8 * (4 * half + b)
+                            word |= pack_trits(row[at:at + TRITS]) << 8 * (4 * half + b)
                     words.append(word)
     return words
+
+
+def pack_multipliers(multipliers: Sequence[int]) -> list[int]:
+    """The multipliers of a tile's rows for a column group: a signed byte a row, eight a 64-bit word, the first lowest.
+
+    A multiplier that is no int8 is a RangeError.
+    """
+    for multiplier in multipliers:
+        I8.check("multiplier", int(multiplier))
+    return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + 8])) for at in range(0, len(multipliers), 8)]
+
+
+def multiplier_words(rows: int) -> int:
+    """64-bit words of the multipliers of a tile's rows for a column group."""
+    return -(-rows // 8)
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:

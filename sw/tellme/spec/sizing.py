@@ -185,7 +185,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
                                        "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
-    planes = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
+    planes: dict[str, float] = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
     code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
     return {
         "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more} | planes,
