@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The LM head: all logits, the pick and the best 64 against the specification, from sums."""
+"""The LM head: all logits, the pick and the best 64 against the specification, from sums, and
+from an int8 table's tiles on the engine."""
 
 import os
 
