@@ -1,39 +1,78 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The LM head: all logits, the pick and the best 64 against the specification, from sums, and
-from an int8 table's tiles on the engine."""
+"""The LM head: all logits, the pick and the best 64 against the specification, from sums, and from an int8 table's tiles on the
+engine."""
 
 import os
 
 import cocotb
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import FallingEdge
 
 from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
+from hw.tlmm.engine import TlmmEngine
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
+from tellme.compiler.head import HeadTiles, head_rows
+from tellme.models.source import TableRows
 from tellme.spec.attention import logit
 from tellme.spec.config import preset
-from tellme.spec.scale import Scale, scale_mul
+from tellme.spec.scale import Scale, scale_mul, unpack16
 from tests.hw.layouts import accumulator, fields, layouts_of, pack, unpack
 from tests.hw.memory_model import WriteModel
 
 #: Of a core whose residual vector is as long as the bench's; of one with a longer one, and ids and a memory of other widths; and
-#: of the preset with the longest.
+#: of the preset with the longest; and of a core with an engine, whose vocabulary is longer than its vectors.
 KINDS = {"tight": layouts_of(max_dim=64), "long": Layouts(preset("ecpix5-85f").widths),
-         "compact": layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10)}
+         "compact": layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10),
+         "engine": layouts_of(max_dim=100, max_cols=100, max_kv_heads=1, max_vocab=1000)}
 LAYOUTS = KINDS[os.environ.get("KIND", "tight")]
 #: Cycles that a logit has in the list of the best 64 at least.
 LOGIT_CYCLES = 3
 DUMP_BASE = 0x500
 D = Scale(1500, -20)
+#: Rows of a tile on the engine.
+TILE = 64
+
+
+class HeadOnEngine(wiring.Component):
+    """The LM head behind an engine, as a core has it."""
+
+    def __init__(self, lanes):
+        self.lanes, layouts = lanes, KINDS["engine"]
+        super().__init__({
+            "control": In(layouts.lm_head_control), "engine_start": In(stream.Signature(layouts.engine_args)),
+            "codes": In(stream.Signature(8)), "words": In(stream.Signature(64)), "write": Out(layouts.write_port),
+            "monitor": Out(MonitorLayout), "busy": Out(1), "top_addr": In(range(64)), "top_data": Out(layouts.top_entry),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.engine = engine = TlmmEngine(KINDS["engine"], lanes=self.lanes, tile_rows=TILE)
+        m.submodules.head = head = LmHead(KINDS["engine"])
+        connect(m, flipped(self.control), head.control)
+        connect(m, flipped(self.engine_start), engine.start)
+        connect(m, flipped(self.words), engine.words)
+        connect(m, engine.out[0], head.sums)
+        connect(m, head.write, flipped(self.write))
+        m.d.comb += [engine.codes[0].payload.eq(self.codes.payload), engine.codes[0].valid.eq(self.codes.valid),
+                     self.codes.ready.eq(engine.codes[0].ready), self.monitor.eq(head.monitor), self.busy.eq(head.busy),
+                     head.top_addr.eq(self.top_addr), self.top_data.eq(head.top_data)]
+        return m
+
 
 SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "sums_wait",
         "largest_sums")
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
            Bench(name="compact", build=lambda: LmHead(KINDS["compact"], compact=True), env={"KIND": "compact"}, tests=SUMS),
-           Bench(name="ecpix5", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10"))]
+           Bench(name="ecpix5", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10")),
+           *(Bench(name=f"engine-lanes{lanes}", build=lambda lanes=lanes: HeadOnEngine(lanes), env={"KIND": "engine"},
+                   tests=("tables_on_the_engine", "a_table_waits_for_the_list")) for lanes in (1, 2))]
 
 
 class Case:
@@ -175,3 +214,56 @@ async def largest_sums(dut):
     random, most = rng("largest"), 128 * 128 * LAYOUTS.widths.dim
     sums = [sign * (most - n) for n in range(30) for sign in (1, -1)] + [0]
     await run(dut, [Case(random, len(sums), d=Scale(2047, e), exps=(-20, -10), sums=sums) for e in (-40, -22, -16, -4, 8)])
+
+
+async def on_engine(dut, tables, *, state=None, dump=False, idle=0.0, stall=0.0):
+    """Each table of (codes of a row, stored scales) with codes of the final state: all ``state``, or random, many at their ends.
+    Gives the cycles of the last one."""
+    dut.control__start.value = 0
+    await reset(dut)
+    random = rng("codes")
+    start, codes, words = (StreamSource(dut, name, idle=idle, rng=rng(name)) for name in ("engine_start", "codes", "words"))
+    memory: dict[int, int] = {}
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    for table, stored in tables:
+        vocab, dim = table.shape
+        x = [random.choice((-128, 127, random.randint(-128, 127))) if state is None else state for _ in range(dim)]
+        sums = (table.astype(int) @ np.array(x)).tolist()
+        expected = [logit(acc, scale_mul(D, unpack16(s))) for acc, s in zip(sums, stored.tolist(), strict=True)]
+        tiles = HeadTiles(lambda table=table, stored=stored: [TableRows(table, stored)], vocab, dim, TILE)
+        feeds = [start.send(pack(LAYOUTS.engine_args, rows=head_rows(vocab), cols=dim, tokens=1)),
+                 codes.send_all([code & 0xFF for code in x]), words.send_all(np.frombuffer(bytes(tiles.part()), "<u8").tolist())]
+        cycles = await one(dut, vocab, D, expected, feeds, dump=dump, memory=memory, layouts=LAYOUTS)
+    report_shares(words_valid=words.low_share)
+    report(cases=sum(len(table) for table, _ in tables))
+    return cycles
+
+
+def drawn(random, vocab, dim, most):
+    """A table of codes up to ``most`` in magnitude, -128 among those of int8, with a stored scale a row."""
+    table = [[random.randint(-most, min(most, 127)) for _ in range(dim)] for _ in range(vocab)]
+    table[0], table[-1] = [-most] * dim, [min(most, 127)] * dim
+    return np.array(table, np.int8), np.array([random.randint(30 << 10, 45 << 10) for _ in range(vocab)], np.uint16)
+
+
+@cocotb.test()
+async def tables_on_the_engine(dut):
+    """Tables of 3 to 6 planes, odd and even, longer than a vector has places: the logits of the int8 rows."""
+    random = rng("tables")
+    tables = [drawn(random, vocab, dim, most) for vocab, dim, most in ((67, 44, 13), (64, 100, 40), (131, 20, 121), (90, 60, 128),
+                                                                      (1, 7, 128), (403, 24, 13))]
+    # Tiles of 1, 2 and 6 planes in a table.
+    tables[3][0][:64] = np.sign(tables[3][0][:64])
+    assert len(tables[-1][0]) > 1 << LAYOUTS.widths.row_bits
+    await on_engine(dut, tables)
+
+
+@cocotb.test()
+async def a_table_waits_for_the_list(dut):
+    """Rising logits, all of which enter the list, with a dump that stalls and words that idle."""
+    table, stored = drawn(rng("rising"), 153, 20, 40)
+    table[:] = np.arange(153)[:, None] - 120
+    stored[:] = 40 << 10
+    cycles = await on_engine(dut, [(table, stored)], state=1, dump=True, idle=0.1, stall=0.5)
+    # Each logit moves all that came before it, 63 at most.
+    assert cycles > 153 * LOGIT_CYCLES + sum(min(i, 63) for i in range(153)), cycles
