@@ -40,6 +40,10 @@ class FusedPipeline(wiring.Component):
     - ACT: A[i] = f(gate) * up of pairs (``relu2``, ``act_exp``);
     - QKV: rows below ``rope_rows`` are turned by RoPE, then the int8 codes of each attention head leave on ``heads``.
 
+    With ``layouts.row_words`` a pass may have ``bias``: element = add(dequantise(acc, scale), bias), rounded a second time.  The
+    sum is made in the adder of RESIDUAL, which has no biases.  On its way to ACT or QKV an element of such a pass takes
+    FloatAdd.LATENCY + 3 cycles more; STORE takes no cycle more.
+
     Elements of one token come in order.  Elements of several tokens may alternate; for QKV they alternate after whole heads, and
     each alternation brings the same heads of each token.  An element that is written to X or A also enters its token's
     statistics: the sum of squares, and the absmax of the element, or of round(element * gain[i]) if ``stats_gain``.
@@ -85,6 +89,7 @@ class FusedPipeline(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
+        biases = layouts.row_words
         width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
         tokens, control, args = self._tokens, self.control, self.control.args
@@ -96,7 +101,9 @@ class FusedPipeline(wiring.Component):
             return (token >> self._shift)[:len(Signal(Own))]
 
         m.submodules.scale_acc = scale_acc = ScaleAcc(layouts)
-        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=place_layout.size)
+        # An element's label on its way through the dequantiser.
+        label_layout = data.StructLayout({"place": place_layout, **({"bias": width} if biases else {})})
+        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=label_layout.size)
         # Nothing on the way from accumulators to heads, or from memory to codes, is ever stalled: an element enters only if a
         # place at the end is free.
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
@@ -110,6 +117,8 @@ class FusedPipeline(wiring.Component):
         m.submodules.absmax_scale = absmax_scale = AbsmaxScale(fmt)
         m.submodules.inverse_rms = inverse_rms = InverseRms()
         m.submodules.quantise = quantise = Quantise(fmt)
+
+        stage = Stages(m)
 
         # ------------------------------------------------------------------ memories
         m.submodules.x = x_memory = Vectors(width=width, tokens=tokens, length=self._max_dim)
@@ -153,7 +162,7 @@ class FusedPipeline(wiring.Component):
             scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
             scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
-            dequantise.i.p.tag.eq(scale_acc.o.p.place),
+            dequantise.i.p.tag.eq(Cat(scale_acc.o.p.place, scale_acc.o.p.bias) if biases else scale_acc.o.p.place),
             dequantise.i.valid.eq(scale_acc.o.valid), dequantise.o.ready.eq(1),
         ]
         # The settings do not change during a pass, and from a cycle before its first element on.
@@ -161,28 +170,46 @@ class FusedPipeline(wiring.Component):
         m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
                      is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
                      to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
-        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(place_layout, dequantise.o.p.tag)
+        raw, raw_valid, raw_label = dequantise.o.p.y, dequantise.o.valid, data.View(label_layout, dequantise.o.p.tag)
+        raw_place = raw_label.place
+        element, arrived, place = raw, raw_valid, raw_place
+        # An element with a bias arrives at RoPE or at the activation unit from the adder.
+        biased, with_bias = Signal(), Signal()
+        if biases:
+            m.d.sync += [with_bias.eq(args.bias), biased.eq(
+                args.bias & ((args.epilogue == Epilogue.ACT) | (args.epilogue == Epilogue.QKV)))]
+            element, arrived = Mux(biased, adder.o.p.y, raw), Mux(biased, adder.o.valid, raw_valid)
+            place = Signal(place_layout)
+            m.d.comb += place.eq(Mux(biased, adder.o.p.tag, raw_place.as_value()))
 
-        # ------------------------------------------------------------------ residual or store: X is read two ahead
+        # ------------------------------------------------------------------ residual, store or bias: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
         entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(place_layout, reset_less=True)
         entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": place_layout}), reset_less=True), Signal()
+        # x + -0 is x, signed zeros included.
+        addend: Value = Const(fmt.sign_bit, width)
+        # What RoPE or the activation unit takes.
+        fresh, fresh_place = entry, entry_place
         to_add = Signal()
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
+        if biases:
+            m.d.comb += to_add.eq(biased | (~is_act & ~is_qkv))
+            addend = Mux(with_bias, stage.delay(raw_label.bias, 2, "bias"), addend)
+            fresh, fresh_place = Signal(width, reset_less=True), Signal(place_layout, reset_less=True)
+            m.d.sync += [fresh.eq(element), fresh_place.eq(place)]
         m.d.sync += [
-            entry_valid.eq(arrived & to_add), entry.eq(element), entry_place.eq(place),
+            entry_valid.eq(raw_valid & to_add), entry.eq(raw), entry_place.eq(raw_place),
             entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.place.eq(entry_place),
-            # x + -0 is x, signed zeros included.
             addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.place),
-            addends.b.eq(Mux(is_residual, x_memory.read_data, fmt.sign_bit)),
+            addends.b.eq(Mux(is_residual, x_memory.read_data, addend)),
         ]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
         in_head = Signal(range(self._max_head_dim + 1), reset_less=True)    # from a pass's clear on, as ``head_end``
         m.d.comb += [
-            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
+            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(fresh),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data.sin, 0)),
             rope_read.addr.eq(Cat((in_head >> 1)[:pairs.bit_length() - 1], own(place.token) if tokens > 1 else Const(0, 0))),
@@ -209,9 +236,9 @@ class FusedPipeline(wiring.Component):
         to_act = Signal()
         m.d.sync += to_act.eq(arrived & is_act)
         m.d.comb += [
-            activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
+            activation.i.valid.eq(to_act), activation.i.p.x.eq(fresh),
             activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
-            activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
+            activation.i.p.tag.eq(Cat(fresh_place.token, fresh_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(widths.row_count_bits)     # whole tokens' elements, and more
         head_end = Signal(reset_less=True)      # in_head is a head's last element
@@ -240,12 +267,13 @@ class FusedPipeline(wiring.Component):
         # ------------------------------------------------------------------ writing X or A, and the statistics
         # The adder and the activation unit have no back-pressure.
         put, value = Signal(), Signal(width)
+        summed = adder.o.valid & ~biased if biases else adder.o.valid
         out_place = Signal(place_layout)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
-            put.eq(adder.o.valid | activation.o.valid),
-            value.eq(Mux(adder.o.valid, adder.o.p.y, activation.o.p.y)),
-            out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
+            put.eq(summed | activation.o.valid),
+            value.eq(Mux(summed, adder.o.p.y, activation.o.p.y)),
+            out_place.eq(Mux(summed, adder.o.p.tag, activation.o.p.tag)),
             x_memory.write_en.eq(put & ~to_a), a_memory.write_en.eq(put & to_a),
             statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
             statistics.clear.eq(control.clear),
@@ -264,7 +292,6 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register after the slow EBR, as X and A have, and the factors.
-        stage = Stages(m)
         gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [
@@ -279,8 +306,8 @@ class FusedPipeline(wiring.Component):
             gain_read.addr.eq((Mux(quantising, fetch_index, out_place.index) >> 2)
                               + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
-            x_memory.read_token.eq(Mux(quantising, fetch_token, own(place.token))),
-            x_memory.read_index.eq(Mux(quantising, fetch_index, place.index)),
+            x_memory.read_token.eq(Mux(quantising, fetch_token, own(raw_place.token))),
+            x_memory.read_index.eq(Mux(quantising, fetch_index, raw_place.index)),
             a_memory.read_token.eq(fetch_token), a_memory.read_index.eq(fetch_index),
             statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
             statistics.y_token.eq(mul_tag.token),

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What inspect finds: sizes that are the compiler's own, zeros, features, and why a build does not fit."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from tellme.compiler.inspect import inspect_model
 from tellme.models.container import Container
 from tellme.models.shipped import find_model
 from tellme.spec.config import PRESETS
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import FAMILY, random_model, with_biases, with_planes, with_several_scales
 
 
 def inspected(model, tmp_path):
@@ -68,7 +69,37 @@ def test_features_say_what_runs_them(tmp_path):
     found, _ = inspected(with_biases(with_several_scales(random_model("plain"))), tmp_path)
     assert found.features == {"several scales a matrix": "golden and boards", "bias": "golden only"}
     assert "layers.0.wq" in found.several_scales and found.biases[0] == "layers.0.wq"
-    assert all(fit.reason == "layers.0.wq has a bias, which no gateware adds: use the golden model" for fit in found.fits)
+    assert all(fit.reason == f"layers.0.wq has a bias, and the build {fit.preset} adds none: use the golden model"
+               for fit in found.fits)
+
+
+def test_planes_of_a_file(tmp_path, monkeypatch):
+    """Zeros and bits a weight of matrices of 1 to 5 planes, which builds take them, and the bytes that a token needs there."""
+    boards = {name: replace(PRESETS["ulx3s-85f"], name=name, planes=planes) for name, planes in (("four", 4), ("five", 5))}
+    monkeypatch.setattr(module, "PRESETS", boards)
+    model = with_planes(random_model("grouped"))
+    for layer in model.layers:
+        layer.biases["w1"] = np.ones(len(layer.weights["w1"]), np.float16)
+    found, path = inspected(model, tmp_path)
+    counts = Counter()
+    for share, layer in zip(found.zeros_by_layer, model.layers, strict=True):
+        assert share == pytest.approx(np.mean(np.concatenate([w.reshape(-1) for w in layer.weights.values()]) == 0))
+        for name, codes in layer.weights.items():
+            counts[layer.planes.get(name, 1)] += codes.size
+    assert found.planes == counts and set(counts) == {1, 2, 3, 4, 5}
+    trits = sum(planes * size for planes, size in counts.items())
+    assert found.bits_a_weight == pytest.approx(1.6 * trits / model.ternary_weights)
+    assert found.features == {"several planes": "golden, and builds of as many planes",
+                              "bias": "golden, and builds of several planes"}
+    four, five = found.fits
+    first = next(name for name, planes in model.layers[0].planes.items() if planes == 5)
+    assert four.reason == f"layers.0.{first} has 5 planes, and the build four can do 4"
+    assert five.head == "board"
+    c = model.config
+    needed = trits / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim
+    assert five.tokens_per_second[0] == pytest.approx(4 * 200e6 / 3 / needed)
+    image = compile_model(Container(path), boards["five"])
+    assert image.trits == trits and needed_bytes(c, 0, trits=image.trits) == needed
 
 
 def test_the_shipped_model(tmp_path):

@@ -32,6 +32,7 @@ from tests.models.big_model import LARGE, DrawnModel, measured
 from tests.models.random_model import (
     FAMILY,
     random_model,
+    rows_of,
     with_biases,
     with_planes,
     with_row_scales,
@@ -81,25 +82,6 @@ def test_tiles_are_those_of_the_specification(name, build):
                     want += packing.pack_matrix(codes.tolist(), run.even, run.odd, most=count)
             part = pack_linear(matrix, Tiling(board.tile_rows, board.least_rows))
             assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
-
-
-def rows_of(model, layer):
-    """Step -> (weights, scale of each row, bias of each row or None, planes of each row) in the engine's order, by hand."""
-    c, part = model.config, model.layers[layer]
-
-    def parts(name, more=0):
-        scales = [b.scale._replace(exp=b.scale.exp + more) for b in part.blocks(name) for _ in range(b.rows)]
-        own = part.biases.get(name)
-        return (part.weights[name].tolist(), scales, [None] * len(scales) if own is None else own.view(np.uint16).tolist(),
-                [part.planes.get(name, 1)] * len(scales))
-
-    def alternating(even, odd):
-        return tuple([item for pair in zip(*both, strict=True) for item in pair] for both in zip(even, odd, strict=True))
-
-    weights, scales, biases, planes = alternating(parts("w1"), parts("w3"))
-    return {"qkv": tuple(sum(lists, []) for lists in zip(parts("wq"), parts("wk"), parts("wv"), strict=True)),
-            "o": parts("wo"), "gate_up": (weights, scales, biases, [max(planes[:2])] * len(planes)),
-            "down": parts("w2", 0 if c.down_norm else c.act_exp)}
 
 
 CHANGES = {"planes": lambda m, seed: with_planes(m, seed), "row scales": with_row_scales,

@@ -9,26 +9,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tellme.compiler import compile_model
 from tellme.compiler.part import Part
-from tellme.golden import GoldenBoard, NonfiniteError
+from tellme.golden import GoldenBoard, NonfiniteError, elementwise
+from tellme.golden import board as board_module
 from tellme.golden.perplexity import golden_board, unlimited_config
 from tellme.golden.weights import Budget, TernaryMatrix, Tile
-from tellme.models import Model, ModelError
+from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models.random import random_model as drawn_model
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import END_TOKENS, SAMPLING_REGISTERS, DoneReason, EventType, StartArgs, StartFlags
-from tellme.spec.packing import pack_matrix
+from tellme.spec.packing import NO_BIAS, RowWord, pack_matrix, pack_planes, slices
 from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
-from tellme.spec.quantise import quantise, square
+from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.ranges import RangeError
 from tellme.spec.sampling import DrawSettings, draw, inverse_temperature, pack_settings
-from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
+from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul, unpack16
 from tests import bounds, reference
-from tests.models.random_model import FAMILY, even_model, random_model, with_biases, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    even_model,
+    random_model,
+    rows_of,
+    with_biases,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 
 STORIES = Path(__file__).parent.parent / "data" / "stories.txt"
 
@@ -58,8 +71,10 @@ def test_family_is_near_the_float_reference(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["grouped", "relu2", "untied"])
 @pytest.mark.parametrize("biases", [False, True])
-def test_several_scales_and_biases_are_near_the_float_reference(name, biases, tmp_path):
-    model = with_several_scales(random_model(name))
+@pytest.mark.parametrize("change", [with_several_scales, lambda model: with_planes(with_row_scales(model))],
+                         ids=["several scales", "planes"])
+def test_several_scales_planes_and_biases_are_near_the_float_reference(name, biases, change, tmp_path):
+    model = change(random_model(name))
     if biases:
         model = with_biases(model)
     path = tmp_path / f"{name}.tellme"
@@ -78,6 +93,8 @@ def test_a_bias_is_added_with_a_rounding_of_its_own():
     before = golden_board(model)
     first = before.feed([3], 0)
     model.layers[1].biases["w2"] = np.full(64, -0.0, np.float16)
+    # Of q, k and v in words of their rows.
+    model.layers[0].biases["wk"] = np.full(64, -0.0, np.float16)
     after = golden_board(model)
     assert (after.feed([3], 0) == first).all() and after.crcs == before.crcs
     # The step that is changed is the last down projection, and with a bias of which half an ulp of 1 is all.
@@ -88,8 +105,11 @@ def test_a_bias_is_added_with_a_rounding_of_its_own():
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_no_chunking_changes_a_bit(name):
+@pytest.mark.parametrize("planes", [False, True])
+def test_no_chunking_changes_a_bit(name, planes):
     model = random_model(name)
+    if planes:
+        model = with_biases(with_planes(with_row_scales(model)))
     ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
     whole, pieces = golden_board(model), golden_board(model)
     at_once = whole.feed(ids, 0, heads="all")
@@ -100,9 +120,12 @@ def test_no_chunking_changes_a_bit(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_what_is_kept_unpacked_changes_no_bit(name):
+@pytest.mark.parametrize("planes", [False, True])
+def test_what_is_kept_unpacked_changes_no_bit(name, planes):
     """No matrix, some, or all of them, and the head."""
     model = with_several_scales(random_model(name))
+    if planes:
+        model = with_planes(model)
     image = compile_model(model, unlimited_config(model))
     ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
     whole = GoldenBoard(image)
@@ -127,6 +150,120 @@ def test_a_ternary_matrix_is_the_specification(cols):
         matrix = TernaryMatrix(tiles, cols, Budget(budget))
         for _ in range(2):
             assert (matrix.product(codes) == codes.astype(int) @ rows.T).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_linear_is_integers_a_scale_and_a_bias(name):
+    check_elements(with_biases(with_planes(with_row_scales(random_model(name)))), 1 << 28)
+
+
+#: Vectors of no whole slices, and heads that a tile of 128 rows does not end with.
+TINY = ModelConfig(dim=44, ffn=68, layers=1, heads=3, kv_heads=1, head_dim=24, vocab=40, context=16, o_norm=True, act="relu2",
+                   act_exp=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.fixed_dictionaries({}, optional={name: st.integers(1, 5) for name in LINEARS}), st.booleans(),
+       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]))
+def test_any_planes_scales_and_biases(planes, row_scales, biases, kept):
+    """Drawn models: each linear's elements are what they should be, and token by token gives what a chunk gives."""
+    model = drawn_model("tiny", TINY, planes=planes, row_scales=row_scales, biases=biases)
+    check_elements(Model.read(model), kept)
+    image = compile_model(model, unlimited_config(model))
+    ids = [3, 9, 39, 0, 7]
+    whole, pieces = GoldenBoard(image, kept_bytes=kept), GoldenBoard(image, kept_bytes=kept)
+    at_once = whole.feed(ids, 0, heads="all")
+    assert (at_once == np.concatenate([pieces.feed([t], i) for i, t in enumerate(ids)])).all() and whole.crcs == pieces.crcs
+
+
+def check_elements(model, kept):
+    """Each element of each linear of two tokens: integer weights times codes, one rounding with the scale, one with the bias."""
+    board = GoldenBoard(compile_model(model, unlimited_config(model)), kept_bytes=kept)
+    codes, elements = {}, []
+    quantise, heads = board._quantise, board._heads
+
+    def recorded_quantise(number, *args):
+        codes[number] = quantise(number, *args)
+        return codes[number]
+
+    def recorded_heads(number, y, positions):
+        elements.append(y)
+        return heads(number, y, positions)
+
+    def recorded_activation(gate, up, **args):
+        elements.append(np.stack([gate, up], axis=-1).reshape(len(gate), -1))
+        return elementwise.activation(gate, up, **args)
+
+    def recorded_add(a, b):
+        # The residual's second operand has a row a token, a bias has none.
+        if b.ndim == 2:
+            elements.append(b)
+        return elementwise.add(a, b)
+
+    board._quantise, board._heads = recorded_quantise, recorded_heads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board_module, "activation", recorded_activation)
+        patch.setattr(board_module, "add", recorded_add)
+        board.feed([3, 9], 0)
+    numbers = [n for n, step in enumerate(board.steps) if step.descriptor.op == Op.LINEAR]
+    assert len(elements) == len(numbers) == 4 * model.config.layers
+    expected = [part for layer in range(model.config.layers) for part in rows_of(model, layer).values()]
+    for number, got, (weights, row_scales, biases, _) in zip(numbers, elements, expected, strict=True):
+        q, d = codes[number]
+        acc = q.astype(object) @ np.array(weights, object).T
+        for token in range(2):
+            own = Scale(int(d.sig[token]), int(d.exp[token]))
+            want = [dequantise(int(a), scale_mul(own, scale)) for a, scale in zip(acc[token], row_scales, strict=True)]
+            want = [y if bias is None else BINARY16.add(y, bias) for y, bias in zip(want, biases, strict=True)]
+            assert got[token].view(np.uint16).tolist() == want
+
+
+def with_stream(image, words):
+    """The image with other tiles and gains, which lie behind all else."""
+    _, head = image.segments
+    content = np.array(words, "<u8").tobytes()
+    return replace(image, sections=(*image.sections, (image.end, Part.of(content))), end=image.end + len(content),
+                   segments=(Segment(image.end // 4, len(words)), head))
+
+
+def test_free_planes_and_multipliers_of_a_stream():
+    """Tiles of each kind by the specification: products, row scales and biases are what was put in."""
+    model = random_model("plain")
+    image = compile_model(model, unlimited_config(model))
+    rng = np.random.default_rng(8)
+    words, expected, program = [], [], list(image.program)
+    for number, d in enumerate(program):
+        if d.op != Op.LINEAR:
+            continue
+        planes, free, group = 1 + number % 6, number % 2 == 0, number % 3
+        trits = rng.integers(-1, 2, (planes, d.rows, d.cols))
+        groups = -(-slices(d.cols) // group) if group else 1
+        m = rng.integers(-128, 128, (planes, groups, d.rows)) if group else np.ones((planes, 1, d.rows), int)
+        biased = d.epilogue != Epilogue.RESIDUAL and number > 5
+        rows = [RowWord(int(rng.integers(1, 1 << 16)), int(rng.integers(0, 0x7C00)) if biased else NO_BIAS)
+                for _ in range(d.rows)]
+        words += pack_planes(trits.tolist(), Scale(1024, 0), most=48, row_words=rows, free=free, group_slices=group,
+                             multipliers=m.tolist())
+        program[number] = replace(d, bias=biased)
+        of_column = [c // (20 * group) if group else 0 for c in range(d.cols)]
+        factors = [1 if free else 3**p for p in range(planes)]
+        expected.append((sum(factors[p] * m[p][of_column].T * trits[p] for p in range(planes)), rows, biased))
+    changed = replace(with_stream(image, words), program=tuple(program))
+    board = GoldenBoard(changed)
+    linears = [step for step in board.steps if step.weights is not None]
+    for step, (weights, rows, biased) in zip(linears, expected, strict=True):
+        codes = rng.integers(-128, 128, (2, weights.shape[1])).astype(np.int8)
+        assert (step.weights.product(codes) == codes.astype(int) @ weights.T).all()
+        stored = [Scale(int(step.scales.sig[i]), int(step.scales.exp[i])) for i in step.scale_of_row]
+        assert stored == [unpack16(row.scale) for row in rows]
+        assert (step.bias is not None) == biased
+        assert not biased or step.bias.view(np.uint16).tolist() == [row.bias for row in rows]
+    # A bias in a step that adds none, and a multiplier of a row that is not there.
+    with pytest.raises(FormatError, match="a tile at row 0 of [0-9]+ has biases, and its step adds none"):
+        GoldenBoard(replace(changed, program=image.program))
+    padded = pack_planes(np.zeros((1, 6, 64), int).tolist(), Scale(1024, 0), group_slices=9, multipliers=[[[1] * 6]])
+    with pytest.raises(FormatError, match="the padding behind 6 multipliers is not zero"):
+        GoldenBoard(with_stream(image, [padded[0], padded[1] | 1 << 63, *padded[2:]]))
 
 
 def test_step_crcs(stories):

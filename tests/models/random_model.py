@@ -12,7 +12,7 @@ from tellme.models.source import Block
 from tellme.spec.packing import plane_reach
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "even_model", "model_of", "random_model", "with_biases", "with_planes", "with_row_scales",
+__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_planes", "with_row_scales",
            "with_several_scales"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
@@ -111,3 +111,22 @@ def with_row_scales(model: Model, seed: int = 0) -> Model:
             layer.scales[name] = tuple(Block(1, Scale(int(rng.integers(1024, 2048)), exp + int(rng.integers(-1, 1))))
                                        for _ in layer.weights[name])
     return model
+
+
+def rows_of(model: Model, layer: int) -> dict[str, tuple[list, ...]]:
+    """Step -> (weights, scale of each row, bias of each row or None, planes of each row) in the engine's order, by hand."""
+    c, part = model.config, model.layers[layer]
+
+    def parts(name: str, more: int = 0) -> tuple[list, ...]:
+        scales = [b.scale._replace(exp=b.scale.exp + more) for b in part.blocks(name) for _ in range(b.rows)]
+        own = part.biases.get(name)
+        return (part.weights[name].tolist(), scales, [None] * len(scales) if own is None else own.view(np.uint16).tolist(),
+                [part.planes.get(name, 1)] * len(scales))
+
+    def alternating(even: tuple[list, ...], odd: tuple[list, ...]) -> tuple[list, ...]:
+        return tuple([item for pair in zip(*both, strict=True) for item in pair] for both in zip(even, odd, strict=True))
+
+    weights, scales, biases, planes = alternating(parts("w1"), parts("w3"))
+    return {"qkv": tuple(sum(lists, []) for lists in zip(parts("wq"), parts("wk"), parts("wv"), strict=True)),
+            "o": parts("wo"), "gate_up": (weights, scales, biases, [max(planes[:2])] * len(planes)),
+            "down": parts("w2", 0 if c.down_norm else c.act_exp)}

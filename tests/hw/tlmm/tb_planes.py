@@ -21,6 +21,7 @@ from engine_cases import (
     tokens_of,
 )
 
+from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
 from tellme.spec.packing import SLICE, plane_reach, slices
 from tellme.spec.widths import signed_bits_for
@@ -129,6 +130,9 @@ async def no_cycle_between_planes(dut):
 
 
 async def cycles_of(dut, case, paced=False):
+    # Until the engine is idle again.
+    for _ in range(10):
+        await FallingEdge(dut.clk)
     start = get_sim_time("ns")
     await run(dut, [case], words=Paced(dut, "words", WORD_CYCLES) if paced else None)
     return round((get_sim_time("ns") - start) / PERIOD_NS)
@@ -148,7 +152,9 @@ async def planes_cost_their_steps(dut):
         one = await cycles_of(dut, case(1))
         for planes, words in ((2, False), (PLANES, False), (PLANES, True)):
             more = await cycles_of(dut, case(planes, words)) - one
-            assert more == (planes - 1) * steps + words * rows, (tokens, planes, words, more, steps)
+            # The first tile's words come while its tables are built, as far as these take so long.
+            spared = (planes - 1) * steps + words * rows - more
+            assert 0 <= spared <= words * min(TILE, PAIR_LANE.builder.CYCLES + SLICE * tokens), (tokens, planes, words, spared)
         one, many = [await cycles_of(dut, case(planes), paced=True) for planes in (1, PLANES)]
         assert many <= PLANES * one, (tokens, one, many)
         report_note(f"{tokens} tokens at the memory's rate: {one} cycles of one plane, {many} of {PLANES}")
