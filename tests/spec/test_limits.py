@@ -171,7 +171,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
         return
     try:
         check_shape(c, config)
-        lay_out(c, config, 0, "board")
+        lay_out(c, config, 0, 0, "board")
     except CompileError:
         return
     fits(config, c)

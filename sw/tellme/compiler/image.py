@@ -191,7 +191,7 @@ class Layout:
     end: int = 0
 
 
-def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> Layout:
+def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head, what: str = "the model") -> Layout:
     """Lays out one part after another, for ``stream`` bytes of all layers and ``table`` bytes of the LM head or of the probe.
 
     A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
@@ -200,7 +200,7 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: He
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
         shorter = longest_context(c, board, stream, table, head)
-        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
+        raise TooBigError(f"{what} needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
                           f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})"
                           + (f"; a context of {shorter} would fit" if shorter else ""), hint="shorter-context" if shorter else "")
     return layout
@@ -331,7 +331,7 @@ def lm_head(c: ModelConfig, board: CoreConfig, body: Body) -> Part:
     """
     if not board.row_words:
         raise TooBigError(f"the LM head has a scale for each row, and the build {board.name} takes none: it can do 1 plane")
-    lay_out(c, board, len(body.stream), body.head.least, "board")
+    lay_out(c, board, len(body.stream), body.head.least, "board", "the model with an LM head of one plane")
     if body.head.planes > board.planes:
         raise TooBigError(f"the LM head has {body.head.planes} planes, and the build {board.name} can do {board.planes}")
     return body.head.part()
