@@ -85,7 +85,7 @@ def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> fl
     """Bytes that a token at a position needs, each counted once: ternary weights / 5, the LM head unless it is on the host, the
     embedding row, and K and V rows with their scales."""
     c = config
-    return (c.ternary_weights / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1))
+    return c.ternary_weights / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1)
 
 
 def kv_bytes(config: ModelConfig) -> int:
