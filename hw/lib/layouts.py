@@ -74,11 +74,12 @@ class Layouts:
         self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
 
         # ------------------------------------------------------------------ starts and settings of the units
-        #: A matrix for the engine: rows, columns, and the number of tokens that share the matrix.
-        self.engine_args = data.StructLayout({"rows": w.row_count_bits, "cols": w.col_count_bits, "tokens": w.token_count_bits})
-        #: A pass of the LM head: width and rows of the table, the codes' scale, whether all logits are written, and where.
-        self.lm_head_args = data.StructLayout({"dim": w.dim_bits, "vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1,
-                                               "dump_base": word_address})
+        #: A matrix for the engine: rows, modulo 2**bits, columns, and the number of tokens that share the matrix.  The LM head's
+        #: matrix has the vocabulary's rows.
+        self.engine_args = data.StructLayout({"rows": max(w.row_count_bits, w.token_id_bits), "cols": w.col_count_bits,
+                                              "tokens": w.token_count_bits})
+        #: A pass of the LM head: rows of the table, the codes' scale, whether all logits are written, and where.
+        self.lm_head_args = data.StructLayout({"vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1, "dump_base": word_address})
         #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
         self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "n_eps": 32,
                                              "sqrt_n": ScaleLayout, "first": w.token_bits, "tokens": w.token_count_bits})
@@ -101,8 +102,8 @@ class Layouts:
         self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
         #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.
         self.attention_control = wiring.Signature({"begin": Out(1), "start": Out(1), "args": Out(self.attention_args)})
-        #: To the LM head.
-        self.lm_head_control = wiring.Signature({"start": Out(stream.Signature(self.lm_head_args)), "done": In(1),
+        #: To the LM head: ``start`` is a pulse while no pass is under way; ``args`` do not change from it until ``done``.
+        self.lm_head_control = wiring.Signature({"start": Out(1), "args": Out(self.lm_head_args), "done": In(1),
                                                  "best": In(self.best)})
         #: To the sampler: ``start`` is a pulse while ``busy`` is low; ``pick`` is the token for ``position``, drawn when ``busy``
         #: falls.
@@ -115,11 +116,11 @@ class Layouts:
         self.crc_control = wiring.Signature({"clear": Out(1), "write": Out(1), "step": Out(w.step_bits)})
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
-        #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``code_valid``: all pipelines that were
-        #: asked have a code.  ``code_taken`` and ``gain_taken`` are strobes.
+        #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``for_lm_head``: the engine works for the
+        #: LM head.  ``code_valid``: all pipelines that were asked have a code.  ``gain_taken`` is a strobe.
         self.route_control = wiring.Signature({
-            "word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
-            "chunk": Out(w.token_count_bits), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
+            "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
+            "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
         #: Port to the token memory; ``data`` comes a cycle after ``read``.

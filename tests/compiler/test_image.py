@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
+from tellme.compiler.head import head_bytes
 from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list
 from tellme.compiler.pack import Matrix, Run, Tiling, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
@@ -139,7 +140,7 @@ def test_every_row_keeps_its_scale(name):
 def test_a_bias_is_refused_where_nothing_adds_it():
     model = with_biases(random_model("plain"))
     with pytest.raises(CompileError, match="layers.0.wq has a bias, and the build ulx3s-85f adds none: use the golden model"):
-        compile_model(model, BOARD)
+        compile_model(model, ONE)
     with pytest.raises(CompileError, match="layers.0.w2 has a bias, which no gateware adds: use the golden model"):
         compile_model(model, SEVERAL)
     image = compile_model(model, unlimited_config(model))
@@ -155,10 +156,10 @@ def test_planes_are_refused_where_a_build_takes_fewer():
     model = random_model("plain")
     model.layers[1].planes["w2"] = 3
     with pytest.raises(CompileError, match="^layers.1.w2 has 3 planes, and the build ulx3s-85f can do 1$"):
-        compile_model(model, BOARD)
+        compile_model(model, ONE)
     with pytest.raises(CompileError, match="^layers.1.w2 has 3 planes, and the build two can do 2$"):
         compile_model(model, replace(BOARD, name="two", planes=2))
-    assert compile_model(model, replace(BOARD, planes=3)).trits == model.ternary_weights + 2 * 64 * 64
+    assert compile_model(model, replace(BOARD, planes=3), head="host").trits == model.ternary_weights + 2 * 64 * 64
 
 
 def test_sums_beyond_an_int32_are_refused():
@@ -178,9 +179,9 @@ def test_a_scale_that_a_row_word_does_not_hold():
         model = random_model("plain")
         rows = [Block(1, Scale(1025 + r % 2 * 500 + r // 4, -9)) for r in range(60)]
         model.layers[0].scales["wk"] = (*rows, Block(4, scale))
-        image = compile_model(model, SEVERAL)
+        image = compile_model(model, SEVERAL, head="host")
         assert not image.whole_heads
-        assert bytes(image.sections[0][1]) == bytes(compile_model(model, BOARD).sections[0][1])
+        assert bytes(image.sections[0][1]) == bytes(compile_model(model, ONE, head="host").sections[0][1])
         model.layers[0].biases["wq"] = np.ones(64, np.float16)
         with pytest.raises(CompileError, match=f"^layers.0.wk has the scale {text}, which the 16 bits beside a bias do not"):
             compile_model(model, SEVERAL)
@@ -192,14 +193,15 @@ def test_row_words_leave_heads_whole():
         for change in (with_row_scales, with_several_scales):
             model = change(random_model(name))
             board = unlimited_config(model)
-            assert compile_model(model, board).whole_heads and not compile_model(model, replace(board, planes=1)).whole_heads
+            assert compile_model(model, board).whole_heads
+            assert not compile_model(model, replace(board, planes=1), head="host").whole_heads
 
 
 @pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f"])
-@pytest.mark.parametrize("head", ["board", "host"])
-def test_a_build_of_several_planes_takes_the_shipped_model_as_it_is(build, head):
+def test_a_build_of_several_planes_takes_the_shipped_model_as_it_is(build):
+    """But for its LM head, whose rows have words."""
     model, board = find_model("stories-1m"), preset(build)
-    one, several = (compile_model(model, b, head=head) for b in (board, replace(board, planes=5)))
+    one, several = (compile_model(model, replace(board, planes=planes), head="host") for planes in (1, 5))
     assert [(at, bytes(part)) for at, part in one.sections] == [(at, bytes(part)) for at, part in several.sections]
     assert (one.program, one.registers, one.segments) == (several.program, several.registers, several.segments)
 
@@ -252,21 +254,23 @@ SHAPES = st.builds(
 
 
 @settings(deadline=None)
-@given(SHAPES, st.sampled_from(("board", "host")), st.integers(1, 5000 * MAX_LAYERS))
-def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words):
+@given(SHAPES, st.sampled_from(("board", "host")), st.integers(1, 5000 * MAX_LAYERS),
+       st.integers(1, packing.MAX_PLANES))
+def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, planes):
     """Each layer's caches and each segment lie in regions of their own, within the memory, and nothing lies twice."""
     stream = 8 * stream_words
     rows = c.vocab if head == "board" else c.dim
     board = replace(BOARD, unlimited=True, sdram_bytes=1 << 40)
-    at = lay_out(c, board, stream, head)
-    segments = segment_list(at.weights, stream, table_bytes(rows, c.dim))
+    table = head_bytes(rows, c.dim, planes, board.tile_rows)
+    at = lay_out(c, board, stream, table, head)
+    segments = segment_list(at.weights, stream, table)
     check_segments(segments)
     registers = cache_registers(at)
     check_registers(registers)
     assert all(registers[name] % KV_PAGE == 0 for name in KV_PAGE_REGISTERS)
     kv, scales = c.kv_heads * c.context * c.head_dim, 4 * c.kv_heads * c.context
     regions = [(4 * s.address, 4 * s.end) for s in segments]
-    assert sum(end - base for base, end in regions) == stream + table_bytes(rows, c.dim)
+    assert sum(end - base for base, end in regions) == stream + table
     assert [s.lm_head for s in segments] == [False, True]
     for layer in range(c.layers):
         k, v, s = (4 * base for base in cache_bases(registers, layer))
@@ -274,7 +278,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words):
     regions += [(at.rope, at.rope + 2 * c.context * c.head_dim), (at.logits, at.logits + 4 * rows)]
     if head == "host":
         regions.append((at.embedding, at.embedding + table_bytes(c.context, c.dim)))
-    elif not c.tied:
+    else:
         regions.append((at.embedding, at.embedding + table_bytes(c.vocab, c.dim)))
     regions.sort()
     assert regions[0][0] >= 0 and regions[-1][1] <= at.end
@@ -284,7 +288,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words):
     assert at.end == sum(-(-(end - base) // 1024) * 1024 for base, end in whole)
     # A board whose memory is a byte smaller refuses it with the sizes.
     with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
-        lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, head)
+        lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, table, head)
 
 
 def test_more_layers_than_a_program_numbers():
@@ -304,8 +308,8 @@ def test_needed_bytes():
 
 
 BOARD = preset("ulx3s-85f")
-#: The same with all that planes bring.
-SEVERAL = replace(BOARD, planes=5)
+#: The same with all that planes bring, and with nothing of it: its LM heads are on the host.
+SEVERAL, ONE = replace(BOARD, planes=packing.MAX_PLANES), replace(BOARD, planes=1)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -314,8 +318,11 @@ SEVERAL = replace(BOARD, planes=5)
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
     ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),
-    ({"sdram_bytes": 1 << 15}, r"the model needs 0.05\d MB, and the memory of ulx3s-85f has 0.033 MB \(weights and "
-                               r"head 0.05\d MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
+    ({"sdram_bytes": 1 << 15}, r"the model with an LM head of one plane needs 0.066 MB, and the memory of ulx3s-85f has 0.033 MB "
+                               r"\(weights and head 0.034 MB, embedding 0.022 MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
+    # An LM head of one plane would fit.
+    ({"sdram_bytes": 70_000}, r"the model needs 0.08\d MB, and the memory of ulx3s-85f has 0.070 MB \(weights and head "
+                              r"0.05\d MB, embedding 0.022 MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
 ])
 def test_what_does_not_fit_is_refused_by_name_and_number(change, message):
     with pytest.raises(CompileError, match=message):

@@ -92,7 +92,7 @@ def fits(config, c):
     assert bits(c.q_dim + c.kv_dim) <= min(width(layouts.pass_args, "rope_rows"), width(layouts.sizes, "qk_dim"))
     longest = max(c.dim, c.ffn, c.q_dim)
     assert bits(longest) <= width(layouts.engine_args, "cols") and bits(longest) <= width(layouts.quant_args, "n")
-    assert bits(c.dim) <= width(layouts.lm_head_args, "dim") and bits(c.vocab) <= width(layouts.lm_head_args, "vocab")
+    assert bits(c.vocab) <= width(layouts.lm_head_args, "vocab") and bits(c.vocab) <= width(layouts.engine_args, "rows")
     assert bits(c.heads + 2 * c.kv_heads - 1) <= width(layouts.head_codes, "head")
     assert bits(config.chunk - 1) <= width(layouts.place, "token") and bits(config.chunk) <= width(layouts.engine_args, "tokens")
     assert bits(c.context - 1) <= width(layouts.fetch_args, "position")
@@ -171,7 +171,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
         return
     try:
         check_shape(c, config)
-        lay_out(c, config, 0, "board")
+        lay_out(c, config, 0, 0, "board")
     except CompileError:
         return
     fits(config, c)

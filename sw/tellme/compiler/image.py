@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.compiler.head import HeadTiles, head_bytes, pack_probe_tiles
 from tellme.compiler.pack import (
     Tiling,
     is_stored,
     matrices,
     pack_gain,
-    pack_head,
     pack_table,
     pack_tiles,
     rope_table,
@@ -37,11 +37,12 @@ from tellme.spec.packing import head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I32
-from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
+from tellme.spec.scale import SQUARE_FRAC, scale_from_fraction
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
-           "compile_model", "kv_bytes", "lay_out", "longest_context", "needed_bytes", "place_model", "tiling"]
+"compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
+           "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -196,30 +197,30 @@ class Layout:
     end: int = 0
 
 
-def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
-    """Lays out one part after another, for a stream of a given size.
+def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head, what: str = "the model") -> Layout:
+    """Lays out one part after another, for ``stream`` bytes of all layers and ``table`` bytes of the LM head or of the probe.
 
     A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
     """
-    layout, parts = _parts(c, stream, head)
+    layout, parts = _parts(c, stream, table, head)
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
-        shorter = longest_context(c, board, stream, head)
-        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
+        shorter = longest_context(c, board, stream, table, head)
+        raise TooBigError(f"{what} needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
                           f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})"
                           + (f"; a context of {shorter} would fit" if shorter else ""), hint="shorter-context" if shorter else "")
     return layout
 
 
-def longest_context(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> int:
+def longest_context(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> int:
     """The longest context below the model's that the build's memory and score memory hold, in steps of CONTEXT_STEP positions;
     0: there is none."""
     steps = range(CONTEXT_STEP, min(c.context, board.widths.context + 1), CONTEXT_STEP)
     return CONTEXT_STEP * bisect_right(
-        steps, False, key=lambda context: _parts(replace(c, context=context), stream, head)[0].end > board.sdram_bytes)
+        steps, False, key=lambda context: _parts(replace(c, context=context), stream, table, head)[0].end > board.sdram_bytes)
 
 
-def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, int]]:
+def _parts(c: ModelConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:
     """The layout, and the size of each part, whatever memory there is."""
     layout, parts = Layout(), dict[str, int]()
 
@@ -230,11 +231,10 @@ def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, i
         return base
 
     rows, what = (c.vocab, "head") if head == "board" else (c.dim, "probe")
-    layout.weights = reserve(f"weights and {what}", stream + table_bytes(rows, c.dim))
-    layout.embedding = layout.weights + stream
+    layout.weights = reserve(f"weights and {what}", stream + table)
     if head == "host":
         layout.embedding = reserve("embedding rows", table_bytes(c.context, c.dim))
-    elif not c.tied:
+    else:
         layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
     layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
     layout.logits = reserve("logits", 4 * rows)
@@ -249,10 +249,12 @@ def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, i
 
 @dataclass(frozen=True)
 class Body:
-    """A model's layers for a build: the stream of tiles and gains, the program, and the biases that the golden model adds."""
+    """A model's layers for a build: the stream of tiles and gains, the program, the LM head's tiles, which are read when they are
+    wanted, and the biases that the golden model adds."""
 
     stream: Part
     steps: tuple[Descriptor, ...]
+    head: HeadTiles
     trits: int
     whole_heads: bool
     residual_biases: dict[int, NDArray[np.float16]]
@@ -315,17 +317,40 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
                             **norm_fields(c, c.dim)))  # type: ignore[arg-type]
     steps.append(Descriptor(Op.END))
-    return Body(Part.join(body), tuple(steps), trits(model), whole, residual_biases)
+    name = "embedding" if c.tied else "head"
+    tiled = HeadTiles(lambda: model.table(name), c.vocab, c.dim, tiling(board).most)
+    return Body(Part.join(body), tuple(steps), tiled, trits(model), whole, residual_biases)
 
 
-def probe_table(model: StoredSource) -> tuple[Part, int]:
+def probe_of(model: StoredSource, board: CoreConfig) -> tuple[Part, int]:
     """The probe, which takes the LM head's place if the LM head is on the host, and its power of two
     (:mod:`tellme.spec.probe`)."""
     c, gain = model.config, model.final_norm()
     k = probe_power(c.dim, 1 if gain is None else float(np.abs(gain).max()))
-    scale = scale_from_fraction(Fraction(2) ** k)
-    stored = np.full(c.dim, pack16(scale), np.uint16)
-    return Part(table_bytes(c.dim, c.dim), lambda: (pack_head(np.eye(c.dim, dtype=np.int8), stored),)), k
+    return pack_probe_tiles(c.dim, scale_from_fraction(Fraction(2) ** k), most=board.tile_rows), k
+
+
+def lm_head(c: ModelConfig, board: CoreConfig, body: Body) -> Part:
+    """The LM head's tiles for a build.
+
+    Refuses planes that the build does not have; and, before the table is read for its planes, one that would not fit with one.
+    """
+    if not board.row_words:
+        raise TooBigError(f"the LM head has a scale for each row, and the build {board.name} takes none: it can do 1 plane")
+    lay_out(c, board, len(body.stream), body.head.least, "board", "the model with an LM head of one plane")
+    if body.head.planes > board.planes:
+        raise TooBigError(f"the LM head has {body.head.planes} planes, and the build {board.name} can do {board.planes}")
+    return body.head.part()
+
+
+def longest_context_of(c: ModelConfig, board: CoreConfig, body: Body, head: Head) -> int:
+    """:func:`longest_context` of a model; its table is read only if it matters."""
+    stream = len(body.stream)
+    if head == "host":
+        return longest_context(c, board, stream, head_bytes(c.dim, c.dim, 1, board.tile_rows), head)
+    if not board.row_words or not longest_context(c, board, stream, body.head.least, head) or body.head.planes > board.planes:
+        return 0
+    return longest_context(c, board, stream, len(body.head.part()), head)
 
 
 def segment_list(base: int, layers: int, table: int) -> tuple[Segment, Segment]:
@@ -352,16 +377,11 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     check_linears(model, board)
     c = model.config
     body = body or compile_body(model, board)
-    at = lay_out(c, board, len(body.stream), head)
-    sections, probe = [], None
-    if head == "host":
-        table, probe = probe_table(model)
-    else:
-        table = embedding = pack_table(model, "embedding")
-        if not c.tied:
-            table = pack_table(model, "head")
-            sections.append((at.embedding, embedding))
-    sections = [(at.weights, body.stream + table), *sections, (at.rope, rope_table(c))]
+    table, probe = probe_of(model, board) if head == "host" else (lm_head(c, board, body), None)
+    at = lay_out(c, board, len(body.stream), len(table), head)
+    sections = [(at.weights, body.stream + table), (at.rope, rope_table(c))]
+    if head == "board":
+        sections.insert(1, (at.embedding, pack_table(model, "embedding")))
     segments = segment_list(at.weights, len(body.stream), len(table))
     check_segments(segments)
     registers = {

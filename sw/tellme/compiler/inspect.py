@@ -21,7 +21,7 @@ from tellme.compiler.image import (
     check_shape,
     compile_body,
     compile_model,
-    longest_context,
+    longest_context_of,
     needed_bytes,
     tiling,
 )
@@ -61,7 +61,7 @@ class Placement:
     """A model on a build, with embedding and LM head in one place.
 
     ``reason`` is empty if the model fits with its whole context.  Else ``reason`` names the limit, and ``context`` is the longest
-    context with which the model would fit (:func:`~tellme.compiler.image.longest_context`); 0: no context helps.
+    context with which the model would fit (:func:`~tellme.compiler.image.longest_context_of`); 0: no context helps.
     """
 
     head: Head
@@ -245,7 +245,7 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
         compile_model(model, board, head=head, body=body)
         reason, context = "", c.context
     except (CompileError, RangeError) as error:
-        reason, context = str(error), longest_context(c, board, len(body.stream), head)
+        reason, context = str(error), longest_context_of(c, board, body, head)
     return Placement(head, context, reason, tuple(_rates(c, board, head, context, body.trits)) if context else ())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
@@ -147,30 +148,35 @@ class GoldenBoard:
                  }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
-            tiles: list[Tile] = []
-            found: list[Scale] = []
-            biases: list[NDArray[np.uint16]] = []
-            while (first := len(found)) < d.rows:
-                header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
-                if not 0 < header.rows <= d.rows - first or header.rows % 2:
-                    raise ValueError(f"a tile of {header.rows} rows at row {first} of {d.rows}")
-                if header.row_words:
-                    words = [RowWord.unpack(int(word)) for word in self._take(ROW_WORD_BYTES * header.rows).view("<u4")]
-                    found += [unpack_scale16(word.scale) for word in words]
-                    biases.append(np.array([word.bias for word in words], np.uint16))
-                    if not d.bias and (biases[-1] != NO_BIAS).any():
-                        raise FormatError(f"a tile at row {first} of {d.rows} has biases, and its step adds none")
-                else:
-                    found += [header.scale, header.odd_scale] * (header.rows // 2)
-                    biases.append(np.full(header.rows, NO_BIAS, np.uint16))
-                tiles.append(self._planes(header, slices(d.cols)))
+            tiles, found, biases = self._tiles(d.rows, d.cols, biases=d.bias)
             step.weights = TernaryMatrix(tiles, d.cols, self._budget)
             distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
             step.scale_of_row = np.array([distinct[s] for s in found])
             if d.bias:
-                step.bias = np.concatenate(biases).view(np.float16)
+                step.bias = biases.view(np.float16)
         return step
+
+    def _tiles(self, rows: int, cols: int, *, biases: bool = False) -> tuple[list[Tile], list[Scale], NDArray[np.uint16]]:
+        """The tiles of a matrix, and a scale and a bias of each row."""
+        tiles: list[Tile] = []
+        found: list[Scale] = []
+        added: list[NDArray[np.uint16]] = []
+        while (first := len(found)) < rows:
+            header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
+            if not 0 < header.rows <= rows - first or header.rows % 2:
+                raise ValueError(f"a tile of {header.rows} rows at row {first} of {rows}")
+            if header.row_words:
+                words = [RowWord.unpack(int(word)) for word in self._take(ROW_WORD_BYTES * header.rows).view("<u4")]
+                found += [unpack_scale16(word.scale) for word in words]
+                added.append(np.array([word.bias for word in words], np.uint16))
+                if not biases and (added[-1] != NO_BIAS).any():
+                    raise FormatError(f"a tile at row {first} of {rows} has biases, and its step adds none")
+            else:
+                found += [header.scale, header.odd_scale] * (header.rows // 2)
+                added.append(np.full(header.rows, NO_BIAS, np.uint16))
+            tiles.append(self._planes(header, slices(cols)))
+        return tiles, found, np.concatenate(added)
 
     def _planes(self, header: TileHeader, width: int) -> Tile:
         """The planes of a tile, ``width`` slices each, and their multipliers."""
@@ -196,19 +202,12 @@ class GoldenBoard:
         return packed.view(f"<u{SLICE_BYTES}").reshape(width, rows)
 
     def _table(self, content: NDArray[np.uint8]) -> Table:
-        """An int8 table."""
-        r = self.registers
-        blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
-        raw = content.reshape(blocks, 8 * words)
-        stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
-
-        def rows() -> Iterator[NDArray[np.int8]]:
-            at = max(1, (1 << 20) // (8 * words))
-            for first in range(0, blocks, at):
-                part = raw[first:first + at, 8:].reshape(-1, 8 * head_row_words(r["dim"]))
-                yield part[:r["vocab"] - first * HEAD_BLOCK_ROWS, :r["dim"]].view(np.int8)
-
-        return Table(rows, (r["vocab"], r["dim"]), unpack16(stored), self._budget)
+        """The LM head's table, from its tiles."""
+        r, self._stream = self.registers, content
+        tiles, found, _ = self._tiles(head_rows(r["vocab"]), r["dim"])
+        if len(self._stream):
+            raise ValueError(f"the LM head leaves {len(self._stream)} bytes of the weight stream")
+        return Table.of_tiles(tiles, (r["vocab"], r["dim"]), scales(*found[:r["vocab"]]), self._budget)
 
     def _embedding(self, tokens: NDArray[np.intp]) -> F16:
         """Rows of the embedding table as they lie in memory now."""

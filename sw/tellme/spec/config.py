@@ -9,7 +9,7 @@ from tellme.spec.ddr3 import CHIPS as DDR3_CHIPS
 from tellme.spec.ddr3 import Ddr3Timing
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packets import NAME_BYTES
-from tellme.spec.packing import LEAST_STEPS, SLICE, TILE_HEADER_PLANES, TILE_HEADER_ROWS, TILE_ROWS
+from tellme.spec.packing import LEAST_STEPS, MAX_PLANES, SLICE, TILE_HEADER_PLANES, TILE_HEADER_ROWS, TILE_ROWS
 from tellme.spec.widths import (
     DEFAULT_VOCAB,
     MAX_CHUNK,
@@ -59,7 +59,7 @@ class CoreConfig:
     #: Rows of a tile at most.
     tile_rows: int = TILE_ROWS
     #: Planes of a tile at most.  A build that takes more than one takes row words and the biases in them, too.
-    planes: int = 1
+    planes: int = MAX_PLANES
     #: Whether planes may be free, and have multipliers for groups of slices.
     multipliers: bool = False
     #: Longest residual vector (dim).

@@ -82,7 +82,8 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS 
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
-#: attention; lm_head; host: the memory works for it; memory: a unit waits while the memory works; refresh; idle: the rest.
+#: attention; lm_head: the engine works for the LM head, which is neither engine nor drain; host: the memory works for it;
+#: memory: a unit waits while the memory works; refresh; idle: the rest.
 ACCOUNT = ("engine", "drain", "norm", "attention", "lm_head", "host", "memory", "refresh", "idle")
 
 #: Who reads and writes the board's memory: name -> "read" or "write".

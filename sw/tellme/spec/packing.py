@@ -41,7 +41,7 @@ SLICE_BYTES = SLICE // TRITS
 TILE_ROWS = 128
 #: Steps of the engine in which a slice's tables are built.  A tile of fewer steps a slice takes as long as one of so many.
 LEAST_STEPS = 64
-#: Rows of a block of the LM head: their bytes lie column by column.
+#: Rows of a block of an int8 table: the embedding.
 HEAD_BLOCK_ROWS = 4
 #: Planes of a tile at most: six hold each int8 code, five the magnitudes up to 121.
 MAX_PLANES = 6
