@@ -80,7 +80,7 @@ class SdramController(wiring.Component):
             raise ValueError(f"tRCD of {t.trcd} ns at {self._mhz} MHz is {trcd} fabric cycles; 3 are supported")
         # A WRITE's first beat must not meet a READ's last one (CAS latency + 1 after it), nor touch it.
         turn = -(-(self._cas + 3) // 2)
-        # A little more often than the chip asks for, because a group comes late by up to its length.
+        # A bit more often than the chip asks for: 192 us of 64 ms, as a row may wait for a group's other refreshes, up to 117 us.
         refresh_every = int(t.refresh_us * self._mhz / 2 * 0.997)
 
         m.submodules.bringup = bringup = SdramBringUp(

@@ -41,7 +41,7 @@ from tellme.spec.scale import SQUARE_FRAC, scale_from_fraction
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
-"compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
+           "compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
            "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
