@@ -22,7 +22,7 @@ from tellme.models.importers.ternary import WAY_OUT, positive_scales
 from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
-from tellme.spec.scale import scale_from_fraction
+from tellme.spec.scale import pack16, scale_from_fraction
 
 __all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "read_bitllama", "read_safetensors"]
 
@@ -51,11 +51,15 @@ def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
     return layer
 
 
-def _embedding(config: ModelConfig, table: NDArray[np.floating],
-               gain: NDArray[np.floating]) -> dict[str, NDArray]:
+def _embedding(config: ModelConfig, table: NDArray[np.floating], gain: NDArray[np.floating],
+               row_scales: NDArray[np.floating] | None = None) -> dict[str, NDArray]:
+    """The parts of a model: rows of floats become int8; rows that are int8 codes, with ``row_scales``, stay as they are."""
     if not np.isfinite(table).all() or not np.isfinite(gain).all():
         raise ModelError("the embedding or the final norm holds an infinity or NaN")
-    codes, scales = int8_rows(table)
+    if row_scales is None:
+        codes, scales = int8_rows(table)
+    else:
+        codes, scales = table, np.array([pack16(scale_from_fraction(float(value))) for value in row_scales], np.uint16)
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 
@@ -77,6 +81,7 @@ def _context(path: Path, text: str) -> int:
 
 def read_safetensors(path: Path) -> Model:
     """The layout of the project's training runs: int8 ternary tensors with a float32 scale each; shapes are in the metadata.
+    The embedding is float, or int8 with a scale a row in ``emb.scale``.
 
     Convention: an RMSNorm before every linear, all with a gain or all without; a learned gain before the LM head; adjacent RoPE
     pairs.
@@ -104,8 +109,9 @@ def read_safetensors(path: Path) -> Model:
     expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
                                   for part in ("weight", "scale")}
     expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}
-    if names != expected:
-        odd = sorted(names ^ expected)
+    coded = "emb.scale" in names
+    if names - {"emb.scale"} != expected:
+        odd = sorted((names - {"emb.scale"}) ^ expected)
         raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
     layers = []
     for i in range(config.layers):
@@ -117,7 +123,11 @@ def read_safetensors(path: Path) -> Model:
         layers.append(_layer(get))
         for name in norms:
             layers[-1].gains[name] = _gain(f"layers.{i}.{name}", file.whole(f"layers.{i}.{name}"))
-    table = _embedding(config, file.whole("emb"), file.whole("norm"))
+    if coded != (file.kind("emb") == "I8"):
+        raise ModelError(f"{path}: emb is {file.kind('emb')} {'with' if coded else 'without'} emb.scale; int8 codes need a scale "
+                         "a row, floats have none")
+    row_scales = positive_scales("emb.scale", file.whole("emb.scale"), config.vocab) if coded else None
+    table = _embedding(config, file.whole("emb"), file.whole("norm"), row_scales)
     model = Model(config, layers, **table, name=path.stem, license=metadata.get("license", ""))  # type: ignore[arg-type]
     model.check()
     return model
