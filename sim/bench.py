@@ -176,7 +176,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"simulated: {fastest:.0f} cycles a second of this computer's clock, at most")
         if args.json is not None:
             report = {"model": args.model, "layers": model.config.layers,
-                      **({"planes": args.planes or 1, "row_words": args.row_words} if args.model in SHAPES else {}), "preset": config.name,
+                      **({"planes": args.planes or 1, "row_words": args.row_words} if args.model in SHAPES else {}),
+                      "preset": config.name,
                       "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": device.core_sha256,
                       "simulated_cycles_per_second": round(fastest), "results": [r.as_json(config) for r in results],
                       **({"prefill": [r.as_json(config) for r in prefills]} if prefills else {})}
