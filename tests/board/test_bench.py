@@ -108,7 +108,8 @@ def test_planes_cost_no_more_than_their_number(more, tmp_path, capsys):
     needed, layers = ([report["results"][0][what] for report in reports] for what in ("needed_bytes", "cycles_per_token"))
     head = [report["results"][0]["decode_account"]["lm_head"] for report in reports]
     weights = replace(bench.SHAPES["bitllama2c-3m"], layers=2).ternary_weights
-    assert needed[1] - needed[0] == 2 * weights / 5
+    # Reports have whole bytes.
+    assert needed[1] - needed[0] == pytest.approx(2 * weights / 5, abs=1)
     assert layers[1] - head[1] <= 3 * 1.03 * (layers[0] - head[0])
 
 
