@@ -101,8 +101,8 @@ class Image:
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
                  head_trits: int | None = None) -> float:
-    """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it is
-    on the host, the embedding row, and K and V rows with their scales.
+    """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it
+    is on the host, the embedding row, and K and V rows with their scales.
 
     ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``head_trits``: those of the LM head
     (:attr:`Image.head_trits`); without, each code is HEAD_PLANES.

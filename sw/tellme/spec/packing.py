@@ -23,8 +23,9 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "HEAD_CODE", "HEAD_PLANES", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS", "ROW_WORD_BYTES", "ROW_WORD_FIELDS",
-           "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
+__all__ = ["HEAD_BLOCK_ROWS", "HEAD_CODE", "HEAD_PLANES", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS",
+           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES",
+           "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
            "ZERO_BYTE", "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "multiplier_words",
            "pack_gains", "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach",
            "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
