@@ -33,7 +33,7 @@ from tellme.models.source import StoredSource, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
-from tellme.spec.packing import head_block_words, head_row_words
+from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I32
@@ -83,6 +83,8 @@ class Image:
     residual_biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
     #: With the LM head on the host: the power of two of the probe in the LM head's place.
     probe: int | None = None
+    #: Trits of the LM head's tiles; None: a code has HEAD_PLANES, or the LM head is on the host.
+    head_trits: int | None = None
 
     @property
     def program_bytes(self) -> bytes:
@@ -97,15 +99,19 @@ class Image:
         return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
 
 
-def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None) -> float:
-    """Bytes that a token at a position needs, each counted once: trits / 5, the LM head unless it is on the host, the embedding
-    row, and K and V rows with their scales.
+def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
+                 head_trits: int | None = None) -> float:
+    """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it
+    is on the host, the embedding row, and K and V rows with their scales.
 
-    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.
+    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``head_trits``: those of the LM head
+    (:attr:`Image.head_trits`); without, each code is HEAD_PLANES.
     """
     c = config
     ternary = c.ternary_weights if trits is None else trits
-    return ternary / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1)
+    if head == "board":
+        ternary += HEAD_PLANES * c.vocab * c.dim if head_trits is None else head_trits
+    return ternary / TRITS + c.dim + kv_bytes(c) * (position + 1)
 
 
 def kv_bytes(config: ModelConfig) -> int:
@@ -394,7 +400,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     }
     check_registers(registers)
     return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
-                 body.residual_biases, probe)
+                 body.residual_biases, probe, body.head.trits if head == "board" else None)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:

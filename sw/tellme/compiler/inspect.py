@@ -246,12 +246,13 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
         reason, context = "", c.context
     except (CompileError, RangeError) as error:
         reason, context = str(error), longest_context_of(c, board, body, head)
-    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body.trits)) if context else ())
+    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else ())
 
 
-def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, trits: int) -> Iterator[Rate]:
+def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Body) -> Iterator[Rate]:
     """At the first position, at 512, and at the last."""
+    head_trits = body.head.trits if head == "board" else None
     rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
     for position in sorted({0, min(512, context - 1), context - 1}):
-        needed = needed_bytes(c, position, head, trits=trits)
+        needed = needed_bytes(c, position, head, trits=body.trits, head_trits=head_trits)
         yield Rate(position, rate / needed, nearest(board.name, needed))

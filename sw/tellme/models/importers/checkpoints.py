@@ -19,7 +19,8 @@ from tellme.models.importers.importing import Options, checked_context, read_tok
 from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
-from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.int8 import int8_rows, table_code
+from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import pack16, scale_from_fraction
@@ -57,7 +58,7 @@ def _embedding(config: ModelConfig, table: NDArray[np.floating], gain: NDArray[n
     if not np.isfinite(table).all() or not np.isfinite(gain).all():
         raise ModelError("the embedding or the final norm holds an infinity or NaN")
     if row_scales is None:
-        codes, scales = int8_rows(table)
+        codes, scales = int8_rows(table, table_code(config, "embedding"))
     else:
         codes, scales = table, np.array([pack16(scale_from_fraction(float(value))) for value in row_scales], np.uint16)
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
