@@ -39,7 +39,14 @@ DECODE: dict[str, tuple[Measurement, ...]] = {
     "ulx3s-85f": _ULX3S_85F, "ulx3s-85f-l2": _ULX3S_85F,
     # A run of ``tellme-host generate`` on the simulated board: 168.6 K cycles a token.
     "ecp5-25f": (Measurement("stories-1m", "positions 0 to 7", 633_010, 1.065),),
-    "ecpix5-85f": (Measurement("bitnet-large", "position 0", 185_127_322, 1.042),),
+    "ecpix5-85f": (
+        Measurement("bitnet-large", "position 0", 185_127_322, 1.042),
+        Measurement("bitnet-large", "position 128", 194_761_114, 1.042),
+        Measurement("bitnet-large", "position 512", 223_662_490, 1.041),
+        Measurement("bitnet-2b-body's layers", "position 0", 416_850_520, 1.040),
+        Measurement("bitnet-2b-body's layers", "position 128", 421_842_520, 1.039),
+        Measurement("bitnet-2b-body's layers", "position 512", 436_818_520, 1.039),
+    ),
 }
 
 
