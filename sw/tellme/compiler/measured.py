@@ -25,7 +25,7 @@ class Measurement:
 
 #: ``python -m sim.bench``.  "Layers" are a model without its LM head, which is on the host.
 _ULX3S_85F = (
-    Measurement("stories-1m", "position 0", 630_154, 1.034), Measurement("stories-1m", "position 9", 637_498, 1.034),
+    Measurement("stories-1m", "position 0", 708_797, 1.067), Measurement("stories-1m", "position 9", 716_141, 1.066),
     Measurement("stories-8m", "position 0", 3_933_992, 1.031), Measurement("stories-8m", "position 9", 3_945_872, 1.031),
     Measurement("bitllama2c-3m", "position 0", 762_650, 1.034), Measurement("bitllama2c-3m", "position 64", 901_914, 1.030),
     Measurement("bitllama2c-3m", "position 128", 1_041_178, 1.027),
