@@ -132,7 +132,7 @@ def test_inspect_json(capsys):
     assert {head: place["fits"] for head, place in places.items()} == {"board": True, "host": True}
     rate = places["board"]["tokens_per_second"]["0"]
     assert rate["memory_peak"] == fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"]
-    assert rate["measured_factor"] == 1.034 and rate["measured_on"] == "stories-1m, position 0"
+    assert rate["measured_factor"] == 1.067 and rate["measured_on"] == "stories-1m, position 0"
     assert rate["expected"] == pytest.approx(rate["memory_peak"] / 1.067, abs=0.01)
     assert fits["ulx3s-85f-l8"]["placements"]["board"]["tokens_per_second"]["0"]["expected"] is None
     assert main(["inspect", "nothing", "--json"]) == 2

@@ -27,9 +27,9 @@ class Measurement:
 _ULX3S_85F = (
     Measurement("stories-1m", "position 0", 708_797, 1.067), Measurement("stories-1m", "position 9", 716_141, 1.066),
     Measurement("stories-8m", "position 0", 3_933_992, 1.031), Measurement("stories-8m", "position 9", 3_945_872, 1.031),
-    Measurement("bitllama2c-3m", "position 0", 762_650, 1.034), Measurement("bitllama2c-3m", "position 64", 901_914, 1.030),
-    Measurement("bitllama2c-3m", "position 128", 1_041_178, 1.027),
-    Measurement("bitllama2c-3m", "position 448", 1_737_498, 1.020),
+    Measurement("bitllama2c-3m", "position 0", 762_650, 1.047), Measurement("bitllama2c-3m", "position 64", 901_914, 1.034),
+    Measurement("bitllama2c-3m", "position 128", 1_041_178, 1.031),
+    Measurement("bitllama2c-3m", "position 448", 1_737_498, 1.022),
     Measurement("TriLM-99M's layers", "position 0", 9_664_307, 1.030),
     Measurement("TriLM-99M's layers", "position 128", 11_826_995, 1.026),
     Measurement("TriLM-99M's layers", "position 448", 17_233_715, 1.021),
