@@ -38,8 +38,11 @@ def random_model(name: str, seed: int = 0) -> Model:
     return model_of(config, gains=gains, seed=seed, name=name)
 
 
-def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random") -> Model:
-    """A model of a configuration with random weights, with or without gains of its norms."""
+def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random", head_code: int | None = None) -> Model:
+    """A model of a configuration with random weights, with or without gains of its norms.
+
+    ``head_code``: the largest code of its tables; without, that of :func:`tellme.models.int8.table_code`.
+    """
     rng = np.random.default_rng([seed, *name.encode()])
     layers = []
     for _ in range(config.layers):
@@ -48,7 +51,8 @@ def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "ra
         own = [n for n in NORMS if gains and (n in ("attn_norm", "ffn_norm") or getattr(config, n))]
         layers.append(Layer(weights, scales,
                             {n: rng.uniform(0.5, 1.5, config.norm_width(n)).astype(np.float16) for n in own}))
-    tables = [int8_rows(rng.normal(size=(config.vocab, config.dim)), table_code(config, name)) for name in ("embedding", "head")]
+    tables = [int8_rows(rng.normal(size=(config.vocab, config.dim)), head_code or table_code(config, table))
+              for table in ("embedding", "head")]
     final = rng.uniform(0.5, 1.5, config.dim).astype(np.float16) if gains else None
     return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
 
