@@ -186,9 +186,9 @@ def check_elements(model, kept):
         codes[number] = quantise(number, *args)
         return codes[number]
 
-    def recorded_heads(number, y, positions):
+    def recorded_heads(number, y, *args):
         elements.append(y)
-        return heads(number, y, positions)
+        return heads(number, y, *args)
 
     def recorded_activation(gate, up, **args):
         elements.append(np.stack([gate, up], axis=-1).reshape(len(gate), -1))

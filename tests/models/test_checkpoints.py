@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.config import NORMS
 from tellme.models.importers.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
@@ -187,6 +186,7 @@ def test_training_output(tmp_path, tokenizer_file):
                for a, b in zip(model.layers, SHIPPED.layers, strict=True) for n in LINEARS)
 
 
+NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 WITH_GAINS = {"norm": "RMSNorm with gain before every linear, eps 1e-5; learned gain before the head"}
 
 
