@@ -92,12 +92,12 @@ class CommandProcessor(wiring.Component):
     A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
-    A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the codes only the first one is
-    waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the engine's, for one token and
-    as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.  After the last fed token
-    the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and announced; it is fed next until
-    the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag counts for nothing.  A step whose
-    result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
+    A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the
+    codes only the first one is waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the
+    engine's, for one token and as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.
+    After the last fed token the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and
+    announced; it is fed next until the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag
+    counts for nothing.  A step whose result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
 
     A run's end resets all compute units through ``compute_reset``, for RESET_CYCLES cycles and until their memory ports are
     drained: registers that only pass on what came to them have no reset, and empty meanwhile.  ``stop`` (a pulse) ends the

@@ -20,8 +20,8 @@ class HeadQuantise(wiring.Component):
     :class:`~hw.fused.scales.AbsmaxScale` outside computes.
 
     ``scale_start`` is a pulse beside a head's ``absmax``, whose floor is the smallest subnormal.  The answers come head by head:
-    ``s`` with ``scale_done``, which the next ``scale_start`` waits for, and ``d`` with ``d_done``.  ``d`` is absmax / 127, or that
-    times a factor of the head; it may come up to D_LATE cycles after ``s``.
+    ``s`` with ``scale_done``, for which the next ``scale_start`` waits, and ``d`` with ``d_done``.  ``d`` is absmax / 127, or
+    that times a factor of the head.  It may come up to D_LATE cycles after ``s``.
 
     A head is written to one of four banks while the heads before it are scaled and read.  Rate: one element per cycle for heads
     of 16 or more elements.  Maps to one EBR of elements.

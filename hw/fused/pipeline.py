@@ -53,9 +53,9 @@ class FusedPipeline(wiring.Component):
     1 / rms(y), with the ``n_eps`` and ``sqrt_n`` of the settings.  Heads of v stay as they are.  ``q_rows`` and ``rope_rows`` say
     where k and v begin.  The pass takes the units that other passes use for the norms of vectors: the gains' memory and
     multiplier, the sum of squares, 1 / rms and its product.  It needs no multiplier and no EBR more, but the ways in and out, a
-    counter, and a LUT RAM of 16 scales (docs/units.md has the cost).  On its way to the heads an element takes the way of one with
-    a bias, and FloatMul.LATENCY + 3 cycles more.  That way is longer than TURNED, so that such a pass takes eleven cycles for
-    ten elements.  A pass without head_gains takes no cycle more.
+    counter, and a LUT RAM of 16 scales (docs/units.md has the cost).  On its way to the heads an element takes the way of one
+    with a bias, and FloatMul.LATENCY + 3 cycles more.  That way is longer than TURNED, so that such a pass takes eleven cycles
+    for ten elements.  A pass without head_gains takes no cycle more.
 
     Elements of one token come in order.  Elements of several tokens may alternate; for QKV they alternate after whole heads, and
     each alternation brings the same heads of each token.  An element that is written to X or A also enters its token's
@@ -64,18 +64,19 @@ class FusedPipeline(wiring.Component):
     ``clear`` (a pulse) precedes each pass.  ``done`` goes high when ``length`` elements of each token are written and the
     statistics are final, or when the codes are delivered; it stays high until the next ``clear``.
 
-    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the
-    last pass, and the settings' ``n_eps`` and ``sqrt_n``, which stand still until the first code.  Then the codes round(x * s) leave on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of
-    the last of these tokens and holds until the next quantise pass.  The statistics are no longer needed after the first code.
+    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the last
+    pass, and the settings' ``n_eps`` and ``sqrt_n``, which stand still until the first code.  Then the codes round(x * s) leave
+    on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of the last of these tokens and holds until the
+    next quantise pass.  The statistics are no longer needed after the first code.
 
-    Both passes: each pass moves one element per cycle; any sink may stall the pass.  ``monitor`` shows every element written, or
-    every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.  ``settling`` marks quantise
-    passes and the end of the other passes.
+    Both passes: each pass but one with head_gains moves one element per cycle; any sink may stall the pass.  ``monitor`` shows
+    every element written, or every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.
+    ``settling`` marks quantise passes and the end of the other passes.
 
     Loads: gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``; gains of q's heads are followed
-    by those of k's.  RoPE rows come through
-    ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token ``rope_token``.  Gains belong to the vector that the
-    settings name, X or A; those of heads take the place of A's.  Gains and ``clear`` may come while the other vector is quantised, from its first code on.
+    by those of k's.  RoPE rows come through ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token
+    ``rope_token``.  Gains belong to the vector that the settings name, X or A; those of heads take the place of A's.  Gains and
+    ``clear`` may come while the other vector is quantised, from its first code on.
 
     The pipeline does not access the SDRAM.  Maps to 12 multipliers and some 13 EBR at max_dim 512, max_cols 1280 for one token,
     and 3.5 EBR more for each further token.  Raises ValueError for a number of streams that is no power of two.
@@ -341,8 +342,8 @@ class FusedPipeline(wiring.Component):
         # A register after the slow EBR, as X and A have, and the factors.
         gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
-        # A pass of heads multiplies q and k by gains that are counted within the head, k's behind q's.  A head's elements have the
-        # same place in a word of four as its rows, because it has a multiple of eight.
+        # A pass of heads multiplies q and k by gains that are counted within the head, k's behind q's.  A head's elements have
+        # the same place in a word of four as its rows, because it has a multiple of eight.
         has_gain, gain_index, labels_of_factors = args.stats_gain, out_place.index, [stage.reg(gain_token, "gained_token")]
         if biases:
             turned_late = stage.delay(turned_row, 2, "turned_late")
@@ -397,8 +398,8 @@ class FusedPipeline(wiring.Component):
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
         factor, factor_done = inverse_rms.y.as_value(), inverse_rms.done
         if biases:
-            # Of a head, 1 / rms is there first, and waits in a queue until the head has gone through RoPE.  The queue's places are
-            # as many as those of the labels.  A head of v has the factor 1, which changes no scale.
+            # Of a head, 1 / rms is there first, and waits in a queue until the head has gone through RoPE.  The queue has as many
+            # places as that of the labels.  A head of v has the factor 1, which changes no scale.
             assert Statistics.LATENCY + 2 + InverseRms.LATENCY < FloatMul.LATENCY + Rope.LATENCY + AbsmaxScale.LATENCY
             m.submodules.head_factors = head_factors = memory.Memory(shape=ScaleLayout, depth=self.LABELS, init=[])
             factor_write, factor_read = head_factors.write_port(), head_factors.read_port(domain="comb")

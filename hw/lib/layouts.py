@@ -27,8 +27,8 @@ class Layouts:
     def __init__(self, widths: Widths):
         self.widths = w = widths
         word_address = w.word_address_bits
-        #: Whether tiles may have row words, so that accumulators have biases: in a core whose tiles may have several planes.  Such
-        #: a core takes models with RMSNorm on heads of q and k, whose elements go the way of elements with a bias.
+        #: Whether tiles may have row words, so that accumulators have biases: in a core whose tiles may have several planes.
+        #: Such a core takes models with RMSNorm on heads of q and k, whose elements go the way of elements with a bias.
         self.row_words = w.planes > 1
         bias = {"bias": ROW_WORD_FIELDS["bias"]} if self.row_words else {}
 

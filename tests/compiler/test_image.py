@@ -202,8 +202,8 @@ def test_norms_on_heads():
     """Gains of q and of k ahead of the tiles of each QKV step, ones where there are none; the registers; and who refuses them."""
     model = random_model("head-norms")
     c = model.config
-    with pytest.raises(CompileError, match="^the model has an RMSNorm on each head of q and k, and the build ulx3s-85f does none: "
-                                           "use the golden model$"):
+    with pytest.raises(CompileError, match="^the model has an RMSNorm on each head of q and k, and the build ulx3s-85f does "
+                                           "none: use the golden model$"):
         compile_model(model, ONE)
     plain = random_model("head-norms")
     plain.config = replace(c, qk_norm=False)

@@ -164,10 +164,10 @@ TINY = ModelConfig(dim=44, ffn=68, layers=1, heads=3, kv_heads=1, head_dim=24, v
 
 @settings(max_examples=15, deadline=None)
 @given(st.fixed_dictionaries({}, optional={name: st.integers(1, 5) for name in LINEARS}), st.booleans(),
-       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]))
-def test_any_planes_scales_and_biases(planes, row_scales, biases, kept):
+       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]), st.booleans())
+def test_any_planes_scales_and_biases(planes, row_scales, biases, kept, qk_norm):
     """Drawn models: each linear's elements are what they should be, and token by token gives what a chunk gives."""
-    model = drawn_model("tiny", TINY, planes=planes, row_scales=row_scales, biases=biases)
+    model = drawn_model("tiny", replace(TINY, qk_norm=qk_norm), planes=planes, row_scales=row_scales, biases=biases)
     check_elements(Model.read(model), kept)
     image = compile_model(model, unlimited_config(model))
     ids = [3, 9, 39, 0, 7]
@@ -508,7 +508,8 @@ def test_heads_are_the_specification(name, size):
         factor = None
         if h < c.heads + c.kv_heads:
             if c.qk_norm:
-                factor = inv_rms(sum(map(square, head)), board.registers["head_n_eps"], Scale.unpack(board.registers["head_sqrt_n"]))
+                r = board.registers
+                factor = inv_rms(sum(map(square, head)), r["head_n_eps"], Scale.unpack(r["head_sqrt_n"]))
                 gains = model.layers[0].gains["q_norm" if h < c.heads else "k_norm"]
                 head = [BINARY16.mul(p, int(g)) for p, g in zip(head, gains.view(np.uint16), strict=True)]
             for pair in range(c.head_dim // 2):

@@ -88,8 +88,8 @@ def test_heads_of_qwen3(tmp_path):
         with pytest.raises(ModelError, match=f"lacks the tensor {name}$"):
             converted(folder(tmp_path / "less", "qwen3", {n: t for n, t in tensors.items() if n != name}), tmp_path)
         # The same tensors in an architecture without these norms.
-        with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.self_attn.k_norm.weight and 3 more: this model "
-                                             "computes something that the engine does not$"):
+        with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.self_attn.k_norm.weight and 3 more: this "
+                                             "model computes something that the engine does not$"):
             converted(folder(tmp_path / "llama", "qwen3", tensors, config={"architectures": ["LlamaForCausalLM"]}), tmp_path)
 
 
@@ -100,8 +100,8 @@ def test_norms_on_whole_vectors_are_refused(name, tmp_path):
     with pytest.raises(ModelError) as caught:
         converted(path, tmp_path)
     assert str(caught.value) == (
-        f"{path / 'config.json'}: the architecture {name} has an RMSNorm on the whole q and k vectors, not on each head, and norms "
-        "behind attention and feed-forward, which the engine does not do")
+        f"{path / 'config.json'}: the architecture {name} has an RMSNorm on the whole q and k vectors, not on each head, and "
+        "norms behind attention and feed-forward, which the engine does not do")
 
 
 @pytest.mark.parametrize("kind", ["bitnet-2b4t", "falcon"])

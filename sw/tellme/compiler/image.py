@@ -127,8 +127,8 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}",
                                hint="shorter-context" if what == "context" else "")
     if c.qk_norm and not board.row_words:
-        raise CompileError(f"the model has an RMSNorm on each head of q and k, and the build {board.name} does none: use the golden "
-                           "model", hint="golden")
+        raise CompileError(f"the model has an RMSNorm on each head of q and k, and the build {board.name} does none: use the "
+                           "golden model", hint="golden")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
@@ -287,7 +287,8 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
         """The same of the gains of q's heads and of k's, ones where the model has none."""
         if c.qk_norm:
             ones = np.ones(c.head_dim, np.float16)
-            body.append(Part.of(pack_gain(np.concatenate([g.get(name, ones) for name in ("q_norm", "k_norm")]))))
+            both = [g.get(name, ones) for name in ("q_norm", "k_norm")]
+            body.append(Part.of(pack_gain(np.concatenate(both))))
         return c.qk_norm
 
     def gain(values: NDArray[np.float16] | None) -> bool:
@@ -310,7 +311,8 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
                             if (bias := model.linear(i, name).bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
         steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, bias=parts["qkv"].bias is not None,
-                                head_gains=head_gains(g), rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
+                                head_gains=head_gains(g), rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i,
+                                **norm_fields(c, c.dim)))  # type: ignore[arg-type]
         body.append(packed["qkv"])
         o_gain = g.get("o_norm") if c.o_norm else None
         steps.append(Descriptor(Op.ATTENTION, gain_next=gain(o_gain), layer=i))

@@ -326,8 +326,11 @@ class GoldenBoard:
         return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
 
     def _heads(self, number: int, y: F16, positions: slice, gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
-        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.  With ``gains``, q and k go through a norm on each head:
-        the gains multiply the elements, and 1 / rms of the elements before the gains the head's scale."""
+        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.
+
+        With ``gains``, q and k go through a norm on each head: the gains multiply the elements, and 1 / rms of the elements
+        before the gains multiplies the head's scale.
+        """
         r = self.registers
         y = y.reshape(len(y), -1, r["head_dim"])
         turned = r["heads"] + r["kv_heads"]

@@ -141,8 +141,10 @@ class ModelConfig:
 
     def has_norm(self, name: str) -> bool:
         """Whether the layers have a norm of NORMS."""
-        return {"o_norm": self.o_norm, "down_norm": self.down_norm, "q_norm": self.qk_norm, "k_norm": self.qk_norm}.get(name, True)
+        some = {"o_norm": self.o_norm, "down_norm": self.down_norm, "q_norm": self.qk_norm, "k_norm": self.qk_norm}
+        return some.get(name, True)
 
     def norm_width(self, name: str) -> int:
         """Elements of a norm's gain."""
-        return {"attn_norm": self.dim, "q_norm": self.head_dim, "k_norm": self.head_dim, "o_norm": self.q_dim, "ffn_norm": self.dim, "down_norm": self.ffn}[name]
+        return {"attn_norm": self.dim, "q_norm": self.head_dim, "k_norm": self.head_dim,
+                "o_norm": self.q_dim, "ffn_norm": self.dim, "down_norm": self.ffn}[name]

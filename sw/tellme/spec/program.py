@@ -92,9 +92,9 @@ SEGMENT_RANGES = {"address": U32, "words64": Range(1, U32.most)}
 class Descriptor:
     """One step.
 
-    Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], bias [11], head_gains [12], zeros
-    [15:13], act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
-    word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
+    Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], bias [11], head_gains [12],
+    zeros [15:13], act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0,
+    cols = dim); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
     gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
     from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
@@ -104,8 +104,8 @@ class Descriptor:
     bias: the biases of the step's row words (:class:`tellme.spec.packing.RowWord`) are added to its dequantised elements.  A step
     with the RESIDUAL epilogue has none, because its adder is busy.
 
-    head_gains: of a LINEAR with the QKV epilogue.  Before its tiles it loads 2 * head_dim gains from the weight stream, those of q,
-    then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and its
+    head_gains: of a LINEAR with the QKV epilogue.  Before its tiles it loads 2 * head_dim gains from the weight stream, those of
+    q, then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and its
     scale is multiplied by 1 / rms(y), with the registers head_n_eps and head_sqrt_n.  Such a step has no gain_next.
 
     layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the

@@ -7,7 +7,7 @@ from cocotb.triggers import FallingEdge
 from pipeline_harness import LAYOUTS, TOKENS, Harness, bench
 
 from hw.fused.arithmetic import FloatAdd, FloatMul
-from sim.cocotb_streams import report, report_shares
+from sim.cocotb_streams import report, report_shares, rng
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.program import Epilogue
 from tellme.spec.scale import Scale
@@ -65,6 +65,22 @@ async def tokens_alternate(dut):
         for shape, tile in (((4, 2, 16), 32), ((5, 1, 24), 24), ((1, 1, 64), 64), ((3, 3, 16), 128)):
             h.tile = tile
             await h.qkv(*shape, head_gains=True, bias=tile == 32)
+    report(cases=h.cases)
+
+
+@cocotb.test()
+async def drawn_shapes(dut):
+    """Heads, their lengths, tokens, tiles, sizes, biases and norms at random."""
+    random, h = rng("shapes"), None
+    for case in range(24):
+        if case % 4 == 0:
+            h = await Harness(dut, tokens=random.randint(1, len(TOKENS)), idle=random.choice((0, 0.3)),
+                              stall=random.choice((0, 0.5))).bring_up()
+        head_dim = random.randrange(16, LAYOUTS.widths.head_dim + 1, 8)
+        h.tile = random.choice((head_dim, 2 * head_dim, 200))
+        await h.qkv(random.randint(1, 5), random.randint(1, 3), head_dim, head_gains=random.random() < 0.8, use_d=False,
+                    bias=bool(random.getrandbits(1)), exp=random.randint(-24, -14), zeros=random.choice((0, 0, 2)))
+        assert not h.nonfinite
     report(cases=h.cases)
 
 

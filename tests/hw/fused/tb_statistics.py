@@ -15,7 +15,8 @@ from tellme.spec.formats import BINARY16 as F
 from tellme.spec.quantise import square
 
 BENCHES = [Bench(name="binary16", build=Statistics),
-           Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"}, tests=("tokens_in_any_order", "sums_begin_anew"))]
+           Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"},
+                 tests=("tokens_in_any_order", "sums_begin_anew"))]
 #: At least two tokens, because a token's number has at least one bit.
 TOKENS = int(os.environ.get("TOKENS", "2"))
 LONGEST = 8191
@@ -153,7 +154,7 @@ async def tokens_in_any_order(dut):
 
 @cocotb.test()
 async def sums_begin_anew(dut):
-    """Vectors in two tokens' places in turn, each begun by ``x_first`` and without a gap; a sum is read while the next is made."""
+    """Vectors in two tokens' places in turn, each begun by ``x_first``, without a gap; a sum is read while the next is made."""
     await bring_up(dut)
     random = rng("anew")
     vectors = [vector(random, n) for n in (16, 17, 16, 40, 16, 100, 16)]

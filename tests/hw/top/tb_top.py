@@ -208,8 +208,8 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
 
 @cocotb.test()
 async def a_model_runs(dut):
-    """Two prompt tokens and three picks; every step's CRC of the last one.  A model, then another with norms on the heads of q and
-    k, whose q, k and v of a layer have biases."""
+    """Two prompt tokens and three picks; every step's CRC of the last one.  A model, then another with norms on heads of q and k,
+    whose q, k and v of a layer have biases."""
     host = await bring_up(dut)
     cases, random = 0, rng("biases")
     for name in ("plain", "head-norms"):

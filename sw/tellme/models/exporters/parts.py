@@ -19,7 +19,8 @@ Progress = Callable[[], object]
 def has_sub_norms(source: Source) -> bool:
     """Whether the model has both sub-norms of BitNet.
 
-    One sub-norm alone is a ModelError, as neither program computes it; so are norms on heads of q and k, which no exporter writes.
+    One sub-norm alone is a ModelError, as neither program computes it.  So are norms on heads of q and k, which no exporter
+    writes.
     """
     c = source.config
     if c.qk_norm:

@@ -87,8 +87,8 @@ class Imported(Source):
 
     tensors: Tensors
     tensor_names: dict[str, str]
-    #: Whether RoPE turns (t, t + head_dim / 2), so that rows of Wq and Wk, their biases, and gains of q's and k's heads have to be
-    #: put in another order.
+    #: Whether RoPE turns (t, t + head_dim / 2), so that rows of Wq and Wk, their biases, and gains of q's and k's heads have to
+    #: be put in another order.
     halves: bool
 
     @abstractmethod
