@@ -262,7 +262,7 @@ MUTANTS = (
           "head_norms-dim128.all_passes"),
     fused("sum-read-a-cycle-early", "pipeline", 'Statistics.LATENCY + 1, "sum_done"', 'Statistics.LATENCY, "sum_done"',
           "head_norms-dim128"),
-    fused("pairs-counted-ahead-of-the-gains", "pipeline", "(gained_at, in_head),", "(in_head, in_head),",
+    fused("pairs-counted-ahead-of-the-gains", "pipeline", "late = (gained, gained_at,", "late = (gained, in_head,",
           "head_norms-dim128.all_passes"),
     fused("rms-of-the-first-head", "pipeline", "(factor_read, absmax_done)):", "(factor_read, 0)):",
           "head_norms-dim128.all_passes"),

@@ -219,7 +219,8 @@ class CommandProcessor(wiring.Component):
                     with m.If(epilogue == Epilogue.QKV):
                         m.d.comb += out_len.eq(self.shape.head_dim << 1)
         # The numbers of the norm: the step's own while it quantises, then those of the norm of heads.
-        n_eps, sqrt_n = words[2], words[3][:19]
+        n_eps: Value = words[2]
+        sqrt_n: Value = words[3][:19]
         loads_gains: Value = gain_next
         if self._layouts.row_words:
             loads_gains = gain_next | w0.head_gains

@@ -234,7 +234,7 @@ class FusedPipeline(wiring.Component):
         # What comes to RoPE: its validity, its number in the head, its token, and whether it is a row of q or k.
         mul_tag = data.View(MulTag, gain_mul.o.p.tag)
         turned_row = place.index < args.rope_rows
-        to_turn, turn_at, turn_token, turns = arrived, in_head, own(place.token), turned_row
+        of_rope: list[Value] = [arrived, in_head, own(place.token), turned_row]
         if biases:
             # Elements of heads with norms come from the gains' multiplier, and their numbers are counted a second time there.
             gained, gained_at = Signal(), Signal.like(in_head)
@@ -243,9 +243,9 @@ class FusedPipeline(wiring.Component):
                 m.d.sync += gained_at.eq(0)
             with m.Elif(gained):
                 m.d.sync += gained_at.eq(Mux(gained_at + 1 == self.shape.head_dim, 0, gained_at + 1))
-            to_turn, turn_at, turn_token, turns = (
-                Mux(on_heads, late, now) for late, now in ((gained, arrived), (gained_at, in_head),
-                                                           (mul_tag.token, turn_token), (mul_tag.turned, turned_row)))
+            late = (gained, gained_at, mul_tag.token, mul_tag.turned)
+            of_rope = [Mux(on_heads, *pair) for pair in zip(late, of_rope, strict=True)]
+        to_turn, turn_at, turn_token, turns = of_rope
         m.d.comb += [
             rope.i.valid.eq(turn_valid), rope.i.p.x.eq(fresh),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
@@ -396,7 +396,8 @@ class FusedPipeline(wiring.Component):
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and one register more
         # keeps absmax / 127 until 1 / rms comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
-        factor, factor_done = inverse_rms.y.as_value(), inverse_rms.done
+        factor: Value = inverse_rms.y.as_value()
+        factor_done: Value = inverse_rms.done
         if biases:
             # Of a head, 1 / rms is there first, and waits in a queue until the head has gone through RoPE.  The queue has as many
             # places as that of the labels.  A head of v has the factor 1, which changes no scale.

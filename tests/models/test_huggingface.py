@@ -79,7 +79,11 @@ def test_heads_of_qwen3(tmp_path):
         model.layers[1].gains["k_norm"][:] = 1
         tensors, _ = tensors_of("qwen3", model)
         del model.layers[1].gains["k_norm"]
-        path = folder(tmp_path / "hf", "qwen3", tensors)
+        # The other keys of a published config.json.
+        path = folder(tmp_path / "hf", "qwen3", tensors, config={
+            "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 28,
+            "model_type": "qwen3", "rope_scaling": None, "sliding_window": None, "torch_dtype": "bfloat16",
+            "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False})
         fields = json.loads((path / "config.json").read_text())
         del fields["head_dim"]
         (path / "config.json").write_text(json.dumps(fields))

@@ -105,8 +105,8 @@ class Descriptor:
     with the RESIDUAL epilogue has none, because its adder is busy.
 
     head_gains: of a LINEAR with the QKV epilogue.  Before its tiles it loads 2 * head_dim gains from the weight stream, those of
-    q, then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and its
-    scale is multiplied by 1 / rms(y), with the registers head_n_eps and head_sqrt_n.  Such a step has no gain_next.
+    q, then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and
+    its scale is multiplied by 1 / rms(y), with the registers head_n_eps and head_sqrt_n.  Such a step has no gain_next.
 
     layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
     layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
