@@ -92,12 +92,12 @@ class CommandProcessor(wiring.Component):
     A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
-    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of the codes only the first one is
-    waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the engine's, for one token and
-    as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.  After the last fed token
-    the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and announced; it is fed next until
-    the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag counts for nothing.  A step whose
-    result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
+    A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the
+    codes only the first one is waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the
+    engine's, for one token and as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.
+    After the last fed token the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and
+    announced; it is fed next until the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag
+    counts for nothing.  A step whose result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
 
     A run's end resets all compute units through ``compute_reset``, for RESET_CYCLES cycles and until their memory ports are
     drained: registers that only pass on what came to them have no reset, and empty meanwhile.  ``stop`` (a pulse) ends the
@@ -150,6 +150,7 @@ class CommandProcessor(wiring.Component):
         m.submodules.caches = caches = CacheFinder(self._layouts)
         gains_left = Signal(widths.row_count_bits)
         out_len = Signal(widths.row_count_bits)     # elements of the step's output vector: as many gains may follow
+        norms_heads = Signal()
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
@@ -179,7 +180,7 @@ class CommandProcessor(wiring.Component):
             self.attention.args.k_base.eq(caches.k_base), self.attention.args.v_base.eq(caches.v_base),
             self.attention.args.s_base.eq(caches.s_base),
             self.passes.quant.p.src_a.eq(w0.src_a), self.passes.quant.p.gain.eq(w0.gain), self.passes.quant.p.norm.eq(w0.norm),
-            self.passes.quant.p.n.eq(cols), self.passes.quant.p.n_eps.eq(words[2]), self.passes.quant.p.sqrt_n.eq(words[3][:19]),
+            self.passes.quant.p.n.eq(cols),
             self.passes.quant.p.tokens.eq(Mux(is_head, 1, chunk)),
             self.passes.quant.p.first.eq(Mux(is_head, chunk - 1, 0)),
             self.passes.args.relu2.eq(w0.relu2), self.passes.args.act_exp.eq(w0.act_exp),
@@ -203,7 +204,7 @@ class CommandProcessor(wiring.Component):
             with m.Case(Op.LINEAR):
                 m.d.comb += [self.passes.args.epilogue.eq(epilogue), self.passes.args.use_d.eq(1)]
                 if self._layouts.row_words:
-                    m.d.comb += self.passes.args.bias.eq(w0.bias)
+                    m.d.comb += [self.passes.args.bias.eq(w0.bias), self.passes.args.head_gains.eq(w0.head_gains)]
             with m.Default():
                 m.d.comb += [self.passes.args.epilogue.eq(Epilogue.STORE), self.passes.args.dest_a.eq(op == Op.ATTENTION)]
         with m.Switch(op):
@@ -213,6 +214,20 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += out_len.eq(self.shape.dim)
             with m.Default():
                 m.d.comb += out_len.eq(Mux(epilogue == Epilogue.ACT, rows >> 1, rows))
+                if self._layouts.row_words:
+                    # The gains of q's heads, then those of k's.
+                    with m.If(epilogue == Epilogue.QKV):
+                        m.d.comb += out_len.eq(self.shape.head_dim << 1)
+        # The numbers of the norm: the step's own while it quantises, then those of the norm of heads.
+        n_eps: Value = words[2]
+        sqrt_n: Value = words[3][:19]
+        loads_gains: Value = gain_next
+        if self._layouts.row_words:
+            loads_gains = gain_next | w0.head_gains
+            m.d.comb += self.passes.args.q_rows.eq(self.sizes.q_dim)
+            n_eps = Mux(norms_heads, self.shape.head_n_eps, n_eps)
+            sqrt_n = Mux(norms_heads, self.shape.head_sqrt_n.as_value(), sqrt_n)
+        m.d.comb += [self.passes.args.n_eps.eq(n_eps), self.passes.args.sqrt_n.eq(sqrt_n)]
         m.d.comb += self.passes.args.length.eq(Mux(op == Op.LINEAR, rows, out_len))
 
         with m.If(self.passes.nonfinite & running):
@@ -291,10 +306,10 @@ class CommandProcessor(wiring.Component):
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("GAIN"):
-                m.d.sync += gains_left.eq(out_len)
-                m.d.comb += self.passes.gain_start.eq(gain_next)
+                m.d.sync += [gains_left.eq(out_len), norms_heads.eq(w0.head_gains)]
+                m.d.comb += self.passes.gain_start.eq(loads_gains)
                 m.next = "PASS-START"
-                with m.If(gain_next):
+                with m.If(loads_gains):
                     m.d.sync += self.routes.word_sink.eq(WordSink.GAIN)
                     m.next = "GAINS"
             with m.State("GAINS"):
@@ -354,7 +369,7 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += reason.eq(DoneReason.NONFINITE)
                         m.next = "RESET"
             with m.State("NEXT-STEP"):
-                m.d.sync += [step.eq(step + 1), fetched.eq(0)]
+                m.d.sync += [step.eq(step + 1), fetched.eq(0), norms_heads.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("TOKEN-DONE"):
                 m.d.sync += [feeds.eq(feeds - chunk), position.eq(last)]

@@ -28,6 +28,7 @@ class Layouts:
         self.widths = w = widths
         word_address = w.word_address_bits
         #: Whether tiles may have row words, so that accumulators have biases: in a core whose tiles may have several planes.
+        #: Such a core takes models with RMSNorm on heads of q and k, whose elements go the way of elements with a bias.
         self.row_words = w.planes > 1
         bias = {"bias": ROW_WORD_FIELDS["bias"]} if self.row_words else {}
 
@@ -64,7 +65,7 @@ class Layouts:
             "group": w.group_bits, "context": w.position_count_bits, "vocab": w.token_id_bits, "embed_base": word_address,
             "block_words": w.block_words_bits, "row_words": w.row_words_bits, "rope_base": word_address, "c_att": ScaleLayout,
             "kv_base": word_address, "layer_stride": word_address, "v_offset": word_address, "kv_stride": word_address,
-            "s_stride": w.position_count_bits, "logits_base": word_address,
+            "s_stride": w.position_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
         #: until the next start.
@@ -81,14 +82,16 @@ class Layouts:
         #: A pass of the LM head: rows of the table, the codes' scale, whether all logits are written, and where.
         self.lm_head_args = data.StructLayout({"vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1, "dump_base": word_address})
         #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
-        self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "n_eps": 32,
-                                             "sqrt_n": ScaleLayout, "first": w.token_bits, "tokens": w.token_count_bits})
+        self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "first": w.token_bits,
+                                             "tokens": w.token_count_bits})
         #: Settings of a pass: where the elements go, their factors, the number of rows that RoPE turns, the number of elements of
-        #: a token, whether the statistics are those of the elements times the next norm's gains and, with ``row_words``, whether
-        #: the accumulators' biases are added.
-        self.pass_args = data.StructLayout({"epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8),
-                                            "rope_rows": w.row_count_bits, "length": w.row_count_bits, "stats_gain": 1,
-                                            **({"bias": 1} if self.row_words else {})})
+        #: a token, whether the statistics are those of the elements times the next norm's gains, and the norm's numbers: those of
+        #: a quantise pass until its first code, then those of the heads.  With ``row_words`` also the number of q's rows, and
+        #: whether the accumulators' biases are added, and q and k have norms on heads.
+        self.pass_args = data.StructLayout({
+            "epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8), "rope_rows": w.row_count_bits,
+            "length": w.row_count_bits, "stats_gain": 1, "n_eps": 32, "sqrt_n": ScaleLayout,
+            **({"bias": 1, "head_gains": 1, "q_rows": w.col_count_bits} if self.row_words else {})})
         #: A token whose rows are fetched: its id, its position, its number in the chunk.
         self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
         #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.

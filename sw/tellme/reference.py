@@ -45,6 +45,8 @@ class ReferenceModel:
     norm_over_width: bool = False
     #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
     halves: bool = False
+    #: RMSNorm on each head of q and of k, ahead of RoPE.
+    qk_norm: bool = False
     #: Per layer name -> bias.
     biases: list[dict[str, Array]] | None = None
 
@@ -93,8 +95,10 @@ def forward(m: ReferenceModel, ids: Sequence[int]) -> Array:
             y = bitlinear(x, *w[name])
             return y if bias is None else y + bias.astype(np.float32)
 
-        q = rotate(linear(h, "wq").reshape(n, m.heads, width), m.theta, m.halves)
-        k = rotate(linear(h, "wk").reshape(n, m.kv_heads, width), m.theta, m.halves)
+        q, k = linear(h, "wq").reshape(n, m.heads, width), linear(h, "wk").reshape(n, m.kv_heads, width)
+        if m.qk_norm:
+            q, k = rms(q, gain("q_norm"), m.eps), rms(k, gain("k_norm"), m.eps)
+        q, k = rotate(q, m.theta, m.halves), rotate(k, m.theta, m.halves)
         v = linear(h, "wv").reshape(n, m.kv_heads, width)
         k, v = (np.repeat(t, m.heads // m.kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(np.float32(width)) + mask
@@ -148,7 +152,7 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
             codes = weights[:, :columns.get(name, config["dim"])]
             layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)
-        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")
+        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "q_norm", "k_norm", "o_norm", "ffn_norm", "down_norm")
                       if f"layers.{i}.{n}" in tensors})
         biases.append({n: tensors[f"layers.{i}.{n}.bias"] for n in NAMES if f"layers.{i}.{n}.bias" in tensors})
 
@@ -160,4 +164,4 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
     return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
                           head=table("head") if "head" in tensors else None, gains=gains, biases=biases,
                           o_norm=config["o_norm"], down_norm=config["down_norm"], relu2=config["act"] == "relu2",
-                          eps=config["eps"], theta=config["theta"])
+                          eps=config["eps"], theta=config["theta"], qk_norm=config.get("qk_norm", False))

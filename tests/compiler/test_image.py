@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
 from tellme.compiler.head import head_bytes
-from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list
+from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list, tiling
 from tellme.compiler.pack import Matrix, Run, Tiling, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
 from tellme.models import ModelConfig
@@ -194,7 +194,35 @@ def test_row_words_leave_heads_whole():
             model = change(random_model(name))
             board = unlimited_config(model)
             assert compile_model(model, board).whole_heads
-            assert not compile_model(model, replace(board, planes=1), head="host").whole_heads
+            if not model.config.qk_norm:
+                assert not compile_model(model, replace(board, planes=1), head="host").whole_heads
+
+
+def test_norms_on_heads():
+    """Gains of q and of k ahead of the tiles of each QKV step, ones where there are none; the registers; and who refuses them."""
+    model = random_model("head-norms")
+    c = model.config
+    with pytest.raises(CompileError, match="^the model has an RMSNorm on each head of q and k, and the build ulx3s-85f does "
+                                           "none: use the golden model$"):
+        compile_model(model, ONE)
+    plain = random_model("head-norms")
+    plain.config = replace(c, qk_norm=False)
+    for layer in plain.layers:
+        del layer.gains["q_norm"], layer.gains["k_norm"]
+    del model.layers[1].gains["k_norm"]
+    image, without = compile_model(model, SEVERAL), compile_model(plain, SEVERAL)
+    assert [n for n, d in enumerate(image.program) if d.head_gains] == [1, 6]
+    assert tuple(replace(d, head_gains=False) for d in image.program) == without.program
+    assert (image.registers["head_n_eps"], image.registers["head_sqrt_n"]) == (round(16e-6 * 2**32), Scale(1024, -8).pack())
+    assert (without.registers["head_n_eps"], without.registers["head_sqrt_n"]) == (0, 0)
+    streams = [bytes(i.sections[0][1])[:8 * i.segments[0].words64] for i in (image, without)]
+    for number, layer in enumerate(model.layers):
+        gains = np.concatenate([layer.gains[n] if n in layer.gains else np.ones(16, np.float16) for n in ("q_norm", "k_norm")])
+        place = streams[0].index(gains.tobytes())
+        tiles_of = bytes(pack_linear(matrices(model, number)["qkv"], tiling(SEVERAL)))
+        assert streams[0].startswith(tiles_of, place + gains.nbytes)
+        streams[0] = streams[0][:place] + streams[0][place + gains.nbytes:]
+    assert streams[0] == streams[1]
 
 
 @pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f"])

@@ -59,6 +59,9 @@ def test_numbers_of_a_file(tmp_path):
     assert 0 < path.stat().st_size - sum(found.bytes_by_part.values()) < 6000
     assert found.gains == ["attn_norm", "down_norm", "ffn_norm", "final_norm", "o_norm"]
     assert found.tokenizer == "none" and not found.features
+    normed, _ = inspected(random_model("head-norms"), tmp_path)
+    assert normed.gains == ["attn_norm", "ffn_norm", "final_norm", "k_norm", "q_norm"]
+    assert normed.features == {"norms on heads": "golden, and builds of several planes"}
     fit = found.fits[0]
     assert fit.preset == "ulx3s-85f" and not fit.reason
     assert fit.tokens_per_second[0] == pytest.approx(4 * 200e6 / 3 / needed_bytes(model.config, 0))

@@ -30,7 +30,7 @@ from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
 from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.ranges import RangeError
 from tellme.spec.sampling import DrawSettings, draw, inverse_temperature, pack_settings
-from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul, unpack16
+from tellme.spec.scale import C127, Scale, from_float, inv_rms, quantise_scales, recip127, scale_mul, unpack16
 from tests import bounds, reference
 from tests.models.random_model import (
     FAMILY,
@@ -166,10 +166,10 @@ TINY = ModelConfig(dim=44, ffn=68, layers=1, heads=3, kv_heads=1, head_dim=24, v
 
 @settings(max_examples=15, deadline=None)
 @given(st.fixed_dictionaries({}, optional={name: st.integers(1, 5) for name in LINEARS}), st.booleans(),
-       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]))
-def test_any_planes_scales_and_biases(planes, row_scales, biases, kept):
+       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]), st.booleans())
+def test_any_planes_scales_and_biases(planes, row_scales, biases, kept, qk_norm):
     """Drawn models: each linear's elements are what they should be, and token by token gives what a chunk gives."""
-    model = drawn_model("tiny", TINY, planes=planes, row_scales=row_scales, biases=biases)
+    model = drawn_model("tiny", replace(TINY, qk_norm=qk_norm), planes=planes, row_scales=row_scales, biases=biases)
     check_elements(Model.read(model), kept)
     image = compile_model(model, unlimited_config(model))
     ids = [3, 9, 39, 0, 7]
@@ -188,9 +188,9 @@ def check_elements(model, kept):
         codes[number] = quantise(number, *args)
         return codes[number]
 
-    def recorded_heads(number, y, positions):
+    def recorded_heads(number, y, *args):
         elements.append(y)
-        return heads(number, y, positions)
+        return heads(number, y, *args)
 
     def recorded_activation(gate, up, **args):
         elements.append(np.stack([gate, up], axis=-1).reshape(len(gate), -1))
@@ -493,20 +493,61 @@ def test_quantise_pass_is_the_specification(norm, gain):
             assert codes[row].tolist() == [quantise(p, s) for p in y]
 
 
-def test_heads_are_the_specification():
-    model = random_model("plain")
+@pytest.mark.parametrize(("name", "size"), [("plain", 1), ("head-norms", 1), ("head-norms", 1e-5), ("head-norms", 3e3)])
+def test_heads_are_the_specification(name, size):
+    model = random_model(name)
     board = golden_board(model)
     c = model.config
-    y = np.random.default_rng(6).normal(size=(1, c.q_dim + 2 * c.kv_dim)).astype(np.float16)
+    y = (np.random.default_rng(6).normal(size=(1, c.q_dim + 2 * c.kv_dim)) * size).astype(np.float16)
+    # A head of q, one of k and one of v are zeros.
+    for h in (1, c.heads, c.heads + c.kv_heads):
+        y[0, h * c.head_dim:(h + 1) * c.head_dim] = 0
     position = 7
-    codes, scale = board._heads(0, y, slice(position, position + 1))
+    step = next(step for step in board.steps if step.descriptor.epilogue == Epilogue.QKV)
+    codes, scale = board._heads(0, y, slice(position, position + 1), step.head_gains)
     for h in range(c.heads + 2 * c.kv_heads):
         head = [int(b) for b in y[0, h * c.head_dim:(h + 1) * c.head_dim].view(np.uint16)]
+        factor = None
         if h < c.heads + c.kv_heads:
+            if c.qk_norm:
+                r = board.registers
+                factor = inv_rms(sum(map(square, head)), r["head_n_eps"], Scale.unpack(r["head_sqrt_n"]))
+                gains = model.layers[0].gains["q_norm" if h < c.heads else "k_norm"]
+                head = [BINARY16.mul(p, int(g)) for p, g in zip(head, gains.view(np.uint16), strict=True)]
             for pair in range(c.head_dim // 2):
-                angle = position * 10000.0 ** (-2 * pair / c.head_dim)
+                angle = position * c.theta ** (-2 * pair / c.head_dim)
                 cos, sin = (int(np.float16(f(angle)).view(np.uint16)) for f in (np.cos, np.sin))
                 head[2 * pair:2 * pair + 2] = rope(*head[2 * pair:2 * pair + 2], cos, sin)
-        peak = from_float(max(p & 0x7FFF for p in head))
+        peak = from_float(max(1, *(p & 0x7FFF for p in head)))
         assert codes[0, h].tolist() == [quantise(p, recip127(peak)) for p in head]
-        assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == scale_mul(peak, C127)
+        expected = scale_mul(peak, C127)
+        assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == (expected if factor is None else scale_mul(expected, factor))
+
+
+def test_an_element_times_its_heads_gain_that_runs_over_ends_the_run():
+    model = random_model("head-norms")
+    board = golden_board(model)
+    board.steps[6].head_gains[1, 5] = np.float16(60000)
+    y = np.zeros((1, model.config.q_dim + 2 * model.config.kv_dim), np.float16)
+    y[0, [5, -3]] = 40
+    board._heads(6, y, slice(0, 1), board.steps[6].head_gains)
+    y[0, model.config.q_dim + 5] = 40
+    with pytest.raises(NonfiniteError, match="^step 6 "):
+        board._heads(6, y, slice(0, 1), board.steps[6].head_gains)
+
+
+def test_norms_on_heads_change_the_logits():
+    """Other gains of q or of k, or none of the norms, are far from what a model with them gives."""
+    model = random_model("head-norms")
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, model.config.vocab, model.config.context)]
+    expected = golden_board(model).feed(ids, 0, heads="all") / 65536
+    for name in ("q_norm", "k_norm", ""):
+        changed = random_model("head-norms")
+        for layer in changed.layers:
+            if name:
+                layer.gains[name] = layer.gains[name][::-1].copy()
+            else:
+                del layer.gains["q_norm"], layer.gains["k_norm"]
+        if not name:
+            changed.config = replace(changed.config, qk_norm=False)
+        assert np.abs(golden_board(changed).feed(ids, 0, heads="all") / 65536 - expected).mean() > 0.05 * expected.std(), name

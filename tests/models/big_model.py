@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tellme.models.config import NORMS, ModelConfig
+from tellme.models.config import ModelConfig
 from tellme.models.container import write
 from tellme.models.int8 import table_code
 from tellme.models.source import Block, Linear, StoredSource, TableRows, check_parts, row_chunks
@@ -56,7 +56,7 @@ class DrawnModel(StoredSource):
         return Linear((rows, cols), chunks, lambda: (Block(rows, Scale(1500, -16)),), None, stored)
 
     def gain(self, layer, name):
-        return np.full(self.config.norm_width(name), 1.5, np.float16) if name in NORMS else None
+        return np.full(self.config.norm_width(name), 1.5, np.float16) if self.config.has_norm(name) else None
 
     def final_norm(self):
         return None

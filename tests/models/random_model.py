@@ -18,7 +18,7 @@ __all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
-#: gains and sub-norms, SiLU and ReLU squared.
+#: gains and sub-norms, SiLU and ReLU squared; and norms on heads of q and k, with heads x head_dim other than dim.
 FAMILY = {
     "plain": (ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=128, context=32), False),
     "grouped": (ModelConfig(dim=100, ffn=164, layers=2, heads=4, kv_heads=1, head_dim=16, vocab=203, context=24,
@@ -29,6 +29,8 @@ FAMILY = {
                           act="relu2", act_exp=5, down_norm=True, eps=1e-6), False),
     "untied": (ModelConfig(dim=76, ffn=148, layers=2, heads=6, kv_heads=2, head_dim=16, vocab=300, context=20,
                            tied=False, o_norm=True, theta=5e5), True),
+    "head-norms": (ModelConfig(dim=60, ffn=64, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=77, context=20, tied=False,
+                               eps=1e-6, theta=1e6, qk_norm=True), True),
 }
 
 
@@ -48,7 +50,7 @@ def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "ra
     for _ in range(config.layers):
         weights = {n: rng.integers(-1, 2, config.shape(n)).astype(np.int8) for n in LINEARS}
         scales = {n: scale_from_fraction(float(rng.uniform(0.5, 2) / config.shape(n)[1] ** 0.5)) for n in LINEARS}
-        own = [n for n in NORMS if gains and (n in ("attn_norm", "ffn_norm") or getattr(config, n))]
+        own = [n for n in NORMS if gains and config.has_norm(n)]
         layers.append(Layer(weights, scales,
                             {n: rng.uniform(0.5, 1.5, config.norm_width(n)).astype(np.float16) for n in own}))
     tables = [int8_rows(rng.normal(size=(config.vocab, config.dim)), head_code or table_code(config, table))

@@ -63,8 +63,8 @@ def test_how_texts_begin_and_end_there_and_back(conventions, version, tmp_path):
         metadata = file.metadata()
     assert metadata["format_version"] == version
     # Programs that know versions 1 and 2 only take no key that they do not know.
-    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends"} == {
-        f.name for f in fields(model.config)} - {"add_bos", "more_ends"}
+    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends", "qk_norm"} == {
+        f.name for f in fields(model.config)} - {"add_bos", "more_ends", "qk_norm"}
     assert ("more_ends" in json.loads(metadata["config"])) == ("more_ends" in conventions)
 
 
@@ -287,6 +287,10 @@ def blocks(rows):
     (lambda p: edit(p, metadata=config_with(eos=None, more_ends=[3])),
      "more_ends names end tokens, but eos is none: the first end token is eos$"),
     (lambda p: edit(p, metadata=config_with(o_norm=False)), "o_norm is a gain of a norm"),
+    (lambda p: edit(p, tensors={"layers.1.q_norm": np.ones(16, np.float16)}), "layers.1.q_norm is a gain of a norm that"),
+    (lambda p: edit(p, metadata=config_with(qk_norm=True), tensors={"layers.1.k_norm": np.ones(64, np.float16)}),
+     r"layers.1.k_norm is float16 of shape \(64,\), expected float16 of 16"),
+    (lambda p: edit(p, metadata=config_with(qk_norm=1)), "qk_norm is 1, which is no bool$"),
     (lambda p: edit(p, metadata=config_with(tied=False)), "untied but has no head"),
     (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
     (lambda p: edit(p, drop=["embedding.scale"]), "misses 'embedding.scale'"),
@@ -345,3 +349,18 @@ def test_every_field_of_the_configuration_is_checked():
         broken = type(config)(**(asdict(config) | {f.name: b""}))
         with pytest.raises(ModelError, match=f.name):
             broken.check()
+
+
+def test_norms_on_heads_want_a_version_that_knows_them(tmp_path):
+    """A model without has the file that it had before there were such norms, to the key."""
+    for name in ("plain", "head-norms"):
+        path = tmp_path / f"{name}.tellme"
+        model = random_model(name)
+        model.save(path)
+        with safe_open(path, framework="numpy") as file:
+            metadata, names = file.metadata(), set(file.keys())
+        norms = {f"layers.{i}.{n}" for i in range(model.config.layers) for n in ("q_norm", "k_norm")}
+        with_norms = name == "head-norms"
+        assert metadata["format_version"] == ("4" if with_norms else "1")
+        assert ("qk_norm" in json.loads(metadata["config"])) == with_norms and (norms <= names) == with_norms
+        assert Model.load(path).config == model.config

@@ -90,6 +90,7 @@ def fits(config, c):
     assert bits(rows - 1) <= width(layouts.place, "index")
     assert bits(rows) <= min(width(layouts.engine_args, "rows"), width(layouts.pass_args, "length"))
     assert bits(c.q_dim + c.kv_dim) <= min(width(layouts.pass_args, "rope_rows"), width(layouts.sizes, "qk_dim"))
+    assert not layouts.row_words or bits(c.q_dim) <= width(layouts.pass_args, "q_rows")
     longest = max(c.dim, c.ffn, c.q_dim)
     assert bits(longest) <= width(layouts.engine_args, "cols") and bits(longest) <= width(layouts.quant_args, "n")
     assert bits(c.vocab) <= width(layouts.lm_head_args, "vocab") and bits(c.vocab) <= width(layouts.engine_args, "rows")

@@ -145,7 +145,7 @@ def test_a_layers_number_is_in_every_descriptor_of_it():
             assert step.pack()[0] >> 24 == layer and Descriptor.unpack(step.pack()) == step
 
 
-@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 12, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
+@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 13, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
                                    (Op.ATTENTION, 0, 5, 0), (Op.EMBED, 0, 0, 5), (Op.END, 1, 0, 0)])
 def test_what_is_no_descriptor_of_this_format(words):
     with pytest.raises(FormatError, match="is no descriptor of program format 3$"):
@@ -208,6 +208,8 @@ DESCRIPTORS = st.one_of(
     st.builds(Descriptor, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
               sqrt_n=SCALES, **COMMON),
     st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON),
+    st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.booleans(), head_gains=st.just(True),
+              **COMMON | {"epilogue": st.just(Epilogue.QKV), "gain_next": st.just(False)}),
     st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.just(True),
               **COMMON | {"epilogue": st.sampled_from((Epilogue.STORE, Epilogue.ACT, Epilogue.QKV))}))
 SEGMENTS = st.builds(Segment, st.integers(0, ADDRESS_RANGE.most // 2), within((1, 1 << 22)))
@@ -218,6 +220,15 @@ def test_descriptors_survive_their_packing(step):
     words = step.pack()
     assert Descriptor.unpack(words) == step and Descriptor.unpack(words).pack() == words
     assert all(0 <= word <= U32.most for word in words)
+
+
+@pytest.mark.parametrize(("op", "epilogue", "gain_next"), [
+    (Op.LINEAR, Epilogue.ACT, False), (Op.LINEAR, Epilogue.QKV, True), (Op.HEAD, Epilogue.QKV, False),
+    (Op.ATTENTION, Epilogue.STORE, False)])
+def test_a_step_without_heads_takes_no_gains_of_heads(op, epilogue, gain_next):
+    with pytest.raises(FormatError, match=f"^a step {op.name} with the epilogue {epilogue.name}"
+                                          f"{' and gains of a norm that follows' * gain_next} takes no gains of heads$"):
+        Descriptor(op, epilogue, head_gains=True, gain_next=gain_next)
 
 
 @pytest.mark.parametrize(("op", "epilogue"), [(Op.LINEAR, Epilogue.RESIDUAL), (Op.HEAD, Epilogue.STORE),

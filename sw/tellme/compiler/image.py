@@ -37,7 +37,7 @@ from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_w
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I32
-from tellme.spec.scale import SQUARE_FRAC, scale_from_fraction
+from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
@@ -132,6 +132,9 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}",
                                hint="shorter-context" if what == "context" else "")
+    if c.qk_norm and not board.row_words:
+        raise CompileError(f"the model has an RMSNorm on each head of q and k, and the build {board.name} does none: use the "
+                           "golden model", hint="golden")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
@@ -178,12 +181,18 @@ def check_linears(model: StoredSource, board: CoreConfig) -> None:
                                            "beside a bias do not hold")
 
 
-def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
+def norm_numbers(config: ModelConfig, width: int, divided_by: int = 0) -> tuple[int, Scale]:
     """n_eps and sqrt_n of a norm over ``width`` elements that were divided by 2**``divided_by``."""
     n_eps = round(width * Fraction(config.eps) / Fraction(4) ** divided_by * 2**SQUARE_FRAC)
     if not 1 <= n_eps <= MAX_EPS:
         raise CompileError(f"eps {config.eps} times {width} is outside the norm unit's range (2**-32 to 1)")
-    return {"norm": True, "n_eps": n_eps, "sqrt_n": scale_from_fraction(width**0.5)}
+    return n_eps, scale_from_fraction(width**0.5)
+
+
+def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
+    """The same as fields of the step that quantises the vector."""
+    n_eps, sqrt_n = norm_numbers(config, width, divided_by)
+    return {"norm": True, "n_eps": n_eps, "sqrt_n": sqrt_n}
 
 
 @dataclass
@@ -280,6 +289,14 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     final = model.final_norm()
     whole = True
 
+    def head_gains(g: dict[str, NDArray[np.float16]]) -> bool:
+        """The same of the gains of q's heads and of k's, ones where the model has none."""
+        if c.qk_norm:
+            ones = np.ones(c.head_dim, np.float16)
+            both = [g.get(name, ones) for name in ("q_norm", "k_norm")]
+            body.append(Part.of(pack_gain(np.concatenate(both))))
+        return c.qk_norm
+
     def gain(values: NDArray[np.float16] | None) -> bool:
         """Put the gains of the norm after the next descriptor's step into the stream, before the step's tiles."""
         if values is not None:
@@ -300,7 +317,8 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
                             if (bias := model.linear(i, name).bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
         steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, bias=parts["qkv"].bias is not None,
-                                rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
+                                head_gains=head_gains(g), rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i,
+                                **norm_fields(c, c.dim)))  # type: ignore[arg-type]
         body.append(packed["qkv"])
         o_gain = g.get("o_norm") if c.o_norm else None
         steps.append(Descriptor(Op.ATTENTION, gain_next=gain(o_gain), layer=i))
@@ -373,6 +391,14 @@ def cache_registers(at: Layout) -> dict[str, int]:
     return {"kv_base": at.kv // 4, "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4}
 
 
+def head_registers(c: ModelConfig) -> dict[str, int]:
+    """The registers of the norm on each head of q and k, zeros without one."""
+    if not c.qk_norm:
+        return {"head_n_eps": 0, "head_sqrt_n": 0}
+    n_eps, sqrt_n = norm_numbers(c, c.head_dim)
+    return {"head_n_eps": n_eps, "head_sqrt_n": sqrt_n.pack()}
+
+
 def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board.
 
@@ -396,7 +422,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
         "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
+        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
     return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,

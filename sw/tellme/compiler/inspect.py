@@ -130,6 +130,7 @@ class Inspection:
         return {what: who for what, there, who in (
             ("several scales a matrix", self.several_scales, "golden and boards"),
             ("several planes", max(self.planes) > 1, "golden, and builds of as many planes"),
+            ("norms on heads", self.config.qk_norm, "golden, and builds of several planes"),
             ("bias", self.biases, "golden only" if residual else "golden, and builds of several planes")) if there}
 
     @property

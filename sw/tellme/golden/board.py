@@ -61,6 +61,8 @@ class _Step:
     descriptor: Descriptor
     #: Gains of the norm that follows.
     gains_next: F16 | None = None
+    #: Gains of q's heads and of k's: (2, head_dim).
+    head_gains: F16 | None = None
     weights: TernaryMatrix | None = None
     #: Distinct scales of the rows, and the number of each row's scale.
     scales: Scales | None = None
@@ -142,6 +144,9 @@ class GoldenBoard:
 
     def _unpack(self, d: Descriptor) -> _Step:
         step = _Step(d)
+        if d.head_gains:
+            n = 2 * self.registers["head_dim"]
+            step.head_gains = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16).reshape(2, -1)
         if d.gain_next:
             n = {Op.EMBED: self.registers["dim"],
                  Op.ATTENTION: self.registers["heads"] * self.registers["head_dim"],
@@ -292,7 +297,7 @@ class GoldenBoard:
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
                         cache = self._caches[d.layer]
-                        codes, head_scales = self._heads(number, y, positions)
+                        codes, head_scales = self._heads(number, y, positions, step.head_gains)
                         stream = codes.astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:
                         stream = a = activation(y[:, 0::2], y[:, 1::2], relu2=d.relu2, act_exp=d.act_exp)
@@ -320,18 +325,30 @@ class GoldenBoard:
             scale = scale_mul(scale, scales(*(inv_rms(sumsq(row), d.n_eps, d.sqrt_n) for row in x)))
         return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
 
-    def _heads(self, number: int, y: F16, positions: slice) -> tuple[NDArray[np.int8], Scales]:
-        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head."""
+    def _heads(self, number: int, y: F16, positions: slice, gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
+        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.
+
+        With ``gains``, q and k go through a norm on each head: the gains multiply the elements, and 1 / rms of the elements
+        before the gains multiplies the head's scale.
+        """
         r = self.registers
         y = y.reshape(len(y), -1, r["head_dim"])
         turned = r["heads"] + r["kv_heads"]
-        qk = rope(y[:, :turned], self._cos[positions, None], self._sin[positions, None])
+        qk = measured = y[:, :turned]
+        if gains is not None:
+            qk = mul(qk, np.repeat(gains, (r["heads"], r["kv_heads"]), axis=0))
+        qk = rope(qk, self._cos[positions, None], self._sin[positions, None])
         if nonfinite(qk):
             raise NonfiniteError(number)
         y = np.concatenate([qk, y[:, turned:]], axis=1)
         a = from_bits(np.maximum(absmax(y), np.uint16(absmax_floor(True))))
-        s = recip127(a)
-        return quantise(y, (s.sig[..., None], s.exp[..., None])), times_c127(a)
+        s, scale = recip127(a), times_c127(a)
+        if gains is not None:
+            n_eps, sqrt_n = r["head_n_eps"], Scale.unpack(r["head_sqrt_n"])
+            factors = scales(*(inv_rms(sumsq(head), n_eps, sqrt_n) for token in measured for head in token))
+            normed = scale_mul(Scales(*(part[:, :turned] for part in scale)), Scales(*(f.reshape(-1, turned) for f in factors)))
+            scale = Scales(*(np.concatenate([n, part[:, turned:]], axis=1) for n, part in zip(normed, scale, strict=True)))
+        return quantise(y, (s.sig[..., None], s.exp[..., None])), scale
 
     def _attention(self, cache: _Cache, codes: NDArray[np.int8], scale: Scales, position: int) -> F16:
         """Write K and V of the tokens, then attend."""

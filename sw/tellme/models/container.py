@@ -40,8 +40,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
-#: 4: may have matrices of several planes.
-FORMAT_VERSION = PLANES_VERSION = 4
+#: 4: may have matrices of several planes, and norms on heads of q and k.
+FORMAT_VERSION = PLANES_VERSION = HEAD_NORMS_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
@@ -63,6 +63,8 @@ def write(source: Source, path: Path, progress: Callable[[int], object] | None =
         version = 2 if source.tokenizer[:1] == b"{" else 1
         if not c.plain_conventions:
             version = 3
+        if c.qk_norm:
+            version = HEAD_NORMS_VERSION
         for name in ("embedding",) if c.tied else ("embedding", "head"):
             _write_table(out, source, name, done)
         for i in range(c.layers):

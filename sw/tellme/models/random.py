@@ -68,7 +68,7 @@ class RandomModel(StoredSource):
         return Linear(shape, chunks, blocks, bias, stored, planes)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
-        there = self._layer_gains and (name in ("attn_norm", "ffn_norm") or getattr(self.config, name))
+        there = self._layer_gains and self.config.has_norm(name)
         return np.ones(self.config.norm_width(name), np.float16) if there else None
 
     def final_norm(self) -> NDArray[np.float16] | None:

@@ -209,7 +209,7 @@ def check_bias(name: str, bias: NDArray[np.float16], rows: int) -> None:
 
 def check_gain_wanted(name: str, config: ModelConfig, layer: int) -> None:
     """Whether the configuration has the norm that a gain is for."""
-    if (name == "o_norm" and not config.o_norm) or (name == "down_norm" and not config.down_norm):
+    if not config.has_norm(name):
         raise ModelError(f"layers.{layer}.{name} is a gain of a norm that the configuration does not have")
 
 

@@ -58,7 +58,7 @@ class CoreConfig:
     exp_units: int = 1
     #: Rows of a tile at most.
     tile_rows: int = TILE_ROWS
-    #: Planes of a tile at most.  A build that takes more than one takes row words and the biases in them, too.
+    #: Planes of a tile at most.  A build that takes more than one takes row words, the biases in them, and norms on heads, too.
     planes: int = MAX_PLANES
     #: Whether planes may be free, and have multipliers for groups of slices.
     multipliers: bool = False

@@ -59,6 +59,8 @@ MODEL_REGISTERS = (
     "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
     "s_stride",         # words of one head's S region: context
     "logits_base",      # where a head with the dump flag writes its logits
+    "head_n_eps",       # of a norm on each head of q and k: head_dim * eps, in units of 2**-32; 0 for models without one
+    "head_sqrt_n",      # and sqrt(head_dim), a scale as tellme.spec.scale packs it
 )
 #: The board's own registers, which follow them and which no model touches.
 BOARD_REGISTERS = (

@@ -103,8 +103,8 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     c = config
     # Tokens of a chunk that a float pipeline keeps.
     tokens = ceil(c.chunk / c.float_lanes)
-    # Words of four gains: A's lie behind a power of two of X's.
-    gains = (1 << (ceil(c.max_dim / 4) - 1).bit_length()) + ceil(c.max_cols / 4)
+    # Words of four gains: A's, or those of q's and k's heads, lie behind a power of two of X's.
+    gains = (1 << (ceil(c.max_dim / 4) - 1).bit_length()) + ceil(max(c.max_cols, c.row_words * 2 * c.max_head_dim) / 4)
     # 32 bits of the words of K and V, a memory each; words of a row.
     parts = c.widths.attention_bits // 32
     words = 1 << (c.max_head_dim // (4 * parts) - 1).bit_length()
@@ -126,9 +126,9 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         # row words.
         "tlmm": (c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2)
                  + c.row_words * c.float_lanes),
-        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
+        # X, A, gains of four, head banks; tables: 127 / absmax, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
-                                  + 2 * ceil(gains / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
+                                  + 2 * ceil(gains / 512) + 1 + 1 + 2 + 1 + (tokens > 1)),
         "attention": attention,
         # In a compact core the best 64.
         "lm_head": 2 if c.compact else 0,
@@ -143,19 +143,19 @@ def ebr(config: CoreConfig) -> dict[str, int]:
 def dsp(config: CoreConfig) -> dict[str, int]:
     """Multipliers by unit.
 
-    fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
+    fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 1, 1 / rms
     and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
     weight, sums' scale, two addresses; where tokens come in chunks, a product a PE for each value of a word of K or V, and the
     others a softmax unit.  head: scales, logit 2.  core: two addresses, two head sizes.
 
     A compact core has four products for K and V together, and builds from LUTs what one operand of at most 8 bits and another
-    of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
+    of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, twice).
     """
     if config.compact:
         return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
     values = config.widths.attention_bits // 8
     attention = values * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
-    return {"fused": 16 * config.float_lanes, "attention": attention, "lm_head": 3, "core": 4}
+    return {"fused": 15 * config.float_lanes, "attention": attention, "lm_head": 3, "core": 4}
 
 
 def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:

@@ -135,7 +135,7 @@ async def a_quantise_pass_begins_at_once(dut):
         dut.has_last.value = 1 << (chunk - 1) % STREAMS
         for i in PIPELINES:
             getattr(dut, f"own__{i}").value = own[i]
-        args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "n_eps": random.getrandbits(32),
+        args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "norm": random.getrandbits(1),
                 "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
         dut.passes__quant__payload.value = pack(LAYOUTS.quant_args, args)
         dut.passes__quant__valid.value = 1
@@ -153,7 +153,7 @@ async def a_quantise_pass_begins_at_once(dut):
                 for i in PIPELINES:
                     got = unpack(LAYOUTS.quant_args, int(getattr(dut, f"units__{i}__quant__payload").value))
                     assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
-                    assert all(got[name] == args[name] for name in ("src_a", "n", "n_eps"))
+                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm"))
                 await FallingEdge(dut.clk)
                 dut.passes__quant__valid.value = 0
                 break

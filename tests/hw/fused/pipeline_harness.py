@@ -20,7 +20,7 @@ from tellme.spec.formats import BINARY16 as F
 from tellme.spec.packing import NO_BIAS, SLICE, pack_gains
 from tellme.spec.program import Epilogue
 from tellme.spec.quantise import dequantise, quantise, square
-from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_from_fraction, scale_mul
+from tellme.spec.scale import C127, Scale, from_float, inv_rms, quantise_scales, recip127, scale_from_fraction, scale_mul
 from tests.hw.layouts import fields, layouts_of, pack, payload_of, unpack
 
 __all__ = ["LAYOUTS", "TOKENS", "Harness", "bench"]
@@ -121,6 +121,13 @@ class Harness:
         """Elements of an attention head."""
         self.dut.shape.value = pack(LAYOUTS.model_shape, head_dim=head_dim)
 
+    def any_settings(self):
+        """Settings of some pass, which no quantise pass may look at."""
+        epilogue = self.random.choice(list(Epilogue))
+        more = {"bias": self.random.getrandbits(1), "q_rows": 16,
+                "head_gains": epilogue == Epilogue.QKV and self.random.getrandbits(1)} if LAYOUTS.row_words else {}
+        return {"epilogue": epilogue, "dest_a": self.random.getrandbits(1), "stats_gain": self.random.getrandbits(1), **more}
+
     def settings(self, **args):
         """Settings of a pass; settings that are not named are zero."""
         self.dut.control__args.value = pack(LAYOUTS.pass_args, **args)
@@ -140,6 +147,16 @@ class Harness:
         await self.pulse("control__gain_start")
         await self.gain.send_all(pack_gains(gains))
 
+    async def load_head_gains(self, head_dim):
+        """Gains of q's and of k's heads; some are zero, small or negative."""
+        gains = [self.random.choice((0, 1, F.encode(self.random.getrandbits(1), self.random.randint(512, 1535), -10)))
+                 if self.random.random() < 0.1 else F.encode(0, self.random.randint(512, 1535), -10) for _ in range(2 * head_dim)]
+        self.settings(epilogue=Epilogue.QKV)
+        await FallingEdge(self.dut.clk)
+        await self.pulse("control__gain_start")
+        await self.gain.send_all(pack_gains(gains))
+        return gains[:head_dim], gains[head_dim:]
+
     def accs(self, n, exp=-20):
         """(accumulators, scales, biases) of each token.  Biases are those of the rows, the same for each token."""
         biases = [self.bias() for _ in range(n)]
@@ -152,12 +169,12 @@ class Harness:
             self.random.getrandbits(1), self.random.randint(1024, 2047), self.random.choice((-10, -9, -8, -6)))))
 
     async def run_pass(self, epilogue, accs, *, dest_a=False, use_d=False, gain=False, relu2=False, act_exp=0, rope_rows=0,
-                       tile=None, bias=False):
+                       tile=None, bias=False, **norm):
         """One pass; the cycles from the first accumulator to done."""
         dut = self.dut
         n = len(accs[0][0])
         self.settings(epilogue=epilogue, dest_a=dest_a, use_d=use_d, stats_gain=gain, relu2=relu2, act_exp=act_exp,
-                      rope_rows=rope_rows, length=n, **({"bias": bias} if LAYOUTS.row_words else {}))
+                      rope_rows=rope_rows, length=n, **({"bias": bias} if LAYOUTS.row_words else {}), **norm)
         self.seen.clear()
         self.times.clear()
         await self.pulse("control__clear")
@@ -217,14 +234,16 @@ class Harness:
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
         codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n) for model in models]
         expected = [c & 0xFF for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
-        await self.quant.send(pack(LAYOUTS.quant_args, src_a=src_a, gain=gain, norm=norm, n=n, n_eps=n_eps, sqrt_n=sqrt_n,
-                                   first=only or 0, tokens=len(models)))
+        self.settings(**self.any_settings(), n_eps=n_eps, sqrt_n=sqrt_n)
+        await self.quant.send(pack(LAYOUTS.quant_args, src_a=src_a, gain=gain, norm=norm, n=n, first=only or 0,
+                                   tokens=len(models)))
         task = cocotb.start_soon(self.codes.recv_n(len(expected)))
         cycles = 0
         while not dut.codes__valid.value:
             await FallingEdge(dut.clk)
             cycles += 1
         assert int(dut.d.value) == models[-1].d.pack(), "d is late"
+        self.settings(**self.any_settings(), n_eps=self.random.getrandbits(32))
         if meanwhile:
             await self.load_gains(meanwhile, a=not src_a)
             await self.pulse("control__clear")
@@ -236,14 +255,24 @@ class Harness:
         self.cases += len(expected)
         return cycles
 
-    async def qkv(self, heads, kv_heads, head_dim, **options):
+    async def qkv(self, heads, kv_heads, head_dim, *, head_gains=False, exp=-20, zeros=0, **options):
+        """A QKV pass.  ``head_gains``: with norms on heads.  ``exp``: power of two of the accumulators' scales.  The first
+        ``zeros`` heads have nothing but zeros."""
         dut = self.dut
         self.shape(head_dim)
         rotated = (heads + kv_heads) * head_dim
         n = (heads + 2 * kv_heads) * head_dim
         # Whole heads of each token in turn.
         tile = max(1, self.tile // head_dim) * head_dim
-        accs = self.accs(n)
+        accs = self.accs(n, exp)
+        for values, *_ in accs:
+            values[:zeros * head_dim] = [0] * (zeros * head_dim)
+        norm, gains = {}, ([], [])
+        if head_gains:
+            gains = await self.load_head_gains(head_dim)
+            eps = self.random.choice((1e-6, 1e-5, 1e-3))
+            norm = {"n_eps": round(head_dim * eps * 2**32), "sqrt_n": scale_from_fraction(head_dim**0.5)}
+            options |= norm | {"head_gains": True, "q_rows": heads * head_dim}
         # Code, scale and end of each element, a token.
         words = []
         for token, y in enumerate(self.elements(accs, options)):
@@ -252,13 +281,20 @@ class Harness:
             dut.rope_token.value = self.tokens[token]
             await self.pulse("rope_start")
             await self.rope.send_all([pack(TURN, cos=c, sin=s) for c, s in table])
+            factors = {}
+            for first in range(0, rotated, head_dim) if head_gains else ():
+                head = y[first:first + head_dim]
+                factors[first] = inv_rms(sum(map(square, head)), **norm)
+                y[first:first + head_dim] = map(F.mul, head, gains[first >= heads * head_dim])
             for i in range(0, rotated, 2):
                 y[i:i + 2] = rope(y[i], y[i + 1], *table[i % head_dim // 2])
             words.append([])
             for first in range(0, n, head_dim):
                 head = y[first:first + head_dim]
                 peak = from_float(max(1, *(v & 0x7FFF for v in head)))
-                label = {"scale": scale_mul(peak, C127), "token": self.tokens[token], "head": first // head_dim}
+                scale = scale_mul(peak, C127)
+                scale = scale_mul(scale, factors[first]) if first in factors else scale
+                label = {"scale": scale, "token": self.tokens[token], "head": first // head_dim}
                 words[-1] += [pack(LAYOUTS.head_codes, code=quantise(v, recip127(peak)), last=i == head_dim - 1, **label)
                               for i, v in enumerate(head)]
         expected = [w for first in range(0, n, tile) for mine in words for w in mine[first:first + tile]]

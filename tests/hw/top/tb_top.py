@@ -8,6 +8,7 @@ from dataclasses import replace
 from zlib import crc32
 
 import cocotb
+import numpy as np
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
@@ -67,12 +68,12 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
-             for model in ("grouped", "wide-heads")),
+             for model in ("grouped", "wide-heads", "head-norms")),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
                  tests=("says_who_it_is", "what_a_run_moves")),
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
                    timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
-             for model in ("grouped", "wide-heads")),
+             for model in ("grouped", "wide-heads", "head-norms")),
            Bench(name="ecpix5", build=lambda: Pins(Core(CONFIGS["ecpix5"])), env={"CONFIG": "ecpix5"}, timeout_s=1200,
                  tests=("says_who_it_is", "what_a_run_moves", "prompts_in_chunks"),
                  nightly="top-ddr3 has the same units in less time"),
@@ -207,14 +208,22 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
 
 @cocotb.test()
 async def a_model_runs(dut):
-    """Two prompt tokens and three picks; every step's CRC of the last one."""
+    """Two prompt tokens and three picks; every step's CRC of the last one.  A model, then another with norms on heads of q and k,
+    whose q, k and v of a layer have biases."""
     host = await bring_up(dut)
-    image = compile_model(random_model("plain"), CONFIG)
-    await load(host, image)
-    await write(host, TOKEN_BASE, u32(17) + u32(99))
-    golden = GoldenBoard(image)
-    golden.tokens[:2] = 17, 99
-    report(cases=await run(host, golden, StartArgs(0, 2, 3)))
+    cases, random = 0, rng("biases")
+    for name in ("plain", "head-norms"):
+        model = random_model(name)
+        for bias in ("wq", "wk", "wv") if name == "head-norms" else ():
+            rows, _ = model.config.shape(bias)
+            model.layers[1].biases[bias] = np.array([random.gauss(0, 1) for _ in range(rows)], np.float16)
+        image = compile_model(model, CONFIG)
+        await load(host, image)
+        await write(host, TOKEN_BASE, u32(17) + u32(66))
+        golden = GoldenBoard(image)
+        golden.tokens[:2] = 17, 66
+        cases += await run(host, golden, StartArgs(0, 2, 3))
+    report(cases=cases)
 
 
 @cocotb.test()

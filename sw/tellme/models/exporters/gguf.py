@@ -117,7 +117,7 @@ def _gguf_index(source: Source, names: dict[str, str], bitnet: bool, kind: str) 
     yield names["final_norm"], (c.dim,), "float32"
     for i in range(c.layers):
         for name in NORMS:
-            if name in ("attn_norm", "ffn_norm") or bitnet:
+            if c.has_norm(name):
                 yield names[name].format(i=i), (c.norm_width(name),), "float32"
         for name in LINEARS:
             base = names[name].format(i=i)

@@ -17,8 +17,15 @@ Progress = Callable[[], object]
 
 
 def has_sub_norms(source: Source) -> bool:
-    """Whether the model has both sub-norms of BitNet.  One sub-norm alone is a ModelError: neither program computes it."""
+    """Whether the model has both sub-norms of BitNet.
+
+    One sub-norm alone is a ModelError, as neither program computes it.  So are norms on heads of q and k, which no exporter
+    writes.
+    """
     c = source.config
+    if c.qk_norm:
+        raise ModelError("the model has an RMSNorm on each head of q and k (Qwen3), and no format that is written has one: keep "
+                         "the .tellme file")
     if c.o_norm != c.down_norm:
         raise ModelError("the model has a norm ahead of one of the output and down projections only, which no architecture of "
                          "transformers or llama.cpp has")
@@ -35,7 +42,7 @@ def gain_or_ones(gain: NDArray[np.float16] | None, width: int) -> NDArray[np.flo
 def gains_of(source: Source, layer: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Gains of a layer's norms, ones where the model has none."""
     for name in NORMS:
-        if name in ("attn_norm", "ffn_norm") or getattr(source.config, name):
+        if source.config.has_norm(name):
             yield name, gain_or_ones(source.gain(layer, name), source.config.norm_width(name))
 
 

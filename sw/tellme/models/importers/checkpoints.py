@@ -20,7 +20,7 @@ from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_p
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
 from tellme.models.int8 import int8_rows, table_code
-from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError
+from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import pack16, scale_from_fraction
@@ -37,7 +37,8 @@ BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
-#: What the training runs' metadata says of the norms.
+#: The norms of the training runs' models, and what the runs' metadata says of them.
+GAINS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 NORM_WITH, NORM_WITHOUT = (f"RMSNorm {word} gain before every linear, eps 1e-5" for word in ("with", "without"))
 
 
@@ -95,7 +96,7 @@ def read_safetensors(path: Path) -> Model:
                          "output (a float model must be trained to ternary first)")
     if metadata.get("tied", "true") != "true":
         raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
-    norms = NORMS if metadata["norm"].startswith(NORM_WITH) else ()
+    norms = GAINS if metadata["norm"].startswith(NORM_WITH) else ()
     if not metadata["norm"].startswith((NORM_WITH, NORM_WITHOUT)):
         raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
     if metadata["rope"] != "interleaved pairs, theta 10000":
