@@ -23,8 +23,8 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS", "ROW_WORD_BYTES", "ROW_WORD_FIELDS",
-           "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
+__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "MULTIPLIERS_A_WORD", "NO_BIAS",
+           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
            "ZERO_BYTE", "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "multiplier_words",
            "pack_gains", "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach",
            "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
@@ -60,6 +60,8 @@ ROW_WORD_FIELDS = {"scale": 16, "bias": 16}
 ROW_WORD_BYTES = 4
 #: The bias that changes no element: -0.0.
 NO_BIAS = 0x8000
+#: Multipliers of rows, a signed byte each, in a 64-bit word.
+MULTIPLIERS_A_WORD = 8
 
 
 def pack_trits(weights: Sequence[int]) -> int:
@@ -224,12 +226,13 @@ def pack_multipliers(multipliers: Sequence[int]) -> list[int]:
     """
     for multiplier in multipliers:
         I8.check("multiplier", int(multiplier))
-    return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + 8])) for at in range(0, len(multipliers), 8)]
+    return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + MULTIPLIERS_A_WORD]))
+            for at in range(0, len(multipliers), MULTIPLIERS_A_WORD)]
 
 
 def multiplier_words(rows: int) -> int:
     """64-bit words of the multipliers of a tile's rows for a column group."""
-    return -(-rows // 8)
+    return -(-rows // MULTIPLIERS_A_WORD)
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:
