@@ -187,10 +187,10 @@ class TlmmEngine(wiring.Component):
         step_buffer = stage.delay(use_buffer, 1, "step_buffer")
         step: Value = Cat(go & ~last_slice, go & last_slice, first_slice, row, triple)
         # Whether the tile has multipliers, and in which half of their memory those of the group in work are.
-        grouped, half = Signal(), Signal()
+        grouped, group_half = Signal(), Signal()
         if multipliers:
             m.submodules.multipliers = factors = RowMultipliers(tile_rows=self._tile_rows, rows=pair_rows)
-            early = stage.delay(Cat(step, half, grouped), total_at - 1 - factors.LATENCY, "early")
+            early = stage.delay(Cat(step, group_half, grouped), total_at - 1 - factors.LATENCY, "early")
             m.d.comb += [factors.row.eq(early[3:3 + len(row)]), factors.half.eq(early[-2]), factors.grouped.eq(early[-1]),
                          factors.two_rows.eq(two_rows)]
             control = stage.delay(early[:len(step)], factors.LATENCY, "control")
@@ -292,7 +292,7 @@ class TlmmEngine(wiring.Component):
         next_begins = Signal()
         word_at, last_word = (Signal(range(multiplier_words(self._tile_rows)), name=name) for name in ("word_at", "last_word"))
         if multipliers:
-            m.d.comb += [factors.write_at.eq(word_at), factors.write_half.eq(~half), factors.word.eq(self.words.payload)]
+            m.d.comb += [factors.write_at.eq(word_at), factors.write_half.eq(~group_half), factors.word.eq(self.words.payload)]
             m.d.sync += [next_begins.eq(grouped & ((group_left == 1) | ends_plane)), last_word.eq((tile - 1) >> 3)]
         # The next slice's tables were there in the cycle before.
         next_ready = Signal()
@@ -392,7 +392,7 @@ class TlmmEngine(wiring.Component):
                     with m.If(self.words.valid):
                         m.d.sync += word_at.eq(word_at + 1)
                         with m.If(word_at == last_word):
-                            m.d.sync += [word_at.eq(0), half.eq(~half)]
+                            m.d.sync += [word_at.eq(0), group_half.eq(~group_half)]
                             m.next = "SLICE"
                             with m.If(~flows & ~first_slice):
                                 m.next = "GAP"

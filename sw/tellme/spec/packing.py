@@ -24,10 +24,11 @@ from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
 __all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "MULTIPLIERS_A_WORD", "NO_BIAS",
-           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
-           "ZERO_BYTE", "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "multiplier_words",
-           "pack_gains", "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach",
-           "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
+           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_GROUP_SLICES",
+           "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE", "RowWord", "TileHeader", "groups_of",
+           "head_block_words", "head_row_words", "matrix_words", "multiplier_words", "pack_gains", "pack_head_block",
+           "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach", "planes_for", "slices", "tile_rows",
+           "trits_of", "unpack_trits"]
 
 #: Ternary weights of a byte.
 TRITS = 5
@@ -54,6 +55,8 @@ TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_
 TILE_HEADER_ROWS = Range(1, U8.most)
 #: Planes that a tile's header can say.
 TILE_HEADER_PLANES = Range(1, MAX_PLANES)
+#: Slices of a column group that a tile's header can say.
+TILE_HEADER_GROUP_SLICES = Range(1, U8.most)
 #: A row's word: its stored scale (:func:`tellme.spec.scale.pack16`) and its bias (a binary16 pattern), from bit 0 on.
 ROW_WORD_FIELDS = {"scale": 16, "bias": 16}
 #: Bytes of a row's word.
@@ -228,6 +231,11 @@ def pack_multipliers(multipliers: Sequence[int]) -> list[int]:
         I8.check("multiplier", int(multiplier))
     return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + MULTIPLIERS_A_WORD]))
             for at in range(0, len(multipliers), MULTIPLIERS_A_WORD)]
+
+
+def groups_of(cols: int, group_slices: int) -> int:
+    """Column groups of a matrix; the last one may have fewer slices."""
+    return -(-slices(cols) // group_slices)
 
 
 def multiplier_words(rows: int) -> int:
