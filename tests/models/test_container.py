@@ -150,7 +150,7 @@ def test_damaged_groups_are_found(tensors, drop, message, written):
             read(written)
         assert str(written) in str(caught.value)
     # In an older file such tensors are none of the model's.
-    edit(written, metadata={"format_version": "4"})
+    edit(written, metadata={"format_version": "3"})
     assert not Model.load(written).layers[0].multipliers
 
 
@@ -232,7 +232,7 @@ def test_codes_that_the_planes_do_not_hold(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "version"), [
-    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"), (with_groups, "5"),
+    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"), (with_groups, "4"),
     (lambda model: setattr(model, "tokenizer", b"{}"), "2"), (lambda model: setattr(model, "tokenizer", b"x"), "1"),
 ])
 def test_the_version_is_the_oldest_that_will_do(change, version, tmp_path):
@@ -310,8 +310,8 @@ def blocks(rows):
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
     (lambda p: edit(p, drop=["format"]), "not a tellme model: convert the file$"),
-    (lambda p: edit(p, metadata={"format_version": "6"}), "has format_version 6; this tellme-host reads up to 5"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 5"),
+    (lambda p: edit(p, metadata={"format_version": "5"}), "has format_version 5; this tellme-host reads up to 4"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 4"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),

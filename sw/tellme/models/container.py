@@ -42,9 +42,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
-#: 4: may have matrices of several planes.  5: may have matrices with column groups, whose rows have multipliers.
-FORMAT_VERSION = GROUPS_VERSION = 5
-PLANES_VERSION = 4
+#: 4: may have matrices of several planes, and of column groups whose rows have multipliers.
+FORMAT_VERSION = PLANES_VERSION = GROUPS_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
