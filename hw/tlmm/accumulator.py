@@ -7,11 +7,16 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.tlmm.carry import AddOf, add_table, extend, mask
+from tellme.spec.packing import SLICE
+from tellme.spec.ranges import I8
+from tellme.spec.widths import signed_bits_for
 
-__all__ = ["TOTAL_BITS", "Accumulator"]
+__all__ = ["PRODUCT_BITS", "TOTAL_BITS", "Accumulator"]
 
 #: A slice of a row: 20 products of a trit and an int8 code.
 TOTAL_BITS = 14
+#: A slice's sum times a multiplier.
+PRODUCT_BITS = signed_bits_for(SLICE * I8.least**2)
 
 
 class Accumulator(wiring.Component):
@@ -30,18 +35,19 @@ class Accumulator(wiring.Component):
     Two steps on one row must be HAZARD cycles apart.  Finished sums are read at ``out_at`` with ``out_en``: ``value`` comes a
     cycle later and stays until the next ``out_en``.  Reading finished sums disturbs no step.
 
-    Ranges: sums of ``bits`` bits, signed, three times the sum included.  Initiation interval 1.  Maps to one EBR for ``rows``
-    accumulators and one EBR for ``finished`` sums, up to 512 each, and bits + 2 LUTs, twice as many with ``planes``.  Nothing is
-    read in the cycle in which it is written, so that the memories need no bypass; the adder makes the zero.
+    Ranges: totals of ``total_bits`` bits and sums of ``bits`` bits, signed, three times the sum included.  Initiation interval 1.
+    Maps to one EBR for ``rows`` accumulators and one EBR for ``finished`` sums, up to 512 each, and bits + 2 LUTs, twice as many
+    with ``planes``.  Nothing is read in the cycle in which it is written, so that the memories need no bypass; the adder makes
+    the zero.
     """
 
     HAZARD = 3
 
-    def __init__(self, *, bits: int, rows: int, finished: int, planes: bool = False):
+    def __init__(self, *, bits: int, rows: int, finished: int, planes: bool = False, total_bits: int = TOTAL_BITS):
         self._bits, self._rows, self._finished, self._planes = bits, rows, finished, planes
         super().__init__({
             "read_row": In(range(rows)),
-            "total": In(signed(TOTAL_BITS)), "first": In(1),
+            "total": In(signed(total_bits)), "first": In(1),
             "write": In(1), "write_row": In(range(rows)), "finish": In(1), "finish_at": In(range(finished)),
             "out_en": In(1), "out_at": In(range(finished)), "value": Out(signed(bits)),
             **({"triple": In(1)} if planes else {}),

@@ -9,10 +9,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from hw.lib.types import TileHeaderLayout
-from hw.tlmm.accumulator import Accumulator
+from hw.tlmm.accumulator import PRODUCT_BITS, TOTAL_BITS, Accumulator
 from hw.tlmm.drain import Drain, row_word_tiles, row_write_layout
 from hw.tlmm.kinds import PAIR_LANE, Kind
-from tellme.spec.packing import SLICE, SLICE_BYTES
+from hw.tlmm.multipliers import RowMultipliers
+from tellme.spec.packing import SLICE, SLICE_BYTES, multiplier_words
 
 __all__ = ["TlmmEngine"]
 
@@ -35,7 +36,13 @@ class TlmmEngine(wiring.Component):
     (docs/decisions/0017-planes.md).  The sum of a row is multiplied when a plane's last slice writes it.  A tile's header may say
     that row words follow: then a result has the row's scale and bias.  A row word takes a cycle, and waits until an earlier
     tile's words are no longer wanted (:func:`hw.tlmm.drain.row_word_tiles`).  A result of another row has the bias NO_BIAS.
-    Multipliers (``group_slices``) are not built.
+
+    Multipliers, if widths.multipliers: a tile with ``group_slices`` has a signed byte for each plane, column group and row.  A
+    row's sum of a slice is multiplied by it ahead of the accumulator: acc = 3 acc + sum over groups g of m_pg * (T_pg . x_g), or
+    without the 3 in a tile that is ``free``.  Eight multipliers, a 64-bit word, take a cycle of ``words``, ahead of the group's
+    first slice in each plane; no other cycle is lost.  So P planes with multipliers take at most 1.03 P times the cycles of one
+    plane without, and the time of the multipliers' words.  In a tile without ``group_slices`` each multiplier is 1, and the tile
+    takes no cycle more; all sums of a matrix are a cycle later than in a build without multipliers.
 
     One token (decode): r = min(2, lanes) lanes hold the same tables, and each takes a row of a 64-bit word.  With two lanes the
     engine takes a word, four SDRAM beats, per cycle.  Several tokens with ``prefill_rows`` 1: lane t holds token t, and a row's
@@ -49,13 +56,13 @@ class TlmmEngine(wiring.Component):
     Accumulator.HAZARD waits until its own sums are written.
 
     Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to
-    lanes / prefill_rows; planes 1 to widths.planes.  A sum has widths.engine_sum_bits.  ``busy`` marks cycles in which weights
-    are taken, ``draining`` cycles in which a sum leaves or waits to leave.
+    lanes / prefill_rows; planes 1 to widths.planes; a tile's sums within widths.engine_sum_bits.  ``busy`` marks cycles in which
+    weights are taken, ``draining`` cycles in which a sum leaves or waits to leave.
 
     Maps to an EBR of codes per token for each 2,048 columns, two EBR of sums per lane, four EBR of byte ROM, an EBR of row words
-    per stream if there are several planes, and the resources of the ``kind`` of lane (:mod:`hw.tlmm.kinds`).  Raises ValueError
-    for lanes outside 1 to 16, prefill_rows other than 1 and 2, lanes that are no multiple of prefill_rows, more streams than
-    tokens, and a kind that does not take several tokens.
+    per stream if there are several planes, with multipliers an 18x18 multiplier per lane and two EBR, and the resources of the
+    ``kind`` of lane (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, prefill_rows other than 1 and 2, lanes
+    that are no multiple of prefill_rows, more streams than tokens, and a kind that does not take several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
@@ -96,7 +103,7 @@ class TlmmEngine(wiring.Component):
         # Rows of a tile that a lane has in a chunk: its places for sums.
         tile_places = -(-self._tile_rows // token_lanes)
         widths, args, row_words = self._layouts.widths, self._layouts.engine_args, self._layouts.row_words
-        planes = widths.planes > 1
+        planes, multipliers = widths.planes > 1, widths.multipliers
         rows_left, cols, tokens = (Signal(args[name].shape, name=name) for name in ("rows", "cols", "tokens"))
         #: The first column of a slice, or of the one behind the last.
         Column = range(self._cols + 1)
@@ -174,10 +181,21 @@ class TlmmEngine(wiring.Component):
 
         stage = Stages(m)
 
-        # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
-        total_at = 1 + kind.dot.LATENCY
+        # Stage 1: the selections are there; 1 + LATENCY: a lane's total; with multipliers one more: the total times the row's
+        # multiplier; one more: its sum.
+        total_at = 1 + kind.dot.LATENCY + multipliers
         step_buffer = stage.delay(use_buffer, 1, "step_buffer")
-        control = stage.delay(Cat(go & ~last_slice, go & last_slice, first_slice, row, triple), total_at - 1, "control")
+        step: Value = Cat(go & ~last_slice, go & last_slice, first_slice, row, triple)
+        # Whether the tile has multipliers, and in which half of their memory those of the group in work are.
+        grouped, group_half = Signal(), Signal()
+        if multipliers:
+            m.submodules.multipliers = factors = RowMultipliers(tile_rows=self._tile_rows, rows=pair_rows)
+            early = stage.delay(Cat(step, group_half, grouped), total_at - 1 - factors.LATENCY, "early")
+            m.d.comb += [factors.row.eq(early[3:3 + len(row)]), factors.half.eq(early[-2]), factors.grouped.eq(early[-1]),
+                         factors.two_rows.eq(two_rows)]
+            control = stage.delay(early[:len(step)], factors.LATENCY, "control")
+        else:
+            control = stage.delay(step, total_at - 1, "control")
         read_row = control[3:3 + len(row)]
         at_total = stage.delay(control, 1, "at_total")
         at_sum = stage.delay(at_total, 1, "at_sum")
@@ -199,10 +217,16 @@ class TlmmEngine(wiring.Component):
             m.d.comb += [dot.select.eq(row_selects[g]), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
             m.submodules[f"accumulator{i}"] = accumulator = Accumulator(
-                bits=widths.engine_sum_bits, rows=tile_places, finished=depth, planes=planes)
+                bits=widths.engine_sum_bits, rows=tile_places, finished=depth, planes=planes,
+                total_bits=PRODUCT_BITS if multipliers else TOTAL_BITS)
             mine, first = drains[i // token_lanes % streams], drains[0]
+            total: Value = dots[i % pair_rows].total[i // pair_rows]
+            if multipliers:
+                product = Signal(signed(PRODUCT_BITS), name=f"product{i}", reset_less=True)
+                m.d.sync += product.eq(total * factors.multipliers[i % pair_rows])
+                total = product
             m.d.comb += [
-                accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
+                accumulator.read_row.eq(read_row), accumulator.total.eq(total),
                 accumulator.first.eq(at_total[2]),
                 accumulator.write.eq(at_sum[0]), accumulator.write_row.eq(at_sum[3:3 + len(row)]),
                 accumulator.finish.eq(at_sum[1]), accumulator.finish_at.eq(written),
@@ -262,6 +286,14 @@ class TlmmEngine(wiring.Component):
             next_tile_ends = next_ends & (planes_left == ends_plane)
             m.d.comb += triple.eq(ends_plane & tied)
             m.d.sync += next_ends_plane.eq(next_ends)
+        # Slices of the tile's column groups, those that are left of the group in work, and whether the slice behind this one
+        # begins a group.  And the number of the group's word that comes next, and of its last one.
+        group, group_left = (Signal(TileHeaderLayout["group_slices"].shape, name=name) for name in ("group", "group_left"))
+        next_begins = Signal()
+        word_at, last_word = (Signal(range(multiplier_words(self._tile_rows)), name=name) for name in ("word_at", "last_word"))
+        if multipliers:
+            m.d.comb += [factors.write_at.eq(word_at), factors.write_half.eq(~group_half), factors.word.eq(self.words.payload)]
+            m.d.sync += [next_begins.eq(grouped & ((group_left == 1) | ends_plane)), last_word.eq((tile - 1) >> 3)]
         # The next slice's tables were there in the cycle before.
         next_ready = Signal()
         m.d.sync += next_ready.eq(Array(ready)[~use_buffer])
@@ -328,6 +360,9 @@ class TlmmEngine(wiring.Component):
                     m.next = "TILE"
                     if planes:
                         m.d.sync += [planes_left.eq(header.planes_less_1), tied.eq(~header.free)]
+                    if multipliers:
+                        m.d.sync += [grouped.eq(header.group_slices.any()), group.eq(header.group_slices),
+                                     group_left.eq(header.group_slices)]
                     if row_words:
                         m.d.sync += rows_to_come.eq(header.rows)
                         with m.If(header.row_words):
@@ -346,6 +381,23 @@ class TlmmEngine(wiring.Component):
                 if planes:
                     m.d.sync += ends_plane.eq(ends)
                 m.next = "SLICE"
+                if multipliers:
+                    with m.If(grouped):
+                        m.next = "MULTIPLIERS"
+            if multipliers:
+                with m.State("MULTIPLIERS"):
+                    # A word a cycle.  The steps follow the last word at once, as they follow SLICE.
+                    m.d.comb += [self.words.ready.eq(1), factors.write.eq(self.words.valid)]
+                    m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
+                    with m.If(self.words.valid):
+                        m.d.sync += word_at.eq(word_at + 1)
+                        with m.If(word_at == last_word):
+                            m.d.sync += [word_at.eq(0), group_half.eq(~group_half)]
+                            m.next = "SLICE"
+                            with m.If(~flows & ~first_slice):
+                                m.next = "GAP"
+                            with m.Elif(Array(ready)[use_buffer] & (has_room | ~last_slice)):
+                                m.next = "STEPS"
             with m.State("SLICE"):
                 m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
                 with m.If(Array(ready)[use_buffer] & (has_room | ~last_slice)):
@@ -362,6 +414,8 @@ class TlmmEngine(wiring.Component):
                         m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(next_col)]
                         if planes:
                             m.d.sync += planes_left.eq(planes_left - ends_plane)
+                        if multipliers:
+                            m.d.sync += group_left.eq(Mux(next_begins, group, group_left - 1))
                         # The next slice follows at once if its tables are there and no accumulator of its rows is in flight.
                         m.next = "GAP"
                         with m.If(last_slice):
@@ -369,6 +423,12 @@ class TlmmEngine(wiring.Component):
                             with m.If(rows_left == 0):
                                 m.d.sync += active.eq(0)
                                 m.next = "SETTLE"
+                        if multipliers:
+                            with m.Elif(next_begins):
+                                m.d.sync += last_slice.eq(next_last)
+                                if planes:
+                                    m.d.sync += ends_plane.eq(next_ends_plane)
+                                m.next = "MULTIPLIERS"
                         with m.Elif(flows & next_ready & has_room):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
                             if planes:

@@ -148,7 +148,14 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
             counts = tensors.get(f"layers.{i}.{name}.scale_rows", np.array([len(packed)]))
             # A tensor of three dimensions has several planes, that of 3**0 first.
             planes = packed.reshape(len(packed), -1, packed.shape[-1])
-            weights = sum(3**p * digits[planes[:, p]].astype(int) for p in range(planes.shape[1])).reshape(len(packed), -1)
+            trits = digits[planes].astype(int).reshape(*planes.shape[:2], -1)
+            if f"layers.{i}.{name}.multipliers" in tensors:
+                # Of each plane, column group and row; a group is so many slices of 20 columns.
+                group = 20 * int(tensors[f"layers.{i}.{name}.group_slices"][0])
+                worth = np.repeat(tensors[f"layers.{i}.{name}.multipliers"].astype(int), group, axis=1).transpose(2, 0, 1)
+                weights = (trits * worth[..., :trits.shape[2]]).sum(axis=1)
+            else:
+                weights = sum(3**p * trits[:, p] for p in range(trits.shape[1]))
             codes = weights[:, :columns.get(name, config["dim"])]
             layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from tellme import __version__
 from tellme.cli import main
-from tellme.models import Model
+from tellme.models import Model, Multipliers
 from tellme.models.shipped import model_path
 from tests.models.folders import folder, kind_model, tensors_of
 from tests.models.random_model import random_model, with_biases, with_several_scales
@@ -145,6 +145,29 @@ def test_inspect_names_what_runs_a_feature(tmp_path, capsys):
     assert main(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
     assert "several scales a matrix runs on: golden and boards" in out and "bias             runs on: golden only" in out
+    assert main(["generate", "--model", str(path), "--device", "golden", "--prompt-ids", "1,2", "--max-tokens", "2"]) == 0
+    capsys.readouterr()
+
+
+def test_inspect_shows_column_groups(tmp_path, capsys):
+    """One of seven square matrices of each layer in groups of 40 columns: two for each of its 64 rows."""
+    model = random_model("plain")
+    assert main(["inspect", "stories-1m"]) == 0 and "groups" not in capsys.readouterr().out
+    for layer in model.layers:
+        layer.multipliers["w2"] = Multipliers(2, np.ones((1, 2, 64), np.int8))
+    path = tmp_path / "m.tellme"
+    model.save(path)
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    bits = 1.6 + 8 * 2 / 64 / 7
+    assert f"planes           1 of 100.0 % of the weights: {bits:.2f} bits a weight\n" in out
+    assert "column groups    40 columns of 14.3 % of the weights: 256 multipliers\n" in out
+    assert "multipliers      264 bytes, " in out
+    assert "column groups    runs on: golden, and builds with multipliers\n" in out
+    assert "does not fit: layers.0.w2 has multipliers of column groups, and the build ecp5-25f takes none\n" in out
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["column_groups"] == {"40": 2 * 64 * 64} and found["bits_a_weight"] == round(bits, 4)
     assert main(["generate", "--model", str(path), "--device", "golden", "--prompt-ids", "1,2", "--max-tokens", "2"]) == 0
     capsys.readouterr()
 

@@ -14,17 +14,29 @@ from tellme.compiler.head import head_bytes
 from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list, tiling
 from tellme.compiler.pack import Matrix, Run, Tiling, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
-from tellme.models import ModelConfig
+from tellme.models import Model, ModelConfig, Multipliers
 from tellme.models.random import random_model as drawn_model
 from tellme.models.shipped import find_model
 from tellme.models.source import Block, regroup
 from tellme.models.trits import pack_rows, unpack_rows
+from tellme.runtime.board import Board
+from tellme.runtime.device import BoardDevice
 from tellme.spec import packing
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
 from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
-from tests.models.random_model import FAMILY, random_model, with_biases, with_row_scales, with_several_scales
+from tests.cli.fake_client import FakeClient
+from tests.models.random_model import (
+    FAMILY,
+    model_of,
+    random_model,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 
 
 def words(content):
@@ -162,6 +174,74 @@ def test_planes_are_refused_where_a_build_takes_fewer():
     assert compile_model(model, replace(BOARD, planes=3), head="host").trits == model.ternary_weights + 2 * 64 * 64
 
 
+@pytest.mark.parametrize("head", ["board", "host"])
+@pytest.mark.parametrize("name", [name for name, board in PRESETS.items() if not board.multipliers])
+def test_multipliers_are_refused_where_a_build_has_none(name, head):
+    """By name, before a byte is sent."""
+    model = random_model("plain")
+    model.layers[1].multipliers["w2"] = Multipliers(2, np.ones((1, 2, 64), np.int8))
+    client = FakeClient(PRESETS[name])
+    board = Board(BoardDevice("port", PRESETS[name], client, "ab" * 32))
+    with pytest.raises(CompileError, match=f"^layers.1.w2 has multipliers of column groups, and the build {name} takes none$"):
+        board.load(model, head=head)
+    assert not any(client.memory) and not any(client.program)
+    compile_model(model, replace(PRESETS[name], multipliers=True), head="host")
+
+
+def test_linears_with_groups_are_packed_as_specified():
+    """Tiles of q, k and v keep their own groups; those of gate and up have groups that are parts of both, and tied planes become
+    powers of three there."""
+    config = ModelConfig(dim=260, ffn=264, layers=1, heads=2, kv_heads=1, head_dim=64, vocab=64, context=16)
+    model = with_groups(with_planes(model_of(config, gains=False)))
+    layer, rng = model.layers[0], np.random.default_rng(6)
+
+    def groups(name, size):
+        rows, cols = layer.weights[name].shape
+        shape = layer.planes.get(name, 1), packing.groups_of(cols, size), rows
+        layer.multipliers[name] = Multipliers(size, rng.integers(-128, 128, shape).astype(np.int8))
+
+    def planes_of(name):
+        """(planes, rows, cols) of trits."""
+        return np.moveaxis(np.array([[packing.trits_of(int(w), layer.planes.get(name, 1)) for w in row]
+                                     for row in layer.weights[name]]), 2, 0)
+
+    layer.multipliers.pop("wk", None)
+    for name, size in (("wq", 3), ("wv", 255), ("w2", 1)):
+        groups(name, size)
+    for sizes, common in (((4, 6), 2), ((5, 0), 5), ((0, 255), 255), ((2, 2), 2)):
+        for name, size in zip(("w1", "w3"), sizes, strict=True):
+            groups(name, size) if size else layer.multipliers.pop(name, None)
+        found = matrices(model, 0)
+        linear = found["gate_up"]
+        count, parts = max(layer.planes.get(n, 1) for n in ("w1", "w3")), []
+        for name, size in zip(("w1", "w3"), sizes, strict=True):
+            trits = planes_of(name)
+            trits = np.concatenate([trits, np.zeros((count - len(trits), *trits.shape[1:]), int)])
+            # Of each slice, and then of the common groups.
+            m = np.zeros((count, 13, 264), int)
+            for plane in range(layer.planes.get(name, 1)):
+                for s in range(13):
+                    m[plane, s] = layer.multipliers[name].values[plane, s // size] if size else 3**plane
+            parts.append((trits, m[:, ::common]))
+        (gate, gate_m), (up, up_m) = parts
+        want = packing.pack_planes(
+            np.stack([gate, up], axis=2).reshape(count, 528, 260).tolist(), layer.scales["w1"][0].scale,
+            layer.scales["w3"][0].scale, free=True, group_slices=common,
+            multipliers=np.stack([gate_m, up_m], axis=3).reshape(count, -1, 528).tolist())
+        part = pack_linear(linear, Tiling(row_words=True))
+        assert words(part) == want and len(part) == 8 * len(want)
+    want = packing.pack_planes(planes_of("w2").tolist(), layer.scales["w2"][0].scale, free=True, group_slices=1,
+                               multipliers=layer.multipliers["w2"].values.tolist())
+    assert words(pack_linear(found["down"], Tiling())) == want
+    want = []
+    for name in ("wq", "wk", "wv"):
+        size, m = layer.multipliers.get(name, (0, None))
+        scale = layer.blocks(name)[0].scale
+        want += packing.pack_planes(planes_of(name).tolist(), scale, free=size > 0, group_slices=size,
+                                    multipliers=() if m is None else m.tolist())
+    assert words(pack_linear(found["qkv"], Tiling())) == want
+
+
 def test_sums_beyond_an_int32_are_refused():
     """No preset takes so many columns; a sum of five planes and 138,654 columns is just within."""
     config = ModelConfig(dim=4, ffn=138_656, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)
@@ -171,6 +251,21 @@ def test_sums_beyond_an_int32_are_refused():
         check_linears(model, unlimited_config(model))
     check_linears(drawn_model("wide", replace(config, ffn=138_652), planes={"w2": 5}), unlimited_config(model))
     check_linears(drawn_model("wide", config, planes={"w2": 4}), unlimited_config(model))
+
+
+def test_sums_of_multipliers_beyond_an_int32_are_refused():
+    """131,072 columns times a code and a multiplier of -128 are just beyond."""
+    for cols, planes in ((131_068, 1), (131_072, 1), (26_212, 5), (26_216, 5)):
+        config = ModelConfig(dim=4, ffn=cols, layers=1, heads=1, kv_heads=1, head_dim=16, vocab=8, context=8)
+        model = Model.read(drawn_model("wide", config, planes={"w2": planes}))
+        shape = planes, packing.groups_of(cols, 200), 4
+        model.layers[0].multipliers["w2"] = Multipliers(200, np.full(shape, -128, np.int8))
+        size = 128 * 128 * cols * planes
+        if size < 1 << 31:
+            check_linears(model, unlimited_config(model))
+            continue
+        with pytest.raises(CompileError, match=f"^layers.0.w2: a sum of {cols} columns and {planes} planes is up to {size}, "):
+            check_linears(model, unlimited_config(model))
 
 
 def test_a_scale_that_a_row_word_does_not_hold():
@@ -333,6 +428,15 @@ def test_needed_bytes():
     ternary = 4 * (192 * 192 * 2 + 2 * 192 * 96 + 3 * 192 * 320)
     assert needed_bytes(c, 9) == ternary / 5 + 2048 * 192 + 192 + 2 * 4 * 3 * (32 + 2) * 10
     assert needed_bytes(c, 9, trits=2 * ternary + 10) == needed_bytes(c, 9) + ternary / 5 + 2
+    assert needed_bytes(c, 9, multipliers=7) == needed_bytes(c, 9) + 7
+
+
+def test_multipliers_of_a_model_are_counted():
+    model = with_groups(random_model("grouped"))
+    image = compile_model(model, unlimited_config(model))
+    assert image.multipliers == sum(m.values.size for layer in model.layers for m in layer.multipliers.values()) > 0
+    model.layers[0].multipliers, model.layers[1].multipliers = {}, {}
+    assert compile_model(model, unlimited_config(model)).multipliers == 0
 
 
 BOARD = preset("ulx3s-85f")

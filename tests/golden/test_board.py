@@ -38,6 +38,7 @@ from tests.models.random_model import (
     random_model,
     rows_of,
     with_biases,
+    with_groups,
     with_planes,
     with_row_scales,
     with_several_scales,
@@ -157,6 +158,19 @@ def test_a_ternary_matrix_is_the_specification(cols):
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_linear_is_integers_a_scale_and_a_bias(name):
     check_elements(with_biases(with_planes(with_row_scales(random_model(name)))), 1 << 28)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_linear_with_column_groups_is_integers_too(name, seed):
+    """Groups of other sizes, or none, on q, k and v and on gate and up, of one plane and of several."""
+    model = random_model(name) if seed == 2 else with_planes(with_several_scales(random_model(name)), seed)
+    model = with_groups(model, seed)
+    for layer in model.layers[:1]:
+        # Matrices that share tiles: gate in groups and up tied, or the other way around, or of other sizes.
+        for each in ((), ("w1",), ("w3",))[seed]:
+            layer.multipliers.pop(each, None)
+    check_elements(with_biases(model), (1 << 28) * (seed % 2))
 
 
 #: Vectors of no whole slices, and heads that a tile of 128 rows does not end with.

@@ -14,6 +14,8 @@ from tellme.golden.scales import unpack16
 from tellme.golden.weights import Budget, TernaryMatrix, Tile
 from tellme.models.trits import pack_rows
 from tellme.spec.packing import SLICE_BYTES, TileHeader, pack_planes, slices, tile_rows
+from tellme.spec.program import FormatError
+from tellme.spec.ranges import I32
 from tellme.spec.scale import Scale
 
 
@@ -99,6 +101,31 @@ def test_free_planes_and_multipliers_are_the_integer_sums(pairs, cols, planes, f
             expected[t][r] = acc
     for kept in (0, rows * cols * 8):
         assert TernaryMatrix(tiles_in(words, cols), cols, Budget(kept)).product(codes).tolist() == expected
+
+
+@pytest.mark.parametrize(("cols", "free", "planes"), [(131_072, False, 1), (10_083, False, 3), (21_846, True, 6)])
+def test_sums_that_an_int32_may_not_hold_are_refused(cols, free, planes):
+    """The most columns of such multipliers, and one column more: the sum of codes of -128 is what the refusal says."""
+    reach = 128 * (planes if free else sum(3**p for p in range(planes)))
+    for width in (cols - 1, cols):
+        ones = np.ones((2, width), np.int8)
+        plane = np.ascontiguousarray(pack_rows(ones).view(f"<u{SLICE_BYTES}").T)
+        tile = Tile([plane] * planes, free, slices(width) // 2 + 1, np.full((planes, 2, 2), -128, np.int8))
+        assert (128 * width * reach > I32.most) == (width == cols) and tile.reach == reach
+        if width == cols:
+            with pytest.raises(FormatError, match=f"^a sum of {cols} columns is up to {128 * cols * reach}, and the sums of the "
+                                                  f"engine are up to {I32.most}$"):
+                TernaryMatrix([tile], width, Budget(0))
+        else:
+            linear = TernaryMatrix([tile], width, Budget(0))
+            assert linear.product(np.full((1, width), -128, np.int8))[0, 0] == 128 * width * reach
+
+
+def test_reach_is_that_of_a_row():
+    """Of each row by the largest multiplier of each plane, and not by the largest ones of different rows."""
+    plane = np.zeros((2, 2), "<u4")
+    m = np.array([[[-128, 0], [5, 1]], [[0, 100], [-7, 0]]], np.int8)
+    assert Tile([plane] * 2, False, 1, m).reach == 3 * 128 + 7 and Tile([plane] * 2, True, 1, m).reach == 128 + 7
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 20])

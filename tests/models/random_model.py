@@ -6,15 +6,15 @@ from itertools import cycle, pairwise
 
 import numpy as np
 
-from tellme.models import LINEARS, Layer, Model, ModelConfig, int8_rows
+from tellme.models import LINEARS, Layer, Model, ModelConfig, Multipliers, int8_rows
 from tellme.models.int8 import table_code
 from tellme.models.model import NORMS
 from tellme.models.source import Block
-from tellme.spec.packing import plane_reach
+from tellme.spec.packing import groups_of, plane_reach
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_head_codes", "with_planes",
-           "with_row_scales", "with_several_scales"]
+__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_groups", "with_head_codes",
+           "with_planes", "with_row_scales", "with_several_scales", "worth"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -121,6 +121,27 @@ def with_planes(model: Model, seed: int = 0) -> Model:
     return model
 
 
+def with_groups(model: Model, seed: int = 0) -> Model:
+    """The model with column groups in most matrices of each layer, of another number of slices each, and multipliers of -128 to
+    127; values stay as large."""
+    rng = np.random.default_rng([seed, 11])
+    sizes = cycle((1, 3, 0, 2, 4, 0, 6, 255, 1))
+    for layer in model.layers:
+        for name in LINEARS:
+            size, (rows, cols) = next(sizes), layer.weights[name].shape
+            if not size:
+                continue
+            values = rng.integers(-128, 128, (layer.planes.get(name, 1), groups_of(cols, size), rows)).astype(np.int8)
+            values[:, :, :2] = [-128, 127]
+            layer.multipliers[name] = Multipliers(size, values)
+            # Multipliers spread as 74, and the planes that were tied as powers of three.
+            planes = layer.planes.get(name, 1)
+            larger = 74 * (planes / ((9**planes - 1) / 8)) ** 0.5
+            layer.scales[name] = tuple(Block(b.rows, scale_from_fraction(float(b.scale.value()) / larger))
+                                       for b in layer.blocks(name))
+    return model
+
+
 def with_row_scales(model: Model, seed: int = 0) -> Model:
     """The model with a scale of its own for each row of each matrix."""
     rng = np.random.default_rng([seed, 7])
@@ -132,14 +153,29 @@ def with_row_scales(model: Model, seed: int = 0) -> Model:
     return model
 
 
+def worth(layer: Layer, name: str) -> np.ndarray:
+    """The integers that a matrix multiplies with: its codes, or what their trits are worth."""
+    codes = layer.weights[name]
+    if name not in layer.multipliers:
+        return codes
+    size, values = layer.multipliers[name]
+    planes = layer.planes.get(name, 1)
+    trits = (codes.astype(int) + plane_reach(planes)) // 3 ** np.arange(planes)[:, None, None] % 3 - 1
+    group_of = np.arange(codes.shape[1]) // (20 * size)
+    return (trits * values.astype(int)[:, group_of].transpose(0, 2, 1)).sum(axis=0)
+
+
 def rows_of(model: Model, layer: int) -> dict[str, tuple[list, ...]]:
-    """Step -> (weights, scale of each row, bias of each row or None, planes of each row) in the engine's order, by hand."""
+    """Step -> (weights, scale of each row, bias of each row or None, planes of each row) in the engine's order, by hand.
+
+    Weights of a matrix with column groups are what its codes' trits are worth.
+    """
     c, part = model.config, model.layers[layer]
 
     def parts(name: str, more: int = 0) -> tuple[list, ...]:
         scales = [b.scale._replace(exp=b.scale.exp + more) for b in part.blocks(name) for _ in range(b.rows)]
         own = part.biases.get(name)
-        return (part.weights[name].tolist(), scales, [None] * len(scales) if own is None else own.view(np.uint16).tolist(),
+        return (worth(part, name).tolist(), scales, [None] * len(scales) if own is None else own.view(np.uint16).tolist(),
                 [part.planes.get(name, 1)] * len(scales))
 
     def alternating(even: tuple[list, ...], odd: tuple[list, ...]) -> tuple[list, ...]:

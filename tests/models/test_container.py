@@ -11,14 +11,24 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tellme.models import LINEARS, Model, ModelError, int8_rows
+from tellme import reference
+from tellme.models import LINEARS, Model, ModelError, Multipliers, int8_rows
 from tellme.models.container import Container, write
 from tellme.models.int8 import float_rows, table_code
 from tellme.models.model import pack_rows, unpack_rows
-from tellme.models.source import check_parts, trits
+from tellme.models.source import check_parts, multiplier_bytes, trits
 from tellme.spec.packing import HEAD_CODE, HEAD_PLANES, MAX_LINEAR_PLANES, pack_trits, plane_reach, planes_for, trits_of
 from tellme.spec.scale import unpack16
-from tests.models.random_model import FAMILY, random_model, with_biases, with_planes, with_row_scales, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    random_model,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+    worth,
+)
 
 
 @pytest.fixture(params=FAMILY)
@@ -99,6 +109,64 @@ def test_planes_there_and_back(name, change, tmp_path):
         layer.weights[n].size * layer.planes.get(n, 1) for layer in model.layers for n in LINEARS)
 
 
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("change", [lambda model: model, with_planes, lambda model: with_biases(with_several_scales(model))])
+def test_groups_and_multipliers_there_and_back(name, change, tmp_path):
+    """From memory into a file, from the file into another, and into memory; and the reference reads the same integers."""
+    model = with_groups(change(random_model(name)))
+    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
+    model.save(path)
+    container = Container(path)
+    container.check()
+    write(container, again)
+    assert again.read_bytes() == path.read_bytes()
+    got, read = Model.load(path), reference.read_container(path)
+    for a, b, c in zip(got.layers, model.layers, read.layers, strict=True):
+        assert a.multipliers.keys() == b.multipliers.keys() and len(b.multipliers) in range(3, 7)
+        for n, (size, values) in b.multipliers.items():
+            assert a.multipliers[n].group_slices == size and same(a.multipliers[n].values, values)
+        assert a.planes == b.planes and all(same(a.weights[n], b.weights[n]) for n in LINEARS)
+        assert all((c[n][0] == worth(b, n)).all() for n in LINEARS)
+    assert multiplier_bytes(container) == multiplier_bytes(model) == sum(
+        m.values.size for layer in model.layers for m in layer.multipliers.values())
+
+
+@pytest.mark.parametrize(("tensors", "drop", "message"), [
+    ({}, ["layers.0.wq.group_slices"], "misses 'layers.0.wq.group_slices'; convert it again"),
+    ({}, ["layers.0.wq.multipliers"], "misses 'layers.0.wq.multipliers'; convert it again"),
+    ({"layers.0.wq.group_slices": np.array([0], np.int32)}, [], r"wq.group_slices is int32 \[0\]; an int32 of 1 to 255"),
+    ({"layers.0.wq.group_slices": np.array([256], np.int32)}, [], r"wq.group_slices is int32 \[256\]"),
+    ({"layers.0.wq.group_slices": np.array([2], np.int64)}, [], r"wq.group_slices is int64 \[2\]"),
+    ({"layers.0.wq.group_slices": np.array([2, 2], np.int32)}, [], r"wq.group_slices is int32 \[2, 2\]"),
+    ({"layers.0.wq.multipliers": np.zeros((1, 2, 64), np.int8)}, [],
+     r"wq: its multipliers are int8 of shape \(1, 2, 64\); 1 planes, 3 column groups and 64 rows want int8 of \(1, 3, 64\)"),
+    ({"layers.0.wq.multipliers": np.zeros((1, 3, 64), np.int16)}, [], "its multipliers are int16 of shape")])
+def test_damaged_groups_are_found(tensors, drop, message, written):
+    model = Model.load(written)
+    model.layers[0].multipliers["wq"] = Multipliers(2, np.ones((1, 3, 64), np.int8))
+    model.save(written)
+    edit(written, tensors=tensors, drop=drop)
+    for read in (Model.load, lambda path: Container(path).check()):
+        with pytest.raises(ModelError, match=message) as caught:
+            read(written)
+        assert str(written) in str(caught.value)
+    # In an older file such tensors are none of the model's.
+    edit(written, metadata={"format_version": "3"})
+    assert not Model.load(written).layers[0].multipliers
+
+
+def test_groups_that_no_header_says(tmp_path):
+    model = random_model("plain")
+    for size, values, message in ((0, np.ones((1, 4, 64), np.int8), "layers.1.w3 has column groups of 0 slices; 1 to 255 can be"),
+                                  (256, np.ones((1, 1, 64), np.int8), "layers.1.w3 has column groups of 256 slices"),
+                                  (1, np.ones((1, 1, 64), np.int8), r"layers.1.w3: its multipliers are int8 of shape \(1, 1, ")):
+        model.layers[1].multipliers["w3"] = Multipliers(size, values)
+        for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+            with pytest.raises(ModelError, match=message):
+                check()
+    assert not list(tmp_path.iterdir())
+
+
 def test_rows_of_planes_are_the_specification():
     rng = np.random.default_rng(3)
     for planes in range(2, MAX_LINEAR_PLANES + 1):
@@ -165,7 +233,7 @@ def test_codes_that_the_planes_do_not_hold(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "version"), [
-    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"),
+    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"), (with_groups, "4"),
     (lambda model: setattr(model, "tokenizer", b"{}"), "2"), (lambda model: setattr(model, "tokenizer", b"x"), "1"),
 ])
 def test_the_version_is_the_oldest_that_will_do(change, version, tmp_path):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tellme.cli import main
 from tellme.golden.perplexity import golden_board
-from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models import LINEARS, Model, ModelConfig, ModelError, Multipliers
 from tellme.models.exporters.exporting import FORMATS, export
 from tellme.models.importers.importing import Options
 from tellme.models.source import Block
@@ -103,6 +103,17 @@ def test_planes_are_not_exported(form, tmp_path):
     model = model_of(LLAMA, gains=True)
     model.layers[1].planes["w2"] = 2
     with pytest.raises(ModelError, match="layers.1.w2 has 2 planes, and what is exported holds -1, 0 and 1 alone"):
+        exported(model, tmp_path, form)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_multipliers_are_not_exported(form, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    rows, cols = model.layers[1].weights["w2"].shape
+    model.layers[1].multipliers["w2"] = Multipliers(255, np.ones((1, 1, rows), np.int8))
+    assert cols <= 255 * 20
+    with pytest.raises(ModelError, match="layers.1.w2 has multipliers of column groups, and what is exported holds -1, 0 and 1"):
         exported(model, tmp_path, form)
     assert not list(tmp_path.iterdir())
 

@@ -29,14 +29,14 @@ from tellme.compiler.pack import (
 from tellme.compiler.part import Part
 from tellme.errors import TellmeError
 from tellme.models.config import LINEARS, NORMS, ModelConfig
-from tellme.models.source import StoredSource, trits
+from tellme.models.source import StoredSource, multiplier_bytes, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
 from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
-from tellme.spec.ranges import I32
+from tellme.spec.ranges import I8, I32
 from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
@@ -77,6 +77,8 @@ class Image:
     end: int
     #: Trits of all matrices; None: a weight has one.
     trits: int | None = None
+    #: Multipliers of all matrices.
+    multipliers: int = 0
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
     #: Number of a residual step -> biases of its rows.  Only the golden model adds them; boards get no such image.
@@ -100,18 +102,19 @@ class Image:
 
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
-                 head_trits: int | None = None) -> float:
+                 multipliers: int = 0, head_trits: int | None = None) -> float:
     """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it
-    is on the host, the embedding row, and K and V rows with their scales.
+    is on the host, multipliers, the embedding row, and K and V rows with their scales.
 
-    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``head_trits``: those of the LM head
-    (:attr:`Image.head_trits`); without, each code is HEAD_PLANES.
+    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``multipliers``: those of all matrices
+    (:attr:`Image.multipliers`), a byte each.  ``head_trits``: those of the LM head (:attr:`Image.head_trits`); without, each
+    code is HEAD_PLANES.
     """
     c = config
     ternary = c.ternary_weights if trits is None else trits
     if head == "board":
         ternary += HEAD_PLANES * c.vocab * c.dim if head_trits is None else head_trits
-    return ternary / TRITS + c.dim + kv_bytes(c) * (position + 1)
+    return ternary / TRITS + multipliers + c.dim + kv_bytes(c) * (position + 1)
 
 
 def kv_bytes(config: ModelConfig) -> int:
@@ -153,7 +156,7 @@ _RESIDUAL = {3: "wo", 5: "w2"}
 
 
 def check_linears(model: StoredSource, board: CoreConfig) -> None:
-    """Refuse by name planes, biases and sums that the build does not have."""
+    """Refuse by name planes, multipliers, biases and sums that the build does not have."""
     for i in range(model.config.layers):
         linears = {name: model.linear(i, name) for name in LINEARS}
         for name, linear in linears.items():
@@ -161,7 +164,10 @@ def check_linears(model: StoredSource, board: CoreConfig) -> None:
             if linear.planes > board.planes:
                 raise CompileError(f"{what} has {linear.planes} planes, and the build {board.name} can do {board.planes}",
                                    hint="golden")
-            size = MAX_CODE * cols * plane_reach(linear.planes)
+            if linear.group_slices and not board.multipliers:
+                raise CompileError(f"{what} has multipliers of column groups, and the build {board.name} takes none",
+                                   hint="golden")
+            size = MAX_CODE * cols * (-I8.least * linear.planes if linear.group_slices else plane_reach(linear.planes))
             if size > I32.most:
                 raise CompileError(f"{what}: a sum of {cols} columns and {linear.planes} planes is up to {size}, and the sums of "
                                    f"the engine are up to {I32.most}")
@@ -271,6 +277,7 @@ class Body:
     steps: tuple[Descriptor, ...]
     head: HeadTiles
     trits: int
+    multipliers: int
     whole_heads: bool
     residual_biases: dict[int, NDArray[np.float16]]
 
@@ -343,7 +350,7 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.END))
     name = "embedding" if c.tied else "head"
     tiled = HeadTiles(lambda: model.table(name), c.vocab, c.dim, tiling(board).most)
-    return Body(Part.join(body), tuple(steps), tiled, trits(model), whole, residual_biases)
+    return Body(Part.join(body), tuple(steps), tiled, trits(model), multiplier_bytes(model), whole, residual_biases)
 
 
 def probe_of(model: StoredSource, board: CoreConfig) -> tuple[Part, int]:
@@ -425,7 +432,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.multipliers, body.whole_heads,
                  body.residual_biases, probe, body.head.trits if head == "board" else None)
 
 

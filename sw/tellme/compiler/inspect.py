@@ -121,6 +121,9 @@ class Inspection:
     biases: list[str]
     #: Number of planes -> weights of the matrices that have so many.
     planes: dict[int, int]
+    #: Slices of a column group -> weights of the matrices that have such groups, and their multipliers.
+    groups: dict[int, int]
+    multipliers: int
     fits: list[Fit]
 
     @property
@@ -131,17 +134,20 @@ class Inspection:
             ("several scales a matrix", self.several_scales, "golden and boards"),
             ("several planes", max(self.planes) > 1, "golden, and builds of as many planes"),
             ("norms on heads", self.config.qk_norm, "golden, and builds of several planes"),
+            ("column groups", self.groups, "golden, and builds with multipliers"),
             ("bias", self.biases, "golden only" if residual else "golden, and builds of several planes")) if there}
 
     @property
     def bits_a_weight(self) -> float:
-        """Bits that a weight takes: 8 for five trits, of which it has one in each plane."""
-        return 8 / TRITS * sum(planes * weights for planes, weights in self.planes.items()) / self.config.ternary_weights
+        """Bits that a weight takes: 8 for five trits, of which it has one in each plane, and its share of the multipliers."""
+        trits = sum(planes * weights for planes, weights in self.planes.items())
+        return (8 / TRITS * trits + 8 * self.multipliers) / self.config.ternary_weights
 
     def as_json(self) -> dict[str, Any]:
         """One object for ``--json``."""
         return {"name": self.name, "config": vars(self.config) | {"more_ends": list(self.config.more_ends)},
                 "ternary_weights": self.config.ternary_weights, "planes": {str(p): n for p, n in self.planes.items()},
+                "column_groups": {str(SLICE * slices): n for slices, n in self.groups.items()},
                 "bits_a_weight": round(self.bits_a_weight, 4),
                 "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
                 "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
@@ -157,10 +163,10 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
     """Read a file once, a part at a time; ``progress`` is called once for each layer."""
     c = model.config
     parts = {"embedding": model.part_bytes("embedding") + model.part_bytes("embedding.scale"),
-             "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "scales and biases": 0,
-             "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
+             "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "multipliers": 0,
+             "scales and biases": 0, "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
     gains, several, biases, zeros = set(), [], [], []
-    planes = Counter[int]()
+    planes, groups, multipliers = Counter[int](), Counter[int](), 0
     for i in range(c.layers):
         zero = 0
         for name in LINEARS:
@@ -168,6 +174,10 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
             linear = model.linear(i, name)
             zero += _zeros(what, linear)
             planes[linear.planes] += linear.shape[0] * linear.shape[1]
+            if linear.group_slices:
+                groups[linear.group_slices] += linear.shape[0] * linear.shape[1]
+                multipliers += linear.multiplier_count
+                parts["multipliers"] += model.part_bytes(f"{what}.multipliers") + model.part_bytes(f"{what}.group_slices")
             parts["ternary weights"] += model.part_bytes(what)
             parts["scales and biases"] += sum(model.part_bytes(f"{what}.{n}") for n in ("scale", "scale_rows", "bias"))
             if len(linear.blocks()) > 1:
@@ -195,7 +205,8 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
     begin = "nothing" if c.bos is None or not c.add_bos else f"BOS {named(c.bos)}"
     end = ", ".join(named(token) for token in c.ends) or "no token"
     return Inspection(c, model.name, model.license, tokenizer, begin, end, {k: v for k, v in parts.items() if v}, zeros,
-                      float(np.mean(zeros)), sorted(gains), several, biases, dict(sorted(planes.items())), model_fits(model))
+                      float(np.mean(zeros)), sorted(gains), several, biases, dict(sorted(planes.items())),
+                      dict(sorted(groups.items())), multipliers, model_fits(model))
 
 
 def _zeros(name: str, linear: Linear) -> int:
@@ -255,5 +266,5 @@ def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Bo
     head_trits = body.head.trits if head == "board" else None
     rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
     for position in sorted({0, min(512, context - 1), context - 1}):
-        needed = needed_bytes(c, position, head, trits=body.trits, head_trits=head_trits)
+        needed = needed_bytes(c, position, head, trits=body.trits, multipliers=body.multipliers, head_trits=head_trits)
         yield Rate(position, rate / needed, nearest(board.name, needed))

@@ -9,6 +9,7 @@ rows.  Sizes follow from shapes and scales alone.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, tee
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from tellme.models.source import Linear, StoredSource, regroup
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     LEAST_STEPS,
+    MULTIPLIERS_A_WORD,
     NO_BIAS,
     ROW_WORD_BYTES,
     ROW_WORD_FIELDS,
@@ -27,15 +29,17 @@ from tellme.spec.packing import (
     TILE_ROWS,
     ZERO_BYTE,
     TileHeader,
+    groups_of,
     head_block_words,
     head_row_words,
+    multiplier_words,
     slices,
     tile_rows,
 )
 from tellme.spec.scale import SCALE_RANGES, ZERO, Scale, pack16, unpack16
 
-__all__ = ["Matrix", "Rows", "Run", "Tile", "Tiling", "is_stored", "matrices", "pack_gain", "pack_head", "pack_linear",
-           "pack_table", "pack_tiles", "rope_table", "runs", "table_bytes", "tiles"]
+__all__ = ["Matrix", "RowMultipliers", "Rows", "Run", "Tile", "Tiling", "is_stored", "matrices", "pack_gain", "pack_head",
+           "pack_linear", "pack_table", "pack_tiles", "rope_table", "runs", "table_bytes", "tiles"]
 
 #: Bytes of a table that are packed at a time.
 _TABLE_BYTES = 1 << 20
@@ -55,9 +59,15 @@ class Tiling(NamedTuple):
     built: int = LEAST_STEPS
 
 
+#: The multipliers of a matrix's rows in the engine's order, linear by linear: how many rows, and int8 (planes, groups, rows), the
+#: plane of 3**0 first, or nothing for rows without column groups.
+RowMultipliers = Sequence[tuple[int, NDArray[np.int8] | None]]
+
+
 class Run(NamedTuple):
     """Rows first to end - 1, whose even rows share a scale and whose odd rows share a scale.  Tiles hold whole units of ``unit``
-    rows, and ``planes`` planes of them; those without row words never cross a run's end.  ``part``: number of the linear."""
+    rows, and ``planes`` planes of them; those without row words never cross a run's end.  ``part``: number of the linear.
+    ``group_slices``: slices of the rows' column groups, which have multipliers, or 0."""
 
     first: int
     end: int
@@ -66,16 +76,24 @@ class Run(NamedTuple):
     unit: int = 1
     planes: int = 1
     part: int = 0
+    group_slices: int = 0
+
+    def header(self, rows: int, *, row_words: bool = False) -> TileHeader:
+        """The header of a tile of the run's rows: with the run's scales, or zeros where the rows have words."""
+        even, odd = (ZERO, ZERO) if row_words else (self.even, self.odd)
+        return TileHeader(even, rows, odd, self.planes, row_words, self.group_slices > 0, self.group_slices)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of one linear in the engine's order, which scales they have, and a bias for each if row words have to carry one."""
+    """Rows of one linear in the engine's order, which scales they have, a bias for each if row words have to carry one, and what
+    gives the multipliers if there are column groups."""
 
     rows: Rows
     cols: int
     runs: tuple[Run, ...]
     bias: NDArray[np.float16] | None = None
+    multipliers: Callable[[], RowMultipliers] | None = None
 
 
 class Tile(NamedTuple):
@@ -85,12 +103,13 @@ class Tile(NamedTuple):
     words: NDArray[np.uint32] | None = None
 
 
-def runs(first: int, scales: Sequence[Scale], unit: int = 1, planes: int = 1, part: int = 0) -> Iterator[Run]:
+def runs(first: int, scales: Sequence[Scale], unit: int = 1, planes: int = 1, part: int = 0,
+         group_slices: int = 0) -> Iterator[Run]:
     """Rows from ``first`` on with a scale each, as runs of pairs of rows with the same two scales."""
     at = first
     for (even, odd), pairs in groupby(zip(scales[0::2], scales[1::2], strict=True)):
         end = at + 2 * sum(1 for _ in pairs)
-        yield Run(at, end, even, odd, unit, planes, part)
+        yield Run(at, end, even, odd, unit, planes, part, group_slices)
         at = end
 
 
@@ -135,20 +154,62 @@ def matrices(model: StoredSource, layer: int) -> dict[str, Matrix]:
             return None
         return [_bias(linears[name]) for name in names]
 
+    def multipliers(*names: str) -> Callable[[], RowMultipliers] | None:
+        if not any(linears[name].group_slices for name in names):
+            return None
+        return lambda: [(linears[name].shape[0], None if (own := linears[name].multipliers) is None else own()) for name in names]
+
+    def alternating_multipliers(even: str, odd: str) -> Callable[[], RowMultipliers] | None:
+        if not gate_up_groups:
+            return None
+        return lambda: [(sum(linears[name].shape[0] for name in (even, odd)), interleaved(*(
+            _multipliers(linears[name], gate_up_planes, gate_up_groups).transpose(2, 0, 1) for name in (even, odd))
+        ).transpose(1, 2, 0))]
+
     q, k = config.q_dim, config.q_dim + config.kv_dim
     qkv_bias, gate_up_bias = biases("wq", "wk", "wv"), biases("w1", "w3")
     gate_up = [scale for pair in zip(s["w1"], s["w3"], strict=True) for scale in pair]
     gate_up_planes = max(linears["w1"].planes, linears["w3"].planes)
+    # Gate and up are rows of the same tiles, whose groups are parts of both linears' groups.
+    gate_up_groups = gcd(linears["w1"].group_slices, linears["w3"].group_slices)
     return {
         "qkv": Matrix(in_order("wq", "wk", "wv"), config.dim,
                       tuple(r for part, (at, n) in enumerate(((0, "wq"), (q, "wk"), (k, "wv")))
-                            for r in runs(at, s[n], config.head_dim, linears[n].planes, part)),
-                      None if qkv_bias is None else np.concatenate(qkv_bias)),
-        "o": Matrix(in_order("wo"), config.q_dim, tuple(runs(0, s["wo"], planes=linears["wo"].planes))),
-        "gate_up": Matrix(alternating("w1", "w3"), config.dim, tuple(runs(0, gate_up, planes=gate_up_planes)),
-                          None if gate_up_bias is None else interleaved(*gate_up_bias)),
-        "down": Matrix(in_order("w2"), config.ffn, tuple(runs(0, s["w2"], planes=linears["w2"].planes))),
+                            for r in runs(at, s[n], config.head_dim, linears[n].planes, part, linears[n].group_slices)),
+                      None if qkv_bias is None else np.concatenate(qkv_bias), multipliers("wq", "wk", "wv")),
+        "o": Matrix(in_order("wo"), config.q_dim,
+                    tuple(runs(0, s["wo"], planes=linears["wo"].planes, group_slices=linears["wo"].group_slices)),
+                    multipliers=multipliers("wo")),
+        "gate_up": Matrix(alternating("w1", "w3"), config.dim,
+                          tuple(runs(0, gate_up, planes=gate_up_planes, group_slices=gate_up_groups)),
+                          None if gate_up_bias is None else interleaved(*gate_up_bias), alternating_multipliers("w1", "w3")),
+        "down": Matrix(in_order("w2"), config.ffn,
+                       tuple(runs(0, s["w2"], planes=linears["w2"].planes, group_slices=linears["w2"].group_slices)),
+                       multipliers=multipliers("w2")),
     }
+
+
+def _multipliers(linear: Linear, planes: int, group_slices: int) -> NDArray[np.int8]:
+    """The multipliers of a linear with planes of zeros above its own, in column groups that are parts of its own: (planes,
+    groups, rows).  Those of a linear without groups are the powers of three that tie its planes."""
+    groups = groups_of(linear.shape[1], group_slices)
+    found = np.zeros((planes, groups, linear.shape[0]), np.int8)
+    if linear.multipliers is None:
+        found[:linear.planes] = 3 ** np.arange(linear.planes)[:, None, None]
+    else:
+        found[:linear.planes] = np.repeat(linear.multipliers(), linear.group_slices // group_slices, axis=1)[:, :groups]
+    return found
+
+
+def _of_rows(multipliers: RowMultipliers, first: int, end: int) -> NDArray[np.int8]:
+    """The multipliers of rows first to end - 1, which all have column groups of as many slices."""
+    found, at = [], 0
+    for rows, values in multipliers:
+        if max(first, at) < min(end, at + rows):
+            assert values is not None
+            found.append(values[..., max(first - at, 0):end - at])
+        at += rows
+    return np.concatenate(found, axis=2)
 
 
 def _bias(linear: Linear) -> NDArray[np.float16]:
@@ -163,14 +224,16 @@ def is_stored(scale: Scale) -> bool:
 def tiles(matrix: Matrix, tiling: Tiling) -> list[Tile]:
     """The tiles of a matrix; those of the last run, or of all runs that are taken together, get smaller.
 
-    Linears with as many planes are taken together, in tiles whose rows have words of their own where their scales differ, if the
-    rows have biases, or if scales change within one of the linears and that costs less than tiles that end with their scales.
+    Linears with as many planes, and column groups of as many slices, are taken together, in tiles whose rows have words of their
+    own where their scales differ, if the rows have biases, or if scales change within one of the linears and that costs less
+    than tiles that end with their scales.
     """
     found: list[Tile] = []
-    sections = [tuple(section) for _, section in groupby(matrix.runs, lambda run: (run.planes, run.unit))]
+    sections = [tuple(section) for _, section in groupby(
+        matrix.runs, lambda run: (run.planes, run.unit, run.group_slices))]
     for section in sections:
         least = tiling.least if section is sections[-1] else 0
-        by_runs = [Tile(TileHeader(run.even, rows, run.odd, run.planes)) for run in section
+        by_runs = [Tile(run.header(rows)) for run in section
                    for _, rows in tile_rows(run.end - run.first, run.unit, most=tiling.most,
                                             least=least if run is section[-1] else 0)]
         if matrix.bias is not None and tiling.row_words:
@@ -200,16 +263,18 @@ def _together(section: Sequence[Run], tiling: Tiling, least: int, bias: NDArray[
             run = next(inside)
         own = stored[first:first + rows].reshape(-1, 2)
         if bias is None and (own == own[0]).all():
-            made.append(Tile(TileHeader(run.even, rows, run.odd, run.planes)))
+            made.append(Tile(run.header(rows)))
         else:
-            made.append(Tile(TileHeader(ZERO, rows, ZERO, run.planes, row_words=True), words[first:first + rows]))
+            made.append(Tile(run.header(rows, row_words=True), words[first:first + rows]))
     return made
 
 
 def _size(tile: Tile, cols: int, rows: int) -> int:
     """Bytes of a tile, with so many rows in its planes."""
     header = tile.header
-    return 8 + header.row_words * ROW_WORD_BYTES * header.rows + header.planes * slices(cols) * rows * SLICE_BYTES
+    groups = groups_of(cols, header.group_slices) if header.group_slices else 0
+    return (8 + header.row_words * ROW_WORD_BYTES * header.rows
+            + header.planes * (8 * groups * multiplier_words(header.rows) + slices(cols) * rows * SLICE_BYTES))
 
 
 def _cost(tile: Tile, cols: int, built: int) -> int:
@@ -226,13 +291,27 @@ def pack_linear(matrix: Matrix, tiling: Tiling) -> Part:
 def pack_tiles(matrix: Matrix, made: Sequence[Tile]) -> Part:
     """The bytes of a matrix's tiles."""
     def pieces() -> Iterator[bytes | NDArray]:
+        multipliers = [] if matrix.multipliers is None else matrix.multipliers()
+        first = 0
         for tile, rows in zip(made, matrix.rows([tile.header.rows for tile in made]), strict=True):
-            yield tile.header.pack().to_bytes(8, "little")
+            header = tile.header
+            yield header.pack().to_bytes(8, "little")
             if tile.words is not None:
                 yield tile.words.astype("<u4")
-            for plane in reversed(range(tile.header.planes)):
+            if header.group_slices:
+                padding = MULTIPLIERS_A_WORD * multiplier_words(header.rows) - header.rows
+                own = np.ascontiguousarray(
+                    np.pad(_of_rows(multipliers, first, first + header.rows), ((0, 0), (0, 0), (0, padding))))
+            for plane in reversed(range(header.planes)):
                 # (row, slice) -> (slice, row), where an element is the bytes of a slice.
-                yield np.ascontiguousarray(np.ascontiguousarray(rows[:, plane]).view(f"<u{SLICE_BYTES}").T)
+                content = np.ascontiguousarray(np.ascontiguousarray(rows[:, plane]).view(f"<u{SLICE_BYTES}").T)
+                if header.group_slices:
+                    for group, at in enumerate(range(0, len(content), header.group_slices)):
+                        yield own[plane, group]
+                        yield content[at:at + header.group_slices]
+                else:
+                    yield content
+            first += header.rows
 
     return Part(sum(_size(tile, matrix.cols, tile.header.rows) for tile in made), pieces)
 

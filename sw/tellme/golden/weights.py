@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS, slices
+from tellme.spec.program import FormatError
+from tellme.spec.ranges import I32
 
 __all__ = ["KEPT_BYTES", "Budget", "Floats", "TernaryMatrix", "Tile", "joined"]
 
@@ -110,12 +112,12 @@ class Tile(NamedTuple):
 
     @property
     def reach(self) -> int:
-        """Size of a weight at most."""
-        reach = 0
+        """Size of a weight at most: of each row by the largest multiplier of each plane."""
+        reach = np.zeros(self.rows, int)
         for number in range(len(self.planes)):
-            most = 1 if self.multipliers is None else int(np.abs(self.multipliers[number].astype(int)).max())
-            reach = self.step * reach + most
-        return reach
+            reach *= self.step
+            reach += 1 if self.multipliers is None else np.abs(self.multipliers[number].astype(int)).max(axis=0)
+        return int(reach.max())
 
     @property
     def step(self) -> int:
@@ -124,11 +126,16 @@ class Tile(NamedTuple):
 
 
 class TernaryMatrix(Floats):
-    """A linear from its packed tiles, whose planes of trits make up integer weights."""
+    """A linear from its packed tiles, whose planes of trits make up integer weights.
+
+    Tiles with sums that an int32 may not hold are a FormatError: the engine's sums would wrap.
+    """
 
     def __init__(self, tiles: Sequence[Tile], cols: int, budget: Budget):
         # A sum of products of int8 codes is at most 128 * cols times the largest weight.
         sums = 128 * cols * max(tile.reach for tile in tiles)
+        if sums > I32.most:
+            raise FormatError(f"a sum of {cols} columns is up to {sums}, and the sums of the engine are up to {I32.most}")
         dtype: type[np.floating] = np.float32 if sums <= 1 << 24 else np.float64
         super().__init__((sum(tile.rows for tile in tiles), cols), dtype,
                          lambda: (unpacked(tile, cols).astype(dtype, copy=False) for tile in tiles), budget)

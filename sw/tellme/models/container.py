@@ -26,12 +26,14 @@ from tellme.models.source import (
     check_blocks,
     check_gain,
     check_gain_wanted,
+    check_linear_groups,
     check_parts,
     check_rows,
     row_chunks,
 )
 from tellme.models.trits import check_packed, check_planes, packed_cols, packed_shape, unpack_rows
 from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
+from tellme.spec.packing import TILE_HEADER_GROUP_SLICES
 from tellme.spec.scale import Scale
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "written_elements"]
@@ -40,8 +42,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
-#: 4: may have matrices of several planes, and norms on heads of q and k.
-FORMAT_VERSION = PLANES_VERSION = HEAD_NORMS_VERSION = 4
+#: 4: may have matrices of several planes, and of column groups whose rows have multipliers, and norms on heads of q and k.
+FORMAT_VERSION = PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
@@ -127,6 +129,11 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     if linear.bias is not None:
         check_bias(name, linear.bias, shape[0])
         out.add(f"{name}.bias", linear.bias)
+    check_linear_groups(name, linear)
+    if linear.multipliers is not None:
+        out.add(f"{name}.multipliers", linear.multipliers())
+        out.add(f"{name}.group_slices", np.array([linear.group_slices], np.int32))
+        return GROUPS_VERSION
     return PLANES_VERSION if linear.planes > 1 else 2 if len(blocks) > 1 or linear.bias is not None else 1
 
 
@@ -206,8 +213,9 @@ class Container(StoredSource):
             for part in stored(shape[1]):
                 yield unpack_rows(what, part, (len(part), shape[1]), planes)
 
+        group_slices = self._group_slices(what)
         return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(planes * packed_cols(shape[1])),
-                      planes)
+                      planes, group_slices, (lambda: self.tensor(f"{what}.multipliers")) if group_slices else None)
 
     def _planes(self, what: str) -> int:
         """Planes of a matrix, from its tensor's shape; 1 where the tensor has no shape of planes."""
@@ -217,6 +225,17 @@ class Container(StoredSource):
         with self._named():
             check_planes(what, found[1])
         return int(found[1])
+
+    def _group_slices(self, what: str) -> int:
+        """Slices of a matrix's column groups; 0 where it has none.  Anything but a number of slices is a ModelError."""
+        if self._version < GROUPS_VERSION or not {f"{what}.multipliers", f"{what}.group_slices"} & self._names:
+            return 0
+        found = self.tensor(f"{what}.group_slices")
+        least, most = TILE_HEADER_GROUP_SLICES
+        if found.shape != (1,) or found.dtype != np.int32 or not least <= int(found[0]) <= most:
+            raise ModelError(f"{self.path}: {what}.group_slices is {found.dtype} {found.tolist()}; an int32 of {least} to {most} "
+                             "is wanted")
+        return int(found[0])
 
     def _slice(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
         """What gives rows of a tensor of the file, or None where the tensor has another shape or type; a tensor that is not there

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.trits import check_planes, pack_rows
-from tellme.spec.packing import plane_reach
+from tellme.spec.packing import TILE_HEADER_GROUP_SLICES, groups_of, plane_reach
 from tellme.spec.scale import Scale
 
 __all__ = ["CHUNK", "Block", "Linear", "Source", "StoredSource", "TableRows", "check_bias", "check_blocks", "check_codes",
-           "check_gain", "check_gain_wanted", "check_parts", "check_rows", "regroup", "row_chunks", "trits"]
+           "check_gain", "check_gain_wanted", "check_groups", "check_linear_groups", "check_parts", "check_rows",
+           "multiplier_bytes", "regroup", "row_chunks", "trits"]
 
 #: Elements that are worked on at a time.
 CHUNK = 1 << 20
@@ -49,6 +50,10 @@ class Linear:
     scales, and may be called only after all chunks have been taken, because importers find scales on the way.  ``stored`` gives
     the rows as base-3 bytes (:mod:`tellme.models.trits`), where a source has such bytes: checked as
     :func:`~tellme.models.trits.check_packed` does.
+
+    With ``group_slices`` the matrix has column groups of so many slices.  Then a code only says its trits, which are worth what
+    ``multipliers`` gives for their plane, group and row: int8 (planes, groups, rows), the plane of 3**0 first.  ``multipliers``
+    may be called when ``blocks`` may.
     """
 
     shape: tuple[int, int]
@@ -57,6 +62,13 @@ class Linear:
     bias: NDArray[np.float16] | None = None
     stored: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
     planes: int = 1
+    group_slices: int = 0
+    multipliers: Callable[[], NDArray[np.int8]] | None = None
+
+    @property
+    def multiplier_count(self) -> int:
+        """Multipliers of the matrix, a byte each."""
+        return self.planes * groups_of(self.shape[1], self.group_slices) * self.shape[0] if self.group_slices else 0
 
     def packed(self, name: str) -> Iterator[NDArray[np.uint8]]:
         """The rows as base-3 bytes, in chunks of whole rows; a code that the planes do not hold is a ModelError with the name."""
@@ -130,6 +142,7 @@ def check_parts(source: Source) -> None:
             for _ in linear.packed(what):
                 pass
             check_blocks(what, linear.shape[0], linear.blocks())
+            check_linear_groups(what, linear)
             if linear.bias is not None:
                 check_bias(what, linear.bias, linear.shape[0])
         for name in NORMS:
@@ -154,6 +167,11 @@ def trits(source: StoredSource) -> int:
     c = source.config
     return sum(rows * cols * source.linear(i, name).planes for i in range(c.layers) for name in LINEARS
                for rows, cols in (c.shape(name),))
+
+
+def multiplier_bytes(source: StoredSource) -> int:
+    """Bytes of the multipliers of all matrices, the padding of tiles not counted."""
+    return sum(source.linear(i, name).multiplier_count for i in range(source.config.layers) for name in LINEARS)
 
 
 Item = TypeVar("Item", bound=np.generic)
@@ -192,6 +210,25 @@ def check_codes(name: str, codes: NDArray[np.int8], planes: int = 1) -> None:
     if codes.size and (codes.min() < -reach or codes.max() > reach):
         raise ModelError(f"{name} has a code outside " + ("-1, 0, 1" if planes == 1 else f"-{reach} to {reach}, which is what "
                                                           f"{planes} planes hold"))
+
+
+def check_linear_groups(name: str, linear: Linear) -> None:
+    """The multipliers of a matrix that has column groups, and that another one has none."""
+    if linear.group_slices or linear.multipliers is not None:
+        values = None if linear.multipliers is None else linear.multipliers()
+        check_groups(name, values, linear.shape, linear.planes, linear.group_slices)
+
+
+def check_groups(name: str, values: NDArray[np.int8] | None, shape: tuple[int, int], planes: int, group_slices: int) -> None:
+    """Column groups of as many slices as a tile's header can say, and int8 multipliers for each plane, group and row."""
+    least, most = TILE_HEADER_GROUP_SLICES
+    if not least <= group_slices <= most:
+        raise ModelError(f"{name} has column groups of {group_slices} slices; {least} to {most} can be")
+    wanted = planes, groups_of(shape[1], group_slices), shape[0]
+    if values is None or values.shape != wanted or values.dtype != np.int8:
+        found = "none" if values is None else f"{values.dtype} of shape {values.shape}"
+        raise ModelError(f"{name}: its multipliers are {found}; {planes} planes, {wanted[1]} column groups and {shape[0]} rows "
+                         f"want int8 of {wanted}")
 
 
 def check_blocks(name: str, rows: int, blocks: tuple[Block, ...]) -> None:

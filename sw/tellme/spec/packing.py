@@ -23,12 +23,12 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "HEAD_CODE", "HEAD_PLANES", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "NO_BIAS",
-           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_PLANES",
-           "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS",
-           "ZERO_BYTE", "RowWord", "TileHeader", "head_block_words", "head_row_words", "matrix_words", "multiplier_words",
-           "pack_gains", "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach",
-           "planes_for", "slices", "tile_rows", "trits_of", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "HEAD_CODE", "HEAD_PLANES", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES",
+           "MULTIPLIERS_A_WORD", "NO_BIAS", "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS",
+           "TILE_HEADER_GROUP_SLICES", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE", "RowWord",
+           "TileHeader", "groups_of", "head_block_words", "head_row_words", "matrix_words", "multiplier_words", "pack_gains",
+           "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach", "planes_for",
+           "slices", "tile_rows", "trits_of", "unpack_trits"]
 
 #: Ternary weights of a byte.
 TRITS = 5
@@ -59,12 +59,16 @@ TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_
 TILE_HEADER_ROWS = Range(1, U8.most)
 #: Planes that a tile's header can say.
 TILE_HEADER_PLANES = Range(1, MAX_PLANES)
+#: Slices of a column group that a tile's header can say.
+TILE_HEADER_GROUP_SLICES = Range(1, U8.most)
 #: A row's word: its stored scale (:func:`tellme.spec.scale.pack16`) and its bias (a binary16 pattern), from bit 0 on.
 ROW_WORD_FIELDS = {"scale": 16, "bias": 16}
 #: Bytes of a row's word.
 ROW_WORD_BYTES = 4
 #: The bias that changes no element: -0.0.
 NO_BIAS = 0x8000
+#: Multipliers of rows, a signed byte each, in a 64-bit word.
+MULTIPLIERS_A_WORD = 8
 
 
 def pack_trits(weights: Sequence[int]) -> int:
@@ -229,12 +233,18 @@ def pack_multipliers(multipliers: Sequence[int]) -> list[int]:
     """
     for multiplier in multipliers:
         I8.check("multiplier", int(multiplier))
-    return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + 8])) for at in range(0, len(multipliers), 8)]
+    return [sum((m & 0xFF) << 8 * i for i, m in enumerate(multipliers[at:at + MULTIPLIERS_A_WORD]))
+            for at in range(0, len(multipliers), MULTIPLIERS_A_WORD)]
+
+
+def groups_of(cols: int, group_slices: int) -> int:
+    """Column groups of a matrix; the last one may have fewer slices."""
+    return -(-slices(cols) // group_slices)
 
 
 def multiplier_words(rows: int) -> int:
     """64-bit words of the multipliers of a tile's rows for a column group."""
-    return -(-rows // 8)
+    return -(-rows // MULTIPLIERS_A_WORD)
 
 
 def pack_gains(gains: Sequence[int]) -> list[int]:

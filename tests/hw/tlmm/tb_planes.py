@@ -4,25 +4,23 @@
 
 import cocotb
 from cocotb.triggers import FallingEdge
-from cocotb.utils import get_sim_time
 from engine_cases import (
     LAYOUTS,
     MAX_COLS,
     PLANES,
-    PREFILL_ROWS,
     STREAMS,
     TILE,
     TOKENS,
     Case,
-    Paced,
     bench,
+    cycles_of,
     rows_a_step,
     run,
     tokens_of,
 )
 
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
+from sim.cocotb_streams import report, report_note, reset, rng
 from tellme.spec.packing import SLICE, plane_reach, slices
 from tellme.spec.widths import signed_bits_for
 
@@ -35,8 +33,6 @@ BENCHES = [bench("lanes1", 1, 1, 128, 100, planes=6), bench("lanes2", 2, 1, 128,
            bench("rows2-lanes10", 10, 1, 240, 100, planes=5, prefill_rows=2, timeout_s=900,
                  nightly="rows2-lanes4 has two tokens on four lanes")]
 ALL = range(1, PLANES + 1)
-#: Cycles in which the memory brings a 64-bit word: 32 bits a cycle, or 64 where prefill takes two rows a step.
-WORD_CYCLES = 2 // PREFILL_ROWS
 
 
 @cocotb.test()
@@ -127,15 +123,6 @@ async def no_cycle_between_planes(dut):
             first = busy.index(1)
             assert sum(busy) == steps
             assert all(busy[first:first + steps]), "a cycle without a step between slices or planes"
-
-
-async def cycles_of(dut, case, paced=False):
-    # Until the engine is idle again.
-    for _ in range(10):
-        await FallingEdge(dut.clk)
-    start = get_sim_time("ns")
-    await run(dut, [case], words=Paced(dut, "words", WORD_CYCLES) if paced else None)
-    return round((get_sim_time("ns") - start) / PERIOD_NS)
 
 
 @cocotb.test()

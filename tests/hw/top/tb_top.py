@@ -50,13 +50,14 @@ from tests.hw.layouts import unpack
 from tests.hw.memory.ddr3_parts import Phy, Pins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import even_model, model_of, random_model
+from tests.models.random_model import even_model, model_of, random_model, with_groups, with_planes, with_several_scales
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
+           "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
@@ -69,6 +70,9 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
              for model in ("grouped", "wide-heads", "head-norms")),
+           Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
+                 env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
+                 nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
                  tests=("says_who_it_is", "what_a_run_moves")),
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
@@ -233,6 +237,8 @@ async def prompts_in_chunks(dut):
     cases = 0
     name = os.environ.get("MODEL", "grouped")
     model = random_model(name)
+    if os.environ.get("CHANGE") == "groups":
+        model = with_groups(with_planes(with_several_scales(model)))
     image = compile_model(model, CONFIG)
     await load(host, image)
     golden = GoldenBoard(image)

@@ -52,8 +52,11 @@ def row_scales(blocks: tuple[Block, ...]) -> NDArray[np.float64]:
 
 
 def ternary(source: Source, layer: int, name: str) -> Linear:
-    """A matrix of a layer.  One of several planes is a ModelError: no format that is written holds its codes."""
+    """A matrix of a layer.  One of several planes, or with multipliers, is a ModelError: no format that is written holds its
+    weights."""
     linear = source.linear(layer, name)
     if linear.planes > 1:
         raise ModelError(f"layers.{layer}.{name} has {linear.planes} planes, and what is exported holds -1, 0 and 1 alone")
+    if linear.group_slices:
+        raise ModelError(f"layers.{layer}.{name} has multipliers of column groups, and what is exported holds -1, 0 and 1 alone")
     return linear
