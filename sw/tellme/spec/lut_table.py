@@ -8,11 +8,11 @@ __all__ = ["LUT"]
 LUT: dict[str, dict[str, float]] = {
     "tlmm": {
         "unit": 662.3,
-        "lane": 394.7,
-        "second row": -113.2,
+        "lane": 394.8,
+        "second row": -113.3,
         "second drain": -0.5,
-        "planes of a lane": 24.9,
-        "row words of a drain": 680.8,
+        "planes of a lane": 56.7,
+        "row words of a drain": 113.5,
     },
     "attention": {
         "compact unit": 4258.0,
@@ -28,8 +28,8 @@ LUT: dict[str, dict[str, float]] = {
         "compact unit": 1143.0,
     },
     "fused": {
-        "unit": 8022.3,
-        "biases": -100.3,
+        "unit": 8094.5,
+        "biases": 44.0,
         "compact unit": 7785.0,
         "chunk unit": 8684.5,
     },
