@@ -185,7 +185,7 @@ def test_inspect_shows_planes(tmp_path, capsys):
     # Of seven square matrices two have three planes: 11 trits for 7 weights, 1.6 bits a trit.
     assert "planes           1 of 71.4 %, 3 of 28.6 % of the weights: 2.51 bits a weight\n" in out
     assert "several planes   runs on: golden, and builds of as many planes\n" in out
-    assert "does not fit: layers.0.w1 has 3 planes, and the build ulx3s-85f can do 1\n" in out
+    assert "ulx3s-85f        ulx3s 85f: fits; " in out
     assert main(["inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["planes"] == {"1": 10 * 64 * 64, "3": 4 * 64 * 64} and found["bits_a_weight"] == round(1.6 * 11 / 7, 4)
@@ -203,7 +203,7 @@ def test_a_bias_is_refused_before_a_byte_is_sent(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tellme.runtime.simulated.build", never)
     monkeypatch.setattr("tellme.runtime.simulated.ProcessTransport", never)
     assert main(["generate", "--model", str(path), "--device", "sim", "--prompt-ids", "1,2"]) == 2
-    assert "layers.0.wq has a bias, and the build ulx3s-85f-l2 adds none: use the golden model" in capsys.readouterr().err
+    assert "layers.0.w2 has a bias, which no gateware adds: use the golden model" in capsys.readouterr().err
 
 
 def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
