@@ -266,7 +266,7 @@ MUTANTS = (
           "Mux(to_a, gains_of_a, 0)", "pipeline-dim128"),
     fused("bias-of-the-row-behind", "pipeline", 'stage.delay(raw_label.bias, 2, "bias")',
           'stage.delay(raw_label.bias, 1, "bias")', "biases-dim128.all_passes"),
-    fused("biases-without-the-flag", "pipeline", "with_bias.eq(args.bias)", "with_bias.eq(1)", "pipeline-planes6.all_passes"),
+    fused("biases-without-the-flag", "pipeline", "with_bias.eq(args.bias)", "with_bias.eq(1)", "pipeline-dim128.all_passes"),
     fused("element-with-a-bias-is-written", "pipeline", "summed = adder.o.valid & ~biased if", "summed = adder.o.valid if",
           "biases-dim128.all_passes"),
     fused("place-from-ahead-of-the-bias", "pipeline", "place.eq(Mux(biased, adder.o.p.tag, raw_place.as_value()))",

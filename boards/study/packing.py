@@ -32,18 +32,22 @@ REPORT = ROOT / "docs" / "reports" / "packing.json"
 BASE = CoreConfig(name="changed", sampler=True)
 #: Unit -> changes of the base configuration with which it is packed by itself.
 PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
-    "tlmm": [{"lanes": 8}],
-    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
+    "tlmm": [{"lanes": 8, "planes": 1}, {"lanes": 2, "planes": 6}, {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6}],
+    "fused": [{"planes": 1}, {"planes": 6}],
+    "lm_head": [{}, {"compact": 1}],
+    "attention": [{"compact": 1, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
+                  {"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
                   {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],
 }
-#: Label -> changes of the base configuration.  These whole cores are enough to determine all terms of all units, except one of
-#: the lanes'.
+#: Label -> changes of the base configuration.  These whole cores and the parts are enough to determine all terms of all units.
+#: The cores are of one plane.
 CORES: dict[str, dict[str, int | str]] = {
-    "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
-    "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
+    "compact, groups of three": {"planes": 1, "compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640,
+                                 "max_head_dim": 32},
+    "one lane, no groups": {"planes": 1, "lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
                             "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
-    "four lanes, groups of three": {"lanes": 4, "max_group": 3},
-    "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
+    "four lanes, groups of three": {"planes": 1, "lanes": 4, "max_group": 3},
+    "ten lanes, chunks of ten": {"planes": 1, "lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")

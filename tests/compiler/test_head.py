@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tellme.compiler.head import HeadTiles, head_bytes, head_rows, pack_planes, pack_probe_tiles
-from tellme.compiler.image import TooBigError, compile_model, place_model
+from tellme.compiler.image import TooBigError, compile_model, needed_bytes, place_model
 from tellme.golden.board import GoldenBoard
 from tellme.golden.head import Table
 from tellme.golden.scales import scales
@@ -16,9 +16,18 @@ from tellme.golden.weights import Budget, Tile
 from tellme.models.source import TableRows
 from tellme.spec.attention import logit
 from tellme.spec.config import CoreConfig
-from tellme.spec.packing import RowWord, TileHeader, pack_matrix, pack_trits, plane_reach, planes_for, trits_of
+from tellme.spec.packing import (
+    HEAD_PLANES,
+    RowWord,
+    TileHeader,
+    pack_matrix,
+    pack_trits,
+    plane_reach,
+    planes_for,
+    trits_of,
+)
 from tellme.spec.scale import ZERO, Scale, scale_mul, unpack16
-from tests.models.random_model import model_of, random_model
+from tests.models.random_model import model_of, random_model, with_head_codes
 
 BOARD = CoreConfig(name="bench")
 
@@ -79,6 +88,7 @@ def test_tiles_are_those_of_the_specification(vocab, dim, rows, most):
     assert [tile.header.planes for tile in head.tiles] == planes and head.planes == max(planes)
     assert head.least <= len(head.part()) <= head_bytes(vocab, dim, head.planes, rows)
     assert head.least == head_bytes(vocab, dim, 1, rows)
+    assert head.trits == dim * sum(planes[row // rows] for row in range(vocab))
 
 
 @pytest.mark.parametrize("code, planes", [(0, 1), (1, 1), (-2, 2), (13, 3), (-14, 4), (40, 4), (41, 5), (121, 5),
@@ -133,13 +143,28 @@ def test_wider_codes_than_int8_are_exact():
 
 
 def test_what_a_build_refuses():
-    model = random_model("untied")
+    model = with_head_codes(random_model("untied"), 127)
     with pytest.raises(TooBigError, match="^the LM head has 6 planes, and the build bench can do 5$"):
         compile_model(model, replace(BOARD, planes=5))
     with pytest.raises(TooBigError, match="^the LM head has a scale for each row, and the build bench takes none: it can do 1 "):
         compile_model(model, replace(BOARD, planes=1))
     image, why = place_model(model, replace(BOARD, planes=1))
     assert image.probe is not None and "1 plane" in why
+
+
+@pytest.mark.parametrize("name", ["untied", "grouped"])
+def test_a_head_that_is_made_from_floats_has_five_planes(name):
+    """Whatever the family's values, a code takes a byte; a token needs the bytes of the planes that there are."""
+    model = random_model(name)
+    c = model.config
+    image = compile_model(model, BOARD)
+    assert image.head_trits == HEAD_PLANES * c.vocab * c.dim
+    assert needed_bytes(c, 3, head_trits=image.head_trits) == needed_bytes(c, 3)
+    older = compile_model(with_head_codes(model, 127), BOARD)
+    assert older.head_trits is not None and older.head_trits > image.head_trits
+    assert needed_bytes(c, 3, head_trits=older.head_trits) == pytest.approx(
+        needed_bytes(c, 3) + (older.head_trits - image.head_trits) / 5)
+    assert compile_model(model, BOARD, head="host").head_trits is None
 
 
 def test_a_tied_model_has_an_embedding_beside_its_head():

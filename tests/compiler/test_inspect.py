@@ -69,8 +69,17 @@ def test_features_say_what_runs_them(tmp_path):
     found, _ = inspected(with_biases(with_several_scales(random_model("plain"))), tmp_path)
     assert found.features == {"several scales a matrix": "golden and boards", "bias": "golden only"}
     assert "layers.0.wq" in found.several_scales and found.biases[0] == "layers.0.wq"
-    assert all(fit.reason == f"layers.0.wq has a bias, and the build {fit.preset} adds none: use the golden model"
-               for fit in found.fits)
+    assert {fit.reason for fit in found.fits} == {"layers.0.w2 has a bias, which no gateware adds: use the golden model"}
+
+
+def test_a_bias_wants_a_build_of_several_planes(tmp_path, monkeypatch):
+    boards = {name: replace(PRESETS["ulx3s-85f"], name=name, planes=planes) for name, planes in (("one", 1), ("six", 6))}
+    monkeypatch.setattr(module, "PRESETS", boards)
+    model = random_model("plain")
+    model.layers[0].biases["wq"] = np.ones(len(model.layers[0].weights["wq"]), np.float16)
+    found, _ = inspected(model, tmp_path)
+    assert found.features == {"bias": "golden, and builds of several planes"}
+    assert [fit.reason for fit in found.fits] == ["layers.0.wq has a bias, and the build one adds none: use the golden model", ""]
 
 
 def test_planes_of_a_file(tmp_path, monkeypatch):
@@ -96,7 +105,7 @@ def test_planes_of_a_file(tmp_path, monkeypatch):
     assert four.reason == f"layers.0.{first} has 5 planes, and the build four can do 4"
     assert five.head == "board"
     c = model.config
-    needed = trits / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * c.kv_dim
+    needed = trits / 5 + c.vocab * c.dim + c.dim + 2 * c.layers * (c.kv_dim + 2 * c.kv_heads)
     assert five.tokens_per_second[0] == pytest.approx(4 * 200e6 / 3 / needed)
     image = compile_model(Container(path), boards["five"])
     assert image.trits == trits and needed_bytes(c, 0, trits=image.trits) == needed

@@ -98,11 +98,13 @@ def test_a_bias_is_added_with_a_rounding_of_its_own():
     model.layers[0].biases["wk"] = np.full(64, -0.0, np.float16)
     after = golden_board(model)
     assert (after.feed([3], 0) == first).all() and after.crcs == before.crcs
-    # The step that is changed is the last down projection, and with a bias of which half an ulp of 1 is all.
-    model.layers[1].biases["w2"] = np.full(64, 2.0**-12, np.float16)
-    board = golden_board(model)
-    board.feed([3], 0)
-    assert [a == b for a, b in zip(board.crcs, before.crcs, strict=True)] == [True] * 10 + [False] * 2 + [True]
+    # The step that is changed is the last down projection, also with a bias that is less than half an ulp of 1.  A larger bias
+    # changes the codes of the state, too, and with them the LM head's logits.
+    for bias, logits_stay in ((2.0**-12, True), (0.25, False)):
+        model.layers[1].biases["w2"] = np.full(64, bias, np.float16)
+        board = golden_board(model)
+        board.feed([3], 0)
+        assert [a == b for a, b in zip(board.crcs, before.crcs, strict=True)] == [True] * 10 + [False, logits_stay, True]
 
 
 @pytest.mark.parametrize("name", FAMILY)

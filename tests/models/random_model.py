@@ -7,13 +7,14 @@ from itertools import cycle, pairwise
 import numpy as np
 
 from tellme.models import LINEARS, Layer, Model, ModelConfig, Multipliers, int8_rows
+from tellme.models.int8 import table_code
 from tellme.models.model import NORMS
 from tellme.models.source import Block
 from tellme.spec.packing import groups_of, plane_reach
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_groups", "with_planes",
-           "with_row_scales", "with_several_scales", "worth"]
+__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_groups", "with_head_codes",
+           "with_planes", "with_row_scales", "with_several_scales", "worth"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
@@ -37,8 +38,11 @@ def random_model(name: str, seed: int = 0) -> Model:
     return model_of(config, gains=gains, seed=seed, name=name)
 
 
-def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random") -> Model:
-    """A model of a configuration with random weights, with or without gains of its norms."""
+def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "random", head_code: int | None = None) -> Model:
+    """A model of a configuration with random weights, with or without gains of its norms.
+
+    ``head_code``: the largest code of its tables; without, that of :func:`tellme.models.int8.table_code`.
+    """
     rng = np.random.default_rng([seed, *name.encode()])
     layers = []
     for _ in range(config.layers):
@@ -47,7 +51,8 @@ def model_of(config: ModelConfig, *, gains: bool, seed: int = 0, name: str = "ra
         own = [n for n in NORMS if gains and (n in ("attn_norm", "ffn_norm") or getattr(config, n))]
         layers.append(Layer(weights, scales,
                             {n: rng.uniform(0.5, 1.5, config.norm_width(n)).astype(np.float16) for n in own}))
-    tables = [int8_rows(rng.normal(size=(config.vocab, config.dim))) for _ in range(2)]
+    tables = [int8_rows(rng.normal(size=(config.vocab, config.dim)), head_code or table_code(config, table))
+              for table in ("embedding", "head")]
     final = rng.uniform(0.5, 1.5, config.dim).astype(np.float16) if gains else None
     return Model(config, layers, *tables[0], final, *((None, None) if config.tied else tables[1]), name=name)
 
@@ -72,6 +77,18 @@ def with_several_scales(model: Model, seed: int = 0) -> Model:
             layer.scales[name] = tuple(
                 Block(int(end - first), Scale(int(rng.integers(1024, 2048)), scale.exp + int(rng.integers(-1, 2))))
                 for first, end in pairwise([0, *inner, rows]))
+    return model
+
+
+def with_head_codes(model: Model, most: int, seed: int = 0) -> Model:
+    """The model with a drawn head, or embedding of a tied model, whose codes go up to ``most`` in each row: 127 as in files of
+    before :data:`tellme.spec.packing.HEAD_CODE`."""
+    codes = np.random.default_rng(seed).integers(-most, most + 1, (model.config.vocab, model.config.dim)).astype(np.int8)
+    codes[:, 0] = most
+    if model.config.tied:
+        model.embedding = codes
+    else:
+        model.head = codes
     return model
 
 

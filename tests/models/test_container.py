@@ -14,9 +14,10 @@ from safetensors.numpy import save_file
 from tellme import reference
 from tellme.models import LINEARS, Model, ModelError, Multipliers, int8_rows
 from tellme.models.container import Container, write
+from tellme.models.int8 import float_rows, table_code
 from tellme.models.model import pack_rows, unpack_rows
 from tellme.models.source import check_parts, multiplier_bytes, trits
-from tellme.spec.packing import MAX_LINEAR_PLANES, pack_trits, plane_reach, trits_of
+from tellme.spec.packing import HEAD_CODE, HEAD_PLANES, MAX_LINEAR_PLANES, pack_trits, plane_reach, planes_for, trits_of
 from tellme.spec.scale import unpack16
 from tests.models.random_model import (
     FAMILY,
@@ -266,16 +267,37 @@ def test_packed_rows_are_the_specification():
         assert (unpack_rows("w", packed, rows.shape) == rows).all()
 
 
-def test_int8_rows_are_within_half_a_step():
+@pytest.mark.parametrize("most", [127, HEAD_CODE])
+def test_int8_rows_are_within_half_a_step(most):
     rng = np.random.default_rng(2)
     table = rng.normal(size=(50, 64)) * 10.0 ** rng.uniform(-4, 3, (50, 1))
     table[7] = 0
-    codes, stored = int8_rows(table)
+    codes, stored = int8_rows(table, most)
     steps = np.array([float(unpack16(int(s)).value()) for s in stored])
-    assert codes.dtype == np.int8 and codes.min() >= -127
+    assert codes.dtype == np.int8 and (np.abs(np.delete(codes, 7, 0)).max(axis=1) == most).all()
     # Half a step, and at the largest elements what the rounding of the step takes.
-    assert (np.abs(codes * steps[:, None] - table) <= steps[:, None] * (0.5 + 127 * 2.0**-11)).all()
+    assert (np.abs(codes * steps[:, None] - table) <= steps[:, None] * (0.5 + most * 2.0**-11)).all()
     assert stored[7] == 0 and not codes[7].any()
+
+
+@pytest.mark.parametrize("most", [127, HEAD_CODE])
+def test_rows_that_are_int8_already_keep_their_codes(most):
+    """Tables of older files with codes of up to 127, and of new ones, exported as floats: not a value changes."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(-most, most + 1, (40, 64)).astype(np.int8)
+    codes[:, 5] = most
+    stored = rng.integers(20 << 10, 60 << 10, 40).astype(np.uint16)
+    got = int8_rows(float_rows(codes, stored), HEAD_CODE)
+    assert (got[0] == codes).all() and (got[1] == stored).all()
+
+
+def test_codes_of_a_head_fit_five_planes():
+    """Those of a head, and of an embedding that is one; another embedding has all codes of int8."""
+    tied = random_model("plain").config
+    assert tied.tied and planes_for(HEAD_CODE) == HEAD_PLANES < planes_for(HEAD_CODE + 1)
+    untied = replace(tied, tied=False)
+    assert [table_code(tied, "embedding"), table_code(untied, "embedding"), table_code(untied, "head")] == [
+        HEAD_CODE, 127, HEAD_CODE]
 
 
 def edit(path, *, metadata=None, tensors=None, drop=()):

@@ -49,7 +49,8 @@ SHAPES = {
 def shape_model(name: str) -> Model:
     """The model of a shape."""
     config, _, gains = SHAPES[name]
-    return model_of(config, gains=gains, name=name)
+    # Tables as they were when transformers computed the stored logits; heads of six planes.
+    return model_of(config, gains=gains, name=name, head_code=127)
 
 
 def prompt(name: str) -> list[int]:

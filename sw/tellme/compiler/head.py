@@ -76,6 +76,12 @@ class HeadTiles:
         """Planes of a tile at most."""
         return max(tile.header.planes for tile in self.tiles)
 
+    @property
+    def trits(self) -> int:
+        """Trits of the table: a code has one in each plane of its tile."""
+        rows = sum(tile.header.planes * tile.header.rows for tile in self.tiles)
+        return self._dim * (rows - self._odd * self.tiles[-1].header.planes)
+
     def part(self) -> Part:
         """The tiles' bytes."""
         return pack_tiles(Matrix(self._packed, self._dim, ()), self.tiles)

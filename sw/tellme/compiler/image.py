@@ -33,7 +33,7 @@ from tellme.models.source import StoredSource, multiplier_bytes, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
-from tellme.spec.packing import head_block_words, head_row_words
+from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I8, I32
@@ -77,14 +77,16 @@ class Image:
     end: int
     #: Trits of all matrices; None: a weight has one.
     trits: int | None = None
-    #: Multipliers of all matrices.
-    multipliers: int = 0
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
     #: Number of a residual step -> biases of its rows.  Only the golden model adds them; boards get no such image.
     residual_biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
     #: With the LM head on the host: the power of two of the probe in the LM head's place.
     probe: int | None = None
+    #: Trits of the LM head's tiles; None: a code has HEAD_PLANES, or the LM head is on the host.
+    head_trits: int | None = None
+    #: Multipliers of all matrices.
+    multipliers: int = 0
 
     @property
     def program_bytes(self) -> bytes:
@@ -100,16 +102,19 @@ class Image:
 
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
-                 multipliers: int = 0) -> float:
-    """Bytes that a token at a position needs, each counted once: trits / 5, multipliers, the LM head unless it is on the host,
-    the embedding row, and K and V rows with their scales.
+                 multipliers: int = 0, head_trits: int | None = None) -> float:
+    """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it
+    is on the host, multipliers, the embedding row, and K and V rows with their scales.
 
     ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``multipliers``: those of all matrices
-    (:attr:`Image.multipliers`), a byte each.
+    (:attr:`Image.multipliers`), a byte each.  ``head_trits``: those of the LM head (:attr:`Image.head_trits`); without, each code
+    is HEAD_PLANES.
     """
     c = config
     ternary = c.ternary_weights if trits is None else trits
-    return ternary / 5 + multipliers + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1)
+    if head == "board":
+        ternary += HEAD_PLANES * c.vocab * c.dim if head_trits is None else head_trits
+    return ternary / TRITS + multipliers + c.dim + kv_bytes(c) * (position + 1)
 
 
 def kv_bytes(config: ModelConfig) -> int:
@@ -401,8 +406,8 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.multipliers, body.whole_heads,
-                 body.residual_biases, probe)
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+                 body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:

@@ -262,7 +262,8 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
 
 def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Body) -> Iterator[Rate]:
     """At the first position, at 512, and at the last."""
+    head_trits = body.head.trits if head == "board" else None
     rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
     for position in sorted({0, min(512, context - 1), context - 1}):
-        needed = needed_bytes(c, position, head, trits=body.trits, multipliers=body.multipliers)
+        needed = needed_bytes(c, position, head, trits=body.trits, multipliers=body.multipliers, head_trits=head_trits)
         yield Rate(position, rate / needed, nearest(board.name, needed))

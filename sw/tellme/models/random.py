@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelConfig
+from tellme.models.int8 import table_code
 from tellme.models.source import Block, Linear, StoredSource, TableRows, check_parts, row_chunks
 from tellme.models.trits import check_planes, packed_cols, packed_shape, unpack_rows
 from tellme.spec.packing import TRITS, ZERO_BYTE
@@ -86,7 +87,8 @@ class RandomModel(StoredSource):
         if name == "head":
             assert not self.config.tied, "the embedding is the head"
         vocab = self.config.vocab
-        codes = self._rng(name).integers(-127, 128, (vocab, self.config.dim), np.int8)
+        most = table_code(self.config, name)
+        codes = self._rng(name).integers(-most, most + 1, (vocab, self.config.dim), np.int8)
         return TableRows(codes, np.full(vocab, self._table_scale, np.uint16))
 
     def check(self) -> None:

@@ -217,8 +217,8 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
     for number, position in enumerate(positions):
         if progress is not None:
             progress("decode", number, len(positions))
-        needed = (needed_bytes(config, position, head, trits=image.trits, multipliers=image.multipliers)
-                  - (config.vocab * config.dim if body_only else 0))
+        needed = needed_bytes(config, position, head, trits=image.trits, multipliers=image.multipliers,
+                              head_trits=0 if body_only else image.head_trits)
         if core is None:
             results.append(Decode(position, needed, _golden_decode(device, config, position)))
             continue
@@ -264,8 +264,8 @@ def measure_prefill(device: Device, config: ModelConfig, image: Image, prompts: 
         device.place(0, [int(t) for t in rng.integers(0, config.vocab, tokens)])
         args = StartArgs(0, tokens, 0 if body_only else 1)
         needed = prefill_bytes(config, tokens, chunk if image.whole_heads else 1, image.trits, image.multipliers)
-        decode = (needed_bytes(config, tokens, head, trits=image.trits, multipliers=image.multipliers)
-                  - (config.vocab * config.dim if body_only else 0))
+        decode = needed_bytes(config, tokens, head, trits=image.trits, multipliers=image.multipliers,
+                              head_trits=0 if body_only else image.head_trits)
         if core is None:
             results.append(Prefill(tokens, needed, decode, min(_run(device, args) for _ in range(TRIES))))
             continue

@@ -70,8 +70,8 @@ class CoreConfig:
     max_kv_heads: int = 16
     #: Query heads of a KV head.
     max_group: int = 4
-    #: For small parts: query heads of a group take turns at four multipliers, which K and V share; the LM head makes four
-    #: products a cycle.
+    #: For small parts: query heads of a group take turns at four multipliers, which K and V share; the LM head's best 64 are in
+    #: block RAMs.
     compact: bool = False
     #: Counters of each memory port and of what each cycle was spent on; without, they read zero.
     accounts: bool = True

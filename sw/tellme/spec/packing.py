@@ -23,12 +23,12 @@ from tellme.spec.scale import SCALE_EXP_BITS, SCALE_SIG_BITS, Scale
 from tellme.spec.widths import plane_reach
 from tellme.spec.words import ZEROS, pack_word, unpack_word
 
-__all__ = ["HEAD_BLOCK_ROWS", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES", "MULTIPLIERS_A_WORD", "NO_BIAS",
-           "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS", "TILE_HEADER_GROUP_SLICES",
-           "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE", "RowWord", "TileHeader", "groups_of",
-           "head_block_words", "head_row_words", "matrix_words", "multiplier_words", "pack_gains", "pack_head_block",
-           "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach", "planes_for", "slices", "tile_rows",
-           "trits_of", "unpack_trits"]
+__all__ = ["HEAD_BLOCK_ROWS", "HEAD_CODE", "HEAD_PLANES", "LEAST_STEPS", "MAX_LINEAR_PLANES", "MAX_PLANES",
+           "MULTIPLIERS_A_WORD", "NO_BIAS", "ROW_WORD_BYTES", "ROW_WORD_FIELDS", "SLICE", "SLICE_BYTES", "TILE_HEADER_FIELDS",
+           "TILE_HEADER_GROUP_SLICES", "TILE_HEADER_PLANES", "TILE_HEADER_ROWS", "TILE_ROWS", "TRITS", "ZERO_BYTE", "RowWord",
+           "TileHeader", "groups_of", "head_block_words", "head_row_words", "matrix_words", "multiplier_words", "pack_gains",
+           "pack_head_block", "pack_matrix", "pack_multipliers", "pack_planes", "pack_trits", "plane_reach", "planes_for",
+           "slices", "tile_rows", "trits_of", "unpack_trits"]
 
 #: Ternary weights of a byte.
 TRITS = 5
@@ -48,6 +48,10 @@ HEAD_BLOCK_ROWS = 4
 MAX_PLANES = 6
 #: Planes of a layer's matrix at most: its weights are int8, -121 to 121.
 MAX_LINEAR_PLANES = 5
+#: Planes of an LM head whose int8 codes are made from floats: a code takes a byte, where one above HEAD_CODE takes six planes.
+HEAD_PLANES = 5
+#: The largest code of such a head's rows, or of those of an embedding that is the head: 121.
+HEAD_CODE = plane_reach(HEAD_PLANES)
 #: The word before a tile: widths of its fields, from bit 0 on.
 TILE_HEADER_FIELDS = {"scale": SCALE_SIG_BITS + SCALE_EXP_BITS, "rows": 8, "odd_scale": SCALE_SIG_BITS + SCALE_EXP_BITS,
                       "planes_less_1": 3, "row_words": 1, "free": 1, "group_slices": 8, ZEROS: 5}

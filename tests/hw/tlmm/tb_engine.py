@@ -12,14 +12,14 @@ from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
-BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
+BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260, planes=6), bench("lanes8", 8, 2, 160, 260),
            bench("lanes5", 5, 3, 128, 260, nightly="no preset has these numbers of lanes and pipelines"),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
            # The codes of a token fill an EBR, and the last slice's columns go beyond.
            bench("whole-ebr", 2, 1, 128, 2048, "numbers_at_their_ends"),
-           # Tiles of one plane in an engine of six: no cycle more.
-           bench("planes6", 2, 1, 128, 260, planes=6),
+           # Of one plane: lanes2 has tiles of one plane in an engine of six, and they take no cycle more.
+           bench("planes1", 2, 1, 128, 260, nightly="no preset has one plane; lanes2 has the same tests"),
            # And in an engine with multipliers.
            bench("multipliers", 2, 1, 128, 260, planes=6, multipliers=True),
            # Two rows a step in prefill: two tokens; by night four of one pipeline, with the tiles of ecpix5-85f.

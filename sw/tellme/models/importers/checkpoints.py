@@ -19,7 +19,8 @@ from tellme.models.importers.importing import Options, checked_context, read_tok
 from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
-from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.int8 import int8_rows, table_code
+from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import scale_from_fraction
@@ -55,7 +56,7 @@ def _embedding(config: ModelConfig, table: NDArray[np.floating],
                gain: NDArray[np.floating]) -> dict[str, NDArray]:
     if not np.isfinite(table).all() or not np.isfinite(gain).all():
         raise ModelError("the embedding or the final norm holds an infinity or NaN")
-    codes, scales = int8_rows(table)
+    codes, scales = int8_rows(table, table_code(config, "embedding"))
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.files import check_file
 from tellme.models.importers.tensors import Tensors, without_ones
-from tellme.models.int8 import int8_rows
+from tellme.models.int8 import int8_rows, table_code
 from tellme.models.source import Linear, Source, TableRows, row_chunks
 from tellme.models.tokenizers.tokenizer import Tokenizer
 
@@ -173,7 +173,7 @@ class Imported(Source):
             part = self.tensors.rows(what, first, end)
             if not np.isfinite(part).all():
                 raise ModelError(f"{what} holds an infinity or NaN")
-            yield TableRows(*int8_rows(part))
+            yield TableRows(*int8_rows(part, table_code(self.config, name)))
 
     def cut_context(self, config: ModelConfig, options: Options) -> int:
         """The context to keep."""
