@@ -77,8 +77,6 @@ class Image:
     end: int
     #: Trits of all matrices; None: a weight has one.
     trits: int | None = None
-    #: Multipliers of all matrices.
-    multipliers: int = 0
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
     #: Number of a residual step -> biases of its rows.  Only the golden model adds them; boards get no such image.
@@ -87,6 +85,8 @@ class Image:
     probe: int | None = None
     #: Trits of the LM head's tiles; None: a code has HEAD_PLANES, or the LM head is on the host.
     head_trits: int | None = None
+    #: Multipliers of all matrices.
+    multipliers: int = 0
 
     @property
     def program_bytes(self) -> bytes:
@@ -432,8 +432,8 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.multipliers, body.whole_heads,
-                 body.residual_biases, probe, body.head.trits if head == "board" else None)
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+                 body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
