@@ -261,7 +261,7 @@ MUTANTS = (
     fused("sum-of-the-next-head", "pipeline", "Mux(of_pass, token, ~sum_place)", "Mux(of_pass, token, sum_place)",
           "head_norms-dim128.all_passes"),
     fused("sum-read-a-cycle-early", "pipeline", 'Statistics.LATENCY + 1, "sum_done"', 'Statistics.LATENCY, "sum_done"',
-          "head_norms-dim128"),
+          "head_norms-dim128.small_and_large_heads"),
     fused("pairs-counted-ahead-of-the-gains", "pipeline", "late = (gained, gained_at,", "late = (gained, in_head,",
           "head_norms-dim128.all_passes"),
     fused("rms-of-the-first-head", "pipeline", "(factor_read, absmax_done)):", "(factor_read, 0)):",
