@@ -388,6 +388,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ top
     Mutant("top", "heads-with-the-vector's-eps", "hw/core/processor.py", "n_eps = Mux(norms_heads, self.shape.head_n_eps, n_eps)",
            "pass", ("top/top-tiny.a_model_runs",)),
+    Mutant("top", "heads-with-the-vector's-length", "hw/core/processor.py",
+           "sqrt_n = Mux(norms_heads, self.shape.head_sqrt_n.as_value(), sqrt_n)", "pass", ("top/top-tiny.a_model_runs",)),
     Mutant("top", "k-begins-with-v", "hw/core/processor.py", "self.passes.args.q_rows.eq(self.sizes.q_dim)",
            "self.passes.args.q_rows.eq(self.sizes.qk_dim)", ("top/top-tiny.a_model_runs",)),
     Mutant("top", "position-not-wired", "hw/core/processor.py", "self.attention.args.position.eq(position)",
