@@ -285,7 +285,7 @@ MUTANTS = (
     fused("sum-of-the-next-head", "pipeline", "Mux(of_pass, token, ~sum_place)", "Mux(of_pass, token, sum_place)",
           "head_norms-dim128.all_passes"),
     fused("sum-read-a-cycle-early", "pipeline", 'Statistics.LATENCY + 1, "sum_done"', 'Statistics.LATENCY, "sum_done"',
-          "head_norms-dim128"),
+          "head_norms-dim128.small_and_large_heads"),
     fused("pairs-counted-ahead-of-the-gains", "pipeline", "late = (gained, gained_at,", "late = (gained, in_head,",
           "head_norms-dim128.all_passes"),
     fused("rms-of-the-first-head", "pipeline", "(factor_read, absmax_done)):", "(factor_read, 0)):",
@@ -412,6 +412,8 @@ MUTANTS = (
     # ------------------------------------------------------------------ top
     Mutant("top", "heads-with-the-vector's-eps", "hw/core/processor.py", "n_eps = Mux(norms_heads, self.shape.head_n_eps, n_eps)",
            "pass", ("top/top-tiny.a_model_runs",)),
+    Mutant("top", "heads-with-the-vector's-length", "hw/core/processor.py",
+           "sqrt_n = Mux(norms_heads, self.shape.head_sqrt_n.as_value(), sqrt_n)", "pass", ("top/top-tiny.a_model_runs",)),
     Mutant("top", "k-begins-with-v", "hw/core/processor.py", "self.passes.args.q_rows.eq(self.sizes.q_dim)",
            "self.passes.args.q_rows.eq(self.sizes.qk_dim)", ("top/top-tiny.a_model_runs",)),
     Mutant("top", "position-not-wired", "hw/core/processor.py", "self.attention.args.position.eq(position)",

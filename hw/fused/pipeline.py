@@ -85,7 +85,7 @@ class FusedPipeline(wiring.Component):
     #: Places for labels of heads: a head's token and number, and its 1 / rms.
     LABELS = 16
     #: Places for elements on their way from ``acc`` to the heads' banks, and from memory to ``codes``.  There are more places
-    #: than the way has cycles, so that an element moves in each cycle.
+    #: than the way has cycles, so that an element moves in each cycle; only the way of a pass with head_gains is longer.
     TURNED, CODED = 48, 32
 
     def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1):

@@ -308,7 +308,7 @@ def test_norms_on_heads():
     image, without = compile_model(model, SEVERAL), compile_model(plain, SEVERAL)
     assert [n for n, d in enumerate(image.program) if d.head_gains] == [1, 6]
     assert tuple(replace(d, head_gains=False) for d in image.program) == without.program
-    assert (image.registers["head_n_eps"], image.registers["head_sqrt_n"]) == (round(16e-6 * 2**32), Scale(1024, -8).pack())
+    assert (image.registers["head_n_eps"], image.registers["head_sqrt_n"]) == (round(0.16 * 2**32), Scale(1024, -8).pack())
     assert (without.registers["head_n_eps"], without.registers["head_sqrt_n"]) == (0, 0)
     streams = [bytes(i.sections[0][1])[:8 * i.segments[0].words64] for i in (image, without)]
     for number, layer in enumerate(model.layers):

@@ -255,9 +255,9 @@ class Harness:
         self.cases += len(expected)
         return cycles
 
-    async def qkv(self, heads, kv_heads, head_dim, *, head_gains=False, exp=-20, zeros=0, **options):
+    async def qkv(self, heads, kv_heads, head_dim, *, head_gains=False, exp=-20, zeros=0, peaks=False, **options):
         """A QKV pass.  ``head_gains``: with norms on heads.  ``exp``: power of two of the accumulators' scales.  The first
-        ``zeros`` heads have nothing but zeros."""
+        ``zeros`` heads have nothing but zeros.  ``peaks``: a head's last element is all but all of its sum of squares."""
         dut = self.dut
         self.shape(head_dim)
         rotated = (heads + kv_heads) * head_dim
@@ -266,6 +266,9 @@ class Harness:
         tile = max(1, self.tile // head_dim) * head_dim
         accs = self.accs(n, exp)
         for values, *_ in accs:
+            if peaks:
+                values[:] = [self.random.choice((-3000, 3000)) if i % head_dim == head_dim - 1 else self.random.randint(-3, 3)
+                             for i in range(n)]
             values[:zeros * head_dim] = [0] * (zeros * head_dim)
         norm, gains = {}, ([], [])
         if head_gains:

@@ -91,6 +91,7 @@ async def small_and_large_heads(dut):
     for exp in (-40, -34, -29, -26, -14, -9):
         for zeros in (0, 1, 3, 4):
             await h.qkv(2, 2, 16, head_gains=True, exp=exp, zeros=zeros)
+        await h.qkv(2, 1, 16, head_gains=True, exp=exp, peaks=True)
     assert not h.nonfinite
     report(cases=h.cases)
 
