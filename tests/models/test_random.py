@@ -9,6 +9,7 @@ from tellme.models import LINEARS, Model, ModelConfig, ModelError
 from tellme.models.container import Container
 from tellme.models.random import random_model
 from tellme.models.trits import pack_rows
+from tellme.spec.packing import HEAD_CODE
 
 #: Widths that are multiples of 20, of 5 and of neither.
 CONFIG = ModelConfig(dim=60, ffn=164, layers=2, heads=3, kv_heads=1, head_dim=16, vocab=203, context=24, tied=False, o_norm=True,
@@ -37,6 +38,8 @@ def test_a_model_of_a_shape_is_one(tied, tmp_path):
         ids = np.array([202, 0, 7])
         table = np.concatenate([part.codes for part in model.table(name)])
         assert table.shape == (203, 60) and np.array_equal(model.rows(name, ids).codes, table[ids])
+        # As made from floats: a head's codes fit five planes.
+        assert np.abs(table.astype(int)).max() == (HEAD_CODE if tied or name == "head" else 127)
 
 
 def test_planes_row_scales_and_biases(tmp_path):

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From a model to the content of a board's memory, program and registers.
 
-Compiling reads only shapes, scales, gains and biases.  The weights are read when the bytes of a section are taken.
+Compiling reads only shapes, scales, gains and biases, and the table of an LM head on the board, whose codes say how many planes
+its tiles have.  The weights are read when the bytes of a section are taken.
 """
 
 from bisect import bisect_right

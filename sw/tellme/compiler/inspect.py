@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a .tellme file holds, what it needs of a board, and which builds it fits.
 
-Whether a build runs the model is the compiler's own answer: compiling reads no weights.
+Whether a build runs the model is the compiler's own answer: compiling reads no weights but those of an LM head's table.
 """
 
 from collections import Counter
@@ -222,7 +222,7 @@ def _zero_trits(part: NDArray[np.uint8], planes: int) -> NDArray[np.uint8]:
 
 
 def model_fits(model: StoredSource) -> list[Fit]:
-    """What each build says to a model.  No weight is read."""
+    """What each build says to a model.  No weight is read but those of its LM head."""
     bodies: dict[Tiling, Body] = {}
 
     def body_for(board: CoreConfig) -> Body:

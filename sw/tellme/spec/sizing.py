@@ -130,8 +130,8 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil(gains / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
         "attention": attention,
-        # In a compact core the best 64.
-        "lm_head": 2 if c.compact else 0,
+        # In a compact core the queue of logits, and the best 64.
+        "lm_head": 1 + 2 if c.compact else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         # FIFOs of the hub's ports, of which attention has one to itself where it reads words of 64 bits.
         "sdram": (5 + (c.widths.attention_bits > 32)) * ceil(c.word_bits / 36),
