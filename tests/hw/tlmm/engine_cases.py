@@ -18,9 +18,9 @@ from tellme.spec.packing import (
     NO_BIAS,
     SLICE,
     RowWord,
+    groups_of,
     pack_planes,
     plane_reach,
-    slices,
     tile_rows,
     trits_of,
 )
@@ -97,7 +97,7 @@ class Case:
                 whole[:2] = [reach] * cols, [-reach] * cols
             trits = [[trits_of(w, p) for w in row] for row in whole]
             split = [[[weight[plane] for weight in row] for row in trits] for plane in range(p)]
-            count = -(-slices(cols) // group) if group else 1
+            count = groups_of(cols, group) if group else 1
             # Any multiplier, and the least and the largest often.
             m = [[[one_multiplier(random, extreme) if group else 1 for _ in range(size)] for _ in range(count)] for _ in range(p)]
             factors = [1 if is_free else 3**plane for plane in range(p)]

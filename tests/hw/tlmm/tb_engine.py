@@ -21,7 +21,8 @@ BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260, plan
            # Of one plane: lanes2 has tiles of one plane in an engine of six, and they take no cycle more.
            bench("planes1", 2, 1, 128, 260, nightly="no preset has one plane; lanes2 has the same tests"),
            # And in an engine with multipliers.
-           bench("multipliers", 2, 1, 128, 260, planes=6, multipliers=True),
+           bench("multipliers", 2, 1, 128, 260, planes=6, multipliers=True,
+                 nightly="tlmm/groups has tiles without multipliers, and the cycles of one"),
            # Two rows a step in prefill: two tokens; by night four of one pipeline, with the tiles of ecpix5-85f.
            bench("rows2-lanes4", 4, 1, 128, 260, prefill_rows=2),
            bench("rows2-lanes8", 8, 1, 240, 300, prefill_rows=2, nightly="rows2-lanes4 has two tokens on four lanes"),
