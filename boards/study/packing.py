@@ -43,7 +43,10 @@ PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
 #: core has once.
 PAIRS_PACKED: dict[str, list[tuple[dict[str, int | str], dict[str, int | str]]]] = {
     "tlmm": [({"lanes": 2, "planes": 1}, {"lanes": 2, "planes": 6}),
-             ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 1}, {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6})],
+             ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 1}, {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6}),
+             ({"lanes": 2, "planes": 6}, {"lanes": 2, "planes": 6, "multipliers": 1}),
+             ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6},
+              {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6, "multipliers": 1})],
     "fused": [({"planes": 1}, {"planes": 6})],
 }
 #: Label -> changes of the base configuration.  These whole cores, parts and pairs are enough to determine all terms of all

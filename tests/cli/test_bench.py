@@ -140,6 +140,7 @@ def test_needed_bytes_of_a_prompt():
     assert prefill_bytes(c, 1, 16) == ternary + 2 * rows
     assert prefill_bytes(c, 32, 16) == 2 * ternary + (16 + 32 + 32) * rows
     assert prefill_bytes(c, 32, 1) == 32 * ternary + (sum(range(1, 33)) + 32) * rows
+    assert prefill_bytes(c, 32, 16, multipliers=7) == prefill_bytes(c, 32, 16) + 2 * 7
 
 
 # The plot

@@ -14,7 +14,7 @@ from tellme.compiler.inspect import inspect_model
 from tellme.models.container import Container
 from tellme.models.shipped import find_model
 from tellme.spec.config import PRESETS
-from tests.models.random_model import FAMILY, random_model, with_biases, with_planes, with_several_scales
+from tests.models.random_model import FAMILY, random_model, with_biases, with_groups, with_planes, with_several_scales
 
 
 def inspected(model, tmp_path):
@@ -112,6 +112,35 @@ def test_planes_of_a_file(tmp_path, monkeypatch):
     assert five.tokens_per_second[0] == pytest.approx(4 * 200e6 / 3 / needed)
     image = compile_model(Container(path), boards["five"])
     assert image.trits == trits and needed_bytes(c, 0, trits=image.trits) == needed
+
+
+def test_column_groups_of_a_file(tmp_path, monkeypatch):
+    """Weights by the size of their groups, multipliers in bits a weight and in the bytes that a token needs, and who runs it."""
+    boards = {name: replace(PRESETS["ulx3s-85f"], name=name, multipliers=name == "with") for name in ("with", "without")}
+    monkeypatch.setattr(module, "PRESETS", boards)
+    plain = with_planes(random_model("grouped"))
+    before, _ = inspected(plain, tmp_path)
+    model = with_groups(plain)
+    found, path = inspected(model, tmp_path)
+    groups, count = Counter(), 0
+    for layer in model.layers:
+        for name, (size, values) in layer.multipliers.items():
+            groups[size] += layer.weights[name].size
+            count += values.size
+    assert found.groups == groups and found.multipliers == count > 0 and len(groups) > 3
+    assert found.bits_a_weight == pytest.approx(before.bits_a_weight + 8 * count / model.ternary_weights)
+    tensors = sum(len(layer.multipliers) for layer in model.layers)
+    assert found.bytes_by_part["multipliers"] == count + 4 * tensors and "multipliers" not in before.bytes_by_part
+    assert found.features["column groups"] == "golden, and builds with multipliers" and "column groups" not in before.features
+    fits = {fit.preset: fit for fit in found.fits}
+    first = next(iter(model.layers[0].multipliers))
+    assert fits["without"].reason == f"layers.0.{first} has multipliers of column groups, and the build without takes none"
+    rate = boards["with"].fabric_mhz * 1e6 * boards["with"].peak_bytes_per_cycle
+    image = compile_model(Container(path), boards["with"], head=fits["with"].head)
+    needed = needed_bytes(model.config, 0, fits["with"].head, trits=image.trits, multipliers=image.multipliers,
+                          head_trits=image.head_trits)
+    assert image.multipliers == count and fits["with"].tokens_per_second[0] == pytest.approx(rate / needed)
+    assert rate / needed < {fit.preset: fit for fit in before.fits}["with"].tokens_per_second[0]
 
 
 def test_the_shipped_model(tmp_path):

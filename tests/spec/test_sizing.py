@@ -53,6 +53,22 @@ def test_row_words_take_a_block_ram_a_drain():
         assert all(n <= lut(config)[unit] for unit, n in lut(one).items())
 
 
+def test_multipliers_take_a_product_a_lane_and_two_block_rams():
+    for name in ("ulx3s-85f", "ulx3s-85f-l2", "ecpix5-85f"):
+        without = replace(preset(name), multipliers=False)
+        config = replace(without, multipliers=True)
+        for model, more in ((ebr, 2), (dsp, config.lanes)):
+            before, after = model(without), model(config)
+            assert after["tlmm"] - before.get("tlmm", 0) == more
+            assert {unit: n for unit, n in after.items() if unit != "tlmm"} == {u: n for u, n in before.items() if u != "tlmm"}
+        check(config, "85f")
+    # A compact core makes small products of LUT; none was packed with them.
+    small = replace(preset("ecp5-25f"), multipliers=True)
+    assert "tlmm" not in dsp(small)
+    with pytest.raises(SizingError, match=r"no LUT are known for tlmm \(multipliers of a compact lane\); make model finds them"):
+        lut(small)
+
+
 def test_the_small_preset_fits_the_25f():
     check(preset("ecp5-25f"), "25f")
     check(preset("ecp5-25f"), "12f")

@@ -11,8 +11,10 @@ LUT: dict[str, dict[str, float]] = {
         "lane": 394.8,
         "second row": -113.3,
         "second drain": -0.5,
-        "planes of a lane": 56.7,
+        "planes of a lane": 56.8,
         "row words of a drain": 113.5,
+        "multipliers": 261.3,
+        "multipliers of a lane": 2.3,
     },
     "attention": {
         "compact unit": 4258.0,

@@ -123,9 +123,9 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
         # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build; a drain's
-        # row words.
+        # row words; multipliers, eight a word.
         "tlmm": (c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2)
-                 + c.row_words * c.float_lanes),
+                 + c.row_words * c.float_lanes + 2 * c.multipliers),
         # X, A, gains of four, head banks; tables: 127 / absmax, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil(gains / 512) + 1 + 1 + 2 + 1 + (tokens > 1)),
@@ -146,28 +146,31 @@ def dsp(config: CoreConfig) -> dict[str, int]:
     fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 1, 1 / rms
     and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
     weight, sums' scale, two addresses; where tokens come in chunks, a product a PE for each value of a word of K or V, and the
-    others a softmax unit.  head: scales, logit 2.  core: two addresses, two head sizes.
+    others a softmax unit.  head: scales, logit 2.  core: two addresses, two head sizes.  tlmm: a product a lane, in builds with
+    multipliers of column groups.
 
     A compact core has four products for K and V together, and builds from LUTs what one operand of at most 8 bits and another
-    of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, twice).
+    of at most 16 makes (addresses, head sizes, the sigmoid's slope, the lanes' products) or a constant (1 / 127, twice).
     """
     if config.compact:
         return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
     values = config.widths.attention_bits // 8
     attention = values * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
-    return {"fused": 15 * config.float_lanes, "attention": attention, "lm_head": 3, "core": 4}
+    return {"fused": 15 * config.float_lanes, "attention": attention, "lm_head": 3, "core": 4} | (
+        {"tlmm": config.lanes} if config.multipliers else {})
 
 
 def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     """Unit -> term -> how often it counts.
 
     tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
-    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain.  weights: a
-    FIFO, and a block's address.  fused: a pipeline, and what biases add to it.  attention: the unit, a query head of the group
-    (dot, totals, sums in LUT RAM, its place in the muxes).  core: processor, address space and fetch; the accounts' counters.
-    top: what lies between the units.  A compact core's fused, attention, head and core are terms of their own; its query heads
-    share what else each has for itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax
-    units.  A wide PE makes eight products.
+    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain; in builds with
+    multipliers, what these add to the engine and to a lane.  weights: a FIFO, and a block's address.  fused: a pipeline, and what
+    biases add to it.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its place in the muxes).
+    core: processor, address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused,
+    attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
+    itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
+    products.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
@@ -179,6 +182,8 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
     planes: dict[str, float] = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
+    if c.multipliers:
+        planes |= {"multipliers": 1, "multipliers of a compact lane" if c.compact else "multipliers of a lane": c.lanes}
     biases: dict[str, float] = {"biases": c.float_lanes} if c.row_words else {}
     return {
         "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more} | planes,
