@@ -23,8 +23,8 @@ from tests.cli.fake_client import CYCLES, FakeClient
 
 CONFIG = preset("ulx3s-85f-l2")
 MODEL = find_model("stories-1m").config
-#: Of its LM head: each tile has six planes, for codes of 122 to 127.
-HEAD_TRITS = 6 * MODEL.vocab * MODEL.dim
+#: Of its LM head: each tile has three planes, for codes of up to 13.
+HEAD_TRITS = 3 * MODEL.vocab * MODEL.dim
 
 
 class CountingClient(FakeClient):
