@@ -61,7 +61,7 @@ def _embedding(config: ModelConfig, table: NDArray[np.floating], gain: NDArray[n
     if row_scales is None:
         codes, scales = int8_rows(table, table_code(config, "embedding"))
     else:
-        codes, scales = table, np.array([pack16(scale_from_fraction(float(value))) for value in row_scales], np.uint16)
+        codes, scales = table.astype(np.int8), np.array([pack16(scale_from_fraction(float(s))) for s in row_scales], np.uint16)
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 
