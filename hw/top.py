@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -150,7 +150,7 @@ class Core(wiring.Component):
         sampler = Sampler(layouts) if c.sampler else None
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
-        kv_in, lm_head_codes = Skid(c.widths.attention_bits), Skid(signed(8))
+        kv_in = Skid(c.widths.attention_bits)
         # The units that a run's end resets.  Each unit's reset is a register of its own, near the unit's registers.  The register
         # takes its value from the register of the unit before it in this list, so that the reset walks down the list, a unit per
         # cycle, in far fewer cycles than RESET_CYCLES.
@@ -158,7 +158,7 @@ class Core(wiring.Component):
             ("engine_start", engine_start), ("tlmm", engine),
             *((f"fused{i}" if i else "fused", unit) for i, unit in enumerate(fused)),
             ("heads_in", heads_in), ("attention", attention), ("sums_out", sums_out), ("lm_head", lm_head),
-            *((("sampler", sampler),) if sampler else ()), ("fetch", fetch), ("kv_in", kv_in), ("lm_head_codes", lm_head_codes),
+            *((("sampler", sampler),) if sampler else ()), ("fetch", fetch), ("kv_in", kv_in),
         )
         reset = cpu.reset.compute
         for name, unit in resets:
@@ -228,18 +228,16 @@ class Core(wiring.Component):
         routes = cpu.routes
         m.d.comb += [
             shares.chunk.eq(routes.chunk), words.sink.eq(routes.word_sink), accs.source.eq(routes.acc_source),
-            passes.to_lm_head.eq(routes.codes_to_lm_head), codes.to_lm_head.eq(routes.codes_to_lm_head),
+            *(router.for_lm_head.eq(routes.for_lm_head) for router in (passes, codes, accs)),
             passes.has.eq(shares.has), passes.has_last.eq(shares.has_last), codes.has_last.eq(shares.has_last),
-            codes.wanted.eq(passes.wanted), routes.code_valid.eq(codes.valid), routes.code_taken.eq(lm_head.code_taken),
+            codes.wanted.eq(passes.wanted), routes.code_valid.eq(codes.valid),
             routes.gain_taken.eq(words.gain_taken),
         ]
 
         # Through the routers to the units and back
         connect(m, weights.out, words.words)
         connect(m, words.engine, engine.words)
-        connect(m, words.lm_head, lm_head.words)
-        connect(m, codes.lm_head, lm_head_codes.i)
-        connect(m, lm_head_codes.o, lm_head.codes)
+        connect(m, accs.lm_head, lm_head.sums)
         connect(m, fetch.acc, accs.fetch)
         connect(m, fetch.rope, rope.words)
         connect(m, heads_in.o, attention.heads)
@@ -266,10 +264,6 @@ class Core(wiring.Component):
                 unit.rope_start.eq(rope.starts[i]), unit.rope_token.eq(fetch.number),
                 unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
             ]
-        if c.compact:
-            assert isinstance(attention, DecodeAttention)
-            m.d.comb += [attention.lend.eq(lm_head.busy), attention.borrower.eq(lm_head.factors),
-                         lm_head.products.eq(attention.products)]
 
         # Memory
         connect(m, hub.bus, sdram.bus)
@@ -297,7 +291,9 @@ class Core(wiring.Component):
             account.engine.eq(engine.busy), account.draining.eq(engine.draining),
             account.settling.eq(Cat(unit.settling for unit in fused)), account.attention.eq(attention.busy),
             account.lm_head.eq(lm_head.busy), account.clients.eq(hub.busy), account.refresh.eq(sdram.refreshing),
-            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy), counters.lm_head_stall.eq(lm_head.stall),
+            counters.spent.eq(account.spent), counters.engine_busy.eq(engine.busy),
+            # Weights are there, and the engine's sums wait for the LM head.
+            counters.lm_head_stall.eq(accs.lm_head.valid & words.engine.valid & ~engine.busy),
             counters.moved.eq(hub.moved), counters.busy.eq(hub.busy), counters.refresh.eq(sdram.refreshing),
         ]
         return m

@@ -10,6 +10,9 @@ through the link takes a cycle for each byte.  The cycles of a token are the sam
 
 ``--layers N`` takes N layers of a shape.  Nothing is extrapolated: cycles and needed bytes are those of N layers.
 
+``--planes P`` gives each matrix of a shape's layers P planes, and ``--row-words`` a scale a row, with a bias where a row can have
+one.  A needed byte is then five trits, as it is with one plane.
+
 ``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
 LM head.
 """
@@ -35,6 +38,7 @@ from tellme.runtime.bench import Decode, Prefill, cache_pieces, measure_decode, 
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
 from tellme.spec.memory import ACCOUNT, SDRAM_BASE
+from tellme.spec.packing import MAX_LINEAR_PLANES
 
 __all__ = ["SHAPES", "main"]
 
@@ -53,6 +57,8 @@ SHAPES = {
 BODY_ONLY = ("trilm-99m", "bitnet-2b-body")
 #: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
 NO_LAYER_GAINS = ("bitllama2c-3m",)
+#: The matrices whose rows can have a bias (:class:`tellme.spec.program.Descriptor`).
+BIASED = ("wq", "wk", "wv", "w1", "w3")
 
 
 def prefill_table(results: list[Prefill], config: CoreConfig) -> str:
@@ -88,14 +94,23 @@ def numbers_of(option: str, text: str, least: int) -> list[int]:
     return values
 
 
-def load(name: str, positions: list[int], layers: int | None) -> StoredSource:
-    """A file, a shipped model, or a shape with random weights and as many layers, with room for the positions."""
-    if layers is not None and (name not in SHAPES or not 1 <= layers <= SHAPES[name].layers):
-        raise InputError(f"--layers is {layers}; 1 to {SHAPES[name].layers} can be" if name in SHAPES else
-                         f"--layers is for shapes, and {name} is none: {', '.join(SHAPES)} are")
+def load(name: str, positions: list[int], layers: int | None = None, planes: int | None = None, *,
+         row_words: bool = False) -> StoredSource:
+    """A file, a shipped model, or a shape with random weights and as many layers, with room for the positions.
+
+    ``planes``, ``row_words``: of each matrix of a shape's layers; a file has its own.
+    """
+    for option, given in (("layers", layers is not None), ("planes", planes is not None), ("row-words", row_words)):
+        if given and name not in SHAPES:
+            raise InputError(f"--{option} is for shapes, and {name} is none: {', '.join(SHAPES)} are")
+    if layers is not None and not 1 <= layers <= SHAPES[name].layers:
+        raise InputError(f"--layers is {layers}; 1 to {SHAPES[name].layers} can be")
+    if planes is not None and not 1 <= planes <= MAX_LINEAR_PLANES:
+        raise InputError(f"--planes is {planes}; 1 to {MAX_LINEAR_PLANES} can be")
     model: StoredSource
     if name in SHAPES:
-        model = random_model(name, replace(SHAPES[name], layers=layers or SHAPES[name].layers),
+        model = random_model(name, replace(SHAPES[name], layers=layers or SHAPES[name].layers), planes=planes or 1,
+                             row_scales=row_words, biases=BIASED if row_words else (),
                              layer_gains=name not in NO_LAYER_GAINS)
     else:
         model = checked_model(name)
@@ -114,6 +129,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prompt-tokens", default="", metavar="16,64,128", help="lengths of prompts, with commas")
     parser.add_argument("--preset", default="ulx3s-85f")
     parser.add_argument("--layers", type=int, metavar="N", help="take N layers of a shape")
+    parser.add_argument("--planes", type=int, metavar="P", help="give each matrix of a shape's layers P planes")
+    parser.add_argument("--row-words", action="store_true", help="give each row of a shape's layers a scale, and a bias where a "
+                        "row can have one")
     parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not "
                         "through the link")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
@@ -127,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
         positions = numbers_of("positions", args.positions, 0)
         prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
-        model = load(args.model, [*positions, *prompts], args.layers)
+        model = load(args.model, [*positions, *prompts], args.layers, args.planes, row_words=args.row_words)
         image = compile_model(model, config)
         filled = max(positions) if args.preload else 0
         with TemporaryDirectory() as folder:
@@ -147,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         prefills = measure_prefill(device, model.config, image, prompts, config, body_only=body_only)
         results = measure_decode(device, model.config, image, positions, config, body_only=body_only, filled=filled)
         layers = f" ({args.layers} of {SHAPES[args.model].layers} layers)" if args.layers is not None else ""
+        layers += f", {args.planes or 1} {'planes' if (args.planes or 1) > 1 else 'plane'}" if args.model in SHAPES else ""
+        layers += ", row words" if args.row_words else ""
         print(f"{args.model}{' (body only)' if body_only else ''}{layers}, preset {config.name}, "
               f"{config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} (simulated cycles)")
         print(table(results, config))
@@ -155,7 +175,9 @@ def main(argv: list[str] | None = None) -> int:
         fastest = max(r.simulated or 0.0 for r in results)
         print(f"simulated: {fastest:.0f} cycles a second of this computer's clock, at most")
         if args.json is not None:
-            report = {"model": args.model, "layers": model.config.layers, "preset": config.name,
+            report = {"model": args.model, "layers": model.config.layers,
+                      **({"planes": args.planes or 1, "row_words": args.row_words} if args.model in SHAPES else {}),
+                      "preset": config.name,
                       "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": device.core_sha256,
                       "simulated_cycles_per_second": round(fastest), "results": [r.as_json(config) for r in results],
                       **({"prefill": [r.as_json(config) for r in prefills]} if prefills else {})}

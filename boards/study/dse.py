@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.study.dse``: what a whole lane costs in each of its kinds, synthesised and placed.
 
-A point is one kind of lane with a number of lanes, rows and builders.  A point has everything that turns weight bytes and codes
-into accumulators: byte ROMs, code memories, builders, tables or activations, adders, accumulators (int32, 128 rows), and
-registers at its borders.  Tile control, quantiser and drain are the same for all kinds, and are left out.
+A point is one kind of lane with a number of lanes, rows, builders and a method.  A point has everything that turns weight bytes
+and codes into accumulators: byte ROMs, code memories, builders, tables or activations, adders, multipliers of rows where the
+method has them, accumulators (int32, 128 rows), and registers at its borders.  Tile control, quantiser and drain are the same
+for all kinds, and are left out.
 """
 
 import argparse
@@ -23,16 +24,22 @@ from amaranth.lib.wiring import In, Out
 from boards.flow import carries
 from boards.flow.build import ROOT, BuildError, say, script
 from boards.flow.synth import measure
+from hw.tlmm.accumulator import PRODUCT_BITS, TOTAL_BITS
 from hw.tlmm.carry import AddOf, add_table, extend, mask
+from hw.tlmm.multipliers import RowMultipliers
 from hw.tlmm.study.kinds import KINDS
 from hw.verilog import to_verilog
 from tellme.spec.config import preset
-from tellme.spec.packing import SLICE, TILE_ROWS
+from tellme.spec.packing import SLICE, TILE_ROWS, multiplier_words
 
-__all__ = ["COLUMNS", "POINTS", "LanePoint", "Point", "main", "result", "table"]
+__all__ = ["COLUMNS", "METHODS", "POINTS", "LanePoint", "Point", "main", "result", "table"]
 
 COLS = 1280
 MHZ = 66.67
+#: What a weight is: a trit; a sum of tied planes; a sum of planes, each with a multiplier for a row and column group.
+METHODS = ("one plane", "planes", "multipliers")
+#: Planes of which the table has the cycles, where a lane takes several.
+PLANES = 3
 #: How a point is synthesised, and for which clock.
 CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
 
@@ -40,16 +47,27 @@ CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
 @dataclass(frozen=True)
 class Point:
     """``lanes`` tokens, with ``rows`` dots per token that look up the same tables.  ``builders`` says what builds the tables:
-    "each" (a builder per lane), "lockstep" (one sequencer, adders per lane) or "turn" (one builder for lane after lane)."""
+    "each" (a builder per lane), "lockstep" (one sequencer, adders per lane) or "turn" (one builder for lane after lane);
+    ``method``, one of METHODS, what a weight is."""
 
     kind: str
     lanes: int
     rows: int = 1
     builders: str = "each"
+    method: str = METHODS[0]
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.builders}-{self.rows}-{self.lanes}"
+        method = "" if self.method == METHODS[0] else f"-{self.method}"
+        return f"{self.kind}-{self.builders}-{self.rows}-{self.lanes}{method}"
+
+    @property
+    def cycles(self) -> int:
+        """Cycles in which 128 rows of a slice are taken, its builds left out: all PLANES planes, and with multipliers their
+        words of eight, a cycle each, for a column group of one slice."""
+        planes = 1 if self.method == METHODS[0] else PLANES
+        words = multiplier_words(TILE_ROWS) if self.method == "multipliers" else 0
+        return planes * (TILE_ROWS // self.rows + words)
 
     @property
     def duty(self) -> float:
@@ -59,23 +77,26 @@ class Point:
 
 
 class Accumulators(wiring.Component):
-    """acc[t][row] = total[t] + (0 if first else acc[t][row]), for ``tokens`` totals at once.
+    """acc[t][row] = total[t] + (0 if first else acc[t][row]), for ``tokens`` totals at once; with ``planes`` the sum that is
+    written is multiplied by three if ``triple`` is set.
 
-    ``step``, ``row`` and ``first`` come a cycle before their ``total``, in every cycle if wanted; the sum is written LATENCY
-    cycles after them.  Two steps on one row must be HAZARD cycles apart.  While no step is under way, ``value`` is the sum of
-    ``read_row`` of the cycle before.  (There is no enable: yosys would make an enable from 32 LUTs and registers per token.)
+    ``step``, ``row``, ``first`` and ``triple`` come a cycle before their ``total``, in every cycle if wanted; the sum is written
+    LATENCY cycles after them.  Two steps on one row must be HAZARD cycles apart.  While no step is under way, ``value`` is the
+    sum of ``read_row`` of the cycle before.  (There is no enable: yosys would make an enable from 32 LUTs and registers per
+    token.)
 
-    int32, exact to 838,000 columns of 20 totals each.  One EBR (of up to 512 rows) and 34 LUTs a token.
+    int32, exact to 838,000 columns of 20 totals each.  One EBR (of up to 512 rows) and 34 LUTs a token, 68 with planes.
     """
 
     LATENCY = 3
     HAZARD = 3
 
-    def __init__(self, *, rows: int, tokens: int = 1):
-        self._rows, self._tokens = rows, tokens
+    def __init__(self, *, rows: int, tokens: int = 1, planes: bool = False, total_bits: int = TOTAL_BITS):
+        self._rows, self._tokens, self._planes = rows, tokens, planes
         super().__init__({
-            "step": In(1), "row": In(range(rows)), "first": In(1), "total": In(data.ArrayLayout(signed(14), tokens)),
+            "step": In(1), "row": In(range(rows)), "first": In(1), "total": In(data.ArrayLayout(signed(total_bits), tokens)),
             "read_row": In(range(rows)), "value": Out(data.ArrayLayout(signed(32), tokens)),
+            **({"triple": In(1)} if planes else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -87,6 +108,10 @@ class Accumulators(wiring.Component):
             steps.append(step)
             rows.append(row)
         m.d.sync += goes_on.eq(~self.first)
+        triple = Signal()
+        if self._planes:
+            early = Signal()
+            m.d.sync += [early.eq(self.triple), triple.eq(early)]
         address = Mux(self.step, self.row, self.read_row)
         # total + (acc and goes_on)
         table = add_table(lambda a, b: a, lambda a, b, c, d: c & d)
@@ -99,8 +124,15 @@ class Accumulators(wiring.Component):
             m.d.comb += [
                 read.addr.eq(address), self.value[t].eq(read.data),
                 add.a.eq(extend(self.total[t], 32)), add.c.eq(read.data), add.d.eq(mask(goes_on, 32)), add.i.eq(Const(0)),
-                write.addr.eq(rows[2]), write.data.eq(summed), write.en.eq(steps[2]),
+                write.addr.eq(rows[2]), write.en.eq(steps[2]),
             ]
+            if not self._planes:
+                m.d.comb += write.data.eq(summed)
+            else:
+                # sum + (2 sum and triple)
+                m.submodules[f"times{t}"] = times = AddOf(width=32, table=table)
+                m.d.comb += [times.a.eq(summed), times.c.eq(Cat(Const(0, 1), summed)), times.d.eq(mask(triple, 32)),
+                             times.i.eq(Const(0)), write.data.eq(times.s)]
             m.d.sync += summed.eq(add.s)
         return m
 
@@ -124,26 +156,45 @@ class LanePoint(wiring.Component):
             "fill_code": In(signed(8)), "start": In(1), "first_col": In(range(COLS)), "cols": In(range(COLS + 1)),
             "build_buffer": In(1), "done": Out(1), "read_row": In(range(TILE_ROWS)),
             "value": Out(data.ArrayLayout(data.ArrayLayout(signed(32), point.lanes), point.rows)),
+            **({"triple": In(1)} if point.method != METHODS[0] else {}),
+            **({"multipliers": In(64), "multipliers_en": In(1), "multipliers_at": In(range(multiplier_words(TILE_ROWS))),
+                "half": In(1), "grouped": In(1)} if point.method == "multipliers" else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         point, kind, parts = self.point, KINDS[self.point.kind], self.parts
+        planes, multiplied = point.method != METHODS[0], point.method == "multipliers"
         rom = kind.rom()
         width = max(max(rom).bit_length(), 1)
         taken = {}
         for name in ("word", "step", "row", "first", "buffer", "fill", "fill_en", "fill_addr", "fill_code", "start",
-                     "first_col", "cols", "build_buffer", "read_row"):
+                     "first_col", "cols", "build_buffer", "read_row", *(("triple",) if planes else ()),
+                     *(("multipliers", "multipliers_en", "multipliers_at", "half", "grouped") if multiplied else ())):
             port = getattr(self, name)
             taken[name] = Signal.like(port, name=f"{name}_taken")
             m.d.sync += taken[name].eq(port)
         # Control passes as many registers as the data: one for the ROM and LATENCY for the dot, less one, because the
-        # accumulators want their control a cycle before the total.
-        control: Value = Cat(taken["step"], taken["row"], taken["first"])
-        for i in range(kind.dot.LATENCY):
+        # accumulators want their control a cycle before the total.  With multipliers the product takes a cycle more.
+        control: Value = Cat(taken["step"], taken["row"], taken["first"], *([taken["triple"]] if planes else []),
+                             *([taken["half"], taken["grouped"]] if multiplied else []))
+        passed = [control]
+        for i in range(kind.dot.LATENCY + multiplied):
             later = Signal(len(control), name=f"control{i}")
-            m.d.sync += later.eq(control)
-            control = later
+            m.d.sync += later.eq(passed[-1])
+            passed.append(later)
+        control = passed[-1]
+        row_bits = len(taken["row"])
+        if multiplied:
+            # A total comes two cycles after this control, and its multiplier with it.
+            early = passed[-1 - RowMultipliers.LATENCY]
+            m.submodules.multipliers = factors = RowMultipliers(tile_rows=TILE_ROWS, rows=point.rows)
+            m.d.comb += [
+                factors.row.eq(early[1:1 + row_bits]), factors.half.eq(early[-2]), factors.grouped.eq(early[-1]),
+                factors.two_rows.eq(point.rows == 2), factors.word.eq(taken["multipliers"]),
+                factors.write.eq(taken["multipliers_en"]), factors.write_at.eq(taken["multipliers_at"]),
+                factors.write_half.eq(~taken["half"]),
+            ]
         buffer = Signal()
         m.d.sync += buffer.eq(taken["buffer"])
         builders = []
@@ -178,7 +229,8 @@ class LanePoint(wiring.Component):
                     read = table.read_port()
                     m.d.comb += read.addr.eq(taken["word"].word_select(kind.units * r + b + at, kind.code_bits))
                     selects.append(read.data)
-            m.submodules[f"accumulators{r}"] = sums = Accumulators(rows=TILE_ROWS, tokens=point.lanes)
+            m.submodules[f"accumulators{r}"] = sums = Accumulators(
+                rows=TILE_ROWS, tokens=point.lanes, planes=planes, total_bits=PRODUCT_BITS if multiplied else TOTAL_BITS)
             lane = 0
             for n in range(point.lanes if point.builders == "turn" else len(builders)):
                 builder, tokens = builders[0 if point.builders == "turn" else n]
@@ -187,10 +239,18 @@ class LanePoint(wiring.Component):
                 if point.builders == "turn":
                     m.d.comb += only(turn == n, builder.build, dot.build)
                 m.d.comb += [dot.select[b].eq(selects[b]) for b in range(kind.units)]
-                m.d.comb += [sums.total[lane + t].eq(dot.total[t]) for t in range(tokens)]
+                for t in range(tokens):
+                    total: Value = dot.total[t]
+                    if multiplied:
+                        product = Signal(signed(PRODUCT_BITS), name=f"product{r}_{lane + t}", reset_less=True)
+                        m.d.sync += product.eq(total * factors.multipliers[r])
+                        total = product
+                    m.d.comb += sums.total[lane + t].eq(total)
                 lane += tokens
-            m.d.comb += [sums.step.eq(control[0]), sums.row.eq(control[1:-1]), sums.first.eq(control[-1]),
+            m.d.comb += [sums.step.eq(control[0]), sums.row.eq(control[1:1 + row_bits]), sums.first.eq(control[1 + row_bits]),
                          sums.read_row.eq(taken["read_row"])]
+            if planes:
+                m.d.comb += sums.triple.eq(control[2 + row_bits])
             m.d.sync += self.value[r].eq(sums.value)
         return m
 
@@ -208,6 +268,10 @@ POINTS = [
     Point("select-xor", 16),
     *(Point(kind, 16, 1, "lockstep") for kind in ("select-tree", "g2", "g5-ebr")),
     Point("g2", 16, 1, "turn"),
+    # What planes and multipliers cost the lane that the engine has.
+    *(Point("g2", lanes, rows, builders, method)
+      for lanes, rows, builders in ((1, 1, "each"), (1, 2, "each"), (8, 1, "lockstep"), (16, 1, "lockstep"))
+      for method in METHODS[1:]),
 ]
 
 
@@ -235,14 +299,15 @@ def result(point: Point, kind: str, *, route: bool, timeout_s: float) -> dict[st
     else:
         weights = SLICE * point.lanes * point.rows
         row |= {**used, "duty": round(point.duty, 3), "build_cycles": KINDS[point.kind].builder.CYCLES,
-                "routed": route, "comb_per_weight": round(used["comb"] / weights / point.duty, 2),
+                "routed": route, "cycles": point.cycles, "comb_per_weight": round(used["comb"] / weights / point.duty, 2),
                 "ebr_per_lane": round(used["ebr"] / point.lanes, 2)}
     cached.write_text(json.dumps({"sources": key, **row}))
     return row
 
 
 MARKS = ("<!-- table of make dse -->", "<!-- end of the table -->")
-COLUMNS = ("kind", "builders", "rows", "lanes", "comb", "ramw", "ff", "ebr", "fmax_mhz", "duty", "comb_per_weight")
+COLUMNS = ("kind", "method", "builders", "rows", "lanes", "comb", "ramw", "ff", "ebr", "dsp", "fmax_mhz", "cycles", "duty",
+           "comb_per_weight")
 
 
 def table(rows: list[dict]) -> str:
@@ -251,7 +316,7 @@ def table(rows: list[dict]) -> str:
     for row in sorted(rows, key=lambda r: (r["lanes"], r["rows"], r.get("comb_per_weight", 1e9))):
         cells = [str(row.get(name, "")) for name in COLUMNS]
         if "left_out" in row:
-            cells[4:] = ["left out: takes too long", *[""] * (len(COLUMNS) - 5)]
+            cells[5:] = ["left out: takes too long", *[""] * (len(COLUMNS) - 6)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -264,14 +329,14 @@ def update(path: Path, rows: list[dict]) -> None:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """LUT sites per weight a cycle against EBR a lane, one row a cycle."""
+    """LUT sites per weight a cycle against EBR a lane, one row a cycle, one plane."""
     import matplotlib
     matplotlib.use("svg")
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = "tellme"
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    rows = [row for row in rows if row["rows"] == 1 and "left_out" not in row]
+    rows = [row for row in rows if row["rows"] == 1 and row["method"] == METHODS[0] and "left_out" not in row]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     lanes = sorted({row["lanes"] for row in rows})
     best = {(kind, n): min((r["comb_per_weight"] for r in rows if r["kind"] == kind and r["lanes"] == n), default=0)
@@ -298,6 +363,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lanes", type=numbers, metavar="N,N", help="only points of these lanes; default: all")
     parser.add_argument("--kinds", metavar="KIND,KIND", help=f"only these of {', '.join(KINDS)}")
     parser.add_argument("--rows", type=numbers, metavar="N,N", help="only these rows a cycle")
+    parser.add_argument("--methods", metavar="METHOD,METHOD", help=f"only these of {', '.join(METHODS)}")
     parser.add_argument("--jobs", type=int, default=1, help="points at a time")
     parser.add_argument("--route", action="store_true", help="route too; else fmax is nextpnr's estimate after placing")
     parser.add_argument("--timeout", type=float, default=1200, metavar="S", help="a tool that takes longer leaves the point out")
@@ -310,10 +376,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise BuildError(f"no kind is called {unknown[0]!r}; there are: {', '.join(KINDS)}")
+        methods = args.methods.split(",") if args.methods else list(METHODS)
+        if unknown := [method for method in methods if method not in METHODS]:
+            raise BuildError(f"no method is called {unknown[0]!r}; there are: {', '.join(METHODS)}")
         points = [p for p in POINTS if p.kind in kinds and p.lanes in (args.lanes or [p.lanes])
-                  and p.rows in (args.rows or [p.rows])]
+                  and p.rows in (args.rows or [p.rows]) and p.method in methods]
         if not points:
-            raise BuildError("no point has these lanes, rows and kinds together")
+            raise BuildError("no point has these lanes, rows, kinds and methods together")
         with ThreadPoolExecutor(args.jobs) as pool:
             rows = list(pool.map(lambda p: result(p, args.tools, route=args.route, timeout_s=args.timeout), points))
     except BuildError as error:

@@ -29,16 +29,26 @@ __all__ = ["LUT"]
 
 
 def fit(report: dict) -> dict[str, dict[str, float]]:
-    """Coefficients by unit and term, with the least squared error over the report's parts and cores."""
+    """Coefficients by unit and term, with the least squared error over the report's parts, the differences of
+    its pairs, and its cores.
+
+    A core may lack a unit that was changed after the core was packed.
+    """
     from tellme.spec.sizing import lut_terms
 
     rows: dict[str, list[tuple[dict[str, float], int]]] = {}
     for unit, parts in report["parts"].items():
         for part in parts:
             rows.setdefault(unit, []).append((lut_terms(config_of(part["changes"]))[unit], part["comb"]))
+    for unit, pairs in report["pairs"].items():
+        for one, other in pairs:
+            before, after = (lut_terms(config_of(part["changes"]))[unit] for part in (one, other))
+            rows.setdefault(unit, []).append(({name: after.get(name, 0) - before.get(name, 0) for name in after},
+                                              other["comb"] - one["comb"]))
     for core in report["cores"].values():
         for unit, terms in lut_terms(config_of(core["changes"])).items():
-            rows.setdefault(unit, []).append((terms, core["units"][unit]["comb"]))
+            if unit in core["units"]:
+                rows.setdefault(unit, []).append((terms, core["units"][unit]["comb"]))
     table = {}
     for unit, equations in rows.items():
         names = list(dict.fromkeys(name for terms, _ in equations for name in terms))

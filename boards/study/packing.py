@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m boards.study.packing``: cells that nextpnr packs; the analytic model is fitted to them and judged by them.
 
-``parts`` are single units in several configurations.  ``cores`` are whole cores (no PLL, PHY or UART), with their cells by unit.
-:mod:`boards.study.fit` uses both; none of them is a preset.  ``judged`` are presets, which the fit never sees.
+``parts`` are single units in several configurations, ``pairs`` single units in two configurations each.  ``cores`` are whole
+cores (no PLL, PHY or UART), with their cells by unit.  :mod:`boards.study.fit` uses these three; none of them is a preset.
+``judged`` are presets, which the fit never sees.
 """
 
 import argparse
@@ -25,25 +26,39 @@ from hw.top import Core
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
-__all__ = ["CORES", "JUDGED", "PARTS_PACKED", "REPORT", "config_of", "main"]
+__all__ = ["CORES", "JUDGED", "PAIRS_PACKED", "PARTS_PACKED", "REPORT", "config_of", "main"]
 
 REPORT = ROOT / "docs" / "reports" / "packing.json"
 #: Lengths and memories are those of the class, so that presets may grow.
 BASE = CoreConfig(name="changed", sampler=True)
 #: Unit -> changes of the base configuration with which it is packed by itself.
 PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
-    "tlmm": [{"lanes": 8}],
-    "attention": [{"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
+    "tlmm": [{"lanes": 8, "planes": 1}],
+    "lm_head": [{}, {"compact": 1}],
+    "attention": [{"compact": 1, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
+                  {"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
                   {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],
 }
-#: Label -> changes of the base configuration.  These whole cores are enough to determine all terms of all units, except one of
-#: the lanes'.
+#: Unit -> pairs of changes.  The fit takes the difference of the two packings alone, because a unit by itself pays for what a
+#: core has once.
+PAIRS_PACKED: dict[str, list[tuple[dict[str, int | str], dict[str, int | str]]]] = {
+    "tlmm": [({"lanes": 2, "planes": 1}, {"lanes": 2, "planes": 6}),
+             ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 1}, {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6}),
+             ({"lanes": 2, "planes": 6}, {"lanes": 2, "planes": 6, "multipliers": 1}),
+             ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6},
+              {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6, "multipliers": 1})],
+    "fused": [({"planes": 1}, {"planes": 6})],
+}
+#: Label -> changes of the base configuration.  These whole cores, parts and pairs are enough to determine all terms of all
+#: units.
+#: The cores are of one plane.
 CORES: dict[str, dict[str, int | str]] = {
-    "compact, groups of three": {"compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
-    "one lane, no groups": {"lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
+    "compact, groups of three": {"planes": 1, "compact": 1, "accounts": 0, "lanes": 1, "max_group": 3, "max_cols": 640,
+                                 "max_head_dim": 32},
+    "one lane, no groups": {"planes": 1, "lanes": 1, "max_group": 1, "max_dim": 256, "max_cols": 768, "max_context": 512,
                             "max_head_dim": 32, "weight_buffer_bytes": 8192, "accounts": 0},
-    "four lanes, groups of three": {"lanes": 4, "max_group": 3},
-    "ten lanes, chunks of ten": {"lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
+    "four lanes, groups of three": {"planes": 1, "lanes": 4, "max_group": 3},
+    "ten lanes, chunks of ten": {"planes": 1, "lanes": 10, "chunk": 10, "float_lanes": 2, "pes": 16},
 }
 #: Presets that no board builds; those that are built are judged by their builds' reports.
 JUDGED = ("ulx3s-85f-1lane", "sim-tiny", "ulx3s-85f-l8")
@@ -122,25 +137,33 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="a unit, a core's label or a preset; the others stay")
     parser.add_argument("--resume", action="store_true", help="keep the parts that the report has")
     args = parser.parse_args(argv)
-    names = {*PARTS_PACKED, *CORES, *JUDGED}
+    names = {*PARTS_PACKED, *PAIRS_PACKED, *CORES, *JUDGED}
     if args.only and not names.issuperset(args.only):
         print(f"--only takes {', '.join(sorted(names))}", file=sys.stderr)
         return 2
     wanted = args.only or names
     rows = json.loads(REPORT.read_text()) if REPORT.exists() else {}
-    for kind in ("parts", "cores", "judged"):
+    for kind in ("parts", "pairs", "cores", "judged"):
         rows.setdefault(kind, {})
 
     def keep() -> None:
         REPORT.write_text(json.dumps(rows, indent=1) + "\n")
 
+    def packed(unit: str, changes: dict[str, int | str], known: list[dict]) -> dict:
+        there = (found for found in known if args.resume and found["changes"] == changes)
+        return next(there, None) or part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes)
+
     for unit, variants in PARTS_PACKED.items():
         if unit in wanted:
-            known = {json.dumps(p["changes"]): p for p in rows["parts"].get(unit, [])} if args.resume else {}
-            rows["parts"][unit] = []
+            known, rows["parts"][unit] = rows["parts"].get(unit, []), []
             for changes in variants:
-                rows["parts"][unit].append(known.get(json.dumps(changes)) or part(
-                    unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes))
+                rows["parts"][unit].append(packed(unit, changes, known))
+                keep()
+    for unit, pairs in PAIRS_PACKED.items():
+        if unit in wanted:
+            known, rows["pairs"][unit] = [one for pair in rows["pairs"].get(unit, []) for one in pair], []
+            for pair in pairs:
+                rows["pairs"][unit].append([packed(unit, changes, known) for changes in pair])
                 keep()
     for label, changes in CORES.items():
         if label in wanted:

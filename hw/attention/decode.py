@@ -15,7 +15,7 @@ from hw.attention.sum_scale import StepwiseSumScale
 from hw.attention.token_heads import TokenHeads
 from hw.attention.value_sums import ValueSums
 from hw.lib.layouts import Layouts
-from hw.lib.types import FactorsLayout, KvScales, ProductsLayout
+from hw.lib.types import KvScales
 from tellme.spec.attention import SCORE_BITS
 
 __all__ = ["DecodeAttention"]
@@ -45,8 +45,7 @@ class DecodeAttention(wiring.Component):
     query head.
 
     ``compact`` (for small parts): the query heads of a group take turns at four multipliers, which K and V share, and at one
-    memory for each purpose.  K and V then move at 1 / group of the memory's rate.  The results are the same bits.  While ``lend``
-    is set, another unit has the multipliers: ``products`` are the products of ``borrower``, a cycle later.
+    memory for each purpose.  K and V then move at 1 / group of the memory's rate.  The results are the same bits.
 
     Raises ValueError for a group that no head of 16 elements could serve.
     """
@@ -58,9 +57,7 @@ class DecodeAttention(wiring.Component):
         self._words = widths.head_dim // LANES
         self._banks = GroupBanks(widths.group, shared=compact)
         self._context = widths.context
-        lending = {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)} if compact else {}
         super().__init__({
-            **lending,
             "heads": In(stream.Signature(layouts.head_codes)), "write": Out(layouts.write_port), "read": Out(layouts.read_port),
             "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
             "busy": Out(1),
@@ -84,9 +81,6 @@ class DecodeAttention(wiring.Component):
         m.submodules.sums = sums = ValueSums(layouts, banks)
         m.submodules.scale = scale = StepwiseSumScale(
             total_bits=max(widths.exp_sum_bits, TOTAL_BITS), exponent_bits=EXPONENT_BITS)
-        if banks.shared:
-            m.d.comb += [multipliers.lend.eq(self.lend), multipliers.borrower.eq(self.borrower),
-                         self.products.eq(multipliers.products)]
 
         # ------------------------------------------------------------------ the token's heads, and words from memory
         wiring.connect(m, wiring.flipped(self.heads), token_heads.heads)

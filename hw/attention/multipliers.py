@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.scatter import LANES
 from hw.lib.stages import Stages
-from hw.lib.types import FactorsLayout, ProductsLayout
 
 __all__ = ["GroupBanks", "Multipliers", "OwnMultipliers", "SharedMultipliers"]
 
@@ -55,14 +54,14 @@ class Multipliers(wiring.Component):
     where of_v was low, ``v`` where it was high.
     """
 
-    def __init__(self, banks: GroupBanks, lending: dict | None = None) -> None:
+    def __init__(self, banks: GroupBanks) -> None:
         self._banks = banks
         n = len(banks.numbers)
         super().__init__({
             "word": In(32), "q": In(data.ArrayLayout(data.ArrayLayout(signed(8), LANES), n)),
             "weights": In(data.ArrayLayout(16, n)), "of_v": In(1),
             "k": Out(data.ArrayLayout(data.ArrayLayout(signed(16), LANES), n)),
-            "v": Out(data.ArrayLayout(data.ArrayLayout(signed(24), LANES), n)), **(lending or {}),
+            "v": Out(data.ArrayLayout(data.ArrayLayout(signed(24), LANES), n)),
         })
 
 
@@ -84,13 +83,7 @@ class OwnMultipliers(Multipliers):
 
 
 class SharedMultipliers(Multipliers):
-    """Four multipliers of 8x17 for the one bank; ``of_v`` says which product they make.
-
-    While ``lend`` is set, another unit has the multipliers: ``products`` are the products of ``borrower``, a cycle later.
-    """
-
-    def __init__(self, banks: GroupBanks) -> None:
-        super().__init__(banks, {"lend": In(1), "borrower": In(FactorsLayout), "products": Out(ProductsLayout)})
+    """Four multipliers of 8x17 for the one bank; ``of_v`` says which product they make."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -99,8 +92,6 @@ class SharedMultipliers(Multipliers):
         weight = Cat(self.weights[0], Const(0, 1)).as_signed()
         for i in range(LANES):
             factor = stage.reg(Mux(self.of_v, weight, self.q[0][i]), f"factor{i}")
-            m.d.sync += self.products[i].eq(
-                Mux(self.lend, self.borrower.a[i], word2[8 * i:8 * i + 8].as_signed())
-                * Mux(self.lend, self.borrower.b[i], factor))
-            m.d.comb += [self.k[0][i].eq(self.products[i]), self.v[0][i].eq(self.products[i])]
+            product = stage.reg(word2[8 * i:8 * i + 8].as_signed() * factor.as_signed(), f"product{i}")
+            m.d.comb += [self.k[0][i].eq(product), self.v[0][i].eq(product)]
         return m

@@ -92,11 +92,12 @@ class CommandProcessor(wiring.Component):
     A chunk has up to widths.chunk tokens at consecutive positions, which share each weight; ``chunk`` says how many, while a
     program runs, and ``position`` is the first one's.  The LM head picks after the last fed token alone.
 
-    A step: quantise (LINEAR, HEAD), load the next norm's gains, then the pass itself.  Of a LINEAR only the first code is
-    waited for: gains and tiles come in while the others are quantised.  After the last fed token the LM head's pick, or with
-    StartFlags.SAMPLE the sampler's, is written to token memory and announced; it is fed next until the run is done
-    (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag counts for nothing.  A step whose result was
-    infinite or NaN ends the run with DoneReason.NONFINITE and its number.
+    A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the
+    codes only the first one is waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the
+    engine's, for one token and as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.
+    After the last fed token the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and
+    announced; it is fed next until the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag
+    counts for nothing.  A step whose result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
 
     A run's end resets all compute units through ``compute_reset``, for RESET_CYCLES cycles and until their memory ports are
     drained: registers that only pass on what came to them have no reset, and empty meanwhile.  ``stop`` (a pulse) ends the
@@ -136,6 +137,7 @@ class CommandProcessor(wiring.Component):
         words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = data.View(Word0Layout, words[0])
         op, epilogue, gain_next = w0.op, w0.epilogue, w0.gain_next
+        is_head = op == Op.HEAD
         rows, cols = words[1][:16], words[1][16:]
         feeds = Signal(16)          # tokens still to feed of those that START named
         limit = Signal.like(chunk)  # tokens of a chunk
@@ -147,8 +149,8 @@ class CommandProcessor(wiring.Component):
         fetched = Signal(range(DESCRIPTOR_WORDS + 1))
         m.submodules.caches = caches = CacheFinder(self._layouts)
         gains_left = Signal(widths.row_count_bits)
-        codes_left = Signal(widths.col_count_bits)
         out_len = Signal(widths.row_count_bits)     # elements of the step's output vector: as many gains may follow
+        norms_heads = Signal()
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
@@ -171,35 +173,38 @@ class CommandProcessor(wiring.Component):
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
 
         m.d.comb += [
-            self.engine.p.rows.eq(rows), self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(chunk),
+            # A matrix has an even number of rows.
+            self.engine.p.rows.eq(Mux(is_head, Cat(Const(0, 1), (self.shape.vocab + 1)[1:]), rows)),
+            self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(Mux(is_head, 1, chunk)),
             caches.layer.eq(w0.layer), caches.shape.eq(self.shape),
             self.attention.args.k_base.eq(caches.k_base), self.attention.args.v_base.eq(caches.v_base),
             self.attention.args.s_base.eq(caches.s_base),
             self.passes.quant.p.src_a.eq(w0.src_a), self.passes.quant.p.gain.eq(w0.gain), self.passes.quant.p.norm.eq(w0.norm),
-            self.passes.quant.p.n.eq(cols), self.passes.quant.p.n_eps.eq(words[2]), self.passes.quant.p.sqrt_n.eq(words[3][:19]),
-            self.passes.quant.p.tokens.eq(Mux(op == Op.HEAD, 1, chunk)),
-            self.passes.quant.p.first.eq(Mux(op == Op.HEAD, chunk - 1, 0)),
+            self.passes.quant.p.n.eq(cols),
+            self.passes.quant.p.tokens.eq(Mux(is_head, 1, chunk)),
+            self.passes.quant.p.first.eq(Mux(is_head, chunk - 1, 0)),
             self.passes.args.relu2.eq(w0.relu2), self.passes.args.act_exp.eq(w0.act_exp),
             self.passes.args.stats_gain.eq(gain_next),
             self.passes.args.rope_rows.eq(self.sizes.qk_dim),
             self.fetch.args.token.eq(token), self.fetch.args.number.eq(number),
             last.eq(position + chunk - 1),
             self.tokens.wdata.eq(pick.id),
-            self.lm_head.start.p.dump.eq((args.flags & StartFlags.DUMP) != 0),
+            self.lm_head.args.dump.eq((args.flags & StartFlags.DUMP) != 0),
             self.state.running.eq(running), self.state.stopped.eq(stopped), self.state.nonfinite.eq(nonfinite),
             self.state.step.eq(step), self.state.position.eq(position), self.crc.step.eq(step),
             self.fetch.args.position.eq(fetch_position), self.routes.chunk.eq(chunk),
             self.attention.args.position.eq(position), self.attention.args.chunk.eq(chunk),
-            self.lm_head.start.p.dim.eq(self.shape.dim), self.lm_head.start.p.vocab.eq(self.shape.vocab),
-            self.lm_head.start.p.dump_base.eq(self.shape.logits_base),
+            self.lm_head.args.vocab.eq(self.shape.vocab), self.lm_head.args.dump_base.eq(self.shape.logits_base),
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
-        m.d.sync += self.routes.codes_to_lm_head.eq(op == Op.HEAD)
+        m.d.sync += self.routes.for_lm_head.eq(is_head)
         qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
         # The pipeline's settings of a pass.
         with m.Switch(op):
             with m.Case(Op.LINEAR):
                 m.d.comb += [self.passes.args.epilogue.eq(epilogue), self.passes.args.use_d.eq(1)]
+                if self._layouts.row_words:
+                    m.d.comb += [self.passes.args.bias.eq(w0.bias), self.passes.args.head_gains.eq(w0.head_gains)]
             with m.Default():
                 m.d.comb += [self.passes.args.epilogue.eq(Epilogue.STORE), self.passes.args.dest_a.eq(op == Op.ATTENTION)]
         with m.Switch(op):
@@ -209,6 +214,20 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += out_len.eq(self.shape.dim)
             with m.Default():
                 m.d.comb += out_len.eq(Mux(epilogue == Epilogue.ACT, rows >> 1, rows))
+                if self._layouts.row_words:
+                    # The gains of q's heads, then those of k's.
+                    with m.If(epilogue == Epilogue.QKV):
+                        m.d.comb += out_len.eq(self.shape.head_dim << 1)
+        # The numbers of the norm: the step's own while it quantises, then those of the norm of heads.
+        n_eps: Value = words[2]
+        sqrt_n: Value = words[3][:19]
+        loads_gains: Value = gain_next
+        if self._layouts.row_words:
+            loads_gains = gain_next | w0.head_gains
+            m.d.comb += self.passes.args.q_rows.eq(self.sizes.q_dim)
+            n_eps = Mux(norms_heads, self.shape.head_n_eps, n_eps)
+            sqrt_n = Mux(norms_heads, self.shape.head_sqrt_n.as_value(), sqrt_n)
+        m.d.comb += [self.passes.args.n_eps.eq(n_eps), self.passes.args.sqrt_n.eq(sqrt_n)]
         m.d.comb += self.passes.args.length.eq(Mux(op == Op.LINEAR, rows, out_len))
 
         with m.If(self.passes.nonfinite & running):
@@ -255,7 +274,6 @@ class CommandProcessor(wiring.Component):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += self.crc.clear.eq(1)
-                m.d.sync += codes_left.eq(cols)
                 with m.If(stopping):
                     m.next = "STOP"
                 with m.Else():
@@ -276,29 +294,22 @@ class CommandProcessor(wiring.Component):
                 with m.If(self.passes.quant.ready):
                     m.next = "CODES-TO"
             with m.State("CODES-TO"):
-                # With the first code the scales are final: the LM head needs d with its start, and the statistics that they
-                # came from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
-                m.d.comb += [self.engine.valid.eq((op == Op.LINEAR) & self.routes.code_valid),
-                             self.lm_head.start.valid.eq((op == Op.HEAD) & self.routes.code_valid)]
+                # With the first code the scales are final: the LM head may start with its d, and the statistics that they came
+                # from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
+                m.d.comb += self.engine.valid.eq(self.routes.code_valid)
                 with m.If(self.engine.valid & self.engine.ready):
                     m.next = "GAIN"
-                with m.If(self.lm_head.start.valid & self.lm_head.start.ready):
-                    m.next = "CODES"
-                with m.If(stopping):
-                    m.next = "STOP"
-            with m.State("CODES"):
-                with m.If(self.routes.code_taken):
-                    m.d.sync += codes_left.eq(codes_left - 1)
-                    with m.If(codes_left == 1):
-                        m.d.sync += self.routes.word_sink.eq(WordSink.HEAD)
+                    with m.If(is_head):
+                        m.d.comb += self.lm_head.start.eq(1)
+                        m.d.sync += self.routes.word_sink.eq(WordSink.ENGINE)
                         m.next = "PASS"
                 with m.If(stopping):
                     m.next = "STOP"
             with m.State("GAIN"):
-                m.d.sync += gains_left.eq(out_len)
-                m.d.comb += self.passes.gain_start.eq(gain_next)
+                m.d.sync += [gains_left.eq(out_len), norms_heads.eq(w0.head_gains)]
+                m.d.comb += self.passes.gain_start.eq(loads_gains)
                 m.next = "PASS-START"
-                with m.If(gain_next):
+                with m.If(loads_gains):
                     m.d.sync += self.routes.word_sink.eq(WordSink.GAIN)
                     m.next = "GAINS"
             with m.State("GAINS"):
@@ -343,7 +354,7 @@ class CommandProcessor(wiring.Component):
                     m.next = "STOP"
             with m.State("PASS"):
                 m.d.sync += drain_wait.eq(0)
-                with m.If(Mux(op == Op.HEAD, self.lm_head.done, self.passes.done)):
+                with m.If(Mux(is_head, self.lm_head.done, self.passes.done)):
                     m.d.sync += [self.routes.word_sink.eq(WordSink.NONE), self.routes.acc_source.eq(AccSource.NONE)]
                     m.next = "STEP-DONE"
                 with m.If(stopping):
@@ -358,7 +369,7 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += reason.eq(DoneReason.NONFINITE)
                         m.next = "RESET"
             with m.State("NEXT-STEP"):
-                m.d.sync += [step.eq(step + 1), fetched.eq(0)]
+                m.d.sync += [step.eq(step + 1), fetched.eq(0), norms_heads.eq(0)]
                 m.next = "DESCRIPTOR"
             with m.State("TOKEN-DONE"):
                 m.d.sync += [feeds.eq(feeds - chunk), position.eq(last)]

@@ -89,7 +89,7 @@ class TokenShares(wiring.Component):
 class PassRouter(wiring.Component):
     """One pass for all pipelines.
 
-    Settings and pulses go to each pipeline.  A quantise pass is of all tokens, or, for the LM head (``to_lm_head``), of the
+    Settings and pulses go to each pipeline.  A quantise pass is of all tokens, or, for the LM head (``for_lm_head``), of the
     chunk's last token.  The pass begins in all pipelines that are asked in the same cycle, and each gets its own share of the
     tokens.
 
@@ -102,7 +102,7 @@ class PassRouter(wiring.Component):
         self._streams, self._holds = streams, holds
         passes, tokens = layouts.pass_control, layouts.widths.chunk
         super().__init__({
-            "passes": In(passes), "units": Out(passes).array(streams), "to_lm_head": In(1),
+            "passes": In(passes), "units": Out(passes).array(streams), "for_lm_head": In(1),
             "own": In(own_tokens(streams, tokens)).array(streams), "has": In(streams), "has_last": In(streams),
             "wanted": Out(streams), **({"delivered": In(1)} if holds else {}),
         })
@@ -113,7 +113,7 @@ class PassRouter(wiring.Component):
         for i, unit in enumerate(self.units):
             m.d.comb += [
                 unit.args.eq(passes.args), unit.clear.eq(passes.clear), unit.gain_start.eq(passes.gain_start),
-                self.wanted[i].eq(Mux(self.to_lm_head, self.has_last[i], self.has[i])),
+                self.wanted[i].eq(Mux(self.for_lm_head, self.has_last[i], self.has[i])),
             ]
         delivered = [self.delivered] if self._holds else []
         m.d.comb += [passes.done.eq(Cat(*(unit.done for unit in self.units), *delivered).all()),
@@ -125,40 +125,41 @@ class PassRouter(wiring.Component):
         for i, unit in enumerate(self.units):
             m.d.comb += [unit.quant.payload.eq(passes.quant.payload), unit.quant.valid.eq(asked & self.wanted[i]),
                          unit.quant.p.first.eq(passes.quant.p.first >> shift),
-                         unit.quant.p.tokens.eq(Mux(self.to_lm_head, 1, self.own[i]))]
+                         unit.quant.p.tokens.eq(Mux(self.for_lm_head, 1, self.own[i]))]
         return m
 
 
 class CodeRouter(wiring.Component):
-    """Routes the codes of the pipelines (``codes``) to the engine, a stream each; or the codes of the pipeline with the last
-    token to the LM head.
+    """Routes the codes of the pipelines (``codes``) to the engine, a stream each; or, for the LM head (``for_lm_head``), those
+    of the pipeline with the last token to the engine's first stream.
 
-    ``start`` is the processor's start of the LM head; it is passed on with ``d``, the scale of this pipeline's codes.
+    ``control`` is the processor's port to the LM head; it is passed on with ``d``, the scale of that pipeline's codes.
     ``valid``, a cycle late: each pipeline of ``wanted`` has a code.
     """
 
     def __init__(self, layouts: Layouts, *, streams: int):
         codes = stream.Signature(signed(8))
         super().__init__({
-            "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "to_lm_head": In(1),
-            "has_last": In(streams), "wanted": In(streams), "valid": Out(1),
-            "engine": Out(codes).array(streams), "lm_head": Out(codes),
+            "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "for_lm_head": In(1),
+            "has_last": In(streams), "wanted": In(streams), "valid": Out(1), "engine": Out(codes).array(streams),
             "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        start, with_scale = self.control.start, self.unit.start
+        unit, (first, *_) = self.unit, self.engine
         m.d.comb += [
-            with_scale.payload.eq(start.payload), with_scale.valid.eq(start.valid), start.ready.eq(with_scale.ready),
-            self.control.done.eq(self.unit.done), self.control.best.eq(self.unit.best),
+            unit.start.eq(self.control.start), unit.args.eq(self.control.args), self.control.done.eq(unit.done),
+            self.control.best.eq(unit.best),
         ]
         for i, (codes, engine) in enumerate(zip(self.codes, self.engine, strict=True)):
-            m.d.comb += [engine.payload.eq(codes.payload), engine.valid.eq(codes.valid & ~self.to_lm_head),
-                         codes.ready.eq(Mux(self.to_lm_head, self.lm_head.ready, engine.ready))]
+            m.d.comb += [engine.payload.eq(codes.payload), engine.valid.eq(codes.valid & (~self.for_lm_head | (i == 0))),
+                         codes.ready.eq(Mux(self.for_lm_head, first.ready, engine.ready))]
+        for i, codes in enumerate(self.codes):
             with m.If(self.has_last[i]):
-                m.d.comb += [self.lm_head.payload.eq(codes.payload), self.lm_head.valid.eq(codes.valid & self.to_lm_head),
-                             with_scale.p.d.eq(self.d[i])]
+                m.d.comb += unit.args.d.eq(self.d[i])
+                with m.If(self.for_lm_head):
+                    m.d.comb += [first.payload.eq(codes.payload), first.valid.eq(codes.valid)]
         m.d.sync += self.valid.eq(Cat(codes.valid | ~self.wanted[i] for i, codes in enumerate(self.codes)).all())
         return m
 
@@ -170,12 +171,12 @@ class WordRouter(wiring.Component):
     def __init__(self, *, streams: int):
         words = stream.Signature(64)
         super().__init__({"words": In(words), "sink": In(WordSink), "gains": Out(words).array(streams), "engine": Out(words),
-                          "lm_head": Out(words), "gain_taken": Out(1)})
+                          "gain_taken": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         first, *others = self.gains
-        for sink, port in ((WordSink.GAIN, first), (WordSink.ENGINE, self.engine), (WordSink.HEAD, self.lm_head)):
+        for sink, port in ((WordSink.GAIN, first), (WordSink.ENGINE, self.engine)):
             selected = self.sink == sink
             m.d.comb += [port.payload.eq(self.words.payload), port.valid.eq(self.words.valid & selected)]
             with m.If(selected):
@@ -188,16 +189,22 @@ class WordRouter(wiring.Component):
 
 class AccRouter(wiring.Component):
     """Routes accumulators into the pipelines (``out``) from the unit that ``source`` names.  The engine has a stream for each
-    pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token."""
+    pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token.  While ``for_lm_head`` is
+    set and no source is named, those of the engine's first stream go to the LM head."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
         self._streams = streams
         accs = stream.Signature(layouts.acc)
-        super().__init__({"source": In(AccSource), "engine": In(accs).array(streams), "fetch": In(accs), "attention": In(accs),
-                          "out": Out(accs).array(streams)})
+        super().__init__({"source": In(AccSource), "for_lm_head": In(1), "engine": In(accs).array(streams), "fetch": In(accs),
+                          "attention": In(accs), "out": Out(accs).array(streams), "lm_head": Out(accs)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        first, *_ = self.engine
+        to_lm_head = self.for_lm_head & (self.source == AccSource.NONE)
+        m.d.comb += [self.lm_head.payload.eq(first.payload), self.lm_head.valid.eq(first.valid & to_lm_head)]
+        with m.If(to_lm_head):
+            m.d.comb += first.ready.eq(self.lm_head.ready)
         for i, out in enumerate(self.out):
             with m.If(self.source == AccSource.ENGINE):
                 m.d.comb += [out.payload.eq(self.engine[i].payload), out.valid.eq(self.engine[i].valid),
@@ -271,7 +278,8 @@ class StatusWords(wiring.Component):
 
 
 class CycleAccount(wiring.Component):
-    """What a cycle is spent on, for the counters: the busy signals of the units, each under the activity's name."""
+    """What a cycle is spent on, for the counters: the busy signals of the units, each under the activity's name.  What the engine
+    does for the LM head, from the LM head's start to its end, counts for the LM head."""
 
     def __init__(self, *, streams: int):
         super().__init__({"engine": In(1), "draining": In(1), "settling": In(streams), "attention": In(1), "lm_head": In(1),
@@ -281,8 +289,8 @@ class CycleAccount(wiring.Component):
         m = Module()
         spent = self.spent
         m.d.comb += [
-            spent.engine.eq(self.engine), spent.drain.eq(self.draining), spent.norm.eq(self.settling.any()),
-            spent.attention.eq(self.attention), spent.lm_head.eq(self.lm_head),
+            spent.engine.eq(self.engine & ~self.lm_head), spent.drain.eq(self.draining & ~self.lm_head),
+            spent.norm.eq(self.settling.any()), spent.attention.eq(self.attention), spent.lm_head.eq(self.lm_head),
             spent.host.eq(self.clients.host_read | self.clients.host_write), spent.memory.eq(self.clients.as_value().any()),
             spent.refresh.eq(self.refresh),
         ]

@@ -7,7 +7,6 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.fused.arithmetic import Quantise
-from hw.fused.scales import AbsmaxScale
 from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 
@@ -17,16 +16,26 @@ BANKS = 4
 
 
 class HeadQuantise(wiring.Component):
-    """code = quantise(x, 127 / absmax) for each head of ``head_dim`` elements, scale = absmax / 127.
+    """code = quantise(x, s) for each head of ``head_dim`` elements, with the s = 127 / absmax and the scale d that an
+    :class:`~hw.fused.scales.AbsmaxScale` outside computes.
+
+    ``scale_start`` is a pulse beside a head's ``absmax``, whose floor is the smallest subnormal.  The answers come head by head:
+    ``s`` with ``scale_done``, for which the next ``scale_start`` waits, and ``d`` with ``d_done``.  ``d`` is absmax / 127, or
+    that times a factor of the head.  It may come up to D_LATE cycles after ``s``.
 
     A head is written to one of four banks while the heads before it are scaled and read.  Rate: one element per cycle for heads
-    of 16 or more elements.  The floor of absmax is the smallest subnormal.  Maps to one EBR of elements, and an AbsmaxScale.
+    of 16 or more elements.  Maps to one EBR of elements.
     """
+
+    #: A head's first code leaves one cycle later: reading the element, two registers, the product.
+    D_LATE = 2 + Quantise.LATENCY
 
     def __init__(self, fmt: FloatFormat = BINARY16, *, max_head_dim: int):
         self._fmt = fmt
         self._dim = 1 << (max_head_dim - 1).bit_length()
         super().__init__({"head_dim": In(range(max_head_dim + 1)), "i": In(stream.Signature(fmt.width)),
+                          "scale_start": Out(1), "absmax": Out(fmt.width - 1), "scale_done": In(1), "s": In(ScaleLayout),
+                          "d_done": In(1), "d": In(ScaleLayout),
                           "o": Out(stream.Signature(data.StructLayout({"code": signed(8), "scale": ScaleLayout, "last": 1}))),
                           "empty": Out(1)})
 
@@ -34,7 +43,6 @@ class HeadQuantise(wiring.Component):
         m, fmt, dim = Module(), self._fmt, self._dim
         m.submodules.elements = elements = memory.Memory(shape=fmt.width, depth=BANKS * dim, init=[])
         write, read = elements.write_port(), elements.read_port()
-        m.submodules.absmax_scale = scale = AbsmaxScale(fmt)
         m.submodules.quantise = quantise = Quantise(fmt, tag=1 + 2)
 
         # ------------------------------------------------------------------ in
@@ -56,18 +64,19 @@ class HeadQuantise(wiring.Component):
 
         # ------------------------------------------------------------------ scales, one head before the reader
         unscaled, scaled = Signal(range(BANKS + 1)), Signal(range(BANKS + 1))
-        scale_bank = Signal(range(BANKS))
+        scale_bank, d_bank = Signal(range(BANKS)), Signal(range(BANKS))
         scales_s = Array(Signal(ScaleLayout, name=f"s{i}", reset_less=True) for i in range(BANKS))
         scales_d = Array(Signal(ScaleLayout, name=f"d{i}", reset_less=True) for i in range(BANKS))
         begun = Signal()
-        m.d.comb += [scale.absmax.eq(peaks[scale_bank]), scale.floor.eq(1)]
+        m.d.comb += self.absmax.eq(peaks[scale_bank])
         with m.If(~begun & (unscaled != 0)):
-            m.d.comb += scale.start.eq(1)
+            m.d.comb += self.scale_start.eq(1)
             m.d.sync += begun.eq(1)
-        with m.If(scale.done):
-            m.d.sync += [begun.eq(0), scale_bank.eq(scale_bank + 1), scales_s[scale_bank].eq(scale.s),
-                         scales_d[scale_bank].eq(scale.d)]
-        m.d.sync += [unscaled.eq(unscaled + head_in - scale.done), scaled.eq(scaled + scale.done - read_done)]
+        with m.If(self.scale_done):
+            m.d.sync += [begun.eq(0), scale_bank.eq(scale_bank + 1), scales_s[scale_bank].eq(self.s)]
+        with m.If(self.d_done):
+            m.d.sync += [d_bank.eq(d_bank + 1), scales_d[d_bank].eq(self.d)]
+        m.d.sync += [unscaled.eq(unscaled + head_in - self.scale_done), scaled.eq(scaled + self.scale_done - read_done)]
 
         # ------------------------------------------------------------------ out
         out_column, out_bank = Signal(range(dim)), Signal(range(BANKS))

@@ -21,9 +21,13 @@ from hw.lib.types import MonitorLayout, ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packing import SLICE
 from tellme.spec.program import Epilogue
-from tellme.spec.scale import absmax_floor
+from tellme.spec.scale import Scale, absmax_floor
+from tellme.spec.widths import MIN_HEAD_DIM
 
 __all__ = ["FusedPipeline"]
+
+#: A scale of 1.
+ONE = Scale(1024, -10)
 
 
 class FusedPipeline(wiring.Component):
@@ -40,6 +44,19 @@ class FusedPipeline(wiring.Component):
     - ACT: A[i] = f(gate) * up of pairs (``relu2``, ``act_exp``);
     - QKV: rows below ``rope_rows`` are turned by RoPE, then the int8 codes of each attention head leave on ``heads``.
 
+    With ``layouts.row_words`` a pass may have ``bias``: element = add(dequantise(acc, scale), bias), rounded a second time.  The
+    sum is made in the adder of RESIDUAL, which has no biases.  On its way to ACT or QKV an element of such a pass takes
+    FloatAdd.LATENCY + 3 cycles more; STORE takes no cycle more.
+
+    With ``layouts.row_words`` a QKV pass may have ``head_gains``, RMSNorm on each head of q and k.  Of the elements y of a head,
+    round(y * gain[i]) goes to RoPE, where i is the element's number in the head, and the head's scale is multiplied by
+    1 / rms(y), with the ``n_eps`` and ``sqrt_n`` of the settings.  Heads of v stay as they are.  ``q_rows`` and ``rope_rows`` say
+    where k and v begin.  The pass takes the units that other passes use for the norms of vectors: the gains' memory and
+    multiplier, the sum of squares, 1 / rms and its product.  It needs no multiplier and no EBR more, but the ways in and out, a
+    counter, and a LUT RAM of 16 scales (docs/units.md has the cost).  On its way to the heads an element takes the way of one
+    with a bias, and FloatMul.LATENCY + 3 cycles more.  That way is longer than TURNED, so that such a pass takes eleven cycles
+    for ten elements.  A pass without head_gains takes no cycle more.
+
     Elements of one token come in order.  Elements of several tokens may alternate; for QKV they alternate after whole heads, and
     each alternation brings the same heads of each token.  An element that is written to X or A also enters its token's
     statistics: the sum of squares, and the absmax of the element, or of round(element * gain[i]) if ``stats_gain``.
@@ -47,24 +64,28 @@ class FusedPipeline(wiring.Component):
     ``clear`` (a pulse) precedes each pass.  ``done`` goes high when ``length`` elements of each token are written and the
     statistics are final, or when the codes are delivered; it stays high until the next ``clear``.
 
-    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the
-    last pass.  Then the codes round(x * s) leave on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of
-    the last of these tokens and holds until the next quantise pass.  The statistics are no longer needed after the first code.
+    A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the last
+    pass, and the settings' ``n_eps`` and ``sqrt_n``, which stand still until the first code.  Then the codes round(x * s) leave
+    on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of the last of these tokens and holds until the
+    next quantise pass.  The statistics are no longer needed after the first code.
 
-    Both passes: each pass moves one element per cycle; any sink may stall the pass.  ``monitor`` shows every element written, or
-    every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.  ``settling`` marks quantise
-    passes and the end of the other passes.
+    Both passes: each pass but one with head_gains moves one element per cycle; any sink may stall the pass.  ``monitor`` shows
+    every element written, or every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.
+    ``settling`` marks quantise passes and the end of the other passes.
 
-    Loads: gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``.  RoPE rows come through
-    ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token ``rope_token``.  Gains belong to the vector that the
-    settings name, X or A.  Gains and ``clear`` may come while the other vector is quantised, from its first code on.
+    Loads: gains come through ``gain_load`` (four per word), from element 0 after ``gain_start``; gains of q's heads are followed
+    by those of k's.  RoPE rows come through ``rope_load`` (cos, sin), from element 0 after ``rope_start``, for token
+    ``rope_token``.  Gains belong to the vector that the settings name, X or A; those of heads take the place of A's.  Gains and
+    ``clear`` may come while the other vector is quantised, from its first code on.
 
-    The pipeline does not access the SDRAM.  Maps to 13 multipliers and some 14 EBR at max_dim 512, max_cols 1280 for one token,
+    The pipeline does not access the SDRAM.  Maps to 12 multipliers and some 13 EBR at max_dim 512, max_cols 1280 for one token,
     and 3.5 EBR more for each further token.  Raises ValueError for a number of streams that is no power of two.
     """
 
+    #: Places for labels of heads: a head's token and number, and its 1 / rms.
+    LABELS = 16
     #: Places for elements on their way from ``acc`` to the heads' banks, and from memory to ``codes``.  There are more places
-    #: than the way has cycles, so that an element moves in each cycle.
+    #: than the way has cycles, so that an element moves in each cycle; only the way of a pass with head_gains is longer.
     TURNED, CODED = 48, 32
 
     def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1):
@@ -85,23 +106,28 @@ class FusedPipeline(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
+        biases = layouts.row_words
         width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
         tokens, control, args = self._tokens, self.control, self.control.args
         #: A token's number among this pipeline's own.
         Own = range(max(tokens, 2))
-        MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own))})
+        MulTag = data.StructLayout({"quantising": 1, "token": len(Signal(Own)), **({"turned": 1} if biases else {})})
+        # An element's label on its way through the adder.
+        sum_label = data.StructLayout({"place": place_layout, **({"of_k": 1} if biases else {})})
 
         def own(token: Value) -> Value:
             return (token >> self._shift)[:len(Signal(Own))]
 
         m.submodules.scale_acc = scale_acc = ScaleAcc(layouts)
-        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=place_layout.size)
+        # An element's label on its way through the dequantiser.
+        label_layout = data.StructLayout({"place": place_layout, **({"bias": width} if biases else {})})
+        m.submodules.dequantise = dequantise = Dequantise(fmt, acc_bits=widths.acc_bits, tag=label_layout.size)
         # Nothing on the way from accumulators to heads, or from memory to codes, is ever stalled: an element enters only if a
         # place at the end is free.
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
         m.submodules.coded = coded = Landing(signed(8), depth=self.CODED)
-        m.submodules.residual = adder = FloatAdd(fmt, tag=place_layout.size)
+        m.submodules.residual = adder = FloatAdd(fmt, tag=sum_label.size)
         m.submodules.activation = activation = Activation(fmt, tag=place_layout.size)
         m.submodules.rope = rope = Rope(fmt)
         m.submodules.head_quantise = head_quantise = HeadQuantise(fmt, max_head_dim=self._max_head_dim)
@@ -111,12 +137,14 @@ class FusedPipeline(wiring.Component):
         m.submodules.inverse_rms = inverse_rms = InverseRms()
         m.submodules.quantise = quantise = Quantise(fmt)
 
+        stage = Stages(m)
+
         # ------------------------------------------------------------------ memories
         m.submodules.x = x_memory = Vectors(width=width, tokens=tokens, length=self._max_dim)
         m.submodules.a = a_memory = Vectors(width=width, tokens=tokens, length=self._max_cols)
         # Gains of X lie below, gains of A above, so that the next norm's gains can be loaded while the last norm's are in use.
         gains_of_a = 1 << (self._max_dim // 4 - 1).bit_length()
-        gain_depth = gains_of_a + -(-self._max_cols // 4)
+        gain_depth = gains_of_a + -(-max(self._max_cols, 2 * self._max_head_dim if biases else 0) // 4)
         m.submodules.gains = gain_memory = memory.Memory(shape=4 * width, depth=gain_depth, init=[])
         gain_write, gain_read = gain_memory.write_port(), gain_memory.read_port()
         pairs = 1 << (self._max_head_dim // 2 - 1).bit_length()
@@ -153,49 +181,86 @@ class FusedPipeline(wiring.Component):
             scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
             scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
-            dequantise.i.p.tag.eq(scale_acc.o.p.place),
+            dequantise.i.p.tag.eq(Cat(scale_acc.o.p.place, scale_acc.o.p.bias) if biases else scale_acc.o.p.place),
             dequantise.i.valid.eq(scale_acc.o.valid), dequantise.o.ready.eq(1),
         ]
         # The settings do not change during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
                      is_residual.eq(args.epilogue == Epilogue.RESIDUAL),
-                     to_a.eq((args.epilogue == Epilogue.ACT) | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
-        element, arrived, place = dequantise.o.p.y, dequantise.o.valid, data.View(place_layout, dequantise.o.p.tag)
+                     # A pass of QKV writes neither vector, and gains of heads lie where those of A do.
+                     to_a.eq((args.epilogue == Epilogue.ACT) | (args.epilogue == Epilogue.QKV)
+                             | ((args.epilogue == Epilogue.STORE) & args.dest_a))]
+        raw, raw_valid, raw_label = dequantise.o.p.y, dequantise.o.valid, data.View(label_layout, dequantise.o.p.tag)
+        raw_place = raw_label.place
+        element, arrived, place = raw, raw_valid, raw_place
+        # An element with a bias, or of a pass with norms on heads, arrives at RoPE or at the activation unit from the adder.
+        biased, with_bias, on_heads = Signal(), Signal(), Signal()
+        summed_label = data.View(sum_label, adder.o.p.tag)
+        if biases:
+            m.d.sync += [with_bias.eq(args.bias), on_heads.eq(args.head_gains), biased.eq(
+                args.head_gains | (args.bias & ((args.epilogue == Epilogue.ACT) | (args.epilogue == Epilogue.QKV))))]
+            element, arrived = Mux(biased, adder.o.p.y, raw), Mux(biased, adder.o.valid, raw_valid)
+            place = Signal(place_layout)
+            m.d.comb += place.eq(Mux(biased, summed_label.place.as_value(), raw_place.as_value()))
 
-        # ------------------------------------------------------------------ residual or store: X is read two ahead
+        # ------------------------------------------------------------------ residual, store or bias: X is read two ahead
         # ``entry`` and ``entry2`` hold an element while the memory word with its index is read.
         entry, entry_valid, entry_place = Signal(width, reset_less=True), Signal(), Signal(place_layout, reset_less=True)
-        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "place": place_layout}), reset_less=True), Signal()
+        entry2, entry2_valid = Signal(data.StructLayout({"value": width, "label": sum_label}), reset_less=True), Signal()
+        # x + -0 is x, signed zeros included.
+        addend: Value = Const(fmt.sign_bit, width)
+        # What RoPE or the activation unit takes.
+        fresh, fresh_place = entry, entry_place
         to_add = Signal()
         addends, addends_valid = Signal(adder.i.payload.shape(), reset_less=True), Signal()
         m.d.comb += [to_add.eq(~is_act & ~is_qkv), adder.i.valid.eq(addends_valid), adder.i.payload.eq(addends)]
+        if biases:
+            m.d.comb += to_add.eq(biased | (~is_act & ~is_qkv))
+            addend = Mux(with_bias, stage.delay(raw_label.bias, 2, "bias"), addend)
+            fresh, fresh_place = Signal(width, reset_less=True), Signal(place_layout, reset_less=True)
+            m.d.sync += [fresh.eq(Mux(on_heads, gain_mul.o.p.y, element)), fresh_place.eq(place),
+                         entry2.label.of_k.eq(entry_place.index >= args.q_rows)]
         m.d.sync += [
-            entry_valid.eq(arrived & to_add), entry.eq(element), entry_place.eq(place),
-            entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.place.eq(entry_place),
-            # x + -0 is x, signed zeros included.
-            addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.place),
-            addends.b.eq(Mux(is_residual, x_memory.read_data, fmt.sign_bit)),
+            entry_valid.eq(raw_valid & to_add), entry.eq(raw), entry_place.eq(raw_place),
+            entry2_valid.eq(entry_valid), entry2.value.eq(entry), entry2.label.place.eq(entry_place),
+            addends_valid.eq(entry2_valid), addends.a.eq(entry2.value), addends.tag.eq(entry2.label),
+            addends.b.eq(Mux(is_residual, x_memory.read_data, addend)),
         ]
 
         # ------------------------------------------------------------------ RoPE: cos and sin are read one ahead
         turn_valid, turn_rotate = Signal(), Signal(reset_less=True)
         in_head = Signal(range(self._max_head_dim + 1), reset_less=True)    # from a pass's clear on, as ``head_end``
+        # What comes to RoPE: its validity, its number in the head, its token, and whether it is a row of q or k.
+        mul_tag = data.View(MulTag, gain_mul.o.p.tag)
+        turned_row = place.index < args.rope_rows
+        of_rope: list[Value] = [arrived, in_head, own(place.token), turned_row]
+        if biases:
+            # Elements of heads with norms come from the gains' multiplier, and their numbers are counted a second time there.
+            gained, gained_at = Signal(), Signal.like(in_head)
+            m.d.comb += gained.eq(gain_mul.o.valid & ~mul_tag.quantising)
+            with m.If(control.clear):
+                m.d.sync += gained_at.eq(0)
+            with m.Elif(gained):
+                m.d.sync += gained_at.eq(Mux(gained_at + 1 == self.shape.head_dim, 0, gained_at + 1))
+            late = (gained, gained_at, mul_tag.token, mul_tag.turned)
+            of_rope = [Mux(on_heads, *pair) for pair in zip(late, of_rope, strict=True)]
+        to_turn, turn_at, turn_token, turns = of_rope
         m.d.comb += [
-            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(entry),
+            rope.i.valid.eq(turn_valid), rope.i.p.x.eq(fresh),
             rope.i.p.cos.eq(Mux(turn_rotate, rope_read.data.cos, one)),
             rope.i.p.sin.eq(Mux(turn_rotate, rope_read.data.sin, 0)),
-            rope_read.addr.eq(Cat((in_head >> 1)[:pairs.bit_length() - 1], own(place.token) if tokens > 1 else Const(0, 0))),
+            rope_read.addr.eq(Cat((turn_at >> 1)[:pairs.bit_length() - 1], turn_token if tokens > 1 else Const(0, 0))),
             turned.sent.eq(self.acc.valid & self.acc.ready & is_qkv),
             turned.valid.eq(rope.o.valid), turned.value.eq(rope.o.p.y), rope.o.ready.eq(1),
             head_quantise.i.valid.eq(turned.o.valid), head_quantise.i.payload.eq(turned.o.payload),
             turned.o.ready.eq(head_quantise.i.ready), head_quantise.head_dim.eq(self.shape.head_dim),
         ]
-        m.d.sync += [turn_valid.eq(arrived & is_qkv), turn_rotate.eq(place.index < args.rope_rows)]
+        m.d.sync += [turn_valid.eq(to_turn & is_qkv), turn_rotate.eq(turns)]
         # Token and number of each head go in a queue of their own: at most TURNED / 16 + 1 heads are on their way, four are in
         # their banks, and one is on its way out.
         head_label = data.StructLayout({"token": widths.token_bits, "head": widths.attention_head_bits})
-        m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=16)
+        m.submodules.labels = labels = fifo.SyncFIFO(width=head_label.size, depth=self.LABELS)
         label = data.View(head_label, labels.r_data)
         m.d.comb += [
             self.heads.valid.eq(head_quantise.o.valid), head_quantise.o.ready.eq(self.heads.ready),
@@ -209,9 +274,9 @@ class FusedPipeline(wiring.Component):
         to_act = Signal()
         m.d.sync += to_act.eq(arrived & is_act)
         m.d.comb += [
-            activation.i.valid.eq(to_act), activation.i.p.x.eq(entry),
+            activation.i.valid.eq(to_act), activation.i.p.x.eq(fresh),
             activation.i.p.relu2.eq(args.relu2), activation.i.p.act_exp.eq(args.act_exp),
-            activation.i.p.tag.eq(Cat(entry_place.token, entry_place.index >> 1)),
+            activation.i.p.tag.eq(Cat(fresh_place.token, fresh_place.index >> 1)),
         ]
         vectors_in, entered = Signal(range(tokens + 1)), Signal(widths.row_count_bits)     # whole tokens' elements, and more
         head_end = Signal(reset_less=True)      # in_head is a head's last element
@@ -239,17 +304,28 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ writing X or A, and the statistics
         # The adder and the activation unit have no back-pressure.
-        put, value = Signal(), Signal(width)
+        put, measured, value = Signal(), Signal(), Signal(width)
+        summed = adder.o.valid & ~biased if biases else adder.o.valid
         out_place = Signal(place_layout)
         m.d.comb += [
             adder.o.ready.eq(1), activation.o.ready.eq(1),
-            put.eq(adder.o.valid | activation.o.valid),
-            value.eq(Mux(adder.o.valid, adder.o.p.y, activation.o.p.y)),
-            out_place.eq(Mux(adder.o.valid, adder.o.p.tag, activation.o.p.tag)),
+            put.eq(summed | activation.o.valid),
+            value.eq(Mux(activation.o.valid, activation.o.p.y, adder.o.p.y)),
+            out_place.eq(Mux(activation.o.valid, activation.o.p.tag, summed_label.place.as_value())),
             x_memory.write_en.eq(put & ~to_a), a_memory.write_en.eq(put & to_a),
-            statistics.x_valid.eq(put), statistics.x.eq(value), statistics.x_token.eq(own(out_place.token)),
-            statistics.clear.eq(control.clear),
+            statistics.x_valid.eq(measured), statistics.x.eq(value), statistics.clear.eq(control.clear),
         ]
+        # Elements of heads are measured as those of vectors are, head by head in two tokens' places in turn.  A head's sum is
+        # read while the next head's is made, which takes longer.
+        m.d.comb += [measured.eq(put), statistics.x_token.eq(own(out_place.token))]
+        sum_place, sum_done, sum_counts = Signal(), Signal(), Signal()
+        if biases:
+            with m.If(arrived & head_end):
+                m.d.sync += [sum_place.eq(~sum_place), sum_counts.eq(turned_row)]
+            with m.If(on_heads):
+                m.d.comb += [measured.eq(arrived), statistics.x_token.eq(sum_place), statistics.x_first.eq(in_head == 0)]
+            # The sum is final, and a cycle later it is read.
+            m.d.comb += sum_done.eq(stage.delay(arrived & head_end & on_heads, Statistics.LATENCY + 1, "sum_done"))
 
         for kept in (x_memory, a_memory):
             m.d.comb += [kept.write_token.eq(own(out_place.token)), kept.write_index.eq(out_place.index),
@@ -264,23 +340,29 @@ class FusedPipeline(wiring.Component):
         quantising = Signal()
         gain = gain_read.data.word_select(gain_lane, width)
         # A register after the slow EBR, as X and A have, and the factors.
-        stage = Stages(m)
         gain_data = stage.reg(gain, "gain_data")
         factors, factors_valid, data_valid = Signal(gain_mul.i.payload.shape(), reset_less=True), Signal(), Signal()
+        # A pass of heads multiplies q and k by gains that are counted within the head, k's behind q's.  A head's elements have
+        # the same place in a word of four as its rows, because it has a multiple of eight.
+        has_gain, gain_index, labels_of_factors = args.stats_gain, out_place.index, [stage.reg(gain_token, "gained_token")]
+        if biases:
+            turned_late = stage.delay(turned_row, 2, "turned_late")
+            has_gain = Mux(on_heads, turned_late, has_gain)
+            gain_index = Mux(on_heads, in_head + Mux(summed_label.of_k, self.shape.head_dim, 0), gain_index)
+            labels_of_factors.append(turned_late)
         m.d.sync += [
             factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
                              stage.reg(gain_value, "gained"))),
-            factors.b.eq(Mux(Mux(quantising, quant.gain, args.stats_gain), gain_data, one)),
-            factors.tag.eq(Cat(quantising, stage.reg(gain_token, "gained_token"))),
+            factors.b.eq(Mux(Mux(quantising, quant.gain, has_gain), gain_data, one)),
+            factors.tag.eq(Cat(quantising, *labels_of_factors)),
             data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
         ]
-        mul_tag = data.View(MulTag, gain_mul.o.p.tag)
         m.d.comb += [
-            gain_read.addr.eq((Mux(quantising, fetch_index, out_place.index) >> 2)
+            gain_read.addr.eq((Mux(quantising, fetch_index, gain_index) >> 2)
                               + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
-            x_memory.read_token.eq(Mux(quantising, fetch_token, own(place.token))),
-            x_memory.read_index.eq(Mux(quantising, fetch_index, place.index)),
+            x_memory.read_token.eq(Mux(quantising, fetch_token, own(raw_place.token))),
+            x_memory.read_index.eq(Mux(quantising, fetch_index, raw_place.index)),
             a_memory.read_token.eq(fetch_token), a_memory.read_index.eq(fetch_index),
             statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
             statistics.y_token.eq(mul_tag.token),
@@ -289,7 +371,7 @@ class FusedPipeline(wiring.Component):
             m.d.sync += [gain_lane.eq(fetch_index), gain_token.eq(fetch_token)]
         with m.Else():
             m.d.sync += [gain_lane.eq(out_place.index), gain_token.eq(own(out_place.token)), gain_value.eq(value),
-                         gain_valid.eq(put)]
+                         gain_valid.eq(measured)]
 
         # ------------------------------------------------------------------ quantise pass
         token, tokens_left = Signal(Own), Signal.like(quant.tokens)
@@ -300,21 +382,52 @@ class FusedPipeline(wiring.Component):
             gain_mul.o.ready.eq(1), quantise.o.ready.eq(1),
             coded.sent.eq(feeding), coded.valid.eq(quantise.o.valid), coded.value.eq(quantise.o.p.code),
             self.codes.valid.eq(coded.o.valid), self.codes.payload.eq(coded.o.payload), coded.o.ready.eq(self.codes.ready),
-            statistics.token.eq(token),
-            absmax_scale.absmax.eq(statistics.absmax),
-            absmax_scale.floor.eq(Mux(quant.norm, absmax_floor(True, fmt), absmax_floor(False, fmt))),
-            inverse_rms.sumsq.eq(statistics.sumsq), inverse_rms.n_eps.eq(quant.n_eps),
-            inverse_rms.sqrt_n.eq(quant.sqrt_n),
+            inverse_rms.sumsq.eq(statistics.sumsq), inverse_rms.n_eps.eq(args.n_eps), inverse_rms.sqrt_n.eq(args.sqrt_n),
+        ]
+        # A quantise pass and heads that are quantised share the units for scales: never is one under way beside the other.
+        of_pass, of_heads = Signal(), Signal()
+        m.d.comb += [
+            of_heads.eq(~of_pass),
+            statistics.token.eq(Mux(of_pass, token, ~sum_place)),
+            absmax_scale.absmax.eq(Mux(of_pass, statistics.absmax, head_quantise.absmax)),
+            absmax_scale.floor.eq(Mux(of_heads | quant.norm, absmax_floor(True, fmt), absmax_floor(False, fmt))),
         ]
 
         # Scales of the tokens, one every SCALE_INTERVAL cycles.  absmax / 127 is there before 1 / rms, and one register more
         # keeps absmax / 127 until 1 / rms comes.
         assert AbsmaxScale.LATENCY <= InverseRms.LATENCY <= AbsmaxScale.LATENCY + SCALE_INTERVAL
+        factor: Value = inverse_rms.y.as_value()
+        factor_done: Value = inverse_rms.done
+        if biases:
+            # Of a head, 1 / rms is there first, and waits in a queue until the head has gone through RoPE.  The queue has as many
+            # places as that of the labels.  A head of v has the factor 1, which changes no scale.
+            assert Statistics.LATENCY + 2 + InverseRms.LATENCY < FloatMul.LATENCY + Rope.LATENCY + AbsmaxScale.LATENCY
+            m.submodules.head_factors = head_factors = memory.Memory(shape=ScaleLayout, depth=self.LABELS, init=[])
+            factor_write, factor_read = head_factors.write_port(), head_factors.read_port(domain="comb")
+            absmax_done = stage.reg(absmax_scale.done & of_heads, "absmax_done")
+            # The next head's sum is done later than this head's 1 / rms.
+            assert InverseRms.LATENCY < MIN_HEAD_DIM
+            counts = Signal()
+            with m.If(sum_done):
+                m.d.sync += counts.eq(sum_counts)
+            m.d.comb += [factor_write.en.eq(inverse_rms.done & of_heads),
+                         factor_write.data.eq(Mux(counts, inverse_rms.y.as_value(), ONE.pack()))]
+            factor, factor_done = Mux(of_pass, factor, factor_read.data.as_value()), Mux(of_pass, factor_done, absmax_done)
+            for port, moves in ((factor_write, factor_write.en), (factor_read, absmax_done)):
+                with m.If(control.clear):
+                    m.d.sync += port.addr.eq(0)
+                with m.Elif(moves):
+                    m.d.sync += port.addr.eq(port.addr + 1)
         normed = scale_mul_stages(stage, data.View(ScaleLayout, stage.reg(absmax_scale.d.as_value(), "absmax_d")),
-                                  inverse_rms.y)
-        normed_done: Value = inverse_rms.done
-        for i in range(SCALE_MUL_STAGES):
-            normed_done = stage.reg(normed_done, f"normed_done{i}")
+                                  data.View(ScaleLayout, factor))
+        normed_done = stage.delay(factor_done, SCALE_MUL_STAGES, "normed_done")
+        assert 1 + SCALE_MUL_STAGES <= HeadQuantise.D_LATE
+        norm = Mux(of_pass, quant.norm, on_heads)
+        scale_d, scale_d_done = Signal(ScaleLayout), Signal()
+        m.d.comb += [scale_d.eq(Mux(norm, normed.as_value(), absmax_scale.d.as_value())),
+                     scale_d_done.eq(Mux(norm, normed_done, absmax_scale.done)),
+                     head_quantise.s.eq(absmax_scale.s), head_quantise.scale_done.eq(absmax_scale.done & of_heads),
+                     head_quantise.d.eq(scale_d), head_quantise.d_done.eq(scale_d_done & of_heads)]
         phase, s_token, d_token = Signal(range(SCALE_INTERVAL)), Signal(Own), Signal(Own)
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(widths.col_count_bits), Signal(range(SLICE))
@@ -329,9 +442,9 @@ class FusedPipeline(wiring.Component):
                 with m.If(tokens_left == 1):
                     m.d.sync += [tokens_left.eq(quant.tokens), fetch_token.eq(quant.first), fetch_index.eq(fetch_index + 1),
                                  slice_first.eq(fetch_index + 1), more.eq(~end)]
-        m.d.comb += [s_write.addr.eq(s_token), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done),
-                     d_write.addr.eq(d_token), d_write.en.eq(Mux(quant.norm, normed_done, absmax_scale.done)),
-                     d_write.data.eq(Mux(quant.norm, normed.as_value(), absmax_scale.d.as_value()))]
+        m.d.comb += [s_write.addr.eq(s_token), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done & of_pass),
+                     d_write.addr.eq(d_token), d_write.data.eq(scale_d), d_write.en.eq(scale_d_done & of_pass),
+                     absmax_scale.start.eq(head_quantise.scale_start), inverse_rms.start.eq(sum_done)]
         with m.If(s_write.en):
             m.d.sync += s_token.eq(s_token + 1)
         with m.If(d_write.en):
@@ -342,7 +455,7 @@ class FusedPipeline(wiring.Component):
                 m.d.sync += [quantising.eq(0), phase.eq(0), tokens_left.eq(control.quant.p.tokens)]
                 m.d.sync += [mine.eq(control.quant.p.first) for mine in (token, s_token, d_token)]
                 with m.If(control.quant.valid):
-                    m.d.sync += quant.eq(control.quant.payload)
+                    m.d.sync += [quant.eq(control.quant.payload), of_pass.eq(1)]
                     m.next = "SCALE"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
@@ -357,7 +470,7 @@ class FusedPipeline(wiring.Component):
                         m.next = "CODES"
             with m.State("CODES"):
                 with m.If(~more & coded.empty):
-                    m.d.sync += quantising.eq(0)
+                    m.d.sync += [quantising.eq(0), of_pass.eq(0)]
                     m.next = "IDLE"
 
         # ------------------------------------------------------------------ end of a pass

@@ -28,11 +28,12 @@ SCALE_INTERVAL = 4
 
 
 class ScaleAcc(StreamUnit):
-    """An accumulator's scale, multiplied by ``d`` if ``use_d`` is set.  One per cycle; one multiplier."""
+    """An accumulator's scale, multiplied by ``d`` if ``use_d`` is set; the rest as it is.  One per cycle; one multiplier."""
 
     LATENCY = SCALE_MUL_STAGES
 
     def __init__(self, layouts: Layouts):
+        self._row_words = layouts.row_words
         super().__init__(data.StructLayout({"acc": layouts.acc, "d": ScaleLayout, "use_d": 1}), layouts.acc)
 
     def elaborate(self, platform: object) -> Module:
@@ -47,6 +48,8 @@ class ScaleAcc(StreamUnit):
             self.o.p.place.eq(pipe.delay(acc.place, self.LATENCY, "place")),
             self.o.p.scale.eq(Mux(use, product.as_value(), plain)),
         ]
+        if self._row_words:
+            m.d.comb += self.o.p.bias.eq(pipe.delay(acc.bias, self.LATENCY, "bias"))
         return m
 
 

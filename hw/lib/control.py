@@ -43,7 +43,6 @@ class WordSink(enum.Enum, shape=2):
     NONE = 0
     GAIN = 1
     ENGINE = 2
-    HEAD = 3
 
 
 class AccSource(enum.Enum, shape=2):

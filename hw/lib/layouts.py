@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.control import AccSource, WordSink
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLayout
 from hw.lib.types import ScaleLayout
+from tellme.spec.packing import ROW_WORD_FIELDS
 from tellme.spec.program import DESCRIPTOR_WORDS
 from tellme.spec.widths import Widths
 
@@ -26,12 +27,17 @@ class Layouts:
     def __init__(self, widths: Widths):
         self.widths = w = widths
         word_address = w.word_address_bits
+        #: Whether tiles may have row words, so that accumulators have biases: in a core whose tiles may have several planes.
+        #: Such a core takes models with RMSNorm on heads of q and k, whose elements go the way of elements with a bias.
+        self.row_words = w.planes > 1
+        bias = {"bias": ROW_WORD_FIELDS["bias"]} if self.row_words else {}
 
         # ------------------------------------------------------------------ what passes between units
         #: The place of an element: its token and its index.
         self.place = data.StructLayout({"token": w.token_bits, "index": w.row_bits})
-        #: One accumulator with the scale that dequantises it.
-        self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place})
+        #: One accumulator with the scale that dequantises it and, with ``row_words``, the bias that is added to the element
+        #: (binary16).  Only a pass with ``bias`` looks at it: the row fetch and attention leave it as it is.
+        self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place, **bias})
         head = {"scale": ScaleLayout, "last": 1, "token": w.token_bits, "head": w.attention_head_bits}
         #: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
         #: numbered q heads first, then k heads, then v heads.
@@ -59,7 +65,7 @@ class Layouts:
             "group": w.group_bits, "context": w.position_count_bits, "vocab": w.token_id_bits, "embed_base": word_address,
             "block_words": w.block_words_bits, "row_words": w.row_words_bits, "rope_base": word_address, "c_att": ScaleLayout,
             "kv_base": word_address, "layer_stride": word_address, "v_offset": word_address, "kv_stride": word_address,
-            "s_stride": w.position_count_bits, "logits_base": word_address,
+            "s_stride": w.position_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
         #: until the next start.
@@ -69,18 +75,23 @@ class Layouts:
         self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
 
         # ------------------------------------------------------------------ starts and settings of the units
-        #: A matrix for the engine: rows, columns, and the number of tokens that share the matrix.
-        self.engine_args = data.StructLayout({"rows": w.row_count_bits, "cols": w.col_count_bits, "tokens": w.token_count_bits})
-        #: A pass of the LM head: width and rows of the table, the codes' scale, whether all logits are written, and where.
-        self.lm_head_args = data.StructLayout({"dim": w.dim_bits, "vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1,
-                                               "dump_base": word_address})
+        #: A matrix for the engine: rows, modulo 2**bits, columns, and the number of tokens that share the matrix.  The LM head's
+        #: matrix has the vocabulary's rows.
+        self.engine_args = data.StructLayout({"rows": max(w.row_count_bits, w.token_id_bits), "cols": w.col_count_bits,
+                                              "tokens": w.token_count_bits})
+        #: A pass of the LM head: rows of the table, the codes' scale, whether all logits are written, and where.
+        self.lm_head_args = data.StructLayout({"vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1, "dump_base": word_address})
         #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
-        self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "n_eps": 32,
-                                             "sqrt_n": ScaleLayout, "first": w.token_bits, "tokens": w.token_count_bits})
+        self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "first": w.token_bits,
+                                             "tokens": w.token_count_bits})
         #: Settings of a pass: where the elements go, their factors, the number of rows that RoPE turns, the number of elements of
-        #: a token, and whether the statistics are those of the elements times the next norm's gains.
-        self.pass_args = data.StructLayout({"epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8),
-                                            "rope_rows": w.row_count_bits, "length": w.row_count_bits, "stats_gain": 1})
+        #: a token, whether the statistics are those of the elements times the next norm's gains, and the norm's numbers: those of
+        #: a quantise pass until its first code, then those of the heads.  With ``row_words`` also the number of q's rows, and
+        #: whether the accumulators' biases are added, and q and k have norms on heads.
+        self.pass_args = data.StructLayout({
+            "epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8), "rope_rows": w.row_count_bits,
+            "length": w.row_count_bits, "stats_gain": 1, "n_eps": 32, "sqrt_n": ScaleLayout,
+            **({"bias": 1, "head_gains": 1, "q_rows": w.col_count_bits} if self.row_words else {})})
         #: A token whose rows are fetched: its id, its position, its number in the chunk.
         self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
         #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.
@@ -94,8 +105,8 @@ class Layouts:
         self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
         #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.
         self.attention_control = wiring.Signature({"begin": Out(1), "start": Out(1), "args": Out(self.attention_args)})
-        #: To the LM head.
-        self.lm_head_control = wiring.Signature({"start": Out(stream.Signature(self.lm_head_args)), "done": In(1),
+        #: To the LM head: ``start`` is a pulse while no pass is under way; ``args`` do not change from it until ``done``.
+        self.lm_head_control = wiring.Signature({"start": Out(1), "args": Out(self.lm_head_args), "done": In(1),
                                                  "best": In(self.best)})
         #: To the sampler: ``start`` is a pulse while ``busy`` is low; ``pick`` is the token for ``position``, drawn when ``busy``
         #: falls.
@@ -108,11 +119,11 @@ class Layouts:
         self.crc_control = wiring.Signature({"clear": Out(1), "write": Out(1), "step": Out(w.step_bits)})
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
-        #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``code_valid``: all pipelines that were
-        #: asked have a code.  ``code_taken`` and ``gain_taken`` are strobes.
+        #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``for_lm_head``: the engine works for the
+        #: LM head.  ``code_valid``: all pipelines that were asked have a code.  ``gain_taken`` is a strobe.
         self.route_control = wiring.Signature({
-            "word_sink": Out(WordSink), "acc_source": Out(AccSource), "codes_to_lm_head": Out(1),
-            "chunk": Out(w.token_count_bits), "code_valid": In(1), "code_taken": In(1), "gain_taken": In(1)})
+            "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
+            "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
         #: Port to the token memory; ``data`` comes a cycle after ``read``.

@@ -2,19 +2,39 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Takes finished sums from the lanes, an element per cycle, while the next tile runs."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.lib.layouts import Layouts
+from hw.lib.scales import unpack16
 from hw.lib.stages import Stages
 from hw.lib.streams import Landing
-from hw.lib.types import ScaleLayout
+from hw.lib.types import RowWordLayout, ScaleLayout, TileHeaderLayout
+from tellme.spec.packing import NO_BIAS
+from tellme.spec.widths import bits_for
 
-__all__ = ["Drain", "TileLayout"]
+__all__ = ["Drain", "row_word_tiles", "row_write_layout", "tile_layout"]
 
-#: A tile whose sums will come: its number of rows, and the scales of its even and odd rows.
-TileLayout = data.StructLayout({"rows": 8, "scales": data.ArrayLayout(ScaleLayout, 2)})
+#: Words of an EBR of row words.
+EBR_WORDS = 512
+
+
+def tile_layout(layouts: Layouts) -> data.StructLayout:
+    """A tile whose sums will come: its number of rows, the scales of its even and odd rows, and whether its rows have words."""
+    return data.StructLayout({"rows": TileHeaderLayout["rows"].width, "scales": data.ArrayLayout(ScaleLayout, 2),
+                              **({"row_words": 1} if layouts.row_words else {})})
+
+
+def row_word_tiles(tile_rows: int) -> int:
+    """Tiles of up to ``tile_rows`` rows whose row words a drain holds: as many as an EBR has room for, a power of two."""
+    return min(EBR_WORDS >> bits_for(tile_rows - 1), 4)
+
+
+def row_write_layout(tile_rows: int) -> data.StructLayout:
+    """A row's word on its way into the drains: the place of its tile, and how many rows of the tile come from this row on (modulo
+    a power of two)."""
+    return data.StructLayout({"left": bits_for(tile_rows - 1), "tile": range(row_word_tiles(tile_rows)), "word": RowWordLayout})
 
 
 class Drain(wiring.Component):
@@ -34,26 +54,35 @@ class Drain(wiring.Component):
     A sum leaves as soon as possible, seven cycles after it was written if nothing waits.  A sum is read only if a place at the
     end is free, so nothing on its way is ever stalled.  Latency 1 from ``at`` to ``values``; initiation interval 1.  ``empty``:
     no tile is announced and no sum is on its way.  Holds up to TILES announced tiles, of two rows or more.
+
+    With ``layouts.row_words`` a sum has a bias too.  The scale and the bias of a row are its row word's if the tile has such
+    words, otherwise they are the tile's and NO_BIAS.  ``row_write`` comes with ``row_en``; all words of a tile are written before
+    the tile's first sum.  The words of :func:`row_word_tiles` tiles have room; the tiles that have words take their places in
+    turn.  ``rows_freed`` counts the tiles with row words that have left, modulo twice this number.  The words take an EBR.
     """
 
     TILES = 4
     #: Places for sums that are on their way out of the lanes' memories, or wait for ``out``: the words of a LUT RAM.
     HELD = 16
 
-    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int, token_lanes: int = 1):
-        self._layouts, self._token_lanes = layouts, token_lanes
+    def __init__(self, layouts: Layouts, *, first: int, streams: int, lanes: int, depth: int, tile_rows: int,
+                 token_lanes: int = 1):
+        self._layouts, self._token_lanes, self._tile_rows = layouts, token_lanes, tile_rows
         self._first, self._streams, self._lanes, self._depth = first, streams, lanes, depth
         super().__init__({
             "tokens": In(layouts.widths.token_count_bits), "paired": In(1),
-            "tiles": In(stream.Signature(TileLayout)),
+            "tiles": In(stream.Signature(tile_layout(layouts))),
             "written": In(range(2 * depth)), "freed": Out(range(2 * depth)), "clear": In(1),
             "read_en": Out(1), "at": Out(range(depth)),
             "values": In(data.ArrayLayout(signed(layouts.widths.engine_sum_bits), lanes)),
             "out": Out(stream.Signature(layouts.acc)), "empty": Out(1),
+            **({"row_en": In(1), "row_write": In(row_write_layout(tile_rows)),
+                "rows_freed": Out(range(2 * row_word_tiles(tile_rows)))} if layouts.row_words else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
-        m, acc, place_layout = Module(), self._layouts.acc, self._layouts.place
+        m, acc, place_layout, row_words = Module(), self._layouts.acc, self._layouts.place, self._layouts.row_words
+        TileLayout = tile_layout(self._layouts)
         m.submodules.queue = queue = fifo.SyncFIFO(width=TileLayout.size, depth=self.TILES)
         m.d.comb += [queue.w_data.eq(self.tiles.payload), queue.w_en.eq(self.tiles.valid),
                      self.tiles.ready.eq(queue.w_rdy)]
@@ -85,7 +114,8 @@ class Drain(wiring.Component):
         # A cycle later the memories show the sum.  Then the sum is in a register beside its lane.  Then it is chosen from the
         # lanes, which lie far apart on the chip.
         read, near = Signal(), Signal()
-        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": place_layout})
+        label = data.StructLayout({"position": len(position), "scale": ScaleLayout, "place": place_layout,
+                                   **({"row_words": 1} if row_words else {})})
         named, label1 = Signal(label), Signal(label, reset_less=True)
         m.d.comb += [named.position.eq(position), named.scale.eq(tile.scales[odd]), named.place.token.eq(token),
                      named.place.index.eq(row)]
@@ -94,6 +124,28 @@ class Drain(wiring.Component):
         values2 = Array(stage.reg(self.values[i], f"value2_{i}") for i in own)
         m.d.sync += [landing.value.acc.eq(values2[label2.position]), landing.value.scale.eq(label2.scale),
                      landing.value.place.eq(label2.place)]
+        if row_words:
+            # A tile's first row lies where its number of rows says, and its last row at 1: ``remaining`` is a row's place.
+            kept = row_word_tiles(self._tile_rows)
+            m.submodules.row_words = words = memory.Memory(
+                shape=RowWordLayout, depth=kept << bits_for(self._tile_rows - 1), init=[],
+                attrs={"no_rw_check": True, "ram_style": "block"})
+            write, word = words.write_port(), words.read_port()
+            m.d.comb += [
+                write.en.eq(self.row_en), write.addr.eq(Cat(self.row_write.left, self.row_write.tile)),
+                write.data.eq(self.row_write.word),
+                word.addr.eq(Cat(remaining[:bits_for(self._tile_rows - 1)], self.rows_freed[:(kept - 1).bit_length()])),
+                named.row_words.eq(tile.row_words),
+            ]
+            word2 = data.View(RowWordLayout, stage.reg(word.data, "word2"))
+            sig, exp = unpack16(word2.scale)
+            m.d.sync += landing.value.bias.eq(Mux(label2.row_words, word2.bias, NO_BIAS))
+            with m.If(label2.row_words):
+                m.d.sync += [landing.value.scale.sig.eq(sig), landing.value.scale.exp.eq(exp)]
+            with m.If(take & tile_end & tile.row_words):
+                m.d.sync += self.rows_freed.eq(self.rows_freed + 1)
+            with m.If(self.clear):
+                m.d.sync += self.rows_freed.eq(0)
         # The decision is prepared a cycle before.  Sums of a tile's other tokens are there when the first token's sums are.  A
         # token has at least two rows, so the token's number does not change in the cycle before its end.
         m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3)."""
+"""The TLMM engine: ternary matrix times int8 vectors, exact in int32 (TeLLMe v2 section 3.3), in planes if there are several."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
@@ -9,10 +9,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.lib.layouts import Layouts
 from hw.lib.stages import Stages
 from hw.lib.types import TileHeaderLayout
-from hw.tlmm.accumulator import Accumulator
-from hw.tlmm.drain import Drain
+from hw.tlmm.accumulator import PRODUCT_BITS, TOTAL_BITS, Accumulator
+from hw.tlmm.drain import Drain, row_word_tiles, row_write_layout
 from hw.tlmm.kinds import PAIR_LANE, Kind
-from tellme.spec.packing import SLICE, SLICE_BYTES
+from hw.tlmm.multipliers import RowMultipliers
+from tellme.spec.packing import SLICE, SLICE_BYTES, multiplier_words
 
 __all__ = ["TlmmEngine"]
 
@@ -30,6 +31,19 @@ class TlmmEngine(wiring.Component):
     place and its scale: the tile's scale of even or odd rows.  Of S ``streams``, number s brings the codes and takes the results
     of the tokens s, s + S, ...; the streams do not wait for one another.
 
+    Planes, if widths.planes is more than 1: a weight is the sum over planes p of 3**p times a trit.  A tile's planes follow one
+    another, the highest first, each like a tile of one plane.  acc = 3 acc + T_p . x, or acc + T_p . x in a tile that is ``free``
+    (docs/decisions/0017-planes.md).  The sum of a row is multiplied when a plane's last slice writes it.  A tile's header may say
+    that row words follow: then a result has the row's scale and bias.  A row word takes a cycle, and waits until an earlier
+    tile's words are no longer wanted (:func:`hw.tlmm.drain.row_word_tiles`).  A result of another row has the bias NO_BIAS.
+
+    Multipliers, if widths.multipliers: a tile with ``group_slices`` has a signed byte for each plane, column group and row.  A
+    row's sum of a slice is multiplied by it ahead of the accumulator: acc = 3 acc + sum over groups g of m_pg * (T_pg . x_g), or
+    without the 3 in a tile that is ``free``.  Eight multipliers, a 64-bit word, take a cycle of ``words``, ahead of the group's
+    first slice in each plane; no other cycle is lost.  So P planes with multipliers take at most 1.03 P times the cycles of one
+    plane without, and the time of the multipliers' words.  In a tile without ``group_slices`` each multiplier is 1, and the tile
+    takes no cycle more; all sums of a matrix are a cycle later than in a build without multipliers.
+
     One token (decode): r = min(2, lanes) lanes hold the same tables, and each takes a row of a 64-bit word.  With two lanes the
     engine takes a word, four SDRAM beats, per cycle.  Several tokens with ``prefill_rows`` 1: lane t holds token t, and a row's
     four bytes are broadcast to all lanes, a row per cycle.  Several tokens with ``prefill_rows`` 2: lanes 2 t and 2 t + 1 hold
@@ -42,12 +56,13 @@ class TlmmEngine(wiring.Component):
     Accumulator.HAZARD waits until its own sums are written.
 
     Ranges, from ``layouts``: rows even, 2 to widths.rows; cols 1 to widths.cols; tokens 1 to widths.chunk and to
-    lanes / prefill_rows.  A sum has widths.engine_sum_bits.  ``busy`` marks cycles in which weights are taken, ``draining``
-    cycles in which a sum leaves or waits to leave.
+    lanes / prefill_rows; planes 1 to widths.planes; a tile's sums within widths.engine_sum_bits.  ``busy`` marks cycles in which
+    weights are taken, ``draining`` cycles in which a sum leaves or waits to leave.
 
-    Maps to an EBR of codes per token for each 2,048 columns, two EBR of sums per lane, four EBR of byte ROM, and the resources of
-    the ``kind`` of lane (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, prefill_rows other than 1 and 2,
-    lanes that are no multiple of prefill_rows, more streams than tokens, and a kind that does not take several tokens.
+    Maps to an EBR of codes per token for each 2,048 columns, two EBR of sums per lane, four EBR of byte ROM, an EBR of row words
+    per stream if there are several planes, with multipliers an 18x18 multiplier per lane and two EBR, and the resources of the
+    ``kind`` of lane (:mod:`hw.tlmm.kinds`).  Raises ValueError for lanes outside 1 to 16, prefill_rows other than 1 and 2, lanes
+    that are no multiple of prefill_rows, more streams than tokens, and a kind that does not take several tokens.
     """
 
     #: Finished tiles that the lanes can hold.
@@ -87,7 +102,8 @@ class TlmmEngine(wiring.Component):
         held_tokens = lanes // token_lanes
         # Rows of a tile that a lane has in a chunk: its places for sums.
         tile_places = -(-self._tile_rows // token_lanes)
-        widths, args = self._layouts.widths, self._layouts.engine_args
+        widths, args, row_words = self._layouts.widths, self._layouts.engine_args, self._layouts.row_words
+        planes, multipliers = widths.planes > 1, widths.multipliers
         rows_left, cols, tokens = (Signal(args[name].shape, name=name) for name in ("rows", "cols", "tokens"))
         #: The first column of a slice, or of the one behind the last.
         Column = range(self._cols + 1)
@@ -160,14 +176,27 @@ class TlmmEngine(wiring.Component):
         depth = 1 << (self.TILES * tile_places).bit_length() - 1
         go, use_buffer, first_slice, last_slice = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(tile_places + 1))
+        # With several planes, of a slice: whether it is its plane's last one.  And of a sum: whether it is multiplied.
+        ends_plane, triple = (Signal(), Signal()) if planes else (last_slice, Const(0, 0))
 
         stage = Stages(m)
 
-        # Stage 1: the selections are there; 1 + LATENCY: a lane's total; one more: its sum.
-        total_at = 1 + kind.dot.LATENCY
+        # Stage 1: the selections are there; 1 + LATENCY: a lane's total; with multipliers one more: the total times the row's
+        # multiplier; one more: its sum.
+        total_at = 1 + kind.dot.LATENCY + multipliers
         step_buffer = stage.delay(use_buffer, 1, "step_buffer")
-        control = stage.delay(Cat(go & ~last_slice, go & last_slice, first_slice, row), total_at - 1, "control")
-        read_row = control[3:]
+        step: Value = Cat(go & ~last_slice, go & last_slice, first_slice, row, triple)
+        # Whether the tile has multipliers, and in which half of their memory those of the group in work are.
+        grouped, group_half = Signal(), Signal()
+        if multipliers:
+            m.submodules.multipliers = factors = RowMultipliers(tile_rows=self._tile_rows, rows=pair_rows)
+            early = stage.delay(Cat(step, group_half, grouped), total_at - 1 - factors.LATENCY, "early")
+            m.d.comb += [factors.row.eq(early[3:3 + len(row)]), factors.half.eq(early[-2]), factors.grouped.eq(early[-1]),
+                         factors.two_rows.eq(two_rows)]
+            control = stage.delay(early[:len(step)], factors.LATENCY, "control")
+        else:
+            control = stage.delay(step, total_at - 1, "control")
+        read_row = control[3:3 + len(row)]
         at_total = stage.delay(control, 1, "at_total")
         at_sum = stage.delay(at_total, 1, "at_sum")
         written = Signal(range(2 * depth))
@@ -178,7 +207,7 @@ class TlmmEngine(wiring.Component):
         drains = []
         for s in range(streams):
             m.submodules[f"drain{s}"] = drain = Drain(self._layouts, first=s, streams=streams, lanes=lanes, depth=depth,
-                                                       token_lanes=token_lanes)
+                                                       tile_rows=self._tile_rows, token_lanes=token_lanes)
             connect(m, drain.out, flipped(self.out[s]))
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
@@ -188,18 +217,26 @@ class TlmmEngine(wiring.Component):
             m.d.comb += [dot.select.eq(row_selects[g]), dot.buffer.eq(step_buffer)]
         for i in range(lanes):
             m.submodules[f"accumulator{i}"] = accumulator = Accumulator(
-                bits=widths.engine_sum_bits, rows=tile_places, finished=depth)
+                bits=widths.engine_sum_bits, rows=tile_places, finished=depth, planes=planes,
+                total_bits=PRODUCT_BITS if multipliers else TOTAL_BITS)
             mine, first = drains[i // token_lanes % streams], drains[0]
+            total: Value = dots[i % pair_rows].total[i // pair_rows]
+            if multipliers:
+                product = Signal(signed(PRODUCT_BITS), name=f"product{i}", reset_less=True)
+                m.d.sync += product.eq(total * factors.multipliers[i % pair_rows])
+                total = product
             m.d.comb += [
-                accumulator.read_row.eq(read_row), accumulator.total.eq(dots[i % pair_rows].total[i // pair_rows]),
+                accumulator.read_row.eq(read_row), accumulator.total.eq(total),
                 accumulator.first.eq(at_total[2]),
-                accumulator.write.eq(at_sum[0]), accumulator.write_row.eq(at_sum[3:]),
+                accumulator.write.eq(at_sum[0]), accumulator.write_row.eq(at_sum[3:3 + len(row)]),
                 accumulator.finish.eq(at_sum[1]), accumulator.finish_at.eq(written),
                 accumulator.out_en.eq(mine.read_en), accumulator.out_at.eq(mine.at),
             ]
             if i == 1 and token_lanes == 1:
                 with m.If(two_rows):
                     m.d.comb += [accumulator.out_en.eq(first.read_en), accumulator.out_at.eq(first.at)]
+            if planes:
+                m.d.comb += accumulator.triple.eq(at_sum[-1])
             m.d.comb += [drain.values[i].eq(accumulator.value) for drain in drains]
 
         # ------------------------------------------------------------------ tables, as soon as their codes are there
@@ -235,11 +272,33 @@ class TlmmEngine(wiring.Component):
         # whether this step is the slice's last one, and this slice the tile's last one.
         row_steps, flows = Signal(range(tile_places + 1)), Signal()
         last_step, next_last = Signal(), Signal()
+        # The slice behind this one, and the one behind the next: its column, and whether it is its plane's and its tile's last.
+        next_col: Value = slice_col + SLICE
+        ends: Value = slice_col + SLICE >= cols
+        next_ends: Value = slice_col + 2 * SLICE >= cols
+        # Planes behind this one; a plane begins at the first column again, and its tables are built as a new tile's are.
+        planes_left, tied, next_ends_plane = Signal(range(max(2, widths.planes))), Signal(), Signal()
+        tile_ends, next_tile_ends = ends, next_ends
+        if planes:
+            next_col = Mux(ends_plane, 0, next_col)
+            next_ends = Mux(ends_plane, cols <= SLICE, next_ends)
+            tile_ends = ends & (planes_left == 0)
+            next_tile_ends = next_ends & (planes_left == ends_plane)
+            m.d.comb += triple.eq(ends_plane & tied)
+            m.d.sync += next_ends_plane.eq(next_ends)
+        # Slices of the tile's column groups, those that are left of the group in work, and whether the slice behind this one
+        # begins a group.  And the number of the group's word that comes next, and of its last one.
+        group, group_left = (Signal(TileHeaderLayout["group_slices"].shape, name=name) for name in ("group", "group_left"))
+        next_begins = Signal()
+        word_at, last_word = (Signal(range(multiplier_words(self._tile_rows)), name=name) for name in ("word_at", "last_word"))
+        if multipliers:
+            m.d.comb += [factors.write_at.eq(word_at), factors.write_half.eq(~group_half), factors.word.eq(self.words.payload)]
+            m.d.sync += [next_begins.eq(grouped & ((group_left == 1) | ends_plane)), last_word.eq((tile - 1) >> 3)]
         # The next slice's tables were there in the cycle before.
         next_ready = Signal()
         m.d.sync += next_ready.eq(Array(ready)[~use_buffer])
         m.d.sync += [row_steps.eq(Mux(two_rows, tile >> 1, tile)), flows.eq(row_steps > Accumulator.HAZARD),
-                     next_last.eq(slice_col + 2 * SLICE >= cols)]
+                     next_last.eq(next_tile_ends)]
         # A last slice needs room for its finished sums.  A place counts as taken from the step that will write it.
         taken, has_room = Signal(range(2 * depth)), Signal()
         with m.If(begin):
@@ -247,11 +306,12 @@ class TlmmEngine(wiring.Component):
         with m.Elif(go & last_slice):
             m.d.sync += taken.eq(taken + 1)
         # Two cycles late.  There are at least three cycles from a tile's last step to the next tile's first step.
-        room = []
+        room, idles = [], []
         for s, drain in enumerate(drains):
             waiting, idle = Signal(range(2 * depth), name=f"waiting{s}"), Signal(name=f"idle{s}")
             m.d.sync += [waiting.eq(taken - drain.freed), idle.eq(tokens <= s)]
             room.append((waiting <= depth - tile_places) | idle)
+            idles.append(idle)
         m.d.sync += has_room.eq(Cat(room).all())
         header = data.View(TileHeaderLayout, self.words.payload)
         announce = self.words.valid & self.words.ready
@@ -261,6 +321,20 @@ class TlmmEngine(wiring.Component):
             m.d.sync += [drain.tiles.p.rows.eq(header.rows), drain.tiles.p.scales[0].eq(header.scale),
                          drain.tiles.p.scales[1].eq(header.odd_scale),
                          drain.tiles.valid.eq(announcing & announce & (tokens > s))]
+            if row_words:
+                m.d.sync += drain.tiles.p.row_words.eq(header.row_words)
+        if row_words:
+            # Tiles whose row words have come: a drain has a place for the next tile's if it has given back one of so many before.
+            kept = row_word_tiles(self._tile_rows)
+            word_tile, word_room, row_en = Signal(range(2 * kept)), Signal(), Signal()
+            row_write = Signal(row_write_layout(self._tile_rows), reset_less=True)
+            rows_to_come = Signal(header.rows.shape())
+            m.d.sync += [word_room.eq(Cat(((word_tile - drain.rows_freed)[:len(word_tile)] != kept) | idle
+                                          for drain, idle in zip(drains, idles, strict=True)).all()),
+                         row_en.eq(0), row_write.left.eq(rows_to_come), row_write.tile.eq(word_tile),
+                         row_write.word.eq(Mux(rows_to_come[0], self.words.payload[32:], self.words.payload[:32]))]
+            for drain in drains:
+                m.d.comb += [drain.row_en.eq(row_en), drain.row_write.eq(row_write)]
         # A cycle late: the last tile is announced long before its last step.
         drained = Signal()
         m.d.sync += drained.eq(Cat(drain.empty for drain in drains).all())
@@ -272,6 +346,8 @@ class TlmmEngine(wiring.Component):
                     m.d.sync += [decode.eq(self.start.p.tokens == 1),
                                  two_rows.eq((self.start.p.tokens == 1) & (pair_rows == 2))]
                 m.d.sync += [use_buffer.eq(0), build_buffer.eq(0), build_slice_col.eq(0)]
+                if row_words:
+                    m.d.sync += word_tile.eq(0)
                 m.d.sync += [r.eq(0) for r in ready]
                 with m.If(begin):
                     m.d.sync += active.eq(1)
@@ -282,9 +358,46 @@ class TlmmEngine(wiring.Component):
                 with m.If(self.words.valid & self.words.ready):
                     m.d.sync += rows_left.eq(rows_left - header.rows)
                     m.next = "TILE"
+                    if planes:
+                        m.d.sync += [planes_left.eq(header.planes_less_1), tied.eq(~header.free)]
+                    if multipliers:
+                        m.d.sync += [grouped.eq(header.group_slices.any()), group.eq(header.group_slices),
+                                     group_left.eq(header.group_slices)]
+                    if row_words:
+                        m.d.sync += rows_to_come.eq(header.rows)
+                        with m.If(header.row_words):
+                            m.next = "ROWS"
+            if row_words:
+                with m.State("ROWS"):
+                    # A row's word a cycle, the even row's from the low half.
+                    m.d.comb += self.words.ready.eq(word_room & rows_to_come[0])
+                    with m.If(self.words.valid & word_room):
+                        m.d.sync += [row_en.eq(1), rows_to_come.eq(rows_to_come - 1)]
+                        with m.If(rows_to_come == 1):
+                            m.d.sync += word_tile.eq(word_tile + 1)
+                            m.next = "TILE"
             with m.State("TILE"):
-                m.d.sync += last_slice.eq(slice_col + SLICE >= cols)
+                m.d.sync += last_slice.eq(tile_ends)
+                if planes:
+                    m.d.sync += ends_plane.eq(ends)
                 m.next = "SLICE"
+                if multipliers:
+                    with m.If(grouped):
+                        m.next = "MULTIPLIERS"
+            if multipliers:
+                with m.State("MULTIPLIERS"):
+                    # A word a cycle.  The steps follow the last word at once, as they follow SLICE.
+                    m.d.comb += [self.words.ready.eq(1), factors.write.eq(self.words.valid)]
+                    m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
+                    with m.If(self.words.valid):
+                        m.d.sync += word_at.eq(word_at + 1)
+                        with m.If(word_at == last_word):
+                            m.d.sync += [word_at.eq(0), group_half.eq(~group_half)]
+                            m.next = "SLICE"
+                            with m.If(~flows & ~first_slice):
+                                m.next = "GAP"
+                            with m.Elif(Array(ready)[use_buffer] & (has_room | ~last_slice)):
+                                m.next = "STEPS"
             with m.State("SLICE"):
                 m.d.sync += [steps_left.eq(row_steps), last_step.eq(row_steps == 1), row.eq(0), half_index.eq(0), pause.eq(0)]
                 with m.If(Array(ready)[use_buffer] & (has_room | ~last_slice)):
@@ -298,7 +411,11 @@ class TlmmEngine(wiring.Component):
                         m.d.sync += half_index.eq(~half_index)
                     with m.If(last_step):
                         m.d.comb += used.eq(1)
-                        m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(slice_col + SLICE)]
+                        m.d.sync += [first_slice.eq(0), use_buffer.eq(~use_buffer), slice_col.eq(next_col)]
+                        if planes:
+                            m.d.sync += planes_left.eq(planes_left - ends_plane)
+                        if multipliers:
+                            m.d.sync += group_left.eq(Mux(next_begins, group, group_left - 1))
                         # The next slice follows at once if its tables are there and no accumulator of its rows is in flight.
                         m.next = "GAP"
                         with m.If(last_slice):
@@ -306,11 +423,21 @@ class TlmmEngine(wiring.Component):
                             with m.If(rows_left == 0):
                                 m.d.sync += active.eq(0)
                                 m.next = "SETTLE"
+                        if multipliers:
+                            with m.Elif(next_begins):
+                                m.d.sync += last_slice.eq(next_last)
+                                if planes:
+                                    m.d.sync += ends_plane.eq(next_ends_plane)
+                                m.next = "MULTIPLIERS"
                         with m.Elif(flows & next_ready & has_room):
                             m.d.sync += [steps_left.eq(row_steps), row.eq(0), last_slice.eq(next_last)]
+                            if planes:
+                                m.d.sync += ends_plane.eq(next_ends_plane)
                             m.next = "STEPS"
             with m.State("GAP"):
-                m.d.sync += [pause.eq(pause + 1), last_slice.eq(slice_col + SLICE >= cols)]
+                m.d.sync += [pause.eq(pause + 1), last_slice.eq(tile_ends)]
+                if planes:
+                    m.d.sync += ends_plane.eq(ends)
                 with m.If(pause == Accumulator.HAZARD):
                     m.next = "SLICE"
             with m.State("SETTLE"):

@@ -3,7 +3,7 @@
 """An independent float32 forward pass: whole sequences at once, plain BitNet b1.58 mathematics.
 
 This module shares no code with the golden model.  It has no tables, no KV cache, no fixed point, and no integers except the int8
-activations.  It takes a model's ternary codes and scales as plain arrays, and reads .tellme files with code of its own.
+activations.  It takes a model's integer codes and scales as plain arrays, and reads .tellme files with code of its own.
 """
 
 import json
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass
 class ReferenceModel:
-    """Weights as a checkpoint has them: per layer a dict name -> (codes, scale), one scale or one a row; gains by name."""
+    """Weights as a checkpoint has them: per layer a dict name -> (integers, scale), one scale or one a row; gains by name."""
 
     layers: list[dict[str, tuple[Array, float | Array]]]
     embedding: Array
@@ -45,6 +45,8 @@ class ReferenceModel:
     norm_over_width: bool = False
     #: RoPE turns (t, t + head_dim / 2), as in transformers, instead of adjacent pairs.
     halves: bool = False
+    #: RMSNorm on each head of q and of k, ahead of RoPE.
+    qk_norm: bool = False
     #: Per layer name -> bias.
     biases: list[dict[str, Array]] | None = None
 
@@ -93,8 +95,10 @@ def forward(m: ReferenceModel, ids: Sequence[int]) -> Array:
             y = bitlinear(x, *w[name])
             return y if bias is None else y + bias.astype(np.float32)
 
-        q = rotate(linear(h, "wq").reshape(n, m.heads, width), m.theta, m.halves)
-        k = rotate(linear(h, "wk").reshape(n, m.kv_heads, width), m.theta, m.halves)
+        q, k = linear(h, "wq").reshape(n, m.heads, width), linear(h, "wk").reshape(n, m.kv_heads, width)
+        if m.qk_norm:
+            q, k = rms(q, gain("q_norm"), m.eps), rms(k, gain("k_norm"), m.eps)
+        q, k = rotate(q, m.theta, m.halves), rotate(k, m.theta, m.halves)
         v = linear(h, "wv").reshape(n, m.kv_heads, width)
         k, v = (np.repeat(t, m.heads // m.kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(np.float32(width)) + mask
@@ -142,10 +146,20 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
         for name in NAMES:
             packed, scales = tensors[f"layers.{i}.{name}"], tensors[f"layers.{i}.{name}.scale"].reshape(-1, 2)
             counts = tensors.get(f"layers.{i}.{name}.scale_rows", np.array([len(packed)]))
-            codes = digits[packed].reshape(len(packed), -1)[:, :columns.get(name, config["dim"])]
+            # A tensor of three dimensions has several planes, that of 3**0 first.
+            planes = packed.reshape(len(packed), -1, packed.shape[-1])
+            trits = digits[planes].astype(int).reshape(*planes.shape[:2], -1)
+            if f"layers.{i}.{name}.multipliers" in tensors:
+                # Of each plane, column group and row; a group is so many slices of 20 columns.
+                group = 20 * int(tensors[f"layers.{i}.{name}.group_slices"][0])
+                worth = np.repeat(tensors[f"layers.{i}.{name}.multipliers"].astype(int), group, axis=1).transpose(2, 0, 1)
+                weights = (trits * worth[..., :trits.shape[2]]).sum(axis=1)
+            else:
+                weights = sum(3**p * trits[:, p] for p in range(trits.shape[1]))
+            codes = weights[:, :columns.get(name, config["dim"])]
             layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)
-        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "o_norm", "ffn_norm", "down_norm")
+        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "q_norm", "k_norm", "o_norm", "ffn_norm", "down_norm")
                       if f"layers.{i}.{n}" in tensors})
         biases.append({n: tensors[f"layers.{i}.{n}.bias"] for n in NAMES if f"layers.{i}.{n}.bias" in tensors})
 
@@ -157,4 +171,4 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
     return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
                           head=table("head") if "head" in tensors else None, gains=gains, biases=biases,
                           o_norm=config["o_norm"], down_norm=config["down_norm"], relu2=config["act"] == "relu2",
-                          eps=config["eps"], theta=config["theta"])
+                          eps=config["eps"], theta=config["theta"], qk_norm=config.get("qk_norm", False))

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Step 4: a training checkpoint as a safetensors file that ``tellme-host convert`` reads.
 
-int8 codes -1, 0, 1 and a float32 scale for each matrix, the embedding and the gains in float16.
+int8 codes -1, 0, 1 and a float32 scale for each matrix, the gains in float16.  The embedding is float16, or, of a model
+that was trained with ``--head-planes``, int8 codes within the planes' reach and a float32 scale a row.
 
 The board holds attention scores (base 2) within -256 to 256.  Muon lets them grow far beyond; ``--scores`` multiplies
 the query scale of each layer, which brings them back.  Choose the factors by the loss on sampled text.
@@ -31,6 +32,8 @@ def load(path: Path) -> Student:
 def tensors(model: Student) -> dict[str, Tensor]:
     """What the file holds, by name."""
     out = {"emb": model.emb.half(), "norm": model.norm.half()}
+    if model.shape.head_planes:
+        out |= {"emb": model.codes().round().to(torch.int8), "emb.scale": model.emb_scale.exp().flatten()}
     for name in LINEARS:
         codes, scales = ternary(getattr(model, name), None, model.held(name))
         if name == "wq":

@@ -4,6 +4,7 @@
 
 Every linear sees RMSNorm with a gain, int8 activations (absmax of the token) and ternary weights (absmean of the
 matrix), with straight-through gradients.  The matrix product runs on the integer codes, exact in bfloat16 inputs.
+The table (embedding and LM head) is float, or integers of some ternary planes with a learned scale a row.
 """
 
 import math
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["GAINS", "LINEARS", "Shape", "Student", "absmean", "bits_per_byte", "quantise"]
+__all__ = ["GAINS", "LINEARS", "Shape", "Student", "absmean", "bits_per_byte", "quantise", "row_scales", "ternary"]
 
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 #: Gains of the norms ahead of wq, wk and wv; of wo; of w1 and w3; of w2.
@@ -26,7 +27,10 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of a student; ``context`` is the longest sequence it is trained at."""
+    """Shape of a student; ``context`` is the longest sequence it is trained at.
+
+    ``head_planes``: ternary planes of the table, 1 to 5; 0 is a float table.
+    """
 
     dim: int
     ffn: int
@@ -35,11 +39,12 @@ class Shape:
     kv_heads: int
     vocab: int
     context: int = 512
+    head_planes: int = 0
 
     @classmethod
-    def parse(cls, text: str, vocab: int, context: int) -> "Shape":
+    def parse(cls, text: str, vocab: int, context: int, head_planes: int = 0) -> "Shape":
         """From ``dim,ffn,layers,heads,kv_heads``."""
-        shape = cls(*(int(part) for part in text.split(",")), vocab, context)
+        shape = cls(*(int(part) for part in text.split(",")), vocab, context, head_planes)
         if shape.dim % shape.heads or shape.heads % shape.kv_heads or shape.head_dim % 8:
             raise ValueError(f"{text}: heads must divide dim, kv_heads heads, and 8 the head's width")
         return shape
@@ -53,6 +58,11 @@ class Shape:
         kv = self.kv_heads * self.head_dim
         return {"wq": (self.dim, self.dim), "wk": (kv, self.dim), "wv": (kv, self.dim), "wo": (self.dim, self.dim),
                 "w1": (self.ffn, self.dim), "w3": (self.ffn, self.dim), "w2": (self.dim, self.ffn)}[name]
+
+    @property
+    def reach(self) -> int:
+        """The largest code of a table of planes: (3**planes - 1) / 2."""
+        return (3**self.head_planes - 1) // 2
 
     @property
     def ternary_weights(self) -> int:
@@ -78,6 +88,21 @@ def ternary(w: Tensor, part: Tensor | None, held: Tensor | None = None) -> tuple
     return (code + (step if part is None else part[:, None, None] * step)).bfloat16(), scale
 
 
+@torch.no_grad()
+def row_scales(table: Tensor, reach: int) -> Tensor:
+    """The scale of each row [rows, 1] with the least squared error, of 81 between 0.2 and 1 times absmax / reach.
+
+    Codes are round(x / scale), limited to -reach to reach: a scale below absmax / reach cuts off a row's largest elements.
+    """
+    full = (table.abs().amax(1, keepdim=True) / reach).clamp(min=1e-8)
+    best, least = full, torch.full_like(full, math.inf)
+    for share in torch.linspace(0.2, 1, 81).tolist():
+        scale = full * share
+        error = ((table / scale).round().clamp(-reach, reach) * scale - table).square().sum(1, keepdim=True)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return best
+
+
 def quantise(x: Tensor, gain: Tensor, part: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """RMSNorm, then (int8 codes in bfloat16, scale) of each token."""
     x = x.float()
@@ -99,6 +124,7 @@ class Student(nn.Module):
 
     ``part``: share of the quantisation in each layer, 0 (float) to 1; None is 1 everywhere.  ``score``: logarithm of a
     factor of each layer's attention scores.  After :meth:`hold` the codes are buffers, which :meth:`settle` changes.
+    ``emb_scale``: logarithm of the scale of each row of a table of planes [vocab, 1].
     """
 
     cos: Tensor
@@ -108,6 +134,8 @@ class Student(nn.Module):
         super().__init__()
         self.shape = shape
         self.emb = nn.Parameter(torch.randn(shape.vocab, shape.dim) * 0.02)
+        if shape.head_planes:
+            self.emb_scale = nn.Parameter(row_scales(self.emb.detach(), shape.reach).log())
         self.norm = nn.Parameter(torch.ones(shape.dim))
         for name in LINEARS:
             setattr(self, name, nn.Parameter(torch.randn(shape.layers, *shape.matrix(name)) * 0.02))
@@ -137,18 +165,35 @@ class Student(nn.Module):
             code = (w / absmean(w)).clamp(-1, 1)
             held.copy_(torch.where((code - held).abs() > 0.5 + margin, code.round(), held))
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take a checkpoint's weights; those of before there were gains and held codes have none."""
         if "code_wq" in state:
             self.hold()
         missing, unknown = self.load_state_dict(state, strict=False)
-        if unknown or set(missing) - {*GAINS, "score"} - {"code_" + name for name in LINEARS}:
+        if "emb_scale" in missing:
+            # The weights of a float table: the best scales to begin with, and no weight where no gradient reaches it.
+            scale = row_scales(self.emb, self.shape.reach)
+            reach = self.shape.reach * scale
+            self.emb_scale.copy_(scale.log())
+            self.emb.copy_(torch.maximum(torch.minimum(self.emb, reach), -reach))
+        if unknown or set(missing) - {*GAINS, "score", "emb_scale"} - {"code_" + name for name in LINEARS}:
             raise SystemExit(f"not this model's checkpoint: {sorted([*missing, *unknown])}")
         if missing and "code_wq" not in state and self.held("wq") is not None:
             self.hold()
 
-    def hidden(self, ids: Tensor, part: Tensor | None = None) -> Tensor:
-        """The normalised vector ahead of the head, for ids [batch, time]."""
+    def codes(self) -> Tensor:
+        """Codes of a table of planes [vocab, dim], whole numbers in float32; gradients as of weights / scale."""
+        reach = self.shape.reach
+        code = (self.emb / self.emb_scale.exp()).clamp(-reach, reach)
+        return code + (code.detach().round() - code.detach())
+
+    def table(self) -> Tensor:
+        """The values of embedding and LM head."""
+        return self.codes() * self.emb_scale.exp() if self.shape.head_planes else self.emb
+
+    def hidden(self, ids: Tensor, table: Tensor, part: Tensor | None = None) -> Tensor:
+        """The residual stream ahead of the last norm, for ids [batch, time]."""
         s = self.shape
         batch, time = ids.shape
         cos, sin = self.cos[:time], self.sin[:time]
@@ -160,7 +205,7 @@ class Student(nn.Module):
             outs = F.linear(q, w).split([s.matrix(name)[0] for name in names], -1)
             return [out * (scale * codes[name][1][layer]) for name, out in zip(names, outs, strict=True)]
 
-        x = F.embedding(ids, self.emb)
+        x = F.embedding(ids, table)
         for layer in range(s.layers):
             q, k, v = linear(("wq", "wk", "wv"), self.attn_norm, layer, x)
             q = q * self.score[layer].exp()
@@ -172,16 +217,21 @@ class Student(nn.Module):
             x = x + linear(("wo",), self.o_norm, layer, mixed.transpose(1, 2).flatten(-2))[0]
             gate, up = linear(("w1", "w3"), self.ffn_norm, layer, x)
             x = x + linear(("w2",), self.down_norm, layer, F.silu(gate) * up)[0]
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.norm
+        return x
 
     def forward(self, ids: Tensor, part: Tensor | None = None) -> Tensor:
-        """Logits, float32."""
-        return F.linear(self.hidden(ids, part).bfloat16(), self.emb.bfloat16()).float()
+        """Logits, float32.  A table of planes sees int8 codes of the state, as on the board."""
+        table = self.table()
+        x = self.hidden(ids, table, part)
+        if self.shape.head_planes:
+            q, scale = quantise(x, self.norm)
+            return F.linear(q, table.bfloat16()).float() * scale
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.norm
+        return F.linear(x.bfloat16(), table.bfloat16()).float()
 
     def loss(self, ids: Tensor, targets: Tensor, part: Tensor | None = None) -> Tensor:
         """Mean nats per target that is not IGNORE."""
-        logits = F.linear(self.hidden(ids, part).bfloat16(), self.emb.bfloat16())
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
+        return F.cross_entropy(self(ids, part).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@
 
 Every weight becomes its code times one magnitude a matrix, chosen so that the mean absolute value is the file's scale:
 codes and scales are then the file's own (0 and 1 / (share that is not zero) are both far behind the threshold).  Score
-factors lie in the scale of wq and stay there.  Needs the tellme package besides torch.
+factors lie in the scale of wq and stay there.  A table whose codes fit five planes or fewer is a table of planes.  Needs the
+tellme package besides torch.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from model import GAINS, LINEARS, Shape, Student, ternary
 from torch import Tensor
 
-from tellme.models.int8 import float_rows
+from tellme.models.int8 import float_rows, stored_values
 from tellme.models.model import Model
 from tellme.spec.scale import Scale
 
@@ -31,8 +32,11 @@ def magnitudes(codes: np.ndarray, scale: Scale) -> Tensor:
 def restore(model: Model) -> Student:
     """The student that computes what the file does, its codes held."""
     c = model.config
-    student = Student(Shape(c.dim, c.ffn, c.layers, c.heads, c.kv_heads, c.vocab, c.context))
+    planes = next((n for n in range(1, 6) if int(np.abs(model.embedding.astype(int)).max()) <= (3**n - 1) // 2), 0)
+    student = Student(Shape(c.dim, c.ffn, c.layers, c.heads, c.kv_heads, c.vocab, c.context, planes))
     student.emb.copy_(torch.from_numpy(float_rows(model.embedding, model.embedding_scales)))
+    if planes:
+        student.emb_scale.copy_(torch.from_numpy(stored_values(model.embedding_scales))[:, None].clamp(min=1e-8).log())
     if model.final_gain is not None:
         student.norm.copy_(torch.from_numpy(model.final_gain))
     for i, layer in enumerate(model.layers):

@@ -4,8 +4,9 @@
 
 One GPU by default; ``torchrun --nproc-per-node N train.py ...`` spreads the batch over N.  Matrices are trained with
 Muon (or AdamW), embedding, gains and scores with AdamW; the learning rate warms up and falls to 0 (``--power``), weight
-decay is on at first.  With ``--margin`` a code changes only when its weight is so far behind the threshold.  The length
-is given in steps, or in seconds of training.  OUT/log.jsonl gets a line every ``--every`` steps, OUT/last.pt a checkpoint
+decay is on at first.  With ``--margin`` a code changes only when its weight is so far behind the threshold.  With
+``--head-planes`` the table is trained as integers of so many ternary planes, a learned scale a row.  The length is given
+in steps, or in seconds of training.  OUT/log.jsonl gets a line every ``--every`` steps, OUT/last.pt a checkpoint
 every ``--save`` seconds; a run that finds one goes on from it.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import sentencepiece
 import torch
 import torch.distributed as dist
-from model import LINEARS, Shape, Student, bits_per_byte
+from model import GAINS, LINEARS, Shape, Student, bits_per_byte
 from tokenizer import stories
 from torch import Tensor
 
@@ -108,6 +109,10 @@ def main() -> None:
     parser.add_argument("--scores", help="factors of the attention scores to begin with, one a layer, with commas between")
     parser.add_argument("--margin", type=float, default=0.0, help="share of the scale by which a weight has to pass a threshold "
                         "before its code changes (default: 0)")
+    parser.add_argument("--head-planes", type=int, default=0, choices=range(6), metavar="N",
+                        help="ternary planes of embedding and LM head, 1 to 5 (default: a float table)")
+    parser.add_argument("--frozen", action="store_true", help="the ternary codes stay; all else is trained")
+    parser.add_argument("--no-gains", action="store_true", help="no gains ahead of the linears")
     parser.add_argument("--text", type=Path, help="held-out text for the log")
     parser.add_argument("--text-stories", type=int, default=256)
     parser.add_argument("--every", type=int, default=500, help="steps between lines of the log")
@@ -129,7 +134,7 @@ def main() -> None:
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(args.tokenizer))
     bos = pieces.bos_id()
-    shape = Shape.parse(args.shape, pieces.get_piece_size(), args.context)
+    shape = Shape.parse(args.shape, pieces.get_piece_size(), args.context, args.head_planes)
     torch.manual_seed(args.seed)
     model = Student(shape).to(device)
     if args.init:
@@ -138,13 +143,21 @@ def main() -> None:
         model.score.data = torch.tensor([float(part) for part in args.scores.split(",")], device=device).log()
     if args.margin and model.held("wq") is None:
         model.hold()
-    matrices = [getattr(model, name) for name in LINEARS]
-    rest = [p for name, p in model.named_parameters() if name not in LINEARS]
+    for name in (*(LINEARS if args.frozen else ()), *(GAINS if args.no_gains else ())):
+        getattr(model, name).requires_grad_(False)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trained.items() if name in LINEARS]
+    rest = [p for name, p in trained.items() if name not in (*LINEARS, "emb_scale")]
     fused = device.startswith("cuda")
     adamw = {"betas": (0.9, 0.95), "weight_decay": 0.0, "fused": fused}
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=args.emb_lr, **adamw)]
-    optimizers.append(Muon(matrices, args.lr) if args.optimizer == "muon"
-                      else torch.optim.AdamW(matrices, lr=args.lr, **adamw))
+    groups = [{"params": rest, "decays": True}]
+    if args.head_planes:
+        # Logarithms: decay would draw the scales to 1.
+        groups.append({"params": [model.emb_scale], "decays": False})
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=args.emb_lr, **adamw)]
+    if matrices:
+        optimizers.append(Muon(matrices, args.lr) if args.optimizer == "muon"
+                          else torch.optim.AdamW(matrices, lr=args.lr, **adamw))
     generator = torch.Generator(device).manual_seed(args.seed * 1000 + rank)
     data = Data(args.data, bos, device)
     held_out = stories(args.text)[:args.text_stories] if args.text else []
@@ -181,7 +194,8 @@ def main() -> None:
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     log(step=step, shape=args.shape, ternary_weights=shape.ternary_weights, tokens=len(data.tokens),
-        stories=len(data.starts), optimizer=args.optimizer, lr=args.lr)
+        stories=len(data.starts), optimizer=args.optimizer, lr=args.lr, head_planes=args.head_planes,
+        **({"bits_per_byte": round(bits_per_byte(model, held_ids, held_bytes, bos), 5)} if held_out and args.init else {}))
     saved_at = time.time()
     started = saved_at - spent
     noted, counted = spent, step
@@ -190,23 +204,23 @@ def main() -> None:
         if progress >= 1 or stop:
             break
         share = rate(progress, step, args.warmup, args.power)
-        for optimizer, peak in zip(optimizers, (args.emb_lr, args.lr), strict=True):
+        for optimizer, peak in zip(optimizers, (args.emb_lr, args.lr), strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = peak * share
-                group["weight_decay"] = args.decay if progress < args.decay_until else 0.0
+                group["weight_decay"] = args.decay if progress < args.decay_until and group.get("decays", True) else 0.0
         rows = data.rows(args.batch // world, shape.context + 1, generator)
         loss = loss_of(rows[:, :-1], rows[:, 1:])
         loss.backward()
         if world > 1:
-            flat = torch.cat([p.grad.flatten() for p in model.parameters()])
+            flat = torch.cat([p.grad.flatten() for p in trained.values()])
             dist.all_reduce(flat, op=dist.ReduceOp.AVG if fused else dist.ReduceOp.SUM)
-            for p, part in zip(model.parameters(), flat.split([p.numel() for p in model.parameters()]), strict=True):
+            for p, part in zip(trained.values(), flat.split([p.numel() for p in trained.values()]), strict=True):
                 p.grad.copy_((part if fused else part / world).view_as(p))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if args.margin:
+        if args.margin and matrices:
             model.settle(args.margin)
         sums += loss.detach()
         step += 1

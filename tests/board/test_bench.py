@@ -4,6 +4,7 @@
 built."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,11 +46,13 @@ def test_report_adds_up(tmp_path, capsys):
         account, cycles = result["decode_account"], result["cycles_per_token"]
         assert tuple(account) == ACCOUNT and no_less_than_nothing(account, report)
         assert sum(account.values()) == cycles
-        share = needed_bytes(model.config, result["position"]) / (cycles * config.peak_bytes_per_cycle)
+        # Each tile of this LM head has six planes.
+        trits = 6 * model.config.vocab * model.config.dim
+        share = needed_bytes(model.config, result["position"], head_trits=trits) / (cycles * config.peak_bytes_per_cycle)
         assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
         assert result["tokens_per_second"] == pytest.approx(config.fabric_mhz * 1e6 / cycles, rel=1e-3)
         # The engine and the LM head take a word per cycle at most.
-        assert account["engine"] >= model.ternary_weights / 40 and account["lm_head"] > model.config.vocab * model.config.dim / 8
+        assert account["engine"] >= model.ternary_weights / 40 and account["lm_head"] > trits / 40
     # Nine more keys are nine more rows of K and V for each head.
     first, second = (r["cycles_per_token"] for r in report["results"])
     assert second > first
@@ -79,7 +82,7 @@ def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
         path = tmp_path / "bench.json"
         assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--preset", "ulx3s-85f-l2", "--positions", "0,40",
                            "--json", str(path), *more]) == 0
-        assert "bitllama2c-3m (2 of 8 layers), preset ulx3s-85f-l2" in capsys.readouterr().out
+        assert "bitllama2c-3m (2 of 8 layers), 1 plane, preset ulx3s-85f-l2" in capsys.readouterr().out
         reports.append(json.loads(path.read_text()))
     by_link, preloaded = reports
     assert by_link["layers"] == preloaded["layers"] == 2
@@ -88,6 +91,28 @@ def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
         assert other["cycles_per_token"] == pytest.approx(one["cycles_per_token"], abs=200)
         assert other["needed_bytes"] == one["needed_bytes"]
     assert preloaded["simulated_cycles_per_second"] > 0
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize("more", [[], ["--row-words"]])
+def test_planes_cost_no_more_than_their_number(more, tmp_path, capsys):
+    """The layers' cycles with three planes are at most 3 x 1.03 of those with one; with a scale and a bias a row too."""
+    reports = []
+    for planes in (1, 3):
+        path = tmp_path / "bench.json"
+        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--planes", str(planes), "--positions", "0", "--json",
+                           str(path), *more]) == 0
+        assert f"(2 of 8 layers), {'3 planes' if planes == 3 else '1 plane'}{', row words' if more else ''}, preset" in (
+            capsys.readouterr().out)
+        reports.append(json.loads(path.read_text()))
+    one, three = reports
+    assert (one["planes"], three["planes"], three["row_words"]) == (1, 3, bool(more))
+    needed, layers = ([report["results"][0][what] for report in reports] for what in ("needed_bytes", "cycles_per_token"))
+    head = [report["results"][0]["decode_account"]["lm_head"] for report in reports]
+    weights = replace(bench.SHAPES["bitllama2c-3m"], layers=2).ternary_weights
+    # Reports have whole bytes.
+    assert needed[1] - needed[0] == pytest.approx(2 * weights / 5, abs=1)
+    assert layers[1] - head[1] <= 3 * 1.03 * (layers[0] - head[0])
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -99,6 +124,9 @@ def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
     (["--layers", "2"], "--layers is for shapes, and stories-1m is none: trilm-99m, bitllama2c-3m"),
     (["--model", "bitnet-large", "--layers", "25"], "--layers is 25; 1 to 24 can be"),
     (["--model", "bitnet-large", "--layers", "0"], "--layers is 0; 1 to 24 can be"),
+    (["--planes", "2"], "--planes is for shapes, and stories-1m is none"),
+    (["--row-words"], "--row-words is for shapes, and stories-1m is none"),
+    (["--model", "bitnet-large", "--planes", "6"], "--planes is 6; 1 to 5 can be"),
     (["--model", "bitnet-large", "--layers", "1"], "dim is 1536, and the build ulx3s-85f can do"),
 ])
 def test_refusals(arguments, message, capsys):

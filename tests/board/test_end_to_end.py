@@ -29,7 +29,7 @@ def test_shipped_model_eight_tokens(device):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_random_models(device, name):
-    """Five models of the family, one after another on the same board: 4 prompt and 4 generated tokens each."""
+    """The models of the family, one after another on the same board: 4 prompt and 4 generated tokens each."""
     model = random_model(name)
     prompt = [int(t) for t in np.random.default_rng(len(name)).integers(0, model.config.vocab, 4)]
     assert compare(device, model, prompt, 4).positions == 7

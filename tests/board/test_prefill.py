@@ -78,7 +78,7 @@ def test_a_prompt_gives_the_bits_of_decode(device, length):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_random_models(device, name):
-    """The five models that decode is tested with: all of the context but four tokens as a prompt, then three picks."""
+    """The models that decode is tested with: all of the context but four tokens as a prompt, then three picks."""
     model = random_model(name)
     image, golden = load(device, model)
     prompt = prompt_of(model, model.config.context - 4)

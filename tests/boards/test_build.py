@@ -73,7 +73,7 @@ def test_cells_belong_to_the_unit_of_their_instance():
 
 
 @pytest.mark.parametrize(("changes", "text"), [
-    ({"compact": False}, "ecp5-25f needs 54, the 12f has 28 (fused 16, attention 23, lm_head 11, core 4)"),
+    ({"compact": False}, "ecp5-25f needs 45, the 12f has 28 (fused 15, attention 23, lm_head 3, core 4)"),
     ({"weight_buffer_bytes": 32 * 4096}, "the 12f has 56 (weights 64, "),
     ({"lanes": 16}, "the 12f has 24288 (tlmm "),
 ])

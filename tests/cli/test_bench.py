@@ -23,6 +23,8 @@ from tests.cli.fake_client import CYCLES, FakeClient
 
 CONFIG = preset("ulx3s-85f-l2")
 MODEL = find_model("stories-1m").config
+#: Of its LM head: each tile has three planes, for codes of up to 13.
+HEAD_TRITS = 3 * MODEL.vocab * MODEL.dim
 
 
 class CountingClient(FakeClient):
@@ -66,8 +68,9 @@ def test_cycles_of_tokens_and_prompts(client, capsys):
     for d in found["decode"]:
         cycles = d["cycles_per_token"]
         assert d["tokens_per_second"] == pytest.approx(CONFIG.fabric_mhz * 1e6 / cycles, rel=1e-4)
-        assert d["needed_bytes"] == round(needed_bytes(MODEL, d["position"]))
-        assert d["peak_share"] == pytest.approx(needed_bytes(MODEL, d["position"]) / 4 / cycles, rel=1e-3)
+        needed = needed_bytes(MODEL, d["position"], head_trits=HEAD_TRITS)
+        assert d["needed_bytes"] == round(needed)
+        assert d["peak_share"] == pytest.approx(needed / 4 / cycles, rel=1e-3)
         assert tuple(d["decode_account"]) == ACCOUNT and sum(d["decode_account"].values()) == cycles
     assert [p["prompt_tokens"] for p in found["prefill"]] == [3, 5]
     for p in found["prefill"]:
@@ -137,6 +140,7 @@ def test_needed_bytes_of_a_prompt():
     assert prefill_bytes(c, 1, 16) == ternary + 2 * rows
     assert prefill_bytes(c, 32, 16) == 2 * ternary + (16 + 32 + 32) * rows
     assert prefill_bytes(c, 32, 1) == 32 * ternary + (sum(range(1, 33)) + 32) * rows
+    assert prefill_bytes(c, 32, 16, multipliers=7) == prefill_bytes(c, 32, 16) + 2 * 7
 
 
 # The plot

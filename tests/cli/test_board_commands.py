@@ -15,7 +15,7 @@ from tellme.runtime.board import Board
 from tellme.runtime.info import BoardState, core_limits, describe, phase_step_ns, readclksel_step_ps
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.ddr3_training import Ddr3Training, LaneSettings, LaneTraining
-from tellme.spec.memory import StatusWord
+from tellme.spec.memory import REGISTERS, StatusWord
 from tellme.spec.packets import PROTOCOL_VERSION
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.status import TRAINING_BITS, StatusFlag, Training
@@ -111,7 +111,8 @@ def test_ddr3_settings_are_written_and_taken_back(board, capsys):
     state = json.loads(run(capsys, "info", "--device", "/dev/ttyX", "--json")[1])["state"]
     assert state["overrides"] == [{"readclksel": 5, "slip": 1}, None] and state["training"]["overridden"]
     # Written and not trained yet: said so.
-    opened.device.client.registers[4 * 18:4 * 18 + 4] = (7 | 2 << 3 | 1 << 5).to_bytes(4, "little")
+    at = 4 * REGISTERS["sdram_settings"]
+    opened.device.client.registers[at:at + 4] = (7 | 2 << 3 | 1 << 5).to_bytes(4, "little")
     info = run(capsys, "info", "--device", "/dev/ttyX")[1]
     assert "READCLKSEL 5, slip 1, found by the training (the host's READCLKSEL 7 and slip 2 count from the next" in info
     code, out, _ = run(capsys, *command_, "auto", "--json")

@@ -64,7 +64,8 @@ def test_same_tokens_and_logits_both_ways(extra, use, capsys, tmp_path):
 def test_the_memory_that_is_left_chooses(use, capsys):
     client = use(SMALL)
     code, lines, err = generate(capsys, "--prompt-ids", "1,319,378", "--max-tokens", 4)
-    assert code == 0 and "head: on the host, as the model needs" in err and "weights and head 0.6" in err
+    assert code == 0 and "weights and head 0.3" in err
+    assert "head: on the host, as the model with an LM head of one plane needs" in err
     # Prompt tokens together, then one by one.  The probe writes its logits, and the board gets no end token.
     assert [(a.position, a.feed, a.generate, a.ends) for a in client.log] == [
         (0, 3, 1, ()), *[(p, 1, 1, ()) for p in (3, 4, 5)]]

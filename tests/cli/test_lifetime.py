@@ -174,7 +174,7 @@ def test_a_board_of_another_format(tmp_path):
     host.process.wait(SOON * 10)
     assert host.process.returncode == 2
     assert host.lines() == [
-        DEVICE, READY, "tellme-host: the core at the simulated board runs programs of format 1, this tellme-host 2: build its "
+        DEVICE, READY, "tellme-host: the core at the simulated board runs programs of format 1, this tellme-host 3: build its "
         "bitstream from this version of tellme and load it, or use the tellme-host that belongs to the bitstream"]
 
 

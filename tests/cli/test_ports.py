@@ -80,8 +80,8 @@ def test_a_board_that_goes_silent_in_the_middle(port, capsys):
     # What came before format 2 knew no number of a format.
     ({"version": 1, "program_format": 0}, "speaks protocol 1, this tellme-host 3"),
     ({"version": 9}, "speaks protocol 9, this tellme-host 3"),
-    ({"program_format": 1}, "runs programs of format 1, this tellme-host 2"),
-    ({"program_format": 3}, "runs programs of format 3, this tellme-host 2"),
+    ({"program_format": 2}, "runs programs of format 2, this tellme-host 3"),
+    ({"program_format": 4}, "runs programs of format 4, this tellme-host 3"),
 ], indirect=["port"])
 def test_a_board_of_another_version(port, says, capsys):
     code, lines, err = run(capsys, port.path)

@@ -235,7 +235,7 @@ AGAIN = "write it again (tellme-host load MODEL --save FILE)"
     (lambda content: content[:-4], "{path} is cut short: {again}"),
     (lambda content: content + bytes(4), "{path} has 4 bytes behind its last piece: {again}"),
     (lambda content: content[:4] + bytes(2) + content[6:],
-     "{path} has version 0 of the format, and 2 is wanted: {again}"),
+     "{path} has version 0 of the format, and 3 is wanted: {again}"),
     (lambda content: content[:8] + b"ulx3s-85f".ljust(16, b"\0") + content[24:],
      "{path} was written for the preset ulx3s-85f, and the board is sim-tiny"),
     (lambda content: content[:24] + (1 << 25).to_bytes(4, "little") + content[28:],

@@ -26,8 +26,8 @@ SAID = {
     "bitnet_b1_58-large": ("board", "dim is 1536, and the build small can do 512"),
     "bitnet_b1_58-xl": ("KV heads is 32, and the build large can do 16", _SMALL_2048),
     "bitnet_b1_58-3B": ("dim is 3200, and the build large can do 2560", "dim is 3200, and the build small can do 512"),
-    "bitnet-b1.58-2B-4T": (2688, "dim is 2560, and the build small can do 512"),
-    "bitnet-b1.58-2B-4T-bf16": (2688, "dim is 2560, and the build small can do 512"),
+    "bitnet-b1.58-2B-4T": (2752, "dim is 2560, and the build small can do 512"),
+    "bitnet-b1.58-2B-4T-bf16": (2752, "dim is 2560, and the build small can do 512"),
     "Falcon3-1B-Instruct-1.58bit": ("ffn is 8192, and the build large can do 6912", _SMALL_2048),
     "Falcon3-3B-Base-1.58bit": ("dim is 3072, and the build large can do 2560", "dim is 3072, and the build small can do 512"),
     "Falcon-E-3B": ("ffn is 13312, and the build large can do 6912", _SMALL_2048),
@@ -86,7 +86,7 @@ def test_speed_of_the_two_large_models():
     assert list(large.tokens_per_second) == [0, 512, 2047]
     host = model_fits(drawn_model(FAMILIES["bitnet-b1.58-2B-4T"]))[0].placements["host"]
     assert host.rates[0].peak == pytest.approx(600e6 / needed_bytes(model_config(FAMILIES["bitnet-b1.58-2B-4T"]), 0, "host"))
-    assert [rate.position for rate in host.rates] == [0, 512, 2687]
+    assert [rate.position for rate in host.rates] == [0, 512, 2751]
 
 
 def test_the_preset_for_large_models(monkeypatch):

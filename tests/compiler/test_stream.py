@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tellme.compiler.image import CompileError, compile_model, matrices
-from tellme.compiler.pack import pack_linear
+from tellme.compiler.image import CompileError, compile_model, matrices, tiling
+from tellme.compiler.pack import Tiling, pack_head, pack_linear, tiles
 from tellme.compiler.part import CHUNK_BYTES, Part
 from tellme.golden.perplexity import unlimited_config
 from tellme.models import Model, ModelError
@@ -26,17 +27,38 @@ from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.spec import packing
 from tellme.spec.config import PRESETS
+from tellme.spec.scale import pack16, scale_from_fraction, unpack16
 from tests.cli.fake_client import FakeClient
 from tests.models.big_model import LARGE, DrawnModel, measured
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    random_model,
+    rows_of,
+    with_biases,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 from tests.models.test_container import edit
 
-#: SHA-256 of each section, from the compiler that made int8 codes and packed them again.
+#: SHA-256 of each section, from the compiler that made int8 codes and packed them again, and put the LM head, or its probe,
+#: as an int8 table behind the layers.
 DIGESTS = json.loads((Path(__file__).parent / "sections.json").read_text())
 BOARD = PRESETS["ulx3s-85f"]
 
 
+def before(image, dim):
+    """The sections as they were when the LM head was an int8 table: a tied model had it once, the embedding."""
+    weights, *tables = (bytes(part) for _, part in image.sections)
+    layers = weights[:8 * image.segments[0].words64]
+    if image.probe is None:
+        return [layers + tables[0], *tables[1:]]
+    scale = pack16(scale_from_fraction(Fraction(2) ** image.probe))
+    return [layers + pack_head(np.eye(dim, dtype=np.int8), np.full(dim, scale)), *tables]
+
+
 def digests(model):
+    assert model.config.tied
     found = {}
     for build in ("ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f", "golden"):
         for head in ("board", "host"):
@@ -44,12 +66,13 @@ def digests(model):
                 image = compile_model(model, unlimited_config(model) if build == "golden" else PRESETS[build], head=head)
             except CompileError:
                 continue
-            found[f"{build} {head}"] = [hashlib.sha256(bytes(part)).hexdigest() for _, part in image.sections]
+            found[f"{build} {head}"] = [hashlib.sha256(part).hexdigest() for part in before(image, model.config.dim)]
     return found
 
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_sections_of_the_shipped_models_are_what_they_were(name):
+    """Layers, embedding and RoPE table bit by bit; tests/compiler/test_head.py has the LM head's tiles."""
     assert digests(open_model(name)) == DIGESTS[name] == digests(find_model(name))
 
 
@@ -71,17 +94,70 @@ def test_tiles_are_those_of_the_specification(name, build):
                                                       least=board.least_rows if last else 0):
                     codes = rows[what][run.first + first:run.first + first + count]
                     want += packing.pack_matrix(codes.tolist(), run.even, run.odd, most=count)
-            part = pack_linear(matrix, most=board.tile_rows, least=board.least_rows)
+            part = pack_linear(matrix, Tiling(board.tile_rows, board.least_rows))
             assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
+
+
+CHANGES = {"planes": lambda m, seed: with_planes(m, seed), "row scales": with_row_scales,
+           "several": lambda m, seed: with_planes(with_several_scales(m, seed), seed),
+           "all": lambda m, seed: with_biases(with_planes(with_row_scales(m, seed), seed), seed)}
+
+
+@pytest.mark.parametrize("build", ["golden", "ulx3s-85f", "ecpix5-85f"])
+@pytest.mark.parametrize(("name", "change"), [("plain", "row scales"), ("grouped", "several"), ("relu2", "all"),
+                                              ("plain", "planes"), ("untied", "all")])
+def test_tiles_of_planes_and_row_words_are_those_of_the_specification(name, change, build):
+    """Each row's weights, scale and bias, tile by tile, through spec.packing; and no tiling that ends with scales costs less."""
+    seed = len(name + change + build)
+    model = CHANGES[change](random_model(name), seed)
+    board = unlimited_config(model) if build == "golden" else replace(PRESETS[build], planes=5)
+    most, least, changed = board.tile_rows, board.least_rows, 0
+    for layer in (len(change) % model.config.layers,):
+        expected = rows_of(model, layer)
+        for what, matrix in matrices(model, layer).items():
+            weights, scales, biases, planes = expected[what]
+            biased = what in ("qkv", "gate_up") and any(bias is not None for bias in biases)
+            want, at, costs, together = [], 0, 0, 0
+            for tile in tiles(matrix, tiling(board)):
+                header, end = tile.header, at + tile.header.rows
+                assert set(planes[at:end]) == {header.planes}
+                pairs = set(zip(scales[at:end:2], scales[at + 1:end:2], strict=True))
+                assert header.row_words == (biased or len(pairs) > 1)
+                together += header.row_words
+                words = None
+                if header.row_words:
+                    words = [packing.RowWord(pack16(scale), bias if biased and bias is not None else packing.NO_BIAS)
+                             for scale, bias in zip(scales[at:end], biases[at:end], strict=True)]
+                    assert [unpack16(word.scale) for word in words] == scales[at:end]
+                else:
+                    assert (header.scale, header.odd_scale) == pairs.pop()
+                want += packing.pack_matrix(weights[at:end], header.scale, header.odd_scale, most=header.rows,
+                                            planes=header.planes, row_words=words)
+                costs += 8 + 4 * header.row_words * header.rows + header.planes * packing.slices(matrix.cols) * 4 * max(
+                    header.rows, board.built_rows)
+                at = end
+            part = pack_linear(matrix, tiling(board))
+            assert np.frombuffer(bytes(part), "<u8").tolist() == want and len(part) == 8 * len(want)
+            ending = tiles(matrix, Tiling(most, least))
+            assert biased or costs <= sum(8 + tile.header.planes * packing.slices(matrix.cols) * 4 * max(
+                tile.header.rows, board.built_rows) for tile in ending)
+            # Where a linear has one scale, its tiles are those of a build without row words.
+            if not biased and len(matrix.runs) == len({run.part for run in matrix.runs}):
+                assert not together and tiles(matrix, tiling(board)) == ending
+            changed += together
+    assert changed or change == "planes"
 
 
 def forbidden(*args):
     raise AssertionError("weights are packed or unpacked")
 
 
+@pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("name", FAMILY)
-def test_from_a_file_as_from_memory_and_never_unpacked(name, tmp_path, monkeypatch):
+def test_from_a_file_as_from_memory_and_never_unpacked(name, planes, tmp_path, monkeypatch):
     model = with_biases(with_several_scales(random_model(name)))
+    if planes:
+        model = with_planes(model)
     path = tmp_path / "m.tellme"
     model.save(path)
     image = compile_model(model, unlimited_config(model))
@@ -96,8 +172,8 @@ def test_from_a_file_as_from_memory_and_never_unpacked(name, tmp_path, monkeypat
     assert [(at, bytes(part)) for at, part in streamed.sections] == sections
     assert (streamed.program, streamed.registers, streamed.end, streamed.whole_heads) == (
         image.program, image.registers, image.end, image.whole_heads)
-    assert streamed.biases.keys() == image.biases.keys()
-    assert all((streamed.biases[n] == image.biases[n]).all() for n in image.biases)
+    assert streamed.residual_biases.keys() == image.residual_biases.keys()
+    assert all((streamed.residual_biases[n] == image.residual_biases[n]).all() for n in image.residual_biases)
 
 
 def test_sizes_are_known_before_a_weight_is_read(tmp_path):
@@ -107,7 +183,9 @@ def test_sizes_are_known_before_a_weight_is_read(tmp_path):
             return replace(super().linear(layer, name), chunks=forbidden)
 
         def table(self, name):
-            forbidden()
+            if name != "head":
+                forbidden()
+            return super().table(name)
 
     model = with_several_scales(random_model("untied"))
     bare = Bare(**vars(model))
@@ -196,9 +274,13 @@ def test_drawn_weights_are_a_model(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_compiling(tmp_path):
-    """A file of 40 MB in less memory than its own size; the compiler that made codes took six times its size."""
-    path = tmp_path / "m.tellme"
-    write(DrawnModel(replace(LARGE, dim=1280, ffn=3456, layers=8, heads=10, vocab=8000, context=512)), path)
+    """A file of 40 MB in less memory than its own size; the compiler that made codes took six times its size.
+
+    The sections have an LM head of five planes beside the embedding.
+    """
+    path, c = tmp_path / "m.tellme", replace(LARGE, dim=1280, ffn=3456, layers=8, heads=10, vocab=8000, context=512)
+    write(DrawnModel(c), path)
     found = measured(path)
-    assert 36e6 < found["file_bytes"] <= found["section_bytes"] < 42e6
+    head = c.vocab * c.dim
+    assert c.tied and 36e6 < found["file_bytes"] <= found["section_bytes"] - head < 42e6
     assert found["anon_bytes"] < 40e6, f"{found['anon_bytes'] / 1e6:.0f} MB beside the file"

@@ -17,7 +17,7 @@ from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import unlimited_config
 from tellme.models.config import ModelConfig
-from tellme.models.random import RandomModel
+from tellme.models.random import random_model
 from tests.memory import memory_bytes
 
 #: bitnet_b1_58-large with its LM head; BitNet b1.58 2B-4T's body, with a probe in its LM head's place.
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of which the best counts (default: 3)")
     args = parser.parse_args()
     config = SHAPES[args.shape]
-    model, started = RandomModel(args.shape, config), anonymous_mb()
+    model, started = random_model(args.shape, config), anonymous_mb()
     image = compile_model(model, unlimited_config(model), head="host" if args.shape == "2b-4t" else "board")
     packed = sum(len(part) for _, part in image.sections) / 1e6
     print(f"{args.shape}: {config.ternary_weights / 1e6:.0f} M ternary weights, packed model {packed:.0f} MB")

@@ -9,26 +9,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tellme.compiler import compile_model
 from tellme.compiler.part import Part
-from tellme.golden import GoldenBoard, NonfiniteError
+from tellme.golden import GoldenBoard, NonfiniteError, elementwise
+from tellme.golden import board as board_module
 from tellme.golden.perplexity import golden_board, unlimited_config
-from tellme.golden.weights import Budget, TernaryMatrix
-from tellme.models import Model, ModelError
+from tellme.golden.weights import Budget, TernaryMatrix, Tile
+from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models.random import random_model as drawn_model
 from tellme.models.shipped import find_model
 from tellme.spec.activation import rope
 from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import END_TOKENS, SAMPLING_REGISTERS, DoneReason, EventType, StartArgs, StartFlags
-from tellme.spec.packing import pack_matrix
+from tellme.spec.packing import NO_BIAS, RowWord, pack_matrix, pack_planes, slices
 from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
-from tellme.spec.quantise import quantise, square
+from tellme.spec.quantise import dequantise, quantise, square
 from tellme.spec.ranges import RangeError
 from tellme.spec.sampling import DrawSettings, draw, inverse_temperature, pack_settings
-from tellme.spec.scale import C127, Scale, from_float, quantise_scales, recip127, scale_mul
+from tellme.spec.scale import C127, Scale, from_float, inv_rms, quantise_scales, recip127, scale_mul, unpack16
 from tests import bounds, reference
-from tests.models.random_model import FAMILY, even_model, random_model, with_biases, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    even_model,
+    random_model,
+    rows_of,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 
 STORIES = Path(__file__).parent.parent / "data" / "stories.txt"
 
@@ -58,8 +72,10 @@ def test_family_is_near_the_float_reference(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["grouped", "relu2", "untied"])
 @pytest.mark.parametrize("biases", [False, True])
-def test_several_scales_and_biases_are_near_the_float_reference(name, biases, tmp_path):
-    model = with_several_scales(random_model(name))
+@pytest.mark.parametrize("change", [with_several_scales, lambda model: with_planes(with_row_scales(model))],
+                         ids=["several scales", "planes"])
+def test_several_scales_planes_and_biases_are_near_the_float_reference(name, biases, change, tmp_path):
+    model = change(random_model(name))
     if biases:
         model = with_biases(model)
     path = tmp_path / f"{name}.tellme"
@@ -78,18 +94,25 @@ def test_a_bias_is_added_with_a_rounding_of_its_own():
     before = golden_board(model)
     first = before.feed([3], 0)
     model.layers[1].biases["w2"] = np.full(64, -0.0, np.float16)
+    # Of q, k and v in words of their rows.
+    model.layers[0].biases["wk"] = np.full(64, -0.0, np.float16)
     after = golden_board(model)
     assert (after.feed([3], 0) == first).all() and after.crcs == before.crcs
-    # The step that is changed is the last down projection, and with a bias of which half an ulp of 1 is all.
-    model.layers[1].biases["w2"] = np.full(64, 2.0**-12, np.float16)
-    board = golden_board(model)
-    board.feed([3], 0)
-    assert [a == b for a, b in zip(board.crcs, before.crcs, strict=True)] == [True] * 10 + [False] * 2 + [True]
+    # The step that is changed is the last down projection, also with a bias that is less than half an ulp of 1.  A larger bias
+    # changes the codes of the state, too, and with them the LM head's logits.
+    for bias, logits_stay in ((2.0**-12, True), (0.25, False)):
+        model.layers[1].biases["w2"] = np.full(64, bias, np.float16)
+        board = golden_board(model)
+        board.feed([3], 0)
+        assert [a == b for a, b in zip(board.crcs, before.crcs, strict=True)] == [True] * 10 + [False, logits_stay, True]
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_no_chunking_changes_a_bit(name):
+@pytest.mark.parametrize("planes", [False, True])
+def test_no_chunking_changes_a_bit(name, planes):
     model = random_model(name)
+    if planes:
+        model = with_biases(with_planes(with_row_scales(model)))
     ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
     whole, pieces = golden_board(model), golden_board(model)
     at_once = whole.feed(ids, 0, heads="all")
@@ -100,9 +123,12 @@ def test_no_chunking_changes_a_bit(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_what_is_kept_unpacked_changes_no_bit(name):
+@pytest.mark.parametrize("planes", [False, True])
+def test_what_is_kept_unpacked_changes_no_bit(name, planes):
     """No matrix, some, or all of them, and the head."""
     model = with_several_scales(random_model(name))
+    if planes:
+        model = with_planes(model)
     image = compile_model(model, unlimited_config(model))
     ids = [int(i) for i in np.random.default_rng(2).integers(0, model.config.vocab, 12)]
     whole = GoldenBoard(image)
@@ -121,12 +147,139 @@ def test_a_ternary_matrix_is_the_specification(cols):
     rng = np.random.default_rng(cols)
     rows = rng.integers(-1, 2, (34, cols))
     codes = rng.integers(-127, 128, (3, cols)).astype(np.int8)
-    tiles = [np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)
+    tiles = [Tile([np.array(pack_matrix(rows[at:end].tolist(), Scale(1024, 0))[1:], "<u8").view("<u4").reshape(-1, end - at)])
              for at, end in ((0, 2), (2, 30), (30, 34))]
     for budget in (0, 1 << 20):
         matrix = TernaryMatrix(tiles, cols, Budget(budget))
         for _ in range(2):
             assert (matrix.product(codes) == codes.astype(int) @ rows.T).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_linear_is_integers_a_scale_and_a_bias(name):
+    check_elements(with_biases(with_planes(with_row_scales(random_model(name)))), 1 << 28)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_linear_with_column_groups_is_integers_too(name, seed):
+    """Groups of other sizes, or none, on q, k and v and on gate and up, of one plane and of several."""
+    model = random_model(name) if seed == 2 else with_planes(with_several_scales(random_model(name)), seed)
+    model = with_groups(model, seed)
+    for layer in model.layers[:1]:
+        # Matrices that share tiles: gate in groups and up tied, or the other way around, or of other sizes.
+        for each in ((), ("w1",), ("w3",))[seed]:
+            layer.multipliers.pop(each, None)
+    check_elements(with_biases(model), (1 << 28) * (seed % 2))
+
+
+#: Vectors of no whole slices, and heads that a tile of 128 rows does not end with.
+TINY = ModelConfig(dim=44, ffn=68, layers=1, heads=3, kv_heads=1, head_dim=24, vocab=40, context=16, o_norm=True, act="relu2",
+                   act_exp=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.fixed_dictionaries({}, optional={name: st.integers(1, 5) for name in LINEARS}), st.booleans(),
+       st.sets(st.sampled_from(LINEARS)), st.sampled_from([0, 1 << 13, 1 << 20]), st.booleans())
+def test_any_planes_scales_and_biases(planes, row_scales, biases, kept, qk_norm):
+    """Drawn models: each linear's elements are what they should be, and token by token gives what a chunk gives."""
+    model = drawn_model("tiny", replace(TINY, qk_norm=qk_norm), planes=planes, row_scales=row_scales, biases=biases)
+    check_elements(Model.read(model), kept)
+    image = compile_model(model, unlimited_config(model))
+    ids = [3, 9, 39, 0, 7]
+    whole, pieces = GoldenBoard(image, kept_bytes=kept), GoldenBoard(image, kept_bytes=kept)
+    at_once = whole.feed(ids, 0, heads="all")
+    assert (at_once == np.concatenate([pieces.feed([t], i) for i, t in enumerate(ids)])).all() and whole.crcs == pieces.crcs
+
+
+def check_elements(model, kept):
+    """Each element of each linear of two tokens: integer weights times codes, one rounding with the scale, one with the bias."""
+    board = GoldenBoard(compile_model(model, unlimited_config(model)), kept_bytes=kept)
+    codes, elements = {}, []
+    quantise, heads = board._quantise, board._heads
+
+    def recorded_quantise(number, *args):
+        codes[number] = quantise(number, *args)
+        return codes[number]
+
+    def recorded_heads(number, y, *args):
+        elements.append(y)
+        return heads(number, y, *args)
+
+    def recorded_activation(gate, up, **args):
+        elements.append(np.stack([gate, up], axis=-1).reshape(len(gate), -1))
+        return elementwise.activation(gate, up, **args)
+
+    def recorded_add(a, b):
+        # The residual's second operand has a row a token, a bias has none.
+        if b.ndim == 2:
+            elements.append(b)
+        return elementwise.add(a, b)
+
+    board._quantise, board._heads = recorded_quantise, recorded_heads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board_module, "activation", recorded_activation)
+        patch.setattr(board_module, "add", recorded_add)
+        board.feed([3, 9], 0)
+    numbers = [n for n, step in enumerate(board.steps) if step.descriptor.op == Op.LINEAR]
+    assert len(elements) == len(numbers) == 4 * model.config.layers
+    expected = [part for layer in range(model.config.layers) for part in rows_of(model, layer).values()]
+    for number, got, (weights, row_scales, biases, _) in zip(numbers, elements, expected, strict=True):
+        q, d = codes[number]
+        acc = q.astype(object) @ np.array(weights, object).T
+        for token in range(2):
+            own = Scale(int(d.sig[token]), int(d.exp[token]))
+            want = [dequantise(int(a), scale_mul(own, scale)) for a, scale in zip(acc[token], row_scales, strict=True)]
+            want = [y if bias is None else BINARY16.add(y, bias) for y, bias in zip(want, biases, strict=True)]
+            assert got[token].view(np.uint16).tolist() == want
+
+
+def with_stream(image, words):
+    """The image with other tiles and gains, which lie behind all else."""
+    _, head = image.segments
+    content = np.array(words, "<u8").tobytes()
+    return replace(image, sections=(*image.sections, (image.end, Part.of(content))), end=image.end + len(content),
+                   segments=(Segment(image.end // 4, len(words)), head))
+
+
+def test_free_planes_and_multipliers_of_a_stream():
+    """Tiles of each kind by the specification: products, row scales and biases are what was put in."""
+    model = random_model("plain")
+    image = compile_model(model, unlimited_config(model))
+    rng = np.random.default_rng(8)
+    words, expected, program = [], [], list(image.program)
+    for number, d in enumerate(program):
+        if d.op != Op.LINEAR:
+            continue
+        planes, free, group = 1 + number % 6, number % 2 == 0, number % 3
+        trits = rng.integers(-1, 2, (planes, d.rows, d.cols))
+        groups = -(-slices(d.cols) // group) if group else 1
+        m = rng.integers(-128, 128, (planes, groups, d.rows)) if group else np.ones((planes, 1, d.rows), int)
+        biased = d.epilogue != Epilogue.RESIDUAL and number > 5
+        rows = [RowWord(int(rng.integers(1, 1 << 16)), int(rng.integers(0, 0x7C00)) if biased else NO_BIAS)
+                for _ in range(d.rows)]
+        words += pack_planes(trits.tolist(), Scale(1024, 0), most=48, row_words=rows, free=free, group_slices=group,
+                             multipliers=m.tolist())
+        program[number] = replace(d, bias=biased)
+        of_column = [c // (20 * group) if group else 0 for c in range(d.cols)]
+        factors = [1 if free else 3**p for p in range(planes)]
+        expected.append((sum(factors[p] * m[p][of_column].T * trits[p] for p in range(planes)), rows, biased))
+    changed = replace(with_stream(image, words), program=tuple(program))
+    board = GoldenBoard(changed)
+    linears = [step for step in board.steps if step.weights is not None]
+    for step, (weights, rows, biased) in zip(linears, expected, strict=True):
+        codes = rng.integers(-128, 128, (2, weights.shape[1])).astype(np.int8)
+        assert (step.weights.product(codes) == codes.astype(int) @ weights.T).all()
+        stored = [Scale(int(step.scales.sig[i]), int(step.scales.exp[i])) for i in step.scale_of_row]
+        assert stored == [unpack16(row.scale) for row in rows]
+        assert (step.bias is not None) == biased
+        assert not biased or step.bias.view(np.uint16).tolist() == [row.bias for row in rows]
+    # A bias in a step that adds none, and a multiplier of a row that is not there.
+    with pytest.raises(FormatError, match="a tile at row 0 of [0-9]+ has biases, and its step adds none"):
+        GoldenBoard(replace(changed, program=image.program))
+    padded = pack_planes(np.zeros((1, 6, 64), int).tolist(), Scale(1024, 0), group_slices=9, multipliers=[[[1] * 6]])
+    with pytest.raises(FormatError, match="the padding behind 6 multipliers is not zero"):
+        GoldenBoard(with_stream(image, [padded[0], padded[1] | 1 << 63, *padded[2:]]))
 
 
 def test_step_crcs(stories):
@@ -255,16 +408,29 @@ def test_a_damaged_stream_is_noticed():
     base, part = image.sections[0]
     stream = bytes(part)
 
-    def damaged(at, byte):
-        return replace(image, sections=((base, Part.of(stream[:at] + byte + stream[at + 1:])), *image.sections[1:]))
+    def damaged(at, content):
+        return replace(image, sections=((base, Part.of(stream[:at] + content + stream[at + len(content):])), *image.sections[1:]))
 
     with pytest.raises(ValueError, match="no base-3 code"):
         GoldenBoard(damaged(9, b"\xff"))
-    # Bits 46 to 53 of a tile's header are the words of scales that follow.
-    with pytest.raises(FormatError, match="the header [0-9a-f]{16} of a tile has 4 words of scales behind it, which format 2 "):
-        GoldenBoard(damaged(6, b"\x01"))
-    with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 2 does not know"):
-        GoldenBoard(damaged(7, b"\x80"))
+    header = int.from_bytes(stream[:8], "little")
+    assert header >> 46 == 0
+
+    def with_bits(bits):
+        return damaged(0, (header | bits).to_bytes(8, "little"))
+
+    for planes in (7, 8):
+        with pytest.raises(FormatError, match=f"the header [0-9a-f]{{16}} of a tile has {planes} planes, which format 3 does "):
+            GoldenBoard(with_bits(planes - 1 << 46))
+    for bit in range(59, 64):
+        with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 3 does not know"):
+            GoldenBoard(with_bits(1 << bit))
+    # More planes, row words, or multipliers take what is something else for these.
+    for bits in (*(planes - 1 << 46 for planes in range(2, 7)), 1 << 49, *(1 << bit for bit in range(51, 59))):
+        with pytest.raises((ValueError, FormatError)):
+            GoldenBoard(with_bits(bits))
+    # A single plane has no next one to be multiplied for.
+    assert (GoldenBoard(with_bits(1 << 50)).feed([3], 0) == GoldenBoard(image).feed([3], 0)).all()
 
 
 def test_segments_lie_anywhere():
@@ -341,20 +507,61 @@ def test_quantise_pass_is_the_specification(norm, gain):
             assert codes[row].tolist() == [quantise(p, s) for p in y]
 
 
-def test_heads_are_the_specification():
-    model = random_model("plain")
+@pytest.mark.parametrize(("name", "size"), [("plain", 1), ("head-norms", 1), ("head-norms", 1e-5), ("head-norms", 3e3)])
+def test_heads_are_the_specification(name, size):
+    model = random_model(name)
     board = golden_board(model)
     c = model.config
-    y = np.random.default_rng(6).normal(size=(1, c.q_dim + 2 * c.kv_dim)).astype(np.float16)
+    y = (np.random.default_rng(6).normal(size=(1, c.q_dim + 2 * c.kv_dim)) * size).astype(np.float16)
+    # A head of q, one of k and one of v are zeros.
+    for h in (1, c.heads, c.heads + c.kv_heads):
+        y[0, h * c.head_dim:(h + 1) * c.head_dim] = 0
     position = 7
-    codes, scale = board._heads(0, y, slice(position, position + 1))
+    step = next(step for step in board.steps if step.descriptor.epilogue == Epilogue.QKV)
+    codes, scale = board._heads(0, y, slice(position, position + 1), step.head_gains)
     for h in range(c.heads + 2 * c.kv_heads):
         head = [int(b) for b in y[0, h * c.head_dim:(h + 1) * c.head_dim].view(np.uint16)]
+        factor = None
         if h < c.heads + c.kv_heads:
+            if c.qk_norm:
+                r = board.registers
+                factor = inv_rms(sum(map(square, head)), r["head_n_eps"], Scale.unpack(r["head_sqrt_n"]))
+                gains = model.layers[0].gains["q_norm" if h < c.heads else "k_norm"]
+                head = [BINARY16.mul(p, int(g)) for p, g in zip(head, gains.view(np.uint16), strict=True)]
             for pair in range(c.head_dim // 2):
-                angle = position * 10000.0 ** (-2 * pair / c.head_dim)
+                angle = position * c.theta ** (-2 * pair / c.head_dim)
                 cos, sin = (int(np.float16(f(angle)).view(np.uint16)) for f in (np.cos, np.sin))
                 head[2 * pair:2 * pair + 2] = rope(*head[2 * pair:2 * pair + 2], cos, sin)
-        peak = from_float(max(p & 0x7FFF for p in head))
+        peak = from_float(max(1, *(p & 0x7FFF for p in head)))
         assert codes[0, h].tolist() == [quantise(p, recip127(peak)) for p in head]
-        assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == scale_mul(peak, C127)
+        expected = scale_mul(peak, C127)
+        assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == (expected if factor is None else scale_mul(expected, factor))
+
+
+def test_an_element_times_its_heads_gain_that_runs_over_ends_the_run():
+    model = random_model("head-norms")
+    board = golden_board(model)
+    board.steps[6].head_gains[1, 5] = np.float16(60000)
+    y = np.zeros((1, model.config.q_dim + 2 * model.config.kv_dim), np.float16)
+    y[0, [5, -3]] = 40
+    board._heads(6, y, slice(0, 1), board.steps[6].head_gains)
+    y[0, model.config.q_dim + 5] = 40
+    with pytest.raises(NonfiniteError, match="^step 6 "):
+        board._heads(6, y, slice(0, 1), board.steps[6].head_gains)
+
+
+def test_norms_on_heads_change_the_logits():
+    """Other gains of q or of k, or none of the norms, are far from what a model with them gives."""
+    model = random_model("head-norms")
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, model.config.vocab, model.config.context)]
+    expected = golden_board(model).feed(ids, 0, heads="all") / 65536
+    for name in ("q_norm", "k_norm", ""):
+        changed = random_model("head-norms")
+        for layer in changed.layers:
+            if name:
+                layer.gains[name] = layer.gains[name][::-1].copy()
+            else:
+                del layer.gains["q_norm"], layer.gains["k_norm"]
+        if not name:
+            changed.config = replace(changed.config, qk_norm=False)
+        assert np.abs(golden_board(changed).feed(ids, 0, heads="all") / 65536 - expected).mean() > 0.05 * expected.std(), name

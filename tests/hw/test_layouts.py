@@ -13,7 +13,7 @@ from tellme.spec.scale import Scale
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
 LAYOUTS = layouts_of(chunk=16, max_cols=4096, max_kv_heads=16)
-ACC = {"acc": -5, "scale": {"sig": 1500, "exp": -20}, "place": {"token": 9, "index": 4097}}
+ACC = {"acc": -5, "scale": {"sig": 1500, "exp": -20}, "place": {"token": 9, "index": 4097}, "bias": 0xBC00}
 
 
 def test_packing_is_amaranths():

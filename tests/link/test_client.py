@@ -289,7 +289,7 @@ def load(bench, config, image, *, verify=True):
 
 def test_a_second_load_sends_no_weights(stories):
     config, image = stories
-    bench = Bench(memory=1 << 20)
+    bench = Bench(memory=1 << 21)
     device, sent = load(bench, config, image)
     size = sum(len(part) for _, part in image.sections)
     tables = len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
@@ -318,7 +318,7 @@ def test_memory_that_does_not_hold_what_was_written(stories):
             self.memory[0][70_000] = 1
 
     bench = Bench()
-    bench.board = Weak(memory=1 << 20)
+    bench.board = Weak(memory=1 << 21)
     with pytest.raises(LinkError, match="^the board's memory does not hold what was written at 0x"):
         load(bench, config, image)
 
@@ -326,7 +326,7 @@ def test_memory_that_does_not_hold_what_was_written(stories):
 def test_a_load_that_was_cut_short_goes_on(stories):
     """After an unplug the next load sends only what is missing."""
     config, image = stories
-    bench = Bench(memory=1 << 20)
+    bench = Bench(memory=1 << 21)
 
     class Half(Unplugged):
         left = 400_000

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tellme.models.config import NORMS, ModelConfig
+from tellme.models.config import ModelConfig
 from tellme.models.container import write
+from tellme.models.int8 import table_code
 from tellme.models.source import Block, Linear, StoredSource, TableRows, check_parts, row_chunks
 from tellme.models.trits import packed_cols
 from tellme.spec.packing import SLICE, TRITS, ZERO_BYTE
@@ -55,15 +56,15 @@ class DrawnModel(StoredSource):
         return Linear((rows, cols), chunks, lambda: (Block(rows, Scale(1500, -16)),), None, stored)
 
     def gain(self, layer, name):
-        return np.full(self.config.norm_width(name), 1.5, np.float16) if name in NORMS else None
+        return np.full(self.config.norm_width(name), 1.5, np.float16) if self.config.has_norm(name) else None
 
     def final_norm(self):
         return None
 
     def table(self, name):
-        c, rng = self.config, np.random.default_rng(len(name))
+        c, rng, most = self.config, np.random.default_rng(len(name)), table_code(self.config, name)
         for first, end in row_chunks(c.vocab, c.dim):
-            yield TableRows(rng.integers(-128, 128, (end - first, c.dim), dtype=np.int8),
+            yield TableRows(rng.integers(-most, most + 1, (end - first, c.dim), dtype=np.int8),
                             np.full(end - first, 40 << 10, np.uint16))
 
     def rows(self, name, ids):

@@ -31,6 +31,10 @@ KINDS = {
                 "BitnetForCausalLM", None, {"o_norm": "self_attn.inner_attn_ln", "down_norm": "mlp.ffn_layernorm"}),
     "trilm": (ModelConfig(dim=64, ffn=160, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=320, context=16, tied=False,
                           bos=0, eos=0), "LlamaForCausalLM", None, {}),
+    "qwen3": (ModelConfig(dim=72, ffn=96, layers=2, heads=4, kv_heads=2, head_dim=32, vocab=310, context=24, theta=1e6, eps=1e-6,
+                          qk_norm=True, bos=4, eos=5, add_bos=False),
+              "Qwen3ForCausalLM", {"quant_method": "bitnet", "modules_to_not_convert": ["lm_head"]},
+              {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}),
 }
 
 
@@ -72,9 +76,10 @@ def tensors_of(kind, model, *, unpacked=False):
     layers, gains = [], []
     for i, layer in enumerate(model.layers):
         at = f"model.layers.{i}"
+        gains.append({norm: halves(gain, c.head_dim) if norm in ("q_norm", "k_norm") else gain
+                      for norm, gain in layer.gains.items()})
         for norm, name in (NORMS | sub_norms).items():
-            tensors[f"{at}.{name}.weight"] = layer.gains[norm]
-        gains.append(layer.gains)
+            tensors[f"{at}.{name}.weight"] = gains[i][norm]
         weights = {}
         for name in LINEARS:
             codes, scale = layer.weights[name], float(layer.scales[name].value())
@@ -98,7 +103,8 @@ def tensors_of(kind, model, *, unpacked=False):
     head = None if c.tied else tensors["lm_head.weight"]
     return tensors, reference.ReferenceModel(
         layers, tensors["model.embed_tokens.weight"], model.final_gain, c.heads, c.kv_heads, head=head, gains=gains,
-        o_norm=c.o_norm, down_norm=c.down_norm, relu2=c.act == "relu2", eps=c.eps, theta=c.theta, halves=True)
+        o_norm=c.o_norm, down_norm=c.down_norm, relu2=c.act == "relu2", eps=c.eps, theta=c.theta, halves=True,
+        qk_norm=c.qk_norm)
 
 
 def unhalved(rows, head_dim):

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.config import NORMS
 from tellme.models.importers.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
+from tellme.models.int8 import stored_values
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests import reference
@@ -187,6 +187,21 @@ def test_training_output(tmp_path, tokenizer_file):
                for a, b in zip(model.layers, SHIPPED.layers, strict=True) for n in LINEARS)
 
 
+def coded(model, **changes):
+    """The table of a model as codes and a scale a row, in place of floats."""
+    return {"emb": model.embedding, "emb.scale": stored_values(model.embedding_scales).astype(np.float32)} | changes
+
+
+def test_training_output_with_a_table_of_codes(tmp_path, tokenizer_file):
+    """Codes of a few planes stay as they are: as floats, rows that end at 12 would come back as other codes."""
+    path = tmp_path / "model.safetensors"
+    table = np.clip(SHIPPED.embedding, -13, 12)
+    save_file(training_output(SHIPPED) | coded(SHIPPED, emb=table), path, metadata=METADATA)
+    model = convert(path, tokenizer_file, print)
+    assert (model.embedding == table).all() and (model.embedding_scales == SHIPPED.embedding_scales).all()
+
+
+NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 WITH_GAINS = {"norm": "RMSNorm with gain before every linear, eps 1e-5; learned gain before the head"}
 
 
@@ -238,6 +253,12 @@ Q = "layers.0.wq"
     ({}, {f"{Q}.scale": np.ones(1, np.int32)},
      f"{{}}: {Q}.scale is I32; F32, F16, BF16, F64, F8_E4M3, F8_E5M2, I8 and U8 are read"),
     ({"vocab": "2000"}, {}, "embedding has shape (2048, 192), the configuration says (2000, 192)"),
+    ({}, {"emb": SHIPPED.embedding}, "{}: emb is I8 without emb.scale; int8 codes need a scale a row, floats have none"),
+    ({}, {"emb.scale": np.ones(2048, np.float32)},
+     "{}: emb is F16 with emb.scale; int8 codes need a scale a row, floats have none"),
+    ({}, coded(SHIPPED, **{"emb.scale": np.zeros(2048, np.float32)}), "emb.scale is 0.0; a positive finite number is wanted"),
+    ({}, coded(SHIPPED, **{"emb.scale": np.ones(2047, np.float32)}), "emb.scale has 2047 values for 2048 rows"),
+    ({}, coded(SHIPPED, emb=SHIPPED.embedding[:2000]), "embedding has shape (2000, 192), the configuration says (2048, 192)"),
 ])
 def test_training_output_refusals(metadata, tensors, message, tmp_path):
     path = tmp_path / "model.safetensors"

@@ -11,12 +11,24 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tellme.models import LINEARS, Model, ModelError, int8_rows
-from tellme.models.container import write
+from tellme import reference
+from tellme.models import LINEARS, Model, ModelError, Multipliers, int8_rows
+from tellme.models.container import Container, write
+from tellme.models.int8 import float_rows, table_code
 from tellme.models.model import pack_rows, unpack_rows
-from tellme.spec.packing import pack_trits
+from tellme.models.source import check_parts, multiplier_bytes, trits
+from tellme.spec.packing import HEAD_CODE, HEAD_PLANES, MAX_LINEAR_PLANES, pack_trits, plane_reach, planes_for, trits_of
 from tellme.spec.scale import unpack16
-from tests.models.random_model import FAMILY, random_model, with_biases, with_several_scales
+from tests.models.random_model import (
+    FAMILY,
+    random_model,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+    worth,
+)
 
 
 @pytest.fixture(params=FAMILY)
@@ -61,8 +73,8 @@ def test_how_texts_begin_and_end_there_and_back(conventions, version, tmp_path):
         metadata = file.metadata()
     assert metadata["format_version"] == version
     # Programs that know versions 1 and 2 only take no key that they do not know.
-    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends"} == {
-        f.name for f in fields(model.config)} - {"add_bos", "more_ends"}
+    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends", "qk_norm"} == {
+        f.name for f in fields(model.config)} - {"add_bos", "more_ends", "qk_norm"}
     assert ("more_ends" in json.loads(metadata["config"])) == ("more_ends" in conventions)
 
 
@@ -77,8 +89,151 @@ def test_several_scales_and_biases_there_and_back(name, tmp_path):
         assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
 
 
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("change", [lambda model: model, with_row_scales, lambda model: with_biases(with_several_scales(model))])
+def test_planes_there_and_back(name, change, tmp_path):
+    """From memory into a file, from the file into another, and into memory: each part, and the file's every byte."""
+    model = with_planes(change(random_model(name)))
+    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
+    model.save(path)
+    container = Container(path)
+    container.check()
+    write(container, again)
+    assert again.read_bytes() == path.read_bytes()
+    got = Model.load(path)
+    for a, b in zip(got.layers, model.layers, strict=True):
+        assert a.planes == b.planes and set(b.planes.values()) <= {2, 3, 4, 5} and b.planes
+        assert all(same(a.weights[n], b.weights[n]) and a.blocks(n) == b.blocks(n) for n in LINEARS)
+        assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
+    assert trits(container) == trits(model) == sum(
+        layer.weights[n].size * layer.planes.get(n, 1) for layer in model.layers for n in LINEARS)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("change", [lambda model: model, with_planes, lambda model: with_biases(with_several_scales(model))])
+def test_groups_and_multipliers_there_and_back(name, change, tmp_path):
+    """From memory into a file, from the file into another, and into memory; and the reference reads the same integers."""
+    model = with_groups(change(random_model(name)))
+    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
+    model.save(path)
+    container = Container(path)
+    container.check()
+    write(container, again)
+    assert again.read_bytes() == path.read_bytes()
+    got, read = Model.load(path), reference.read_container(path)
+    for a, b, c in zip(got.layers, model.layers, read.layers, strict=True):
+        assert a.multipliers.keys() == b.multipliers.keys() and len(b.multipliers) in range(3, 7)
+        for n, (size, values) in b.multipliers.items():
+            assert a.multipliers[n].group_slices == size and same(a.multipliers[n].values, values)
+        assert a.planes == b.planes and all(same(a.weights[n], b.weights[n]) for n in LINEARS)
+        assert all((c[n][0] == worth(b, n)).all() for n in LINEARS)
+    assert multiplier_bytes(container) == multiplier_bytes(model) == sum(
+        m.values.size for layer in model.layers for m in layer.multipliers.values())
+
+
+@pytest.mark.parametrize(("tensors", "drop", "message"), [
+    ({}, ["layers.0.wq.group_slices"], "misses 'layers.0.wq.group_slices'; convert it again"),
+    ({}, ["layers.0.wq.multipliers"], "misses 'layers.0.wq.multipliers'; convert it again"),
+    ({"layers.0.wq.group_slices": np.array([0], np.int32)}, [], r"wq.group_slices is int32 \[0\]; an int32 of 1 to 255"),
+    ({"layers.0.wq.group_slices": np.array([256], np.int32)}, [], r"wq.group_slices is int32 \[256\]"),
+    ({"layers.0.wq.group_slices": np.array([2], np.int64)}, [], r"wq.group_slices is int64 \[2\]"),
+    ({"layers.0.wq.group_slices": np.array([2, 2], np.int32)}, [], r"wq.group_slices is int32 \[2, 2\]"),
+    ({"layers.0.wq.multipliers": np.zeros((1, 2, 64), np.int8)}, [],
+     r"wq: its multipliers are int8 of shape \(1, 2, 64\); 1 planes, 3 column groups and 64 rows want int8 of \(1, 3, 64\)"),
+    ({"layers.0.wq.multipliers": np.zeros((1, 3, 64), np.int16)}, [], "its multipliers are int16 of shape")])
+def test_damaged_groups_are_found(tensors, drop, message, written):
+    model = Model.load(written)
+    model.layers[0].multipliers["wq"] = Multipliers(2, np.ones((1, 3, 64), np.int8))
+    model.save(written)
+    edit(written, tensors=tensors, drop=drop)
+    for read in (Model.load, lambda path: Container(path).check()):
+        with pytest.raises(ModelError, match=message) as caught:
+            read(written)
+        assert str(written) in str(caught.value)
+    # In an older file such tensors are none of the model's.
+    edit(written, metadata={"format_version": "3"})
+    assert not Model.load(written).layers[0].multipliers
+
+
+def test_groups_that_no_header_says(tmp_path):
+    model = random_model("plain")
+    for size, values, message in ((0, np.ones((1, 4, 64), np.int8), "layers.1.w3 has column groups of 0 slices; 1 to 255 can be"),
+                                  (256, np.ones((1, 1, 64), np.int8), "layers.1.w3 has column groups of 256 slices"),
+                                  (1, np.ones((1, 1, 64), np.int8), r"layers.1.w3: its multipliers are int8 of shape \(1, 1, ")):
+        model.layers[1].multipliers["w3"] = Multipliers(size, values)
+        for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+            with pytest.raises(ModelError, match=message):
+                check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_planes_are_the_specification():
+    rng = np.random.default_rng(3)
+    for planes in range(2, MAX_LINEAR_PLANES + 1):
+        for cols in (1, 19, 20, 43):
+            reach = plane_reach(planes)
+            rows = rng.integers(-reach, reach + 1, (3, cols)).astype(np.int8)
+            rows[0, 0], rows[1, 0], rows[2, 0] = reach, -reach, 0
+            packed = pack_rows(rows, planes)
+            for row, stored in zip(rows.tolist(), packed, strict=True):
+                split = [trits_of(weight, planes) for weight in [*row, *[0] * (-cols % 20)]]
+                for plane in range(planes):
+                    trits_here = [weight[plane] for weight in split]
+                    assert stored[plane].tolist() == [pack_trits(trits_here[at:at + 5]) for at in range(0, len(split), 5)]
+            assert (unpack_rows("w", packed, rows.shape, planes) == rows).all()
+
+
+def planes_of(path, wanted):
+    """The file with a matrix of the wanted shape, of zeros."""
+    edit(path, metadata={"format_version": "4"}, tensors={"layers.0.wq": np.full(wanted, 121, np.uint8)})
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((64, 6, 20), "layers.0.wq has 6 planes; 1 to 5 can be"), ((64, 0, 20), "layers.0.wq has 0 planes; 1 to 5 can be"),
+    ((64, 1, 20), r"layers.0.wq is uint8 of shape \(64, 1, 20\); 64 x 100 weights want uint8 of \(64, 20\)"),
+    ((64, 3, 16), r"uint8 of shape \(64, 3, 16\); 64 x 100 weights of 3 planes want uint8 of \(64, 3, 20\)"),
+    ((3, 64, 20), "layers.0.wq has 64 planes")])
+def test_tensors_that_hold_no_planes(shape, message, written):
+    planes_of(written, shape)
+    with pytest.raises(ModelError, match=message) as caught:
+        Model.load(written)
+    assert str(written) in str(caught.value)
+    # An older file has no planes at all.
+    edit(written, metadata={"format_version": "3"})
+    with pytest.raises(ModelError, match=r"64 x 100 weights want uint8 of \(64, 20\)"):
+        Model.load(written)
+
+
+def test_a_damaged_plane_is_found(written):
+    planes_of(written, (64, 3, 20))
+    assert not Model.load(written).layers[0].weights["wq"].any()
+    with safe_open(written, framework="numpy") as file:
+        tensor = file.get_tensor("layers.0.wq")
+    tensor[63, 2, 19] = 243
+    edit(written, tensors={"layers.0.wq": tensor})
+    with pytest.raises(ModelError, match="layers.0.wq holds byte 243, which is no base-3 code"):
+        Model.load(written)
+
+
+def test_codes_that_the_planes_do_not_hold(tmp_path):
+    model = random_model("plain")
+    layer = model.layers[1]
+    layer.planes["w3"] = 3
+    layer.weights["w3"] = np.full((64, 64), -13, np.int8)
+    model.check()
+    layer.weights["w3"][5, 6] = 14
+    for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+        with pytest.raises(ModelError, match="layers.1.w3 has a code outside -13 to 13, which is what 3 planes hold"):
+            check()
+    layer.planes["w3"] = 6
+    for check in (model.check, lambda: check_parts(model), lambda: write(model, tmp_path / "m.tellme")):
+        with pytest.raises(ModelError, match="layers.1.w3 has 6 planes; 1 to 5 can be"):
+            check()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("change", "version"), [
-    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"),
+    (lambda model: None, "1"), (with_several_scales, "2"), (with_biases, "2"), (with_planes, "4"), (with_groups, "4"),
     (lambda model: setattr(model, "tokenizer", b"{}"), "2"), (lambda model: setattr(model, "tokenizer", b"x"), "1"),
 ])
 def test_the_version_is_the_oldest_that_will_do(change, version, tmp_path):
@@ -112,16 +267,37 @@ def test_packed_rows_are_the_specification():
         assert (unpack_rows("w", packed, rows.shape) == rows).all()
 
 
-def test_int8_rows_are_within_half_a_step():
+@pytest.mark.parametrize("most", [127, HEAD_CODE])
+def test_int8_rows_are_within_half_a_step(most):
     rng = np.random.default_rng(2)
     table = rng.normal(size=(50, 64)) * 10.0 ** rng.uniform(-4, 3, (50, 1))
     table[7] = 0
-    codes, stored = int8_rows(table)
+    codes, stored = int8_rows(table, most)
     steps = np.array([float(unpack16(int(s)).value()) for s in stored])
-    assert codes.dtype == np.int8 and codes.min() >= -127
+    assert codes.dtype == np.int8 and (np.abs(np.delete(codes, 7, 0)).max(axis=1) == most).all()
     # Half a step, and at the largest elements what the rounding of the step takes.
-    assert (np.abs(codes * steps[:, None] - table) <= steps[:, None] * (0.5 + 127 * 2.0**-11)).all()
+    assert (np.abs(codes * steps[:, None] - table) <= steps[:, None] * (0.5 + most * 2.0**-11)).all()
     assert stored[7] == 0 and not codes[7].any()
+
+
+@pytest.mark.parametrize("most", [127, HEAD_CODE])
+def test_rows_that_are_int8_already_keep_their_codes(most):
+    """Tables of older files with codes of up to 127, and of new ones, exported as floats: not a value changes."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(-most, most + 1, (40, 64)).astype(np.int8)
+    codes[:, 5] = most
+    stored = rng.integers(20 << 10, 60 << 10, 40).astype(np.uint16)
+    got = int8_rows(float_rows(codes, stored), HEAD_CODE)
+    assert (got[0] == codes).all() and (got[1] == stored).all()
+
+
+def test_codes_of_a_head_fit_five_planes():
+    """Those of a head, and of an embedding that is one; another embedding has all codes of int8."""
+    tied = random_model("plain").config
+    assert tied.tied and planes_for(HEAD_CODE) == HEAD_PLANES < planes_for(HEAD_CODE + 1)
+    untied = replace(tied, tied=False)
+    assert [table_code(tied, "embedding"), table_code(untied, "embedding"), table_code(untied, "head")] == [
+        HEAD_CODE, 127, HEAD_CODE]
 
 
 def edit(path, *, metadata=None, tensors=None, drop=()):
@@ -156,8 +332,8 @@ def blocks(rows):
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
     (lambda p: edit(p, drop=["format"]), "not a tellme model: convert the file$"),
-    (lambda p: edit(p, metadata={"format_version": "4"}), "has format_version 4; this tellme-host reads up to 3"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 3"),
+    (lambda p: edit(p, metadata={"format_version": "5"}), "has format_version 5; this tellme-host reads up to 4"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 4"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),
@@ -179,6 +355,10 @@ def blocks(rows):
     (lambda p: edit(p, metadata=config_with(eos=None, more_ends=[3])),
      "more_ends names end tokens, but eos is none: the first end token is eos$"),
     (lambda p: edit(p, metadata=config_with(o_norm=False)), "o_norm is a gain of a norm"),
+    (lambda p: edit(p, tensors={"layers.1.q_norm": np.ones(16, np.float16)}), "layers.1.q_norm is a gain of a norm that"),
+    (lambda p: edit(p, metadata=config_with(qk_norm=True), tensors={"layers.1.k_norm": np.ones(64, np.float16)}),
+     r"layers.1.k_norm is float16 of shape \(64,\), expected float16 of 16"),
+    (lambda p: edit(p, metadata=config_with(qk_norm=1)), "qk_norm is 1, which is no bool$"),
     (lambda p: edit(p, metadata=config_with(tied=False)), "untied but has no head"),
     (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
     (lambda p: edit(p, drop=["embedding.scale"]), "misses 'embedding.scale'"),
@@ -237,3 +417,18 @@ def test_every_field_of_the_configuration_is_checked():
         broken = type(config)(**(asdict(config) | {f.name: b""}))
         with pytest.raises(ModelError, match=f.name):
             broken.check()
+
+
+def test_norms_on_heads_want_a_version_that_knows_them(tmp_path):
+    """A model without has the file that it had before there were such norms, to the key."""
+    for name in ("plain", "head-norms"):
+        path = tmp_path / f"{name}.tellme"
+        model = random_model(name)
+        model.save(path)
+        with safe_open(path, framework="numpy") as file:
+            metadata, names = file.metadata(), set(file.keys())
+        norms = {f"layers.{i}.{n}" for i in range(model.config.layers) for n in ("q_norm", "k_norm")}
+        with_norms = name == "head-norms"
+        assert metadata["format_version"] == ("4" if with_norms else "1")
+        assert ("qk_norm" in json.loads(metadata["config"])) == with_norms and (norms <= names) == with_norms
+        assert Model.load(path).config == model.config

@@ -143,6 +143,16 @@ def test_the_architectures_own_tokens_are_only_taken_where_they_are(tmp_path):
     assert found == Conventions(128000, True, 128001, ())
 
 
+def test_qwen3_has_no_tokens_of_its_own(tmp_path):
+    none = Conventions(None, False, None, ())
+    assert of_folder(tmp_path, {}, architecture="Qwen3ForCausalLM", vocab=151936)[0] == none
+    found, heard = of_folder(tmp_path, {"bos_token_id": 0, "eos_token_id": 1}, {"bos_token": None, "eos_token": "<|eos|>"},
+                             architecture="Qwen3ForCausalLM")
+    assert found == Conventions(0, False, 1, ())
+    assert heard[0] == ("no BOS is put ahead of a text: tokenizer.json has no post_processor, and Qwen2Tokenizer puts nothing "
+                        "there")
+
+
 def test_older_folders_name_the_tokens_in_a_file_of_their_own(tmp_path):
     (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}}')
     assert of_folder(tmp_path, {})[0] == Conventions(0, True, 1, ())

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tellme.cli import main
 from tellme.golden.perplexity import golden_board
-from tellme.models import LINEARS, Model, ModelConfig, ModelError
+from tellme.models import LINEARS, Model, ModelConfig, ModelError, Multipliers
 from tellme.models.exporters.exporting import FORMATS, export
 from tellme.models.importers.importing import Options
 from tellme.models.source import Block
@@ -98,6 +98,26 @@ def test_several_scales_and_biases_in_gguf(form, tmp_path):
     assert_same(converted(exported(model, tmp_path, form), tmp_path, Options(no_tokenizer=True)), model)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_planes_are_not_exported(form, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    model.layers[1].planes["w2"] = 2
+    with pytest.raises(ModelError, match="layers.1.w2 has 2 planes, and what is exported holds -1, 0 and 1 alone"):
+        exported(model, tmp_path, form)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_multipliers_are_not_exported(form, tmp_path):
+    model = model_of(LLAMA, gains=True)
+    rows, cols = model.layers[1].weights["w2"].shape
+    model.layers[1].multipliers["w2"] = Multipliers(255, np.ones((1, 1, rows), np.int8))
+    assert cols <= 255 * 20
+    with pytest.raises(ModelError, match="layers.1.w2 has multipliers of column groups, and what is exported holds -1, 0 and 1"):
+        exported(model, tmp_path, form)
+    assert not list(tmp_path.iterdir())
+
+
 def with_bias(model):
     model.layers[0].biases["wv"] = np.ones(len(model.layers[0].weights["wv"]), np.float16)
 
@@ -128,6 +148,8 @@ SHORT_JSON = byte_level_json(290)
     ("gguf-f16", replace(BITNET, tied=False), no_change, "a head of its own, and llama.cpp's bitnet takes the embedding"),
     ("gguf-f16", replace(BITNET, down_norm=False), no_change, "a norm ahead of one of the output and down projections only"),
     ("hf", replace(LLAMA, o_norm=True), no_change, "a norm ahead of one of the output and down projections only"),
+    *((form, replace(LLAMA, qk_norm=True), no_change, r"^the model has an RMSNorm on each head of q and k \(Qwen3\), and no "
+       "format that is written has one: keep the .tellme file$") for form in ("hf", "gguf-f16")),
     ("hf", replace(BITNET, head_dim=32), no_change, "heads x head_dim is 128 and dim 256"),
     ("hf", replace(LLAMA, ffn=510), no_change, "w1 has 510 rows, and transformers packs four a byte"),
     ("hf", LLAMA, with_bias, "layers.0.wv has a bias, which transformers' AutoBitLinear multiplies"),

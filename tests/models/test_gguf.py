@@ -21,12 +21,15 @@ from tests.models.test_huggingface import assert_same, converted, cut
 
 NAMES = {"wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output", "w1": "ffn_gate", "w3": "ffn_up",
          "w2": "ffn_down"}
-NORMS = {"attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "o_norm": "attn_sub_norm", "down_norm": "ffn_sub_norm"}
+NORMS = {"attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "o_norm": "attn_sub_norm", "down_norm": "ffn_sub_norm",
+         "q_norm": "attn_q_norm", "k_norm": "attn_k_norm"}
 #: Columns are multiples of a TQ block of 256.
 LLAMA = ModelConfig(dim=256, ffn=512, layers=2, heads=8, kv_heads=2, head_dim=32, vocab=300, context=24, tied=False, bos=0,
                     eos=1)
 BITNET = ModelConfig(dim=256, ffn=256, layers=2, heads=4, kv_heads=2, head_dim=64, vocab=300, context=24, o_norm=True,
                      down_norm=True, theta=5e5, bos=0, eos=1)
+QWEN3 = ModelConfig(dim=256, ffn=256, layers=2, heads=16, kv_heads=8, head_dim=32, vocab=300, context=24, qk_norm=True, eps=1e-6,
+                    theta=1e6, bos=0, eos=1)
 #: Widths for F16 only.
 NARROW = replace(LLAMA, dim=96, heads=3, kv_heads=1, ffn=100)
 
@@ -36,20 +39,26 @@ def gguf_model(config, name="model"):
     return model_of(config, gains=True, name=name)
 
 
+def arch_of(config):
+    return "bitnet" if config.o_norm else "qwen3" if config.qk_norm else "llama"
+
+
 def write_gguf(path, model, kind, *, change=None, fields=(), drop=(), tokenizer=True):
     """A GGUF file as llama.cpp's converter makes it.  ``change`` gets the dict name -> (array, type)."""
     c = model.config
-    arch = "bitnet" if c.o_norm else "llama"
+    arch = arch_of(c)
     tensors = {"token_embd.weight": (floats(model.embedding, model.embedding_scales), None),
                "output_norm.weight": (model.final_gain.astype(np.float32), None)}
     if not c.tied:
         tensors["output.weight"] = (floats(model.head, model.head_scales), None)
     for i, layer in enumerate(model.layers):
         for norm, gain in layer.gains.items():
+            if norm in ("q_norm", "k_norm"):
+                gain = halves(gain, c.head_dim)
             tensors[f"blk.{i}.{NORMS[norm]}.weight"] = (gain.astype(np.float32), None)
         for name in LINEARS:
             codes = layer.weights[name]
-            if arch == "bitnet" and name in ("wq", "wk"):
+            if arch != "llama" and name in ("wq", "wk"):
                 codes = halves(codes, c.head_dim)
             values = codes * np.float32(layer.scales[name].value())
             tensors[f"blk.{i}.{NAMES[name]}.weight"] = (values, gguf.GGMLQuantizationType[kind])
@@ -60,6 +69,8 @@ def write_gguf(path, model, kind, *, change=None, fields=(), drop=(), tokenizer=
               f"{arch}.feed_forward_length": c.ffn, f"{arch}.attention.head_count": c.heads,
               f"{arch}.attention.head_count_kv": c.kv_heads, "tokenizer.ggml.bos_token_id": c.bos,
               "tokenizer.ggml.eos_token_id": c.eos, "tokenizer.ggml.add_bos_token": c.add_bos} | dict(fields)
+    if c.heads * c.head_dim != c.dim:
+        values |= {f"{arch}.attention.key_length": c.head_dim, f"{arch}.attention.value_length": c.head_dim}
     adds = {str: out.add_string, bool: out.add_bool, float: out.add_float32, list: out.add_array, int: out.add_uint32}
     for key, value in values.items():
         if key not in drop and value is not None:
@@ -97,6 +108,7 @@ def byte_level_fields(out, pre="gpt-2"):
 
 @pytest.mark.parametrize(("config", "kind"), [
     (LLAMA, "TQ1_0"), (LLAMA, "TQ2_0"), (LLAMA, "F32"), (BITNET, "TQ1_0"), (BITNET, "TQ2_0"), (BITNET, "BF16"),
+    (QWEN3, "TQ1_0"), (QWEN3, "F32"), (replace(QWEN3, tied=False), "BF16"),
     # A TQ block has 256 columns.
     (NARROW, "F16"), (NARROW, "F32"), (NARROW, "BF16"),
 ])
@@ -109,21 +121,23 @@ def test_the_same_model_comes_out(config, kind, tmp_path):
     heard = []
     got = converted(path, tmp_path, say=heard.append)
     assert_same(got, model)
-    assert f"GGUF, {'bitnet' if config is BITNET else 'llama'}, {kind}, 2 layers" in heard[-1]
+    assert f"GGUF, {arch_of(config)}, {kind}, 2 layers" in heard[-1]
 
 
-def test_rope_of_the_two_architectures(tmp_path):
-    """The logits of a float model that turns what llama.cpp turns: adjacent pairs in llama, halves in bitnet."""
-    for config in (LLAMA, BITNET):
+def test_rope_of_the_architectures(tmp_path):
+    """The logits of a float model that turns what llama.cpp turns: adjacent pairs in llama, halves in bitnet and qwen3."""
+    for config in (LLAMA, BITNET, QWEN3):
+        in_halves = config is not LLAMA
         model = gguf_model(config)
         got = converted(write_gguf(tmp_path / "m.gguf", model, "TQ2_0"), tmp_path)
-        layers = [{n: (halves(layer.weights[n], config.head_dim) if config is BITNET and n in ("wq", "wk") else
+        layers = [{n: (halves(layer.weights[n], config.head_dim) if in_halves and n in ("wq", "wk") else
                        layer.weights[n], float(layer.scales[n].value())) for n in LINEARS} for layer in model.layers]
         head = None if config.tied else floats(model.head, model.head_scales)
         float_model = reference.ReferenceModel(
             layers, floats(model.embedding, model.embedding_scales), model.final_gain, config.heads, config.kv_heads, head=head,
-            gains=[layer.gains for layer in model.layers], o_norm=config.o_norm, down_norm=config.down_norm, theta=config.theta,
-            halves=config is BITNET)
+            gains=[{n: halves(gain, config.head_dim) if n in ("q_norm", "k_norm") else gain for n, gain in layer.gains.items()}
+                   for layer in model.layers],
+            o_norm=config.o_norm, down_norm=config.down_norm, theta=config.theta, halves=in_halves, qk_norm=config.qk_norm)
         ids = list(range(20))
         expected = reference.forward(float_model, ids)
         assert np.abs(golden_board(got).feed(ids, 0, heads="all") / 65536 - expected).mean() < 0.03 * expected.std()
@@ -242,7 +256,21 @@ def test_other_architectures(tmp_path):
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, bitnet, bitnet-b1.58, bitnet-25 are known"):
+    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, qwen3, bitnet, bitnet-b1.58, bitnet-25 are known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
     with pytest.raises(ModelError, match="what weight_scale does can be said for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)
+
+
+def test_norms_on_whole_vectors_are_refused(tmp_path):
+    path = tmp_path / "m.gguf"
+    out = gguf.GGUFWriter(path, "olmo2")
+    out.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    with pytest.raises(ModelError) as caught:
+        converted(path, tmp_path)
+    assert str(caught.value) == (f"{path}: the architecture olmo2 has an RMSNorm on the whole q and k vectors, not on each head, "
+                                 "and norms behind attention and feed-forward, which the engine does not do")

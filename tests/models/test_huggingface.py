@@ -65,9 +65,47 @@ def test_what_config_json_leaves_out_is_what_transformers_takes(kind, tmp_path):
     left_out = dict.fromkeys(("hidden_act", "rms_norm_eps", "rope_theta", "tie_word_embeddings"))
     tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
     config = converted(folder(tmp_path / "hf", kind, tensors, config=left_out), tmp_path).config
-    llama, bitnet = KINDS[kind][1] == "LlamaForCausalLM", kind == "bitnet-2b4t"
+    llama, bitnet = KINDS[kind][1] in ("LlamaForCausalLM", "Qwen3ForCausalLM"), kind == "bitnet-2b4t"
     assert (config.act, config.eps, config.theta, config.tied) == (
         "relu2" if bitnet else "silu", 1e-6 if llama else 1e-5, 5e5 if bitnet else 1e4, False)
+
+
+def test_heads_of_qwen3(tmp_path):
+    """128 elements where config.json does not say how many; gains of ones are left out; each norm's tensor is needed."""
+    c = replace(KINDS["qwen3"][0], heads=2, kv_heads=1, head_dim=128)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "qwen3", (c, *KINDS["qwen3"][1:]))
+        model = kind_model("qwen3")
+        model.layers[1].gains["k_norm"][:] = 1
+        tensors, _ = tensors_of("qwen3", model)
+        del model.layers[1].gains["k_norm"]
+        # The other keys of a published config.json.
+        path = folder(tmp_path / "hf", "qwen3", tensors, config={
+            "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 28,
+            "model_type": "qwen3", "rope_scaling": None, "sliding_window": None, "torch_dtype": "bfloat16",
+            "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False})
+        fields = json.loads((path / "config.json").read_text())
+        del fields["head_dim"]
+        (path / "config.json").write_text(json.dumps(fields))
+        assert_same(converted(path, tmp_path), model)
+        name = "model.layers.1.self_attn.q_norm.weight"
+        with pytest.raises(ModelError, match=f"lacks the tensor {name}$"):
+            converted(folder(tmp_path / "less", "qwen3", {n: t for n, t in tensors.items() if n != name}), tmp_path)
+        # The same tensors in an architecture without these norms.
+        with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.self_attn.k_norm.weight and 3 more: this "
+                                             "model computes something that the engine does not$"):
+            converted(folder(tmp_path / "llama", "qwen3", tensors, config={"architectures": ["LlamaForCausalLM"]}), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Olmo2ForCausalLM", "Olmo3ForCausalLM"])
+def test_norms_on_whole_vectors_are_refused(name, tmp_path):
+    tensors, _ = tensors_of("qwen3", kind_model("qwen3"))
+    path = folder(tmp_path / "hf", "qwen3", tensors, config={"architectures": [name]})
+    with pytest.raises(ModelError) as caught:
+        converted(path, tmp_path)
+    assert str(caught.value) == (
+        f"{path / 'config.json'}: the architecture {name} has an RMSNorm on the whole q and k vectors, not on each head, and "
+        "norms behind attention and feed-forward, which the engine does not do")
 
 
 @pytest.mark.parametrize("kind", ["bitnet-2b4t", "falcon"])

@@ -9,6 +9,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.config import preset
+from tellme.spec.packing import plane_reach
 
 
 @pytest.mark.parametrize(("name", "presets", "start"), [
@@ -23,3 +24,12 @@ def test_shipped_models_fit_and_begin_a_story(name, presets, start):
     for position in range(5):
         tokens.append(int(board.feed(tokens[-1:], position)[-1].argmax()))
     assert Tokenizer(model.tokenizer).decode(tokens[1:]).strip().startswith(start)
+
+
+@pytest.mark.parametrize("name", ["stories-1m", "stories-8m"])
+def test_tables_of_shipped_models_are_three_planes(name):
+    """The table, embedding and LM head in one, uses all of what three planes hold and no more; each row has its scale."""
+    model = find_model(name)
+    assert model.config.tied and model.head is None
+    assert (model.embedding.min(), model.embedding.max()) == (-plane_reach(3), plane_reach(3))
+    assert (model.embedding_scales > 0).all()

@@ -49,7 +49,8 @@ SHAPES = {
 def shape_model(name: str) -> Model:
     """The model of a shape."""
     config, _, gains = SHAPES[name]
-    return model_of(config, gains=gains, name=name)
+    # Tables as they were when transformers computed the stored logits; heads of six planes.
+    return model_of(config, gains=gains, name=name, head_code=127)
 
 
 def prompt(name: str) -> list[int]:
@@ -60,9 +61,9 @@ def prompt(name: str) -> list[int]:
 
 def digest(model: Model) -> str:
     """Hash of all that a shape's model is made of, so that stored logits are known to be its own."""
-    # How texts begin and end changes no logit.
+    # How texts begin and end changes no logit.  The stored logits were made before a model could have norms on heads.
     config = ", ".join(f"{f.name}={getattr(model.config, f.name)!r}" for f in fields(model.config)
-                       if f.name not in ("add_bos", "more_ends"))
+                       if f.name not in ("add_bos", "more_ends", *(() if model.config.qk_norm else ("qk_norm",))))
     sha = hashlib.sha256(f"ModelConfig({config})".encode())
     for layer in model.layers:
         for values in (layer.weights, layer.gains):

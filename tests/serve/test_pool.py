@@ -92,6 +92,23 @@ def test_a_killed_boards_request_goes_on_elsewhere(pool_of, after, sampling):
     assert end.stats["generated_tokens"] == 12 - max(after - 1, 0)
 
 
+def test_the_last_event_comes_from_an_idle_board(pool_of):
+    """Who hears the end and asks again finds the board with the KV cache among the idle ones."""
+    pool = pool_of(killable(Killable()))
+    assert pool.wait_until_ready(60)
+    for ask, kind in (({}, Ended), ({"prompt": (10**6,)}, ServeError)):
+        heard, states = Heard(**ask), []
+
+        def emit(part, heard=heard, states=states):
+            states.append(pool.boards()[0]["state"])
+            heard.append(part)
+
+        heard.job.emit = emit
+        pool.submit(heard.job)
+        assert isinstance(heard.wait(), kind)
+        assert states == ["busy"] * (len(heard) - 1) + ["idle"]
+
+
 @pytest.mark.parametrize("order", [("ulx3s-85f-l2", "ecp5-25f"), ("ecp5-25f", "ulx3s-85f-l2")])
 def test_a_board_that_draws_and_one_that_cannot(pool_of, order):
     """A text that is begun on the one goes on on the other: the same function draws."""

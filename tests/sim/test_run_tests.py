@@ -99,7 +99,8 @@ def test_longest_first_and_unknown_ones_ahead():
 
 
 @pytest.mark.parametrize(("substring", "files"), [
-    ("tlmm/", {"tb_carry", "tb_dot", "tb_engine", "tb_lane"}), ("tlmm/engine-lanes2.", {"tb_engine"}), ("mm/eng", {"tb_engine"}),
+    ("tlmm/", {"tb_carry", "tb_dot", "tb_engine", "tb_groups", "tb_lane", "tb_planes"}),
+    ("tlmm/engine-lanes2.", {"tb_engine"}), ("mm/eng", {"tb_engine"}),
     ("engine", None), ("nobody/", set())])
 def test_files_that_cannot_match_are_not_imported(substring, files):
     """None: all of them, as the names after the file's are not known before."""

@@ -42,6 +42,7 @@ CONFIGS = st.fixed_dictionaries({
     "max_kv_heads": around(1, 8, 16), "max_group": around(1, 2, 4, 8), "max_context": around(1024, 4096, 65535),
     "max_vocab": around(8, 32000, 1 << 18), "tile_rows": around(128, 160, 255), "program_steps": around(256, 1 << 16),
     "sdram_bytes": around(1 << 25, 1 << 26), "sdram_column_bits": st.sampled_from([8, 9, 10, 11]),
+    "planes": st.sampled_from([1, 1, 2, 3, 5, 6, 7]), "multipliers": st.sampled_from([False, False, True]),
     "name": st.sampled_from(["a", "a name of sixteen", "sixteen letters!", "\u00e9" * 8, "\u00e9" * 9, ""])})
 
 SHAPES = st.fixed_dictionaries({
@@ -89,9 +90,10 @@ def fits(config, c):
     assert bits(rows - 1) <= width(layouts.place, "index")
     assert bits(rows) <= min(width(layouts.engine_args, "rows"), width(layouts.pass_args, "length"))
     assert bits(c.q_dim + c.kv_dim) <= min(width(layouts.pass_args, "rope_rows"), width(layouts.sizes, "qk_dim"))
+    assert not layouts.row_words or bits(c.q_dim) <= width(layouts.pass_args, "q_rows")
     longest = max(c.dim, c.ffn, c.q_dim)
     assert bits(longest) <= width(layouts.engine_args, "cols") and bits(longest) <= width(layouts.quant_args, "n")
-    assert bits(c.dim) <= width(layouts.lm_head_args, "dim") and bits(c.vocab) <= width(layouts.lm_head_args, "vocab")
+    assert bits(c.vocab) <= width(layouts.lm_head_args, "vocab") and bits(c.vocab) <= width(layouts.engine_args, "rows")
     assert bits(c.heads + 2 * c.kv_heads - 1) <= width(layouts.head_codes, "head")
     assert bits(config.chunk - 1) <= width(layouts.place, "token") and bits(config.chunk) <= width(layouts.engine_args, "tokens")
     assert bits(c.context - 1) <= width(layouts.fetch_args, "position")
@@ -101,10 +103,16 @@ def fits(config, c):
                         ("kv_stride", c.context * c.head_dim // 4), ("s_stride", c.context)):
         assert bits(value) <= width(layouts.model_shape, name), name
     acc = width(layouts.acc, "acc")
-    assert holds(acc, WEIGHT * CODE * c.context, sign=True) and holds(acc, -CODE * longest, sign=True)
+    weight = largest_weight(config.planes)
+    assert holds(acc, WEIGHT * CODE * c.context, sign=True) and holds(acc, -CODE * weight * longest, sign=True)
     assert c.head_dim >= 16 and slices(longest) * 20 <= config.padded_cols
     last = config.sdram_bytes // 4 - 1
     assert bits(last) <= width(layouts.attention_args, "k_base") and bits(last) <= width(layouts.memory_request, "addr")
+
+
+def largest_weight(planes):
+    """A one in each plane."""
+    return sum(3**plane for plane in range(planes))
 
 
 def largest(config):
@@ -113,6 +121,9 @@ def largest(config):
     kv_dim = min(config.max_cols, config.max_kv_heads * config.max_head_dim)
     rows = max(2 * config.max_cols, config.max_cols + 2 * kv_dim)
     positions = range(config.max_context)
+    weight = largest_weight(config.planes)
+    # With multipliers: what an int32 holds.
+    engine = (1 << 31) - 1 if config.multipliers else -CODE * weight * config.max_cols
     return {
         "row_bits": rows - 1, "row_count_bits": rows, "col_count_bits": config.max_cols, "dim_bits": config.max_dim,
         "token_bits": config.chunk - 1, "token_count_bits": config.chunk,
@@ -124,11 +135,11 @@ def largest(config):
         "exp_sum_bits": len(positions) << SUM_FRAC,
         "row_words_bits": 2 * head_row_words(config.max_dim), "block_words_bits": 2 * head_block_words(config.max_dim),
     }, {
-        "engine_sum_bits": -1 * CODE * config.max_cols,
+        "engine_sum_bits": engine,
         "attention_sum_bits": -WEIGHT * CODE * config.max_context,
-        "acc_bits": max(-CODE * config.max_cols, -WEIGHT * CODE * config.max_context),
+        "acc_bits": max(engine, -WEIGHT * CODE * config.max_context),
         "dot_bits": CODE * CODE * config.max_head_dim,
-        "logit_sum_bits": CODE * CODE * config.max_dim,
+        "logit_sum_bits": -CODE * max(-CODE, weight) * config.max_dim,
     }
 
 
@@ -161,7 +172,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
         return
     try:
         check_shape(c, config)
-        lay_out(c, config, 0, "board")
+        lay_out(c, config, 0, 0, "board")
     except CompileError:
         return
     fits(config, c)
@@ -189,7 +200,8 @@ def test_presets_are_right_and_their_widths_are_tight(name):
 
 
 LIMITS = {"max_cols": 8200, "max_context": 65535, "max_head_dim": 128, "max_kv_heads": 32, "max_group": 4, "sdram_bytes": 1 << 26,
-          "max_vocab": (1 << 32) - 1, "tile_rows": 255, "lanes": 16, "program_steps": (1 << 24) - 1, "sdram_column_bits": 10}
+          "max_vocab": (1 << 32) - 1, "tile_rows": 255, "planes": 6, "lanes": 16, "program_steps": (1 << 24) - 1,
+          "sdram_column_bits": 10}
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -213,6 +225,7 @@ def test_a_limit_is_the_last_that_can_be(name):
                                                "sorts)"),
     ({"tile_rows": 32}, "preset x: tile_rows is 32; 64 to 255 can be (a tile holds a whole head of max_head_dim rows, and its "
                         "header says how many there are in 8 bits)"),
+    ({"planes": 0}, "preset x: planes is 0; 1 to 6 can be (a tile's header says how many there are)"),
     ({"lanes": 2, "chunk": 2, "pes": 5}, "preset x: pes is 5; 4, 8, 16 can be"),
     ({"lanes": 2, "chunk": 2, "exp_units": 3}, "preset x: exp_units is 3; 1, 2 can be"),
     ({"lanes": 3, "ddr3_chip": "MT41K256M16"}, "preset x: lanes is 3; a multiple of 2 can be (a lane a row of the memory's "

@@ -26,7 +26,19 @@ from tellme.spec.memory import (
     check_registers,
     check_tokens,
 )
-from tellme.spec.packing import TILE_HEADER_FIELDS, TILE_HEADER_ROWS, TileHeader, pack_gains, pack_head_block
+from tellme.spec.packing import (
+    MAX_PLANES,
+    TILE_HEADER_FIELDS,
+    TILE_HEADER_PLANES,
+    TILE_HEADER_ROWS,
+    RowWord,
+    TileHeader,
+    pack_gains,
+    pack_head_block,
+    plane_reach,
+    planes_for,
+    trits_of,
+)
 from tellme.spec.program import (
     ADDRESS_RANGE,
     DESCRIPTOR_RANGES,
@@ -133,10 +145,10 @@ def test_a_layers_number_is_in_every_descriptor_of_it():
             assert step.pack()[0] >> 24 == layer and Descriptor.unpack(step.pack()) == step
 
 
-@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 11, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
+@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 13, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
                                    (Op.ATTENTION, 0, 5, 0), (Op.EMBED, 0, 0, 5), (Op.END, 1, 0, 0)])
 def test_what_is_no_descriptor_of_this_format(words):
-    with pytest.raises(FormatError, match="is no descriptor of program format 2$"):
+    with pytest.raises(FormatError, match="is no descriptor of program format 3$"):
         Descriptor.unpack(words)
 
 
@@ -170,7 +182,7 @@ def test_lists_of_segments():
     with pytest.raises(FormatError, match="^the list of segments has no end within its 256 entries$"):
         unpack_segments([1, 0] * SEGMENT_ENTRIES)
     for words in ([1 << 28 | 1, 0], [1, 1 << 28], [1]):
-        with pytest.raises(FormatError, match="^entry 0 of the list of segments is none of program format 2$"):
+        with pytest.raises(FormatError, match="^entry 0 of the list of segments is none of program format 3$"):
             unpack_segments(words)
 
 
@@ -195,7 +207,11 @@ COMMON = BITS | {"epilogue": st.sampled_from(Epilogue), "act_exp": within(I8), "
 DESCRIPTORS = st.one_of(
     st.builds(Descriptor, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
               sqrt_n=SCALES, **COMMON),
-    st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON))
+    st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON),
+    st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.booleans(), head_gains=st.just(True),
+              **COMMON | {"epilogue": st.just(Epilogue.QKV), "gain_next": st.just(False)}),
+    st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.just(True),
+              **COMMON | {"epilogue": st.sampled_from((Epilogue.STORE, Epilogue.ACT, Epilogue.QKV))}))
 SEGMENTS = st.builds(Segment, st.integers(0, ADDRESS_RANGE.most // 2), within((1, 1 << 22)))
 
 
@@ -206,10 +222,54 @@ def test_descriptors_survive_their_packing(step):
     assert all(0 <= word <= U32.most for word in words)
 
 
-@given(SCALES, within(TILE_HEADER_ROWS), SCALES)
-def test_headers_of_tiles_survive_their_packing(even, rows, odd):
-    header = TileHeader(even, rows, odd)
-    assert TileHeader.unpack(header.pack()) == header and header.pack() < 1 << 46
+@pytest.mark.parametrize(("op", "epilogue", "gain_next"), [
+    (Op.LINEAR, Epilogue.ACT, False), (Op.LINEAR, Epilogue.QKV, True), (Op.HEAD, Epilogue.QKV, False),
+    (Op.ATTENTION, Epilogue.STORE, False)])
+def test_a_step_without_heads_takes_no_gains_of_heads(op, epilogue, gain_next):
+    with pytest.raises(FormatError, match=f"^a step {op.name} with the epilogue {epilogue.name}"
+                                          f"{' and gains of a norm that follows' * gain_next} takes no gains of heads$"):
+        Descriptor(op, epilogue, head_gains=True, gain_next=gain_next)
+
+
+@pytest.mark.parametrize(("op", "epilogue"), [(Op.LINEAR, Epilogue.RESIDUAL), (Op.HEAD, Epilogue.STORE),
+                                              (Op.EMBED, Epilogue.STORE)])
+def test_a_step_that_cannot_add_biases_has_none(op, epilogue):
+    with pytest.raises(FormatError, match=f"a step {op.name} with the epilogue {epilogue.name} adds no biases"):
+        Descriptor(op, epilogue, bias=True)
+    with pytest.raises(FormatError, match="adds no biases"):
+        Descriptor.unpack((op | epilogue << 4 | 1 << 11, 0, 0, 0))
+
+
+@given(SCALES, within(TILE_HEADER_ROWS), SCALES, within(TILE_HEADER_PLANES), st.booleans(), st.booleans(), within(U8))
+def test_headers_of_tiles_survive_their_packing(even, rows, odd, planes, row_words, free, group_slices):
+    header = TileHeader(even, rows, odd, planes, row_words, free, group_slices)
+    assert TileHeader.unpack(header.pack()) == header and header.pack() < 1 << 59
+    assert TileHeader(even, rows, odd).pack() < 1 << 46
+
+
+@given(within(U16), within(U16))
+def test_words_of_rows_survive_their_packing(scale, bias):
+    row = RowWord(scale, bias)
+    assert RowWord.unpack(row.pack()) == row and row.pack() == scale | bias << 16
+    assert RowWord(scale).bias == 0x8000
+
+
+@pytest.mark.parametrize("planes", range(1, MAX_PLANES + 1))
+def test_planes_hold_each_integer_up_to_their_reach(planes):
+    reach = plane_reach(planes)
+    assert reach == (1, 4, 13, 40, 121, 364)[planes - 1]
+    for weight in range(-reach, reach + 1):
+        trits = trits_of(weight, planes)
+        assert len(trits) == planes and set(trits) <= {-1, 0, 1} and sum(t * 3**p for p, t in enumerate(trits)) == weight
+        assert planes_for(abs(weight)) <= planes
+    assert planes_for(reach) == planes
+    with refuses(f"weight of {planes} plane{'s' * (planes > 1)}: {reach + 1} is outside {-reach} to {reach}"):
+        trits_of(reach + 1, planes)
+
+
+def test_no_tile_has_planes_for_more():
+    with refuses("magnitude of a weight: 365 is outside 0 to 364"):
+        planes_for(365)
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=MAX_SEGMENTS), st.integers(1, MAX_SEGMENTS), st.integers(0, 40))
@@ -251,13 +311,19 @@ def test_a_tiles_header():
     for rows in (0, 256):
         with refuses(f"rows of a tile: {rows} is outside 1 to 255"):
             TileHeader(UNIT, rows, UNIT).pack()
+    for planes in (0, 7):
+        with refuses(f"planes of a tile: {planes} is outside 1 to 6"):
+            TileHeader(UNIT, 2, UNIT, planes).pack()
+    with refuses("slices of a column group: 256 is outside 0 to 255"):
+        TileHeader(UNIT, 2, UNIT, group_slices=256).pack()
     word = TileHeader(UNIT, 2, UNIT).pack()
     assert word >> 46 == 0
-    for count in (1, 255):
-        with pytest.raises(FormatError, match=f"has {count} words of scales behind it, which format 2 does not know: "):
-            TileHeader.unpack(word | count << 46)
-    with pytest.raises(FormatError, match="has bits above its fields, which format 2 does not know"):
-        TileHeader.unpack(word | 1 << 54)
+    for planes in (7, 8):
+        with pytest.raises(FormatError, match=f"has {planes} planes, which format 3 does not know: "):
+            TileHeader.unpack(word | planes - 1 << 46)
+    for bit in range(59, 64):
+        with pytest.raises(FormatError, match="has bits above its fields, which format 3 does not know"):
+            TileHeader.unpack(word | 1 << bit)
 
 
 def test_packed_tables():

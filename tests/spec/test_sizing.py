@@ -39,8 +39,34 @@ def test_what_does_not_fit_is_named():
         check(replace(preset("ulx3s-85f"), name="big", weight_buffer_bytes=80 * 4096, max_context=4096), "85f")
     with pytest.raises(SizingError, match=r"LUT: ulx3s-85f needs \d+, the 25f has 24288 \(tlmm \d+, weights \d+, "):
         check(preset("ulx3s-85f"), "25f")
-    with pytest.raises(SizingError, match=r"multipliers: small needs 54, the 25f has 28 \(fused 16, attention 23, "):
+    with pytest.raises(SizingError, match=r"multipliers: small needs 45, the 25f has 28 \(fused 15, attention 23, "):
         check(replace(preset("ecp5-25f"), name="small", compact=False, max_context=256), "25f")
+
+
+def test_row_words_take_a_block_ram_a_drain():
+    """Planes, row words and biases cost LUT in the engine and in the pipelines alone, and a block RAM a drain."""
+    for name in ("ulx3s-85f", "ulx3s-85f-l2"):
+        config = preset(name)
+        one = replace(config, planes=1)
+        assert sum(ebr(config).values()) == sum(ebr(one).values()) + config.float_lanes
+        assert {unit for unit, n in lut(one).items() if n < lut(config)[unit]} == {"tlmm", "fused"}
+        assert all(n <= lut(config)[unit] for unit, n in lut(one).items())
+
+
+def test_multipliers_take_a_product_a_lane_and_two_block_rams():
+    for name in ("ulx3s-85f", "ulx3s-85f-l2", "ecpix5-85f"):
+        without = replace(preset(name), multipliers=False)
+        config = replace(without, multipliers=True)
+        for model, more in ((ebr, 2), (dsp, config.lanes)):
+            before, after = model(without), model(config)
+            assert after["tlmm"] - before.get("tlmm", 0) == more
+            assert {unit: n for unit, n in after.items() if unit != "tlmm"} == {u: n for u, n in before.items() if u != "tlmm"}
+        check(config, "85f")
+    # A compact core makes small products of LUT; none was packed with them.
+    small = replace(preset("ecp5-25f"), multipliers=True)
+    assert "tlmm" not in dsp(small)
+    with pytest.raises(SizingError, match=r"no LUT are known for tlmm \(multipliers of a compact lane\); make model finds them"):
+        lut(small)
 
 
 def test_the_small_preset_fits_the_25f():
@@ -60,8 +86,13 @@ def test_model_is_within_15_percent_of_what_is_packed(name, what, model):
     assert sum(model(preset(name)).values()) / PACKING["judged"][name][what] == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.parametrize("name", BUILT)
-@pytest.mark.parametrize(("what", "model"), [("comb", lut), ("ebr", ebr), ("dsp", dsp)])
+#: Reports of cores from before the LM head was the engine's: its eight products, and one of a float pipeline, are gone since.
+OLD_DSP = pytest.mark.xfail(strict=True, reason="the report is of a core whose LM head had products of its own")
+
+
+@pytest.mark.parametrize(("name", "what", "model"), [
+    pytest.param(name, what, model, marks=OLD_DSP if what == "dsp" and name in ("ecpix5-85f", "orangecrab-85f") else ())
+    for what, model in (("comb", lut), ("ebr", ebr), ("dsp", dsp)) for name in BUILT])
 def test_model_is_within_15_percent_of_the_build(name, what, model):
     assert {"ulx3s-85f", "icepi_zero-25f"} <= set(BUILT)
     report = json.loads((REPORTS / f"{name}.json").read_text())

@@ -11,6 +11,7 @@ from tellme.cli.output import print_line, write
 from tellme.cli.progress import bar
 from tellme.compiler.inspect import Fit, Placement, Rate, inspect_model
 from tellme.models.shipped import open_model
+from tellme.spec.packing import SLICE
 
 __all__ = ["inspect", "summary"]
 
@@ -36,6 +37,14 @@ def inspect(args: argparse.Namespace) -> int:
 
     line("name", found.name)
     line("ternary weights", found.config.ternary_weights)
+    if max(found.planes) > 1 or found.groups:
+        shares = ", ".join(f"{planes} of {100 * weights / found.config.ternary_weights:.1f} %"
+                           for planes, weights in found.planes.items())
+        line("planes", f"{shares} of the weights: {found.bits_a_weight:.2f} bits a weight")
+    if found.groups:
+        shares = ", ".join(f"{SLICE * slices} columns of {100 * weights / found.config.ternary_weights:.1f} %"
+                           for slices, weights in found.groups.items())
+        line("column groups", f"{shares} of the weights: {found.multipliers} multipliers")
     for key, value in asdict(found.config).items():
         if key not in CONVENTIONS:
             line(key, value)

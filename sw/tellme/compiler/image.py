@@ -2,33 +2,48 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From a model to the content of a board's memory, program and registers.
 
-Compiling reads only shapes, scales, gains and biases.  The weights are read when the bytes of a section are taken.
+Compiling reads only shapes, scales, gains and biases, and the table of an LM head on the board, whose codes say how many planes
+its tiles have.  The weights are read when the bytes of a section are taken.
 """
 
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.compiler.pack import matrices, pack_gain, pack_head, pack_linear, pack_table, rope_table, table_bytes
+from tellme.compiler.head import HeadTiles, head_bytes, pack_probe_tiles
+from tellme.compiler.pack import (
+    Tiling,
+    is_stored,
+    matrices,
+    pack_gain,
+    pack_table,
+    pack_tiles,
+    rope_table,
+    table_bytes,
+    tiles,
+)
 from tellme.compiler.part import Part
 from tellme.errors import TellmeError
 from tellme.models.config import LINEARS, NORMS, ModelConfig
-from tellme.models.source import StoredSource
+from tellme.models.source import StoredSource, multiplier_bytes, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
-from tellme.spec.packing import head_block_words, head_row_words
+from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
-from tellme.spec.scale import SQUARE_FRAC, pack16, scale_from_fraction
-from tellme.spec.widths import MIN_HEAD_DIM
+from tellme.spec.ranges import I8, I32
+from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
+from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
-__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_shape", "compile_body", "compile_model", "kv_bytes",
-           "lay_out", "longest_context", "needed_bytes", "place_model", "tiling"]
+__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
+           "compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
+           "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -61,12 +76,18 @@ class Image:
     segments: tuple[Segment, ...]
     #: First byte that no section, KV cache or dump of logits uses.
     end: int
+    #: Trits of all matrices; None: a weight has one.
+    trits: int | None = None
     #: Whether each tile of q, k and v rows holds whole heads, which a board needs to work on several tokens at once.
     whole_heads: bool = True
-    #: Descriptor's number -> biases of its rows.  Only the golden model adds biases; boards get no such image.
-    biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
+    #: Number of a residual step -> biases of its rows.  Only the golden model adds them; boards get no such image.
+    residual_biases: dict[int, NDArray[np.float16]] = field(default_factory=dict)
     #: With the LM head on the host: the power of two of the probe in the LM head's place.
     probe: int | None = None
+    #: Trits of the LM head's tiles; None: a code has HEAD_PLANES, or the LM head is on the host.
+    head_trits: int | None = None
+    #: Multipliers of all matrices.
+    multipliers: int = 0
 
     @property
     def program_bytes(self) -> bytes:
@@ -81,11 +102,20 @@ class Image:
         return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
 
 
-def needed_bytes(config: ModelConfig, position: int, head: Head = "board") -> float:
-    """Bytes that a token at a position needs, each counted once: ternary weights / 5, the LM head unless it is on the host, the
-    embedding row, and K and V rows with their scales."""
+def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
+                 multipliers: int = 0, head_trits: int | None = None) -> float:
+    """Bytes that a token at a position needs, each counted once: a fifth of the matrices' trits, and of the LM head's unless it
+    is on the host, multipliers, the embedding row, and K and V rows with their scales.
+
+    ``trits``: those of all matrices (:attr:`Image.trits`); without, each weight is one.  ``multipliers``: those of all matrices
+    (:attr:`Image.multipliers`), a byte each.  ``head_trits``: those of the LM head (:attr:`Image.head_trits`); without, each
+    code is HEAD_PLANES.
+    """
     c = config
-    return c.ternary_weights / 5 + (c.vocab * c.dim if head == "board" else 0) + c.dim + kv_bytes(c) * (position + 1)
+    ternary = c.ternary_weights if trits is None else trits
+    if head == "board":
+        ternary += HEAD_PLANES * c.vocab * c.dim if head_trits is None else head_trits
+    return ternary / TRITS + multipliers + c.dim + kv_bytes(c) * (position + 1)
 
 
 def kv_bytes(config: ModelConfig) -> int:
@@ -106,6 +136,9 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}",
                                hint="shorter-context" if what == "context" else "")
+    if c.qk_norm and not board.row_words:
+        raise CompileError(f"the model has an RMSNorm on each head of q and k, and the build {board.name} does none: use the "
+                           "golden model", hint="golden")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
@@ -118,22 +151,55 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {w.vocab}")
 
 
-def check_biases(model: StoredSource, board: CoreConfig) -> None:
-    """Refuse a bias for a build that does not add biases."""
-    if board.biases:
-        return
+#: Linears of a step that takes biases, and of a step whose adder is busy with the residual.
+_WITH_BIASES = (("wq", "wk", "wv"), ("w1", "w3"))
+_RESIDUAL = {3: "wo", 5: "w2"}
+
+
+def check_linears(model: StoredSource, board: CoreConfig) -> None:
+    """Refuse by name planes, multipliers, biases and sums that the build does not have."""
     for i in range(model.config.layers):
-        for name in LINEARS:
-            if model.linear(i, name).bias is not None:
-                raise CompileError(f"layers.{i}.{name} has a bias, which no gateware adds: use the golden model", hint="golden")
+        linears = {name: model.linear(i, name) for name in LINEARS}
+        for name, linear in linears.items():
+            what, cols = f"layers.{i}.{name}", linear.shape[1]
+            if linear.planes > board.planes:
+                raise CompileError(f"{what} has {linear.planes} planes, and the build {board.name} can do {board.planes}",
+                                   hint="golden")
+            if linear.group_slices and not board.multipliers:
+                raise CompileError(f"{what} has multipliers of column groups, and the build {board.name} takes none",
+                                   hint="golden")
+            size = MAX_CODE * cols * (-I8.least * linear.planes if linear.group_slices else plane_reach(linear.planes))
+            if size > I32.most:
+                raise CompileError(f"{what}: a sum of {cols} columns and {linear.planes} planes is up to {size}, and the sums of "
+                                   f"the engine are up to {I32.most}")
+            if linear.bias is None:
+                continue
+            if name in _RESIDUAL.values() and not board.residual_biases:
+                raise CompileError(f"{what} has a bias, which no gateware adds: use the golden model", hint="golden")
+            if not board.row_words:
+                raise CompileError(f"{what} has a bias, and the build {board.name} adds none: use the golden model",
+                                   hint="golden")
+        for names in _WITH_BIASES:
+            # A row's word with the bias has the row's scale, too.
+            for name in names if any(linears[name].bias is not None for name in names) else ():
+                for block in linears[name].blocks():
+                    if not is_stored(block.scale):
+                        raise CompileError(f"layers.{i}.{name} has the scale {float(block.scale.value()):.4g}, which the 16 bits "
+                                           "beside a bias do not hold")
 
 
-def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
+def norm_numbers(config: ModelConfig, width: int, divided_by: int = 0) -> tuple[int, Scale]:
     """n_eps and sqrt_n of a norm over ``width`` elements that were divided by 2**``divided_by``."""
     n_eps = round(width * Fraction(config.eps) / Fraction(4) ** divided_by * 2**SQUARE_FRAC)
     if not 1 <= n_eps <= MAX_EPS:
         raise CompileError(f"eps {config.eps} times {width} is outside the norm unit's range (2**-32 to 1)")
-    return {"norm": True, "n_eps": n_eps, "sqrt_n": scale_from_fraction(width**0.5)}
+    return n_eps, scale_from_fraction(width**0.5)
+
+
+def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[str, object]:
+    """The same as fields of the step that quantises the vector."""
+    n_eps, sqrt_n = norm_numbers(config, width, divided_by)
+    return {"norm": True, "n_eps": n_eps, "sqrt_n": sqrt_n}
 
 
 @dataclass
@@ -153,30 +219,30 @@ class Layout:
     end: int = 0
 
 
-def lay_out(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> Layout:
-    """Lays out one part after another, for a stream of a given size.
+def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head, what: str = "the model") -> Layout:
+    """Lays out one part after another, for ``stream`` bytes of all layers and ``table`` bytes of the LM head or of the probe.
 
     A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
     """
-    layout, parts = _parts(c, stream, head)
+    layout, parts = _parts(c, stream, table, head)
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
-        shorter = longest_context(c, board, stream, head)
-        raise TooBigError(f"the model needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
+        shorter = longest_context(c, board, stream, table, head)
+        raise TooBigError(f"{what} needs {layout.end / 1e6:.3f} MB, and the memory of {board.name} has "
                           f"{board.sdram_bytes / 1e6:.3f} MB ({sizes})"
                           + (f"; a context of {shorter} would fit" if shorter else ""), hint="shorter-context" if shorter else "")
     return layout
 
 
-def longest_context(c: ModelConfig, board: CoreConfig, stream: int, head: Head) -> int:
+def longest_context(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> int:
     """The longest context below the model's that the build's memory and score memory hold, in steps of CONTEXT_STEP positions;
     0: there is none."""
     steps = range(CONTEXT_STEP, min(c.context, board.widths.context + 1), CONTEXT_STEP)
     return CONTEXT_STEP * bisect_right(
-        steps, False, key=lambda context: _parts(replace(c, context=context), stream, head)[0].end > board.sdram_bytes)
+        steps, False, key=lambda context: _parts(replace(c, context=context), stream, table, head)[0].end > board.sdram_bytes)
 
 
-def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, int]]:
+def _parts(c: ModelConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:
     """The layout, and the size of each part, whatever memory there is."""
     layout, parts = Layout(), dict[str, int]()
 
@@ -187,11 +253,10 @@ def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, i
         return base
 
     rows, what = (c.vocab, "head") if head == "board" else (c.dim, "probe")
-    layout.weights = reserve(f"weights and {what}", stream + table_bytes(rows, c.dim))
-    layout.embedding = layout.weights + stream
+    layout.weights = reserve(f"weights and {what}", stream + table)
     if head == "host":
         layout.embedding = reserve("embedding rows", table_bytes(c.context, c.dim))
-    elif not c.tied:
+    else:
         layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
     layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
     layout.logits = reserve("logits", 4 * rows)
@@ -206,28 +271,39 @@ def _parts(c: ModelConfig, stream: int, head: Head) -> tuple[Layout, dict[str, i
 
 @dataclass(frozen=True)
 class Body:
-    """A model's layers for a build: the stream of tiles and gains, the program, and the biases that the golden model adds."""
+    """A model's layers for a build: the stream of tiles and gains, the program, the LM head's tiles, which are read when they are
+    wanted, and the biases that the golden model adds."""
 
     stream: Part
     steps: tuple[Descriptor, ...]
+    head: HeadTiles
+    trits: int
+    multipliers: int
     whole_heads: bool
-    biases: dict[int, NDArray[np.float16]]
+    residual_biases: dict[int, NDArray[np.float16]]
 
 
-def tiling(board: CoreConfig) -> tuple[int, int]:
-    """All that a model's body depends on of a build: rows of its tiles, at most, and at a matrix's end at least."""
-    return board.tile_rows, board.least_rows
+def tiling(board: CoreConfig) -> Tiling:
+    """All that a model's body depends on of a build."""
+    return Tiling(board.tile_rows, board.least_rows, board.row_words, board.built_rows)
 
 
 def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     """The stream, in program order and in the board's tiles, and the program."""
     c = model.config
-    biases: dict[int, NDArray[np.float16]] = {}
+    residual_biases: dict[int, NDArray[np.float16]] = {}
     body: list[Part] = []
     gains = [{name: values for name in NORMS if (values := model.gain(i, name)) is not None} for i in range(c.layers)]
     final = model.final_norm()
     whole = True
-    most, least = tiling(board)
+
+    def head_gains(g: dict[str, NDArray[np.float16]]) -> bool:
+        """The same of the gains of q's heads and of k's, ones where the model has none."""
+        if c.qk_norm:
+            ones = np.ones(c.head_dim, np.float16)
+            both = [g.get(name, ones) for name in ("q_norm", "k_norm")]
+            body.append(Part.of(pack_gain(np.concatenate(both))))
+        return c.qk_norm
 
     def gain(values: NDArray[np.float16] | None) -> bool:
         """Put the gains of the norm after the next descriptor's step into the stream, before the step's tiles."""
@@ -240,47 +316,73 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
     steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
         parts = matrices(model, i)
-        tiles = {name: pack_linear(m, most=most, least=least) for name, m in parts.items()}
-        # If scales change within an attention head, the head is cut into two tiles.
-        whole &= all(edge % c.head_dim == 0 for run in parts["qkv"].runs for edge in (run.first, run.end))
+        made = {name: tiles(matrix, tiling(board)) for name, matrix in parts.items()}
+        packed = {name: pack_tiles(matrix, made[name]) for name, matrix in parts.items()}
+        # Without row words a head whose scales change is cut into two tiles.
+        whole &= all(edge % c.head_dim == 0 for edge in accumulate(tile.header.rows for tile in made["qkv"]))
         # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.
-        biases |= {5 * i + number: bias for number, name in ((1, "qkv"), (3, "o"), (4, "gate_up"), (5, "down"))
-                   if (bias := parts[name].bias) is not None}
+        residual_biases |= {5 * i + number: bias for number, name in _RESIDUAL.items()
+                            if (bias := model.linear(i, name).bias) is not None}
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
-        steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, rows=c.q_dim + 2 * c.kv_dim, cols=c.dim,
-                                layer=i, **norm_fields(c, c.dim)))  # type: ignore[arg-type]
-        body.append(tiles["qkv"])
+        steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, bias=parts["qkv"].bias is not None,
+                                head_gains=head_gains(g), rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i,
+                                **norm_fields(c, c.dim)))  # type: ignore[arg-type]
+        body.append(packed["qkv"])
         o_gain = g.get("o_norm") if c.o_norm else None
         steps.append(Descriptor(Op.ATTENTION, gain_next=gain(o_gain), layer=i))
         o_norm = norm_fields(c, c.q_dim) if c.o_norm else {}
         steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=o_gain is not None,
                                 gain_next=gain(g.get("ffn_norm")), rows=c.dim, cols=c.q_dim, layer=i,
                                 **o_norm))  # type: ignore[arg-type]
-        body.append(tiles["o"])
+        body.append(packed["o"])
         down_gain = g.get("down_norm") if c.down_norm else None
         steps.append(Descriptor(Op.LINEAR, Epilogue.ACT, gain="ffn_norm" in g, gain_next=gain(down_gain),
-                                relu2=c.act == "relu2", act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim, layer=i,
+                                bias=parts["gate_up"].bias is not None, relu2=c.act == "relu2", act_exp=c.act_exp,
+                                rows=2 * c.ffn, cols=c.dim, layer=i,
                                 **norm_fields(c, c.dim)))  # type: ignore[arg-type]
-        body.append(tiles["gate_up"])
+        body.append(packed["gate_up"])
         down_norm = norm_fields(c, c.ffn, c.act_exp) if c.down_norm else {}
         steps.append(Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, gain=down_gain is not None,
                                 gain_next=gain(after), rows=c.dim, cols=c.ffn, layer=i,
                                 **down_norm))  # type: ignore[arg-type]
-        body.append(tiles["down"])
+        body.append(packed["down"])
     steps.append(Descriptor(Op.HEAD, gain=final is not None, cols=c.dim,
                             **norm_fields(c, c.dim)))  # type: ignore[arg-type]
     steps.append(Descriptor(Op.END))
-    return Body(Part.join(body), tuple(steps), whole, biases)
+    name = "embedding" if c.tied else "head"
+    tiled = HeadTiles(lambda: model.table(name), c.vocab, c.dim, tiling(board).most)
+    return Body(Part.join(body), tuple(steps), tiled, trits(model), multiplier_bytes(model), whole, residual_biases)
 
 
-def probe_table(model: StoredSource) -> tuple[Part, int]:
+def probe_of(model: StoredSource, board: CoreConfig) -> tuple[Part, int]:
     """The probe, which takes the LM head's place if the LM head is on the host, and its power of two
     (:mod:`tellme.spec.probe`)."""
     c, gain = model.config, model.final_norm()
     k = probe_power(c.dim, 1 if gain is None else float(np.abs(gain).max()))
-    scale = scale_from_fraction(Fraction(2) ** k)
-    stored = np.full(c.dim, pack16(scale), np.uint16)
-    return Part(table_bytes(c.dim, c.dim), lambda: (pack_head(np.eye(c.dim, dtype=np.int8), stored),)), k
+    return pack_probe_tiles(c.dim, scale_from_fraction(Fraction(2) ** k), most=board.tile_rows), k
+
+
+def lm_head(c: ModelConfig, board: CoreConfig, body: Body) -> Part:
+    """The LM head's tiles for a build.
+
+    Refuses planes that the build does not have; and, before the table is read for its planes, one that would not fit with one.
+    """
+    if not board.row_words:
+        raise TooBigError(f"the LM head has a scale for each row, and the build {board.name} takes none: it can do 1 plane")
+    lay_out(c, board, len(body.stream), body.head.least, "board", "the model with an LM head of one plane")
+    if body.head.planes > board.planes:
+        raise TooBigError(f"the LM head has {body.head.planes} planes, and the build {board.name} can do {board.planes}")
+    return body.head.part()
+
+
+def longest_context_of(c: ModelConfig, board: CoreConfig, body: Body, head: Head) -> int:
+    """:func:`longest_context` of a model; its table is read only if it matters."""
+    stream = len(body.stream)
+    if head == "host":
+        return longest_context(c, board, stream, head_bytes(c.dim, c.dim, 1, board.tile_rows), head)
+    if not board.row_words or not longest_context(c, board, stream, body.head.least, head) or body.head.planes > board.planes:
+        return 0
+    return longest_context(c, board, stream, len(body.head.part()), head)
 
 
 def segment_list(base: int, layers: int, table: int) -> tuple[Segment, Segment]:
@@ -297,6 +399,14 @@ def cache_registers(at: Layout) -> dict[str, int]:
     return {"kv_base": at.kv // 4, "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4}
 
 
+def head_registers(c: ModelConfig) -> dict[str, int]:
+    """The registers of the norm on each head of q and k, zeros without one."""
+    if not c.qk_norm:
+        return {"head_n_eps": 0, "head_sqrt_n": 0}
+    n_eps, sqrt_n = norm_numbers(c, c.head_dim)
+    return {"head_n_eps": n_eps, "head_sqrt_n": sqrt_n.pack()}
+
+
 def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board", body: Body | None = None) -> Image:
     """Weight stream, tables, KV cache regions, program and registers of a model on a board.
 
@@ -304,19 +414,14 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     result of compile_body for the model, if it is there already.
     """
     check_shape(model.config, board, head)
-    check_biases(model, board)
+    check_linears(model, board)
     c = model.config
     body = body or compile_body(model, board)
-    at = lay_out(c, board, len(body.stream), head)
-    sections, probe = [], None
-    if head == "host":
-        table, probe = probe_table(model)
-    else:
-        table = embedding = pack_table(model, "embedding")
-        if not c.tied:
-            table = pack_table(model, "head")
-            sections.append((at.embedding, embedding))
-    sections = [(at.weights, body.stream + table), *sections, (at.rope, rope_table(c))]
+    table, probe = probe_of(model, board) if head == "host" else (lm_head(c, board, body), None)
+    at = lay_out(c, board, len(body.stream), len(table), head)
+    sections = [(at.weights, body.stream + table), (at.rope, rope_table(c))]
+    if head == "board":
+        sections.insert(1, (at.embedding, pack_table(model, "embedding")))
     segments = segment_list(at.weights, len(body.stream), len(table))
     check_segments(segments)
     registers = {
@@ -325,10 +430,11 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
         "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at),
+        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.whole_heads, body.biases, probe)
+    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+                 body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers)
 
 
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
@@ -336,7 +442,7 @@ def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None
     if head is not None:
         return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")
-    check_biases(model, board)
+    check_linears(model, board)
     body = compile_body(model, board)
     try:
         return compile_model(model, board, body=body), "it fits the board"

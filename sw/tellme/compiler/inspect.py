@@ -2,28 +2,31 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a .tellme file holds, what it needs of a board, and which builds it fits.
 
-Whether a build runs the model is the compiler's own answer: compiling reads no weights.
+Whether a build runs the model is the compiler's own answer: compiling reads no weights but those of an LM head's table.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tellme.compiler.image import (
     Body,
     CompileError,
     Head,
-    check_biases,
+    check_linears,
     check_shape,
     compile_body,
     compile_model,
-    longest_context,
+    longest_context_of,
     needed_bytes,
     tiling,
 )
 from tellme.compiler.measured import Measurement, nearest
+from tellme.compiler.pack import Tiling
 from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.container import Container
 from tellme.models.source import Linear, StoredSource
@@ -34,8 +37,9 @@ from tellme.spec.ranges import RangeError
 
 __all__ = ["Fit", "Inspection", "Placement", "Rate", "inspect_model", "model_fits"]
 
-#: Zeros among the five weights of each byte.
-_ZEROS = np.array([unpack_trits(byte).count(0) for byte in range(3**TRITS)])
+#: Which of the five trits of each byte are zeros, a bit each; and how many ones so many bits have.
+_ZERO_TRITS = np.array([sum((trit == 0) << j for j, trit in enumerate(unpack_trits(byte))) for byte in range(3**TRITS)], np.uint8)
+_ONES = np.array([bits.bit_count() for bits in range(1 << TRITS)])
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Placement:
     """A model on a build, with embedding and LM head in one place.
 
     ``reason`` is empty if the model fits with its whole context.  Else ``reason`` names the limit, and ``context`` is the longest
-    context with which the model would fit (:func:`~tellme.compiler.image.longest_context`); 0: no context helps.
+    context with which the model would fit (:func:`~tellme.compiler.image.longest_context_of`); 0: no context helps.
     """
 
     head: Head
@@ -115,19 +119,36 @@ class Inspection:
     #: Matrices with more than one scale, and those with a bias.
     several_scales: list[str]
     biases: list[str]
+    #: Number of planes -> weights of the matrices that have so many.
+    planes: dict[int, int]
+    #: Slices of a column group -> weights of the matrices that have such groups, and their multipliers.
+    groups: dict[int, int]
+    multipliers: int
     fits: list[Fit]
 
     @property
     def features(self) -> dict[str, str]:
         """The model's special features, and what computes them."""
+        residual = [name for name in self.biases if name.endswith((".wo", ".w2"))]
         return {what: who for what, there, who in (
             ("several scales a matrix", self.several_scales, "golden and boards"),
-            ("bias", self.biases, "golden only")) if there}
+            ("several planes", max(self.planes) > 1, "golden, and builds of as many planes"),
+            ("norms on heads", self.config.qk_norm, "golden, and builds of several planes"),
+            ("column groups", self.groups, "golden, and builds with multipliers"),
+            ("bias", self.biases, "golden only" if residual else "golden, and builds of several planes")) if there}
+
+    @property
+    def bits_a_weight(self) -> float:
+        """Bits that a weight takes: 8 for five trits, of which it has one in each plane, and its share of the multipliers."""
+        trits = sum(planes * weights for planes, weights in self.planes.items())
+        return (8 / TRITS * trits + 8 * self.multipliers) / self.config.ternary_weights
 
     def as_json(self) -> dict[str, Any]:
         """One object for ``--json``."""
         return {"name": self.name, "config": vars(self.config) | {"more_ends": list(self.config.more_ends)},
-                "ternary_weights": self.config.ternary_weights,
+                "ternary_weights": self.config.ternary_weights, "planes": {str(p): n for p, n in self.planes.items()},
+                "column_groups": {str(SLICE * slices): n for slices, n in self.groups.items()},
+                "bits_a_weight": round(self.bits_a_weight, 4),
                 "license": self.license, "tokenizer": self.tokenizer, "bytes": self.bytes_by_part,
                 "zeros": round(self.zeros, 4), "zeros_by_layer": [round(z, 4) for z in self.zeros_by_layer],
                 "gains": self.gains, "several_scales": self.several_scales, "biases": self.biases, "features": self.features,
@@ -142,15 +163,21 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
     """Read a file once, a part at a time; ``progress`` is called once for each layer."""
     c = model.config
     parts = {"embedding": model.part_bytes("embedding") + model.part_bytes("embedding.scale"),
-             "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "scales and biases": 0,
-             "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
+             "head": model.part_bytes("head") + model.part_bytes("head.scale"), "ternary weights": 0, "multipliers": 0,
+             "scales and biases": 0, "norms": model.part_bytes("final_norm"), "tokenizer": len(model.tokenizer)}
     gains, several, biases, zeros = set(), [], [], []
+    planes, groups, multipliers = Counter[int](), Counter[int](), 0
     for i in range(c.layers):
         zero = 0
         for name in LINEARS:
             what = f"layers.{i}.{name}"
             linear = model.linear(i, name)
             zero += _zeros(what, linear)
+            planes[linear.planes] += linear.shape[0] * linear.shape[1]
+            if linear.group_slices:
+                groups[linear.group_slices] += linear.shape[0] * linear.shape[1]
+                multipliers += linear.multiplier_count
+                parts["multipliers"] += model.part_bytes(f"{what}.multipliers") + model.part_bytes(f"{what}.group_slices")
             parts["ternary weights"] += model.part_bytes(what)
             parts["scales and biases"] += sum(model.part_bytes(f"{what}.{n}") for n in ("scale", "scale_rows", "bias"))
             if len(linear.blocks()) > 1:
@@ -178,18 +205,26 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
     begin = "nothing" if c.bos is None or not c.add_bos else f"BOS {named(c.bos)}"
     end = ", ".join(named(token) for token in c.ends) or "no token"
     return Inspection(c, model.name, model.license, tokenizer, begin, end, {k: v for k, v in parts.items() if v}, zeros,
-                      float(np.mean(zeros)), sorted(gains), several, biases, model_fits(model))
+                      float(np.mean(zeros)), sorted(gains), several, biases, dict(sorted(planes.items())),
+                      dict(sorted(groups.items())), multipliers, model_fits(model))
 
 
 def _zeros(name: str, linear: Linear) -> int:
-    """Zeros of a matrix, counted by bytes."""
+    """Zeros of a matrix, counted by bytes: a weight is zero where all of its trits are."""
     padding = linear.shape[0] * (slices(linear.shape[1]) * SLICE - linear.shape[1])
-    return sum(int(np.bincount(part.reshape(-1), minlength=3**TRITS) @ _ZEROS) for part in linear.packed(name)) - padding
+    return sum(int(np.bincount(_zero_trits(part, linear.planes), minlength=1 << TRITS) @ _ONES)
+               for part in linear.packed(name)) - padding
+
+
+def _zero_trits(part: NDArray[np.uint8], planes: int) -> NDArray[np.uint8]:
+    """The bits of the weights that are zero, for each five weights of packed rows."""
+    zero: NDArray[np.uint8] = np.bitwise_and.reduce(_ZERO_TRITS[part.reshape(len(part), planes, -1)], axis=1).reshape(-1)
+    return zero
 
 
 def model_fits(model: StoredSource) -> list[Fit]:
-    """What each build says to a model.  No weight is read."""
-    bodies: dict[tuple[int, int], Body] = {}
+    """What each build says to a model.  No weight is read but those of its LM head."""
+    bodies: dict[Tiling, Body] = {}
 
     def body_for(board: CoreConfig) -> Body:
         key = tiling(board)
@@ -214,7 +249,7 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
     c = model.config
     try:
         check_shape(replace(c, context=min(c.context, board.widths.context)), board, head)
-        check_biases(model, board)
+        check_linears(model, board)
         body = body_for(board)
     except (CompileError, RangeError) as error:
         return Placement(head, 0, str(error))
@@ -222,13 +257,14 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
         compile_model(model, board, head=head, body=body)
         reason, context = "", c.context
     except (CompileError, RangeError) as error:
-        reason, context = str(error), longest_context(c, board, len(body.stream), head)
-    return Placement(head, context, reason, tuple(_rates(c, board, head, context)) if context else ())
+        reason, context = str(error), longest_context_of(c, board, body, head)
+    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else ())
 
 
-def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int) -> Iterator[Rate]:
+def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Body) -> Iterator[Rate]:
     """At the first position, at 512, and at the last."""
+    head_trits = body.head.trits if head == "board" else None
     rate = board.fabric_mhz * 1e6 * board.peak_bytes_per_cycle
     for position in sorted({0, min(512, context - 1), context - 1}):
-        needed = needed_bytes(c, position, head)
+        needed = needed_bytes(c, position, head, trits=body.trits, multipliers=body.multipliers, head_trits=head_trits)
         yield Rate(position, rate / needed, nearest(board.name, needed))

@@ -13,26 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
 from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
-from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix
+from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile
 from tellme.spec.ending import ending
 from tellme.spec.memory import SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
+    NO_BIAS,
+    ROW_WORD_BYTES,
     SLICE_BYTES,
     TRITS,
+    RowWord,
     TileHeader,
     head_block_words,
     head_row_words,
+    multiplier_words,
     slices,
 )
-from tellme.spec.program import Descriptor, Epilogue, Op, Segment, check_segments
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment, check_segments
 from tellme.spec.sampling import draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
+from tellme.spec.scale import unpack16 as unpack_scale16
 
 __all__ = ["GoldenBoard", "NonfiniteError"]
 
@@ -55,11 +61,13 @@ class _Step:
     descriptor: Descriptor
     #: Gains of the norm that follows.
     gains_next: F16 | None = None
+    #: Gains of q's heads and of k's: (2, head_dim).
+    head_gains: F16 | None = None
     weights: TernaryMatrix | None = None
     #: Distinct scales of the rows, and the number of each row's scale.
     scales: Scales | None = None
     scale_of_row: NDArray[np.intp] | None = None
-    #: Biases, added to the rows with a rounding of their own; no gateware adds biases.
+    #: Biases, added to the rows with a rounding of their own: from row words, or of a residual step, which no gateware adds.
     bias: F16 | None = None
 
 
@@ -109,7 +117,7 @@ class GoldenBoard:
         check_segments(image.segments)
         self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
         self.steps = [self._unpack(d) for d in image.program]
-        for number, bias in image.biases.items():
+        for number, bias in image.residual_biases.items():
             self.steps[number].bias = bias
         if len(self._stream):
             raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
@@ -136,43 +144,75 @@ class GoldenBoard:
 
     def _unpack(self, d: Descriptor) -> _Step:
         step = _Step(d)
+        if d.head_gains:
+            n = 2 * self.registers["head_dim"]
+            step.head_gains = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16).reshape(2, -1)
         if d.gain_next:
             n = {Op.EMBED: self.registers["dim"],
                  Op.ATTENTION: self.registers["heads"] * self.registers["head_dim"],
                  }.get(d.op, d.rows // 2 if d.epilogue == Epilogue.ACT else d.rows)
             step.gains_next = self._take(8 * -(-n // 4)).view("<f2")[:n].astype(np.float16)
         if d.op == Op.LINEAR:
-            tiles: list[NDArray[np.uint32]] = []
-            found: list[Scale] = []
-            while (first := len(found)) < d.rows:
-                header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
-                if not 0 < header.rows <= d.rows - first or header.rows % 2:
-                    raise ValueError(f"a tile of {header.rows} rows at row {first} of {d.rows}")
-                packed = self._take(slices(d.cols) * header.rows * SLICE_BYTES)
-                if packed.max() >= 3**TRITS:
-                    raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
-                tiles.append(packed.view(f"<u{SLICE_BYTES}").reshape(slices(d.cols), header.rows))
-                found += [header.scale, header.odd_scale] * (header.rows // 2)
+            tiles, found, biases = self._tiles(d.rows, d.cols, biases=d.bias)
             step.weights = TernaryMatrix(tiles, d.cols, self._budget)
             distinct = {scale: i for i, scale in enumerate(dict.fromkeys(found))}
             step.scales = scales(*distinct)
             step.scale_of_row = np.array([distinct[s] for s in found])
+            if d.bias:
+                step.bias = biases.view(np.float16)
         return step
 
+    def _tiles(self, rows: int, cols: int, *, biases: bool = False) -> tuple[list[Tile], list[Scale], NDArray[np.uint16]]:
+        """The tiles of a matrix, and a scale and a bias of each row."""
+        tiles: list[Tile] = []
+        found: list[Scale] = []
+        added: list[NDArray[np.uint16]] = []
+        while (first := len(found)) < rows:
+            header = TileHeader.unpack(int(self._take(8).view("<u8")[0]))
+            if not 0 < header.rows <= rows - first or header.rows % 2:
+                raise ValueError(f"a tile of {header.rows} rows at row {first} of {rows}")
+            if header.row_words:
+                words = [RowWord.unpack(int(word)) for word in self._take(ROW_WORD_BYTES * header.rows).view("<u4")]
+                found += [unpack_scale16(word.scale) for word in words]
+                added.append(np.array([word.bias for word in words], np.uint16))
+                if not biases and (added[-1] != NO_BIAS).any():
+                    raise FormatError(f"a tile at row {first} of {rows} has biases, and its step adds none")
+            else:
+                found += [header.scale, header.odd_scale] * (header.rows // 2)
+                added.append(np.full(header.rows, NO_BIAS, np.uint16))
+            tiles.append(self._planes(header, slices(cols)))
+        return tiles, found, np.concatenate(added)
+
+    def _planes(self, header: TileHeader, width: int) -> Tile:
+        """The planes of a tile, ``width`` slices each, and their multipliers."""
+        if not header.group_slices:
+            return Tile([self._trits(width, header.rows) for _ in range(header.planes)], header.free)
+        planes, multipliers = [], []
+        for _ in range(header.planes):
+            parts = []
+            for first in range(0, width, header.group_slices):
+                numbers = self._take(8 * multiplier_words(header.rows)).view(np.int8)
+                if numbers[header.rows:].any():
+                    raise FormatError(f"the padding behind {header.rows} multipliers is not zero: the weights are damaged")
+                multipliers.append(numbers[:header.rows])
+                parts.append(self._trits(min(header.group_slices, width - first), header.rows))
+            planes.append(np.concatenate(parts))
+        return Tile(planes, header.free, header.group_slices, np.stack(multipliers).reshape(header.planes, -1, header.rows))
+
+    def _trits(self, width: int, rows: int) -> NDArray[np.uint32]:
+        """Slices of a plane."""
+        packed = self._take(width * rows * SLICE_BYTES)
+        if packed.max() >= 3**TRITS:
+            raise ValueError(f"byte {packed.max()} in the weight stream is no base-3 code")
+        return packed.view(f"<u{SLICE_BYTES}").reshape(width, rows)
+
     def _table(self, content: NDArray[np.uint8]) -> Table:
-        """An int8 table."""
-        r = self.registers
-        blocks, words = -(-r["vocab"] // HEAD_BLOCK_ROWS), head_block_words(r["dim"])
-        raw = content.reshape(blocks, 8 * words)
-        stored = np.ascontiguousarray(raw[:, :8]).view("<u2").reshape(-1)[:r["vocab"]].astype(np.uint16)
-
-        def rows() -> Iterator[NDArray[np.int8]]:
-            at = max(1, (1 << 20) // (8 * words))
-            for first in range(0, blocks, at):
-                part = raw[first:first + at, 8:].reshape(-1, 8 * head_row_words(r["dim"]))
-                yield part[:r["vocab"] - first * HEAD_BLOCK_ROWS, :r["dim"]].view(np.int8)
-
-        return Table(rows, (r["vocab"], r["dim"]), unpack16(stored), self._budget)
+        """The LM head's table, from its tiles."""
+        r, self._stream = self.registers, content
+        tiles, found, _ = self._tiles(head_rows(r["vocab"]), r["dim"])
+        if len(self._stream):
+            raise ValueError(f"the LM head leaves {len(self._stream)} bytes of the weight stream")
+        return Table.of_tiles(tiles, (r["vocab"], r["dim"]), scales(*found[:r["vocab"]]), self._budget)
 
     def _embedding(self, tokens: NDArray[np.intp]) -> F16:
         """Rows of the embedding table as they lie in memory now."""
@@ -257,7 +297,7 @@ class GoldenBoard:
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
                         cache = self._caches[d.layer]
-                        codes, head_scales = self._heads(number, y, positions)
+                        codes, head_scales = self._heads(number, y, positions, step.head_gains)
                         stream = codes.astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:
                         stream = a = activation(y[:, 0::2], y[:, 1::2], relu2=d.relu2, act_exp=d.act_exp)
@@ -285,18 +325,30 @@ class GoldenBoard:
             scale = scale_mul(scale, scales(*(inv_rms(sumsq(row), d.n_eps, d.sqrt_n) for row in x)))
         return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
 
-    def _heads(self, number: int, y: F16, positions: slice) -> tuple[NDArray[np.int8], Scales]:
-        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head."""
+    def _heads(self, number: int, y: F16, positions: slice, gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
+        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.
+
+        With ``gains``, q and k go through a norm on each head: the gains multiply the elements, and 1 / rms of the elements
+        before the gains multiplies the head's scale.
+        """
         r = self.registers
         y = y.reshape(len(y), -1, r["head_dim"])
         turned = r["heads"] + r["kv_heads"]
-        qk = rope(y[:, :turned], self._cos[positions, None], self._sin[positions, None])
+        qk = measured = y[:, :turned]
+        if gains is not None:
+            qk = mul(qk, np.repeat(gains, (r["heads"], r["kv_heads"]), axis=0))
+        qk = rope(qk, self._cos[positions, None], self._sin[positions, None])
         if nonfinite(qk):
             raise NonfiniteError(number)
         y = np.concatenate([qk, y[:, turned:]], axis=1)
         a = from_bits(np.maximum(absmax(y), np.uint16(absmax_floor(True))))
-        s = recip127(a)
-        return quantise(y, (s.sig[..., None], s.exp[..., None])), times_c127(a)
+        s, scale = recip127(a), times_c127(a)
+        if gains is not None:
+            n_eps, sqrt_n = r["head_n_eps"], Scale.unpack(r["head_sqrt_n"])
+            factors = scales(*(inv_rms(sumsq(head), n_eps, sqrt_n) for token in measured for head in token))
+            normed = scale_mul(Scales(*(part[:, :turned] for part in scale)), Scales(*(f.reshape(-1, turned) for f in factors)))
+            scale = Scales(*(np.concatenate([n, part[:, turned:]], axis=1) for n, part in zip(normed, scale, strict=True)))
+        return quantise(y, (s.sig[..., None], s.exp[..., None])), scale
 
     def _attention(self, cache: _Cache, codes: NDArray[np.int8], scale: Scales, position: int) -> F16:
         """Write K and V of the tokens, then attend."""

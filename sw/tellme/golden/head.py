@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The int8 LM head: the logits of states, the best 64 logits, and the state that a probe shows."""
+"""The LM head: the logits of states, the best 64 logits, and the state that a probe shows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.golden.scales import Scales, fixed, scale_mul, scales
-from tellme.golden.weights import Budget, Floats, joined
+from tellme.golden.weights import Budget, Floats, Tile, joined, unpacked
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.probe import probed_scale
@@ -17,46 +17,63 @@ from tellme.spec.scale import Scale
 __all__ = ["Table", "best", "head_logits", "probed_state"]
 
 
-#: Columns that are multiplied at once: the magnitudes of so many products of int8 add up to 2**24 at most, so each partial sum is
-#: exact in float32.
-_EXACT_COLS = 1 << 10
+#: Size of an int8 code at most.
+_CODE = 128
 
 
-def _dots(codes: NDArray[np.int8], table: NDArray[np.float32]) -> NDArray[np.int64]:
-    """codes (n, dim) @ table.T (dim, rows), exactly."""
+def _dots(codes: NDArray[np.int8], table: NDArray[np.float32], most: int = _CODE) -> NDArray[np.int64]:
+    """codes (n, dim) @ table.T (dim, rows), exactly; values of the table are up to ``most`` in magnitude."""
     q = codes.astype(np.float32)
     dots = np.zeros((len(codes), len(table)), np.int64)
-    for first in range(0, codes.shape[1], _EXACT_COLS):
-        run = slice(first, first + _EXACT_COLS)
+    # The magnitudes of so many products add up to 2**24 at most, so each partial sum is exact in float32.
+    cols = (1 << 24) // (_CODE * most)
+    for first in range(0, codes.shape[1], cols):
+        run = slice(first, first + cols)
         dots += (q[:, run] @ table[:, run].T).astype(np.int64)
     return dots
 
 
-def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.float32], table_scales: Scales) -> NDArray[np.int32]:
+def head_logits(codes: NDArray[np.int8], d: Scales, table: NDArray[np.float32], table_scales: Scales,
+                most: int = _CODE) -> NDArray[np.int32]:
     """Logits (tokens, vocab), Q15.16, of states (tokens, dim) with a scale each.
 
-    ``table`` (vocab, dim) has int8 values; logit = round_half_up(row . code * (d * row's scale)).
+    ``table`` (vocab, dim) has integers of up to ``most`` in magnitude; logit = round_half_up(row . code * (d * row's scale)).
     """
     scale = scale_mul(Scales(d.sig[:, None], d.exp[:, None]), table_scales)
-    return fixed(_dots(codes, table), scale, LOGIT_FRAC, 32).astype(np.int32)
+    return fixed(_dots(codes, table, most), scale, LOGIT_FRAC, 32).astype(np.int32)
 
 
 class Table(Floats):
-    """The int8 table of a head, with the scale of each row.  ``rows`` gives the rows some at a time."""
+    """The table of a head, with the scale of each row.  ``rows`` gives the rows some at a time: integers of up to ``most`` in
+    magnitude."""
 
-    def __init__(self, rows: Callable[[], Iterable[NDArray[np.int8]]], shape: tuple[int, int], table_scales: Scales,
-                 budget: Budget):
+    def __init__(self, rows: Callable[[], Iterable[NDArray[np.signedinteger]]], shape: tuple[int, int], table_scales: Scales,
+                 budget: Budget, most: int = _CODE):
         super().__init__(shape, np.float32, lambda: (part.astype(np.float32) for part in rows()), budget)
-        self.scales = table_scales
+        self.scales, self._most = table_scales, most
+
+    @classmethod
+    def of_tiles(cls, tiles: Sequence[Tile], shape: tuple[int, int], table_scales: Scales, budget: Budget) -> "Table":
+        """The table of the engine's tiles, whose rows behind ``shape`` count for nothing.  The codes are kept: planes would be
+        unpacked anew for each state."""
+        parts = [_narrow(unpacked(tile, shape[1])) for tile in tiles]
+        behind = sum(map(len, parts)) - shape[0]
+        parts[-1] = parts[-1][:len(parts[-1]) - behind]
+        return cls(lambda: parts, shape, table_scales, budget, max(tile.reach for tile in tiles))
 
     def product(self, codes: NDArray[np.int8]) -> NDArray[np.int64]:
         """codes (n, dim) @ table.T, exactly."""
-        return joined([_dots(codes, block) for _, block in self.blocks()])
+        return joined([_dots(codes, block, self._most) for _, block in self.blocks()])
 
     def logits(self, codes: NDArray[np.int8], d: Scales) -> NDArray[np.int32]:
         """:func:`head_logits` of the table."""
-        return joined([head_logits(codes, d, block, Scales(self.scales.sig[rows], self.scales.exp[rows]))
+        return joined([head_logits(codes, d, block, Scales(self.scales.sig[rows], self.scales.exp[rows]), self._most)
                        for rows, block in self.blocks()])
+
+
+def _narrow(codes: NDArray[np.float32]) -> NDArray[np.signedinteger]:
+    """Integers in as few bytes as hold them: those of an int8 table in one."""
+    return codes.astype(np.min_scalar_type(int(min(codes.min(), -codes.max() - 1, -1))))
 
 
 def best(logits: NDArray[np.int32]) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from tellme.models.source import Source, StoredSource
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.config import CoreConfig
+from tellme.spec.packing import MAX_PLANES
 
 __all__ = ["SEPARATOR", "Windows", "golden_board", "losses", "nats_of", "nats_per_token", "unlimited_config",
            "window_losses", "windows"]
@@ -29,7 +30,8 @@ def unlimited_config(model: Source) -> CoreConfig:
     c = model.config
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
-                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, biases=True, unlimited=True)
+                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, planes=MAX_PLANES, multipliers=True,
+                       residual_biases=True, unlimited=True)
 
 
 def golden_board(model: StoredSource) -> GoldenBoard:

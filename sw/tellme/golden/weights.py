@@ -6,18 +6,21 @@ with.
 Ternary rows beyond the budget are not unpacked to weights.  A byte has the digits w_j + 1 in base 3, j = 0..4.  Its plane k,
 p_k = sum(w_j * 3**(j - k) for j >= k), is byte // 3**k less (3**(5 - k) - 1) / 2, and w_k = p_k - 3 * p_{k+1}.  So the product of
 five weights with codes q_j is sum(p_k * r_k) where r_k = q_k - 3 * q_{k-1} and q_{-1} = 0: one division of bytes and one
-multiplication of floats a weight.
+multiplication of floats a weight.  Those planes are of a byte's digits; a matrix of several planes has such bytes in each of its
+own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS, slices
+from tellme.spec.program import FormatError
+from tellme.spec.ranges import I32
 
-__all__ = ["KEPT_BYTES", "Budget", "Floats", "TernaryMatrix", "joined"]
+__all__ = ["KEPT_BYTES", "Budget", "Floats", "TernaryMatrix", "Tile", "joined"]
 
 #: Bytes of floats that a golden board, or an LM head on the host, keeps.
 KEPT_BYTES = 1 << 28
@@ -90,13 +93,51 @@ def joined(parts: list[NDArray[Item]]) -> NDArray[Item]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-class TernaryMatrix(Floats):
-    """A linear from its packed tiles: (slices, rows) of 32-bit words each, of bytes that are all base-3 codes."""
+class Tile(NamedTuple):
+    """Some rows of a linear.
 
-    def __init__(self, tiles: Sequence[NDArray[np.uint32]], cols: int, budget: Budget):
-        # A sum of products of int8 codes is below 128 * cols.
-        dtype: type[np.floating] = np.float32 if cols * 128 <= 1 << 24 else np.float64
-        super().__init__((sum(tile.shape[1] for tile in tiles), cols), dtype,
+    A plane is (slices, rows) of 32-bit words, of bytes that are all base-3 codes.  The highest plane comes first, and each is
+    added to three times the sum of those before it, or with ``free`` to the sum.  ``multipliers`` (planes, groups, rows), or
+    nothing: of each plane, column group of ``group_slices`` slices, and row.
+    """
+
+    planes: Sequence[NDArray[np.uint32]]
+    free: bool = False
+    group_slices: int = 0
+    multipliers: NDArray[np.int8] | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.planes[0].shape[1]
+
+    @property
+    def reach(self) -> int:
+        """Size of a weight at most: of each row by the largest multiplier of each plane."""
+        reach = np.zeros(self.rows, int)
+        for number in range(len(self.planes)):
+            reach *= self.step
+            reach += 1 if self.multipliers is None else np.abs(self.multipliers[number].astype(int)).max(axis=0)
+        return int(reach.max())
+
+    @property
+    def step(self) -> int:
+        """What a plane's weights are worth in the next one."""
+        return 1 if self.free else 3
+
+
+class TernaryMatrix(Floats):
+    """A linear from its packed tiles, whose planes of trits make up integer weights.
+
+    Tiles with sums that an int32 may not hold are a FormatError: the engine's sums would wrap.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], cols: int, budget: Budget):
+        # A sum of products of int8 codes is at most 128 * cols times the largest weight.
+        sums = 128 * cols * max(tile.reach for tile in tiles)
+        if sums > I32.most:
+            raise FormatError(f"a sum of {cols} columns is up to {sums}, and the sums of the engine are up to {I32.most}")
+        dtype: type[np.floating] = np.float32 if sums <= 1 << 24 else np.float64
+        super().__init__((sum(tile.rows for tile in tiles), cols), dtype,
                          lambda: (unpacked(tile, cols).astype(dtype, copy=False) for tile in tiles), budget)
         self._tiles = tiles
 
@@ -110,20 +151,34 @@ class TernaryMatrix(Floats):
         grouped = q.reshape(tokens, width, TRITS)
         turned = grouped.copy()
         turned[..., 1:] -= 3 * grouped[..., :-1]
-        # (plane, byte) of each token, for each run of bytes.
-        cuts = [slice(at, min(at + _EXACT_BYTES, width)) for at in range(0, width, _EXACT_BYTES)]
-        factors = [np.ascontiguousarray(turned[:, cut].transpose(2, 1, 0)).reshape(-1, tokens) for cut in cuts]
+        factors: dict[int, list[tuple[int, slice, NDArray[np.float32]]]] = {}
         out = np.empty((tokens, self.shape[0]), np.int64)
         at = 0
         for tile in self._tiles:
-            rows = slice(at, at + tile.shape[1])
-            packed = np.ascontiguousarray(tile.T).view(np.uint8)
-            total = np.zeros((tile.shape[1], tokens), np.int64)
-            for cut, factor in zip(cuts, factors, strict=True):
-                total += (planes(packed[:, cut]) @ factor).astype(np.int64)
+            if tile.group_slices not in factors:
+                # (plane, byte) of each token, for each run of bytes.
+                factors[tile.group_slices] = [
+                    (group, cut, np.ascontiguousarray(turned[:, cut].transpose(2, 1, 0)).reshape(-1, tokens))
+                    for group, cut in _cuts(width, tile.group_slices * SLICE_BYTES or width)]
+            rows = slice(at, at + tile.rows)
+            total = np.zeros((tile.rows, tokens), np.int64)
+            for number, plane in enumerate(tile.planes):
+                packed = np.ascontiguousarray(plane.T).view(np.uint8)
+                total *= tile.step
+                for group, cut, factor in factors[tile.group_slices]:
+                    part = (planes(packed[:, cut]) @ factor).astype(np.int64)
+                    total += part if tile.multipliers is None else part * tile.multipliers[number, group][:, None]
             out[:, rows] = total.T
             at = rows.stop
         return out
+
+
+def _cuts(width: int, group: int) -> Iterator[tuple[int, slice]]:
+    """Runs of bytes of a row that are multiplied at once, each with the number of its group of ``group`` bytes."""
+    for number, first in enumerate(range(0, width, group)):
+        end = min(first + group, width)
+        for at in range(first, end, _EXACT_BYTES):
+            yield number, slice(at, min(at + _EXACT_BYTES, end))
 
 
 def planes(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -137,9 +192,16 @@ def planes(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     return out.reshape(rows, -1)
 
 
-def unpacked(tile: NDArray[np.uint32], cols: int) -> NDArray[np.float32]:
-    """The rows of a tile, without the padding."""
-    packed = np.ascontiguousarray(tile.T).view(np.uint8)
-    assert packed.shape[1] == slices(cols) * SLICE_BYTES
-    rows: NDArray[np.float32] = _TRITS.take(packed, mode="clip").view(np.float32).reshape(len(packed), slices(cols) * SLICE)
-    return rows[:, :cols]
+def unpacked(tile: Tile, cols: int) -> NDArray[np.float32]:
+    """The weights of a tile's rows, without the padding: integers of at most ``tile.reach``."""
+    weights: NDArray[np.float32] | None = None
+    for number, plane in enumerate(tile.planes):
+        packed = np.ascontiguousarray(plane.T).view(np.uint8)
+        assert packed.shape[1] == slices(cols) * SLICE_BYTES
+        trits: NDArray[np.float32] = _TRITS.take(packed, mode="clip").view(np.float32).reshape(len(packed), slices(cols) * SLICE)
+        trits = trits[:, :cols]
+        if tile.multipliers is not None:
+            trits = trits * np.repeat(tile.multipliers[number], tile.group_slices * SLICE, axis=0)[:cols].T
+        weights = trits if weights is None else tile.step * weights + trits
+    assert weights is not None
+    return weights

@@ -13,8 +13,9 @@ __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
 #: Matrices of a layer, with the names that LLaMA checkpoints of this family use.
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
-#: Norms of a layer; o_norm and down_norm are there in some models alone.
-NORMS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
+#: Norms of a layer; attn_norm and ffn_norm are there in each model (:meth:`ModelConfig.has_norm`).  q_norm and k_norm are on each
+#: head of q and of k, and the heads of a layer share their gains.
+NORMS = ("attn_norm", "q_norm", "k_norm", "o_norm", "ffn_norm", "down_norm")
 
 
 class ModelError(TellmeError):
@@ -43,6 +44,8 @@ class ModelConfig:
     #: RMSNorm before the output and down projections (sub-norms).
     o_norm: bool = False
     down_norm: bool = False
+    #: RMSNorm on each head of q and of k, ahead of RoPE (Qwen3).
+    qk_norm: bool = False
     #: Token at which texts begin; None: the model has none.
     bos: int | None = 1
     #: Token that ends a text, the one at which a board stops by itself; None: the model has none.
@@ -95,7 +98,7 @@ class ModelConfig:
         """All values as a JSON object.  A field that is newer than version 2 of the .tellme format is written only if its value
         is not the default, so that older programs can read the files that they understand."""
         values = asdict(self) | {"more_ends": list(self.more_ends)}
-        for key in ("add_bos", "more_ends"):
+        for key in ("add_bos", "more_ends", "qk_norm"):
             if getattr(self, key) == getattr(ModelConfig, key):
                 del values[key]
         return values
@@ -136,6 +139,12 @@ class ModelConfig:
         """Weights of all matrices."""
         return self.layers * sum(rows * cols for rows, cols in map(self.shape, LINEARS))
 
+    def has_norm(self, name: str) -> bool:
+        """Whether the layers have a norm of NORMS."""
+        some = {"o_norm": self.o_norm, "down_norm": self.down_norm, "q_norm": self.qk_norm, "k_norm": self.qk_norm}
+        return some.get(name, True)
+
     def norm_width(self, name: str) -> int:
         """Elements of a norm's gain."""
-        return {"attn_norm": self.dim, "o_norm": self.q_dim, "ffn_norm": self.dim, "down_norm": self.ffn}[name]
+        return {"attn_norm": self.dim, "q_norm": self.head_dim, "k_norm": self.head_dim,
+                "o_norm": self.q_dim, "ffn_norm": self.dim, "down_norm": self.ffn}[name]

@@ -26,12 +26,14 @@ from tellme.models.source import (
     check_blocks,
     check_gain,
     check_gain_wanted,
+    check_linear_groups,
     check_parts,
     check_rows,
     row_chunks,
 )
-from tellme.models.trits import check_packed, packed_cols, unpack_rows
+from tellme.models.trits import check_packed, check_planes, packed_cols, packed_shape, unpack_rows
 from tellme.models.writing import ITEM_BYTES, SafetensorsWriter, whole_file
+from tellme.spec.packing import TILE_HEADER_GROUP_SLICES
 from tellme.spec.scale import Scale
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "written_elements"]
@@ -40,7 +42,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "check_metadata", "write", "
 FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
-FORMAT_VERSION = 3
+#: 4: may have matrices of several planes, and of column groups whose rows have multipliers, and norms on heads of q and k.
+FORMAT_VERSION = PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
@@ -62,6 +65,8 @@ def write(source: Source, path: Path, progress: Callable[[int], object] | None =
         version = 2 if source.tokenizer[:1] == b"{" else 1
         if not c.plain_conventions:
             version = 3
+        if c.qk_norm:
+            version = HEAD_NORMS_VERSION
         for name in ("embedding",) if c.tied else ("embedding", "head"):
             _write_table(out, source, name, done)
         for i in range(c.layers):
@@ -110,7 +115,8 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     """The format version that the matrix needs."""
     if linear.shape != shape:
         raise ModelError(f"{name} has shape {linear.shape}, the configuration says {shape}")
-    out.begin(name, "uint8", (shape[0], packed_cols(shape[1])))
+    check_planes(name, linear.planes)
+    out.begin(name, "uint8", packed_shape(*shape, linear.planes))
     for part in linear.packed(name):
         out.put(part)
         done(len(part) * shape[1])
@@ -123,7 +129,12 @@ def _write_linear(out: SafetensorsWriter, name: str, linear: Linear, shape: tupl
     if linear.bias is not None:
         check_bias(name, linear.bias, shape[0])
         out.add(f"{name}.bias", linear.bias)
-    return 2 if len(blocks) > 1 or linear.bias is not None else 1
+    check_linear_groups(name, linear)
+    if linear.multipliers is not None:
+        out.add(f"{name}.multipliers", linear.multipliers())
+        out.add(f"{name}.group_slices", np.array([linear.group_slices], np.int32))
+        return GROUPS_VERSION
+    return PLANES_VERSION if linear.planes > 1 else 2 if len(blocks) > 1 or linear.bias is not None else 1
 
 
 class Container(StoredSource):
@@ -153,6 +164,7 @@ class Container(StoredSource):
             raise ModelError(f"{path} is no .tellme file, or is cut short or damaged ({error}); "
                              "convert or copy it again") from error
         check_metadata(path, metadata)
+        self._version = int(metadata["format_version"])
         try:
             self.config = ModelConfig.of_json(parse_json(metadata["config"].encode(), "its configuration"))
             self.config.check()
@@ -185,23 +197,45 @@ class Container(StoredSource):
     def linear(self, layer: int, name: str) -> Linear:
         what, shape = f"layers.{layer}.{name}", self.config.shape(name)
         bias = self.tensor(f"{what}.bias") if f"{what}.bias" in self._names else None
+        planes = self._planes(what)
 
         def stored(step: int) -> Iterator[NDArray[np.uint8]]:
-            wanted = shape[0], packed_cols(shape[1])
-            rows = self._slice(what, wanted, "U8")
+            rows = self._slice(what, packed_shape(*shape, planes), "U8")
             with self._named():
                 if rows is None:
-                    check_packed(what, self.tensor(what), shape)
+                    check_packed(what, self.tensor(what), shape, planes)
                 for first, end in row_chunks(shape[0], step):
                     part = rows[first:end]
-                    check_packed(what, part, (end - first, shape[1]))
+                    check_packed(what, part, (end - first, shape[1]), planes)
                     yield part
 
         def chunks() -> Iterator[NDArray[np.int8]]:
             for part in stored(shape[1]):
-                yield unpack_rows(what, part, (len(part), shape[1]))
+                yield unpack_rows(what, part, (len(part), shape[1]), planes)
 
-        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(packed_cols(shape[1])))
+        group_slices = self._group_slices(what)
+        return Linear(shape, chunks, lambda: self._blocks(what, shape[0]), bias, lambda: stored(planes * packed_cols(shape[1])),
+                      planes, group_slices, (lambda: self.tensor(f"{what}.multipliers")) if group_slices else None)
+
+    def _planes(self, what: str) -> int:
+        """Planes of a matrix, from its tensor's shape; 1 where the tensor has no shape of planes."""
+        found = self._file.get_slice(what).get_shape() if what in self._names else []
+        if self._version < PLANES_VERSION or len(found) != 3:
+            return 1
+        with self._named():
+            check_planes(what, found[1])
+        return int(found[1])
+
+    def _group_slices(self, what: str) -> int:
+        """Slices of a matrix's column groups; 0 where it has none.  Anything but a number of slices is a ModelError."""
+        if self._version < GROUPS_VERSION or not {f"{what}.multipliers", f"{what}.group_slices"} & self._names:
+            return 0
+        found = self.tensor(f"{what}.group_slices")
+        least, most = TILE_HEADER_GROUP_SLICES
+        if found.shape != (1,) or found.dtype != np.int32 or not least <= int(found[0]) <= most:
+            raise ModelError(f"{self.path}: {what}.group_slices is {found.dtype} {found.tolist()}; an int32 of {least} to {most} "
+                             "is wanted")
+        return int(found[0])
 
     def _slice(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
         """What gives rows of a tensor of the file, or None where the tensor has another shape or type; a tensor that is not there

@@ -5,9 +5,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.models.config import ModelConfig
+from tellme.spec.packing import HEAD_CODE
+from tellme.spec.ranges import I8
 from tellme.spec.scale import SCALE16_BIAS, pack16, scale_from_fraction
 
-__all__ = ["float_rows", "int8_rows", "stored_values"]
+__all__ = ["float_rows", "int8_rows", "stored_values", "table_code"]
 
 
 def stored_values(stored: NDArray[np.uint16]) -> NDArray[np.float64]:
@@ -16,14 +19,32 @@ def stored_values(stored: NDArray[np.uint16]) -> NDArray[np.float64]:
     return np.where(bits == 0, 0.0, np.ldexp((1024 + (bits & 0x3FF)).astype(np.float64), (bits >> 10) - SCALE16_BIAS))
 
 
-def int8_rows(table: NDArray[np.floating]) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
-    """Rows as int8 with a stored scale each: absmax / 127, rounded to a stored scale; codes round(x / scale)."""
+def table_code(config: ModelConfig, name: str) -> int:
+    """The largest code of a table that is made from floats: HEAD_CODE of the ``head``, and of an ``embedding`` that is the
+    head; 127 of an embedding that is not."""
+    return HEAD_CODE if name == "head" or config.tied else I8.most
+
+
+def int8_rows(table: NDArray[np.floating], most: int) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+    """Rows as int8 with a stored scale each: absmax / ``most``, rounded to a stored scale; codes round(x / scale).
+
+    A row that is int8 already, with codes up to 127 and a stored scale, keeps both: its values do not change.
+    """
     x = table.astype(np.float64)
-    peak = np.abs(x).max(axis=1)
-    stored = np.array([pack16(scale_from_fraction(float(p) / 127)) for p in peak], np.uint16)
+    codes, stored = _quantised(x, I8.most)
+    if most < I8.most:
+        changed = (codes * stored_values(stored)[:, None] != x).any(axis=1)
+        codes[changed], stored[changed] = _quantised(x[changed], most)
+    return codes, stored
+
+
+def _quantised(x: NDArray[np.float64], most: int) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+    """Codes of up to ``most``, and stored scales."""
+    peak = np.abs(x).max(axis=1, initial=0)
+    stored = np.array([pack16(scale_from_fraction(float(p) / most)) for p in peak], np.uint16)
     value = stored_values(stored)
     codes = np.rint(x / np.where(value == 0, 1, value)[:, None])
-    return np.clip(codes, -127, 127).astype(np.int8), stored
+    return np.clip(codes, -most, most).astype(np.int8), stored
 
 
 def float_rows(codes: NDArray[np.int8], stored: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""A ternary model in memory."""
+"""A model in memory, ternary or of several planes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +24,39 @@ from tellme.models.source import (
     check_codes,
     check_gain,
     check_gain_wanted,
+    check_linear_groups,
     check_rows,
 )
-from tellme.models.trits import pack_rows, unpack_rows
+from tellme.models.trits import check_planes, pack_rows, unpack_rows
 from tellme.spec.scale import Scale
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "LINEARS", "NORMS", "Layer", "Model", "ModelConfig", "ModelError", "int8_rows",
-           "pack_rows", "unpack_rows"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "LINEARS", "NORMS", "Layer", "Model", "ModelConfig", "ModelError", "Multipliers",
+           "int8_rows", "pack_rows", "unpack_rows"]
+
+
+class Multipliers(NamedTuple):
+    """Slices of a matrix's column groups, and what the trits of each plane, group and row are worth: int8 (planes, groups, rows),
+    the plane of 3**0 first."""
+
+    group_slices: int
+    values: NDArray[np.int8]
 
 
 @dataclass
 class Layer:
-    """Ternary codes (int8, -1, 0, 1) and scales of each linear; gains (float16) of the norms that have one.
+    """Codes (int8) and scales of each linear; gains (float16) of the norms that have one.
 
-    A matrix has one scale, or blocks of rows with a scale each; biases are float16, a row each.
+    Codes are -1, 0 and 1, or where ``planes`` has a larger number P for the matrix, up to (3**P - 1) / 2 in magnitude.  A matrix
+    has one scale, or blocks of rows with a scale each; biases are float16, a row each.  A matrix with column groups has
+    ``multipliers``.
     """
 
     weights: dict[str, NDArray[np.int8]]
     scales: dict[str, Scale | tuple[Block, ...]]
     gains: dict[str, NDArray[np.float16]] = field(default_factory=dict)
     biases: dict[str, NDArray[np.float16]] = field(default_factory=dict)
+    planes: dict[str, int] = field(default_factory=dict)
+    multipliers: dict[str, Multipliers] = field(default_factory=dict)
 
     def blocks(self, name: str) -> tuple[Block, ...]:
         """The scales of a matrix as blocks of rows, one where it has one scale."""
@@ -76,8 +90,12 @@ class Model(StoredSource):
     def linear(self, layer: int, name: str) -> Linear:
         part = self.layers[layer]
         codes = part.weights[name]
-        return Linear((codes.shape[0], codes.shape[1]), lambda: iter((codes,)), lambda: part.blocks(name),
-                      part.biases.get(name))
+        linear = Linear((codes.shape[0], codes.shape[1]), lambda: iter((codes,)), lambda: part.blocks(name),
+                        part.biases.get(name), planes=part.planes.get(name, 1))
+        if name not in part.multipliers:
+            return linear
+        group_slices, values = part.multipliers[name]
+        return replace(linear, group_slices=group_slices, multipliers=lambda: values)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
         return self.layers[layer].gains.get(name)
@@ -111,6 +129,10 @@ class Model(StoredSource):
                 layer.scales[name] = blocks[0].scale if len(blocks) == 1 else blocks
                 if linear.bias is not None:
                     layer.biases[name] = linear.bias
+                if linear.planes > 1:
+                    layer.planes[name] = linear.planes
+                if linear.multipliers is not None:
+                    layer.multipliers[name] = Multipliers(linear.group_slices, linear.multipliers())
             layer.gains = {n: g for n in NORMS if (g := source.gain(i, n)) is not None}
             layers.append(layer)
 
@@ -138,8 +160,11 @@ class Model(StoredSource):
                 w = layer.weights[name]
                 if w.shape != c.shape(name):
                     raise ModelError(f"layers.{i}.{name} has shape {w.shape}, the configuration says {c.shape(name)}")
-                check_codes(f"layers.{i}.{name}", w)
+                planes = layer.planes.get(name, 1)
+                check_planes(f"layers.{i}.{name}", planes)
+                check_codes(f"layers.{i}.{name}", w, planes)
                 check_blocks(f"layers.{i}.{name}", w.shape[0], layer.blocks(name))
+                check_linear_groups(f"layers.{i}.{name}", self.linear(i, name))
                 if name in layer.biases:
                     check_bias(f"layers.{i}.{name}", layer.biases[name], w.shape[0])
             for name, gain in layer.gains.items():

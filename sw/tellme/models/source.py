@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
-from tellme.models.trits import pack_rows
+from tellme.models.trits import check_planes, pack_rows
+from tellme.spec.packing import TILE_HEADER_GROUP_SLICES, groups_of, plane_reach
 from tellme.spec.scale import Scale
 
 __all__ = ["CHUNK", "Block", "Linear", "Source", "StoredSource", "TableRows", "check_bias", "check_blocks", "check_codes",
-           "check_gain", "check_gain_wanted", "check_parts", "check_rows", "regroup", "row_chunks"]
+           "check_gain", "check_gain_wanted", "check_groups", "check_linear_groups", "check_parts", "check_rows",
+           "multiplier_bytes", "regroup", "row_chunks", "trits"]
 
 #: Elements that are worked on at a time.
 CHUNK = 1 << 20
@@ -42,11 +44,16 @@ class TableRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Linear:
-    """A matrix of ternary codes that is read once, in chunks of whole rows from the first on.
+    """A matrix of codes that is read once, in chunks of whole rows from the first on.
 
-    ``blocks`` gives the scales, and may be called only after all chunks have been taken, because importers find scales on the
-    way. ``stored`` gives the rows as base-3 bytes, (rows, :func:`~tellme.models.trits.packed_cols`), where a source has such
-    bytes: checked as :func:`~tellme.models.trits.check_packed` does.
+    The codes are ternary, or with several ``planes`` integers of up to (3**planes - 1) / 2 in magnitude.  ``blocks`` gives the
+    scales, and may be called only after all chunks have been taken, because importers find scales on the way.  ``stored`` gives
+    the rows as base-3 bytes (:mod:`tellme.models.trits`), where a source has such bytes: checked as
+    :func:`~tellme.models.trits.check_packed` does.
+
+    With ``group_slices`` the matrix has column groups of so many slices.  Then a code only says its trits, which are worth what
+    ``multipliers`` gives for their plane, group and row: int8 (planes, groups, rows), the plane of 3**0 first.  ``multipliers``
+    may be called when ``blocks`` may.
     """
 
     shape: tuple[int, int]
@@ -54,15 +61,23 @@ class Linear:
     blocks: Callable[[], tuple[Block, ...]]
     bias: NDArray[np.float16] | None = None
     stored: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
+    planes: int = 1
+    group_slices: int = 0
+    multipliers: Callable[[], NDArray[np.int8]] | None = None
+
+    @property
+    def multiplier_count(self) -> int:
+        """Multipliers of the matrix, a byte each."""
+        return self.planes * groups_of(self.shape[1], self.group_slices) * self.shape[0] if self.group_slices else 0
 
     def packed(self, name: str) -> Iterator[NDArray[np.uint8]]:
-        """The rows as base-3 bytes, in chunks of whole rows; a code outside -1, 0, 1 is a ModelError with the name."""
+        """The rows as base-3 bytes, in chunks of whole rows; a code that the planes do not hold is a ModelError with the name."""
         if self.stored is not None:
             yield from self.stored()
             return
         for part in self.chunks():
-            check_codes(name, part)
-            yield pack_rows(part)
+            check_codes(name, part, self.planes)
+            yield pack_rows(part, self.planes)
 
     def read(self) -> tuple[NDArray[np.int8], tuple[Block, ...]]:
         """All codes at once, and the scales."""
@@ -123,9 +138,11 @@ def check_parts(source: Source) -> None:
             what, linear = f"layers.{i}.{name}", source.linear(i, name)
             if linear.shape != c.shape(name):
                 raise ModelError(f"{what} has shape {linear.shape}, the configuration says {c.shape(name)}")
+            check_planes(what, linear.planes)
             for _ in linear.packed(what):
                 pass
             check_blocks(what, linear.shape[0], linear.blocks())
+            check_linear_groups(what, linear)
             if linear.bias is not None:
                 check_bias(what, linear.bias, linear.shape[0])
         for name in NORMS:
@@ -143,6 +160,18 @@ def check_parts(source: Source) -> None:
     final = source.final_norm()
     if final is not None:
         check_gain("final_norm", final, c.dim)
+
+
+def trits(source: StoredSource) -> int:
+    """Trits of all matrices: a weight has one in each plane."""
+    c = source.config
+    return sum(rows * cols * source.linear(i, name).planes for i in range(c.layers) for name in LINEARS
+               for rows, cols in (c.shape(name),))
+
+
+def multiplier_bytes(source: StoredSource) -> int:
+    """Bytes of the multipliers of all matrices, the padding of tiles not counted."""
+    return sum(source.linear(i, name).multiplier_count for i in range(source.config.layers) for name in LINEARS)
 
 
 Item = TypeVar("Item", bound=np.generic)
@@ -173,12 +202,33 @@ def row_chunks(rows: int, cols: int, multiple: int = 1) -> Iterator[tuple[int, i
         yield first, min(first + step, rows)
 
 
-def check_codes(name: str, codes: NDArray[np.int8]) -> None:
-    """int8, and only -1, 0 and 1."""
+def check_codes(name: str, codes: NDArray[np.int8], planes: int = 1) -> None:
+    """int8, and only -1, 0 and 1, or what several planes hold."""
     if codes.dtype != np.int8:
         raise ModelError(f"{name} is {codes.dtype}, int8 is wanted")
-    if codes.size and (codes.min() < -1 or codes.max() > 1):
-        raise ModelError(f"{name} has a code outside -1, 0, 1")
+    reach = plane_reach(planes)
+    if codes.size and (codes.min() < -reach or codes.max() > reach):
+        raise ModelError(f"{name} has a code outside " + ("-1, 0, 1" if planes == 1 else f"-{reach} to {reach}, which is what "
+                                                          f"{planes} planes hold"))
+
+
+def check_linear_groups(name: str, linear: Linear) -> None:
+    """The multipliers of a matrix that has column groups, and that another one has none."""
+    if linear.group_slices or linear.multipliers is not None:
+        values = None if linear.multipliers is None else linear.multipliers()
+        check_groups(name, values, linear.shape, linear.planes, linear.group_slices)
+
+
+def check_groups(name: str, values: NDArray[np.int8] | None, shape: tuple[int, int], planes: int, group_slices: int) -> None:
+    """Column groups of as many slices as a tile's header can say, and int8 multipliers for each plane, group and row."""
+    least, most = TILE_HEADER_GROUP_SLICES
+    if not least <= group_slices <= most:
+        raise ModelError(f"{name} has column groups of {group_slices} slices; {least} to {most} can be")
+    wanted = planes, groups_of(shape[1], group_slices), shape[0]
+    if values is None or values.shape != wanted or values.dtype != np.int8:
+        found = "none" if values is None else f"{values.dtype} of shape {values.shape}"
+        raise ModelError(f"{name}: its multipliers are {found}; {planes} planes, {wanted[1]} column groups and {shape[0]} rows "
+                         f"want int8 of {wanted}")
 
 
 def check_blocks(name: str, rows: int, blocks: tuple[Block, ...]) -> None:
@@ -196,7 +246,7 @@ def check_bias(name: str, bias: NDArray[np.float16], rows: int) -> None:
 
 def check_gain_wanted(name: str, config: ModelConfig, layer: int) -> None:
     """Whether the configuration has the norm that a gain is for."""
-    if (name == "o_norm" and not config.o_norm) or (name == "down_norm" and not config.down_norm):
+    if not config.has_norm(name):
         raise ModelError(f"layers.{layer}.{name} is a gain of a norm that the configuration does not have")
 
 

@@ -142,11 +142,12 @@ class BenchReport:
                 "decode": [r.as_json(core) for r in self.decode], "prefill": [r.as_json(core) for r in self.prefill]}
 
 
-def prefill_bytes(c: ModelConfig, tokens: int, chunk: int) -> float:
-    """Bytes that a prompt needs.  Each chunk reads all ternary weights once, reads K, V and scales of all positions up to its own
-    once, and writes K, V and scales of its own positions."""
+def prefill_bytes(c: ModelConfig, tokens: int, chunk: int, trits: int | None = None, multipliers: int = 0) -> float:
+    """Bytes that a prompt needs.  Each chunk reads all trits and multipliers once, reads K, V and scales of all positions up to
+    its own once, and writes K, V and scales of its own positions."""
+    ternary = (c.ternary_weights if trits is None else trits) / 5
     ends = [min(first + chunk, tokens) for first in range(0, tokens, chunk)]
-    return len(ends) * c.ternary_weights / 5 + kv_bytes(c) * (sum(ends) + tokens)
+    return len(ends) * (ternary + multipliers) + kv_bytes(c) * (sum(ends) + tokens)
 
 
 def default_positions(context: int) -> list[int]:
@@ -216,7 +217,8 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
     for number, position in enumerate(positions):
         if progress is not None:
             progress("decode", number, len(positions))
-        needed = needed_bytes(config, position, head) - (config.vocab * config.dim if body_only else 0)
+        needed = needed_bytes(config, position, head, trits=image.trits, multipliers=image.multipliers,
+                              head_trits=0 if body_only else image.head_trits)
         if core is None:
             results.append(Decode(position, needed, _golden_decode(device, config, position)))
             continue
@@ -261,8 +263,9 @@ def measure_prefill(device: Device, config: ModelConfig, image: Image, prompts: 
             progress("prefill", number, len(prompts))
         device.place(0, [int(t) for t in rng.integers(0, config.vocab, tokens)])
         args = StartArgs(0, tokens, 0 if body_only else 1)
-        needed = prefill_bytes(config, tokens, chunk if image.whole_heads else 1)
-        decode = needed_bytes(config, tokens, head) - (config.vocab * config.dim if body_only else 0)
+        needed = prefill_bytes(config, tokens, chunk if image.whole_heads else 1, image.trits, image.multipliers)
+        decode = needed_bytes(config, tokens, head, trits=image.trits, multipliers=image.multipliers,
+                              head_trits=0 if body_only else image.head_trits)
         if core is None:
             results.append(Prefill(tokens, needed, decode, min(_run(device, args) for _ in range(TRIES))))
             continue

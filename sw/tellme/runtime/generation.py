@@ -228,7 +228,10 @@ class Generation:
         if decoded:
             first = len(self.prompt)
             head: Head = "board" if self.image.probe is None else "host"
-            values["needed_bytes"] = round(sum(needed_bytes(self.config, p, head) for p in range(first, first + decoded)))
+            values["needed_bytes"] = round(sum(
+                needed_bytes(self.config, p, head, trits=self.image.trits, multipliers=self.image.multipliers,
+                             head_trits=self.image.head_trits)
+                for p in range(first, first + decoded)))
         sim_khz = None
         if mhz is not None:
             values["fabric_mhz"] = mhz

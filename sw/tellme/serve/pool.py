@@ -209,10 +209,13 @@ class Pool:
                 self._change.wait()
             return None
 
-    def done(self, job: Job) -> None:
-        """A request has left its board."""
+    def done(self, worker: "_Worker", job: Job, last: "Ended | ServeError") -> None:
+        """A request has left its board, which is idle before the request's last event is told: who hears that event and asks
+        again finds the board, with its KV cache, among those to choose from."""
         with self._change:
             self._running.discard(job)
+            worker.state = State.IDLE
+            job.emit(last)
 
     def failed(self, worker: "_Worker", error: BaseException, job: Job | None) -> None:
         """A board leaves the pool; its request goes back to the head of the queue."""
@@ -284,8 +287,7 @@ class _Worker:
                 self._pool.back(self)
             self._session, self.error = session, None
             while (job := self._pool.take(self)) is not None:
-                self._run(board, session, job)
-                self._pool.done(job)
+                self._pool.done(self, job, self._run(board, session, job))
                 job, self._tries = None, 0
         except BaseException as error:  # whatever a board does, its request is not lost
             self._session = None
@@ -295,8 +297,8 @@ class _Worker:
                 with suppress(Exception):
                     board.close()
 
-    def _run(self, board: Board, session: Session, job: Job) -> None:
-        """A request on the board; what is raised is the board's failure."""
+    def _run(self, board: Board, session: Session, job: Job) -> Ended | ServeError:
+        """A request on the board, and its last event; what is raised is the board's failure."""
         metrics = self._pool.metrics
         if job.started is None:
             job.started = time.monotonic()
@@ -325,20 +327,18 @@ class _Worker:
             text = run.finish()
         except (InputError, NonfiniteRunError) as error:
             # The board is well.
-            job.emit(ServeError(400 if isinstance(error, InputError) else 500, str(error)))
-            return
+            return ServeError(400 if isinstance(error, InputError) else 500, str(error))
         job.ended = time.monotonic()
         if job.cancelled:
             metrics.stopped.add()
-            job.emit(ServeError(503, "the run was stopped", code="stopped"))
-            return
+            return ServeError(503, "the run was stopped", code="stopped")
         cycles = self._cycles(board)
         for part, count in (cycles or {}).items():
             metrics.cycles.add(count, self.name, part)
         metrics.prompt_tokens.add(len(job.prompt))
         metrics.cached_tokens.add(job.cached)
         metrics.request_seconds.observe(job.ended - job.arrived)
-        job.emit(Ended(text, run.stop_reason, run.stats, cycles, job.cached, self.name))
+        return Ended(text, run.stop_reason, run.stats, cycles, job.cached, self.name)
 
     @staticmethod
     def _cycles(board: Board) -> dict[str, int] | None:

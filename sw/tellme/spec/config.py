@@ -9,7 +9,7 @@ from tellme.spec.ddr3 import CHIPS as DDR3_CHIPS
 from tellme.spec.ddr3 import Ddr3Timing
 from tellme.spec.formats import BINARY16, FloatFormat
 from tellme.spec.packets import NAME_BYTES
-from tellme.spec.packing import LEAST_STEPS, SLICE, TILE_HEADER_ROWS, TILE_ROWS
+from tellme.spec.packing import LEAST_STEPS, MAX_PLANES, SLICE, TILE_HEADER_PLANES, TILE_HEADER_ROWS, TILE_ROWS
 from tellme.spec.widths import (
     DEFAULT_VOCAB,
     MAX_CHUNK,
@@ -58,6 +58,10 @@ class CoreConfig:
     exp_units: int = 1
     #: Rows of a tile at most.
     tile_rows: int = TILE_ROWS
+    #: Planes of a tile at most.  A build that takes more than one takes row words, the biases in them, and norms on heads, too.
+    planes: int = MAX_PLANES
+    #: Whether planes may be free, and have multipliers for groups of slices.
+    multipliers: bool = False
     #: Longest residual vector (dim).
     max_dim: int = 512
     #: Longest input of a linear: ffn, or heads * head_dim.
@@ -66,8 +70,8 @@ class CoreConfig:
     max_kv_heads: int = 16
     #: Query heads of a KV head.
     max_group: int = 4
-    #: For small parts: query heads of a group take turns at four multipliers, which K and V share; the LM head makes four
-    #: products a cycle.
+    #: For small parts: query heads of a group take turns at four multipliers, which K and V share; the LM head's best 64 are in
+    #: block RAMs.
     compact: bool = False
     #: Counters of each memory port and of what each cycle was spent on; without, they read zero.
     accounts: bool = True
@@ -95,8 +99,8 @@ class CoreConfig:
     #: rises two and a half times as long behind the reset.
     sdram_power_up_us: float = 200.0
     uart_baud: int = 3_000_000
-    #: Whether linears with a bias run: on the golden model, no gateware adds one.
-    biases: bool = False
+    #: Whether output and down projections may have a bias: on the golden model, no gateware adds one to a residual step.
+    residual_biases: bool = False
     #: Of the golden model, which has no widths: only a model's own shape limits it.
     unlimited: bool = False
 
@@ -121,6 +125,7 @@ class CoreConfig:
             ("max_vocab", self.max_vocab, 8, MAX_VOCAB, "token ids in packets have 32 bits"),
             ("tile_rows", self.tile_rows, self.max_head_dim, TILE_HEADER_ROWS.most, "a tile holds a whole head of max_head_dim "
              "rows, and its header says how many there are in 8 bits"),
+            ("planes", self.planes, *TILE_HEADER_PLANES, "a tile's header says how many there are"),
             ("sdram_column_bits", self.sdram_column_bits, 8, 10, "the chip's column addresses, below the precharge bit A10"),
             ("sdram_bytes", self.sdram_bytes, 4096, min(4 * MAX_WORDS, self.chip_bytes),
              "word addresses in the program's segments, and what the chip holds"),
@@ -153,7 +158,7 @@ class CoreConfig:
             rows=self.max_cols + max(self.max_cols, 2 * kv_dim), cols=self.max_cols, dim=self.max_dim, heads=self.max_heads,
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
-            word_bits=self.word_bits)
+            word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -194,7 +199,17 @@ class CoreConfig:
     def least_rows(self) -> int:
         """Rows of the smaller tiles with which a matrix ends, at least: a chunk's sums take long to leave.  0: all tiles have
         tile_rows."""
-        return LEAST_STEPS * self.prefill_rows if self.chunk > 1 else 0
+        return self.built_rows if self.chunk > 1 else 0
+
+    @property
+    def row_words(self) -> bool:
+        """Whether a tile may have a word of scale and bias for each row: in builds that take several planes."""
+        return self.planes > 1
+
+    @property
+    def built_rows(self) -> int:
+        """Rows of the smallest tile in whose steps the next slice's tables are built in time."""
+        return LEAST_STEPS * self.prefill_rows
 
     @property
     def max_heads(self) -> int:

@@ -11,15 +11,29 @@ LUT: dict[str, dict[str, float]] = {
         "lane": 394.8,
         "second row": -113.3,
         "second drain": -0.5,
+        "planes of a lane": 56.8,
+        "row words of a drain": 113.5,
+        "multipliers": 261.3,
+        "multipliers of a lane": 2.3,
     },
     "attention": {
+        "compact unit": 4258.0,
         "chunk unit": 2688.0,
         "PE": 617.9,
         "softmax unit": 1326.3,
         "wide PE": 1570.2,
-        "compact unit": 4755.0,
         "unit": 2337.0,
         "head of the group": 1156.0,
+    },
+    "lm_head": {
+        "unit": 1900.0,
+        "compact unit": 1143.0,
+    },
+    "fused": {
+        "unit": 8094.5,
+        "biases": 44.0,
+        "compact unit": 7785.0,
+        "chunk unit": 8684.5,
     },
     "weights": {
         "unit": 552.3,
@@ -27,16 +41,6 @@ LUT: dict[str, dict[str, float]] = {
     },
     "sdram": {
         "unit": 2612.2,
-    },
-    "fused": {
-        "compact unit": 7785.0,
-        "unit": 8094.5,
-        "chunk unit": 8684.5,
-    },
-    "lm_head": {
-        "compact unit": 1888.0,
-        "unit": 2827.5,
-        "16 rows of codes": 122.2,
     },
     "core": {
         "compact unit": 2701.0,

@@ -59,6 +59,8 @@ MODEL_REGISTERS = (
     "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
     "s_stride",         # words of one head's S region: context
     "logits_base",      # where a head with the dump flag writes its logits
+    "head_n_eps",       # of a norm on each head of q and k: head_dim * eps, in units of 2**-32; 0 for models without one
+    "head_sqrt_n",      # and sqrt(head_dim), a scale as tellme.spec.scale packs it
 )
 #: The board's own registers, which follow them and which no model touches.
 BOARD_REGISTERS = (
@@ -82,7 +84,8 @@ REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS 
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
-#: attention; lm_head; host: the memory works for it; memory: a unit waits while the memory works; refresh; idle: the rest.
+#: attention; lm_head: the engine works for the LM head, which is neither engine nor drain; host: the memory works for it;
+#: memory: a unit waits while the memory works; refresh; idle: the rest.
 ACCOUNT = ("engine", "drain", "norm", "attention", "lm_head", "host", "memory", "refresh", "idle")
 
 #: Who reads and writes the board's memory: name -> "read" or "write".

@@ -21,15 +21,15 @@ __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WO
            "Epilogue", "FormatError", "Op", "Segment", "check_segments", "pack_segments", "unpack_segments"]
 
 #: Version of what a host writes before a run: descriptors, segments, tiles, registers, and the windows that take them.  A
-#: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments, room for
-#: scales in a tile's header.
-FORMAT_VERSION = 2
+#: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments.  3: planes
+#: and row words of a tile, biases, norms on heads (docs/decisions/0017-planes.md).
+FORMAT_VERSION = 3
 
 #: Words of a descriptor, 32 bits each.
 DESCRIPTOR_WORDS = 4
 #: Word 0 of a descriptor: widths of its fields, from bit 0 on.
-WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_next": 1, "relu2": 1, ZEROS: 5, "act_exp": 8,
-                "layer": 8}
+WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_next": 1, "relu2": 1, "bias": 1,
+                "head_gains": 1, ZEROS: 3, "act_exp": 8, "layer": 8}
 
 #: Entries of the list of segments, its end included.
 SEGMENT_ENTRIES = 256
@@ -92,14 +92,21 @@ SEGMENT_RANGES = {"address": U32, "words64": Range(1, U32.most)}
 class Descriptor:
     """One step.
 
-    Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], zeros [15:11],
-    act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0, cols = dim);
-    word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
+    Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], bias [11], head_gains [12],
+    zeros [15:13], act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0,
+    cols = dim); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
 
     gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
     from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
 
     gain: the step's own quantise pass multiplies by the gains that the step before loaded.
+
+    bias: the biases of the step's row words (:class:`tellme.spec.packing.RowWord`) are added to its dequantised elements.  A step
+    with the RESIDUAL epilogue has none, because its adder is busy.
+
+    head_gains: of a LINEAR with the QKV epilogue.  Before its tiles it loads 2 * head_dim gains from the weight stream, those of
+    q, then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and
+    its scale is multiplied by 1 / rms(y), with the registers head_n_eps and head_sqrt_n.  Such a step has no gain_next.
 
     layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
     layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
@@ -113,6 +120,8 @@ class Descriptor:
     gain: bool = False
     gain_next: bool = False
     relu2: bool = False
+    bias: bool = False
+    head_gains: bool = False
     act_exp: int = 0
     rows: int = 0
     cols: int = 0
@@ -121,14 +130,21 @@ class Descriptor:
     layer: int = 0
 
     def __post_init__(self) -> None:
-        """A number outside DESCRIPTOR_RANGES is a RangeError."""
+        """A number outside DESCRIPTOR_RANGES is a RangeError; biases of a step that cannot add them, and gains of heads of a step
+        that has none, are a FormatError."""
         check_fields(self, DESCRIPTOR_RANGES)
+        if self.bias and (self.op != Op.LINEAR or self.epilogue == Epilogue.RESIDUAL):
+            raise FormatError(f"a step {self.op.name} with the epilogue {self.epilogue.name} adds no biases")
+        if self.head_gains and (self.op != Op.LINEAR or self.epilogue != Epilogue.QKV or self.gain_next):
+            raise FormatError(f"a step {self.op.name} with the epilogue {self.epilogue.name}"
+                              f"{' and gains of a norm that follows' * self.gain_next} takes no gains of heads")
 
     def pack(self) -> tuple[int, int, int, int]:
         """The four words."""
         word0 = pack_word(WORD0_FIELDS, {
             "op": self.op, "epilogue": self.epilogue, "src_a": self.src_a, "norm": self.norm, "gain": self.gain,
-            "gain_next": self.gain_next, "relu2": self.relu2, "act_exp": self.act_exp & 0xFF, "layer": self.layer})
+            "gain_next": self.gain_next, "relu2": self.relu2, "bias": self.bias, "head_gains": self.head_gains,
+            "act_exp": self.act_exp & 0xFF, "layer": self.layer})
         if self.op in (Op.LINEAR, Op.HEAD):
             return word0, self.rows | self.cols << 16, self.n_eps, self.sqrt_n.pack()
         return word0, 0, 0, 0
@@ -141,8 +157,8 @@ class Descriptor:
         op, exp = f["op"], f["act_exp"]
         if op not in list(Op) or f[ZEROS] or (op not in (Op.LINEAR, Op.HEAD) and (w1 or w2 or w3)):
             raise FormatError(f"{w0:08x} {w1:08x} {w2:08x} {w3:08x} is no descriptor of program format {FORMAT_VERSION}")
-        src_a, norm, gain, gain_next, relu2 = (bool(f[name]) for name in ("src_a", "norm", "gain", "gain_next", "relu2"))
-        return cls(Op(op), Epilogue(f["epilogue"]), src_a, norm, gain, gain_next, relu2, exp - 256 if exp & 0x80 else exp,
+        flags = {name: bool(f[name]) for name in ("src_a", "norm", "gain", "gain_next", "relu2", "bias", "head_gains")}
+        return cls(Op(op), Epilogue(f["epilogue"]), **flags, act_exp=exp - 256 if exp & 0x80 else exp,
                    rows=w1 & 0xFFFF, cols=w1 >> 16, n_eps=w2, sqrt_n=Scale.unpack(w3), layer=f["layer"])
 
 

@@ -20,8 +20,6 @@ from tellme.spec.packing import SLICE_BYTES
 __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
            "vector_parts", "weight_buffer"]
 
-#: Words of the longest memory that yosys maps to LUT RAM and not to EBR.
-LUT_RAM_WORDS = 32
 #: Elements of 16 bits of a block RAM.
 VECTOR_WORDS = 1024
 #: 64-bit words of a weight buffer block.
@@ -100,18 +98,13 @@ def _vectors(tokens: int, length: int) -> int:
     return sum(ceil(tokens * part / VECTOR_WORDS) for part in vector_parts(length))
 
 
-def _code_words(config: CoreConfig) -> int:
-    """Words of the head's code memory."""
-    return ceil(config.max_dim / 8)
-
-
 def ebr(config: CoreConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
     # Tokens of a chunk that a float pipeline keeps.
     tokens = ceil(c.chunk / c.float_lanes)
-    # Words of four gains: A's lie behind a power of two of X's.
-    gains = (1 << (ceil(c.max_dim / 4) - 1).bit_length()) + ceil(c.max_cols / 4)
+    # Words of four gains: A's, or those of q's and k's heads, lie behind a power of two of X's.
+    gains = (1 << (ceil(c.max_dim / 4) - 1).bit_length()) + ceil(max(c.max_cols, c.row_words * 2 * c.max_head_dim) / 4)
     # 32 bits of the words of K and V, a memory each; words of a row.
     parts = c.widths.attention_bits // 32
     words = 1 << (c.max_head_dim // (4 * parts) - 1).bit_length()
@@ -129,14 +122,16 @@ def ebr(config: CoreConfig) -> dict[str, int]:
                      + ceil(c.max_context / 512) + 2)
     return {
         "weights": EBR_PER_BLOCK * weight_buffer(c).blocks,
-        # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build.
-        "tlmm": c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2),
-        # X, A, gains of four, head banks; tables: 127 / absmax twice, 1 / rms, sigmoid; rows of RoPE of several tokens.
+        # A token's codes; a lane's sums and finished sums; the byte ROMs, two ports each; all lanes' order of a build; a drain's
+        # row words; multipliers, eight a word.
+        "tlmm": (c.lanes // c.prefill_rows * ceil(c.max_cols / 2048) + 2 * c.lanes + 4 + (c.lanes > 2)
+                 + c.row_words * c.float_lanes + 2 * c.multipliers),
+        # X, A, gains of four, head banks; tables: 127 / absmax, 1 / rms, sigmoid; rows of RoPE of several tokens.
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
-                                  + 2 * ceil(gains / 512) + 1 + 2 + 2 + 1 + (tokens > 1)),
+                                  + 2 * ceil(gains / 512) + 1 + 1 + 2 + 1 + (tokens > 1)),
         "attention": attention,
-        # Codes, and in a compact core the queue of logits and the best 64.
-        "lm_head": 2 * 3 if c.compact else 2 if _code_words(c) > LUT_RAM_WORDS else 0,
+        # In a compact core the queue of logits, and the best 64.
+        "lm_head": 1 + 2 if c.compact else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         # FIFOs of the hub's ports, of which attention has one to itself where it reads words of 64 bits.
         "sdram": (5 + (c.widths.attention_bits > 32)) * ceil(c.word_bits / 36),
@@ -148,31 +143,34 @@ def ebr(config: CoreConfig) -> dict[str, int]:
 def dsp(config: CoreConfig) -> dict[str, int]:
     """Multipliers by unit.
 
-    fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 2, 1 / rms
+    fused: dequantise 2, its scale 1, gain 1, RoPE 2, activation 3, sum of squares 1, quantise 2, 127 / absmax 1, 1 / rms
     and its product 2.  attention: four products each of K and V a head of the group; scales, score (a 24-bit dot: 2),
     weight, sums' scale, two addresses; where tokens come in chunks, a product a PE for each value of a word of K or V, and the
-    others a softmax unit.  head: eight products; scales, logit 2.  core: two addresses, two head sizes.
+    others a softmax unit.  head: scales, logit 2.  core: two addresses, two head sizes.  tlmm: a product a lane, in builds with
+    multipliers of column groups.
 
-    A compact core has four products for K, V and the head together, and builds from LUTs what one operand of at most 8
-    bits and another of at most 16 makes (addresses, head sizes, the sigmoid's slope) or a constant (1 / 127, three times).
+    A compact core has four products for K and V together, and builds from LUTs what one operand of at most 8 bits and another
+    of at most 16 makes (addresses, head sizes, the sigmoid's slope, the lanes' products) or a constant (1 / 127, twice).
     """
     if config.compact:
         return {"fused": 13, "attention": 4 + 4, "lm_head": 3, "core": 1}
     values = config.widths.attention_bits // 8
     attention = values * config.pes + 7 * config.exp_units + 1 if config.chunk > 1 else 8 * config.max_group + 7
-    return {"fused": 16 * config.float_lanes, "attention": attention, "lm_head": 8 + 3, "core": 4}
+    return {"fused": 15 * config.float_lanes, "attention": attention, "lm_head": 3, "core": 4} | (
+        {"tlmm": config.lanes} if config.multipliers else {})
 
 
 def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     """Unit -> term -> how often it counts.
 
     tlmm: what all lanes share, a lane (tables, adder tree, sums), the second row's select for two lanes and more, a drain for
-    each float pipeline.  weights: a FIFO, and a block's address.  attention: the unit, a query head of the group (dot, totals,
-    sums in LUT RAM, its place in the muxes).  head: the unit, and 16 rows of LUT RAM where the codes are too few for EBR.
-    core: processor, address space and fetch; the accounts' counters.  top: what lies
-    between the units.  A compact core's fused, attention, head and core are terms of their own; its query heads share what
-    else each has for itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.
-    A wide PE makes eight products.
+    each float pipeline; in builds that take several planes, what planes add to a lane, and row words to a drain; in builds with
+    multipliers, what these add to the engine and to a lane.  weights: a FIFO, and a block's address.  fused: a pipeline, and what
+    biases add to it.  attention: the unit, a query head of the group (dot, totals, sums in LUT RAM, its place in the muxes).
+    core: processor, address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused,
+    attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
+    itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
+    products.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
@@ -183,14 +181,17 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
                                        "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
-    code_rows = ceil(_code_words(c) / 16) if _code_words(c) <= LUT_RAM_WORDS and not c.compact else 0
+    planes: dict[str, float] = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
+    if c.multipliers:
+        planes |= {"multipliers": 1, "multipliers of a compact lane" if c.compact else "multipliers of a lane": c.lanes}
+    biases: dict[str, float] = {"biases": c.float_lanes} if c.row_words else {}
     return {
-        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more},
+        "tlmm": {"unit": 1, "lane": c.lanes, "second row": int(c.lanes > 1), "second drain": more} | planes,
         "weights": {"unit": 1, "block": weight_buffer(c).blocks},
         "sdram": {"unit": 1},
-        "fused": {kind: c.float_lanes},
+        "fused": {kind: c.float_lanes} | biases,
         "attention": attention,
-        "lm_head": {head: 1} if c.compact else {head: 1, "16 rows of codes": code_rows},
+        "lm_head": {head: 1},
         "core": {kind: 1, "accounts": int(c.accounts)},
         "link": {"unit": 1},
         "top": {"unit": 1, "second pipeline": more},

@@ -9,12 +9,12 @@ formats that do not follow from a configuration.
 
 from dataclasses import dataclass
 
-from tellme.spec.ranges import U16, U32
+from tellme.spec.ranges import I32, U16, U32
 from tellme.spec.scale import SQUARE_FRAC, SUMSQ_BITS
 
 __all__ = ["DEFAULT_VOCAB", "MAX_CHUNK", "MAX_CODE", "MAX_COLS", "MAX_CONTEXT", "MAX_STEPS", "MAX_VOCAB", "MAX_WEIGHT",
            "MAX_WINDOW_BYTES", "MAX_WORDS", "MIN_HEAD_DIM",
-           "WINDOW_BITS", "WORD_ADDRESS_BITS", "Widths", "bits_for", "signed_bits_for", "window_bits"]
+           "WINDOW_BITS", "WORD_ADDRESS_BITS", "Widths", "bits_for", "plane_reach", "signed_bits_for", "window_bits"]
 
 #: Size of an int8 code at most: -128.
 MAX_CODE = 1 << 7
@@ -61,6 +61,11 @@ def signed_bits_for(size: int) -> int:
     return size.bit_length() + 1
 
 
+def plane_reach(planes: int) -> int:
+    """The largest magnitude that this number of planes holds: (3**planes - 1) / 2."""
+    return (3**planes - 1) // 2
+
+
 def window_bits(size: int) -> int:
     """Bits of an address within a window of ``size`` bytes: WINDOW_BITS, or more for a window that takes several names."""
     return max(WINDOW_BITS, bits_for(size - 1))
@@ -90,12 +95,13 @@ class Widths:
     request_bits            32-bit words of one memory request: the most of a host's range (2**20 - 1), a head's K or V
                             (context * head_dim / 4) and all logits (vocab)
     step_bits               number of a descriptor: steps - 1
-    engine_sum_bits         signed, size 128 * cols: a trit times a code for each column
+    engine_sum_bits         signed, size 128 * cols * (3**planes - 1) / 2: a weight of so many planes times a code for each
+                            column; 32 with multipliers
     attention_sum_bits      signed, size 65504 * 128 * context: a weight times a code for each position
     acc_bits                the wider of the two: an accumulator on its way to dequantisation
     exp_sum_bits            sum of exponentials of 24 fraction bits, each at most 1: 2**24 * context
     dot_bits                signed, size 128 * 128 * head_dim: a query times a key
-    logit_sum_bits          signed, size 128 * 128 * dim: a row of the LM head times the codes
+    logit_sum_bits          signed, size 128 * max(128, (3**planes - 1) / 2) * dim: a row of the LM head times the codes
     block_words_bits        32-bit words of four rows of an int8 table of dim columns, and of their scales
     row_words_bits          32-bit words of such a row
     ======================= =============================================================================
@@ -124,6 +130,10 @@ class Widths:
     steps: int
     #: Bits of the memory's word.
     word_bits: int = 32
+    #: Planes of a tile.
+    planes: int = 1
+    #: Whether planes have multipliers.
+    multipliers: bool = False
 
     @property
     def row_bits(self) -> int:
@@ -210,7 +220,7 @@ class Widths:
 
     @property
     def engine_sum_bits(self) -> int:
-        return signed_bits_for(MAX_CODE * self.cols)
+        return signed_bits_for(I32.most) if self.multipliers else signed_bits_for(MAX_CODE * self.cols * plane_reach(self.planes))
 
     @property
     def attention_sum_bits(self) -> int:
@@ -230,7 +240,7 @@ class Widths:
 
     @property
     def logit_sum_bits(self) -> int:
-        return signed_bits_for(MAX_CODE**2 * self.dim)
+        return signed_bits_for(MAX_CODE * max(MAX_CODE, plane_reach(self.planes)) * self.dim)
 
     @property
     def row_words(self) -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Decode attention's multipliers: both providers make the same products; shared ones are lent."""
+"""Decode attention's multipliers: both providers make the same products."""
 
 import os
 
@@ -8,7 +8,6 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.multipliers import GroupBanks, OwnMultipliers, SharedMultipliers
-from hw.lib.types import FactorsLayout, ProductsLayout
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack, payload_of, unpack, words_of
@@ -16,7 +15,7 @@ from tests.hw.layouts import pack, payload_of, unpack, words_of
 SHARED = bool(os.environ.get("SHARED"))
 BENCHES = [Bench(name="own", build=lambda: OwnMultipliers(GroupBanks(3, shared=False)), tests=("products",)),
            Bench(name="shared", build=lambda: SharedMultipliers(GroupBanks(3, shared=True)), env={"SHARED": "1"},
-                 tests=("products", "lent"))]
+                 tests=("products",))]
 BANKS = GroupBanks(3, shared=SHARED)
 UNIT = (SharedMultipliers if SHARED else OwnMultipliers)(BANKS)
 
@@ -29,8 +28,6 @@ def code(random):
 async def products(dut):
     """A word a cycle, K's and V's in any order: the products three cycles later."""
     random, n, count = rng("products"), len(BANKS.numbers), 600
-    if SHARED:
-        dut.lend.value = 0
     await reset(dut)
     words = [[code(random) for _ in range(4)] for _ in range(count)]
     q = [[[code(random) for _ in range(4)] for _ in range(n)] for _ in range(count)]
@@ -54,18 +51,3 @@ async def products(dut):
                                for b in range(n)], (name, at)
         await FallingEdge(dut.clk)
     report(cases=count)
-
-
-@cocotb.test()
-async def lent(dut):
-    """The borrower's products a cycle later, while lent, whatever is on the unit's own operands."""
-    random = rng("lent")
-    dut.lend.value = 1
-    await reset(dut)
-    for _ in range(300):
-        a, b = [code(random) for _ in range(4)], [random.randint(-65536, 65535) for _ in range(4)]
-        dut.borrower.value = pack(FactorsLayout, a=a, b=b)
-        dut.word.value, dut.of_v.value = random.getrandbits(32), random.getrandbits(1)
-        await FallingEdge(dut.clk)
-        assert unpack(ProductsLayout, int(dut.products.value)) == [x * y for x, y in zip(a, b, strict=True)]
-    report(cases=300)

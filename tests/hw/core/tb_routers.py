@@ -38,7 +38,7 @@ BENCHES = [
     Bench(name="shares", build=lambda: TokenShares(LAYOUTS, streams=STREAMS), tests=("shares_of_each_chunk",)),
     Bench(name="passes", build=lambda: PassRouter(LAYOUTS, streams=STREAMS, holds=True),
           tests=("settings_and_ends_of_a_pass", "a_quantise_pass_begins_at_once")),
-    Bench(name="codes", build=lambda: CodeRouter(LAYOUTS, streams=STREAMS), tests=("codes_to_the_engine_or_the_lm_head",)),
+    Bench(name="codes", build=lambda: CodeRouter(LAYOUTS, streams=STREAMS), tests=("codes_of_all_tokens_or_of_the_last_one",)),
     Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
     Bench(name="accs", build=lambda: AccRouter(LAYOUTS, streams=STREAMS), tests=("sums_to_their_pipeline",)),
     Bench(name="rope", build=lambda: RopeRouter(LAYOUTS, streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
@@ -104,7 +104,7 @@ async def shares_of_each_chunk(dut):
 @cocotb.test()
 async def settings_and_ends_of_a_pass(dut):
     await reset(dut)
-    p = Ports(dut, "passes__args", "passes__clear", "passes__gain_start", "to_lm_head", "has", "has_last", "delivered",
+    p = Ports(dut, "passes__args", "passes__clear", "passes__gain_start", "for_lm_head", "has", "has_last", "delivered",
               *of_each("units__{}__done", "units__{}__nonfinite"))
     for n in range(CASES):
         # All done, or all but one, more often than chance has it.
@@ -115,7 +115,7 @@ async def settings_and_ends_of_a_pass(dut):
                 assert p[f"units__{i}__{name}"] == p[f"passes__{name}"]
         assert p["passes__done"] == int(all(p[f"units__{i}__done"] for i in PIPELINES) and p["delivered"])
         assert p["passes__nonfinite"] == int(any(p[f"units__{i}__nonfinite"] for i in PIPELINES))
-        assert p["wanted"] == (p["has_last"] if p["to_lm_head"] else p["has"])
+        assert p["wanted"] == (p["has_last"] if p["for_lm_head"] else p["has"])
     report(cases=CASES)
 
 
@@ -130,12 +130,12 @@ async def a_quantise_pass_begins_at_once(dut):
         to_lm_head, chunk = case % 2, random.randint(1, TOKENS)
         own = [len(range(i, chunk, STREAMS)) for i in PIPELINES]
         wanted = [i == (chunk - 1) % STREAMS if to_lm_head else own[i] > 0 for i in PIPELINES]
-        dut.to_lm_head.value = to_lm_head
+        dut.for_lm_head.value = to_lm_head
         dut.has.value = sum((n > 0) << i for i, n in enumerate(own))
         dut.has_last.value = 1 << (chunk - 1) % STREAMS
         for i in PIPELINES:
             getattr(dut, f"own__{i}").value = own[i]
-        args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "n_eps": random.getrandbits(32),
+        args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "norm": random.getrandbits(1),
                 "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
         dut.passes__quant__payload.value = pack(LAYOUTS.quant_args, args)
         dut.passes__quant__valid.value = 1
@@ -153,7 +153,7 @@ async def a_quantise_pass_begins_at_once(dut):
                 for i in PIPELINES:
                     got = unpack(LAYOUTS.quant_args, int(getattr(dut, f"units__{i}__quant__payload").value))
                     assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
-                    assert all(got[name] == args[name] for name in ("src_a", "n", "n_eps"))
+                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm"))
                 await FallingEdge(dut.clk)
                 dut.passes__quant__valid.value = 0
                 break
@@ -170,25 +170,27 @@ async def a_quantise_pass_begins_at_once(dut):
 
 
 @cocotb.test()
-async def codes_to_the_engine_or_the_lm_head(dut):
+async def codes_of_all_tokens_or_of_the_last_one(dut):
     await reset(dut)
-    p = Ports(dut, "to_lm_head", "wanted", "lm_head__ready", "control__start__payload", "control__start__valid",
-              "unit__start__ready", "unit__done", "unit__best",
+    p = Ports(dut, "for_lm_head", "wanted", "control__args", "control__start", "unit__done", "unit__best",
               *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready", "d__{}"))
     for _ in range(CASES):
         last = p.random.choice(PIPELINES)
         await p.draw(has_last=1 << last)
         for i in PIPELINES:
-            to_engine = not p["to_lm_head"]
-            assert p[f"engine__{i}__valid"] == int(p[f"codes__{i}__valid"] and to_engine)
-            assert p[f"engine__{i}__payload"] == p[f"codes__{i}__payload"]
-            assert p[f"codes__{i}__ready"] == (p[f"engine__{i}__ready"] if to_engine else p["lm_head__ready"])
-        assert p["lm_head__valid"] == int(p[f"codes__{last}__valid"] and p["to_lm_head"])
-        assert p["lm_head__payload"] == p[f"codes__{last}__payload"]
-        start, want = (unpack(LAYOUTS.lm_head_args, p[f"{port}__start__payload"]) for port in ("unit", "control"))
-        assert pack(LAYOUTS.lm_head_args["d"].shape, start["d"]) == p[f"d__{last}"]
-        assert {**start, "d": None} == {**want, "d": None}
-        assert (p["unit__start__valid"], p["control__start__ready"]) == (p["control__start__valid"], p["unit__start__ready"])
+            if not p["for_lm_head"]:
+                source = i
+            else:
+                # The engine's one stream of a chunk of one token.
+                source = last if i == 0 else None
+            assert p[f"engine__{i}__valid"] == (0 if source is None else p[f"codes__{source}__valid"])
+            if source is not None:
+                assert p[f"engine__{i}__payload"] == p[f"codes__{source}__payload"]
+            assert p[f"codes__{i}__ready"] == p[f"engine__{0 if p['for_lm_head'] else i}__ready"]
+        args, want = (unpack(LAYOUTS.lm_head_args, p[f"{port}__args"]) for port in ("unit", "control"))
+        assert pack(LAYOUTS.lm_head_args["d"].shape, args["d"]) == p[f"d__{last}"]
+        assert {**args, "d": None} == {**want, "d": None}
+        assert p["unit__start"] == p["control__start"]
         assert (p["control__done"], p["control__best"]) == (p["unit__done"], p["unit__best"])
         valid = all(p[f"codes__{i}__valid"] for i in PIPELINES if p["wanted"] >> i & 1)
         await FallingEdge(dut.clk)
@@ -198,13 +200,13 @@ async def codes_to_the_engine_or_the_lm_head(dut):
 
 @cocotb.test()
 async def words_to_the_sink(dut):
-    p = Ports(dut, "words__payload", "words__valid", "engine__ready", "lm_head__ready", *of_each("gains__{}__ready"))
-    sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"], WordSink.HEAD: ["lm_head"]}
+    p = Ports(dut, "words__payload", "words__valid", "engine__ready", *of_each("gains__{}__ready"))
+    sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"]}
     for n in range(CASES):
         sink = [*sinks][n % len(sinks)]
         # Pipelines take a gain in each cycle.
         await p.draw(sink=sink.value, **{name: 1 for name in of_each("gains__{}__ready")})
-        for name in (*of_each("gains__{}"), "engine", "lm_head"):
+        for name in (*of_each("gains__{}"), "engine"):
             assert p[f"{name}__payload"] == p["words__payload"]
             assert p[f"{name}__valid"] == int(p["words__valid"] and name in sinks[sink]), (name, sink)
         assert p["words__ready"] == (p[f"{sinks[sink][0]}__ready"] if sinks[sink] else 0)
@@ -216,7 +218,7 @@ async def words_to_the_sink(dut):
 async def sums_to_their_pipeline(dut):
     sources = {AccSource.FETCH: "fetch", AccSource.ATTENTION: "attention"}
     p = Ports(dut, *(f"{name}__{part}" for name in (*of_each("engine__{}"), *sources.values()) for part in ("payload", "valid")),
-              *of_each("out__{}__ready"))
+              *of_each("out__{}__ready"), "lm_head__ready", "for_lm_head")
     for n in range(CASES):
         source = [*AccSource][n % 4]
         await p.draw(source=source.value)
@@ -230,6 +232,12 @@ async def sums_to_their_pipeline(dut):
             if name is not None:
                 assert p[f"out__{i}__payload"] == p[f"{name}__payload"]
                 taken[name] = p[f"out__{i}__ready"]
+        # The engine's first stream goes to the LM head where no source is named.
+        to_lm_head = source is AccSource.NONE and p["for_lm_head"]
+        assert p["lm_head__valid"] == (p["engine__0__valid"] if to_lm_head else 0)
+        assert p["lm_head__payload"] == p["engine__0__payload"]
+        if to_lm_head:
+            taken["engine__0"] = p["lm_head__ready"]
         assert {name: p[f"{name}__ready"] for name in taken} == taken
     report(cases=CASES)
 
@@ -300,8 +308,9 @@ async def cycles_under_their_names(dut):
         await p.draw(**({"clients": 0, "settling": 0} if n % 4 == 0 else {}))
         clients = unpack(ClientStrobes, p["clients"])
         assert unpack(SpentLayout, p["spent"]) == {
-            "engine": p["engine"], "drain": p["draining"], "norm": int(p["settling"] != 0), "attention": p["attention"],
-            "lm_head": p["lm_head"], "host": clients["host_read"] | clients["host_write"], "memory": int(p["clients"] != 0),
+            "engine": p["engine"] & ~p["lm_head"], "drain": p["draining"] & ~p["lm_head"], "norm": int(p["settling"] != 0),
+            "attention": p["attention"], "lm_head": p["lm_head"], "host": clients["host_read"] | clients["host_write"],
+            "memory": int(p["clients"] != 0),
             "refresh": p["refresh"]}
     assert [*SpentLayout.members, "idle"] == list(ACCOUNT)
     report(cases=CASES)

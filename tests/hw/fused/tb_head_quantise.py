@@ -3,9 +3,14 @@
 """HeadQuantise: codes and scale of each head against the specification; banks that fill while others wait."""
 
 import cocotb
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 from float_vectors import VECTORS, drive, specials
 
 from hw.fused.head_quantise import HeadQuantise
+from hw.fused.scales import AbsmaxScale
+from hw.lib.stages import Stages
 from sim.cocotb_streams import report, rng
 from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
@@ -13,8 +18,35 @@ from tellme.spec.quantise import quantise
 from tellme.spec.scale import C127, Scale, from_float, recip127, scale_mul
 from tests.hw.layouts import pack, payload_of
 
-BENCHES = [Bench(name="dim64", build=lambda: HeadQuantise(max_head_dim=64))]
 CODE = payload_of(HeadQuantise(max_head_dim=64), "o")
+
+
+class WithScales(wiring.Component):
+    """HeadQuantise and an AbsmaxScale, whose d comes ``late`` cycles behind s."""
+
+    def __init__(self, late):
+        self.late = late
+        super().__init__({"head_dim": In(range(65)), "i": In(stream.Signature(F.width)), "o": Out(stream.Signature(CODE)),
+                          "empty": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.heads = heads = HeadQuantise(max_head_dim=64)
+        m.submodules.scales = scales = AbsmaxScale()
+        wiring.connect(m, wiring.flipped(self.i), heads.i)
+        wiring.connect(m, heads.o, wiring.flipped(self.o))
+        stage = Stages(m)
+        m.d.comb += [
+            heads.head_dim.eq(self.head_dim), self.empty.eq(heads.empty), scales.start.eq(heads.scale_start),
+            scales.absmax.eq(heads.absmax), scales.floor.eq(1), heads.scale_done.eq(scales.done), heads.s.eq(scales.s),
+            heads.d_done.eq(stage.delay(scales.done, self.late, "done")),
+            heads.d.eq(stage.delay(scales.d.as_value(), self.late, "d")),
+        ]
+        return m
+
+
+BENCHES = [Bench(name="dim64", build=lambda: WithScales(0)),
+           Bench(name="late-d", build=lambda: WithScales(HeadQuantise.D_LATE), tests=("one_a_cycle", "stalls_10"))]
 
 
 def expected(head):

@@ -15,14 +15,15 @@ from tellme.spec.formats import BINARY16 as F
 from tellme.spec.quantise import square
 
 BENCHES = [Bench(name="binary16", build=Statistics),
-           Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"}, tests=("tokens_in_any_order",))]
+           Bench(name="tokens4", build=lambda: Statistics(tokens=4), env={"TOKENS": "4"},
+                 tests=("tokens_in_any_order", "sums_begin_anew"))]
 #: At least two tokens, because a token's number has at least one bit.
 TOKENS = int(os.environ.get("TOKENS", "2"))
 LONGEST = 8191
 
 
 async def bring_up(dut):
-    for name in ("x_valid", "y_valid", "clear", "x", "y", "x_token", "y_token", "token"):
+    for name in ("x_valid", "x_first", "y_valid", "clear", "x", "y", "x_token", "y_token", "token"):
         getattr(dut, name).value = 0
     await reset(dut)
 
@@ -149,3 +150,38 @@ async def tokens_in_any_order(dut):
             assert int(dut.absmax.value) == max((v & 0x7FFF for v in values), default=0)
         cases += len(order)
     report(cases=cases)
+
+
+@cocotb.test()
+async def sums_begin_anew(dut):
+    """Vectors in two tokens' places in turn, each begun by ``x_first``, without a gap; a sum is read while the next is made."""
+    await bring_up(dut)
+    random = rng("anew")
+    vectors = [vector(random, n) for n in (16, 17, 16, 40, 16, 100, 16)]
+    # Sums whose carry crosses the halves, and vectors of zeros.
+    vectors += [[F.inf - 1] * 16, [0] * 16, [F.inf - 1] * 16, vector(random, 16), [0x8000] * 16]
+    checks = []
+
+    async def check(token, values):
+        """LATENCY cycles after the last element the sum is final, and is read a cycle later."""
+        for _ in range(Statistics.LATENCY):
+            await FallingEdge(dut.clk)
+        dut.token.value = token
+        await FallingEdge(dut.clk)
+        assert int(dut.sumsq.value) == sum(map(square, values)), len(values)
+
+    for number, values in enumerate(vectors):
+        for i, value in enumerate(values):
+            dut.x_valid.value, dut.x_first.value = 1, int(i == 0)
+            dut.x.value, dut.x_token.value = value, number % 2
+            await FallingEdge(dut.clk)
+            # What is no element begins nothing.
+            if random.random() < 0.1:
+                dut.x_valid.value, dut.x_first.value = 0, random.getrandbits(1)
+                dut.x_token.value = random.getrandbits(1)
+                await FallingEdge(dut.clk)
+        checks.append(cocotb.start_soon(check(number % 2, values)))
+    dut.x_valid.value = 0
+    for task in checks:
+        await task
+    report(cases=sum(map(len, vectors)))

@@ -1,208 +1,269 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The LM head: all logits, the pick and the best 64 against the specification."""
+"""The LM head: all logits, the pick and the best 64 against the specification, from sums, and from an int8 table's tiles on the
+engine."""
 
 import os
 
 import cocotb
-from amaranth.hdl import Module, Value
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import FallingEdge
 
 from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
+from hw.tlmm.engine import TlmmEngine
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
+from tellme.compiler.head import HeadTiles, head_rows
+from tellme.models.source import TableRows
 from tellme.spec.attention import logit
 from tellme.spec.config import preset
-from tellme.spec.packing import head_row_words, pack_head_block
-from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import fields, layouts_of, pack, unpack
+from tellme.spec.scale import Scale, scale_mul, unpack16
+from tests.hw.layouts import accumulator, fields, layouts_of, pack, unpack
 from tests.hw.memory_model import WriteModel
 
-#: Cycles that a word takes.
-WORD_CYCLES = int(os.environ.get("WORD_CYCLES", "1"))
 #: Of a core whose residual vector is as long as the bench's; of one with a longer one, and ids and a memory of other widths; and
-#: of the preset with the longest.
-TIGHT, WIDE = layouts_of(max_dim=64), layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10)
-LONG = Layouts(preset("ecpix5-85f").widths)
-LAYOUTS = LONG if "LONG" in os.environ else TIGHT if WORD_CYCLES == 1 else WIDE
-SHORT_ROWS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "memory_rate")
-BENCHES = [Bench(name="dim64", build=lambda: LmHead(TIGHT), tests=SHORT_ROWS),
-           Bench(name="compact", build=lambda: CompactHead(), env={"WORD_CYCLES": "2"}, tests=SHORT_ROWS),
-           Bench(name="ecpix5", build=lambda: LmHead(LONG), env={"LONG": "1"}, tests=("longest_rows", "stalls_10"))]
+#: of the preset with the longest; and of a core with an engine, whose vocabulary is longer than its vectors.
+KINDS = {"tight": layouts_of(max_dim=64), "long": Layouts(preset("ecpix5-85f").widths),
+         "compact": layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10),
+         "engine": layouts_of(max_dim=100, max_cols=100, max_kv_heads=1, max_vocab=1000)}
+LAYOUTS = KINDS[os.environ.get("KIND", "tight")]
+#: Cycles that a logit has in the list of the best 64 at least.
+LOGIT_CYCLES = 3
 DUMP_BASE = 0x500
 D = Scale(1500, -20)
+#: Rows of a tile on the engine.
+TILE = 64
 
 
-class CompactHead(wiring.Component):
-    """A compact head with the products that attention lends it in a core."""
+class HeadOnEngine(wiring.Component):
+    """The LM head behind an engine, as a core has it."""
 
-    def __init__(self):
-        self.head = LmHead(WIDE, compact=True)
-        super().__init__({name: member for name, member in self.head.signature.members.items()
-                          if name not in ("factors", "products")})
+    def __init__(self, lanes):
+        self.lanes, layouts = lanes, KINDS["engine"]
+        super().__init__({
+            "control": In(layouts.lm_head_control), "engine_start": In(stream.Signature(layouts.engine_args)),
+            "codes": In(stream.Signature(8)), "words": In(stream.Signature(64)), "write": Out(layouts.write_port),
+            "monitor": Out(MonitorLayout), "busy": Out(1), "top_addr": In(range(64)), "top_data": Out(layouts.top_entry),
+        })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.head = head = self.head
-        for path, member, port in self.signature.flatten(self):
-            inner = head
-            for part in path:
-                inner = getattr(inner, str(part))
-            inner, port = Value.cast(inner), Value.cast(port)
-            m.d.comb += inner.eq(port) if member.flow == In else port.eq(inner)
-        for i in range(4):
-            m.d.sync += head.products[i].eq(head.factors.a[i] * head.factors.b[i])
+        m.submodules.engine = engine = TlmmEngine(KINDS["engine"], lanes=self.lanes, tile_rows=TILE)
+        m.submodules.head = head = LmHead(KINDS["engine"])
+        connect(m, flipped(self.control), head.control)
+        connect(m, flipped(self.engine_start), engine.start)
+        connect(m, flipped(self.words), engine.words)
+        connect(m, engine.out[0], head.sums)
+        connect(m, head.write, flipped(self.write))
+        m.d.comb += [engine.codes[0].payload.eq(self.codes.payload), engine.codes[0].valid.eq(self.codes.valid),
+                     self.codes.ready.eq(engine.codes[0].ready), self.monitor.eq(head.monitor), self.busy.eq(head.busy),
+                     head.top_addr.eq(self.top_addr), self.top_data.eq(head.top_data)]
         return m
 
 
-class Case:
-    def __init__(self, random, *, dim, vocab, d=D, low=-128, high=127, exps=(-20, -16)):
-        self.dim, self.vocab, self.d = dim, vocab, d
-        self.codes = [random.randint(-128, 127) for _ in range(dim)]
-        self.rows = [[random.randint(low, high) for _ in range(dim)] for _ in range(vocab)]
-        self.scales = [pack16(Scale(random.randint(1024, 2047), random.randint(*exps))) for _ in range(vocab)]
+SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "sums_wait",
+        "largest_sums")
+BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
+           Bench(name="compact", build=lambda: LmHead(KINDS["compact"], compact=True), env={"KIND": "compact"}, tests=SUMS),
+           Bench(name="ecpix5", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10")),
+           *(Bench(name=f"engine-lanes{lanes}", build=lambda lanes=lanes: HeadOnEngine(lanes), env={"KIND": "engine"},
+                   tests=("tables_on_the_engine", "a_table_waits_for_the_list")) for lanes in (1, 2))]
 
-    def words(self):
-        out = []
-        for at in range(0, self.vocab, 4):
-            rows, scales = self.rows[at:at + 4], self.scales[at:at + 4]
-            while len(rows) < 4:
-                rows, scales = [*rows, [99] * self.dim], [*scales, 0xFFFF]   # would win if they were counted
-            out += pack_head_block(rows, scales)
-        return out
+
+class Case:
+    """Sums of rows with their scales; one row more than the vocabulary if that is odd."""
+
+    def __init__(self, random, vocab, *, d=D, most=None, exps=(-20, -16), sums=None):
+        most = 128 * 128 * 64 if most is None else most
+        self.vocab, self.d = vocab, d
+        self.sums = [random.randint(-most, most) for _ in range(vocab)] if sums is None else sums
+        self.scales = [Scale(random.randint(1024, 2047), random.randint(*exps)) for _ in range(vocab)]
+
+    def payloads(self):
+        sums, scales = self.sums, self.scales
+        if self.vocab % 2:
+            # It would win if it were counted.
+            sums, scales = [*sums, max(1, *map(abs, sums))], [*scales, Scale(2047, 0)]
+        # The LM head counts the rows itself: places wrap where a vocabulary is longer than a vector.
+        places = 1 << LAYOUTS.widths.row_bits
+        return [accumulator(LAYOUTS, acc, scale, 0, i % places) for i, (acc, scale) in enumerate(zip(sums, scales, strict=True))]
 
     def logits(self):
-        return [logit(sum(a * b for a, b in zip(row, self.codes, strict=True)), scale_mul(self.d, unpack16(s)))
-                for row, s in zip(self.rows, self.scales, strict=True)]
+        return [logit(acc, scale_mul(self.d, scale)) for acc, scale in zip(self.sums, self.scales, strict=True)]
+
+
+async def one(dut, vocab, d, expected, feeds, *, dump, memory, layouts):
+    """A pass: what it shows, stores and picks.  Gives the cycles from the start to its end."""
+    seen, finished = [], []
+
+    async def watch():
+        while not finished:
+            # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
+            await settled()
+            valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
+            if valid:
+                seen.append(word)
+            if dut.control__done.value:
+                finished.append(True)
+            await FallingEdge(dut.clk)
+
+    dut.control__args.value = pack(layouts.lm_head_args, vocab=vocab, d=d, dump=dump, dump_base=DUMP_BASE)
+    assert not dut.busy.value
+    dut.control__start.value = 1
+    tasks = [cocotb.start_soon(feed) for feed in feeds]
+    await FallingEdge(dut.clk)
+    dut.control__start.value = 0
+    task = cocotb.start_soon(watch())
+    cycles = 1
+    while not finished:
+        await FallingEdge(dut.clk)
+        cycles += 1
+    await task
+    await FallingEdge(dut.clk)
+    assert all(feed.done() for feed in tasks), "a row, or a word, was left over"
+    unsigned = [v & 0xFFFFFFFF for v in expected]
+    assert [low | high << 16 for low, high in zip(seen[::2], seen[1::2], strict=True)] == unsigned
+    if dump:
+        assert [memory[DUMP_BASE + i] for i in range(vocab)] == unsigned
+    ranked = sorted(range(vocab), key=lambda i: (-expected[i], i))[:64]
+    assert unpack(layouts.best, int(dut.control__best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
+    for n, ident in enumerate(ranked):
+        dut.top_addr.value = n
+        await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        assert unpack(layouts.top_entry, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
+    return cycles
 
 
 async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
-    """Cycles from the last case's codes to its end, and cycles in which its words waited for the best 64."""
-    dut.control__start__valid.value = 0
+    """Cycles of the last case, and the share of its cycles in which no sum came."""
+    dut.control__start.value = 0
     await reset(dut)
-    start = StreamSource(dut, "control__start")
-    codes = StreamSource(dut, "codes", idle=idle, rng=rng("codes"))
-    words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
+    sums = StreamSource(dut, "sums", idle=idle, rng=rng("sums"))
     memory: dict[int, int] = {}
     cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
-    cycles = 0
     for case in cases:
-        seen, finished, stalled = [], [], 0
-
-        async def watch(seen=seen, finished=finished):
-            while not finished:
-                # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
-                await settled()
-                valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
-                if valid:
-                    seen.append(word)
-                if dut.control__done.value:
-                    finished.append(True)
-                await FallingEdge(dut.clk)
-
-        task = cocotb.start_soon(watch())
-        await start.send(pack(LAYOUTS.lm_head_args, dim=case.dim, vocab=case.vocab, d=case.d, dump=dump, dump_base=DUMP_BASE))
-        await codes.send_all([c & 0xFF for c in case.codes])
-        feed = cocotb.start_soon(words.send_all(case.words()))
-        cycles = 0
-        while not finished:
-            await FallingEdge(dut.clk)
-            cycles += 1
-            stalled += int(dut.stall.value)
-        await task
-        await FallingEdge(dut.clk)
-        assert feed.done(), "words were left over"
-        expected = case.logits()
-        unsigned = [v & 0xFFFFFFFF for v in expected]
-        assert [seen[2 * i] | seen[2 * i + 1] << 16 for i in range(len(seen) // 2)] == unsigned
-        if dump:
-            assert [memory[DUMP_BASE + i] for i in range(case.vocab)] == unsigned
-        ranked = sorted(range(case.vocab), key=lambda i: (-expected[i], i))[:64]
-        assert unpack(LAYOUTS.best, int(dut.control__best.value)) == {"id": ranked[0], "logit": expected[ranked[0]]}
-        for n, ident in enumerate(ranked):
-            dut.top_addr.value = n
-            await FallingEdge(dut.clk)
-            await FallingEdge(dut.clk)
-            assert unpack(LAYOUTS.top_entry, int(dut.top_data.value)) == {"logit": unsigned[ident], "id": ident}, n
-    report_shares(words_valid=words.low_share)
+        cycles = await one(dut, case.vocab, case.d, case.logits(), [sums.send_all(case.payloads())], dump=dump, memory=memory,
+                           layouts=LAYOUTS)
+    report_shares(sums_valid=sums.low_share)
     report(cases=sum(c.vocab for c in cases))
-    return cycles, stalled
+    return cycles
 
 
 @cocotb.test()
 async def shapes(dut):
     random = rng("shapes")
-    await run(dut, [Case(random, dim=d, vocab=v) for d, v in ((16, 5), (20, 64), (44, 130), (64, 203), (64, 1), (8, 67))])
+    await run(dut, [Case(random, vocab) for vocab in (5, 64, 130, 203, 1, 2, 67, 63, 65)])
 
 
 @cocotb.test()
 async def ties_go_to_the_lower_id(dut):
-    """Rows of three values only: many equal logits."""
+    """Sums of three values only: many equal logits."""
     random = rng("ties")
-    case = Case(random, dim=8, vocab=150, low=0, high=0, exps=(-16, -16))
+    case = Case(random, 150, most=1)
     case.scales = [case.scales[0]] * 150
-    for row in case.rows:
-        row[0] = random.randint(-1, 1)
     await run(dut, [case])
 
 
 @cocotb.test()
 async def saturated(dut):
     random = rng("saturated")
-    await run(dut, [Case(random, dim=64, vocab=70, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, -120)])
+    await run(dut, [Case(random, 71, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, -120)])
 
 
 @cocotb.test()
 async def rising_logits_and_dump(dut):
-    """Every row enters the best 64 at the top: the stream waits, and nothing is lost."""
-    case = Case(rng("rising"), dim=16, vocab=160, exps=(-16, -16))
+    """Every row enters the best 64 at the top: sums wait, and nothing is lost."""
+    case = Case(rng("rising"), 160, sums=[i - 100 for i in range(160)])
     case.scales = [case.scales[0]] * 160
-    case.codes = [1] + [0] * 15
-    for i, row in enumerate(case.rows):
-        row[0] = i - 100
     await run(dut, [case], dump=True, stall=0.5)
+    await run(dut, [case])
 
 
 @cocotb.test()
 async def stalls_10(dut):
-    await run(dut, [Case(rng("s"), dim=36, vocab=90)], dump=True, idle=0.1, stall=0.1)
+    random = rng("s")
+    await run(dut, [Case(random, 90), Case(random, 33)], dump=True, idle=0.1, stall=0.1)
 
 
 @cocotb.test()
 async def stalls_90(dut):
-    await run(dut, [Case(rng("s"), dim=20, vocab=30)], dump=True, idle=0.9, stall=0.9)
+    random = rng("s")
+    await run(dut, [Case(random, 31), Case(random, 64)], dump=True, idle=0.9, stall=0.9)
 
 
 @cocotb.test()
-async def memory_rate(dut):
-    """Only the first 64 of falling logits enter the best 64: a word per cycle (compact: per two cycles)."""
-    case = Case(rng("rate"), dim=64, vocab=400, exps=(-16, -16))
-    case.scales = [case.scales[0]] * 400
-    case.codes = [1] + [0] * 63
-    for i, row in enumerate(case.rows):
-        row[0] = 127 - i * 255 // 400
-    cycles, _ = await run(dut, [case])
-    assert cycles <= WORD_CYCLES * len(case.words()) + 30
-    assert len(case.words()) == 100 * (1 + 4 * head_row_words(64))
+async def sums_wait(dut):
+    """Falling logits, of which only the first 64 enter the list: LOGIT_CYCLES a logit, whatever waits."""
+    case = Case(rng("rate"), 400, sums=[127 - i * 255 // 400 for i in range(400)])
+    case.scales = [Scale(1024, -10)] * 400
+    assert case.logits() == sorted(case.logits(), reverse=True)
+    cycles = await run(dut, [case])
+    # One cycle more for each logit that enters: all that come before the list is full.
+    assert cycles <= LOGIT_CYCLES * 400 + 64 + LmHead.LATENCY + 10, cycles
 
 
 @cocotb.test()
-async def longest_rows(dut):
-    """Rows as long as they can be, among them those with the largest sums, and as many as enter the best 64 with the most moves:
-    a word per cycle, and no word waits for a logit."""
-    random = rng("longest")
-    case = Case(random, dim=LAYOUTS.widths.dim, vocab=70, exps=(-20, -20))
-    case.codes = [-128] * case.dim
-    case.scales = [case.scales[0]] * case.vocab
-    for i, row in enumerate(case.rows):
-        row[:] = [-128 if j < i * case.dim // 69 else 127 for j in range(case.dim)]
-    assert sum(a * b for a, b in zip(case.rows[-1], case.codes, strict=True)) == 128 * 128 * case.dim
-    assert case.logits() == sorted(case.logits())
-    cycles, stalled = await run(dut, [case], dump=True)
-    words = len(case.words())
-    # The last row but the two that fill its block, and 64 moves.
-    assert words <= cycles <= words + 30 and not stalled, (cycles, words, stalled)
+async def largest_sums(dut):
+    """The largest sums of the longest rows, at shifts in both directions, and logits at both ends of their range."""
+    random, most = rng("largest"), 128 * 128 * LAYOUTS.widths.dim
+    sums = [sign * (most - n) for n in range(30) for sign in (1, -1)] + [0]
+    await run(dut, [Case(random, len(sums), d=Scale(2047, e), exps=(-20, -10), sums=sums) for e in (-40, -22, -16, -4, 8)])
+
+
+async def on_engine(dut, tables, *, state=None, dump=False, idle=0.0, stall=0.0):
+    """Each table of (codes of a row, stored scales) with codes of the final state: all ``state``, or random, many at their ends.
+    Gives the cycles of the last one."""
+    dut.control__start.value = 0
+    await reset(dut)
+    random = rng("codes")
+    start, codes, words = (StreamSource(dut, name, idle=idle, rng=rng(name)) for name in ("engine_start", "codes", "words"))
+    memory: dict[int, int] = {}
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    for table, stored in tables:
+        vocab, dim = table.shape
+        x = [random.choice((-128, 127, random.randint(-128, 127))) if state is None else state for _ in range(dim)]
+        sums = (table.astype(int) @ np.array(x)).tolist()
+        expected = [logit(acc, scale_mul(D, unpack16(s))) for acc, s in zip(sums, stored.tolist(), strict=True)]
+        tiles = HeadTiles(lambda table=table, stored=stored: [TableRows(table, stored)], vocab, dim, TILE)
+        feeds = [start.send(pack(LAYOUTS.engine_args, rows=head_rows(vocab), cols=dim, tokens=1)),
+                 codes.send_all([code & 0xFF for code in x]), words.send_all(np.frombuffer(bytes(tiles.part()), "<u8").tolist())]
+        cycles = await one(dut, vocab, D, expected, feeds, dump=dump, memory=memory, layouts=LAYOUTS)
+    report_shares(words_valid=words.low_share)
+    report(cases=sum(len(table) for table, _ in tables))
+    return cycles
+
+
+def drawn(random, vocab, dim, most):
+    """A table of codes up to ``most`` in magnitude, -128 among those of int8, with a stored scale a row."""
+    table = [[random.randint(-most, min(most, 127)) for _ in range(dim)] for _ in range(vocab)]
+    table[0], table[-1] = [-most] * dim, [min(most, 127)] * dim
+    return np.array(table, np.int8), np.array([random.randint(30 << 10, 45 << 10) for _ in range(vocab)], np.uint16)
+
+
+@cocotb.test()
+async def tables_on_the_engine(dut):
+    """Tables of 3 to 6 planes, odd and even, longer than a vector has places: the logits of the int8 rows."""
+    random = rng("tables")
+    tables = [drawn(random, vocab, dim, most) for vocab, dim, most in ((67, 44, 13), (64, 100, 40), (131, 20, 121), (90, 60, 128),
+                                                                      (1, 7, 128), (403, 24, 13))]
+    # Tiles of 1, 2 and 6 planes in a table.
+    tables[3][0][:64] = np.sign(tables[3][0][:64])
+    assert len(tables[-1][0]) > 1 << LAYOUTS.widths.row_bits
+    await on_engine(dut, tables)
+
+
+@cocotb.test()
+async def a_table_waits_for_the_list(dut):
+    """Rising logits, all of which enter the list, with a dump that stalls and words that idle."""
+    table, stored = drawn(rng("rising"), 153, 20, 40)
+    table[:] = np.arange(153)[:, None] - 120
+    stored[:] = 40 << 10
+    cycles = await on_engine(dut, [(table, stored)], state=1, dump=True, idle=0.1, stall=0.5)
+    # Each logit moves all that came before it, 63 at most.
+    assert cycles > 153 * LOGIT_CYCLES + sum(min(i, 63) for i in range(153)), cycles

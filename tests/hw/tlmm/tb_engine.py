@@ -2,41 +2,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TLMM engine against plain integer matrix products."""
 
-import os
-
 import cocotb
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
+from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, rows_a_step, run, tokens_of
 
-from hw.tlmm.engine import TlmmEngine
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, report, report_note, report_shares, reset, rng
-from sim.testbench import Bench
-from tellme.spec.packing import LEAST_STEPS, SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
-from tellme.spec.scale import Scale
-from tests.hw.layouts import accumulators, layouts_of, pack
-
-
-def layouts(chunk, tile, cols):
-    """Of a core of such columns, whose widest matrix has 20 tiles at least."""
-    made = layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols)
-    return made if made.widths.rows >= 20 * tile else layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols, rows=20 * tile)
-
-
-def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, nightly=""):
-    numbers = {"LANES": lanes, "STREAMS": streams, "TILE": tile, "COLS": cols, "PREFILL_ROWS": prefill_rows}
-    return Bench(name=name, tests=tests, env={key: str(value) for key, value in numbers.items()}, nightly=nightly,
-                 build=lambda: TlmmEngine(layouts(lanes // prefill_rows, tile, cols), lanes=lanes, streams=streams,
-                                          tile_rows=tile, prefill_rows=prefill_rows))
-
+from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
+from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
-BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), bench("lanes8", 8, 2, 160, 260),
+BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260, planes=6), bench("lanes8", 8, 2, 160, 260),
            bench("lanes5", 5, 3, 128, 260, nightly="no preset has these numbers of lanes and pipelines"),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),
            # The codes of a token fill an EBR, and the last slice's columns go beyond.
            bench("whole-ebr", 2, 1, 128, 2048, "numbers_at_their_ends"),
+           # Of one plane: lanes2 has tiles of one plane in an engine of six, and they take no cycle more.
+           bench("planes1", 2, 1, 128, 260, nightly="no preset has one plane; lanes2 has the same tests"),
+           # And in an engine with multipliers.
+           bench("multipliers", 2, 1, 128, 260, planes=6, multipliers=True,
+                 nightly="tlmm/groups has tiles without multipliers, and the cycles of one"),
            # Two rows a step in prefill: two tokens; by night four of one pipeline, with the tiles of ecpix5-85f.
            bench("rows2-lanes4", 4, 1, 128, 260, prefill_rows=2),
            bench("rows2-lanes8", 8, 1, 240, 300, prefill_rows=2, nightly="rows2-lanes4 has two tokens on four lanes"),
@@ -44,85 +30,6 @@ BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260), ben
            *(bench(f"rows2-lanes{lanes}-{streams}", lanes, streams, tile, 500, prefill_rows=2,
                    nightly="no preset has these numbers of lanes and pipelines")
              for lanes, streams, tile in ((2, 1, 128), (6, 3, 128), (12, 1, 254), (16, 2, 240)))]
-LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS = (int(os.environ.get(name, default)) for name, default in (
-    ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260"), ("PREFILL_ROWS", "1")))
-#: Tokens of a chunk at most, and rows of a step for each of several tokens.
-TOKENS = LANES // PREFILL_ROWS
-LEAST = LEAST_STEPS * PREFILL_ROWS
-LAYOUTS = layouts(TOKENS, TILE, MAX_COLS)
-
-
-def rows_a_step(tokens):
-    return min(2, LANES) if tokens == 1 else PREFILL_ROWS
-
-
-class Case:
-    """A matrix, its tokens and the expected output.  Tiles taper if there are several tokens."""
-
-    def __init__(self, random, rows, cols, tokens, *, extreme=False):
-        self.rows, self.cols, self.tokens = rows, cols, tokens
-        self.least = LEAST if tokens > 1 else 0
-        pick = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-128, 127))
-        self.w = [[random.choice((-1, 0, 1)) for _ in range(cols)] for _ in range(rows)]
-        if extreme:
-            self.w[0] = [1] * cols
-            self.w[1] = [-1] * cols
-        self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
-        self.scales = [Scale(random.randint(1024, 2047), random.randint(-100, 100)) for _ in range(2)]
-        self.words = pack_matrix(self.w, *self.scales, most=TILE, least=self.least)
-
-    def codes(self, stream):
-        """What a stream brings: slice by slice, its tokens' columns."""
-        return [v & 0xFF for at in range(0, self.cols, SLICE) for x in self.x[stream::STREAMS] for v in x[at:at + SLICE]]
-
-    def expected(self, stream):
-        """(acc, scale, token, index) in the order of a stream's output."""
-        out = []
-        for first, size in tile_rows(self.rows, most=TILE, least=self.least):
-            rows = range(first, first + size)
-            for t in range(stream, self.tokens, STREAMS):
-                for r in rows:
-                    acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
-                    out.append((acc, self.scales[(r - first) % 2], t, r))
-        return out
-
-
-async def run(dut, cases, *, idle=0.0, stall=0.0, late=0):
-    """``late``: cycles from a case's first codes to its first word."""
-    start = StreamSource(dut, "start")
-    codes = [StreamSource(dut, f"codes__{s}", idle=idle, rng=rng(f"codes{s}")) for s in range(STREAMS)]
-    words = StreamSource(dut, "words", idle=idle, rng=rng("words"))
-    sinks = [StreamSink(dut, f"out__{s}", stall=stall, rng=rng(f"out{s}")) for s in range(STREAMS)]
-
-    async def bring_words(case):
-        for _ in range(late):
-            await FallingEdge(dut.clk)
-        await words.send_all(case.words)
-
-    async def feed():
-        for case in cases:
-            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens))
-            tasks = [cocotb.start_soon(bring_words(case))]
-            tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
-            for task in tasks:
-                await task
-
-    async def take(stream):
-        for case in cases:
-            expected = case.expected(stream)
-            got = accumulators(LAYOUTS, await sinks[stream].recv_n(len(expected)))
-            assert got == expected, (case.rows, case.cols, case.tokens, stream)
-
-    cocotb.start_soon(feed())
-    for task in [cocotb.start_soon(take(stream)) for stream in range(STREAMS)]:
-        await task
-    report_shares(codes_valid=codes[0].low_share, words_valid=words.low_share, out_ready=sinks[0].low_share)
-    report(cases=sum(case.rows * case.tokens for case in cases))
-
-
-def tokens_of(most):
-    """Numbers of tokens of a chunk: decode, a partial chunk, a whole one."""
-    return sorted({1, min(2, most), most})
 
 
 @cocotb.test()
@@ -203,10 +110,8 @@ async def initiation_interval(dut):
     """Slices of a full tile follow one another without a lost cycle: every word is taken when it comes."""
     await reset(dut)
     for tokens in tokens_of(TOKENS):
-        case = Case(rng("rate"), TILE, 100, tokens)
         # One tile.
-        case.least = 0
-        case.words = pack_matrix(case.w, *case.scales, most=TILE)
+        case = Case(rng("rate"), TILE, 100, tokens, taper=False)
         task = cocotb.start_soon(run(dut, [case]))
         busy = []
         while not task.done():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from zlib import crc32
 
 import cocotb
+import numpy as np
 from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
 
@@ -49,13 +50,14 @@ from tests.hw.layouts import unpack
 from tests.hw.memory.ddr3_parts import Phy, Pins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import even_model, model_of, random_model
+from tests.models.random_model import even_model, model_of, random_model, with_groups, with_planes, with_several_scales
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
+           "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
@@ -67,12 +69,15 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
-             for model in ("grouped", "wide-heads")),
+             for model in ("grouped", "wide-heads", "head-norms")),
+           Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
+                 env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
+                 nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
                  tests=("says_who_it_is", "what_a_run_moves")),
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
                    timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
-             for model in ("grouped", "wide-heads")),
+             for model in ("grouped", "wide-heads", "head-norms")),
            Bench(name="ecpix5", build=lambda: Pins(Core(CONFIGS["ecpix5"])), env={"CONFIG": "ecpix5"}, timeout_s=1200,
                  tests=("says_who_it_is", "what_a_run_moves", "prompts_in_chunks"),
                  nightly="top-ddr3 has the same units in less time"),
@@ -207,14 +212,22 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
 
 @cocotb.test()
 async def a_model_runs(dut):
-    """Two prompt tokens and three picks; every step's CRC of the last one."""
+    """Two prompt tokens and three picks; every step's CRC of the last one.  A model, then another with norms on heads of q and k,
+    whose q, k and v of a layer have biases."""
     host = await bring_up(dut)
-    image = compile_model(random_model("plain"), CONFIG)
-    await load(host, image)
-    await write(host, TOKEN_BASE, u32(17) + u32(99))
-    golden = GoldenBoard(image)
-    golden.tokens[:2] = 17, 99
-    report(cases=await run(host, golden, StartArgs(0, 2, 3)))
+    cases, random = 0, rng("biases")
+    for name in ("plain", "head-norms"):
+        model = random_model(name)
+        for bias in ("wq", "wk", "wv") if name == "head-norms" else ():
+            rows, _ = model.config.shape(bias)
+            model.layers[1].biases[bias] = np.array([random.gauss(0, 1) for _ in range(rows)], np.float16)
+        image = compile_model(model, CONFIG)
+        await load(host, image)
+        await write(host, TOKEN_BASE, u32(17) + u32(66))
+        golden = GoldenBoard(image)
+        golden.tokens[:2] = 17, 66
+        cases += await run(host, golden, StartArgs(0, 2, 3))
+    report(cases=cases)
 
 
 @cocotb.test()
@@ -224,6 +237,8 @@ async def prompts_in_chunks(dut):
     cases = 0
     name = os.environ.get("MODEL", "grouped")
     model = random_model(name)
+    if os.environ.get("CHANGE") == "groups":
+        model = with_groups(with_planes(with_several_scales(model)))
     image = compile_model(model, CONFIG)
     await load(host, image)
     golden = GoldenBoard(image)

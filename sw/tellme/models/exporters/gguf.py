@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelError
 from tellme.models.exporters.gguf_tokenizer import to_gguf
-from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales
+from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms, row_scales, ternary
 from tellme.models.importers.conventions import END_TOKENS, gguf_special_tokens
 from tellme.models.importers.gguf import GGUF_NAMES, SUB_NORMS
 from tellme.models.importers.importing import Say
@@ -50,7 +50,7 @@ def export_gguf(source: Source, target: Path, kind: str, progress: Progress, say
 
     def codes(layer: int, name: str) -> np.ndarray:
         what = f"layers.{layer}.{name}"
-        rows, blocks = source.linear(layer, name).read()
+        rows, blocks = ternary(source, layer, name).read()
         scales = row_scales(blocks)
         if not (scales.astype(np.float16).astype(np.float64) == scales).all():
             raise ModelError(f"{what} has a scale of {scales.min():.3g}, which {kind} cannot hold exactly: export to hf")
@@ -117,7 +117,7 @@ def _gguf_index(source: Source, names: dict[str, str], bitnet: bool, kind: str) 
     yield names["final_norm"], (c.dim,), "float32"
     for i in range(c.layers):
         for name in NORMS:
-            if name in ("attn_norm", "ffn_norm") or bitnet:
+            if c.has_norm(name):
                 yield names[name].format(i=i), (c.norm_width(name),), "float32"
         for name in LINEARS:
             base = names[name].format(i=i)

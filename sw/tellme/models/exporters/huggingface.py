@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, ModelError
-from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms
+from tellme.models.exporters.parts import Progress, gain_or_ones, gains_of, has_sub_norms, ternary
 from tellme.models.importers.conventions import with_frame
 from tellme.models.importers.huggingface import HF_NAMES, HF_SUB_NORMS
 from tellme.models.importers.ternary import pairs_to_halves
@@ -52,7 +52,7 @@ def export_folder(source: Source, folder: Path, progress: Progress) -> None:
                 for name, gain in gains_of(source, i):
                     out.add(names[name].format(i=i), gain)
                 for name in LINEARS:
-                    linear = source.linear(i, name)
+                    linear = ternary(source, i, name)
                     if linear.bias is not None:
                         raise ModelError(f"layers.{i}.{name} has a bias, which transformers' AutoBitLinear multiplies by the "
                                          "scale: export to gguf-f16")

@@ -8,17 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import NORMS, ModelError
-from tellme.models.source import Block, Source
+from tellme.models.source import Block, Linear, Source
 
-__all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales"]
+__all__ = ["Progress", "gain_or_ones", "gains_of", "has_sub_norms", "row_scales", "ternary"]
 
 #: Is called after each tensor that was written.
 Progress = Callable[[], object]
 
 
 def has_sub_norms(source: Source) -> bool:
-    """Whether the model has both sub-norms of BitNet.  One sub-norm alone is a ModelError: neither program computes it."""
+    """Whether the model has both sub-norms of BitNet.
+
+    One sub-norm alone is a ModelError, as neither program computes it.  So are norms on heads of q and k, which no exporter
+    writes.
+    """
     c = source.config
+    if c.qk_norm:
+        raise ModelError("the model has an RMSNorm on each head of q and k (Qwen3), and no format that is written has one: keep "
+                         "the .tellme file")
     if c.o_norm != c.down_norm:
         raise ModelError("the model has a norm ahead of one of the output and down projections only, which no architecture of "
                          "transformers or llama.cpp has")
@@ -35,10 +42,21 @@ def gain_or_ones(gain: NDArray[np.float16] | None, width: int) -> NDArray[np.flo
 def gains_of(source: Source, layer: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Gains of a layer's norms, ones where the model has none."""
     for name in NORMS:
-        if name in ("attn_norm", "ffn_norm") or getattr(source.config, name):
+        if source.config.has_norm(name):
             yield name, gain_or_ones(source.gain(layer, name), source.config.norm_width(name))
 
 
 def row_scales(blocks: tuple[Block, ...]) -> NDArray[np.float64]:
     """The scale of each row."""
     return np.repeat([float(b.scale.value()) for b in blocks], [b.rows for b in blocks])
+
+
+def ternary(source: Source, layer: int, name: str) -> Linear:
+    """A matrix of a layer.  One of several planes, or with multipliers, is a ModelError: no format that is written holds its
+    weights."""
+    linear = source.linear(layer, name)
+    if linear.planes > 1:
+        raise ModelError(f"layers.{layer}.{name} has {linear.planes} planes, and what is exported holds -1, 0 and 1 alone")
+    if linear.group_slices:
+        raise ModelError(f"layers.{layer}.{name} has multipliers of column groups, and what is exported holds -1, 0 and 1 alone")
+    return linear

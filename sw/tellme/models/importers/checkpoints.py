@@ -19,10 +19,11 @@ from tellme.models.importers.importing import Options, checked_context, read_tok
 from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
-from tellme.models.model import LINEARS, NORMS, Layer, Model, ModelConfig, ModelError, int8_rows
+from tellme.models.int8 import int8_rows, table_code
+from tellme.models.model import LINEARS, Layer, Model, ModelConfig, ModelError
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
-from tellme.spec.scale import scale_from_fraction
+from tellme.spec.scale import pack16, scale_from_fraction
 
 __all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "read_bitllama", "read_safetensors"]
 
@@ -36,7 +37,8 @@ BITLLAMA_EPS = 1e-8
 #: Shift of the first to the fourth weight of a byte.
 BIT_ORDERS = {"least significant first": (0, 2, 4, 6), "most significant first": (6, 4, 2, 0)}
 
-#: What the training runs' metadata says of the norms.
+#: The norms of the training runs' models, and what the runs' metadata says of them.
+GAINS = ("attn_norm", "o_norm", "ffn_norm", "down_norm")
 NORM_WITH, NORM_WITHOUT = (f"RMSNorm {word} gain before every linear, eps 1e-5" for word in ("with", "without"))
 
 
@@ -51,11 +53,15 @@ def _layer(get: Callable[[str], tuple[NDArray[np.int8], float]]) -> Layer:
     return layer
 
 
-def _embedding(config: ModelConfig, table: NDArray[np.floating],
-               gain: NDArray[np.floating]) -> dict[str, NDArray]:
+def _embedding(config: ModelConfig, table: NDArray[np.floating], gain: NDArray[np.floating],
+               row_scales: NDArray[np.floating] | None = None) -> dict[str, NDArray]:
+    """The parts of a model: rows of floats become int8; rows that are int8 codes, with ``row_scales``, stay as they are."""
     if not np.isfinite(table).all() or not np.isfinite(gain).all():
         raise ModelError("the embedding or the final norm holds an infinity or NaN")
-    codes, scales = int8_rows(table)
+    if row_scales is None:
+        codes, scales = int8_rows(table, table_code(config, "embedding"))
+    else:
+        codes, scales = table.astype(np.int8), np.array([pack16(scale_from_fraction(float(s))) for s in row_scales], np.uint16)
     return {"embedding": codes, "embedding_scales": scales, "final_gain": gain.astype(np.float16)}
 
 
@@ -77,6 +83,7 @@ def _context(path: Path, text: str) -> int:
 
 def read_safetensors(path: Path) -> Model:
     """The layout of the project's training runs: int8 ternary tensors with a float32 scale each; shapes are in the metadata.
+    The embedding is float, or int8 with a scale a row in ``emb.scale``.
 
     Convention: an RMSNorm before every linear, all with a gain or all without; a learned gain before the LM head; adjacent RoPE
     pairs.
@@ -89,7 +96,7 @@ def read_safetensors(path: Path) -> Model:
                          "output (a float model must be trained to ternary first)")
     if metadata.get("tied", "true") != "true":
         raise ModelError(f"{path} is untied; this reader knows tied checkpoints only")
-    norms = NORMS if metadata["norm"].startswith(NORM_WITH) else ()
+    norms = GAINS if metadata["norm"].startswith(NORM_WITH) else ()
     if not metadata["norm"].startswith((NORM_WITH, NORM_WITHOUT)):
         raise ModelError(f"{path}: unknown norm convention {metadata['norm']!r}")
     if metadata["rope"] != "interleaved pairs, theta 10000":
@@ -104,8 +111,9 @@ def read_safetensors(path: Path) -> Model:
     expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
                                   for part in ("weight", "scale")}
     expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}
-    if names != expected:
-        odd = sorted(names ^ expected)
+    coded = "emb.scale" in names
+    if names - {"emb.scale"} != expected:
+        odd = sorted((names - {"emb.scale"}) ^ expected)
         raise ModelError(f"{path}: {'unknown' if odd[0] in names else 'missing'} tensor {odd[0]}")
     layers = []
     for i in range(config.layers):
@@ -117,7 +125,11 @@ def read_safetensors(path: Path) -> Model:
         layers.append(_layer(get))
         for name in norms:
             layers[-1].gains[name] = _gain(f"layers.{i}.{name}", file.whole(f"layers.{i}.{name}"))
-    table = _embedding(config, file.whole("emb"), file.whole("norm"))
+    if coded != (file.kind("emb") == "I8"):
+        raise ModelError(f"{path}: emb is {file.kind('emb')} {'with' if coded else 'without'} emb.scale; int8 codes need a scale "
+                         "a row, floats have none")
+    row_scales = positive_scales("emb.scale", file.whole("emb.scale"), config.vocab) if coded else None
+    table = _embedding(config, file.whole("emb"), file.whole("norm"), row_scales)
     model = Model(config, layers, **table, name=path.stem, license=metadata.get("license", ""))  # type: ignore[arg-type]
     model.check()
     return model

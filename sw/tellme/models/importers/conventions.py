@@ -78,10 +78,12 @@ def with_frame(content: bytes, ahead: int | None) -> bytes:
 
 
 #: BOS and EOS of each architecture's configuration where config.json has no such key.
-_CONFIG_DEFAULTS = {"LlamaForCausalLM": (1, 2), "BitnetForCausalLM": (1, 2), "BitNetForCausalLM": (128000, 128001)}
+_CONFIG_DEFAULTS: dict[str, tuple[int | None, int | None]] = {
+    "LlamaForCausalLM": (1, 2), "BitnetForCausalLM": (1, 2), "BitNetForCausalLM": (128000, 128001),
+    "Qwen3ForCausalLM": (None, None)}
 #: The class of tokenizer of each architecture where tokenizer_config.json names none.
 _CLASS_DEFAULTS = {"LlamaForCausalLM": "LlamaTokenizer", "BitnetForCausalLM": "LlamaTokenizer",
-                   "BitNetForCausalLM": "PreTrainedTokenizerFast"}
+                   "BitNetForCausalLM": "PreTrainedTokenizerFast", "Qwen3ForCausalLM": "Qwen2Tokenizer"}
 #: Classes of tokenizers that obey add_bos_token, whatever post-processor tokenizer.json has; and their default for the key.
 _CLASSES_WITH_A_FLAG = {"LlamaTokenizer": True, "LlamaTokenizerFast": True, "CodeLlamaTokenizer": True,
                         "CodeLlamaTokenizerFast": True, "BitnetTokenizer": True, "GemmaTokenizer": True,
@@ -175,12 +177,13 @@ class _Folder:
             return default
         return None
 
-    def ends(self, default: int) -> list[int]:
+    def ends(self, default: int | None) -> list[int]:
         """All tokens that end a text, config.json's first."""
         named = self.named("eos_token")
         found = [*self.tokens("config.json", self.config, "eos_token_id"),
                  *self.tokens("generation_config.json", self.generation, "eos_token_id"), *([] if named is None else [named])]
-        if not found and "eos_token_id" not in self.config and "eos_token" not in self.pieces and default < self.vocab:
+        silent = not found and "eos_token_id" not in self.config and "eos_token" not in self.pieces
+        if silent and default is not None and default < self.vocab:
             self.say(f"config.json has no eos_token_id: {default}, as the architecture has it")
             return [default]
         return found

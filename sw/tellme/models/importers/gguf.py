@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, and F16, F32, BF16 whose values are ternary; llama and bitnet's architectures."""
+"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, and F16, F32, BF16 whose values are ternary; the architectures of llama, qwen3 and
+bitnet."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,12 +30,16 @@ GGUF_NAMES = {
     "wq": "blk.{i}.attn_q", "wk": "blk.{i}.attn_k", "wv": "blk.{i}.attn_v", "wo": "blk.{i}.attn_output",
     "w1": "blk.{i}.ffn_gate", "w3": "blk.{i}.ffn_up", "w2": "blk.{i}.ffn_down",
 }
-#: Architecture -> whether it has bitnet's sub-norms and RoPE, and its activation.  The last two are bitnet.cpp's, which take
-#: the embedding as their head.
-_ARCHITECTURES = {"llama": (False, "silu"), "bitnet": (True, "silu"), "bitnet-b1.58": (True, "relu2"),
-                  "bitnet-25": (True, "relu2")}
-#: The same of the norms that BitNet models have besides.
+#: The same of the norms that BitNet models have besides, and of those of Qwen3.
 SUB_NORMS = {"o_norm": "blk.{i}.attn_sub_norm.weight", "down_norm": "blk.{i}.ffn_sub_norm.weight"}
+_HEAD_NORMS = {"q_norm": "blk.{i}.attn_q_norm.weight", "k_norm": "blk.{i}.attn_k_norm.weight"}
+#: Architecture -> its norms besides those of each model, and its activation.  llama.cpp turns adjacent pairs in llama, and halves
+#: in the others.  The last two are bitnet.cpp's, which take the embedding as their head.
+_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
+    "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"), "bitnet-b1.58": (SUB_NORMS, "relu2"),
+    "bitnet-25": (SUB_NORMS, "relu2")}
+#: Architectures that look as if they were known, and what they compute that the engine does not.
+_REFUSED = {"olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
 
 
 class Gguf(Imported):
@@ -47,12 +52,13 @@ class Gguf(Imported):
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")
+        if isinstance(arch, str) and arch in _REFUSED:
+            raise ModelError(f"{path}: the architecture {arch} {_REFUSED[arch]}, which the engine does not do")
         if not isinstance(arch, str) or arch not in _ARCHITECTURES:
             raise ModelError(f"{path}: the architecture is {arch!r}; {', '.join(_ARCHITECTURES)} are known")
-        self._bitnet, self._act = _ARCHITECTURES[arch]
-        # llama.cpp turns adjacent pairs in llama, and halves in the others.
-        self.halves = self._bitnet
-        self.tensor_names = GGUF_NAMES | (SUB_NORMS if self._bitnet else {})
+        self._norms, self._act = _ARCHITECTURES[arch]
+        self.halves = arch != "llama"
+        self.tensor_names = GGUF_NAMES | self._norms
         try:
             read = self._read_config(arch)
         except (TypeError, ValueError, OverflowError) as error:
@@ -97,8 +103,9 @@ class Gguf(Imported):
             kv_heads=int(self._get(arch, "attention.head_count_kv", heads)), head_dim=head_dim,
             vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=int(self._get(arch, "context_length")),
             tied=self._act == "relu2" or GGUF_NAMES["head"] not in have, act=self._act,
-            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta, o_norm=self._bitnet,
-            down_norm=self._bitnet, bos=None, add_bos=False, eos=None)
+            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta,
+            o_norm="o_norm" in self._norms, down_norm="down_norm" in self._norms, qk_norm="q_norm" in self._norms, bos=None,
+            add_bos=False, eos=None)
         config.check()
         check_gguf_keys(arch, keys, field, config, label)
         return config

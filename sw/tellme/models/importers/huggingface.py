@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Import of Hugging Face folders: config.json, safetensors, tokenizer.json or tokenizer.model.
 
-Four kinds of ternary models, each a LLaMA with differences:
+Five kinds of ternary models, each a LLaMA with differences:
 
 - ``BitNetForCausalLM`` (BitNet b1.58 2B-4T): sub-norms, ReLU squared;
 - ``BitnetForCausalLM`` (1bitLLM): sub-norms under other names, SiLU, weights that each run makes ternary anew;
 - ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
-- ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary.
+- ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary;
+- ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
 """
 
 from dataclasses import asdict, replace
@@ -39,19 +40,26 @@ HF_NAMES = {
     "wv": "model.layers.{i}.self_attn.v_proj", "wo": "model.layers.{i}.self_attn.o_proj",
     "w1": "model.layers.{i}.mlp.gate_proj", "w3": "model.layers.{i}.mlp.up_proj", "w2": "model.layers.{i}.mlp.down_proj",
 }
-#: Sub-norms by architecture.
+#: Norms by architecture, besides those of each model.
 HF_SUB_NORMS: dict[str, dict[str, str]] = {
     "LlamaForCausalLM": {},
     "BitNetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.attn_sub_norm.weight",
                           "down_norm": "model.layers.{i}.mlp.ffn_sub_norm.weight"},
     "BitnetForCausalLM": {"o_norm": "model.layers.{i}.self_attn.inner_attn_ln.weight",
                           "down_norm": "model.layers.{i}.mlp.ffn_layernorm.weight"},
+    "Qwen3ForCausalLM": {"q_norm": "model.layers.{i}.self_attn.q_norm.weight",
+                         "k_norm": "model.layers.{i}.self_attn.k_norm.weight"},
 }
+#: Architectures that look as if they were known, and what they compute that the engine does not.
+_REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
+    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
-             "BitnetForCausalLM": ("silu", 1e-5, 1e4)}
+             "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4)}
+#: The same of head_dim, where it does not follow from hidden_size.
+_HEAD_DIMS = {"Qwen3ForCausalLM": 128}
 
 
 class _Config:
@@ -78,6 +86,8 @@ def architecture(config: _Config) -> str:
     """The architecture, one that is known."""
     names = config.fields.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
+    if isinstance(name, str) and name in _REFUSED:
+        raise ModelError(f"{config.path}: the architecture {name} {_REFUSED[name]}, which the engine does not do")
     if not isinstance(name, str) or name not in HF_SUB_NORMS:
         raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
     return name
@@ -92,15 +102,15 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     if act not in ("silu", "relu2"):
         raise ModelError(f"{config.path}: hidden_act is {act!r}; silu and relu2 are known")
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
-    head_dim = get("head_dim", int, dim // max(heads, 1))
+    head_dim = get("head_dim", int, _HEAD_DIMS.get(name, dim // max(heads, 1)))
     rope = rope_of_config(config.fields, str(config.path), head_dim=head_dim, default_theta=default_theta)
-    sub_norms = bool(HF_SUB_NORMS[name])
+    norms = HF_SUB_NORMS[name]
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, heads), head_dim=head_dim,
         vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
         tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
-        o_norm=sub_norms, down_norm=sub_norms, bos=None, add_bos=False, eos=None)
+        o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms, bos=None, add_bos=False, eos=None)
     result.check()
     check_config_keys(config.fields, result, str(config.path))
     return result

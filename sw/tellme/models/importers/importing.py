@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.files import check_file
 from tellme.models.importers.tensors import Tensors, without_ones
-from tellme.models.int8 import int8_rows
+from tellme.models.importers.ternary import halves_to_pairs
+from tellme.models.int8 import int8_rows, table_code
 from tellme.models.source import Linear, Source, TableRows, row_chunks
 from tellme.models.tokenizers.tokenizer import Tokenizer
 
@@ -86,7 +87,8 @@ class Imported(Source):
 
     tensors: Tensors
     tensor_names: dict[str, str]
-    #: Whether RoPE turns (t, t + head_dim / 2), so that rows of Wq and Wk have to be put in another order.
+    #: Whether RoPE turns (t, t + head_dim / 2), so that rows of Wq and Wk, their biases, and gains of q's and k's heads have to
+    #: be put in another order.
     halves: bool
 
     @abstractmethod
@@ -125,7 +127,7 @@ class Imported(Source):
                 needed[f"{self.base(i, name)}.weight"] = self.stored_shape(i, name)
                 allowed |= {f"{self.base(i, name)}.bias"} | also(i, name)
             for name in NORMS:
-                if name in ("attn_norm", "ffn_norm") or getattr(c, name):
+                if c.has_norm(name):
                     needed[self.tensor_name(name, i)] = (c.norm_width(name),)
         for name, shape in needed.items():
             if name not in have:
@@ -156,13 +158,17 @@ class Imported(Source):
         if bias_name in self.tensors.names():
             bias = self.vector(bias_name, self.config.shape(name)[0])
             if self.head_dim_of(name):
-                bias = bias.reshape(-1, 2, self.config.head_dim // 2).swapaxes(1, 2).reshape(-1)
+                bias = halves_to_pairs(bias, self.config.head_dim)
         return self.weights(layer, name, bias)
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
-        if not (name in ("attn_norm", "ffn_norm") or getattr(self.config, name)):
+        if not self.config.has_norm(name):
             return None
-        return _unless_ones(self.vector(self.tensor_name(name, layer), self.config.norm_width(name)))
+        gain = self.vector(self.tensor_name(name, layer), self.config.norm_width(name))
+        if self.halves and name in ("q_norm", "k_norm"):
+            # In the order of the rows that it multiplies.
+            gain = halves_to_pairs(gain, self.config.head_dim)
+        return _unless_ones(gain)
 
     def final_norm(self) -> NDArray[np.float16] | None:
         return _unless_ones(self.vector(self.tensor_name("final_norm"), self.config.dim))
@@ -173,7 +179,7 @@ class Imported(Source):
             part = self.tensors.rows(what, first, end)
             if not np.isfinite(part).all():
                 raise ModelError(f"{what} holds an infinity or NaN")
-            yield TableRows(*int8_rows(part))
+            yield TableRows(*int8_rows(part, table_code(self.config, name)))
 
     def cut_context(self, config: ModelConfig, options: Options) -> int:
         """The context to keep."""

@@ -81,7 +81,11 @@ def _layers(source: Source, x: Rows) -> Rows:
             return _norm(source.gain(i, name), c)(x)
 
         h = norm("attn_norm", x)
-        o = _attention(turn(linear("wq", h), c.heads), turn(linear("wk", h), c.kv_heads), linear("wv", h), c)
+        q, k = linear("wq", h), linear("wk", h)
+        if c.qk_norm:
+            q, k = (norm(name, rows.reshape(len(rows), -1, c.head_dim)).reshape(rows.shape)
+                    for name, rows in (("q_norm", q), ("k_norm", k)))
+        o = _attention(turn(q, c.heads), turn(k, c.kv_heads), linear("wv", h), c)
         x = x + linear("wo", norm("o_norm", o) if c.o_norm else o)
         h = norm("ffn_norm", x)
         gate = linear("w1", h)
