@@ -21,7 +21,7 @@ from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import preset
 from tellme.spec.memory import EventType, StartArgs, StartFlags
 
-pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
+pytestmark = pytest.mark.rtl
 
 BOARD = preset("ecpix5-85f")
 WHOLE = os.environ.get("TELLME_LAYERS") == "all"

@@ -15,12 +15,14 @@ from tellme.spec.scale import Scale
 
 #: Tokens of a pipeline alone, and of the second of two pipelines, up to those of a chunk of sixteen; and a pipeline of the preset
 #: with the longest vectors.
-BENCHES = [bench("dim128", [0], planes=6), bench("tokens3", range(1, 6, 2), chunk=6, nightly="tokens8 has several tokens too"),
+BENCHES = [bench("dim128", [0], planes=6), bench("tokens3", range(1, 6, 2), chunk=6),
            bench("tokens8", range(1, 16, 2), "all_passes", "tokens_alternate", "gains_come_in_while_others_are_in_use",
-                 "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16),
+                 "scales_of_tokens_follow_one_another", "statistics_are_final_at_done", chunk=16,
+                 nightly="tokens3 has the same passes, and tests/board/test_prefill.py eight tokens on each of two pipelines"),
            bench("planes1", [0], "all_passes", "heads", "one_element_a_cycle", "statistics_are_final_at_done",
                  nightly="no preset has one plane; dim128 has the same passes in a pipeline that takes biases"),
-           bench("ecpix5", [0], "all_passes", "longest_vectors", preset_name="ecpix5-85f"),
+           bench("ecpix5", [0], "all_passes", "longest_vectors", preset_name="ecpix5-85f",
+                 nightly="tests/board/test_large_shapes.py runs the core of ecpix5-85f with vectors nearly as long"),
            bench("ecpix5-tokens4", range(4), "all_passes", "longest_vectors", preset_name="ecpix5-85f", timeout_s=900,
                  nightly="a token alone takes a quarter of the time, and tokens3 has several")]
 

@@ -74,7 +74,8 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                  env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
                  nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
-                 tests=("says_who_it_is", "what_a_run_moves")),
+                 tests=("says_who_it_is", "what_a_run_moves"),
+                 nightly="tests/board/test_large_shapes.py trains the memory of ecpix5-85f, and runs models on its core"),
            *(Bench(name=f"ddr3-{model}", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3", "MODEL": model},
                    timeout_s=900, tests=("prompts_in_chunks",), nightly="top-ddr3 runs a smaller model on the same core")
              for model in ("grouped", "wide-heads", "head-norms")),
