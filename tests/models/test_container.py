@@ -280,12 +280,16 @@ def test_int8_rows_are_within_half_a_step(most):
     assert stored[7] == 0 and not codes[7].any()
 
 
-@pytest.mark.parametrize("most", [127, HEAD_CODE])
+@pytest.mark.parametrize("most", [127, HEAD_CODE, 40, 13, 1])
 def test_rows_that_are_int8_already_keep_their_codes(most):
-    """Tables of older files with codes of up to 127, and of new ones, exported as floats: not a value changes."""
+    """Tables of older files with codes of up to 127, and of few planes, exported as floats: not a value changes."""
     rng = np.random.default_rng(3)
     codes = rng.integers(-most, most + 1, (40, 64)).astype(np.int8)
     codes[:, 5] = most
+    # Rows whose codes end below the most, and a row of two codes far apart.
+    codes[:10] = np.clip(codes[:10], -most, max(most - 3, 1))
+    codes[10] = 0
+    codes[10, [40, 50]] = 1, -most
     stored = rng.integers(20 << 10, 60 << 10, 40).astype(np.uint16)
     got = int8_rows(float_rows(codes, stored), HEAD_CODE)
     assert (got[0] == codes).all() and (got[1] == stored).all()
