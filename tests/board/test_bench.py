@@ -46,8 +46,8 @@ def test_report_adds_up(tmp_path, capsys):
         account, cycles = result["decode_account"], result["cycles_per_token"]
         assert tuple(account) == ACCOUNT and no_less_than_nothing(account, report)
         assert sum(account.values()) == cycles
-        # Each tile of this LM head has six planes.
-        trits = 6 * model.config.vocab * model.config.dim
+        # Each tile of this LM head has three planes.
+        trits = 3 * model.config.vocab * model.config.dim
         share = needed_bytes(model.config, result["position"], head_trits=trits) / (cycles * config.peak_bytes_per_cycle)
         assert result["peak_share"] == pytest.approx(share, abs=1e-4) and share > 0.8
         assert result["tokens_per_second"] == pytest.approx(config.fabric_mhz * 1e6 / cycles, rel=1e-3)
