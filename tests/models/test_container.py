@@ -89,17 +89,23 @@ def test_several_scales_and_biases_there_and_back(name, tmp_path):
         assert a.biases.keys() == b.biases.keys() and all(same(a.biases[n], b.biases[n]) for n in a.biases)
 
 
-@pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("change", [lambda model: model, with_row_scales, lambda model: with_biases(with_several_scales(model))])
-def test_planes_there_and_back(name, change, tmp_path):
-    """From memory into a file, from the file into another, and into memory: each part, and the file's every byte."""
-    model = with_planes(change(random_model(name)))
-    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
+def written_twice(model, folder):
+    """The container of a model that was saved, and written from its file into another one: the file's every byte."""
+    path, again = folder / "m.tellme", folder / "again.tellme"
     model.save(path)
     container = Container(path)
     container.check()
     write(container, again)
     assert again.read_bytes() == path.read_bytes()
+    return container, path
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("change", [lambda model: model, with_row_scales, lambda model: with_biases(with_several_scales(model))])
+def test_planes_there_and_back(name, change, tmp_path):
+    """From memory into a file, from the file into another, and into memory: each part, and the file's every byte."""
+    model = with_planes(change(random_model(name)))
+    container, path = written_twice(model, tmp_path)
     got = Model.load(path)
     for a, b in zip(got.layers, model.layers, strict=True):
         assert a.planes == b.planes and set(b.planes.values()) <= {2, 3, 4, 5} and b.planes
@@ -114,12 +120,7 @@ def test_planes_there_and_back(name, change, tmp_path):
 def test_groups_and_multipliers_there_and_back(name, change, tmp_path):
     """From memory into a file, from the file into another, and into memory; and the reference reads the same integers."""
     model = with_groups(change(random_model(name)))
-    path, again = tmp_path / "m.tellme", tmp_path / "again.tellme"
-    model.save(path)
-    container = Container(path)
-    container.check()
-    write(container, again)
-    assert again.read_bytes() == path.read_bytes()
+    container, path = written_twice(model, tmp_path)
     got, read = Model.load(path), reference.read_container(path)
     for a, b, c in zip(got.layers, model.layers, read.layers, strict=True):
         assert a.multipliers.keys() == b.multipliers.keys() and len(b.multipliers) in range(3, 7)
