@@ -205,3 +205,13 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0, words=None):
         await task
     report_shares(codes_valid=codes[0].low_share, words_valid=words.low_share, out_ready=sinks[0].low_share)
     report(cases=sum(case.rows * case.tokens for case in cases))
+
+
+async def busy_cycles(dut, case):
+    """Run a case; ``busy`` of each cycle."""
+    task = cocotb.start_soon(run(dut, [case]))
+    busy = []
+    while not task.done():
+        await FallingEdge(dut.clk)
+        busy.append(int(dut.busy.value))
+    return busy

@@ -3,9 +3,8 @@
 """The TLMM engine against plain integer matrix products."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
 from cocotb.utils import get_sim_time
-from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, rows_a_step, run, tokens_of
+from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, busy_cycles, rows_a_step, run, tokens_of
 
 from hw.tlmm.kinds import PAIR_LANE
 from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
@@ -113,11 +112,7 @@ async def initiation_interval(dut):
     for tokens in tokens_of(TOKENS):
         # One tile.
         case = Case(rng("rate"), TILE, 100, tokens, taper=False)
-        task = cocotb.start_soon(run(dut, [case]))
-        busy = []
-        while not task.done():
-            await FallingEdge(dut.clk)
-            busy.append(int(dut.busy.value))
+        busy = await busy_cycles(dut, case)
         a_slice = TILE // rows_a_step(tokens)
         assert a_slice >= SLICE * -(-tokens // STREAMS), "codes come as fast as they are needed"
         steps = a_slice * slices(100)

@@ -3,7 +3,6 @@
 """Tiles whose rows have multipliers for column groups in the TLMM engine, against plain integer matrix products."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
 from engine_cases import (
     LAYOUTS,
     MAX_COLS,
@@ -14,6 +13,7 @@ from engine_cases import (
     WORD_CYCLES,
     Case,
     bench,
+    busy_cycles,
     cycles_of,
     rows_a_step,
     run,
@@ -126,11 +126,7 @@ async def a_word_is_a_cycle(dut):
     for tokens in tokens_of(TOKENS):
         for cols, group in ((100, 2), (60, 1), (60, 0)):
             case = Case(rng("rate"), TILE, cols, tokens, planes=[PLANES], free=[True], groups=[group], taper=False)
-            task = cocotb.start_soon(run(dut, [case]))
-            busy = []
-            while not task.done():
-                await FallingEdge(dut.clk)
-                busy.append(int(dut.busy.value))
+            busy = await busy_cycles(dut, case)
             a_slice = TILE // rows_a_step(tokens)
             assert a_slice >= SLICE * -(-tokens // STREAMS), "codes come as fast as they are needed"
             steps = PLANES * a_slice * slices(cols)

@@ -3,7 +3,6 @@
 """Tiles of several planes and tiles with row words in the TLMM engine, against plain integer matrix products."""
 
 import cocotb
-from cocotb.triggers import FallingEdge
 from engine_cases import (
     LAYOUTS,
     MAX_COLS,
@@ -13,6 +12,7 @@ from engine_cases import (
     TOKENS,
     Case,
     bench,
+    busy_cycles,
     cycles_of,
     rows_a_step,
     run,
@@ -112,11 +112,7 @@ async def no_cycle_between_planes(dut):
     for tokens in tokens_of(TOKENS):
         for cols in (40, 100):
             case = Case(rng("rate"), TILE, cols, tokens, planes=[PLANES], taper=False)
-            task = cocotb.start_soon(run(dut, [case]))
-            busy = []
-            while not task.done():
-                await FallingEdge(dut.clk)
-                busy.append(int(dut.busy.value))
+            busy = await busy_cycles(dut, case)
             a_slice = TILE // rows_a_step(tokens)
             assert a_slice >= SLICE * -(-tokens // STREAMS), "codes come as fast as they are needed"
             steps = PLANES * a_slice * slices(cols)
