@@ -12,7 +12,14 @@ from tellme.models.source import Block
 from tellme.runtime.generation import Generation
 from tellme.spec.scale import SCALE_RANGES, Scale
 from tests.board.compare import compare, open_sim
-from tests.models.random_model import random_model, with_head_codes, with_planes, with_row_scales, with_several_scales
+from tests.models.random_model import (
+    random_model,
+    with_groups,
+    with_head_codes,
+    with_planes,
+    with_row_scales,
+    with_several_scales,
+)
 
 pytestmark = pytest.mark.rtl
 
@@ -43,15 +50,15 @@ def test_planes_row_words_and_biases(device, name):
 
 
 def test_in_chunks_and_token_by_token():
-    """On a build with chunks of sixteen tokens: rows with words of their own, and all that planes bring, in chunks; scales that
-    change within a head and that no row's word holds, token by token.  The picks are the golden model's."""
+    """On a build with chunks of sixteen tokens: rows with words of their own, all that planes bring, and column groups, in
+    chunks; scales that change within a head and that no row's word holds, token by token.  The picks are the golden model's."""
     tiny = random_model("grouped")
     scale = tiny.layers[0].blocks("wk")[0].scale
     tiny.layers[0].scales["wk"] = Block(6, scale), Block(10, Scale(1500, SCALE_RANGES["exp"].least // 2))
     wide = open_sim("ulx3s-85f")
     try:
         for model, chunks in ((with_several_scales(random_model("grouped")), True), (with_all(random_model("plain")), True),
-                              (tiny, False)):
+                              (with_groups(with_all(random_model("untied"))), True), (tiny, False)):
             image = compile_model(model, wide.config(model))
             assert image.whole_heads == chunks
             wide.load(image, lambda done, total: None)
