@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Attention of a chunk of tokens, or of one: query PEs that share each K and V row (TeLLMe v2 section 3.6; spec: attention)."""
 
-from amaranth.hdl import Array, Const, Module
+from amaranth.hdl import Array, Const, Module, Mux, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.attention.own_rows import OwnRows
 from hw.attention.pe_column import PeColumn
 from hw.attention.scatter import LANES, MAX_GROUP, ChunkHeads, small_product
 from hw.attention.slot_sequence import SlotSequence
@@ -39,9 +40,10 @@ class PrefillAttention(wiring.Component):
     rows once, for all its PEs.  A word has widths.attention_bits bits, so ``lanes`` values, 4 or 8; a row has row_words =
     head_dim / lanes words.  Words read for a KV head:
 
-        scales + sum over slots of 2 * keys(s) * row_words
+        scales + sum over slots of 2 * (keys(s) - own) * row_words
 
-    where scales is position + chunk words of 32 bits, or the words of 64 bits in which these words lie.
+    where own is 1 for a chunk of one token on a memory of 32-bit words, whose K and V rows the unit keeps (OwnRows), else 0, and
+    scales is position + chunk words of 32 bits, or the words of 64 bits in which these words lie.
 
     Walk: Each word and its flags walk from PE to PE, ``exp_units`` PEs per cycle, so that every softmax unit meets its PEs
     one after another.  Scores leave and weights reach the PEs just in time, and are stored nowhere else.  A PE does not see
@@ -64,8 +66,8 @@ class PrefillAttention(wiring.Component):
     words; s_base and s_stride may be any.  Rows and scales are written in words of 32 bits.
 
     Maps to ``lanes`` multipliers (8x17) and an EBR (512 words of q) for each four of them a PE, sums in LUT RAM; four multipliers
-    and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit.  Raises ValueError for parameters out of
-    range.
+    and score EBR for pes / exp_units * widths.context scores of 18 bits a softmax unit; an EBR of own rows (512 words).  Raises
+    ValueError for parameters out of range.
     """
 
     #: Places for sums that are on their way from their PE to ``acc``.
@@ -101,6 +103,8 @@ class PrefillAttention(wiring.Component):
         #: From a slot's last sum to the next slot's first V word at the earliest.
         self.refill_cycles = 2 + self._lead
         self._rows = widths.heads * -(-tokens // pes)
+        # A token's own K and V rows are kept and not read back.  With words of 64 bits four EBR would save 0.1 % of a token.
+        self._own_rows = lanes == LANES
         super().__init__({
             "heads": In(stream.Signature(layouts.head_words)), "write": Out(layouts.write_port), "read": Out(layouts.kv_port),
             "shape": In(layouts.model_shape), "control": In(layouts.attention_control), "acc": Out(stream.Signature(layouts.acc)),
@@ -126,10 +130,12 @@ class PrefillAttention(wiring.Component):
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         # ------------------------------------------------------------------ parts
-        m.submodules.chunk_heads = chunk_heads = ChunkHeads(layouts, pes=pes, words=self._words * lanes // LANES, rows=self._rows)
+        m.submodules.chunk_heads = chunk_heads = ChunkHeads(layouts, pes=pes, words=self._words * lanes // LANES, rows=self._rows,
+                                                        own_rows=self._own_rows)
         m.submodules.sequence = sequence = SlotSequence(layouts, pes=pes, exp_units=units, lanes=lanes, pair_bits=len(pairs),
-                                                        words=self._words, rows=self._rows)
-        m.submodules.reader = reader = WordReader(lanes=lanes, turns=turns, words=self._words, context=context, lead=self._lead)
+                                                        words=self._words, rows=self._rows, own_rows=self._own_rows)
+        m.submodules.reader = reader = WordReader(lanes=lanes, turns=turns, words=self._words, context=context, lead=self._lead,
+                                                  own_rows=self._own_rows)
         m.submodules.turns = taking = SoftmaxTurns(lanes=lanes, turns=turns, context=context)
         m.submodules.column = column = PeColumn(pes=pes, exp_units=units, lanes=lanes, words=self._words, rows=self._rows,
                                                 dot_bits=dot_bits, sum_bits=sum_bits)
@@ -148,7 +154,11 @@ class PrefillAttention(wiring.Component):
 
         # ------------------------------------------------------------------ sequence, and words from memory
         wiring.connect(m, sequence.request, wiring.flipped(self.read.req))
-        wiring.connect(m, wiring.flipped(self.read.data), reader.data)
+        if self._own_rows:
+            word = self._words_with_own(m, words, chunk_heads, sequence, reader)
+        else:
+            wiring.connect(m, wiring.flipped(self.read.data), reader.data)
+            word = self.read.data.payload
         m.d.comb += [
             sequence.shape.eq(shape), sequence.args.eq(args), sequence.words.eq(words), sequence.pairs.eq(pairs),
             sequence.keys_all.eq(keys_all), sequence.start.eq(self.control.start),
@@ -160,7 +170,7 @@ class PrefillAttention(wiring.Component):
 
         # ------------------------------------------------------------------ words along the PEs, which meet the softmax units
         m.d.comb += [
-            column.word.eq(self.read.data.payload), column.flags.eq(reader.flags), column.row.eq(sequence.row),
+            column.word.eq(word), column.flags.eq(reader.flags), column.row.eq(sequence.row),
             column.pop.eq(taking.pop), column.pop_turn.eq(taking.pop_turn),
             taking.scales.eq(reader.scales), taking.odd_scales.eq(sequence.odd_scales), taking.key.eq(reader.key),
             taking.dots.eq(column.dots_came), taking.first_key.eq(column.first_key), taking.v_row.eq(reader.v_row),
@@ -202,3 +212,18 @@ class PrefillAttention(wiring.Component):
         ]
         wiring.connect(m, out.acc, wiring.flipped(self.acc))
         return m
+
+    def _words_with_own(self, m: Module, words: Value, chunk_heads: ChunkHeads, sequence: SlotSequence,
+                        reader: WordReader) -> Value:
+        """The word that goes to the PEs: memory's, or one of the only token's own rows in place of the last key's in memory."""
+        stage, read = Stages(m), self.read.data
+        m.submodules.own_rows = own_rows = OwnRows(kv_heads=self._layouts.widths.kv_heads, words=self._words)
+        own = stage.reg(self.control.args.chunk == 1, "own")
+        from_own = own & reader.last_row
+        m.d.comb += [
+            sequence.own.eq(own), own_rows.write.eq(chunk_heads.own), own_rows.words.eq(words), own_rows.head.eq(sequence.head),
+            own_rows.restart.eq(~sequence.busy), own_rows.fetch.eq(sequence.phase.as_value().any()),
+            own_rows.row.ready.eq(reader.data.ready & from_own), read.ready.eq(reader.data.ready & ~from_own),
+            reader.data.valid.eq(Mux(from_own, own_rows.row.valid, read.valid)), reader.data.payload.eq(read.payload),
+        ]
+        return Mux(from_own, own_rows.row.payload, read.payload)

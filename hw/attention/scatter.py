@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.attention.own_rows import own_row_word
 from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages
 from hw.lib.stages import Stages
@@ -37,6 +38,8 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
+    With ``own_rows`` each word of a K or V head leaves on ``own`` too, the cycle after the word is written.
+
     ``begin`` (a pulse) discards everything that came before.  ``idle`` is high when nothing is under way and no word waits.
     Rate: a word per cycle; a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV
     head's scales chunk + SCALES_CYCLES.  The arguments must not change from ``begin`` until ``idle``.
@@ -47,7 +50,8 @@ class ChunkHeads(wiring.Component):
     KV_CYCLES = 5
     SCALES_CYCLES = 4
 
-    def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int) -> None:
+    def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int, own_rows: bool = False) -> None:
+        self._own_rows = own_rows
         self._widths = widths = layouts.widths
         tokens = widths.chunk
         self._pes = pes
@@ -60,6 +64,7 @@ class ChunkHeads(wiring.Component):
             "slots": In(range(tokens * widths.group // pes + 2)),
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
+            **({"own": Out(own_row_word(widths.kv_heads, words))} if own_rows else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -141,7 +146,11 @@ class ChunkHeads(wiring.Component):
         m.submodules.v_scales = v_scales = memory.Memory(shape=16, depth=kv_heads << token_bits, init=[])
         # A cycle later than the head is counted; kv2 and of_v_head are still its own then.
         stored, stored_token = stage.reg(pack16(factor), "stored"), stage.reg(token[:token_bits], "stored_token")
-        kv_last = due & ~query & asked & self.write.data.ready & last
+        kv_taken = due & ~query & asked & self.write.data.ready
+        kv_last = kv_taken & last
+        if self._own_rows:
+            m.d.comb += [self.own.en.eq(stage.reg(kv_taken, "own_en")), self.own.v.eq(of_v_head), self.own.head.eq(kv2),
+                         self.own.word.eq(self.q.word), self.own.data.eq(self.q.data)]
         stored_kv = stage.reg(kv_last, "stored_kv")
         storing = stage.reg(stored_kv, "storing")
         scale_token = Signal(range(max(self._tokens, 2)))

@@ -30,14 +30,19 @@ class SlotSequence(wiring.Component):
     begin with the upper half of their first word, and last_scales is the number of their words less one.  So a request for scales
     may bring 32 bits before them and 32 bits behind them.
 
+    With ``own_rows`` and a chunk of one token (``own``) the last key's rows are not asked for, and a request of no words is left
+    out.
+
     While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
     token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
 
-    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs`` and ``keys_all``
-    stand still from ``start`` until ``busy`` falls.
+    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs``, ``keys_all`` and
+    ``own`` stand still from ``start`` until ``busy`` falls.
     """
 
-    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, lanes: int, pair_bits: int, words: int, rows: int) -> None:
+    def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, lanes: int, pair_bits: int, words: int, rows: int,
+                 own_rows: bool = False) -> None:
+        self._own_rows = own_rows
         self._pes, self._units, self._lanes, self._widths = pes, exp_units, lanes, layouts.widths
         context = layouts.widths.context
         keys = range(2 << (context - 1).bit_length())
@@ -50,6 +55,7 @@ class SlotSequence(wiring.Component):
             "working": Out(range(pes + 1)), "last_turn": Out(range(pes // exp_units)), "last_slot": Out(1),
             "odd_scales": Out(1), "last_scales": Out(range(context)),
             "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),
+            **({"own": In(1), "head": Out(range(layouts.widths.kv_heads + 1))} if own_rows else {}),
         })
 
     def scale_words(self, odd: Value) -> Value:
@@ -82,7 +88,15 @@ class SlotSequence(wiring.Component):
         to_ask, settled = Signal(), Signal(range(4))
         next_keys = stage.reg((self.keys_all - Mux(last_slot, 0, back))[:len(self.keys)], "next_keys")
         words = Cat(Const(0, 1), self.words) if wide else self.words
-        row_words = stage.reg(Mux(phase.v, next_keys, self.keys) * words, "row_words")
+        asked_keys: Value = Mux(phase.v, next_keys, self.keys)
+        nothing_left: Value = phase.v & last_slot & last_head
+        if self._own_rows:
+            m.d.comb += self.head.eq(head)
+            # All pairs are of the only token, so each slot sees the same keys.
+            asked_keys = Mux(self.own, stage.reg((self.keys_all - 1)[:len(self.keys)], "keys_before"), asked_keys)
+            no_rows = stage.reg(self.own & (self.keys_all == 1), "no_rows")
+            nothing_left = nothing_left | (no_rows & ~(phase.v & last_slot))
+        row_words = stage.reg(asked_keys * words, "row_words")
         # Words of scales less one, of the KV head after this one.
         next_scales = stage.reg(self.scale_words(s_addr[0] ^ shape.s_stride[0]) - 1, "next_scales") if wide else Const(0)
 
@@ -96,7 +110,7 @@ class SlotSequence(wiring.Component):
         with m.If(request.valid & request.ready):
             m.d.sync += request.valid.eq(0)
         with m.If(to_ask & ~request.valid & (~phase.v | (settled == 3))):
-            m.d.sync += [to_ask.eq(0), request.valid.eq(~(phase.v & last_slot & last_head)), request.p.len.eq(row_words),
+            m.d.sync += [to_ask.eq(0), request.valid.eq(~nothing_left), request.p.len.eq(row_words),
                          request.p.addr.eq(Mux(phase.k, v_addr, k_addr))]
             with m.If(phase.v & last_slot):
                 m.d.sync += scales(s_addr + shape.s_stride, self.keys_all, next_scales)

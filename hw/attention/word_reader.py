@@ -29,6 +29,8 @@ class WordReader(wiring.Component):
     the scales of a key, and the phase has last_key + 1 words; a word of eight values has the scales of two keys, and the phase
     has ``last_scales`` + 1 words.  ``scales`` writes a word under its number, with ``last`` at the phase's last one.
 
+    With ``own_rows`` ``last_row`` is high while the next word is one of the last key's row.
+
     In phase k or v a word leaves the same cycle with its ``flags``, which are zero for ``k`` and ``v`` in all other cycles;
     ``key`` is its key.  ``done`` is high with the phase's last word; the counters begin again then.  ``v_row`` is high with the
     first word of a V row.
@@ -43,7 +45,8 @@ class WordReader(wiring.Component):
     where words > last_turn; V rows of two words alone take (lead + 1) / AHEAD cycles each.
     """
 
-    def __init__(self, *, lanes: int, turns: int, words: int, context: int, lead: int) -> None:
+    def __init__(self, *, lanes: int, turns: int, words: int, context: int, lead: int, own_rows: bool = False) -> None:
+        self._own_rows = own_rows
         self._lanes, self._turns, self._words, self._context, self._lead = lanes, turns, words, context, lead
         key = range(context)
         super().__init__({
@@ -51,6 +54,7 @@ class WordReader(wiring.Component):
             "last_key": In(key), "last_scales": In(key), "last_turn": In(range(turns)), "asked": In(1),
             "scales": Out(data.StructLayout({"en": 1, "last": 1, "word": key, "data": data.ArrayLayout(KvScales, lanes // 4)})),
             "flags": Out(word_flags(words)), "key": Out(key), "v_row": Out(1), "done": Out(1),
+            **({"last_row": Out(1)} if own_rows else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -105,4 +109,6 @@ class WordReader(wiring.Component):
             flags.row_end.eq(row_end), flags.first_key.eq(key == 0), flags.w.eq(w_index),
             self.key.eq(key), self.done.eq(accepted & ends & (phase.s | row_end)),
         ]
+        if self._own_rows:
+            m.d.comb += self.last_row.eq(of_last_key & ~phase.s)
         return m
