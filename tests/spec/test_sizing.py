@@ -86,13 +86,8 @@ def test_model_is_within_15_percent_of_what_is_packed(name, what, model):
     assert sum(model(preset(name)).values()) / PACKING["judged"][name][what] == pytest.approx(1, abs=0.15)
 
 
-#: Reports of cores from before the LM head was the engine's: its eight products, and one of a float pipeline, are gone since.
-OLD_DSP = pytest.mark.xfail(strict=True, reason="the report is of a core whose LM head had products of its own")
-
-
-@pytest.mark.parametrize(("name", "what", "model"), [
-    pytest.param(name, what, model, marks=OLD_DSP if what == "dsp" and name in ("ecpix5-85f", "orangecrab-85f") else ())
-    for what, model in (("comb", lut), ("ebr", ebr), ("dsp", dsp)) for name in BUILT])
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize(("what", "model"), [("comb", lut), ("ebr", ebr), ("dsp", dsp)])
 def test_model_is_within_15_percent_of_the_build(name, what, model):
     assert {"ulx3s-85f", "icepi_zero-25f"} <= set(BUILT)
     report = json.loads((REPORTS / f"{name}.json").read_text())

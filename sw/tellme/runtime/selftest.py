@@ -205,7 +205,7 @@ def layer_config(core: CoreConfig) -> ModelConfig:
     heads = kv_heads * min(core.max_group, 2)
     return ModelConfig(dim=min(core.max_dim, 128), ffn=min(core.max_cols, 192), layers=1, heads=heads, kv_heads=kv_heads,
                        head_dim=head_dim, vocab=min(core.max_vocab, 256), context=min(core.max_context, 64), o_norm=True,
-                       down_norm=True)
+                       down_norm=True, qk_norm=core.row_words)
 
 
 def _layer(device: BoardDevice) -> tuple[Check, Image]:
