@@ -59,7 +59,7 @@ class ReadModel:
     its requests.
 
     ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
-    length of a pause before each word (0: none).  A read of a word that is not there fails.
+    length of a pause before each word (0: none).  A read of a word that is not there fails, and so does a request of no words.
     """
 
     def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, rng=None):
@@ -86,6 +86,7 @@ class ReadModel:
                 continue
             self._signal("req__ready").value = 0
             addr, length = fields(self._request, request, "addr", "len")
+            assert length, f"a request of no words at {addr:#x}"
             for _ in range(self._latency):
                 await FallingEdge(self._clk)
             for i in range(0, length, self._lanes):
@@ -122,6 +123,7 @@ class QueuedReadModel(ReadModel):
             if self._signal("req__valid").value:
                 request = int(self._signal("req__payload").value)
                 addr, length = fields(self._request, request, "addr", "len")
+                assert length, f"a request of no words at {addr:#x}"
                 queue.extend((cycle + self._latency, addr + i) for i in range(0, length, self._lanes))
             await FallingEdge(self._clk)
             cycle += 1
@@ -180,6 +182,7 @@ class WriteModel:
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
             addr, length = fields(self._request, request, "addr", "len")
+            assert length, f"a request of no words at {addr:#x}"
             taken = 0
             while taken < length:
                 ready = self._rng.random() >= self._stall
