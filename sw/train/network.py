@@ -23,6 +23,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from floats import FloatModel
+from gate import gate_codes, gate_codes_plain
 from torch import Tensor, nn
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig
@@ -238,30 +239,62 @@ class Student(nn.Module):
             scale = scale / WORTH
         return code.to(dtype), scale, bias
 
-    def linear(self, p: dict[str, Tensor], names: tuple[str, ...], x: Tensor, gain: str, part: Tensor | float,
-               dtype: torch.dtype) -> list[Tensor]:
-        """float32 [..., rows] of linears that see the same norm."""
-        q, size = int8_codes(rms_norm(x, p["base_" + gain] * (1 + p[gain]), self.config.eps), part, dtype)
-        rows = [self.row(p, name, part, dtype) for name in names]
-        y = F.linear(q, torch.cat([codes for codes, _, _ in rows])).float() * size * torch.cat([scale for _, scale, _ in rows])
-        outs = y.split([len(scale) for _, scale, _ in rows], -1)
-        return [out if bias is None else out + bias for out, (_, _, bias) in zip(outs, rows, strict=True)]
+    def sums(self, p: dict[str, Tensor], names: tuple[str, ...], q: Tensor,
+             part: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """(sums of codes [..., rows], scale [rows], bias [rows]) of linears that see the same codes."""
+        rows = [self.row(p, name, part, self.dtype) for name in names]
+        scale = torch.cat([scale for _, scale, _ in rows])
+        bias = torch.cat([torch.zeros_like(scale) if bias is None else bias for _, scale, bias in rows])
+        return F.linear(q, torch.cat([codes for codes, _, _ in rows])), scale, bias
 
-    def layer(self, x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor, part: Tensor | float) -> Tensor:
-        """The residual stream behind a layer."""
+    def seen(self, p: dict[str, Tensor], x: Tensor, gain: str, part: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(codes, scale) of what linears behind a norm see."""
+        return int8_codes(rms_norm(x, p["base_" + gain] * (1 + p[gain]), self.config.eps), part, self.dtype)
+
+    def first_half(self, x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor,
+                   part: Tensor | float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(residual stream behind attention, sums of gate and up, their scale of each token, of each row, bias, gain of the norm
+        ahead of down)."""
         c, dtype = self.config, self.dtype
-        q, k, v = (y.unflatten(-1, (-1, c.head_dim)) for y in self.linear(p, ("wq", "wk", "wv"), x, "attn_norm", part, dtype))
+        codes, size = self.seen(p, x, "attn_norm", part)
+        y, scale, bias = self.sums(p, ("wq", "wk", "wv"), codes, part)
+        y = y.float() * size * scale + bias
         heads = []
-        for y, norm in ((q, "q_norm"), (k, "k_norm"), (v, "")):
+        for part_of_y, norm in zip(y.split((c.q_dim, c.kv_dim, c.kv_dim), -1), ("q_norm", "k_norm", ""), strict=True):
+            head = part_of_y.unflatten(-1, (-1, c.head_dim))
             if norm and c.qk_norm:
-                y = rms_norm(y, p["base_" + norm] * (1 + p[norm]), c.eps)
-            codes, size = int8_codes(rotate(y, cos, sin) if norm else y, part, torch.float32)
+                head = rms_norm(head, p["base_" + norm] * (1 + p[norm]), c.eps)
+            codes, size = int8_codes(rotate(head, cos, sin) if norm else head, part, torch.float32)
             heads.append((codes * size).to(dtype))
         if self.exact:
             self.hardest = max(self.hardest, hardest_score(*heads[:2]))
-        x = x + self.linear(p, ("wo",), attend(*heads), "o_norm", part, dtype)[0]
-        gate, up = self.linear(p, ("w1", "w3"), x, "ffn_norm", part, dtype)
-        return x + self.linear(p, ("w2",), F.silu(gate) * up, "down_norm", part, dtype)[0]
+        codes, size = self.seen(p, attend(*heads), "o_norm", part)
+        y, scale, bias = self.sums(p, ("wo",), codes, part)
+        x = x + (y.float() * size * scale + bias)
+        codes, size = self.seen(p, x, "ffn_norm", part)
+        y, scale, bias = self.sums(p, ("w1", "w3"), codes, part)
+        return x, y, size, scale, bias, p["base_down_norm"] * (1 + p["down_norm"])
+
+    def second_half(self, x: Tensor, codes: Tensor, size: Tensor, p: dict[str, Tensor], part: Tensor | float) -> Tensor:
+        """The residual stream behind a layer, from what down sees."""
+        y, scale, bias = self.sums(p, ("w2",), codes, part)
+        return x + (y.float() * size * scale + bias)
+
+    def layer(self, x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor, part: Tensor | float) -> Tensor:
+        """The residual stream behind a layer."""
+        x, *between = self.first_half(x, p, cos, sin, part)
+        return self.second_half(x, *gate_codes_plain(*between, part, self.config.eps), p, part)
+
+    def compiled(self) -> None:
+        """Run layers as compiled code, on a GPU."""
+        first, second = torch.compile(self.first_half, dynamic=False), torch.compile(self.second_half, dynamic=False)
+
+        def layer(x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor, part: Tensor) -> Tensor:
+            x, sums, size, scale, bias, gain = first(x, p, cos, sin, part)
+            codes, out = gate_codes(sums.flatten(0, 1), size.flatten(0, 1), scale, bias, gain, part, self.config.eps)
+            return second(x, codes.view(*x.shape[:2], -1), out.view(*x.shape[:2], 1), p, part)
+
+        self.run = layer
 
     def forward(self, ids: Tensor, part: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """(codes, scale) of what the LM head sees, [batch, time, dim] and [batch, time, 1], for ids [batch, time]."""

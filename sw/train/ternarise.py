@@ -231,7 +231,7 @@ def run(args: argparse.Namespace) -> None:
     distance = compare
     settle = student.settle_one
     if fast:
-        student.run = torch.compile(student.layer, dynamic=False)
+        student.compiled()
         distance, settle = torch.compile(compare, dynamic=False), torch.compile(student.settle_one, dynamic=False)
     matrices = [getattr(student, name) for name in LINEARS]
     rest = [p for name, p in student.named_parameters() if name not in LINEARS]
