@@ -168,7 +168,7 @@ class OwnText:
                 self.step()
                 torch.cuda.synchronize()
                 self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):
+                with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                     self.out = self.step()
             if self.gpu:
                 self.graph.replay()

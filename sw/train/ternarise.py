@@ -20,7 +20,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -86,6 +86,30 @@ def batches(rounds: list[Rows], rows: int, generator: torch.Generator) -> Iterat
             drawn, part = parts[at]
             part = part.to(drawn.ids.device)
             yield drawn.ids[part].long(), drawn.states[part], drawn.weights[part]
+
+
+def graphed(learn: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    """``learn`` as one CUDA graph for inputs of these shapes: Python is slower than the GPU at a step's thousands of launches.
+    Gradients keep their places, and each call overwrites them."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            learn(*inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
+    # Other threads (NCCL's) may ask for events meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        out = learn(*inputs)
+
+    def replay(*new: Tensor) -> Tensor:
+        for place, values in zip(inputs, new, strict=True):
+            place.copy_(values)
+        graph.replay()
+        return out
+
+    return replay
 
 
 @torch.no_grad()
@@ -242,6 +266,21 @@ def run(args: argparse.Namespace) -> None:
     table = table.to(kind)
     ready = batches(rounds, args.batch // world, torch.Generator().manual_seed(args.seed * 1000 + rank))
 
+    part = torch.zeros((), device=device)
+
+    def learn(ids: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+        """Gradients of a step; its mean KL and share of the same first choice."""
+        for p in trained:
+            p.grad = None
+        q, size = student(ids, part)
+        loss, same = distil(q.flatten(0, 1), size.flatten(0, 1), weight, table, scale, states.flatten(0, 1), teacher.head, distance)
+        loss.backward()
+        return torch.stack((loss.detach(), same))
+
+    if fast:
+        ids, states, weights = next(ready)
+        learn = graphed(learn, (ids, states, weights.flatten() / weights.sum()))
+
     def look(step: int, seconds: float, **more: float | str) -> None:
         sums = held_out(student, exact, held)
         hardest = torch.tensor(student.hardest, device=device)
@@ -258,7 +297,6 @@ def run(args: argparse.Namespace) -> None:
             pack(student, args.out, args.parts, {"source": model.name, "license": model.license, "step": step,
                                                  "seconds": round(seconds, 1), "context": args.context})
 
-    part = torch.zeros((), device=device)
     totals = torch.zeros(2, device=device)
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
@@ -273,10 +311,7 @@ def run(args: argparse.Namespace) -> None:
         for optimizer, peak in zip(optimizers, (args.lr, args.rest_lr), strict=True):
             optimizer.param_groups[0]["lr"] = peak * share
         ids, states, weights = next(ready)
-        q, size = student(ids, part)
-        weight = weights.flatten() / weights.sum()
-        loss, same = distil(q.flatten(0, 1), size.flatten(0, 1), weight, table, scale, states.flatten(0, 1), teacher.head, distance)
-        loss.backward()
+        found = learn(ids, states, weights.flatten() / weights.sum())
         if world > 1:
             flat = torch.cat([p.grad.flatten().to(kind) for p in trained])
             dist.all_reduce(flat, op=dist.ReduceOp.SUM)
@@ -286,11 +321,10 @@ def run(args: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name in LINEARS:
                 settle(getattr(student, name), getattr(student, "codes_" + name), args.margin)
-        totals += torch.stack((loss.detach(), same))
+        totals += found
         step += 1
         if step % 10 == 0 or not fast:
             # Time is what every process agrees on; reading it waits for the GPU, so not at each step.
@@ -307,7 +341,7 @@ def run(args: argparse.Namespace) -> None:
                 totals.zero_()
                 counted, noted = step, spent
             if waited > args.look:
-                if math.isnan(float(loss.detach())):
+                if math.isnan(float(found[0])):
                     raise SystemExit("the loss is not a number")
                 look(step, spent)
                 save(step, spent)
