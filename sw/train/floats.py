@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Float models to be made ternary: Hugging Face folders and GGUF files of LLaMA, Mistral, Qwen2, Qwen3 and SmolLM2.
 
-All of them are one network: RMSNorm, grouped attention with RoPE, a feed-forward part with SiLU.  They differ in biases of q, k and v
-(Qwen2), norms on the heads of q and k (Qwen3), and whether the LM head is the embedding.  A sliding window is refused, and so is
-each key of a configuration that asks for something that a board does not compute.  Rows of wq and wk come in the order of adjacent
-RoPE pairs, whatever the checkpoint's.  GGUF tensors may have any type that the gguf package decodes.  Needs the tellme package and
-NumPy, no torch.
+All of them are one network: RMSNorm, grouped attention with RoPE, a feed-forward part with SiLU. They differ in biases of q, k
+and v (Qwen2), norms on the heads of q and k (Qwen3), and whether the LM head is the embedding.  A sliding window is refused,
+and so is each key of a configuration that asks for something that a board does not compute.  Rows of wq and wk come in the
+order of adjacent RoPE pairs, whatever the checkpoint's.  GGUF tensors may have any type that the gguf package decodes.  Needs
+the tellme package and NumPy, no torch.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,8 @@ def _key(label: str, fields: dict[str, Any], key: str, kind: type, default: Any 
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise ModelError(f"{label} has no {key}" if value is None else f"{label}: {key} is {value!r}, which is no {kind.__name__}")
+        raise ModelError(f"{label} has no {key}" if value is None
+                         else f"{label}: {key} is {value!r}, which is no {kind.__name__}")
     return value
 
 
@@ -143,8 +144,8 @@ def _no_window(label: str, arch: str, fields: dict[str, Any]) -> dict[str, Any]:
         rest.pop("max_window_layers", None)
     elif arch == "MistralForCausalLM" and rest.get("sliding_window", 4096) is not None:
         # Where the key is missing, transformers takes 4096.
-        raise ModelError(f"{label}: sliding_window is {rest.get('sliding_window', 'missing, which means 4096')}, which a board does "
-                         "not do: Mistral models whose sliding_window is null are taken")
+        raise ModelError(f"{label}: sliding_window is {rest.get('sliding_window', 'missing, which means 4096')}, which a board "
+                         "does not do: Mistral models whose sliding_window is null are taken")
     return rest
 
 

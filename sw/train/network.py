@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A float model as its own teacher, and the ternary student that is trained to give the teacher's logits.
 
-The student computes what a board does: RMSNorm with a gain ahead of every linear (those ahead of the output and down projections are
-new), int8 activations (absmax of the token), weights of integer codes with a scale a row, int8 q, k and v (absmax of the head), and
-an int8 embedding, which is also the LM head of a tied model.  Rounding has straight-through gradients.
+The student computes what a board does: RMSNorm with a gain ahead of every linear (those ahead of the output and down
+projections are new), int8 activations (absmax of the token), weights of integer codes with a scale a row, int8 q, k and v
+(absmax of the head), and an int8 embedding, which is also the LM head of a tied model.  Rounding has straight-through
+gradients.
 
-A matrix's row r has the step s[r] = mean |w[r]| * STEP[planes] and the codes round(w[r] / s[r]), limited to (3**planes - 1) / 2.
-A code changes only when its weight is ``margin`` steps behind the threshold (:meth:`Student.settle`).  What the row is worth:
+A matrix's row r has the step s[r] = mean |w[r]| * STEP[planes] and the codes round(w[r] / s[r]), limited to (3**planes - 1) /
+2.  A code changes only when its weight is ``margin`` steps behind the threshold (:meth:`Student.settle`).  What the row is
+worth:
 
     absmean   y[r] = exp(rho[r]) s[r] (codes[r] . x)
     tequila   the same, plus lambda times the sum of the row's weights whose code is 0, as a bias (Tequila, arXiv 2509.23809)
-    ttq       one plane, and codes of worth (1 + k[r] / 127) and -(1 - k[r] / 127), k[r] an integer of -127 to 127 (TTQ, arXiv 1612.01064)
+    ttq       one plane; the codes 1 and -1 are worth 1 + k[r] / 127 and -1 + k[r] / 127, k[r] an integer of -126 to 126 (TTQ,
+              arXiv 1612.01064)
 
-rho, lambda and k are learned.  At the start the student is the teacher up to rounding, and up to the new norms, whose mean size is
-multiplied into the rows behind them.
+rho, lambda and k are learned.  At the start the student is the teacher up to rounding, and up to the new norms, whose mean size
+is multiplied into the rows behind them.
 """
 
 import math
@@ -38,7 +41,8 @@ BIASED = ("wq", "wk", "wv", "w1", "w3")
 #: The step of each number of planes, in means of |w|: near the least squared error of normally distributed weights for two planes
 #: and more.
 STEP = {1: 1.0, 2: 0.69, 3: 0.27, 4: 0.105, 5: 0.041}
-#: The mean |w| of each row of a student at its start; what it was goes into the row's scale.  So Muon's steps move all rows alike.
+#: The mean |w| of each row of a student at its start; what it was goes into the row's scale.  So Muon's steps move all rows
+#: alike.
 SIZE = 0.14
 #: The largest multiplier of a TTQ row.
 WORTH = 127
@@ -137,7 +141,8 @@ class Teacher:
 class Student(nn.Module):
     """All layers' matrices of a kind are one parameter [layers, rows, columns]; so are gains, and what rows are worth.
 
-    ``codes_NAME``: int8 buffers, the codes that are held.  ``part`` of the methods: the share of the rounding that is done, 0 to 1.
+    ``codes_NAME``: int8 buffers, the codes that are held.  ``part`` of the methods: the share of the rounding that is done, 0
+    to 1.
     """
 
     cos: Tensor
@@ -191,7 +196,8 @@ class Student(nn.Module):
         return torch.bfloat16 if self.final.is_cuda and not self.exact else torch.float32
 
     def calibrate(self, sizes: list[Tensor]) -> None:
-        """Multiply the rows of wo and w2 with the mean size of what they see; ``sizes``: mean squares, of o and of down by layer."""
+        """Multiply the rows of wo and w2 with the mean size of what they see; ``sizes``: mean squares, of o and of down by
+        layer."""
         for name, found in (("wo", sizes[0::2]), ("w2", sizes[1::2])):
             base = getattr(self, "base_" + name)
             base *= torch.stack(found).sqrt().to(base.device)[:, None]
@@ -222,7 +228,8 @@ class Student(nn.Module):
         stacks = {name: getattr(self, name).unbind(0) for name in names}
         return [{name: stack[i] for name, stack in stacks.items()} for i in range(self.config.layers)]
 
-    def row(self, p: dict[str, Tensor], name: str, part: Tensor | float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+    def row(self, p: dict[str, Tensor], name: str, part: Tensor | float,
+            dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
         """(codes [rows, columns], scale [rows], bias [rows] or None) of a matrix of a layer."""
         w, held = p[name], p["codes_" + name].to(torch.float32)
         step = self.steps(w)

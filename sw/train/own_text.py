@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A model's own samples, with the states that its LM head saw: the text that a student of the model is trained on.
 
-A row begins with given tokens (a chat up to where the user's turn begins, or the token that begins a text) and runs on to its last
-place, across ends of texts, each token drawn from the model's own probabilities.  All rows go in step, so a batch costs one pass of
-the weights for each place.  On a GPU a step is one CUDA graph.
+A row begins with given tokens (a chat up to where the user's turn begins, or the token that begins a text) and runs on to its
+last place, across ends of texts, each token drawn from the model's own probabilities.  All rows go in step, so a batch costs
+one pass of the weights for each place.  On a GPU a step is one CUDA graph.
 """
 
 import math
@@ -108,7 +108,7 @@ def choose(logits: Tensor, luck: Tensor, temperature: float, min_p: float) -> Te
     wanted = luck[:, None] * ends[:, -1:] * (1 - 1e-6)
     block = (ends <= wanted).sum(-1, keepdim=True)
     inside = likely.gather(1, block[..., None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1)
-    # Sums of a block and of the blocks before differ in their last bits: the last token of the block with a probability is the limit.
+    # Sums of a block and of the blocks before differ in their last bits: the block's last token with a probability is the limit.
     rest = (wanted - torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)).minimum(inside[:, -1:] * (1 - 1e-6))
     return block[:, 0] * BLOCK + (inside <= rest).sum(-1)
 
@@ -148,7 +148,8 @@ class OwnText:
         cos, sin = self.cos[self.place], self.sin[self.place]
         for i, layer in enumerate(t.layers):
             q, k, v = self.heads(layer, x, cos[0], sin[0])
-            x = self.finish(layer, x, attend(q.contiguous(), k.contiguous(), v.contiguous(), self.keys[i], self.values[i], self.place))
+            mixed = attend(q.contiguous(), k.contiguous(), v.contiguous(), self.keys[i], self.values[i], self.place)
+            x = self.finish(layer, x, mixed)
         state = self.end(x)
         return self.choose(F.linear(state, t.head), self.luck), state
 

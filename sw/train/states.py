@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A student of ternarise.py as files: its codes, where its weights lie between codes, and all else that it learned.
 
-OUT/weights-K-of-N.safetensors holds some of the layers.  One plane: ``layers.I.NAME.state``, uint8 [rows, columns / 2], two weights a
-byte, the even column low: 5 * (code + 1) + bucket, where the bucket says how far the weight lies from its code (PLACES).  Several
-planes: ``.codes`` int8 and ``.weight`` float16, in steps.  With ``.scale`` float32 a row, ``.bias`` float32 a row, ``.pair`` int8 a row
-(TTQ), and the gains float32.  The metadata's ``about`` is a JSON object.  The tables are the float model's and not repeated.
+OUT/weights-K-of-N.safetensors holds some of the layers.  One plane: ``layers.I.NAME.state``, uint8 [rows, columns / 2], two
+weights a byte, the even column low: 5 * (code + 1) + bucket, where the bucket says how far the weight lies from its code
+(PLACES).  Several planes: ``.codes`` int8 and ``.weight`` float16, in steps.  With ``.scale`` float32 a row, ``.bias`` float32 a
+row, ``.pair`` int8 a row (TTQ), and the gains float32.  The metadata's ``about`` is a JSON object.  The tables are the float
+model's and not repeated.
 """
 
 import json
@@ -98,7 +99,8 @@ def unpack(student: Student, paths: list[Path]) -> None:
             getattr(student, "codes_" + name)[i] = codes
             getattr(student, "base_" + name)[i] = found[head + name + ".scale"] / student.steps(w).squeeze(-1)
             if name in student.biased:
-                getattr(student, "bias_" + name)[i] = found[head + name + ".bias"]
+                bias = getattr(student, "bias_" + name)[i]
+                bias.copy_(found.get(head + name + ".bias", torch.zeros_like(bias)))
             elif head + name + ".bias" in found and not (student.method == "tequila" and name in BIASED):
                 raise SystemExit(f"{head}{name} has a bias, and the student has none: give --biases")
             if student.method == "ttq":

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A float model to a ternary one, by distillation on its own samples.
 
-The float model (a Hugging Face folder or a GGUF file, see floats.py) draws text (own_text.py), and a student that begins as the
-model, with an extra RMSNorm ahead of each output and down projection, learns the model's logits at each place of that text: the loss
-is the mean KL divergence, in nats.  Quantisation of weights and activations comes in linearly during the first ``--ramp`` share of the
-time; from then on the student computes what the board does (network.py).  Matrices are trained with Muon, gains, biases and scales of
-rows with AdamW; the embedding stays.  ``torchrun --nproc-per-node N`` spreads the rows of a step over N GPUs, each of which draws rows
-of its own.
+The float model (a Hugging Face folder or a GGUF file, see floats.py) draws text (own_text.py), and a student that begins as
+the model, with an extra RMSNorm ahead of each output and down projection, learns the model's logits at each place of that
+text: the loss is the mean KL divergence, in nats.  Quantisation of weights and activations comes in linearly during the first
+``--ramp`` share of the time; from then on the student computes what the board does (network.py).  Matrices are trained with
+Muon, gains, biases and scales of rows with AdamW; the embedding stays.  ``torchrun --nproc-per-node N`` spreads the rows of a
+step over N GPUs, each of which draws rows of its own.
 
-OUT/log.jsonl gets a line every ``--every`` steps, and one with ``held_kl`` and ``held_same`` every ``--look`` seconds: KL and the share
-of places with the same first choice on held-out rows, drawn with a seed of their own, in exact sums.  OUT/weights-K-of-N.safetensors
-is the student for ternary_model.py, and the start of another run with ``--init``.
+OUT/log.jsonl gets a line every ``--every`` steps, and one with ``held_kl`` and ``held_same`` every ``--look`` seconds: KL and
+the share of places with the same first choice on held-out rows, drawn with a seed of their own, in exact sums.
+OUT/weights-K-of-N.safetensors is the student for ternary_model.py, and the start of another run with ``--init``.
 """
 
 import argparse
@@ -34,7 +34,6 @@ from torch import Tensor
 
 from tellme.models.chat import ChatTemplate, chat_tokens
 from tellme.models.config import LINEARS, ModelError
-from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from train import Muon, rate
 
@@ -49,32 +48,21 @@ DRAWN_APART = 0.05
 
 
 def begins_of(model: FloatModel, texts: list[str]) -> list[list[int]]:
-    """The tokens that rows begin with: of ``texts``, in which control tokens are spelled out; without any two chats, from where the
-    user's turn begins, and a text of any kind."""
+    """The tokens that rows begin with: of ``texts``, in which control tokens are spelled out.  Without any: two chats, up to
+    where the user's turn begins, and a text of any kind, which begins with BOS or behind the last of the model's end tokens."""
     tokenizer = Tokenizer(model.tokenizer)
     if texts:
         return [chat_tokens(tokenizer, text) for text in texts]
     c = model.config
-    any_text = [c.bos if c.add_bos and c.bos is not None else max(c.ends, default=0) if not c.more_ends else c.more_ends[0]]
+    if not c.add_bos and not c.ends:
+        raise ModelError(f"{model.name} has neither BOS nor an end token: say with --begin what rows begin with")
+    any_text = [c.bos] if c.add_bos and c.bos is not None else [c.ends[-1]]
     if not model.chat_template:
         return [any_text]
     mark = "TURN"
-    chat = ChatTemplate(_Named(model), tokenizer).render([{"role": "user", "content": mark}], add_generation_prompt=False)
+    chat = ChatTemplate(model, tokenizer).render([{"role": "user", "content": mark}], add_generation_prompt=False)
     begin = chat_tokens(tokenizer, chat[:chat.index(mark)])
     return [begin, begin, any_text]
-
-
-class _Named(Source):
-    """What a chat template asks of a model."""
-
-    def __init__(self, model: FloatModel) -> None:
-        self.config, self.name, self.chat_template = model.config, model.name, model.chat_template
-
-    def linear(self, layer, name):  # type: ignore[no-untyped-def]
-        raise NotImplementedError
-
-    gain = linear
-    final_norm = table = linear  # type: ignore[assignment]
 
 
 def batches(rounds: list[Rows], rows: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -116,8 +104,8 @@ def graphed(learn: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callabl
 def drawn_apart(drawn: Rows, teacher: Teacher, exact: Teacher) -> float:
     """KL in nats of what was computed as rows were drawn, against exact sums, over a few rows."""
     ids, size = drawn.ids[:4].long(), torch.ones((), device=drawn.ids.device)
-    kl, _, _ = compare(F.linear(drawn.states[:4].flatten(0, 1), teacher.head), F.linear(exact.states(ids).flatten(0, 1), exact.head),
-                       size, size, size.expand(ids.numel()))
+    logits = F.linear(drawn.states[:4].flatten(0, 1), teacher.head)
+    kl, _, _ = compare(logits, F.linear(exact.states(ids).flatten(0, 1), exact.head), size, size, size.expand(ids.numel()))
     return float(kl.mean())
 
 
@@ -134,7 +122,8 @@ def held_out(student: Student, teacher: Teacher, held: Rows) -> Tensor:
         q, size = (x.flatten(0, 1) for x in student(ids))
         for first in range(0, len(q), 1024):
             rows = slice(first, first + 1024)
-            kl, same, _ = compare(F.linear(q[rows], table), F.linear(states[rows], teacher.head), size[rows], scale, weights[rows])
+            wanted = F.linear(states[rows], teacher.head)
+            kl, same, _ = compare(F.linear(q[rows], table), wanted, size[rows], scale, weights[rows])
             sums += torch.stack(((kl * weights[rows]).sum(), (same * weights[rows]).sum(), weights[rows].sum()))
     student.run, student.exact = run, False
     return sums
@@ -147,8 +136,8 @@ def main() -> None:
     parser.add_argument("--method", choices=METHODS, default="absmean", help="what a row of codes is worth (default: absmean)")
     parser.add_argument("--planes", type=int, choices=list(STEP), default=1, help="ternary planes of a weight (default: 1)")
     parser.add_argument("--biases", action="store_true", help="learn a bias a row of q, k, v, gate and up")
-    parser.add_argument("--begin", nargs="+", default=[], metavar="TEXT", help="what rows begin with, control tokens spelled out, in "
-                        "turn (default: two chats at the user's turn, and a text of any kind)")
+    parser.add_argument("--begin", nargs="+", default=[], metavar="TEXT", help="what rows begin with, control tokens spelled "
+                        "out, in turn (default: two chats at the user's turn, and a text of any kind)")
     parser.add_argument("--context", type=int, default=512, help="tokens of a row (default: 512)")
     parser.add_argument("--temperature", type=float, default=0.9, help="of the samples (default: 0.9)")
     parser.add_argument("--min-p", type=float, default=0.02, help="tokens less probable than this share of the likeliest are not "
@@ -159,13 +148,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="rows a step, over all GPUs (default: 128)")
     parser.add_argument("--seconds", type=float, default=1200, help="of training, drawing not counted (default: 1200)")
     parser.add_argument("--steps", type=int, default=0, help="or the length of the training in steps")
-    parser.add_argument("--ramp", type=float, default=0.2, help="share of the training in which quantisation comes in (default: 0.2)")
+    parser.add_argument("--ramp", type=float, default=0.2, help="share of the training in which quantisation comes in "
+                        "(default: 0.2)")
     parser.add_argument("--lr", type=float, default=1e-2, help="of the matrices (default: 0.01)")
     parser.add_argument("--rest-lr", type=float, default=2e-3, help="of gains, biases and scales (default: 0.002)")
     parser.add_argument("--warmup", type=int, default=50, help="steps (default: 50)")
     parser.add_argument("--power", type=float, default=1.0, help="of the falling rate (default: 1)")
-    parser.add_argument("--margin", type=float, default=0.1, help="steps by which a weight has to pass a threshold to change its code "
-                        "(default: 0.1)")
+    parser.add_argument("--margin", type=float, default=0.1, help="steps by which a weight has to pass a threshold to change its "
+                        "code (default: 0.1)")
     parser.add_argument("--init", type=Path, nargs="+", help="weights-K-of-N.safetensors of another run, all N, to begin with")
     parser.add_argument("--every", type=int, default=100, help="steps between lines of the log (default: 100)")
     parser.add_argument("--look", type=float, default=100, help="seconds between looks at held-out rows, and saved files "
@@ -273,7 +263,8 @@ def run(args: argparse.Namespace) -> None:
         for p in trained:
             p.grad = None
         q, size = student(ids, part)
-        loss, same = distil(q.flatten(0, 1), size.flatten(0, 1), weight, table, scale, states.flatten(0, 1), teacher.head, distance)
+        q, size, states = (x.flatten(0, 1) for x in (q, size, states))
+        loss, same = distil(q, size, weight, table, scale, states, teacher.head, distance)
         loss.backward()
         return torch.stack((loss.detach(), same))
 
@@ -290,7 +281,8 @@ def run(args: argparse.Namespace) -> None:
             for tensor in student.state_dict().values():
                 dist.broadcast(tensor, 0)
         log(step=step, seconds=round(seconds, 1), held_kl=round(float(sums[0] / sums[2]), 5),
-            held_same=round(float(sums[1] / sums[2]), 5), held_places=float(sums[2]), hardest_score=round(float(hardest), 1), **more)
+            held_same=round(float(sums[1] / sums[2]), 5), held_places=float(sums[2]),
+            hardest_score=round(float(hardest), 1), **more)
 
     def save(step: int, seconds: float) -> None:
         if rank == 0:
@@ -328,7 +320,8 @@ def run(args: argparse.Namespace) -> None:
         step += 1
         if step % 10 == 0 or not fast:
             # Time is what every process agrees on; reading it waits for the GPU, so not at each step.
-            clock = torch.tensor([time.time() - started, float(len(stop)), time.time() - looked], dtype=torch.float64, device=device)
+            now = time.time()
+            clock = torch.tensor([now - started, float(len(stop)), now - looked], dtype=torch.float64, device=device)
             if world > 1:
                 dist.broadcast(clock, 0)
             spent, stopped, waited = clock.tolist()

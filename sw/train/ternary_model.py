@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The student of ternarise.py as a .tellme file, or as a folder that ``tellme-host convert`` reads.
 
-The tables, tokenizer, chat template and conventions are the float model's.  A .tellme file holds every student; a Hugging Face folder
-(BitnetForCausalLM with sub-norms, int8 codes and a scale a row) holds those of one plane without pairs and without norms on the heads of
-q and k.  The context is that of the rows that the student was trained on.  Needs the tellme package, no torch.
+The tables, tokenizer, chat template and conventions are the float model's.  A .tellme file holds every student; a Hugging Face
+folder (BitnetForCausalLM with sub-norms, int8 codes and a scale a row) holds those of one plane without pairs and without
+norms on the heads of q and k.  The context is that of the rows that the student was trained on.  Needs the tellme package, no
+torch.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from tellme.spec.scale import scale_from_fraction
 
 __all__ = ["Learned", "codes_of_state", "read_learned", "ternary_model", "write_folder"]
 
-#: The worth of a TTQ row's codes 1 and -1 is the scale times (1 + pair / WORTH) and (1 - pair / WORTH).
+#: The codes 1 and -1 of a TTQ row are worth the scale times 1 + pair / WORTH and -1 + pair / WORTH.
 WORTH = 127
 _ARCHITECTURE = "BitnetForCausalLM"
 
@@ -162,8 +163,9 @@ def write_folder(model: Model, folder: Path) -> None:
         "architectures": [_ARCHITECTURE], "model_type": "bitnet", "hidden_size": c.dim, "intermediate_size": c.ffn,
         "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim,
         "vocab_size": c.vocab, "max_position_embeddings": c.context, "hidden_act": c.act, "rms_norm_eps": c.eps,
-        "rope_theta": c.theta, "tie_word_embeddings": c.tied, "bos_token_id": c.bos, "eos_token_id": ends, "torch_dtype": "float32",
-        "license": model.license, "quantization_config": {"quant_method": "bitnet", "linear_class": "bitlinear"}})
+        "rope_theta": c.theta, "tie_word_embeddings": c.tied, "bos_token_id": c.bos, "eos_token_id": ends,
+        "torch_dtype": "float32", "license": model.license,
+        "quantization_config": {"quant_method": "bitnet", "linear_class": "bitlinear"}})
     _json(folder / "generation_config.json", {"bos_token_id": c.bos, "eos_token_id": ends})
     (folder / ("tokenizer.json" if as_json else "tokenizer.model")).write_bytes(model.tokenizer)
     _json(folder / "tokenizer_config.json", {

@@ -28,8 +28,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 TEMPLATE = ("{% for message in messages %}{{ '<s>' + message['role'] + '\n' + message['content'] + '</s>' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}")
-_GGUF = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+_GGUF = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+         "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+         "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
          "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 
@@ -70,13 +71,12 @@ def float_folder(folder: Path, arch: str, tensors: dict[str, np.ndarray] | None 
 
 
 def float_gguf(path: Path, arch: str) -> Path:
-    """The same model as a GGUF file: llama with its rows in pairs and norms float32, matrices Q8_0 where rows allow, else F16."""
+    """The same model as a GGUF file: rows of llama in pairs, gates as Q8_0 and all else float32."""
     c, name = CONFIGS[arch], {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}[arch]
     width = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
     out = gguf.GGUFWriter(path, name)
-    for key in ("embedding_length", "feed_forward_length", "block_count", "context_length"):
-        value = {"embedding_length": "hidden_size", "feed_forward_length": "intermediate_size", "block_count": "num_hidden_layers",
-                 "context_length": "max_position_embeddings"}[key]
+    for key, value in (("embedding_length", "hidden_size"), ("feed_forward_length", "intermediate_size"),
+                       ("block_count", "num_hidden_layers"), ("context_length", "max_position_embeddings")):
         out.add_uint32(f"{name}.{key}", c[value])
     out.add_head_count(c["num_attention_heads"])
     out.add_head_count_kv(c["num_key_value_heads"])

@@ -4,12 +4,11 @@
 
 import numpy as np
 import pytest
+from floats import read_float
 
 from tellme.models.config import LINEARS, ModelError
 from tellme.models.importers.ternary import halves_to_pairs
 from tests.train.float_folders import CONFIGS, TEMPLATE, float_folder, float_gguf, tensors_of
-
-from floats import read_float
 
 _HF = {"wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
        "w1": "mlp.gate_proj", "w3": "mlp.up_proj", "w2": "mlp.down_proj"}
@@ -35,7 +34,8 @@ def test_a_folder(arch, tmp_path):
             assert (bias is None) == (base + ".bias" not in tensors)
             assert bias is None or np.array_equal(bias, turn(tensors[base + ".bias"]))
         if c.qk_norm:
-            assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(tensors[f"model.layers.{i}.self_attn.q_norm.weight"], 32))
+            gain = tensors[f"model.layers.{i}.self_attn.q_norm.weight"]
+            assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(gain, 32))
     assert np.array_equal(model.table("embedding"), tensors["model.embed_tokens.weight"])
     if not c.tied:
         assert np.array_equal(model.table("head"), tensors["lm_head.weight"])
@@ -43,13 +43,15 @@ def test_a_folder(arch, tmp_path):
 
 @pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
 def test_a_gguf_file_is_its_folder(arch, tmp_path):
-    one, other = read_float(float_folder(tmp_path / "hf", arch), _silent), read_float(float_gguf(tmp_path / "m.gguf", arch), _silent)
+    one = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    other = read_float(float_gguf(tmp_path / "m.gguf", arch), _silent)
     assert one.config == other.config
     for i in range(2):
         for name in LINEARS:
             # Gates are Q8_0: half a 127th of a block's largest weight.
             assert np.allclose(one.matrix(i, name), other.matrix(i, name), rtol=0, atol=0.005 if name == "w1" else 0)
-            assert np.array_equal(one.bias(i, name) is None, other.bias(i, name) is None)
+            biases = [b for b in (one.bias(i, name), other.bias(i, name)) if b is not None]
+            assert not biases or np.array_equal(*biases)
         for norm in ("attn_norm", "ffn_norm", *(("q_norm", "k_norm") if one.config.qk_norm else ())):
             assert np.array_equal(one.gain(i, norm), other.gain(i, norm))
     assert np.array_equal(one.table("embedding"), other.table("embedding"))
@@ -76,7 +78,8 @@ def test_folders_that_are_refused(arch, config, message, tmp_path):
 def test_tensors_that_are_refused(tmp_path):
     tensors = tensors_of("LlamaForCausalLM")
     with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.extra.weight"):
-        read_float(float_folder(tmp_path / "a", "LlamaForCausalLM", tensors | {"model.layers.0.extra.weight": np.ones(3)}), _silent)
+        more = tensors | {"model.layers.0.extra.weight": np.ones(3)}
+        read_float(float_folder(tmp_path / "a", "LlamaForCausalLM", more), _silent)
     with pytest.raises(ModelError, match="lacks the tensor model.norm.weight"):
         read_float(float_folder(tmp_path / "b", "LlamaForCausalLM",
                                 {n: t for n, t in tensors.items() if n != "model.norm.weight"}), _silent)
