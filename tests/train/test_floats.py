@@ -57,6 +57,29 @@ def test_a_gguf_file_is_its_folder(arch, tmp_path):
     assert np.array_equal(one.table("embedding"), other.table("embedding"))
 
 
+@pytest.mark.parametrize("arch, keys", [
+    # The keys of published files that say nothing of the shape: SmolLM2-135M-Instruct, Mistral-7B-v0.3, Qwen2.5-0.5B, Qwen3-0.6B.
+    ("LlamaForCausalLM", {
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.041666666666666664, "is_llama_config": True,
+        "mlp_bias": False, "model_type": "llama", "pad_token_id": 2, "pretraining_tp": 1, "rope_interleaved": False,
+        "rope_scaling": None, "torch_dtype": "bfloat16", "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}},
+        "transformers_version": "4.42.3", "use_cache": True}),
+    ("MistralForCausalLM", {
+        "attention_dropout": 0.0, "initializer_range": 0.02, "model_type": "mistral", "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.0.dev0", "use_cache": True}),
+    ("Qwen2ForCausalLM", {
+        "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 24, "model_type": "qwen2",
+        "torch_dtype": "bfloat16", "transformers_version": "4.40.1", "use_cache": True, "use_mrope": False}),
+    ("Qwen3ForCausalLM", {
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 28,
+        "model_type": "qwen3", "rope_scaling": None, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
+        "use_cache": True, "use_sliding_window": False})])
+def test_keys_of_published_files(arch, keys, tmp_path):
+    plain, model = (read_float(float_folder(tmp_path / name, arch, **more), _silent).config
+                    for name, more in (("plain", {}), ("keys", keys)))
+    assert plain == model
+
+
 @pytest.mark.parametrize("arch, config, message", [
     ("MistralForCausalLM", {"sliding_window": "absent"}, "sliding_window is missing, which means 4096"),
     ("MistralForCausalLM", {"sliding_window": 4096}, "sliding_window is 4096"),
