@@ -20,6 +20,7 @@ from floats import FloatModel, read_float
 from network import Student, Teacher
 from own_text import OwnText
 from states import unpack
+from ternary_model import read_learned
 from torch import Tensor
 
 from tellme.golden.board import GoldenBoard
@@ -113,7 +114,8 @@ def main() -> None:
     if args.held:
         student = None
         if args.weights:
-            student = Student(source, teacher, args.tokens, biases=True)
+            about = read_learned(args.weights).about
+            student = Student(source, teacher, args.tokens, method=about["method"], planes=about["planes"], biases=True)
             unpack(student, args.weights)
         held = torch.load(args.held, weights_only=True)
         print(json.dumps(losses(teacher, board, held, args.rows, args.tokens, student)), flush=True)
