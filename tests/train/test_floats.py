@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Float models that are made ternary: each family from a folder and from GGUF, and every refusal."""
+
+import numpy as np
+import pytest
+from floats import read_float
+
+from tellme.models.config import LINEARS, ModelError
+from tellme.models.importers.ternary import halves_to_pairs
+from tests.train.float_folders import CONFIGS, TEMPLATE, float_folder, float_gguf, tensors_of
+
+_HF = {"wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
+       "w1": "mlp.gate_proj", "w3": "mlp.up_proj", "w2": "mlp.down_proj"}
+
+
+def _silent(_text):
+    pass
+
+
+@pytest.mark.parametrize("arch", CONFIGS)
+def test_a_folder(arch, tmp_path):
+    model, tensors = read_float(float_folder(tmp_path / "hf", arch), _silent), tensors_of(arch)
+    c = model.config
+    assert (c.qk_norm, c.tied, c.o_norm, c.down_norm) == (arch == "Qwen3ForCausalLM", arch != "Qwen3ForCausalLM", False, False)
+    assert (c.dim, c.ffn, c.heads, c.kv_heads, c.head_dim, c.bos, c.eos) == (64, 96, 4, 2, 32 if c.qk_norm else 16, 0, 1)
+    assert model.chat_template == TEMPLATE
+    for i in range(2):
+        for name in LINEARS:
+            base = f"model.layers.{i}.{_HF[name]}"
+            turn = (lambda rows: halves_to_pairs(rows, c.head_dim)) if name in ("wq", "wk") else (lambda rows: rows)
+            assert np.array_equal(model.matrix(i, name), turn(tensors[base + ".weight"]))
+            bias = model.bias(i, name)
+            assert (bias is None) == (base + ".bias" not in tensors)
+            assert bias is None or np.array_equal(bias, turn(tensors[base + ".bias"]))
+        if c.qk_norm:
+            gain = tensors[f"model.layers.{i}.self_attn.q_norm.weight"]
+            assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(gain, 32))
+    assert np.array_equal(model.table("embedding"), tensors["model.embed_tokens.weight"])
+    if not c.tied:
+        assert np.array_equal(model.table("head"), tensors["lm_head.weight"])
+
+
+@pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
+def test_a_gguf_file_is_its_folder(arch, tmp_path):
+    one = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    other = read_float(float_gguf(tmp_path / "m.gguf", arch), _silent)
+    assert one.config == other.config
+    for i in range(2):
+        for name in LINEARS:
+            # Gates are Q8_0: half a 127th of a block's largest weight.
+            assert np.allclose(one.matrix(i, name), other.matrix(i, name), rtol=0, atol=0.005 if name == "w1" else 0)
+            biases = [b for b in (one.bias(i, name), other.bias(i, name)) if b is not None]
+            assert not biases or np.array_equal(*biases)
+        for norm in ("attn_norm", "ffn_norm", *(("q_norm", "k_norm") if one.config.qk_norm else ())):
+            assert np.array_equal(one.gain(i, norm), other.gain(i, norm))
+    assert np.array_equal(one.table("embedding"), other.table("embedding"))
+
+
+@pytest.mark.parametrize("arch, keys", [
+    # The keys of published files that say nothing of the shape: SmolLM2-135M-Instruct, Mistral-7B-v0.3, Qwen2.5-0.5B, Qwen3-0.6B.
+    ("LlamaForCausalLM", {
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.041666666666666664, "is_llama_config": True,
+        "mlp_bias": False, "model_type": "llama", "pad_token_id": 2, "pretraining_tp": 1, "rope_interleaved": False,
+        "rope_scaling": None, "torch_dtype": "bfloat16", "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}},
+        "transformers_version": "4.42.3", "use_cache": True}),
+    ("MistralForCausalLM", {
+        "attention_dropout": 0.0, "initializer_range": 0.02, "model_type": "mistral", "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.0.dev0", "use_cache": True}),
+    ("Qwen2ForCausalLM", {
+        "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 24, "model_type": "qwen2",
+        "torch_dtype": "bfloat16", "transformers_version": "4.40.1", "use_cache": True, "use_mrope": False}),
+    ("Qwen3ForCausalLM", {
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 28,
+        "model_type": "qwen3", "rope_scaling": None, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
+        "use_cache": True, "use_sliding_window": False})])
+def test_keys_of_published_files(arch, keys, tmp_path):
+    plain, model = (read_float(float_folder(tmp_path / name, arch, **more), _silent).config
+                    for name, more in (("plain", {}), ("keys", keys)))
+    assert plain == model
+
+
+@pytest.mark.parametrize("arch, config, message", [
+    ("MistralForCausalLM", {"sliding_window": "absent"}, "sliding_window is missing, which means 4096"),
+    ("MistralForCausalLM", {"sliding_window": 4096}, "sliding_window is 4096"),
+    ("Qwen2ForCausalLM", {"use_sliding_window": True}, "use_sliding_window is true"),
+    ("LlamaForCausalLM", {"hidden_act": "gelu"}, "hidden_act is 'gelu'; silu is known"),
+    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "the weights are quantised already"),
+    ("LlamaForCausalLM", {"architectures": ["GemmaForCausalLM"]}, "the architecture is GemmaForCausalLM; LlamaForCausalLM"),
+    ("LlamaForCausalLM", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling"),
+    ("LlamaForCausalLM", {"hidden_size": 80}, "has shape"),
+    ("LlamaForCausalLM", {"hidden_size": "absent"}, "has no hidden_size"),
+    ("LlamaForCausalLM", {"attention_multiplier": 3.0}, "attention_multiplier is 3.0"),
+])
+def test_folders_that_are_refused(arch, config, message, tmp_path):
+    with pytest.raises(ModelError) as caught:
+        read_float(float_folder(tmp_path / "hf", arch, **config), _silent)
+    assert message in str(caught.value)
+
+
+def test_tensors_that_are_refused(tmp_path):
+    tensors = tensors_of("LlamaForCausalLM")
+    with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.extra.weight"):
+        more = tensors | {"model.layers.0.extra.weight": np.ones(3)}
+        read_float(float_folder(tmp_path / "a", "LlamaForCausalLM", more), _silent)
+    with pytest.raises(ModelError, match="lacks the tensor model.norm.weight"):
+        read_float(float_folder(tmp_path / "b", "LlamaForCausalLM",
+                                {n: t for n, t in tensors.items() if n != "model.norm.weight"}), _silent)
+    tensors["model.norm.weight"] = np.full(64, np.nan, np.float32)
+    with pytest.raises(ModelError, match="model.norm.weight holds an infinity or NaN"):
+        read_float(float_folder(tmp_path / "c", "LlamaForCausalLM", tensors), _silent).final_gain()
+    (tmp_path / "d").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="neither a Hugging Face folder nor a GGUF file"):
+        read_float(tmp_path / "d", _silent)
