@@ -3,30 +3,58 @@
 """``tellme-host quantise``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from tellme.cli.errors import ExitCode
+from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import read_text, unicode_name
 from tellme.cli.inspect import summary
 from tellme.cli.output import print_line, say, write
 from tellme.cli.progress import bar
 from tellme.compiler.inspect import model_fits
+from tellme.models.config import LINEARS
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
 from tellme.models.importers.importing import Options
 from tellme.models.writing import check_target
-from tellme.quantise.plan import Plan, parse_planes
+from tellme.quantise.plan import Plan
 from tellme.quantise.run import Run, Settings
 from tellme.quantise.tokens import own_text
+from tellme.spec.packing import MAX_LINEAR_PLANES, SLICE
 
 __all__ = ["quantise"]
+
+
+def read_planes(values: Sequence[str]) -> tuple[int | None, dict[str, int]]:
+    """What ``--planes`` says: a number for all matrices or None for ``auto``, and numbers for matrices by name.
+
+    Each value is a number, ``auto``, or NAME=N, or several of these with commas between; a later one wins.
+    """
+    base: int | None = None
+    named: dict[str, int] = {}
+    for part in (part.strip() for value in values for part in value.split(",")):
+        name, equals, number = part.rpartition("=")
+        if part == "auto":
+            base = None
+        elif not number.isdecimal() or not 1 <= int(number) <= MAX_LINEAR_PLANES or (equals and name not in LINEARS):
+            raise UserError(f"--planes {part!r}: a number from 1 to {MAX_LINEAR_PLANES}, auto, or NAME=N is wanted, and the "
+                            f"names are {', '.join(LINEARS)}")
+        elif equals:
+            named[name] = int(number)
+        else:
+            base = int(number)
+    return base, named
 
 
 def quantise(args: argparse.Namespace) -> int:
     """The command."""
     target: Path = args.output
     check_target(target)
-    planes, named = parse_planes(args.planes)
+    planes, named = read_planes(args.planes)
+    if planes is not None and (args.bits is not None or args.memory is not None):
+        raise UserError(f"--planes {planes} says how many planes each matrix has; a budget is for --planes auto")
+    if args.group is not None and args.group % SLICE:
+        raise UserError(f"--group {args.group} is no multiple of {SLICE}")
     settings = Settings(planes, named, args.head_planes, args.bits, args.memory, args.group or 0, args.tokens)
     calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")
     evaluation = own_text("evaluation") if args.evaluate is None else read_text(args.evaluate, "the text to measure on")

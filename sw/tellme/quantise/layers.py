@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import ModelConfig
 from tellme.quantise.forward import Maths, int8, rms_norm
-from tellme.quantise.solve import Solved, solve, target_of
+from tellme.quantise.solve import Solved, Statistics
 
 __all__ = ["FloatLayers", "Matrix", "Stage", "Streams", "advance", "quantise_layer", "walk"]
 
@@ -154,7 +154,7 @@ class _Seen:
         else:
             self._mean = self._inputs.mean(axis=0)
             self._inputs = self._inputs - self._mean
-        self._hessian = self._inputs.T @ self._inputs
+        self._statistics = Statistics(self._inputs.T @ self._inputs)
 
     def solve(self, name: str, weights: Floats, wanted: Floats, bias: NDArray[np.float16] | None, planes: int,
               group: int) -> Matrix:
@@ -164,10 +164,9 @@ class _Seen:
         """
         wanted = wanted[:self._tokens]
         if self._residual:
-            target = target_of(weights, self._hessian, (wanted + self._lost).T @ self._inputs)
-            return Matrix(solve(target, self._hessian, planes, group), planes, bias)
+            target = self._statistics.target(weights, (wanted + self._lost).T @ self._inputs)
+            return Matrix(self._statistics.solve(target, planes, group), planes, bias)
         assert self._mean is not None
         mean = wanted.mean(axis=0)
-        target = target_of(weights, self._hessian, (wanted - mean).T @ self._inputs)
-        solved = solve(target, self._hessian, planes, group)
+        solved = self._statistics.solve(self._statistics.target(weights, (wanted - mean).T @ self._inputs), planes, group)
         return Matrix(solved, planes, _with_bias(mean - solved.values() @ self._mean, bias).astype(np.float16))

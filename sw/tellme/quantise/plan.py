@@ -10,7 +10,6 @@ from tellme.errors import InputError
 from tellme.models.config import LINEARS, ModelConfig
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
-    MAX_LINEAR_PLANES,
     ROW_WORD_BYTES,
     SLICE,
     SLICE_BYTES,
@@ -21,7 +20,7 @@ from tellme.spec.packing import (
     slices,
 )
 
-__all__ = ["GOOD_START", "UNITS", "Plan", "auto_plan", "fixed_planes", "parse_planes"]
+__all__ = ["GOOD_START", "UNITS", "Plan", "auto_plan", "fixed_planes"]
 
 #: Planes that are a good start: three where the residual stream is written and in v, two elsewhere.
 GOOD_START = {"wq": 2, "wk": 2, "wv": 3, "wo": 3, "w1": 2, "w3": 2, "w2": 3}
@@ -79,29 +78,6 @@ class Plan:
             counts = [layer[name] for layer in self.planes]
             found[name] = {planes: counts.count(planes) for planes in sorted(set(counts))}
         return found
-
-
-def parse_planes(values: Sequence[str]) -> tuple[int | None, dict[str, int]]:
-    """What ``--planes`` says: a number for all matrices or None for ``auto``, and numbers for matrices by name.
-
-    Each value is a number, ``auto``, or NAME=N with commas between; a later value wins.  Anything else is an InputError.
-    """
-    base: int | None = None
-    named: dict[str, int] = {}
-    for value in values:
-        for part in value.split(","):
-            name, equals, number = part.strip().rpartition("=")
-            if part.strip() == "auto":
-                base = None
-            elif number.isdecimal() and 1 <= int(number) <= MAX_LINEAR_PLANES and (name in LINEARS if equals else True):
-                if equals:
-                    named[name] = int(number)
-                else:
-                    base = int(number)
-            else:
-                raise InputError(f"--planes {part.strip()!r}: a number from 1 to {MAX_LINEAR_PLANES}, auto, or NAME=N is wanted, "
-                                 f"and the names are {', '.join(LINEARS)}")
-    return base, named
 
 
 def fixed_planes(config: ModelConfig, base: int, named: Mapping[str, int]) -> tuple[Mapping[str, int], ...]:

@@ -18,12 +18,13 @@ from tellme.spec.packing import SLICE, plane_reach
 from tellme.spec.ranges import I8
 from tellme.spec.scale import SCALE16_BIAS, SCALE_SIG_BITS
 
-__all__ = ["DAMPING", "Solved", "multiplier_reach", "plain", "solve", "target_of"]
+__all__ = ["DAMPING", "LEAST_DAMPING", "Solved", "Statistics", "multiplier_reach", "plain"]
 
 Floats = NDArray[np.float32]
 
-#: Added to the diagonal of H, times its mean.
-DAMPING = 0.01
+#: Added to the diagonal of H: so much of each element, and so much of the mean.
+DAMPING = 0.1
+LEAST_DAMPING = 0.001
 #: Steps that plain rounding tries, times the largest magnitude over the largest code.
 _FIRST_STEPS = np.geomspace(0.2, 1.0, 14).astype(np.float32)
 #: Steps that GPTQ tries, times the best of those.
@@ -63,33 +64,40 @@ class Solved:
         return self.codes * step
 
 
-def _damping(hessian: Floats) -> float:
-    return DAMPING * float(np.mean(np.diag(hessian), dtype=np.float64)) or 1.0
+class Statistics:
+    """What is known of a matrix's inputs X (tokens, columns): the damped X^T X, and what follows from it.
 
-
-def _damped(hessian: Floats) -> NDArray[np.float64]:
-    damped = hessian.astype(np.float64)
-    damped[np.diag_indices_from(damped)] += _damping(hessian)
-    return damped
-
-
-def target_of(weights: Floats, hessian: Floats, cross: Floats) -> Floats:
-    """The matrix that gives the wanted outputs Y best from the inputs X: (Y^T X + d W) (X^T X + d)^-1.
-
-    ``hessian`` is X^T X, ``cross`` Y^T X (rows, columns); d, the damping, draws what the inputs do not say towards ``weights``.
+    ``hessian`` is X^T X.  The order of the columns is that in which GPTQ takes them, and ``upper`` the Cholesky factor of the
+    inverse in this order.
     """
-    wanted = cross + np.float32(_damping(hessian)) * weights
-    return np.linalg.solve(_damped(hessian), wanted.T.astype(np.float64)).T.astype(np.float32)
 
+    def __init__(self, hessian: Floats):
+        damped = hessian.astype(np.float64)
+        diagonal = np.diag(damped).copy()
+        #: What is added to the diagonal.
+        self.damping = DAMPING * diagonal + (LEAST_DAMPING * diagonal.mean() or 1.0)
+        damped[np.diag_indices_from(damped)] += self.damping
+        self.hessian = damped.astype(np.float32)
+        self.order = np.argsort(-np.diag(damped), kind="stable")
+        inverse = np.linalg.inv(damped)
+        self._inverse = (inverse + inverse.T) / 2
+        self.upper = np.linalg.cholesky(self._inverse[np.ix_(self.order, self.order)]).T.astype(np.float32)
 
-def solve(target: Floats, hessian: Floats, planes: int, group: int = 0) -> Solved:
-    """The integers of ``planes`` planes that are nearest to ``target`` (rows, columns) under ``hessian`` (columns, columns).
+    def target(self, weights: Floats, cross: Floats) -> Floats:
+        """The matrix that gives the wanted outputs Y best from the inputs: (Y^T X + W d) (X^T X + d)^-1.
 
-    ``group``: columns of a group with a multiplier a row, a multiple of SLICE; 0: none.
-    """
-    if group % SLICE:
-        raise ValueError(f"a group of {group} columns is no multiple of {SLICE}")
-    return _Problem(target, hessian, planes, group).solved()
+        ``cross`` is Y^T X (rows, columns); d, the damping, draws what the inputs do not say towards the ``weights`` W.
+        """
+        return ((cross + weights * self.damping) @ self._inverse).astype(np.float32)
+
+    def solve(self, target: Floats, planes: int, group: int = 0) -> Solved:
+        """The integers of ``planes`` planes that are nearest to ``target`` (rows, columns).
+
+        ``group``: columns of a group with a multiplier a row, a multiple of SLICE; 0: none.
+        """
+        if group % SLICE:
+            raise ValueError(f"a group of {group} columns is no multiple of {SLICE}")
+        return _Problem(target, self, planes, group).solved()
 
 
 def plain(weights: Floats, planes: int) -> Floats:
@@ -113,12 +121,11 @@ def _plain_steps(target: Floats, weight: Floats, reach: int) -> Floats:
 
 
 class _Problem:
-    """A target (rows, columns) under a hessian.  Inside, matrices lie with a column's rows side by side: (columns, rows)."""
+    """A target (rows, columns) under statistics.  Inside, matrices lie with a column's rows side by side: (columns, rows)."""
 
-    def __init__(self, target: Floats, hessian: Floats, planes: int, group: int):
-        damped = _damped(hessian)
+    def __init__(self, target: Floats, seen: Statistics, planes: int, group: int):
         self.target = np.ascontiguousarray(target.T)
-        self.hessian = damped.astype(np.float32)
+        self.hessian, self.order, self.upper = seen.hessian, seen.order, seen.upper
         self.reach = plane_reach(planes)
         self.group = group
         self.most = multiplier_reach(planes) if group else 1
@@ -126,9 +133,6 @@ class _Problem:
         #: First and last column of each group, and the group of each column.
         self.groups = [(at, min(at + group, cols)) for at in range(0, cols, group)] if group else [(0, cols)]
         self.group_of = np.repeat(np.arange(len(self.groups)), [end - first for first, end in self.groups])
-        self.order = np.argsort(-np.diag(damped), kind="stable")
-        inverse = np.linalg.inv(damped[np.ix_(self.order, self.order)])
-        self.upper = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
 
     def solved(self) -> Solved:
         """All steps, in their order."""
