@@ -72,11 +72,11 @@ def quantise(args: argparse.Namespace) -> int:
     report = run.quantise()
     if args.json:
         print_line(report.as_json() | {"bytes": target.stat().st_size})
-    else:
-        write_plan(report.plan)
-        write(f"{'':18}{'nats a token':>14}{'bits a byte':>14}{'KL':>10}{'same first choice':>20}\n")
-        for name, loss in report.losses.items():
-            write(f"{name:18}{loss.nats_per_token:14.4f}{loss.bits_per_byte:14.4f}{loss.kl:10.4f}{100 * loss.same:18.1f} %\n")
+        return ExitCode.DONE
+    write_plan(report.plan)
+    write(f"{'':18}{'nats a token':>14}{'bits a byte':>14}{'KL':>10}{'same first choice':>20}\n")
+    for name, loss in report.losses.items():
+        write(f"{name:18}{loss.nats_per_token:14.4f}{loss.bits_per_byte:14.4f}{loss.kl:10.4f}{100 * loss.same:18.1f} %\n")
     say(f"calibrated on {report.calibration_tokens} tokens; measured on {report.losses['float'].tokens} others, KL in nats a "
         "token against the float model")
     say(f"{target}: {target.stat().st_size / 1e6:.2f} MB, in {report.seconds:.0f} s")

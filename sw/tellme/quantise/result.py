@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tellme.models.importers.importing import Imported
 from tellme.models.int8 import int8_rows, table_code
 from tellme.models.source import Block, Linear, Source, TableRows
+from tellme.quantise.layers import Matrix
 from tellme.quantise.work import Work
 from tellme.spec.packing import SLICE, plane_reach
 from tellme.spec.ranges import I8
@@ -33,9 +34,12 @@ class Quantised(Source):
         self.config, self.name, self.license = model.config, model.name, model.license
         self.tokenizer, self.chat_template = model.tokenizer, model.chat_template
         self._model, self._work, self._head_planes = model, work, head_planes
+        self._layer: tuple[int, dict[str, Matrix]] | None = None
 
     def linear(self, layer: int, name: str) -> Linear:
-        solved, planes, bias = self._work.layer(layer)[name]
+        if self._layer is None or self._layer[0] != layer:
+            self._layer = layer, self._work.layer(layer)
+        solved, planes, bias = self._layer[1][name]
         rows, cols = solved.codes.shape
 
         def multipliers() -> NDArray[np.int8]:

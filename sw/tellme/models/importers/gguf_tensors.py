@@ -299,7 +299,7 @@ class GgufTensors(Tensors):
                 raise ModelError(f"{name} is {kind}, which is ternary already", hint="convert")
         elif kind not in TERNARY:
             out = f". Of bitnet.cpp's types I2_S is read. {I2S_WAY_OUT}" if kind in _BITNET_CPP.values() else ""
-            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}")
+            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}", hint="" if out else "quantise")
 
     def i2s_layouts(self) -> list[str]:
         """The layouts in which the I2_S matrices can be read; none where there is no such matrix."""
