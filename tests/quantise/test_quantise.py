@@ -201,6 +201,18 @@ def test_texts_that_are_refused(source, tmp_path, text, capsys):
         assert "nothing to predict" in capsys.readouterr().err
 
 
+def test_a_turned_stream_is_the_same_float_model(source, tmp_path, text, capsys):
+    out, losses = tmp_path / "out.tellme", []
+    for args in ((), ("--rotate",)):
+        assert quantised(source, out, text, "--planes", 3, "--json", *args) == 0
+        losses.append(json.loads(capsys.readouterr().out)["losses"])
+    assert losses[0]["float"]["nats_per_token"] == pytest.approx(losses[1]["float"]["nats_per_token"], rel=1e-5)
+    assert losses[1]["quantised"]["kl"] < 0.2
+    model = Model.load(out)
+    assert model.head is not None and not model.config.tied and model.final_gain is None
+    assert not any(layer.gains for layer in model.layers)
+
+
 # What is read
 
 def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source, text):

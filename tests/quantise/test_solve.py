@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tellme.models.int8 import stored_values
-from tellme.quantise.solve import Statistics, multiplier_reach, plain
+from tellme.quantise.solve import DAMPING, LEAST_DAMPING, Statistics, multiplier_reach, plain
 from tellme.spec.packing import plane_reach
 
 RNG = np.random.default_rng(5)
@@ -53,8 +53,8 @@ def test_more_planes_and_statistics_leave_less():
 def test_the_error_that_is_reported():
     solved = Statistics(X.T @ X).solve(W, 2)
     damped = X.T.astype(np.float64) @ X
-    damped[np.diag_indices(60)] *= 1.1
-    damped[np.diag_indices(60)] += 0.001 * np.square(X).sum(axis=0).mean()
+    damped[np.diag_indices(60)] *= 1 + DAMPING
+    damped[np.diag_indices(60)] += LEAST_DAMPING * np.square(X).sum(axis=0).mean()
     rest = (W - solved.values()).astype(np.float64)
     wanted = ((rest @ damped) * rest).sum(axis=1) / ((W @ damped) * W).sum(axis=1)
     assert np.allclose(solved.error, wanted, rtol=1e-3)

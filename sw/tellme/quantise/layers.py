@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One layer: the statistics of its matrices' inputs, the matrices in the order in which they are computed, and their biases."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from tellme.models.config import ModelConfig
 from tellme.quantise.forward import Maths, int8, rms_norm
 from tellme.quantise.solve import Solved, Statistics
 
-__all__ = ["FloatLayers", "Matrix", "Stage", "Streams", "advance", "quantise_layer", "walk"]
+__all__ = ["RESIDUAL", "FloatLayers", "FloatModel", "Matrix", "Stage", "Streams", "advance", "quantise_layer", "walk"]
 
 Floats = NDArray[np.float32]
 
@@ -34,6 +34,21 @@ class FloatLayers(Protocol):
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
         """The gain of a norm, if it has one."""
+
+
+class FloatModel(FloatLayers, Protocol):
+    """A float model: its layers, its tables, and what is written beside them."""
+
+    name: str
+    license: str
+    tokenizer: bytes
+    chat_template: str
+
+    def final_norm(self) -> NDArray[np.float16] | None:
+        """The gain of the norm ahead of the LM head, if it has one."""
+
+    def floats(self, name: str) -> Iterator[Floats]:
+        """Rows of ``embedding`` or ``head`` in chunks."""
 
 
 class Matrix(NamedTuple):

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.models.importers.importing import Imported
 from tellme.models.int8 import int8_rows, table_code
 from tellme.models.source import Block, Linear, Source, TableRows
-from tellme.quantise.layers import Matrix
+from tellme.quantise.layers import FloatModel, Matrix
 from tellme.quantise.work import Work
 from tellme.spec.packing import SLICE, plane_reach
 from tellme.spec.ranges import I8
@@ -19,7 +18,7 @@ from tellme.spec.scale import unpack16
 __all__ = ["Quantised", "code_of"]
 
 
-def code_of(model: Imported, name: str, head_planes: int | None) -> int:
+def code_of(model: FloatModel, name: str, head_planes: int | None) -> int:
     """The largest code of a table; ``head_planes``: planes of the LM head at most, or None for what an import takes."""
     most = table_code(model.config, name)
     if head_planes is None or (name == "embedding" and not model.config.tied):
@@ -30,7 +29,7 @@ def code_of(model: Imported, name: str, head_planes: int | None) -> int:
 class Quantised(Source):
     """The matrices that are solved, and all else of a float model."""
 
-    def __init__(self, model: Imported, work: Work, head_planes: int | None = None):
+    def __init__(self, model: FloatModel, work: Work, head_planes: int | None = None):
         self.config, self.name, self.license = model.config, model.name, model.license
         self.tokenizer, self.chat_template = model.tokenizer, model.chat_template
         self._model, self._work, self._head_planes = model, work, head_planes

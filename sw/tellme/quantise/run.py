@@ -26,10 +26,11 @@ from tellme.models.int8 import float_rows, int8_rows
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise.forward import int8, rms_norm
 from tellme.quantise.harm import harm_of_planes
-from tellme.quantise.layers import Streams, quantise_layer
+from tellme.quantise.layers import FloatModel, Streams, quantise_layer
 from tellme.quantise.measure import Loss, Measure
 from tellme.quantise.plan import Plan, auto_plan, fixed_planes
 from tellme.quantise.result import Quantised, code_of
+from tellme.quantise.rotate import Rotated
 from tellme.quantise.tokens import POSITIONS, cut, sequences
 from tellme.quantise.work import Work
 from tellme.spec.attention import LOGIT_FRAC
@@ -61,7 +62,7 @@ class Settings:
 
     ``planes`` of each matrix, or None for those that a budget of ``bits`` a weight or ``memory`` bytes allows; ``named``: those
     of some matrices; ``head_planes`` of the LM head at most; ``group``: columns of a group with multipliers, or 0; ``tokens`` of
-    the calibration's text that are taken at most.
+    the calibration's text that are taken at most; ``rotate``: the residual stream is turned (:mod:`tellme.quantise.rotate`).
     """
 
     planes: int | None = None
@@ -71,6 +72,7 @@ class Settings:
     memory: int | None = None
     group: int = 0
     tokens: int = 12288
+    rotate: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Report:
 class _Tables:
     """Embedding and LM head of a float model, and their int8 rows."""
 
-    def __init__(self, model: Imported, head_planes: int | None):
+    def __init__(self, model: FloatModel, head_planes: int | None):
         self._model = model
         self._most = code_of(model, "embedding", head_planes)
         self._head: Floats | None = None
@@ -154,7 +156,9 @@ class Run:
                  say: Callable[[str], object], bars: Bars):
         if not model.tokenizer:
             raise ModelError("the model has no tokenizer, and the calibration needs one", hint="tokenizer-file-only")
-        self._model, self._target, self._settings, self._say, self._bars = model, target, settings, say, bars
+        self._model: FloatModel = Rotated(model) if settings.rotate else model
+        self._fingerprint = _fingerprint(model)
+        self._target, self._settings, self._say, self._bars = target, settings, say, bars
         tokenizer = Tokenizer(model.tokenizer, model.name)
         self._calibration = cut(sequences(model.config, tokenizer, calibration), settings.tokens)
         short = copy(model)
@@ -162,7 +166,7 @@ class Run:
         self._measured = windows(short, tokenizer, evaluation)
         if not self._measured.tokens:
             raise InputError("the text to measure on has nothing to predict")
-        self._tables = _Tables(model, settings.head_planes)
+        self._tables = _Tables(self._model, settings.head_planes)
 
     @property
     def tokens(self) -> int:
@@ -191,7 +195,7 @@ class Run:
         began = time.monotonic()
         c = self._model.config
         work = Work(self._target, {
-            "version": __version__, "model": _fingerprint(self._model), "settings": asdict(self._settings),
+            "version": __version__, "model": self._fingerprint, "settings": asdict(self._settings),
             "calibration": self._calibration, "evaluation": self._measured.parts})
         if work.layers:
             self._say(f"{work.folder}: going on behind layer {work.layers} of {c.layers}")

@@ -42,6 +42,8 @@ def quantise_options(quantise: argparse.ArgumentParser) -> None:
     quantise.add_argument("--group", type=whole("--group", least=SLICE), metavar="N",
                           help=f"multipliers a row and N columns, a multiple of {SLICE}, which only builds with multipliers take "
                           "(default: a scale a row)")
+    quantise.add_argument("--rotate", action="store_true", help="turn the residual stream, so that no column stands out; "
+                          "embedding and LM head are two tables then")
     quantise.add_argument("--head-planes", type=whole("--head-planes", TILE_HEADER_PLANES), metavar="N",
                           help="planes of the LM head, and of the embedding that is the head (default: 5)")
     quantise.add_argument("--calibrate", metavar="TEXT", help="UTF-8 text to calibrate on, with <|endoftext|> between texts, or "
