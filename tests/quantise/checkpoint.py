@@ -13,7 +13,7 @@ __all__ = ["CONFIG", "TEXT", "float_folder", "tensors_of"]
 
 CONFIG = ModelConfig(dim=60, ffn=100, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=300, context=64, bos=0, eos=1)
 TEXT = ("the cat sat on the mat and the dog ran to the park\n<|endoftext|>\nsnow sat on the dog and the park ran to the cat\n"
-        "<|endoftext|>\na mat in the snow, a dog on the mat, and a cat that ran\n") * 3
+        "<|endoftext|>\na mat in the snow, a dog on the mat, and a cat that ran\n<|endoftext|>\n")
 
 
 def tensors_of(config=CONFIG, *, biases=(), seed=3):

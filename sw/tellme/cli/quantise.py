@@ -57,7 +57,9 @@ def quantise(args: argparse.Namespace) -> int:
         raise UserError(f"--group {args.group} is no multiple of {SLICE}")
     settings = Settings(planes, named, args.head_planes, args.bits, args.memory, args.group or 0, args.tokens,
                         args.rotate)
-    calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")
+    calibration = None
+    if not args.own_samples:
+        calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")
     evaluation = own_text("evaluation") if args.evaluate is None else read_text(args.evaluate, "the text to measure on")
     model = open_floats(args.source, Options(tokenizer=args.tokenizer, context=args.context, floats=True), say)
     model.name = unicode_name(target.stem)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tellme.models.config import ModelConfig
 
-__all__ = ["Maths", "int8", "rms_norm"]
+__all__ = ["Maths", "int8", "rms_norm", "turn", "turns"]
 
 Floats = NDArray[np.float32]
 Gain = NDArray[np.floating] | None
@@ -41,6 +41,22 @@ def int8(x: Floats) -> Floats:
     return y
 
 
+def turns(config: ModelConfig, positions: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """RoPE's cos and sin (tokens, 1, head_dim / 2) of tokens at these positions."""
+    angles = positions[:, None] / config.theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
+    return np.cos(angles).astype(np.float32)[:, None], np.sin(angles).astype(np.float32)[:, None]
+
+
+def turn(heads: Floats, by: tuple[Floats, Floats]) -> Floats:
+    """RoPE on heads (tokens, heads, head_dim): adjacent pairs are turned."""
+    cos, sin = by
+    first, second = heads[..., 0::2], heads[..., 1::2]
+    y = np.empty_like(heads)
+    np.subtract(first * cos, second * sin, out=y[..., 0::2])
+    np.add(first * sin, second * cos, out=y[..., 1::2])
+    return y
+
+
 @dataclass
 class Maths:
     """What a model's layers compute between their matrices, for tokens (tokens, ...) of sequences of ``lengths``."""
@@ -50,10 +66,7 @@ class Maths:
     _turns: tuple[Floats, Floats] = field(init=False)
 
     def __post_init__(self) -> None:
-        c = self.config
-        positions = np.concatenate([np.arange(n) for n in self.lengths])
-        angles = positions[:, None] / c.theta ** (np.arange(0, c.head_dim, 2) / c.head_dim)
-        self._turns = np.cos(angles).astype(np.float32)[:, None], np.sin(angles).astype(np.float32)[:, None]
+        self._turns = turns(self.config, np.concatenate([np.arange(n) for n in self.lengths]))
 
     def heads(self, y: Floats, gain: Gain, *, turned: bool, quantised: bool) -> Floats:
         """Outputs of the matrix of q, k or v as heads (tokens, heads, head_dim).  ``turned``: q and k, with norm and RoPE."""
@@ -62,11 +75,7 @@ class Maths:
         if turned:
             if c.qk_norm:
                 y = rms_norm(y, gain, c.eps)
-            cos, sin = self._turns
-            first, second = y[..., 0::2], y[..., 1::2]
-            y = np.empty_like(y)
-            np.subtract(first * cos, second * sin, out=y[..., 0::2])
-            np.add(first * sin, second * cos, out=y[..., 1::2])
+            y = turn(y, self._turns)
         return int8(y) if quantised else y
 
     def attention(self, q: Floats, k: Floats, v: Floats) -> Floats:

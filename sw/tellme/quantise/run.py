@@ -31,6 +31,7 @@ from tellme.quantise.measure import Loss, Measure
 from tellme.quantise.plan import Plan, auto_plan, fixed_planes
 from tellme.quantise.result import Quantised, code_of
 from tellme.quantise.rotate import Rotated
+from tellme.quantise.samples import sample
 from tellme.quantise.tokens import POSITIONS, cut, sequences
 from tellme.quantise.work import Work
 from tellme.spec.attention import LOGIT_FRAC
@@ -148,11 +149,12 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
 class Run:
     """A run on a float ``model``, whose output is ``target``.
 
-    ``calibration`` and ``evaluation`` are texts with <|endoftext|> between them.  ``say`` hears what is done; ``bars`` makes the
+    ``calibration`` and ``evaluation`` are texts with <|endoftext|> between them; without ``calibration`` the model writes its
+    own.  ``say`` hears what is done; ``bars`` makes the
     bars of what takes long.  Bad settings and texts are an InputError.
     """
 
-    def __init__(self, model: Imported, target: Path, settings: Settings, calibration: str, evaluation: str, *,
+    def __init__(self, model: Imported, target: Path, settings: Settings, calibration: str | None, evaluation: str, *,
                  say: Callable[[str], object], bars: Bars):
         if not model.tokenizer:
             raise ModelError("the model has no tokenizer, and the calibration needs one", hint="tokenizer-file-only")
@@ -160,7 +162,11 @@ class Run:
         self._fingerprint = _fingerprint(model)
         self._target, self._settings, self._say, self._bars = target, settings, say, bars
         tokenizer = Tokenizer(model.tokenizer, model.name)
-        self._calibration = cut(sequences(model.config, tokenizer, calibration), settings.tokens)
+        if calibration is None:
+            with bars("sampling", "token", settings.tokens) as shown:
+                self._calibration = cut(sample(model, settings.tokens, shown.update), settings.tokens)
+        else:
+            self._calibration = cut(sequences(model.config, tokenizer, calibration), settings.tokens)
         short = copy(model)
         short.config = replace(model.config, context=min(model.config.context, POSITIONS))
         self._measured = windows(short, tokenizer, evaluation)

@@ -46,7 +46,10 @@ def quantise_options(quantise: argparse.ArgumentParser) -> None:
                           "embedding and LM head are two tables then")
     quantise.add_argument("--head-planes", type=whole("--head-planes", TILE_HEADER_PLANES), metavar="N",
                           help="planes of the LM head, and of the embedding that is the head (default: 5)")
-    quantise.add_argument("--calibrate", metavar="TEXT", help="UTF-8 text to calibrate on, with <|endoftext|> between texts, or "
+    calibrate = quantise.add_mutually_exclusive_group()
+    calibrate.add_argument("--own-samples", action="store_true", help="calibrate on texts that the model itself writes; all "
+                           "of its weights are in memory meanwhile")
+    calibrate.add_argument("--calibrate", metavar="TEXT", help="UTF-8 text to calibrate on, with <|endoftext|> between texts, or "
                           "standard input with - (default: the package's own)")
     quantise.add_argument("--tokens", type=whole("--tokens", least=64), default=12288, metavar="N",
                           help="calibrate on the first N tokens (default: 12288)")
