@@ -23,7 +23,7 @@ __all__ = ["DAMPING", "LEAST_DAMPING", "Solved", "Statistics", "multiplier_reach
 Floats = NDArray[np.float32]
 
 #: Added to the diagonal of H: so much of each element, and so much of the mean.
-DAMPING = 0.3
+DAMPING = 0.5
 LEAST_DAMPING = 0.001
 #: Steps that plain rounding tries, times the largest magnitude over the largest code.
 _FIRST_STEPS = np.geomspace(0.2, 1.0, 14).astype(np.float32)
