@@ -22,6 +22,7 @@ HINTS = {
     "plot": "pip install 'tellme-host[plot]', or go without --plot",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
     "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",
+    "quantise": "tellme-host quantise SRC -o OUT.tellme",
     "shorter-context": "tellme-host convert --context N",
     "tokenizer": "tellme-host convert --tokenizer FILE",
     "tokenizer-file": "--tokenizer FILE, --no-tokenizer",

@@ -290,12 +290,16 @@ class GgufTensors(Tensors):
     def kind(self, name: str) -> str:
         return self._entries[name].kind
 
-    def check_ternary(self, name: str) -> None:
-        """Refuse a matrix of a type that holds no ternary weights, or none that can be read."""
+    def check_kind(self, name: str, *, floats: bool = False) -> None:
+        """Refuse a matrix of a type that holds no ternary weights, or none that can be read; or with ``floats`` one of a type
+        that holds nothing else."""
         kind = self.kind(name)
-        if kind not in TERNARY:
+        if floats:
+            if kind in _BITNET_CPP.values() or kind in TERNARY[:2]:
+                raise ModelError(f"{name} is {kind}, which is ternary already", hint="convert")
+        elif kind not in TERNARY:
             out = f". Of bitnet.cpp's types I2_S is read. {I2S_WAY_OUT}" if kind in _BITNET_CPP.values() else ""
-            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}")
+            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}", hint="" if out else "quantise")
 
     def i2s_layouts(self) -> list[str]:
         """The layouts in which the I2_S matrices can be read; none where there is no such matrix."""

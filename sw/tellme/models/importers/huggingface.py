@@ -9,8 +9,12 @@ Five kinds of ternary models, each a LLaMA with differences:
 - ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
 - ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary;
 - ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
+
+Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``Qwen3ForCausalLM``, ``Qwen2ForCausalLM``, and
+``MistralForCausalLM`` without a sliding window.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +54,9 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
     "Qwen3ForCausalLM": {"q_norm": "model.layers.{i}.self_attn.q_norm.weight",
                          "k_norm": "model.layers.{i}.self_attn.k_norm.weight"},
 }
+#: The same of models that are read as floats.
+_FLOAT_NORMS: dict[str, dict[str, str]] = {name: HF_SUB_NORMS.get(name, {}) for name in (
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
     "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
@@ -57,7 +64,8 @@ _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
-             "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4)}
+             "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4),
+             "MistralForCausalLM": ("silu", 1e-6, 1e4), "Qwen2ForCausalLM": ("silu", 1e-6, 1e4)}
 #: The same of head_dim, where it does not follow from hidden_size.
 _HEAD_DIMS = {"Qwen3ForCausalLM": 128}
 
@@ -82,14 +90,14 @@ class _Config:
         return value
 
 
-def architecture(config: _Config) -> str:
-    """The architecture, one that is known."""
+def architecture(config: _Config, known: Mapping[str, dict[str, str]]) -> str:
+    """The architecture, one of those that are known."""
     names = config.fields.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if isinstance(name, str) and name in _REFUSED:
         raise ModelError(f"{config.path}: the architecture {name} {_REFUSED[name]}, which the engine does not do")
-    if not isinstance(name, str) or name not in HF_SUB_NORMS:
-        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(known)} are known")
     return name
 
 
@@ -104,7 +112,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
     head_dim = get("head_dim", int, _HEAD_DIMS.get(name, dim // max(heads, 1)))
     rope = rope_of_config(config.fields, str(config.path), head_dim=head_dim, default_theta=default_theta)
-    norms = HF_SUB_NORMS[name]
+    norms = (HF_SUB_NORMS | _FLOAT_NORMS)[name]
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, heads), head_dim=head_dim,
@@ -112,13 +120,30 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
         o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms, bos=None, add_bos=False, eos=None)
     result.check()
-    check_config_keys(config.fields, result, str(config.path))
+    check_config_keys(_without_unused_window(config, name), result, str(config.path))
     return result
+
+
+def _without_unused_window(config: _Config, name: str) -> dict[str, Any]:
+    """The keys without a sliding window that the model says it does not use; a window that is there by default is refused."""
+    fields = dict(config.fields)
+    if name == "MistralForCausalLM" and "sliding_window" not in fields:
+        raise ModelError(f"{config.path} has no sliding_window, which by the architecture's default is a window of 4096: the "
+                         "engine does none, and a model without one has null there")
+    if name == "Qwen2ForCausalLM" and fields.get("use_sliding_window") in (None, False):
+        fields.pop("sliding_window", None)
+    return fields
 
 
 def quantisation(config: _Config, name: str, options: Options, say: Say) -> str:
     """How weights are stored: "multiply" or "divide" (what weight_scale does to codes), "absmean", or "values"."""
     fields = config.fields.get("quantization_config")
+    if options.floats:
+        if fields is not None:
+            raise ModelError(f"{config.path} has a quantization_config: the model is quantised already, and is no float model",
+                             hint="convert")
+        say("weights: floats")
+        return "values"
     if fields is None:
         found, why = ("absmean", "the architecture makes weights ternary as it runs") if name == "BitnetForCausalLM" else (
             "values", "no quantization_config: weights must be ternary in value")
@@ -152,12 +177,12 @@ class HuggingFace(Imported):
         if not is_there(folder / "config.json"):
             raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
         config = _Config(folder / "config.json")
-        name = architecture(config)
+        name = architecture(config, _FLOAT_NORMS if options.floats else HF_SUB_NORMS)
         self._say = say
         read = model_config(config, name)
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
         self.name = folder.resolve().name
-        self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
+        self.tensor_names = HF_NAMES | (HF_SUB_NORMS | _FLOAT_NORMS)[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
         self.chat_template = template_of_folder(folder) if self.tokenizer else ""
@@ -173,7 +198,8 @@ class HuggingFace(Imported):
         self._scales = {(i, part): self._scale_of(i, part) for i in range(self.config.layers) for part in LINEARS}
         if options.weight_scale is None:
             self._check_meaning()
-        say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M ternary weights")
+        say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M "
+            f"{'' if options.floats else 'ternary '}weights")
 
     def _read_tokenizer(self, folder: Path, options: Options) -> bytes:
         if options.no_tokenizer:

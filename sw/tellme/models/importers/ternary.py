@@ -23,8 +23,8 @@ Rows = NDArray[np.float32]
 
 #: What to do about a float checkpoint.
 WAY_OUT = ("This is a float checkpoint: rounding it to -1, 0, 1 would leave noise. Take a checkpoint that was trained "
-           "as ternary (BitNet b1.58, TriLM, Falcon 1.58bit), or train this one to ternary first (quantisation-aware, "
-           "with an RMSNorm ahead of every linear)")
+           "as ternary (BitNet b1.58, TriLM, Falcon 1.58bit), train this one to ternary first (quantisation-aware, "
+           "with an RMSNorm ahead of every linear), or quantise it to several planes")
 
 
 class FloatWeightsError(ModelError):
@@ -88,7 +88,8 @@ def _magnitudes(name: str, part: Rows) -> Rows:
         if count <= _MAX_COLUMN_SCALES and len(np.unique(size)) <= _MAX_COLUMN_SCALES and part.shape[1] > 4 * count:
             raise FloatWeightsError(f"{name} has {count} scales along a row (scales of column blocks); a scale for each block "
                                     "of rows is all that the engine has, so this checkpoint cannot run without loss")
-        raise FloatWeightsError(f"{name} is not ternary: a row of it holds {count} different magnitudes. {WAY_OUT}")
+        raise FloatWeightsError(f"{name} is not ternary: a row of it holds {count} different magnitudes. {WAY_OUT}",
+                                hint="quantise")
     return top
 
 
