@@ -23,10 +23,11 @@ from tellme.models.files import is_there
 from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.levels import from_values
 from tellme.models.importers.neutral_keys import check_config_keys
 from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.importers.tensors import SafetensorsFolder
-from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
+from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, positive_scales
 from tellme.models.json_files import read_json
 from tellme.models.source import Linear, row_chunks
 
@@ -53,6 +54,8 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
     "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
+_REFUSED["HunYuanDenseV1ForCausalLM"] = (
+    "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE")
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
@@ -240,6 +243,9 @@ class HuggingFace(Imported):
                              hint="weight-scale")
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
+
+    def plain_values(self) -> bool:
+        return self._mode == "values"
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)

@@ -95,6 +95,10 @@ class Imported(Source):
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         """A matrix, whose tensor is there and has the right shape."""
 
+    def plain_values(self) -> bool:
+        """Whether the values of a matrix's tensor are the weights, whatever stands beside it."""
+        return False
+
     def tensor_name(self, part: str, layer: int = 0) -> str:
         """What a part is called."""
         return self.tensor_names[part].format(i=layer)
@@ -152,14 +156,16 @@ class Imported(Source):
             raise ModelError(f"{name} holds an infinity, a NaN, or a number beyond binary16")
         return rounded
 
-    def linear(self, layer: int, name: str) -> Linear:
+    def bias(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        """The bias of a matrix, if it has one."""
         bias_name = f"{self.base(layer, name)}.bias"
-        bias = None
-        if bias_name in self.tensors.names():
-            bias = self.vector(bias_name, self.config.shape(name)[0])
-            if self.head_dim_of(name):
-                bias = halves_to_pairs(bias, self.config.head_dim)
-        return self.weights(layer, name, bias)
+        if bias_name not in self.tensors.names():
+            return None
+        bias = self.vector(bias_name, self.config.shape(name)[0])
+        return halves_to_pairs(bias, self.config.head_dim) if self.head_dim_of(name) else bias
+
+    def linear(self, layer: int, name: str) -> Linear:
+        return self.weights(layer, name, self.bias(layer, name))
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
         if not self.config.has_norm(name):
