@@ -15,7 +15,7 @@ from tellme.models.importers.chat_template import template_of_gguf
 from tellme.models.importers.conventions import conventions_of_gguf
 from tellme.models.importers.gguf_tensors import GgufTensors
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
-from tellme.models.importers.levels import from_values
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_gguf_keys
 from tellme.models.importers.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
 from tellme.models.importers.ternary import positive_scales
@@ -126,8 +126,9 @@ class Gguf(Imported):
         content = from_gguf(values, name)
         return checked_tokenizer(content, name, self.config.vocab, say)
 
-    def plain_values(self) -> bool:
-        return not any(name.endswith(".scale") for name in self.tensors.names())
+    def group_width(self, layer: int, name: str) -> int | None:
+        scale = f"{self.base(layer, name)}.scale" in self.tensors.names()
+        return None if scale or self.tensors.i2s_layouts() else group_width(self.tensors, f"{self.base(layer, name)}.weight")
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         scale, times = f"{self.base(layer, name)}.scale", 1.0

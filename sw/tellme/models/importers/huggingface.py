@@ -11,6 +11,7 @@ Five kinds of ternary models, each a LLaMA with differences:
 - ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.files import is_there
 from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
+from tellme.models.importers.grouped import Part
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
-from tellme.models.importers.levels import from_values
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_config_keys
+from tellme.models.importers.qat import Qat
 from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.importers.tensors import SafetensorsFolder
 from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, positive_scales
@@ -171,12 +174,20 @@ class HuggingFace(Imported):
         ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
-        self.check_names(lambda i, part: {f"{self.base(i, part)}.weight_scale"}, ignored)
+        self._qat = Qat.of_config(config.fields, self.tensors.names(), str(config.path)) if self._mode == "values" else None
+        if self._qat is not None:
+            say(f"weights: floats that the model quantises as it runs: {self._qat}")
+        self.check_names(self._beside, ignored)
         self._check_tied_head()
         self._scales = {(i, part): self._scale_of(i, part) for i in range(self.config.layers) for part in LINEARS}
         if options.weight_scale is None:
             self._check_meaning()
         say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M ternary weights")
+
+    def _beside(self, layer: int, name: str) -> set[str]:
+        """Tensors that may stand beside a matrix."""
+        base = self.base(layer, name)
+        return {f"{base}.weight_scale"} if self._qat is None else self._qat.beside(base)
 
     def _read_tokenizer(self, folder: Path, options: Options) -> bytes:
         if options.no_tokenizer:
@@ -244,11 +255,33 @@ class HuggingFace(Imported):
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 
-    def plain_values(self) -> bool:
-        return self._mode == "values"
+    def bias(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        bias = super().bias(layer, name)
+        base = self.base(layer, name)
+        more = None if self._qat is None else self._qat.bias(self.tensors, base, self.head_dim_of(name))
+        if more is None:
+            return bias
+        with np.errstate(over="ignore"):
+            total = (more if bias is None else more + bias).astype(np.float16)
+        if not np.isfinite(total).all():
+            raise ModelError(f"{base}.weight: the sum of a row's weights that became 0 is beyond binary16")
+        return total
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        what = f"{self.base(layer, name)}.weight"
+        if self._qat is not None:
+            return self._qat.width(what, self.config.shape(name)[1])
+        return group_width(self.tensors, what) if self._mode == "values" else None
+
+    def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
+        if self._qat is not None:
+            return self._qat.parts(self.tensors, self.base(layer, name), self.head_dim_of(name))
+        return super().group_parts(layer, name, width)
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)
+        if self._qat is not None:
+            return self._qat.linear(self.tensors, self.base(layer, name), head_dim, bias)
         if self._mode == "absmean":
             return from_absmean(self.tensors, weight, head_dim=head_dim, bias=bias, say=self._say)
         if bias is not None and self._mode == "multiply":

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from tellme.models.config import LINEARS
 from tellme.models.importers.grouped import Part, grouped
 from tellme.models.importers.importing import Imported, Say
-from tellme.models.importers.levels import group_parts, group_width
 from tellme.models.source import Linear, Source, TableRows
 from tellme.spec.packing import SLICE, slices
 
@@ -36,10 +35,10 @@ def padded(source: Source, say: Say) -> Source:
 
     ``say`` hears of the new width.
     """
-    if not isinstance(source, Imported) or source.config.down_norm or not source.plain_values():
+    if not isinstance(source, Imported) or source.config.down_norm:
         return source
     c = source.config
-    widths = {name: group_width(source.tensors, f"{source.base(0, name)}.weight") for name in LINEARS}
+    widths = {name: source.group_width(0, name) for name in LINEARS}
     width = min(width or 0 for width in widths.values())
     # The output projection's groups alone are no reason.
     wanted = any(widths[name] != c.shape(name)[1] for name in LINEARS if name != "wo")
@@ -83,7 +82,8 @@ class Padded(Source):
 
         def parts() -> Iterator[Part]:
             first = 0
-            for trits, worth in group_parts(source.tensors, what, self._width, head_dim=source.head_dim_of(name), times=times):
+            for trits, worth in source.group_parts(layer, name, self._width):
+                worth = worth * times
                 if name != "wo":
                     trits = self._spread(trits, 2)
                 if writes:
