@@ -241,7 +241,8 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
             _detect_layout(opened, say)
         return opened
     for what, given, hint in (("a power of two that activations are divided by", options.act_exp, "act-exp"),
-                              ("what weight_scale does", options.weight_scale, "weight-scale")):
+                              ("what weight_scale does", options.weight_scale, "weight-scale"),
+                              ("how weights are made of floats", options.method, "method")):
         if given is not None:
             raise ModelError(f"{what} can be said for Hugging Face folders and GGUF files, which {source} is not", hint=hint)
     pieces = b""

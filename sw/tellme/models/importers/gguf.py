@@ -52,6 +52,8 @@ class Gguf(Imported):
         if options.weight_scale is not None:
             raise ModelError("what weight_scale does can be said for Hugging Face folders: a GGUF file has its scales in the "
                              "values", hint="weight-scale")
+        if options.method is not None:
+            raise ModelError(f"{options.method} is of Hugging Face folders with floats, which {path} is not", hint="method")
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")

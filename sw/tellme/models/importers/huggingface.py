@@ -23,6 +23,7 @@ from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.files import is_there
 from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
+from tellme.models.importers.fairy import Fairy
 from tellme.models.importers.grouped import Part
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
 from tellme.models.importers.levels import from_values, group_width
@@ -31,8 +32,9 @@ from tellme.models.importers.qat import Qat
 from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.importers.tensors import SafetensorsFolder
 from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, positive_scales
+from tellme.models.int8 import int8_rows, table_code
 from tellme.models.json_files import read_json
-from tellme.models.source import Linear, row_chunks
+from tellme.models.source import Linear, TableRows, row_chunks
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
@@ -174,7 +176,7 @@ class HuggingFace(Imported):
         ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
-        self._qat = Qat.of_config(config.fields, self.tensors.names(), str(config.path)) if self._mode == "values" else None
+        self._qat = self._read_qat(config, options)
         if self._qat is not None:
             say(f"weights: floats that the model quantises as it runs: {self._qat}")
         self.check_names(self._beside, ignored)
@@ -183,6 +185,15 @@ class HuggingFace(Imported):
         if options.weight_scale is None:
             self._check_meaning()
         say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M ternary weights")
+
+    def _read_qat(self, config: _Config, options: Options) -> Qat | Fairy | None:
+        """How the floats of the files become weights, where they are not the weights."""
+        if options.method is None:
+            return Qat.of_config(config.fields, self.tensors.names(), str(config.path)) if self._mode == "values" else None
+        if self._mode != "values" or self.config.tied:
+            raise ModelError(f"{options.method} is of untied models whose files have floats, which {config.path} says it is not",
+                             hint="method")
+        return Fairy(options.method)
 
     def _beside(self, layer: int, name: str) -> set[str]:
         """Tensors that may stand beside a matrix."""
@@ -274,9 +285,16 @@ class HuggingFace(Imported):
         return group_width(self.tensors, what) if self._mode == "values" else None
 
     def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
-        if self._qat is not None:
+        if isinstance(self._qat, Qat):
             return self._qat.parts(self.tensors, self.base(layer, name), self.head_dim_of(name))
         return super().group_parts(layer, name, width)
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        if name != "head" or not isinstance(self._qat, Fairy):
+            yield from super().table(name)
+            return
+        for part in self._qat.floats(self.tensors, self.tensor_name(name)):
+            yield TableRows(*int8_rows(part, table_code(self.config, name)))
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)

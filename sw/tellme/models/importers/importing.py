@@ -41,6 +41,8 @@ class Options:
     act_exp: int | None = None
     #: "multiply" or "divide" instead of what the configuration says.
     weight_scale: str | None = None
+    #: How a model makes its weights of the floats in the file, where no file says so (tellme.models.importers.fairy).
+    method: str | None = None
 
 
 def read_tokenizer(path: Path) -> bytes:
