@@ -35,7 +35,7 @@ from tellme.spec.packing import MAX_LINEAR_PLANES, SLICE, TILE_HEADER_GROUP_SLIC
 from tellme.spec.ranges import I8
 from tellme.spec.scale import SCALE_SIG_BITS, scale_from_fraction
 
-__all__ = ["Geometry", "Part", "grouped"]
+__all__ = ["Geometry", "Part", "grouped", "rounded_scales"]
 
 #: The numbers by which a row's largest is divided, of which one makes the row's scale.
 _STEPS = range(64, I8.most + 1)
@@ -117,7 +117,7 @@ class Geometry:
             worth[plane, number] = step * 3**plane
 
 
-def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounded_scales(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Positive numbers as scales hold them."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, SCALE_SIG_BITS)), exponent - SCALE_SIG_BITS))
@@ -129,7 +129,7 @@ def _fitted(worth: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     known = np.where(top == 0, 1, top)
     best, least = np.zeros_like(top), np.full_like(top, np.inf)
     for step in _STEPS:
-        scale = _rounded(known / step)
+        scale = rounded_scales(known / step)
         error = np.square(np.clip(np.rint(worth / scale), I8.least, I8.most) * scale - worth).sum(axis=(0, 1))
         better = error < least
         best[better], least[better] = scale[better], error[better]
