@@ -112,9 +112,9 @@ def test_the_command(tmp_path, capsys):
     model.save(tmp_path / "m.tellme")
     path, _ = adapter(tmp_path / "lora", model, size=8)
     texts = []
-    for options in ([], ["--adapter", str(path)]):
-        assert main(["generate", "--model", str(tmp_path / "m.tellme"), "--prompt-ids", "1,2", "--ignore-eos", "--max-tokens", "6",
-                     "--device", "golden", *options]) == 0
+    for more in ([], ["--adapter", str(path)]):
+        assert main(["generate", "--model", str(tmp_path / "m.tellme"), "--prompt-ids", "1,2", "--ignore-eos", "--max-tokens=6",
+                     "--device", "golden", *more]) == 0
         out = capsys.readouterr()
         texts.append(out.out)
     assert texts[0] != texts[1] and "adapter: 14 matrices of base are merged and coded anew, in" in out.err
