@@ -135,8 +135,10 @@ def q2_0_file(path, model, weights, number, *, change=None):
         if part.name in names:
             trits, scales = (in_file_order(model, names[part.name][1], x) for x in weights[names[part.name]])
             part = part._replace(number=number, content=q2_0(trits, scales))
-            if change is not None and part.name == b"blk.0.attn_k.weight":
-                part = part._replace(content=change(part.content))
+        if part.name == b"token_embd.weight" and "table" in weights:
+            part = part._replace(number=number, content=q2_0(*weights["table"]))
+        if change is not None:
+            part = change(part)
         out.append(part)
     return assemble(path, fields, out)
 
@@ -149,7 +151,11 @@ def spread(trits, scales):
 def test_ternary_bonsai(width, number, tmp_path):
     """Q2_0 in groups of 64 and 128 of a Qwen3: padded to whole slices, each weight within 1/128 of its row's largest scale."""
     model = model_of(QWEN3, gains=True, name="bonsai")
-    weights = grouped_weights(model, np.random.default_rng(width), width)
+    rng = np.random.default_rng(width)
+    weights = grouped_weights(model, rng, width)
+    # The head, which is the embedding, is ternary as well.
+    trits = rng.integers(-1, 2, model.embedding.shape).astype(np.int8)
+    weights["table"] = trits, rng.uniform(0.6, 1.4, (len(trits), trits.shape[1] // width)).astype(np.float16)
     heard = []
     got = converted(q2_0_file(tmp_path / "m.gguf", model, weights, number), tmp_path, say=heard.append)
     wide = {64: 80, 128: 140}[width]
@@ -161,6 +167,9 @@ def test_ternary_bonsai(width, number, tmp_path):
         return np.arange(size) // width * wide + np.arange(size) % width
 
     source = open_checkpoint(tmp_path / "m.gguf", Options(), lambda text: None)
+    table = spread(*weights.pop("table"))
+    rows = floats(got.embedding, got.embedding_scales)
+    assert np.abs(rows[:, kept(256)] - table).max() <= np.abs(table).max() / 121 / 2 * 1.01 and not rows[:, width:wide].any()
     for (i, name), (trits, scales) in weights.items():
         linear = source.linear(i, name)
         assert linear.planes == (2 if name == "wo" else 1)
@@ -172,19 +181,30 @@ def test_ternary_bonsai(width, number, tmp_path):
         assert np.abs(values[np.ix_(rows, cols)] - want).max(axis=1).max() <= np.abs(want).max() / 128 * 1.01
         values[np.ix_(rows, cols)] = 0
         assert not values.any()
-    assert_logits(got, float_model(model, {at: spread(*pair) for at, pair in weights.items()}))
+    expected = float_model(model, {at: spread(*pair) for at, pair in weights.items()})
+    expected.embedding = table.astype(np.float32)
+    assert_logits(got, expected)
+
+
+def of_tensor(name, change):
+    return lambda part: part._replace(content=change(part.content)) if part.name == name.encode() else part
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda content: content + bytes(320), "is type 42; ternary weights are"),
+    (of_tensor("blk.0.attn_k.weight", lambda content: content + bytes(320)), "blk.0.attn_q.weight is type 42; ternary weights"),
     # The code 3 is twice the scale.
-    (lambda content: content[:2] + b"\xe4" * 16 + content[18:], "is not ternary: a row of it holds"),
+    (of_tensor("blk.0.attn_k.weight", lambda content: content[:2] + b"\xe4" * 16 + content[18:]),
+     "blk.0.attn_k.weight is not ternary: a row of it holds"),
+    # A group of another width than the first layer's.
+    (of_tensor("blk.1.attn_v.weight", lambda content: bytes(content[:1]) + bytes([content[1] ^ 4]) + content[2:]),
+     "blk.1.attn_v.weight has more than one magnitude in a row's group of 128 columns"),
 ])
-def test_what_q2_0_does_not_hold(change, message, tmp_path):
+def test_what_is_refused(change, message, tmp_path):
     model = model_of(QWEN3, gains=True, name="bonsai")
-    weights = grouped_weights(model, np.random.default_rng(0), 64)
+    weights = grouped_weights(model, np.random.default_rng(0), 128)
+    weights = {at: (trits, np.repeat(scales, 2, axis=1)) for at, (trits, scales) in weights.items()}
     path = q2_0_file(tmp_path / "m.gguf", model, weights, 42, change=change)
-    with pytest.raises(ModelError, match=rf"blk.0.attn_[qk].weight {message}"):
+    with pytest.raises(ModelError, match=message):
         converted(path, tmp_path)
 
 

@@ -24,7 +24,7 @@ from tellme.models.config import ModelError
 from tellme.models.importers import ternary
 from tellme.models.importers.grouped import Part, grouped
 from tellme.models.importers.tensors import Tensors
-from tellme.models.importers.ternary import halves_to_pairs, not_ternary
+from tellme.models.importers.ternary import FloatWeightsError, halves_to_pairs, not_ternary
 from tellme.models.source import Block, Linear, row_chunks
 from tellme.spec.packing import SLICE
 from tellme.spec.scale import Scale, scale_from_fraction
@@ -81,7 +81,8 @@ def group_parts(tensors: Tensors, name: str, width: int, *, head_dim: int = 0, t
         top, low = _extremes(part, width)
         odd = np.flatnonzero(((top != low) & (top != 0)).any(axis=1))
         if odd.size:
-            raise not_ternary(name, part[odd[0]])
+            raise FloatWeightsError(f"{name} has more than one magnitude in a row's group of {width} columns, where matrices "
+                                    "before it have one")
         yield Part(np.sign(part).astype(np.int8)[None], (top.astype(np.float64) * times).T[None])
 
 
