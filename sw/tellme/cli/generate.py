@@ -26,7 +26,7 @@ from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
-__all__ = ["generate"]
+__all__ = ["generate", "model_of"]
 
 
 def prompt_of(args: argparse.Namespace) -> str | list[int]:
@@ -147,9 +147,24 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
             text += line
 
 
+def model_of(args: argparse.Namespace) -> StoredSource:
+    """The model of the options, with its adapter if there is one."""
+    model = checked_model(args.model)
+    if args.adapter is None:
+        return model
+    # Late: few runs have one.
+    from tellme.models.importers.adapter import with_adapter
+
+    adapted = with_adapter(model, args.adapter)
+    planes = sorted(set(adapted.planes.values()))
+    say(f"adapter: {len(adapted.planes)} matrices of {model.name} are merged and coded anew, in {' to '.join(map(str, planes))} "
+        f"plane{'s' * (planes != [1])}")
+    return adapted
+
+
 def generate(args: argparse.Namespace) -> int:
     """The command."""
-    model = checked_model(args.model)
+    model = model_of(args)
     tokenizer = tokenizer_of(model)
     if args.interactive and tokenizer is None:
         raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")

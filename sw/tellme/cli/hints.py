@@ -19,6 +19,7 @@ HINTS = {
     "head": "--head board",
     "image": "tellme-host load MODEL --save FILE",
     "interactive": "tellme-host generate --interactive",
+    "method": "leave --method out",
     "plot": "pip install 'tellme-host[plot]', or go without --plot",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
     "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",

@@ -27,6 +27,8 @@ def convert_options(convert: argparse.ArgumentParser) -> None:
                          "else 0)")
     convert.add_argument("--weight-scale", choices=("multiply", "divide"), help="what weight_scale does, against the "
                          "checkpoint's configuration")
+    convert.add_argument("--method", choices=("complex_phase_v1", "complex_phase_v2"), help="how the "
+                         "model makes its weights of the folder's floats, where no file says so: complex_phase_v2 for Fairy2i-W2")
 
 
 def quantise_options(quantise: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import fraction, id_list, whole
-from tellme.cli.options.shared import add_device, add_head, add_json, add_model, add_preset, add_sampling, file_name
+from tellme.cli.options.shared import add_adapter, add_device, add_head, add_json, add_model, add_preset, add_sampling, file_name
 from tellme.spec.memory import START_RANGES
 from tellme.spec.ranges import Range
 
@@ -17,6 +17,7 @@ LIMITS = START_RANGES["generate"]
 
 def generate_options(run: argparse.ArgumentParser) -> None:
     add_model(run, default="stories-1m")
+    add_adapter(run)
     add_device(run)
     prompt = run.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: BOS alone)")

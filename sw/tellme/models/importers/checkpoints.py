@@ -16,6 +16,7 @@ from tellme.models.importers.gguf import Gguf
 from tellme.models.importers.gguf_tensors import I2S_WAY_OUT
 from tellme.models.importers.huggingface import HuggingFace
 from tellme.models.importers.importing import Imported, Options, checked_context, read_tokenizer
+from tellme.models.importers.padded import padded
 from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
@@ -215,7 +216,7 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
 
     check_regular(source)
     try:
-        opened = _open(source, options, printed)
+        opened = padded(_open(source, options, printed), printed)
     except OSError as error:
         raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
     opened.name = printable(opened.name)
@@ -248,7 +249,8 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
             _detect_layout(opened, say)
         return opened
     for what, given, hint in (("a power of two that activations are divided by", options.act_exp, "act-exp"),
-                              ("what weight_scale does", options.weight_scale, "weight-scale")):
+                              ("what weight_scale does", options.weight_scale, "weight-scale"),
+                              ("how weights are made of floats", options.method, "method")):
         if given is not None:
             raise ModelError(f"{what} can be said for Hugging Face folders and GGUF files, which {source} is not", hint=hint)
     pieces = b""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, and F16, F32, BF16 whose values are ternary; the architectures of llama, qwen3 and
-bitnet."""
+"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, the types of groups (gguf_groups.py), and F16, F32, BF16 whose values are ternary or
+of few levels (levels.py); the architectures of llama, qwen3 and bitnet."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,9 +15,10 @@ from tellme.models.importers.chat_template import template_of_gguf
 from tellme.models.importers.conventions import conventions_of_gguf
 from tellme.models.importers.gguf_tensors import GgufTensors
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_gguf_keys
 from tellme.models.importers.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
-from tellme.models.importers.ternary import from_values, positive_scales
+from tellme.models.importers.ternary import positive_scales
 from tellme.models.source import Linear
 from tellme.models.tokenizers.gguf_tokenizer import from_gguf
 
@@ -41,7 +42,9 @@ _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
 #: The same of architectures of which no ternary model is known: for models that are read as floats.
 _FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {"qwen2": ({}, "silu")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_REFUSED = {"olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
+_BEHIND_ROPE = "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"
+_REFUSED = {"hunyuan-dense": _BEHIND_ROPE, "hunyuan-moe": _BEHIND_ROPE,
+            "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
 
 
 class Gguf(Imported):
@@ -51,6 +54,8 @@ class Gguf(Imported):
         if options.weight_scale is not None:
             raise ModelError("what weight_scale does can be said for Hugging Face folders: a GGUF file has its scales in the "
                              "values", hint="weight-scale")
+        if options.method is not None:
+            raise ModelError(f"{options.method} is of Hugging Face folders with floats, which {path} is not", hint="method")
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")
@@ -125,6 +130,10 @@ class Gguf(Imported):
         values = {key: self.tensors.field(key) for key in self.tensors.fields if key.startswith("tokenizer.")}
         content = from_gguf(values, name)
         return checked_tokenizer(content, name, self.config.vocab, say)
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        scale = f"{self.base(layer, name)}.scale" in self.tensors.names()
+        return None if scale or self.tensors.i2s_layouts() else group_width(self.tensors, f"{self.base(layer, name)}.weight")
 
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         return from_values(self.tensors, f"{self.base(layer, name)}.weight", head_dim=self.head_dim_of(name),

@@ -14,7 +14,7 @@ Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``
 ``MistralForCausalLM`` without a sliding window.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,18 @@ from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.files import is_there
 from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
+from tellme.models.importers.fairy import Fairy
+from tellme.models.importers.grouped import Part
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_config_keys
+from tellme.models.importers.qat import Qat
 from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.importers.tensors import SafetensorsFolder
-from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
+from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, positive_scales
+from tellme.models.int8 import int8_rows, table_code
 from tellme.models.json_files import read_json
-from tellme.models.source import Linear, row_chunks
+from tellme.models.source import Linear, TableRows, row_chunks
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
@@ -60,6 +65,8 @@ _FLOAT_NORMS: dict[str, dict[str, str]] = {name: HF_SUB_NORMS.get(name, {}) for 
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
     "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
+_REFUSED["HunYuanDenseV1ForCausalLM"] = (
+    "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE")
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
@@ -193,13 +200,30 @@ class HuggingFace(Imported):
         ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
-        self.check_names(lambda i, part: {f"{self.base(i, part)}.weight_scale"}, ignored)
+        self._qat = self._read_qat(config, options)
+        if self._qat is not None:
+            say(f"weights: floats that the model quantises as it runs: {self._qat}")
+        self.check_names(self._beside, ignored)
         self._check_tied_head()
         self._scales = {(i, part): self._scale_of(i, part) for i in range(self.config.layers) for part in LINEARS}
         if options.weight_scale is None:
             self._check_meaning()
         say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M "
             f"{'' if options.floats else 'ternary '}weights")
+
+    def _read_qat(self, config: _Config, options: Options) -> Qat | Fairy | None:
+        """How the floats of the files become weights, where they are not the weights."""
+        if options.method is None:
+            return Qat.of_config(config.fields, self.tensors.names(), str(config.path)) if self._mode == "values" else None
+        if self._mode != "values" or self.config.tied:
+            raise ModelError(f"{options.method} is of untied models whose files have floats, which {config.path} says it is not",
+                             hint="method")
+        return Fairy(options.method)
+
+    def _beside(self, layer: int, name: str) -> set[str]:
+        """Tensors that may stand beside a matrix."""
+        base = self.base(layer, name)
+        return {f"{base}.weight_scale"} if self._qat is None else self._qat.beside(base)
 
     def _read_tokenizer(self, folder: Path, options: Options) -> bytes:
         if options.no_tokenizer:
@@ -267,8 +291,40 @@ class HuggingFace(Imported):
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 
+    def bias(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        bias = super().bias(layer, name)
+        base = self.base(layer, name)
+        more = None if self._qat is None else self._qat.bias(self.tensors, base, self.head_dim_of(name))
+        if more is None:
+            return bias
+        with np.errstate(over="ignore"):
+            total = (more if bias is None else more + bias).astype(np.float16)
+        if not np.isfinite(total).all():
+            raise ModelError(f"{base}.weight: the sum of a row's weights that became 0 is beyond binary16")
+        return total
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        what = f"{self.base(layer, name)}.weight"
+        if self._qat is not None:
+            return self._qat.width(what, self.config.shape(name)[1])
+        return group_width(self.tensors, what) if self._mode == "values" else None
+
+    def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
+        if isinstance(self._qat, Qat):
+            return self._qat.parts(self.tensors, self.base(layer, name), self.head_dim_of(name))
+        return super().group_parts(layer, name, width)
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        if name != "head" or not isinstance(self._qat, Fairy):
+            yield from super().table(name)
+            return
+        for part in self._qat.floats(self.tensors, self.tensor_name(name)):
+            yield TableRows(*int8_rows(part, table_code(self.config, name)))
+
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)
+        if self._qat is not None:
+            return self._qat.linear(self.tensors, self.base(layer, name), head_dim, bias)
         if self._mode == "absmean":
             return from_absmean(self.tensors, weight, head_dim=head_dim, bias=bias, say=self._say)
         if bias is not None and self._mode == "multiply":

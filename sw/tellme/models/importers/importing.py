@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.files import check_file
+from tellme.models.importers.grouped import Part
+from tellme.models.importers.levels import group_parts
 from tellme.models.importers.tensors import Tensors, without_ones
 from tellme.models.importers.ternary import halves_to_pairs
 from tellme.models.int8 import int8_rows, table_code
@@ -41,6 +43,8 @@ class Options:
     weight_scale: str | None = None
     #: The weights are taken as floats, of any values (:meth:`Imported.matrix`), and not as ternary ones.
     floats: bool = False
+    #: How a model makes its weights of the floats in the file, where no file says so (tellme.models.importers.fairy).
+    method: str | None = None
 
 
 def read_tokenizer(path: Path) -> bytes:
@@ -96,6 +100,14 @@ class Imported(Source):
     @abstractmethod
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         """A matrix, whose tensor is there and has the right shape."""
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        """The widest column groups in which the rows of a matrix have one magnitude each; None: it has no such groups."""
+        return None
+
+    def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
+        """The trits of a matrix with such groups, and what they are worth."""
+        return group_parts(self.tensors, f"{self.base(layer, name)}.weight", width, head_dim=self.head_dim_of(name))
 
     def tensor_name(self, part: str, layer: int = 0) -> str:
         """What a part is called."""
