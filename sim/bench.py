@@ -42,8 +42,8 @@ from tellme.spec.packing import MAX_LINEAR_PLANES
 
 __all__ = ["SHAPES", "main"]
 
-#: Models by shape alone, with random weights.  trilm-99m and bitnet-2b-body (BitNet b1.58 2B-4T) run without their LM heads,
-#: which stay on the host.  bitnet-large is bitnet_b1_58-large.
+#: Models by shape alone, with random weights.  trilm-99m, bitnet-2b-body (BitNet b1.58 2B-4T) and smollm2-135m-body (SmolLM2-135M
+#: with an RMSNorm ahead of each linear) run without their LM heads, which stay on the host.  bitnet-large is bitnet_b1_58-large.
 SHAPES = {
     "trilm-99m": ModelConfig(dim=512, ffn=1280, layers=16, heads=8, kv_heads=8, head_dim=64, vocab=256, context=512,
                              tied=False),
@@ -53,8 +53,10 @@ SHAPES = {
                                 o_norm=True, down_norm=True),
     "bitnet-2b-body": ModelConfig(dim=2560, ffn=6912, layers=30, heads=20, kv_heads=5, head_dim=128, vocab=256, context=2048,
                                   act="relu2", act_exp=8, theta=500000.0, o_norm=True, down_norm=True),
+    "smollm2-135m-body": ModelConfig(dim=576, ffn=1536, layers=30, heads=9, kv_heads=3, head_dim=64, vocab=256, context=512,
+                                     theta=100000.0, o_norm=True, down_norm=True),
 }
-BODY_ONLY = ("trilm-99m", "bitnet-2b-body")
+BODY_ONLY = ("trilm-99m", "bitnet-2b-body", "smollm2-135m-body")
 #: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
 NO_LAYER_GAINS = ("bitllama2c-3m",)
 #: The matrices whose rows can have a bias (:class:`tellme.spec.program.Descriptor`).

@@ -7,7 +7,7 @@ Prints a line of JSON: KL(float model, golden model) in nats and the share of th
 predict what was drawn; with ``--weights`` the same of the student in float32 sums, and the mean difference of both KLs with
 its standard error.
 
-``--answers N``: the first answers of up to N tokens, greedy, of both models to PROMPTS, as a Markdown table.
+``--answers N``: the first answers of up to N tokens, greedy, of both models to PROMPTS, as Markdown.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from floats import FloatModel, read_float
 from network import Student, Teacher
 from own_text import OwnText
 from states import unpack
+from ternary_model import read_learned
 from torch import Tensor
 
 from tellme.golden.board import GoldenBoard
@@ -86,17 +87,15 @@ def answers(teacher: Teacher, model: Model, board: GoldenBoard, count: int) -> l
             own.append(int(board.feed(own[-1:], fed)[-1].argmax()))
             fed += 1
         out.append((prompt, tokenizer.decode(cut(other, ends)), tokenizer.decode(cut(own, ends))))
-        print(out[-1], flush=True)
     return out
 
 
-def table(found: list[tuple[str, str, str]]) -> str:
-    """Markdown, as long as it is."""
-    def cell(text: str) -> str:
-        return text.strip().replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
+def shown(found: list[tuple[str, str, str]]) -> str:
+    """Markdown, with the answers as they are."""
+    def part(name: str, text: str) -> str:
+        return f"{name}:\n\n````text\n{text.strip()}\n````\n"
 
-    return "\n".join(["| prompt | float model | one plane |", "| --- | --- | --- |",
-                      *(f"| {' | '.join(map(cell, row))} |" for row in found)])
+    return "\n".join(f"### {prompt}\n{part('Float model', other)}\n{part('This model', own)}" for prompt, other, own in found)
 
 
 def main() -> None:
@@ -115,12 +114,13 @@ def main() -> None:
     if args.held:
         student = None
         if args.weights:
-            student = Student(source, teacher, args.tokens, biases=True)
+            about = read_learned(args.weights).about
+            student = Student(source, teacher, args.tokens, method=about["method"], planes=about["planes"], biases=True)
             unpack(student, args.weights)
         held = torch.load(args.held, weights_only=True)
         print(json.dumps(losses(teacher, board, held, args.rows, args.tokens, student)), flush=True)
     if args.answers:
-        print(table(answers(teacher, model, board, args.answers)))
+        print(shown(answers(teacher, model, board, args.answers)))
 
 
 if __name__ == "__main__":

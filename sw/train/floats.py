@@ -156,7 +156,7 @@ def _of_folder(folder: Path, say: Say) -> FloatModel:
     label, fields = str(path), read_json(path)
     names = fields.get("architectures")
     arch = names[0] if isinstance(names, list) and names else None
-    if arch not in FAMILIES:
+    if not isinstance(arch, str) or arch not in FAMILIES:
         raise ModelError(f"{label}: the architecture is {arch}; {', '.join(FAMILIES)} are made ternary")
     if fields.get("quantization_config") is not None:
         raise ModelError(f"{label}: the weights are quantised already; give the float checkpoint")

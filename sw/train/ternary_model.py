@@ -148,7 +148,7 @@ def write_folder(model: Model, folder: Path) -> None:
             # linear_class bitlinear: weight_scale divides.  Its inverse is nearer to the board's scale than to any other.
             blocks = layer.blocks(name)
             scales = 1 / np.repeat([float(block.scale.value()) for block in blocks], [block.rows for block in blocks])
-            parts = {"weight": layer.weights[name], "weight_scale": scales.astype(np.float32)}
+            parts: dict[str, NDArray[Any]] = {"weight": layer.weights[name], "weight_scale": scales.astype(np.float32)}
             if name in layer.biases:
                 parts["bias"] = layer.biases[name]
             for part, values in parts.items():

@@ -110,9 +110,10 @@ def ebr(config: CoreConfig) -> dict[str, int]:
     words = 1 << (c.max_head_dim // (4 * parts) - 1).bit_length()
     if c.chunk > 1:
         rows = c.max_heads * ceil(c.chunk / c.pes)
-        # A PE's q; a token's own K and V rows; a softmax unit's scales and scores; K and V scales, and those of the chunk; tables:
-        # exp2, 127 / sum.
-        attention = (c.pes * parts * ceil(rows * words / 512) + (ceil(2 * c.max_kv_heads * words / 512) if parts == 1 else 0)
+        # A PE's q; a token's own K and V rows; a softmax unit's scales and scores; K and V scales, and those of the chunk;
+        # tables: exp2, 127 / sum.
+        own_rows = ceil(2 * c.max_kv_heads * words / 512) if parts == 1 else 0
+        attention = (c.pes * parts * ceil(rows * words / 512) + own_rows
                      + c.exp_units * (1 + ceil(c.pes // c.exp_units * c.max_context / 1024))
                      + parts * ceil(c.max_context / parts / 512) + 2 + 2)
     else:
