@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 
 #: The matrices whose outputs are added to the residual stream: the engine adds no bias to these.
 RESIDUAL = ("wo", "w2")
+#: Runs of tokens, of which each of so many is left out of the fit of a target.
+_RUNS, _HELD_OUT = 24, 4
 
 
 class FloatLayers(Protocol):
@@ -169,7 +171,14 @@ class _Seen:
         else:
             self._mean = self._inputs.mean(axis=0)
             self._inputs = self._inputs - self._mean
-        self._statistics = Statistics(self._inputs.T @ self._inputs)
+        #: The tokens that the target is fitted to; the others tell how far the fit may go.
+        self._fitted = np.arange(tokens) * _RUNS // tokens % _HELD_OUT != 0
+        self._parts = self._inputs[self._fitted], self._inputs[~self._fitted]
+        self._statistics = Statistics(*(part.T @ part for part in self._parts))
+
+    def _target(self, weights: Floats, wanted: Floats) -> Floats:
+        """The matrix that gives outputs (tokens, rows) best."""
+        return self._statistics.target(weights, wanted[self._fitted].T @ self._parts[0], wanted[~self._fitted].T @ self._parts[1])
 
     def solve(self, name: str, weights: Floats, wanted: Floats, bias: NDArray[np.float16] | None, planes: int,
               group: int) -> Matrix:
@@ -179,9 +188,9 @@ class _Seen:
         """
         wanted = wanted[:self._tokens]
         if self._residual:
-            target = self._statistics.target(weights, (wanted + self._lost).T @ self._inputs)
+            target = self._target(weights, wanted + self._lost)
             return Matrix(self._statistics.solve(target, planes, group), planes, bias)
         assert self._mean is not None
         mean = wanted.mean(axis=0)
-        solved = self._statistics.solve(self._statistics.target(weights, (wanted - mean).T @ self._inputs), planes, group)
+        solved = self._statistics.solve(self._target(weights, wanted - mean), planes, group)
         return Matrix(solved, planes, _with_bias(mean - solved.values() @ self._mean, bias).astype(np.float16))

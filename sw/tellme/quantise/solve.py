@@ -18,13 +18,15 @@ from tellme.spec.packing import SLICE, plane_reach
 from tellme.spec.ranges import I8
 from tellme.spec.scale import SCALE16_BIAS, SCALE_SIG_BITS
 
-__all__ = ["DAMPING", "LEAST_DAMPING", "Solved", "Statistics", "multiplier_reach", "plain"]
+__all__ = ["DAMPING", "LEAST_DAMPING", "RIDGES", "Solved", "Statistics", "multiplier_reach", "plain"]
 
 Floats = NDArray[np.float32]
 
-#: Added to the diagonal of H: so much of each element, and so much of the mean.
-DAMPING = 0.5
+#: Added to the diagonal of H for the choice of the integers: so much of each element, and of the mean's share that is below.
+DAMPING = 0.3
 LEAST_DAMPING = 0.001
+#: The same for what the target may differ from the float model's weights: the one that does best on tokens that were left out.
+RIDGES = (0.1, 0.4, 1.6, 6.4, 25.6)
 #: Steps that plain rounding tries, times the largest magnitude over the largest code.
 _FIRST_STEPS = np.geomspace(0.2, 1.0, 14).astype(np.float32)
 #: Steps that GPTQ tries, times the best of those.
@@ -64,31 +66,52 @@ class Solved:
         return self.codes * step
 
 
+def _unit(hessian: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The diagonal of a hessian, and a little of its mean, which keeps columns that are never used apart from zero."""
+    diagonal = np.diag(hessian).astype(np.float64)
+    return diagonal + (LEAST_DAMPING * float(diagonal.mean()) or 1.0)
+
+
 class Statistics:
     """What is known of a matrix's inputs X (tokens, columns): the damped X^T X, and what follows from it.
 
-    ``hessian`` is X^T X.  The order of the columns is that in which GPTQ takes them, and ``upper`` the Cholesky factor of the
-    inverse in this order.
+    ``fitted`` and ``held`` are X^T X of two parts of the tokens.  The order of the columns is that in which GPTQ takes them, and
+    ``upper`` the Cholesky factor of the inverse in this order.
     """
 
-    def __init__(self, hessian: Floats):
-        damped = hessian.astype(np.float64)
-        diagonal = np.diag(damped).copy()
-        #: What is added to the diagonal.
-        self.damping = DAMPING * diagonal + (LEAST_DAMPING * diagonal.mean() or 1.0)
-        damped[np.diag_indices_from(damped)] += self.damping
+    def __init__(self, fitted: Floats, held: Floats):
+        self._fitted, self._held = fitted, held
+        damped = (fitted + held).astype(np.float64)
+        #: The unit of the damping.
+        self._unit = _unit(damped)
+        damped[np.diag_indices_from(damped)] += DAMPING * self._unit
         self.hessian = damped.astype(np.float32)
         self.order = np.argsort(-np.diag(damped), kind="stable")
-        inverse = np.linalg.inv(damped)
-        self._inverse = (inverse + inverse.T) / 2
-        self.upper = np.linalg.cholesky(self._inverse[np.ix_(self.order, self.order)]).T.astype(np.float32)
+        inverse = np.linalg.inv(damped[np.ix_(self.order, self.order)])
+        self.upper = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
+        self._inverses = [np.linalg.inv(fitted + np.diag((ridge * _unit(fitted)).astype(np.float32))) for ridge in RIDGES]
 
-    def target(self, weights: Floats, cross: Floats) -> Floats:
-        """The matrix that gives the wanted outputs Y best from the inputs: (Y^T X + W d) (X^T X + d)^-1.
+    def target(self, weights: Floats, fitted: Floats, held: Floats) -> Floats:
+        """The matrix that gives the wanted outputs Y best from the inputs: W + (Y^T X - W X^T X) (X^T X + r)^-1.
 
-        ``cross`` is Y^T X (rows, columns); d, the damping, draws what the inputs do not say towards the ``weights`` W.
+        ``fitted`` and ``held`` are Y^T X (rows, columns) of the two parts of the tokens.  The ridge r draws what the inputs do
+        not say towards the ``weights`` W.  It is the one of RIDGES that, fitted to the one part, does best on the other; where W
+        itself does best, the target is W.
         """
-        return ((cross + weights * self.damping) @ self._inverse).astype(np.float32)
+        rest = fitted - weights @ self._fitted
+        rest_held = held - weights @ self._held
+        best, gain = None, 0.0
+        for ridge, inverse in zip(RIDGES, self._inverses, strict=True):
+            change = rest @ inverse
+            # How much less the squared error is with the change.
+            less = float((change * (2 * rest_held - change @ self._held)).sum(dtype=np.float64))
+            if less > gain:
+                best, gain = ridge, less
+        if best is None:
+            return weights
+        damped = self._fitted + self._held + np.diag((best * self._unit).astype(np.float32))
+        found: Floats = weights + np.linalg.solve(damped, (rest + rest_held).T).T
+        return found
 
     def solve(self, target: Floats, planes: int, group: int = 0) -> Solved:
         """The integers of ``planes`` planes that are nearest to ``target`` (rows, columns).
