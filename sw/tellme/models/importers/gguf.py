@@ -40,8 +40,7 @@ _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
     "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"), "bitnet-b1.58": (SUB_NORMS, "relu2"),
     "bitnet-25": (SUB_NORMS, "relu2")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_BEHIND_ROPE = "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"
-_REFUSED = {"hunyuan-dense": _BEHIND_ROPE, "hunyuan-moe": _BEHIND_ROPE,
+_REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE",
             "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
 
 
