@@ -120,6 +120,9 @@ def test_the_command(tmp_path, capsys):
     assert texts[0] != texts[1] and "adapter: 14 matrices of base are merged and coded anew, in" in out.err
     assert main(["generate", "--model", str(tmp_path / "m.tellme"), "--adapter", "nowhere", "--device", "golden"]) == 2
     assert "there is no adapter nowhere" in capsys.readouterr().err
+    # The float32 reference reads the model's file.
+    assert main(["perplexity", "--model", str(tmp_path / "m.tellme"), "--text", "-", "--reference", "--adapter", str(path)]) == 2
+    assert "leave --adapter or --reference out" in capsys.readouterr().err
 
 
 def dropped(tensors):

@@ -42,6 +42,7 @@ def generate_options(run: argparse.ArgumentParser) -> None:
 
 def chat_options(chat: argparse.ArgumentParser) -> None:
     add_model(chat)
+    add_adapter(chat)
     add_device(chat)
     chat.add_argument("--system", default="", metavar="TEXT", help="what the model is told ahead of the chat")
     chat.add_argument("--max-tokens", type=whole("--max-tokens", Range(1, LIMITS.most)), default=512, metavar="N",
@@ -75,6 +76,7 @@ def serve_options(serve: argparse.ArgumentParser) -> None:
 
 def perplexity_options(measure: argparse.ArgumentParser) -> None:
     add_model(measure, default="stories-1m")
+    add_adapter(measure)
     measure.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text, or standard input with -")
     measure.add_argument("--tokens", type=whole("--tokens", least=0), metavar="N",
                          help="predict no more than N tokens (default: all)")

@@ -60,16 +60,16 @@ class Fairy:
     def __str__(self) -> str:
         return f"{self.method}, {2 * self.stages} planes in two column halves"
 
-    # What Qat has too: see there.
-
     def beside(self, base: str) -> set[str]:
+        """No tensor stands beside a matrix."""
         return set()
 
     def width(self, name: str, cols: int) -> int | None:
+        """No groups of one magnitude."""
         return None
 
     def bias(self, tensors: Tensors, base: str, head_dim: int) -> None:
-        return None
+        """No bias follows from the weights."""
 
     def linear(self, tensors: Tensors, base: str, head_dim: int, bias: NDArray[np.float16] | None) -> Linear:
         """A matrix."""

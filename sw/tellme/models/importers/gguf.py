@@ -42,8 +42,7 @@ _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
 #: The same of architectures of which no ternary model is known: for models that are read as floats.
 _FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {"qwen2": ({}, "silu")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_BEHIND_ROPE = "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"
-_REFUSED = {"hunyuan-dense": _BEHIND_ROPE, "hunyuan-moe": _BEHIND_ROPE,
+_REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE",
             "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
 
 

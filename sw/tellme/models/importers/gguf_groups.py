@@ -38,6 +38,7 @@ class GroupType(NamedTuple):
         return count // self.weights * self.size
 
 
+#: Type -> weights and bytes of its groups.
 GROUP_TYPES = {"Q2_0": GroupType(64, 18), "Q2_0_G128": GroupType(128, 34), "STQ1_0": GroupType(256, 42),
                "Q2_0C": GroupType(512, 130)}
 #: Number -> the types that it may be.

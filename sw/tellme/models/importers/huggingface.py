@@ -7,7 +7,8 @@ Five kinds of ternary models, each a LLaMA with differences:
 - ``BitNetForCausalLM`` (BitNet b1.58 2B-4T): sub-norms, ReLU squared;
 - ``BitnetForCausalLM`` (1bitLLM): sub-norms under other names, SiLU, weights that each run makes ternary anew;
 - ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
-- ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary;
+- ``LlamaForCausalLM`` without (TriLM): float weights of few values (:mod:`tellme.models.importers.levels`), or ones that the
+  model quantises as it runs (:mod:`tellme.models.importers.qat`, :mod:`tellme.models.importers.fairy`);
 - ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
 
 Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``Qwen3ForCausalLM``, ``Qwen2ForCausalLM``, and
@@ -64,9 +65,8 @@ _FLOAT_NORMS: dict[str, dict[str, str]] = {name: HF_SUB_NORMS.get(name, {}) for 
     "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
-    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
-_REFUSED["HunYuanDenseV1ForCausalLM"] = (
-    "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE")
+    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward")) | {
+        "HunYuanDenseV1ForCausalLM": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"}
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
