@@ -216,7 +216,10 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
 
     check_regular(source)
     try:
-        opened = padded(_open(source, options, printed), printed)
+        opened = _open(source, options, printed)
+        # Floats have no groups of columns.
+        if not options.floats:
+            opened = padded(opened, printed)
     except OSError as error:
         raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
     opened.name = printable(opened.name)
