@@ -133,7 +133,8 @@ def test_types_that_hold_no_ternary_weights(number, kind, out, narrow, tmp_path)
                if t.name == b"blk.0.attn_q.weight" else t for t in tensors]
     path = assemble(tmp_path / "m.gguf", fields, tensors)
     assert refusal(path, lambda p: open_checkpoint(p, Options(), lambda text: None)) == (
-        f"blk.0.attn_q.weight is {kind}; ternary weights are TQ1_0, TQ2_0, I2_S, F16, F32, BF16{out}")
+        f"blk.0.attn_q.weight is {kind}; ternary weights are TQ1_0, TQ2_0, I2_S, Q2_0, Q2_0_G128, STQ1_0, "
+        f"Q2_0C, F16, F32, BF16{out}")
 
 
 def test_a_table_of_an_unknown_type(narrow, tmp_path):

@@ -36,7 +36,7 @@ def test_holds_tellme_alone(wheel):
         [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
         fields = message_from_bytes(archive.read(metadata))
     here = {str(path.relative_to(ROOT / "sw")) for path in (ROOT / "sw" / "tellme").rglob("*")
-            if path.is_file() and path.suffix in (".html", ".json", ".py", ".rules", ".tellme", ".typed")}
+            if path.is_file() and path.suffix in (".html", ".json", ".py", ".rules", ".tellme", ".txt", ".typed")}
     assert code == here
     assert fields["Name"] == "tellme-host" and fields["License-Expression"] == "BSD-2-Clause"
     needed = [line for line in fields.get_all("Requires-Dist") if "extra ==" not in line]

@@ -7,7 +7,7 @@ import argparse
 from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import checked_text
-from tellme.cli.generate import load, sampling_of
+from tellme.cli.generate import adapted, load, sampling_of
 from tellme.cli.hints import message
 from tellme.cli.output import say
 from tellme.cli.terminal import next_line, shown_text
@@ -24,7 +24,7 @@ COMMANDS = "/edit TEXT: say the last turn otherwise; /retry: another answer; /ne
 
 def chat(args: argparse.Namespace) -> int:
     """The command."""
-    model = find_model(args.model)
+    model = adapted(find_model(args.model), args)
     # A base model is refused before a board is opened.
     ChatTemplate(model, tokenizer_of(model))
     system = checked_text(args.system, "--system")

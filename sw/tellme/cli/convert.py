@@ -24,7 +24,7 @@ def convert(args: argparse.Namespace) -> int:
     target: Path = args.output
     check_target(target)
     source = open_checkpoint(args.source, Options(args.tokenizer, args.no_tokenizer, args.context, args.act_exp,
-                                                  args.weight_scale), say)
+                                                  args.weight_scale, args.method), say)
     source.name = unicode_name(target.stem)
     with bar("converting", "weight", written_elements(source.config), scaled=True) as shown:
         write(source, target, shown.update)

@@ -26,7 +26,7 @@ from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
-__all__ = ["generate"]
+__all__ = ["adapted", "generate"]
 
 
 def prompt_of(args: argparse.Namespace) -> str | list[int]:
@@ -147,9 +147,23 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
             text += line
 
 
+def adapted(model: StoredSource, args: argparse.Namespace) -> StoredSource:
+    """The model with the adapter of the options, if there is one."""
+    if args.adapter is None:
+        return model
+    # Late: few runs have one.
+    from tellme.models.importers.adapter import with_adapter
+
+    merged = with_adapter(model, args.adapter)
+    planes = sorted(set(merged.planes.values()))
+    say(f"adapter: {len(merged.planes)} matrices of {model.name} are merged and coded anew, in "
+        f"{', '.join(map(str, planes))} plane{'s' * (planes != [1])}")
+    return merged
+
+
 def generate(args: argparse.Namespace) -> int:
     """The command."""
-    model = checked_model(args.model)
+    model = adapted(checked_model(args.model), args)
     tokenizer = tokenizer_of(model)
     if args.interactive and tokenizer is None:
         raise UserError("--interactive: the model holds no tokenizer, so that no text can be typed")

@@ -7,6 +7,7 @@ import time
 
 from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode, UserError
+from tellme.cli.generate import adapted
 from tellme.cli.output import print_line, write
 from tellme.cli.progress import bytes_bar
 from tellme.compiler.image_file import save_image
@@ -38,7 +39,7 @@ def save(args: argparse.Namespace, model: StoredSource) -> int:
 
 def load(args: argparse.Namespace) -> int:
     """The command."""
-    model = checked_model(args.model)
+    model = adapted(checked_model(args.model), args)
     if args.save is not None:
         return save(args, model)
     with open_board(args) as board:

@@ -10,7 +10,7 @@ from tellme import reference
 from tellme.cli.boards import open_board
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.files import read_text
-from tellme.cli.generate import load
+from tellme.cli.generate import adapted, load
 from tellme.cli.output import print_line, say, write
 from tellme.cli.progress import bar
 from tellme.models.shipped import checked_model, model_path
@@ -33,7 +33,9 @@ def nats_of_reference(path: Path, parts: list[list[int]], count: Count) -> float
 
 def perplexity(args: argparse.Namespace) -> int:
     """The command."""
-    model = checked_model(args.model)
+    if args.adapter is not None and args.reference:
+        raise UserError("--reference reads the model's file, which has no adapter: leave --adapter or --reference out")
+    model = adapted(checked_model(args.model), args)
     try:
         cut = text_windows(model, tokenizer_of(model), read_text(args.text, "the text"), args.tokens)
     except NothingToPredictError as error:

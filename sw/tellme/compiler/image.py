@@ -29,6 +29,7 @@ from tellme.compiler.pack import (
 )
 from tellme.compiler.part import Part
 from tellme.errors import TellmeError
+from tellme.models.adapted import Adapted
 from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.source import StoredSource, multiplier_bytes, trits
 from tellme.spec.attention import c_att
@@ -437,8 +438,30 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
                  body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers)
 
 
+def with_stream_behind(image: Image, model: Adapted, board: CoreConfig) -> Image:
+    """The image of an adapted model's base with the adapted weight stream behind all that the base has in memory.
+
+    What the base has there stays as it is, its own weight stream too, which the list of segments leaves out.
+    """
+    check_linears(model, board)
+    body = compile_body(model, board)
+    at = -(-image.end // ALIGN) * ALIGN
+    end = at + len(body.stream)
+    if end > board.sdram_bytes:
+        raise CompileError(f"the model and its adapted weights need {end / 1e6:.3f} MB, and the memory of {board.name} has "
+                           f"{board.sdram_bytes / 1e6:.3f} MB; the adapted weights alone are {len(body.stream) / 1e6:.3f} MB")
+    segments = (Segment(at // 4, len(body.stream) // 8), *(segment for segment in image.segments if segment.lm_head))
+    check_segments(segments)
+    return replace(image, sections=(*image.sections, (at, body.stream)), program=body.steps, segments=segments, end=end,
+                   trits=body.trits, whole_heads=body.whole_heads, residual_biases=body.residual_biases,
+                   multipliers=body.multipliers)
+
+
 def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None) -> tuple[Image, str]:
     """A model on a board, and the reason for the LM head's place: the board if the LM head fits, unless ``head`` says where."""
+    if isinstance(model, Adapted):
+        image, why = place_model(model.base, board, head)
+        return with_stream_behind(image, model, board), why
     if head is not None:
         return compile_model(model, board, head=head), "it was asked for"
     check_shape(model.config, board, "host")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import lane_settings, whole_list
-from tellme.cli.options.shared import add_device, add_head, add_json, add_model, add_preset, file_name
+from tellme.cli.options.shared import add_adapter, add_device, add_head, add_json, add_model, add_preset, file_name
 
 __all__ = ["COMMANDS", "SHELLS", "SHELL_COMMANDS"]
 
@@ -23,6 +23,7 @@ def info_options(info: argparse.ArgumentParser) -> None:
 
 def load_options(load: argparse.ArgumentParser) -> None:
     add_model(load, "model")
+    add_adapter(load)
     add_device(load)
     add_head(load)
     add_preset(load)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from tellme.cli.command import Command, Example
-from tellme.cli.numbers import whole
+from tellme.cli.numbers import fraction, whole
 from tellme.cli.options.shared import add_json, add_model, file_name
+from tellme.spec.packing import SLICE, TILE_HEADER_PLANES
 from tellme.spec.program import ACT_EXP_RANGE
 
 __all__ = ["COMMANDS"]
@@ -26,6 +27,41 @@ def convert_options(convert: argparse.ArgumentParser) -> None:
                          "else 0)")
     convert.add_argument("--weight-scale", choices=("multiply", "divide"), help="what weight_scale does, against the "
                          "checkpoint's configuration")
+    convert.add_argument("--method", choices=("complex_phase_v1", "complex_phase_v2"), help="how the "
+                         "model makes its weights of the folder's floats, where no file says so: complex_phase_v2 for Fairy2i-W2")
+
+
+def quantise_options(quantise: argparse.ArgumentParser) -> None:
+    quantise.add_argument("source", type=Path, metavar="SRC")
+    quantise.add_argument("-o", "--output", type=file_name, required=True, metavar="OUT")
+    quantise.add_argument("--planes", action="append", default=[], metavar="1|2|3|auto|NAME=N,...",
+                          help="planes of all matrices, 1 to 5; auto (default): as a budget allows; NAME=N: those of a matrix, "
+                          "such as w2=3,wo=3; may be given several times")
+    quantise.add_argument("--bits", type=fraction("--bits", 1, 100), metavar="B",
+                          help="budget of auto: bits a weight (default: those of two planes, and three in wo, w2 and wv)")
+    quantise.add_argument("--memory", type=whole("--memory", least=1), metavar="BYTES",
+                          help="budget of auto: bytes in a board's memory, embedding, LM head and KV cache included")
+    quantise.add_argument("--group", type=whole("--group", least=SLICE), metavar="N",
+                          help=f"multipliers a row and N columns, a multiple of {SLICE}, which only builds with multipliers take "
+                          "(default: a scale a row)")
+    quantise.add_argument("--rotate", action="store_true", help="turn the residual stream, so that no column stands out; "
+                          "embedding and LM head are two tables then")
+    quantise.add_argument("--head-planes", type=whole("--head-planes", TILE_HEADER_PLANES), metavar="N",
+                          help="planes of the LM head, and of the embedding that is the head (default: 5)")
+    calibrate = quantise.add_mutually_exclusive_group()
+    calibrate.add_argument("--own-samples", action="store_true", help="calibrate on texts that the model itself writes; all "
+                           "of its weights are in memory meanwhile")
+    calibrate.add_argument("--calibrate", metavar="TEXT", help="UTF-8 text to calibrate on, with <|endoftext|> between texts, or "
+                          "standard input with - (default: the package's own)")
+    quantise.add_argument("--tokens", type=whole("--tokens", least=64), default=12288, metavar="N",
+                          help="calibrate on the first N tokens (default: 12288)")
+    quantise.add_argument("--evaluate", metavar="TEXT", help="text to measure on (default: the package's own)")
+    quantise.add_argument("--dry-run", action="store_true", help="say how many planes each matrix would get, and write nothing")
+    quantise.add_argument("--context", type=whole("--context", least=1), metavar="N",
+                          help="positions to keep (default: all that the model has)")
+    quantise.add_argument("--tokenizer", type=Path, metavar="FILE",
+                          help="a SentencePiece .model or a tokenizer.json to put in")
+    add_json(quantise)
 
 
 def export_options(export: argparse.ArgumentParser) -> None:
@@ -49,6 +85,14 @@ COMMANDS = (
                 Example("convert stories.bin -o stories.tellme --tokenizer tokenizer.model",
                         "a file that has no tokenizer of its own"),
             ), prints=False),
+    Command("quantise", "make a float checkpoint a model of several planes", "Read a float or k-quantised checkpoint (a Hugging "
+            "Face folder or a GGUF file: LLaMA, Mistral without a sliding window, Qwen2, Qwen3), calibrate on a text, and write "
+            "a .tellme file whose matrices are integers of one to five ternary planes.  A run that was broken off goes on where "
+            "it stopped.", quantise_options, "tellme.cli.quantise:quantise", (
+                Example("quantise model.gguf -o model.tellme", "as many planes as help most"),
+                Example("quantise llama/ -o model.tellme --planes 2 --planes w2=3,wo=3,wv=3", "planes by name"),
+                Example("quantise model.gguf -o model.tellme --bits 3.6 --dry-run", "what a budget gives"),
+            )),
     Command("export", "write a model for llama.cpp or transformers", "Write a model as a GGUF file or a Hugging Face folder.  "
             "The ternary values stay what they are; the tq formats want widths that are multiples of 256.", export_options,
             "tellme.cli.export:export", (

@@ -12,7 +12,7 @@ from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import Range
 
-__all__ = ["add_device", "add_head", "add_json", "add_model", "add_preset", "add_sampling", "file_name"]
+__all__ = ["add_adapter", "add_device", "add_head", "add_json", "add_model", "add_preset", "add_sampling", "file_name"]
 
 #: What --device is called in usages.
 DEVICES = "auto|sim|golden|PORT"
@@ -77,6 +77,12 @@ def add_model(command: argparse.ArgumentParser, name: str = "--model", *, defaul
         action = command.add_argument(name, default=default, nargs=None if default is None else "?", metavar="FILE|NAME",
                                       help=text)
     action.completer = _models  # type: ignore[attr-defined]
+
+
+def add_adapter(command: argparse.ArgumentParser) -> None:
+    """An adapter on the model."""
+    command.add_argument("--adapter", type=Path, metavar="FILE", help="a LoRA adapter of the peft package (its folder, or its "
+                         "adapter_model.safetensors): merged on this computer; the board keeps the model's own weights beside it")
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

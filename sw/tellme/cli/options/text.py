@@ -6,7 +6,7 @@ import argparse
 
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import fraction, id_list, whole
-from tellme.cli.options.shared import add_device, add_head, add_json, add_model, add_preset, add_sampling, file_name
+from tellme.cli.options.shared import add_adapter, add_device, add_head, add_json, add_model, add_preset, add_sampling, file_name
 from tellme.spec.memory import START_RANGES
 from tellme.spec.ranges import Range
 
@@ -17,6 +17,7 @@ LIMITS = START_RANGES["generate"]
 
 def generate_options(run: argparse.ArgumentParser) -> None:
     add_model(run, default="stories-1m")
+    add_adapter(run)
     add_device(run)
     prompt = run.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: BOS alone)")
@@ -41,6 +42,7 @@ def generate_options(run: argparse.ArgumentParser) -> None:
 
 def chat_options(chat: argparse.ArgumentParser) -> None:
     add_model(chat)
+    add_adapter(chat)
     add_device(chat)
     chat.add_argument("--system", default="", metavar="TEXT", help="what the model is told ahead of the chat")
     chat.add_argument("--max-tokens", type=whole("--max-tokens", Range(1, LIMITS.most)), default=512, metavar="N",
@@ -74,6 +76,7 @@ def serve_options(serve: argparse.ArgumentParser) -> None:
 
 def perplexity_options(measure: argparse.ArgumentParser) -> None:
     add_model(measure, default="stories-1m")
+    add_adapter(measure)
     measure.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text, or standard input with -")
     measure.add_argument("--tokens", type=whole("--tokens", least=0), metavar="N",
                          help="predict no more than N tokens (default: all)")

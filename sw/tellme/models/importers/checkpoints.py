@@ -15,7 +15,8 @@ from tellme.models.files import check_regular, printable
 from tellme.models.importers.gguf import Gguf
 from tellme.models.importers.gguf_tensors import I2S_WAY_OUT
 from tellme.models.importers.huggingface import HuggingFace
-from tellme.models.importers.importing import Options, checked_context, read_tokenizer
+from tellme.models.importers.importing import Imported, Options, checked_context, read_tokenizer
+from tellme.models.importers.padded import padded
 from tellme.models.importers.probing import PROBE, Reading, best_reading, nats_per_token, read_in_turn
 from tellme.models.importers.tensors import SafetensorsFile, check_no_adapter
 from tellme.models.importers.ternary import WAY_OUT, positive_scales
@@ -25,7 +26,7 @@ from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.scale import pack16, scale_from_fraction
 
-__all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "read_bitllama", "read_safetensors"]
+__all__ = ["BIT_ORDERS", "convert", "open_checkpoint", "open_floats", "read_bitllama", "read_safetensors"]
 
 BITLLAMA_MAGIC = 0x616B3432
 BITLLAMA_HEADER = struct.Struct("<II7iB")
@@ -216,9 +217,20 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
     check_regular(source)
     try:
         opened = _open(source, options, printed)
+        # Floats have no groups of columns.
+        if not options.floats:
+            opened = padded(opened, printed)
     except OSError as error:
         raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
     opened.name = printable(opened.name)
+    return opened
+
+
+def open_floats(source: Path, options: Options, say: Callable[[str], None]) -> Imported:
+    """A checkpoint of floats, or of k-quantised floats; ``options`` have ``floats``."""
+    opened = open_checkpoint(source, options, say)
+    if not isinstance(opened, Imported):
+        raise ModelError(f"{source} is neither a Hugging Face folder nor a GGUF file, of which float models are read")
     return opened
 
 
@@ -240,7 +252,8 @@ def _open(source: Path, options: Options, say: Callable[[str], None]) -> Source:
             _detect_layout(opened, say)
         return opened
     for what, given, hint in (("a power of two that activations are divided by", options.act_exp, "act-exp"),
-                              ("what weight_scale does", options.weight_scale, "weight-scale")):
+                              ("what weight_scale does", options.weight_scale, "weight-scale"),
+                              ("how weights are made of floats", options.method, "method")):
         if given is not None:
             raise ModelError(f"{what} can be said for Hugging Face folders and GGUF files, which {source} is not", hint=hint)
     pieces = b""

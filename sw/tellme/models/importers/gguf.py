@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, and F16, F32, BF16 whose values are ternary; the architectures of llama, qwen3 and
-bitnet."""
+"""Import of GGUF files: TQ1_0, TQ2_0, I2_S, the types of groups (gguf_groups.py), and F16, F32, BF16 whose values are ternary or
+of few levels (levels.py); the architectures of llama, qwen3 and bitnet."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,9 +15,10 @@ from tellme.models.importers.chat_template import template_of_gguf
 from tellme.models.importers.conventions import conventions_of_gguf
 from tellme.models.importers.gguf_tensors import GgufTensors
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_gguf_keys
 from tellme.models.importers.rope import Rope, as_decimal, plain_frequencies, rope_of_gguf
-from tellme.models.importers.ternary import from_values, positive_scales
+from tellme.models.importers.ternary import positive_scales
 from tellme.models.source import Linear
 from tellme.models.tokenizers.gguf_tokenizer import from_gguf
 
@@ -38,8 +39,11 @@ _HEAD_NORMS = {"q_norm": "blk.{i}.attn_q_norm.weight", "k_norm": "blk.{i}.attn_k
 _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
     "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"), "bitnet-b1.58": (SUB_NORMS, "relu2"),
     "bitnet-25": (SUB_NORMS, "relu2")}
+#: The same of architectures of which no ternary model is known: for models that are read as floats.
+_FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {"qwen2": ({}, "silu")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_REFUSED = {"olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
+_REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE",
+            "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
 
 
 class Gguf(Imported):
@@ -49,14 +53,17 @@ class Gguf(Imported):
         if options.weight_scale is not None:
             raise ModelError("what weight_scale does can be said for Hugging Face folders: a GGUF file has its scales in the "
                              "values", hint="weight-scale")
+        if options.method is not None:
+            raise ModelError(f"{options.method} is of Hugging Face folders with floats, which {path} is not", hint="method")
         self.tensors: GgufTensors = GgufTensors(path)
         field = self.tensors.field
         arch = field("general.architecture")
         if isinstance(arch, str) and arch in _REFUSED:
             raise ModelError(f"{path}: the architecture {arch} {_REFUSED[arch]}, which the engine does not do")
-        if not isinstance(arch, str) or arch not in _ARCHITECTURES:
-            raise ModelError(f"{path}: the architecture is {arch!r}; {', '.join(_ARCHITECTURES)} are known")
-        self._norms, self._act = _ARCHITECTURES[arch]
+        known = _ARCHITECTURES | (_FLOAT_ARCHITECTURES if options.floats else {})
+        if not isinstance(arch, str) or arch not in known:
+            raise ModelError(f"{path}: the architecture is {arch!r}; {', '.join(known)} are known")
+        self._norms, self._act = known[arch]
         self.halves = arch != "llama"
         self.tensor_names = GGUF_NAMES | self._norms
         try:
@@ -70,7 +77,7 @@ class Gguf(Imported):
                          plain_frequencies(self.tensors, Rope(read.theta), read.head_dim))
         for i in range(self.config.layers):
             for part in LINEARS:
-                self.tensors.check_ternary(f"{self.base(i, part)}.weight")
+                self.tensors.check_kind(f"{self.base(i, part)}.weight", floats=options.floats)
         self.tokenizer = self._read_tokenizer(path, options, say)
         self.chat_template = template_of_gguf(field, str(path)) if self.tokenizer else ""
         try:
@@ -80,7 +87,7 @@ class Gguf(Imported):
         self.config = replace(self.config, **asdict(found))
         self.config.check()
         say(f"{path.name}: GGUF, {arch}, {self.tensors.kind(self.base(0, 'wq') + '.weight')}, {self.config.layers} layers, "
-            f"{self.config.ternary_weights / 1e6:.1f} M ternary weights")
+            f"{self.config.ternary_weights / 1e6:.1f} M {'' if options.floats else 'ternary '}weights")
 
     def _get(self, arch: str, key: str, default: Any = None) -> Any:
         value = self.tensors.field(f"{arch}.{key}", default)
@@ -123,11 +130,19 @@ class Gguf(Imported):
         content = from_gguf(values, name)
         return checked_tokenizer(content, name, self.config.vocab, say)
 
+    def group_width(self, layer: int, name: str) -> int | None:
+        scale = f"{self.base(layer, name)}.scale" in self.tensors.names()
+        return None if scale or self.tensors.i2s_layouts() else group_width(self.tensors, f"{self.base(layer, name)}.weight")
+
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
-        scale, times = f"{self.base(layer, name)}.scale", 1.0
-        if scale in self.tensors.names():
-            # One for the matrix, which multiplies the values' own.
-            times = float(positive_scales(scale, self.tensors.whole(scale), 1)[0])
-        return from_values(self.tensors, f"{self.base(layer, name)}.weight", head_dim=self.head_dim_of(name), times=times,
-                           bias=bias)
+        return from_values(self.tensors, f"{self.base(layer, name)}.weight", head_dim=self.head_dim_of(name),
+                           times=self._times(layer, name), bias=bias)
+
+    def matrix(self, layer: int, name: str) -> NDArray[np.float32]:
+        return super().matrix(layer, name) * np.float32(self._times(layer, name))
+
+    def _times(self, layer: int, name: str) -> float:
+        """What the values of a matrix are multiplied by: the one number of the tensor beside it, or 1."""
+        scale = f"{self.base(layer, name)}.scale"
+        return float(positive_scales(scale, self.tensors.whole(scale), 1)[0]) if scale in self.tensors.names() else 1.0
 

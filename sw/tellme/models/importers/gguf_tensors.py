@@ -16,6 +16,7 @@ import numpy as np
 
 from tellme.models.config import ModelError
 from tellme.models.files import check_file, check_regular
+from tellme.models.importers.gguf_groups import GROUP_NUMBERS, GROUP_TYPES, decode, type_of
 from tellme.models.importers.tensors import Tensors, as_numbers, listed, read_exactly
 
 __all__ = ["I2S_LAYOUTS", "I2S_WAY_OUT", "GgufTensors"]
@@ -32,7 +33,7 @@ _ALIGNMENT = 32
 
 #: Types of bitnet.cpp, a fork of llama.cpp; upstream has never used the numbers in files since.
 _BITNET_CPP = {36: "I2_S", 37: "I8_S", 38: "TL1"}
-TERNARY = ("TQ1_0", "TQ2_0", "I2_S", "F16", "F32", "BF16")
+TERNARY = ("TQ1_0", "TQ2_0", "I2_S", *GROUP_TYPES, "F16", "F32", "BF16")
 #: Bytes after the codes of an I2_S matrix: a float32 scale, and padding.
 _I2S_TAIL = 32
 #: How bitnet.cpp has packed I2_S: four codes (weight plus 1) a byte, the first in the top bits.  The file does not say which.
@@ -160,6 +161,7 @@ class _File:
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise ValueError(f"general.alignment is {alignment!r}, which is no power of two")
         start = -(-cursor.at // alignment) * alignment
+        kinds = _group_kinds(infos, cursor.size - start, alignment)
         self.entries: dict[str, _Entry] = {}
         # Where each tensor ends; the next one may begin there or later.
         ends: list[tuple[int, int, str]] = []
@@ -168,7 +170,7 @@ class _File:
                 raise ValueError(f"the tensor {info.name} stands twice in it")
             if info.offset % alignment:
                 raise ValueError(f"the tensor {info.name} lies at {info.offset}, which is no multiple of {alignment}")
-            kind, size = _kind_and_size(info, package)
+            kind, size = _kind_and_size(info, package, kinds.get(info.number))
             at = start + info.offset
             if at + size > cursor.size:
                 raise ValueError(f"its tensor {info.name} ends at {at + size}, and the file at {cursor.size}")
@@ -196,9 +198,24 @@ def _i2s_bytes(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=object)) // 4 + _I2S_TAIL
 
 
-def _kind_and_size(info: _Info, package: Any) -> tuple[str, int]:
-    """What a tensor's type is called, and its bytes: none for a type whose size is not known."""
+def _group_kinds(infos: list[_Info], size: int, alignment: int) -> dict[int, str]:
+    """The numbers of types that forks share, and what they mean in this file of ``size`` bytes of tensors."""
+    after = dict(pairwise([*sorted(info.offset for info in infos), size]))
+    out = {}
+    for number in GROUP_NUMBERS.keys() & {info.number for info in infos}:
+        kind = type_of(number, [(info.shape, after[info.offset] - info.offset, after[info.offset] == size) for info in infos
+                                if info.number == number], alignment)
+        if kind is not None:
+            out[number] = kind
+    return out
+
+
+def _kind_and_size(info: _Info, package: Any, group_kind: str | None) -> tuple[str, int]:
+    """What a tensor's type is called, and its bytes: none for a type whose size is not known.  ``group_kind``: what the type's
+    number means in this file, where it is one of those that forks share."""
     count = int(np.prod(info.shape, dtype=object))
+    if group_kind is not None:
+        return group_kind, GROUP_TYPES[group_kind].bytes_of(count)
     if info.number in _BITNET_CPP:
         kind = _BITNET_CPP[info.number]
         if kind == "I2_S" and count % 4:
@@ -290,12 +307,16 @@ class GgufTensors(Tensors):
     def kind(self, name: str) -> str:
         return self._entries[name].kind
 
-    def check_ternary(self, name: str) -> None:
-        """Refuse a matrix of a type that holds no ternary weights, or none that can be read."""
+    def check_kind(self, name: str, *, floats: bool = False) -> None:
+        """Refuse a matrix of a type that holds no ternary weights, or none that can be read; or with ``floats`` one of a type
+        that holds nothing else."""
         kind = self.kind(name)
-        if kind not in TERNARY:
+        if floats:
+            if kind in _BITNET_CPP.values() or kind in TERNARY[:2]:
+                raise ModelError(f"{name} is {kind}, which is ternary already", hint="convert")
+        elif kind not in TERNARY:
             out = f". Of bitnet.cpp's types I2_S is read. {I2S_WAY_OUT}" if kind in _BITNET_CPP.values() else ""
-            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}")
+            raise ModelError(f"{name} is {kind}; ternary weights are {', '.join(TERNARY)}{out}", hint="" if out else "quantise")
 
     def i2s_layouts(self) -> list[str]:
         """The layouts in which the I2_S matrices can be read; none where there is no such matrix."""
@@ -312,6 +333,10 @@ class GgufTensors(Tensors):
         if entry.kind == "I2_S":
             return self._i2s_rows(name, entry, first, end)
         width = int(np.prod(entry.shape[1:]))
+        if entry.kind in GROUP_TYPES:
+            row = GROUP_TYPES[entry.kind].bytes_of(width)
+            raw = np.frombuffer(self._read(entry, first * row, (end - first) * row), np.uint8)
+            return decode(entry.kind, raw.reshape(end - first, row)).reshape(end - first, *entry.shape[1:])
         try:
             kind = self._gguf.GGMLQuantizationType[entry.kind]
         except KeyError as error:

@@ -7,10 +7,15 @@ Five kinds of ternary models, each a LLaMA with differences:
 - ``BitNetForCausalLM`` (BitNet b1.58 2B-4T): sub-norms, ReLU squared;
 - ``BitnetForCausalLM`` (1bitLLM): sub-norms under other names, SiLU, weights that each run makes ternary anew;
 - ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
-- ``LlamaForCausalLM`` without (TriLM): float weights whose values are ternary;
+- ``LlamaForCausalLM`` without (TriLM): float weights of few values (:mod:`tellme.models.importers.levels`), or ones that the
+  model quantises as it runs (:mod:`tellme.models.importers.qat`, :mod:`tellme.models.importers.fairy`);
 - ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
+
+Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``Qwen3ForCausalLM``, ``Qwen2ForCausalLM``, and
+``MistralForCausalLM`` without a sliding window.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +27,18 @@ from tellme.models.config import LINEARS, ModelConfig, ModelError
 from tellme.models.files import is_there
 from tellme.models.importers.chat_template import template_of_folder
 from tellme.models.importers.conventions import conventions_of_folder
+from tellme.models.importers.fairy import Fairy
+from tellme.models.importers.grouped import Part
 from tellme.models.importers.importing import Imported, Options, Say, act_exp_of, checked_tokenizer, read_tokenizer
+from tellme.models.importers.levels import from_values, group_width
 from tellme.models.importers.neutral_keys import check_config_keys
+from tellme.models.importers.qat import Qat
 from tellme.models.importers.rope import Rope, plain_frequencies, rope_of_config
 from tellme.models.importers.tensors import SafetensorsFolder
-from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, from_values, positive_scales
+from tellme.models.importers.ternary import from_absmean, from_codes, from_packed, positive_scales
+from tellme.models.int8 import int8_rows, table_code
 from tellme.models.json_files import read_json
-from tellme.models.source import Linear, row_chunks
+from tellme.models.source import Linear, TableRows, row_chunks
 
 __all__ = ["HF_NAMES", "HF_SUB_NORMS", "HuggingFace"]
 
@@ -50,14 +60,19 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
     "Qwen3ForCausalLM": {"q_norm": "model.layers.{i}.self_attn.q_norm.weight",
                          "k_norm": "model.layers.{i}.self_attn.k_norm.weight"},
 }
+#: The same of models that are read as floats.
+_FLOAT_NORMS: dict[str, dict[str, str]] = {name: HF_SUB_NORMS.get(name, {}) for name in (
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
-    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"))
+    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward")) | {
+        "HunYuanDenseV1ForCausalLM": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"}
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
-             "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4)}
+             "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4),
+             "MistralForCausalLM": ("silu", 1e-6, 1e4), "Qwen2ForCausalLM": ("silu", 1e-6, 1e4)}
 #: The same of head_dim, where it does not follow from hidden_size.
 _HEAD_DIMS = {"Qwen3ForCausalLM": 128}
 
@@ -82,14 +97,14 @@ class _Config:
         return value
 
 
-def architecture(config: _Config) -> str:
-    """The architecture, one that is known."""
+def architecture(config: _Config, known: Mapping[str, dict[str, str]]) -> str:
+    """The architecture, one of those that are known."""
     names = config.fields.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if isinstance(name, str) and name in _REFUSED:
         raise ModelError(f"{config.path}: the architecture {name} {_REFUSED[name]}, which the engine does not do")
-    if not isinstance(name, str) or name not in HF_SUB_NORMS:
-        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(HF_SUB_NORMS)} are known")
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(f"{config.path}: the architecture is {name}; {', '.join(known)} are known")
     return name
 
 
@@ -104,7 +119,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     dim, heads = get("hidden_size", int), get("num_attention_heads", int)
     head_dim = get("head_dim", int, _HEAD_DIMS.get(name, dim // max(heads, 1)))
     rope = rope_of_config(config.fields, str(config.path), head_dim=head_dim, default_theta=default_theta)
-    norms = HF_SUB_NORMS[name]
+    norms = (HF_SUB_NORMS | _FLOAT_NORMS)[name]
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, heads), head_dim=head_dim,
@@ -112,13 +127,30 @@ def model_config(config: _Config, name: str) -> ModelConfig:
         tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
         o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms, bos=None, add_bos=False, eos=None)
     result.check()
-    check_config_keys(config.fields, result, str(config.path))
+    check_config_keys(_without_unused_window(config, name), result, str(config.path))
     return result
+
+
+def _without_unused_window(config: _Config, name: str) -> dict[str, Any]:
+    """The keys without a sliding window that the model says it does not use; a window that is there by default is refused."""
+    fields = dict(config.fields)
+    if name == "MistralForCausalLM" and "sliding_window" not in fields:
+        raise ModelError(f"{config.path} has no sliding_window, which by the architecture's default is a window of 4096: the "
+                         "engine does none, and a model without one has null there")
+    if name == "Qwen2ForCausalLM" and fields.get("use_sliding_window") in (None, False):
+        fields.pop("sliding_window", None)
+    return fields
 
 
 def quantisation(config: _Config, name: str, options: Options, say: Say) -> str:
     """How weights are stored: "multiply" or "divide" (what weight_scale does to codes), "absmean", or "values"."""
     fields = config.fields.get("quantization_config")
+    if options.floats:
+        if fields is not None:
+            raise ModelError(f"{config.path} has a quantization_config: the model is quantised already, and is no float model",
+                             hint="convert")
+        say("weights: floats")
+        return "values"
     if fields is None:
         found, why = ("absmean", "the architecture makes weights ternary as it runs") if name == "BitnetForCausalLM" else (
             "values", "no quantization_config: weights must be ternary in value")
@@ -152,12 +184,12 @@ class HuggingFace(Imported):
         if not is_there(folder / "config.json"):
             raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
         config = _Config(folder / "config.json")
-        name = architecture(config)
+        name = architecture(config, _FLOAT_NORMS if options.floats else HF_SUB_NORMS)
         self._say = say
         read = model_config(config, name)
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
         self.name = folder.resolve().name
-        self.tensor_names = HF_NAMES | HF_SUB_NORMS[name]
+        self.tensor_names = HF_NAMES | (HF_SUB_NORMS | _FLOAT_NORMS)[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)
         self.chat_template = template_of_folder(folder) if self.tokenizer else ""
@@ -168,12 +200,30 @@ class HuggingFace(Imported):
         ignored = plain_frequencies(self.tensors, Rope(read.theta), read.head_dim)
         if self.config.tied:
             ignored.add(self.tensor_name("head"))
-        self.check_names(lambda i, part: {f"{self.base(i, part)}.weight_scale"}, ignored)
+        self._qat = self._read_qat(config, options)
+        if self._qat is not None:
+            say(f"weights: floats that the model quantises as it runs: {self._qat}")
+        self.check_names(self._beside, ignored)
         self._check_tied_head()
         self._scales = {(i, part): self._scale_of(i, part) for i in range(self.config.layers) for part in LINEARS}
         if options.weight_scale is None:
             self._check_meaning()
-        say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M ternary weights")
+        say(f"{folder.name}: {name}, {self.config.layers} layers, {self.config.ternary_weights / 1e6:.1f} M "
+            f"{'' if options.floats else 'ternary '}weights")
+
+    def _read_qat(self, config: _Config, options: Options) -> Qat | Fairy | None:
+        """How the floats of the files become weights, where they are not the weights."""
+        if options.method is None:
+            return Qat.of_config(config.fields, self.tensors.names(), str(config.path)) if self._mode == "values" else None
+        if self._mode != "values" or self.config.tied:
+            raise ModelError(f"{options.method} is of untied models whose files have floats, which {config.path} says it is not",
+                             hint="method")
+        return Fairy(options.method)
+
+    def _beside(self, layer: int, name: str) -> set[str]:
+        """Tensors that may stand beside a matrix."""
+        base = self.base(layer, name)
+        return {f"{base}.weight_scale"} if self._qat is None else self._qat.beside(base)
 
     def _read_tokenizer(self, folder: Path, options: Options) -> bytes:
         if options.no_tokenizer:
@@ -241,8 +291,40 @@ class HuggingFace(Imported):
         if typical > 1 / _BIG:
             self._say(f"weights of about {typical:.3g}: so near 1 that only the configuration tells what weight_scale does")
 
+    def bias(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        bias = super().bias(layer, name)
+        base = self.base(layer, name)
+        more = None if self._qat is None else self._qat.bias(self.tensors, base, self.head_dim_of(name))
+        if more is None:
+            return bias
+        with np.errstate(over="ignore"):
+            total = (more if bias is None else more + bias).astype(np.float16)
+        if not np.isfinite(total).all():
+            raise ModelError(f"{base}.weight: the sum of a row's weights that became 0 is beyond binary16")
+        return total
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        what = f"{self.base(layer, name)}.weight"
+        if self._qat is not None:
+            return self._qat.width(what, self.config.shape(name)[1])
+        return group_width(self.tensors, what) if self._mode == "values" else None
+
+    def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
+        if isinstance(self._qat, Qat):
+            return self._qat.parts(self.tensors, self.base(layer, name), self.head_dim_of(name))
+        return super().group_parts(layer, name, width)
+
+    def table(self, name: str) -> Iterator[TableRows]:
+        if name != "head" or not isinstance(self._qat, Fairy):
+            yield from super().table(name)
+            return
+        for part in self._qat.floats(self.tensors, self.tensor_name(name)):
+            yield TableRows(*int8_rows(part, table_code(self.config, name)))
+
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         weight, scales, head_dim = f"{self.base(layer, name)}.weight", self._scales[layer, name], self.head_dim_of(name)
+        if self._qat is not None:
+            return self._qat.linear(self.tensors, self.base(layer, name), head_dim, bias)
         if self._mode == "absmean":
             return from_absmean(self.tensors, weight, head_dim=head_dim, bias=bias, say=self._say)
         if bias is not None and self._mode == "multiply":

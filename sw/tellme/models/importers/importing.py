@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig, ModelError
 from tellme.models.files import check_file
+from tellme.models.importers.grouped import Part
+from tellme.models.importers.levels import group_parts
 from tellme.models.importers.tensors import Tensors, without_ones
 from tellme.models.importers.ternary import halves_to_pairs
 from tellme.models.int8 import int8_rows, table_code
@@ -39,6 +41,10 @@ class Options:
     act_exp: int | None = None
     #: "multiply" or "divide" instead of what the configuration says.
     weight_scale: str | None = None
+    #: The weights are taken as floats, of any values (:meth:`Imported.matrix`), and not as ternary ones.
+    floats: bool = False
+    #: How a model makes its weights of the floats in the file, where no file says so (tellme.models.importers.fairy).
+    method: str | None = None
 
 
 def read_tokenizer(path: Path) -> bytes:
@@ -94,6 +100,14 @@ class Imported(Source):
     @abstractmethod
     def weights(self, layer: int, name: str, bias: NDArray[np.float16] | None) -> Linear:
         """A matrix, whose tensor is there and has the right shape."""
+
+    def group_width(self, layer: int, name: str) -> int | None:
+        """The widest column groups in which the rows of a matrix have one magnitude each; None: it has no such groups."""
+        return None
+
+    def group_parts(self, layer: int, name: str, width: int) -> Iterator[Part]:
+        """The trits of a matrix with such groups, and what they are worth."""
+        return group_parts(self.tensors, f"{self.base(layer, name)}.weight", width, head_dim=self.head_dim_of(name))
 
     def tensor_name(self, part: str, layer: int = 0) -> str:
         """What a part is called."""
@@ -152,14 +166,33 @@ class Imported(Source):
             raise ModelError(f"{name} holds an infinity, a NaN, or a number beyond binary16")
         return rounded
 
-    def linear(self, layer: int, name: str) -> Linear:
+    def bias(self, layer: int, name: str) -> NDArray[np.float16] | None:
+        """The bias of a matrix, if it has one."""
         bias_name = f"{self.base(layer, name)}.bias"
-        bias = None
-        if bias_name in self.tensors.names():
-            bias = self.vector(bias_name, self.config.shape(name)[0])
-            if self.head_dim_of(name):
-                bias = halves_to_pairs(bias, self.config.head_dim)
-        return self.weights(layer, name, bias)
+        if bias_name not in self.tensors.names():
+            return None
+        bias = self.vector(bias_name, self.config.shape(name)[0])
+        return halves_to_pairs(bias, self.config.head_dim) if self.head_dim_of(name) else bias
+
+    def linear(self, layer: int, name: str) -> Linear:
+        return self.weights(layer, name, self.bias(layer, name))
+
+    def matrix(self, layer: int, name: str) -> NDArray[np.float32]:
+        """A whole matrix as floats, the rows of q and k in the order of RoPE's adjacent pairs."""
+        what = f"{self.base(layer, name)}.weight"
+        values = self.tensors.whole(what).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ModelError(f"{what} holds an infinity or NaN")
+        return halves_to_pairs(values, self.config.head_dim) if self.head_dim_of(name) else values
+
+    def floats(self, name: str) -> Iterator[NDArray[np.float32]]:
+        """Rows of ``embedding`` or ``head`` as floats, in chunks."""
+        what = self.tensor_name(name)
+        for first, end in row_chunks(self.config.vocab, self.config.dim):
+            part = self.tensors.rows(what, first, end)
+            if not np.isfinite(part).all():
+                raise ModelError(f"{what} holds an infinity or NaN")
+            yield part
 
     def gain(self, layer: int, name: str) -> NDArray[np.float16] | None:
         if not self.config.has_norm(name):
@@ -174,11 +207,7 @@ class Imported(Source):
         return _unless_ones(self.vector(self.tensor_name("final_norm"), self.config.dim))
 
     def table(self, name: str) -> Iterator[TableRows]:
-        what = self.tensor_name(name)
-        for first, end in row_chunks(self.config.vocab, self.config.dim):
-            part = self.tensors.rows(what, first, end)
-            if not np.isfinite(part).all():
-                raise ModelError(f"{what} holds an infinity or NaN")
+        for part in self.floats(name):
             yield TableRows(*int8_rows(part, table_code(self.config, name)))
 
     def cut_context(self, config: ModelConfig, options: Options) -> int:

@@ -14,17 +14,14 @@ from tellme.models.source import Block, Linear, row_chunks
 from tellme.spec.scale import Scale, scale_from_fraction
 
 __all__ = ["WAY_OUT", "FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs",
-           "pairs_to_halves", "positive_scales"]
-
-#: A row with more magnitudes than this holds floats, and not ternary weights with scales along the columns.
-_MAX_COLUMN_SCALES = 64
+           "not_ternary", "pairs_to_halves", "positive_scales"]
 
 Rows = NDArray[np.float32]
 
 #: What to do about a float checkpoint.
 WAY_OUT = ("This is a float checkpoint: rounding it to -1, 0, 1 would leave noise. Take a checkpoint that was trained "
-           "as ternary (BitNet b1.58, TriLM, Falcon 1.58bit), or train this one to ternary first (quantisation-aware, "
-           "with an RMSNorm ahead of every linear)")
+           "as ternary (BitNet b1.58, TriLM, Falcon 1.58bit), train this one to ternary first (quantisation-aware, "
+           "with an RMSNorm ahead of every linear), or quantise it to several planes")
 
 
 class FloatWeightsError(ModelError):
@@ -77,6 +74,12 @@ def _finite(name: str, part: Rows) -> Rows:
     return part
 
 
+def not_ternary(name: str, row: Rows) -> FloatWeightsError:
+    """The error about a row of floats."""
+    return FloatWeightsError(f"{name} is not ternary: a row of it holds {len(np.unique(np.abs(row[row != 0])))} different "
+                             f"magnitudes. {WAY_OUT}", hint="quantise")
+
+
 def _magnitudes(name: str, part: Rows) -> Rows:
     """The one magnitude of each row's weights, 0 for a row of zeros."""
     size = np.abs(part)
@@ -84,11 +87,7 @@ def _magnitudes(name: str, part: Rows) -> Rows:
     low = np.where(size == 0, np.inf, size).min(axis=1)
     odd = np.flatnonzero((top != low) & (top != 0))
     if odd.size:
-        count = len(np.unique(size[odd[0]][size[odd[0]] != 0]))
-        if count <= _MAX_COLUMN_SCALES and len(np.unique(size)) <= _MAX_COLUMN_SCALES and part.shape[1] > 4 * count:
-            raise FloatWeightsError(f"{name} has {count} scales along a row (scales of column blocks); a scale for each block "
-                                    "of rows is all that the engine has, so this checkpoint cannot run without loss")
-        raise FloatWeightsError(f"{name} is not ternary: a row of it holds {count} different magnitudes. {WAY_OUT}")
+        raise not_ternary(name, part[odd[0]])
     return top
 
 

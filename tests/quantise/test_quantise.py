@@ -1,0 +1,347 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""tellme-host quantise: what is written, what is reported, what is refused, and a run that goes on."""
+
+import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+
+import gguf
+import numpy as np
+import pytest
+
+from tellme.cli import main
+from tellme.compiler.image import compile_model
+from tellme.golden.perplexity import golden_board, windows
+from tellme.models import LINEARS, Model, ModelError
+from tellme.models.container import Container
+from tellme.models.importers.checkpoints import open_floats
+from tellme.models.importers.importing import Options
+from tellme.models.tokenizers.tokenizer import Tokenizer
+from tellme.quantise import run as running
+from tellme.quantise.forward import Maths, rms_norm
+from tellme.quantise.layers import Stage, advance, walk
+from tellme.quantise.samples import sample
+from tellme.spec.config import preset
+from tests.models.folders import halves
+from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, tensors_of
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return float_folder(tmp_path_factory.mktemp("float") / "model")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """What is calibrated on, and beside it what is measured on."""
+    path = tmp_path_factory.mktemp("text") / "text"
+    path.write_text(3 * TEXT, "utf-8")
+    path.with_name("other").write_text(TEXT, "utf-8")
+    return path
+
+
+def quantised(source, out, text, *args):
+    return main(["quantise", str(source), "-o", str(out), "--calibrate", str(text), "--evaluate", str(text.with_name("other")),
+                 *map(str, args)])
+
+
+#: Of the model that several tests look at.
+PLANES = ("--planes", 2, "--planes", "w2=3,wo=3")
+
+
+@pytest.fixture(scope="module")
+def made(source, text, tmp_path_factory):
+    """A file, and the report on the file."""
+    out = tmp_path_factory.mktemp("made") / "out.tellme"
+    told = StringIO()
+    with redirect_stdout(told):
+        assert quantised(source, out, text, *PLANES, "--json") == 0
+    return out, json.loads(told.getvalue())
+
+
+def test_planes_by_name(made):
+    out, report = made
+    model = Model.load(out)
+    for number, layer in enumerate(model.layers):
+        assert layer.planes == dict.fromkeys(LINEARS, 2) | {"w2": 3, "wo": 3}
+        assert {name: report["planes"][name][number] for name in LINEARS} == layer.planes
+        assert layer.biases.keys() == {"wq", "wk", "wv", "w1", "w3"}
+        assert all(len(layer.scales[name]) == CONFIG.shape(name)[0] for name in LINEARS)
+    weights = {name: np.prod(CONFIG.shape(name)) for name in LINEARS}
+    assert report["bits_a_weight"] == pytest.approx(
+        1.6 * sum(n * (3 if name in ("w2", "wo") else 2) for name, n in weights.items()) / sum(weights.values()), abs=1e-4)
+    losses = report["losses"]
+    assert losses["float"]["kl"] == 0 and losses["float"]["same_first_choice"] == 1
+    assert 0 < losses["int8 activations"]["kl"] < losses["quantised"]["kl"] < 0.2
+    # The golden model on the file gives the numbers that are reported.
+    cut = windows(model, Tokenizer(model.tokenizer), TEXT)
+    board, nats = golden_board(Container(out)), 0.0
+    for part in cut.parts:
+        logits = board.feed(part[:-1], 0, heads="all") / 65536
+        nats += float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(part) - 1), part[1:]]).sum())
+    assert losses["quantised"]["nats_per_token"] == pytest.approx(nats / cut.tokens)
+    assert losses["quantised"]["bits_per_byte"] == pytest.approx(nats / np.log(2) / cut.text_bytes)
+    assert [path.name for path in out.parent.iterdir()] == ["out.tellme"]
+
+
+def test_the_table_and_the_file_run(source, tmp_path, text, capsys):
+    out = tmp_path / "out.tellme"
+    assert quantised(source, out, text, "--planes", 3, "--group", 20, "--head-planes", 4) == 0
+    table = capsys.readouterr().out
+    sizes = [CONFIG.shape(name) for name in LINEARS]
+    bits = 3 * sum(rows * (1.6 * cols + 8 * -(-cols // 20)) for rows, cols in sizes) / sum(rows * cols for rows, cols in sizes)
+    assert f"bits a weight     {bits:.2f} with multipliers of groups of 20 columns" in table
+    assert "quantised" in table and "int8 activations" in table
+    model = Model.load(out)
+    assert np.abs(model.embedding).max() == 40
+    assert all(layer.multipliers[name].group_slices == 1 for layer in model.layers for name in LINEARS)
+    assert main(["generate", "--model", str(out), "--device", "golden", "--prompt", "the cat", "--max-tokens", "3"]) == 0
+    assert main(["inspect", str(out), "--json"]) == 0
+
+
+def test_more_planes_are_nearer(source, tmp_path, text, capsys):
+    kl = []
+    for planes in (1, 3):
+        assert quantised(source, tmp_path / "out.tellme", text, "--json", "--planes", planes) == 0
+        kl.append(json.loads(capsys.readouterr().out)["losses"]["quantised"]["kl"])
+    assert kl == sorted(kl, reverse=True)
+
+
+@pytest.mark.parametrize("budget", [("--bits", 2.5), ("--memory", 90_000), ()])
+def test_a_budget_is_spent(budget, source, tmp_path, text, capsys):
+    out = tmp_path / "out.tellme"
+    assert quantised(source, out, text, *budget, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not out.exists() and not (tmp_path / "out.tellme.quantise").exists()
+    # Gate and up are rows of the same tiles.
+    assert plan["planes"]["w1"] == plan["planes"]["w3"]
+    limit = {"--bits": 2.5, "--memory": 90_000}.get(budget[0] if budget else "", None)
+    if budget:
+        used = plan["bits_a_weight" if budget[0] == "--bits" else "memory"]
+        assert 0.93 * limit < used <= limit
+    else:
+        good = {"wq": 2, "wk": 2, "wv": 3, "wo": 3, "w1": 2, "w3": 2, "w2": 3}
+        sizes = {name: np.prod(CONFIG.shape(name)) for name in LINEARS}
+        most = 1.6 * sum(good[name] * n for name, n in sizes.items()) / sum(sizes.values())
+        assert 0.93 * most < plan["bits_a_weight"] <= most + 1e-4
+
+
+def test_the_memory_is_that_of_the_image(made):
+    out, report = made
+    image = compile_model(Container(out), preset("ulx3s-85f"))
+    # Headers, gains, and what is aligned are left out.
+    assert 0.92 * image.end < report["memory"] <= image.end
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_goes_on_where_it_stopped(source, made, tmp_path, text, monkeypatch, capsys):
+    parts = tmp_path / "parts.tellme"
+    real, solved = running.quantise_layer, []
+
+    def stops(model, number, *args):
+        if number == 1 and len(solved) == 1:
+            raise Stop
+        solved.append(number)
+        return real(model, number, *args)
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    with pytest.raises(Stop):
+        quantised(source, parts, text, *PLANES)
+    assert not parts.exists()
+    solved.append("again")
+    capsys.readouterr()
+    assert quantised(source, parts, text, *PLANES) == 0
+    assert solved == [0, "again", 1]
+    assert "going on behind layer 1 of 2" in capsys.readouterr().err
+    for i in range(CONFIG.layers):
+        for name in LINEARS:
+            (a, scales), (b, others) = Container(made[0]).linear(i, name).read(), Container(parts).linear(i, name).read()
+            assert np.array_equal(a, b) and scales == others
+
+
+@pytest.mark.parametrize("damage", ["other run", "layer"])
+def test_a_state_that_does_not_fit_is_not_taken(damage, source, tmp_path, text, monkeypatch, capsys):
+    out = tmp_path / "out.tellme"
+    real = running.quantise_layer
+
+    def stops(model, number, *args):
+        if number == 1:
+            raise Stop
+        return real(model, number, *args)
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    with pytest.raises(Stop):
+        quantised(source, out, text, "--planes", 2)
+    monkeypatch.setattr(running, "quantise_layer", real)
+    folder = tmp_path / "out.tellme.quantise"
+    if damage != "other run":
+        path = folder / "layer-0.npz"
+        path.write_bytes(path.read_bytes()[:-100])
+    assert quantised(source, out, text, "--planes", 3 if damage == "other run" else 2) == 0
+    assert "going on" not in capsys.readouterr().err
+    assert Model.load(out).layers[0].planes["wq"] == (3 if damage == "other run" else 2)
+
+
+def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
+    folder = tmp_path / "out.tellme.quantise"
+    folder.mkdir()
+    (folder / "letter").write_text("mine")
+    assert quantised(source, tmp_path / "out.tellme", text, "--planes", 2) == 2
+    assert "holds something else" in capsys.readouterr().err and (folder / "letter").exists()
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (("--planes", "6"), "--planes '6': a number from 1 to 5, auto, or NAME=N is wanted"),
+    (("--planes", "wx=2"), "the names are wq, wk"),
+    (("--planes", "w2="), "--planes 'w2='"),
+    (("--bits", "1.2"), "too small: the fewest planes take 1.60"),
+    (("--memory", "1000"), "a budget of 1000 bytes is too small"),
+    (("--planes", "2", "--bits", "3"), "a budget is for --planes auto"),
+    (("--group", "30"), "--group 30 is no multiple of 20"),
+])
+def test_settings_that_are_refused(args, message, source, tmp_path, text, capsys):
+    assert quantised(source, tmp_path / "out.tellme", text, *args) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.tellme").exists()
+
+
+def test_texts_that_are_refused(source, tmp_path, text, capsys):
+    empty = tmp_path / "empty"
+    empty.write_text(" \n")
+    for option in ("--calibrate", "--evaluate"):
+        assert quantised(source, tmp_path / "out.tellme", text, option, empty) == 2
+        assert "nothing to predict" in capsys.readouterr().err
+
+
+def test_a_turned_stream_is_the_same_float_model(source, made, tmp_path, text, capsys):
+    out = tmp_path / "out.tellme"
+    assert quantised(source, out, text, *PLANES, "--json", "--rotate") == 0
+    losses = json.loads(capsys.readouterr().out)["losses"]
+    assert losses["float"]["nats_per_token"] == pytest.approx(made[1]["losses"]["float"]["nats_per_token"], rel=1e-5)
+    assert losses["quantised"]["kl"] < 0.2
+    model = Model.load(out)
+    assert model.head is not None and not model.config.tied and model.final_gain is None
+    assert not any(layer.gains for layer in model.layers)
+
+
+def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
+    """Each token is among those that the float model holds for likely, by the whole-sequence forward pass."""
+    model = open_floats(source, Options(floats=True), lambda text: None)
+    texts = sample(model, 700)
+    assert sample(model, 700) == texts
+    assert 700 <= sum(map(len, texts)) + 1 and all(ids[0] == CONFIG.bos and 1 < len(ids) <= CONFIG.context for ids in texts)
+    assert all(token != CONFIG.eos for ids in texts for token in ids[1:-1])
+    x = np.concatenate(list(model.floats("embedding")))
+    stream, maths = x[np.concatenate(texts)], Maths(CONFIG, [*map(len, texts)])
+    for i in range(CONFIG.layers):
+        one = walk(maths, stream, lambda name, i=i: model.gain(i, name), quantised=False)
+        after = next(one)
+        while isinstance(after, Stage):
+            after = advance(one, [after.inputs @ model.matrix(i, name).T for name in after.names])
+        stream = after
+    logits = rms_norm(stream, model.final_norm(), CONFIG.eps) @ x.T
+    at = np.cumsum([0, *map(len, texts)])
+    for first, ids in zip(at, texts, strict=False):
+        part = logits[first:first + len(ids) - 1]
+        assert (part[np.arange(len(part)), ids[1:]] > part.max(axis=1) + np.log(0.02) - 1e-3).all()
+    assert main(["quantise", str(source), "-o", str(tmp_path / "out.tellme"), "--planes", "2", "--own-samples", "--tokens", "300",
+                 "--evaluate", str(text), "--json"]) == 0
+    assert 290 < json.loads(capsys.readouterr().out)["calibration_tokens"] <= 300
+
+
+# What is read
+
+def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source, text):
+    """Q4_1 matrices of a llama file, whose rows of q and k lie in adjacent pairs already."""
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    config = replace(CONFIG, dim=64, ffn=96)
+    for add, value in (("context_length", 64), ("embedding_length", 64), ("block_count", 2), ("feed_forward_length", 96),
+                       ("head_count", 4), ("head_count_kv", 2), ("layer_norm_rms_eps", 1e-5), ("rope_freq_base", 1e4),
+                       ("bos_token_id", 0), ("eos_token_id", 1), ("add_bos_token", True)):
+        getattr(writer, f"add_{add}")(value)
+    wanted = {}
+    hf = tensors_of(config)
+    names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    for i in range(2):
+        for old, new in (("input_layernorm", "attn_norm"), ("post_attention_layernorm", "ffn_norm"),
+                         ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"),
+                         ("self_attn.o_proj", "attn_output"), ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"),
+                         ("mlp.down_proj", "ffn_down")):
+            names[f"model.layers.{i}.{old}.weight"] = f"blk.{i}.{new}.weight"
+    for old, new in names.items():
+        value = hf[old]
+        if value.ndim == 1:
+            writer.add_tensor(new, value)
+            continue
+        kind = gguf.GGMLQuantizationType.Q8_0 if new == "token_embd.weight" else gguf.GGMLQuantizationType.Q4_1
+        raw = gguf.quants.quantize(value, kind)
+        wanted[new] = gguf.quants.dequantize(raw, kind)
+        writer.add_tensor(new, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = open_floats(path, Options(tokenizer=source / "tokenizer.json", floats=True), lambda text: None)
+    for i in range(2):
+        for name, new in (("wq", "attn_q"), ("w2", "ffn_down")):
+            assert np.array_equal(model.matrix(i, name), wanted[f"blk.{i}.{new}.weight"])
+    out = tmp_path / "out.tellme"
+    assert quantised(path, out, text, "--planes", 2, "--tokenizer", source / "tokenizer.json") == 0
+
+
+def test_qwen2_has_biases_and_rows_in_pairs(tmp_path, text):
+    tensors = tensors_of(biases=("wq", "wk", "wv"))
+    path = float_folder(tmp_path / "qwen2", "Qwen2ForCausalLM", tensors=tensors, sliding_window=32, use_sliding_window=False)
+    model = open_floats(path, Options(floats=True), lambda text: None)
+    for part in ("weight", "bias"):
+        stored = tensors[f"model.layers.1.self_attn.k_proj.{part}"]
+        got = model.matrix(1, "wk") if part == "weight" else model.bias(1, "wk")
+        assert np.array_equal(halves(got, CONFIG.head_dim), stored.astype(got.dtype))
+    out = tmp_path / "out.tellme"
+    assert quantised(path, out, text, "--planes", 3) == 0
+    # The biases make up for the mean of the error, and are near those of the model.
+    got = Model.load(out).layers[0].biases["wv"].astype(np.float32)
+    assert np.abs(got - tensors["model.layers.0.self_attn.v_proj.bias"]).mean() < 0.2
+
+
+def test_qwen3_keeps_its_norms_on_heads(tmp_path, text, capsys):
+    config = replace(CONFIG, qk_norm=True)
+    path = float_folder(tmp_path / "qwen3", "Qwen3ForCausalLM", tensors=tensors_of(config), config=config)
+    out = tmp_path / "out.tellme"
+    assert quantised(path, out, text, "--planes", 3, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["losses"]["quantised"]["kl"] < 0.1
+    assert "q_norm" in Model.load(out).layers[0].gains
+
+
+@pytest.mark.parametrize(("architecture", "keys", "message"), [
+    ("MistralForCausalLM", {"sliding_window": 32}, "sliding_window is 32"),
+    ("MistralForCausalLM", {}, "a window of 4096"),
+    ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 32}, "sliding_window"),
+    ("Olmo2ForCausalLM", {}, "an RMSNorm on the whole q and k vectors"),
+    ("BitNetForCausalLM", {}, "are known"),
+    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "is no float model"),
+])
+def test_models_that_are_refused(architecture, keys, message, tmp_path):
+    path = float_folder(tmp_path / "model", architecture, **keys)
+    with pytest.raises(ModelError, match=message):
+        open_floats(path, Options(floats=True), lambda text: None)
+
+
+def test_mistral_without_a_window_and_llama_are_the_same(tmp_path, source):
+    path = float_folder(tmp_path / "model", "MistralForCausalLM", sliding_window=None)
+    one, other = (open_floats(p, Options(floats=True), lambda text: None) for p in (path, source))
+    assert one.config == other.config and np.array_equal(one.matrix(0, "wq"), other.matrix(0, "wq"))
+
+
+def test_what_is_no_float_checkpoint(tmp_path, text, capsys):
+    assert quantised(tmp_path / "nothing", tmp_path / "out.tellme", text) == 2
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"12345678" * 4)
+    assert quantised(other, tmp_path / "out.tellme", text) == 2
+    assert "neither" in capsys.readouterr().err
