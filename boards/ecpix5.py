@@ -11,8 +11,8 @@ __all__ = ["DEVICES", "Top"]
 
 #: Device -> (preset, platform class).
 DEVICES = devices("ecpix5", {"85f": ECPIX585Platform})
-#: nextpnr's first seed.
-FIRST_SEED = 4
+#: Device -> nextpnr's first seed.
+FIRST_SEEDS = {"85f": 4}
 
 
 class Top(Ddr3BoardTop):

@@ -47,8 +47,8 @@ class Platform(OrangeCrabR0_2_85FPlatform):
 
 #: Device -> (preset, platform class).
 DEVICES = devices("orangecrab", {"85f": Platform})
-#: nextpnr's first seed.
-FIRST_SEED = 4
+#: Device -> nextpnr's first seed.
+FIRST_SEEDS = {"85f": 4}
 
 
 class Top(Ddr3BoardTop):

@@ -233,7 +233,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
     trim(folder / "top.json")
-    first = getattr(board, "FIRST_SEED", 1) if first is None else first
+    first = getattr(board, "FIRST_SEEDS", {}).get(device, 1) if first is None else first
 
     def one(seed: int) -> dict:
         nextpnr = place_and_route(kind, board.DEVICES[device][1], folder, seed, placement(config))

@@ -138,8 +138,8 @@ def test_no_bit_order_makes_sense(tmp_path, tokenizer_file):
 
 
 FLOAT = ("This is a float checkpoint: rounding it to -1, 0, 1 would leave noise. Take a checkpoint that was trained as ternary "
-         "(BitNet b1.58, TriLM, Falcon 1.58bit), or train this one to ternary first (quantisation-aware, with an RMSNorm ahead "
-         "of every linear)")
+         "(BitNet b1.58, TriLM, Falcon 1.58bit), train this one to ternary first (quantisation-aware, with an RMSNorm ahead "
+         "of every linear), or quantise it to several planes (Hugging Face folders and GGUF files)")
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -21,7 +21,7 @@ Rows = NDArray[np.float32]
 #: What to do about a float checkpoint.
 WAY_OUT = ("This is a float checkpoint: rounding it to -1, 0, 1 would leave noise. Take a checkpoint that was trained "
            "as ternary (BitNet b1.58, TriLM, Falcon 1.58bit), train this one to ternary first (quantisation-aware, "
-           "with an RMSNorm ahead of every linear), or quantise it to several planes")
+           "with an RMSNorm ahead of every linear), or quantise it to several planes (Hugging Face folders and GGUF files)")
 
 
 class FloatWeightsError(ModelError):
