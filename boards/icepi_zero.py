@@ -11,7 +11,7 @@ __all__ = ["DEVICES", "Top"]
 
 #: Device -> (preset, platform class).
 DEVICES = devices("icepi_zero", {"25f": IcepiZero1_3Platform})
-#: Device -> nextpnr's first seed.  The part is 89 % full with it.  When the part was 94 % full, the seeds 1 and 2 failed and 4 did not.
+#: Device -> nextpnr's first seed.  The part is 87 % full.  When the part was 94 % full, the seeds 1 and 2 failed and 4 did not.
 FIRST_SEEDS = {"25f": 4}
 
 
