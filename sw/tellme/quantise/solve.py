@@ -22,8 +22,9 @@ __all__ = ["DAMPING", "LEAST_DAMPING", "RIDGES", "Solved", "Statistics", "multip
 
 Floats = NDArray[np.float32]
 
-#: Added to the diagonal of H for the choice of the integers: so much of each element, and of the mean's share that is below.
+#: Added to the diagonal of H for the choice of the integers: so much of each element.
 DAMPING = 0.3
+#: The share of the mean of the diagonal that is added, so that columns that are never used are apart from zero.
 LEAST_DAMPING = 0.001
 #: The same for what the target may differ from the float model's weights: the one that does best on tokens that were left out.
 RIDGES = (0.1, 0.4, 1.6, 6.4, 25.6)

@@ -6,7 +6,7 @@
 | --- | --- | --- | --- | --- |
 | Q2_0 (number 42) | 64 | 18 | scale, codes: four a byte, the first in the low bits | (code - 1) * scale |
 | Q2_0_G128 (42 of a fork, 142) | 128 | 34 | the same | the same |
-| STQ1_0 (42 or 43) | 256 | 42 | 32 bytes of slots, 8 of signs, scale | see :func:`_stq` |
+| STQ1_0 (42 or 43) | 256 | 42 | 32 bytes of slots, 8 of signs, scale | see ``_stq`` |
 | Q2_0C (40) | 512 | 130 | scale, codes as in Q2_0 | (2 * code - 3) * scale |
 
 The numbers 40 and 42 mean several of them, so that a file's tensors say by their bytes which one it is: a number stands for the
