@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 DAMPING = 0.3
 #: The share of the mean of the diagonal that is added, so that columns that are never used are apart from zero.
 LEAST_DAMPING = 0.001
-#: Added to the diagonal for what the target may differ from the float model's weights: the one that does best on tokens that were left out.
+#: Added for what the target may differ from the float model: the share that does best on tokens that were left out is taken.
 RIDGES = (0.1, 0.4, 1.6, 6.4, 25.6)
 #: Steps that plain rounding tries, times the largest magnitude over the largest code.
 _FIRST_STEPS = np.geomspace(0.2, 1.0, 14).astype(np.float32)
