@@ -51,7 +51,7 @@ def from_values(tensors: Tensors, name: str, *, head_dim: int = 0, times: float 
         return ternary.from_values(tensors, name, head_dim=head_dim, times=times, bias=bias)
 
     def parts() -> Iterator[Rows]:
-        return _parts(tensors, name, head_dim)
+        return float_parts(tensors, name, head_dim)
 
     widths = _widths(cols)
     three = pair = True
@@ -77,7 +77,7 @@ def from_groups(tensors: Tensors, name: str, width: int, *, head_dim: int = 0, t
 
 def group_parts(tensors: Tensors, name: str, width: int, *, head_dim: int = 0, times: float = 1.0) -> Iterator[Part]:
     """The trits of such floats, and what they are worth.  Another row is a FloatWeightsError."""
-    for part in _parts(tensors, name, head_dim):
+    for part in float_parts(tensors, name, head_dim):
         top, low = _extremes(part, width)
         odd = np.flatnonzero(((top != low) & (top != 0)).any(axis=1))
         if odd.size:
@@ -89,7 +89,7 @@ def group_parts(tensors: Tensors, name: str, width: int, *, head_dim: int = 0, t
 def group_width(tensors: Tensors, name: str) -> int | None:
     """The widest column groups in which the rows of a matrix have one magnitude each; None: it has no such groups."""
     widths = _widths(tensors.shape(name)[1])
-    for part in _parts(tensors, name, 0):
+    for part in float_parts(tensors, name, 0):
         widths = _narrowed(widths, part)
         if not widths:
             return None
@@ -110,11 +110,11 @@ def _narrowed(widths: list[int], part: Rows) -> list[int]:
     return found
 
 
-def _parts(tensors: Tensors, name: str, head_dim: int) -> Iterator[Rows]:
-    """Rows as floats, in the order of the linear."""
+def float_parts(tensors: Tensors, name: str, head_dim: int, kind: type[np.floating] = np.float32) -> Iterator[NDArray]:
+    """Rows as floats of a ``kind``, in the order of the linear."""
     rows, cols = tensors.shape(name)
     for first, end in row_chunks(rows, cols, head_dim or 1):
-        part = tensors.rows(name, first, end).astype(np.float32)
+        part = tensors.rows(name, first, end).astype(kind)
         if not np.isfinite(part).all():
             raise ModelError(f"{name} holds an infinity or NaN")
         yield halves_to_pairs(part, head_dim) if head_dim else part

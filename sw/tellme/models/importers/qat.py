@@ -37,11 +37,11 @@ from numpy.typing import NDArray
 
 from tellme.models.config import ModelError
 from tellme.models.importers.grouped import Part, grouped
-from tellme.models.importers.levels import coded
+from tellme.models.importers.levels import coded, float_parts
 from tellme.models.importers.rope import refuse_key
 from tellme.models.importers.tensors import Tensors
 from tellme.models.importers.ternary import halves_to_pairs, positive_scales
-from tellme.models.source import Linear, row_chunks
+from tellme.models.source import Linear
 from tellme.spec.packing import planes_for
 
 __all__ = ["Qat"]
@@ -141,7 +141,7 @@ class Qat:
         width = self.width(name, cols)
         assert width is not None
         whole = self._whole(tensors, name) if self.granularity == "per_tensor" else None
-        for part in _parts(tensors, name, head_dim):
+        for part in float_parts(tensors, name, head_dim, np.float64):
             trits, worth = self._ternary(part.reshape(len(part), -1, width))
             if whole is not None:
                 trits, worth = self._trits(part[:, None, :], whole[0]), np.full((len(part), 1), whole[1])
@@ -151,14 +151,14 @@ class Qat:
         """What the weights that became 0 add to each row."""
         if self.method not in ("ultraquantv2", "ultraquantv3"):
             return None
-        weights, parts = _parts(tensors, f"{base}.weight", head_dim), self.parts(tensors, base, head_dim)
+        weights, parts = float_parts(tensors, f"{base}.weight", head_dim, np.float64), self.parts(tensors, base, head_dim)
         dead = (part * (trits[0] == 0) for part, (trits, _) in zip(weights, parts, strict=True))
         if self.method == "ultraquantv2":
             return np.concatenate([self.eps * part.sum(axis=1) for part in dead])
         name = f"{base}.{_LAMBDA}"
         if name not in tensors.names() or tensors.shape(name) != tensors.shape(f"{base}.weight"):
             raise ModelError(f"{tensors.label} lacks the tensor {name}, a factor for each weight")
-        factors = _parts(tensors, name, head_dim)
+        factors = float_parts(tensors, name, head_dim, np.float64)
         return np.concatenate([(part * factor).sum(axis=1) for part, factor in zip(dead, factors, strict=True)])
 
     def _whole(self, tensors: Tensors, name: str) -> tuple[float, float]:
@@ -166,12 +166,12 @@ class Qat:
         if self.method == "sherry":
             raise ModelError(f"{name}: sherry with granularity per_tensor is not known")
         count, total = 0, 0.0
-        for part in _parts(tensors, name, 0):
+        for part in float_parts(tensors, name, 0, np.float64):
             count, total = count + part.size, total + float(np.abs(part).sum())
         mean = total / count
         if self.method != "twn":
             return mean / 2, mean
-        kept = [np.abs(part[np.abs(part) >= 0.75 * mean]) for part in _parts(tensors, name, 0)]
+        kept = [np.abs(part[np.abs(part) >= 0.75 * mean]) for part in float_parts(tensors, name, 0, np.float64)]
         return 0.75 * mean, float(np.concatenate(kept).mean())
 
     @staticmethod
@@ -232,18 +232,8 @@ class Qat:
 
         def parts() -> Iterator[tuple[NDArray[np.int8], Rows]]:
             first = 0
-            for part in _parts(tensors, name, head_dim):
+            for part in float_parts(tensors, name, head_dim, np.float64):
                 yield self._codes(part, clips[first:first + len(part)])
                 first += len(part)
 
         return coded(name, (rows, cols), planes_for(self._reach()), parts, bias=bias)
-
-
-def _parts(tensors: Tensors, name: str, head_dim: int) -> Iterator[Rows]:
-    """Rows in double precision, in the order of the linear."""
-    rows, cols = tensors.shape(name)
-    for first, end in row_chunks(rows, cols, head_dim or 1):
-        part = tensors.rows(name, first, end).astype(np.float64)
-        if not np.isfinite(part).all():
-            raise ModelError(f"{name} holds an infinity or NaN")
-        yield halves_to_pairs(part, head_dim) if head_dim else part
