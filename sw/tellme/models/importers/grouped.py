@@ -23,17 +23,17 @@ A row whose numbers are all the same, or powers of two of it, is exact if the nu
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.models.config import ModelError
-from tellme.models.source import Block, Linear
+from tellme.models.importers.ternary import row_blocks
+from tellme.models.source import Linear
 from tellme.spec.packing import MAX_LINEAR_PLANES, SLICE, TILE_HEADER_GROUP_SLICES, groups_of, plane_reach, slices
 from tellme.spec.ranges import I8
-from tellme.spec.scale import SCALE_SIG_BITS, scale_from_fraction
+from tellme.spec.scale import SCALE_SIG_BITS
 
 __all__ = ["Geometry", "Part", "grouped", "rounded_scales"]
 
@@ -137,15 +137,6 @@ def _fitted(worth: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return np.where(top == 0, 0, best), multipliers
 
 
-def _blocks(name: str, scales: NDArray[np.float64]) -> tuple[Block, ...]:
-    """Blocks of rows with the same scale; a row of zeros goes with a row beside it."""
-    known = np.flatnonzero(scales)
-    if not known.size:
-        raise ModelError(f"{name} is all zeros: no scale can be found")
-    before = np.searchsorted(known, np.arange(len(scales)), side="right") - 1
-    filled = scales[known[np.maximum(before, 0)]].tolist()
-    return tuple(Block(sum(1 for _ in rows), scale_from_fraction(scale)) for scale, rows in groupby(filled))
-
 
 def grouped(name: str, shape: tuple[int, int], planes: int, width: int, parts: Callable[[], Iterator[Part]],
             bias: NDArray[np.float16] | None = None) -> Linear:
@@ -178,5 +169,5 @@ def grouped(name: str, shape: tuple[int, int], planes: int, width: int, parts: C
         assert values.shape[1] == groups_of(shape[1], geometry.group_slices)
         return values
 
-    return Linear(shape, chunks, lambda: _blocks(name, np.concatenate(scales)), bias, planes=geometry.linear_planes,
+    return Linear(shape, chunks, lambda: row_blocks(name, np.concatenate(scales)), bias, planes=geometry.linear_planes,
                   group_slices=geometry.group_slices, multipliers=worth)

@@ -15,7 +15,6 @@ Read: TTQ's pair of trained scales a matrix, czhu95/ternarynet, examples/Ternary
 """
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,11 @@ from tellme.models.config import ModelError
 from tellme.models.importers import ternary
 from tellme.models.importers.grouped import Part, grouped
 from tellme.models.importers.tensors import Tensors
-from tellme.models.importers.ternary import FloatWeightsError, halves_to_pairs, not_ternary
-from tellme.models.source import Block, Linear, row_chunks
+from tellme.models.importers.ternary import FloatWeightsError, halves_to_pairs, not_ternary, row_blocks
+from tellme.models.source import Linear, row_chunks
 from tellme.spec.packing import SLICE
-from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["coded", "from_groups", "from_values", "group_parts", "group_width"]
+__all__ = ["coded", "float_parts", "from_groups", "from_values", "group_parts", "group_width"]
 
 Rows = NDArray[np.float32]
 
@@ -133,16 +131,6 @@ def coded(name: str, shape: tuple[int, int], planes: int, parts: Callable[[], It
 
     return Linear(shape, chunks, lambda: row_blocks(name, np.concatenate(found)), bias, planes=planes)
 
-
-def row_blocks(name: str, steps: NDArray[np.float64]) -> tuple[Block, ...]:
-    """Blocks of rows with the same scale; a row of zeros goes with a row beside it."""
-    known = np.flatnonzero(steps)
-    if not known.size:
-        raise ModelError(f"{name} is all zeros: no scale can be found")
-    before = np.searchsorted(known, np.arange(len(steps)), side="right") - 1
-    filled = steps[known[np.maximum(before, 0)]].tolist()
-    scales: dict[float, Scale] = {step: scale_from_fraction(step) for step in set(filled)}
-    return tuple(Block(sum(1 for _ in rows), scale) for scale, rows in groupby(scales[step] for step in filled))
 
 
 def _row_of(tensors: Tensors, name: str, row: int) -> Rows:

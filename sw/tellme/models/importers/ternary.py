@@ -14,7 +14,7 @@ from tellme.models.source import Block, Linear, row_chunks
 from tellme.spec.scale import Scale, scale_from_fraction
 
 __all__ = ["WAY_OUT", "FloatWeightsError", "from_absmean", "from_codes", "from_packed", "from_values", "halves_to_pairs",
-           "not_ternary", "pairs_to_halves", "positive_scales"]
+           "not_ternary", "pairs_to_halves", "positive_scales", "row_blocks"]
 
 Rows = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ def pairs_to_halves(rows: NDArray, head_dim: int) -> NDArray:
     return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def _blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
+def row_blocks(name: str, magnitudes: NDArray[np.floating]) -> tuple[Block, ...]:
     """Blocks of rows with the same scale; a row of zeros goes with the row before it."""
     known = np.flatnonzero(magnitudes)
     if not known.size:
@@ -107,7 +107,7 @@ def from_values(tensors: Tensors, name: str, *, head_dim: int = 0, times: float 
             found.append(_ordered(_magnitudes(name, part), head_dim))
             yield _ordered(np.sign(part).astype(np.int8), head_dim)
 
-    return Linear((rows, cols), chunks, lambda: _blocks(name, np.concatenate(found).astype(np.float64) * times), bias)
+    return Linear((rows, cols), chunks, lambda: row_blocks(name, np.concatenate(found).astype(np.float64) * times), bias)
 
 
 def _ordered(rows: NDArray, head_dim: int) -> NDArray:
@@ -132,7 +132,7 @@ def from_packed(tensors: Tensors, name: str, scales: NDArray[np.float64], *, hea
                 raise ModelError(f"{name} holds the code 3, which is no weight")
             yield digits.astype(np.int8) - 1
 
-    return Linear((rows, cols), chunks, lambda: _blocks(name, _ordered(scales, head_dim)), bias)
+    return Linear((rows, cols), chunks, lambda: row_blocks(name, _ordered(scales, head_dim)), bias)
 
 
 def from_codes(tensors: Tensors, name: str, scales: NDArray[np.float64], *, head_dim: int = 0,
@@ -152,7 +152,7 @@ def from_codes(tensors: Tensors, name: str, scales: NDArray[np.float64], *, head
                                  f"scale beside it is {scales[first + row]:g}")
             yield _ordered(np.sign(part).astype(np.int8), head_dim)
 
-    return Linear((rows, cols), chunks, lambda: _blocks(name, _ordered(scales, head_dim)), bias)
+    return Linear((rows, cols), chunks, lambda: row_blocks(name, _ordered(scales, head_dim)), bias)
 
 
 def from_absmean(tensors: Tensors, name: str, *, head_dim: int = 0, bias: NDArray[np.float16] | None = None,
