@@ -46,3 +46,16 @@ def token_ids(path: Path, texts: Sequence[str], *, special: bool) -> list[list[i
     model = _Model(path_model=str(path), params=llama_cpp.LlamaModelParams(), verbose=False)
     # An empty text has no ids; the wheel raises an error for it.
     return [list(model.get_vocab().tokenize(text, False, special)) if text else [] for text in texts]
+
+
+def greedy(path: Path, prompt: str, tokens: int) -> tuple[list[int], str]:
+    """Ids of a prompt and of the tokens that follow, each the likeliest, and the text of all; an end token ends them."""
+    # The vocabulary is the model's, which must live as long.
+    model = _Model(path_model=str(path), params=llama_cpp.LlamaModelParams(), verbose=False)
+    vocab = model.get_vocab()
+    ids = list(vocab.tokenize(prompt, vocab.get_add_bos(), True))
+    for _ in range(tokens):
+        ids.append(int(logits(path, ids)[-1].argmax()))
+        if vocab.is_eog(ids[-1]):
+            break
+    return ids, str(vocab.detokenize(ids))
