@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["RECIPES", "checkpoint", "main"]
+__all__ = ["RECIPES", "REPORT", "checkpoint", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "docs" / "reports" / "quantise.json"
@@ -34,8 +34,8 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "3 planes": Recipe(("--planes", "3"), 5.0, 0.16),
-    "3.6 bits": Recipe(("--planes", "auto", "--bits", "3.6"), 3.6, 0.6),
+    "3 planes": Recipe(("--planes", "3", "--context", "2048"), 5.0, 0.16),
+    "3.6 bits": Recipe(("--planes", "auto", "--bits", "3.6", "--context", "2048"), 3.6, 0.6),
 }
 
 
