@@ -8,7 +8,6 @@ import pytest
 from tellme.errors import InputError
 from tellme.models.config import LINEARS
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.quantise.harm import harm_of_planes
 from tellme.quantise.plan import UNITS, auto_plan
 from tests.quantise.checkpoint import CONFIG, float_folder, tensors_of
@@ -24,7 +23,7 @@ def test_a_part_that_three_planes_hold_costs_nothing(tmp_path):
             codes = rng.integers(-13, 14, value.shape)
             codes[:, 0] = 13
             tensors[name] = (codes * 0.01).astype(np.float32)
-    model = open_floats(float_folder(tmp_path / "model", tensors=tensors), Options(floats=True), lambda text: None)
+    model = open_floats(float_folder(tmp_path / "model", tensors=tensors), lambda text: None)
     table = np.concatenate(list(model.floats("embedding")))
     harm = harm_of_planes(model, [9, 5], table[rng.integers(0, CONFIG.vocab, 14)], lambda x: x @ table.T)
     assert [sorted(layer) for layer in harm] == 2 * [sorted(unit[0] for unit in UNITS)]

@@ -14,10 +14,9 @@ import pytest
 from tellme.cli import main
 from tellme.compiler.image import compile_model
 from tellme.golden.perplexity import golden_board, windows
-from tellme.models import LINEARS, Model, ModelError
+from tellme.models import LINEARS, Model
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise import run as running
 from tellme.quantise.forward import Maths, rms_norm
@@ -231,7 +230,7 @@ def test_a_turned_stream_is_the_same_float_model(source, made, tmp_path, text, c
 
 def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
     """Each token is among those that the float model holds for likely, by the whole-sequence forward pass."""
-    model = open_floats(source, Options(floats=True), lambda text: None)
+    model = open_floats(source, lambda text: None)
     texts = sample(model, 700)
     assert sample(model, 700) == texts
     assert 700 <= sum(map(len, texts)) + 1 and all(ids[0] == CONFIG.bos and 1 < len(ids) <= CONFIG.context for ids in texts)
@@ -287,7 +286,7 @@ def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source,
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    model = open_floats(path, Options(tokenizer=source / "tokenizer.json", floats=True), lambda text: None)
+    model = open_floats(path, lambda text: None, tokenizer=source / "tokenizer.json")
     for i in range(2):
         for name, new in (("wq", "attn_q"), ("w2", "ffn_down")):
             assert np.array_equal(model.matrix(i, name), wanted[f"blk.{i}.{new}.weight"])
@@ -298,7 +297,7 @@ def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source,
 def test_qwen2_has_biases_and_rows_in_pairs(tmp_path, text):
     tensors = tensors_of(biases=("wq", "wk", "wv"))
     path = float_folder(tmp_path / "qwen2", "Qwen2ForCausalLM", tensors=tensors, sliding_window=32, use_sliding_window=False)
-    model = open_floats(path, Options(floats=True), lambda text: None)
+    model = open_floats(path, lambda text: None)
     for part in ("weight", "bias"):
         stored = tensors[f"model.layers.1.self_attn.k_proj.{part}"]
         got = model.matrix(1, "wk") if part == "weight" else model.bias(1, "wk")
@@ -317,26 +316,6 @@ def test_qwen3_keeps_its_norms_on_heads(tmp_path, text, capsys):
     assert quantised(path, out, text, "--planes", 3, "--json") == 0
     assert json.loads(capsys.readouterr().out)["losses"]["quantised"]["kl"] < 0.1
     assert "q_norm" in Model.load(out).layers[0].gains
-
-
-@pytest.mark.parametrize(("architecture", "keys", "message"), [
-    ("MistralForCausalLM", {"sliding_window": 32}, "sliding_window is 32"),
-    ("MistralForCausalLM", {}, "a window of 4096"),
-    ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 32}, "sliding_window"),
-    ("Olmo2ForCausalLM", {}, "an RMSNorm on the whole q and k vectors"),
-    ("BitNetForCausalLM", {}, "are known"),
-    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "is no float model"),
-])
-def test_models_that_are_refused(architecture, keys, message, tmp_path):
-    path = float_folder(tmp_path / "model", architecture, **keys)
-    with pytest.raises(ModelError, match=message):
-        open_floats(path, Options(floats=True), lambda text: None)
-
-
-def test_mistral_without_a_window_and_llama_are_the_same(tmp_path, source):
-    path = float_folder(tmp_path / "model", "MistralForCausalLM", sliding_window=None)
-    one, other = (open_floats(p, Options(floats=True), lambda text: None) for p in (path, source))
-    assert one.config == other.config and np.array_equal(one.matrix(0, "wq"), other.matrix(0, "wq"))
 
 
 def test_what_is_no_float_checkpoint(tmp_path, text, capsys):

@@ -15,7 +15,6 @@ from tellme.compiler.inspect import model_fits
 from tellme.models.config import LINEARS
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.models.writing import check_target
 from tellme.quantise.plan import Plan
 from tellme.quantise.run import Run, Settings
@@ -61,7 +60,7 @@ def quantise(args: argparse.Namespace) -> int:
     if not args.own_samples:
         calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")
     evaluation = own_text("evaluation") if args.evaluate is None else read_text(args.evaluate, "the text to measure on")
-    model = open_floats(args.source, Options(tokenizer=args.tokenizer, context=args.context, floats=True), say)
+    model = open_floats(args.source, say, tokenizer=args.tokenizer, context=args.context)
     model.name = unicode_name(target.stem)
     run = Run(model, target, settings, calibration, evaluation, say=say,
               bars=lambda what, unit, total: bar(what, unit, total, scaled=True))
