@@ -3,8 +3,10 @@
 """tellme-host quantise: what is written, what is reported, what is refused, and a run that goes on."""
 
 import json
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib import resources
 from io import StringIO
 
 import gguf
@@ -161,6 +163,32 @@ def test_a_run_goes_on_where_it_stopped(source, made, tmp_path, text, monkeypatc
         for name in LINEARS:
             (a, scales), (b, others) = Container(made[0]).linear(i, name).read(), Container(parts).linear(i, name).read()
             assert np.array_equal(a, b) and scales == others
+
+
+def test_a_run_of_other_code_begins_anew(source, tmp_path, text, monkeypatch, capsys):
+    """A copy of the package is the same code, and no longer is when a line of one file changes."""
+    real, solved = running.quantise_layer, []
+    package = tmp_path / "tellme"
+    shutil.copytree(resources.files("tellme"), package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def stops(model, number, *args):
+        if number == 1:
+            raise Stop
+        solved.append(number)
+        return real(model, number, *args)
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    for copied in (False, True, True):
+        if copied:
+            monkeypatch.setattr(running.resources, "files", lambda name: tmp_path / name)
+        with pytest.raises(Stop):
+            quantised(source, tmp_path / "out.tellme", text, "--planes", 2)
+    assert solved == [0]
+    with (package / "quantise" / "solve.py").open("a") as file:
+        file.write("# another line\n")
+    with pytest.raises(Stop):
+        quantised(source, tmp_path / "out.tellme", text, "--planes", 2)
+    assert solved == [0, 0]
 
 
 @pytest.mark.parametrize("damage", ["other run", "layer"])

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme import __version__
 from tellme.errors import InputError
 from tellme.golden.board import NonfiniteError
 from tellme.golden.perplexity import golden_board, windows
@@ -136,6 +137,22 @@ def _fingerprint(model: Imported) -> str:
     return found.hexdigest()
 
 
+def _code() -> str:
+    """A hash of the package's Python files: what a run finds may depend on each of them."""
+    found = hashlib.sha256()
+
+    def add(folder: Traversable, inside: str) -> None:
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.is_dir():
+                add(entry, f"{inside}{entry.name}/")
+            elif entry.name.endswith(".py"):
+                content = entry.read_bytes()
+                found.update(f"{inside}{entry.name} {len(content)}\n".encode() + content)
+
+    add(resources.files("tellme"), "")
+    return found.hexdigest()
+
+
 def _joined(parts: Sequence[Sequence[int]]) -> list[int]:
     return [token for part in parts for token in part]
 
@@ -201,7 +218,7 @@ class Run:
         began = time.monotonic()
         c = self._model.config
         work = Work(self._target, {
-            "version": __version__, "model": self._fingerprint, "settings": asdict(self._settings),
+            "code": _code(), "model": self._fingerprint, "settings": asdict(self._settings),
             "calibration": self._calibration, "evaluation": self._measured.parts})
         if work.layers:
             self._say(f"{work.folder}: going on behind layer {work.layers} of {c.layers}")
