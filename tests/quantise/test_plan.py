@@ -9,7 +9,7 @@ from tellme.errors import InputError
 from tellme.models.config import LINEARS
 from tellme.models.importers.checkpoints import open_floats
 from tellme.quantise.harm import harm_of_planes
-from tellme.quantise.plan import UNITS, auto_plan
+from tellme.quantise.plan import GOOD_START, UNITS, auto_plan
 from tests.quantise.checkpoint import CONFIG, float_folder, tensors_of
 
 EVEN = [{unit[0]: 1.0 for unit in UNITS} for _ in range(CONFIG.layers)]
@@ -38,6 +38,15 @@ def test_what_harms_most_gets_the_planes():
     assert plan.planes[1]["wk"] == max(layer[name] for layer in plan.planes for name in LINEARS) > plan.planes[0]["wk"]
     assert [layer["w2"] for layer in plan.planes] == [2, 2]
     assert all(layer["w1"] == layer["w3"] for layer in plan.planes)
+
+
+def test_without_a_measure_planes_go_where_they_mostly_help():
+    def planes(**budget):
+        return [dict(layer) for layer in auto_plan(CONFIG, None, {}, group=0, head_code=121, **budget).planes]
+
+    assert planes() == [GOOD_START] * CONFIG.layers
+    assert {count for layer in planes(bits=1.9) for count in layer.values()} == {1, 2}
+    assert {count for layer in planes(bits=5.2) for count in layer.values()} == {3, 4}
 
 
 def test_both_budgets_are_kept():

@@ -3,6 +3,7 @@
 """tellme-host quantise: what is written, what is reported, what is refused, and a run that goes on."""
 
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -23,10 +24,11 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise import run as running
 from tellme.quantise.forward import Maths, rms_norm
 from tellme.quantise.layers import Stage, advance, walk
+from tellme.quantise.rotate import PAYS
 from tellme.quantise.samples import sample
 from tellme.spec.config import preset
 from tests.models.folders import halves
-from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, tensors_of
+from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, loud_tensors, tensors_of
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +232,7 @@ def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
     (("--memory", "1000"), "a budget of 1000 bytes is too small"),
     (("--planes", "2", "--bits", "3"), "a budget is for --planes auto"),
     (("--group", "30"), "--group 30 is no multiple of 20"),
+    (("--rotate", "maybe"), "invalid choice: 'maybe'"),
 ])
 def test_settings_that_are_refused(args, message, source, tmp_path, text, capsys):
     assert quantised(source, tmp_path / "out.tellme", text, *args) == 2
@@ -254,6 +257,64 @@ def test_a_turned_stream_is_the_same_float_model(source, made, tmp_path, text, c
     model = Model.load(out)
     assert model.head is not None and not model.config.tied and model.final_gain is None
     assert not any(layer.gains for layer in model.layers)
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory):
+    return float_folder(tmp_path_factory.mktemp("loud") / "model", tensors=loud_tensors())
+
+
+def test_a_model_is_turned_where_that_pays(loud, made, tmp_path, text, capsys):
+    out, kl = tmp_path / "out.tellme", {}
+    for rotate in ("auto", "no"):
+        assert quantised(loud, out, text, *PLANES, "--json", "--rotate", rotate) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["rotate"]["turned"] == (rotate == "auto") == (not Model.load(out).config.tied)
+        kl[rotate] = report["losses"]["quantised"]["kl"]
+        if rotate == "auto":
+            measured = report["rotate"]["kl"]
+            assert 0 < measured["turned"] < PAYS * measured["as_it_is"]
+            image = compile_model(Container(out), preset("ulx3s-85f"))
+            assert 0.92 * image.end < report["memory"] <= image.end
+        else:
+            assert report["rotate"]["kl"] is None
+    assert kl["auto"] < kl["no"]
+    # The model without a loud column gains too little.
+    found = made[1]["rotate"]
+    assert not found["turned"] and found["kl"]["turned"] > PAYS * found["kl"]["as_it_is"]
+
+
+@pytest.mark.parametrize(("options", "line"), [
+    (("--planes", 2), r"turned: rounded plainly, the model has a KL of \d\.\d{4} as it is, and of \d\.\d{4} turned"),
+    ((), r"turned: rounded plainly, .* turned"), (("--planes", 2, "--rotate"), "turned"),
+    (("--planes", 2, "--rotate", "no"), "as it is")])
+def test_the_choice_is_told(options, line, loud, tmp_path, text, capsys):
+    assert quantised(loud, tmp_path / "out.tellme", text, "--dry-run", *options) == 0
+    assert re.search(f"^residual stream   {line}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_run_that_goes_on_is_turned_as_before(loud, tmp_path, text, monkeypatch, capsys):
+    out, real = tmp_path / "out.tellme", running.quantise_layer
+
+    def stops(model, number, *args):
+        if number == 1:
+            raise Stop
+        return real(model, number, *args)
+
+    def measures(*args, **kwargs):
+        raise AssertionError("it is measured again")
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    with pytest.raises(Stop):
+        quantised(loud, out, text)
+    assert json.loads((tmp_path / "out.tellme.quantise" / "rotate.json").read_text())[1] > 0
+    monkeypatch.setattr(running, "quantise_layer", real)
+    for name in ("kl_of_rounding", "harm_of_planes"):
+        monkeypatch.setattr(running, name, measures)
+    assert quantised(loud, out, text) == 0
+    told = capsys.readouterr()
+    assert "going on behind layer 1 of 2" in told.err and "residual stream   turned: " in told.out
+    assert not Model.load(out).config.tied
 
 
 def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
