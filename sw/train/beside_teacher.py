@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from floats import FloatModel, read_float
 from network import Student, Teacher
 from own_text import OwnText
 from states import unpack
@@ -26,6 +25,7 @@ from torch import Tensor
 from tellme.golden.board import GoldenBoard
 from tellme.golden.perplexity import golden_board
 from tellme.models.chat import ChatTemplate
+from tellme.models.importers.checkpoints import open_floats
 from tellme.models.model import Model
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.attention import LOGIT_FRAC
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", help="weights-K-of-N.safetensors of the same student, all N")
     parser.add_argument("--answers", type=int, metavar="N")
     args = parser.parse_args()
-    source: FloatModel = read_float(args.source)
+    source = open_floats(args.source, print)
     teacher, model = Teacher(source, "cpu", torch.float32), Model.load(args.model)
     board = golden_board(model)
     if args.held:

@@ -23,14 +23,17 @@ is multiplied into the rows behind them.
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from floats import FloatModel
 from gate import gate_codes, gate_codes_plain
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tellme.models.config import LINEARS, NORMS, ModelConfig
-from tellme.models.int8 import int8_rows, stored_values, table_code
+from tellme.models.importers.importing import Imported
+from tellme.models.int8 import stored_values
+from tellme.models.source import whole
 from tellme.spec.packing import plane_reach
 
 __all__ = ["BIASED", "METHODS", "STEP", "Student", "Teacher", "distil"]
@@ -88,20 +91,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class Teacher:
     """The float model's tensors, and its states.  Matrices and tables have the type ``dtype``."""
 
-    def __init__(self, model: FloatModel, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, model: Imported, device: str, dtype: torch.dtype) -> None:
         self.config = c = model.config
         self.device, self.dtype = device, dtype
 
         def put(values: object, kind: torch.dtype = torch.float32) -> Tensor:
             return torch.tensor(values).to(device, kind)
 
-        self.table = put(model.table("embedding"), dtype)
-        self.head = self.table if c.tied else put(model.table("head"), dtype)
-        self.norm = put(model.final_gain())
+        def gain(values: NDArray[np.float16] | None, width: int) -> Tensor:
+            return put(np.ones(width) if values is None else values)
+
+        self.table = put(np.concatenate(list(model.floats("embedding"))), dtype)
+        self.head = self.table if c.tied else put(np.concatenate(list(model.floats("head"))), dtype)
+        self.norm = gain(model.final_norm(), c.dim)
         self.layers: list[dict[str, Tensor]] = []
         for i in range(c.layers):
             layer = {name: put(model.matrix(i, name), dtype) for name in LINEARS}
-            layer |= {norm: put(model.gain(i, norm)) for norm in NORMS if c.has_norm(norm)}
+            layer |= {norm: gain(model.gain(i, norm), c.norm_width(norm)) for norm in NORMS if c.has_norm(norm)}
             layer |= {"b" + name: put(bias) for name in LINEARS if (bias := model.bias(i, name)) is not None}
             self.layers.append(layer)
 
@@ -148,7 +154,7 @@ class Student(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, model: FloatModel, teacher: Teacher, time: int, *, method: str = "absmean", planes: int = 1,
+    def __init__(self, model: Imported, teacher: Teacher, time: int, *, method: str = "absmean", planes: int = 1,
                  biases: bool = False) -> None:
         super().__init__()
         self.config = c = model.config
@@ -180,7 +186,7 @@ class Student(nn.Module):
         self.register_buffer("base_final", teacher.norm.float().cpu().clone())
         self.final = nn.Parameter(torch.zeros(c.dim))
         for name in ("embedding",) if c.tied else ("embedding", "head"):
-            codes, scales = int8_rows(model.table(name), table_code(c, name))
+            codes, scales = whole(model.table(name))
             self.register_buffer(name + "_codes", torch.from_numpy(codes))
             self.register_buffer(name + "_scale", torch.from_numpy(stored_values(scales)).float())
         for name, values in zip(("cos", "sin"), angles(c, time, "cpu"), strict=True):

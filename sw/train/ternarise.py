@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A float model to a ternary one, by distillation on its own samples.
 
-The float model (a Hugging Face folder or a GGUF file, see floats.py) draws text (own_text.py), and a student that begins as
+The float model (a Hugging Face folder or a GGUF file) draws text (own_text.py), and a student that begins as
 the model, with an extra RMSNorm ahead of each output and down projection, learns the model's logits at each place of that
 text: the loss is the mean KL divergence, in nats.  Quantisation of weights and activations comes in linearly during the first
 ``--ramp`` share of the time; from then on the student computes what the board does (network.py).  Matrices are trained with
@@ -26,7 +26,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from floats import FloatModel, read_float
 from network import METHODS, STEP, Student, Teacher, compare, distil
 from own_text import OwnText, Rows
 from states import pack, unpack
@@ -34,6 +33,8 @@ from torch import Tensor
 
 from tellme.models.chat import ChatTemplate, chat_tokens
 from tellme.models.config import LINEARS, ModelError
+from tellme.models.importers.checkpoints import open_floats
+from tellme.models.importers.importing import Imported
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from train import Muon, rate
 
@@ -47,7 +48,7 @@ LOOK_ROWS = 16
 DRAWN_APART = 0.05
 
 
-def begins_of(model: FloatModel, texts: list[str]) -> list[list[int]]:
+def begins_of(model: Imported, texts: list[str]) -> list[list[int]]:
     """The tokens that rows begin with: of ``texts``, in which control tokens are spelled out.  Without any: two chats, up to
     where the user's turn begins, and a text of any kind, which begins with BOS or behind the last of the model's end tokens."""
     tokenizer = Tokenizer(model.tokenizer)
@@ -194,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
         if rank == 0:
             print(text, flush=True)
 
-    model = read_float(args.source, say)
+    model = open_floats(args.source, say)
     kind = torch.bfloat16 if fast else torch.float32
     teacher = Teacher(model, device, kind)
     exact = Teacher(model, device, torch.float32)

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from floats import FloatModel, read_float
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tellme.models.config import LINEARS, NORMS, ModelError
 from tellme.models.files import printable
+from tellme.models.importers.checkpoints import open_floats
 from tellme.models.importers.huggingface import HF_NAMES, HF_SUB_NORMS
+from tellme.models.importers.importing import Imported
 from tellme.models.importers.ternary import pairs_to_halves
-from tellme.models.int8 import float_rows, int8_rows, table_code
+from tellme.models.int8 import float_rows
 from tellme.models.model import Layer, Model, Multipliers
-from tellme.models.source import Block
+from tellme.models.source import Block, whole
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.packing import TILE_HEADER_GROUP_SLICES, groups_of, slices
 from tellme.spec.scale import scale_from_fraction
@@ -85,7 +86,7 @@ def _half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     return out
 
 
-def ternary_model(model: FloatModel, learned: Learned) -> Model:
+def ternary_model(model: Imported, learned: Learned) -> Model:
     """The model in memory."""
     c = replace(model.config, o_norm=True, down_norm=True, context=min(model.config.context, int(learned.about["context"])))
     planes, pairs, t = int(learned.about["planes"]), learned.about["method"] == "ttq", learned.tensors
@@ -113,10 +114,10 @@ def ternary_model(model: FloatModel, learned: Learned) -> Model:
             if c.has_norm(norm):
                 layer.gains[norm] = _half(f"layers.{i}.{norm}", t[f"layers.{i}.{norm}"])
         layers.append(layer)
-    out = Model(c, layers, *int8_rows(model.table("embedding"), table_code(c, "embedding")), _half("norm", t["norm"]),
+    out = Model(c, layers, *whole(model.table("embedding")), _half("norm", t["norm"]),
                 tokenizer=model.tokenizer, name=model.name, license=model.license, chat_template=model.chat_template)
     if not c.tied:
-        out.head, out.head_scales = int8_rows(model.table("head"), table_code(c, "head"))
+        out.head, out.head_scales = whole(model.table("head"))
     out.check()
     return out
 
@@ -191,7 +192,7 @@ def main() -> None:
     if not args.tellme and not args.folder:
         parser.error("give --tellme or --folder")
     try:
-        model = ternary_model(read_float(args.source), read_learned(args.weights))
+        model = ternary_model(open_floats(args.source, print), read_learned(args.weights))
         model.name = printable(args.name or model.name)
         if args.tellme:
             model.save(args.tellme)

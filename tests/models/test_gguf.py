@@ -227,6 +227,8 @@ def put(name, value, kind=None):
     ({"fields": {"llama.rope.scaling.type": "yarn"}.items()}, "rope.scaling.type is 'yarn'"),
     ({"fields": {"llama.rope.dimension_count": 16}.items()}, "RoPE turns 16 of 32"),
     ({"fields": {"llama.block_count": "two"}.items()}, "its metadata has a value of the wrong type .*two"),
+    ({"fields": {"llama.block_count": "2"}.items()}, "wrong type .llama.block_count is '2', which is no int"),
+    ({"fields": {"llama.attention.head_count": 8.5}.items()}, "wrong type .llama.attention.head_count is 8.5, which is no int"),
     ({"drop": ["llama.context_length"]}, "has no llama.context_length"),
     ({"tokenizer": None}, "has no tokenizer: give a tokenizer's file, or convert without one, for token ids only$"),
     ({"tokenizer": lambda out: byte_level_fields(out, "tekken")}, "splits texts as 'tekken'"),

@@ -9,7 +9,7 @@ import numpy as np
 from tellme.models.config import ModelConfig
 from tests.models.folders import PROJECTIONS, byte_level_json, write_safetensors
 
-__all__ = ["CONFIG", "TEXT", "float_folder", "tensors_of"]
+__all__ = ["CONFIG", "TEXT", "float_folder", "loud_tensors", "tensors_of"]
 
 CONFIG = ModelConfig(dim=60, ffn=100, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=300, context=64, bos=0, eos=1)
 TEXT = ("the cat sat on the mat and the dog ran to the park\n<|endoftext|>\nsnow sat on the dog and the park ran to the cat\n"
@@ -34,6 +34,17 @@ def tensors_of(config=CONFIG, *, biases=(), seed=3):
             if name in biases:
                 tensors[f"{at}.{where}.bias"] = rng.normal(size=rows)
     return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def loud_tensors():
+    """The same model, with a column that stands out of the matrices behind norms, whose gain makes up for it."""
+    tensors = tensors_of()
+    for name, value in tensors.items():
+        if name.endswith("layernorm.weight"):
+            value[3] /= 12
+        elif name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")):
+            value[:, 3] *= 12
+    return tensors
 
 
 def float_folder(path, architecture="LlamaForCausalLM", *, tensors=None, config=CONFIG, **keys):

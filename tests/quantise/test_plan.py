@@ -8,9 +8,8 @@ import pytest
 from tellme.errors import InputError
 from tellme.models.config import LINEARS
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.quantise.harm import harm_of_planes
-from tellme.quantise.plan import UNITS, auto_plan
+from tellme.quantise.plan import GOOD_START, UNITS, auto_plan
 from tests.quantise.checkpoint import CONFIG, float_folder, tensors_of
 
 EVEN = [{unit[0]: 1.0 for unit in UNITS} for _ in range(CONFIG.layers)]
@@ -24,7 +23,7 @@ def test_a_part_that_three_planes_hold_costs_nothing(tmp_path):
             codes = rng.integers(-13, 14, value.shape)
             codes[:, 0] = 13
             tensors[name] = (codes * 0.01).astype(np.float32)
-    model = open_floats(float_folder(tmp_path / "model", tensors=tensors), Options(floats=True), lambda text: None)
+    model = open_floats(float_folder(tmp_path / "model", tensors=tensors), lambda text: None)
     table = np.concatenate(list(model.floats("embedding")))
     harm = harm_of_planes(model, [9, 5], table[rng.integers(0, CONFIG.vocab, 14)], lambda x: x @ table.T)
     assert [sorted(layer) for layer in harm] == 2 * [sorted(unit[0] for unit in UNITS)]
@@ -39,6 +38,15 @@ def test_what_harms_most_gets_the_planes():
     assert plan.planes[1]["wk"] == max(layer[name] for layer in plan.planes for name in LINEARS) > plan.planes[0]["wk"]
     assert [layer["w2"] for layer in plan.planes] == [2, 2]
     assert all(layer["w1"] == layer["w3"] for layer in plan.planes)
+
+
+def test_without_a_measure_planes_go_where_they_mostly_help():
+    def planes(**budget):
+        return [dict(layer) for layer in auto_plan(CONFIG, None, {}, group=0, head_code=121, **budget).planes]
+
+    assert planes() == [GOOD_START] * CONFIG.layers
+    assert {count for layer in planes(bits=1.9) for count in layer.values()} == {1, 2}
+    assert {count for layer in planes(bits=5.2) for count in layer.values()} == {3, 4}
 
 
 def test_both_budgets_are_kept():

@@ -3,8 +3,11 @@
 """tellme-host quantise: what is written, what is reported, what is refused, and a run that goes on."""
 
 import json
+import re
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib import resources
 from io import StringIO
 
 import gguf
@@ -14,18 +17,18 @@ import pytest
 from tellme.cli import main
 from tellme.compiler.image import compile_model
 from tellme.golden.perplexity import golden_board, windows
-from tellme.models import LINEARS, Model, ModelError
+from tellme.models import LINEARS, Model
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise import run as running
 from tellme.quantise.forward import Maths, rms_norm
 from tellme.quantise.layers import Stage, advance, walk
+from tellme.quantise.rotate import PAYS
 from tellme.quantise.samples import sample
 from tellme.spec.config import preset
 from tests.models.folders import halves
-from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, tensors_of
+from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, loud_tensors, tensors_of
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,32 @@ def test_a_run_goes_on_where_it_stopped(source, made, tmp_path, text, monkeypatc
             assert np.array_equal(a, b) and scales == others
 
 
+def test_a_run_of_other_code_begins_anew(source, tmp_path, text, monkeypatch, capsys):
+    """A copy of the package is the same code, and no longer is when a line of one file changes."""
+    real, solved = running.quantise_layer, []
+    package = tmp_path / "tellme"
+    shutil.copytree(resources.files("tellme"), package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def stops(model, number, *args):
+        if number == 1:
+            raise Stop
+        solved.append(number)
+        return real(model, number, *args)
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    for copied in (False, True, True):
+        if copied:
+            monkeypatch.setattr(running.resources, "files", lambda name: tmp_path / name)
+        with pytest.raises(Stop):
+            quantised(source, tmp_path / "out.tellme", text, "--planes", 2)
+    assert solved == [0]
+    with (package / "quantise" / "solve.py").open("a") as file:
+        file.write("# another line\n")
+    with pytest.raises(Stop):
+        quantised(source, tmp_path / "out.tellme", text, "--planes", 2)
+    assert solved == [0, 0]
+
+
 @pytest.mark.parametrize("damage", ["other run", "layer"])
 def test_a_state_that_does_not_fit_is_not_taken(damage, source, tmp_path, text, monkeypatch, capsys):
     out = tmp_path / "out.tellme"
@@ -203,6 +232,7 @@ def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
     (("--memory", "1000"), "a budget of 1000 bytes is too small"),
     (("--planes", "2", "--bits", "3"), "a budget is for --planes auto"),
     (("--group", "30"), "--group 30 is no multiple of 20"),
+    (("--rotate", "maybe"), "invalid choice: 'maybe'"),
 ])
 def test_settings_that_are_refused(args, message, source, tmp_path, text, capsys):
     assert quantised(source, tmp_path / "out.tellme", text, *args) == 2
@@ -229,9 +259,67 @@ def test_a_turned_stream_is_the_same_float_model(source, made, tmp_path, text, c
     assert not any(layer.gains for layer in model.layers)
 
 
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory):
+    return float_folder(tmp_path_factory.mktemp("loud") / "model", tensors=loud_tensors())
+
+
+def test_a_model_is_turned_where_that_pays(loud, made, tmp_path, text, capsys):
+    out, kl = tmp_path / "out.tellme", {}
+    for rotate in ("auto", "no"):
+        assert quantised(loud, out, text, *PLANES, "--json", "--rotate", rotate) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["rotate"]["turned"] == (rotate == "auto") == (not Model.load(out).config.tied)
+        kl[rotate] = report["losses"]["quantised"]["kl"]
+        if rotate == "auto":
+            measured = report["rotate"]["kl"]
+            assert 0 < measured["turned"] < PAYS * measured["as_it_is"]
+            image = compile_model(Container(out), preset("ulx3s-85f"))
+            assert 0.92 * image.end < report["memory"] <= image.end
+        else:
+            assert report["rotate"]["kl"] is None
+    assert kl["auto"] < kl["no"]
+    # The model without a loud column gains too little.
+    found = made[1]["rotate"]
+    assert not found["turned"] and found["kl"]["turned"] > PAYS * found["kl"]["as_it_is"]
+
+
+@pytest.mark.parametrize(("options", "line"), [
+    (("--planes", 2), r"turned: rounded plainly, the model has a KL of \d\.\d{4} as it is, and of \d\.\d{4} turned"),
+    ((), r"turned: rounded plainly, .* turned"), (("--planes", 2, "--rotate"), "turned"),
+    (("--planes", 2, "--rotate", "no"), "as it is")])
+def test_the_choice_is_told(options, line, loud, tmp_path, text, capsys):
+    assert quantised(loud, tmp_path / "out.tellme", text, "--dry-run", *options) == 0
+    assert re.search(f"^residual stream   {line}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_run_that_goes_on_is_turned_as_before(loud, tmp_path, text, monkeypatch, capsys):
+    out, real = tmp_path / "out.tellme", running.quantise_layer
+
+    def stops(model, number, *args):
+        if number == 1:
+            raise Stop
+        return real(model, number, *args)
+
+    def measures(*args, **kwargs):
+        raise AssertionError("it is measured again")
+
+    monkeypatch.setattr(running, "quantise_layer", stops)
+    with pytest.raises(Stop):
+        quantised(loud, out, text)
+    assert json.loads((tmp_path / "out.tellme.quantise" / "rotate.json").read_text())[1] > 0
+    monkeypatch.setattr(running, "quantise_layer", real)
+    for name in ("kl_of_rounding", "harm_of_planes"):
+        monkeypatch.setattr(running, name, measures)
+    assert quantised(loud, out, text) == 0
+    told = capsys.readouterr()
+    assert "going on behind layer 1 of 2" in told.err and "residual stream   turned: " in told.out
+    assert not Model.load(out).config.tied
+
+
 def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
     """Each token is among those that the float model holds for likely, by the whole-sequence forward pass."""
-    model = open_floats(source, Options(floats=True), lambda text: None)
+    model = open_floats(source, lambda text: None)
     texts = sample(model, 700)
     assert sample(model, 700) == texts
     assert 700 <= sum(map(len, texts)) + 1 and all(ids[0] == CONFIG.bos and 1 < len(ids) <= CONFIG.context for ids in texts)
@@ -287,7 +375,7 @@ def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source,
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    model = open_floats(path, Options(tokenizer=source / "tokenizer.json", floats=True), lambda text: None)
+    model = open_floats(path, lambda text: None, tokenizer=source / "tokenizer.json")
     for i in range(2):
         for name, new in (("wq", "attn_q"), ("w2", "ffn_down")):
             assert np.array_equal(model.matrix(i, name), wanted[f"blk.{i}.{new}.weight"])
@@ -298,7 +386,7 @@ def test_k_quantised_gguf_is_the_values_that_the_package_gives(tmp_path, source,
 def test_qwen2_has_biases_and_rows_in_pairs(tmp_path, text):
     tensors = tensors_of(biases=("wq", "wk", "wv"))
     path = float_folder(tmp_path / "qwen2", "Qwen2ForCausalLM", tensors=tensors, sliding_window=32, use_sliding_window=False)
-    model = open_floats(path, Options(floats=True), lambda text: None)
+    model = open_floats(path, lambda text: None)
     for part in ("weight", "bias"):
         stored = tensors[f"model.layers.1.self_attn.k_proj.{part}"]
         got = model.matrix(1, "wk") if part == "weight" else model.bias(1, "wk")
@@ -317,26 +405,6 @@ def test_qwen3_keeps_its_norms_on_heads(tmp_path, text, capsys):
     assert quantised(path, out, text, "--planes", 3, "--json") == 0
     assert json.loads(capsys.readouterr().out)["losses"]["quantised"]["kl"] < 0.1
     assert "q_norm" in Model.load(out).layers[0].gains
-
-
-@pytest.mark.parametrize(("architecture", "keys", "message"), [
-    ("MistralForCausalLM", {"sliding_window": 32}, "sliding_window is 32"),
-    ("MistralForCausalLM", {}, "a window of 4096"),
-    ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 32}, "sliding_window"),
-    ("Olmo2ForCausalLM", {}, "an RMSNorm on the whole q and k vectors"),
-    ("BitNetForCausalLM", {}, "are known"),
-    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "is no float model"),
-])
-def test_models_that_are_refused(architecture, keys, message, tmp_path):
-    path = float_folder(tmp_path / "model", architecture, **keys)
-    with pytest.raises(ModelError, match=message):
-        open_floats(path, Options(floats=True), lambda text: None)
-
-
-def test_mistral_without_a_window_and_llama_are_the_same(tmp_path, source):
-    path = float_folder(tmp_path / "model", "MistralForCausalLM", sliding_window=None)
-    one, other = (open_floats(p, Options(floats=True), lambda text: None) for p in (path, source))
-    assert one.config == other.config and np.array_equal(one.matrix(0, "wq"), other.matrix(0, "wq"))
 
 
 def test_what_is_no_float_checkpoint(tmp_path, text, capsys):

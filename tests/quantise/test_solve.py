@@ -78,6 +78,17 @@ def test_groups_have_multipliers_that_are_int8_in_each_plane(planes):
     assert error(X, uneven, groups.values()) < 0.8 * error(X, uneven, rows.values())
 
 
+def test_plain_rounding_by_groups():
+    """Each group is rounded as a matrix of its own; the last one has columns left."""
+    uneven = W * np.repeat([0.1, 1, 0.3], [20, 20, 20]).astype(np.float32)
+    for columns in (60, 50):
+        weights = uneven[:, :columns]
+        found = plain(weights, 2, 20)
+        for first in range(0, columns, 20):
+            assert np.array_equal(found[:, first:first + 20], plain(weights[:, first:first + 20], 2))
+    assert error(X, uneven, plain(uneven, 2, 20)) < 0.5 * error(X, uneven, plain(uneven, 2))
+
+
 def test_a_group_that_is_no_whole_slices():
     with pytest.raises(ValueError, match="50 columns is no multiple of 20"):
         Statistics(*halves(X)).solve(W, 2, 50)

@@ -12,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import ternarise  # noqa: E402
-from floats import read_float  # noqa: E402
 from gate import gate_codes_plain  # noqa: E402
 from network import Student, Teacher, compare, distil  # noqa: E402
 from own_text import OwnText, choose  # noqa: E402
@@ -21,7 +20,8 @@ from ternary_model import read_learned, ternary_model  # noqa: E402
 
 from tellme.golden.perplexity import golden_board  # noqa: E402
 from tellme.models.config import LINEARS  # noqa: E402
-from tests.train.float_folders import CONFIGS, float_folder  # noqa: E402
+from tellme.models.importers.checkpoints import open_floats  # noqa: E402
+from tests.models.float_folders import CONFIGS, float_folder  # noqa: E402
 
 
 def _silent(_text):
@@ -31,7 +31,7 @@ def _silent(_text):
 def drawn_student(tmp_path, arch, method="absmean", planes=1):
     """(float model, teacher, a student whose learned values are drawn)."""
     torch.manual_seed(3)
-    source = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     teacher = Teacher(source, "cpu", torch.float32)
     student = Student(source, teacher, 48, method=method, planes=planes, biases=method == "absmean")
     sizes = []
@@ -78,7 +78,7 @@ def test_a_file_computes_what_the_student_does(arch, method, planes, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("arch", CONFIGS)
 def test_drawn_rows_have_the_states_of_the_model(arch, tmp_path):
-    source = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     teacher = Teacher(source, "cpu", torch.float32)
     text = OwnText(teacher, [[5, 6, 7], [8]], 6, 30, temperature=1.0, min_p=0.0, seed=1)
     rows = text.rows(torch.Generator().manual_seed(2), 2)

@@ -6,14 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from floats import read_float
 from safetensors.numpy import save_file
 from ternary_model import codes_of_state, read_learned, ternary_model, write_folder
 
 from tellme.models.config import LINEARS, ModelError
-from tellme.models.importers.checkpoints import convert
+from tellme.models.importers.checkpoints import convert, open_floats
 from tellme.reference import read_container
-from tests.train.float_folders import float_folder
+from tests.models.float_folders import float_folder
 
 
 def _silent(_text):
@@ -58,7 +57,7 @@ def learned(tmp_path, model, *, method="absmean", planes=1, about=None):
 @pytest.mark.parametrize("arch, method, planes", [("LlamaForCausalLM", "absmean", 1), ("Qwen2ForCausalLM", "tequila", 1),
                                                   ("Qwen3ForCausalLM", "absmean", 3), ("MistralForCausalLM", "ttq", 1)])
 def test_weights_of_a_file(arch, method, planes, tmp_path):
-    source = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     paths, drawn = learned(tmp_path, source, method=method, planes=planes)
     model = ternary_model(source, read_learned(paths))
     model.save(tmp_path / "m.tellme")
@@ -76,12 +75,13 @@ def test_weights_of_a_file(arch, method, planes, tmp_path):
             assert (bias is None) == (name not in stored.biases[i])
             assert bias is None or np.array_equal(stored.biases[i][name], bias.astype(np.float16))
     assert stored.embedding.shape == (300, 64) and (stored.head is None) == source.config.tied
-    assert np.allclose(stored.embedding, source.table("embedding"), atol=np.abs(source.table("embedding")).max() / 200)
+    table = np.concatenate(list(source.floats("embedding")))
+    assert np.allclose(stored.embedding, table, atol=np.abs(table).max() / 200)
 
 
 @pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM"])
 def test_a_folder_is_converted_to_the_same_model(arch, tmp_path):
-    source = read_float(float_folder(tmp_path / "hf", arch), _silent)
+    source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     model = ternary_model(source, read_learned(learned(tmp_path, source)[0]))
     write_folder(model, tmp_path / "out")
     again = convert(tmp_path / "out", None, _silent)
@@ -96,7 +96,7 @@ def test_a_folder_is_converted_to_the_same_model(arch, tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    source = read_float(float_folder(tmp_path / "hf", "LlamaForCausalLM"), _silent)
+    source = open_floats(float_folder(tmp_path / "hf", "LlamaForCausalLM"), _silent)
     paths, _ = learned(tmp_path, source)
     other = tmp_path / "other"
     other.mkdir()
@@ -110,6 +110,6 @@ def test_what_is_refused(tmp_path):
     planes, _ = learned(other, source, planes=2)
     with pytest.raises(ModelError, match="a Hugging Face folder holds no norms on heads, planes or pairs"):
         write_folder(ternary_model(source, read_learned(planes)), tmp_path / "out")
-    qwen3 = read_float(float_folder(tmp_path / "q", "Qwen3ForCausalLM"), _silent)
+    qwen3 = open_floats(float_folder(tmp_path / "q", "Qwen3ForCausalLM"), _silent)
     with pytest.raises(ModelError, match="layers.0.wq has shape .64, 64., the float model says .128, 64."):
         ternary_model(qwen3, read_learned(paths))

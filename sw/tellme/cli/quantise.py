@@ -15,9 +15,9 @@ from tellme.compiler.inspect import model_fits
 from tellme.models.config import LINEARS
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
-from tellme.models.importers.importing import Options
 from tellme.models.writing import check_target
 from tellme.quantise.plan import Plan
+from tellme.quantise.rotate import Choice
 from tellme.quantise.run import Run, Settings
 from tellme.quantise.tokens import own_text
 from tellme.spec.packing import MAX_LINEAR_PLANES, SLICE
@@ -56,27 +56,27 @@ def quantise(args: argparse.Namespace) -> int:
     if args.group is not None and args.group % SLICE:
         raise UserError(f"--group {args.group} is no multiple of {SLICE}")
     settings = Settings(planes, named, args.head_planes, args.bits, args.memory, args.group or 0, args.tokens,
-                        args.rotate)
+                        {"auto": None, "yes": True, "no": False}[args.rotate])
     calibration = None
     if not args.own_samples:
         calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")
     evaluation = own_text("evaluation") if args.evaluate is None else read_text(args.evaluate, "the text to measure on")
-    model = open_floats(args.source, Options(tokenizer=args.tokenizer, context=args.context, floats=True), say)
+    model = open_floats(args.source, say, tokenizer=args.tokenizer, context=args.context)
     model.name = unicode_name(target.stem)
     run = Run(model, target, settings, calibration, evaluation, say=say,
               bars=lambda what, unit, total: bar(what, unit, total, scaled=True))
     if args.dry_run:
-        plan = run.plan()
+        choice, plan = run.plan()
         if args.json:
-            print_line(plan.as_json() | {"calibration_tokens": run.tokens})
+            print_line(plan.as_json() | choice.as_json() | {"calibration_tokens": run.tokens})
         else:
-            write_plan(plan)
+            write_plan(choice, plan)
         return ExitCode.DONE
     report = run.quantise()
     if args.json:
         print_line(report.as_json() | {"bytes": target.stat().st_size})
         return ExitCode.DONE
-    write_plan(report.plan)
+    write_plan(report.choice, report.plan)
     write(f"{'':18}{'nats a token':>14}{'bits a byte':>14}{'KL':>10}{'same first choice':>20}\n")
     for name, loss in report.losses.items():
         write(f"{name:18}{loss.nats_per_token:14.4f}{loss.bits_per_byte:14.4f}{loss.kl:10.4f}{100 * loss.same:18.1f} %\n")
@@ -87,8 +87,12 @@ def quantise(args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def write_plan(plan: Plan) -> None:
-    """The planes of each matrix, and what they take."""
+def write_plan(choice: Choice, plan: Plan) -> None:
+    """Whether the model is turned, the planes of each matrix, and what they take."""
+    why = ""
+    if choice.measured is not None:
+        why = ": rounded plainly, the model has a KL of {:.4f} as it is, and of {:.4f} turned".format(*choice.measured)
+    write(f"residual stream   {'turned' if choice.turned else 'as it is'}{why}\n")
     for name, shares in plan.shares().items():
         write(f"{name:18}" + ", ".join(f"{planes} planes in {layers} layers" if len(shares) > 1 else f"{planes} planes"
                                        for planes, layers in shares.items()) + "\n")

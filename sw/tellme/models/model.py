@@ -26,6 +26,7 @@ from tellme.models.source import (
     check_gain_wanted,
     check_linear_groups,
     check_rows,
+    whole,
 )
 from tellme.models.trits import check_planes, pack_rows, unpack_rows
 from tellme.spec.scale import Scale
@@ -136,14 +137,10 @@ class Model(StoredSource):
             layer.gains = {n: g for n in NORMS if (g := source.gain(i, n)) is not None}
             layers.append(layer)
 
-        def table(name: str) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
-            parts = list(source.table(name))
-            return np.concatenate([p.codes for p in parts]), np.concatenate([p.scales for p in parts])
-
-        model = cls(c, layers, *table("embedding"), source.final_norm(), tokenizer=source.tokenizer, name=source.name,
-                    license=source.license, chat_template=source.chat_template)
+        model = cls(c, layers, *whole(source.table("embedding")), source.final_norm(), tokenizer=source.tokenizer,
+                    name=source.name, license=source.license, chat_template=source.chat_template)
         if not c.tied:
-            model.head, model.head_scales = table("head")
+            model.head, model.head_scales = whole(source.table("head"))
         model.check()
         return model
 

@@ -22,7 +22,7 @@ from tellme.spec.scale import Scale
 
 __all__ = ["CHUNK", "Block", "Linear", "Source", "StoredSource", "TableRows", "check_bias", "check_blocks", "check_codes",
            "check_gain", "check_gain_wanted", "check_groups", "check_linear_groups", "check_parts", "check_rows",
-           "multiplier_bytes", "regroup", "row_chunks", "trits"]
+           "multiplier_bytes", "regroup", "row_chunks", "trits", "whole"]
 
 #: Elements that are worked on at a time.
 CHUNK = 1 << 20
@@ -40,6 +40,12 @@ class TableRows(NamedTuple):
 
     codes: NDArray[np.int8]
     scales: NDArray[np.uint16]
+
+
+def whole(parts: Iterable[TableRows]) -> TableRows:
+    """All rows of a table."""
+    found = list(parts)
+    return TableRows(np.concatenate([part.codes for part in found]), np.concatenate([part.scales for part in found]))
 
 
 @dataclass(frozen=True)

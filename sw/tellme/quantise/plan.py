@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How many planes each matrix gets, and the bytes that a model then takes in a board's memory."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,15 +86,22 @@ def fixed_planes(config: ModelConfig, base: int, named: Mapping[str, int]) -> tu
     return tuple(dict.fromkeys(LINEARS, base) | dict(named) for _ in range(config.layers))
 
 
-def auto_plan(config: ModelConfig, harm: Sequence[Mapping[str, float]], named: Mapping[str, int], *, group: int, head_code: int,
-              bits: float | None = None, memory: int | None = None) -> Plan:
+def _expected_harm(config: ModelConfig) -> list[dict[str, float]]:
+    """What harm is taken for where none was measured: the weights of a part, by which GOOD_START is the plan of its budget."""
+    return [{unit[0]: sum(GOOD_START[name] * math.prod(config.shape(name)) for name in unit) for unit in UNITS}] * config.layers
+
+
+def auto_plan(config: ModelConfig, harm: Sequence[Mapping[str, float]] | None, named: Mapping[str, int], *, group: int,
+              head_code: int, bits: float | None = None, memory: int | None = None) -> Plan:
     """Planes within a budget, where they help most.
 
     ``harm``: for each layer and first name of UNITS the loss that three planes cost there; a plane more is taken to cost a ninth.
-    ``named``: matrices whose planes are given.  The budget is ``bits`` a weight, or ``memory`` bytes, or both; without them that
-    of GOOD_START.  A budget that one plane a matrix passes is an InputError.
+    None: nothing was measured, and planes go where they mostly help.  ``named``: matrices whose planes are given.  The budget is
+    ``bits`` a weight, or ``memory`` bytes, or both; without them that of GOOD_START.  A budget that one plane a matrix passes is
+    an InputError.
     """
     planes = [dict.fromkeys(LINEARS, 1) | dict(named) for _ in range(config.layers)]
+    worth = _expected_harm(config) if harm is None else harm
 
     def plan() -> Plan:
         return Plan(config, tuple(planes), group, head_code)
@@ -122,7 +130,7 @@ def auto_plan(config: ModelConfig, harm: Sequence[Mapping[str, float]], named: M
                 more += rows * slices(cols) * SLICE_BYTES + multipliers
             if (bits is not None and spent_bits + more_bits > bits + 1e-9) or (memory is not None and spent + more > memory):
                 continue
-            gain = harm[layer][unit[0]] * _POWER_OF_A_PLANE ** (3 - now) / more
+            gain = worth[layer][unit[0]] * _POWER_OF_A_PLANE ** (3 - now) / more
             if best is None or gain > best[0]:
                 best = gain, layer, unit, more_bits, more
         if best is None:

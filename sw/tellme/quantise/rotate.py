@@ -5,20 +5,25 @@
 With an orthogonal Q the stream x becomes x Q.  RMSNorm without gains turns with the stream, so each norm's gain g goes into the
 matrices behind it: W diag(g) Q for q, k, v, gate and up, Q^T W for o and down, E Q for the embedding, and H diag(g) Q for the LM
 head.  So the head is not the embedding any more.  (Ashkboos et al., arXiv 2404.00456.)
+
+Whether this pays is measured: columns that stand out are what it helps with, and not every model has any.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.quantise.layers import RESIDUAL, FloatModel
 
-__all__ = ["Rotated", "rotation"]
+__all__ = ["PAYS", "Choice", "Rotated", "rotation"]
 
 Floats = NDArray[np.float32]
 
+#: A rotation pays where the KL of the model that is rounded plainly becomes less than this share.  Calibration makes up for much
+#: of what a rotation gains: docs/quantise.md has the numbers between which this one lies.
+PAYS = 1 / 2
 #: The matrices behind each norm.
 _BEHIND = {"wq": "attn_norm", "wk": "attn_norm", "wv": "attn_norm", "w1": "ffn_norm", "w3": "ffn_norm"}
 
@@ -30,8 +35,32 @@ def rotation(dim: int) -> Floats:
     return (q * np.sign(np.diag(r))).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Whether the residual stream is turned.
+
+    ``measured``: where this was measured, the KL in nats a token of the model that is rounded plainly, as it is and turned.
+    """
+
+    turned: bool
+    measured: tuple[float, float] | None = None
+
+    @classmethod
+    def by(cls, as_it_is: float, turned: float) -> "Choice":
+        """The choice that follows from what was measured."""
+        return cls(turned < PAYS * as_it_is, (as_it_is, turned))
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        names = ("as_it_is", "turned")
+        return {"rotate": {"turned": self.turned, "kl": self.measured and dict(zip(names, self.measured, strict=True))}}
+
+
 class Rotated:
-    """A float model with its residual stream turned.  A model with norms behind the attention or the activation is not taken."""
+    """A float model with its residual stream turned.
+
+    The model has none of the norms behind the attention or the activation, as no model has that is read as floats.
+    """
 
     def __init__(self, model: FloatModel):
         self._model = model

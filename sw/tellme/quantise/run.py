@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme import __version__
 from tellme.errors import InputError
 from tellme.golden.board import NonfiniteError
 from tellme.golden.perplexity import golden_board, windows
@@ -25,12 +27,12 @@ from tellme.models.importers.importing import Imported
 from tellme.models.int8 import float_rows, int8_rows
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise.forward import int8, rms_norm
-from tellme.quantise.harm import harm_of_planes
+from tellme.quantise.harm import harm_of_planes, kl_of_rounding
 from tellme.quantise.layers import FloatModel, Streams, quantise_layer
 from tellme.quantise.measure import Loss, Measure
 from tellme.quantise.plan import Plan, auto_plan, fixed_planes
 from tellme.quantise.result import Quantised, code_of
-from tellme.quantise.rotate import Rotated
+from tellme.quantise.rotate import Choice, Rotated
 from tellme.quantise.samples import sample
 from tellme.quantise.tokens import POSITIONS, cut, sequences
 from tellme.quantise.work import Work
@@ -39,8 +41,9 @@ from tellme.spec.attention import LOGIT_FRAC
 __all__ = ["Report", "Run", "Settings"]
 
 Floats = NDArray[np.float32]
+Found = TypeVar("Found")
 
-#: Tokens of the calibration that ``auto`` measures with.
+#: Tokens of the calibration with which planes and the rotation are chosen.
 HARM_TOKENS = 384
 #: Tokens whose logits are in memory at once.
 _LOGITS = 64
@@ -63,7 +66,8 @@ class Settings:
 
     ``planes`` of each matrix, or None for those that a budget of ``bits`` a weight or ``memory`` bytes allows; ``named``: those
     of some matrices; ``head_planes`` of the LM head at most; ``group``: columns of a group with multipliers, or 0; ``tokens`` of
-    the calibration's text that are taken at most; ``rotate``: the residual stream is turned (:mod:`tellme.quantise.rotate`).
+    the calibration's text that are taken at most; ``rotate``: whether the residual stream is turned
+    (:mod:`tellme.quantise.rotate`), or None for where this pays.
     """
 
     planes: int | None = None
@@ -73,13 +77,14 @@ class Settings:
     memory: int | None = None
     group: int = 0
     tokens: int = 12288
-    rotate: bool = False
+    rotate: bool | None = None
 
 
 @dataclass(frozen=True)
 class Report:
     """A run's result: ``losses`` of the float model, of the float model with int8 activations, and of the file."""
 
+    choice: Choice
     plan: Plan
     losses: Mapping[str, Loss]
     calibration_tokens: int
@@ -87,7 +92,7 @@ class Report:
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
-        return self.plan.as_json() | {
+        return self.plan.as_json() | self.choice.as_json() | {
             "calibration_tokens": self.calibration_tokens, "seconds": round(self.seconds, 1),
             "losses": {name: loss.as_json() for name, loss in self.losses.items()}}
 
@@ -119,10 +124,6 @@ class _Tables:
         h = rms_norm(x, self._gain, self._model.config.eps)
         return (int8(h) if quantised else h) @ self._head.T
 
-    def forget(self) -> None:
-        """Free the head's memory until it is wanted again."""
-        self._head = None
-
 
 def _fingerprint(model: Imported) -> str:
     """A hash of a checkpoint: its configuration, and name, type, shape, first and last row of each tensor."""
@@ -134,6 +135,32 @@ def _fingerprint(model: Imported) -> str:
         for first in (0, shape[0] - 1):
             found.update(np.ascontiguousarray(tensors.rows(name, first, first + 1)).tobytes())
     return found.hexdigest()
+
+
+def _code() -> str:
+    """A hash of the package's Python files: what a run finds may depend on each of them."""
+    found = hashlib.sha256()
+
+    def add(folder: Traversable, inside: str) -> None:
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.is_dir():
+                add(entry, f"{inside}{entry.name}/")
+            elif entry.name.endswith(".py"):
+                content = entry.read_bytes()
+                found.update(f"{inside}{entry.name} {len(content)}\n".encode() + content)
+
+    add(resources.files("tellme"), "")
+    return found.hexdigest()
+
+
+def _kept(work: Work | None, name: str, measure: Callable[[], Any]) -> Any:
+    """What is kept in a run's folder under a name, or else is measured and kept."""
+    found = work.noted(name) if work is not None else None
+    if found is None:
+        found = measure()
+        if work is not None:
+            work.note(name, found)
+    return found
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> list[int]:
@@ -158,7 +185,9 @@ class Run:
                  say: Callable[[str], object], bars: Bars):
         if not model.tokenizer:
             raise ModelError("the model has no tokenizer, and the calibration needs one", hint="tokenizer-file-only")
-        self._model: FloatModel = Rotated(model) if settings.rotate else model
+        #: The float model, and the same where it is turned.
+        self._source: FloatModel = model
+        self._model: FloatModel = model
         self._fingerprint = _fingerprint(model)
         self._target, self._settings, self._say, self._bars = target, settings, say, bars
         tokenizer = Tokenizer(model.tokenizer, model.name)
@@ -172,46 +201,60 @@ class Run:
         self._measured = windows(short, tokenizer, evaluation)
         if not self._measured.tokens:
             raise InputError("the text to measure on has nothing to predict")
-        self._tables = _Tables(self._model, settings.head_planes)
+        self._tables = _Tables(model, settings.head_planes)
 
     @property
     def tokens(self) -> int:
         """Tokens that are calibrated on."""
         return sum(map(len, self._calibration))
 
-    def plan(self, work: Work | None = None) -> Plan:
-        """The planes of each matrix; what was measured for them is kept in ``work``."""
+    def plan(self, work: Work | None = None) -> tuple[Choice, Plan]:
+        """Whether the model is turned, and the planes of each matrix; what was measured for them is kept in ``work``."""
+        s, source = self._settings, self._source
+        choice = Choice(bool(s.rotate))
+        if s.rotate is None:
+            # The planes are near those of the plan, which is made for the model that is chosen.
+            rounding = partial(kl_of_rounding, variants=[self._planes(None).planes], group=s.group)
+            choice = Choice.by(*_kept(work, "rotate", lambda: [
+                self._tried(model, rounding)[0] for model in (source, Rotated(source))]))
+        if choice.turned:
+            self._model = Rotated(source)
+            self._tables = _Tables(self._model, s.head_planes)
+        harm = None
+        if s.planes is None:
+            harm = _kept(work, "harm", lambda: self._tried(self._model, harm_of_planes))
+        return choice, self._planes(harm)
+
+    def _tried(self, model: FloatModel, measure: Callable[..., Found]) -> Found:
+        """What one of the functions of :mod:`tellme.quantise.harm` finds with HARM_TOKENS tokens of the calibration."""
+        parts, tables = cut(self._calibration, HARM_TOKENS), _Tables(model, self._settings.head_planes)
+        exact, _ = tables.embed(_joined(parts))
+        with self._bars("measuring", "layer", model.config.layers) as shown:
+            return measure(model, [*map(len, parts)], exact, tables.logits, shown.update)
+
+    def _planes(self, harm: Sequence[Mapping[str, float]] | None) -> Plan:
+        """The planes of each matrix."""
         s, c = self._settings, self._model.config
         head_code = code_of(self._model, "embedding" if c.tied else "head", s.head_planes)
         if s.planes is not None:
             return Plan(c, fixed_planes(c, s.planes, s.named), s.group, head_code)
-        harm = work.noted("harm") if work is not None else None
-        if harm is None:
-            parts = cut(self._calibration, HARM_TOKENS)
-            exact, _ = self._tables.embed(_joined(parts))
-            with self._bars("measuring", "layer", c.layers) as shown:
-                harm = harm_of_planes(self._model, [*map(len, parts)], exact, self._tables.logits, shown.update)
-            self._tables.forget()
-            if work is not None:
-                work.note("harm", harm)
         return auto_plan(c, harm, s.named, group=s.group, head_code=head_code, bits=s.bits, memory=s.memory)
 
     def quantise(self) -> Report:
         """The whole run: the output is written, and measured."""
         began = time.monotonic()
-        c = self._model.config
         work = Work(self._target, {
-            "version": __version__, "model": self._fingerprint, "settings": asdict(self._settings),
+            "code": _code(), "model": self._fingerprint, "settings": asdict(self._settings),
             "calibration": self._calibration, "evaluation": self._measured.parts})
         if work.layers:
-            self._say(f"{work.folder}: going on behind layer {work.layers} of {c.layers}")
-        plan = self.plan(work)
+            self._say(f"{work.folder}: going on behind layer {work.layers} of {self._model.config.layers}")
+        choice, plan = self.plan(work)
         streams = self._layers(plan, work)
-        with self._bars("writing", "weight", written_elements(c)) as shown:
+        with self._bars("writing", "weight", written_elements(self._model.config)) as shown:
             write(Quantised(self._model, work, self._settings.head_planes), self._target, shown.update)
         losses = self._losses(streams)
         work.remove()
-        return Report(plan, losses, self.tokens, time.monotonic() - began)
+        return Report(choice, plan, losses, self.tokens, time.monotonic() - began)
 
     def _layers(self, plan: Plan, work: Work) -> Streams:
         """Solve what is not solved."""

@@ -124,9 +124,15 @@ class Statistics:
         return _Problem(target, self, planes, group).solved()
 
 
-def plain(weights: Floats, planes: int) -> Floats:
-    """The values of a matrix (rows, columns) that is rounded to integers of ``planes`` planes, a step a row, without
-    statistics."""
+def plain(weights: Floats, planes: int, group: int = 0) -> Floats:
+    """The values of a matrix (rows, columns) that is rounded to integers of ``planes`` planes without statistics.
+
+    A row has a step; with ``group`` each group of so many columns of a row has one, which is what its multiplier is for.
+    """
+    if group:
+        rows, cols = weights.shape
+        padded = np.pad(weights, ((0, 0), (0, -cols % group)))
+        return plain(padded.reshape(-1, group), planes).reshape(rows, -1)[:, :cols]
     reach = plane_reach(planes)
     step = _plain_steps(weights.T, np.ones(weights.shape[1], np.float32), reach)[:, None]
     return np.clip(np.rint(weights / step), -reach, reach) * step

@@ -44,8 +44,9 @@ def quantise_options(quantise: argparse.ArgumentParser) -> None:
     quantise.add_argument("--group", type=whole("--group", least=SLICE), metavar="N",
                           help=f"multipliers a row and N columns, a multiple of {SLICE}, which only builds with multipliers take "
                           "(default: a scale a row)")
-    quantise.add_argument("--rotate", action="store_true", help="turn the residual stream, so that no column stands out; "
-                          "embedding and LM head are two tables then")
+    quantise.add_argument("--rotate", nargs="?", choices=("auto", "yes", "no"), default="auto", const="yes",
+                          help="turn the residual stream, so that no column stands out; embedding and LM head are two tables "
+                          "then; auto (default): where this pays; without a word: yes")
     quantise.add_argument("--head-planes", type=whole("--head-planes", TILE_HEADER_PLANES), metavar="N",
                           help="planes of the LM head, and of the embedding that is the head (default: 5)")
     calibrate = quantise.add_mutually_exclusive_group()

@@ -226,9 +226,10 @@ def open_checkpoint(source: Path, options: Options, say: Callable[[str], None]) 
     return opened
 
 
-def open_floats(source: Path, options: Options, say: Callable[[str], None]) -> Imported:
-    """A checkpoint of floats, or of k-quantised floats; ``options`` have ``floats``."""
-    opened = open_checkpoint(source, options, say)
+def open_floats(source: Path, say: Callable[[str], None], *, tokenizer: Path | None = None,
+                context: int | None = None) -> Imported:
+    """A checkpoint of floats, or of k-quantised floats."""
+    opened = open_checkpoint(source, Options(tokenizer=tokenizer, context=context, floats=True), say)
     if not isinstance(opened, Imported):
         raise ModelError(f"{source} is neither a Hugging Face folder nor a GGUF file, of which float models are read")
     return opened

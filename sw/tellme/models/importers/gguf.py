@@ -39,8 +39,9 @@ _HEAD_NORMS = {"q_norm": "blk.{i}.attn_q_norm.weight", "k_norm": "blk.{i}.attn_k
 _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
     "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"), "bitnet-b1.58": (SUB_NORMS, "relu2"),
     "bitnet-25": (SUB_NORMS, "relu2")}
-#: The same of architectures of which no ternary model is known: for models that are read as floats.
-_FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {"qwen2": ({}, "silu")}
+#: The same of models that are read as floats.
+_FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
+    "llama": ({}, "silu"), "qwen2": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
 _REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE",
             "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
@@ -60,7 +61,7 @@ class Gguf(Imported):
         arch = field("general.architecture")
         if isinstance(arch, str) and arch in _REFUSED:
             raise ModelError(f"{path}: the architecture {arch} {_REFUSED[arch]}, which the engine does not do")
-        known = _ARCHITECTURES | (_FLOAT_ARCHITECTURES if options.floats else {})
+        known = _FLOAT_ARCHITECTURES if options.floats else _ARCHITECTURES
         if not isinstance(arch, str) or arch not in known:
             raise ModelError(f"{path}: the architecture is {arch!r}; {', '.join(known)} are known")
         self._norms, self._act = known[arch]
@@ -89,11 +90,13 @@ class Gguf(Imported):
         say(f"{path.name}: GGUF, {arch}, {self.tensors.kind(self.base(0, 'wq') + '.weight')}, {self.config.layers} layers, "
             f"{self.config.ternary_weights / 1e6:.1f} M {'' if options.floats else 'ternary '}weights")
 
-    def _get(self, arch: str, key: str, default: Any = None) -> Any:
+    def _get(self, arch: str, key: str, default: int | None = None, *, kind: type = int) -> Any:
         value = self.tensors.field(f"{arch}.{key}", default)
         if value is None:
             raise ModelError(f"{self.tensors.label} has no {arch}.{key}")
-        return value
+        if type(value) is not kind:
+            raise TypeError(f"{arch}.{key} is {value!r}, which is no {kind.__name__}")
+        return as_decimal(value)
 
     def _read_config(self, arch: str) -> ModelConfig:
         have = self.tensors.names()
@@ -101,16 +104,16 @@ class Gguf(Imported):
             raise ModelError(f"{self.tensors.label} lacks the tensor {GGUF_NAMES['embedding']}")
         if self._get(arch, "expert_count", 0):
             raise ModelError(f"{self.tensors.label} is a mixture of experts, which the engine does not do")
-        dim, heads = int(self._get(arch, "embedding_length")), int(self._get(arch, "attention.head_count"))
-        head_dim = int(self._get(arch, "attention.key_length", dim // max(heads, 1)))
+        dim, heads = self._get(arch, "embedding_length"), self._get(arch, "attention.head_count")
+        head_dim = self._get(arch, "attention.key_length", dim // max(heads, 1))
         field, keys, label = self.tensors.field, list(self.tensors.fields), self.tensors.label
         rope = rope_of_gguf(arch, keys, field, label, head_dim=head_dim)
         config = ModelConfig(
-            dim=dim, ffn=int(self._get(arch, "feed_forward_length")), layers=int(self._get(arch, "block_count")), heads=heads,
-            kv_heads=int(self._get(arch, "attention.head_count_kv", heads)), head_dim=head_dim,
-            vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=int(self._get(arch, "context_length")),
+            dim=dim, ffn=self._get(arch, "feed_forward_length"), layers=self._get(arch, "block_count"), heads=heads,
+            kv_heads=self._get(arch, "attention.head_count_kv", heads), head_dim=head_dim,
+            vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=self._get(arch, "context_length"),
             tied=self._act == "relu2" or GGUF_NAMES["head"] not in have, act=self._act,
-            eps=float(as_decimal(self._get(arch, "attention.layer_norm_rms_epsilon"))), theta=rope.theta,
+            eps=self._get(arch, "attention.layer_norm_rms_epsilon", kind=float), theta=rope.theta,
             o_norm="o_norm" in self._norms, down_norm="down_norm" in self._norms, qk_norm="q_norm" in self._norms, bos=None,
             add_bos=False, eos=None)
         config.check()

@@ -73,8 +73,9 @@ _BIG = 4.0
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
              "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4),
              "MistralForCausalLM": ("silu", 1e-6, 1e4), "Qwen2ForCausalLM": ("silu", 1e-6, 1e4)}
-#: The same of head_dim, where it does not follow from hidden_size.
+#: The same of head_dim and of num_key_value_heads, where they do not follow from hidden_size and num_attention_heads.
 _HEAD_DIMS = {"Qwen3ForCausalLM": 128}
+_KV_HEADS = {"MistralForCausalLM": 8}
 
 
 class _Config:
@@ -122,7 +123,7 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     norms = (HF_SUB_NORMS | _FLOAT_NORMS)[name]
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
-        kv_heads=get("num_key_value_heads", int, heads), head_dim=head_dim,
+        kv_heads=get("num_key_value_heads", int, _KV_HEADS.get(name, heads)), head_dim=head_dim,
         vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
         tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
         o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms, bos=None, add_bos=False, eos=None)
@@ -137,7 +138,7 @@ def _without_unused_window(config: _Config, name: str) -> dict[str, Any]:
     if name == "MistralForCausalLM" and "sliding_window" not in fields:
         raise ModelError(f"{config.path} has no sliding_window, which by the architecture's default is a window of 4096: the "
                          "engine does none, and a model without one has null there")
-    if name == "Qwen2ForCausalLM" and fields.get("use_sliding_window") in (None, False):
+    if name in ("Qwen2ForCausalLM", "Qwen3ForCausalLM") and fields.get("use_sliding_window") in (None, False):
         fields.pop("sliding_window", None)
     return fields
 
@@ -187,8 +188,10 @@ class HuggingFace(Imported):
         name = architecture(config, _FLOAT_NORMS if options.floats else HF_SUB_NORMS)
         self._say = say
         read = model_config(config, name)
+        if options.floats and read.act != "silu":
+            raise ModelError(f"{config.path}: hidden_act is {read.act!r}; of float models only those with silu are taken")
         self.config = replace(read, context=self.cut_context(read, options), act_exp=act_exp_of(options, read.act))
-        self.name = folder.resolve().name
+        self.name, self.license = folder.resolve().name, str(config.fields.get("license") or "")
         self.tensor_names = HF_NAMES | (HF_SUB_NORMS | _FLOAT_NORMS)[name]
         self._mode = quantisation(config, name, options, say)
         self.tokenizer = self._read_tokenizer(folder, options)

@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Float models that are made ternary: each family from a folder and from GGUF, and every refusal."""
+"""Models that are read as floats: each family from a folder and from GGUF, and what is refused."""
 
+import gguf
 import numpy as np
 import pytest
-from floats import read_float
 
 from tellme.models.config import LINEARS, ModelError
+from tellme.models.importers.checkpoints import open_floats
 from tellme.models.importers.ternary import halves_to_pairs
-from tests.train.float_folders import CONFIGS, TEMPLATE, float_folder, float_gguf, tensors_of
+from tests.models.float_folders import CONFIGS, TEMPLATE, float_folder, float_gguf, tensors_of
 
 _HF = {"wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
        "w1": "mlp.gate_proj", "w3": "mlp.up_proj", "w2": "mlp.down_proj"}
@@ -18,9 +19,13 @@ def _silent(_text):
     pass
 
 
+def table(model, name):
+    return np.concatenate(list(model.floats(name)))
+
+
 @pytest.mark.parametrize("arch", CONFIGS)
 def test_a_folder(arch, tmp_path):
-    model, tensors = read_float(float_folder(tmp_path / "hf", arch), _silent), tensors_of(arch)
+    model, tensors = open_floats(float_folder(tmp_path / "hf", arch), _silent), tensors_of(arch)
     c = model.config
     assert (c.qk_norm, c.tied, c.o_norm, c.down_norm) == (arch == "Qwen3ForCausalLM", arch != "Qwen3ForCausalLM", False, False)
     assert (c.dim, c.ffn, c.heads, c.kv_heads, c.head_dim, c.bos, c.eos) == (64, 96, 4, 2, 32 if c.qk_norm else 16, 0, 1)
@@ -32,19 +37,20 @@ def test_a_folder(arch, tmp_path):
             assert np.array_equal(model.matrix(i, name), turn(tensors[base + ".weight"]))
             bias = model.bias(i, name)
             assert (bias is None) == (base + ".bias" not in tensors)
-            assert bias is None or np.array_equal(bias, turn(tensors[base + ".bias"]))
+            assert bias is None or np.array_equal(bias, turn(tensors[base + ".bias"].astype(np.float16)))
         if c.qk_norm:
             gain = tensors[f"model.layers.{i}.self_attn.q_norm.weight"]
-            assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(gain, 32))
-    assert np.array_equal(model.table("embedding"), tensors["model.embed_tokens.weight"])
+            assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(gain.astype(np.float16), 32))
+    assert np.array_equal(model.final_norm(), tensors["model.norm.weight"].astype(np.float16))
+    assert np.array_equal(table(model, "embedding"), tensors["model.embed_tokens.weight"])
     if not c.tied:
-        assert np.array_equal(model.table("head"), tensors["lm_head.weight"])
+        assert np.array_equal(table(model, "head"), tensors["lm_head.weight"])
 
 
 @pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
 def test_a_gguf_file_is_its_folder(arch, tmp_path):
-    one = read_float(float_folder(tmp_path / "hf", arch), _silent)
-    other = read_float(float_gguf(tmp_path / "m.gguf", arch), _silent)
+    one = open_floats(float_folder(tmp_path / "hf", arch), _silent)
+    other = open_floats(float_gguf(tmp_path / "m.gguf", arch), _silent)
     assert one.config == other.config
     for i in range(2):
         for name in LINEARS:
@@ -54,7 +60,7 @@ def test_a_gguf_file_is_its_folder(arch, tmp_path):
             assert not biases or np.array_equal(*biases)
         for norm in ("attn_norm", "ffn_norm", *(("q_norm", "k_norm") if one.config.qk_norm else ())):
             assert np.array_equal(one.gain(i, norm), other.gain(i, norm))
-    assert np.array_equal(one.table("embedding"), other.table("embedding"))
+    assert np.array_equal(table(one, "embedding"), table(other, "embedding"))
 
 
 @pytest.mark.parametrize("arch, keys", [
@@ -75,18 +81,22 @@ def test_a_gguf_file_is_its_folder(arch, tmp_path):
         "model_type": "qwen3", "rope_scaling": None, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
         "use_cache": True, "use_sliding_window": False})])
 def test_keys_of_published_files(arch, keys, tmp_path):
-    plain, model = (read_float(float_folder(tmp_path / name, arch, **more), _silent).config
+    plain, model = (open_floats(float_folder(tmp_path / name, arch, **more), _silent).config
                     for name, more in (("plain", {}), ("keys", keys)))
     assert plain == model
 
 
 @pytest.mark.parametrize("arch, config, message", [
-    ("MistralForCausalLM", {"sliding_window": "absent"}, "sliding_window is missing, which means 4096"),
+    ("MistralForCausalLM", {"sliding_window": "absent"}, "a window of 4096"),
     ("MistralForCausalLM", {"sliding_window": 4096}, "sliding_window is 4096"),
-    ("Qwen2ForCausalLM", {"use_sliding_window": True}, "use_sliding_window is true"),
-    ("LlamaForCausalLM", {"hidden_act": "gelu"}, "hidden_act is 'gelu'; silu is known"),
-    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "the weights are quantised already"),
+    ("Qwen2ForCausalLM", {"use_sliding_window": True}, "sliding_window is 32768"),
+    ("Qwen3ForCausalLM", {"use_sliding_window": True}, "use_sliding_window is True"),
+    ("LlamaForCausalLM", {"hidden_act": "gelu"}, "hidden_act is 'gelu'; silu and relu2 are known"),
+    ("LlamaForCausalLM", {"hidden_act": "relu2"}, "hidden_act is 'relu2'; of float models only those with silu"),
+    ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "is no float model"),
     ("LlamaForCausalLM", {"architectures": ["GemmaForCausalLM"]}, "the architecture is GemmaForCausalLM; LlamaForCausalLM"),
+    ("LlamaForCausalLM", {"architectures": ["BitNetForCausalLM"]}, "the architecture is BitNetForCausalLM; LlamaForCausalLM"),
+    ("LlamaForCausalLM", {"architectures": ["Olmo2ForCausalLM"]}, "an RMSNorm on the whole q and k vectors"),
     ("LlamaForCausalLM", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling"),
     ("LlamaForCausalLM", {"hidden_size": 80}, "has shape"),
     ("LlamaForCausalLM", {"hidden_size": "absent"}, "has no hidden_size"),
@@ -94,7 +104,7 @@ def test_keys_of_published_files(arch, keys, tmp_path):
 ])
 def test_folders_that_are_refused(arch, config, message, tmp_path):
     with pytest.raises(ModelError) as caught:
-        read_float(float_folder(tmp_path / "hf", arch, **config), _silent)
+        open_floats(float_folder(tmp_path / "hf", arch, **config), _silent)
     assert message in str(caught.value)
 
 
@@ -102,13 +112,37 @@ def test_tensors_that_are_refused(tmp_path):
     tensors = tensors_of("LlamaForCausalLM")
     with pytest.raises(ModelError, match="has the unknown tensor model.layers.0.extra.weight"):
         more = tensors | {"model.layers.0.extra.weight": np.ones(3)}
-        read_float(float_folder(tmp_path / "a", "LlamaForCausalLM", more), _silent)
+        open_floats(float_folder(tmp_path / "a", "LlamaForCausalLM", more), _silent)
     with pytest.raises(ModelError, match="lacks the tensor model.norm.weight"):
-        read_float(float_folder(tmp_path / "b", "LlamaForCausalLM",
+        open_floats(float_folder(tmp_path / "b", "LlamaForCausalLM",
                                 {n: t for n, t in tensors.items() if n != "model.norm.weight"}), _silent)
     tensors["model.norm.weight"] = np.full(64, np.nan, np.float32)
-    with pytest.raises(ModelError, match="model.norm.weight holds an infinity or NaN"):
-        read_float(float_folder(tmp_path / "c", "LlamaForCausalLM", tensors), _silent).final_gain()
+    with pytest.raises(ModelError, match="model.norm.weight holds an infinity, a NaN"):
+        open_floats(float_folder(tmp_path / "c", "LlamaForCausalLM", tensors), _silent).final_norm()
     (tmp_path / "d").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="neither a Hugging Face folder nor a GGUF file"):
-        read_float(tmp_path / "d", _silent)
+    with pytest.raises(ModelError, match="neither"):
+        open_floats(tmp_path / "d", _silent)
+
+
+@pytest.mark.parametrize("arch", ["bitnet", "bitnet-b1.58", "bitnet-25"])
+def test_gguf_files_of_ternary_architectures_are_refused(arch, tmp_path):
+    out = gguf.GGUFWriter(tmp_path / "m.gguf", arch)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    with pytest.raises(ModelError, match=f"the architecture is '{arch}'; llama, qwen2, qwen3 are known"):
+        open_floats(tmp_path / "m.gguf", _silent)
+
+
+def test_what_a_folder_leaves_out(tmp_path):
+    """Mistral's eight heads of keys and values, the widths that Qwen's windows would have, and a license."""
+    shape = {"num_attention_heads": 8, "num_key_value_heads": "absent", "head_dim": 8, "license": "mit"}
+    tensors = tensors_of("MistralForCausalLM")
+    for name in tensors:
+        if name.endswith(("k_proj.weight", "v_proj.weight")):
+            tensors[name] = np.tile(tensors[name], (2, 1))
+    model = open_floats(float_folder(tmp_path / "mistral", "MistralForCausalLM", tensors, **shape), _silent)
+    assert (model.config.heads, model.config.kv_heads, model.license) == (8, 8, "mit")
+    unused = open_floats(float_folder(tmp_path / "qwen", "Qwen3ForCausalLM", sliding_window=4096), _silent)
+    assert unused.config.heads == 4
