@@ -12,8 +12,10 @@ The states are those behind tokens that the golden model writes, greedily and at
 the texts of a file.  For each bound and set a line says which share of the rows is read whole:
 
 known: the mean share if the set's last logit is known ahead.  No way to do step 2 reads fewer rows.
-mean, median, 90 %, 99 %: the rows with the largest estimates are read first, as many as a tile has, and their logits give the
-threshold.  The last two are the shares that 90 % and 99 % of the states do not pass.
+
+mean, median, 90 %, 99 %: the 64 rows with the largest estimates are read first, and their logits give the threshold.  The last
+two are the shares that 90 % and 99 % of the states do not pass.
+
 bytes: those of the head, with the bound's own, relative to all planes of all rows.
 
 "Across directions" is a bound with a better estimate: the part of the lower planes along some directions, in which the states
