@@ -376,8 +376,8 @@ def test_a_board_without_a_sampler_draws_nothing():
 
 @pytest.mark.parametrize("flags", [StartFlags.CLEAR, StartFlags.SAMPLE])
 def test_all_picks_are_those_of_single_tokens(flags):
-    """Prompts of several lengths in chunks of several sizes, with and without tokens to pick: each pick, list and row of logits is
-    what a start of the token alone gives, and token memory keeps the prompt."""
+    """Prompts of several lengths in chunks of several sizes, with and without tokens to pick: each pick, list and row of logits
+    is what a start of the token alone gives, and token memory keeps the prompt."""
     image = compile_model(even_model(67, 24), unlimited_config(even_model(67, 24)))
     drawn = pack_settings(DrawSettings(inverse_temperature(3.0), top_k=20, seed=11))
     for feed, generate, chunk in ((1, 0, 0), (3, 0, 4), (4, 2, 0), (5, 2, 4), (11, 3, 3), (11, 0, 9)):

@@ -240,7 +240,8 @@ def longest_context(c: ModelConfig, board: CoreConfig, stream: int, table: int, 
     0: there is none."""
     steps = range(CONTEXT_STEP, min(c.context, board.widths.context + 1), CONTEXT_STEP)
     return CONTEXT_STEP * bisect_right(
-        steps, False, key=lambda context: _parts(replace(c, context=context), board, stream, table, head)[0].end > board.sdram_bytes)
+        steps, False,
+        key=lambda context: _parts(replace(c, context=context), board, stream, table, head)[0].end > board.sdram_bytes)
 
 
 def _parts(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:

@@ -98,14 +98,14 @@ class GoldenBoard:
 
     :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does, and yields the same
     events (counters are zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
-    memory; ``logits`` has the logits of the last token of the last LM head pass (Q15.16), ``pass_logits`` (tokens, vocab) those of
-    all tokens of the board's last pass: one token, or with the flag ALL a chunk.
+    memory; ``logits`` has the logits of the last token of the last LM head pass (Q15.16), ``pass_logits`` (tokens, vocab) those
+    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.
 
     ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
     which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
     use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``head_tokens``: tokens of a chunk
-    after which the board's LM head gives a pick, 1 or ``lanes``.  ``registers`` has the model's registers and, with a sampler, the
-    sampling registers, which a host sets.
+    after which the board's LM head gives a pick, 1 or ``lanes``.  ``registers`` has the model's registers and, with a sampler,
+    the sampling registers, which a host sets.
     """
 
     def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1):

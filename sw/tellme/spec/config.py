@@ -79,8 +79,8 @@ class CoreConfig:
     max_context: int = 1024
     #: Largest vocabulary of an LM head on the board.
     max_vocab: int = DEFAULT_VOCAB
-    #: Tokens of a pass after which the LM head gives a pick, the best 64 and the logits: 1, the last one, or ``chunk``, each of them
-    #: in runs with the flag ALL.
+    #: Tokens of a pass after which the LM head gives a pick, the best 64 and the logits: 1, the last one, or ``chunk``, each of
+    #: them in runs with the flag ALL.
     head_tokens: int = 1
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False

@@ -195,8 +195,8 @@ class StartArgs:
 
     With the flag ALL a token is picked after each of the ``feed`` tokens, and announced in the order of positions when its chunk
     is done, with ``generate`` = 0 too.  A pick after another token than the last one is not written to token memory, is not fed,
-    does not count for ``generate``, and ends nothing.  With SAMPLE each pick is drawn, for the position behind its token.  The best
-    64 and the logits of a chunk's tokens stay until the next chunk's."""
+    does not count for ``generate``, and ends nothing.  With SAMPLE each pick is drawn, for the position behind its token.  The
+    best 64 and the logits of a chunk's tokens stay until the next chunk's."""
 
     position: int
     feed: int
@@ -261,7 +261,8 @@ class Event:
 
     TOKEN: position of a token that was fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
     DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing otherwise.  Counters are those of
-    the moment, so that a chunk's events with ALL tell the whole chunk's each: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
+    the moment, so that each event of a chunk with ALL has those of the whole chunk: running cycles, memory words read and written
+    (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
     position: int
