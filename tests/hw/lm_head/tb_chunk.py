@@ -36,7 +36,7 @@ DUMP_BASE = 0x500
 
 
 class Case:
-    """Sums of rows and tokens; a row more than the vocabulary if that is odd.  ``first``: the first token's number in its chunk."""
+    """Sums of rows and tokens; a row more than the vocabulary if that is odd.  ``first``: the number of the first token."""
 
     def __init__(self, random, vocab, tokens, *, first=0, most=None, exps=(-20, -16), sums=None, scales=None, ds=None):
         most = 128 * 128 * 64 if most is None else most
