@@ -129,9 +129,11 @@ class Layouts:
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
         #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``for_lm_head``: the engine works for the
-        #: LM head.  ``code_valid``: all pipelines that were asked have a code.  ``gain_taken`` is a strobe.
+        #: LM head, for the chunk's last token; ``for_all``, with ``all_heads``: for all tokens of the chunk.  ``code_valid``: all
+        #: pipelines that were asked have a code.  ``gain_taken`` is a strobe.
         self.route_control = wiring.Signature({
             "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
+            **({"for_all": Out(1)} if all_heads else {}),
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})

@@ -26,9 +26,9 @@ class ChunkLmHead(wiring.Component):
     tokens s, s + S, ...  The tokens of a pass are those from ``args.first`` on; their numbers in the pass begin with 0.
 
     Rate: a sum per cycle, of a single token one in two cycles.  A logit that is no larger than the least of its token's list
-    takes no cycle more; another one is a candidate and waits for the list.  A candidate takes three cycles there, and one for each
-    entry that moves.  A candidate that the list has outgrown meanwhile takes one cycle.  ``sums`` waits while CANDIDATES wait, or
-    the dump does.  Latency LATENCY from a sum to its logit.
+    takes no cycle more; another one is a candidate and waits for the list.  A candidate takes three cycles there, and one for
+    each entry that moves.  A candidate that the list has outgrown meanwhile takes one cycle.  ``sums`` waits while CANDIDATES
+    wait, or the dump does.  Latency LATENCY from a sum to its logit.
 
     Output, after ``done`` (a pulse): for each token the pick, of equal logits the one with the lower id, on ``best`` a cycle
     after ``number``; and the best 64, sorted by logit and then by id, readable at ``top_addr`` = 64 * number + entry (one cycle).

@@ -47,7 +47,8 @@ def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, planes=1, mu
                                           streams=streams, tile_rows=tile, prefill_rows=prefill_rows))
 
 
-LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS, PLANES, MULTIPLIERS, BY_ROWS = (int(os.environ.get(name, default)) for name, default in (
+LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS, PLANES, MULTIPLIERS, BY_ROWS = (
+    int(os.environ.get(name, default)) for name, default in (
     ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260"), ("PREFILL_ROWS", "1"), ("PLANES", "1"),
     ("MULTIPLIERS", "0"), ("BY_ROWS", "0")))
 #: Tokens of a chunk at most, and rows of a step for each of several tokens.
