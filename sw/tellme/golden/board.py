@@ -369,9 +369,9 @@ class GoldenBoard:
         return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],
                       cache.key_scales[:, :end], cache.value_scales[:, :end], position)
 
-    def top(self, number: int = 0) -> list[tuple[int, int]]:
-        """The 64 best (id, logit) of a token of the last LM head pass, by its number in the pass; best first, ties to the lower
-        id."""
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
+        """The 64 best (id, logit) of a token of the last LM head pass, by its number in the pass (-1: the last one); best first,
+        ties to the lower id."""
         return best(self.pass_logits[number])
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
