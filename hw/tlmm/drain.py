@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Takes finished sums from the lanes, an element per cycle, while the next tile runs."""
 
+from contextlib import nullcontext
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -116,13 +118,7 @@ class Drain(wiring.Component):
             m.d.comb += next_token.eq(token)
             m.d.sync += token.eq(next_token)
 
-        def go_to(value: Value | int) -> None:
-            """The token of the next sum."""
-            if several:
-                m.d.comb += next_token.eq(value)
-            else:
-                m.d.sync += token.eq(value)
-
+        becomes, at_token = (m.d.comb, next_token) if several else (m.d.sync, token)
         m.d.comb += [
             next_place.eq(place + 1), take.eq(working & available & landing.open), landing.sent.eq(take),
             moves.eq(take & leaves), self.read_en.eq(take), self.at.eq(place),
@@ -170,41 +166,33 @@ class Drain(wiring.Component):
         m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),
                      last_token.eq(next_token + streams >= self.tokens)]
 
-        def by_tokens() -> None:
-            """The next sum is the token's next one, or the first one of the next token."""
-            m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
-            if two_lanes:
-                m.d.sync += position.eq(position ^ 1)
-            else:
-                with m.If(self.paired):
-                    m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
-            with m.If(moves):
-                m.d.sync += place.eq(next_place)
-                if not two_lanes:
-                    with m.If(self.paired):
-                        m.d.sync += base.eq(next_place)
-            with m.If(row_end):
-                go_to(token + streams)
-                m.d.sync += [remaining.eq(tile.rows), place.eq(base), row.eq(first_row), position.eq(position + 1)]
-
-        def by_rows() -> None:
-            """The next sum is the row's next one, or the first one of the next row."""
-            go_to(Mux(last_token, first, token + streams))
-            m.d.sync += position.eq(position + self._token_lanes)
-            with m.If(last_token):
-                m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1),
-                             position.eq(~odd if two_lanes else 0)]
-            with m.If(moves):
-                m.d.sync += [place.eq(next_place), base.eq(next_place)]
-
         with m.If(take):
             if several:
                 with m.If(self.by_rows):
-                    by_rows()
-                with m.Else():
-                    by_tokens()
-            else:
-                by_tokens()
+                    # The next sum is the row's next one, or the first one of the next row.
+                    becomes += at_token.eq(Mux(last_token, first, token + streams))
+                    m.d.sync += position.eq(position + self._token_lanes)
+                    with m.If(last_token):
+                        m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1),
+                                     position.eq(~odd if two_lanes else 0)]
+                    with m.If(moves):
+                        m.d.sync += [place.eq(next_place), base.eq(next_place)]
+            # The next sum is the token's next one, or the first one of the next token.
+            with m.If(~self.by_rows) if several else nullcontext():
+                m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
+                if two_lanes:
+                    m.d.sync += position.eq(position ^ 1)
+                else:
+                    with m.If(self.paired):
+                        m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
+                with m.If(moves):
+                    m.d.sync += place.eq(next_place)
+                    if not two_lanes:
+                        with m.If(self.paired):
+                            m.d.sync += base.eq(next_place)
+                with m.If(row_end):
+                    becomes += at_token.eq(token + streams)
+                    m.d.sync += [remaining.eq(tile.rows), place.eq(base), row.eq(first_row), position.eq(position + 1)]
             with m.If(tile_end):
                 m.d.sync += [working.eq(0), base.eq(next_place), place.eq(next_place), first_row.eq(row + 1)]
             with m.If(row_end & ~last_token):
@@ -212,7 +200,7 @@ class Drain(wiring.Component):
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
-                go_to(first)
+                becomes += at_token.eq(first)
                 m.d.sync += [tile.eq(queue.r_data), remaining.eq(queue.r_data[:8]), odd.eq(0),
                              position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
         with m.If(self.clear):
