@@ -10,7 +10,8 @@ from sim.cocotb_streams import report, reset, rng
 BENCHES = [bench("lanes4", 4, 2, 64, 100, planes=6, by_rows=True),
            bench("lanes5", 5, 1, 64, 100, planes=3, by_rows=True,
                  nightly="by_rows-lanes4 has two streams, and tests of the core have one"),
-           bench("rows2-lanes6", 6, 1, 64, 100, prefill_rows=2, planes=6, by_rows=True),
+           bench("rows2-lanes6", 6, 1, 64, 100, prefill_rows=2, planes=6, by_rows=True,
+                 nightly="by_rows-lanes4 has the same order, with one row a step"),
            bench("lanes16", 16, 2, 160, 120, planes=6, multipliers=True, by_rows=True,
                  nightly="by_rows-lanes4 has fewer lanes and tokens")]
 KINDS = {"planes": (1, PLANES, 2), "row_words": (True, False)}

@@ -74,7 +74,8 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
              for model in ("grouped", "wide-heads", "head-norms")),
            Bench(name="all", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
-                 tests=("picks_of_all_positions", "a_stop_among_picks")),
+                 tests=("picks_of_all_positions", "a_stop_among_picks"),
+                 nightly="lm_head/chunk, tlmm/by_rows and core/routers have what this core has and top-chunk's has not"),
            Bench(name="all-plain", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
                  tests=("prompts_in_chunks", "tokens_are_drawn", "four_end_tokens"),
                  nightly="top-all has picks of the last token too, and other cores these runs"),
