@@ -214,7 +214,7 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
     for _, want in picks:
         kind, got = await event(host)
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
-    kind, got = await event(host, 10_000)
+    kind, got = await event(host, 10_000 if picks else 200_000)
     assert (kind, got.logit) == (PacketType.DONE, reason)
     steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
