@@ -426,7 +426,7 @@ def test_feeding_without_a_pick():
 
 def test_ties_go_to_the_lower_id():
     board = golden_board(random_model("plain"))
-    board.logits = np.zeros(128, np.int32)
+    board.pass_logits = np.zeros((1, 128), np.int32)
     board.logits[[7, 90]] = 5
     assert [i for i, _ in board.top()[:4]] == [7, 90, 0, 1]
     assert len(board.top()) == 64

@@ -137,8 +137,7 @@ class GoldenBoard:
             for s in self.steps if s.descriptor.epilogue == Epilogue.QKV}
         self.crcs = [0] * len(self.steps)
         self.tokens = [0] * r["context"]
-        self.logits = np.zeros(r["vocab"], np.int32)
-        self.pass_logits = self.logits[None]
+        self.pass_logits = np.zeros((1, r["vocab"]), np.int32)
 
     # Unpacking
 
@@ -260,7 +259,7 @@ class GoldenBoard:
             out.append(logits)
         result = np.concatenate(out)
         if len(result):
-            self.logits, self.pass_logits = result[-1], result[-1:]
+            self.pass_logits = result[-1:]
         return result
 
     def _run(self, tokens: NDArray[np.intp], position: int, heads: str) -> NDArray[np.int32]:
@@ -368,6 +367,11 @@ class GoldenBoard:
         q_scale = scale_mul(Scales(scale.sig[:, :heads], scale.exp[:, :heads]), scales(Scale.unpack(r["c_att"])))
         return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],
                       cache.key_scales[:, :end], cache.value_scales[:, :end], position)
+
+    @property
+    def logits(self) -> NDArray[np.int32]:
+        """The logits of the last LM head pass's last token."""
+        return self.pass_logits[-1]
 
     def top(self, number: int = -1) -> list[tuple[int, int]]:
         """The 64 best (id, logit) of a token of the last LM head pass, by its number in the pass (-1: the last one); best first,

@@ -36,8 +36,9 @@ CRC_BASE = 0xA000_0000
 #: The 64 best (logit, id) of each token of the last head, best first: logit word, then id word.  Token n of its pass has its list
 #: at TOP_BASE + TOP_BYTES * n; a head of one token has the first list.  Read only.
 TOP_BASE = 0xB000_0000
-#: Entries of a list, and its bytes.
+#: Entries of a list.
 TOP_ENTRIES = 64
+#: Bytes of a list.
 TOP_BYTES = 8 * TOP_ENTRIES
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
