@@ -32,6 +32,7 @@ from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
 from hw.link.link import HostLink
+from hw.lm_head.chunk import ChunkLmHead
 from hw.lm_head.lm_head import LmHead
 from hw.memory.ddr3.dfi import Ddr3DfiSignature
 from hw.memory.ddr3.memory import Ddr3Memory
@@ -45,8 +46,8 @@ from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import MEMORY_CLIENTS, TOP_ENTRIES
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "memory_controller", "memory_hub", "memory_ports",
-           "tlmm_engine"]
+__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "lm_head_unit", "memory_controller", "memory_hub",
+           "memory_ports", "tlmm_engine"]
 
 
 def tlmm_engine(config: CoreConfig, layouts: Layouts) -> TlmmEngine:
@@ -70,6 +71,13 @@ def attention_unit(config: CoreConfig, layouts: Layouts) -> DecodeAttention | Pr
 def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
     """What lies between the configuration's float pipelines and its attention: codes for one token, words for a chunk."""
     return (HeadMerge if config.chunk == 1 else WordMerge)(layouts, inputs=config.float_lanes)
+
+
+def lm_head_unit(config: CoreConfig, layouts: Layouts) -> LmHead | ChunkLmHead:
+    """The configuration's LM head: for one token, or for each of a chunk."""
+    if config.head_tokens == 1:
+        return LmHead(layouts, compact=config.compact)
+    return ChunkLmHead(layouts, streams=config.float_lanes, compact=config.compact)
 
 
 def memory_hub(layouts: Layouts) -> MemoryHub:
@@ -134,7 +142,8 @@ class Core(wiring.Component):
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler), name=c.name,
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler,
+            head_tokens=c.head_tokens), name=c.name,
             checksum_bits=32 if c.ddr3 else 8)
         m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
         m.submodules.core = cpu = CommandProcessor(layouts, sampler=c.sampler)
@@ -146,7 +155,7 @@ class Core(wiring.Component):
         engine = tlmm_engine(c, layouts)
         fused = [float_pipeline(c, layouts) for _ in range(floats)]
         attention = attention_unit(c, layouts)
-        lm_head = LmHead(layouts, compact=c.compact)
+        lm_head = lm_head_unit(c, layouts)
         sampler = Sampler(layouts) if c.sampler else None
         fetch = RowFetch(layouts)
         heads_in, sums_out, engine_start = heads_merge(c, layouts), Skid(layouts.acc), Skid(engine.start.payload.shape())
@@ -191,7 +200,9 @@ class Core(wiring.Component):
         top_addr: Value = space.top_addr
         if sampler is not None:
             connect(m, cpu.draw, sampler.control)
-            top_addr = Mux(sampler.control.busy, sampler.top_addr, space.top_addr)
+            # The sampler's token is the one whose pick the processor tells.
+            drawn = Cat(sampler.top_addr, cpu.lm_head.number) if layouts.all_heads else sampler.top_addr
+            top_addr = Mux(sampler.control.busy, drawn, space.top_addr)
             m.d.comb += [
                 sampler.settings.eq(space.settings), sampler.top_data.eq(lm_head.top_data),
                 sampler.entries.eq(Mux(space.shape.vocab < TOP_ENTRIES, space.shape.vocab, TOP_ENTRIES)),
@@ -234,6 +245,11 @@ class Core(wiring.Component):
             routes.gain_taken.eq(words.gain_taken),
         ]
 
+        if isinstance(lm_head, ChunkLmHead):
+            m.d.comb += [accs.for_all.eq(routes.for_all), accs.last_token.eq(shares.last_token)]
+            for i, unit in enumerate(fused):
+                m.d.comb += lm_head.scales[i].eq(unit.scale)
+
         # Through the routers to the units and back
         connect(m, weights.out, words.words)
         connect(m, words.engine, engine.words)
@@ -260,7 +276,8 @@ class Core(wiring.Component):
             connect(m, rope.out[i], unit.rope_load)
             connect(m, unit.heads, heads_in.i[i])
             m.d.comb += [
-                unit.chunk.eq(shares.own[i]), passes.own[i].eq(shares.own[i]), codes.d[i].eq(unit.d),
+                unit.chunk.eq(shares.own[i]), passes.own[i].eq(shares.own[i]),
+                *(() if layouts.all_heads else (codes.d[i].eq(unit.d),)),
                 unit.rope_start.eq(rope.starts[i]), unit.rope_token.eq(fetch.number),
                 unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
             ]

@@ -55,7 +55,7 @@ INDEX = (
         ("hw.tlmm.engine", "products with ternary matrices by table lookup"),
         ("hw.fused.pipeline", "norms, RoPE, activation, quantisation"),
         ("hw.attention.decode", "attention of one token; hw.attention.prefill: of a chunk of them"),
-        ("hw.lm_head.lm_head", "logits and the best 64"),
+        ("hw.lm_head.lm_head", "logits and the best 64"), ("hw.lm_head.chunk", "the same for each token of a chunk"),
         ("hw.memory", "the memory and its clients; hw.memory.sdr: the SDRAM's controller"),
         ("hw.link.link", "packets at the board's end"),
         ("hw.lib", "what units share: streams, stages, floats, layouts of control"))),

@@ -25,10 +25,9 @@ from hw.core.processor import CommandProcessor
 from hw.lib.layouts import Layouts
 from hw.link.link import HostLink
 from hw.link.uart import Uart
-from hw.lm_head.lm_head import LmHead
 from hw.memory.weights import WeightBuffer
 from hw.sampling.sampler import Sampler
-from hw.top import Core, attention_unit, float_pipeline, heads_merge, memory_controller, memory_hub, tlmm_engine
+from hw.top import Core, attention_unit, float_pipeline, heads_merge, lm_head_unit, memory_controller, memory_hub, tlmm_engine
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
@@ -49,14 +48,15 @@ PARTS: dict[str, dict[str, Maker]] = {
     "sdram": {"hub": lambda c, w: memory_hub(w), "controller": lambda c, w: memory_controller(c, w, ports=memory_hub(w).ports)},
     "fused": {"pipeline": float_pipeline},
     "attention": {"attention": attention_unit},
-    "lm_head": {"lm_head": lambda c, w: LmHead(w, compact=c.compact)},
+    "lm_head": {"lm_head": lm_head_unit},
     "sampling": {"sampler": lambda c, w: Sampler(w)},
     "core": {"processor": lambda c, w: CommandProcessor(w, sampler=c.sampler),
              "merge": heads_merge,
              "space": lambda c, w: AddressSpace(w, sampler=c.sampler),
              "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
-        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler)),
+        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler,
+        head_tokens=c.head_tokens)),
              "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
     "top": {"core": lambda c, _: Core(c)},
 }

@@ -34,7 +34,8 @@ BASE = CoreConfig(name="changed", sampler=True)
 #: Unit -> changes of the base configuration with which it is packed by itself.
 PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
     "tlmm": [{"lanes": 8, "planes": 1}],
-    "lm_head": [{}, {"compact": 1}],
+    "lm_head": [{}, {"compact": 1}, {"lanes": 4, "chunk": 4, "float_lanes": 2, "head_tokens": 4},
+                {"lanes": 12, "chunk": 12, "float_lanes": 2, "head_tokens": 12}],
     "attention": [{"compact": 1, "lanes": 1, "max_group": 3, "max_cols": 640, "max_head_dim": 32},
                   {"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
                   {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],

@@ -21,6 +21,7 @@ from tellme.spec.memory import (
     SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
+    TOP_BYTES,
     TOP_ENTRIES,
 )
 from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
@@ -42,7 +43,8 @@ def registers_of(*, sampler: bool) -> tuple[str, ...]:
     return tuple(name for name in REGISTERS if sampler or name not in SAMPLING_REGISTERS)
 
 
-def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool) -> tuple[tuple[int, int, bool], ...]:
+def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool,
+            head_tokens: int = 1) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against.
 
     A core without a sampler refuses writes of the sampling registers, and reads them as zeros.
@@ -53,7 +55,7 @@ def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool) -> tup
         (REGISTER_BASE, 4 * len(registers_of(sampler=sampler)), True),
         (REGISTER_BASE, REGISTER_WINDOW, False),
         (CRC_BASE, 4 * steps, False),
-        (TOP_BASE, 8 * TOP_ENTRIES, False),
+        (TOP_BASE, TOP_BYTES * head_tokens, False),
         (TOKEN_BASE, 4 * context, True),
         (SEGMENT_BASE, 4 * SEGMENT_WORDS * SEGMENT_ENTRIES, True),
     )
@@ -81,7 +83,8 @@ class AddressSpace(wiring.Component):
             "shape": Out(layouts.model_shape), "sdram_settings": Out(SETTINGS_BITS), "sdram_retrain": Out(1),
             "counters": In(CountersLayout),
             "program": In(layouts.program_port), "segments": In(SegmentPort), "tokens": In(layouts.token_port),
-            "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES)), "top_data": In(layouts.top_entry),
+            "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES * layouts.widths.head_tokens)),
+            "top_data": In(layouts.top_entry),
             **({"settings": Out(DrawLayout), "top_taken": In(1)} if sampler else {}),
         })
 

@@ -95,6 +95,8 @@ class CommandProcessor(wiring.Component):
     A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the
     codes only the first one is waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the
     engine's, for one token and as many rows as the vocabulary has, or one more if that is odd; the sums go to the LM head's unit.
+    In a core whose LM head takes several tokens, a run with StartFlags.ALL has the LM head's pass in each chunk, for all its
+    tokens.  Then the chunk's picks are announced in the order of positions, each like a pick of one token.
     After the last fed token the LM head's pick, or with StartFlags.SAMPLE the sampler's, is written to token memory and
     announced; it is fed next until the run is done (:class:`tellme.spec.memory.StartArgs`).  Without a ``sampler`` the flag
     counts for nothing.  A step whose result was infinite or NaN ends the run with DoneReason.NONFINITE and its number.
@@ -108,8 +110,8 @@ class CommandProcessor(wiring.Component):
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
-    Cost of control: 7 cycles a descriptor, 4 a chunk and 13 a token, one more a drawn token, and one a chunk of the prompt
-    before all, beside the units' own latencies.
+    Cost of control: 7 cycles a descriptor, 4 a chunk and 13 a token that is announced, one more a drawn token, and one a chunk of
+    the prompt before all, beside the units' own latencies.
     """
 
     def __init__(self, layouts: Layouts, *, sampler: bool):
@@ -154,6 +156,20 @@ class CommandProcessor(wiring.Component):
         nonfinite = Signal()
         stopping = Signal()
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
+        # With ALL: whether a pick follows each token, the number of the token whose pick is announced, and whether it is the last
+        # fed one.
+        all_heads = self._layouts.all_heads
+        every, told, final = Signal(), Signal(widths.head_token_bits), Signal()
+        # Of the chunk's last token alone.
+        single: Value = is_head
+        if all_heads:
+            single = is_head & ~every
+            m.d.comb += [
+                every.eq((args.flags & StartFlags.ALL) != 0), self.engine.p.by_rows.eq(is_head & every),
+                self.lm_head.args.tokens.eq(Mux(every, chunk, 1)), self.lm_head.args.first.eq(Mux(every, 0, chunk - 1)),
+                self.lm_head.number.eq(told),
+            ]
+            m.d.sync += self.routes.for_all.eq(is_head & every)
         # These signals are registers of their own, because they go to most of the core.
         m.d.sync += [self.reset.compute.eq(resetting), self.reset.drain.eq(resetting)]
         reason = Signal(8)
@@ -175,14 +191,14 @@ class CommandProcessor(wiring.Component):
         m.d.comb += [
             # A matrix has an even number of rows.
             self.engine.p.rows.eq(Mux(is_head, Cat(Const(0, 1), (self.shape.vocab + 1)[1:]), rows)),
-            self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(Mux(is_head, 1, chunk)),
+            self.engine.p.cols.eq(cols), self.engine.p.tokens.eq(Mux(single, 1, chunk)),
             caches.layer.eq(w0.layer), caches.shape.eq(self.shape),
             self.attention.args.k_base.eq(caches.k_base), self.attention.args.v_base.eq(caches.v_base),
             self.attention.args.s_base.eq(caches.s_base),
             self.passes.quant.p.src_a.eq(w0.src_a), self.passes.quant.p.gain.eq(w0.gain), self.passes.quant.p.norm.eq(w0.norm),
             self.passes.quant.p.n.eq(cols),
-            self.passes.quant.p.tokens.eq(Mux(is_head, 1, chunk)),
-            self.passes.quant.p.first.eq(Mux(is_head, chunk - 1, 0)),
+            self.passes.quant.p.tokens.eq(Mux(single, 1, chunk)),
+            self.passes.quant.p.first.eq(Mux(single, chunk - 1, 0)),
             self.passes.args.relu2.eq(w0.relu2), self.passes.args.act_exp.eq(w0.act_exp),
             self.passes.args.stats_gain.eq(gain_next),
             self.passes.args.rope_rows.eq(self.sizes.qk_dim),
@@ -197,7 +213,7 @@ class CommandProcessor(wiring.Component):
             self.lm_head.args.vocab.eq(self.shape.vocab), self.lm_head.args.dump_base.eq(self.shape.logits_base),
         ]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
-        m.d.sync += self.routes.for_lm_head.eq(is_head)
+        m.d.sync += self.routes.for_lm_head.eq(single)
         qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
         # The pipeline's settings of a pass.
         with m.Switch(op):
@@ -253,7 +269,8 @@ class CommandProcessor(wiring.Component):
             with m.State("COUNT"):
                 # Passes without the LM head: all chunks of the prompt but the last, and that too if nothing is picked.
                 m.d.sync += uncounted.eq(uncounted - limit)
-                with m.If((uncounted > limit) | (args.generate == 0)):
+                plain: Value = (uncounted > limit) | (args.generate == 0)
+                with m.If(plain & ~every if all_heads else plain):
                     m.d.sync += self.weights.plain_tokens.eq(self.weights.plain_tokens + 1)
                 with m.If(uncounted <= limit):
                     m.next = "BEGIN"
@@ -262,6 +279,7 @@ class CommandProcessor(wiring.Component):
                 m.next = "CHUNK"
             with m.State("CHUNK"):
                 m.d.sync += [chunk.eq(Mux(feeds < limit, feeds, limit)), step.eq(0), fetched.eq(0)]
+                m.d.sync += [told.eq(0), final.eq(1)] if all_heads else []
                 m.next = "DESCRIPTOR"
             with m.State("DESCRIPTOR"):
                 m.d.sync += fetched.eq(fetched + 1)
@@ -283,7 +301,8 @@ class CommandProcessor(wiring.Component):
                         with m.Case(Op.LINEAR):
                             m.next = "QUANT"
                         with m.Case(Op.HEAD):
-                            with m.If((feeds > chunk) | (args.generate == 0)):
+                            plain = (feeds > chunk) | (args.generate == 0)
+                            with m.If(plain & ~every if all_heads else plain):
                                 m.next = "NEXT-STEP"
                             with m.Else():
                                 m.next = "QUANT"
@@ -382,9 +401,19 @@ class CommandProcessor(wiring.Component):
                 with m.Else():
                     m.d.sync += [picked.eq(picked + 1), feeds.eq(1)]
                     m.next = "POSITION"
+                if all_heads:
+                    # The chunk's tokens count one by one, as their picks are announced.
+                    with m.If(every):
+                        m.d.sync += [feeds.eq(feeds), position.eq(position), picked.eq(picked), final.eq(feeds == 1)]
+                        m.next = "POSITION"
             with m.State("POSITION"):
                 # Two cycles until it is known where the next token lies, and whether that is in the context.
                 m.next = "CONTEXT"
+                if all_heads:
+                    with m.If(every & final & (args.generate != 0)):
+                        m.d.sync += picked.eq(picked + 1)
+                    with m.If(stopping):
+                        m.next = "STOP"
             with m.State("CONTEXT"):
                 m.next = "PICK"
                 if self._sampler:
@@ -398,7 +427,11 @@ class CommandProcessor(wiring.Component):
                     with m.If(stopping):
                         m.next = "STOP"
             with m.State("PICK"):
-                m.d.comb += [self.tokens.addr.eq(next_position), self.tokens.write.eq(~at_context)]
+                fed = ~at_context
+                if all_heads:
+                    # The token behind another one than the last is the prompt's.
+                    fed = fed & final & (args.generate != 0)
+                m.d.comb += [self.tokens.addr.eq(next_position), self.tokens.write.eq(fed)]
                 m.next = "EVENT"
             with m.State("EVENT"):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
@@ -413,6 +446,16 @@ class CommandProcessor(wiring.Component):
                     with m.Else():
                         m.d.sync += position.eq(next_position)
                         m.next = "CHUNK"
+                    if all_heads:
+                        with m.If(~final):
+                            # The next token of the chunk, or of the next chunk.
+                            m.d.sync += [position.eq(next_position), told.eq(told + 1), feeds.eq(feeds - 1), final.eq(feeds == 2)]
+                            m.next = "POSITION"
+                            with m.If(told + 1 == chunk):
+                                m.next = "CHUNK"
+                        with m.Elif(args.generate == 0):
+                            m.d.sync += reason.eq(DoneReason.LENGTH)
+                            m.next = "RESET"
             with m.State("STOP"):
                 m.d.sync += [reason.eq(DoneReason.STOPPED), stopped.eq(1),
                              self.routes.word_sink.eq(WordSink.NONE), self.routes.acc_source.eq(AccSource.NONE)]

@@ -133,14 +133,16 @@ class CodeRouter(wiring.Component):
     """Routes the codes of the pipelines (``codes``) to the engine, a stream each; or, for the LM head (``for_lm_head``), those
     of the pipeline with the last token to the engine's first stream.
 
-    ``control`` is the processor's port to the LM head; it is passed on with ``d``, the scale of that pipeline's codes.
+    ``control`` is the processor's port to the LM head; it is passed on with ``d``, the scale of that pipeline's codes, or without
+    where the LM head takes several tokens and knows the scales.
     ``valid``, a cycle late: each pipeline of ``wanted`` has a code.
     """
 
     def __init__(self, layouts: Layouts, *, streams: int):
-        codes = stream.Signature(signed(8))
+        codes, self._all_heads = stream.Signature(signed(8)), layouts.all_heads
         super().__init__({
-            "codes": In(codes).array(streams), "d": In(ScaleLayout).array(streams), "for_lm_head": In(1),
+            "codes": In(codes).array(streams), **({} if self._all_heads else {"d": In(ScaleLayout).array(streams)}),
+            "for_lm_head": In(1),
             "has_last": In(streams), "wanted": In(streams), "valid": Out(1), "engine": Out(codes).array(streams),
             "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
         })
@@ -152,12 +154,14 @@ class CodeRouter(wiring.Component):
             unit.start.eq(self.control.start), unit.args.eq(self.control.args), self.control.done.eq(unit.done),
             self.control.best.eq(unit.best),
         ]
+        if self._all_heads:
+            m.d.comb += unit.number.eq(self.control.number)
         for i, (codes, engine) in enumerate(zip(self.codes, self.engine, strict=True)):
             m.d.comb += [engine.payload.eq(codes.payload), engine.valid.eq(codes.valid & (~self.for_lm_head | (i == 0))),
                          codes.ready.eq(Mux(self.for_lm_head, first.ready, engine.ready))]
         for i, codes in enumerate(self.codes):
             with m.If(self.has_last[i]):
-                m.d.comb += unit.args.d.eq(self.d[i])
+                m.d.comb += [] if self._all_heads else unit.args.d.eq(self.d[i])
                 with m.If(self.for_lm_head):
                     m.d.comb += [first.payload.eq(codes.payload), first.valid.eq(codes.valid)]
         m.d.sync += self.valid.eq(Cat(codes.valid | ~self.wanted[i] for i, codes in enumerate(self.codes)).all())
@@ -190,12 +194,16 @@ class WordRouter(wiring.Component):
 class AccRouter(wiring.Component):
     """Routes accumulators into the pipelines (``out``) from the unit that ``source`` names.  The engine has a stream for each
     pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token.  While ``for_lm_head`` is
-    set and no source is named, those of the engine's first stream go to the LM head."""
+    set and no source is named, those of the engine's first stream go to the LM head.  While ``for_all`` is set and no source is
+    named, those of all streams go there, in each row the tokens in order, of which the last one is ``last_token``; a core has
+    these two ports whose LM head takes several tokens."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
-        self._streams = streams
-        accs = stream.Signature(layouts.acc)
-        super().__init__({"source": In(AccSource), "for_lm_head": In(1), "engine": In(accs).array(streams), "fetch": In(accs),
+        self._streams, self._all_heads = streams, layouts.all_heads
+        accs, token = stream.Signature(layouts.acc), layouts.widths.token_bits
+        super().__init__({"source": In(AccSource), "for_lm_head": In(1),
+                          **({"for_all": In(1), "last_token": In(token)} if self._all_heads else {}),
+                          "engine": In(accs).array(streams), "fetch": In(accs),
                           "attention": In(accs), "out": Out(accs).array(streams), "lm_head": Out(accs)})
 
     def elaborate(self, platform: object) -> Module:
@@ -205,6 +213,16 @@ class AccRouter(wiring.Component):
         m.d.comb += [self.lm_head.payload.eq(first.payload), self.lm_head.valid.eq(first.valid & to_lm_head)]
         with m.If(to_lm_head):
             m.d.comb += first.ready.eq(self.lm_head.ready)
+        if self._all_heads:
+            to_all, turn = self.for_all & (self.source == AccSource.NONE), Signal.like(self.last_token)
+            with m.If(~to_all):
+                m.d.sync += turn.eq(0)
+            with m.Elif(self.lm_head.valid & self.lm_head.ready):
+                m.d.sync += turn.eq(Mux(turn == self.last_token, 0, turn + 1))
+            for i, engine in enumerate(self.engine):
+                with m.If(to_all & belongs(turn, i, self._streams)):
+                    m.d.comb += [self.lm_head.payload.eq(engine.payload), self.lm_head.valid.eq(engine.valid),
+                                 engine.ready.eq(self.lm_head.ready)]
         for i, out in enumerate(self.out):
             with m.If(self.source == AccSource.ENGINE):
                 m.d.comb += [out.payload.eq(self.engine[i].payload), out.valid.eq(self.engine[i].valid),

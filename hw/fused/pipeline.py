@@ -67,7 +67,8 @@ class FusedPipeline(wiring.Component):
     A quantise pass: ``quant`` names source, gain, norm, length and tokens.  s and d are computed from the statistics of the last
     pass, and the settings' ``n_eps`` and ``sqrt_n``, which stand still until the first code.  Then the codes round(x * s) leave
     on ``codes``, slice by slice, 20 elements of each token.  ``d`` is the scale of the last of these tokens and holds until the
-    next quantise pass.  The statistics are no longer needed after the first code.
+    next quantise pass.  With ``layouts.all_heads`` ``scale`` shows the d of each token once, ahead of the codes.  The statistics
+    are no longer needed after the first code.
 
     Both passes: each pass but one with head_gains moves one element per cycle; any sink may stall the pass.  ``monitor`` shows
     every element written, or every code of a head, of token ``monitor_token``, for the step's CRC.  ``nonfinite`` is a strobe.
@@ -99,7 +100,8 @@ class FusedPipeline(wiring.Component):
         super().__init__({
             "control": In(layouts.pass_control), "shape": In(layouts.model_shape), "chunk": In(range(tokens + 1)),
             "acc": In(stream.Signature(layouts.acc)), "heads": Out(stream.Signature(layouts.head_codes)),
-            "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout), "gain_load": In(stream.Signature(64)),
+            "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout),
+            **({"scale": Out(layouts.token_scale)} if layouts.all_heads else {}), "gain_load": In(stream.Signature(64)),
             "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(widths.token_bits),
             "monitor_token": In(widths.token_bits), "monitor": Out(MonitorLayout), "settling": Out(1),
         })
@@ -449,6 +451,8 @@ class FusedPipeline(wiring.Component):
             m.d.sync += s_token.eq(s_token + 1)
         with m.If(d_write.en):
             m.d.sync += [self.d.eq(d_write.data), d_token.eq(d_token + 1)]
+        if layouts.all_heads:
+            m.d.sync += [self.scale.valid.eq(d_write.en), self.scale.token.eq(d_token), self.scale.d.eq(d_write.data)]
         with m.FSM(name="quant_pass") as quant_pass:
             with m.State("IDLE"):
                 m.d.comb += control.quant.ready.eq(1)

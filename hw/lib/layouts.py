@@ -75,12 +75,19 @@ class Layouts:
         self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
 
         # ------------------------------------------------------------------ starts and settings of the units
+        #: Whether the LM head may give picks after all tokens of a chunk.
+        self.all_heads = all_heads = w.head_tokens > 1
         #: A matrix for the engine: rows, modulo 2**bits, columns, and the number of tokens that share the matrix.  The LM head's
-        #: matrix has the vocabulary's rows.
+        #: matrix has the vocabulary's rows.  With ``all_heads`` also whether results come row by row, the rows' tokens in order.
         self.engine_args = data.StructLayout({"rows": max(w.row_count_bits, w.token_id_bits), "cols": w.col_count_bits,
-                                              "tokens": w.token_count_bits})
-        #: A pass of the LM head: rows of the table, the codes' scale, whether all logits are written, and where.
-        self.lm_head_args = data.StructLayout({"vocab": w.token_id_bits, "d": ScaleLayout, "dump": 1, "dump_base": word_address})
+                                              "tokens": w.token_count_bits, **({"by_rows": 1} if all_heads else {})})
+        #: A pass of the LM head: rows of the table, the codes' scale, whether all logits are written, and where.  With
+        #: ``all_heads`` the unit knows the scales, and is told the number of tokens and the first one's number in the chunk.
+        self.lm_head_args = data.StructLayout({
+            "vocab": w.token_id_bits, **({"tokens": w.token_count_bits, "first": w.token_bits} if all_heads else
+                                         {"d": ScaleLayout}), "dump": 1, "dump_base": word_address})
+        #: The scale of a token's codes, while ``valid``: ``token`` is its number among its pipeline's own.
+        self.token_scale = data.StructLayout({"valid": 1, "token": w.token_bits, "d": ScaleLayout})
         #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
         self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "first": w.token_bits,
                                              "tokens": w.token_count_bits})
@@ -105,9 +112,11 @@ class Layouts:
         self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
         #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.
         self.attention_control = wiring.Signature({"begin": Out(1), "start": Out(1), "args": Out(self.attention_args)})
-        #: To the LM head: ``start`` is a pulse while no pass is under way; ``args`` do not change from it until ``done``.
+        #: To the LM head: ``start`` is a pulse while no pass is under way; ``args`` do not change from it until ``done``.  With
+        #: ``all_heads`` ``best`` is that of the token ``number`` of the pass, a cycle later.
         self.lm_head_control = wiring.Signature({"start": Out(1), "args": Out(self.lm_head_args), "done": In(1),
-                                                 "best": In(self.best)})
+                                                 "best": In(self.best),
+                                                 **({"number": Out(w.head_token_bits)} if all_heads else {})})
         #: To the sampler: ``start`` is a pulse while ``busy`` is low; ``pick`` is the token for ``position``, drawn when ``busy``
         #: falls.
         self.draw_control = wiring.Signature({"start": Out(1), "position": Out(16), "busy": In(1), "pick": In(self.best)})
@@ -120,9 +129,11 @@ class Layouts:
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
         #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``for_lm_head``: the engine works for the
-        #: LM head.  ``code_valid``: all pipelines that were asked have a code.  ``gain_taken`` is a strobe.
+        #: LM head, for the chunk's last token; ``for_all``, with ``all_heads``: for all tokens of the chunk.  ``code_valid``: all
+        #: pipelines that were asked have a code.  ``gain_taken`` is a strobe.
         self.route_control = wiring.Signature({
             "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
+            **({"for_all": Out(1)} if all_heads else {}),
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})

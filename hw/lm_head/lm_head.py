@@ -7,11 +7,10 @@ from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.layouts import Layouts
-from hw.lib.scales import SCALE_MUL_STAGES, scale_mul_stages
-from hw.lib.shifts import round_shift
+from hw.lib.scales import SCALE_MUL_STAGES
 from hw.lib.stages import Stages
 from hw.lib.types import MonitorLayout
-from tellme.spec.attention import LOGIT_FRAC
+from hw.lm_head.logit import LOGIT_STAGES, logit_stages
 
 __all__ = ["LmHead"]
 
@@ -42,7 +41,7 @@ class LmHead(wiring.Component):
     #: Logits that may wait for the best 64: the words of a LUT RAM, and one in a register.
     QUEUE = 17
     #: Registers from a sum to its logit.
-    LATENCY = SCALE_MUL_STAGES + 6
+    LATENCY = LOGIT_STAGES
 
     def __init__(self, layouts: Layouts, *, top: int = 64, compact: bool = False):
         self._layouts = layouts
@@ -72,29 +71,7 @@ class LmHead(wiring.Component):
         scale1 = Signal.like(self.sums.p.scale, reset_less=True)
         d = Signal.like(args.d, reset_less=True)
         m.d.sync += [scale1.eq(self.sums.p.scale), d.eq(args.d)]
-        scale4 = scale_mul_stages(stage, d, scale1)
-        # Two partial products keep the multipliers small.
-        low5 = stage.reg(acc4[:16] * scale4.sig, "low5")
-        high5 = stage.reg(acc4[16:].as_signed() * scale4.sig, "high5")
-        down5 = stage.reg(-(scale4.exp + LOGIT_FRAC), "down5")
-        total6 = stage.reg((high5 << 16) + low5, "total6")
-        if compact:
-            logit9 = round_shift(stage, total6, stage.reg(down5, "down6"), bits=32)[:32]
-        else:
-            width = len(total6)
-            amount, lift = Signal(range(width + 1)), Signal(6)
-            # A left shift beyond 32 bits saturates whatever is not zero.
-            m.d.comb += [amount.eq(Mux(down5 > width, width, (down5 - 1)[:len(amount)])),
-                         lift.eq(Mux(down5 < -32, 32, -down5))]
-            amount6, lift6 = stage.reg(amount, "amount6"), stage.reg(lift, "lift6")
-            moved7 = stage.reg(total6 >> amount6, "moved7")
-            lifted7 = stage.reg((total6 << lift6)[:width + 32].as_signed(), "lifted7")
-            up7 = stage.delay(down5 <= 0, 2, "up")
-            value8 = Signal(signed(width + 33))
-            m.d.sync += value8.eq(Mux(up7, lifted7, (moved7 + 1) >> 1))
-            top_value = (1 << 31) - 1
-            logit9 = stage.reg(Mux(value8 > top_value, top_value, Mux(value8 < -top_value - 1, -top_value - 1, value8))[:32],
-                               "logit9")
+        logit9 = logit_stages(stage, acc4, d, scale1, compact=compact)
         m.d.comb += [queue.w_data.eq(logit9), queue.w_en.eq(stage.delay(taken, self.LATENCY, "taken"))]
 
         # ------------------------------------------------------------------ best 64, CRC, dump: a logit at a time

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Takes finished sums from the lanes, an element per cycle, while the next tile runs."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from contextlib import nullcontext
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -38,7 +40,8 @@ def row_write_layout(tile_rows: int) -> data.StructLayout:
 
 
 class Drain(wiring.Component):
-    """out = the sums of each tile: the rows of the first token in order, then the rows of the next token.
+    """out = the sums of each tile: the rows of the first token in order, then the rows of the next token; or, in a core whose
+    LM head takes several tokens and while ``by_rows``, the tokens of the first row in order, then those of the next row.
 
     Of ``streams`` drains, number ``first`` takes the tokens first, first + streams, ...
 
@@ -73,7 +76,7 @@ class Drain(wiring.Component):
             "tokens": In(layouts.widths.token_count_bits), "paired": In(1),
             "tiles": In(stream.Signature(tile_layout(layouts))),
             "written": In(range(2 * depth)), "freed": Out(range(2 * depth)), "clear": In(1),
-            "read_en": Out(1), "at": Out(range(depth)),
+            "read_en": Out(1), "at": Out(range(depth)), **({"by_rows": In(1)} if layouts.all_heads else {}),
             "values": In(data.ArrayLayout(signed(layouts.widths.engine_sum_bits), lanes)),
             "out": Out(stream.Signature(layouts.acc)), "empty": Out(1),
             **({"row_en": In(1), "row_write": In(row_write_layout(tile_rows)),
@@ -105,9 +108,20 @@ class Drain(wiring.Component):
             own = [*range(self._first, self._lanes, self._streams), *([1] if self._first == 0 and self._lanes > 1 else [])]
         position = Signal(range(len(own) + 1))
         row_end, last_token, tile_end = Signal(), Signal(), Signal()
+        first, streams, several = self._first, self._streams, self._layouts.all_heads
+        # By rows, a place is left after its last token, or after the last token's odd row; else after each sum.
+        leaves: Value = odd if two_lanes else ~self.paired | odd
+        next_token: Value = token
+        if several:
+            leaves = Mux(self.by_rows, last_token & odd if two_lanes else last_token, leaves)
+            next_token = Signal.like(token)
+            m.d.comb += next_token.eq(token)
+            m.d.sync += token.eq(next_token)
+
+        becomes, at_token = (m.d.comb, next_token) if several else (m.d.sync, token)
         m.d.comb += [
             next_place.eq(place + 1), take.eq(working & available & landing.open), landing.sent.eq(take),
-            moves.eq(take & (odd if two_lanes else ~self.paired | odd)), self.read_en.eq(take), self.at.eq(place),
+            moves.eq(take & leaves), self.read_en.eq(take), self.at.eq(place),
             self.freed.eq(base),
             tile_end.eq(row_end & last_token), self.empty.eq(~working & ~queue.r_rdy & landing.empty),
         ]
@@ -147,24 +161,38 @@ class Drain(wiring.Component):
             with m.If(self.clear):
                 m.d.sync += self.rows_freed.eq(0)
         # The decision is prepared a cycle before.  Sums of a tile's other tokens are there when the first token's sums are.  A
-        # token has at least two rows, so the token's number does not change in the cycle before its end.
+        # token has at least two rows, so the token's number does not change in the cycle before its end; by rows it may, and the
+        # number that comes next decides.
         m.d.sync += [available.eq(Mux(moves, next_place, place) != self.written),
-                     last_token.eq(token + self._streams >= self.tokens)]
+                     last_token.eq(next_token + streams >= self.tokens)]
+
         with m.If(take):
-            m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
-            if two_lanes:
-                m.d.sync += position.eq(position ^ 1)
-            else:
-                with m.If(self.paired):
-                    m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
-            with m.If(moves):
-                m.d.sync += place.eq(next_place)
-                if not two_lanes:
+            if several:
+                with m.If(self.by_rows):
+                    # The next sum is the row's next one, or the first one of the next row.
+                    becomes += at_token.eq(Mux(last_token, first, token + streams))
+                    m.d.sync += position.eq(position + self._token_lanes)
+                    with m.If(last_token):
+                        m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1),
+                                     position.eq(~odd if two_lanes else 0)]
+                    with m.If(moves):
+                        m.d.sync += [place.eq(next_place), base.eq(next_place)]
+            # The next sum is the token's next one, or the first one of the next token.
+            with m.If(~self.by_rows) if several else nullcontext():
+                m.d.sync += [odd.eq(~odd), remaining.eq(remaining - 1), row_end.eq(remaining == 2), row.eq(row + 1)]
+                if two_lanes:
+                    m.d.sync += position.eq(position ^ 1)
+                else:
                     with m.If(self.paired):
-                        m.d.sync += base.eq(next_place)
-            with m.If(row_end):
-                m.d.sync += [token.eq(token + self._streams), remaining.eq(tile.rows), place.eq(base), row.eq(first_row),
-                             position.eq(position + 1)]
+                        m.d.sync += position.eq(Mux(odd, 0, len(own) - 1))
+                with m.If(moves):
+                    m.d.sync += place.eq(next_place)
+                    if not two_lanes:
+                        with m.If(self.paired):
+                            m.d.sync += base.eq(next_place)
+                with m.If(row_end):
+                    becomes += at_token.eq(token + streams)
+                    m.d.sync += [remaining.eq(tile.rows), place.eq(base), row.eq(first_row), position.eq(position + 1)]
             with m.If(tile_end):
                 m.d.sync += [working.eq(0), base.eq(next_place), place.eq(next_place), first_row.eq(row + 1)]
             with m.If(row_end & ~last_token):
@@ -172,7 +200,8 @@ class Drain(wiring.Component):
         with m.If(~working | (take & tile_end)):
             m.d.comb += queue.r_en.eq(1)
             with m.If(queue.r_rdy):
-                m.d.sync += [tile.eq(queue.r_data), remaining.eq(queue.r_data[:8]), token.eq(self._first), odd.eq(0),
+                becomes += at_token.eq(first)
+                m.d.sync += [tile.eq(queue.r_data), remaining.eq(queue.r_data[:8]), odd.eq(0),
                              position.eq(0), working.eq(1), row.eq(Mux(working, row + 1, first_row))]
         with m.If(self.clear):
             m.d.sync += [base.eq(0), place.eq(0), first_row.eq(0), available.eq(0)]

@@ -27,7 +27,8 @@ class TlmmEngine(wiring.Component):
     - ``codes``, slice by slice: 20 columns (in the last slice the remaining columns) of the first token, then of the next token;
     - ``words``: the matrix's tiles (:mod:`tellme.spec.packing`).
 
-    Output on ``out``, tile by tile: the rows of the first token in order, then the rows of the next token.  Each result has its
+    Output on ``out``, tile by tile: the rows of the first token in order, then the rows of the next token; or with ``by_rows`` in
+    ``start``, which a core has whose LM head takes several tokens, row by row, the tokens of each in order.  Each result has its
     place and its scale: the tile's scale of even or odd rows.  Of S ``streams``, number s brings the codes and takes the results
     of the tokens s, s + S, ...; the streams do not wait for one another.
 
@@ -108,6 +109,7 @@ class TlmmEngine(wiring.Component):
         #: The first column of a slice, or of the one behind the last.
         Column = range(self._cols + 1)
         begin = Signal()
+        by_rows = Signal()
         # With two rows a step in prefill too, decode is a chunk of one token, and each step takes a word.
         decode, two_rows = Signal(), Signal() if token_lanes == 1 else Const(1)
 
@@ -211,6 +213,8 @@ class TlmmEngine(wiring.Component):
             connect(m, drain.out, flipped(self.out[s]))
             m.d.comb += [drain.tokens.eq(tokens), drain.paired.eq(two_rows if s == 0 else 0), drain.written.eq(written),
                          drain.clear.eq(begin)]
+            if self._layouts.all_heads:
+                m.d.comb += drain.by_rows.eq(by_rows)
             drains.append(drain)
         for g, dot in enumerate(dots):
             m.submodules[f"dot{g}"] = dot
@@ -345,6 +349,9 @@ class TlmmEngine(wiring.Component):
                 if token_lanes == 1:
                     m.d.sync += [decode.eq(self.start.p.tokens == 1),
                                  two_rows.eq((self.start.p.tokens == 1) & (pair_rows == 2))]
+                if self._layouts.all_heads:
+                    # The rows of a single token come in order in any case.
+                    m.d.sync += by_rows.eq(self.start.p.by_rows & (self.start.p.tokens != 1))
                 m.d.sync += [use_buffer.eq(0), build_buffer.eq(0), build_slice_col.eq(0)]
                 if row_words:
                     m.d.sync += word_tile.eq(0)

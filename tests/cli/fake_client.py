@@ -25,6 +25,7 @@ from tellme.spec.memory import (
     SEGMENT_BASE,
     TOKEN_BASE,
     TOP_BASE,
+    TOP_BYTES,
     DoneReason,
     EventType,
     StartArgs,
@@ -98,8 +99,9 @@ class FakeClient:
 
     def read(self, address, size):
         if TOP_BASE <= address < TOKEN_BASE:
-            content = b"".join(struct.pack("<iI", logit, token) for token, logit in self.board.top())
-            return content[address - TOP_BASE:][:size]
+            number, at = divmod(address - TOP_BASE, TOP_BYTES)
+            content = b"".join(struct.pack("<iI", logit, token) for token, logit in self.board.top(number))
+            return content[at:][:size]
         window, at = self._window(address)
         return bytes(window[at:at + size])
 
@@ -119,7 +121,8 @@ class FakeClient:
         image = Image(sections, tuple(program),
                       dict(zip(MODEL_REGISTERS, values, strict=True)),
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
-        self.board = GoldenBoard(image, sampler=self.config.sampler)
+        most = self.config.head_tokens
+        self.board = GoldenBoard(image, most, sampler=self.config.sampler, head_tokens=most)
         self._set_sampling()
 
     def start(self, args):
@@ -147,7 +150,8 @@ class FakeClient:
             self.tokens[:context] = self.board.tokens
             if args.flags & StartFlags.DUMP:
                 base = 4 * self.board.registers["logits_base"]
-                self.memory[base:base + 4 * len(self.board.logits)] = self.board.logits.astype("<i4").tobytes()
+                dumped = self.board.pass_logits.T.astype("<i4").tobytes()
+                self.memory[base:base + len(dumped)] = dumped
             yield kind, replace(event, cycles=self.cycles % 2**32, read_words=3 * self.cycles % 2**32,
                                 write_words=self.cycles // 10, sdram_busy=self.cycles // 2)
 

@@ -18,6 +18,7 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.spec.config import preset
+from tellme.spec.memory import StartFlags
 from tests.cli.fake_client import FakeClient
 
 MODEL = find_model("stories-1m")
@@ -60,6 +61,19 @@ def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
     assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden"
     assert found == golden and found["tokens"] == 9 and len(client.log) == 9 and client.closed
+
+
+def test_a_board_with_picks_of_all_positions_takes_a_start_a_chunk(text, capsys, monkeypatch):
+    """The same number, from a start for each chunk of the window."""
+    _, golden = perplexity(capsys, "--text", text, "--tokens", 21)
+    config = replace(preset("ulx3s-85f-l8"), head_tokens=8)
+    client = FakeClient(config)
+    monkeypatch.setattr(Board, "open", lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "hash"), say))
+    code, found = perplexity(capsys, "--text", text, "--tokens", 21, "--device", "port")
+    assert code == 0 and found.pop("device") == "port" and golden.pop("device") == "golden" and found == golden
+    dumped = StartFlags.DUMP | StartFlags.ALL
+    assert [(args.position, args.feed, args.flags) for args in client.log] == [
+        (0, 8, dumped | StartFlags.CLEAR), (8, 8, dumped), (16, 5, dumped)]
 
 
 def test_progress_is_told_as_it_is_made(capsys, monkeypatch):

@@ -374,6 +374,49 @@ def test_a_board_without_a_sampler_draws_nothing():
         events(unset, StartArgs(0, 1, 1, StartFlags.SAMPLE))
 
 
+@pytest.mark.parametrize("flags", [StartFlags.CLEAR, StartFlags.SAMPLE])
+def test_all_picks_are_those_of_single_tokens(flags):
+    """Prompts of several lengths in chunks of several sizes, with and without tokens to pick: each pick, list and row of logits
+    is what a start of the token alone gives, and token memory keeps the prompt."""
+    image = compile_model(even_model(67, 24), unlimited_config(even_model(67, 24)))
+    drawn = pack_settings(DrawSettings(inverse_temperature(3.0), top_k=20, seed=11))
+    for feed, generate, chunk in ((1, 0, 0), (3, 0, 4), (4, 2, 0), (5, 2, 4), (11, 3, 3), (11, 0, 9)):
+        board, single = GoldenBoard(image, 4, head_tokens=4), GoldenBoard(image)
+        prompt = [(7 * i + 3) % 67 for i in range(feed)]
+        for one in (board, single):
+            one.registers |= drawn
+            one.tokens[:feed] = prompt
+        got = events(board, StartArgs(0, feed, generate, flags | StartFlags.ALL, chunk))
+        assert len(got) == feed + max(generate - 1, 0) + 1 and got[-1][0] == EventType.DONE
+        size = min(chunk or 4, 4)
+        last_pass = 1 if generate > 1 else (feed - 1) % size + 1
+        assert len(board.pass_logits) == last_pass
+        at = 0
+        for position in range(feed):
+            kept = single.tokens[:]
+            (_, want), _ = events(single, StartArgs(position, 1, 1, flags))
+            single.tokens = kept
+            assert got[position] == (EventType.TOKEN, want)
+            if generate <= 1 and position >= feed - last_pass:
+                assert board.pass_logits[at].tolist() == single.logits.tolist() and board.top(at) == single.top()
+                at += 1
+        assert board.tokens[:feed] == prompt
+        if generate:
+            plain = GoldenBoard(image)
+            plain.registers |= drawn
+            plain.tokens[:feed] = prompt
+            assert events(plain, StartArgs(0, feed, generate, flags)) == got[feed - 1:]
+            assert plain.tokens == board.tokens and plain.crcs == board.crcs
+
+
+def test_a_head_of_one_token_gives_no_picks_of_all():
+    image = compile_model(even_model(67, 24), unlimited_config(even_model(67, 24)))
+    with pytest.raises(ValueError, match="^START has the flag ALL, and the board's LM head takes one token$"):
+        events(GoldenBoard(image, 4), StartArgs(0, 1, 1, StartFlags.ALL))
+    with pytest.raises(ValueError, match="^head_tokens is 2; 1 or 4 can be$"):
+        GoldenBoard(image, 4, head_tokens=2)
+
+
 def test_feeding_without_a_pick():
     board = golden_board(random_model("plain"))
     board.tokens[:4] = [1, 2, 3, 4]
@@ -383,7 +426,7 @@ def test_feeding_without_a_pick():
 
 def test_ties_go_to_the_lower_id():
     board = golden_board(random_model("plain"))
-    board.logits = np.zeros(128, np.int32)
+    board.pass_logits = np.zeros((1, 128), np.int32)
     board.logits[[7, 90]] = 5
     assert [i for i, _ in board.top()[:4]] == [7, 90, 0, 1]
     assert len(board.top()) == 64

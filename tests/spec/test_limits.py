@@ -37,7 +37,8 @@ def multiples(factor, *edges):
 
 CONFIGS = st.fixed_dictionaries({
     "lanes": st.sampled_from([1, 2, 8, 16, 17]), "chunk": around(2, 16), "float_lanes": st.sampled_from([1, 2, 3, 4, 32]),
-    "pes": st.sampled_from([4, 8, 16, 5]), "exp_units": st.sampled_from([1, 2, 3]),
+    "head_tokens": st.sampled_from([1, 1, 1, 2, 16]), "pes": st.sampled_from([4, 8, 16, 5]),
+    "exp_units": st.sampled_from([1, 2, 3]),
     "max_dim": around(512, 4096), "max_cols": around(1280, 4096, 6912, 8200), "max_head_dim": around(16, 64, 128),
     "max_kv_heads": around(1, 8, 16), "max_group": around(1, 2, 4, 8), "max_context": around(1024, 4096, 65535),
     "max_vocab": around(8, 32000, 1 << 18), "tile_rows": around(128, 160, 255), "program_steps": around(256, 1 << 16),
@@ -131,7 +132,9 @@ def largest(config):
         "kv_heads_bits": config.max_kv_heads, "head_dim_bits": config.max_head_dim, "group_bits": config.max_group,
         "position_bits": positions[-1], "position_count_bits": len(positions), "token_id_bits": config.max_vocab,
         "word_address_bits": config.sdram_bytes // 4 - 1, "step_bits": config.program_steps - 1,
-        "request_bits": max((1 << 22) // 4 - 1, config.max_context * config.max_head_dim // 4, config.max_vocab),
+        "request_bits": max((1 << 22) // 4 - 1, config.max_context * config.max_head_dim // 4,
+                            config.max_vocab * config.head_tokens),
+        "head_token_bits": config.head_tokens - 1,
         "exp_sum_bits": len(positions) << SUM_FRAC,
         "row_words_bits": 2 * head_row_words(config.max_dim), "block_words_bits": 2 * head_block_words(config.max_dim),
     }, {
@@ -228,6 +231,8 @@ def test_a_limit_is_the_last_that_can_be(name):
     ({"planes": 0}, "preset x: planes is 0; 1 to 6 can be (a tile's header says how many there are)"),
     ({"lanes": 2, "chunk": 2, "pes": 5}, "preset x: pes is 5; 4, 8, 16 can be"),
     ({"lanes": 2, "chunk": 2, "exp_units": 3}, "preset x: exp_units is 3; 1, 2 can be"),
+    ({"lanes": 4, "chunk": 4, "head_tokens": 2}, "preset x: head_tokens is 2; 1, 4 can be"),
+    ({"head_tokens": 2}, "preset x: head_tokens is 2; 1 can be"),
     ({"lanes": 3, "ddr3_chip": "MT41K256M16"}, "preset x: lanes is 3; a multiple of 2 can be (a lane a row of the memory's "
                                                "word)"),
     ({"float_lanes": 2}, "preset x: float_lanes is 2; a power of two up to chunk, 1, can be"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tellme.spec.config import PRESETS, preset
+from tellme.spec.config import PRESETS, CoreConfig, preset
 from tellme.spec.lut_table import LUT
 from tellme.spec.sizing import SizingError, check, dsp, ebr, lut, lut_terms, vector_parts, weight_buffer
 
@@ -67,6 +67,23 @@ def test_multipliers_take_a_product_a_lane_and_two_block_rams():
     assert "tlmm" not in dsp(small)
     with pytest.raises(SizingError, match=r"no LUT are known for tlmm \(multipliers of a compact lane\); make model finds them"):
         lut(small)
+
+
+def test_picks_of_all_positions_cost_the_lm_head_alone():
+    """Its EBR are those that were packed; every build has room for them."""
+    for name in ("ulx3s-85f", "ulx3s-85f-l8", "ecpix5-85f"):
+        config = preset(name)
+        every = replace(config, head_tokens=config.chunk)
+        for model in (ebr, lut, dsp):
+            before, after = model(config), model(every)
+            assert {unit for unit in before if after[unit] != before[unit]} <= {"lm_head"}
+        check(every, "85f")
+    packed = [part for part in PACKING["parts"]["lm_head"] if "head_tokens" in part["changes"]]
+    assert [part["changes"]["head_tokens"] for part in packed] == [4, 12]
+    for part in packed:
+        config = CoreConfig(name="packed", **part["changes"])
+        assert (ebr(config)["lm_head"], dsp(config)["lm_head"]) == (part["ebr"], part["dsp"])
+        assert lut(config)["lm_head"] == pytest.approx(part["comb"], rel=0.02)
 
 
 def test_the_small_preset_fits_the_25f():

@@ -27,6 +27,7 @@ def show(found: Description) -> None:
     line("versions", f"tellme-host {found.host_version}, protocol {found.protocol}, format {found.program_format}")
     line("largest model", ", ".join(f"{name} {value}" for name, value in found.limits.items()))
     line("lanes", f"{found.lanes}; {found.chunk} token{'s' * (found.chunk > 1)} of a prompt at once")
+    line("picks", "after each token of a prompt" if found.head_tokens > 1 else "after a prompt's last token")
     line("sampler", "draws tokens on its own" if found.sampler else "none: the host draws")
     line("cycle counters", "of what each cycle was spent on" if found.counts_cycles else "in all")
     line("clock", f"{found.fabric_mhz:.2f} MHz; SDRAM {found.sdram_mhz:.2f} MHz")

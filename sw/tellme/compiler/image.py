@@ -225,7 +225,7 @@ def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: He
 
     A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
     """
-    layout, parts = _parts(c, stream, table, head)
+    layout, parts = _parts(c, board, stream, table, head)
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
         shorter = longest_context(c, board, stream, table, head)
@@ -240,10 +240,11 @@ def longest_context(c: ModelConfig, board: CoreConfig, stream: int, table: int, 
     0: there is none."""
     steps = range(CONTEXT_STEP, min(c.context, board.widths.context + 1), CONTEXT_STEP)
     return CONTEXT_STEP * bisect_right(
-        steps, False, key=lambda context: _parts(replace(c, context=context), stream, table, head)[0].end > board.sdram_bytes)
+        steps, False,
+        key=lambda context: _parts(replace(c, context=context), board, stream, table, head)[0].end > board.sdram_bytes)
 
 
-def _parts(c: ModelConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:
+def _parts(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:
     """The layout, and the size of each part, whatever memory there is."""
     layout, parts = Layout(), dict[str, int]()
 
@@ -260,7 +261,7 @@ def _parts(c: ModelConfig, stream: int, table: int, head: Head) -> tuple[Layout,
     else:
         layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
     layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
-    layout.logits = reserve("logits", 4 * rows)
+    layout.logits = reserve("logits", 4 * rows * board.head_tokens)
     kv, layout.kv = c.kv_heads * c.context * c.head_dim, layout.end
     for _ in range(c.layers):
         k, v, s = (reserve(what, size) for what, size in (("K cache", kv), ("V cache", kv),

@@ -98,16 +98,21 @@ class GoldenBoard:
 
     :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does, and yields the same
     events (counters are zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
-    memory; ``logits`` has the logits of the last LM head pass (Q15.16).
+    memory; ``logits`` has the logits of the last token of the last LM head pass (Q15.16), ``pass_logits`` (tokens, vocab) those
+    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.
 
     ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
     which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
-    use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``registers`` has the model's
-    registers and, with a sampler, the sampling registers, which a host sets.
+    use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``head_tokens``: tokens of a chunk
+    after which the board's LM head gives a pick, 1 or ``lanes``.  ``registers`` has the model's registers and, with a sampler,
+    the sampling registers, which a host sets.
     """
 
-    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True):
+    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1):
+        if head_tokens not in (1, lanes):
+            raise ValueError(f"head_tokens is {head_tokens}; 1 or {lanes} can be")
         self._lanes = lanes
+        self._head_tokens = head_tokens
         self._budget = Budget(kept_bytes)
         self._sampler = sampler
         self.registers = r = dict(image.registers) | dict.fromkeys(SAMPLING_REGISTERS if sampler else (), 0)
@@ -132,7 +137,7 @@ class GoldenBoard:
             for s in self.steps if s.descriptor.epilogue == Epilogue.QKV}
         self.crcs = [0] * len(self.steps)
         self.tokens = [0] * r["context"]
-        self.logits = np.zeros(r["vocab"], np.int32)
+        self.pass_logits = np.zeros((1, r["vocab"]), np.int32)
 
     # Unpacking
 
@@ -254,7 +259,7 @@ class GoldenBoard:
             out.append(logits)
         result = np.concatenate(out)
         if len(result):
-            self.logits = result[-1]
+            self.pass_logits = result[-1:]
         return result
 
     def _run(self, tokens: NDArray[np.intp], position: int, heads: str) -> NDArray[np.int32]:
@@ -363,15 +368,22 @@ class GoldenBoard:
         return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],
                       cache.key_scales[:, :end], cache.value_scales[:, :end], position)
 
-    def top(self) -> list[tuple[int, int]]:
-        """The 64 best (id, logit) of the last head, best first, ties to the lower id."""
-        return best(self.logits)
+    @property
+    def logits(self) -> NDArray[np.int32]:
+        """The logits of the last LM head pass's last token."""
+        return self.pass_logits[-1]
+
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
+        """The 64 best (id, logit) of a token of the last LM head pass, by its number in the pass (-1: the last one); best first,
+        ties to the lower id."""
+        return best(self.pass_logits[number])
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run like a board: an event for each pick, then DONE.
 
-        With the flag SAMPLE tokens are drawn as the sampling registers say.  Positions outside the context, and settings outside
-        their ranges, are a RangeError, the flag on a board without a sampler a ValueError.
+        With the flag SAMPLE tokens are drawn as the sampling registers say.  With the flag ALL there is a pick after each fed
+        token.  Positions outside the context, and settings outside their ranges, are a RangeError; the flag SAMPLE on a board
+        without a sampler, and ALL on a board whose LM head takes one token, are a ValueError.
         """
         args.check_context(self.registers["context"])
         settings = None
@@ -379,30 +391,49 @@ class GoldenBoard:
             if not self._sampler:
                 raise ValueError("START has the flag SAMPLE, and the board has no sampler")
             settings = unpack_settings(self.registers)
+        every = bool(args.flags & StartFlags.ALL)
+        if every and self._head_tokens == 1:
+            raise ValueError("START has the flag ALL, and the board's LM head takes one token")
 
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
+
+        def picked_after(number: int) -> tuple[int, int]:
+            """The pick after a token of the last pass, which lies at ``position``, and its logit."""
+            logits = self.pass_logits[number]
+            token = int(logits.argmax()) if settings is None else draw(self.top(number), settings, position + 1)
+            return token, int(logits[token])
 
         position, feed, picked = args.position, args.feed, 0
         pick, reason = 0, DoneReason.LENGTH
         chunk = min(args.chunk or self._lanes, self._lanes)
         try:
             while True:
-                tokens = self.tokens[position:position + feed]
-                self.feed(tokens, position, heads="last" if args.generate else "none", chunk=chunk)
-                position += feed - 1
-                if args.generate == 0:
-                    break
-                pick = int(self.logits.argmax()) if settings is None else draw(self.top(), settings, position + 1)
-                picked, feed = picked + 1, 1
-                if position + 1 < len(self.tokens):
-                    self.tokens[position + 1] = pick
-                yield event(EventType.TOKEN, pick, int(self.logits[pick]))
-                ended = ending(pick, picked, ends=args.ends, limit=args.generate, next_position=position + 1,
-                               context=self.registers["context"])
-                if ended is not None:
-                    reason = ended
-                    break
+                # With ALL the picks of a chunk are told before the next chunk runs; else all tokens to feed are one pass.
+                n = min(feed, chunk) if every else feed
+                heads = "all" if every else "last" if args.generate else "none"
+                logits = self.feed(self.tokens[position:position + n], position, heads=heads, chunk=chunk)
+                if every:
+                    self.pass_logits = logits
+                last, feed = position + n - 1, feed - n
+                for number in range(len(logits)):
+                    position = last + 1 - len(logits) + number
+                    pick, logit = picked_after(number)
+                    if args.generate and not feed and position == last:
+                        picked += 1
+                        if position + 1 < len(self.tokens):
+                            self.tokens[position + 1] = pick
+                    yield event(EventType.TOKEN, pick, logit)
+                position = last
+                if not feed:
+                    if not args.generate:
+                        break
+                    ended = ending(pick, picked, ends=args.ends, limit=args.generate, next_position=position + 1,
+                                   context=self.registers["context"])
+                    if ended is not None:
+                        reason = ended
+                        break
+                    feed = 1
                 position += 1
         except NonfiniteError as error:
             pick, reason = error.step, DoneReason.NONFINITE

@@ -29,7 +29,6 @@ from tellme.spec.memory import (
     SDRAM_BASE,
     SEGMENT_BASE,
     TOKEN_BASE,
-    TOP_BASE,
     TOP_ENTRIES,
     Event,
     EventType,
@@ -37,6 +36,7 @@ from tellme.spec.memory import (
     StartFlags,
     check_tokens,
     register_address,
+    top_address,
 )
 from tellme.spec.sampling import DrawSettings, pack_settings
 
@@ -65,6 +65,8 @@ class Device(ABC):
     skipped: int = 0
     #: Whether a start with the flag SAMPLE draws as :meth:`draw_as` said.
     sampler: bool = False
+    #: Tokens of a chunk after which a start with the flag ALL gives a pick, the best 64 and the logits; 1: it is refused.
+    head_tokens: int = 1
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
 
@@ -96,15 +98,21 @@ class Device(ABC):
 
     @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler`` is a DeviceError."""
+        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler``, and the flag ALL on a device
+        with ``head_tokens`` 1, are a DeviceError."""
 
     @abstractmethod
-    def top(self) -> list[tuple[int, int]]:
-        """The 64 best (id, logit) of the last LM head pass, best first."""
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
+        """The 64 best (id, logit) of a token of the last LM head pass, best first: of the last token, or of the one with this
+        number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens."""
 
     @abstractmethod
+    def pass_logits(self) -> NDArray[np.int32]:
+        """All logits (tokens, vocab) of the last LM head pass, in Q15.16; on a board the run must have had the DUMP flag."""
+
     def logits(self) -> NDArray[np.int32]:
-        """All logits of the last LM head pass (Q15.16); on a board the run must have had the DUMP flag."""
+        """Those of its last token, (vocab,)."""
+        return self.pass_logits()[-1]
 
     @abstractmethod
     def crcs(self) -> list[int]:
@@ -158,11 +166,11 @@ class GoldenDevice(Device):
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         return self.board.start(args)
 
-    def top(self) -> list[tuple[int, int]]:
-        return self.board.top()
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
+        return self.board.top(number)
 
-    def logits(self) -> NDArray[np.int32]:
-        return self.board.logits
+    def pass_logits(self) -> NDArray[np.int32]:
+        return self.board.pass_logits
 
     def crcs(self) -> list[int]:
         return self.board.crcs[:-1]
@@ -207,6 +215,7 @@ class BoardDevice(Device):
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
         self.sampler = config.sampler
+        self.head_tokens = config.head_tokens
         self._config = config
         self._given = client
         #: Compare the memory with what was written: an SDRAM on a real board may fail where no packet did.  The simulated SDRAM
@@ -217,6 +226,8 @@ class BoardDevice(Device):
         self._known: set[tuple[int, int]] | None = set() if blank else None
         self._image: Image | None = None
         self._running = False
+        #: Tokens of the last LM head pass.
+        self._pass_tokens = 1
 
     @property
     def _client(self) -> Client:
@@ -315,11 +326,20 @@ class BoardDevice(Device):
         args.check_context(self._loaded().registers["context"])
         if args.flags & StartFlags.SAMPLE:
             self._check_sampler()
+        if args.flags & StartFlags.ALL and self.head_tokens == 1:
+            raise DeviceError(f"the core {self.preset} gives no picks after all tokens: feed the tokens one by one")
         self._client.start(args)
         self._running = True
+        # The last chunk of what is fed; each pick behind it is a pass of its own.
+        most = min(args.chunk or self.head_tokens, self.head_tokens)
+        self._pass_tokens, told = (args.feed - 1) % most + 1 if args.flags & StartFlags.ALL else 1, 0
         for kind, event in self._client.events():
             if kind == EventType.DONE:
                 self._running = False
+            else:
+                told += 1
+                if told > args.feed:
+                    self._pass_tokens = 1
             yield kind, event
             if kind == EventType.DONE:
                 return
@@ -328,15 +348,15 @@ class BoardDevice(Device):
         assert self._image is not None, "no image is loaded"
         return self._image
 
-    def top(self) -> list[tuple[int, int]]:
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
         n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
-        content = self._client.read(TOP_BASE, self._ENTRY.size * n)
+        content = self._client.read(top_address(range(self._pass_tokens)[number]), self._ENTRY.size * n)
         return [(token, logit) for logit, token in self._ENTRY.iter_unpack(content)]
 
-    def logits(self) -> NDArray[np.int32]:
-        r = self._loaded().registers
-        content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"])
-        return np.frombuffer(content, "<i4").astype(np.int32)
+    def pass_logits(self) -> NDArray[np.int32]:
+        r, tokens = self._loaded().registers, self._pass_tokens
+        content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"] * tokens)
+        return np.ascontiguousarray(np.frombuffer(content, "<i4").reshape(-1, tokens).T.astype(np.int32))
 
     def crcs(self) -> list[int]:
         content = self._client.read(CRC_BASE, 4 * (len(self._loaded().program) - 1))

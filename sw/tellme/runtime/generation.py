@@ -60,7 +60,8 @@ class Generation:
     ends: tuple[int, ...] = ()
     #: Prompt tokens that the board works on at once: 0 as many as it has lanes for, 1 one by one.
     prefill_chunk: int = 0
-    #: Gets the logits (Q15.16) of each position fed, as they come; without, only the last position of the prompt has any.
+    #: Gets the logits (Q15.16) of each position fed, as they come; without, only the last position of the prompt has any.  A
+    #: start feeds as many tokens of the prompt as the device gives logits of at once.
     on_logits: Callable[[NDArray[np.int32]], object] | None = None
     #: What lies in the device's KV cache: the tokens of the prompt that the cache has already are not fed again.
     cache: KvCache = field(default_factory=KvCache)
@@ -121,7 +122,7 @@ class Generation:
         """The generation loop.
 
         A board that picks by itself goes on from one start to the end of the text.  Where the host draws, or takes logits, a
-        start feeds one token and the host picks before the next start.
+        start feeds one token, or of the prompt as many as have logits at once, and the host picks before the next start.
         """
         alone = self.on_logits is None and (self.sampling.greedy or self._device_draws)
         sampler = Sampler(self.sampling, self.prompt)
@@ -129,9 +130,10 @@ class Generation:
         self.cached = position = self.cache.begin(self, self.prompt if self.on_logits is None else [])
         feed = self.prompt[position:]
         if self.on_logits is not None:
-            for token in self.prompt[:-1]:
-                self._one(position, [token])
-                position, feed = position + 1, self.prompt[-1:]
+            size = self._logits_at_once
+            while len(feed) > size:
+                self._one(position, feed[:size])
+                position, feed = position + size, feed[size:]
         if self.max_tokens == 0:
             if self.on_logits is not None:
                 self._one(position, feed)
@@ -169,6 +171,8 @@ class Generation:
         self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
+        if self._every(feed):
+            flags |= StartFlags.ALL
         # Where a start picks one token, the host knows the end.
         ends = self.ends[:END_TOKENS] if generate > 1 else ()
         if generate and self._device_draws:
@@ -206,14 +210,27 @@ class Generation:
             self.cache.add([*self.prompt, *self.generated][known:position + 1] if known < len(self.prompt)
                            else self.generated[known - len(self.prompt):position + 1 - len(self.prompt)])
 
+    @property
+    def _logits_at_once(self) -> int:
+        """Tokens of a start that gives the logits of each."""
+        most = self.device.head_tokens if self.image.whole_heads else 1
+        return min(self.prefill_chunk or most, most)
+
+    def _every(self, feed: list[int]) -> bool:
+        """Whether a start that feeds these tokens gives the pick and the logits after each."""
+        return self.on_logits is not None and len(feed) > 1
+
     def _one(self, position: int, feed: list[int]) -> Event:
-        """Feed tokens and pick once."""
+        """Feed tokens and pick once; where logits are asked for, after each token.  The last pick's event."""
         events = list(self._start(position, feed, 1))
-        if len(events) != 1:
-            raise DeviceError(f"{self.device.name} ended a run of one token with {len(events)}")
+        wanted = len(feed) if self._every(feed) else 1
+        if len(events) != wanted:
+            raise DeviceError(f"{self.device.name} ended a run of {'one token' if wanted == 1 else f'{wanted} tokens'} with "
+                              f"{len(events)}")
         if self.on_logits is not None:
-            self.on_logits(self.device.logits().copy())
-        return events[0]
+            for row in self.device.pass_logits():
+                self.on_logits(row.copy())
+        return events[-1]
 
     # Results
 

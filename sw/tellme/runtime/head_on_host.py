@@ -86,6 +86,8 @@ class HeadOnHost(Device):
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         settings = None
+        if args.flags & StartFlags.ALL:
+            raise DeviceError("a head on the host gives no picks after all tokens: feed the tokens one by one")
         if args.flags & StartFlags.SAMPLE:
             settings = self._settings
             assert settings is not None, "nobody said how to draw"
@@ -147,8 +149,8 @@ class HeadOnHost(Device):
                               "none is read", hint="head") from error
         return self._head.logits(codes, d)[0]
 
-    def top(self) -> list[tuple[int, int]]:
-        return best(self._logits)
+    def top(self, number: int = -1) -> list[tuple[int, int]]:
+        return best(self.pass_logits()[number])
 
     def crcs(self) -> list[int]:
         return self._device.crcs()
@@ -156,8 +158,8 @@ class HeadOnHost(Device):
     def counters(self) -> dict[str, int]:
         return self._device.counters()
 
-    def logits(self) -> NDArray[np.int32]:
-        return self._logits
+    def pass_logits(self) -> NDArray[np.int32]:
+        return self._logits[None]
 
     def stop(self) -> None:
         self._device.stop()

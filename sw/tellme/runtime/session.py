@@ -204,7 +204,7 @@ class Session:
         Up to ``max_tokens`` tokens are picked, as ``sampling`` says (None: greedily), until an end token of the model comes (not
         with ``ignore_end``) or the context is full.  ``prefill_chunk`` is how many prompt tokens share each weight: 0 as many as
         the board has lanes for, 1 one by one; the tokens are the same.  ``on_logits`` gets the logits (vocab,) of each position
-        fed, in Q15.16, which takes a start a token.
+        fed, in Q15.16, which takes a start a token, or of the prompt a start a chunk on a core with picks of all positions.
 
         ``stop``: strings at which the text ends.  A stop string is not shown, and text that may become one is held back.
 
@@ -231,7 +231,8 @@ class Session:
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.
 
-        ``progress`` hears how many predictions were made since the last call.  On a board this takes a start a token.
+        ``progress`` hears how many predictions were made since the last call.  On a board this takes a start a token, or a start
+        a chunk on a core with picks of all positions.
         """
         cut = text_windows(self.model, self.tokenizer, text, tokens) if isinstance(text, str) else text
         found: list[float] = []

@@ -79,6 +79,9 @@ class CoreConfig:
     max_context: int = 1024
     #: Largest vocabulary of an LM head on the board.
     max_vocab: int = DEFAULT_VOCAB
+    #: Tokens of a pass after which the LM head gives a pick, the best 64 and the logits: 1, the last one, or ``chunk``, each of
+    #: them in runs with the flag ALL.
+    head_tokens: int = 1
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
@@ -141,7 +144,9 @@ class CoreConfig:
         if self.float_lanes & self.float_lanes - 1 or not 1 <= self.float_lanes <= self.chunk:
             raise ConfigError(f"preset {self.name}: float_lanes is {self.float_lanes}; a power of two up to chunk, {self.chunk}, "
                               "can be")
-        choices = (("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))) if self.chunk > 1 else ()
+        choices: list[tuple[str, int, tuple[int, ...]]] = [("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk})))]
+        if self.chunk > 1:
+            choices += [("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))]
         for what, value, values in choices:
             if value not in values:
                 raise ConfigError(f"preset {self.name}: {what} is {value}; {', '.join(map(str, values))} can be")
@@ -158,7 +163,7 @@ class CoreConfig:
             rows=self.max_cols + max(self.max_cols, 2 * kv_dim), cols=self.max_cols, dim=self.max_dim, heads=self.max_heads,
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
-            word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers)
+            word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -250,6 +255,9 @@ PRESETS = {
                             max_context=512, weight_buffer_bytes=8192, compact=True, accounts=False, fabric_mhz=50.0),
     "sim-tiny": CoreConfig(name="sim-tiny", lanes=1, max_dim=128, max_cols=384, max_context=128,
                             weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
+    # A core with picks of all positions, for quick simulation.
+    "sim-all": CoreConfig(name="sim-all", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, max_dim=256, max_cols=768,
+                          max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
     "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
                              max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,

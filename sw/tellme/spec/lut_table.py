@@ -11,7 +11,7 @@ LUT: dict[str, dict[str, float]] = {
         "lane": 394.8,
         "second row": -113.3,
         "second drain": -0.5,
-        "planes of a lane": 56.8,
+        "planes of a lane": 56.7,
         "row words of a drain": 113.5,
         "multipliers": 261.3,
         "multipliers of a lane": 2.3,
@@ -28,6 +28,7 @@ LUT: dict[str, dict[str, float]] = {
     "lm_head": {
         "unit": 1900.0,
         "compact unit": 1143.0,
+        "chunk unit": 2156.5,
     },
     "fused": {
         "unit": 8094.5,

@@ -19,7 +19,7 @@ __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "chec
            "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
            "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
            "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs",
-           "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_ENTRIES"]
+           "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_BYTES", "TOP_ENTRIES", "top_address"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -33,10 +33,13 @@ REGISTER_BASE = 0x9000_0000
 COUNTER_BASE = 0x9000_0100
 #: CRC-32 of the last run of each step, one word a descriptor.  Read only.
 CRC_BASE = 0xA000_0000
-#: The 64 best (logit, id) of the last head, best first: logit word, then id word.  Read only.
+#: The 64 best (logit, id) of each token of the last head, best first: logit word, then id word.  Token n of its pass has its list
+#: at TOP_BASE + TOP_BYTES * n; a head of one token has the first list.  Read only.
 TOP_BASE = 0xB000_0000
-#: Entries there.
+#: Entries of a list.
 TOP_ENTRIES = 64
+#: Bytes of a list.
+TOP_BYTES = 8 * TOP_ENTRIES
 #: Token ids, one word a position: the host writes the prompt, the board what it picks.
 TOKEN_BASE = 0xC000_0000
 #: What a word of token memory holds, where a configuration does not say otherwise.
@@ -120,6 +123,11 @@ def counter_address(name: str) -> int:
     return COUNTER_BASE + 4 * COUNTERS[name]
 
 
+def top_address(number: int) -> int:
+    """Byte address of the list of the best 64 of a token, by its number in its pass."""
+    return TOP_BASE + TOP_BYTES * number
+
+
 def check_registers(values: Mapping[str, int]) -> None:
     """Check that each register's value is a 32-bit word; the first other value is a RangeError with the register's name.
 
@@ -153,11 +161,15 @@ class StartFlags(IntFlag):
 
     #: Zero the counters first.
     CLEAR = 1
-    #: The head writes all logits to logits_base.
+    #: The head writes all logits to logits_base: the logit of row r for token n of a pass of so many tokens is the word
+    #: logits_base + r * tokens + n.  The tokens of a pass are the chunk's with ALL, else one.
     DUMP = 2
     #: Tokens are drawn as the sampling registers say, not the likeliest taken.  A core without a sampler ignores the flag, so a
     #: host does not send the flag to such a core.
     SAMPLE = 4
+    #: A pick, the best 64, and with DUMP the logits, after each fed token, and not after the last one alone.  A core whose
+    #: configuration has head_tokens 1 ignores the flag, so a host does not send the flag to such a core.
+    ALL = 8
 
 
 #: Range of each number of a START.  A start feeds a token at least.
@@ -180,7 +192,12 @@ class StartArgs:
 
     Fed tokens run in chunks of ``chunk``, or of as many tokens as the board has lanes for if this number is smaller or
     ``chunk`` is
-    0.  The results are the same bits for every ``chunk``."""
+    0.  The results are the same bits for every ``chunk``.
+
+    With the flag ALL a token is picked after each of the ``feed`` tokens, and announced in the order of positions when its chunk
+    is done, with ``generate`` = 0 too.  A pick after another token than the last one is not written to token memory, is not fed,
+    does not count for ``generate``, and ends nothing.  With SAMPLE each pick is drawn, for the position behind its token.  The
+    best 64 and the logits of a chunk's tokens stay until the next chunk's."""
 
     position: int
     feed: int
@@ -243,9 +260,10 @@ EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_w
 class Event:
     """Payload of TOKEN and DONE, 32 bytes.
 
-    TOKEN: position of the token just fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
+    TOKEN: position of a token that was fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
     DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing otherwise.  Counters are those of
-    the moment: running cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
+    the moment, so that each event of a chunk with ALL has those of the whole chunk: running cycles, memory words read and written
+    (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
     position: int

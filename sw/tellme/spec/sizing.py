@@ -15,6 +15,7 @@ from math import ceil
 
 from tellme.spec.config import CoreConfig
 from tellme.spec.lut_table import LUT
+from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.packing import SLICE_BYTES
 
 __all__ = ["BLOCK_WORDS", "DEVICES", "Device", "SizingError", "WeightBufferSize", "check", "dsp", "ebr", "lut", "lut_terms",
@@ -98,6 +99,12 @@ def _vectors(tokens: int, length: int) -> int:
     return sum(ceil(tokens * part / VECTOR_WORDS) for part in vector_parts(length))
 
 
+def _lists(config: CoreConfig) -> int:
+    """Block RAMs of an LM head of several tokens: 64 entries for each token, and 512 candidates for the lists."""
+    entries, entry = TOP_ENTRIES * config.head_tokens, 32 + config.widths.token_id_bits
+    return ceil(entry / (36 if entries <= 512 else 18)) + ceil((entry + config.widths.head_token_bits) / 36)
+
+
 def ebr(config: CoreConfig) -> dict[str, int]:
     """Block RAMs by unit, as 512 x 36, 1,024 x 18 or 2,048 x 9."""
     c = config
@@ -132,8 +139,8 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         "fused": c.float_lanes * (_vectors(tokens, c.max_dim) + _vectors(tokens, c.max_cols)
                                   + 2 * ceil(gains / 512) + 1 + 1 + 2 + 1 + (tokens > 1)),
         "attention": attention,
-        # In a compact core the queue of logits, and the best 64.
-        "lm_head": 1 + 2 if c.compact else 0,
+        # In a compact core the queue of logits, and the best 64; of several tokens the best 64 of each, and the candidates.
+        "lm_head": _lists(c) if c.head_tokens > 1 else 1 + 2 if c.compact else 0,
         "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         # FIFOs of the hub's ports, of which attention has one to itself where it reads words of 64 bits.
         "sdram": (5 + (c.widths.attention_bits > 32)) * ceil(c.word_bits / 36),
@@ -172,11 +179,11 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     core: processor, address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused,
     attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
     itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
-    products.
+    products.  An LM head of several tokens is a unit of its own kind; what the other units have for it is not counted.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
-    head = "compact unit" if c.compact else "unit"
+    head = "chunk unit" if c.head_tokens > 1 else "compact unit" if c.compact else "unit"
     more = c.float_lanes - 1
     if c.chunk > 1:
         attention: dict[str, float] = {kind: 1, "PE" if c.widths.attention_bits == 32 else "wide PE": c.pes,

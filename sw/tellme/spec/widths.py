@@ -85,6 +85,7 @@ class Widths:
     dim_bits                elements of the residual vector: dim
     token_bits              number of a token in its chunk: chunk - 1
     token_count_bits        tokens of a chunk: chunk
+    head_token_bits         number of a token in a pass of the LM head: head_tokens - 1
     attention_head_bits     number of a token's attention head, query heads first, then key, then value heads:
                             heads + 2 kv_heads - 1
     heads_bits, ...         heads; kv_heads; head_dim; group
@@ -93,7 +94,7 @@ class Widths:
     token_id_bits           a token's id, or a vocabulary's size: vocab
     word_address_bits       address of a 32-bit word of the memory: memory_words - 1
     request_bits            32-bit words of one memory request: the most of a host's range (2**20 - 1), a head's K or V
-                            (context * head_dim / 4) and all logits (vocab)
+                            (context * head_dim / 4) and all logits (vocab * head_tokens)
     step_bits               number of a descriptor: steps - 1
     engine_sum_bits         signed, size 128 * cols * (3**planes - 1) / 2: a weight of so many planes times a code for each
                             column; 32 with multipliers
@@ -134,6 +135,8 @@ class Widths:
     planes: int = 1
     #: Whether planes have multipliers.
     multipliers: bool = False
+    #: Tokens of a pass of the LM head.
+    head_tokens: int = 1
 
     @property
     def row_bits(self) -> int:
@@ -158,6 +161,10 @@ class Widths:
     @property
     def token_count_bits(self) -> int:
         return bits_for(self.chunk)
+
+    @property
+    def head_token_bits(self) -> int:
+        return bits_for(self.head_tokens - 1)
 
     @property
     def attention_heads(self) -> int:
@@ -203,7 +210,7 @@ class Widths:
     @property
     def request_words(self) -> int:
         """32-bit words of a request at most."""
-        return max(HOST_REQUEST_WORDS, self.context * self.head_dim // 4, self.vocab)
+        return max(HOST_REQUEST_WORDS, self.context * self.head_dim // 4, self.vocab * self.head_tokens)
 
     @property
     def request_bits(self) -> int:

@@ -30,6 +30,8 @@ from tests.hw.layouts import layouts_of, pack, unpack
 
 STREAMS, TOKENS, CASES = 2, 16, 400
 LAYOUTS = layouts_of(chunk=TOKENS, max_cols=4096)
+#: Of a core whose LM head takes several tokens.
+ALL = layouts_of(chunk=TOKENS, max_cols=4096, head_tokens=TOKENS)
 #: Of a core of single tokens: sixty-four heads of up to 128 elements.
 SINGLE = layouts_of(max_cols=8192, max_head_dim=128)
 BENCHES = [
@@ -39,8 +41,10 @@ BENCHES = [
     Bench(name="passes", build=lambda: PassRouter(LAYOUTS, streams=STREAMS, holds=True),
           tests=("settings_and_ends_of_a_pass", "a_quantise_pass_begins_at_once")),
     Bench(name="codes", build=lambda: CodeRouter(LAYOUTS, streams=STREAMS), tests=("codes_of_all_tokens_or_of_the_last_one",)),
+    Bench(name="codes_all", build=lambda: CodeRouter(ALL, streams=STREAMS), tests=("codes_without_their_scales",)),
     Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
     Bench(name="accs", build=lambda: AccRouter(LAYOUTS, streams=STREAMS), tests=("sums_to_their_pipeline",)),
+    Bench(name="accs_all", build=lambda: AccRouter(ALL, streams=STREAMS), tests=("sums_of_all_tokens_to_the_lm_head",)),
     Bench(name="rope", build=lambda: RopeRouter(LAYOUTS, streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
     Bench(name="crc", build=lambda: StepCrc(LAYOUTS, streams=STREAMS), tests=("crc_of_what_was_shown",)),
     Bench(name="status", build=lambda: StatusWords(LAYOUTS), tests=("status_words",)),
@@ -199,6 +203,23 @@ async def codes_of_all_tokens_or_of_the_last_one(dut):
 
 
 @cocotb.test()
+async def codes_without_their_scales(dut):
+    """As above, to an LM head that knows the scales, and is asked for a token's pick by number."""
+    p = Ports(dut, "for_lm_head", "has_last", "wanted", "control__args", "control__number", "unit__best",
+              *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready"))
+    for _ in range(CASES):
+        last = p.random.choice(PIPELINES)
+        await p.draw(has_last=1 << last)
+        for i in PIPELINES:
+            source = i if not p["for_lm_head"] else last if i == 0 else None
+            assert p[f"engine__{i}__valid"] == (0 if source is None else p[f"codes__{source}__valid"])
+            assert source is None or p[f"engine__{i}__payload"] == p[f"codes__{source}__payload"]
+        assert (p["unit__args"], p["unit__number"]) == (p["control__args"], p["control__number"])
+        assert p["control__best"] == p["unit__best"]
+    report(cases=CASES)
+
+
+@cocotb.test()
 async def words_to_the_sink(dut):
     p = Ports(dut, "words__payload", "words__valid", "engine__ready", *of_each("gains__{}__ready"))
     sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"]}
@@ -240,6 +261,47 @@ async def sums_to_their_pipeline(dut):
             taken["engine__0"] = p["lm_head__ready"]
         assert {name: p[f"{name}__ready"] for name in taken} == taken
     report(cases=CASES)
+
+
+@cocotb.test()
+async def sums_of_all_tokens_to_the_lm_head(dut):
+    """Rows of each number of tokens: the streams take turns, an odd row ends with the first stream and begins there again.  A
+    stream that is not asked waits.  Of one token, and of the last one alone, the first stream's sums."""
+    await reset(dut)
+    random, sums = rng("turns"), 0
+    for port in (*of_each("engine__{}__valid", "engine__{}__payload", "out__{}__ready"), "fetch__valid", "attention__valid"):
+        getattr(dut, port).value = 0
+    for case in range(3 * TOKENS):
+        tokens, every = case % TOKENS + 1, case < 2 * TOKENS
+        dut.source.value, dut.last_token.value = AccSource.NONE.value, tokens - 1
+        dut.for_all.value, dut.for_lm_head.value = int(every), int(not every)
+        order = [t for _ in range(6) for t in range(tokens)] if every else [0] * 6
+        waiting = [[(row, t) for row in range(6) for t in range(i, tokens, STREAMS)] for i in PIPELINES]
+        for turn, token in enumerate(order):
+            stream, taken = token % STREAMS, False
+            while not taken:
+                valid = [int(bool(waiting[i]) and random.random() < 0.7) for i in PIPELINES]
+                for i in PIPELINES:
+                    getattr(dut, f"engine__{i}__valid").value = valid[i]
+                    row, t = waiting[i][0] if waiting[i] else (0, 0)
+                    getattr(dut, f"engine__{i}__payload").value = pack(ALL.acc, acc=row * TOKENS + t, place={"token": t})
+                ready = random.getrandbits(1)
+                dut.lm_head__ready.value = ready
+                await Timer(1, "ns")
+                assert int(dut.lm_head__valid.value) == valid[stream], (tokens, turn)
+                assert [int(getattr(dut, f"engine__{i}__ready").value) for i in PIPELINES] == [
+                    ready if i == stream else 0 for i in PIPELINES]
+                taken = bool(valid[stream] and ready)
+                if taken:
+                    got = unpack(ALL.acc, int(dut.lm_head__payload.value))
+                    assert got["acc"] == waiting[stream][0][0] * TOKENS + waiting[stream][0][1]
+                    assert not every or got["place"]["token"] == token
+                    waiting[stream].pop(0)
+                await FallingEdge(dut.clk)
+            sums += 1
+        dut.for_all.value = dut.for_lm_head.value = 0
+        await FallingEdge(dut.clk)
+    report(cases=sums)
 
 
 @cocotb.test()

@@ -32,27 +32,29 @@ __all__ = ["LANES", "LAYOUTS", "LEAST", "MAX_COLS", "PLANES", "PREFILL_ROWS", "S
            "Paced", "bench", "cycles_of", "rows_a_step", "run", "tokens_of"]
 
 
-def layouts(chunk, tile, cols, planes=1, multipliers=False):
+def layouts(chunk, tile, cols, planes=1, multipliers=False, by_rows=False):
     """Of a core of such columns and planes, whose widest matrix has 20 tiles at least."""
     made = layouts_of(chunk=chunk, tile_rows=tile, max_cols=cols).widths
-    return Layouts(replace(made, rows=max(made.rows, 20 * tile), planes=planes, multipliers=multipliers))
+    return Layouts(replace(made, rows=max(made.rows, 20 * tile), planes=planes, multipliers=multipliers,
+                           head_tokens=chunk if by_rows else 1))
 
 
-def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, planes=1, multipliers=False, **options):
+def bench(name, lanes, streams, tile, cols, *tests, prefill_rows=1, planes=1, multipliers=False, by_rows=False, **options):
     numbers = {"LANES": lanes, "STREAMS": streams, "TILE": tile, "COLS": cols, "PREFILL_ROWS": prefill_rows, "PLANES": planes,
-               "MULTIPLIERS": int(multipliers)}
+               "MULTIPLIERS": int(multipliers), "BY_ROWS": int(by_rows)}
     return Bench(name=name, tests=tests, env={key: str(value) for key, value in numbers.items()}, **options,
-                 build=lambda: TlmmEngine(layouts(lanes // prefill_rows, tile, cols, planes, multipliers), lanes=lanes,
+                 build=lambda: TlmmEngine(layouts(lanes // prefill_rows, tile, cols, planes, multipliers, by_rows), lanes=lanes,
                                           streams=streams, tile_rows=tile, prefill_rows=prefill_rows))
 
 
-LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS, PLANES, MULTIPLIERS = (int(os.environ.get(name, default)) for name, default in (
+LANES, STREAMS, TILE, MAX_COLS, PREFILL_ROWS, PLANES, MULTIPLIERS, BY_ROWS = (
+    int(os.environ.get(name, default)) for name, default in (
     ("LANES", "1"), ("STREAMS", "1"), ("TILE", "128"), ("COLS", "260"), ("PREFILL_ROWS", "1"), ("PLANES", "1"),
-    ("MULTIPLIERS", "0")))
+    ("MULTIPLIERS", "0"), ("BY_ROWS", "0")))
 #: Tokens of a chunk at most, and rows of a step for each of several tokens.
 TOKENS = LANES // PREFILL_ROWS
 LEAST = LEAST_STEPS * PREFILL_ROWS
-LAYOUTS = layouts(TOKENS, TILE, MAX_COLS, PLANES, bool(MULTIPLIERS))
+LAYOUTS = layouts(TOKENS, TILE, MAX_COLS, PLANES, bool(MULTIPLIERS), bool(BY_ROWS))
 #: Cycles in which the memory brings a 64-bit word: 32 bits a cycle, or 64 where prefill takes two rows a step.
 WORD_CYCLES = 2 // PREFILL_ROWS
 
@@ -77,12 +79,12 @@ class Case:
 
     ``planes``, ``row_words``, ``free`` and ``groups`` (slices of a column group, or 0) are of the tiles in turn, over and over.
     ``w`` are the weights: the sum of 3**p times a trit, or in a tile that is free the sum of the trits; with column groups each
-    trit counts as often as the multiplier of its row, group and plane says.
+    trit counts as often as the multiplier of its row, group and plane says.  ``by_rows``: the results come row by row.
     """
 
     def __init__(self, random, rows, cols, tokens, *, extreme=False, planes=(1,), row_words=(False,), free=(False,), groups=(0,),
-                 taper=True):
-        self.rows, self.cols, self.tokens = rows, cols, tokens
+                 taper=True, by_rows=False):
+        self.rows, self.cols, self.tokens, self.by_rows = rows, cols, tokens, by_rows
         self.least = LEAST if tokens > 1 and taper else 0
         pick = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-128, 127))
         self.x = [[pick() for _ in range(cols)] for _ in range(tokens)]
@@ -122,14 +124,14 @@ class Case:
         """(acc, scale, token, index), with a bias if the layouts have one, in the order of a stream's output."""
         out = []
         for first, size in self.tiles():
-            rows = range(first, first + size)
-            for t in range(stream, self.tokens, STREAMS):
-                for r in rows:
-                    acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
-                    word = self.row_words[r]
-                    scale = self.scales[(r - first) % 2] if word is None else unpack16(word.scale)
-                    bias = (NO_BIAS if word is None else word.bias,) if LAYOUTS.row_words else ()
-                    out.append((acc, scale, t, r, *bias))
+            rows, tokens = range(first, first + size), range(stream, self.tokens, STREAMS)
+            order = [(t, r) for r in rows for t in tokens] if self.by_rows else [(t, r) for t in tokens for r in rows]
+            for t, r in order:
+                acc = sum(a * b for a, b in zip(self.w[r], self.x[t], strict=True))
+                word = self.row_words[r]
+                scale = self.scales[(r - first) % 2] if word is None else unpack16(word.scale)
+                bias = (NO_BIAS if word is None else word.bias,) if LAYOUTS.row_words else ()
+                out.append((acc, scale, t, r, *bias))
         return out
 
 
@@ -188,7 +190,8 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0, words=None):
 
     async def feed():
         for case in cases:
-            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens))
+            by_rows = {"by_rows": int(case.by_rows)} if LAYOUTS.all_heads else {}
+            await start.send(pack(LAYOUTS.engine_args, rows=case.rows, cols=case.cols, tokens=case.tokens, **by_rows))
             tasks = [cocotb.start_soon(bring_words(case))]
             tasks += [cocotb.start_soon(c.send_all(case.codes(s))) for s, c in enumerate(codes) if s < case.tokens]
             for task in tasks:

@@ -42,8 +42,9 @@ from tellme.spec.memory import (
     StartFlags,
     StatusWord,
     register_address,
+    top_address,
 )
-from tellme.spec.packets import EVENTS, HELLO, NakReason, PacketType
+from tellme.spec.packets import EVENT_SLOTS, EVENTS, HELLO, NakReason, PacketType
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
 from tests.hw.layouts import unpack
@@ -58,6 +59,8 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
            "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
+           "all": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4),
+           "ddr3-all": replace(preset("sim-ddr3"), head_tokens=2),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
@@ -70,6 +73,14 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
              for model in ("grouped", "wide-heads", "head-norms")),
+           Bench(name="all", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
+                 tests=("picks_of_all_positions", "a_stop_among_picks"),
+                 nightly="lm_head/chunk, tlmm/by_rows and core/routers have what this core has and top-chunk's has not"),
+           Bench(name="all-plain", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
+                 tests=("prompts_in_chunks", "tokens_are_drawn", "four_end_tokens"),
+                 nightly="top-all has picks of the last token too, and other cores these runs"),
+           Bench(name="ddr3-all", build=lambda: Pins(Core(CONFIGS["ddr3-all"])), env={"CONFIG": "ddr3-all"}, timeout_s=900,
+                 tests=("picks_of_all_positions",), nightly="top-all has the same units with an SDR memory"),
            Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
                  env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
                  nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
@@ -203,7 +214,7 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
     for _, want in picks:
         kind, got = await event(host)
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
-    kind, got = await event(host, 10_000)
+    kind, got = await event(host, 10_000 if picks else 200_000)
     assert (kind, got.logit) == (PacketType.DONE, reason)
     steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
@@ -251,6 +262,95 @@ async def prompts_in_chunks(dut):
         golden.tokens[:length] = prompt
         cases += await run(host, golden, StartArgs(0, length, 2, chunk=random.choice((0, most, most, most - 1))))
     report(cases=cases)
+
+
+async def read_words(host, address, words):
+    """Words of the address space, signed."""
+    content = b""
+    while len(content) < 4 * words:
+        size = min(512, 4 * words - len(content))
+        kind, part = await host.ask(PacketType.READ, u32(address + len(content)) + size.to_bytes(2, "little"))
+        assert kind == PacketType.DATA
+        content += part
+    return list(struct.unpack(f"<{words}i", content))
+
+
+@cocotb.test()
+async def picks_of_all_positions(dut):
+    """Prompts of several lengths and chunks with the flag ALL, greedy and drawn, with and without tokens to pick, and between
+    them runs without the flag: each event, all steps, and of the last pass's tokens each logit and the best 64."""
+    host = await bring_up(dut)
+    random, most = rng("all"), CONFIG.chunk
+    c = ModelConfig(dim=64, ffn=92, layers=2, heads=4, kv_heads=1, head_dim=16, vocab=71, context=24)
+    image = compile_model(model_of(c, gains=True), CONFIG)
+    await load(host, image)
+    golden = GoldenBoard(image, most, sampler=CONFIG.sampler, head_tokens=most)
+    await draw_as(host, golden, SETTINGS["hot"])
+    where, cases = 4 * image.registers["logits_base"], 0
+    runs = [(length, generate, flags, chunk) for length, generate, flags, chunk in (
+        (most, 0, StartFlags.ALL, 0), (1, 1, StartFlags.ALL, most), (2 * most + 3, 2, StartFlags.ALL, most),
+        (most + 1, 1, StartFlags(0), 0), (most + 1, 0, StartFlags.ALL, 0), (2 * most - 1, 1, StartFlags.ALL, most - 1 or 1),
+        (3, 0, StartFlags(0), 0), (most, 1, StartFlags.ALL | StartFlags.SAMPLE, 0), (3, 3, StartFlags.ALL, 1),
+        (most + 1, 2, StartFlags.ALL | StartFlags.SAMPLE, 0))]
+    for length, generate, flags, chunk in runs:
+        prompt = [random.randrange(c.vocab) for _ in range(length)]
+        await write(host, TOKEN_BASE, b"".join(map(u32, [*prompt, 5])))
+        golden.tokens[:length + 1] = [*prompt, 5]
+        cases += await run(host, golden, StartArgs(0, length, generate, StartFlags.CLEAR | StartFlags.DUMP | flags, chunk))
+        assert await read_words(host, TOKEN_BASE, length + 1) == golden.tokens[:length + 1]
+        if not flags and not generate:
+            continue
+        logits = golden.pass_logits
+        assert await read_words(host, where, logits.size) == logits.T.reshape(-1).tolist()
+        for number in range(len(logits)):
+            entries = [value for token, value in golden.top(number) for value in (value, token)]
+            assert await read_words(host, top_address(number), len(entries)) == entries, number
+    # Nothing behind the last list.
+    kind, content = await host.ask(PacketType.READ, u32(top_address(most)) + b"\x04\0")
+    assert (kind, content[0]) == (PacketType.NAK, NakReason.ADDRESS)
+    report(cases=cases)
+
+
+@cocotb.test()
+async def a_stop_among_picks(dut):
+    """A host that takes no events, until the board has no room for more: all events are there afterwards, in order.  Then a stop
+    among the picks of a chunk, and a run behind it."""
+    host = await bring_up(dut)
+    vocab, context, most = 40, 32, CONFIG.chunk
+    image = compile_model(even_model(vocab, context), CONFIG)
+    await load(host, image)
+    golden = GoldenBoard(image, most, sampler=CONFIG.sampler, head_tokens=most)
+    prompt = [rng("prompt").randrange(vocab) for _ in range(context)]
+    await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
+    golden.tokens[:context] = prompt
+    args = StartArgs(0, context, 1, StartFlags.CLEAR | StartFlags.ALL)
+    *picks, _ = golden.start(args)
+    assert len(picks) == context == EVENT_SLOTS
+    assert await host.ask(PacketType.START, args.pack()) == (PacketType.ACK, b"")
+    taken = []
+    for _ in range(context):
+        _, kind, content = await host.packet(limit=400_000)
+        taken.append((kind, Event.unpack(content)))
+    assert [(e.position, e.id, e.logit) for _, e in taken] == [(w.position, w.id, w.logit) for _, w in picks]
+    assert all(kind == PacketType.TOKEN for kind, _ in taken)
+    # DONE has no room yet: the run goes on until the host has acknowledged an event.
+    await wait(dut, 3000)
+    _, status = await host.ask(PacketType.STATUS)
+    assert status[0] & 1
+    assert await host.ask(PacketType.EVENTS, EVENTS.pack(1, 0)) == (PacketType.ACK, b"")
+    assert (await event(host, 10_000))[0] == PacketType.DONE
+    # A stop behind the first pick of a chunk, whose other picks are on their way.
+    await start(host, StartArgs(0, 2 * most, 0, StartFlags.CLEAR | StartFlags.ALL))
+    kind, got = await event(host)
+    assert (kind, got.position) == (PacketType.TOKEN, 0)
+    assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
+    events = [await event(host)]
+    while events[-1][0] != PacketType.DONE:
+        events.append(await event(host))
+    assert events[-1][1].logit == DoneReason.STOPPED
+    assert [e.position for _, e in events[:-1]] == [*range(1, len(events))] and len(events) <= most
+    golden.tokens[:3] = prompt[:3]
+    report(cases=context + await run(host, golden, StartArgs(0, 3, 2, StartFlags.CLEAR | StartFlags.ALL)))
 
 
 @cocotb.test()

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Picks of all positions on the simulated board: events, lists and logits of each token of a prompt, and the commands that use
+them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hw.verilog import core_sha256, core_verilog
+from tellme.cli import main
+from tellme.compiler.image import compile_model
+from tellme.golden.board import GoldenBoard
+from tellme.spec.config import preset
+from tellme.spec.memory import CRC_BASE, StartArgs, StartFlags
+from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
+from tests.board.compare import ROOT, client, shipped
+from tests.models.random_model import FAMILY, random_model
+
+#: The build of the board would take CI beyond its twenty minutes; the core bench top-all has the same units.
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
+
+PRESET = "sim-all"
+BOARD = preset(PRESET)
+LANES = BOARD.chunk
+EVERY = StartFlags.CLEAR | StartFlags.DUMP | StartFlags.ALL
+SETTINGS = DrawSettings(inverse_temperature(2.0), top_k=30, top_p=60_000, seed=5)
+
+
+def load(device, model):
+    """The model on the board, and a golden board of the same image; both draw alike."""
+    image = compile_model(model, BOARD)
+    device.load(image, lambda done, total: None)
+    device.draw_as(SETTINGS)
+    golden = GoldenBoard(image, LANES, head_tokens=LANES)
+    golden.registers |= pack_settings(SETTINGS)
+    return image, golden
+
+
+def check(device, image, golden, prompt, *, generate, flags=EVERY, chunk=0):
+    """A run's events and steps, and the logits and lists of its last pass.  The cycles."""
+    device.place(0, prompt)
+    golden.tokens[:len(prompt)] = prompt
+    args = StartArgs(0, len(prompt), generate, flags, chunk)
+    got = list(device.start(args))
+    assert [(k, e.position, e.id, e.logit) for k, e in got[:-1]] == [(k, e.position, e.id, e.logit)
+                                                                     for k, e in list(golden.start(args))[:-1]]
+    assert len(got) == len(prompt) + max(generate - 1, 0) + 1
+    crcs = np.frombuffer(client(device).read(CRC_BASE, 4 * len(image.program)), "<u4")
+    assert [int(c) for c in crcs[:-1]] == golden.crcs[:-1]
+    assert np.array_equal(device.pass_logits(), golden.pass_logits)
+    for number in range(len(golden.pass_logits)):
+        assert device.top(number) == golden.top(number), number
+    return got[-1][1].cycles
+
+
+def test_core_is_the_presets(device):
+    assert device.core_sha256 == core_sha256(core_verilog(PRESET))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_random_models(device, name):
+    """All picks of a prompt, greedy and drawn, with and without tokens behind it, and of a prompt in smaller chunks."""
+    model = random_model(name)
+    image, golden = load(device, model)
+    prompt = [int(t) for t in np.random.default_rng(len(name)).integers(0, model.config.vocab, model.config.context - 4)]
+    check(device, image, golden, prompt, generate=0)
+    check(device, image, golden, prompt, generate=3, flags=EVERY | StartFlags.SAMPLE)
+    check(device, image, golden, prompt[:7], generate=1, chunk=3)
+    check(device, image, golden, prompt[:LANES + 1], generate=1, chunk=1)
+
+
+def test_a_chunks_picks_cost_less_than_single_ones(device):
+    """The shipped model's prompt of three chunks: cycles in chunks, token by token, and without picks."""
+    model = shipped()
+    image, golden = load(device, model)
+    prompt = [int(t) for t in np.random.default_rng(1).integers(0, model.config.vocab, 3 * LANES)]
+    chunks, single = (check(device, image, golden, prompt, generate=0, chunk=chunk) for chunk in (LANES, 1))
+    device.place(0, prompt)
+    *_, (_, done) = device.start(StartArgs(0, len(prompt), 0, StartFlags.CLEAR))
+    print(f"{len(prompt)} tokens: {chunks} cycles in chunks of {LANES} with picks, {done.cycles} without, {single} one by one")
+    assert done.cycles < chunks < single
+
+
+def test_perplexity_and_logits_are_the_goldens(capsys, tmp_path):
+    found = {}
+    for device in (["golden"], ["sim", "--preset", PRESET]):
+        assert main(["perplexity", "--text", str(ROOT / "tests" / "data" / "stories.txt"), "--tokens", "11", "--device", *device,
+                     "--json"]) == 0
+        found[device[0]] = json.loads(capsys.readouterr().out)
+        assert found[device[0]].pop("device") == device[0]
+        assert main(["generate", "--prompt", "Once upon a time there was", "--max-tokens", "3", "--device", *device, "--json",
+                     "--logits", str(tmp_path / f"{device[0]}.npy")]) == 0
+        capsys.readouterr()
+    assert found["sim"] == found["golden"] and found["sim"]["tokens"] == 11
+    golden, sim = (np.load(tmp_path / f"{name}.npy") for name in ("golden", "sim"))
+    assert len(golden) > LANES + 3 and np.array_equal(golden, sim)
