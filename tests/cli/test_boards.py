@@ -26,12 +26,15 @@ from tests.cli.fake_client import CYCLES, FakeClient
 from tests.models.random_model import random_model
 
 CONFIG = preset(SIMULATED)
+#: A board whose memory has words of eight bytes.
+WIDE = replace(preset("ecpix5-85f"), sdram_bytes=1 << 25)
 
 
 @pytest.fixture
-def board(monkeypatch):
+def board(monkeypatch, request):
     """Generate with --device sim runs on the fake."""
-    client = FakeClient(CONFIG)
+    config = getattr(request, "param", CONFIG)
+    client = FakeClient(config)
 
     opened = Board.open
 
@@ -39,7 +42,7 @@ def board(monkeypatch):
         if name == "golden":
             return opened(name, say=say)
         assert preset == SIMULATED
-        return Board(BoardDevice(name, CONFIG, client, "ab" * 32), say)
+        return Board(BoardDevice(name, config, client, "ab" * 32), say)
 
     monkeypatch.setattr(Board, "open", use)
     return client
@@ -113,7 +116,8 @@ def test_a_board_is_stopped_at_the_fifth_end_token(board, capsys, tmp_path, extr
     assert lines[-1]["token_ids"] == ids and lines[-1]["stop_reason"] == "length"
 
 
-def test_counters_become_stats(board, capsys):
+@pytest.mark.parametrize(("board", "word"), [(CONFIG, 4), (WIDE, 8)], indirect=["board"])
+def test_counters_become_stats(board, capsys, word):
     _, lines, err = run(capsys, "--prompt-ids", "1,319,378", "--max-tokens", "4")
     stats = lines[-1]
     prefill = 3 * CYCLES + 0 + 1 + 2
@@ -124,10 +128,10 @@ def test_counters_become_stats(board, capsys):
     # Each tile of this LM head has three planes.
     trits = 3 * config.vocab * config.dim
     assert stats["needed_bytes"] == round(sum(needed_bytes(config, p, head_trits=trits) for p in (3, 4, 5)))
-    assert stats["sdram_bytes"] == 4 * (3 * decode + (prefill + decode) // 10 - prefill // 10)
+    assert stats["sdram_bytes"] == word * (3 * decode + (prefill + decode) // 10 - prefill // 10)
     assert stats["sdram_busy_fraction"] == pytest.approx(0.5, abs=0.001)
-    assert stats["fabric_mhz"] == pytest.approx(200 / 3)
-    assert stats["board_tokens_per_second"] == pytest.approx(200e6 / 3 / (decode / 3), rel=1e-4)
+    assert stats["fabric_mhz"] == pytest.approx(200 / 3 if word == 4 else 75)
+    assert stats["board_tokens_per_second"] == pytest.approx(1e6 * stats["fabric_mhz"] / (decode / 3), rel=1e-4)
     assert stats["sim_khz"] > 0
     assert "the board would make (simulated cycles)" in err
 

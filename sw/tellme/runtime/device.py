@@ -60,6 +60,8 @@ class Device(ABC):
     core_sha256: str | None = None
     #: Rate of the fabric's clock; None where cycles mean nothing.
     fabric_mhz: float | None = None
+    #: Bytes of a word of the memory, in which events count what was moved.
+    word_bytes: int = 4
     #: Bytes of the last load that were sent, and that the board held already.
     sent: int = 0
     skipped: int = 0
@@ -214,6 +216,7 @@ class BoardDevice(Device):
         self.preset = config.name
         self.core_sha256 = core_sha256
         self.fabric_mhz = config.fabric_mhz
+        self.word_bytes = config.word_bits // 8
         self.sampler = config.sampler
         self.head_tokens = config.head_tokens
         self._config = config

@@ -261,8 +261,8 @@ class Generation:
             if decoded and cycles:
                 values["cycles_per_token"] = round(cycles / decoded, 1)
                 values["board_tokens_per_second"] = round(mhz * 1e6 * decoded / cycles, 2)
-                values["sdram_bytes"] = 4 * (_difference(self._first, self._last, "read_words")
-                                             + _difference(self._first, self._last, "write_words"))
+                values["sdram_bytes"] = self.device.word_bytes * (_difference(self._first, self._last, "read_words")
+                                                                  + _difference(self._first, self._last, "write_words"))
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
                 "token_ids": list(self.generated),
