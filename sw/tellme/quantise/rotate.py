@@ -21,8 +21,8 @@ __all__ = ["PAYS", "Choice", "Rotated", "rotation"]
 
 Floats = NDArray[np.float32]
 
-#: A rotation pays where the KL of the model that is rounded plainly becomes less than this share: docs/quantise.md has the numbers
-#: that this one follows from.
+#: A rotation pays where the KL of the model that is rounded plainly becomes less than this share: docs/quantise.md has the
+#: numbers that this one follows from.
 PAYS = 0.9
 #: The matrices behind each norm.
 _BEHIND = {"wq": "attn_norm", "wk": "attn_norm", "wv": "attn_norm", "w1": "ffn_norm", "w3": "ffn_norm"}
