@@ -99,7 +99,7 @@ def test_longest_first_and_unknown_ones_ahead():
 
 
 @pytest.mark.parametrize(("substring", "files"), [
-    ("tlmm/", {"tb_carry", "tb_dot", "tb_engine", "tb_groups", "tb_lane", "tb_planes"}),
+    ("tlmm/", {"tb_by_rows", "tb_carry", "tb_dot", "tb_engine", "tb_groups", "tb_lane", "tb_planes"}),
     ("tlmm/engine-lanes2.", {"tb_engine"}), ("mm/eng", {"tb_engine"}),
     ("engine", None), ("nobody/", set())])
 def test_files_that_cannot_match_are_not_imported(substring, files):
