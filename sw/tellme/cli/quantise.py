@@ -56,7 +56,7 @@ def quantise(args: argparse.Namespace) -> int:
     if args.group is not None and args.group % SLICE:
         raise UserError(f"--group {args.group} is no multiple of {SLICE}")
     settings = Settings(planes, named, args.head_planes, args.bits, args.memory, args.group or 0, args.tokens,
-                        {"auto": None, "yes": True, "no": False}[args.rotate])
+                        args.rotate)
     calibration = None
     if not args.own_samples:
         calibration = own_text("calibration") if args.calibrate is None else read_text(args.calibrate, "the calibration text")

@@ -44,9 +44,9 @@ def quantise_options(quantise: argparse.ArgumentParser) -> None:
     quantise.add_argument("--group", type=whole("--group", least=SLICE), metavar="N",
                           help=f"multipliers a row and N columns, a multiple of {SLICE}, which only builds with multipliers take "
                           "(default: a scale a row)")
-    quantise.add_argument("--rotate", nargs="?", choices=("auto", "yes", "no"), default="auto", const="yes",
-                          help="turn the residual stream, so that no column stands out; embedding and LM head are two tables "
-                          "then; auto (default): where this pays; without a word: yes")
+    quantise.add_argument("--rotate", action=argparse.BooleanOptionalAction,
+                          help="turn the residual stream, so that no column stands out, or leave it; embedding and LM head are "
+                          "two tables in a turned model (default: turned where this pays)")
     quantise.add_argument("--head-planes", type=whole("--head-planes", TILE_HEADER_PLANES), metavar="N",
                           help="planes of the LM head, and of the embedding that is the head (default: 5)")
     calibrate = quantise.add_mutually_exclusive_group()
