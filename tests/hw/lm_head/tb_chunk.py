@@ -7,14 +7,14 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.lib.types import MonitorLayout
 from hw.lm_head.chunk import ChunkLmHead
-from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
+from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.scale import Scale, scale_mul
-from tests.hw.layouts import accumulator, fields, layouts_of, pack, unpack
+from tests.hw.layouts import accumulator, layouts_of, pack, unpack
+from tests.hw.lm_head.one_pass import one_pass
 from tests.hw.memory_model import WriteModel
 
 
@@ -78,35 +78,10 @@ async def one(dut, case, sums, *, dump, memory):
     """A pass: what it shows, stores and picks.  Gives the cycles from the start to its end."""
     expected, vocab, tokens = case.logits(), case.vocab, case.tokens
     await tell(dut, case)
-    seen, finished = [], []
-
-    async def watch():
-        while not finished:
-            await settled()
-            valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
-            if valid:
-                seen.append(word)
-            if dut.control__done.value:
-                finished.append(True)
-            await FallingEdge(dut.clk)
-
-    dut.control__args.value = pack(LAYOUTS.lm_head_args, vocab=vocab, tokens=tokens, first=case.first, dump=dump,
-                                   dump_base=DUMP_BASE)
-    assert not dut.busy.value
-    dut.control__start.value = 1
-    feed = cocotb.start_soon(sums.send_all(case.payloads()))
-    await FallingEdge(dut.clk)
-    dut.control__start.value = 0
-    task = cocotb.start_soon(watch())
-    cycles = 1
-    while not finished:
-        await FallingEdge(dut.clk)
-        cycles += 1
-    await task
-    await FallingEdge(dut.clk)
-    assert feed.done(), "a sum was left over"
+    args = pack(LAYOUTS.lm_head_args, vocab=vocab, tokens=tokens, first=case.first, dump=dump, dump_base=DUMP_BASE)
+    cycles, shown = await one_pass(dut, args, [sums.send_all(case.payloads())])
     unsigned = [[v & 0xFFFFFFFF for v in column] for column in expected]
-    assert [low | high << 16 for low, high in zip(seen[::2], seen[1::2], strict=True)] == unsigned[-1]
+    assert shown == unsigned[-1]
     if dump:
         assert [memory.pop(DUMP_BASE + i) for i in range(vocab * tokens)] == [
             unsigned[t][row] for row in range(vocab) for t in range(tokens)]

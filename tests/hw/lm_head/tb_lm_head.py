@@ -16,14 +16,15 @@ from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
 from hw.tlmm.engine import TlmmEngine
-from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
+from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.compiler.head import HeadTiles, head_rows
 from tellme.models.source import TableRows
 from tellme.spec.attention import logit
 from tellme.spec.config import preset
 from tellme.spec.scale import Scale, scale_mul, unpack16
-from tests.hw.layouts import accumulator, fields, layouts_of, pack, unpack
+from tests.hw.layouts import accumulator, layouts_of, pack, unpack
+from tests.hw.lm_head.one_pass import one_pass
 from tests.hw.memory_model import WriteModel
 
 #: Of a core whose residual vector is as long as the bench's; of one with a longer one, and ids and a memory of other widths; and
@@ -99,35 +100,10 @@ class Case:
 
 async def one(dut, vocab, d, expected, feeds, *, dump, memory, layouts):
     """A pass: what it shows, stores and picks.  Gives the cycles from the start to its end."""
-    seen, finished = [], []
-
-    async def watch():
-        while not finished:
-            # Just before the rising edge, when the models' outputs have settled: ``done`` must not last longer.
-            await settled()
-            valid, word = fields(MonitorLayout, int(dut.monitor.value), "valid", "word")
-            if valid:
-                seen.append(word)
-            if dut.control__done.value:
-                finished.append(True)
-            await FallingEdge(dut.clk)
-
-    dut.control__args.value = pack(layouts.lm_head_args, vocab=vocab, d=d, dump=dump, dump_base=DUMP_BASE)
-    assert not dut.busy.value
-    dut.control__start.value = 1
-    tasks = [cocotb.start_soon(feed) for feed in feeds]
-    await FallingEdge(dut.clk)
-    dut.control__start.value = 0
-    task = cocotb.start_soon(watch())
-    cycles = 1
-    while not finished:
-        await FallingEdge(dut.clk)
-        cycles += 1
-    await task
-    await FallingEdge(dut.clk)
-    assert all(feed.done() for feed in tasks), "a row, or a word, was left over"
+    args = pack(layouts.lm_head_args, vocab=vocab, d=d, dump=dump, dump_base=DUMP_BASE)
+    cycles, shown = await one_pass(dut, args, feeds)
     unsigned = [v & 0xFFFFFFFF for v in expected]
-    assert [low | high << 16 for low, high in zip(seen[::2], seen[1::2], strict=True)] == unsigned
+    assert shown == unsigned
     if dump:
         assert [memory[DUMP_BASE + i] for i in range(vocab)] == unsigned
     ranked = sorted(range(vocab), key=lambda i: (-expected[i], i))[:64]
