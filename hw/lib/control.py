@@ -17,7 +17,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lib.types import ScaleLayout
-from tellme.spec.memory import TOP_ENTRIES, Event, StartArgs, StatusWord
+from tellme.spec.memory import TOP_ENTRIES, UPPER_HALF, Event, StartArgs, StatusWord
 from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_FIELDS, SEGMENT_WORDS, WORD0_FIELDS
 from tellme.spec.sampling import SEED_BITS, TOP_P_BITS
 
@@ -27,14 +27,16 @@ __all__ = ["AccSource", "CountersControl", "DrawLayout", "EventLayout", "EventPa
 
 
 def record(kind: type[Any]) -> data.StructLayout:
-    """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap.
+    """Layout of a dataclass of the specification whose ``LAYOUT`` packs its fields in their order, without a gap; but for a field
+    that lies in the upper half of another one's word (:data:`tellme.spec.memory.UPPER_HALF`), and is not named.
 
     A code with a count, such as 4I, is a field that is an array of so many numbers.
     """
     packed = findall(r"(\d*)([A-Za-z])", kind.LAYOUT.format)
     shapes: list[int | data.ArrayLayout] = [data.ArrayLayout(bits, int(count)) if count else bits for count, bits in
                                             ((count, 8 * Struct(f"<{code}").size) for count, code in packed)]
-    return data.StructLayout({field.name: shape for field, shape in zip(fields(kind), shapes, strict=True)})
+    named = [field.name for field in fields(kind) if UPPER_HALF.items() - field.metadata.items()]
+    return data.StructLayout(dict(zip(named, shapes, strict=True)))
 
 
 class WordSink(enum.Enum, shape=2):

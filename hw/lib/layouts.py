@@ -65,7 +65,7 @@ class Layouts:
             "group": w.group_bits, "context": w.position_count_bits, "vocab": w.token_id_bits, "embed_base": word_address,
             "block_words": w.block_words_bits, "row_words": w.row_words_bits, "rope_base": word_address, "c_att": ScaleLayout,
             "kv_base": word_address, "layer_stride": word_address, "v_offset": word_address, "kv_stride": word_address,
-            "s_stride": w.position_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
+            "s_stride": w.row_place_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
         #: until the next start.

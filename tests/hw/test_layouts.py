@@ -46,11 +46,15 @@ def test_a_scale_is_the_specifications_bits():
 
 
 def test_records_of_the_link_are_the_specifications_bytes():
+    def words(record):
+        """The fields but the slot, which lies in the upper half of another one's word."""
+        return {name: value for name, value in vars(record).items() if name != "slot"}
+
     start = StartArgs(position=258, feed=3, generate=65535, flags=StartFlags.DUMP, chunk=16, ends=(0xDEADBEEF, 1, 2, 0x80000003))
-    assert pack(RunArgs, vars(start)) == int.from_bytes(start.pack(), "little")
+    assert pack(RunArgs, words(start)) == int.from_bytes(start.pack(), "little")
     assert RunArgs["ends"].shape == data.ArrayLayout(32, END_TOKENS)
     event = Event(position=1, id=2, logit=3, cycles=4, read_words=5, write_words=6, sdram_busy=7, engine_busy=8)
-    assert pack(EventLayout["payload"].shape, vars(event)) == int.from_bytes(event.pack(), "little")
+    assert pack(EventLayout["payload"].shape, words(event)) == int.from_bytes(event.pack(), "little")
     for word in StatusWord:
         assert StatusLayout[word.name.lower()].offset == 32 * word
     assert StatusLayout.size == 256

@@ -116,6 +116,11 @@ def largest_weight(planes):
     return sum(3**plane for plane in range(planes))
 
 
+def largest_power(most):
+    """The largest power of two up to a number."""
+    return max(1 << bits for bits in range(17) if 1 << bits <= most)
+
+
 def largest(config):
     """The largest number of each width of a core, worked out from its parameters and the specification's arithmetic; a signed
     one has a sum's largest size with either sign."""
@@ -134,7 +139,9 @@ def largest(config):
         "word_address_bits": config.sdram_bytes // 4 - 1, "step_bits": config.program_steps - 1,
         "request_bits": max((1 << 22) // 4 - 1, config.max_context * config.max_head_dim // 4,
                             config.max_vocab * config.head_tokens),
-        "head_token_bits": config.head_tokens - 1,
+        "head_token_bits": config.head_tokens - 1, "slot_bits": config.slots - 1,
+        "row_place_bits": config.slots * len(positions) - 1, "row_place_count_bits": config.slots * len(positions),
+        "window_position_bits": (largest_power(len(positions) // config.slots) if config.slots > 1 else len(positions)) - 1,
         "exp_sum_bits": len(positions) << SUM_FRAC,
         "row_words_bits": 2 * head_row_words(config.max_dim), "block_words_bits": 2 * head_block_words(config.max_dim),
     }, {

@@ -89,6 +89,8 @@ class Image:
     head_trits: int | None = None
     #: Multipliers of all matrices.
     multipliers: int = 0
+    #: Sequences whose caches have room.
+    slots: int = 1
 
     @property
     def program_bytes(self) -> bytes:
@@ -207,7 +209,8 @@ def norm_fields(config: ModelConfig, width: int, divided_by: int = 0) -> dict[st
 class Layout:
     """Byte addresses of everything in memory; ``end`` is the first free byte.
 
-    The caches of layer i: K at ``kv + i * layer_stride``, V at K + ``v_offset``, the scales at V + ``v_offset``.
+    The caches of layer i: K at ``kv + i * layer_stride``, V at K + ``v_offset``, the scales at V + ``v_offset``.  In each head's
+    part of them the rows of ``slots`` sequences follow one another, as many for each as the context has positions.
     """
 
     weights: int = 0
@@ -218,13 +221,21 @@ class Layout:
     layer_stride: int = 0
     v_offset: int = 0
     end: int = 0
+    slots: int = 1
 
 
 def lay_out(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head, what: str = "the model") -> Layout:
     """Lays out one part after another, for ``stream`` bytes of all layers and ``table`` bytes of the LM head or of the probe.
 
+    There are as many slots as the board has, or as the memory has room for, one at least.  With the LM head on the host there is
+    one.
     A TooBigError has the sizes of all parts, and the longest context that would fit, if there is one.
     """
+    if head == "board":
+        for slots in range(board.slots, 1, -1):
+            layout, _ = _parts(c, board, stream, table, head, slots)
+            if layout.end <= board.sdram_bytes:
+                return layout
     layout, parts = _parts(c, board, stream, table, head)
     if layout.end > board.sdram_bytes:
         sizes = ", ".join(f"{what} {size / 1e6:.3f} MB" for what, size in parts.items())
@@ -244,9 +255,10 @@ def longest_context(c: ModelConfig, board: CoreConfig, stream: int, table: int, 
         key=lambda context: _parts(replace(c, context=context), board, stream, table, head)[0].end > board.sdram_bytes)
 
 
-def _parts(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head) -> tuple[Layout, dict[str, int]]:
+def _parts(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Head,
+           slots: int = 1) -> tuple[Layout, dict[str, int]]:
     """The layout, and the size of each part, whatever memory there is."""
-    layout, parts = Layout(), dict[str, int]()
+    layout, parts = Layout(slots=slots), dict[str, int]()
 
     def reserve(what: str, size: int) -> int:
         base = layout.end
@@ -254,18 +266,19 @@ def _parts(c: ModelConfig, board: CoreConfig, stream: int, table: int, head: Hea
         parts[what] = parts.get(what, 0) + size
         return base
 
-    rows, what = (c.vocab, "head") if head == "board" else (c.dim, "probe")
+    logits, what = (c.vocab, "head") if head == "board" else (c.dim, "probe")
     layout.weights = reserve(f"weights and {what}", stream + table)
     if head == "host":
         layout.embedding = reserve("embedding rows", table_bytes(c.context, c.dim))
     else:
         layout.embedding = reserve("embedding", table_bytes(c.vocab, c.dim))
     layout.rope = reserve("RoPE table", 2 * c.context * c.head_dim)
-    layout.logits = reserve("logits", 4 * rows * board.head_tokens)
-    kv, layout.kv = c.kv_heads * c.context * c.head_dim, layout.end
+    layout.logits = reserve("logits", 4 * logits * board.head_tokens)
+    rows = c.kv_heads * slots * c.context
+    layout.kv = layout.end
     for _ in range(c.layers):
-        k, v, s = (reserve(what, size) for what, size in (("K cache", kv), ("V cache", kv),
-                                                          ("KV scales", 4 * c.kv_heads * c.context)))
+        k, v, s = (reserve(what, size) for what, size in (("K cache", rows * c.head_dim),
+                                                          ("V cache", rows * c.head_dim), ("KV scales", 4 * rows)))
         assert v - k == s - v
         layout.v_offset, layout.layer_stride = v - k, layout.end - k
     return layout, parts
@@ -431,12 +444,13 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "group": c.heads // c.kv_heads, "context": c.context, "vocab": c.vocab if probe is None else c.dim,
         "embed_base": at.embedding // 4,
         "block_words": 2 * head_block_words(c.dim), "row_words": 2 * head_row_words(c.dim),
-        "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": c.context * c.head_dim // 4,
-        "s_stride": c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
+        "rope_base": at.rope // 4, "c_att": c_att(c.head_dim).pack(), "kv_stride": at.slots * c.context * c.head_dim // 4,
+        "s_stride": at.slots * c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
     return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
-                 body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers)
+                 body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers,
+                 at.slots)
 
 
 def with_stream_behind(image: Image, model: Adapted, board: CoreConfig) -> Image:

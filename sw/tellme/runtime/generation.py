@@ -180,7 +180,7 @@ class Generation:
             flags |= StartFlags.SAMPLE
         self.device.place(position, feed)
         chunk = self.prefill_chunk if self.image.whole_heads else 1
-        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, ends)):
+        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, ends=ends)):
             if kind != EventType.DONE:
                 self._fed(event.position)
                 yield event

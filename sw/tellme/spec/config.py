@@ -82,6 +82,8 @@ class CoreConfig:
     #: Tokens of a pass after which the LM head gives a pick, the best 64 and the logits: 1, the last one, or ``chunk``, each of
     #: them in runs with the flag ALL.
     head_tokens: int = 1
+    #: Sequences that run side by side: 1, or a power of two up to ``chunk`` in a core with picks of all positions.
+    slots: int = 1
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
@@ -144,7 +146,9 @@ class CoreConfig:
         if self.float_lanes & self.float_lanes - 1 or not 1 <= self.float_lanes <= self.chunk:
             raise ConfigError(f"preset {self.name}: float_lanes is {self.float_lanes}; a power of two up to chunk, {self.chunk}, "
                               "can be")
-        choices: list[tuple[str, int, tuple[int, ...]]] = [("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk})))]
+        choices: list[tuple[str, int, tuple[int, ...]]] = [
+            ("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk}))),
+            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length())))]
         if self.chunk > 1:
             choices += [("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))]
         for what, value, values in choices:
@@ -163,7 +167,8 @@ class CoreConfig:
             rows=self.max_cols + max(self.max_cols, 2 * kv_dim), cols=self.max_cols, dim=self.max_dim, heads=self.max_heads,
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
-            word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens)
+            word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens,
+            slots=self.slots)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:

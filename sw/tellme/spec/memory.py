@@ -6,20 +6,21 @@ All is 32-bit words, little-endian; addresses are byte addresses.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Literal
 
 from tellme.errors import InputError
 from tellme.spec.ranges import I32, U16, U32, Range, check_fields
-from tellme.spec.widths import DEFAULT_VOCAB
+from tellme.spec.widths import DEFAULT_VOCAB, MAX_CHUNK
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
            "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
            "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
-           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "START_RANGES", "StartArgs",
-           "StartFlags", "StatusWord", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_BYTES", "TOP_ENTRIES", "top_address"]
+           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD", "START_RANGES",
+           "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_BYTES",
+           "TOP_ENTRIES", "top_address", "UPPER_HALF"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -40,7 +41,8 @@ TOP_BASE = 0xB000_0000
 TOP_ENTRIES = 64
 #: Bytes of a list.
 TOP_BYTES = 8 * TOP_ENTRIES
-#: Token ids, one word a position: the host writes the prompt, the board what it picks.
+#: Token ids, one word a position: the host writes the prompt, the board what it picks.  A core with several slots has a window
+#: of these words for each slot (token_address), in which a START's tokens have to fit.
 TOKEN_BASE = 0xC000_0000
 #: What a word of token memory holds, where a configuration does not say otherwise.
 TOKEN_ID = Range(0, DEFAULT_VOCAB)
@@ -59,8 +61,8 @@ MODEL_REGISTERS = (
     "kv_base",          # the K cache of layer 0
     "layer_stride",     # from a layer's K cache to the next layer's
     "v_offset",         # from a layer's K cache to its V cache, and from there to the scales of both
-    "kv_stride",        # words of one head's K (or V) region: context * head_dim / 4
-    "s_stride",         # words of one head's S region: context
+    "kv_stride",        # words of one head's K (or V) region: slots * context * head_dim / 4
+    "s_stride",         # words of one head's S region: slots * context
     "logits_base",      # where a head with the dump flag writes its logits
     "head_n_eps",       # of a norm on each head of q and k: head_dim * eps, in units of 2**-32; 0 for models without one
     "head_sqrt_n",      # and sqrt(head_dim), a scale as tellme.spec.scale packs it
@@ -128,6 +130,12 @@ def top_address(number: int) -> int:
     return TOP_BASE + TOP_BYTES * number
 
 
+def token_address(position: int, slot: int, window: int) -> int:
+    """Byte address of a token of a slot, in a core whose slots have ``window`` words of token memory each
+    (:attr:`tellme.spec.widths.Widths.token_window`)."""
+    return TOKEN_BASE + 4 * (slot * window + position % window)
+
+
 def check_registers(values: Mapping[str, int]) -> None:
     """Check that each register's value is a 32-bit word; the first other value is a RangeError with the register's name.
 
@@ -173,9 +181,12 @@ class StartFlags(IntFlag):
 
 
 #: Range of each number of a START.  A start feeds a token at least.
-START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "chunk": U32}
+START_RANGES = {"position": U16, "feed": Range(1, U16.most), "generate": U16, "flags": Range(0, sum(StartFlags)), "chunk": U16,
+                "slot": Range(0, MAX_CHUNK - 1)}
 #: Range of an end token.
 END_RANGE = U32
+#: Of a field of StartArgs and Event that lies in the upper half of another one's word.
+UPPER_HALF = {"upper_half": True}
 #: End tokens that a START can name.
 END_TOKENS = 4
 #: An end token that no token is.
@@ -194,6 +205,8 @@ class StartArgs:
     ``chunk`` is
     0.  The results are the same bits for every ``chunk``.
 
+    ``slot``: the sequence, of those that a core runs side by side; 0 on a core with one slot.  Runs of other slots go on.
+
     With the flag ALL a token is picked after each of the ``feed`` tokens, and announced in the order of positions when its chunk
     is done, with ``generate`` = 0 too.  A pick after another token than the last one is not written to token memory, is not fed,
     does not count for ``generate``, and ends nothing.  With SAMPLE each pick is drawn, for the position behind its token.  The
@@ -204,9 +217,11 @@ class StartArgs:
     generate: int
     flags: StartFlags = StartFlags.CLEAR
     chunk: int = 0
+    slot: int = field(default=0, metadata=UPPER_HALF)
     #: Tokens of which each ends the run after it was picked, up to END_TOKENS.
     ends: tuple[int, ...] = ()
 
+    #: ``slot`` lies in the upper half of the word of ``chunk``.
     LAYOUT = Struct(f"<HHHHI{END_TOKENS}I")
 
     def __post_init__(self) -> None:
@@ -223,14 +238,15 @@ class StartArgs:
 
     def pack(self) -> bytes:
         """The payload."""
-        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.chunk,
+        return self.LAYOUT.pack(self.position, self.feed, self.generate, self.flags, self.chunk | self.slot << 16,
                                 *self.ends, *[NO_END] * (END_TOKENS - len(self.ends)))
 
     @classmethod
     def unpack(cls, payload: bytes) -> "StartArgs":
         """What a payload says."""
         position, feed, generate, flags, chunk, *ends = cls.LAYOUT.unpack(payload)
-        return cls(position, feed, generate, StartFlags(flags), chunk, tuple(end for end in ends if end != NO_END))
+        return cls(position, feed, generate, StartFlags(flags), chunk & U16.most, chunk >> 16,
+                   tuple(end for end in ends if end != NO_END))
 
 
 class EventType(IntEnum):
@@ -252,7 +268,7 @@ class DoneReason(IntEnum):
 
 
 #: Range of each number of an event.
-EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_words": U32, "write_words": U32,
+EVENT_RANGES = {"position": U16, "slot": U16, "id": U32, "logit": I32, "cycles": U32, "read_words": U32, "write_words": U32,
                 "sdram_busy": U32, "engine_busy": U32}
 
 
@@ -260,10 +276,10 @@ EVENT_RANGES = {"position": U32, "id": U32, "logit": I32, "cycles": U32, "read_w
 class Event:
     """Payload of TOKEN and DONE, 32 bytes.
 
-    TOKEN: position of a token that was fed, id and logit picked after it.  DONE: position of the last token fed; logit holds the
-    DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing otherwise.  Counters are those of
-    the moment, so that each event of a chunk with ALL has those of the whole chunk: running cycles, memory words read and written
-    (all clients), SDRAM busy cycles, engine busy cycles.
+    ``slot`` is the run's.  TOKEN: position of a token that was fed, id and logit picked after it.  DONE: position of the last
+    token fed; logit holds the DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing
+    otherwise.  Counters are those of the moment, so that each event of a chunk with ALL has those of the whole chunk: running
+    cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
     """
 
     position: int
@@ -274,18 +290,21 @@ class Event:
     write_words: int
     sdram_busy: int
     engine_busy: int
+    slot: int = field(default=0, metadata=UPPER_HALF)
 
+    #: ``slot`` lies in the upper half of the word of ``position``.
     LAYOUT = Struct("<IIiIIIII")
 
     def pack(self) -> bytes:
         """The payload; a number outside EVENT_RANGES is a RangeError."""
         check_fields(self, EVENT_RANGES)
-        return self.LAYOUT.pack(self.position, self.id, self.logit, self.cycles, self.read_words, self.write_words,
-                                self.sdram_busy, self.engine_busy)
+        return self.LAYOUT.pack(self.position | self.slot << 16, self.id, self.logit, self.cycles, self.read_words,
+                                self.write_words, self.sdram_busy, self.engine_busy)
 
     @classmethod
     def unpack(cls, payload: bytes) -> "Event":
-        return cls(*cls.LAYOUT.unpack(payload))
+        place, *words = cls.LAYOUT.unpack(payload)
+        return replace(cls(place, *words), position=place & U16.most, slot=place >> 16)
 
 
 class StatusWord(IntEnum):
@@ -304,3 +323,7 @@ class StatusWord(IntEnum):
     TRAINING = 5
     #: Number of the next event [7:0], of the first one that the host has not acknowledged [15:8].
     EVENTS = 6
+
+
+#: Word behind them: on a core with several slots, those that run, a bit each; else 0.
+SLOTS_WORD = len(StatusWord)

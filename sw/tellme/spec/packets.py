@@ -17,7 +17,7 @@ from enum import IntEnum
 from struct import Struct
 
 __all__ = ["BODY_OVERHEAD", "DATA_MAX", "EVENTS", "EVENT_SLOTS", "HELLO", "MAGIC", "NAK", "NAME_BYTES", "PAST",
-           "PROTOCOL_VERSION", "SESSION", "WINDOW", "NakReason", "PacketType"]
+           "PROTOCOL_VERSION", "SESSION", "SLOTS", "WINDOW", "NakReason", "PacketType"]
 
 #: The first bytes of HELLO's answer.
 MAGIC = b"tlme"
@@ -38,6 +38,8 @@ EVENT_SLOTS = 32
 SESSION = Struct("<H")
 #: Payload of EVENTS: the number of the first event that the host does not have; 1 to have the events from there on sent again.
 EVENTS = Struct("<BB")
+#: Payload that a STOP may have on a core with several slots: the slots to stop, a bit each.  Without, all are stopped.
+SLOTS = Struct("<H")
 #: Payload of NAK: NakReason, expected seq.
 NAK = Struct("<BB")
 #: Bytes of a preset's name.
@@ -60,6 +62,7 @@ class PacketType(IntEnum):
     CHECKSUM = 0x04
     #: memory.StartArgs
     START = 0x05
+    #: Nothing, or SLOTS.
     STOP = 0x06
     STATUS = 0x07
     #: EVENTS
@@ -89,7 +92,7 @@ class NakReason(IntEnum):
     LENGTH = 4
     #: Misaligned, or not within one window of the address space, or not writable; EVENTS of an event that is not there.
     ADDRESS = 5
-    #: START while a program runs.
+    #: START while a program runs, of a slot that runs on a core with several.
     BUSY = 6
     #: Neither the expected seq nor one of before: the expected seq is in the NAK.
     SEQUENCE = 7

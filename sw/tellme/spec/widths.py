@@ -91,6 +91,10 @@ class Widths:
     heads_bits, ...         heads; kv_heads; head_dim; group
     position_bits           a position: context - 1
     position_count_bits     positions: context
+    slot_bits               number of a slot: slots - 1
+    row_place_bits          place of a position's rows in a head's part of the KV cache, slot after slot: slots * context - 1
+    row_place_count_bits    such places: slots * context
+    window_position_bits    place of a token in its slot's window of token memory: token_window - 1
     token_id_bits           a token's id, or a vocabulary's size: vocab
     word_address_bits       address of a 32-bit word of the memory: memory_words - 1
     request_bits            32-bit words of one memory request: the most of a host's range (2**20 - 1), a head's K or V
@@ -137,6 +141,8 @@ class Widths:
     multipliers: bool = False
     #: Tokens of a pass of the LM head.
     head_tokens: int = 1
+    #: Sequences that run side by side.
+    slots: int = 1
 
     @property
     def row_bits(self) -> int:
@@ -198,6 +204,28 @@ class Widths:
     @property
     def position_count_bits(self) -> int:
         return bits_for(self.context)
+
+    @property
+    def slot_bits(self) -> int:
+        return bits_for(self.slots - 1)
+
+    @property
+    def row_place_bits(self) -> int:
+        return bits_for(self.slots * self.context - 1)
+
+    @property
+    def row_place_count_bits(self) -> int:
+        return bits_for(self.slots * self.context)
+
+    @property
+    def token_window(self) -> int:
+        """Words of token memory that a slot has: all where there is one slot, else a power of two.  Position p lies at
+        p mod token_window."""
+        return self.context if self.slots == 1 else 1 << (self.context // self.slots).bit_length() - 1
+
+    @property
+    def window_position_bits(self) -> int:
+        return bits_for(self.token_window - 1)
 
     @property
     def token_id_bits(self) -> int:

@@ -439,7 +439,7 @@ async def a_run_draws_and_ends(dut):
     free = tokens_of(golden, StartArgs(0, 2, 4, DRAWN))
     assert free[2] not in free[:2]
     ends = (vocab + 1,) * (END_TOKENS - 1)
-    report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, (*ends, free[2])), DoneReason.END_TOKEN))
+    report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, ends=(*ends, free[2])), DoneReason.END_TOKEN))
 
 
 @cocotb.test()
@@ -483,7 +483,7 @@ async def four_end_tokens(dut):
             await run(host, golden, StartArgs(0, 2, 4, flags, 0, tuple(ends)), DoneReason.END_TOKEN)
             cases += 1
         # A token that the run does not pick ends nothing.
-        await run(host, golden, StartArgs(0, 2, 4, flags, 0, (next(t for t in range(vocab) if t not in free),)))
+        await run(host, golden, StartArgs(0, 2, 4, flags, 0, ends=(next(t for t in range(vocab) if t not in free),)))
     report(cases=cases + 2)
 
 
