@@ -88,6 +88,7 @@ class PrefillAttention(wiring.Component):
             raise ValueError(f"attention_bits is {widths.attention_bits}; K and V come in words of 32 or 64 bits")
         self._lanes = lanes = widths.attention_bits // 8
         self._pes = pes
+        self._runs = layouts.runs
         self._tokens = tokens
         self._units = exp_units
         self._turns = pes // exp_units
@@ -211,6 +212,8 @@ class PrefillAttention(wiring.Component):
             scale.exponent.eq(Array(unit.exponent for unit in softmax)[unit_now]),
         ]
         wiring.connect(m, out.acc, wiring.flipped(self.acc))
+        if self._runs:
+            m.d.comb += self.control.busy.eq(sequence.busy)
         return m
 
     def _words_with_own(self, m: Module, words: Value, chunk_heads: ChunkHeads, sequence: SlotSequence,
