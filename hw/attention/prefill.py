@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.own_rows import OwnRows
 from hw.attention.pe_column import PeColumn
+from hw.attention.row_places import RowPlaces
 from hw.attention.scatter import LANES, MAX_GROUP, ChunkHeads, small_product
 from hw.attention.slot_sequence import SlotSequence
 from hw.attention.softmax import SoftmaxUnit
@@ -72,6 +73,8 @@ class PrefillAttention(wiring.Component):
 
     #: Places for sums that are on their way from their PE to ``acc``.
     LANDING = 32
+    #: Cycles for which a run's arguments must stand before its ``start``.
+    ARGS_CYCLES = 2
 
     def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1) -> None:
         self._layouts, widths = layouts, layouts.widths
@@ -125,9 +128,18 @@ class PrefillAttention(wiring.Component):
         # Words of a row, and a row's words of 32 bits.
         words = stage.reg(shape.head_dim >> (lanes - 1).bit_length(), "words")
         own_words = stage.reg(shape.head_dim >> 2, "own_words") if lanes != LANES else words
-        pairs = stage.reg(small_product(chunk, shape.group), "pairs")
-        slots = stage.reg((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
-        keys_all = stage.reg((args.position + chunk)[:(context - 1).bit_length() + 1], "keys_all")
+        pairs = pass_pairs = stage.reg(small_product(chunk, shape.group), "pairs")
+        slots = stage.reg((pass_pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
+        run_tokens, run_end = chunk, chunk
+        if self._runs:
+            # A run's pairs, with those before it in its first slot; and how many tokens of the pass do not come after it.
+            run_tokens = args.run_tokens[:self._tokens.bit_length()]
+            before = stage.reg(small_product(args.after, shape.group)[:len(pairs)], "before")
+            of_run = stage.reg(small_product(run_tokens, shape.group), "of_run")
+            begin_pe, begin_row = before[:(pes - 1).bit_length()], before >> (pes - 1).bit_length()
+            pairs = stage.reg((of_run + begin_pe)[:len(pass_pairs)], "run_pairs")
+            run_end = stage.reg((args.chunk - args.after)[:len(args.chunk)], "run_end")
+        keys_all = stage.reg((args.position + run_tokens)[:(context - 1).bit_length() + 1], "keys_all")
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         # ------------------------------------------------------------------ parts
@@ -140,7 +152,7 @@ class PrefillAttention(wiring.Component):
         m.submodules.turns = taking = SoftmaxTurns(lanes=lanes, turns=turns, context=context)
         m.submodules.column = column = PeColumn(pes=pes, exp_units=units, lanes=lanes, words=self._words, rows=self._rows,
                                                 dot_bits=dot_bits, sum_bits=sum_bits)
-        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, lanes=lanes, words=self._words)
+        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, lanes=lanes, words=self._words, runs=self._runs)
         m.submodules.out = out = SumOut(layouts, pes=pes, lanes=lanes, words=self._words, depth=self.LANDING)
         softmax = [SoftmaxUnit(turns=turns, dot_bits=dot_bits, context=context, rows=self._rows) for _ in range(units)]
         m.submodules.scale = scale = SumScale(total_bits=len(softmax[0].total))
@@ -204,7 +216,7 @@ class PrefillAttention(wiring.Component):
             walk.start.eq(sequence.slot_done), walk.words.eq(words), walk.pairs.eq(sequence.working),
             column.drain.eq(walk.drain), column.send.eq(walk.send), column.send_turn.eq(walk.send_turn),
             walk.walking.eq(column.walking), walk.landing_open.eq(out.open), walk.out_idle.eq(out.idle),
-            out.chunk.eq(chunk), out.group.eq(shape.group), out.words.eq(words), out.group_words.eq(group_words),
+            out.chunk.eq(run_end), out.group.eq(shape.group), out.words.eq(words), out.group_words.eq(group_words),
             out.restart.eq(~sequence.busy), out.clear.eq(walk.idle), out.last_pe.eq(walk.last_pe),
             out.ends_head.eq(sequence.last_slot), out.hold_scale.eq(walk.hold_scale), out.scale.eq(scale.scale),
             out.sent.eq(walk.send), out.came.eq(column.came),
@@ -212,8 +224,19 @@ class PrefillAttention(wiring.Component):
             scale.exponent.eq(Array(unit.exponent for unit in softmax)[unit_now]),
         ]
         wiring.connect(m, out.acc, wiring.flipped(self.acc))
+
+        # ------------------------------------------------------------------ runs of a pass
         if self._runs:
-            m.d.comb += self.control.busy.eq(sequence.busy)
+            m.submodules.row_places = row_places = RowPlaces(layouts, words=self._words * lanes // LANES)
+            m.d.comb += [
+                row_places.write.eq(self.control.row_place), row_places.words.eq(own_words),
+                row_places.slot_place.eq(args.slot_place), row_places.token.eq(chunk_heads.token),
+                row_places.first.eq(chunk_heads.first), chunk_heads.row_at.eq(row_places.row_at),
+                chunk_heads.place.eq(row_places.place), chunk_heads.left.eq(row_places.left),
+                sequence.slot_at.eq(row_places.slot_at), sequence.begin_pe.eq(begin_pe), sequence.begin_row.eq(begin_row),
+                sequence.head_rows.eq(slots), walk.first_pe.eq(sequence.first_pe), out.first_pe.eq(sequence.first_pe),
+                self.control.busy.eq(sequence.busy),
+            ]
         return m
 
     def _words_with_own(self, m: Module, words: Value, chunk_heads: ChunkHeads, sequence: SlotSequence,

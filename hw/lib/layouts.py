@@ -120,9 +120,9 @@ class Layouts:
         # ------------------------------------------------------------------ ports of the command processor
         #: To the row fetch: ``start`` is a pulse while ``busy`` is low.
         self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
-        #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.  With ``runs``
-        #: ``start`` comes once a run, while ``busy`` is low, and ``row_place`` once a token of a pass, before the pass's first
-        #: ``begin``; :class:`hw.attention.prefill.PrefillAttention` says when ``args`` may change.
+        #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.  With
+        #: ``runs`` ``start`` comes once a run, while ``busy`` is low, and ``row_place`` once a token of a pass, before the pass's
+        #: first ``begin``; :class:`hw.attention.prefill.PrefillAttention` says when ``args`` may change.
         self.attention_control = wiring.Signature({
             "begin": Out(1), "start": Out(1), "args": Out(self.attention_args),
             **({"row_place": Out(self.row_place), "busy": In(1)} if runs else {})})
