@@ -41,7 +41,8 @@ BUILD_ID = bytes(range(32))
 
 def event_of(args: StartArgs, number: int) -> Event:
     """The event of a run's pick ``number``, from 0 on."""
-    return Event(args.position + args.feed - 1 + number, crc32(args.pack() + bytes([number % 256])) % 1000, number, *[0] * 5)
+    return Event(args.position + args.feed - 1 + number, crc32(args.pack() + bytes([number % 256])) % 1000, number, *[0] * 5,
+                 args.slot)
 
 
 def done_of(args: StartArgs, number: int, reason: DoneReason) -> Event:
@@ -104,3 +105,50 @@ class PlainBoard:
         self.memory = {base: memoryview(np.zeros(len(content), np.uint8)) for base, content in self.memory.items()}
         self.running = False
         self.link.reset()
+
+
+class SlottedBoard(PlainBoard):
+    """A plain board whose slots run side by side: each step gives the next event of each slot that runs, while the ring has
+    room."""
+
+    slots = 4
+
+    def __init__(self, **options):
+        #: Of each slot that runs: its arguments, the number of its picks, whether it is to stop.
+        self.runs: dict[int, list] = {}
+        super().__init__(**{"slots": self.slots, **options})
+
+    @property
+    def running(self):
+        return sum(1 << slot for slot in self.runs)
+
+    @running.setter
+    def running(self, value):
+        assert not value
+        self.runs = {}
+
+    def start(self, args):
+        args = StartArgs.unpack(args)
+        assert args.slot not in self.runs
+        self.starts.append(args)
+        self.runs[args.slot] = [args, 0, False]
+
+    def stop(self, slots):
+        for slot, run in self.runs.items():
+            run[2] |= bool(slots >> slot & 1)
+
+    def status(self):
+        return int(bool(self.runs)).to_bytes(4, "little") + bytes(28)
+
+    def run_step(self):
+        for slot, run in sorted(self.runs.items()):
+            if not self.link.room:
+                return
+            args, number, stopped = run
+            if stopped or number == args.generate:
+                del self.runs[slot]
+                reason = DoneReason.STOPPED if stopped else DoneReason.LENGTH
+                self.link.event(EventType.DONE, done_of(args, number, reason).pack())
+            else:
+                self.link.event(EventType.TOKEN, event_of(args, number).pack())
+                run[1] += 1

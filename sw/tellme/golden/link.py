@@ -8,7 +8,7 @@ from typing import Protocol
 from zlib import crc32
 
 from tellme.link.framing import FrameError, body, decode, encode, open_body
-from tellme.spec.memory import Event, EventType, StartArgs, StatusWord
+from tellme.spec.memory import SLOTS_WORD, Event, EventType, StartArgs, StatusWord, start_slot
 from tellme.spec.packets import (
     BODY_OVERHEAD,
     DATA_MAX,
@@ -20,6 +20,7 @@ from tellme.spec.packets import (
     PAST,
     PROTOCOL_VERSION,
     SESSION,
+    SLOTS,
     NakReason,
     PacketType,
 )
@@ -43,8 +44,9 @@ class Core(Protocol):
     """What is behind the link."""
 
     @property
-    def running(self) -> bool:
-        """Whether a run goes on.  A run goes on until the link has taken its DONE."""
+    def running(self) -> int:
+        """The slots that run, a bit each; a core with one slot may say True or False.  A run goes on until the link has taken
+        its DONE."""
 
     def read(self, address: int, size: int) -> bytes:
         """Whole words of a window."""
@@ -55,8 +57,8 @@ class Core(Protocol):
     def start(self, args: bytes) -> None:
         """Begin a run; ``args`` is StartArgs as it came, with any values."""
 
-    def stop(self) -> None:
-        """End the run that goes on, if one does."""
+    def stop(self, slots: int = ...) -> None:
+        """End the runs of some slots, a bit each, as far as they run.  On a core with one slot ``slots`` is not given."""
 
     def status(self) -> bytes:
         """The answer to STATUS; the link puts its own words in their places."""
@@ -72,11 +74,14 @@ class BoardLink:
 
     ``windows``: as HostLink takes them.  A window begins at a multiple of 2**28.  HELLO tells ``name`` (the preset), ``build_id``
     (32 bytes), ``version`` and ``program_format``.  ``bad`` counts refusals.  A body of more than ``body_max`` bytes is refused.
+
+    ``slots``: runs that go on at the same time, a power of two.  With several, START is refused if its slot runs, whose number
+    is taken modulo ``slots``; STOP may name slots; and STATUS says which slots run.
     """
 
     def __init__(self, core: Core, windows: Iterable[Window], *, name: str, build_id: bytes, version: int = PROTOCOL_VERSION,
-                 program_format: int = FORMAT_VERSION, body_max: int = BODY_MAX):
-        self._core, self._windows, self._body_max = core, tuple(windows), body_max
+                 program_format: int = FORMAT_VERSION, body_max: int = BODY_MAX, slots: int = 1):
+        self._core, self._windows, self._body_max, self._slots = core, tuple(windows), body_max, slots
         self._hello = HELLO.pack(MAGIC, version, program_format, name.encode("ascii"), build_id)
         self.reset()
 
@@ -146,7 +151,8 @@ class BoardLink:
 
     def _judge(self, seq: int, kind: int, payload: bytes) -> NakReason | None:
         """Why a packet is refused; the first reason counts."""
-        sizes = {PacketType.HELLO: (0, SESSION.size), PacketType.READ: (6,), PacketType.CHECKSUM: (8,), PacketType.STOP: (0,),
+        sizes = {PacketType.HELLO: (0, SESSION.size), PacketType.READ: (6,), PacketType.CHECKSUM: (8,),
+                 PacketType.STOP: (0,) if self._slots == 1 else (0, SLOTS.size),
                  PacketType.START: (StartArgs.LAYOUT.size,), PacketType.STATUS: (0,), PacketType.EVENTS: (EVENTS.size,),
                  PacketType.WRITE: range(8, 4 + DATA_MAX + 1, 4)}
         if kind not in sizes:
@@ -168,7 +174,7 @@ class BoardLink:
                 return NakReason.LENGTH
         if kind == PacketType.EVENTS and not past and (payload[0] - self.first) % 256 > len(self._ring):
             return NakReason.ADDRESS
-        if kind == PacketType.START and not past and self._core.running:
+        if kind == PacketType.START and not past and int(self._core.running) >> start_slot(payload) % self._slots & 1:
             return NakReason.BUSY
         return None
 
@@ -215,6 +221,8 @@ class BoardLink:
         words = [self._core.status()[i:i + 4] for i in range(0, STATUS_BYTES, 4)]
         words[StatusWord.BAD_PACKETS] = self.bad.to_bytes(4, "little")
         words[StatusWord.EVENTS] = bytes([self.next, self.first, 0, 0])
+        if self._slots > 1:
+            words[SLOTS_WORD] = int(self._core.running).to_bytes(4, "little")
         return b"".join(words)
 
     def _change(self, kind: PacketType, payload: bytes) -> None:
@@ -223,8 +231,10 @@ class BoardLink:
             self._core.write(int.from_bytes(payload[:4], "little"), payload[4:])
         elif kind == PacketType.START:
             self._core.start(payload)
-        elif kind == PacketType.STOP:
+        elif kind == PacketType.STOP and self._slots == 1:
             self._core.stop()
+        elif kind == PacketType.STOP:
+            self._core.stop(SLOTS.unpack(payload)[0] if payload else (1 << self._slots) - 1)
         else:
             number, again = EVENTS.unpack(payload)
             gone = (number - self.first) % 256

@@ -4,15 +4,15 @@
 
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from zlib import crc32
 
 from tellme.link.errors import LinkError
 from tellme.link.transport import Transport
-from tellme.link.window import HELLO_PATIENCE, PATIENCE, RETRY, Exchange, Hello, Ticket
+from tellme.link.window import HELLO_PATIENCE, PATIENCE, RETRY, Exchange, Hello, Ticket, running_slots
 from tellme.spec.memory import Event, EventType, StartArgs, StatusWord
-from tellme.spec.packets import DATA_MAX, PacketType
+from tellme.spec.packets import DATA_MAX, SLOTS, PacketType
 from tellme.spec.ranges import U32, Range
 
 __all__ = ["CHECKSUM_MAX", "REGION", "BoardClient", "Hello", "padded"]
@@ -59,21 +59,28 @@ class BoardClient:
         self._retry = min(RETRY, timeout / 8) if retry is None else retry
         self._exchange = self._new()
         self._connected = False
-        self._heard: deque[tuple[EventType, Event]] = deque()
+        #: Events of each slot that nobody took.
+        self._heard: defaultdict[int, deque[tuple[EventType, Event]]] = defaultdict(deque)
+        #: When the exchange last looked for bytes.
+        self._looked: float | None = None
 
     def _new(self) -> Exchange:
         return Exchange(seq=random.randrange(256), retry=self._retry, patience=self._timeout,
                         hello_patience=self._hello_timeout, name=self._transport.name)
 
     # ---------------------------------------------------------------- packets
-    def _run(self, done: Callable[[], bool]) -> None:
-        """Send and receive until ``done``."""
+    def _run(self, done: Callable[[], bool], seconds: float | None = None) -> None:
+        """Send and receive until ``done``, or for so many seconds."""
         exchange, transport = self._exchange, self._transport
         try:
             # What came while nobody looked, before a look at the clock.
             content = transport.read(0)
             now = self._clock()
-            exchange.wake(now)
+            # A caller who looks again and again for some moments sees a silence as long as it is.
+            if self._looked is None or now - self._looked > self._retry / 2:
+                exchange.wake(now)
+            self._looked = now
+            end = None if seconds is None else now + seconds
             exchange.receive(content, now)
             while not done():
                 out = exchange.frames(self._clock())
@@ -82,8 +89,11 @@ class BoardClient:
                 deadline = exchange.deadline()
                 if deadline is None:
                     raise ValueError("nothing is under way that could be waited for")
-                content = transport.read(max(0.0, deadline - self._clock()))
-                exchange.receive(content, self._clock())
+                content = transport.read(max(0.0, min(deadline, deadline if end is None else end) - self._clock()))
+                self._looked = self._clock()
+                exchange.receive(content, self._looked)
+                if end is not None and self._looked >= end:
+                    return
         except KeyboardInterrupt:
             exchange.lost()
             raise
@@ -128,7 +138,7 @@ class BoardClient:
         return self._exchange.hello
 
     def connect(self) -> Hello:
-        """Open a session, and stop a run that still goes on from before; its events are dropped."""
+        """Open a session, and stop the runs that still go on from before; their events are dropped."""
         self._exchange, self._connected = self._new(), False
         exchange = self._exchange
         self._heard.clear()
@@ -137,12 +147,13 @@ class BoardClient:
         opened.result()
         self._connected = True
         words = self.status()
-        if not words[StatusWord.FLAGS] & 1:
-            exchange.skip(words[StatusWord.EVENTS] & 0xFF)
-        elif all(kind != EventType.DONE for kind, _ in exchange.events()):
-            exchange.expect_done(self._clock())
+        # Events of before are of runs that have ended, or of no interest.
+        exchange.skip(words[StatusWord.EVENTS] & 0xFF)
+        going = running_slots(words) - {event.slot for kind, event in exchange.events() if kind == EventType.DONE}
+        if going:
+            exchange.expect_done(self._clock(), going)
             self.stop()
-            self._drain()
+            self._drain(going)
         exchange.events()
         assert exchange.hello is not None
         return exchange.hello
@@ -207,47 +218,68 @@ class BoardClient:
                 raise LinkError(f"the board's memory does not hold what was written at {address:#x}")
 
     def start(self, args: StartArgs) -> None:
-        """Start a run.  A run of before whose DONE was not heard is stopped first."""
+        """Start a run of a slot.  A run of the slot from before whose DONE was not heard is stopped first."""
         self._open()
-        if self._exchange.running:
-            self.stop()
-            self._drain()
-        self._exchange.events()
-        self._heard.clear()
+        running = self._exchange.running
+        if args.slot in running:
+            self.stop(args.slot if running - {args.slot} else None)
+            self._drain({args.slot})
+        self._collect()
+        self._heard[args.slot].clear()
         self._ask(PacketType.START, args.pack())
 
-    def stop(self) -> None:
-        """End the run; the event DONE follows."""
-        self._ask(PacketType.STOP)
+    def stop(self, slot: int | None = None) -> None:
+        """End the run of a slot of a core with several, or of all slots; a DONE of each that runs follows."""
+        self._ask(PacketType.STOP, b"" if slot is None else SLOTS.pack(1 << slot))
 
     def status(self) -> tuple[int, ...]:
-        """The eight words of memory.StatusWord."""
+        """The eight words of memory.StatusWord and SLOTS_WORD."""
         content = self._ask(PacketType.STATUS)
         return tuple(int.from_bytes(content[i:i + 4], "little") for i in range(0, len(content), 4))
 
-    def events(self) -> Iterator[tuple[EventType, Event]]:
-        """The events of the run as they come, up to DONE.  Without a run a LinkError."""
+    def events(self, slot: int = 0) -> Iterator[tuple[EventType, Event]]:
+        """The events of a slot's run as they come, up to DONE.  Without a run a LinkError.  Those of other slots are kept."""
         self._open()
         while True:
-            self._heard += self._exchange.events()
-            while self._heard:
-                kind, event = self._heard.popleft()
+            self._collect()
+            while self._heard[slot]:
+                kind, event = self._heard[slot].popleft()
                 yield kind, event
                 if kind == EventType.DONE:
                     return
-            if not self._exchange.running:
-                raise LinkError(f"{self._transport.name} has no run whose events could come; start one")
-            self._run(self._has_event)
+            self._check_running({slot})
+            self._run(lambda: self._has_event({slot}))
 
-    def _has_event(self) -> bool:
-        self._heard += self._exchange.events()
-        return bool(self._heard)
-
-    def _drain(self) -> None:
-        """Drop events up to DONE."""
-        self._run(lambda: not self._exchange.running)
-        self._exchange.events()
+    def listen(self, slots: Collection[int], seconds: float) -> list[tuple[EventType, Event]]:
+        """The events of all slots that have come, in the order of each slot.  If there is none of ``slots``, up to ``seconds``
+        are waited for one.  Without a run of one of these slots a LinkError."""
+        self._open()
+        if not self._has_event(slots):
+            self._check_running(slots)
+            self._run(lambda: self._has_event(slots), seconds)
+        out = [event for heard in self._heard.values() for event in heard]
         self._heard.clear()
+        return out
+
+    def _check_running(self, slots: Collection[int]) -> None:
+        if self._exchange.running.isdisjoint(slots):
+            raise LinkError(f"{self._transport.name} has no run whose events could come; start one")
+
+    def _collect(self) -> None:
+        """Sort the events that have come."""
+        for kind, event in self._exchange.events():
+            self._heard[event.slot].append((kind, event))
+
+    def _has_event(self, slots: Collection[int]) -> bool:
+        self._collect()
+        return any(self._heard[slot] for slot in slots)
+
+    def _drain(self, slots: Collection[int]) -> None:
+        """Drop events up to the DONE of each of some slots."""
+        self._run(lambda: self._exchange.running.isdisjoint(slots))
+        self._collect()
+        for slot in slots:
+            self._heard[slot].clear()
 
     def close(self) -> None:
         """Close the connection."""

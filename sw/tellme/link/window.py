@@ -7,12 +7,13 @@ are seconds of any clock that does not go back.  The rules are in docs/decisions
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from tellme.link.errors import LinkError
 from tellme.link.framing import FrameReader, body, encode
-from tellme.spec.memory import MODEL_REGISTERS, REGISTER_BASE, Event, EventType, StatusWord
+from tellme.spec.memory import MODEL_REGISTERS, REGISTER_BASE, SLOTS_WORD, Event, EventType, StatusWord, start_slot
 from tellme.spec.packets import (
     DATA_MAX,
     EVENTS,
@@ -27,7 +28,7 @@ from tellme.spec.packets import (
 )
 from tellme.spec.program import FORMAT_VERSION
 
-__all__ = ["ACK_AFTER", "FILL_BYTES", "HELLO_PATIENCE", "PATIENCE", "RETRY", "Exchange", "Hello", "Ticket"]
+__all__ = ["ACK_AFTER", "FILL_BYTES", "HELLO_PATIENCE", "PATIENCE", "RETRY", "Exchange", "Hello", "Ticket", "running_slots"]
 
 #: Seconds without an answer after which a real board's packet is sent again; the answer comes within milliseconds.
 RETRY = 0.25
@@ -55,6 +56,12 @@ CHANGES = frozenset({PacketType.WRITE, PacketType.START, PacketType.STOP})
 RESENT = frozenset({NakReason.FRAMING, NakReason.CRC, NakReason.SEQUENCE})
 
 assert FILL_BYTES <= min(DATA_MAX, 4 * len(MODEL_REGISTERS))
+
+
+def running_slots(status: Sequence[int]) -> set[int]:
+    """The slots that run, by the words of STATUS; of a core with one slot its slot 0."""
+    mask = status[SLOTS_WORD] or status[StatusWord.FLAGS] & 1
+    return {slot for slot in range(mask.bit_length()) if mask >> slot & 1}
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ class Ticket:
     frame: bytes = b""
     #: To be sent by the next call of frames().
     due: bool = True
+    #: Of a START: whether its slot ran when it was sent, which it does not if all is well.
+    again: bool = False
     #: The answer was missed, and asked for again, since the last silence.
     missed: bool = False
     done: bool = False
@@ -156,8 +165,8 @@ class Exchange:
         self._gap: int | None = None
         #: An EVENTS to be sent: None, or its ``again``.
         self._tell: int | None = None
-        #: Whether DONE is to come; the same if the START under way should be refused.
-        self._running = self._before = False
+        #: Slots whose DONE is to come.
+        self._running: set[int] = set()
         self._quiet: float | None = None
         self._quiet_wait = retry
         self._lost = 0
@@ -247,9 +256,9 @@ class Exchange:
         return self._error is not None
 
     @property
-    def running(self) -> bool:
-        """Whether a run was started whose DONE has not come."""
-        return self._running
+    def running(self) -> frozenset[int]:
+        """The slots whose run was started, and whose DONE has not come."""
+        return frozenset(self._running)
 
     def events(self) -> list[tuple[EventType, Event]]:
         """The events that have come since the last call, in order."""
@@ -257,14 +266,19 @@ class Exchange:
         self._events.clear()
         return out
 
-    def expect_done(self, now: float) -> None:
-        """A run goes on that this exchange did not start: a silence of its events is looked after."""
+    def expect_done(self, now: float, slots: Iterable[int] = (0,)) -> None:
+        """Runs of slots go on that this exchange did not start: a silence of their events is looked after."""
+        self._running.update(slots)
         self._listen(now)
 
     def skip(self, number: int) -> None:
         """Drop the events before the event ``number`` (modulo 256), those that have not come too."""
-        self._events.clear()
-        self._event, self._gap, self._tell = number % 256, None, 0
+        behind = (self._event - number) % 256
+        if behind >= 128:
+            behind, self._event, self._gap = 0, number % 256, None
+        while len(self._events) > behind:
+            self._events.popleft()
+        self._tell = self._tell or 0
 
     # ---------------------------------------------------------------- inside
     def _check(self) -> None:
@@ -351,7 +365,9 @@ class Exchange:
                 self._next = (self._next + 1) % 256
             if ticket.kind == PacketType.START:
                 # From here on: DONE may come before the ACK, if the first ACK is lost.
-                self._before, self._running = self._running, True
+                slot = start_slot(ticket.payload)
+                ticket.again = slot in self._running
+                self._running.add(slot)
             ticket.frame = encode(body(ticket.seq, ticket.kind, ticket.payload))
             flight.append(ticket)
 
@@ -382,7 +398,7 @@ class Exchange:
 
     def _finish(self, ticket: Ticket, payload: bytes, now: float) -> None:
         ticket.done, ticket.answer = True, payload
-        if ticket.kind == PacketType.START and self._running:
+        if ticket.kind == PacketType.START and start_slot(ticket.payload) in self._running:
             self._listen(now)
 
     def _answer(self, seq: int, kind: int, payload: bytes, now: float) -> None:
@@ -469,8 +485,9 @@ class Exchange:
             raise self._intruder()
         if any(ticket.kind == PacketType.EVENTS for ticket in behind):
             self._tell = 1
-        if any(ticket.kind == PacketType.START for ticket in behind):
-            self._running = self._before
+        for ticket in behind:
+            if ticket.kind == PacketType.START and not ticket.again:
+                self._running.discard(start_slot(ticket.payload))
         self._next, self._back = refused.seq, None
         for _ in range(len(behind) + 1):
             self._queue.append(Ticket(PacketType.STATUS, b""))
@@ -483,11 +500,11 @@ class Exchange:
         self._events.clear()
         self._event = self._told = 0
         self._gap = self._tell = self._quiet = None
-        self._running = self._before = False
+        self._running.clear()
 
     def _listen(self, now: float) -> None:
         """Events are to come."""
-        self._running, self._lost, self._quiet_wait = True, 0, self._retry
+        self._lost, self._quiet_wait = 0, self._retry
         self._quiet = now + self._quiet_wait
 
     def _hear(self, number: int, kind: EventType, payload: bytes, now: float) -> None:
@@ -500,13 +517,18 @@ class Exchange:
             if self._gap != self._event:
                 self._gap, self._tell = self._event, 1
             return
-        self._events.append((kind, Event.unpack(payload)))
+        event = Event.unpack(payload)
+        self._events.append((kind, event))
         self._event, self._gap = (self._event + 1) % 256, None
         if self._quiet is not None:
             self._listen(now)
         if kind == EventType.DONE:
-            self._running = self._before = False
-            self._quiet = None
+            self._running.discard(event.slot)
+            for ticket in self._flight:
+                if ticket.kind == PacketType.START and start_slot(ticket.payload) == event.slot:
+                    ticket.again = False
+            if not self._running:
+                self._quiet = None
         if (self._event - self._told) % 256 >= ACK_AFTER and self._tell is None:
             self._tell = 0
 
@@ -520,7 +542,7 @@ class Exchange:
             self._lost += 1
             if self._lost > MISSED:
                 raise self._intruder()
-        elif words[StatusWord.FLAGS] & 1:
+        elif self._running <= running_slots(words):
             self._lost = 0
         else:
             # Twice: the last event may just be on its way into the ring.

@@ -18,9 +18,9 @@ from tellme.spec.widths import DEFAULT_VOCAB, MAX_CHUNK
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
            "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
            "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
-           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD", "START_RANGES",
-           "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_BYTES",
-           "TOP_ENTRIES", "top_address", "UPPER_HALF"]
+           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD", "start_slot",
+           "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE",
+           "TOP_BYTES", "TOP_ENTRIES", "top_address", "UPPER_HALF"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -247,6 +247,11 @@ class StartArgs:
         position, feed, generate, flags, chunk, *ends = cls.LAYOUT.unpack(payload)
         return cls(position, feed, generate, StartFlags(flags), chunk & U16.most, chunk >> 16,
                    tuple(end for end in ends if end != NO_END))
+
+
+def start_slot(payload: bytes) -> int:
+    """The slot that a START's payload names."""
+    return int(StartArgs.LAYOUT.unpack(payload)[4]) >> 16
 
 
 class EventType(IntEnum):
