@@ -213,6 +213,20 @@ class Steps:
         if self._layouts.row_words:
             loads_gains = w0.gain_next | w0.head_gains
 
+        def dispatch() -> None:
+            with m.Switch(op):
+                with m.Case(Op.EMBED, Op.ATTENTION):
+                    m.next = "GAIN"
+                with m.Case(Op.LINEAR):
+                    m.next = "QUANT"
+                with m.Case(Op.HEAD):
+                    with m.If(plain):
+                        m.next = "NEXT-STEP"
+                    with m.Else():
+                        m.next = "QUANT"
+                with m.Default():
+                    m.next = done
+
         # word_sink and acc_source are registers that change with the state, as the streams' handshakes begin in them.
         with m.State("DESCRIPTOR"):
             m.d.sync += fetched.eq(fetched + 1)
@@ -225,21 +239,13 @@ class Steps:
                 m.next = "DISPATCH"
         with m.State("DISPATCH"):
             m.d.comb += cpu.crc.clear.eq(1)
-            with m.If(stopping if stopping is not None else Const(0, 1)):
-                m.next = "STOP"
-            with m.Else():
-                with m.Switch(op):
-                    with m.Case(Op.EMBED, Op.ATTENTION):
-                        m.next = "GAIN"
-                    with m.Case(Op.LINEAR):
-                        m.next = "QUANT"
-                    with m.Case(Op.HEAD):
-                        with m.If(plain):
-                            m.next = "NEXT-STEP"
-                        with m.Else():
-                            m.next = "QUANT"
-                    with m.Default():
-                        m.next = done
+            if stopping is None:
+                dispatch()
+            else:
+                with m.If(stopping):
+                    m.next = "STOP"
+                with m.Else():
+                    dispatch()
         with m.State("QUANT"):
             m.d.comb += cpu.passes.quant.valid.eq(1)
             with m.If(cpu.passes.quant.ready):

@@ -68,9 +68,9 @@ class Layouts:
             "s_stride": w.row_place_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
-        #: until the next start.
+        #: until the next start.  With several slots also which of them run.
         self.run_state = data.StructLayout({"running": 1, "nonfinite": 1, "stopped": 1, "step": w.step_bits,
-                                            "position": w.position_bits})
+                                            "position": w.position_bits, **({"slots": w.slots} if w.slots > 1 else {})})
         #: Elements of the query heads, and of the query and key heads, of a token.
         self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
 
@@ -151,6 +151,6 @@ class Layouts:
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
-        #: Port to the token memory; ``data`` comes a cycle after ``read``.
+        #: Port to the token memory, with the slots' windows one after another; ``data`` comes a cycle after ``read``.
         self.token_port = wiring.Signature({"addr": Out(w.position_bits), "read": Out(1), "data": In(w.token_id_bits),
                                             "write": Out(1), "wdata": Out(w.token_id_bits)})
