@@ -77,7 +77,7 @@ class WeightBuffer(wiring.Component):
             with m.If(control.begin):
                 m.d.sync += lm_heads.bit_select(at[:1], 1).eq(control.lm_head)
             m.d.sync += [said.eq(at + control.begin), waits.eq((said == 0) & (counts.lm_head | (counts.words64 == 0)))]
-            with m.If(control.idle):
+            with m.If(control.stop):
                 m.d.sync += said.eq(0)
         m.d.sync += [ends.eq(counts.words64 == 0), skips.eq(counts.lm_head & left_out), taken.eq(take)]
         m.d.comb += self.segments.addr.eq(Cat(take, entry))
