@@ -88,7 +88,7 @@ class Pass:
         """Cycles until the last word (scales may follow) by the docstring's formula, for a memory that never waits."""
         words, unit = self.head_dim // 4, ChunkHeads
         heads = self.heads * (unit.QUERY_CYCLES + words) + 2 * self.kv_heads * (unit.KV_CYCLES + words)
-        scales = self.tokens + len(self.slots) * unit.RUN_CYCLES + unit.SCALES_CYCLES - unit.RUN_CYCLES
+        scales = self.tokens + unit.SCALES_CYCLES + (len(self.slots) - 1) * unit.RUN_CYCLES
         return self.tokens * heads + (self.kv_heads - scales_last) * scales
 
 
