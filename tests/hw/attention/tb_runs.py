@@ -39,6 +39,8 @@ NO_BOARD = "no board is built with several slots; CI has four tokens on four PEs
 BENCHES = [bench("pes4-tokens4", *MIXED, slots=4, pes=4, tokens=4),
            bench("pes8-tokens8", *MIXED, slots=8, pes=8, tokens=8, group=8, nightly=NO_BOARD),
            bench("pes16-tokens16", *MIXED, slots=16, pes=16, tokens=16, exp_units=2, context=96, nightly=NO_BOARD),
+           bench("pes16-stories", "stories", slots=16, pes=16, tokens=16, exp_units=2, context=96,
+                 nightly="a measurement; pes4-tokens4 asserts the same cycles"),
            bench("pes16-tokens16-unit1", "mixed", "one_token_runs", "stalls_90", "memory_rate", slots=4, pes=16, tokens=16,
                  group=8, nightly=NO_BOARD),
            bench("pes4-tokens5-64bit", *MIXED, slots=4, pes=4, tokens=5, context=63, bits=64, head_dim=128, group=8, exp_units=2,
@@ -93,14 +95,14 @@ class Pass:
 
 
 async def check_run(dut, sink, reads, case):
-    """The sums of the run that was started; cycles from its first word to its last sum."""
+    """The sums of the run that was started; cycles from its first word to its last sum, and cycles of ``busy``."""
     expected, before = case.expected(), reads.count
     task = cocotb.start_soon(sink.recv_n(len(expected)))
-    # Waiting for the end of the writes does not count as the unit's time.
+    busy = cycles = 0
     while reads.count == before and not (dut.read__data__valid.value and dut.read__data__ready.value):
         assert dut.control__busy.value, case.name
         await FallingEdge(dut.clk)
-    cycles = 0
+        busy += 1
     while not task.done():
         assert dut.control__busy.value, case.name
         await FallingEdge(dut.clk)
@@ -116,15 +118,17 @@ async def check_run(dut, sink, reads, case):
     assert not wrong, (case.name, len(wrong), wrong[0], found[wrong[0]], expected[wrong[0]])
     assert (values == case.golden()).all(), case.name
     assert reads.count - before == sum(case.words_read()), (case.name, reads.count - before)
-    for _ in range(6):
+    ending = 0
+    while dut.control__busy.value:
+        assert ending < 6, case.name
         assert not dut.acc__valid.value, case.name
         await FallingEdge(dut.clk)
-    assert not dut.control__busy.value, case.name
-    return cycles
+        ending += 1
+    return cycles, busy + cycles + ending
 
 
 async def run(dut, passes, *, stall=0.0, pause=None, queued=True, rest=3, in_order=False):
-    """All passes on one unit; ``cycles`` of each has its runs' Cases and their cycles from their first word to their last sum."""
+    """All passes on one unit; ``cycles`` of each has its runs' Cases, each with what check_run says of it."""
     for name in ("control__begin", "control__start", "control__args", "control__row_place", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
     await reset(dut)
@@ -187,7 +191,7 @@ async def run(dut, passes, *, stall=0.0, pause=None, queued=True, rest=3, in_ord
                 for _ in range(UNIT_ARGS):
                     await FallingEdge(dut.clk)
                 await pulse(dut.control__start)
-                one.cycles.append((case, await check_run(dut, sink, reads, case)))
+                one.cycles.append((case, *await check_run(dut, sink, reads, case)))
                 if not n:
                     want = neighbours.copy()
                     for other in cases:
@@ -302,6 +306,20 @@ async def memory_rate(dut):
     await run(dut, passes)
     for one in passes:
         report_note(f"heads {one.heads}/{one.kv_heads} of {one.head_dim}, {one.tokens} tokens: "
-                    f"{sum(cycles for _, cycles in one.cycles)} cycles in {len(one.cycles)} runs")
-        for case, cycles in one.cycles:
+                    f"{sum(cycles for _, cycles, _ in one.cycles)} cycles in {len(one.cycles)} runs")
+        for case, cycles, _ in one.cycles:
+            assert cycles == case.cycles(), (one.name, case.name, case.after, cycles, case.cycles())
+
+
+@cocotb.test()
+async def stories(dut):
+    """What sequences that decode side by side take, in the shape of stories-8m: each at the same position."""
+    random = rng("stories")
+    passes = [Pass(random, [(slot, position, 1) for slot in range(tokens)], heads=8, kv_heads=2, head_dim=64)
+              for position in (0, 32, 64) for tokens in (1, 8, 16)]
+    await run(dut, passes)
+    for one in passes:
+        position = one.layers[0][1][0].position
+        report_note(f"{one.tokens} at position {position}: busy for {sum(busy for *_, busy in one.cycles)} cycles")
+        for case, cycles, _ in one.cycles if position else ():
             assert cycles == case.cycles(), (one.name, case.name, case.after, cycles, case.cycles())
