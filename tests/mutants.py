@@ -66,6 +66,10 @@ def chunk(fault, file, old, new, test, **options):
     return Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (bench,), **options)
 
 
+def runs(fault, file, old, new, test, bench="pes4-tokens4"):
+    return Mutant("attention", fault, f"hw/attention/{file}.py", old, new, (f"attention/runs-{bench}.{test}",))
+
+
 def fused(fault, file, old, new, *benches, **options):
     return Mutant("fused", fault, f"hw/fused/{file}.py", old, new, tuple(f"fused/{b}" for b in benches), **options)
 
@@ -342,6 +346,31 @@ MUTANTS = (
            "odd_scales"),
           ("query-in-the-other-half", "pe_column", "(self.q_write.word[:part_bits] == n)", "(self.q_write.word[:part_bits] != n)",
            "shapes"))),
+    runs("token-written-a-cycle-early", "row_places", 'stage.delay(write.token, 2,', 'stage.delay(write.token, 1,', "mixed"),
+    runs("every-run-at-slot-0", "row_places", "Mux(write.en, write.place, self.slot_place)", "write.place", "mixed"),
+    runs("scales-of-a-token-alone", "row_places", "place_write.data.left.eq(write.left)", "place_write.data.left.eq(1)",
+         "heads_rate"),
+    runs("scales-written-at-slot-0", "scatter", "(args.s_base + self.place)", "args.s_base", "mixed"),
+    runs("scales-of-one-run-alone", "scatter", "with m.If(sent == chunk):", "with m.If(sent == sent):", "mixed"),
+    runs("run-known-too-late", "prefill", "ARGS_CYCLES = 2", "ARGS_CYCLES = 1", "mixed"),
+    runs("a-run's-pairs-from-pe-0", "prefill", "(of_run + begin_pe)", "of_run", "mixed"),
+    runs("sums-under-the-pass's-last-token", "prefill", "(args.chunk - args.after)", "args.chunk", "mixed"),
+    runs("keys-of-the-whole-pass", "prefill", "(args.position + run_tokens)", "(args.position + chunk)", "mixed"),
+    runs("own-rows-of-a-run", "prefill", "self.control.args.chunk == 1", "self.control.args.run_tokens == 1", "one_token_runs"),
+    runs("idle-while-words-come", "prefill", "self.control.busy.eq(sequence.busy)", "self.control.busy.eq(~walk.idle)", "mixed"),
+    runs("scales-of-slot-0", "slot_sequence", "s_addr.eq(args.s_base + args.slot_place)", "s_addr.eq(args.s_base)", "mixed"),
+    runs("scales-of-an-even-place", "slot_sequence", "self.scale_words(args.s_base[0] ^ args.slot_place[0])",
+         "self.scale_words(args.s_base[0])", "mixed", bench="pes4-tokens5-64bit"),
+    runs("queries-of-the-slot-behind", "slot_sequence", "next_row = head_row + self.head_rows", "next_row = self.row + 1",
+         "mixed"),
+    runs("tokens-from-pe-0-in-the-next-head", "slot_sequence", "head_row.eq(next_row), pe.eq(self.begin_pe),",
+         "head_row.eq(next_row), pe.eq(0),", "mixed"),
+    runs("later-slots-begin-like-the-first", "slot_sequence", "m.d.sync += self.first_pe.eq(0)", "pass", "mixed"),
+    runs("next-head-sends-from-pe-0", "slot_sequence",
+         "self.first_pe.eq(self.begin_pe)]\n                with m.If(last_slot):", "]\n                with m.If(last_slot):",
+         "mixed"),
+    runs("first-sum-meets-another-turn's", "sum_walk", "pause.eq(drain.pe >> unit_bits)", "pause.eq(0)", "mixed"),
+    runs("scale-of-pe-0", "sum_walk", "self.scale_pe.eq(first_pe)", "self.scale_pe.eq(0)", "mixed"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/lm_head/lm_head.py", "(ident == 0) | (logit.as_signed() > best.logit)",
            "(ident == 0) | (logit.as_signed() >= best.logit)", ("lm_head/lm_head-",), ci=True),

@@ -56,13 +56,35 @@ class PrefillAttention(wiring.Component):
         scales + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
     from its first word on; if turns(s) > row_words, the last row of a pass takes less.  So K and V move a word per cycle if
-    row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (V rows of two words, in a slot of one or two
-    turns, take 8 / 3 cycles each: so far ahead are weights asked for.)  A slot's sums leave after drain_cycles, one per cycle if
+    row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (A V row takes at least (lead + 1) /
+    SoftmaxUnit.AHEAD cycles, because weights are asked for lead = max(SoftmaxUnit.V_LATENCY - 2, pes / exp_units + 1 - 16 /
+    lanes) cycles ahead: 8 / 3 in a unit of up to eight turns, else up to 16 / 3.)  A slot's sums leave after drain_cycles, one per cycle if
     ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than refill_cycles
     after the last sum.
 
+    Runs: In a core with several slots of sequences (``layouts.runs``) ``chunk`` is the number of tokens of a pass, which may be
+    of several sequences.  A run is ``run_tokens`` of them, at consecutive positions of one sequence from ``position`` on;
+    ``after`` tokens of the pass come after them.  Before a pass's first ``begin`` ``control.row_place`` says of each token where
+    its rows lie and how many tokens of its run are left (RowPlaces).  It stands for all layers.  After ``begin`` and the heads
+    ``start`` comes once for each run, in any order, while ``control.busy`` is low.
+
+    Pairs are numbered over the whole pass, so a run has the pairs from first = after * group to last = (after + run_tokens) *
+    group - 1.  It takes the slots of PEs that have one of them, s = first // pes to last // pes.  Such a slot sees
+
+        keys(s) = position + run_tokens - max(0, s * pes - first) // group
+
+    keys.  K, V and scales are read from the place ``slot_place`` of the sequence's position 0 on.  The formulas of words and
+    cycles are those above, with the run's slots, position + run_tokens words of scales, and in turns(s) all PEs up to the last
+    one of the run.  PEs of other runs work along on what they have, and their sums stay where they are.  So a run that is a whole
+    pass takes a chunk's cycles; a token's own rows are kept only if it is the only one of its pass.
+
+    ``busy`` is high from the cycle after ``start`` until the run's last sum has left.  ``chunk`` and the bases stand still from
+    ``begin`` until the layer's last run has ended, the rest of ``args`` from ARGS_CYCLES before ``start`` until ``busy`` falls.
+    The last row_place comes in the cycle before ``begin`` at the latest, the first one when the pass before has ended.
+
     Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
-    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
+    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk (of a run, run_tokens) up to
+    widths.context; run_tokens 1 to chunk, after 0 to chunk - run_tokens, slot_place up to (widths.slots - 1) * widths.context.
     kv_stride and s_stride are 32-bit words of a head's region.  Caches of K and V begin at whole words, and kv_stride is whole
     words; s_base and s_stride may be any.  Rows and scales are written in words of 32 bits.
 

@@ -38,18 +38,24 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
+    In a core with several slots (``layouts.runs``) the tokens are those of a pass, and (position + t) is the place of token t's
+    rows: ``row_at`` is the place of ``token`` times head_dim / 4.  Scales are written as one burst for each run, of the
+    ``left`` tokens from ``first`` on, at s_base + kv head * s_stride + ``place``: both of token ``first``
+    (:class:`hw.attention.row_places.RowPlaces`).
+
     With ``own_rows`` each word of a K or V head leaves on ``own`` too, the cycle after the word is written.
 
     ``begin`` (a pulse) discards everything that came before.  ``idle`` is high when nothing is under way and no word waits.
     Rate: a word per cycle; a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV
-    head's scales chunk + SCALES_CYCLES.  The arguments must not change from ``begin`` until ``idle``.
+    head's scales chunk + SCALES_CYCLES, and RUN_CYCLES more for each run but the first.  The arguments that this unit reads
+    must not change from ``begin`` until ``idle``.
     """
 
     #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.
     QUERY_CYCLES = 3
     KV_CYCLES = 5
     SCALES_CYCLES = 4
-    #: Of them, with several runs for each run.
+    #: Beside the scales of another run.
     RUN_CYCLES = 2
 
     def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int, own_rows: bool = False) -> None:

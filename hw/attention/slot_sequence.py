@@ -36,8 +36,14 @@ class SlotSequence(wiring.Component):
     While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
     token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
 
-    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs``, ``keys_all`` and
-    ``own`` stand still from ``start`` until ``busy`` falls.
+    In a core with several slots of sequences (``layouts.runs``) it goes through the slots of PEs that have pairs of one run.  The
+    run's first pair is at PE ``begin_pe`` of the first of these slots, whose row in KV head 0 is ``begin_row``; a KV head has
+    ``head_rows`` rows.  ``pairs`` counts from PE 0 of that slot on: the run's and the begin_pe before them.  ``keys_all`` and
+    ``back`` count from the run's last token, and ``back`` comes of the PEs from ``first_pe``, the slot's first one with a pair of
+    the run, on.  Rows are read at k_base (v_base) + ``slot_at``, scales at s_base + slot_place.
+
+    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs``, ``keys_all``,
+    ``own`` and what is of a run stand still from ``start`` until ``busy`` falls.
     """
 
     def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, lanes: int, pair_bits: int, words: int, rows: int,

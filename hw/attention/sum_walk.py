@@ -16,15 +16,16 @@ __all__ = ["SumOut", "SumWalk"]
 
 
 class SumWalk(wiring.Component):
-    """Sends the sums of a slot's PEs to the landing: PE 0 to last_pe, each ``words`` words of ``lanes``, the first word
-    first.
+    """Sends the sums of a slot's PEs to the landing: PE 0 (with ``runs`` ``first_pe``) to last_pe, each ``words`` words of
+    ``lanes``, the first word first.
 
     ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has
     reached the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a
     cycle, except for a cycle between turns.  A word's sums stay together; a word begins only while the landing
     (``landing_open``) has room.  ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
     ``idle``: all sums have left this unit and the unit after it (``out_idle``).  ``pairs`` (1 to pes), the number of PEs in
-    work, is read while idle; ``last_pe`` is pairs - 1 from then on.
+    work, is read while idle; ``last_pe`` is pairs - 1 from then on.  So is ``first_pe``, up to last_pe.  Its first sum waits as
+    many cycles as its turn is behind turn 0, and so is not earlier at the landing than one of turn 0 would be.
     """
 
     def __init__(self, *, pes: int, exp_units: int, lanes: int, words: int, runs: bool = False) -> None:
@@ -100,6 +101,9 @@ class SumWalk(wiring.Component):
 
 class SumOut(wiring.Component):
     """The end of the walk: gives each sum its PE's scale, its token and its index, and hands it over on ``acc``.
+
+    In a core with several slots of sequences (``layouts.runs``) ``chunk`` is the number of the run's last token plus one, and a
+    slot's first PE is ``first_pe``, else PE 0.
 
     Sums come in the order of :class:`SumWalk`: ``sent`` when one sets out, ``came`` when it is here; ``open`` while there is
     room for a word more.  ``scale_pe`` is the PE whose total and exponent are shown to a
