@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tellme.models.shipped import find_model, open_model
     from tellme.runtime.board import Board
     from tellme.runtime.sampling import Sampling
-    from tellme.runtime.session import Loss, Run, Session, Token
+    from tellme.runtime.session import Loss, Run, Sequence, Sequences, Session, Token, interleave
 
 __all__ = ["Board", "CompileError", "DeviceError", "InputError", "Inspection", "LinkError", "Loss", "Model", "ModelConfig",
-           "ModelError", "Run", "Sampling", "Session", "TellmeError", "Token", "__version__", "find_model", "inspect_model",
-           "open_model"]
+           "ModelError", "Run", "Sampling", "Sequence", "Sequences", "Session", "TellmeError", "Token", "__version__",
+           "find_model", "inspect_model", "interleave", "open_model"]
 
 __version__ = "0.1.0"
 
@@ -31,8 +31,9 @@ _HOMES = {
     "Board": "runtime.board", "CompileError": "compiler.image", "DeviceError": "errors", "InputError": "errors",
     "Inspection": "compiler.inspect", "LinkError": "link.errors", "Loss": "runtime.session", "Model": "models.model",
     "ModelConfig": "models.config", "ModelError": "models.config", "Run": "runtime.session", "Sampling": "runtime.sampling",
-    "Session": "runtime.session", "TellmeError": "errors", "Token": "runtime.session", "find_model": "models.shipped",
-    "inspect_model": "compiler.inspect", "open_model": "models.shipped",
+    "Sequence": "runtime.session", "Sequences": "runtime.session", "Session": "runtime.session", "TellmeError": "errors",
+    "Token": "runtime.session", "find_model": "models.shipped", "inspect_model": "compiler.inspect",
+    "interleave": "runtime.session", "open_model": "models.shipped",
 }
 
 

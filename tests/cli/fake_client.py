@@ -6,6 +6,7 @@ The fake board knows only what the host writes to it about a model.
 """
 
 import struct
+from collections import Counter, deque
 from dataclasses import replace
 from zlib import crc32
 
@@ -14,6 +15,7 @@ import numpy as np
 from tellme.compiler.image import Image
 from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard
+from tellme.link.errors import LinkError
 from tellme.spec.memory import (
     COUNTER_BASE,
     MODEL_REGISTERS,
@@ -121,8 +123,9 @@ class FakeClient:
         image = Image(sections, tuple(program),
                       dict(zip(MODEL_REGISTERS, values, strict=True)),
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
-        most = self.config.head_tokens
-        self.board = GoldenBoard(image, most, sampler=self.config.sampler, head_tokens=most)
+        most, slots = self.config.head_tokens, self.config.slots
+        self.board = GoldenBoard(image, most, sampler=self.config.sampler, head_tokens=most, slots=slots,
+                                 token_window=self.config.widths.token_window if slots > 1 else None)
         self._set_sampling()
 
     def start(self, args):
@@ -163,3 +166,90 @@ class FakeClient:
 
     def close(self):
         self.closed = True
+
+
+class SlottedClient(FakeClient):
+    """A fake board whose slots run side by side: ``listen`` makes a pass where no event waits.  A pass takes CYCLES, and as many
+    again as the sum of its tokens' positions.
+
+    ``passes`` counts passes by the number of slots that ran; ``stops`` has the slots that were stopped.  After ``cut_after``
+    events in all the link fails with ``error``, whatever is asked.
+    """
+
+    def __init__(self, config, **options):
+        super().__init__(config, **options)
+        self._waiting = deque()
+        self.told = 0
+        self.passes, self.stops = Counter(), []
+        self._dumping = set()
+
+    def _check(self):
+        if self.closed or self.cut_after is not None and self.told >= self.cut_after:
+            raise self.error
+
+    @property
+    def running(self):
+        """The slots whose DONE was not told."""
+        waiting = {event.slot for _, event in self._waiting}
+        return set(self.board.running) | waiting if self.board is not None else waiting
+
+    def write(self, address, content, progress=None):
+        self._check()
+        super().write(address, content, progress)
+
+    def start(self, args):
+        self._check()
+        assert args.slot not in self.running, "BUSY"
+        self.log.append(args)
+        if self.board is None:
+            self._boot()
+        if args.flags & StartFlags.CLEAR:
+            self.cycles = 0
+        window = self.board.windows[args.slot]
+        at = args.slot * len(window)
+        window[:] = [int(token) for token in self.tokens[at:at + len(window)]]
+        self.board.begin(args)
+        if args.flags & StartFlags.DUMP:
+            self._dumping.add(args.slot)
+
+    def make_pass(self):
+        """Make a pass; its events wait to be told."""
+        running = self.board.running
+        self.passes[len(running)] += 1
+        for kind, event in self.board.make_pass():
+            self.cycles += event.position
+            self._waiting.append((kind, event))
+        self.cycles += CYCLES
+        for number in range(len(self._waiting)):
+            kind, event = self._waiting[number]
+            self._waiting[number] = kind, replace(event, cycles=self.cycles % 2**32, read_words=3 * self.cycles % 2**32,
+                                                  write_words=self.cycles // 10, sdram_busy=self.cycles // 2)
+        for slot in running:
+            window = self.board.windows[slot]
+            self.tokens[slot * len(window):(slot + 1) * len(window)] = window
+        if self._dumping & set(running):
+            base = 4 * self.board.registers["logits_base"]
+            dumped = self.board.pass_logits.T.astype("<i4").tobytes()
+            self.memory[base:base + len(dumped)] = dumped
+        self._dumping &= set(self.board.running)
+
+    def next_event(self):
+        """The next event, with a pass if none waits; None if nothing runs."""
+        if not self._waiting and self.board is not None and self.board.running:
+            self.make_pass()
+        return self._waiting.popleft() if self._waiting else None
+
+    def listen(self, slots, seconds):
+        self._check()
+        if self.running.isdisjoint(slots):
+            raise LinkError("no run whose events could come")
+        if not self._waiting:
+            self.make_pass()
+        out, self._waiting = list(self._waiting), deque()
+        self.told += len(out)
+        return out
+
+    def stop(self, slot=None):
+        self._check()
+        self.stops += [slot] if slot is not None else sorted(self.running)
+        self._waiting += self.board.stop(None if slot is None else [slot])

@@ -267,7 +267,7 @@ def test_rows_of_a_pass_are_numbered_by_its_tokens():
 
 
 def overflowing():
-    """A model whose last down projection overflows for some tokens and not for others, and the first of each kind."""
+    """A model whose last down projection overflows for some tokens and not for others, its image, and tokens of each kind."""
     model = random_model("plain")
     for exponent in range(20):
         model.layers[1].scales["w2"] = Scale(2047, exponent)
@@ -279,12 +279,12 @@ def overflowing():
             *_, (_, done) = board.start(StartArgs(0, 1, 0))
             found[done.logit == DoneReason.NONFINITE].append(token)
         if found[True] and found[False]:
-            return image, found[True], found[False]
+            return model, image, found[True], found[False]
     raise AssertionError("no scale tells the tokens apart")
 
 
 def test_an_infinity_ends_its_slot_alone():
-    image, bad, good = overflowing()
+    _, image, bad, good = overflowing()
     alone = {}
     for slot, token in ((0, good[0]), (1, bad[0]), (3, good[1])):
         board = GoldenBoard(image, LANES, head_tokens=LANES)

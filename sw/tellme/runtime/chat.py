@@ -12,7 +12,7 @@ from typing import Any
 from tellme.errors import InputError
 from tellme.models.chat import ChatTemplate, chat_tokens
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
-from tellme.runtime.session import Run, Session
+from tellme.runtime.session import Run, Sequence, Session
 
 __all__ = ["Chat"]
 
@@ -27,9 +27,9 @@ class _Said:
 
 
 class Chat:
-    """Turns of one chat.  ``system`` is what the model is told ahead of them; empty: nothing."""
+    """Turns of one chat, on a session or on a sequence.  ``system`` is what the model is told ahead of them; empty: nothing."""
 
-    def __init__(self, session: Session, system: str = ""):
+    def __init__(self, session: Session | Sequence, system: str = ""):
         self._session = session
         self._template = ChatTemplate(session.model, session.tokenizer)
         assert session.tokenizer is not None, "a template was made with it"

@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a model can run on: the golden model, and boards, behind one interface."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from struct import Struct
 from typing import Literal, Protocol
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
 from tellme.errors import DeviceError
-from tellme.golden.board import GoldenBoard
+from tellme.golden.board import CHUNK, GoldenBoard
 from tellme.golden.perplexity import unlimited_config
 from tellme.link.client import REGION, padded
 from tellme.models.source import Source
@@ -28,7 +32,6 @@ from tellme.spec.memory import (
     SAMPLING_REGISTERS,
     SDRAM_BASE,
     SEGMENT_BASE,
-    TOKEN_BASE,
     TOP_ENTRIES,
     Event,
     EventType,
@@ -36,14 +39,20 @@ from tellme.spec.memory import (
     StartFlags,
     check_tokens,
     register_address,
+    token_address,
     top_address,
 )
+from tellme.spec.ranges import Range
 from tellme.spec.sampling import DrawSettings, pack_settings
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
 #: Bytes done and bytes in all.
 Progress = Callable[[int, int], None]
+#: Sequences that the golden model runs side by side.
+GOLDEN_SLOTS = 16
+#: Seconds that a caller who waits for events keeps a board's client from the callers who have something to say.
+SLICE = 0.01
 
 
 class Device(ABC):
@@ -51,6 +60,10 @@ class Device(ABC):
 
     ``start`` gives a TOKEN event for each pick, and a DONE event last.  After DONE the results of the last LM head pass (``top``,
     ``logits``) can be read.  Failures of a device are DeviceErrors or LinkErrors.
+
+    A device with several ``slots`` runs as many sequences side by side.  Each start is of a slot, and its iterator gives the
+    slot's events alone.  The iterators may be taken in turns by one thread, or each by a thread of its own; a slot is used by one
+    thread at a time.  While an iterator is waited for, the events of the other slots are kept.
     """
 
     #: "golden", "sim", or the port.
@@ -69,6 +82,12 @@ class Device(ABC):
     sampler: bool = False
     #: Tokens of a chunk after which a start with the flag ALL gives a pick, the best 64 and the logits; 1: it is refused.
     head_tokens: int = 1
+    #: Sequences that run side by side; known once an image is loaded.
+    slots: int = 1
+    #: Tokens that a start feeds at most; None: as many as the context has positions.
+    token_window: int | None = None
+    #: How often a start zeroed the counters.
+    zeroed: int = 0
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
 
@@ -84,37 +103,45 @@ class Device(ABC):
         """Write an image."""
 
     @abstractmethod
-    def place(self, position: int, tokens: Sequence[int]) -> None:
-        """Write tokens into token memory."""
+    def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
+        """Write tokens into a slot's token memory, up to ``token_window`` of them."""
 
     @abstractmethod
     def write(self, address: int, content: bytes) -> None:
         """Write whole words into the memory of a device that is loaded, between runs."""
 
     @abstractmethod
-    def draw_as(self, settings: DrawSettings) -> None:
-        """How starts with the flag SAMPLE draw from now on, on a device that is loaded and has a ``sampler``, between runs.
+    def draw_as(self, settings: DrawSettings, slot: int = 0) -> None:
+        """How a slot's starts with the flag SAMPLE draw from now on, on a device that is loaded and has a ``sampler``, between
+        runs of the slot.
 
         ``settings``: such as :func:`tellme.spec.sampling.board_draws` takes.
         """
 
     @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler``, and the flag ALL on a device
-        with ``head_tokens`` 1, are a DeviceError."""
+        """Run, and yield the events up to DONE.  A run of the slot that goes on from before is stopped first.
+
+        The flag CLEAR counts if no other slot runs (:meth:`cleared`).  A slot that the device does not have, the flag SAMPLE on a
+        device without a ``sampler``, the flag ALL on a device with ``head_tokens`` 1, and the flag DUMP while other slots run,
+        are a DeviceError."""
 
     @abstractmethod
-    def top(self, number: int = -1) -> list[tuple[int, int]]:
+    def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
         """The 64 best (id, logit) of a token of the last LM head pass, best first: of the last token, or of the one with this
-        number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens."""
+        number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens.
+
+        They belong to the run that was started last.  If others ran beside it, or run, or it was of another slot than ``slot``,
+        they cannot be told from others': a DeviceError."""
 
     @abstractmethod
-    def pass_logits(self) -> NDArray[np.int32]:
-        """All logits (tokens, vocab) of the last LM head pass, in Q15.16; on a board the run must have had the DUMP flag."""
+    def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
+        """All logits (tokens, vocab) of the last LM head pass, in Q15.16; on a board the run must have had the DUMP flag.  They
+        are refused as those of :meth:`top` are."""
 
-    def logits(self) -> NDArray[np.int32]:
+    def logits(self, slot: int | None = None) -> NDArray[np.int32]:
         """Those of its last token, (vocab,)."""
-        return self.pass_logits()[-1]
+        return self.pass_logits(slot)[-1]
 
     @abstractmethod
     def crcs(self) -> list[int]:
@@ -125,11 +152,51 @@ class Device(ABC):
         """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
         a DeviceError where nothing counts."""
 
-    def stop(self) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
-        """End a run early; its remaining events are dropped."""
+    def cleared(self, slot: int = 0) -> bool:
+        """Whether the counters count from the slot's last start with the flag CLEAR on; they do unless others ran beside it."""
+        return True
+
+    def stop(self, slot: int | None = None) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
+        """End the run of a slot early, or of all slots; its remaining events are dropped."""
 
     def close(self) -> None:  # noqa: B027
         """Close the device."""
+
+
+def check_slot(slot: int, device: Device) -> None:
+    """Refuse a slot for which a device that is loaded has no cache: a DeviceError."""
+    if not 0 <= slot < device.slots:
+        have = "one sequence at a time" if device.slots == 1 else f"{device.slots} sequences side by side"
+        raise DeviceError(f"{device.name} runs {have} with this model, and slot {slot} is not one of theirs")
+
+
+def check_dump(args: StartArgs, running: Collection[int]) -> None:
+    """Refuse a start that asks for all logits while other slots run: a DeviceError."""
+    if args.flags & StartFlags.DUMP and running:
+        slots = ", ".join(map(str, sorted(running)))
+        raise DeviceError(f"all logits cannot be asked for while other sequences run (slot {slots})")
+
+
+class Alone:
+    """Whether the last pass of a device was of one slot, so that its logits and its best 64 are that slot's."""
+
+    def __init__(self) -> None:
+        #: The slot that was started last, and whether no other one ran then.
+        self._latest, self._alone = 0, True
+
+    def started(self, slot: int, running: Collection[int]) -> None:
+        """A slot was started while some run."""
+        self._latest, self._alone = slot, not set(running) - {slot}
+
+    def check(self, what: str, slot: int | None, running: Collection[int]) -> None:
+        """Refuse ``what`` where other slots than ``slot`` (None: the one that was started last) may have made the last pass, or
+        a part of it: a DeviceError."""
+        own = self._latest if slot is None else slot
+        others = sorted(set(running) - {own})
+        if others:
+            raise DeviceError(f"{what} cannot be read while other sequences run (slot {', '.join(map(str, others))})")
+        if own != self._latest or not self._alone:
+            raise DeviceError(f"{what} may be those of another sequence, as several ran: generate while no other one does")
 
 
 class GoldenDevice(Device):
@@ -137,9 +204,15 @@ class GoldenDevice(Device):
 
     name = "golden"
     sampler = True
+    slots = GOLDEN_SLOTS
 
     def __init__(self) -> None:
         self._board: GoldenBoard | None = None
+        self._lock = threading.Lock()
+        self._settings: dict[int, DrawSettings] = {}
+        #: Events of each slot that nobody took.
+        self._heard: defaultdict[int, deque[tuple[EventType, Event]]] = defaultdict(deque)
+        self._alone = Alone()
 
     @property
     def board(self) -> GoldenBoard:
@@ -152,33 +225,71 @@ class GoldenDevice(Device):
     def load(self, image: Image, progress: Progress) -> None:
         size = sum(len(part) for _, part in image.sections)
         progress(0, size)
-        self._board = GoldenBoard(image)
+        self.slots = 1 if image.probe is not None else GOLDEN_SLOTS
+        self._board = GoldenBoard(image, CHUNK, head_tokens=CHUNK, slots=self.slots)
+        self._heard.clear()
         progress(size, size)
 
-    def place(self, position: int, tokens: Sequence[int]) -> None:
+    def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
+        check_slot(slot, self)
         check_tokens(position, tokens, self.board.registers["context"])
-        self.board.tokens[position:position + len(tokens)] = tokens
+        self.board.windows[slot][position:position + len(tokens)] = tokens
 
     def write(self, address: int, content: bytes) -> None:
         self.board.write(address, content)
 
-    def draw_as(self, settings: DrawSettings) -> None:
-        self.board.registers.update(pack_settings(settings))
+    def draw_as(self, settings: DrawSettings, slot: int = 0) -> None:
+        check_slot(slot, self)
+        self._settings[slot] = settings
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        return self.board.start(args)
+        slot = args.slot
+        check_slot(slot, self)
+        if args.flags & StartFlags.ALL:
+            raise DeviceError("the golden model gives no picks after all tokens: feed the tokens one by one")
+        self.stop(slot)
+        with self._lock:
+            check_dump(args, self.board.running)
+            if args.flags & StartFlags.SAMPLE:
+                self.board.registers.update(pack_settings(self._settings[slot]))
+            self._alone.started(slot, self.board.running)
+            self.board.begin(args)
+        while True:
+            with self._lock:
+                while not self._heard[slot]:
+                    if slot not in self.board.running:
+                        raise DeviceError("the golden model was stopped")
+                    # Each pass is of all slots that run.
+                    for kind, event in self.board.make_pass():
+                        self._heard[event.slot].append((kind, event))
+                kind, event = self._heard[slot].popleft()
+            yield kind, event
+            if kind == EventType.DONE:
+                return
 
-    def top(self, number: int = -1) -> list[tuple[int, int]]:
-        return self.board.top(number)
+    def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
+        with self._lock:
+            self._alone.check("the best 64", slot, self.board.running)
+            return self.board.top(number)
 
-    def pass_logits(self) -> NDArray[np.int32]:
-        return self.board.pass_logits
+    def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
+        with self._lock:
+            self._alone.check("all logits", slot, self.board.running)
+            return self.board.pass_logits
 
     def crcs(self) -> list[int]:
         return self.board.crcs[:-1]
 
     def counters(self) -> dict[str, int]:
         raise DeviceError("the golden model counts no cycles: open the simulated board, or a real one")
+
+    def stop(self, slot: int | None = None) -> None:
+        if self._board is None:
+            return
+        with self._lock:
+            self.board.stop(None if slot is None else [slot])
+            for each in list(self._heard) if slot is None else [slot]:
+                self._heard[each].clear()
 
 
 class Client(Protocol):
@@ -200,7 +311,9 @@ class Client(Protocol):
 
     def events(self) -> Iterator[tuple[EventType, Event]]: ...
 
-    def stop(self) -> None: ...
+    def listen(self, slots: Collection[int], seconds: float) -> list[tuple[EventType, Event]]: ...
+
+    def stop(self, slot: int | None = None) -> None: ...
 
     def close(self) -> None: ...
 
@@ -228,9 +341,23 @@ class BoardDevice(Device):
         #: not worth a look, and the simulated SDRAM ends the board that reads it.
         self._known: set[tuple[int, int]] | None = set() if blank else None
         self._image: Image | None = None
-        self._running = False
+        #: Whether the core has several slots, whatever the memory has room for.
+        self._several = config.slots > 1
+        self.token_window = config.widths.token_window if self._several else None
+        #: Slots that run, as far as their events have come.
+        self._running: set[int] = set()
         #: Tokens of the last LM head pass.
         self._pass_tokens = 1
+        self._alone = Alone()
+        self._cleared: dict[int, bool] = {}
+        self._settings: dict[int, DrawSettings] = {}
+        #: Events of each slot that nobody took, and the slots whose callers wait for one.
+        self._heard: defaultdict[int, deque[tuple[EventType, Event]]] = defaultdict(deque)
+        self._waiting: set[int] = set()
+        #: One thread at a time uses the client: who has something to say comes ahead of who waits for events.
+        self._turn = threading.Condition()
+        self._busy = False
+        self._wanted = 0
 
     @property
     def _client(self) -> Client:
@@ -241,6 +368,27 @@ class BoardDevice(Device):
     def client(self) -> Client:
         """The packets of the board, which is connected: for what is no run, such as its status and tests of its memory."""
         return self._client
+
+    @contextmanager
+    def _talk(self) -> Iterator[Client]:
+        """The client, for this thread alone."""
+        with self._turn:
+            self._wanted += 1
+            try:
+                while self._busy:
+                    self._turn.wait()
+                self._busy = True
+            finally:
+                self._wanted -= 1
+        try:
+            yield self._client
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        with self._turn:
+            self._busy = False
+            self._turn.notify_all()
 
     @property
     def core(self) -> CoreConfig:
@@ -257,6 +405,7 @@ class BoardDevice(Device):
         ``sent`` and ``skipped`` are brought up to date before ``progress`` hears of the bytes.
         """
         self._image = image
+        self.slots = min(self._config.slots, image.slots)
         sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
         tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
         total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
@@ -308,75 +457,170 @@ class BoardDevice(Device):
         self._client.write(address, content, heard)
         heard(len(content))
 
-    def place(self, position: int, tokens: Sequence[int]) -> None:
+    def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
+        check_slot(slot, self)
         check_tokens(position, tokens, self._loaded().registers["context"], self._config.max_vocab)
-        self._client.write(TOKEN_BASE + 4 * position, np.array(tokens, "<u4").tobytes())
+        window = self._config.widths.token_window
+        if self._several:
+            Range(0, window).check("tokens in a slot's window", len(tokens))
+        content = np.array(tokens, "<u4").tobytes()
+        # Up to the window's end, and from its beginning on.
+        first = 4 * (window - position % window) if self._several else len(content)
+        with self._talk() as client:
+            for at, part in ((0, content[:first]), (first // 4, content[first:])):
+                if part:
+                    client.write(token_address(position + at, slot, window), part)
 
     def write(self, address: int, content: bytes) -> None:
-        self._client.write(SDRAM_BASE + address, content)
+        with self._talk() as client:
+            client.write(SDRAM_BASE + address, content)
 
-    def draw_as(self, settings: DrawSettings) -> None:
+    def draw_as(self, settings: DrawSettings, slot: int = 0) -> None:
         self._check_sampler()
+        check_slot(slot, self)
+        self._settings[slot] = settings
+        if not self._several:
+            self._set_sampling(self._client, settings)
+
+    @staticmethod
+    def _set_sampling(client: Client, settings: DrawSettings) -> None:
         registers = pack_settings(settings)
         content = b"".join(registers[name].to_bytes(4, "little") for name in SAMPLING_REGISTERS)
-        self._client.write(register_address(SAMPLING_REGISTERS[0]), content)
+        client.write(register_address(SAMPLING_REGISTERS[0]), content)
 
     def _check_sampler(self) -> None:
         if not self.sampler:
             raise DeviceError(f"the core {self.preset} has no sampler: the host has to draw the tokens")
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        check_slot(args.slot, self)
         args.check_context(self._loaded().registers["context"])
         if args.flags & StartFlags.SAMPLE:
             self._check_sampler()
         if args.flags & StartFlags.ALL and self.head_tokens == 1:
             raise DeviceError(f"the core {self.preset} gives no picks after all tokens: feed the tokens one by one")
-        self._client.start(args)
-        self._running = True
+        events = self._begin_beside(args) if self._several else self._begin_alone(args)
         # The last chunk of what is fed; each pick behind it is a pass of its own.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
-        self._pass_tokens, told = (args.feed - 1) % most + 1 if args.flags & StartFlags.ALL else 1, 0
-        for kind, event in self._client.events():
-            if kind == EventType.DONE:
-                self._running = False
-            else:
+        every = bool(args.flags & StartFlags.ALL)
+        self._pass_tokens, told = (args.feed - 1) % most + 1 if every or self._several else 1, 0
+        for kind, event in events:
+            if kind != EventType.DONE:
                 told += 1
-                if told > args.feed:
+                if told > (args.feed if every else 1):
                     self._pass_tokens = 1
             yield kind, event
             if kind == EventType.DONE:
                 return
 
+    def _begin_alone(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        """A run on a core with one slot."""
+        self._client.start(args)
+        self._running.add(0)
+        self.zeroed += bool(args.flags & StartFlags.CLEAR)
+        for kind, event in self._client.events():
+            if kind == EventType.DONE:
+                self._running.discard(0)
+            yield kind, event
+
+    def _begin_beside(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        """A run of a slot, while others go on."""
+        slot = args.slot
+        self.stop(slot)
+        with self._talk() as client:
+            check_dump(args, self._running)
+            if args.flags & StartFlags.CLEAR:
+                # The counters are the board's, and those of the others go on.
+                self._cleared[slot] = not self._running
+                if self._running:
+                    args = replace(args, flags=args.flags & ~StartFlags.CLEAR)
+                else:
+                    self.zeroed += 1
+            if args.flags & StartFlags.SAMPLE:
+                # The slot takes the registers over with its START.
+                self._set_sampling(client, self._settings[slot])
+            client.start(args)
+            self._alone.started(slot, self._running)
+            self._running.add(slot)
+        while True:
+            yield self._next(slot)
+
+    def _next(self, slot: int) -> tuple[EventType, Event]:
+        """The next event of a slot that runs, or whose events have come."""
+        with self._turn:
+            self._waiting.add(slot)
+            try:
+                while not self._heard[slot]:
+                    if self._busy or self._wanted:
+                        self._turn.wait()
+                        continue
+                    self._busy = True
+                    waiting = set(self._waiting)
+                    self._turn.release()
+                    try:
+                        heard = self._client.listen(waiting, SLICE)
+                    finally:
+                        self._turn.acquire()
+                        self._busy = False
+                        self._turn.notify_all()
+                    for kind, event in heard:
+                        self._heard[event.slot].append((kind, event))
+                        if kind == EventType.DONE:
+                            self._running.discard(event.slot)
+                return self._heard[slot].popleft()
+            finally:
+                self._waiting.discard(slot)
+
     def _loaded(self) -> Image:
         assert self._image is not None, "no image is loaded"
         return self._image
 
-    def top(self, number: int = -1) -> list[tuple[int, int]]:
+    def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
         n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
-        content = self._client.read(top_address(range(self._pass_tokens)[number]), self._ENTRY.size * n)
+        with self._talk() as client:
+            if self._several:
+                self._alone.check("the best 64", slot, self._running)
+            content = client.read(top_address(range(self._pass_tokens)[number]), self._ENTRY.size * n)
         return [(token, logit) for logit, token in self._ENTRY.iter_unpack(content)]
 
-    def pass_logits(self) -> NDArray[np.int32]:
-        r, tokens = self._loaded().registers, self._pass_tokens
-        content = self._client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"] * tokens)
+    def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
+        r = self._loaded().registers
+        with self._talk() as client:
+            if self._several:
+                self._alone.check("all logits", slot, self._running)
+            tokens = self._pass_tokens
+            content = client.read(SDRAM_BASE + 4 * r["logits_base"], 4 * r["vocab"] * tokens)
         return np.ascontiguousarray(np.frombuffer(content, "<i4").reshape(-1, tokens).T.astype(np.int32))
 
     def crcs(self) -> list[int]:
-        content = self._client.read(CRC_BASE, 4 * (len(self._loaded().program) - 1))
+        with self._talk() as client:
+            content = client.read(CRC_BASE, 4 * (len(self._loaded().program) - 1))
         return [int(crc) for crc in np.frombuffer(content, "<u4")]
 
     def counters(self) -> dict[str, int]:
-        content = self._client.read(COUNTER_BASE, 4 * len(COUNTERS))
+        with self._talk() as client:
+            content = client.read(COUNTER_BASE, 4 * len(COUNTERS))
         return dict(zip(COUNTERS, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
 
-    def stop(self) -> None:
-        if not self._running:
+    def cleared(self, slot: int = 0) -> bool:
+        return self._cleared.get(slot, True)
+
+    def stop(self, slot: int | None = None) -> None:
+        if not self._several:
+            if self._running:
+                self._client.stop()
+                for kind, _ in self._client.events():
+                    if kind == EventType.DONE:
+                        break
+                self._running.clear()
             return
-        self._client.stop()
-        for kind, _ in self._client.events():
-            if kind == EventType.DONE:
-                break
-        self._running = False
+        for each in sorted(self._running | self._heard.keys()) if slot is None else [slot]:
+            if each in self._running:
+                with self._talk() as client:
+                    client.stop(each)
+                while self._next(each)[0] != EventType.DONE:
+                    pass
+            self._heard[each].clear()
 
     def close(self) -> None:
         if self._given is not None:

@@ -65,6 +65,8 @@ class Generation:
     on_logits: Callable[[NDArray[np.int32]], object] | None = None
     #: What lies in the device's KV cache: the tokens of the prompt that the cache has already are not fed again.
     cache: KvCache = field(default_factory=KvCache)
+    #: The sequence of the device that runs.
+    slot: int = 0
 
     #: What was picked so far, and why there was no more: "length", "end_token", "context", "interrupted" or "stop_string".
     generated: list[int] = field(default_factory=list)
@@ -116,7 +118,7 @@ class Generation:
     def interrupt(self, reason: str = "interrupted") -> None:
         """End the run where it is."""
         self.stop_reason = reason
-        self.device.stop()
+        self.device.stop(self.slot)
 
     def _picks(self) -> Iterator[int]:
         """The generation loop.
@@ -148,7 +150,9 @@ class Generation:
             for event in self._start(position, feed, self.max_tokens) if alone else [self._one(position, feed)]:
                 if reason is not None:
                     raise DeviceError(f"{self.device.name} went on after the end of its text")
-                token = event.id if alone or self.sampling.greedy else sampler.pick(self.device.top(), position + len(feed))
+                token = event.id
+                if not alone and not self.sampling.greedy:
+                    token = sampler.pick(self.device.top(slot=self.slot), position + len(feed))
                 picked += 1
                 position += len(feed)
                 feed = [token]
@@ -161,13 +165,21 @@ class Generation:
                     self.stop_reason = _STOP_REASONS[reason]
                     if alone and token in self.ends[END_TOKENS:]:
                         # The board computes the next token already; this token will not be shown.
-                        self.device.stop()
+                        self.device.stop(self.slot)
                         return
             if alone and reason is None:
                 raise DeviceError(f"{self.device.name} ended a run of {self.max_tokens} tokens after {picked}")
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
-        """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start."""
+        """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start.
+
+        More tokens than a start can have take several starts, of which the last one picks.
+        """
+        window = self.device.token_window
+        while window is not None and len(feed) > window:
+            for _ in self._start(position, feed[:window], 0):
+                raise DeviceError(f"{self.device.name} picked a token that was not asked for")
+            position, feed = position + window, feed[window:]
         self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
@@ -176,11 +188,11 @@ class Generation:
         # Where a start picks one token, the host knows the end.
         ends = self.ends[:END_TOKENS] if generate > 1 else ()
         if generate and self._device_draws:
-            self.device.draw_as(self.sampling.settings())
+            self.device.draw_as(self.sampling.settings(), self.slot)
             flags |= StartFlags.SAMPLE
-        self.device.place(position, feed)
+        self.device.place(position, feed, self.slot)
         chunk = self.prefill_chunk if self.image.whole_heads else 1
-        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, ends=ends)):
+        for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, self.slot, ends)):
             if kind != EventType.DONE:
                 self._fed(event.position)
                 yield event
@@ -214,7 +226,7 @@ class Generation:
     def _logits_at_once(self) -> int:
         """Tokens of a start that gives the logits of each."""
         most = self.device.head_tokens if self.image.whole_heads else 1
-        return min(self.prefill_chunk or most, most)
+        return min(self.prefill_chunk or most, most, self.device.token_window or most)
 
     def _every(self, feed: list[int]) -> bool:
         """Whether a start that feeds these tokens gives the pick and the logits after each."""
@@ -228,7 +240,7 @@ class Generation:
             raise DeviceError(f"{self.device.name} ended a run of {'one token' if wanted == 1 else f'{wanted} tokens'} with "
                               f"{len(events)}")
         if self.on_logits is not None:
-            for row in self.device.pass_logits():
+            for row in self.device.pass_logits(self.slot):
                 self.on_logits(row.copy())
         return events[-1]
 
@@ -253,7 +265,8 @@ class Generation:
         if mhz is not None:
             values["fabric_mhz"] = mhz
         if mhz is not None and self._first is not None and self._last is not None:
-            values["prefill_cycles"] = self._first.cycles
+            if self.device.cleared(self.slot):
+                values["prefill_cycles"] = self._first.cycles
             cycles = _difference(self._first, self._last, "cycles")
             values["decode_cycles"] = cycles
             if self.device.name == "sim" and self.wall_seconds > 0:

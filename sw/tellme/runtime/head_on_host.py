@@ -16,7 +16,7 @@ from tellme.golden.head import Table, best, probed_state
 from tellme.golden.scales import unpack16
 from tellme.golden.weights import Budget
 from tellme.models.source import Source, StoredSource
-from tellme.runtime.device import Device, Progress
+from tellme.runtime.device import Device, Progress, check_slot
 from tellme.spec.config import CoreConfig
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StartFlags
@@ -50,6 +50,7 @@ class HeadOnHost(Device):
     def __init__(self, device: Device, model: StoredSource):
         self._device = device
         self.name, self.preset, self.fabric_mhz = device.name, device.preset, device.fabric_mhz
+        self.token_window = device.token_window
         self._config = model.config
         self._model = model
         name, c = "embedding" if model.config.tied else "head", model.config
@@ -75,17 +76,20 @@ class HeadOnHost(Device):
         self._image = image
         self._device.load(image, progress)
 
-    def place(self, position: int, tokens: Sequence[int]) -> None:
+    def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
+        check_slot(slot, self)
         self._tokens |= {position + i: token for i, token in enumerate(tokens)}
 
     def write(self, address: int, content: bytes) -> None:
         self._device.write(address, content)
 
-    def draw_as(self, settings: DrawSettings) -> None:
+    def draw_as(self, settings: DrawSettings, slot: int = 0) -> None:
+        check_slot(slot, self)
         self._settings = settings
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         settings = None
+        check_slot(args.slot, self)
         if args.flags & StartFlags.ALL:
             raise DeviceError("a head on the host gives no picks after all tokens: feed the tokens one by one")
         if args.flags & StartFlags.SAMPLE:
@@ -149,7 +153,7 @@ class HeadOnHost(Device):
                               "none is read", hint="head") from error
         return self._head.logits(codes, d)[0]
 
-    def top(self, number: int = -1) -> list[tuple[int, int]]:
+    def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
         return best(self.pass_logits()[number])
 
     def crcs(self) -> list[int]:
@@ -158,11 +162,11 @@ class HeadOnHost(Device):
     def counters(self) -> dict[str, int]:
         return self._device.counters()
 
-    def pass_logits(self) -> NDArray[np.int32]:
+    def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
         return self._logits[None]
 
-    def stop(self) -> None:
-        self._device.stop()
+    def stop(self, slot: int | None = None) -> None:
+        self._device.stop(slot)
 
     def close(self) -> None:
         self._device.close()

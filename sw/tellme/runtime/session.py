@@ -3,7 +3,10 @@
 """A model on a board: text in, text out, and the loss on a text."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
-from tellme.errors import InputError
+from tellme.errors import DeviceError, InputError, TellmeError
 from tellme.golden.perplexity import Windows, losses, window_losses, windows
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
@@ -21,7 +24,8 @@ from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.stops import StopFilter
 
-__all__ = ["Loss", "NothingToPredictError", "Run", "Session", "Token", "prompt_ids", "text_windows", "tokenizer_of"]
+__all__ = ["Loss", "NothingToPredictError", "Run", "Sequence", "Sequences", "Session", "Token", "interleave", "prompt_ids",
+           "text_windows", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Loss:
 class Run:
     """One generation: iterate over its tokens, once.  Where the loop is left early, the board is stopped."""
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer | None, stops: Sequence[str] = (), resume: int = 0):
+    def __init__(self, generation: Generation, tokenizer: Tokenizer | None, stops: abc.Sequence[str] = (), resume: int = 0):
         """``resume``: how many tokens at the end of the prompt an earlier run had picked; their text was shown by that run."""
         self.generation = generation
         first = len(generation.prompt) - resume
@@ -136,7 +140,7 @@ def tokenizer_of(model: Source) -> Tokenizer | None:
     return Tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
 
 
-def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | abc.Sequence[int]) -> list[int]:
     """Token ids of a prompt that the model can continue.  A text gets BOS in front if the model puts BOS before a text.
 
     An empty text is BOS alone.  Ids are taken unchanged.
@@ -180,9 +184,114 @@ class NothingToPredictError(InputError):
     """A text of which no token can be predicted."""
 
 
+class Sequence:
+    """One text at a time on a slot of a board, beside the texts of other sequences: :meth:`Session.open` makes sequences.
+
+    A sequence knows the tokens whose K and V lie in its slot's KV cache: a prompt that begins with the same tokens feeds only the
+    rest, and gives the same logits.  Use it in a ``with`` block, or close it, so that its slot is free for another one.  A
+    sequence is used by one thread at a time, several sequences by several threads.
+    """
+
+    def __init__(self, session: "Session", slot: int, cache: KvCache):
+        self._session: Session | None = session
+        self.slot, self.cache = slot, cache
+        self.model, self.tokenizer = session.model, session.tokenizer
+
+    def generate(self, prompt: str | abc.Sequence[int] = "", *, max_tokens: int = 128,
+                 sampling: Sampling | None = None, ignore_end: bool = False, prefill_chunk: int = 0,
+                 stop: abc.Sequence[str] = (), resume: abc.Sequence[int] = (),
+                 on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
+        """Go on from a prompt, as :meth:`Session.generate` does; the sequence's run of before is stopped.
+
+        ``on_logits``, and sampling for which the host draws (``drawn_by`` of the stats), need the passes of the board for
+        themselves: while other sequences run they are refused with a DeviceError.
+        """
+        session = self._working()
+        # A run that nobody finished.
+        session.device.stop(self.slot)
+        ids = [*prompt_ids(self.model, self.tokenizer, prompt), *resume]
+        c = self.model.config
+        if len(ids) > c.context or len(resume) >= max(max_tokens, 1):
+            raise InputError(f"{len(resume)} tokens of an earlier run leave no room for another one")
+        if stop and self.tokenizer is None:
+            raise InputError(f"the model {self.model.name} holds no tokenizer: without one there is no text to stop at",
+                             hint="tokenizer")
+        generation = Generation(session.device, session.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
+                                () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache, self.slot)
+        session.say_who_draws(generation)
+        return Run(generation, self.tokenizer, stop, len(resume))
+
+    def _working(self) -> "Session":
+        if self._session is None:
+            raise InputError("the sequence is closed: open another one")
+        return self._session
+
+    def stop(self) -> None:
+        """End the sequence's run; those of other sequences go on."""
+        self._working().device.stop(self.slot)
+
+    def close(self) -> None:
+        """Stop the sequence, and leave its slot, with what the KV cache holds, to the next one."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            # A board that failed is not waited for.
+            with suppress(TellmeError):
+                session.device.stop(self.slot)
+        finally:
+            session.give_back(self.slot)
+
+    def __enter__(self) -> "Sequence":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Sequences(list[Sequence]):
+    """Sequences that are closed together, at the end of a ``with`` block."""
+
+    def __enter__(self) -> "Sequences":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all of them."""
+        for sequence in self:
+            sequence.close()
+
+
+def interleave(runs: Iterable[Run]) -> Iterator[tuple[Run, Token]]:
+    """The tokens of several runs, of a sequence each, in turns: (run, token), until all have ended.
+
+    Where the loop is left early, or is interrupted, all of these runs are stopped.
+    """
+    going = [(run, iter(run)) for run in runs]
+    try:
+        while going:
+            for entry in list(going):
+                run, tokens = entry
+                token = next(tokens, None)
+                if token is None:
+                    going.remove(entry)
+                else:
+                    yield run, token
+    except BaseException:
+        for run, _ in going:
+            with suppress(TellmeError):
+                run.interrupt()
+        raise
+
+
 class Session:
     """A model that is loaded on a board.  :meth:`tellme.Board.load` makes sessions; the newest session of a board is the one that
     works.
+
+    The session itself generates one text at a time, in the board's slot 0.  A board with several ``slots`` runs several texts
+    side by side: :meth:`open` and :meth:`sequences` give a sequence for each.
 
     A session knows the tokens whose K and V lie in the board's KV cache: a prompt that begins with the same tokens feeds only
     the rest, and gives the same logits.
@@ -194,10 +303,67 @@ class Session:
         self._say = say
         self._said: set[str] = set()
         self.tokenizer = tokenizer_of(model)
-        self.cache = KvCache()
+        self._caches: dict[int, KvCache] = {0: KvCache()}
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+        self._own = Sequence(self, 0, self.cache)
 
-    def generate(self, prompt: str | Sequence[int] = "", *, max_tokens: int = 128, sampling: Sampling | None = None,
-                 ignore_end: bool = False, prefill_chunk: int = 0, stop: Sequence[str] = (), resume: Sequence[int] = (),
+    @property
+    def cache(self) -> KvCache:
+        """What lies in the KV cache of slot 0."""
+        return self._caches[0]
+
+    @property
+    def slots(self) -> int:
+        """Texts that the board runs side by side with this model."""
+        return self.device.slots
+
+    def open(self) -> Sequence:
+        """A sequence in a slot that no other one has.
+
+        The slots with the largest numbers are taken first, so that the session's own, slot 0, is taken last; meanwhile the
+        session generates nothing.  Where all slots are taken a DeviceError: nothing here waits for a slot.
+        """
+        with self._lock:
+            free = [slot for slot in range(self.slots) if slot not in self._taken]
+            if not free:
+                have = "one sequence" if self.slots == 1 else f"{self.slots} sequences"
+                raise DeviceError(f"{self.device.name} runs {have} at a time with this model, and "
+                                  f"{'it is' if self.slots == 1 else 'all are'} taken: close one first")
+            slot = free[-1]
+            self._taken.add(slot)
+            return Sequence(self, slot, self._caches.setdefault(slot, KvCache()))
+
+    def sequences(self, count: int | None = None) -> Sequences:
+        """So many sequences, or one for each free slot.  If there are not as many free slots a DeviceError, and none is taken."""
+        out = Sequences()
+        try:
+            for _ in range(self.slots - len(self._taken) if count is None else count):
+                out.append(self.open())
+        except DeviceError:
+            out.close()
+            raise
+        return out
+
+    def give_back(self, slot: int) -> None:
+        """A sequence leaves its slot."""
+        with self._lock:
+            self._taken.discard(slot)
+
+    def say_who_draws(self, generation: Generation) -> None:
+        """Say once why the host draws the tokens of a generation, if it does."""
+        why = generation.host_draws
+        if why is not None and why not in self._said:
+            self._said.add(why)
+            self._say(f"the host draws the tokens: {why}")
+
+    def _check_own(self) -> None:
+        if 0 in self._taken:
+            raise InputError("a sequence has the session's own slot: close one, or generate with it")
+
+    def generate(self, prompt: str | abc.Sequence[int] = "", *, max_tokens: int = 128,
+                 sampling: Sampling | None = None, ignore_end: bool = False, prefill_chunk: int = 0,
+                 stop: abc.Sequence[str] = (), resume: abc.Sequence[int] = (),
                  on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
         """Go on from a prompt: a text, or token ids, to which no BOS is added.
 
@@ -211,22 +377,9 @@ class Session:
         ``resume``: tokens that an earlier run of the prompt picked, perhaps on another board.  The run goes on behind these
         tokens, with the tokens and the text that the earlier run would have given; ``max_tokens`` counts them too.
         """
-        # A run that nobody finished.
-        self.device.stop()
-        ids = [*prompt_ids(self.model, self.tokenizer, prompt), *resume]
-        c = self.model.config
-        if len(ids) > c.context or len(resume) >= max(max_tokens, 1):
-            raise InputError(f"{len(resume)} tokens of an earlier run leave no room for another one")
-        if stop and self.tokenizer is None:
-            raise InputError(f"the model {self.model.name} holds no tokenizer: without one there is no text to stop at",
-                             hint="tokenizer")
-        generation = Generation(self.device, self.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
-                                () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache)
-        why = generation.host_draws
-        if why is not None and why not in self._said:
-            self._said.add(why)
-            self._say(f"the host draws the tokens: {why}")
-        return Run(generation, self.tokenizer, stop, len(resume))
+        self._check_own()
+        return self._own.generate(prompt, max_tokens=max_tokens, sampling=sampling, ignore_end=ignore_end,
+                                  prefill_chunk=prefill_chunk, stop=stop, resume=resume, on_logits=on_logits)
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.
@@ -234,6 +387,7 @@ class Session:
         ``progress`` hears how many predictions were made since the last call.  On a board this takes a start a token, or a start
         a chunk on a core with picks of all positions.
         """
+        self._check_own()
         cut = text_windows(self.model, self.tokenizer, text, tokens) if isinstance(text, str) else text
         found: list[float] = []
 
