@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.link.link import HostLink
-from sim.cocotb_streams import report, reset, rng
+from sim.cocotb_streams import report, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.memory import StartArgs
 from tellme.spec.packets import NAK, SLOTS, NakReason, PacketType
@@ -96,8 +96,8 @@ async def a_stop_names_slots_or_all(dut):
         assert pulses == [slots], "a STOP is done once"
         cases += 1
     pulses.clear()
-    for kind, size in ((PacketType.STOP, 1), (PacketType.STOP, 3), (PacketType.STOP, 4), (PacketType.STATUS, 2), (PacketType.EVENTS, 4),
-                       (PacketType.START, 30), (PacketType.READ, 8)):
+    for kind, size in ((PacketType.STOP, 1), (PacketType.STOP, 3), (PacketType.STOP, 4), (PacketType.STATUS, 2),
+                       (PacketType.EVENTS, 4), (PacketType.START, 30), (PacketType.READ, 8)):
         assert await host.ask(kind, bytes(size)) == (PacketType.NAK, NAK.pack(NakReason.LENGTH, host.seq)), (kind, size)
     assert not pulses
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(0, 0))
@@ -113,5 +113,7 @@ async def a_start_waits_until_the_bus_is_idle(dut):
         await FallingEdge(dut.clk)
     assert not pulses and not waiting.done()
     dut.bus_idle.value = 1
+    await settled()
+    assert dut.run__start.value and int(dut.run__args.value) == int.from_bytes(start_of(2), "little")
     assert await waiting == ACK
-    assert pulses == [start_of(2)]
+    assert not pulses, "one pulse, of which the watch saw nothing between two falling edges"
