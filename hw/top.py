@@ -28,6 +28,7 @@ from hw.core.routers import (
     TokenShares,
     WordRouter,
 )
+from hw.core.slots import SlotProcessor
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
@@ -46,8 +47,8 @@ from hw.tlmm.engine import TlmmEngine
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import MEMORY_CLIENTS, TOP_ENTRIES
 
-__all__ = ["Core", "attention_unit", "float_pipeline", "heads_merge", "lm_head_unit", "memory_controller", "memory_hub",
-           "memory_ports", "tlmm_engine"]
+__all__ = ["Core", "attention_unit", "command_processor", "float_pipeline", "heads_merge", "lm_head_unit", "memory_controller",
+           "memory_hub", "memory_ports", "tlmm_engine"]
 
 
 def tlmm_engine(config: CoreConfig, layouts: Layouts) -> TlmmEngine:
@@ -78,6 +79,11 @@ def lm_head_unit(config: CoreConfig, layouts: Layouts) -> LmHead | ChunkLmHead:
     if config.head_tokens == 1:
         return LmHead(layouts, compact=config.compact)
     return ChunkLmHead(layouts, streams=config.float_lanes, compact=config.compact)
+
+
+def command_processor(config: CoreConfig, layouts: Layouts) -> CommandProcessor | SlotProcessor:
+    """The configuration's command processor: of one sequence, or of several side by side."""
+    return (CommandProcessor if config.slots == 1 else SlotProcessor)(layouts, sampler=config.sampler)
 
 
 def memory_hub(layouts: Layouts) -> MemoryHub:
@@ -142,11 +148,12 @@ class Core(wiring.Component):
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler,
-            head_tokens=c.head_tokens), name=c.name,
-            checksum_bits=32 if c.ddr3 else 8)
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, sampler=c.sampler,
+            tokens=c.slots * c.widths.token_window, head_tokens=c.head_tokens), name=c.name,
+            checksum_bits=32 if c.ddr3 else 8, slots=c.slots)
         m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
-        m.submodules.core = cpu = CommandProcessor(layouts, sampler=c.sampler)
+        m.submodules.core = cpu = command_processor(c, layouts)
+        several = isinstance(cpu, SlotProcessor)
         m.submodules.counters = counters = Counters(accounts=c.accounts)
         m.submodules.hub = hub = memory_hub(layouts)
         m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
@@ -188,8 +195,8 @@ class Core(wiring.Component):
         connect(m, link.run, cpu.run)
         connect(m, cpu.event, link.event)
         m.d.comb += [
-            link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle),
-            link.running.eq(status.running), link.status.eq(status.status),
+            link.build_id.eq(self.build_id), link.bus_idle.eq(space.idle & cpu.open if several else space.idle),
+            link.running.eq(cpu.state.slots if several else status.running), link.status.eq(status.status),
             status.state.eq(cpu.state), status.sdram_ready.eq(sdram.ready), status.training.eq(sdram.training),
             status.bad_packets.eq(link.errors), status.cycles.eq(counters.values.cycles),
             space.counters.eq(counters.values), space.top_data.eq(lm_head.top_data),
@@ -204,10 +211,12 @@ class Core(wiring.Component):
             drawn = Cat(sampler.top_addr, cpu.lm_head.number) if layouts.all_heads else sampler.top_addr
             top_addr = Mux(sampler.control.busy, drawn, space.top_addr)
             m.d.comb += [
-                sampler.settings.eq(space.settings), sampler.top_data.eq(lm_head.top_data),
+                sampler.settings.eq(cpu.draw_settings if several else space.settings), sampler.top_data.eq(lm_head.top_data),
                 sampler.entries.eq(Mux(space.shape.vocab < TOP_ENTRIES, space.shape.vocab, TOP_ENTRIES)),
                 space.top_taken.eq(sampler.control.busy),
             ]
+            if several:
+                m.d.comb += cpu.settings.eq(space.settings)
         m.d.comb += lm_head.top_addr.eq(top_addr)
         # The model's shape, to the units that read it
         m.submodules.sizes = sizes = HeadSizes(layouts, compact=c.compact)

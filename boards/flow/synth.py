@@ -21,13 +21,22 @@ from boards.flow.carries import trim
 from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
 from hw.core.fetch import RowFetch
-from hw.core.processor import CommandProcessor
 from hw.lib.layouts import Layouts
 from hw.link.link import HostLink
 from hw.link.uart import Uart
 from hw.memory.weights import WeightBuffer
 from hw.sampling.sampler import Sampler
-from hw.top import Core, attention_unit, float_pipeline, heads_merge, lm_head_unit, memory_controller, memory_hub, tlmm_engine
+from hw.top import (
+    Core,
+    attention_unit,
+    command_processor,
+    float_pipeline,
+    heads_merge,
+    lm_head_unit,
+    memory_controller,
+    memory_hub,
+    tlmm_engine,
+)
 from hw.verilog import to_verilog
 from tellme.spec.config import CoreConfig, preset
 
@@ -50,13 +59,13 @@ PARTS: dict[str, dict[str, Maker]] = {
     "attention": {"attention": attention_unit},
     "lm_head": {"lm_head": lm_head_unit},
     "sampling": {"sampler": lambda c, w: Sampler(w)},
-    "core": {"processor": lambda c, w: CommandProcessor(w, sampler=c.sampler),
+    "core": {"processor": command_processor,
              "merge": heads_merge,
              "space": lambda c, w: AddressSpace(w, sampler=c.sampler),
              "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
-        sdram_bytes=c.sdram_bytes, steps=c.program_steps, context=c.max_context, sampler=c.sampler,
-        head_tokens=c.head_tokens)),
+        sdram_bytes=c.sdram_bytes, steps=c.program_steps, tokens=c.slots * c.widths.token_window, sampler=c.sampler,
+        head_tokens=c.head_tokens), slots=c.slots),
              "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
     "top": {"core": lambda c, _: Core(c)},
 }

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.attention.own_rows import OwnRows
 from hw.attention.pe_column import PeColumn
+from hw.attention.row_places import RowPlaces
 from hw.attention.scatter import LANES, MAX_GROUP, ChunkHeads, small_product
 from hw.attention.slot_sequence import SlotSequence
 from hw.attention.softmax import SoftmaxUnit
@@ -55,13 +56,35 @@ class PrefillAttention(wiring.Component):
         scales + sum over slots of (2 * keys(s) * row(s) + slot_cycles)
 
     from its first word on; if turns(s) > row_words, the last row of a pass takes less.  So K and V move a word per cycle if
-    row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (V rows of two words, in a slot of one or two
-    turns, take 8 / 3 cycles each: so far ahead are weights asked for.)  A slot's sums leave after drain_cycles, one per cycle if
+    row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (A V row takes at least (lead + 1) /
+    SoftmaxUnit.AHEAD cycles, because weights are asked for lead = max(SoftmaxUnit.V_LATENCY - 2, pes / exp_units + 1 - 16 /
+    lanes) cycles ahead: 8 / 3 in a unit of up to eight turns, else up to 16 / 3.)  A slot's sums leave after drain_cycles, one per cycle if
     ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than refill_cycles
     after the last sum.
 
+    Runs: In a core with several slots of sequences (``layouts.runs``) ``chunk`` is the number of tokens of a pass, which may be
+    of several sequences.  A run is ``run_tokens`` of them, at consecutive positions of one sequence from ``position`` on;
+    ``after`` tokens of the pass come after them.  Before a pass's first ``begin`` ``control.row_place`` says of each token where
+    its rows lie and how many tokens of its run are left (RowPlaces).  It stands for all layers.  After ``begin`` and the heads
+    ``start`` comes once for each run, in any order, while ``control.busy`` is low.
+
+    Pairs are numbered over the whole pass, so a run has the pairs from first = after * group to last = (after + run_tokens) *
+    group - 1.  It takes the slots of PEs that have one of them, s = first // pes to last // pes.  Such a slot sees
+
+        keys(s) = position + run_tokens - max(0, s * pes - first) // group
+
+    keys.  K, V and scales are read from the place ``slot_place`` of the sequence's position 0 on.  The formulas of words and
+    cycles are those above, with the run's slots, position + run_tokens words of scales, and in turns(s) all PEs up to the last
+    one of the run.  PEs of other runs work along on what they have, and their sums stay where they are.  So a run that is a whole
+    pass takes a chunk's cycles; a token's own rows are kept only if it is the only one of its pass.
+
+    ``busy`` is high from the cycle after ``start`` until the run's last sum has left.  ``chunk`` and the bases stand still from
+    ``begin`` until the layer's last run has ended, the rest of ``args`` from ARGS_CYCLES before ``start`` until ``busy`` falls.
+    The last row_place comes in the cycle before ``begin`` at the latest, the first one when the pass before has ended.
+
     Ranges, from the widths of ``layouts``: chunk 1 to widths.chunk; head_dim a multiple of 8, 16 to widths.head_dim; group 1 to
-    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk up to widths.context.
+    widths.group; KV heads up to widths.kv_heads, query heads up to widths.heads; position + chunk (of a run, run_tokens) up to
+    widths.context; run_tokens 1 to chunk, after 0 to chunk - run_tokens, slot_place up to (widths.slots - 1) * widths.context.
     kv_stride and s_stride are 32-bit words of a head's region.  Caches of K and V begin at whole words, and kv_stride is whole
     words; s_base and s_stride may be any.  Rows and scales are written in words of 32 bits.
 
@@ -72,6 +95,8 @@ class PrefillAttention(wiring.Component):
 
     #: Places for sums that are on their way from their PE to ``acc``.
     LANDING = 32
+    #: Cycles for which a run's arguments must stand before its ``start``.
+    ARGS_CYCLES = 2
 
     def __init__(self, layouts: Layouts, *, pes: int, exp_units: int = 1) -> None:
         self._layouts, widths = layouts, layouts.widths
@@ -88,6 +113,7 @@ class PrefillAttention(wiring.Component):
             raise ValueError(f"attention_bits is {widths.attention_bits}; K and V come in words of 32 or 64 bits")
         self._lanes = lanes = widths.attention_bits // 8
         self._pes = pes
+        self._runs = layouts.runs
         self._tokens = tokens
         self._units = exp_units
         self._turns = pes // exp_units
@@ -124,9 +150,18 @@ class PrefillAttention(wiring.Component):
         # Words of a row, and a row's words of 32 bits.
         words = stage.reg(shape.head_dim >> (lanes - 1).bit_length(), "words")
         own_words = stage.reg(shape.head_dim >> 2, "own_words") if lanes != LANES else words
-        pairs = stage.reg(small_product(chunk, shape.group), "pairs")
-        slots = stage.reg((pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
-        keys_all = stage.reg((args.position + chunk)[:(context - 1).bit_length() + 1], "keys_all")
+        pairs = pass_pairs = stage.reg(small_product(chunk, shape.group), "pairs")
+        slots = stage.reg((pass_pairs + pes - 1) >> (pes - 1).bit_length(), "slots")
+        run_tokens, run_end = chunk, chunk
+        if self._runs:
+            # A run's pairs, with those before it in its first slot; and how many tokens of the pass do not come after it.
+            run_tokens = args.run_tokens[:self._tokens.bit_length()]
+            before = stage.reg(small_product(args.after, shape.group)[:len(pairs)], "before")
+            of_run = stage.reg(small_product(run_tokens, shape.group), "of_run")
+            begin_pe, begin_row = before[:(pes - 1).bit_length()], before >> (pes - 1).bit_length()
+            pairs = stage.reg((of_run + begin_pe)[:len(pass_pairs)], "run_pairs")
+            run_end = stage.reg((args.chunk - args.after)[:len(args.chunk)], "run_end")
+        keys_all = stage.reg((args.position + run_tokens)[:(context - 1).bit_length() + 1], "keys_all")
         group_words = stage.reg(small_product(words, shape.group), "group_words")
 
         # ------------------------------------------------------------------ parts
@@ -139,7 +174,7 @@ class PrefillAttention(wiring.Component):
         m.submodules.turns = taking = SoftmaxTurns(lanes=lanes, turns=turns, context=context)
         m.submodules.column = column = PeColumn(pes=pes, exp_units=units, lanes=lanes, words=self._words, rows=self._rows,
                                                 dot_bits=dot_bits, sum_bits=sum_bits)
-        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, lanes=lanes, words=self._words)
+        m.submodules.walk = walk = SumWalk(pes=pes, exp_units=units, lanes=lanes, words=self._words, runs=self._runs)
         m.submodules.out = out = SumOut(layouts, pes=pes, lanes=lanes, words=self._words, depth=self.LANDING)
         softmax = [SoftmaxUnit(turns=turns, dot_bits=dot_bits, context=context, rows=self._rows) for _ in range(units)]
         m.submodules.scale = scale = SumScale(total_bits=len(softmax[0].total))
@@ -203,7 +238,7 @@ class PrefillAttention(wiring.Component):
             walk.start.eq(sequence.slot_done), walk.words.eq(words), walk.pairs.eq(sequence.working),
             column.drain.eq(walk.drain), column.send.eq(walk.send), column.send_turn.eq(walk.send_turn),
             walk.walking.eq(column.walking), walk.landing_open.eq(out.open), walk.out_idle.eq(out.idle),
-            out.chunk.eq(chunk), out.group.eq(shape.group), out.words.eq(words), out.group_words.eq(group_words),
+            out.chunk.eq(run_end), out.group.eq(shape.group), out.words.eq(words), out.group_words.eq(group_words),
             out.restart.eq(~sequence.busy), out.clear.eq(walk.idle), out.last_pe.eq(walk.last_pe),
             out.ends_head.eq(sequence.last_slot), out.hold_scale.eq(walk.hold_scale), out.scale.eq(scale.scale),
             out.sent.eq(walk.send), out.came.eq(column.came),
@@ -211,6 +246,19 @@ class PrefillAttention(wiring.Component):
             scale.exponent.eq(Array(unit.exponent for unit in softmax)[unit_now]),
         ]
         wiring.connect(m, out.acc, wiring.flipped(self.acc))
+
+        # ------------------------------------------------------------------ runs of a pass
+        if self._runs:
+            m.submodules.row_places = row_places = RowPlaces(layouts, words=self._words * lanes // LANES)
+            m.d.comb += [
+                row_places.write.eq(self.control.row_place), row_places.words.eq(own_words),
+                row_places.slot_place.eq(args.slot_place), row_places.token.eq(chunk_heads.token),
+                row_places.first.eq(chunk_heads.first), chunk_heads.row_at.eq(row_places.row_at),
+                chunk_heads.place.eq(row_places.place), chunk_heads.left.eq(row_places.left),
+                sequence.slot_at.eq(row_places.slot_at), sequence.begin_pe.eq(begin_pe), sequence.begin_row.eq(begin_row),
+                sequence.head_rows.eq(slots), walk.first_pe.eq(sequence.first_pe), out.first_pe.eq(sequence.first_pe),
+                self.control.busy.eq(sequence.busy),
+            ]
         return m
 
     def _words_with_own(self, m: Module, words: Value, chunk_heads: ChunkHeads, sequence: SlotSequence,

@@ -38,20 +38,29 @@ class ChunkHeads(wiring.Component):
     (position + t) * head_dim / 4.  When all 2 * chunk heads of a KV head are there, its scales are written as one burst of
     ``chunk`` words (K's low, V's high) at s_base + kv head * s_stride + position.  Nothing else is written.
 
+    In a core with several slots (``layouts.runs``) the tokens are those of a pass, and (position + t) is the place of token t's
+    rows: ``row_at`` is the place of ``token`` times head_dim / 4.  Scales are written as one burst for each run, of the
+    ``left`` tokens from ``first`` on, at s_base + kv head * s_stride + ``place``: both of token ``first``
+    (:class:`hw.attention.row_places.RowPlaces`).
+
     With ``own_rows`` each word of a K or V head leaves on ``own`` too, the cycle after the word is written.
 
     ``begin`` (a pulse) discards everything that came before.  ``idle`` is high when nothing is under way and no word waits.
     Rate: a word per cycle; a query head takes QUERY_CYCLES + head_dim / 4 cycles, a K or V head KV_CYCLES + head_dim / 4, a KV
-    head's scales chunk + SCALES_CYCLES.  The arguments must not change from ``begin`` until ``idle``.
+    head's scales chunk + SCALES_CYCLES, and RUN_CYCLES more for each run but the first.  The arguments that this unit reads
+    must not change from ``begin`` until ``idle``.
     """
 
     #: Until a head's number tells where it belongs; until its burst is asked for; beside a KV head's scales.
     QUERY_CYCLES = 3
     KV_CYCLES = 5
     SCALES_CYCLES = 4
+    #: Beside the scales of another run.
+    RUN_CYCLES = 2
 
     def __init__(self, layouts: Layouts, *, pes: int, words: int, rows: int, own_rows: bool = False) -> None:
         self._own_rows = own_rows
+        self._runs = layouts.runs
         self._widths = widths = layouts.widths
         tokens = widths.chunk
         self._pes = pes
@@ -65,6 +74,8 @@ class ChunkHeads(wiring.Component):
             "q": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "word": range(words), "data": 32})),
             "q_scale": Out(data.StructLayout({"en": 1, "pe": range(pes), "row": range(rows), "scale": ScaleLayout})),
             **({"own": Out(own_row_word(widths.kv_heads, words))} if own_rows else {}),
+            **({"token": Out(widths.token_bits), "row_at": In(widths.word_address_bits), "first": Out(widths.token_bits),
+                "place": In(widths.row_place_bits), "left": In(widths.token_count_bits)} if layouts.runs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -104,10 +115,16 @@ class ChunkHeads(wiring.Component):
         m.d.comb += row.eq(first_row3 + (pair3 >> pe_bits))
         pe4, row4 = stage.reg(pair3[:pe_bits], "pe4"), stage.reg(row, "row4")
         # Addresses: of the chunk in KV head 0, then the token's row and the KV head's region.
-        chunk_at = stage.reg(args.position * self.words, "chunk_at")
-        k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:address_bits], name) for base, at, name in (
-            (args.k_base, chunk_at, "k_chunk"), (args.v_base, chunk_at, "v_chunk"), (args.s_base, args.position, "s_chunk")))
-        row_at2 = stage.reg(small_product(self.words, token), "row_at2")
+        if self._runs:
+            m.d.comb += self.token.eq(token)
+            k_chunk, v_chunk = args.k_base, args.v_base
+            s_chunk = stage.reg((args.s_base + self.place)[:address_bits], "s_run")
+            row_at2 = stage.reg(self.row_at, "row_at2")
+        else:
+            chunk_at = stage.reg(args.position * self.words, "chunk_at")
+            k_chunk, v_chunk, s_chunk = (stage.reg((base + at)[:address_bits], name) for base, at, name in (
+                (args.k_base, chunk_at, "k_chunk"), (args.v_base, chunk_at, "v_chunk"), (args.s_base, args.position, "s_chunk")))
+            row_at2 = stage.reg(small_product(self.words, token), "row_at2")
         row_at3 = stage.reg((Mux(of_v_head, v_chunk, k_chunk) + row_at2)[:address_bits], "row_at3")
         kv_offset3, s_offset3 = stage.reg(shape.kv_stride * kv2, "kv_offset3"), stage.reg(shape.s_stride * kv2, "s_offset3")
         addr4 = stage.reg((row_at3 + kv_offset3)[:address_bits], "addr4")
@@ -176,6 +193,14 @@ class ChunkHeads(wiring.Component):
         request, out = self.write.req, self.write.data
         sent = Signal(range(self._tokens + 1))
         scales, scales_valid, load = Signal(KvScales), Signal(), Signal()
+        # Of a burst of scales: how many there are, and the number of scales sent when it ends.
+        burst, burst_ends = chunk, chunk
+        if self._runs:
+            # The next run's first token, known when a run is asked for: the first two cycles of a run's words are enough to find
+            # the place of the next one's.
+            run_ends = Signal(range(self._tokens + 1))
+            m.d.comb += self.first.eq(run_ends)
+            burst, burst_ends = stage.reg(self.left, "burst"), run_ends
         with m.FSM(name="heads_in"):
             with m.State("WORDS"):
                 with m.If(due & ~query & ~asked):
@@ -193,18 +218,28 @@ class ChunkHeads(wiring.Component):
                     m.next = "WORDS"
             with m.State("SCALES"):
                 # Not before the last scale is stored.
-                m.d.comb += [request.valid.eq(~(stored_kv | storing)), request.p.addr.eq(s_addr4), request.p.len.eq(chunk)]
+                m.d.comb += [request.valid.eq(~(stored_kv | storing)), request.p.addr.eq(s_addr4), request.p.len.eq(burst)]
                 with m.If(request.valid & request.ready):
                     m.next = "SCALES-WORDS"
+                    if self._runs:
+                        m.d.sync += run_ends.eq(run_ends + burst)
             with m.State("SCALES-WORDS"):
                 m.d.comb += [out.payload.eq(scales), out.valid.eq(scales_valid), load.eq(~scales_valid | out.ready)]
                 with m.If(load):
                     m.d.sync += [scales.k.eq(read_data[0]), scales.v.eq(read_data[1]), scales_valid.eq(1), sent.eq(sent + 1)]
-                    with m.If(sent == chunk):
+                    with m.If(sent == burst_ends):
                         m.d.sync += scales_valid.eq(0)
                         m.next = "WORDS"
+                        if self._runs:
+                            m.d.sync += sent.eq(sent)
+                            with m.If(sent == chunk):
+                                m.d.sync += run_ends.eq(0)
+                            with m.Else():
+                                m.next = "SCALES"
         # The next word is read while one goes to the register that it leaves from.
         m.d.comb += scale_token.eq(sent + load)
         with m.If(self.begin):
             m.d.sync += [waited.eq(0), word_at.eq(0), asked.eq(0), begun.eq(0)]
+            if self._runs:
+                m.d.sync += run_ends.eq(0)
         return m

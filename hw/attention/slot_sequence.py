@@ -36,13 +36,20 @@ class SlotSequence(wiring.Component):
     While the first pes cycles of a slot pass, ``back`` says of PE after PE how many positions before the chunk's last one its
     token lies.  Pairs are numbered from the last token on, ``group`` of them a token.
 
-    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs``, ``keys_all`` and
-    ``own`` stand still from ``start`` until ``busy`` falls.
+    In a core with several slots of sequences (``layouts.runs``) it goes through the slots of PEs that have pairs of one run.  The
+    run's first pair is at PE ``begin_pe`` of the first of these slots, whose row in KV head 0 is ``begin_row``; a KV head has
+    ``head_rows`` rows.  ``pairs`` counts from PE 0 of that slot on: the run's and the begin_pe before them.  ``keys_all`` and
+    ``back`` count from the run's last token, and ``back`` comes of the PEs from ``first_pe``, the slot's first one with a pair of
+    the run, on.  Rows are read at k_base (v_base) + ``slot_at``, scales at s_base + slot_place.
+
+    Ranges: pairs 1 to group * 16, keys_all 1 to context, words 16 / lanes to max_words; ``words``, ``pairs``, ``keys_all``,
+    ``own`` and what is of a run stand still from ``start`` until ``busy`` falls.
     """
 
     def __init__(self, layouts: Layouts, *, pes: int, exp_units: int, lanes: int, pair_bits: int, words: int, rows: int,
                  own_rows: bool = False) -> None:
         self._own_rows = own_rows
+        self._runs = layouts.runs
         self._pes, self._units, self._lanes, self._widths = pes, exp_units, lanes, layouts.widths
         context = layouts.widths.context
         keys = range(2 << (context - 1).bit_length())
@@ -56,6 +63,8 @@ class SlotSequence(wiring.Component):
             "odd_scales": Out(1), "last_scales": Out(range(context)),
             "back": Out(data.StructLayout({"en": 1, "pe": range(pes), "back": BACK_BITS + 1})),
             **({"own": In(1), "head": Out(range(layouts.widths.kv_heads + 1))} if own_rows else {}),
+            **({"begin_pe": In(range(pes)), "begin_row": In(range(rows)), "head_rows": In(range(rows + 1)),
+                "slot_at": In(layouts.widths.word_address_bits), "first_pe": Out(range(pes))} if layouts.runs else {}),
         })
 
     def scale_words(self, odd: Value) -> Value:
@@ -77,6 +86,9 @@ class SlotSequence(wiring.Component):
 
         head, pairs_left = Signal(range(self._widths.kv_heads + 1)), Signal.like(self.pairs, reset_less=True)
         k_addr, v_addr, s_addr = (Signal(self._widths.word_address_bits, name=f"{name}_addr") for name in "kvs")
+        if self._runs:
+            # The row of the KV head's first slot.
+            head_row = Signal.like(self.row)
         # Both are wanted in V only.
         if wide:
             m.d.comb += self.odd_scales.eq(s_addr[0])
@@ -126,6 +138,12 @@ class SlotSequence(wiring.Component):
                              back.eq(0), g.eq(0)]
                 if wide:
                     m.d.sync += self.last_scales.eq(self.scale_words(args.s_base[0]) - 1)
+                if self._runs:
+                    m.d.sync += [k_addr.eq(args.k_base + self.slot_at), v_addr.eq(args.v_base + self.slot_at),
+                                 s_addr.eq(args.s_base + args.slot_place), self.row.eq(self.begin_row),
+                                 head_row.eq(self.begin_row), pe.eq(self.begin_pe), self.first_pe.eq(self.begin_pe)]
+                    if wide:
+                        m.d.sync += self.last_scales.eq(self.scale_words(args.s_base[0] ^ args.slot_place[0]) - 1)
                 with m.If(self.start):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
@@ -147,6 +165,12 @@ class SlotSequence(wiring.Component):
                 m.d.comb += self.slot_done.eq(1)
                 m.d.sync += [self.row.eq(self.row + 1), self.keys.eq(next_keys), self.last_key.eq(next_keys - 1),
                              pairs_left.eq(pairs_left - pes)]
+                if self._runs:
+                    m.d.sync += self.first_pe.eq(0)
+                    with m.If(last_slot):
+                        next_row = head_row + self.head_rows
+                        m.d.sync += [self.row.eq(next_row), head_row.eq(next_row), pe.eq(self.begin_pe),
+                                     self.first_pe.eq(self.begin_pe)]
                 with m.If(last_slot):
                     m.d.sync += [head.eq(head + 1), k_addr.eq(k_addr + shape.kv_stride), v_addr.eq(v_addr + shape.kv_stride),
                                  s_addr.eq(s_addr + shape.s_stride), pairs_left.eq(self.pairs), back.eq(0), g.eq(0)]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A slot's sums on their way out of prefill attention: from PE after PE to the landing, and from there to ``acc``."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,25 +16,27 @@ __all__ = ["SumOut", "SumWalk"]
 
 
 class SumWalk(wiring.Component):
-    """Sends the sums of a slot's PEs to the landing: PE 0 to last_pe, each ``words`` words of ``lanes``, the first word
-    first.
+    """Sends the sums of a slot's PEs to the landing: PE 0 (with ``runs`` ``first_pe``) to last_pe, each ``words`` words of
+    ``lanes``, the first word first.
 
     ``start`` (a pulse, one cycle after the slot's last V word came) begins; after turns + 2 cycles, when the last word has
     reached the last PE, ``drain`` and ``send`` (with ``send_turn``, for :class:`hw.attention.pe_column.PeColumn`) take a sum a
     cycle, except for a cycle between turns.  A word's sums stay together; a word begins only while the landing
     (``landing_open``) has room.  ``hold_scale`` is high until a PE's statistics can be read, ``stat_read`` from then on.
     ``idle``: all sums have left this unit and the unit after it (``out_idle``).  ``pairs`` (1 to pes), the number of PEs in
-    work, is read while idle; ``last_pe`` is pairs - 1 from then on.
+    work, is read while idle; ``last_pe`` is pairs - 1 from then on.  So is ``first_pe``, up to last_pe.  Its first sum waits as
+    many cycles as its turn is behind turn 0, and so is not earlier at the landing than one of turn 0 would be.
     """
 
-    def __init__(self, *, pes: int, exp_units: int, lanes: int, words: int) -> None:
+    def __init__(self, *, pes: int, exp_units: int, lanes: int, words: int, runs: bool = False) -> None:
+        self._runs = runs
         self._pes, self._units, self._turns, self._lanes, self._words = pes, exp_units, pes // exp_units, lanes, words
         super().__init__({
             "start": In(1), "idle": Out(1), "words": In(range(words + 1)), "pairs": In(range(pes + 1)),
             "last_pe": Out(range(pes)),
             "drain": Out(data.StructLayout({"on": 1, "pe": range(pes), "clear": 1, "shift": 1, "word": range(words)})),
             "send": Out(1), "send_turn": Out(range(pes)), "walking": In(1), "landing_open": In(1), "out_idle": In(1),
-            "stat_read": Out(1), "hold_scale": Out(1),
+            "stat_read": Out(1), "hold_scale": Out(1), **({"first_pe": In(range(pes))} if runs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -59,11 +61,12 @@ class SumWalk(wiring.Component):
                 m.d.sync += drain.word.eq(drain.word + 1)
                 with m.If(last_word):
                     m.d.sync += [drain.word.eq(0), drain.pe.eq(drain.pe + 1), issuing.eq(~at_last_pe)]
+        first_pe: Value | int = self.first_pe if self._runs else 0
         pause = Signal(range(turns + 2))
         with m.FSM(name="drain"):
             with m.State("IDLE"):
                 m.d.comb += self.idle.eq(1)
-                m.d.sync += [pause.eq(turns + 1), drain.pe.eq(0), drain.word.eq(0), last_pe.eq(self.pairs - 1),
+                m.d.sync += [pause.eq(turns + 1), drain.pe.eq(first_pe), drain.word.eq(0), last_pe.eq(self.pairs - 1),
                              self.stat_read.eq(0)]
                 with m.If(self.start):
                     m.next = "PAUSE"
@@ -77,6 +80,16 @@ class SumWalk(wiring.Component):
                 with m.If(pause == 0):
                     m.d.sync += [drain.on.eq(1), issuing.eq(1)]
                     m.next = "OUT"
+                    if self._runs:
+                        m.d.sync += [issuing.eq(0), pause.eq(drain.pe >> unit_bits)]
+                        m.next = "CLEAR"
+            if self._runs:
+                with m.State("CLEAR"):
+                    # Until nothing that earlier turns showed can meet the first sum, which sets out behind them.
+                    m.d.sync += pause.eq(pause - 1)
+                    with m.If(pause == 0):
+                        m.d.sync += issuing.eq(1)
+                        m.next = "OUT"
             with m.State("OUT"):
                 # PEs show sums of their own again when the last one has passed them.
                 with m.If(~issuing & (lane == 0) & ~self.walking):
@@ -88,6 +101,9 @@ class SumWalk(wiring.Component):
 
 class SumOut(wiring.Component):
     """The end of the walk: gives each sum its PE's scale, its token and its index, and hands it over on ``acc``.
+
+    In a core with several slots of sequences (``layouts.runs``) ``chunk`` is the number of the run's last token plus one, and a
+    slot's first PE is ``first_pe``, else PE 0.
 
     Sums come in the order of :class:`SumWalk`: ``sent`` when one sets out, ``came`` when it is here; ``open`` while there is
     room for a word more.  ``scale_pe`` is the PE whose total and exponent are shown to a
@@ -105,6 +121,7 @@ class SumOut(wiring.Component):
 
     def __init__(self, layouts: Layouts, *, pes: int, lanes: int, words: int, depth: int) -> None:
         self._widths = w = layouts.widths
+        self._runs = layouts.runs
         self._pes, self._lanes, self._words, self._depth = pes, lanes, words, depth
         super().__init__({
             "chunk": In(w.token_count_bits), "group": In(w.group_bits), "words": In(range(words + 1)),
@@ -113,6 +130,7 @@ class SumOut(wiring.Component):
             "scale_pe": Out(range(pes)), "scale": In(ScaleLayout),
             "sent": In(1), "open": Out(1), "came": In(data.StructLayout({"on": 1, "sum": w.attention_sum_bits})),
             "acc": Out(stream.Signature(layouts.acc)), "idle": Out(1),
+            **({"first_pe": In(range(pes))} if layouts.runs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -162,9 +180,10 @@ class SumOut(wiring.Component):
                     with m.If(pe_ends & ends_head):
                         m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(top_word + self.group_words),
                                      first_word.eq(top_word + self.group_words)]
+        first_pe: Value | int = self.first_pe if self._runs else 0
         with m.If(self.clear):
-            m.d.sync += [pe.eq(0), word.eq(0), first_sum.eq(1), self.scale_pe.eq(0), scale_left.eq(SumScale.LATENCY),
-                         ends_head.eq(self.ends_head)]
+            m.d.sync += [pe.eq(first_pe), word.eq(0), first_sum.eq(1), self.scale_pe.eq(first_pe),
+                         scale_left.eq(SumScale.LATENCY), ends_head.eq(self.ends_head)]
             with m.If(self.restart):
                 m.d.sync += [g.eq(0), token.eq(self.chunk - 1), top_word.eq(0), first_word.eq(0)]
         with m.If(self.hold_scale):

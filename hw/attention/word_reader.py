@@ -42,7 +42,7 @@ class WordReader(wiring.Component):
 
     Ranges: words 16 / lanes to max_words, last_turn 0 to turns - 1, last_key 0 to context - 1, last_scales 0 to context / 2;
     last_key, last_scales, words and last_turn stand still from two cycles before a phase until its end.  A word a cycle
-    where words > last_turn; V rows of two words alone take (lead + 1) / AHEAD cycles each.
+    where words > last_turn; but a V row takes at least (lead + 1) / AHEAD cycles.
     """
 
     def __init__(self, *, lanes: int, turns: int, words: int, context: int, lead: int, own_rows: bool = False) -> None:

@@ -43,9 +43,10 @@ def registers_of(*, sampler: bool) -> tuple[str, ...]:
     return tuple(name for name in REGISTERS if sampler or name not in SAMPLING_REGISTERS)
 
 
-def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool,
+def windows(*, sdram_bytes: int, steps: int, tokens: int, sampler: bool,
             head_tokens: int = 1) -> tuple[tuple[int, int, bool], ...]:
-    """(base, bytes, writable) of each window of a core's address space, for the link to check against.
+    """(base, bytes, writable) of each window of a core's address space, for the link to check against; ``tokens`` are the words
+    of token memory.
 
     A core without a sampler refuses writes of the sampling registers, and reads them as zeros.
     """
@@ -56,7 +57,7 @@ def windows(*, sdram_bytes: int, steps: int, context: int, sampler: bool,
         (REGISTER_BASE, REGISTER_WINDOW, False),
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, TOP_BYTES * head_tokens, False),
-        (TOKEN_BASE, 4 * context, True),
+        (TOKEN_BASE, 4 * tokens, True),
         (SEGMENT_BASE, 4 * SEGMENT_WORDS * SEGMENT_ENTRIES, True),
     )
 
@@ -91,7 +92,8 @@ class AddressSpace(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m, widths = Module(), self._layouts.widths
         m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * widths.steps, init=[])
-        m.submodules.tokens = tokens = memory.Memory(shape=widths.token_id_bits, depth=widths.context, init=[])
+        token_words = widths.slots * widths.token_window
+        m.submodules.tokens = tokens = memory.Memory(shape=widths.token_id_bits, depth=token_words, init=[])
         m.submodules.crcs = crcs = memory.Memory(shape=32, depth=widths.steps, init=[])
         m.submodules.segments = segments = memory.Memory(shape=32, depth=SEGMENT_WORDS * SEGMENT_ENTRIES, init=[])
         program_w, program_r = program.write_port(), program.read_port()

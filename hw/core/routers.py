@@ -276,9 +276,13 @@ class StepCrc(wiring.Component):
 
 
 class StatusWords(wiring.Component):
-    """The answer to STATUS.  ``running`` and its bit are a cycle late, which does not matter: a packet takes many cycles."""
+    """The answer to STATUS.  ``running`` and its bit are a cycle late, which does not matter: a packet takes many cycles.
+
+    In a core with several slots the word behind those of StatusWord says which of them run.
+    """
 
     def __init__(self, layouts: Layouts):
+        self._slots = layouts.widths.slots
         super().__init__({"state": In(layouts.run_state), "sdram_ready": In(1), "training": In(32), "bad_packets": In(32),
                           "cycles": In(32), "running": Out(1), "status": Out(StatusLayout)})
 
@@ -292,6 +296,8 @@ class StatusWords(wiring.Component):
             status.step.eq(state.step), status.position.eq(state.position), status.bad_packets.eq(self.bad_packets),
             status.cycles.eq(self.cycles), status.training.eq(self.training),
         ]
+        if self._slots > 1:
+            m.d.comb += status.zeros.eq(state.slots)
         return m
 
 

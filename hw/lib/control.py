@@ -23,7 +23,7 @@ from tellme.spec.sampling import SEED_BITS, TOP_P_BITS
 
 __all__ = ["AccSource", "CountersControl", "DrawLayout", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl",
            "SegmentLayouts", "SegmentPort", "StatusFlags", "StatusLayout", "TotalsLayout", "WeightsControl", "Word0Layout",
-           "WordSink"]
+           "WordSink", "run_control", "weights_control"]
 
 
 def record(kind: type[Any]) -> data.StructLayout:
@@ -83,6 +83,24 @@ DrawLayout = data.StructLayout({"inverse": ScaleLayout, "top_k": range(TOP_ENTRI
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})
 #: To the weight buffer: ``start`` and ``stop`` are pulses, ``plain_tokens`` chunks pass without the LM head's segments.
 WeightsControl = wiring.Signature({"start": Out(1), "stop": Out(1), "plain_tokens": Out(16), "idle": In(1)})
+
+
+def run_control(slots: int) -> wiring.Signature:
+    """From the link.  In a core with several slots ``start`` is for the slot in the upper half of the word ``chunk``, and
+    ``stop`` for those of ``slots``, a bit each."""
+    if slots == 1:
+        return RunControl
+    return wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1), "slots": Out(slots)})
+
+
+def weights_control(slots: int) -> wiring.Signature:
+    """To the weight buffer.  In a core with several slots ``begin``, a pulse at the beginning of each pass, says with ``lm_head``
+    whether the LM head's segments come in the pass."""
+    if slots == 1:
+        return WeightsControl
+    return wiring.Signature({"start": Out(1), "stop": Out(1), "begin": Out(1), "lm_head": Out(1), "idle": In(1)})
+
+
 #: The counters count while ``running``; ``clear`` zeroes them.
 CountersControl = wiring.Signature({"running": Out(1), "clear": Out(1), "totals": In(TotalsLayout)})
 #: ``compute`` resets the compute units.  While ``drain`` is high, their memory ports finish accepted requests; then ``clean``

@@ -68,9 +68,9 @@ class Layouts:
             "s_stride": w.row_place_count_bits, "logits_base": word_address, "head_n_eps": 32, "head_sqrt_n": ScaleLayout,
         })
         #: What a run is doing: the descriptor in work and the first position of the chunk; ``nonfinite`` and ``stopped`` stay
-        #: until the next start.
+        #: until the next start.  With several slots also which of them run.
         self.run_state = data.StructLayout({"running": 1, "nonfinite": 1, "stopped": 1, "step": w.step_bits,
-                                            "position": w.position_bits})
+                                            "position": w.position_bits, **({"slots": w.slots} if w.slots > 1 else {})})
         #: Elements of the query heads, and of the query and key heads, of a token.
         self.sizes = data.StructLayout({"q_dim": w.col_count_bits, "qk_dim": w.row_count_bits})
 
@@ -101,17 +101,31 @@ class Layouts:
             **({"bias": 1, "head_gains": 1, "q_rows": w.col_count_bits} if self.row_words else {})})
         #: A token whose rows are fetched: its id, its position, its number in the chunk.
         self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
-        #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.
-        self.attention_args = data.StructLayout({"k_base": word_address, "v_base": word_address, "s_base": word_address,
-                                                 "position": w.position_bits, "chunk": w.token_count_bits})
+        #: Whether a pass may have several runs: tokens of several sequences, whose rows lie in different places.
+        self.runs = runs = w.slots > 1
+        #: A layer's caches (32-bit word addresses), the chunk's first position, and its tokens.  With ``runs`` ``chunk`` is the
+        #: number of tokens of the pass, ``position`` that of the run's first token; and further the run's tokens, how many tokens
+        #: of the pass come after its last one, and the place of the rows of its slot's position 0.
+        self.attention_args = data.StructLayout({
+            "k_base": word_address, "v_base": word_address, "s_base": word_address, "position": w.position_bits,
+            "chunk": w.token_count_bits,
+            **({"run_tokens": w.token_count_bits, "after": w.token_bits, "slot_place": w.row_place_bits} if runs else {})})
+        #: With ``runs``: the place of a token's rows (slot * context + position), with the token's number in the pass and the
+        #: number of tokens of its run from this one on (itself counted).
+        self.row_place = data.StructLayout({"en": 1, "token": w.token_bits, "place": w.row_place_bits,
+                                            "left": w.token_count_bits})
         #: A pick: a token and its logit in Q15.16.
         self.best = data.StructLayout({"id": w.token_id_bits, "logit": signed(32)})
 
         # ------------------------------------------------------------------ ports of the command processor
         #: To the row fetch: ``start`` is a pulse while ``busy`` is low.
         self.fetch_control = wiring.Signature({"start": Out(1), "args": Out(self.fetch_args), "busy": In(1)})
-        #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.
-        self.attention_control = wiring.Signature({"begin": Out(1), "start": Out(1), "args": Out(self.attention_args)})
+        #: To attention: ``begin`` and ``start`` are pulses; ``args`` do not change from ``begin`` until the last sum.  With
+        #: ``runs`` ``start`` comes once a run, while ``busy`` is low, and ``row_place`` once a token of a pass, before the pass's
+        #: first ``begin``; :class:`hw.attention.prefill.PrefillAttention` says when ``args`` may change.
+        self.attention_control = wiring.Signature({
+            "begin": Out(1), "start": Out(1), "args": Out(self.attention_args),
+            **({"row_place": Out(self.row_place), "busy": In(1)} if runs else {})})
         #: To the LM head: ``start`` is a pulse while no pass is under way; ``args`` do not change from it until ``done``.  With
         #: ``all_heads`` ``best`` is that of the token ``number`` of the pass, a cycle later.
         self.lm_head_control = wiring.Signature({"start": Out(1), "args": Out(self.lm_head_args), "done": In(1),
@@ -137,6 +151,6 @@ class Layouts:
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
-        #: Port to the token memory; ``data`` comes a cycle after ``read``.
+        #: Port to the token memory, with the slots' windows one after another; ``data`` comes a cycle after ``read``.
         self.token_port = wiring.Signature({"addr": Out(w.position_bits), "read": Out(1), "data": In(w.token_id_bits),
                                             "write": Out(1), "wdata": Out(w.token_id_bits)})

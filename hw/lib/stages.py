@@ -13,7 +13,7 @@ class Stages:
     """Registers in ``m`` that move together when ``ce`` is high, or in each cycle if no ``ce`` is given.
 
     The registers have no reset, because a reset would have to reach each of them within a cycle.  Instead a reset lasts until
-    everything in the registers has left (hw.core.processor.RESET_CYCLES).  ``resets`` is for a flag on which ``ce`` depends.
+    everything in the registers has left (hw.core.steps.RESET_CYCLES).  ``resets`` is for a flag on which ``ce`` depends.
     """
 
     def __init__(self, m: Module, ce: Value | None = None):

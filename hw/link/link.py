@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import EventLayout, RunArgs, RunControl, StatusLayout
+from hw.lib.control import EventLayout, RunArgs, StatusLayout, run_control
 from hw.link.crc32 import Crc32
 from hw.link.events import EVENT_WORDS, EventRing, word_left
 from hw.link.framing import FrameReceiver, FrameSender
@@ -22,6 +22,7 @@ from tellme.spec.packets import (
     PAST,
     PROTOCOL_VERSION,
     SESSION,
+    SLOTS,
     NakReason,
     PacketType,
 )
@@ -43,7 +44,8 @@ WRITE_HEAD = 6
 #: Words of the answers to HELLO and STATUS.
 HELLO_WORDS = HELLO.size // 4
 STATUS_WORDS = StatusLayout.size // 32
-#: Bytes of payload that a packet must have.  A WRITE's are counted separately; a HELLO may have SESSION.size too.
+#: Bytes of payload that a packet must have.  A WRITE's are counted separately; a HELLO may have SESSION.size too, and in a core
+#: with several slots a STOP SLOTS.size.
 PAYLOADS = {PacketType.HELLO: 0, PacketType.READ: 6, PacketType.CHECKSUM: 8, PacketType.START: RunArgs.size // 8,
             PacketType.STOP: 0, PacketType.STATUS: 0, PacketType.EVENTS: EVENTS.size}
 #: Packets that are acknowledged, and not done again, if they were done.
@@ -60,6 +62,8 @@ class HostLink(wiring.Component):
     - START waits for ``bus_idle``, so that earlier writes are in memory, and then gives a pulse of ``run.start`` with
       ``run.args``.  While ``running``, START is refused.
     - STOP gives a pulse of ``run.stop``.
+    - With several ``slots``, a power of two, START is refused while the slot that it names runs, or if there is no such slot.
+      ``run.slots`` are those that a STOP names, or all.  ``running`` has a bit for each slot.
     - ``status`` is the answer to STATUS; the link itself fills in the word ``events``.
 
     An ``event`` goes into a ring as soon as the ring has room (:class:`hw.link.events.EventRing`), and is sent from there when no
@@ -75,10 +79,10 @@ class HostLink(wiring.Component):
     bus has one.  The answers are the same.
     """
 
-    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str, checksum_bits: int = 8):
+    def __init__(self, *, windows: Iterable[tuple[int, int, bool]], name: str, checksum_bits: int = 8, slots: int = 1):
         if checksum_bits not in (8, 32):
             raise ValueError(f"checksum_bits is {checksum_bits}; 8 and 32 can be")
-        self._wide_sums = checksum_bits == 32
+        self._wide_sums, self._slots = checksum_bits == 32, slots
         self._windows = tuple(windows)
         for base, size, _ in self._windows:
             if size <= 0 or base % (1 << window_bits(size)):
@@ -91,7 +95,7 @@ class HostLink(wiring.Component):
             "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "build_id": In(256),
             "bus_req": Out(stream.Signature(BusRequest)), "bus_wdata": Out(stream.Signature(32)),
             "bus_rdata": In(stream.Signature(32)), "bus_idle": In(1),
-            "run": Out(RunControl), "running": In(1), "status": In(StatusLayout),
+            "run": Out(run_control(slots)), "running": In(slots), "status": In(StatusLayout),
             "event": In(stream.Signature(EventLayout)), "errors": Out(32), "busy": Out(1),
         })
 
@@ -153,6 +157,14 @@ class HostLink(wiring.Component):
         m.d.sync += [offset.eq(addr[:offset_bits] + size[:SIZE_BITS]), inside.eq(offset <= limit),
                      misaligned.eq((addr[:2] != 0) | (size[:2] != 0) | (size == 0) | (size[SIZE_BITS:] != 0)),
                      too_long.eq(is_read & (size > DATA_MAX))]
+        runs: Value = self.running
+        if self._slots > 1:
+            # The slot of a START, and whether a STOP names slots.
+            slot, stops_some, no_slot = args[80:96], Signal(), Signal()
+            runs = self.running.bit_select(slot[:(self._slots - 1).bit_length()], 1)
+            m.d.sync += [stops_some.eq((kind == PacketType.STOP) & (receiver.length == BODY_OVERHEAD + SLOTS.size)),
+                         no_slot.eq(slot >= self._slots)]
+            m.d.comb += self.run.slots.eq(Mux(stops_some, args, ~0))
         # The packet in work is the expected one, and was not refused.
         fresh = Signal()
 
@@ -232,7 +244,7 @@ class HostLink(wiring.Component):
                     m.d.sync += answer_seq.eq(seq)
                     with m.If(~known_type):
                         nak(NakReason.TYPE)
-                    with m.Elif(~right_length & ~opens):
+                    with m.Elif(~right_length & ~opens & ~stops_some if self._slots > 1 else ~right_length & ~opens):
                         nak(NakReason.LENGTH)
             with m.State("ORDER"):
                 m.d.sync += fresh.eq(~is_hello & (before == 0xFF))
@@ -267,8 +279,11 @@ class HostLink(wiring.Component):
                             nak(NakReason.ADDRESS)
                     with m.Case(PacketType.START):
                         m.next = "START"
-                        with m.If(self.running):
+                        with m.If(runs):
                             nak(NakReason.BUSY)
+                        if self._slots > 1:
+                            with m.If(no_slot):
+                                nak(NakReason.ADDRESS)
                     with m.Default():
                         m.next = "BUS"
                         with m.If(~inside | misaligned):

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Weight buffer manager: URAM-like blocks of EBR, filled before use (TeLLMe v2 section 3.4)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import SegmentLayouts, SegmentPort, WeightsControl
+from hw.lib.control import SegmentLayouts, SegmentPort, weights_control
 from hw.lib.layouts import Layouts
 from hw.lib.streams import Queue
 from tellme.spec.program import SEGMENT_ENTRIES
@@ -21,6 +21,10 @@ class WeightBuffer(wiring.Component):
     order of the list, chunk after chunk without end.  The first ``plain_tokens`` chunks leave out the LM head's segments.
     ``stop`` (a pulse) ends the stream: nothing more is asked for, words on their way are dropped, then ``idle`` rises.  A start
     counts only while idle.
+
+    In a core with several slots ``begin`` (a pulse) says of pass after pass, with ``lm_head``, whether the LM head's segments
+    come in it.  What is read ahead waits at the first of these segments, and at the list's end, until it is said of that pass.
+    The pulse of a pass comes after the start, and after the last word of the pass before.
 
     The list is read through ``segments`` while the words of the segment before are asked for, a request in three cycles, so
     that a change of segments costs no cycle.  An entry that is left out, and the list's end, take three cycles each; these
@@ -41,9 +45,10 @@ class WeightBuffer(wiring.Component):
         if blocks < 1:
             raise ValueError(f"the weight buffer has {blocks} blocks; at least one is needed")
         self._depth, self._widths = blocks * self.WORDS_PER_BLOCK, layouts.widths
+        self._told = layouts.widths.slots > 1
         super().__init__({
             "port": Out(layouts.weights_port),
-            "control": In(WeightsControl), "segments": Out(SegmentPort),
+            "control": In(weights_control(layouts.widths.slots)), "segments": Out(SegmentPort),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
         })
 
@@ -61,7 +66,20 @@ class WeightBuffer(wiring.Component):
         offered, take, taken = Signal(), Signal(), Signal()
         counts, place = (data.View(layout, self.segments.data) for layout in SegmentLayouts)
         ends, skips = Signal(), Signal()
-        m.d.sync += [ends.eq(counts.words64 == 0), skips.eq(counts.lm_head & (plain != 0)), taken.eq(take)]
+        left_out: Value = plain != 0
+        if self._told:
+            # What is said of this pass, and of the next one, which may begin while the rest of this one's list is left out.
+            said, lm_heads, next_pass, waits = Signal(range(3)), Signal(2), Signal(), Signal()
+            left_out = ~lm_heads[0]
+            at = said - next_pass
+            with m.If(next_pass):
+                m.d.sync += lm_heads[0].eq(lm_heads[1])
+            with m.If(control.begin):
+                m.d.sync += lm_heads.bit_select(at[:1], 1).eq(control.lm_head)
+            m.d.sync += [said.eq(at + control.begin), waits.eq((said == 0) & (counts.lm_head | (counts.words64 == 0)))]
+            with m.If(control.stop):
+                m.d.sync += said.eq(0)
+        m.d.sync += [ends.eq(counts.words64 == 0), skips.eq(counts.lm_head & left_out), taken.eq(take)]
         m.d.comb += self.segments.addr.eq(Cat(take, entry))
         with m.If(take):
             m.d.sync += entry.eq(entry + 1)
@@ -78,8 +96,15 @@ class WeightBuffer(wiring.Component):
                 with m.If(~running):
                     m.d.sync += entry.eq(0)
                     m.next = "IDLE"
+                if self._told:
+                    with m.Elif(waits):
+                        m.next = "JUDGE"
                 with m.Elif(ends):
-                    m.d.sync += [entry.eq(0), plain.eq(Mux(plain == 0, 0, plain - 1))]
+                    m.d.sync += entry.eq(0)
+                    if self._told:
+                        m.d.comb += next_pass.eq(1)
+                    else:
+                        m.d.sync += plain.eq(Mux(plain == 0, 0, plain - 1))
                     m.next = "LOOK"
                 with m.Elif(skips):
                     m.d.sync += entry.eq(entry + 1)
@@ -105,7 +130,9 @@ class WeightBuffer(wiring.Component):
             with m.State("IDLE"):
                 with m.If(control.start & control.idle):
                     m.d.comb += take.eq(~ends)
-                    m.d.sync += [plain.eq(control.plain_tokens), running.eq(1)]
+                    if not self._told:
+                        m.d.sync += plain.eq(control.plain_tokens)
+                    m.d.sync += running.eq(1)
                     m.next = "LEFT"
             with m.State("LEFT"):
                 m.next = "NEXT"

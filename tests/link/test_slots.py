@@ -135,8 +135,8 @@ def test_what_the_board_refuses():
     raw = Raw(board)
     assert raw.ask(PacketType.START, RUNS[1].pack()) == b""
     assert raw.ask(PacketType.START, RUNS[1].pack()) == NakReason.BUSY
-    # A slot's number counts modulo the number of slots.
-    assert raw.ask(PacketType.START, replace(RUNS[1], slot=5).pack()) == NakReason.BUSY
+    for slot in (4, 5, 15):
+        assert raw.ask(PacketType.START, replace(RUNS[1], slot=slot).pack()) == NakReason.ADDRESS
     assert raw.ask(PacketType.START, RUNS[2].pack()) == b""
     words = raw.ask(PacketType.STATUS)
     assert int.from_bytes(words[4 * SLOTS_WORD:], "little") == 0b0110

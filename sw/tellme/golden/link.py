@@ -75,8 +75,8 @@ class BoardLink:
     ``windows``: as HostLink takes them.  A window begins at a multiple of 2**28.  HELLO tells ``name`` (the preset), ``build_id``
     (32 bytes), ``version`` and ``program_format``.  ``bad`` counts refusals.  A body of more than ``body_max`` bytes is refused.
 
-    ``slots``: runs that go on at the same time, a power of two.  With several, START is refused if its slot runs, whose number
-    is taken modulo ``slots``; STOP may name slots; and STATUS says which slots run.
+    ``slots``: runs that go on at the same time, a power of two.  With several, START is refused if its slot runs, or if
+    there is no such slot; STOP may name slots; and STATUS says which slots run.
     """
 
     def __init__(self, core: Core, windows: Iterable[Window], *, name: str, build_id: bytes, version: int = PROTOCOL_VERSION,
@@ -174,8 +174,12 @@ class BoardLink:
                 return NakReason.LENGTH
         if kind == PacketType.EVENTS and not past and (payload[0] - self.first) % 256 > len(self._ring):
             return NakReason.ADDRESS
-        if kind == PacketType.START and not past and int(self._core.running) >> start_slot(payload) % self._slots & 1:
-            return NakReason.BUSY
+        if kind == PacketType.START and not past:
+            slot = start_slot(payload) if self._slots > 1 else 0
+            if slot >= self._slots:
+                return NakReason.ADDRESS
+            if int(self._core.running) >> slot & 1:
+                return NakReason.BUSY
         return None
 
     @staticmethod

@@ -263,6 +263,10 @@ PRESETS = {
     # A core with picks of all positions, for quick simulation.
     "sim-all": CoreConfig(name="sim-all", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, max_dim=256, max_cols=768,
                           max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
+    # The same with four sequences side by side.
+    "sim-slots": CoreConfig(name="sim-slots", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4, max_dim=256,
+                            max_cols=768, max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0,
+                            sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
     "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
                              max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,

@@ -66,10 +66,13 @@ K_BASE, V_BASE, S_BASE = 0x10000, 0x50000, 0x90000
 
 
 class Case:
-    """A cache, a chunk's heads, and the expected output."""
+    """A cache, a chunk's heads, and the expected output.
+
+    A chunk may be a run of a pass, with ``after`` tokens of the pass after it; ``first`` is its first token's number in the pass.
+    """
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, chunk, scale=None, value_scale=None, extreme=False,
-                 shuffled=False, s_base=S_BASE, s_stride=CONTEXT):
+                 shuffled=False, k_base=K_BASE, v_base=V_BASE, s_base=S_BASE, kv_stride=None, s_stride=CONTEXT, first=0, after=0):
         self.heads, self.kv_heads, self.head_dim, self.position, self.chunk = heads, kv_heads, head_dim, position, chunk
         self.group = heads // kv_heads
         self.name = f"heads {heads}/{kv_heads} of {head_dim}, {chunk} tokens at {position}"
@@ -89,7 +92,11 @@ class Case:
         self.q_scales = [[make_scale() for _ in range(heads)] for _ in range(chunk)]
         self.k_scales = [[make_scale() for _ in range(self.keys)] for _ in range(kv_heads)]
         self.v_scales = [[value_scale or make_scale() for _ in range(self.keys)] for _ in range(kv_heads)]
-        self.kv_stride, self.s_base, self.s_stride = CONTEXT * head_dim // 4, s_base, s_stride
+        self.k_base, self.v_base, self.s_base = k_base, v_base, s_base
+        self.kv_stride, self.s_stride = kv_stride or CONTEXT * head_dim // 4, s_stride
+        self.first, self.after = first, after
+        # The rows of a pass's only token are not read back where words have 32 bits.
+        self.own = int(chunk == 1 and not first and not after and BITS == 32)
 
     def scale_range(self, h):
         """The 32-bit words that a KV head's scales and their neighbours in the same words of the memory have."""
@@ -106,7 +113,7 @@ class Case:
         words = {}
         for h in range(self.kv_heads):
             for p in range(first, end):
-                for base, rows in ((K_BASE, self.k), (V_BASE, self.v)):
+                for base, rows in ((self.k_base, self.k), (self.v_base, self.v)):
                     at = base + h * self.kv_stride + p * self.head_dim // 4
                     words.update((at + i, w) for i, w in enumerate(words_of(rows[h][p])))
                 scales = {"k": pack16(self.k_scales[h][p]), "v": pack16(self.v_scales[h][p])}
@@ -121,19 +128,20 @@ class Case:
         if self.shuffled:
             self.random.shuffle(order)
         self.scales_last = order[-1][0] >= self.heads
-        out = []
-        for h, t in order:
-            at, kv = self.position + t, (h - self.heads) % self.kv_heads
-            if h < self.heads:
-                row, scale = self.q[t][h], self.q_scales[t][h]
-            elif h < self.heads + self.kv_heads:
-                row, scale = self.k[kv][at], self.k_scales[kv][at]
-            else:
-                row, scale = self.v[kv][at], self.v_scales[kv][at]
-            words = words_of(row)
-            for i, word in enumerate(words):
-                out.append(pack(LAYOUTS.head_words, codes=word, scale=scale, last=i == len(words) - 1, token=t, head=h))
-        return out
+        return [word for h, t in order for word in self.head_in(h, t)]
+
+    def head_in(self, h, t):
+        """The stream's words of a token's head."""
+        at, kv = self.position + t, (h - self.heads) % self.kv_heads
+        if h < self.heads:
+            row, scale = self.q[t][h], self.q_scales[t][h]
+        elif h < self.heads + self.kv_heads:
+            row, scale = self.k[kv][at], self.k_scales[kv][at]
+        else:
+            row, scale = self.v[kv][at], self.v_scales[kv][at]
+        words = words_of(row)
+        return [pack(LAYOUTS.head_words, codes=word, scale=scale, last=i == len(words) - 1, token=self.first + t, head=h)
+                for i, word in enumerate(words)]
 
     def cycles_in(self):
         """Cycles until the last word (scales may follow) by the docstring's formula, for a memory that never waits."""
@@ -166,14 +174,14 @@ class Case:
         return attend(self.q, scales, self.k, self.v, *stored, self.position).reshape(self.chunk, -1)
 
     def slots(self):
-        """(keys, PEs) of each slot."""
-        pairs = self.chunk * self.group
-        return [(self.keys - first // self.group, min(PES, pairs - first)) for first in range(0, pairs, PES)]
+        """(keys, first PE, PEs with those before the first) of each slot."""
+        first, end = self.after * self.group, (self.after + self.chunk) * self.group
+        return [(self.keys - max(0, at - first) // self.group, max(0, first - at), min(PES, end - at))
+                for at in range(first // PES * PES, end, PES)]
 
     def words_read(self):
-        """32-bit words of scales, K and V.  A token's own rows are not read back where words have 32 bits."""
-        own = int(self.chunk == 1 and BITS == 32)
-        rows = self.kv_heads * sum(keys - own for keys, _ in self.slots()) * self.head_dim // 4
+        """32-bit words of scales, K and V."""
+        rows = self.kv_heads * sum(keys - self.own for keys, *_ in self.slots()) * self.head_dim // 4
         return sum(len(self.scale_range(h)) for h in range(self.kv_heads)), rows, rows
 
     def words_read_naively(self):
@@ -188,11 +196,11 @@ class Case:
         for h in range(self.kv_heads):
             now += len(self.scale_range(h)) * 32 // BITS
             free = 0
-            for keys, working in self.slots():
+            for keys, first, working in self.slots():
                 words, row = self.head_dim // LANES, max(self.head_dim // LANES, -(-working // UNITS))
                 rows = (keys - 1) * row + words
                 v_begins = max(max(now, free) + rows + slot_cycles - 2, drained + UNIT.refill_cycles)
-                drained = v_begins + rows + UNIT.drain_cycles + working * self.head_dim
+                drained = v_begins + rows + UNIT.drain_cycles + (working - first) * self.head_dim
                 # The next slot's first row waits like any other.
                 now, free = v_begins + rows + 2, v_begins + keys * row
         return drained

@@ -7,7 +7,7 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from hw.core.processor import CacheFinder
+from hw.core.steps import CacheFinder
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, cache_bases
