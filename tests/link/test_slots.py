@@ -236,6 +236,7 @@ def test_runs_side_by_side_on_a_wire_with_faults(seed, rate, faults):
     for _ in range(20):
         scenario.step()
     check(scenario, board)
-    assert scenario.together >= (board.slots if rate < 0.2 else 2) and scenario.done["run"] + scenario.done["stop"] >= 5
+    assert scenario.done["connect"] >= 1
     if rate < 0.2:
+        assert scenario.together >= 3 and scenario.done["run"] + scenario.done["stop"] >= 10
         assert sum(scenario.errors.values()) <= sum(scenario.done.values()) // 50
