@@ -58,9 +58,9 @@ class PrefillAttention(wiring.Component):
     from its first word on; if turns(s) > row_words, the last row of a pass takes less.  So K and V move a word per cycle if
     row_words >= pes / exp_units; scores and softmax take no cycles of their own.  (A V row takes at least (lead + 1) /
     SoftmaxUnit.AHEAD cycles, because weights are asked for lead = max(SoftmaxUnit.V_LATENCY - 2, pes / exp_units + 1 - 16 /
-    lanes) cycles ahead: 8 / 3 in a unit of up to eight turns, else up to 16 / 3.)  A slot's sums leave after drain_cycles, one per cycle if
-    ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than refill_cycles
-    after the last sum.
+    lanes) cycles ahead: 8 / 3 in a unit of up to eight turns, else up to 16 / 3.)  A slot's sums leave after drain_cycles, one
+    per cycle if ``acc`` never waits, while the next slot's scales and K are read.  The next slot's V begins not earlier than
+    refill_cycles after the last sum.
 
     Runs: In a core with several slots of sequences (``layouts.runs``) ``chunk`` is the number of tokens of a pass, which may be
     of several sequences.  A run is ``run_tokens`` of them, at consecutive positions of one sequence from ``position`` on;

@@ -392,7 +392,9 @@ class SlotProcessor(wiring.Component):
                 m.d.sync += [slot.eq(0), follows.eq(0), scanning.eq(1), alone.eq(0)]
                 m.next = "STOP"
             with m.State("STOP"):
-                m.d.sync += [position.eq(Mux(bit(fresh, slot), args.position, progress.position - 1)),
+                # The last token that was fed, or where START began.
+                none_fed = bit(fresh, slot) | (progress.position == args.position)
+                m.d.sync += [position.eq(Mux(none_fed, args.position, progress.position - 1)),
                              reason.eq(DoneReason.STOPPED)]
                 m.next = "NEXT-STOP"
                 with m.If(bit(active & stops, slot)):

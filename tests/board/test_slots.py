@@ -1,0 +1,217 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Sequences side by side on the simulated board: each tells what it tells alone, whatever joins, leaves and fails beside it."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+from hw.verilog import core_sha256, core_verilog
+from tellme.compiler.image import compile_model
+from tellme.golden.board import GoldenBoard
+from tellme.spec.config import preset
+from tellme.spec.memory import (
+    CRC_BASE,
+    SAMPLING_REGISTERS,
+    SDRAM_BASE,
+    SLOTS_WORD,
+    DoneReason,
+    EventType,
+    StartArgs,
+    StartFlags,
+    register_address,
+    token_address,
+    top_address,
+)
+from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
+from tellme.spec.scale import Scale
+from tests.board.compare import client
+from tests.models.random_model import FAMILY, even_model, random_model
+from tests.slot_runs import SlotRuns, Text, told
+
+#: The build of the board would take CI beyond its twenty minutes; the core bench top/slots has the same units.
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
+
+PRESET = "sim-slots"
+BOARD = preset(PRESET)
+LANES, SLOTS, WINDOW = BOARD.chunk, BOARD.slots, BOARD.widths.token_window
+TOKEN, DONE = EventType
+#: Joins of the random schedule.
+JOINS = 1000
+
+
+def words(values):
+    return np.array(values, "<u4").tobytes()
+
+
+def load(device, model):
+    image = compile_model(model, BOARD)
+    assert image.slots == SLOTS
+    device.load(image, lambda done, total: None)
+    return image
+
+
+def sampling_registers(board, values):
+    board.write(register_address(SAMPLING_REGISTERS[0]), words([values[name] for name in SAMPLING_REGISTERS]))
+
+
+def start(board, args, tokens, settings=None):
+    """Place the tokens, set the registers of sampling, start; then change these registers, which count at the START alone."""
+    for i, token in enumerate(tokens):
+        board.write(token_address(args.position + i, args.slot, WINDOW), words([token]))
+    if settings is not None:
+        sampling_registers(board, pack_settings(settings))
+    board.start(args)
+    sampling_registers(board, dict.fromkeys(SAMPLING_REGISTERS, 0x5A5A))
+
+
+def running(board):
+    return board.status()[SLOTS_WORD]
+
+
+def test_core_is_the_presets(device):
+    assert device.core_sha256 == core_sha256(core_verilog(PRESET))
+
+
+def test_a_thousand_sequences_join_and_leave(device):
+    """At random: prompts of several STARTs, greedy and drawn, all flags, ends of every kind, and stops."""
+    image, board, rng = load(device, even_model(67, 24)), client(device), random.Random(1)
+    texts = [Text.drawn(rng, image, 15) for _ in range(8)]
+    slots = [SlotRuns(slot, rng, texts, WINDOW, 24) for slot in range(SLOTS)]
+    joins = leaves = 0
+    most, began = 0, time.process_time()
+    while leaves < JOINS:
+        for slot in rng.sample(slots, SLOTS):
+            if not slot.running and joins < JOINS and rng.random() < 0.5:
+                start(board, *slot.begin())
+                joins += 1
+        going = [slot for slot in slots if slot.running]
+        most = max(most, len(going))
+        if not going:
+            continue
+        if rng.random() < 0.1:
+            stopped = rng.choice([None, *going])
+            board.stop(None if stopped is None else stopped.slot)
+            for slot in going if stopped is None else [stopped]:
+                slot.stopping = True
+        for kind, event in board.listen([slot.slot for slot in going], 60):
+            slots[event.slot].hear(kind, event)
+            leaves += kind == DONE
+        if rng.random() < 0.1:
+            assert not running(board) & ~sum(slot.running << slot.slot for slot in slots)
+    assert joins == leaves == JOINS and most == SLOTS and not running(board)
+    reasons = set().union(*(slot.reasons for slot in slots))
+    assert reasons == {DoneReason.LENGTH, DoneReason.END_TOKEN, DoneReason.CONTEXT, DoneReason.STOPPED}
+    print(f"{joins} joins, {sum(slot.tokens for slot in slots)} tokens: {time.process_time() - began:.0f} s of the host's CPU")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_random_models(device, name):
+    """Each slot alone, then all side by side: events; and alone each logit, list, and step of the last pass."""
+    model = random_model(name)
+    image, board = load(device, model), client(device)
+    c, rng = model.config, random.Random(name)
+    runs = []
+    for slot in range(SLOTS):
+        prompt = [rng.randrange(c.vocab) for _ in range(rng.randint(1, c.context - 6))]
+        golden = GoldenBoard(image, LANES, head_tokens=LANES, slots=SLOTS)
+        golden.windows[slot][:len(prompt)] = prompt
+        for flags in (StartFlags.ALL, StartFlags(0)):
+            args = StartArgs(0, len(prompt), 4, StartFlags.CLEAR | StartFlags.DUMP | flags, slot=slot)
+            want = list(golden.start(args))
+            start(board, args, prompt)
+            assert [told(*event) for event in board.events(slot)] == [told(*event) for event in want]
+            logits = golden.pass_logits
+            read = board.read(SDRAM_BASE + 4 * image.registers["logits_base"], 4 * logits.size)
+            assert np.frombuffer(read, "<i4").tolist() == logits.T.reshape(-1).tolist()
+            for number in range(len(logits)):
+                entries = np.frombuffer(board.read(top_address(number), 8 * len(golden.top(number))), "<i4").reshape(-1, 2)
+                assert [(int(token), int(logit)) for logit, token in entries] == golden.top(number)
+            crcs = np.frombuffer(board.read(CRC_BASE, 4 * len(image.program)), "<u4")
+            assert [int(c) for c in crcs[:-1]] == golden.crcs[:-1]
+        runs.append((args, prompt, [told(*event) for event in want]))
+    for args, prompt, _ in runs:
+        start(board, args, prompt)
+    for args, _, want in runs:
+        assert [told(*event) for event in board.events(args.slot)] == want
+
+
+def test_a_window_of_token_memory_wraps(device):
+    """Sequences of more tokens than a slot's window has words, side by side."""
+    context = WINDOW + 40
+    image, board = load(device, even_model(67, context)), client(device)
+    want = {}
+    for slot in range(SLOTS):
+        prompt = [(7 * slot + 3 * i) % 67 for i in range(WINDOW - 5 * slot)]
+        golden = GoldenBoard(image, LANES, head_tokens=LANES)
+        golden.tokens[:len(prompt)] = prompt
+        args = StartArgs(0, len(prompt), context, slot=slot)
+        want[slot] = [told(*event) for event in golden.start(args)]
+        start(board, args, prompt)
+    for slot, events in want.items():
+        assert [told(*event) for event in board.events(slot)] == events
+        assert events[-1] == (DONE, context - 1, None, DoneReason.CONTEXT)
+
+
+def overflowing():
+    """A model whose last down projection overflows for some tokens and not for others; its image, and the tokens of each kind."""
+    model = random_model("plain")
+    for exponent in range(20):
+        model.layers[1].scales["w2"] = Scale(2047, exponent)
+        image = compile_model(model, BOARD)
+        found = {True: [], False: []}
+        for token in range(60):
+            board = GoldenBoard(image)
+            board.tokens[0] = token
+            *_, (_, done) = board.start(StartArgs(0, 1, 0))
+            found[done.logit == DoneReason.NONFINITE].append(token)
+        if all(len(tokens) > 5 for tokens in found.values()):
+            return model, found[True], found[False]
+    raise AssertionError("no scale tells the tokens apart")
+
+
+def test_an_infinity_ends_its_slot_alone(device):
+    """Prompts whose first token overflows beside healthy ones, and sequences that overflow at a token that they picked."""
+    model, bad, good = overflowing()
+    image, board, rng = load(device, model), client(device), random.Random(2)
+    alone = {}
+    reasons = []
+    for _ in range(40):
+        want = {}
+        for slot in rng.sample(range(SLOTS), rng.randint(1, SLOTS)):
+            prompt = (rng.choice(bad if rng.random() < 0.4 else good), *rng.sample(good, rng.randint(0, 5)))
+            args = StartArgs(0, len(prompt), rng.choice((0, 1, 5)), slot=slot)
+            if (prompt, args.generate) not in alone:
+                golden = GoldenBoard(image, LANES, head_tokens=LANES)
+                golden.tokens[:len(prompt)] = prompt
+                alone[prompt, args.generate] = [told(*event) for event in golden.start(args)]
+            want[slot] = alone[prompt, args.generate]
+            if want[slot][0][:2] == (DONE, 0) and want[slot][0][3] == DoneReason.NONFINITE and prompt[0] not in bad:
+                # Which of the prompt's tokens overflows decides in which pass the slot ends.
+                del want[slot]
+                continue
+            start(board, args, prompt)
+        for slot, events in want.items():
+            assert [told(*event) for event in board.events(slot)] == events
+            reasons.append(events[-1][3])
+        assert not running(board)
+    assert len(reasons) > 60 and min(reasons.count(reason) for reason in (DoneReason.NONFINITE, DoneReason.LENGTH)) > 15
+
+
+def test_draws_are_those_of_the_slots_own_start(device):
+    """Four slots with settings of their own."""
+    image, board = load(device, even_model(67, 24)), client(device)
+    want = {}
+    for slot in range(SLOTS):
+        settings = DrawSettings(inverse_temperature(1.0 + slot), top_k=5 + 9 * slot, top_p=40_000 + 6000 * slot, seed=77 << slot)
+        golden = GoldenBoard(image, LANES, head_tokens=LANES)
+        golden.registers |= pack_settings(settings)
+        golden.tokens[:2] = [5, 9]
+        args = StartArgs(0, 2, 12, StartFlags.SAMPLE, slot=slot)
+        want[slot] = [told(*event) for event in golden.start(args)]
+        start(board, args, [5, 9], settings)
+    assert len({tuple(events) for events in want.values()}) == SLOTS
+    for slot, events in want.items():
+        assert [told(*event) for event in board.events(slot)] == events

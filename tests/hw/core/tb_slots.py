@@ -1,0 +1,480 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command processor of a core with several slots, alone: which passes it makes, what it tells the units, and its events.
+
+The units are models: a pick is a number made of the token before it and its position, and a token of the kind BAD gives an
+infinity in the first LINEAR.  What a pass has to have is written down here once more, by the rule of decision 18.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from hw.attention.prefill import PrefillAttention
+from hw.core.slots import SlotProcessor
+from hw.lib.control import DrawLayout, EventLayout, RunArgs
+from sim.cocotb_streams import report, reset, rng, settled
+from sim.testbench import Bench
+from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
+from tellme.spec.program import Descriptor, Epilogue, Op
+from tests.hw.layouts import fields, layouts_of, pack, unpack
+
+SHAPES = {"four": {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40},
+          "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130},
+          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
+BENCHES = [Bench(name=name, build=lambda name=name: SlotProcessor(layouts_of(**SHAPES[name]), sampler=True), env={"SHAPE": name})
+           for name in SHAPES]
+#: Cycles for which a run's arguments stand before attention starts with it.
+ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
+LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
+W = LAYOUTS.widths
+SLOTS, LANES, WINDOW = W.slots, W.chunk, W.token_window
+#: The model's context is shorter than the core's.
+CONTEXT = W.context - 3
+VOCAB = 251
+TOKEN, DONE = EventType
+#: Joins of a random schedule.
+JOINS = int(os.environ.get("TELLME_VECTORS", "80"))
+PROGRAM = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
+           Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+WORDS = [word for step in PROGRAM for word in step.pack()]
+QKV_STEP = 1
+
+
+def bad(token):
+    """Whether a token gives an infinity."""
+    return token % 50 == 49
+
+
+def pick_of(token, position):
+    """The likeliest token behind a token."""
+    return (token * 7 + position * 13 + 5) % VOCAB
+
+
+def logit_of(token, position):
+    return (token * 1009 + position) % 9973 - 4000
+
+
+def draw_of(pick, position, seed):
+    """What the sampler draws for a position."""
+    return (pick + 3 * position + seed) % VOCAB
+
+
+@dataclass
+class Slot:
+    """What a slot's run is, and how far it is."""
+
+    args: StartArgs
+    seed: int
+    position: int
+    feed: int
+    picked: int = 0
+    stopped: bool = False
+    #: Passes with the slot since it was to stop.
+    passes: int = 0
+
+
+@dataclass
+class Pass:
+    """What the units saw of a pass."""
+
+    lm_head: bool
+    #: Token number: (place, left, id, position).
+    rows: dict = field(default_factory=dict)
+    attends: list = field(default_factory=list)
+    #: Tokens of the QKV linear, and of the LM head with the dump flag.
+    tokens: int = 0
+    headed: tuple = ()
+
+
+class Board:
+    """The units behind the processor's ports, token memory, and the host that checks what happens."""
+
+    def __init__(self, dut, random, *, busy=0.5):
+        self.dut, self.random, self._busy = dut, random, busy
+        self.memory = [0] * (SLOTS * WINDOW)
+        self.slots: dict[int, Slot] = {}
+        #: Slots whose prompt is not fed to its end, in the order of their STARTs, and those that came since the last pass was
+        #: made.
+        self.prompts, self.recent = [], []
+        self.now = None
+        #: Runs (slot, position, tokens) that are still to be made alone.
+        self.alone = []
+        self.runs, self.events = [], []
+        self.passes, self.told, self.kinds = 0, 0, set()
+        self.hold_events = False
+        self.log = []
+
+    # ---------------------------------------------------------------- the host
+    def can_start(self, slot):
+        return slot not in self.slots
+
+    async def start(self, args, tokens, seed=0):
+        """Place a START's tokens, and start when the processor takes it."""
+        dut = self.dut
+        for i, token in enumerate(tokens):
+            self.memory[args.slot * WINDOW + (args.position + i) % WINDOW] = token
+        dut.settings.value = pack(DrawLayout, seed=seed, top_k=5)
+        for _ in range(4 * SLOTS + 3):
+            if dut.open.value:
+                break
+            await FallingEdge(dut.clk)
+        assert dut.open.value, "open is low for too long"
+        dut.run__args.value = int.from_bytes(args.pack(), "little")
+        dut.run__start.value = 1
+        await settled()
+        assert bool(dut.counters__clear.value) == bool(args.flags & StartFlags.CLEAR)
+        self.slots[args.slot] = Slot(args, seed, args.position, args.feed)
+        self.recent.append(args.slot)
+        await FallingEdge(dut.clk)
+        dut.run__start.value = 0
+        dut.run__args.value = self.random.getrandbits(RunArgs.size)
+        dut.settings.value = self.random.getrandbits(DrawLayout.size)
+        assert fields(LAYOUTS.run_state, int(dut.state.value), "running", "slots") == (1, sum(1 << s for s in self.slots))
+
+    async def stop(self, slots):
+        dut = self.dut
+        dut.run__stop.value, dut.run__slots.value = 1, sum(1 << slot for slot in slots)
+        for slot in slots:
+            if slot in self.slots:
+                self.slots[slot].stopped = True
+        await FallingEdge(dut.clk)
+        dut.run__stop.value, dut.run__slots.value = 0, self.random.getrandbits(SLOTS)
+
+    # ---------------------------------------------------------------- what a pass has to be
+    def composed(self, prompts):
+        """The runs of the next pass, with these slots' prompts."""
+        runs = [(s, self.slots[s].position, 1) for s in range(SLOTS) if s in self.slots and not self.slots[s].feed]
+        free = LANES - len(runs)
+        for s in prompts:
+            n = min(self.slots[s].feed, self.slots[s].args.chunk or LANES, free)
+            if n:
+                runs.append((s, self.slots[s].position, n))
+                free -= n
+        return runs
+
+    def seen_runs(self):
+        """The runs of the pass, by the rows of its tokens."""
+        runs, number = [], 0
+        while number < len(self.now.rows):
+            place, left, _, position = self.now.rows[number]
+            runs.append((place // CONTEXT, position, left))
+            number += left
+        return runs
+
+    def end_of_pass(self):
+        """All that the units saw, and the events that have to come."""
+        now, runs = self.now, self.seen_runs()
+        if self.alone:
+            assert runs == [self.alone.pop(0)]
+        else:
+            # A START in the last moments may count or not.
+            for count in range(len(self.recent), -1, -1):
+                if runs == self.composed(self.prompts + self.recent[:count]):
+                    self.prompts += self.recent[:count]
+                    del self.recent[:count]
+                    break
+            else:
+                raise AssertionError(f"a pass of {runs}, and not {self.composed(self.prompts + self.recent)}")
+        tokens = sum(n for _, _, n in runs)
+        self.log.append(runs)
+        number = 0
+        for slot, position, n in runs:
+            for i in range(n):
+                place, left, token, at = now.rows[number]
+                assert (place, left, at) == (slot * CONTEXT + position + i, n - i, position + i)
+                assert token == self.memory[slot * WINDOW + at % WINDOW]
+                number += 1
+        assert number == tokens == len(now.rows) == now.tokens
+        return runs
+
+    def check_attention(self, runs, attends):
+        first, want = 0, []
+        for slot, position, n in runs:
+            first += n
+            want.append((position, len(self.now.rows), n, len(self.now.rows) - first, slot * CONTEXT))
+        assert attends == want, (attends, want)
+
+    def wanted(self, slot, n):
+        """The tokens of a run after which a pick is told."""
+        s = self.slots[slot]
+        every, last = s.args.flags & StartFlags.ALL and s.feed, s.feed == 0 or n == s.feed
+        if every:
+            return range(n)
+        return range(n - 1, n) if last and s.args.generate else range(0)
+
+    def finish(self, runs):
+        """A pass without an infinity: its LM head, and its events."""
+        now = self.now
+        wanted = {slot: self.wanted(slot, n) for slot, _, n in runs}
+        whole = any(wanted[slot] and self.slots[slot].feed for slot, _, _ in runs)
+        headed = sum(n for _, _, n in runs) if whole else sum(not self.slots[slot].feed for slot, _, _ in runs)
+        dump = any(self.slots[slot].args.flags & StartFlags.DUMP for slot, _, _ in runs)
+        assert now.lm_head == bool(headed)
+        assert now.headed == ((headed, bool(dump)) if headed else ())
+        self.check_attention(runs, now.attends)
+        ids = [now.rows[i][2] for i in range(len(now.rows))]
+        first = 0
+        for slot, position, n in runs:
+            s, reason = self.slots[slot], None
+            s.feed, s.position = max(s.feed - n, 0), position + n
+            s.passes += s.stopped
+            if not s.feed and slot in self.prompts:
+                self.prompts.remove(slot)
+            for i in wanted[slot]:
+                at = position + i
+                pick, logit = pick_of(ids[first + i], at), logit_of(ids[first + i], at)
+                if s.args.flags & StartFlags.SAMPLE:
+                    pick = draw_of(pick, at + 1, s.seed)
+                counts = not s.feed and i == n - 1 and s.args.generate
+                s.picked += bool(counts)
+                self.events.append((TOKEN, slot, at, pick, logit, (slot, at + 1) if counts and at + 1 < CONTEXT else None))
+                if counts:
+                    reason = (DoneReason.END_TOKEN if pick in s.args.ends else
+                              DoneReason.LENGTH if s.picked == s.args.generate else
+                              DoneReason.CONTEXT if at + 1 == CONTEXT else None)
+            if not s.feed and not s.args.generate:
+                reason = DoneReason.LENGTH
+            if reason is not None:
+                self.events.append((DONE, slot, position + n - 1, None, reason, None))
+            first += n
+
+    def fault(self, runs):
+        """A pass with an infinity: its slot ends, or each slot's tokens are made alone."""
+        if len(runs) > 1:
+            assert not self.alone
+            self.alone = list(runs)
+        else:
+            (slot, position, _), = runs
+            self.events.append((DONE, slot, position, QKV_STEP, DoneReason.NONFINITE, None))
+
+    def hear(self, bits):
+        kind, payload = fields(EventLayout, bits, "type", "payload")
+        place, id_, logit = payload["position"], payload["id"], payload["logit"]
+        slot, position = place >> 16, place & 0xFFFF
+        logit -= (logit >> 31) << 32
+        assert slot in self.slots, "an event of a slot that does not run"
+        s = self.slots[slot]
+        if kind == DONE and logit == DoneReason.STOPPED:
+            # Behind all that the pass tells, and with the pass under way, or the next one, which began in the same moment.
+            assert s.stopped and not self.events and s.passes <= 1 + 1
+            assert position == max(s.position - 1, s.args.position)
+            if slot in self.recent:
+                self.recent.remove(slot)
+        else:
+            assert self.events, f"an event that nothing asked for: {EventType(kind).name} of slot {slot} at {position}"
+            want = self.events.pop(0)
+            assert (kind, slot, position, logit) == (want[0], want[1], want[2], want[4]), (want, kind, slot, position, id_, logit)
+            assert want[3] is None or id_ == want[3]
+            if want[5] is not None:
+                where, at = want[5]
+                assert self.memory[where * WINDOW + at % WINDOW] == id_, "the pick is to be fed next"
+        if kind == DONE:
+            self.kinds.add(DoneReason(logit))
+            if slot in self.prompts:
+                self.prompts.remove(slot)
+            del self.slots[slot]
+        self.told += 1
+
+    # ---------------------------------------------------------------- the units
+    async def run(self):
+        dut, random = self.dut, self.random
+        shape = pack(LAYOUTS.model_shape, context=CONTEXT, dim=16, heads=1, kv_heads=1, head_dim=16, vocab=VOCAB)
+        dut.shape.value, dut.sizes.value = shape, pack(LAYOUTS.sizes, q_dim=16, qk_dim=32)
+        inputs = {"program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
+                  "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
+                  "attention__busy": 0, "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "draw__busy": 0,
+                  "draw__pick": 0, "event__ready": 0, "counters__totals": 0}
+        fetching = attending = heading = drawing = stopping = draining = 0
+        # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
+        streaming, faulty, runs = False, False, []
+        drawn, args_before = None, [0] * ARGS_CYCLES
+        while True:
+            for name, value in inputs.items():
+                getattr(dut, name).value = value
+            await settled()
+            if dut.weights__start.value:
+                assert inputs["weights__idle"] and not streaming
+                streaming, inputs["weights__idle"] = True, 0
+            if dut.weights__stop.value:
+                # It may stand already, behind an infinity.
+                streaming, stopping = False, random.randint(1, 5)
+            elif stopping:
+                stopping -= 1
+                inputs["weights__idle"] = int(not stopping)
+            if dut.weights__begin.value:
+                assert streaming and self.now is None and not self.events
+                self.now, faulty = Pass(bool(dut.weights__lm_head.value)), False
+                self.passes += 1
+            # Bursts end some cycles after the units were told to.
+            draining = draining + 1 if dut.reset__drain.value else 0
+            inputs["reset__clean"] = int(draining > 7)
+            inputs["program__data"] = WORDS[int(dut.program__addr.value)] if int(dut.program__addr.value) < len(WORDS) else 0
+            at = int(dut.tokens__addr.value)
+            if dut.tokens__read.value:
+                inputs["tokens__data"] = self.memory[at]
+            if dut.tokens__write.value:
+                self.memory[at] = int(dut.tokens__wdata.value)
+            # EMBED
+            if dut.fetch__start.value:
+                assert not fetching
+                args = unpack(LAYOUTS.fetch_args, int(dut.fetch__args.value))
+                row = unpack(LAYOUTS.row_place, int(dut.attention__row_place.value))
+                assert row["en"] and row["token"] == args["number"] == len(self.now.rows)
+                self.now.rows[args["number"]] = (row["place"], row["left"], args["token"], args["position"])
+                fetching = random.randint(1, 4)
+            else:
+                assert not int(dut.attention__row_place.value) & 1
+                fetching -= fetching > 0
+            inputs["fetch__busy"] = int(fetching > 0)
+            # The engine, for a linear or the LM head
+            if dut.engine__valid.value and inputs["engine__ready"]:
+                args = unpack(LAYOUTS.engine_args, int(dut.engine__payload.value))
+                head = args["rows"] == VOCAB + 1
+                assert args["by_rows"] == head and int(dut.routes__chunk.value) == args["tokens"]
+                quant = unpack(LAYOUTS.quant_args, int(dut.passes__quant__payload.value))
+                assert (quant["first"], quant["tokens"]) == (0, args["tokens"])
+                if not head:
+                    self.now.tokens = args["tokens"]
+                    if not faulty and args["rows"] == 48:
+                        runs = self.end_of_pass()
+                        faulty = any(bad(row[2]) for row in self.now.rows.values())
+            inputs["passes__nonfinite"] = int(faulty and self.now is not None and bool(dut.passes__clear.value))
+            if dut.lm_head__start.value:
+                args = unpack(LAYOUTS.lm_head_args, int(dut.lm_head__args.value))
+                assert args["first"] == 0 and args["vocab"] == VOCAB and dut.routes__for_all.value
+                self.now.headed, heading = (args["tokens"], bool(args["dump"])), random.randint(1, 6)
+                inputs["lm_head__done"] = 0
+            else:
+                inputs["lm_head__done"] = int(heading == 1)
+                heading -= heading > 0
+            # Attention
+            args_now = int(dut.attention__args.value)
+            if dut.attention__start.value:
+                assert args_before == [args_now] * ARGS_CYCLES, "a run's arguments stand before its start"
+                args = unpack(LAYOUTS.attention_args, args_now)
+                assert not attending
+                self.now.attends.append((args["position"], args["chunk"], args["run_tokens"], args["after"], args["slot_place"]))
+                attending = random.randint(1, 12)
+            else:
+                assert not attending or args_before[-1] == args_now
+                attending -= attending > 0
+            inputs["attention__busy"] = int(attending > 0)
+            args_before = [*args_before[1:], args_now]
+            # Picks
+            number = int(dut.lm_head__number.value)
+            rows = self.now.rows if self.now is not None else {}
+            if number in rows:
+                _, _, token, position = rows[number]
+                inputs["lm_head__best"] = pack(LAYOUTS.best, id=pick_of(token, position), logit=logit_of(token, position))
+            if dut.draw__start.value:
+                assert not drawing
+                best, logit = fields(LAYOUTS.best, inputs["lm_head__best"], "id", "logit")
+                seed, top_k = fields(DrawLayout, int(dut.draw_settings.value), "seed", "top_k")
+                assert top_k == 5
+                drawn = pack(LAYOUTS.best, id=draw_of(best, int(dut.draw__position.value), seed), logit=logit)
+                drawing, inputs["draw__busy"] = random.randint(1, 9), 1
+            elif drawing:
+                drawing -= 1
+                inputs["draw__busy"] = int(drawing > 0)
+                if not drawing:
+                    inputs["draw__pick"] = drawn
+            # The pass's end: what is told of it comes behind it.
+            if self.now is not None and runs and dut.crc__write.value:
+                step = int(dut.crc__step.value)
+                if faulty and step == QKV_STEP:
+                    self.fault(runs)
+                    self.now, runs = None, []
+            if self.now is not None and runs and int(dut.program__addr.value) // 4 == len(PROGRAM) - 1:
+                self.finish(runs)
+                self.kept, runs = self.now, []
+            if self.now is None:
+                inputs["lm_head__best"] = random.getrandbits(20)
+            # Events
+            took = bool(dut.event__valid.value) and bool(inputs["event__ready"])
+            if took:
+                self.hear(int(dut.event__payload.value))
+            if self.now is not None and not runs and self.now.tokens and not self.events and not dut.event__valid.value:
+                self.now = None
+            inputs["event__ready"] = int(not self.hold_events and not took and random.random() < self._busy)
+            for name in ("passes__quant__ready", "routes__code_valid", "engine__ready"):
+                inputs[name] = int(random.random() < self._busy)
+            inputs["passes__done"] = int(not attending and not fetching and random.random() < self._busy)
+            await FallingEdge(dut.clk)
+
+
+async def bring_up(dut, **options):
+    for name in ("run__start", "run__stop", "run__args", "run__slots", "settings"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+    board = Board(dut, rng("board"), **options)
+    cocotb.start_soon(board.run())
+    return board
+
+
+async def at_rest(dut, board, limit=60_000):
+    for _ in range(limit):
+        if not board.slots:
+            break
+        await FallingEdge(dut.clk)
+    assert not board.slots and not board.events, (board.slots, board.events)
+    for _ in range(300):
+        await FallingEdge(dut.clk)
+    assert fields(LAYOUTS.run_state, int(dut.state.value), "running", "slots") == (0, 0) and dut.weights__idle.value
+
+
+def drawn_start(random, slot, *, faults):
+    """A random START and its tokens."""
+    position = random.choice((0, random.randrange(CONTEXT - 1)))
+    feed = random.randint(1, min(WINDOW, CONTEXT - position, random.choice((1, 3, WINDOW))))
+    flags = sum(flag for flag in StartFlags if random.random() < 0.25)
+    tokens = [random.randrange(VOCAB) for _ in range(feed)]
+    tokens = [token - 1 if bad(token) else token for token in tokens]
+    if faults and random.random() < 0.12:
+        tokens[random.randrange(feed)] = 49
+    seed = random.getrandbits(64)
+    # The first, second or third pick.
+    end = tokens[-1]
+    for at in range(position + feed - 1, position + feed + random.randint(0, 2)):
+        end = pick_of(end, at)
+        if flags & StartFlags.SAMPLE:
+            end = draw_of(end, at + 1, seed)
+    ends = random.choice(((), (), (end,), (*random.sample(range(VOCAB), 3), end), tuple(random.sample(range(VOCAB), 4))))
+    chunk = random.choice((0, 0, 1, 2, 3, 999))
+    args = StartArgs(position, feed, random.choice((0, 1, 2, 5, 40)), StartFlags(flags), chunk, slot, ends)
+    return args, tokens, seed
+
+
+async def schedule(dut, *, faults, joins=JOINS):
+    board, random = await bring_up(dut), rng("schedule")
+    joined = 0
+    while joined < joins:
+        free = [slot for slot in range(SLOTS) if board.can_start(slot)]
+        if free and random.random() < 0.7:
+            slot = random.choice(free)
+            await board.start(*drawn_start(random, slot, faults=faults))
+            joined += 1
+        elif random.random() < 0.05:
+            await board.stop(random.sample(range(SLOTS), random.randint(0, SLOTS)))
+        for _ in range(random.choice((0, 0, 10, 100, 300))):
+            await FallingEdge(dut.clk)
+    await at_rest(dut, board)
+    runs = {len(runs) for runs in board.log}
+    assert runs == set(range(1, SLOTS + 1)), runs
+    return board
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def sequences_join_and_leave(dut):
+    """At random, with infinities: the runs of each pass, all that the units are told, and all events."""
+    board = await schedule(dut, faults=True)
+    assert board.kinds == set(DoneReason)
+    report(cases=board.told)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def healthy_sequences(dut):
+    board = await schedule(dut, faults=False, joins=JOINS // 3)
+    report(cases=board.told)
