@@ -326,7 +326,7 @@ def test_what_no_slot_takes_is_refused(args, message):
 
 def test_an_image_of_a_core_with_slots_is_the_same_model():
     """The strides of several caches are the board's alone."""
-    config = replace(preset("sim-all"), name="sim-slots", slots=4)
+    config = preset("sim-slots")
     model = even_model(VOCAB, CONTEXT)
     image = compile_model(model, config)
     assert image.slots == 4 and image.registers["s_stride"] == 4 * CONTEXT

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A golden board with several slots behind the real packets, in simulated time."""
 
-from dataclasses import replace
-
 from tellme.golden.link import BoardLink
 from tellme.link.client import BoardClient
 from tellme.runtime.device import BoardDevice
@@ -27,7 +25,7 @@ from tests.link.model_transport import Clock, ModelTransport
 __all__ = ["CONFIG", "GoldenSlots", "device"]
 
 #: A core with four slots of 128 words of token memory each.
-CONFIG = replace(preset("sim-all"), name="sim-slots", slots=4)
+CONFIG = preset("sim-slots")
 
 
 class GoldenSlots:

@@ -8,8 +8,18 @@ from textwrap import dedent
 
 from tellme.link.framing import body, encode
 from tellme.link.window import ACK_AFTER, FILL_BYTES, RETRY
-from tellme.spec.memory import REGISTERS, SAMPLING_REGISTERS, DoneReason, Event, StartArgs
-from tellme.spec.packets import BODY_OVERHEAD, DATA_MAX, EVENT_SLOTS, PAST, PROTOCOL_VERSION, WINDOW, NakReason, PacketType
+from tellme.spec.memory import REGISTERS, SAMPLING_REGISTERS, SLOTS_WORD, DoneReason, Event, StartArgs, start_slot
+from tellme.spec.packets import (
+    BODY_OVERHEAD,
+    DATA_MAX,
+    EVENT_SLOTS,
+    PAST,
+    PROTOCOL_VERSION,
+    SLOTS,
+    WINDOW,
+    NakReason,
+    PacketType,
+)
 from tellme.spec.program import FORMAT_VERSION
 from tests.link.conversation import conversation
 
@@ -47,5 +57,11 @@ def test_numbers():
         assert re.search(rf"\b{reason:d} {reason.name}\b", text), reason
     for reason in DoneReason:
         assert f"\n| {reason:d} | " in PAGE
+    start = StartArgs(1, 1, 0, chunk=0x0102, slot=7).pack()
+    assert "| 8 | chunk u16: " in text and start[8:10] == b"\x02\x01"
+    assert "| 10 | slot u16: " in text and start[10:12] == b"\x07\x00" and start_slot(start) == 7
+    assert "32 bytes: position u16, slot u16, and then" in text
+    assert Event(0x0304, *[0] * 7, slot=5).pack()[:4] == b"\x04\x03\x05\x00"
+    assert f"| {SLOTS_WORD} | on a core with several slots a bit for each slot that runs" in text and SLOTS.size == 2
     for name in SAMPLING_REGISTERS:
         assert f"| {REGISTERS[name]} | `{name}` |" in PAGE

@@ -69,6 +69,17 @@ def test_listening_gives_all_events_and_waits_for_those_of_some_slots(bench):
     assert [event.slot for _, event in client.listen({3}, 0.5)][:1] == [0] and clock.now - before < 0.1
 
 
+def test_a_listener_who_never_waits_keeps_the_ring_free(bench):
+    board, client, _ = bench
+    client.start(replace(RUNS[1], generate=100))
+    heard = []
+    while len(heard) < 90:
+        board.run_step()
+        heard += client.listen({1}, 0)
+        assert len(board.link._ring) < 20
+    assert heard == whole(replace(RUNS[1], generate=100))[:len(heard)]
+
+
 def test_a_silence_of_a_listener_is_an_error_as_long_as_it_is(bench):
     """Listening for moments does not begin the silence anew: a board that is gone is noticed."""
     board, client, clock = bench
@@ -236,6 +247,7 @@ def test_runs_side_by_side_on_a_wire_with_faults(seed, rate, faults):
     for _ in range(20):
         scenario.step()
     check(scenario, board)
-    assert scenario.together >= (board.slots if rate < 0.2 else 2) and scenario.done["run"] + scenario.done["stop"] >= 5
+    assert scenario.done["connect"] >= 1
     if rate < 0.2:
+        assert scenario.together >= 3 and scenario.done["run"] + scenario.done["stop"] >= 10
         assert sum(scenario.errors.values()) <= sum(scenario.done.values()) // 50

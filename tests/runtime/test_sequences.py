@@ -398,3 +398,31 @@ def test_an_infinity_ends_its_sequence_alone(kind):
         list(second.generate([bad[0]], max_tokens=4))
     assert got + [t.id for t in going] == want
     assert [t.id for t in second.generate([token], max_tokens=4)] == want
+
+
+@pytest.mark.parametrize("sampling", [None, DRAWN, Sampling(temperature=1.0, repeat_penalty=1.3)])
+def test_slot_0_alone_does_all_that_a_board_with_one_slot_does(sampling):
+    """Logits of each position, what the host draws, the loss, and a head on the host."""
+    model = small_model()
+    golden = tellme.Board(GoldenDevice()).load(model)
+    client, board = fake()
+    on = tellme.Board(board).load(model)
+    prompt = [3, 9, 40, 60, 0, 12, 33, 8, 9, 10, 11]
+    rows = {golden: [], on: []}
+    ids = {each: [t.id for t in each.generate(prompt, max_tokens=4, sampling=sampling, on_logits=rows[each].append)]
+           for each in rows}
+    assert ids[golden] == ids[on] and np.array_equal(rows[golden], rows[on]) and len(rows[on]) == len(prompt) + 3
+    # Prompts by chunks with the flag ALL, the last one and the picks one by one.
+    assert [args.feed for args in client.log] == [4, 4, 3, 1, 1, 1] and {args.slot for args in client.log} == {0}
+    text = "abc. Hello, you! " * 5
+    assert on.loss(text) == golden.loss(text)
+    # Beside a text of another slot on the golden model, which goes on.
+    with golden.open() as other:
+        going = iter(other.generate(prompt, max_tokens=9))
+        got = [next(going).id]
+        assert golden.loss(text) == on.loss(text)
+        assert [*got, *(t.id for t in going)] == [t.id for t in other.generate(prompt, max_tokens=9)]
+    head = tellme.Board(fake()[1]).load(model, head="host")
+    assert head.slots == 1 and [t.id for t in head.generate(prompt, max_tokens=4, sampling=sampling)] == ids[golden]
+    with pytest.raises(DeviceError, match="runs one sequence at a time with this model, and slot 1 is not one of theirs"):
+        next(head.device.start(StartArgs(0, 1, 1, slot=1)))

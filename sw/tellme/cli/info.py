@@ -28,6 +28,8 @@ def show(found: Description) -> None:
     line("largest model", ", ".join(f"{name} {value}" for name, value in found.limits.items()))
     line("lanes", f"{found.lanes}; {found.chunk} token{'s' * (found.chunk > 1)} of a prompt at once")
     line("picks", "after each token of a prompt" if found.head_tokens > 1 else "after a prompt's last token")
+    line("sequences", "one at a time" if found.slots == 1 else
+         f"up to {found.slots} side by side, as many as the memory has room for")
     line("sampler", "draws tokens on its own" if found.sampler else "none: the host draws")
     line("cycle counters", "of what each cycle was spent on" if found.counts_cycles else "in all")
     line("clock", f"{found.fabric_mhz:.2f} MHz; SDRAM {found.sdram_mhz:.2f} MHz")

@@ -257,9 +257,20 @@ class BoardClient:
         if not self._has_event(slots):
             self._check_running(slots)
             self._run(lambda: self._has_event(slots), seconds)
+        self._tell()
         out = [event for heard in self._heard.values() for event in heard]
         self._heard.clear()
         return out
+
+    def _tell(self) -> None:
+        """Tell the board which events have come: a caller who finds an event at each look never waits, and the ring is small."""
+        try:
+            told = self._exchange.frames(self._clock())
+            if told:
+                self._transport.write(told)
+        except KeyboardInterrupt:
+            self._exchange.lost()
+            raise
 
     def _check_running(self, slots: Collection[int]) -> None:
         if self._exchange.running.isdisjoint(slots):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tellme.compiler.image import Image
 from tellme.errors import DeviceError
 from tellme.golden.board import CHUNK, GoldenBoard
-from tellme.golden.perplexity import unlimited_config
+from tellme.golden.perplexity import unlimited_config, window_losses
 from tellme.link.client import REGION, padded
 from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
@@ -276,6 +276,16 @@ class GoldenDevice(Device):
         with self._lock:
             self._alone.check("all logits", slot, self.board.running)
             return self.board.pass_logits
+
+    def losses(self, ids: Sequence[int]) -> Iterator[list[float]]:
+        """The losses of :func:`tellme.golden.perplexity.window_losses` in slot 0, which runs nothing else; others may run."""
+        parts = window_losses(self.board, ids)
+        while True:
+            with self._lock:
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
 
     def crcs(self) -> list[int]:
         return self.board.crcs[:-1]

@@ -22,7 +22,7 @@ from tellme.spec.memory import END_TOKENS, DoneReason, Event, EventType, StartAr
 from tellme.spec.program import Epilogue, Op
 from tellme.spec.sampling import board_draws
 
-__all__ = ["Generation", "describe_step"]
+__all__ = ["Generation", "describe_step", "host_draws"]
 
 #: What a generation's ``stop_reason`` is called.
 _STOP_REASONS = {DoneReason.LENGTH: "length", DoneReason.END_TOKEN: "end_token", DoneReason.CONTEXT: "context"}
@@ -44,6 +44,20 @@ def describe_step(image: Image, number: int) -> str:
         return f"step {number} (gate and up of layer {layer - 1})"
     what = "o" if image.program[number - 1].op == Op.ATTENTION else "down"
     return f"step {number} ({what} of layer {layer - 1})"
+
+
+def host_draws(device: Device, sampling: Sampling) -> str | None:
+    """Why the host draws the tokens of a device that picks by itself otherwise; None: the device picks."""
+    if sampling.greedy or device.picks_by == "host":
+        return None
+    settings = sampling.settings()
+    if settings.penalty is not None:
+        return "the board knows no repetition penalty"
+    if not device.sampler:
+        return "this core has no sampler"
+    if not board_draws(settings):
+        return "the board's sampler takes no temperature as low as this"
+    return None
 
 
 @dataclass
@@ -81,18 +95,9 @@ class Generation:
     @property
     def host_draws(self) -> str | None:
         """Why the host draws the tokens of a device that picks by itself otherwise; None: the device picks."""
-        if self.sampling.greedy or self.device.picks_by == "host":
-            return None
-        settings = self.sampling.settings()
-        if settings.penalty is not None:
-            return "the board knows no repetition penalty"
-        if not self.device.sampler:
-            return "this core has no sampler"
-        if not board_draws(settings):
-            return "the board's sampler takes no temperature as low as this"
-        if self.on_logits is not None:
-            return "the logits of each token are asked for"
-        return None
+        why = host_draws(self.device, self.sampling)
+        asked = self.on_logits is not None and not self.sampling.greedy and self.device.picks_by == "board"
+        return why if why is not None or not asked else "the logits of each token are asked for"
 
     def tokens(self) -> Iterator[int]:
         """Generated tokens as they come."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
 from tellme.errors import DeviceError, InputError, TellmeError
-from tellme.golden.perplexity import Windows, losses, window_losses, windows
+from tellme.golden.perplexity import Windows, losses, windows
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
 from tellme.runtime.device import Device, GoldenDevice
@@ -399,7 +399,7 @@ class Session:
         self.cache.forget()
         for ids in cut.parts:
             if isinstance(self.device, GoldenDevice):
-                for part in window_losses(self.device.board, ids):
+                for part in self.device.losses(ids):
                     take(part)
                 continue
             targets = iter(ids[1:])

@@ -12,6 +12,8 @@ __all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "Metric", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds: from an answer of a small model on a fast board to a long text of a large one.
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+#: Tokens a second: from a simulated board to a small model on a fast one.
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 Labels = tuple[str, ...]
 
 
@@ -119,6 +121,8 @@ class Metrics:
         self.queue_seconds = Histogram("tellme_queue_seconds", "Seconds from a request to its board.")
         self.first_token_seconds = Histogram("tellme_first_token_seconds", "Seconds from a request to its first token.")
         self.request_seconds = Histogram("tellme_request_seconds", "Seconds from a request to its end.")
+        self.request_rate = Histogram("tellme_request_tokens_per_second",
+                                      "Tokens a second of a request, after its first token.", RATES)
         self.gauges: list[Gauge] = []
 
     def text(self) -> str:
