@@ -137,6 +137,8 @@ class Widths:
     multipliers: bool = False
     #: Tokens of a pass of the LM head.
     head_tokens: int = 1
+    #: Whether there is the step NORM, and q, k and v may come in parts.
+    vector_norms: bool = False
 
     @property
     def row_bits(self) -> int:
