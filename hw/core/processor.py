@@ -20,7 +20,7 @@ from hw.lib.control import (
 )
 from hw.lib.layouts import Layouts
 from tellme.spec.memory import END_TOKENS, KV_PAGE, DoneReason, EventType, StartFlags
-from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
+from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op, QkvPart
 
 __all__ = ["RESET_CYCLES", "CacheFinder", "CommandProcessor"]
 
@@ -109,6 +109,10 @@ class CommandProcessor(wiring.Component):
 
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
+
+    In a core with vector_norms the step NORM quantises like a LINEAR; its codes go back to the pipelines in place of the engine's
+    sums, and it takes no weights.  Of q, k and v in parts, attention begins with the first one, and the caches are looked for
+    then.
 
     Cost of control: 7 cycles a descriptor, 4 a chunk and 13 a token that is announced, one more a drawn token, and one a chunk of
     the prompt before all, beside the units' own latencies.
@@ -215,9 +219,31 @@ class CommandProcessor(wiring.Component):
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
         m.d.sync += self.routes.for_lm_head.eq(single)
         qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
+        norms = self._layouts.vector_norms
+        is_norm: Value = Const(0, 1)
+        with_rows: Value = op == Op.LINEAR
+        quantises = [Op.LINEAR]
+        if norms:
+            is_norm, quantises = op == Op.NORM, [Op.LINEAR, Op.NORM]
+            with_rows = (op == Op.LINEAR) | is_norm
+            # Attention begins with all of q, k and v, or with q.
+            qkv = with_rows & (epilogue == Epilogue.QKV) & ((w0.part == QkvPart.WHOLE) | (w0.part == QkvPart.Q))
+            m.d.comb += [
+                self.passes.quant.p.wide.eq(is_norm),
+                self.passes.quant.p.again.eq((op == Op.LINEAR) & ((w0.part == QkvPart.K) | (w0.part == QkvPart.V))),
+            ]
+            with m.If(with_rows & (epilogue == Epilogue.QKV)):
+                with m.Switch(w0.part):
+                    with m.Case(QkvPart.K):
+                        m.d.comb += self.passes.args.first_row.eq(self.sizes.q_dim)
+                    with m.Case(QkvPart.V):
+                        m.d.comb += self.passes.args.first_row.eq(self.sizes.qk_dim)
+            m.d.sync += self.routes.from_codes.eq(is_norm)
         # The pipeline's settings of a pass.
         with m.Switch(op):
-            with m.Case(Op.LINEAR):
+            with m.Case(*quantises):
+                # What a linear stores, a norm takes from A.
+                m.d.comb += self.passes.args.dest_a.eq(1) if norms else []
                 m.d.comb += [self.passes.args.epilogue.eq(epilogue), self.passes.args.use_d.eq(1)]
                 if self._layouts.row_words:
                     m.d.comb += [self.passes.args.bias.eq(w0.bias), self.passes.args.head_gains.eq(w0.head_gains)]
@@ -244,7 +270,7 @@ class CommandProcessor(wiring.Component):
             n_eps = Mux(norms_heads, self.shape.head_n_eps, n_eps)
             sqrt_n = Mux(norms_heads, self.shape.head_sqrt_n.as_value(), sqrt_n)
         m.d.comb += [self.passes.args.n_eps.eq(n_eps), self.passes.args.sqrt_n.eq(sqrt_n)]
-        m.d.comb += self.passes.args.length.eq(Mux(op == Op.LINEAR, rows, out_len))
+        m.d.comb += self.passes.args.length.eq(Mux(with_rows, rows, out_len))
 
         with m.If(self.passes.nonfinite & running):
             m.d.sync += nonfinite.eq(1)
@@ -298,7 +324,7 @@ class CommandProcessor(wiring.Component):
                     with m.Switch(op):
                         with m.Case(Op.EMBED, Op.ATTENTION):
                             m.next = "GAIN"
-                        with m.Case(Op.LINEAR):
+                        with m.Case(*quantises):
                             m.next = "QUANT"
                         with m.Case(Op.HEAD):
                             plain = (feeds > chunk) | (args.generate == 0)
@@ -315,8 +341,9 @@ class CommandProcessor(wiring.Component):
             with m.State("CODES-TO"):
                 # With the first code the scales are final: the LM head may start with its d, and the statistics that they came
                 # from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
-                m.d.comb += self.engine.valid.eq(self.routes.code_valid)
-                with m.If(self.engine.valid & self.engine.ready):
+                m.d.comb += self.engine.valid.eq(self.routes.code_valid & ~is_norm if norms else self.routes.code_valid)
+                taken = self.engine.valid & self.engine.ready
+                with m.If(taken | (self.routes.code_valid & is_norm) if norms else taken):
                     m.next = "GAIN"
                     with m.If(is_head):
                         m.d.comb += self.lm_head.start.eq(1)
@@ -348,6 +375,9 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += self.routes.acc_source.eq(AccSource.FETCH)
                     with m.Case(Op.LINEAR):
                         m.d.sync += [self.routes.acc_source.eq(AccSource.ENGINE), self.routes.word_sink.eq(WordSink.ENGINE)]
+                    if norms:
+                        with m.Case(Op.NORM):
+                            m.d.sync += self.routes.acc_source.eq(AccSource.ENGINE)
                     with m.Default():
                         m.d.sync += self.routes.acc_source.eq(AccSource.ATTENTION)
                 m.d.sync += [number.eq(0), fetch_position.eq(position)]

@@ -51,7 +51,15 @@ from tests.hw.layouts import unpack
 from tests.hw.memory.ddr3_parts import Phy, Pins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import even_model, model_of, random_model, with_groups, with_planes, with_several_scales
+from tests.models.random_model import (
+    even_model,
+    model_of,
+    random_model,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_several_scales,
+)
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
@@ -61,6 +69,8 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
            "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
            "all": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4),
            "ddr3-all": replace(preset("sim-ddr3"), head_tokens=2),
+          "norms": replace(preset("sim-norms"), max_dim=64, max_cols=92, max_context=32, compact=True, accounts=False),
+          "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
@@ -81,6 +91,11 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                  nightly="top-all has picks of the last token too, and other cores these runs"),
            Bench(name="ddr3-all", build=lambda: Pins(Core(CONFIGS["ddr3-all"])), env={"CONFIG": "ddr3-all"}, timeout_s=900,
                  tests=("picks_of_all_positions",), nightly="top-all has the same units with an SDR memory"),
+           Bench(name="norms", build=lambda: Core(CONFIGS["norms"]), env={"CONFIG": "norms"}, timeout_s=600,
+                 tests=("norms_behind_linears",)),
+           Bench(name="chunk-norms", build=lambda: Core(CONFIGS["chunk-norms"]), timeout_s=600,
+                 env={"CONFIG": "chunk-norms", "MODEL": "vector-norms"}, tests=("prompts_in_chunks", "norms_behind_linears"),
+                 nightly="no board is built with these norms; top-norms has them for one token"),
            Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
                  env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
                  nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
@@ -239,6 +254,27 @@ async def a_model_runs(dut):
         golden = GoldenBoard(image)
         golden.tokens[:2] = 17, 66
         cases += await run(host, golden, StartArgs(0, 2, 3))
+    report(cases=cases)
+
+
+@cocotb.test()
+async def norms_behind_linears(dut):
+    """A model with norms on the whole q and k and behind attention and feed-forward: two prompt tokens and two picks, every step
+    of the last one, with all logits.  Some of its linears have several planes, scales and biases; another model, without gains
+    and with a bias that a norm follows, runs beside it on the same core, and one without these norms behind it."""
+    host = await bring_up(dut)
+    cases = 0
+    planes = with_biases(with_several_scales(with_planes(random_model("vector-norms"))))
+    bare = model_of(replace(planes.config, eps=1e-2, layers=1), gains=False, name="bare")
+    for model, generate in ((planes, 2), (bare, 1), (random_model("plain"), 1)):
+        image = compile_model(model, CONFIG)
+        await load(host, image)
+        await write(host, TOKEN_BASE, u32(17) + u32(66))
+        golden = GoldenBoard(image, CONFIG.chunk)
+        golden.tokens[:2] = 17, 66
+        cases += await run(host, golden, StartArgs(0, 2, generate, StartFlags.DUMP))
+        where = 4 * image.registers["logits_base"]
+        assert await read_words(host, where, model.config.vocab) == golden.logits.tolist()
     report(cases=cases)
 
 
