@@ -468,7 +468,6 @@ MUTANTS = (
           "norms-tokens3"),
     fused("rows-of-k-numbered-as-q's", "pipeline", "self.acc.p.place.index + args.first_row", "self.acc.p.place.index",
           "norms-dim128"),
-    fused("factor-a-cycle-early", "pipeline", 'stage.delay(feeding, 2, "fed")', 'stage.delay(feeding, 1, "fed")', "norms-dim128"),
     fused("unshifted-product-saturates", "arithmetic", "down1 < 0 if more else down1 <= 0", "down1 <= 0",
           "convert-codes-binary16"),
     fused("wide-code-one-too-large", "arithmetic", "Mux(wide3, (128 << more) - 1, 127)", "Mux(wide3, 128 << more, 127)",

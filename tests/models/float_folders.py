@@ -54,7 +54,7 @@ def tensors_of(arch: str, seed: int = 1) -> dict[str, np.ndarray]:
             if arch == "Qwen2ForCausalLM" and name[-6:] in ("q_proj", "k_proj", "v_proj"):
                 out[f"{p}{name}.bias"] = rng.normal(0, 0.5, shape[0])
         olmo = arch == "Olmo2ForCausalLM"
-        for name in ("post_attention_layernorm", "post_feedforward_layernorm" if olmo else "input_layernorm"):
+        for name in ("post_feedforward_layernorm" if olmo else "input_layernorm", "post_attention_layernorm"):
             out[f"{p}{name}.weight"] = rng.uniform(0.5, 1.5, dim)
         if arch == "Qwen3ForCausalLM":
             out |= {f"{p}self_attn.{part}_norm.weight": rng.uniform(0.5, 2, width) for part in "qk"}

@@ -23,7 +23,7 @@ def tensors_of(config=CONFIG, *, biases=(), seed=3):
     tensors = {"model.embed_tokens.weight": rng.normal(size=(c.vocab, c.dim)), "model.norm.weight": rng.uniform(0.8, 1.2, c.dim)}
     for i in range(c.layers):
         at = f"model.layers.{i}"
-        for norm in ("post_attention_layernorm", "post_feedforward_layernorm" if c.vector_norms else "input_layernorm"):
+        for norm in ("post_feedforward_layernorm" if c.vector_norms else "input_layernorm", "post_attention_layernorm"):
             tensors[f"{at}.{norm}.weight"] = rng.uniform(0.5, 1.5, c.dim)
         for norm in ("q_norm", "k_norm") if c.has_norm("q_norm") else ():
             tensors[f"{at}.self_attn.{norm}.weight"] = rng.uniform(0.5, 1.5, c.norm_width(norm))

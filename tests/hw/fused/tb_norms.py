@@ -37,8 +37,11 @@ class NormHarness(Harness):
                     for model, mine in zip(self.models, codes, strict=True)]
         self.settings(**self.any_settings(), n_eps=n_eps, sqrt_n=sqrt_n)
         await self.quant.send(pack(LAYOUTS.quant_args, src_a=True, gain=gain, norm=True, n=n, tokens=len(self.models), wide=True))
-        while not dut.waiting.value:
+        for _ in range(2_000):
+            if dut.waiting.value:
+                break
             await FallingEdge(dut.clk)
+        assert dut.waiting.value, "no code comes"
         if next_gain:
             await self.load_gains(next_gain)
         self.settings(epilogue=epilogue, use_d=True, length=n, stats_gain=next_gain > 0, **settings)
@@ -49,6 +52,7 @@ class NormHarness(Harness):
         while not dut.control__done.value:
             await FallingEdge(dut.clk)
             cycles += 1
+            assert cycles < 20_000, "the pass has no end"
         dut.from_codes.value = 0
         await FallingEdge(dut.clk)
         self.cases += len(self.models) * n
