@@ -14,6 +14,7 @@ from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
 from tellme.link.client import BoardClient
 from tellme.models.config import ModelConfig
+from tellme.runtime.board import Board
 from tellme.runtime.selftest import selftest
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tests.board.compare import client, compare
@@ -46,7 +47,7 @@ def test_planes_scales_and_biases(device, gains):
 
 
 def test_the_cores_own_test(device):
-    checks = {check.name: check for check in selftest(device)}
+    checks = {check.name: check for check in selftest(Board(device))}
     assert checks["layer"].ok, checks["layer"].found
 
 

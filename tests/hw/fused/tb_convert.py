@@ -101,6 +101,13 @@ def vectors(random, n):
 async def special_values(dut):
     scales = [Scale(s, e) for s in (0, 1024, 1025, 2047) for e in (-128, -40, -24, -14, -10, -1, 0, 5, 30, 127)
               if s or not e]
+    if OP == "codes":
+        # A subnormal whose product with the scale is the code, without a shift, or with one of a place to either side.
+        _, _, exp = FMT.decode(1)
+        products = [(x, Scale(s, places - exp - NORM_FRAC)) for x in (1, FMT.sign_bit | 1, 2)
+                    for s in (1024, 1025, 1500, 2046, 2047) for places in (-1, 0, 1)]
+        assert any(frac(x, s) for x, s in products)
+        await check(dut, products, packed, expected)
     values = specials(FMT) if OP != "dequantise" else [0, 1, -1, 2, 127, -128, 2047, 2048, 2049, 65519, 65520, -65520,
                                                      ACC_MAX - 1, -ACC_MAX]
     await check(dut, [(v, s) for v in values for s in scales], packed, expected)
