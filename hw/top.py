@@ -29,6 +29,7 @@ from hw.core.routers import (
     WordRouter,
 )
 from hw.core.slots import SlotProcessor
+from hw.fused.code_sums import CodeSums
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
 from hw.lib.streams import Skid
@@ -290,6 +291,15 @@ class Core(wiring.Component):
                 unit.rope_start.eq(rope.starts[i]), unit.rope_token.eq(fetch.number),
                 unit.monitor_token.eq(shares.last_token), step_crc.pipelines[i].eq(unit.monitor),
             ]
+
+        if layouts.vector_norms:
+            # Codes of norms behind linears go back as accumulators.
+            m.d.comb += [router.from_codes.eq(routes.from_codes) for router in (codes, accs)]
+            for i in range(floats):
+                m.submodules[f"code_sums{i}"] = sums = CodeSums(layouts, number=i, streams=floats)
+                connect(m, codes.back[i], sums.codes)
+                connect(m, sums.acc, accs.codes[i])
+                m.d.comb += [sums.clear.eq(passes.units[i].clear), sums.length.eq(passes.units[i].args.length)]
 
         # Memory
         connect(m, hub.bus, sdram.bus)

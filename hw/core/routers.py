@@ -134,14 +134,17 @@ class CodeRouter(wiring.Component):
     of the pipeline with the last token to the engine's first stream.
 
     ``control`` is the processor's port to the LM head; it is passed on with ``d``, the scale of that pipeline's codes, or without
-    where the LM head takes several tokens and knows the scales.
+    where the LM head takes several tokens and knows the scales.  In a core with vector_norms the codes go to ``back`` while
+    ``from_codes`` is set, a stream for each pipeline, and the engine sees none.
     ``valid``, a cycle late: each pipeline of ``wanted`` has a code.
     """
 
     def __init__(self, layouts: Layouts, *, streams: int):
-        codes, self._all_heads = stream.Signature(signed(8)), layouts.all_heads
+        codes, self._all_heads, self._norms = stream.Signature(signed(8)), layouts.all_heads, layouts.vector_norms
+        wide = stream.Signature(layouts.code)
         super().__init__({
-            "codes": In(codes).array(streams), **({} if self._all_heads else {"d": In(ScaleLayout).array(streams)}),
+            **({"from_codes": In(1), "back": Out(wide).array(streams)} if layouts.vector_norms else {}),
+            "codes": In(wide).array(streams), **({} if self._all_heads else {"d": In(ScaleLayout).array(streams)}),
             "for_lm_head": In(1),
             "has_last": In(streams), "wanted": In(streams), "valid": Out(1), "engine": Out(codes).array(streams),
             "control": In(layouts.lm_head_control), "unit": Out(layouts.lm_head_control),
@@ -164,6 +167,11 @@ class CodeRouter(wiring.Component):
                 m.d.comb += [] if self._all_heads else unit.args.d.eq(self.d[i])
                 with m.If(self.for_lm_head):
                     m.d.comb += [first.payload.eq(codes.payload), first.valid.eq(codes.valid)]
+        if self._norms:
+            for codes, engine, back in zip(self.codes, self.engine, self.back, strict=True):
+                m.d.comb += [back.payload.eq(codes.payload), back.valid.eq(codes.valid & self.from_codes)]
+                with m.If(self.from_codes):
+                    m.d.comb += [engine.valid.eq(0), codes.ready.eq(back.ready)]
         m.d.sync += self.valid.eq(Cat(codes.valid | ~self.wanted[i] for i, codes in enumerate(self.codes)).all())
         return m
 
@@ -196,13 +204,15 @@ class AccRouter(wiring.Component):
     pipeline.  Accumulators of the row fetch and of attention go to the pipeline that has their token.  While ``for_lm_head`` is
     set and no source is named, those of the engine's first stream go to the LM head.  While ``for_all`` is set and no source is
     named, those of all streams go there, in each row the tokens in order, of which the last one is ``last_token``; a core has
-    these two ports whose LM head takes several tokens."""
+    these two ports whose LM head takes several tokens.  In a core with vector_norms those of ``codes``, a stream for each
+    pipeline, take the engine's place while ``from_codes`` is set."""
 
     def __init__(self, layouts: Layouts, *, streams: int):
-        self._streams, self._all_heads = streams, layouts.all_heads
+        self._streams, self._all_heads, self._norms = streams, layouts.all_heads, layouts.vector_norms
         accs, token = stream.Signature(layouts.acc), layouts.widths.token_bits
         super().__init__({"source": In(AccSource), "for_lm_head": In(1),
                           **({"for_all": In(1), "last_token": In(token)} if self._all_heads else {}),
+                          **({"from_codes": In(1), "codes": In(accs).array(streams)} if self._norms else {}),
                           "engine": In(accs).array(streams), "fetch": In(accs),
                           "attention": In(accs), "out": Out(accs).array(streams), "lm_head": Out(accs)})
 
@@ -224,7 +234,13 @@ class AccRouter(wiring.Component):
                     m.d.comb += [self.lm_head.payload.eq(engine.payload), self.lm_head.valid.eq(engine.valid),
                                  engine.ready.eq(self.lm_head.ready)]
         for i, out in enumerate(self.out):
-            with m.If(self.source == AccSource.ENGINE):
+            from_engine: Value = self.source == AccSource.ENGINE
+            if self._norms:
+                from_engine = from_engine & ~self.from_codes
+                with m.If((self.source == AccSource.ENGINE) & self.from_codes):
+                    m.d.comb += [out.payload.eq(self.codes[i].payload), out.valid.eq(self.codes[i].valid),
+                                 self.codes[i].ready.eq(out.ready)]
+            with m.If(from_engine):
                 m.d.comb += [out.payload.eq(self.engine[i].payload), out.valid.eq(self.engine[i].valid),
                              self.engine[i].ready.eq(out.ready)]
             for source, port in ((AccSource.FETCH, self.fetch), (AccSource.ATTENTION, self.attention)):

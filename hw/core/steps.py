@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from hw.lib.control import AccSource, Word0Layout, WordSink
 from hw.lib.layouts import Layouts
 from tellme.spec.memory import KV_PAGE
-from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op
+from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op, QkvPart
 
 __all__ = ["RESET_CYCLES", "CacheFinder", "Steps"]
 
@@ -93,6 +93,10 @@ class Steps:
     A QKV linear finds its layer's caches by the layer's number (:class:`CacheFinder`) while it quantises; the ATTENTION that
     follows works on the same ones.
 
+    In a core with vector_norms the step NORM quantises like a LINEAR; its codes go back to the pipelines in place of the engine's
+    sums, and it takes no weights.  Of q, k and v in parts, attention begins with the first one, and the caches are looked for
+    then.
+
     A reset of all compute units takes RESET_CYCLES cycles, from when their memory ports are drained on: registers that only pass
     on what came to them have no reset, and empty meanwhile.
 
@@ -109,7 +113,16 @@ class Steps:
         self.is_head = op == Op.HEAD
         self.embeds = op == Op.EMBED
         self.attends = op == Op.ATTENTION
+        self._norms = layouts.vector_norms
+        self._is_norm: Value = op == Op.NORM if self._norms else Const(0, 1)
+        # The step's rows are in its descriptor.
+        self._with_rows: Value = (op == Op.LINEAR) | self._is_norm if self._norms else op == Op.LINEAR
+        self._quantises = [Op.LINEAR, Op.NORM] if self._norms else [Op.LINEAR]
         self._qkv = (op == Op.LINEAR) & (w0.epilogue == Epilogue.QKV)
+        if self._norms:
+            # Attention begins with all of q, k and v, or with q.
+            self._qkv = (self._with_rows & (w0.epilogue == Epilogue.QKV)
+                         & ((w0.part == QkvPart.WHOLE) | (w0.part == QkvPart.Q)))
         #: Number of the token whose rows are fetched, and its position.
         self.number = Signal(widths.token_bits)
         self._fetch_position = fetch_position
@@ -168,8 +181,22 @@ class Steps:
         """The pipelines' settings of a pass."""
         m, cpu, words, w0, op, out_len = self._m, self._cpu, self._words, self._w0, self._op, self._out_len
         row_words, rows = self._layouts.row_words, words[1][:16]
+        if self._norms:
+            m.d.comb += [
+                cpu.passes.quant.p.wide.eq(self._is_norm),
+                cpu.passes.quant.p.again.eq((op == Op.LINEAR) & ((w0.part == QkvPart.K) | (w0.part == QkvPart.V))),
+            ]
+            with m.If(self._with_rows & (w0.epilogue == Epilogue.QKV)):
+                with m.Switch(w0.part):
+                    with m.Case(QkvPart.K):
+                        m.d.comb += cpu.passes.args.first_row.eq(cpu.sizes.q_dim)
+                    with m.Case(QkvPart.V):
+                        m.d.comb += cpu.passes.args.first_row.eq(cpu.sizes.qk_dim)
+            m.d.sync += cpu.routes.from_codes.eq(self._is_norm)
         with m.Switch(op):
-            with m.Case(Op.LINEAR):
+            with m.Case(*self._quantises):
+                # What a linear stores, a norm takes from A.
+                m.d.comb += cpu.passes.args.dest_a.eq(1) if self._norms else []
                 m.d.comb += [cpu.passes.args.epilogue.eq(w0.epilogue), cpu.passes.args.use_d.eq(1)]
                 if row_words:
                     m.d.comb += [cpu.passes.args.bias.eq(w0.bias), cpu.passes.args.head_gains.eq(w0.head_gains)]
@@ -194,7 +221,7 @@ class Steps:
             n_eps = Mux(self._norms_heads, cpu.shape.head_n_eps, n_eps)
             sqrt_n = Mux(self._norms_heads, cpu.shape.head_sqrt_n.as_value(), sqrt_n)
         m.d.comb += [cpu.passes.args.n_eps.eq(n_eps), cpu.passes.args.sqrt_n.eq(sqrt_n)]
-        m.d.comb += cpu.passes.args.length.eq(Mux(op == Op.LINEAR, rows, out_len))
+        m.d.comb += cpu.passes.args.length.eq(Mux(self._with_rows, rows, out_len))
 
     def states(self, *, plain: Value, done: str, token_address: Value, begun: Callable[[], None], fault: Callable[[], None],
                next_token: Callable[[], None] | None = None, stopping: Value | None = None,
@@ -217,7 +244,7 @@ class Steps:
             with m.Switch(op):
                 with m.Case(Op.EMBED, Op.ATTENTION):
                     m.next = "GAIN"
-                with m.Case(Op.LINEAR):
+                with m.Case(*self._quantises):
                     m.next = "QUANT"
                 with m.Case(Op.HEAD):
                     with m.If(plain):
@@ -253,8 +280,10 @@ class Steps:
         with m.State("CODES-TO"):
             # With the first code the scales are final: the LM head may start with its d, and the statistics that they came
             # from may be cleared.  The engine takes codes while the pass goes on to its gains and tiles.
-            m.d.comb += cpu.engine.valid.eq(cpu.routes.code_valid)
-            with m.If(cpu.engine.valid & cpu.engine.ready):
+            is_norm, code_valid = self._is_norm, cpu.routes.code_valid
+            m.d.comb += cpu.engine.valid.eq(code_valid & ~is_norm if self._norms else code_valid)
+            taken = cpu.engine.valid & cpu.engine.ready
+            with m.If(taken | (code_valid & is_norm) if self._norms else taken):
                 m.next = "GAIN"
                 with m.If(self.is_head):
                     m.d.comb += cpu.lm_head.start.eq(1)
@@ -289,6 +318,9 @@ class Steps:
                     m.d.sync += cpu.routes.acc_source.eq(AccSource.FETCH)
                 with m.Case(Op.LINEAR):
                     m.d.sync += [cpu.routes.acc_source.eq(AccSource.ENGINE), cpu.routes.word_sink.eq(WordSink.ENGINE)]
+                if self._norms:
+                    with m.Case(Op.NORM):
+                        m.d.sync += cpu.routes.acc_source.eq(AccSource.ENGINE)
                 with m.Default():
                     m.d.sync += cpu.routes.acc_source.eq(AccSource.ATTENTION)
             m.d.sync += number.eq(0)

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Float multiply, add, dequantise, quantise: one rounding each (spec: formats, quantise)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed
 from amaranth.lib import data
 
 from hw.lib.floats import ROUND_STAGES, round_float, unpack
 from hw.lib.streams import StreamUnit
 from hw.lib.types import ScaleLayout
 from tellme.spec.formats import BINARY16, FloatFormat
+from tellme.spec.quantise import NORM_FRAC
 
 __all__ = ["Dequantise", "FloatAdd", "FloatMul", "Quantise"]
 
@@ -151,24 +152,29 @@ class Dequantise(StreamUnit):
 class Quantise(StreamUnit):
     """code = clip(x * scale rounded half to even, -128, 127); NaN gives 0, infinities give -128 and 127.
 
+    With the parameter ``wide`` the input has a bit ``wide``.  If it is set, the code has NORM_FRAC more bits:
+    clip(x * scale * 2**NORM_FRAC rounded half to even, -128 * 2**NORM_FRAC, 128 * 2**NORM_FRAC - 1).
+
     Maps to one 18x18 multiplier.
     """
 
     LATENCY = 4
 
-    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
-        self._fmt = fmt
-        super().__init__(data.StructLayout({"x": fmt.width, "scale": ScaleLayout, "tag": tag}),
-                         data.StructLayout({"code": signed(8), "tag": tag}))
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1, wide: bool = False):
+        self._fmt, self._more = fmt, NORM_FRAC if wide else 0
+        super().__init__(data.StructLayout({"x": fmt.width, "scale": ScaleLayout, "tag": tag, **({"wide": 1} if wide else {})}),
+                         data.StructLayout({"code": signed(8 + self._more), "tag": tag}))
 
     def elaborate(self, platform: object) -> Module:
-        m, fmt = Module(), self._fmt
+        m, fmt, more = Module(), self._fmt, self._more
         pipe = self.pipeline(m)
         x = unpack(self.i.p.x, fmt)
+        wide: Value = self.i.p.wide if more else Const(0, 1)
         sig1, scale1 = pipe.reg(x.sig, "sig1"), pipe.reg(self.i.p.scale.sig, "scale1")
         # The shift that makes the product an integer.
         down = Signal(signed(fmt.exp_bits + 10))
-        m.d.comb += down.eq(-(x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)))
+        exp = x.exp + self.i.p.scale.exp + (fmt.min_exp - 1)
+        m.d.comb += down.eq(-(exp + Mux(wide, more, 0) if more else exp))
         down1 = pipe.reg(down, "down1")
         flags1 = pipe.reg(Cat(x.sign, x.inf, x.nan), "flags1")
         product2 = pipe.reg(sig1 * scale1, "product2")
@@ -177,8 +183,9 @@ class Quantise(StreamUnit):
         # 3: keep ten bits and a half; everything above saturates
         moves = Signal(range(width + 3))
         m.d.comb += moves.eq(Mux(down1 > width + 1, width + 2, down1[:len(moves)]))
-        amount, not_down2 = pipe.reg(moves, "amount"), pipe.reg(down1 <= 0, "not_down2")
-        value, half, sticky, big = Signal(9), Signal(), Signal(), Signal()
+        # With more bits a product that is not shifted may be a code.
+        amount, not_down2 = pipe.reg(moves, "amount"), pipe.reg(down1 < 0 if more else down1 <= 0, "not_down2")
+        value, half, sticky, big = Signal(9 + more), Signal(), Signal(), Signal()
         doubled = Cat(Const(0, 1), product2)
         moved = Signal(width + 1)
         mask = Signal(width + 3)
@@ -188,18 +195,23 @@ class Quantise(StreamUnit):
         with m.If(not_down2):
             m.d.comb += big.eq(product2 != 0)
         with m.Else():
-            m.d.comb += [value.eq(moved[1:10]), half.eq(moved[0]), sticky.eq((doubled & mask).any()),
-                         big.eq(moved[9:].any())]
+            m.d.comb += [value.eq(moved[1:10 + more]), half.eq(moved[0]), sticky.eq((doubled & mask).any()),
+                         big.eq(moved[9 + more:].any())]
         value3, big3 = pipe.reg(value, "value3"), pipe.reg(big, "big3")
         up3 = pipe.reg(half & (sticky | value[0]), "up3")
         flags3 = pipe.reg(flags2, "flags3")
         # 4: round, clip, sign: one sum, as -(value + up) = ~value + 1 - up, beside the comparison with the end
         negative = flags3[0]
-        limit, beyond, rounded = 127 + negative, Signal(), Signal(8)
-        m.d.comb += [rounded.eq((value3 ^ negative.replicate(9)) + (up3 ^ negative)),
+        ends: tuple[ValueLike, ValueLike] = -128, 127
+        if more:
+            wide3 = pipe.delay(wide, 3, "wide3")
+            ends = Mux(wide3, -128 << more, -128), Mux(wide3, (128 << more) - 1, 127)
+        least, most = ends
+        limit, beyond, rounded = most + negative, Signal(), Signal(8 + more)
+        m.d.comb += [rounded.eq((value3 ^ negative.replicate(9 + more)) + (up3 ^ negative)),
                      beyond.eq(big3 | flags3[1] | (value3 > limit) | ((value3 == limit) & up3))]
-        code = Signal(signed(8))
-        m.d.comb += code.eq(Mux(flags3[2], 0, Mux(beyond, Mux(negative, -128, 127), rounded)))
+        code = Signal(signed(8 + more))
+        m.d.comb += code.eq(Mux(flags3[2], 0, Mux(beyond, Mux(negative, least, most), rounded)))
         m.d.comb += [self.o.p.code.eq(pipe.reg(code, "code4")),
                      self.o.p.tag.eq(pipe.delay(self.i.p.tag, self.LATENCY, "tag"))]
         return m

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fused elementwise pipeline: from accumulators to vectors with their statistics, and on to int8 codes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,6 +57,14 @@ class FusedPipeline(wiring.Component):
     with a bias, and FloatMul.LATENCY + 3 cycles more.  That way is longer than TURNED, so that such a pass takes eleven cycles
     for ten elements.  A pass without head_gains takes no cycle more.
 
+    With ``layouts.vector_norms`` what comes on ``acc`` may be ``codes`` of the same pipeline
+    (:class:`hw.fused.code_sums.CodeSums`): a quantise pass of A with ``wide``, whose codes have NORM_FRAC more bits and leave
+    token after token, beside a pass with the epilogue RESIDUAL, or QKV without head_gains.  The scales of heads wait for the
+    first code, behind which the pass needs those units no more.  Both passes need the gains' memory and multiplier for each
+    element that is written: the statistics go first, so that such a RESIDUAL pass takes two cycles an element.  The settings'
+    ``first_row`` is added to the index of each accumulator, so that q, k and v may come in passes of their own, whose heads are
+    numbered on.  The scales of X and of A are kept apart, and a quantise pass of X with ``again`` takes those of the one before.
+
     Elements of one token come in order.  Elements of several tokens may alternate; for QKV they alternate after whole heads, and
     each alternation brings the same heads of each token.  An element that is written to X or A also enters its token's
     statistics: the sum of squares, and the absmax of the element, or of round(element * gain[i]) if ``stats_gain``.
@@ -100,7 +108,7 @@ class FusedPipeline(wiring.Component):
         super().__init__({
             "control": In(layouts.pass_control), "shape": In(layouts.model_shape), "chunk": In(range(tokens + 1)),
             "acc": In(stream.Signature(layouts.acc)), "heads": Out(stream.Signature(layouts.head_codes)),
-            "codes": Out(stream.Signature(signed(8))), "d": Out(ScaleLayout),
+            "codes": Out(stream.Signature(layouts.code)), "d": Out(ScaleLayout),
             **({"scale": Out(layouts.token_scale)} if layouts.all_heads else {}), "gain_load": In(stream.Signature(64)),
             "rope_load": In(stream.Signature(turn)), "rope_start": In(1), "rope_token": In(widths.token_bits),
             "monitor_token": In(widths.token_bits), "monitor": Out(MonitorLayout), "settling": Out(1),
@@ -108,7 +116,7 @@ class FusedPipeline(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, fmt, layouts, widths = Module(), self._fmt, self._layouts, self._layouts.widths
-        biases = layouts.row_words
+        biases, norms = layouts.row_words, layouts.vector_norms
         width, place_layout = fmt.width, layouts.place
         one = fmt.bias << fmt.frac_bits
         tokens, control, args = self._tokens, self.control, self.control.args
@@ -128,7 +136,7 @@ class FusedPipeline(wiring.Component):
         # Nothing on the way from accumulators to heads, or from memory to codes, is ever stalled: an element enters only if a
         # place at the end is free.
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
-        m.submodules.coded = coded = Landing(signed(8), depth=self.CODED)
+        m.submodules.coded = coded = Landing(layouts.code, depth=self.CODED)
         m.submodules.residual = adder = FloatAdd(fmt, tag=sum_label.size)
         m.submodules.activation = activation = Activation(fmt, tag=place_layout.size)
         m.submodules.rope = rope = Rope(fmt)
@@ -137,7 +145,7 @@ class FusedPipeline(wiring.Component):
         m.submodules.statistics = statistics = Statistics(fmt, tokens=tokens)
         m.submodules.absmax_scale = absmax_scale = AbsmaxScale(fmt)
         m.submodules.inverse_rms = inverse_rms = InverseRms()
-        m.submodules.quantise = quantise = Quantise(fmt)
+        m.submodules.quantise = quantise = Quantise(fmt, wide=norms)
 
         stage = Stages(m)
 
@@ -168,8 +176,10 @@ class FusedPipeline(wiring.Component):
 
         # ------------------------------------------------------------------ scales of each token
         scales = {}
+        # With norms behind linears those of A lie above those of X, which are wanted again.
+        depth = 2 << len(Signal(Own)) if norms else max(tokens, 2)
         for name in ("s", "d"):
-            m.submodules[f"{name}_of"] = of = memory.Memory(shape=ScaleLayout, depth=max(tokens, 2), init=[])
+            m.submodules[f"{name}_of"] = of = memory.Memory(shape=ScaleLayout, depth=depth, init=[])
             scales[name] = of.write_port(), of.read_port(domain="comb")
         (s_write, s_read), (d_write, d_read) = scales["s"], scales["d"]
 
@@ -179,13 +189,15 @@ class FusedPipeline(wiring.Component):
         m.d.comb += [
             # Closed only while codes of heads wait.
             self.acc.ready.eq(turned.open),
-            d_read.addr.eq(own(acc.place.token)),
+            *(() if norms else (d_read.addr.eq(own(acc.place.token)),)),
             scale_acc.i.p.acc.eq(acc), scale_acc.i.p.d.eq(d_read.data), scale_acc.i.p.use_d.eq(args.use_d),
             scale_acc.i.valid.eq(acc_valid), scale_acc.o.ready.eq(1),
             dequantise.i.p.acc.eq(scale_acc.o.p.acc), dequantise.i.p.scale.eq(scale_acc.o.p.scale),
             dequantise.i.p.tag.eq(Cat(scale_acc.o.p.place, scale_acc.o.p.bias) if biases else scale_acc.o.p.place),
             dequantise.i.valid.eq(scale_acc.o.valid), dequantise.o.ready.eq(1),
         ]
+        if norms:
+            m.d.sync += acc.place.index.eq(self.acc.p.place.index + args.first_row)
         # The settings do not change during a pass, and from a cycle before its first element on.
         is_act, is_qkv, is_residual = Signal(), Signal(), Signal()
         m.d.sync += [is_act.eq(args.epilogue == Epilogue.ACT), is_qkv.eq(args.epilogue == Epilogue.QKV),
@@ -340,6 +352,14 @@ class FusedPipeline(wiring.Component):
         feeding = Signal()
         gain_valid, gain_value, gain_lane, gain_token = Signal(), Signal(width, reset_less=True), Signal(2), Signal(Own)
         quantising = Signal()
+        # Whether this cycle's reads are of the quantise pass, and whether those were that reach the factors; in a pass of codes
+        # as accumulators only where no element is measured.
+        reading: Value = quantising
+        read: Value = quantising
+        from_x: Value = quantising
+        if norms:
+            reading, read, from_x = feeding, stage.delay(feeding, 2, "fed"), quantising & ~quant.src_a
+            m.d.comb += d_read.addr.eq(Cat(own(acc.place.token), quant.src_a))
         gain = gain_read.data.word_select(gain_lane, width)
         # A register after the slow EBR, as X and A have, and the factors.
         gain_data = stage.reg(gain, "gain_data")
@@ -353,24 +373,26 @@ class FusedPipeline(wiring.Component):
             gain_index = Mux(on_heads, in_head + Mux(summed_label.of_k, self.shape.head_dim, 0), gain_index)
             labels_of_factors.append(turned_late)
         m.d.sync += [
-            factors.a.eq(Mux(quantising, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
+            factors.a.eq(Mux(read, Mux(quant.src_a, a_memory.read_data, x_memory.read_data),
                              stage.reg(gain_value, "gained"))),
-            factors.b.eq(Mux(Mux(quantising, quant.gain, has_gain), gain_data, one)),
-            factors.tag.eq(Cat(quantising, *labels_of_factors)),
-            data_valid.eq(Mux(quantising, fetch_valid, gain_valid)), factors_valid.eq(data_valid),
+            factors.b.eq(Mux(Mux(read, quant.gain, has_gain), gain_data, one)),
+            factors.tag.eq(Cat(read, *labels_of_factors)),
+            data_valid.eq(fetch_valid | gain_valid if norms else Mux(quantising, fetch_valid, gain_valid)),
+            factors_valid.eq(data_valid),
         ]
         m.d.comb += [
-            gain_read.addr.eq((Mux(quantising, fetch_index, gain_index) >> 2)
-                              + Mux(Mux(quantising, quant.src_a, to_a), gains_of_a, 0)),
+            gain_read.addr.eq((Mux(reading, fetch_index, gain_index) >> 2)
+                              + Mux(Mux(reading, quant.src_a, to_a), gains_of_a, 0)),
             gain_mul.i.payload.eq(factors), gain_mul.i.valid.eq(factors_valid),
-            x_memory.read_token.eq(Mux(quantising, fetch_token, own(raw_place.token))),
-            x_memory.read_index.eq(Mux(quantising, fetch_index, raw_place.index)),
+            x_memory.read_token.eq(Mux(from_x, fetch_token, own(raw_place.token))),
+            x_memory.read_index.eq(Mux(from_x, fetch_index, raw_place.index)),
             a_memory.read_token.eq(fetch_token), a_memory.read_index.eq(fetch_index),
             statistics.y_valid.eq(gain_mul.o.valid & ~mul_tag.quantising), statistics.y.eq(gain_mul.o.p.y),
             statistics.y_token.eq(mul_tag.token),
         ]
-        with m.If(quantising):
+        with m.If(reading):
             m.d.sync += [gain_lane.eq(fetch_index), gain_token.eq(fetch_token)]
+            m.d.sync += gain_valid.eq(0) if norms else []
         with m.Else():
             m.d.sync += [gain_lane.eq(out_place.index), gain_token.eq(own(out_place.token)), gain_value.eq(value),
                          gain_valid.eq(measured)]
@@ -378,7 +400,7 @@ class FusedPipeline(wiring.Component):
         # ------------------------------------------------------------------ quantise pass
         token, tokens_left = Signal(Own), Signal.like(quant.tokens)
         m.d.comb += [
-            s_read.addr.eq(mul_tag.token),
+            s_read.addr.eq(Cat(mul_tag.token, quant.src_a) if norms else mul_tag.token),
             quantise.i.valid.eq(gain_mul.o.valid & mul_tag.quantising), quantise.i.p.x.eq(gain_mul.o.p.y),
             quantise.i.p.scale.eq(s_read.data),
             gain_mul.o.ready.eq(1), quantise.o.ready.eq(1),
@@ -386,6 +408,8 @@ class FusedPipeline(wiring.Component):
             self.codes.valid.eq(coded.o.valid), self.codes.payload.eq(coded.o.payload), coded.o.ready.eq(self.codes.ready),
             inverse_rms.sumsq.eq(statistics.sumsq), inverse_rms.n_eps.eq(args.n_eps), inverse_rms.sqrt_n.eq(args.sqrt_n),
         ]
+        if norms:
+            m.d.comb += quantise.i.p.wide.eq(quant.wide)
         # A quantise pass and heads that are quantised share the units for scales: never is one under way beside the other.
         of_pass, of_heads = Signal(), Signal()
         m.d.comb += [
@@ -434,18 +458,24 @@ class FusedPipeline(wiring.Component):
         # Slice by slice: elements slice_first to slice_first + 19, or to the last, of each token.
         more, slice_first, in_slice = Signal(), Signal(widths.col_count_bits), Signal(range(SLICE))
         end = fetch_index + 1 == quant.n
-        m.d.comb += feeding.eq(quantising & more & coded.open)
+        # Codes of a NORM leave token after token, as heads want it.
+        ends_slice = (in_slice == SLICE - 1) | end
+        may_feed: Value = coded.open
+        if norms:
+            ends_slice, may_feed = ((in_slice == SLICE - 1) & ~quant.wide) | end, coded.open & ~measured
+        m.d.comb += feeding.eq(quantising & more & may_feed)
         m.d.sync += fetch_valid.eq(feeding)
         with m.If(feeding):
             m.d.sync += [fetch_index.eq(fetch_index + 1), in_slice.eq(in_slice + 1)]
-            with m.If((in_slice == SLICE - 1) | end):
+            with m.If(ends_slice):
                 m.d.sync += [in_slice.eq(0), tokens_left.eq(tokens_left - 1), fetch_token.eq(fetch_token + 1),
                              fetch_index.eq(slice_first)]
                 with m.If(tokens_left == 1):
                     m.d.sync += [tokens_left.eq(quant.tokens), fetch_token.eq(quant.first), fetch_index.eq(fetch_index + 1),
                                  slice_first.eq(fetch_index + 1), more.eq(~end)]
-        m.d.comb += [s_write.addr.eq(s_token), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done & of_pass),
-                     d_write.addr.eq(d_token), d_write.data.eq(scale_d), d_write.en.eq(scale_d_done & of_pass),
+        s_at, d_at = ((Cat(s_token, quant.src_a), Cat(d_token, quant.src_a)) if norms else (s_token, d_token))
+        m.d.comb += [s_write.addr.eq(s_at), s_write.data.eq(absmax_scale.s), s_write.en.eq(absmax_scale.done & of_pass),
+                     d_write.addr.eq(d_at), d_write.data.eq(scale_d), d_write.en.eq(scale_d_done & of_pass),
                      absmax_scale.start.eq(head_quantise.scale_start), inverse_rms.start.eq(sum_done)]
         with m.If(s_write.en):
             m.d.sync += s_token.eq(s_token + 1)
@@ -461,6 +491,15 @@ class FusedPipeline(wiring.Component):
                 with m.If(control.quant.valid):
                     m.d.sync += [quant.eq(control.quant.payload), of_pass.eq(1)]
                     m.next = "SCALE"
+                    if norms:
+                        with m.If(control.quant.p.again):
+                            m.d.sync += of_pass.eq(0)
+                            m.next = "AGAIN"
+            if norms:
+                with m.State("AGAIN"):
+                    m.d.sync += [quantising.eq(1), more.eq(1), in_slice.eq(0), fetch_index.eq(0), slice_first.eq(0),
+                                 fetch_token.eq(quant.first)]
+                    m.next = "CODES"
             with m.State("SCALE"):
                 m.d.sync += phase.eq(phase + 1)
                 # A token's statistics can be read a cycle after the token's number is set.
@@ -473,6 +512,10 @@ class FusedPipeline(wiring.Component):
                                      fetch_token.eq(quant.first), tokens_left.eq(quant.tokens)]
                         m.next = "CODES"
             with m.State("CODES"):
+                if norms:
+                    # The units for scales are the heads' from the first code on.
+                    with m.If(self.codes.valid & self.codes.ready):
+                        m.d.sync += of_pass.eq(0)
                 with m.If(~more & coded.empty):
                     m.d.sync += [quantising.eq(0), of_pass.eq(0)]
                     m.next = "IDLE"

@@ -16,6 +16,7 @@ from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLay
 from hw.lib.types import ScaleLayout
 from tellme.spec.packing import ROW_WORD_FIELDS
 from tellme.spec.program import DESCRIPTOR_WORDS
+from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.widths import Widths
 
 __all__ = ["Layouts"]
@@ -39,6 +40,10 @@ class Layouts:
         #: (binary16).  Only a pass with ``bias`` looks at it: the row fetch and attention leave it as it is.
         self.acc = data.StructLayout({"acc": signed(w.acc_bits), "scale": ScaleLayout, "place": self.place, **bias})
         head = {"scale": ScaleLayout, "last": 1, "token": w.token_bits, "head": w.attention_head_bits}
+        #: Whether there is the step NORM, whose codes are accumulators, and q, k and v may come in parts.
+        self.vector_norms = norms = w.vector_norms
+        #: A code of the float pipelines: int8; with ``vector_norms`` there are NORM_FRAC bits more, which a NORM's codes have.
+        self.code = signed(8 + NORM_FRAC if norms else 8)
         #: An int8 code of an attention head with the head's scale (absmax / 127); ``last`` ends the head.  Heads of a token are
         #: numbered q heads first, then k heads, then v heads.
         self.head_codes = data.StructLayout({"code": signed(8)} | head)
@@ -88,17 +93,20 @@ class Layouts:
                                          {"d": ScaleLayout}), "dump": 1, "dump_base": word_address})
         #: The scale of a token's codes, while ``valid``: ``token`` is its number among its pipeline's own.
         self.token_scale = data.StructLayout({"valid": 1, "token": w.token_bits, "d": ScaleLayout})
-        #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.
+        #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.  With
+        #: ``vector_norms`` also whether the codes are those of a NORM, and whether X is quantised again with its last scales.
         self.quant_args = data.StructLayout({"src_a": 1, "gain": 1, "norm": 1, "n": w.col_count_bits, "first": w.token_bits,
-                                             "tokens": w.token_count_bits})
+                                             "tokens": w.token_count_bits, **({"wide": 1, "again": 1} if norms else {})})
         #: Settings of a pass: where the elements go, their factors, the number of rows that RoPE turns, the number of elements of
         #: a token, whether the statistics are those of the elements times the next norm's gains, and the norm's numbers: those of
         #: a quantise pass until its first code, then those of the heads.  With ``row_words`` also the number of q's rows, and
-        #: whether the accumulators' biases are added, and q and k have norms on heads.
+        #: whether the accumulators' biases are added, and q and k have norms on heads; with ``vector_norms`` what is added to the
+        #: indices of the accumulators.
         self.pass_args = data.StructLayout({
             "epilogue": 2, "dest_a": 1, "use_d": 1, "relu2": 1, "act_exp": signed(8), "rope_rows": w.row_count_bits,
             "length": w.row_count_bits, "stats_gain": 1, "n_eps": 32, "sqrt_n": ScaleLayout,
-            **({"bias": 1, "head_gains": 1, "q_rows": w.col_count_bits} if self.row_words else {})})
+            **({"bias": 1, "head_gains": 1, "q_rows": w.col_count_bits} if self.row_words else {}),
+            **({"first_row": w.row_count_bits} if norms else {})})
         #: A token whose rows are fetched: its id, its position, its number in the chunk.
         self.fetch_args = data.StructLayout({"token": w.token_id_bits, "position": w.position_bits, "number": w.token_bits})
         #: Whether a pass may have several runs: tokens of several sequences, whose rows lie in different places.
@@ -143,11 +151,12 @@ class Layouts:
         #: A step's CRC-32 to keep, with a pulse of ``write``.
         self.crc_store = wiring.Signature({"step": Out(w.step_bits), "write": Out(1), "value": Out(32)})
         #: The ways of words, codes and accumulators, and the chunk's number of tokens.  ``for_lm_head``: the engine works for the
-        #: LM head, for the chunk's last token; ``for_all``, with ``all_heads``: for all tokens of the chunk.  ``code_valid``: all
-        #: pipelines that were asked have a code.  ``gain_taken`` is a strobe.
+        #: LM head, for the chunk's last token; ``for_all``, with ``all_heads``: for all tokens of the chunk.  ``from_codes``,
+        #: with ``vector_norms``: codes go back to their pipelines, in the engine's place.  ``code_valid``: all pipelines that
+        #: were asked have a code.  ``gain_taken`` is a strobe.
         self.route_control = wiring.Signature({
             "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
-            **({"for_all": Out(1)} if all_heads else {}),
+            **({"for_all": Out(1)} if all_heads else {}), **({"from_codes": Out(1)} if norms else {}),
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
         #: Port to the program memory; ``data`` comes a cycle after ``addr``.
         self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})

@@ -47,6 +47,9 @@ class ReferenceModel:
     halves: bool = False
     #: RMSNorm on each head of q and of k, ahead of RoPE.
     qk_norm: bool = False
+    #: OLMo 2: RMSNorm on the whole of q and of k, ahead of RoPE, and on the outputs of attention and feed-forward; no norm ahead
+    #: of a layer's matrices.
+    vector_norms: bool = False
     #: Per layer name -> bias.
     biases: list[dict[str, Array]] | None = None
 
@@ -84,18 +87,27 @@ def forward(m: ReferenceModel, ids: Sequence[int]) -> Array:
         y = rms(x, gain, m.eps)
         return y / np.float32(x.shape[-1]) if m.norm_over_width else y
 
+    def ahead(x: Array, gain: Array | None) -> Array:
+        return x if m.vector_norms else norm(x, gain)
+
+    def behind(x: Array, gain: Array | None) -> Array:
+        return norm(x, gain) if m.vector_norms else x
+
     mask = np.triu(np.full((n, n), -np.inf, np.float32), 1)
     for i, w in enumerate(m.layers):
         gains: dict[str, Array] = m.gains[i] if m.gains else {}
         gain = gains.get
-        h = norm(x, gain("attn_norm"))
+        h = ahead(x, gain("attn_norm"))
         width = w["wq"][0].shape[0] // m.heads
         def linear(x: Array, name: str, i: int = i, w: dict[str, tuple[Array, float | Array]] = w) -> Array:
             bias = m.biases[i].get(name) if m.biases else None
             y = bitlinear(x, *w[name])
             return y if bias is None else y + bias.astype(np.float32)
 
-        q, k = linear(h, "wq").reshape(n, m.heads, width), linear(h, "wk").reshape(n, m.kv_heads, width)
+        q, k = linear(h, "wq"), linear(h, "wk")
+        if m.vector_norms:
+            q, k = norm(q, gain("q_norm")), norm(k, gain("k_norm"))
+        q, k = q.reshape(n, m.heads, width), k.reshape(n, m.kv_heads, width)
         if m.qk_norm:
             q, k = rms(q, gain("q_norm"), m.eps), rms(k, gain("k_norm"), m.eps)
         q, k = rotate(q, m.theta, m.halves), rotate(k, m.theta, m.halves)
@@ -107,13 +119,13 @@ def forward(m: ReferenceModel, ids: Sequence[int]) -> Array:
         o = np.einsum("hij,jhd->ihd", p, v).reshape(n, -1)
         if m.o_norm:
             o = norm(o, gain("o_norm"))
-        x = x + linear(o, "wo")
-        h = norm(x, gain("ffn_norm"))
+        x = x + behind(linear(o, "wo"), gain("attn_post_norm"))
+        h = ahead(x, gain("ffn_norm"))
         g, u = linear(h, "w1"), linear(h, "w3")
         a = (np.maximum(g, 0) ** 2 if m.relu2 else g / (1 + np.exp(-g))) * u
         if m.down_norm:
             a = norm(a, gain("down_norm"))
-        x = x + linear(a, "w2")
+        x = x + behind(linear(a, "w2"), gain("ffn_post_norm"))
     x = rms(x, m.final_gain, m.eps if m.final_eps is None else m.final_eps)
     return x @ (m.embedding if m.head is None else m.head).astype(np.float32).T
 
@@ -159,7 +171,8 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
             codes = weights[:, :columns.get(name, config["dim"])]
             layer[name] = codes, np.repeat(scales[:, 0] * 2.0 ** scales[:, 1], counts)
         layers.append(layer)
-        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "q_norm", "k_norm", "o_norm", "ffn_norm", "down_norm")
+        gains.append({n: tensors[f"layers.{i}.{n}"] for n in ("attn_norm", "q_norm", "k_norm", "o_norm", "attn_post_norm",
+                                                              "ffn_norm", "down_norm", "ffn_post_norm")
                       if f"layers.{i}.{n}" in tensors})
         biases.append({n: tensors[f"layers.{i}.{n}.bias"] for n in NAMES if f"layers.{i}.{n}.bias" in tensors})
 
@@ -171,4 +184,5 @@ def read_container(path: Path, *, plain: bool = False) -> ReferenceModel:
     return ReferenceModel(layers, table("embedding"), tensors.get("final_norm"), config["heads"], config["kv_heads"],
                           head=table("head") if "head" in tensors else None, gains=gains, biases=biases,
                           o_norm=config["o_norm"], down_norm=config["down_norm"], relu2=config["act"] == "relu2",
-                          eps=config["eps"], theta=config["theta"], qk_norm=config.get("qk_norm", False))
+                          eps=config["eps"], theta=config["theta"], qk_norm=config.get("qk_norm", False),
+                          vector_norms=config.get("vector_norms", False))

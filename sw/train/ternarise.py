@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from network import METHODS, STEP, Student, Teacher, compare, distil
 from own_text import OwnText, Rows
 from states import pack, unpack
+from ternary_model import check_student
 from torch import Tensor
 
 from tellme.models.chat import ChatTemplate, chat_tokens
@@ -196,6 +197,7 @@ def run(args: argparse.Namespace) -> None:
             print(text, flush=True)
 
     model = open_floats(args.source, say)
+    check_student(model)
     kind = torch.bfloat16 if fast else torch.float32
     teacher = Teacher(model, device, kind)
     exact = Teacher(model, device, torch.float32)

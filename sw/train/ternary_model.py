@@ -34,7 +34,7 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.packing import TILE_HEADER_GROUP_SLICES, groups_of, slices
 from tellme.spec.scale import scale_from_fraction
 
-__all__ = ["Learned", "codes_of_state", "read_learned", "ternary_model", "write_folder"]
+__all__ = ["Learned", "check_student", "codes_of_state", "read_learned", "ternary_model", "write_folder"]
 
 #: The codes 1 and -1 of a TTQ row are worth the scale times 1 + pair / WORTH and -1 + pair / WORTH.
 WORTH = 127
@@ -86,8 +86,16 @@ def _half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     return out
 
 
+def check_student(model: Imported) -> None:
+    """Refuse a model that ternarise.py makes no student of: a ModelError."""
+    if model.config.vector_norms:
+        raise ModelError(f"{model.name} has the norms of OLMo 2, and a student has norms ahead of its linears: tellme-host "
+                         "quantise makes planes of such a model")
+
+
 def ternary_model(model: Imported, learned: Learned) -> Model:
     """The model in memory."""
+    check_student(model)
     c = replace(model.config, o_norm=True, down_norm=True, context=min(model.config.context, int(learned.about["context"])))
     planes, pairs, t = int(learned.about["planes"]), learned.about["method"] == "ttq", learned.tensors
     layers = []

@@ -16,7 +16,7 @@ from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, StartArgs, StartFlags
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
 from tests.board.compare import ROOT, client, shipped
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import BOARD_FAMILY, random_model
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top-all has the same units.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
@@ -59,7 +59,7 @@ def test_core_is_the_presets(device):
     assert device.core_sha256 == core_sha256(core_verilog(PRESET))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_random_models(device, name):
     """All picks of a prompt, greedy and drawn, with and without tokens behind it, and of a prompt in smaller chunks."""
     model = random_model(name)

@@ -20,7 +20,7 @@ from tellme.spec.ddr3_training import TRAINING_FIELDS
 from tellme.spec.memory import SDRAM_BASE, EventType, StartArgs, StartFlags, StatusWord
 from tellme.spec.words import unpack_word
 from tests.board.compare import client, compare
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import BOARD_FAMILY, random_model
 
 #: The build of the board would take CI beyond its twenty minutes.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
@@ -43,7 +43,7 @@ def test_the_training_finds_the_middle_of_each_window(device):
     assert not found["failed"] and not found["overridden"]
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_random_models(device, name):
     """All logits and CRCs token by token, then a prompt in chunks, and what follows it."""
     model = random_model(name)

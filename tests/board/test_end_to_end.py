@@ -11,7 +11,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.link.client import BoardClient
 from tellme.spec.memory import MEMORY_CLIENTS, DoneReason, EventType, StartArgs, StartFlags
 from tests.board.compare import client, compare, needed_kv_bytes, open_sim, shipped
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import BOARD_FAMILY, random_model
 
 pytestmark = pytest.mark.rtl
 
@@ -27,7 +27,7 @@ def test_shipped_model_eight_tokens(device):
     assert result.logits == 8 * 2048
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_random_models(device, name):
     """The models of the family, one after another on the same board: 4 prompt and 4 generated tokens each."""
     model = random_model(name)

@@ -17,7 +17,7 @@ from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.scale import Scale
 from tests.board.compare import client, needed_kv_bytes
-from tests.models.random_model import FAMILY, model_of, random_model
+from tests.models.random_model import BOARD_FAMILY, model_of, random_model
 
 pytestmark = pytest.mark.rtl
 
@@ -76,7 +76,7 @@ def test_a_prompt_gives_the_bits_of_decode(device, length):
     check(device, image, golden, prompt, generate=3)
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_random_models(device, name):
     """The models that decode is tested with: all of the context but four tokens as a prompt, then three picks."""
     model = random_model(name)

@@ -19,7 +19,7 @@ from tellme.runtime.head_on_host import HeadOnHost, place_head
 from tellme.spec.config import preset
 from tellme.spec.memory import StartArgs, StartFlags
 from tests.cli.fake_client import FakeClient
-from tests.models.random_model import FAMILY, random_model, with_biases
+from tests.models.random_model import BOARD_FAMILY, random_model, with_biases
 
 MODEL = find_model("stories-1m")
 CONFIG = preset("ulx3s-85f")
@@ -155,7 +155,7 @@ def test_a_bias_stays_refused():
         place_model(with_biases(random_model("plain")), CONFIG)
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_the_device_is_like_any(name):
     """The events are those of a board with the LM head, position by position."""
     model = random_model(name)

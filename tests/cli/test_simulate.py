@@ -211,6 +211,18 @@ def test_an_image_is_preloaded(head, small, builds, tmp_path, capsys):
     assert used == path and content == path.read_bytes() and command[command.index("--preset") + 1] == "sim-tiny"
 
 
+def test_norms_of_olmo_2_want_a_build_that_has_them(tmp_path, capsys):
+    model, path = tmp_path / "olmo2.tellme", tmp_path / "image"
+    random_model("vector-norms").save(model)
+    assert main(["load", str(model), "--save", str(path), "--preset", "sim-tiny"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(
+        "the model has the norms of OLMo 2, on the whole of q and of k and behind attention and feed-forward, and the build "
+        "sim-tiny does none: use the golden model (--device golden)")
+    assert not path.exists()
+    assert main(["load", str(model), "--save", str(path), "--preset", "sim-norms"]) == 0
+    assert capsys.readouterr().out == f"{path}: vector-norms for sim-norms, {path.stat().st_size} bytes\n"
+
+
 def test_a_model_is_preloaded(small, builds, tmp_path):
     """Its image is there while the board is built and runs, and gone behind that."""
     with pytest.raises(Built):

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from tellme.compiler import CompileError, compile_model, needed_bytes
 from tellme.compiler.head import head_bytes
-from tellme.compiler.image import cache_registers, check_linears, check_shape, lay_out, segment_list, tiling
+from tellme.compiler.image import (
+    cache_registers,
+    check_linears,
+    check_shape,
+    lay_out,
+    program_length,
+    segment_list,
+    tiling,
+)
 from tellme.compiler.pack import Matrix, Run, Tiling, matrices, pack_gain, pack_head, pack_linear, table_bytes
 from tellme.golden.perplexity import unlimited_config
 from tellme.models import Model, ModelConfig, Multipliers
@@ -145,7 +153,9 @@ def test_every_row_keeps_its_scale(name):
         want = {n: [b.scale for b in layer.blocks(n) for _ in range(b.rows)] for n in layer.scales}
         if not model.config.down_norm:
             want["w2"] = [s._replace(exp=s.exp + model.config.act_exp) for s in want["w2"]]
-        assert found == {"qkv": want["wq"] + want["wk"] + want["wv"], "o": want["wo"], "down": want["w2"],
+        qkv = ({name[1]: want[name] for name in ("wq", "wk", "wv")} if model.config.vector_norms else
+               {"qkv": want["wq"] + want["wk"] + want["wv"]})
+        assert found == {**qkv, "o": want["wo"], "down": want["w2"],
                          "gate_up": [s for pair in zip(want["w1"], want["w3"], strict=True) for s in pair]}
 
 
@@ -320,6 +330,40 @@ def test_norms_on_heads():
     assert streams[0] == streams[1]
 
 
+@pytest.mark.parametrize("name", [name for name, board in PRESETS.items() if not board.vector_norms])
+def test_norms_behind_linears_are_refused_where_a_build_has_none(name):
+    model = random_model("vector-norms")
+    for head in ("board", "host"):
+        with pytest.raises(CompileError, match="^the model has the norms of OLMo 2, on the whole of q and of k and behind "
+                                               f"attention and feed-forward, and the build {name} does none: use the golden "
+                                               "model$") as caught:
+            compile_model(model, PRESETS[name], head=head)
+        assert caught.value.hint == "golden"
+
+
+def test_norms_behind_linears():
+    """The gains of each NORM lie ahead of the tiles of the linear before it, and those of the final norm behind all tiles."""
+    model, board = with_biases(random_model("vector-norms")), PRESETS["sim-norms"]
+    image = compile_model(model, board)
+    assert not image.residual_biases and image.registers["head_n_eps"] == 0
+    want = b""
+    for number, layer in enumerate(model.layers):
+        packed = {name: bytes(pack_linear(matrix, tiling(board))) for name, matrix in matrices(model, number).items()}
+        for name, norm in (("q", "q_norm"), ("k", "k_norm"), ("v", ""), ("o", "attn_post_norm"), ("gate_up", ""),
+                           ("down", "ffn_post_norm")):
+            want += (bytes(pack_gain(layer.gains[norm])) if norm else b"") + packed[name]
+    want += bytes(pack_gain(model.final_gain))
+    assert bytes(image.sections[0][1])[:8 * image.segments[0].words64] == want
+    # Each bias is in row words of its own step, those of wo and w2 too.
+    assert [n for n, d in enumerate(image.program) if d.bias] == [1, 5, 9, 10, 14, 18, 20]
+    # A norm without gains takes none.
+    del model.layers[1].gains["k_norm"]
+    assert [n for n, d in enumerate(compile_model(model, board).program) if d.op == Op.NORM and not d.gain] == [15]
+    # Eleven steps a layer, and three.
+    with pytest.raises(CompileError, match="^descriptors is 25, and the build sim-norms can do 24$"):
+        compile_model(model, replace(board, program_steps=24))
+
+
 @pytest.mark.parametrize("build", ["ulx3s-85f", "ulx3s-85f-l2", "ecp5-25f"])
 def test_a_build_of_several_planes_takes_the_shipped_model_as_it_is(build):
     """But for its LM head, whose rows have words."""
@@ -346,22 +390,29 @@ def test_layout_and_program(name):
     assert all(a[1] <= b[0] for a, b in zip(regions, regions[1:], strict=False)) and regions[-1][1] <= image.end
     assert all(base % 4 == 0 and len(content) % 4 == 0 for base, content in image.sections)
     # The program: a fixed order, and descriptors survive their packing.
+    steps = [(Op.LINEAR, Epilogue.QKV), (Op.ATTENTION, Epilogue.STORE), (Op.LINEAR, Epilogue.RESIDUAL),
+             (Op.LINEAR, Epilogue.ACT), (Op.LINEAR, Epilogue.RESIDUAL)]
+    if c.vector_norms:
+        stored = [(Op.LINEAR, Epilogue.STORE)]
+        steps = [*[*stored, (Op.NORM, Epilogue.QKV)] * 2, (Op.LINEAR, Epilogue.QKV), (Op.ATTENTION, Epilogue.STORE), *stored,
+                 (Op.NORM, Epilogue.RESIDUAL), (Op.LINEAR, Epilogue.ACT), *stored, (Op.NORM, Epilogue.RESIDUAL)]
+    assert len(image.program) == program_length(c)
     assert [(d.op, d.epilogue) for d in image.program] == [
-        (Op.EMBED, Epilogue.STORE),
-        *[(Op.LINEAR, Epilogue.QKV), (Op.ATTENTION, Epilogue.STORE), (Op.LINEAR, Epilogue.RESIDUAL),
-          (Op.LINEAR, Epilogue.ACT), (Op.LINEAR, Epilogue.RESIDUAL)] * c.layers,
+        (Op.EMBED, Epilogue.STORE), *steps * c.layers,
         (Op.HEAD, Epilogue.STORE), (Op.END, Epilogue.STORE)]
     packed = np.frombuffer(image.program_bytes, "<u4").reshape(-1, DESCRIPTOR_WORDS)
     assert tuple(Descriptor.unpack(tuple(int(w) for w in row)) for row in packed) == image.program
     # Each layer's steps, and no others, have its number.
-    layered = [d for d in image.program if d.op in (Op.LINEAR, Op.ATTENTION)]
-    assert [d.layer for d in layered] == [layer for layer in range(c.layers) for _ in range(5)]
+    layered = [d for d in image.program if d.op in (Op.LINEAR, Op.ATTENTION, Op.NORM)]
+    assert [d.layer for d in layered] == [layer for layer in range(c.layers) for _ in steps]
+    # q, k and v in parts, where norms are on the whole of q and of k.
+    assert [d.part for d in image.program if d.part] == [1, 1, 2, 2, 3] * (c.layers * c.vector_norms)
     assert all(d.layer == 0 for d in image.program if d not in layered)
     # A segment of all layers and one for the LM head, which survive their packing.
     assert [s.lm_head for s in image.segments] == [False, True]
     assert unpack_segments(np.frombuffer(image.segment_bytes, "<u4").tolist()) == image.segments
     # Each step that loads gains is followed by one that uses them.
-    linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD)]
+    linear = [d for d in image.program if d.op in (Op.LINEAR, Op.HEAD, Op.NORM)]
     loads = [d.gain_next for d in image.program if d.op != Op.END]
     assert sum(loads) == sum(d.gain for d in linear)
     assert set(image.registers) == set(MODEL_REGISTERS) and len(image.register_bytes) == 4 * len(MODEL_REGISTERS)

@@ -13,7 +13,7 @@ from tellme.runtime.device import BoardDevice
 from tellme.spec.config import preset
 from tellme.spec.image_file import HEADER, MAGIC, PIECE
 from tellme.spec.program import FORMAT_VERSION
-from tests.models.random_model import FAMILY, random_model
+from tests.models.random_model import BOARD_FAMILY, random_model
 
 CONFIG = preset("ulx3s-85f")
 
@@ -57,7 +57,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("head", ["board", "host"])
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_the_file_has_what_a_load_writes(name, head, tmp_path):
     model = random_model(name)
     save_image(tmp_path / "image", model, CONFIG, head=head)

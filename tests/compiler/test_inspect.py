@@ -14,7 +14,7 @@ from tellme.compiler.inspect import inspect_model
 from tellme.models.container import Container
 from tellme.models.shipped import find_model
 from tellme.spec.config import PRESETS
-from tests.models.random_model import FAMILY, random_model, with_biases, with_groups, with_planes, with_several_scales
+from tests.models.random_model import BOARD_FAMILY, random_model, with_biases, with_groups, with_planes, with_several_scales
 
 
 def inspected(model, tmp_path):
@@ -25,7 +25,7 @@ def inspected(model, tmp_path):
 
 @pytest.mark.parametrize("build", ["ulx3s-85f-l2", "ulx3s-85f"])
 @pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", BOARD_FAMILY)
 def test_fits_where_the_compiler_says_so(name, several, build, tmp_path, monkeypatch):
     """Memories around the size of the image, head and all or without: inspect draws the lines where the compiler does."""
     model = random_model(name)

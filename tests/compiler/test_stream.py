@@ -85,7 +85,8 @@ def test_tiles_are_those_of_the_specification(name, build):
     for i, layer in enumerate(model.layers):
         w = layer.weights
         gate_up = np.stack([w["w1"], w["w3"]], axis=1).reshape(2 * c.ffn, c.dim)
-        rows = {"qkv": np.concatenate([w["wq"], w["wk"], w["wv"]]), "o": w["wo"], "gate_up": gate_up, "down": w["w2"]}
+        rows = {"qkv": np.concatenate([w["wq"], w["wk"], w["wv"]]), "q": w["wq"], "k": w["wk"], "v": w["wv"], "o": w["wo"],
+                "gate_up": gate_up, "down": w["w2"]}
         for what, matrix in matrices(model, i).items():
             want = []
             for run in matrix.runs:
@@ -105,7 +106,8 @@ CHANGES = {"planes": lambda m, seed: with_planes(m, seed), "row scales": with_ro
 
 @pytest.mark.parametrize("build", ["golden", "ulx3s-85f", "ecpix5-85f"])
 @pytest.mark.parametrize(("name", "change"), [("plain", "row scales"), ("grouped", "several"), ("relu2", "all"),
-                                              ("plain", "planes"), ("untied", "all")])
+                                              ("plain", "planes"), ("untied", "all"),
+                                              ("vector-norms", "all")])
 def test_tiles_of_planes_and_row_words_are_those_of_the_specification(name, change, build):
     """Each row's weights, scale and bias, tile by tile, through spec.packing; and no tiling that ends with scales costs less."""
     seed = len(name + change + build)
@@ -116,7 +118,7 @@ def test_tiles_of_planes_and_row_words_are_those_of_the_specification(name, chan
         expected = rows_of(model, layer)
         for what, matrix in matrices(model, layer).items():
             weights, scales, biases, planes = expected[what]
-            biased = what in ("qkv", "gate_up") and any(bias is not None for bias in biases)
+            biased = (model.config.vector_norms or what in ("qkv", "gate_up")) and any(bias is not None for bias in biases)
             want, at, costs, together = [], 0, 0, 0
             for tile in tiles(matrix, tiling(board)):
                 header, end = tile.header, at + tile.header.rows

@@ -22,7 +22,7 @@ from tellme.golden.perplexity import SEPARATOR, unlimited_config
 from tellme.golden.scales import Scales, pack16, scale_mul, scales
 from tellme.models.source import StoredSource
 from tellme.runtime.session import tokenizer_of
-from tellme.spec.program import Descriptor, Op
+from tellme.spec.program import Descriptor, Op, QkvPart
 from tellme.spec.sampling import DrawSettings, draw
 from tellme.spec.scale import Scale
 
@@ -75,6 +75,10 @@ class _Batch(GoldenBoard):
         if d.op == Op.HEAD:
             self.state = made
         return made
+
+    def _heads(self, number: int, y: F16, positions: NDArray[np.intp], gains: F16 | None = None,
+               part: QkvPart = QkvPart.WHOLE) -> tuple[NDArray[np.int8], Scales]:
+        return super()._heads(number, y, self._at, gains, part)
 
     def _attention(self, caches: object, runs: Sequence[PassRun], codes: NDArray[np.int8], scale: Scales) -> F16:
         """Texts at the same position are as many KV heads more of one text."""

@@ -26,11 +26,21 @@ from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16
 from tellme.spec.memory import END_TOKENS, SAMPLING_REGISTERS, DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.packing import NO_BIAS, RowWord, pack_matrix, pack_planes, slices
-from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment
-from tellme.spec.quantise import dequantise, quantise, square
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, QkvPart, Segment
+from tellme.spec.quantise import NORM_FRAC, dequantise, quantise, square
 from tellme.spec.ranges import RangeError
 from tellme.spec.sampling import DrawSettings, draw, inverse_temperature, pack_settings
-from tellme.spec.scale import C127, Scale, from_float, inv_rms, quantise_scales, recip127, scale_mul, unpack16
+from tellme.spec.scale import (
+    C127,
+    Scale,
+    from_float,
+    inv_rms,
+    quantise_scales,
+    recip127,
+    scale_from_fraction,
+    scale_mul,
+    unpack16,
+)
 from tests import bounds, reference
 from tests.models.random_model import (
     FAMILY,
@@ -70,7 +80,7 @@ def test_family_is_near_the_float_reference(name, tmp_path):
     assert np.abs(golden - expected).mean() < 0.03 * expected.std()
 
 
-@pytest.mark.parametrize("name", ["grouped", "relu2", "untied"])
+@pytest.mark.parametrize("name", ["grouped", "relu2", "untied", "vector-norms"])
 @pytest.mark.parametrize("biases", [False, True])
 @pytest.mark.parametrize("change", [with_several_scales, lambda model: with_planes(with_row_scales(model))],
                          ids=["several scales", "planes"])
@@ -198,12 +208,16 @@ def check_elements(model, kept):
     codes, elements = {}, []
     quantise, heads = board._quantise, board._heads
 
-    def recorded_quantise(number, *args):
-        codes[number] = quantise(number, *args)
+    def recorded_quantise(number, d, x, gains):
+        codes[number] = quantise(number, d, x, gains)
+        if d.op == Op.NORM:
+            # What the linear ahead of it has stored.
+            elements.append(x)
         return codes[number]
 
     def recorded_heads(number, y, *args):
-        elements.append(y)
+        if board.steps[number].descriptor.op == Op.LINEAR:
+            elements.append(y)
         return heads(number, y, *args)
 
     def recorded_activation(gate, up, **args):
@@ -212,7 +226,7 @@ def check_elements(model, kept):
 
     def recorded_add(a, b):
         # The residual's second operand has a row a token, a bias has none.
-        if b.ndim == 2:
+        if b.ndim == 2 and not model.config.vector_norms:
             elements.append(b)
         return elementwise.add(a, b)
 
@@ -222,7 +236,7 @@ def check_elements(model, kept):
         patch.setattr(board_module, "add", recorded_add)
         board.feed([3, 9], 0)
     numbers = [n for n, step in enumerate(board.steps) if step.descriptor.op == Op.LINEAR]
-    assert len(elements) == len(numbers) == 4 * model.config.layers
+    assert len(elements) == len(numbers) == (6 if model.config.vector_norms else 4) * model.config.layers
     expected = [part for layer in range(model.config.layers) for part in rows_of(model, layer).values()]
     for number, got, (weights, row_scales, biases, _) in zip(numbers, elements, expected, strict=True):
         q, d = codes[number]
@@ -579,6 +593,71 @@ def test_heads_are_the_specification(name, size):
         assert codes[0, h].tolist() == [quantise(p, recip127(peak)) for p in head]
         expected = scale_mul(peak, C127)
         assert (int(scale.sig[0, h]), int(scale.exp[0, h])) == (expected if factor is None else scale_mul(expected, factor))
+
+
+def test_norms_behind_linears_are_the_specification():
+    """Each element of each NORM of two tokens: a code of 12 bits times d / 16, with the norm's gain and 1 / rms; then added to X,
+    or sent as heads of q or of k, whose rows are turned.  The heads of v are not."""
+    model = random_model("vector-norms")
+    c, board = model.config, golden_board(model)
+    quantise_step, heads, sent, added, seen = board._quantise, board._heads, {}, [], 0
+
+    def checked_quantise(number, d, x, gains):
+        codes, scale = quantise_step(number, d, x, gains)
+        assert (d.op == Op.NORM) <= d.src_a and d.again == (d.part in (QkvPart.K, QkvPart.V) and d.op == Op.LINEAR)
+        nonlocal seen
+        for token, row in enumerate(x if d.op == Op.NORM else ()):
+            name = {"Q": "q_norm", "K": "k_norm"}.get(d.part.name) or (
+                "attn_post_norm" if board.steps[number - 2].descriptor.op == Op.ATTENTION else "ffn_post_norm")
+            gain = model.layers[d.layer].gains[name].view(np.uint16)
+            patterns = [int(p) for p in row.view(np.uint16)]
+            y = [BINARY16.mul(p, int(g)) for p, g in zip(patterns, gain, strict=True)]
+            s, own = quantise_scales(max(p & 0x7FFF for p in y), norm=True, sumsq=sum(map(square, patterns)),
+                                     n_eps=round(len(row) * c.eps * 2**32), sqrt_n=scale_from_fraction(len(row)**0.5))
+            assert (int(scale.sig[token]), int(scale.exp[token])) == own
+            assert codes[token].tolist() == [quantise(p, s, frac=NORM_FRAC) for p in y]
+            sent[number, token] = [dequantise(code, scale_mul(own, Scale(1024, -14))) for code in codes[token].tolist()]
+            seen = max(seen, *map(abs, codes[token].tolist()))
+        return codes, scale
+
+    def checked_heads(number, y, positions, gains, part):
+        for token in range(2 if part != QkvPart.V else 0):
+            assert y[token].view(np.uint16).tolist() == sent[number, token]
+        got, scale = heads(number, y, positions, gains, part)
+        for head in range(got.shape[1] if part == QkvPart.V else 0):
+            # Not turned: codes are the elements over their largest.
+            own = y[1, head * 16:head * 16 + 16].astype(float)
+            assert np.abs(got[1, head] / 127 * np.abs(own).max() - own).max() <= np.abs(own).max() / 250
+        return got, scale
+
+    def checked_add(a, b):
+        added.append(b)
+        return elementwise.add(a, b)
+
+    board._quantise, board._heads = checked_quantise, checked_heads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board_module, "add", checked_add)
+        board.feed([3, 9], 0)
+    norms = [n for n, step in enumerate(board.steps) if step.descriptor.op == Op.NORM]
+    assert norms == [2, 4, 8, 11, 13, 15, 19, 22] and 1800 < seen <= 2047
+    onto_x = [n for n in norms if board.steps[n].descriptor.epilogue == Epilogue.RESIDUAL]
+    assert [[row.view(np.uint16).tolist() for row in b] for b in added] == [[sent[n, t] for t in range(2)] for n in onto_x]
+
+
+@pytest.mark.parametrize("name", ["q_norm", "k_norm", "attn_post_norm", "ffn_post_norm", ""])
+def test_norms_behind_linears_change_the_logits(name):
+    """Other gains of one of the norms, or none of the norms, are far from what a model with them gives."""
+    model, changed = random_model("vector-norms"), random_model("vector-norms")
+    ids = [int(i) for i in np.random.default_rng(1).integers(0, model.config.vocab, model.config.context)]
+    expected = golden_board(model).feed(ids, 0, heads="all") / 65536
+    for layer in changed.layers:
+        if name:
+            layer.gains[name] = layer.gains[name][::-1].copy()
+        else:
+            layer.gains.clear()
+    if not name:
+        changed.config = replace(changed.config, vector_norms=False)
+    assert np.abs(golden_board(changed).feed(ids, 0, heads="all") / 65536 - expected).mean() > 0.05 * expected.std()
 
 
 def test_an_element_times_its_heads_gain_that_runs_over_ends_the_run():

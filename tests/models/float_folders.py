@@ -25,13 +25,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "MistralForCausalLM": _BASE | {"sliding_window": None},
     "Qwen2ForCausalLM": _BASE | {"sliding_window": 32768, "use_sliding_window": False, "max_window_layers": 28},
     "Qwen3ForCausalLM": _BASE | {"head_dim": 32, "tie_word_embeddings": False, "sliding_window": None},
+    "Olmo2ForCausalLM": _BASE | {"tie_word_embeddings": False},
 }
 TEMPLATE = ("{% for message in messages %}{{ '<s>' + message['role'] + '\n' + message['content'] + '</s>' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}")
 _GGUF = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
-         "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+         "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+         "post_feedforward_layernorm": "post_ffw_norm"}
 
 
 def tensors_of(arch: str, seed: int = 1) -> dict[str, np.ndarray]:
@@ -51,10 +53,13 @@ def tensors_of(arch: str, seed: int = 1) -> dict[str, np.ndarray]:
             out[f"{p}{name}.weight"] = rng.normal(0, 1.5 / np.sqrt(shape[1]), shape)
             if arch == "Qwen2ForCausalLM" and name[-6:] in ("q_proj", "k_proj", "v_proj"):
                 out[f"{p}{name}.bias"] = rng.normal(0, 0.5, shape[0])
-        for name in ("input_layernorm", "post_attention_layernorm"):
+        olmo = arch == "Olmo2ForCausalLM"
+        for name in ("post_feedforward_layernorm" if olmo else "input_layernorm", "post_attention_layernorm"):
             out[f"{p}{name}.weight"] = rng.uniform(0.5, 1.5, dim)
         if arch == "Qwen3ForCausalLM":
             out |= {f"{p}self_attn.{part}_norm.weight": rng.uniform(0.5, 2, width) for part in "qk"}
+        if olmo:
+            out |= {f"{p}self_attn.{part}_norm.weight": rng.uniform(0.5, 2, n) for part, n in (("q", q), ("k", kv))}
     return {name: t.astype(np.float32) for name, t in out.items()}
 
 
@@ -72,7 +77,8 @@ def float_folder(folder: Path, arch: str, tensors: dict[str, np.ndarray] | None 
 
 def float_gguf(path: Path, arch: str) -> Path:
     """The same model as a GGUF file: rows of llama in pairs, gates as Q8_0 and all else float32."""
-    c, name = CONFIGS[arch], {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}[arch]
+    c, name = CONFIGS[arch], {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3",
+                                "Olmo2ForCausalLM": "olmo2"}[arch]
     width = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
     out = gguf.GGUFWriter(path, name)
     for key, value in (("embedding_length", "hidden_size"), ("feed_forward_length", "intermediate_size"),
@@ -102,7 +108,8 @@ def float_gguf(path: Path, arch: str) -> Path:
             new = top[base]
         else:
             _, _, layer, part = base.split(".", 3)
-            new = f"blk.{layer}.{_GGUF[part]}"
+            olmo = {"post_attention_layernorm": "post_attention_norm"} if name == "olmo2" else {}
+            new = f"blk.{layer}.{(_GGUF | olmo)[part]}"
             if name == "llama" and part in ("self_attn.q_proj", "self_attn.k_proj"):
                 values = np.ascontiguousarray(halves_to_pairs(values, width))
         if values.ndim == 2 and base.endswith("gate_proj"):

@@ -15,6 +15,7 @@ __all__ = ["KINDS", "PROJECTIONS", "byte_fallback_json", "byte_level_json", "flo
 
 PROJECTIONS = {"wq": "self_attn.q_proj", "wk": "self_attn.k_proj", "wv": "self_attn.v_proj", "wo": "self_attn.o_proj",
                "w1": "mlp.gate_proj", "w3": "mlp.up_proj", "w2": "mlp.down_proj"}
+#: Ahead of attention and feed-forward, where the model has no norms behind them.
 NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 #: Kind -> (shape, architecture, quantization_config, sub-norms).
 KINDS = {
@@ -35,6 +36,11 @@ KINDS = {
                           qk_norm=True, bos=4, eos=5, add_bos=False),
               "Qwen3ForCausalLM", {"quant_method": "bitnet", "modules_to_not_convert": ["lm_head"]},
               {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}),
+    "olmo2": (ModelConfig(dim=64, ffn=96, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=310, context=24, theta=5e5,
+                          tied=False, vector_norms=True, bos=None, eos=5, add_bos=False),
+              "Olmo2ForCausalLM", {"quant_method": "bitnet", "modules_to_not_convert": ["lm_head"]},
+              {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm", "attn_post_norm": "post_attention_layernorm",
+               "ffn_post_norm": "post_feedforward_layernorm"}),
 }
 
 
@@ -78,7 +84,7 @@ def tensors_of(kind, model, *, unpacked=False):
         at = f"model.layers.{i}"
         gains.append({norm: halves(gain, c.head_dim) if norm in ("q_norm", "k_norm") else gain
                       for norm, gain in layer.gains.items()})
-        for norm, name in (NORMS | sub_norms).items():
+        for norm, name in (sub_norms if c.vector_norms else NORMS | sub_norms).items():
             tensors[f"{at}.{name}.weight"] = gains[i][norm]
         weights = {}
         for name in LINEARS:
@@ -104,7 +110,7 @@ def tensors_of(kind, model, *, unpacked=False):
     return tensors, reference.ReferenceModel(
         layers, tensors["model.embed_tokens.weight"], model.final_gain, c.heads, c.kv_heads, head=head, gains=gains,
         o_norm=c.o_norm, down_norm=c.down_norm, relu2=c.act == "relu2", eps=c.eps, theta=c.theta, halves=True,
-        qk_norm=c.qk_norm)
+        qk_norm=c.qk_norm, vector_norms=c.vector_norms)
 
 
 def unhalved(rows, head_dim):

@@ -13,13 +13,13 @@ from tellme.models.source import Block
 from tellme.spec.packing import groups_of, plane_reach
 from tellme.spec.scale import Scale, scale_from_fraction
 
-__all__ = ["FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_groups", "with_head_codes",
-           "with_planes", "with_row_scales", "with_several_scales", "worth"]
+__all__ = ["BOARD_FAMILY", "FAMILY", "even_model", "model_of", "random_model", "rows_of", "with_biases", "with_groups",
+           "with_head_codes", "with_planes", "with_row_scales", "with_several_scales", "worth"]
 
 #: Shapes between them: dim equal to ffn and not, widths that are no multiple of 20, 21 or 32, heads = KV heads and
 #: 3 and 4 x KV heads, head_dim 16 and 64, a vocabulary that is no multiple of 64 or of 4, tied and untied, with and without
 #: gains and sub-norms, SiLU and ReLU squared; and norms on heads of q and k, with heads x head_dim other than dim,
-#: and an eps that counts.
+#: and an eps that counts; and the norms of OLMo 2.
 FAMILY = {
     "plain": (ModelConfig(dim=64, ffn=64, layers=2, heads=4, kv_heads=4, head_dim=16, vocab=128, context=32), False),
     "grouped": (ModelConfig(dim=100, ffn=164, layers=2, heads=4, kv_heads=1, head_dim=16, vocab=203, context=24,
@@ -32,7 +32,11 @@ FAMILY = {
                            tied=False, o_norm=True, theta=5e5), True),
     "head-norms": (ModelConfig(dim=60, ffn=64, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=77, context=20, tied=False,
                                eps=1e-2, theta=1e6, qk_norm=True), True),
+    "vector-norms": (ModelConfig(dim=60, ffn=88, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=77, context=20, tied=False,
+                                 eps=1e-4, theta=5e5, vector_norms=True), True),
 }
+#: Those that each build of several planes takes.
+BOARD_FAMILY = [name for name, (config, _) in FAMILY.items() if not config.vector_norms]
 
 
 def random_model(name: str, seed: int = 0) -> Model:
@@ -183,6 +187,7 @@ def rows_of(model: Model, layer: int) -> dict[str, tuple[list, ...]]:
         return tuple([item for pair in zip(*both, strict=True) for item in pair] for both in zip(even, odd, strict=True))
 
     weights, scales, biases, planes = alternating(parts("w1"), parts("w3"))
-    return {"qkv": tuple(sum(lists, []) for lists in zip(parts("wq"), parts("wk"), parts("wv"), strict=True)),
-            "o": parts("wo"), "gate_up": (weights, scales, biases, [max(planes[:2])] * len(planes)),
+    qkv = ({name[1]: parts(name) for name in ("wq", "wk", "wv")} if c.vector_norms else
+           {"qkv": tuple(sum(lists, []) for lists in zip(parts("wq"), parts("wk"), parts("wv"), strict=True))})
+    return {**qkv, "o": parts("wo"), "gate_up": (weights, scales, biases, [max(planes[:2])] * len(planes)),
             "down": parts("w2", 0 if c.down_norm else c.act_exp)}

@@ -73,8 +73,8 @@ def test_how_texts_begin_and_end_there_and_back(conventions, version, tmp_path):
         metadata = file.metadata()
     assert metadata["format_version"] == version
     # Programs that know versions 1 and 2 only take no key that they do not know.
-    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends", "qk_norm"} == {
-        f.name for f in fields(model.config)} - {"add_bos", "more_ends", "qk_norm"}
+    assert set(json.loads(metadata["config"])) - {"add_bos", "more_ends", "qk_norm", "vector_norms"} == {
+        f.name for f in fields(model.config)} - {"add_bos", "more_ends", "qk_norm", "vector_norms"}
     assert ("more_ends" in json.loads(metadata["config"])) == ("more_ends" in conventions)
 
 
@@ -337,8 +337,8 @@ def blocks(rows):
     (lambda p: p.write_text("a story\n" * 100), "no .tellme file"),
     (lambda p: (p.unlink(), p.mkdir()), "is a folder"),
     (lambda p: edit(p, drop=["format"]), "not a tellme model: convert the file$"),
-    (lambda p: edit(p, metadata={"format_version": "5"}), "has format_version 5; this tellme-host reads up to 4"),
-    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 4"),
+    (lambda p: edit(p, metadata={"format_version": "6"}), "has format_version 6; this tellme-host reads up to 5"),
+    (lambda p: edit(p, metadata={"format_version": "17"}), "has format_version 17; this tellme-host reads up to 5"),
     (lambda p: edit(p, drop=["format_version"]), "has format_version \\?"),
     (lambda p: edit(p, drop=["config"]), "misses 'config'"),
     (lambda p: edit(p, metadata={"config": "{"}), "misses"),
@@ -364,6 +364,9 @@ def blocks(rows):
     (lambda p: edit(p, metadata=config_with(qk_norm=True), tensors={"layers.1.k_norm": np.ones(64, np.float16)}),
      r"layers.1.k_norm is float16 of shape \(64,\), expected float16 of 16"),
     (lambda p: edit(p, metadata=config_with(qk_norm=1)), "qk_norm is 1, which is no bool$"),
+    (lambda p: edit(p, metadata=config_with(vector_norms=True)), "vector_norms stands beside qk_norm, o_norm or down_norm"),
+    (lambda p: edit(p, metadata=config_with(vector_norms=True, o_norm=False, down_norm=False)),
+     "layers.0.attn_norm is a gain of a norm that the configuration does not have"),
     (lambda p: edit(p, metadata=config_with(tied=False)), "untied but has no head"),
     (lambda p: edit(p, drop=["layers.1.wo"]), "misses 'layers.1.wo'"),
     (lambda p: edit(p, drop=["embedding.scale"]), "misses 'embedding.scale'"),
@@ -424,16 +427,18 @@ def test_every_field_of_the_configuration_is_checked():
             broken.check()
 
 
-def test_norms_on_heads_want_a_version_that_knows_them(tmp_path):
+def test_norms_on_heads_and_behind_linears_want_a_version_that_knows_them(tmp_path):
     """A model without has the file that it had before there were such norms, to the key."""
-    for name in ("plain", "head-norms"):
+    on_qk = ("q_norm", "k_norm")
+    for name, version, key, own in (("plain", "1", "", ()), ("head-norms", "4", "qk_norm", on_qk),
+                                    ("vector-norms", "5", "vector_norms", (*on_qk, "attn_post_norm", "ffn_post_norm"))):
         path = tmp_path / f"{name}.tellme"
         model = random_model(name)
         model.save(path)
         with safe_open(path, framework="numpy") as file:
             metadata, names = file.metadata(), set(file.keys())
-        norms = {f"layers.{i}.{n}" for i in range(model.config.layers) for n in ("q_norm", "k_norm")}
-        with_norms = name == "head-norms"
-        assert metadata["format_version"] == ("4" if with_norms else "1")
-        assert ("qk_norm" in json.loads(metadata["config"])) == with_norms and (norms <= names) == with_norms
+        assert metadata["format_version"] == version
+        assert {"qk_norm", "vector_norms"} & set(json.loads(metadata["config"])) == ({key} if key else set())
+        found = {n.rsplit(".", 1)[1] for n in names if n.endswith("_norm") and n != "final_norm"}
+        assert found == {*own, *(() if name == "vector-norms" or name == "plain" else ("attn_norm", "ffn_norm"))}
         assert Model.load(path).config == model.config

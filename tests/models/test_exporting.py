@@ -150,6 +150,8 @@ SHORT_JSON = byte_level_json(290)
     ("hf", replace(LLAMA, o_norm=True), no_change, "a norm ahead of one of the output and down projections only"),
     *((form, replace(LLAMA, qk_norm=True), no_change, r"^the model has an RMSNorm on each head of q and k \(Qwen3\), and no "
        "format that is written has one: keep the .tellme file$") for form in ("hf", "gguf-f16")),
+    *((form, replace(LLAMA, vector_norms=True), no_change, "^the model has the norms of OLMo 2, and no format that is written "
+       "has these: keep the .tellme file$") for form in ("hf", "gguf-f16")),
     ("hf", replace(BITNET, head_dim=32), no_change, "heads x head_dim is 128 and dim 256"),
     ("hf", replace(LLAMA, ffn=510), no_change, "w1 has 510 rows, and transformers packs four a byte"),
     ("hf", LLAMA, with_bias, "layers.0.wv has a bias, which transformers' AutoBitLinear multiplies"),

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from tellme.models.config import LINEARS, ModelError
+from tellme.models.config import LINEARS, NORMS, ModelError
 from tellme.models.importers.checkpoints import open_floats
 from tellme.models.importers.ternary import halves_to_pairs
 from tests.models.float_folders import CONFIGS, TEMPLATE, float_folder, float_gguf, tensors_of
@@ -27,7 +27,8 @@ def table(model, name):
 def test_a_folder(arch, tmp_path):
     model, tensors = open_floats(float_folder(tmp_path / "hf", arch), _silent), tensors_of(arch)
     c = model.config
-    assert (c.qk_norm, c.tied, c.o_norm, c.down_norm) == (arch == "Qwen3ForCausalLM", arch != "Qwen3ForCausalLM", False, False)
+    qwen3, olmo2 = arch == "Qwen3ForCausalLM", arch == "Olmo2ForCausalLM"
+    assert (c.qk_norm, c.vector_norms, c.tied, c.o_norm, c.down_norm) == (qwen3, olmo2, not (qwen3 or olmo2), False, False)
     assert (c.dim, c.ffn, c.heads, c.kv_heads, c.head_dim, c.bos, c.eos) == (64, 96, 4, 2, 32 if c.qk_norm else 16, 0, 1)
     assert model.chat_template == TEMPLATE
     for i in range(2):
@@ -41,13 +42,19 @@ def test_a_folder(arch, tmp_path):
         if c.qk_norm:
             gain = tensors[f"model.layers.{i}.self_attn.q_norm.weight"]
             assert np.array_equal(model.gain(i, "q_norm"), halves_to_pairs(gain.astype(np.float16), 32))
+        if olmo2:
+            for norm, name in (("q_norm", "self_attn.q_norm"), ("k_norm", "self_attn.k_norm"),
+                               ("attn_post_norm", "post_attention_layernorm"), ("ffn_post_norm", "post_feedforward_layernorm")):
+                gain = tensors[f"model.layers.{i}.{name}.weight"].astype(np.float16)
+                assert np.array_equal(model.gain(i, norm), halves_to_pairs(gain, 16) if norm in ("q_norm", "k_norm") else gain)
+            assert model.gain(i, "attn_norm") is None and model.gain(i, "ffn_norm") is None
     assert np.array_equal(model.final_norm(), tensors["model.norm.weight"].astype(np.float16))
     assert np.array_equal(table(model, "embedding"), tensors["model.embed_tokens.weight"])
     if not c.tied:
         assert np.array_equal(table(model, "head"), tensors["lm_head.weight"])
 
 
-@pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
+@pytest.mark.parametrize("arch", ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Olmo2ForCausalLM"])
 def test_a_gguf_file_is_its_folder(arch, tmp_path):
     one = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     other = open_floats(float_gguf(tmp_path / "m.gguf", arch), _silent)
@@ -58,13 +65,14 @@ def test_a_gguf_file_is_its_folder(arch, tmp_path):
             assert np.allclose(one.matrix(i, name), other.matrix(i, name), rtol=0, atol=0.005 if name == "w1" else 0)
             biases = [b for b in (one.bias(i, name), other.bias(i, name)) if b is not None]
             assert not biases or np.array_equal(*biases)
-        for norm in ("attn_norm", "ffn_norm", *(("q_norm", "k_norm") if one.config.qk_norm else ())):
-            assert np.array_equal(one.gain(i, norm), other.gain(i, norm))
+        for norm in filter(one.config.has_norm, NORMS):
+            assert one.gain(i, norm) is not None and np.array_equal(one.gain(i, norm), other.gain(i, norm))
     assert np.array_equal(table(one, "embedding"), table(other, "embedding"))
 
 
 @pytest.mark.parametrize("arch, keys", [
-    # The keys of published files that say nothing of the shape: SmolLM2-135M-Instruct, Mistral-7B-v0.3, Qwen2.5-0.5B, Qwen3-0.6B.
+    # The keys of published files that say nothing of the shape: SmolLM2-135M-Instruct, Mistral-7B-v0.3, Qwen2.5-0.5B, Qwen3-0.6B,
+    # OLMo-2-0425-1B.
     ("LlamaForCausalLM", {
         "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.041666666666666664, "is_llama_config": True,
         "mlp_bias": False, "model_type": "llama", "pad_token_id": 2, "pretraining_tp": 1, "rope_interleaved": False,
@@ -79,7 +87,10 @@ def test_a_gguf_file_is_its_folder(arch, tmp_path):
     ("Qwen3ForCausalLM", {
         "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "max_window_layers": 28,
         "model_type": "qwen3", "rope_scaling": None, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
-        "use_cache": True, "use_sliding_window": False})])
+        "use_cache": True, "use_sliding_window": False}),
+    ("Olmo2ForCausalLM", {
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "model_type": "olmo2", "pad_token_id": 1,
+        "rope_scaling": None, "torch_dtype": "float32", "transformers_version": "4.47.0", "use_cache": False})])
 def test_keys_of_published_files(arch, keys, tmp_path):
     plain, model = (open_floats(float_folder(tmp_path / name, arch, **more), _silent).config
                     for name, more in (("plain", {}), ("keys", keys)))
@@ -96,7 +107,7 @@ def test_keys_of_published_files(arch, keys, tmp_path):
     ("LlamaForCausalLM", {"quantization_config": {"quant_method": "gptq"}}, "is no float model"),
     ("LlamaForCausalLM", {"architectures": ["GemmaForCausalLM"]}, "the architecture is GemmaForCausalLM; LlamaForCausalLM"),
     ("LlamaForCausalLM", {"architectures": ["BitNetForCausalLM"]}, "the architecture is BitNetForCausalLM; LlamaForCausalLM"),
-    ("LlamaForCausalLM", {"architectures": ["Olmo2ForCausalLM"]}, "an RMSNorm on the whole q and k vectors"),
+    ("LlamaForCausalLM", {"architectures": ["Olmo3ForCausalLM"]}, "has a sliding window in most of its layers"),
     ("LlamaForCausalLM", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling"),
     ("LlamaForCausalLM", {"hidden_size": 80}, "has shape"),
     ("LlamaForCausalLM", {"hidden_size": "absent"}, "has no hidden_size"),
@@ -131,7 +142,7 @@ def test_gguf_files_of_ternary_architectures_are_refused(arch, tmp_path):
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    with pytest.raises(ModelError, match=f"the architecture is '{arch}'; llama, qwen2, qwen3 are known"):
+    with pytest.raises(ModelError, match=f"the architecture is '{arch}'; llama, qwen2, qwen3, olmo2 are known"):
         open_floats(tmp_path / "m.gguf", _silent)
 
 

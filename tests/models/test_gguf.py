@@ -22,7 +22,8 @@ from tests.models.test_huggingface import assert_same, converted, cut
 NAMES = {"wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output", "w1": "ffn_gate", "w3": "ffn_up",
          "w2": "ffn_down"}
 NORMS = {"attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "o_norm": "attn_sub_norm", "down_norm": "ffn_sub_norm",
-         "q_norm": "attn_q_norm", "k_norm": "attn_k_norm"}
+         "q_norm": "attn_q_norm", "k_norm": "attn_k_norm", "attn_post_norm": "post_attention_norm",
+         "ffn_post_norm": "post_ffw_norm"}
 #: Columns are multiples of a TQ block of 256.
 LLAMA = ModelConfig(dim=256, ffn=512, layers=2, heads=8, kv_heads=2, head_dim=32, vocab=300, context=24, tied=False, bos=0,
                     eos=1)
@@ -30,6 +31,8 @@ BITNET = ModelConfig(dim=256, ffn=256, layers=2, heads=4, kv_heads=2, head_dim=6
                      down_norm=True, theta=5e5, bos=0, eos=1)
 QWEN3 = ModelConfig(dim=256, ffn=256, layers=2, heads=16, kv_heads=8, head_dim=32, vocab=300, context=24, qk_norm=True, eps=1e-6,
                     theta=1e6, bos=0, eos=1)
+OLMO2 = ModelConfig(dim=256, ffn=256, layers=2, heads=8, kv_heads=4, head_dim=32, vocab=300, context=24, vector_norms=True,
+                    eps=1e-6, theta=5e5, tied=False, bos=0, eos=1)
 #: Widths for F16 only.
 NARROW = replace(LLAMA, dim=96, heads=3, kv_heads=1, ffn=100)
 
@@ -40,7 +43,7 @@ def gguf_model(config, name="model"):
 
 
 def arch_of(config):
-    return "bitnet" if config.o_norm else "qwen3" if config.qk_norm else "llama"
+    return "bitnet" if config.o_norm else "qwen3" if config.qk_norm else "olmo2" if config.vector_norms else "llama"
 
 
 def write_gguf(path, model, kind, *, change=None, fields=(), drop=(), tokenizer=True):
@@ -108,6 +111,7 @@ def byte_level_fields(out, pre="gpt-2"):
 
 @pytest.mark.parametrize(("config", "kind"), [
     (LLAMA, "TQ1_0"), (LLAMA, "TQ2_0"), (LLAMA, "F32"), (BITNET, "TQ1_0"), (BITNET, "TQ2_0"), (BITNET, "BF16"),
+    (OLMO2, "TQ1_0"), (OLMO2, "BF16"),
     (QWEN3, "TQ1_0"), (QWEN3, "F32"), (replace(QWEN3, tied=False), "BF16"),
     # A TQ block has 256 columns.
     (NARROW, "F16"), (NARROW, "F32"), (NARROW, "BF16"),
@@ -125,8 +129,8 @@ def test_the_same_model_comes_out(config, kind, tmp_path):
 
 
 def test_rope_of_the_architectures(tmp_path):
-    """The logits of a float model that turns what llama.cpp turns: adjacent pairs in llama, halves in bitnet and qwen3."""
-    for config in (LLAMA, BITNET, QWEN3):
+    """The logits of a float model that turns what llama.cpp turns: adjacent pairs in llama, halves in bitnet, qwen3 and olmo2."""
+    for config in (LLAMA, BITNET, QWEN3, OLMO2):
         in_halves = config is not LLAMA
         model = gguf_model(config)
         got = converted(write_gguf(tmp_path / "m.gguf", model, "TQ2_0"), tmp_path)
@@ -137,7 +141,8 @@ def test_rope_of_the_architectures(tmp_path):
             layers, floats(model.embedding, model.embedding_scales), model.final_gain, config.heads, config.kv_heads, head=head,
             gains=[{n: halves(gain, config.head_dim) if n in ("q_norm", "k_norm") else gain for n, gain in layer.gains.items()}
                    for layer in model.layers],
-            o_norm=config.o_norm, down_norm=config.down_norm, theta=config.theta, halves=in_halves, qk_norm=config.qk_norm)
+            o_norm=config.o_norm, down_norm=config.down_norm, theta=config.theta, halves=in_halves, qk_norm=config.qk_norm,
+            vector_norms=config.vector_norms)
         ids = list(range(20))
         expected = reference.forward(float_model, ids)
         assert np.abs(golden_board(got).feed(ids, 0, heads="all") / 65536 - expected).mean() < 0.03 * expected.std()
@@ -258,21 +263,15 @@ def test_other_architectures(tmp_path):
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, qwen3, bitnet, bitnet-b1.58, bitnet-25 are known"):
+    with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, qwen3, olmo2, bitnet, bitnet-b1.58, bitnet-25 are "
+                                         "known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
     with pytest.raises(ModelError, match="what weight_scale does can be said for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)
 
 
-def test_norms_on_whole_vectors_are_refused(tmp_path):
-    path = tmp_path / "m.gguf"
-    out = gguf.GGUFWriter(path, "olmo2")
-    out.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
-    with pytest.raises(ModelError) as caught:
+def test_sliding_windows_of_olmo_3_are_refused(tmp_path):
+    """llama.cpp's converter writes OLMo 3 as olmo2 with a window."""
+    path = write_gguf(tmp_path / "m.gguf", gguf_model(OLMO2), "F32", fields=(("olmo2.attention.sliding_window", 4096),))
+    with pytest.raises(ModelError, match="olmo2.attention.sliding_window is 4096, which the engine does not do$"):
         converted(path, tmp_path)
-    assert str(caught.value) == (f"{path}: the architecture olmo2 has an RMSNorm on the whole q and k vectors, not on each head, "
-                                 "and norms behind attention and feed-forward, which the engine does not do")

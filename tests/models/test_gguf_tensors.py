@@ -254,7 +254,7 @@ def test_the_architectures_of_bitnet_cpp(arch, kind, tmp_path):
 def test_an_architecture_that_is_no_text(value, shown, tmp_path):
     path = assemble(tmp_path / "m.gguf", [value], [X])
     assert refusal(path, lambda p: converted(p, tmp_path)) == (
-        f"{path}: the architecture is {shown}; llama, qwen3, bitnet, bitnet-b1.58, bitnet-25 are known")
+        f"{path}: the architecture is {shown}; llama, qwen3, olmo2, bitnet, bitnet-b1.58, bitnet-25 are known")
 
 
 # I2_S

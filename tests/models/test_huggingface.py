@@ -97,15 +97,32 @@ def test_heads_of_qwen3(tmp_path):
             converted(folder(tmp_path / "llama", "qwen3", tensors, config={"architectures": ["LlamaForCausalLM"]}), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["Olmo2ForCausalLM", "Olmo3ForCausalLM"])
-def test_norms_on_whole_vectors_are_refused(name, tmp_path):
-    tensors, _ = tensors_of("qwen3", kind_model("qwen3"))
-    path = folder(tmp_path / "hf", "qwen3", tensors, config={"architectures": [name]})
+def test_norms_of_olmo_2(tmp_path):
+    """Each norm's tensor is needed, with the width of the whole vector; the other keys of a published config.json say nothing."""
+    model = kind_model("olmo2")
+    tensors, _ = tensors_of("olmo2", model)
+    path = folder(tmp_path / "hf", "olmo2", tensors, config={
+        "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "model_type": "olmo2", "pad_token_id": 1,
+        "rope_scaling": None, "torch_dtype": "float32", "transformers_version": "4.47.0", "use_cache": True})
+    got = converted(path, tmp_path)
+    assert_same(got, model)
+    assert got.config.vector_norms and not got.config.qk_norm
+    for number, name in enumerate(("self_attn.k_norm", "post_attention_layernorm", "post_feedforward_layernorm")):
+        name = f"model.layers.1.{name}.weight"
+        with pytest.raises(ModelError, match=f"lacks the tensor {name}$"):
+            converted(folder(tmp_path / f"less{number}", "olmo2", {n: t for n, t in tensors.items() if n != name}), tmp_path)
+    name = "model.layers.0.self_attn.q_norm.weight"
+    with pytest.raises(ModelError, match=rf"{name} has shape \(16,\), the configuration says \(64,\)$"):
+        converted(folder(tmp_path / "heads", "olmo2", tensors | {name: tensors[name][:16]}), tmp_path)
+
+
+def test_sliding_windows_of_olmo_3_are_refused(tmp_path):
+    tensors, _ = tensors_of("olmo2", kind_model("olmo2"))
+    path = folder(tmp_path / "hf", "olmo2", tensors, config={"architectures": ["Olmo3ForCausalLM"]})
     with pytest.raises(ModelError) as caught:
         converted(path, tmp_path)
-    assert str(caught.value) == (
-        f"{path / 'config.json'}: the architecture {name} has an RMSNorm on the whole q and k vectors, not on each head, and "
-        "norms behind attention and feed-forward, which the engine does not do")
+    assert str(caught.value) == (f"{path / 'config.json'}: the architecture Olmo3ForCausalLM has a sliding window in most of its "
+                                 "layers, which the engine does not do")
 
 
 @pytest.mark.parametrize("kind", ["bitnet-2b4t", "falcon"])

@@ -23,11 +23,10 @@ def tensors_of(config=CONFIG, *, biases=(), seed=3):
     tensors = {"model.embed_tokens.weight": rng.normal(size=(c.vocab, c.dim)), "model.norm.weight": rng.uniform(0.8, 1.2, c.dim)}
     for i in range(c.layers):
         at = f"model.layers.{i}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
+        for norm in ("post_feedforward_layernorm" if c.vector_norms else "input_layernorm", "post_attention_layernorm"):
             tensors[f"{at}.{norm}.weight"] = rng.uniform(0.5, 1.5, c.dim)
-        if c.qk_norm:
-            for norm in ("q_norm", "k_norm"):
-                tensors[f"{at}.self_attn.{norm}.weight"] = rng.uniform(0.5, 1.5, c.head_dim)
+        for norm in ("q_norm", "k_norm") if c.has_norm("q_norm") else ():
+            tensors[f"{at}.self_attn.{norm}.weight"] = rng.uniform(0.5, 1.5, c.norm_width(norm))
         for name, where in PROJECTIONS.items():
             rows, cols = c.shape(name)
             tensors[f"{at}.{where}.weight"] = rng.normal(size=(rows, cols)) / np.sqrt(cols)

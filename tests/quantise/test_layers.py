@@ -37,7 +37,7 @@ def logits_of(model, x, *, quantised):
     return (int8(h) if quantised else h) @ float_rows(codes, scales).T
 
 
-@pytest.mark.parametrize("name", ["plain", "head-norms"])
+@pytest.mark.parametrize("name", ["plain", "head-norms", "vector-norms"])
 def test_int8_activations_are_the_boards(name):
     model = model_of(CONFIG if name == "head-norms" else FAMILY[name][0], gains=True, name=name)
     ids = [[1, 5, 9, 33, 2, 7, 60, 11], [1, 70, 3]]
@@ -46,6 +46,21 @@ def test_int8_activations_are_the_boards(name):
     golden = np.concatenate([board.feed(part, 0, heads="all") for part in ids]) / 65536
     # Codes that round the other way because of binary16 are what is left.
     assert np.abs(got - golden).mean() / golden.std() < 0.02
+
+
+@pytest.mark.parametrize("name", ["head-norms", "vector-norms"])
+def test_floats_are_the_reference(name, tmp_path):
+    """The float mathematics, with the rounding of each matrix's input put in, are those of the float reference."""
+    model = model_of(FAMILY[name][0], gains=True, name=name)
+    model.save(tmp_path / "m.tellme")
+    ids = [1, 5, 9, 33, 2, 7, 60, 11]
+    float_model = reference.read_container(tmp_path / "m.tellme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "bitlinear",
+                      lambda x, codes, scale: (x @ codes.T.astype(np.float32)) * np.asarray(scale, np.float32))
+        expected = reference.forward(float_model, ids)
+    got = logits_of(model, layers_of(model, [ids], quantised=False), quantised=False)
+    assert np.abs(got - expected).max() < 1e-4 * expected.std()
 
 
 def test_each_stage_has_int8_inputs_and_each_head_a_scale():

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from tellme.cli import main
-from tellme.compiler.image import compile_model
+from tellme.compiler.image import CompileError, compile_model
 from tellme.golden.perplexity import golden_board, windows
 from tellme.models import LINEARS, Model
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.quantise import run as running
+from tellme.quantise import samples as writing
 from tellme.quantise.forward import Maths, rms_norm
 from tellme.quantise.layers import Stage, advance, walk
 from tellme.quantise.rotate import PAYS
@@ -405,6 +406,64 @@ def test_qwen3_keeps_its_norms_on_heads(tmp_path, text, capsys):
     assert quantised(path, out, text, "--planes", 3, "--json") == 0
     assert json.loads(capsys.readouterr().out)["losses"]["quantised"]["kl"] < 0.1
     assert "q_norm" in Model.load(out).layers[0].gains
+
+
+OLMO2 = replace(CONFIG, vector_norms=True, eps=1e-6, theta=5e5)
+
+
+@pytest.fixture(scope="module")
+def olmo2(tmp_path_factory):
+    return float_folder(tmp_path_factory.mktemp("olmo2") / "model", "Olmo2ForCausalLM", tensors=tensors_of(OLMO2), config=OLMO2)
+
+
+def test_olmo2_keeps_its_norms_and_makes_up_for_errors_ahead_of_them(olmo2, tmp_path, text, capsys):
+    out, kl = tmp_path / "out.tellme", {}
+    for planes in (2, 4):
+        assert quantised(olmo2, out, text, "--planes", planes, "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        kl[planes] = report["losses"]["quantised"]["kl"]
+        assert report["rotate"] == {"turned": False, "kl": None}
+        # Planes apart, the file loses what int8 activations lose.
+        assert report["losses"]["int8 activations"]["kl"] < 0.02
+    # Two planes of a random model are far from it; four are near.
+    assert kl[4] < 0.1 < kl[2]
+    model = Model.load(out)
+    assert model.config.vector_norms and set(model.layers[1].gains) == {"q_norm", "k_norm", "attn_post_norm", "ffn_post_norm"}
+    assert model.layers[1].gains["k_norm"].shape == (OLMO2.kv_dim,)
+    # A norm behind the output and down projections, so that their biases make up for the mean of the error too.
+    assert set(model.layers[0].biases) == set(LINEARS)
+    compile_model(Container(out), preset("sim-norms"))
+    with pytest.raises(CompileError, match="the model has the norms of OLMo 2, .* and the build sim-tiny does none"):
+        compile_model(Container(out), preset("sim-tiny"))
+
+
+def test_olmo2_writes_what_it_is_calibrated_on(olmo2, text, tmp_path, capsys):
+    """Each token is among those that the float model holds for likely."""
+    model = open_floats(olmo2, lambda text: None)
+    writer, texts = writing._Writer(model), sample(model, 300)
+    caches = [np.zeros((2, 1, OLMO2.kv_heads, OLMO2.context, OLMO2.head_dim), np.float32) for _ in range(OLMO2.layers)]
+    ids = texts[0]
+    got = np.concatenate([writer.logits(np.array([token]), position, caches) for position, token in enumerate(ids)])
+    x = np.concatenate(list(model.floats("embedding")))
+    stream, maths = x[ids], Maths(OLMO2, [len(ids)])
+    for i in range(OLMO2.layers):
+        one = walk(maths, stream, lambda name, i=i: model.gain(i, name), quantised=False)
+        after = next(one)
+        while isinstance(after, Stage):
+            after = advance(one, [after.inputs @ model.matrix(i, name).T for name in after.names])
+        stream = after
+    wanted = rms_norm(stream, model.final_norm(), OLMO2.eps) @ x.T
+    assert np.abs(got - wanted).max() < 1e-3 * wanted.std()
+
+
+def test_olmo2_is_not_turned(olmo2, tmp_path, text, capsys):
+    out = tmp_path / "out.tellme"
+    assert quantised(olmo2, out, text, "--planes", 2, "--rotate") == 2
+    assert "the residual stream of this model cannot be turned: norms with gains stand between its matrices and the stream " \
+           "(OLMo 2) (leave --rotate out)" in capsys.readouterr().err
+    assert not out.exists()
+    assert quantised(olmo2, out, text, "--dry-run") == 0
+    assert "residual stream   as it is\n" in capsys.readouterr().out
 
 
 def test_what_is_no_float_checkpoint(tmp_path, text, capsys):

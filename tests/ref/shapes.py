@@ -61,9 +61,11 @@ def prompt(name: str) -> list[int]:
 
 def digest(model: Model) -> str:
     """Hash of all that a shape's model is made of, so that stored logits are known to be its own."""
-    # How texts begin and end changes no logit.  The stored logits were made before a model could have norms on heads.
+    # How texts begin and end changes no logit.  The stored logits were made before a model could have norms on heads, or behind
+    # linears.
+    newer = [name for name in ("qk_norm", "vector_norms") if not getattr(model.config, name)]
     config = ", ".join(f"{f.name}={getattr(model.config, f.name)!r}" for f in fields(model.config)
-                       if f.name not in ("add_bos", "more_ends", *(() if model.config.qk_norm else ("qk_norm",))))
+                       if f.name not in ("add_bos", "more_ends", *newer))
     sha = hashlib.sha256(f"ModelConfig({config})".encode())
     for layer in model.layers:
         for values in (layer.weights, layer.gains):

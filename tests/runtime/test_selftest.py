@@ -7,16 +7,18 @@ from zlib import crc32
 
 import pytest
 
-from tellme.compiler.image import check_shape
+from tellme.compiler.image import check_shape, compile_model
 from tellme.errors import DeviceError
 from tellme.runtime.board import Board
 from tellme.runtime.ddr3 import train_ddr3
+from tellme.runtime.generation import describe_step
 from tellme.runtime.march import ELEMENTS, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.runtime.selftest import layer_config, selftest
 from tellme.spec.config import PRESETS, preset
 from tellme.spec.ddr3_training import LaneSettings
 from tellme.spec.packets import DATA_MAX
 from tellme.spec.status import Training
+from tests.models.random_model import random_model
 from tests.runtime.faulty_board import Faults, FaultyClient, board_of, steps
 
 #: A core with two lanes and a small memory, which is tested whole.
@@ -200,6 +202,17 @@ def test_the_layer_fits_each_preset(name):
     config = layer_config(preset(name))
     config.check()
     check_shape(config, preset(name))
+    assert config.vector_norms == preset(name).vector_norms
+
+
+def test_steps_have_names():
+    """With norms behind linears a layer has eleven of them."""
+    image = compile_model(random_model("vector-norms"), preset("sim-norms"))
+    assert [describe_step(image, number) for number in (*range(13), len(image.program) - 2)] == [
+        "step 0 (embedding)", "step 1 (q of layer 0)", "step 2 (norm of q of layer 0)", "step 3 (k of layer 0)",
+        "step 4 (norm of k of layer 0)", "step 5 (v of layer 0)", "step 6 (attention of layer 0)", "step 7 (o of layer 0)",
+        "step 8 (norm of o of layer 0)", "step 9 (gate and up of layer 0)", "step 10 (down of layer 0)",
+        "step 11 (norm of down of layer 0)", "step 12 (q of layer 1)", "step 23 (head)"]
 
 
 # The march alone

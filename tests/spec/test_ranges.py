@@ -51,6 +51,7 @@ from tellme.spec.program import (
     Epilogue,
     FormatError,
     Op,
+    QkvPart,
     Segment,
     check_segments,
     pack_segments,
@@ -146,7 +147,7 @@ def test_a_layers_number_is_in_every_descriptor_of_it():
             assert step.pack()[0] >> 24 == layer and Descriptor.unpack(step.pack()) == step
 
 
-@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 13, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
+@pytest.mark.parametrize("words", [(15, 0, 0, 0), (Op.LINEAR | 1 << 15, 0, 0, 0), (Op.ATTENTION, 5, 0, 0),
                                    (Op.ATTENTION, 0, 5, 0), (Op.EMBED, 0, 0, 5), (Op.END, 1, 0, 0)])
 def test_what_is_no_descriptor_of_this_format(words):
     with pytest.raises(FormatError, match="is no descriptor of program format 3$"):
@@ -204,16 +205,67 @@ def within(limits):
 SCALES = st.builds(Scale, *(within(SCALE_RANGES[name]) for name in ("sig", "exp")))
 BITS = {name: st.booleans() for name in ("src_a", "norm", "gain", "gain_next", "relu2")}
 COMMON = BITS | {"epilogue": st.sampled_from(Epilogue), "act_exp": within(I8), "layer": within(U8)}
+
+
+def step_of(op, epilogue, *, gain, gain_next, **args):
+    """A step, without gains for A of a step that stores in A and has gains of A."""
+    return Descriptor(op, epilogue, gain=gain, gain_next=gain_next and not (epilogue == Epilogue.STORE and gain), **args)
+
+
 #: A LINEAR or HEAD has numbers of its own; of all others these are zeros.
 DESCRIPTORS = st.one_of(
-    st.builds(Descriptor, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
+    st.builds(step_of, st.sampled_from((Op.LINEAR, Op.HEAD)), rows=within(U16), cols=within(U16), n_eps=within(U32),
               sqrt_n=SCALES, **COMMON),
     st.builds(Descriptor, st.sampled_from((Op.END, Op.EMBED, Op.ATTENTION)), **COMMON),
     st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.booleans(), head_gains=st.just(True),
               **COMMON | {"epilogue": st.just(Epilogue.QKV), "gain_next": st.just(False)}),
     st.builds(Descriptor, st.just(Op.LINEAR), rows=within(U16), cols=within(U16), bias=st.just(True),
-              **COMMON | {"epilogue": st.sampled_from((Epilogue.STORE, Epilogue.ACT, Epilogue.QKV))}))
+              **COMMON | {"epilogue": st.sampled_from((Epilogue.STORE, Epilogue.ACT, Epilogue.QKV)), "gain": st.just(False)}),
+    st.builds(lambda n, part, **args: Descriptor(Op.NORM, Epilogue.QKV if part else Epilogue.RESIDUAL, src_a=True, part=part,
+                                                 rows=n, cols=n, gain_next=not part, **args),
+              within(U16), st.sampled_from((QkvPart.WHOLE, QkvPart.Q, QkvPart.K)), norm=st.booleans(), gain=st.booleans(),
+              n_eps=within(U32), sqrt_n=SCALES, layer=within(U8)),
+    st.builds(lambda part, **args: Descriptor(Op.LINEAR, Epilogue.QKV if part == QkvPart.V else Epilogue.STORE, part=part,
+                                              **args),
+              st.sampled_from((QkvPart.Q, QkvPart.K, QkvPart.V)), rows=within(U16), cols=within(U16), bias=st.booleans(),
+              layer=within(U8)))
 SEGMENTS = st.builds(Segment, st.integers(0, ADDRESS_RANGE.most // 2), within((1, 1 << 22)))
+
+
+NORM = Descriptor(Op.NORM, Epilogue.RESIDUAL, src_a=True, rows=8, cols=8)
+
+
+@pytest.mark.parametrize("change", [
+    {"src_a": False}, {"relu2": True}, {"act_exp": 1}, {"rows": 4}, {"epilogue": Epilogue.STORE}, {"epilogue": Epilogue.ACT},
+    {"epilogue": Epilogue.QKV}, {"part": QkvPart.Q}, {"epilogue": Epilogue.QKV, "part": QkvPart.V},
+    {"epilogue": Epilogue.QKV, "part": QkvPart.K, "gain_next": True}])
+def test_a_norm_that_no_gateware_does_is_none(change):
+    with pytest.raises(FormatError, match="^a NORM of . rows and 8 columns with the epilogue [A-Z]+ of the part [A-Z]+ is none:"):
+        replace(NORM, **change)
+
+
+@pytest.mark.parametrize(("op", "epilogue", "part", "more"), [
+    (Op.ATTENTION, Epilogue.STORE, QkvPart.Q, {}), (Op.LINEAR, Epilogue.QKV, QkvPart.Q, {}),
+    (Op.LINEAR, Epilogue.STORE, QkvPart.V, {}),
+    (Op.LINEAR, Epilogue.ACT, QkvPart.K, {}), (Op.LINEAR, Epilogue.QKV, QkvPart.V, {"head_gains": True})])
+def test_a_step_of_no_part_has_none(op, epilogue, part, more):
+    with pytest.raises(FormatError, match=f"^a step {op.name} with the epilogue {epilogue.name} has no part {part.name}$"):
+        Descriptor(op, epilogue, part=part, **more)
+
+
+def test_what_is_quantised_again_and_what_goes_from_a_to_a():
+    for part, again in ((QkvPart.Q, False), (QkvPart.K, True)):
+        step = Descriptor(Op.LINEAR, Epilogue.STORE, part=part)
+        assert step.again == again
+        for name in ("src_a", "norm", "gain"):
+            if again:
+                with pytest.raises(FormatError, match="^a LINEAR of the part K takes the codes of X that the one before took, "):
+                    replace(step, **{name: True})
+            else:
+                replace(step, **{name: True})
+    to_a = Descriptor(Op.LINEAR, Epilogue.STORE, src_a=True, gain=True)
+    with pytest.raises(FormatError, match="^a LINEAR from A to A has gains of its own, or loads those of the norm that"):
+        replace(to_a, gain_next=True)
 
 
 @given(DESCRIPTORS)

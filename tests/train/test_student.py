@@ -76,7 +76,7 @@ def test_a_file_computes_what_the_student_does(arch, method, planes, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("arch", CONFIGS)
+@pytest.mark.parametrize("arch", [arch for arch in CONFIGS if arch != "Olmo2ForCausalLM"])
 def test_drawn_rows_have_the_states_of_the_model(arch, tmp_path):
     source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     teacher = Teacher(source, "cpu", torch.float32)

@@ -110,6 +110,9 @@ def test_what_is_refused(tmp_path):
     planes, _ = learned(other, source, planes=2)
     with pytest.raises(ModelError, match="a Hugging Face folder holds no norms on heads, planes or pairs"):
         write_folder(ternary_model(source, read_learned(planes)), tmp_path / "out")
+    olmo2 = open_floats(float_folder(tmp_path / "o", "Olmo2ForCausalLM"), _silent)
+    with pytest.raises(ModelError, match="^o has the norms of OLMo 2, and a student has norms ahead of its linears: "):
+        ternary_model(olmo2, read_learned(paths))
     qwen3 = open_floats(float_folder(tmp_path / "q", "Qwen3ForCausalLM"), _silent)
     with pytest.raises(ModelError, match="layers.0.wq has shape .64, 64., the float model says .128, 64."):
         ternary_model(qwen3, read_learned(paths))

@@ -20,6 +20,7 @@ HINTS = {
     "image": "tellme-host load MODEL --save FILE",
     "interactive": "tellme-host generate --interactive",
     "method": "leave --method out",
+    "no-rotate": "leave --rotate out",
     "plot": "pip install 'tellme-host[plot]', or go without --plot",
     "prompt": "--prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3",
     "prompt-ids": "--prompt-ids 1,2,3; tellme-host convert --tokenizer FILE",

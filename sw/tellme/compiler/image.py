@@ -37,14 +37,14 @@ from tellme.spec.config import CoreConfig
 from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
 from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
-from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, Segment, check_segments, pack_segments
+from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, QkvPart, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I8, I32
 from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
            "compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
-           "tiling"]
+           "program_length", "tiling"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -126,6 +126,11 @@ def kv_bytes(config: ModelConfig) -> int:
     return config.layers * config.kv_heads * 2 * (config.head_dim + 2)
 
 
+def program_length(c: ModelConfig) -> int:
+    """Descriptors of a model's program: EMBED, those of the layers, HEAD and END."""
+    return (11 if c.vector_norms else 5) * c.layers + 3
+
+
 def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None:
     """Check a model against the build's widths (:attr:`CoreConfig.widths`); a limit that it passes is refused by name and
     number."""
@@ -134,7 +139,7 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         ("dim", c.dim, w.dim), ("ffn", c.ffn, w.cols), ("heads x head_dim", c.q_dim, w.cols),
         ("head_dim", c.head_dim, w.head_dim), ("KV heads", c.kv_heads, w.kv_heads), ("query heads", c.heads, w.heads),
         ("query heads of a KV head", c.heads // c.kv_heads, w.group), ("context", c.context, w.context),
-        ("descriptors", 5 * c.layers + 3, w.steps),
+        ("descriptors", program_length(c), w.steps),
     ):
         if value > limit:
             raise CompileError(f"{what} is {value}, and the build {board.name} can do {limit}",
@@ -142,6 +147,9 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
     if c.qk_norm and not board.row_words:
         raise CompileError(f"the model has an RMSNorm on each head of q and k, and the build {board.name} does none: use the "
                            "golden model", hint="golden")
+    if c.vector_norms and not board.vector_norms:
+        raise CompileError("the model has the norms of OLMo 2, on the whole of q and of k and behind attention and feed-forward, "
+                           f"and the build {board.name} does none: use the golden model", hint="golden")
     if c.layers > MAX_LAYERS:
         raise CompileError(f"layers is {c.layers}, and a program numbers {MAX_LAYERS}")
     for what, value, factor in (("dim", c.dim, 4), ("ffn", c.ffn, 4), ("heads x head_dim", c.q_dim, 4),
@@ -154,9 +162,13 @@ def check_shape(c: ModelConfig, board: CoreConfig, head: Head = "board") -> None
         raise TooBigError(f"vocabulary is {c.vocab}, and the build {board.name} can do {w.vocab}")
 
 
-#: Linears of a step that takes biases, and of a step whose adder is busy with the residual.
-_WITH_BIASES = (("wq", "wk", "wv"), ("w1", "w3"))
-_RESIDUAL = {3: "wo", 5: "w2"}
+#: Linears of a step whose adder is busy with the residual, where no norm is behind them.
+_RESIDUAL = ("wo", "w2")
+
+
+def _with_biases(c: ModelConfig) -> tuple[tuple[str, ...], ...]:
+    """The linears of each step that takes biases."""
+    return (("wq",), ("wk",), ("wv",), ("wo",), ("w1", "w3"), ("w2",)) if c.vector_norms else (("wq", "wk", "wv"), ("w1", "w3"))
 
 
 def check_linears(model: StoredSource, board: CoreConfig) -> None:
@@ -177,12 +189,12 @@ def check_linears(model: StoredSource, board: CoreConfig) -> None:
                                    f"the engine are up to {I32.most}")
             if linear.bias is None:
                 continue
-            if name in _RESIDUAL.values() and not board.residual_biases:
+            if name in _RESIDUAL and not model.config.vector_norms and not board.residual_biases:
                 raise CompileError(f"{what} has a bias, which no gateware adds: use the golden model", hint="golden")
             if not board.row_words:
                 raise CompileError(f"{what} has a bias, and the build {board.name} adds none: use the golden model",
                                    hint="golden")
-        for names in _WITH_BIASES:
+        for names in _with_biases(model.config):
             # A row's word with the bias has the row's scale, too.
             for name in names if any(linears[name].bias is not None for name in names) else ():
                 for block in linears[name].blocks():
@@ -327,6 +339,19 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
         return values is not None
 
     steps: list[Descriptor] = []
+
+    def normed_linear(name: str, cols: int, norm_gain: NDArray[np.float16] | None, *, part: QkvPart = QkvPart.WHOLE,
+                      next_gain: NDArray[np.float16] | None = None) -> None:
+        """A linear that writes A, and the norm behind it."""
+        rows = parts[name].rows_in_all
+        src_a = part == QkvPart.WHOLE
+        steps.append(Descriptor(Op.LINEAR, Epilogue.STORE, src_a=src_a, gain_next=gain(norm_gain),
+                                bias=parts[name].bias is not None, part=part, rows=rows, cols=cols, layer=i))
+        body.append(packed[name])
+        steps.append(Descriptor(Op.NORM, Epilogue.RESIDUAL if src_a else Epilogue.QKV, src_a=True, gain=norm_gain is not None,
+                                gain_next=gain(next_gain), part=part, rows=rows, cols=rows, layer=i,
+                                **norm_fields(c, rows)))  # type: ignore[arg-type]
+
     first = gains[0].get("attn_norm")
     steps.append(Descriptor(Op.EMBED, gain_next=gain(first)))
     for i, g in enumerate(gains):
@@ -334,11 +359,25 @@ def compile_body(model: StoredSource, board: CoreConfig) -> Body:
         made = {name: tiles(matrix, tiling(board)) for name, matrix in parts.items()}
         packed = {name: pack_tiles(matrix, made[name]) for name, matrix in parts.items()}
         # Without row words a head whose scales change is cut into two tiles.
-        whole &= all(edge % c.head_dim == 0 for edge in accumulate(tile.header.rows for tile in made["qkv"]))
-        # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.
-        residual_biases |= {5 * i + number: bias for number, name in _RESIDUAL.items()
-                            if (bias := model.linear(i, name).bias) is not None}
+        to_attention = made["v" if c.vector_norms else "qkv"]
+        whole &= all(edge % c.head_dim == 0 for edge in accumulate(tile.header.rows for tile in to_attention))
         after = gains[i + 1].get("attn_norm") if i + 1 < c.layers else final
+        if c.vector_norms:
+            normed_linear("q", c.dim, g.get("q_norm"), part=QkvPart.Q)
+            normed_linear("k", c.dim, g.get("k_norm"), part=QkvPart.K)
+            steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, bias=parts["v"].bias is not None, part=QkvPart.V, rows=c.kv_dim,
+                                    cols=c.dim, layer=i))
+            body.append(packed["v"])
+            steps.append(Descriptor(Op.ATTENTION, layer=i))
+            normed_linear("o", c.q_dim, g.get("attn_post_norm"))
+            steps.append(Descriptor(Op.LINEAR, Epilogue.ACT, bias=parts["gate_up"].bias is not None, relu2=c.act == "relu2",
+                                    act_exp=c.act_exp, rows=2 * c.ffn, cols=c.dim, layer=i))
+            body.append(packed["gate_up"])
+            normed_linear("down", c.ffn, g.get("ffn_post_norm"), next_gain=after)
+            continue
+        # EMBED, then five descriptors per layer: qkv, attention, o, gate and up, down.
+        residual_biases |= {5 * i + number: bias for number, name in zip((3, 5), _RESIDUAL, strict=True)
+                            if (bias := model.linear(i, name).bias) is not None}
         steps.append(Descriptor(Op.LINEAR, Epilogue.QKV, gain="attn_norm" in g, bias=parts["qkv"].bias is not None,
                                 head_gains=head_gains(g), rows=c.q_dim + 2 * c.kv_dim, cols=c.dim, layer=i,
                                 **norm_fields(c, c.dim)))  # type: ignore[arg-type]

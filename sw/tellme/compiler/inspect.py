@@ -129,11 +129,12 @@ class Inspection:
     @property
     def features(self) -> dict[str, str]:
         """The model's special features, and what computes them."""
-        residual = [name for name in self.biases if name.endswith((".wo", ".w2"))]
+        residual = [name for name in self.biases if name.endswith((".wo", ".w2")) and not self.config.vector_norms]
         return {what: who for what, there, who in (
             ("several scales a matrix", self.several_scales, "golden and boards"),
             ("several planes", max(self.planes) > 1, "golden, and builds of as many planes"),
             ("norms on heads", self.config.qk_norm, "golden, and builds of several planes"),
+            ("norms of OLMo 2", self.config.vector_norms, "golden, and builds with vector_norms"),
             ("column groups", self.groups, "golden, and builds with multipliers"),
             ("bias", self.biases, "golden only" if residual else "golden, and builds of several planes")) if there}
 

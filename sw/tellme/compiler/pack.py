@@ -7,7 +7,7 @@ rows.  Sizes follow from shapes and scales alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, tee
 from math import gcd
 from typing import NamedTuple
@@ -95,6 +95,11 @@ class Matrix:
     bias: NDArray[np.float16] | None = None
     multipliers: Callable[[], RowMultipliers] | None = None
 
+    @property
+    def rows_in_all(self) -> int:
+        """Rows of the matrix."""
+        return self.runs[-1].end
+
 
 class Tile(NamedTuple):
     """A tile's header, and the words of its rows (tellme.spec.packing.RowWord) if it has any."""
@@ -121,7 +126,10 @@ def interleaved(even: NDArray, odd: NDArray) -> NDArray:
 
 
 def matrices(model: StoredSource, layer: int) -> dict[str, Matrix]:
-    """The four linears of a layer as the engine sees them: q, k, v rows in a row; gate and up rows interleaved."""
+    """The four linears of a layer as the engine sees them: q, k, v rows in a row; gate and up rows interleaved.
+
+    A model with norms on the whole q and k has six: q, k and v are linears of their own.
+    """
     config = model.config
     linears = {name: model.linear(layer, name) for name in LINEARS}
     s = {name: [b.scale for b in linear.blocks() for _ in range(b.rows)] for name, linear in linears.items()}
@@ -172,20 +180,27 @@ def matrices(model: StoredSource, layer: int) -> dict[str, Matrix]:
     gate_up_planes = max(linears["w1"].planes, linears["w3"].planes)
     # Gate and up are rows of the same tiles, whose groups are parts of both linears' groups.
     gate_up_groups = gcd(linears["w1"].group_slices, linears["w3"].group_slices)
-    return {
-        "qkv": Matrix(in_order("wq", "wk", "wv"), config.dim,
-                      tuple(r for part, (at, n) in enumerate(((0, "wq"), (q, "wk"), (k, "wv")))
-                            for r in runs(at, s[n], config.head_dim, linears[n].planes, part, linears[n].group_slices)),
-                      None if qkv_bias is None else np.concatenate(qkv_bias), multipliers("wq", "wk", "wv")),
-        "o": Matrix(in_order("wo"), config.q_dim,
-                    tuple(runs(0, s["wo"], planes=linears["wo"].planes, group_slices=linears["wo"].group_slices)),
-                    multipliers=multipliers("wo")),
+
+    def alone(name: str, unit: int = 1) -> Matrix:
+        own, bias = linears[name], biases(name)
+        return Matrix(in_order(name), own.shape[1], tuple(runs(0, s[name], unit, own.planes, group_slices=own.group_slices)),
+                      None if bias is None else bias[0], multipliers(name))
+
+    if config.vector_norms:
+        # A step of v sends whole heads to attention; those of q and k write vectors.
+        attention = {"q": alone("wq"), "k": alone("wk"), "v": alone("wv", config.head_dim), "o": alone("wo")}
+    else:
+        attention = {
+            "qkv": Matrix(in_order("wq", "wk", "wv"), config.dim,
+                          tuple(r for part, (at, n) in enumerate(((0, "wq"), (q, "wk"), (k, "wv")))
+                                for r in runs(at, s[n], config.head_dim, linears[n].planes, part, linears[n].group_slices)),
+                          None if qkv_bias is None else np.concatenate(qkv_bias), multipliers("wq", "wk", "wv")),
+            "o": replace(alone("wo"), bias=None)}
+    return attention | {
         "gate_up": Matrix(alternating("w1", "w3"), config.dim,
                           tuple(runs(0, gate_up, planes=gate_up_planes, group_slices=gate_up_groups)),
                           None if gate_up_bias is None else interleaved(*gate_up_bias), alternating_multipliers("w1", "w3")),
-        "down": Matrix(in_order("w2"), config.ffn,
-                       tuple(runs(0, s["w2"], planes=linears["w2"].planes, group_slices=linears["w2"].group_slices)),
-                       multipliers=multipliers("w2")),
+        "down": alone("w2") if config.vector_norms else replace(alone("w2"), bias=None),
     }
 
 

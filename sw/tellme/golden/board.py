@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
-from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, quantise, rope, sumsq
+from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, norm_codes, quantise, rope, sumsq
 from tellme.golden.head import Table, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
 from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile
@@ -35,7 +35,8 @@ from tellme.spec.packing import (
     multiplier_words,
     slices,
 )
-from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment, check_segments
+from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, QkvPart, Segment, check_segments
+from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.ranges import Range
 from tellme.spec.sampling import DrawSettings, draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
@@ -119,6 +120,12 @@ def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np
             runs.append([segment.address, segment.end])
     parts = [memory[4 * first:4 * end] for first, end in runs]
     return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def joined_heads(parts: Sequence[tuple[NDArray[np.int8], Scales]]) -> tuple[NDArray[np.int8], Scales]:
+    """Codes (tokens, heads, head_dim) and scales (tokens, heads) of parts of q, k and v, one behind another."""
+    return (np.concatenate([codes for codes, _ in parts], axis=1),
+            Scales(*(np.concatenate(values, axis=1) for values in zip(*(scale for _, scale in parts), strict=True))))
 
 
 class GoldenBoard:
@@ -318,8 +325,7 @@ class GoldenBoard:
         n = len(tokens)
         x = a = np.zeros((n, 0), np.float16)
         gains: F16 | None = None
-        codes = np.zeros((n, 0, 0), np.int8)
-        head_scales = scales()
+        heads_of: dict[QkvPart, tuple[NDArray[np.int8], Scales]] = {}
         caches: list[_Cache] = []
         logits = np.zeros((0, r["vocab"]), np.int32)
         for number, step in enumerate(self.steps):
@@ -333,33 +339,41 @@ class GoldenBoard:
                 stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
                 assert caches, "an ATTENTION without a QKV linear ahead of it"
+                codes, head_scales = joined_heads([heads_of[part] for part in sorted(heads_of)])
                 stream = a = self._attention(caches, runs, codes, head_scales).reshape(n, -1)
             else:
                 source = x if d.op == Op.HEAD or not d.src_a else a
                 if d.op == Op.HEAD and wanted is not None:
                     source = source[wanted]
                 q, scale_d = self._quantise(number, d, source, gains)
+                of_token = Scales(scale_d.sig[:, None], scale_d.exp[:, None])
                 if d.op == Op.HEAD:
                     stream = logits = self._head.logits(q, scale_d)
                 else:
-                    assert step.weights is not None and step.scales is not None
-                    acc = step.weights.product(q)
-                    row = scale_mul(Scales(scale_d.sig[:, None], scale_d.exp[:, None]), step.scales)
-                    y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
+                    if d.op == Op.NORM:
+                        # The codes are the accumulators.
+                        y = dequantise(q, scale_mul(of_token, scales(Scale(1024, -10 - NORM_FRAC))))
+                    else:
+                        assert step.weights is not None and step.scales is not None
+                        acc = step.weights.product(q)
+                        row = scale_mul(of_token, step.scales)
+                        y = dequantise(acc, (row.sig[:, step.scale_of_row], row.exp[:, step.scale_of_row]))
                     if step.bias is not None:
                         y = add(y, step.bias)
                     if nonfinite(y):
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
                         caches = self._caches[d.layer]
-                        codes, head_scales = self._heads(number, y, positions, step.head_gains)
-                        stream = codes.astype(np.int16)
+                        if d.part in (QkvPart.WHOLE, QkvPart.Q):
+                            heads_of = {}
+                        heads_of[d.part] = part = self._heads(number, y, positions, step.head_gains, d.part)
+                        stream = part[0].astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:
                         stream = a = activation(y[:, 0::2], y[:, 1::2], relu2=d.relu2, act_exp=d.act_exp)
                     elif d.epilogue == Epilogue.RESIDUAL:
                         stream = x = add(x, y)
                     else:
-                        stream = x = y
+                        stream = a = y
             if stream.dtype == np.float16 and nonfinite(stream):
                 raise NonfiniteError(number)
             self.crcs[number] = zlib.crc32(stream[-1].astype(stream.dtype.newbyteorder("<")).tobytes())
@@ -369,8 +383,8 @@ class GoldenBoard:
                 raise NonfiniteError(number)
         return logits
 
-    def _quantise(self, number: int, d: Descriptor, x: F16, gains: F16 | None) -> tuple[NDArray[np.int8], Scales]:
-        """Codes of vectors, and the scale d of each."""
+    def _quantise(self, number: int, d: Descriptor, x: F16, gains: F16 | None) -> tuple[NDArray[Any], Scales]:
+        """Codes of vectors, of a NORM with NORM_FRAC more bits, and the scale d of each."""
         if d.gain != (gains is not None):
             raise ValueError(f"step {number} wants {'' if d.gain else 'no '}gains, the step before loads the opposite")
         y = x if gains is None else mul(x, gains)
@@ -378,18 +392,18 @@ class GoldenBoard:
         s, scale = recip127(a), times_c127(a)
         if d.norm:
             scale = scale_mul(scale, scales(*(inv_rms(sumsq(row), d.n_eps, d.sqrt_n) for row in x)))
-        return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
+        return (norm_codes if d.op == Op.NORM else quantise)(y, (s.sig[:, None], s.exp[:, None])), scale
 
-    def _heads(self, number: int, y: F16, positions: slice | NDArray[np.intp],
-               gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
-        """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.
+    def _heads(self, number: int, y: F16, positions: NDArray[np.intp], gains: F16 | None = None,
+               part: QkvPart = QkvPart.WHOLE) -> tuple[NDArray[np.int8], Scales]:
+        """Rows of q, k and v, or of a part of them: RoPE on q and k, int8 with a scale per head.
 
         With ``gains``, q and k go through a norm on each head: the gains multiply the elements, and 1 / rms of the elements
         before the gains multiplies the head's scale.
         """
         r = self.registers
         y = y.reshape(len(y), -1, r["head_dim"])
-        turned = r["heads"] + r["kv_heads"]
+        turned = {QkvPart.WHOLE: r["heads"] + r["kv_heads"], QkvPart.V: 0}.get(part, y.shape[1])
         qk = measured = y[:, :turned]
         if gains is not None:
             qk = mul(qk, np.repeat(gains, (r["heads"], r["kv_heads"]), axis=0))

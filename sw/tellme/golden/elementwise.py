@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.spec.activation import X_FRAC_BITS
+from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.scale import SQUARE_FRAC, Scale
 from tellme.spec.tables import SIGMOID_FRAC_BITS, SIGMOID_LOG_STEP, sigmoid_rom
 
-__all__ = ["F16", "absmax", "activation", "add", "dequantise", "mul", "nonfinite", "quantise", "rope", "sumsq"]
+__all__ = ["F16", "absmax", "activation", "add", "dequantise", "mul", "nonfinite", "norm_codes", "quantise", "rope", "sumsq"]
 
 #: Floats of the format of the gateware, binary16.
 F16 = NDArray[np.float16]
@@ -51,10 +52,19 @@ def dequantise(acc: NDArray[np.int64], scale: Scale | tuple[NDArray[np.int64], N
 
 def quantise(x: F16, s: Scale | tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.int8]:
     """clip(x * s rounded half to even, -128, 127); NaN gives 0.  A scale, or arrays that broadcast with x."""
+    return _codes(x, s, 0).astype(np.int8)
+
+
+def norm_codes(x: F16, s: Scale | tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The same with NORM_FRAC more bits, for :attr:`tellme.spec.program.Op.NORM`: clip(x * s * 16 rounded, -2048, 2047)."""
+    return _codes(x, s, NORM_FRAC).astype(np.int64)
+
+
+def _codes(x: F16, s: Scale | tuple[NDArray[np.int64], NDArray[np.int64]], frac: int) -> NDArray[np.float64]:
     sig, exp = s
     with np.errstate(invalid="ignore"):
-        y = np.rint(np.ldexp(x.astype(np.float64) * sig, exp))
-    return np.nan_to_num(np.clip(y, -128, 127), nan=0.0).astype(np.int8)
+        y = np.rint(np.ldexp(x.astype(np.float64) * sig, exp + frac))
+    return np.nan_to_num(np.clip(y, -128 << frac, (128 << frac) - 1), nan=0.0)
 
 
 def rope(x: F16, cos: F16, sin: F16) -> F16:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tellme.compiler.image import compile_model
+from tellme.compiler.image import compile_model, program_length
 from tellme.golden.board import CHUNK, GoldenBoard
 from tellme.models.config import ModelError
 from tellme.models.source import Source, StoredSource
@@ -30,8 +30,8 @@ def unlimited_config(model: Source) -> CoreConfig:
     c = model.config
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
-                       program_steps=5 * c.layers + 3, sdram_bytes=1 << 40, planes=MAX_PLANES, multipliers=True,
-                       residual_biases=True, unlimited=True)
+                       program_steps=program_length(c), sdram_bytes=1 << 40, planes=MAX_PLANES, multipliers=True,
+                       vector_norms=True, residual_biases=True, unlimited=True)
 
 
 def golden_board(model: StoredSource) -> GoldenBoard:

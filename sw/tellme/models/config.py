@@ -13,9 +13,10 @@ __all__ = ["LINEARS", "NORMS", "ModelConfig", "ModelError"]
 
 #: Matrices of a layer, with the names that LLaMA checkpoints of this family use.
 LINEARS = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
-#: Norms of a layer; attn_norm and ffn_norm are there in each model (:meth:`ModelConfig.has_norm`).  q_norm and k_norm are on each
-#: head of q and of k, and the heads of a layer share their gains.
-NORMS = ("attn_norm", "q_norm", "k_norm", "o_norm", "ffn_norm", "down_norm")
+#: Norms of a layer (:meth:`ModelConfig.has_norm`).  q_norm and k_norm are on each head of q and of k, and the heads of a layer
+#: share their gains; or on the whole q and k (:attr:`ModelConfig.vector_norms`).  attn_post_norm and ffn_post_norm are behind the
+#: output and down projections.
+NORMS = ("attn_norm", "q_norm", "k_norm", "o_norm", "attn_post_norm", "ffn_norm", "down_norm", "ffn_post_norm")
 
 
 class ModelError(TellmeError):
@@ -46,6 +47,9 @@ class ModelConfig:
     down_norm: bool = False
     #: RMSNorm on each head of q and of k, ahead of RoPE (Qwen3).
     qk_norm: bool = False
+    #: The norms of OLMo 2: RMSNorm on the whole q and on the whole k, ahead of RoPE, and on what attention and feed-forward add
+    #: to the residual stream; none ahead of a layer's matrices.
+    vector_norms: bool = False
     #: Token at which texts begin; None: the model has none.
     bos: int | None = 1
     #: Token that ends a text, the one at which a board stops by itself; None: the model has none.
@@ -85,6 +89,8 @@ class ModelConfig:
             raise ModelError(f"{self.heads} heads are no multiple of {self.kv_heads} KV heads")
         if self.head_dim % 2:
             raise ModelError(f"head_dim {self.head_dim} is odd: RoPE turns pairs")
+        if self.vector_norms and (self.qk_norm or self.o_norm or self.down_norm):
+            raise ModelError("vector_norms stands beside qk_norm, o_norm or down_norm: no model has both")
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> "ModelConfig":
@@ -98,7 +104,7 @@ class ModelConfig:
         """All values as a JSON object.  A field that is newer than version 2 of the .tellme format is written only if its value
         is not the default, so that older programs can read the files that they understand."""
         values = asdict(self) | {"more_ends": list(self.more_ends)}
-        for key in ("add_bos", "more_ends", "qk_norm"):
+        for key in ("add_bos", "more_ends", "qk_norm", "vector_norms"):
             if getattr(self, key) == getattr(ModelConfig, key):
                 del values[key]
         return values
@@ -141,10 +147,12 @@ class ModelConfig:
 
     def has_norm(self, name: str) -> bool:
         """Whether the layers have a norm of NORMS."""
-        some = {"o_norm": self.o_norm, "down_norm": self.down_norm, "q_norm": self.qk_norm, "k_norm": self.qk_norm}
-        return some.get(name, True)
+        ahead, behind, on_qk = not self.vector_norms, self.vector_norms, self.qk_norm or self.vector_norms
+        return {"attn_norm": ahead, "ffn_norm": ahead, "attn_post_norm": behind, "ffn_post_norm": behind, "q_norm": on_qk,
+                "k_norm": on_qk, "o_norm": self.o_norm, "down_norm": self.down_norm}[name]
 
     def norm_width(self, name: str) -> int:
         """Elements of a norm's gain."""
-        return {"attn_norm": self.dim, "q_norm": self.head_dim, "k_norm": self.head_dim,
-                "o_norm": self.q_dim, "ffn_norm": self.dim, "down_norm": self.ffn}[name]
+        q, k = (self.q_dim, self.kv_dim) if self.vector_norms else (self.head_dim, self.head_dim)
+        return {"attn_norm": self.dim, "q_norm": q, "k_norm": k, "o_norm": self.q_dim, "attn_post_norm": self.dim,
+                "ffn_norm": self.dim, "down_norm": self.ffn, "ffn_post_norm": self.dim}[name]

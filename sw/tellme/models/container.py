@@ -43,7 +43,9 @@ FORMAT = "tellme"
 #: 1: one scale a matrix, no bias, SentencePiece.  2: may have several scales, biases, a tokenizer.json.  3: may have no BOS,
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
 #: 4: may have matrices of several planes, and of column groups whose rows have multipliers, and norms on heads of q and k.
-FORMAT_VERSION = PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
+#: 5: may have the norms of OLMo 2 (ModelConfig.vector_norms).  A file has the lowest version that says all of it.
+PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
+FORMAT_VERSION = VECTOR_NORMS_VERSION = 5
 
 
 def written_elements(config: ModelConfig) -> int:
@@ -67,6 +69,8 @@ def write(source: Source, path: Path, progress: Callable[[int], object] | None =
             version = 3
         if c.qk_norm:
             version = HEAD_NORMS_VERSION
+        if c.vector_norms:
+            version = VECTOR_NORMS_VERSION
         for name in ("embedding",) if c.tied else ("embedding", "head"):
             _write_table(out, source, name, done)
         for i in range(c.layers):

@@ -71,6 +71,8 @@ class Maths:
     def heads(self, y: Floats, gain: Gain, *, turned: bool, quantised: bool) -> Floats:
         """Outputs of the matrix of q, k or v as heads (tokens, heads, head_dim).  ``turned``: q and k, with norm and RoPE."""
         c = self.config
+        if turned and c.vector_norms:
+            y = rms_norm(y, gain, c.eps)
         y = y.reshape(len(y), -1, c.head_dim)
         if turned:
             if c.qk_norm:

@@ -17,7 +17,7 @@ __all__ = ["RESIDUAL", "FloatLayers", "FloatModel", "Matrix", "Stage", "Streams"
 
 Floats = NDArray[np.float32]
 
-#: The matrices whose outputs are added to the residual stream: the engine adds no bias to these.
+#: The matrices whose outputs are added to the residual stream, as they are or through a norm.
 RESIDUAL = ("wo", "w2")
 #: Runs of tokens, of which each of so many is left out of the fit of a target.
 _RUNS, _HELD_OUT = 24, 4
@@ -91,17 +91,24 @@ Walk = Generator[Stage, list[Floats], Floats]
 
 def walk(maths: Maths, x: Floats, gain: Callable[[str], NDArray[np.float16] | None], *, quantised: bool) -> Walk:
     """A layer between its matrices; ``quantised``: with int8 activations, q, K and V."""
-    eps = maths.config.eps
+    c = maths.config
     seen = int8 if quantised else _as_it_is
-    q, k, v = yield Stage(("wq", "wk", "wv"), seen(rms_norm(x, gain("attn_norm"), eps)), x)
+
+    def ahead(name: str, x: Floats) -> Floats:
+        return x if c.vector_norms else rms_norm(x, gain(name), c.eps)
+
+    def behind(name: str, y: Floats) -> Floats:
+        return rms_norm(y, gain(name), c.eps) if c.vector_norms else y
+
+    q, k, v = yield Stage(("wq", "wk", "wv"), seen(ahead("attn_norm", x)), x)
     heads = (maths.heads(q, gain("q_norm"), turned=True, quantised=quantised),
              maths.heads(k, gain("k_norm"), turned=True, quantised=quantised),
              maths.heads(v, None, turned=False, quantised=quantised))
     (o,) = yield Stage(("wo",), seen(maths.attention(*heads)), x)
-    x = x + o
-    gate, up = yield Stage(("w1", "w3"), seen(rms_norm(x, gain("ffn_norm"), eps)), x)
+    x = x + behind("attn_post_norm", o)
+    gate, up = yield Stage(("w1", "w3"), seen(ahead("ffn_norm", x)), x)
     (down,) = yield Stage(("w2",), seen(maths.activation(gate, up)), x)
-    return x + down
+    return x + behind("ffn_post_norm", down)
 
 
 def _as_it_is(x: Floats) -> Floats:
@@ -131,7 +138,8 @@ def quantise_layer(model: FloatLayers, number: int, streams: Streams, planes: Ma
     found: dict[str, Matrix] = {}
     while True:
         outputs: tuple[list[Floats], list[Floats], list[Floats]] = ([], [], [])
-        seen = _Seen(exact, quantised, tokens)
+        # What is lost of the residual stream is made up for where outputs are added to the stream as they are, and no bias is.
+        seen = _Seen(exact, quantised, tokens, residual=exact.names[0] in RESIDUAL and not model.config.vector_norms)
         for name in exact.names:
             weights, bias = model.matrix(number, name), model.bias(number, name)
             wanted = exact.inputs @ weights.T
@@ -160,9 +168,8 @@ def advance(one: Walk, outputs: list[Floats]) -> Stage | Floats:
 class _Seen:
     """The statistics of the inputs of some matrices, of the first ``tokens`` tokens."""
 
-    def __init__(self, exact: Stage, quantised: Stage, tokens: int):
-        self._tokens = tokens
-        self._residual = exact.names[0] in RESIDUAL
+    def __init__(self, exact: Stage, quantised: Stage, tokens: int, *, residual: bool):
+        self._tokens, self._residual = tokens, residual
         self._inputs = quantised.inputs[:tokens]
         self._mean: Floats | None = None
         if self._residual:
@@ -184,7 +191,8 @@ class _Seen:
               group: int) -> Matrix:
         """A matrix for the outputs ``wanted``, without the float model's ``bias``.
 
-        The bias of a matrix of the residual stream stays as it is; another one makes up for the mean of the error.
+        The bias of a matrix whose outputs are added to the residual stream as they are stays as it is; another one makes up for
+        the mean of the error.
         """
         wanted = wanted[:self._tokens]
         if self._residual:

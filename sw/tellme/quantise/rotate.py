@@ -6,6 +6,9 @@ With an orthogonal Q the stream x becomes x Q.  RMSNorm without gains turns with
 matrices behind it: W diag(g) Q for q, k, v, gate and up, Q^T W for o and down, E Q for the embedding, and H diag(g) Q for the LM
 head.  So the head is not the embedding any more.  (Ashkboos et al., arXiv 2404.00456.)
 
+A norm with gains between a matrix and the stream stands in the way: behind it Q would be a matrix of its own.  So a model with
+the norms of OLMo 2 is not turned.
+
 Whether this pays is measured: columns that stand out are what it helps with, and not every model has any.
 """
 
@@ -59,10 +62,11 @@ class Choice:
 class Rotated:
     """A float model with its residual stream turned.
 
-    The model has none of the norms behind the attention or the activation, as no model has that is read as floats.
+    The model has none of the norms behind the attention or the activation, nor those of OLMo 2.
     """
 
     def __init__(self, model: FloatModel):
+        assert not model.config.vector_norms, "a norm stands between matrices and the residual stream"
         self._model = model
         self.config = replace(model.config, tied=False)
         self.name, self.license = model.name, model.license

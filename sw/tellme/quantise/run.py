@@ -67,7 +67,8 @@ class Settings:
     ``planes`` of each matrix, or None for those that a budget of ``bits`` a weight or ``memory`` bytes allows; ``named``: those
     of some matrices; ``head_planes`` of the LM head at most; ``group``: columns of a group with multipliers, or 0; ``tokens`` of
     the calibration's text that are taken at most; ``rotate``: whether the residual stream is turned
-    (:mod:`tellme.quantise.rotate`), or None for where this pays.
+    (:mod:`tellme.quantise.rotate`), or None for where this pays.  A model with the norms of OLMo 2 is not turned, and with true
+    its run is an InputError.
     """
 
     planes: int | None = None
@@ -183,6 +184,9 @@ class Run:
 
     def __init__(self, model: Imported, target: Path, settings: Settings, calibration: str | None, evaluation: str, *,
                  say: Callable[[str], object], bars: Bars):
+        if settings.rotate and model.config.vector_norms:
+            raise InputError("the residual stream of this model cannot be turned: norms with gains stand between its matrices "
+                             "and the stream (OLMo 2)", hint="no-rotate")
         if not model.tokenizer:
             raise ModelError("the model has no tokenizer, and the calibration needs one", hint="tokenizer-file-only")
         #: The float model, and the same where it is turned.
@@ -212,7 +216,7 @@ class Run:
         """Whether the model is turned, and the planes of each matrix; what was measured for them is kept in ``work``."""
         s, source = self._settings, self._source
         choice = Choice(bool(s.rotate))
-        if s.rotate is None:
+        if s.rotate is None and not source.config.vector_norms:
             # The planes are near those of the plan, which is made for the model that is chosen.
             rounding = partial(kl_of_rounding, variants=[self._planes(None).planes], group=s.group)
             choice = Choice.by(*_kept(work, "rotate", lambda: [

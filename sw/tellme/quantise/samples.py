@@ -96,19 +96,27 @@ class _Writer:
                 y: Floats = x @ weights[name].T
                 return y if bias is None else y + bias.astype(np.float32)
 
-            h = rms_norm(x, self.model.gain(i, "attn_norm"), c.eps)
-            q, k = (product(name, h).reshape(count, -1, c.head_dim) for name in ("wq", "wk"))
+            def norm(name: str, x: Floats, i: int = i) -> Floats:
+                return rms_norm(x, self.model.gain(i, name), c.eps)
+
+            h = x if c.vector_norms else norm("attn_norm", x)
+            q, k = product("wq", h), product("wk", h)
+            if c.vector_norms:
+                q, k = norm("q_norm", q), norm("k_norm", k)
+            q, k = (y.reshape(count, -1, c.head_dim) for y in (q, k))
             if c.qk_norm:
-                q, k = (rms_norm(y, self.model.gain(i, name), c.eps) for y, name in ((q, "q_norm"), (k, "k_norm")))
+                q, k = norm("q_norm", q), norm("k_norm", k)
             cache[0, :, :, position] = turn(k, by)
             cache[1, :, :, position] = product("wv", h).reshape(count, -1, c.head_dim)
             keys, values = cache[:, :, :, :position + 1]
             scores = turn(q, by).reshape(count, c.kv_heads, -1, c.head_dim) @ keys.swapaxes(2, 3) * c.head_dim**-0.5
             scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
             out = (scores / scores.sum(axis=-1, keepdims=True)) @ values
-            x = x + product("wo", out.reshape(count, -1).astype(np.float32))
-            h = rms_norm(x, self.model.gain(i, "ffn_norm"), c.eps)
+            o = product("wo", out.reshape(count, -1).astype(np.float32))
+            x = x + (norm("attn_post_norm", o) if c.vector_norms else o)
+            h = x if c.vector_norms else norm("ffn_norm", x)
             gate = product("w1", h)
-            x = x + product("w2", gate / (1 + np.exp(-gate)) * product("w3", h))
+            down = product("w2", gate / (1 + np.exp(-gate)) * product("w3", h))
+            x = x + (norm("ffn_post_norm", down) if c.vector_norms else down)
         result: Floats = rms_norm(x, self._final, c.eps) @ self._head.T
         return result

@@ -19,7 +19,7 @@ from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampler, Sampling
 from tellme.spec.ending import ending
 from tellme.spec.memory import END_TOKENS, DoneReason, Event, EventType, StartArgs, StartFlags
-from tellme.spec.program import Epilogue, Op
+from tellme.spec.program import Epilogue, Op, QkvPart
 from tellme.spec.sampling import board_draws
 
 __all__ = ["Generation", "describe_step", "host_draws"]
@@ -38,6 +38,12 @@ def describe_step(image: Image, number: int) -> str:
         return f"step {number} (head)"
     if d.op == Op.ATTENTION:
         return f"step {number} (attention of layer {layer})"
+    if d.part:
+        what = ("norm of " if d.op == Op.NORM else "") + QkvPart(d.part).name.lower()
+        return f"step {number} ({what} of layer {layer})"
+    if d.op == Op.NORM:
+        what = "o" if image.program[number - 2].op == Op.ATTENTION else "down"
+        return f"step {number} (norm of {what} of layer {layer - 1})"
     if d.epilogue == Epilogue.QKV:
         return f"step {number} (q, k, v of layer {layer})"
     if d.epilogue == Epilogue.ACT:

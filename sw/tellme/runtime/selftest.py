@@ -200,12 +200,14 @@ def _march(device: BoardDevice, full: bool, progress: Progress) -> Check:
 
 
 def layer_config(core: CoreConfig) -> ModelConfig:
-    """The shape of the model of one layer that a core is tested with: small, and within all limits of the core."""
+    """The shape of the model of one layer that a core is tested with: small, within all limits of the core, and with as many
+    norms as the core does."""
     head_dim, kv_heads = min(core.max_head_dim, 32), min(core.max_kv_heads, 2)
     heads = kv_heads * min(core.max_group, 2)
+    plain = not core.vector_norms
     return ModelConfig(dim=min(core.max_dim, 128), ffn=min(core.max_cols, 192), layers=1, heads=heads, kv_heads=kv_heads,
-                       head_dim=head_dim, vocab=min(core.max_vocab, 256), context=min(core.max_context, 64), o_norm=True,
-                       down_norm=True, qk_norm=core.row_words)
+                       head_dim=head_dim, vocab=min(core.max_vocab, 256), context=min(core.max_context, 64), o_norm=plain,
+                       down_norm=plain, qk_norm=plain and core.row_words, vector_norms=core.vector_norms)
 
 
 def _layer(device: BoardDevice) -> tuple[Check, Image]:

@@ -62,6 +62,9 @@ class CoreConfig:
     planes: int = MAX_PLANES
     #: Whether planes may be free, and have multipliers for groups of slices.
     multipliers: bool = False
+    #: Whether programs may have the step NORM and q, k and v in parts, which models with the norms of OLMo 2 have
+    #: (:attr:`tellme.models.config.ModelConfig.vector_norms`).  No board is built with it.
+    vector_norms: bool = False
     #: Longest residual vector (dim).
     max_dim: int = 512
     #: Longest input of a linear: ffn, or heads * head_dim.
@@ -140,6 +143,8 @@ class CoreConfig:
         for what, value, least, most, why in limits:
             if not least <= value <= most:
                 raise ConfigError(f"preset {self.name}: {what} is {value}; {least} to {most} can be ({why})")
+        if self.vector_norms and not self.row_words:
+            raise ConfigError(f"preset {self.name}: planes is 1; 2 to {MAX_PLANES} can be with vector_norms")
         if self.lanes % self.prefill_rows:
             raise ConfigError(f"preset {self.name}: lanes is {self.lanes}; a multiple of {self.prefill_rows} can be (a lane a "
                               "row of the memory's word)")
@@ -168,7 +173,7 @@ class CoreConfig:
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
             word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens,
-            slots=self.slots)
+            slots=self.slots, vector_norms=self.vector_norms)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -277,6 +282,8 @@ PRESETS = {
                            ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                            sdram_power_up_us=2.0, sdram_phases=1),
 }
+# The core of sim-tiny with the norms of OLMo 2.
+PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
 # The same core at a clock that a PLL makes from 48 MHz.
 PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", fabric_mhz=72.0)
 

@@ -18,7 +18,7 @@ from tellme.spec.words import ZEROS, pack_word, unpack_word
 
 __all__ = ["ACT_EXP_RANGE", "ADDRESS_RANGE", "DESCRIPTOR_RANGES", "DESCRIPTOR_WORDS", "FORMAT_VERSION", "MAX_LAYERS",
            "MAX_SEGMENTS", "SEGMENT_ENTRIES", "SEGMENT_FIELDS", "SEGMENT_RANGES", "SEGMENT_WORDS", "WORD0_FIELDS", "Descriptor",
-           "Epilogue", "FormatError", "Op", "Segment", "check_segments", "pack_segments", "unpack_segments"]
+           "Epilogue", "FormatError", "Op", "QkvPart", "Segment", "check_segments", "pack_segments", "unpack_segments"]
 
 #: Version of what a host writes before a run: descriptors, segments, tiles, registers, and the windows that take them.  A
 #: board says its own in HELLO, and a host of another version refuses the board.  2: KV caches by strides, segments.  3: planes
@@ -29,7 +29,7 @@ FORMAT_VERSION = 3
 DESCRIPTOR_WORDS = 4
 #: Word 0 of a descriptor: widths of its fields, from bit 0 on.
 WORD0_FIELDS = {"op": 4, "epilogue": 2, "src_a": 1, "norm": 1, "gain": 1, "gain_next": 1, "relu2": 1, "bias": 1,
-                "head_gains": 1, ZEROS: 3, "act_exp": 8, "layer": 8}
+                "head_gains": 1, "part": 2, ZEROS: 1, "act_exp": 8, "layer": 8}
 
 #: Entries of the list of segments, its end included.
 SEGMENT_ENTRIES = 256
@@ -61,12 +61,18 @@ class Op(IntEnum):
     ATTENTION = 3
     #: Quantise X, int8 LM head, pick.
     HEAD = 4
+    #: An RMSNorm behind a linear: quantise A to codes of 12 bits, which are the accumulators themselves; epilogue.
+    NORM = 5
+
+
+#: Steps whose words 1 to 3 say something.
+_SIZED = (Op.LINEAR, Op.HEAD, Op.NORM)
 
 
 class Epilogue(IntEnum):
     """What the fused pipeline does with a dequantised element (its setting ``epilogue``)."""
 
-    #: Written to X or A as it is.
+    #: Written as it is: to X by EMBED, to A by ATTENTION and by a LINEAR that a NORM follows.
     STORE = 0
     #: X[i] += element.
     RESIDUAL = 1
@@ -74,6 +80,16 @@ class Epilogue(IntEnum):
     ACT = 2
     #: RoPE on the q and k rows, int8 per head, to the attention unit.
     QKV = 3
+
+
+class QkvPart(IntEnum):
+    """Which rows of q, k and v a step is about."""
+
+    #: All of them, or a step of others.
+    WHOLE = 0
+    Q = 1
+    K = 2
+    V = 3
 
 
 #: Range of each number of a descriptor.
@@ -93,8 +109,9 @@ class Descriptor:
     """One step.
 
     Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], bias [11], head_gains [12],
-    zeros [15:13], act_exp [23:16] signed, layer [31:24].  LINEAR and HEAD: word 1 rows [15:0], cols [31:16] (HEAD: rows 0,
-    cols = dim); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all others are zeros.
+    part [14:13], zero [15], act_exp [23:16] signed, layer [31:24].  LINEAR, HEAD and NORM: word 1 rows [15:0], cols [31:16]
+    (HEAD: rows 0, cols = dim; NORM: both the vector's elements); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all
+    others are zeros.
 
     gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
     from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
@@ -107,6 +124,17 @@ class Descriptor:
     head_gains: of a LINEAR with the QKV epilogue.  Before its tiles it loads 2 * head_dim gains from the weight stream, those of
     q, then those of k.  Each head of q and k goes through an RMSNorm: its elements y become round(y * gain) ahead of RoPE, and
     its scale is multiplied by 1 / rms(y), with the registers head_n_eps and head_sqrt_n.  Such a step has no gain_next.
+
+    NORM: a norm behind a linear (OLMo 2).  The step quantises A as a LINEAR does, with ``norm``, n_eps, sqrt_n and ``gain``, to
+    codes of NORM_FRAC (:mod:`tellme.spec.quantise`) more bits.  A code is the accumulator of the element with the code's index,
+    and the accumulator's scale is d * 2**-NORM_FRAC.  The epilogue is RESIDUAL, or QKV for a part of q or k.  The step has no
+    weights; ``gain_next`` is allowed with RESIDUAL.  The LINEAR ahead of it has the epilogue STORE, by which its elements go to
+    A.
+
+    part: q, k and v in parts, of a model with norms on the whole q and k.  The LINEARs of q and k have the epilogue STORE, the
+    NORMs behind them QKV and the same part, the LINEAR of v QKV.  Elements of k are numbered behind those of q, and elements of v
+    behind those of k, so that RoPE and attention see them as those of one step.  A LINEAR of the part K or V takes the scales
+    with which X was quantised last, because X is as it was then.
 
     layer: the number of the step's layer; 0 for a step of no layer.  By this number a LINEAR with the QKV epilogue finds the
     layer's KV cache (:data:`tellme.spec.memory.MODEL_REGISTERS`): K at kv_base + layer * layer_stride, V at K + v_offset, the
@@ -122,6 +150,7 @@ class Descriptor:
     relu2: bool = False
     bias: bool = False
     head_gains: bool = False
+    part: QkvPart = QkvPart.WHOLE
     act_exp: int = 0
     rows: int = 0
     cols: int = 0
@@ -130,22 +159,41 @@ class Descriptor:
     layer: int = 0
 
     def __post_init__(self) -> None:
-        """A number outside DESCRIPTOR_RANGES is a RangeError; biases of a step that cannot add them, and gains of heads of a step
-        that has none, are a FormatError."""
+        """A number outside DESCRIPTOR_RANGES is a RangeError; biases of a step that cannot add them, gains of heads of a step
+        that has none, and a NORM or a part of q, k and v that no gateware does, are a FormatError."""
         check_fields(self, DESCRIPTOR_RANGES)
         if self.bias and (self.op != Op.LINEAR or self.epilogue == Epilogue.RESIDUAL):
             raise FormatError(f"a step {self.op.name} with the epilogue {self.epilogue.name} adds no biases")
         if self.head_gains and (self.op != Op.LINEAR or self.epilogue != Epilogue.QKV or self.gain_next):
             raise FormatError(f"a step {self.op.name} with the epilogue {self.epilogue.name}"
                               f"{' and gains of a norm that follows' * self.gain_next} takes no gains of heads")
+        if self.op == Op.NORM and (not self.src_a or self.relu2 or self.act_exp or self.rows != self.cols or not (
+                (self.epilogue, self.part) == (Epilogue.RESIDUAL, QkvPart.WHOLE) or
+                (self.epilogue == Epilogue.QKV and self.part in (QkvPart.Q, QkvPart.K) and not self.gain_next))):
+            raise FormatError(f"a NORM of {self.rows} rows and {self.cols} columns with the epilogue {self.epilogue.name} of the "
+                              f"part {self.part.name} is none: it adds A to X, or sends A as q or k to attention")
+        if self.op != Op.NORM and self.part and (self.op != Op.LINEAR or self.head_gains or self.epilogue != (
+                Epilogue.QKV if self.part == QkvPart.V else Epilogue.STORE)):
+            raise FormatError(f"a step {self.op.name} with the epilogue {self.epilogue.name} has no part {self.part.name}")
+        if self.again and (self.src_a or self.norm or self.gain):
+            raise FormatError(f"a LINEAR of the part {self.part.name} takes the codes of X that the one before took, with no "
+                              "norm and no gains")
+        if self.op == Op.LINEAR and self.epilogue == Epilogue.STORE and self.src_a and self.gain and self.gain_next:
+            raise FormatError("a LINEAR from A to A has gains of its own, or loads those of the norm that follows: both lie in "
+                              "one place")
+
+    @property
+    def again(self) -> bool:
+        """Whether the step quantises X with the scales of the quantise pass of X before."""
+        return self.op == Op.LINEAR and self.part in (QkvPart.K, QkvPart.V)
 
     def pack(self) -> tuple[int, int, int, int]:
         """The four words."""
         word0 = pack_word(WORD0_FIELDS, {
             "op": self.op, "epilogue": self.epilogue, "src_a": self.src_a, "norm": self.norm, "gain": self.gain,
             "gain_next": self.gain_next, "relu2": self.relu2, "bias": self.bias, "head_gains": self.head_gains,
-            "act_exp": self.act_exp & 0xFF, "layer": self.layer})
-        if self.op in (Op.LINEAR, Op.HEAD):
+            "part": self.part, "act_exp": self.act_exp & 0xFF, "layer": self.layer})
+        if self.op in _SIZED:
             return word0, self.rows | self.cols << 16, self.n_eps, self.sqrt_n.pack()
         return word0, 0, 0, 0
 
@@ -155,10 +203,10 @@ class Descriptor:
         w0, w1, w2, w3 = words
         f = unpack_word(WORD0_FIELDS, w0)
         op, exp = f["op"], f["act_exp"]
-        if op not in list(Op) or f[ZEROS] or (op not in (Op.LINEAR, Op.HEAD) and (w1 or w2 or w3)):
+        if op not in list(Op) or f[ZEROS] or (op not in _SIZED and (w1 or w2 or w3)):
             raise FormatError(f"{w0:08x} {w1:08x} {w2:08x} {w3:08x} is no descriptor of program format {FORMAT_VERSION}")
         flags = {name: bool(f[name]) for name in ("src_a", "norm", "gain", "gain_next", "relu2", "bias", "head_gains")}
-        return cls(Op(op), Epilogue(f["epilogue"]), **flags, act_exp=exp - 256 if exp & 0x80 else exp,
+        return cls(Op(op), Epilogue(f["epilogue"]), **flags, part=QkvPart(f["part"]), act_exp=exp - 256 if exp & 0x80 else exp,
                    rows=w1 & 0xFFFF, cols=w1 >> 16, n_eps=w2, sqrt_n=Scale.unpack(w3), layer=f["layer"])
 
 

@@ -5,7 +5,11 @@
 from tellme.spec.formats import BINARY16, FloatFormat, round_half_even
 from tellme.spec.scale import SQUARE_FRAC, Scale
 
-__all__ = ["dequantise", "quantise", "square"]
+__all__ = ["NORM_FRAC", "dequantise", "quantise", "square"]
+
+#: Fraction bits of the codes of an :attr:`tellme.spec.program.Op.NORM`, which have 8 + NORM_FRAC bits: with less, what a norm
+#: behind a linear gives would be rounded as coarsely as a linear's input (docs/decisions/0017-planes.md has the numbers).
+NORM_FRAC = 4
 
 
 def dequantise(acc: int, scale: Scale, fmt: FloatFormat = BINARY16) -> int:
@@ -13,15 +17,19 @@ def dequantise(acc: int, scale: Scale, fmt: FloatFormat = BINARY16) -> int:
     return fmt.encode(int(acc < 0), abs(acc) * scale.sig, scale.exp) if acc * scale.sig else 0
 
 
-def quantise(bits: int, scale: Scale, fmt: FloatFormat = BINARY16) -> int:
-    """clip(x * scale rounded half to even, -128, 127).  NaN gives 0, infinities -128 and 127 (they raise nonfinite)."""
+def quantise(bits: int, scale: Scale, fmt: FloatFormat = BINARY16, frac: int = 0) -> int:
+    """clip(x * scale * 2**frac rounded half to even, -128 * 2**frac, 128 * 2**frac - 1).
+
+    NaN gives 0, infinities the ends (they raise nonfinite).  ``frac``: 0, or NORM_FRAC for codes that are accumulators.
+    """
+    end = 128 << frac
     if fmt.is_nan(bits):
         return 0
     if fmt.is_inf(bits):
-        return -128 if bits & fmt.sign_bit else 127
+        return -end if bits & fmt.sign_bit else end - 1
     sign, m, e = fmt.decode(bits)
-    value = round_half_even(m * scale.sig, -(e + scale.exp))
-    return max(-128, -value) if sign else min(127, value)
+    value = round_half_even(m * scale.sig, -(e + scale.exp + frac))
+    return max(-end, -value) if sign else min(end - 1, value)
 
 
 def square(bits: int, fmt: FloatFormat = BINARY16) -> int:

@@ -179,7 +179,8 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     core: processor, address space and fetch; the accounts' counters.  top: what lies between the units.  A compact core's fused,
     attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
     itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
-    products.  An LM head of several tokens is a unit of its own kind; what the other units have for it is not counted.
+    products.  An LM head of several tokens is a unit of its own kind; what the other units have for it is not counted, nor are
+    norms behind linears.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"

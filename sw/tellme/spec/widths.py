@@ -143,6 +143,8 @@ class Widths:
     head_tokens: int = 1
     #: Sequences that run side by side.
     slots: int = 1
+    #: Whether there is the step NORM, and q, k and v may come in parts.
+    vector_norms: bool = False
 
     @property
     def row_bits(self) -> int:

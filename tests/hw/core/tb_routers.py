@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The routers between the units: each router's outputs for random inputs against its docstring, for two pipelines."""
 
+from dataclasses import replace
 from zlib import crc32
 
 import cocotb
@@ -21,6 +22,7 @@ from hw.core.routers import (
     WordRouter,
 )
 from hw.lib.control import AccSource, StatusLayout, WordSink
+from hw.lib.layouts import Layouts
 from hw.lib.ports import ClientStrobes
 from hw.lib.types import MonitorLayout
 from sim.cocotb_streams import report, reset, rng
@@ -29,9 +31,12 @@ from tellme.spec.memory import ACCOUNT
 from tests.hw.layouts import layouts_of, pack, unpack
 
 STREAMS, TOKENS, CASES = 2, 16, 400
+NO_BOARD = "no board has norms behind linears; top-tiny has them"
 LAYOUTS = layouts_of(chunk=TOKENS, max_cols=4096)
 #: Of a core whose LM head takes several tokens.
 ALL = layouts_of(chunk=TOKENS, max_cols=4096, head_tokens=TOKENS)
+#: Of a core with norms behind linears.
+NORMS = Layouts(replace(LAYOUTS.widths, vector_norms=True))
 #: Of a core of single tokens: sixty-four heads of up to 128 elements.
 SINGLE = layouts_of(max_cols=8192, max_head_dim=128)
 BENCHES = [
@@ -42,6 +47,8 @@ BENCHES = [
           tests=("settings_and_ends_of_a_pass", "a_quantise_pass_begins_at_once")),
     Bench(name="codes", build=lambda: CodeRouter(LAYOUTS, streams=STREAMS), tests=("codes_of_all_tokens_or_of_the_last_one",)),
     Bench(name="codes_all", build=lambda: CodeRouter(ALL, streams=STREAMS), tests=("codes_without_their_scales",)),
+    Bench(name="codes_norms", build=lambda: CodeRouter(NORMS, streams=STREAMS), tests=("codes_that_go_back",), nightly=NO_BOARD),
+    Bench(name="accs_norms", build=lambda: AccRouter(NORMS, streams=STREAMS), tests=("sums_that_are_codes",), nightly=NO_BOARD),
     Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
     Bench(name="accs", build=lambda: AccRouter(LAYOUTS, streams=STREAMS), tests=("sums_to_their_pipeline",)),
     Bench(name="accs_all", build=lambda: AccRouter(ALL, streams=STREAMS), tests=("sums_of_all_tokens_to_the_lm_head",)),
@@ -216,6 +223,42 @@ async def codes_without_their_scales(dut):
             assert source is None or p[f"engine__{i}__payload"] == p[f"codes__{source}__payload"]
         assert (p["unit__args"], p["unit__number"]) == (p["control__args"], p["control__number"])
         assert p["control__best"] == p["unit__best"]
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def codes_that_go_back(dut):
+    """With ``from_codes`` each pipeline's codes go back, all bits of them, and the engine gets none; else the engine's are the
+    low eight bits, and nothing goes back."""
+    p = Ports(dut, "wanted", "has_last", "control__args", "control__start", "unit__done", "unit__best",
+              *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready", "back__{}__ready", "d__{}"))
+    for n in range(CASES):
+        await p.draw(from_codes=n % 2, for_lm_head=0)
+        for i in PIPELINES:
+            to, other = ("back", "engine") if n % 2 else ("engine", "back")
+            assert p[f"{to}__{i}__valid"] == p[f"codes__{i}__valid"] and not p[f"{other}__{i}__valid"]
+            assert p[f"codes__{i}__ready"] == p[f"{to}__{i}__ready"]
+            payload = p[f"codes__{i}__payload"]
+            assert p[f"{to}__{i}__payload"] == (payload if n % 2 else payload & 0xFF)
+    report(cases=CASES)
+
+
+@cocotb.test()
+async def sums_that_are_codes(dut):
+    """Codes take the engine's place, where the engine is named, and a stream goes to its own pipeline."""
+    names = [*of_each("engine__{}", "codes__{}"), "fetch", "attention"]
+    p = Ports(dut, *(f"{name}__{part}" for name in names for part in ("payload", "valid")), *of_each("out__{}__ready"),
+              "lm_head__ready", "for_lm_head")
+    for n in range(CASES):
+        source, back = [*AccSource][n % 4], n // 4 % 2
+        await p.draw(source=source.value, from_codes=back)
+        for i in PIPELINES:
+            if source is AccSource.ENGINE:
+                taken, other = (f"codes__{i}", f"engine__{i}") if back else (f"engine__{i}", f"codes__{i}")
+                assert p[f"out__{i}__valid"] == p[f"{taken}__valid"] and p[f"out__{i}__payload"] == p[f"{taken}__payload"]
+                assert p[f"{taken}__ready"] == p[f"out__{i}__ready"] and not p[f"{other}__ready"]
+            else:
+                assert not p[f"codes__{i}__ready"]
     report(cases=CASES)
 
 

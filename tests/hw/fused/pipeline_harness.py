@@ -7,8 +7,12 @@ import os
 from dataclasses import replace
 
 import cocotb
+from amaranth.hdl import Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import FallingEdge
 
+from hw.fused.code_sums import CodeSums
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
@@ -26,8 +30,47 @@ from tests.hw.layouts import fields, layouts_of, pack, payload_of, unpack
 __all__ = ["LAYOUTS", "TOKENS", "Harness", "bench"]
 
 
-def unit(preset_name, chunk, planes=1):
+class WithNorms(wiring.Component):
+    """A pipeline whose codes go back as accumulators while ``from_codes`` is set.  ``waiting``: a code waits."""
+
+    def __init__(self, layouts, *, streams):
+        self._layouts, self._streams = layouts, streams
+        pipeline = FusedPipeline(layouts, streams=streams)
+        super().__init__({**dict(pipeline.signature.members), "from_codes": In(1), "waiting": Out(1)})
+
+    def elaborate(self, platform):
+        m, streams = Module(), self._streams
+        m.submodules.pipeline = pipeline = FusedPipeline(self._layouts, streams=streams)
+        # Of two pipelines the second one, whose first token is the chunk's second.
+        m.submodules.sums = sums = CodeSums(self._layouts, number=streams - 1, streams=streams)
+        for name, member in self.signature.members.items():
+            if name not in ("from_codes", "waiting", "codes", "acc"):
+                inner, outer = getattr(pipeline, name), getattr(self, name)
+                if member.is_signature:
+                    connect(m, flipped(outer), inner)
+                elif member.flow is In:
+                    m.d.comb += inner.eq(outer)
+                else:
+                    m.d.comb += outer.eq(inner)
+        back = self.from_codes
+        m.d.comb += [
+            self.waiting.eq(pipeline.codes.valid), sums.clear.eq(self.control.clear), sums.length.eq(self.control.args.length),
+            sums.codes.payload.eq(pipeline.codes.payload), sums.codes.valid.eq(pipeline.codes.valid & back),
+            self.codes.payload.eq(pipeline.codes.payload), self.codes.valid.eq(pipeline.codes.valid & ~back),
+            pipeline.codes.ready.eq(Mux(back, sums.codes.ready, self.codes.ready)),
+            pipeline.acc.payload.eq(Mux(back, sums.acc.payload.as_value(), self.acc.payload.as_value())),
+            pipeline.acc.valid.eq(Mux(back, sums.acc.valid, self.acc.valid)),
+            sums.acc.ready.eq(pipeline.acc.ready & back), self.acc.ready.eq(pipeline.acc.ready & ~back),
+        ]
+        return m
+
+
+def unit(preset_name, chunk, planes=1, norms=False):
     """A preset's pipeline; or the only one of a core of single tokens, or one of two; with the layouts of the core."""
+    if norms:
+        widths = layouts_of(chunk=chunk, max_dim=128, max_cols=384, max_head_dim=64).widths
+        layouts = Layouts(replace(widths, planes=planes, vector_norms=True))
+        return layouts, WithNorms(layouts, streams=2 if chunk > 1 else 1)
     if preset_name:
         config = preset(preset_name)
         return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes)
@@ -35,14 +78,16 @@ def unit(preset_name, chunk, planes=1):
     return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
 
 
-def bench(name, tokens, *tests, chunk=1, preset_name="", planes=1, **options):
-    return Bench(name=name, build=lambda: unit(preset_name, chunk, planes)[1], tests=tests, **options,
-                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "PRESET": preset_name, "PLANES": str(planes)})
+def bench(name, tokens, *tests, chunk=1, preset_name="", planes=1, norms=False, **options):
+    return Bench(name=name, build=lambda: unit(preset_name, chunk, planes, norms)[1], tests=tests, **options,
+                 env={"TOKENS": ",".join(map(str, tokens)), "CHUNK": str(chunk), "PRESET": preset_name, "PLANES": str(planes),
+                      "NORMS": "1" if norms else ""})
 
 
 #: Numbers in the chunk of the tokens that the pipeline has.
 TOKENS = [int(t) for t in os.environ.get("TOKENS", "0").split(",")]
-LAYOUTS, UNIT = unit(os.environ.get("PRESET", ""), int(os.environ.get("CHUNK", "1")), int(os.environ.get("PLANES", "1")))
+LAYOUTS, UNIT = unit(os.environ.get("PRESET", ""), int(os.environ.get("CHUNK", "1")), int(os.environ.get("PLANES", "1")),
+                     bool(os.environ.get("NORMS")))
 TURN = payload_of(UNIT, "rope_load")
 
 
@@ -55,6 +100,8 @@ class Model:
         self.gains = {False: [], True: []}
         self.sumsq = self.absmax = 0
         self.d = Scale(0, 0)
+        # Of X and of A: the scales of the last quantise pass.
+        self.kept = {}
 
     def statistics(self, vector, gain, *, a=False):
         scaled = [F.mul(v, g) for v, g in zip(vector, self.gains[a], strict=False)] if gain else vector
@@ -65,11 +112,13 @@ class Model:
         elements = [dequantise(a, scale_mul(s, self.d) if use_d else s) for a, s in zip(accs, scales, strict=True)]
         return [F.add(v, b) for v, b in zip(elements, biases, strict=True)] if bias else elements
 
-    def quantise(self, src_a, gain, norm, n_eps, sqrt_n):
+    def quantise(self, src_a, gain, norm, n_eps, sqrt_n, *, again=False, frac=0):
         source = self.a if src_a else self.x
-        s, self.d = quantise_scales(self.absmax, norm=norm, sumsq=self.sumsq, n_eps=n_eps, sqrt_n=sqrt_n)
+        if not again:
+            self.kept[src_a] = quantise_scales(self.absmax, norm=norm, sumsq=self.sumsq, n_eps=n_eps, sqrt_n=sqrt_n)
+        s, self.d = self.kept[src_a]
         values = [F.mul(v, g) for v, g in zip(source, self.gains[src_a], strict=False)] if gain else source
-        return [quantise(v, s) for v in values]
+        return [quantise(v, s, frac=frac) for v in values]
 
 
 class Harness:
@@ -222,8 +271,10 @@ class Harness:
                     for g, u in zip(y[0::2], y[1::2], strict=True)] for y in self.elements(accs, options)]
         return await self.finish(Epilogue.ACT, accs, vectors, a=True, **options)
 
-    async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0, only=None):
+    async def quantised(self, *, src_a=False, gain=False, norm=True, meanwhile=0, only=None, again=False):
         """A quantise pass, of one own token alone if asked for; returns the cycles from request to last code.
+
+        ``again``: with the scales of the last one.
 
         ``meanwhile``: from the first code on, the next pass is prepared as the command processor does, with this number of gains
         for the other vector.
@@ -232,17 +283,18 @@ class Harness:
         models = self.models if only is None else [self.models[only]]
         n = len(models[0].a if src_a else models[0].x)
         n_eps, sqrt_n = (round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)) if norm else (0, Scale(0, 0))
-        codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n) for model in models]
-        expected = [c & 0xFF for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
+        codes = [model.quantise(src_a, gain, norm, n_eps, sqrt_n, again=again) for model in models]
+        mask = (1 << LAYOUTS.code.width) - 1
+        expected = [c & mask for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
         self.settings(**self.any_settings(), n_eps=n_eps, sqrt_n=sqrt_n)
         await self.quant.send(pack(LAYOUTS.quant_args, src_a=src_a, gain=gain, norm=norm, n=n, first=only or 0,
-                                   tokens=len(models)))
+                                   tokens=len(models), **({"again": again} if again else {})))
         task = cocotb.start_soon(self.codes.recv_n(len(expected)))
         cycles = 0
         while not dut.codes__valid.value:
             await FallingEdge(dut.clk)
             cycles += 1
-        assert int(dut.d.value) == models[-1].d.pack(), "d is late"
+        assert again or int(dut.d.value) == models[-1].d.pack(), "d is late"
         self.settings(**self.any_settings(), n_eps=self.random.getrandbits(32))
         if meanwhile:
             await self.load_gains(meanwhile, a=not src_a)
@@ -251,7 +303,7 @@ class Harness:
             await FallingEdge(dut.clk)
             cycles += 1
         assert task.result() == expected
-        assert int(dut.d.value) == models[-1].d.pack()
+        assert again or int(dut.d.value) == models[-1].d.pack()
         self.cases += len(expected)
         return cycles
 

@@ -51,20 +51,32 @@ from tests.hw.layouts import unpack
 from tests.hw.memory.ddr3_parts import Phy, Pins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
-from tests.models.random_model import even_model, model_of, random_model, with_groups, with_planes, with_several_scales
+from tests.models.random_model import (
+    even_model,
+    model_of,
+    random_model,
+    with_biases,
+    with_groups,
+    with_planes,
+    with_several_scales,
+)
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
-#: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f; a chunk of tokens on lanes of its own.
-CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False),
+#: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f, without a sampler as there, or with one
+#: and with norms behind linears; a chunk of tokens on lanes of its own.
+CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False, vector_norms=True),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
            "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
            "all": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4),
            "ddr3-all": replace(preset("sim-ddr3"), head_tokens=2),
            "slots": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4),
+          "norms": replace(preset("sim-norms"), max_dim=64, max_cols=92, max_context=32, compact=True, accounts=False),
+          "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
-                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "a_run_draws_and_ends")),
+                 tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "norms_behind_linears",
+                        "a_run_draws_and_ends")),
            Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
                  tests=("tokens_are_drawn", "four_end_tokens", "reads_and_stops_meet_a_draw"),
                  nightly="top-tiny draws by all settings at once; sampling/sampler-draw has each of them"),
@@ -82,6 +94,12 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                  nightly="top-all has picks of the last token too, and other cores these runs"),
            Bench(name="ddr3-all", build=lambda: Pins(Core(CONFIGS["ddr3-all"])), env={"CONFIG": "ddr3-all"}, timeout_s=900,
                  tests=("picks_of_all_positions",), nightly="top-all has the same units with an SDR memory"),
+           Bench(name="norms", build=lambda: Core(CONFIGS["norms"]), env={"CONFIG": "norms"}, timeout_s=900,
+                 tests=("models_with_and_without_norms_behind_linears",), nightly="top-tiny has a small model"),
+           Bench(name="chunk-norms", build=lambda: Core(CONFIGS["chunk-norms"]), timeout_s=900,
+                 env={"CONFIG": "chunk-norms", "MODEL": "vector-norms"},
+                 tests=("prompts_in_chunks", "models_with_and_without_norms_behind_linears"),
+                 nightly="no board is built with these norms; top-tiny has them for one token"),
            Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
                  env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
                  nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
@@ -240,6 +258,38 @@ async def a_model_runs(dut):
         golden = GoldenBoard(image)
         golden.tokens[:2] = 17, 66
         cases += await run(host, golden, StartArgs(0, 2, 3))
+    report(cases=cases)
+
+
+async def runs_like_golden(host, model, generate):
+    """Two prompt tokens and some picks: every step of the last one, and all logits.  Returns the number of steps."""
+    image = compile_model(model, CONFIG)
+    await load(host, image)
+    await write(host, TOKEN_BASE, u32(17) + u32(6))
+    golden = GoldenBoard(image, CONFIG.chunk)
+    golden.tokens[:2] = 17, 6
+    steps = await run(host, golden, StartArgs(0, 2, generate, StartFlags.DUMP))
+    assert await read_words(host, 4 * image.registers["logits_base"], model.config.vocab) == golden.logits.tolist()
+    return steps
+
+
+@cocotb.test()
+async def norms_behind_linears(dut):
+    """A small model with norms on the whole q and k and behind attention and feed-forward, whose linears have several planes,
+    scales and biases."""
+    host = await bring_up(dut)
+    c = ModelConfig(dim=28, ffn=24, layers=2, heads=2, kv_heads=1, head_dim=16, vocab=22, context=8, vector_norms=True)
+    report(cases=await runs_like_golden(host, with_biases(with_several_scales(with_planes(model_of(c, gains=True)))), 2))
+
+
+@cocotb.test()
+async def models_with_and_without_norms_behind_linears(dut):
+    """Models in turn on one core: with such norms, with and without their gains, with those on heads, and without any."""
+    host = await bring_up(dut)
+    model, cases = random_model("vector-norms"), 0
+    bare = model_of(replace(model.config, eps=1e-2, layers=1), gains=False, name="bare")
+    for one in (model, random_model("head-norms"), bare, random_model("plain"), with_biases(with_planes(model))):
+        cases += await runs_like_golden(host, one, 1)
     report(cases=cases)
 
 

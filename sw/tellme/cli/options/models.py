@@ -87,9 +87,9 @@ COMMANDS = (
                         "a file that has no tokenizer of its own"),
             ), prints=False),
     Command("quantise", "make a float checkpoint a model of several planes", "Read a float or k-quantised checkpoint (a Hugging "
-            "Face folder or a GGUF file: LLaMA, Mistral without a sliding window, Qwen2, Qwen3), calibrate on a text, and write "
-            "a .tellme file whose matrices are integers of one to five ternary planes.  A run that was broken off goes on where "
-            "it stopped.", quantise_options, "tellme.cli.quantise:quantise", (
+            "Face folder or a GGUF file: LLaMA, Mistral without a sliding window, Qwen2, Qwen3, OLMo 2), calibrate on a text, "
+            "and write a .tellme file whose matrices are integers of one to five ternary planes.  A run that was broken off goes "
+            "on where it stopped.", quantise_options, "tellme.cli.quantise:quantise", (
                 Example("quantise model.gguf -o model.tellme", "as many planes as help most"),
                 Example("quantise llama/ -o model.tellme --planes 2 --planes w2=3,wo=3,wv=3", "planes by name"),
                 Example("quantise model.gguf -o model.tellme --bits 3.6 --dry-run", "what a budget gives"),

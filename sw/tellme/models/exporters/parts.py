@@ -19,13 +19,15 @@ Progress = Callable[[], object]
 def has_sub_norms(source: Source) -> bool:
     """Whether the model has both sub-norms of BitNet.
 
-    One sub-norm alone is a ModelError, as neither program computes it.  So are norms on heads of q and k, which no exporter
-    writes.
+    One sub-norm alone is a ModelError, as neither program computes it.  So are norms on heads of q and k, and those of OLMo 2,
+    which no exporter writes.
     """
     c = source.config
     if c.qk_norm:
         raise ModelError("the model has an RMSNorm on each head of q and k (Qwen3), and no format that is written has one: keep "
                          "the .tellme file")
+    if c.vector_norms:
+        raise ModelError("the model has the norms of OLMo 2, and no format that is written has these: keep the .tellme file")
     if c.o_norm != c.down_norm:
         raise ModelError("the model has a norm ahead of one of the output and down projections only, which no architecture of "
                          "transformers or llama.cpp has")

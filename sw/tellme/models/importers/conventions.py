@@ -80,11 +80,13 @@ def with_frame(content: bytes, ahead: int | None) -> bytes:
 #: BOS and EOS of each architecture's configuration where config.json has no such key.
 _CONFIG_DEFAULTS: dict[str, tuple[int | None, int | None]] = {
     "LlamaForCausalLM": (1, 2), "BitnetForCausalLM": (1, 2), "BitNetForCausalLM": (128000, 128001),
-    "Qwen3ForCausalLM": (None, None), "MistralForCausalLM": (1, 2), "Qwen2ForCausalLM": (None, None)}
+    "Qwen3ForCausalLM": (None, None), "MistralForCausalLM": (1, 2), "Qwen2ForCausalLM": (None, None),
+    "Olmo2ForCausalLM": (None, 50279)}
 #: The class of tokenizer of each architecture where tokenizer_config.json names none.
 _CLASS_DEFAULTS = {"LlamaForCausalLM": "LlamaTokenizer", "BitnetForCausalLM": "LlamaTokenizer",
                    "BitNetForCausalLM": "PreTrainedTokenizerFast", "Qwen3ForCausalLM": "Qwen2Tokenizer",
-                   "MistralForCausalLM": "LlamaTokenizer", "Qwen2ForCausalLM": "Qwen2Tokenizer"}
+                   "MistralForCausalLM": "LlamaTokenizer", "Qwen2ForCausalLM": "Qwen2Tokenizer",
+                   "Olmo2ForCausalLM": "GPT2Tokenizer"}
 #: Classes of tokenizers that obey add_bos_token, whatever post-processor tokenizer.json has; and their default for the key.
 _CLASSES_WITH_A_FLAG = {"LlamaTokenizer": True, "LlamaTokenizerFast": True, "CodeLlamaTokenizer": True,
                         "CodeLlamaTokenizerFast": True, "BitnetTokenizer": True, "GemmaTokenizer": True,

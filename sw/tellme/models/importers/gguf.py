@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
 """Import of GGUF files: TQ1_0, TQ2_0, I2_S, the types of groups (gguf_groups.py), and F16, F32, BF16 whose values are ternary or
-of few levels (levels.py); the architectures of llama, qwen3 and bitnet."""
+of few levels (levels.py); the architectures of llama, qwen3, olmo2 and bitnet."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,20 +31,21 @@ GGUF_NAMES = {
     "wq": "blk.{i}.attn_q", "wk": "blk.{i}.attn_k", "wv": "blk.{i}.attn_v", "wo": "blk.{i}.attn_output",
     "w1": "blk.{i}.ffn_gate", "w3": "blk.{i}.ffn_up", "w2": "blk.{i}.ffn_down",
 }
-#: The same of the norms that BitNet models have besides, and of those of Qwen3.
+#: The same of the norms that BitNet models have besides, and of those of Qwen3, and of OLMo 2, which has none of each model's.
 SUB_NORMS = {"o_norm": "blk.{i}.attn_sub_norm.weight", "down_norm": "blk.{i}.ffn_sub_norm.weight"}
 _HEAD_NORMS = {"q_norm": "blk.{i}.attn_q_norm.weight", "k_norm": "blk.{i}.attn_k_norm.weight"}
+_VECTOR_NORMS = _HEAD_NORMS | {"attn_post_norm": "blk.{i}.post_attention_norm.weight",
+                               "ffn_post_norm": "blk.{i}.post_ffw_norm.weight"}
 #: Architecture -> its norms besides those of each model, and its activation.  llama.cpp turns adjacent pairs in llama, and halves
 #: in the others.  The last two are bitnet.cpp's, which take the embedding as their head.
 _ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
-    "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"), "bitnet-b1.58": (SUB_NORMS, "relu2"),
-    "bitnet-25": (SUB_NORMS, "relu2")}
+    "llama": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "olmo2": (_VECTOR_NORMS, "silu"), "bitnet": (SUB_NORMS, "silu"),
+    "bitnet-b1.58": (SUB_NORMS, "relu2"), "bitnet-25": (SUB_NORMS, "relu2")}
 #: The same of models that are read as floats.
 _FLOAT_ARCHITECTURES: dict[str, tuple[dict[str, str], str]] = {
-    "llama": ({}, "silu"), "qwen2": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu")}
+    "llama": ({}, "silu"), "qwen2": ({}, "silu"), "qwen3": (_HEAD_NORMS, "silu"), "olmo2": (_VECTOR_NORMS, "silu")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE",
-            "olmo2": "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward"}
+_REFUSED = {"hunyuan-dense": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"}
 
 
 class Gguf(Imported):
@@ -108,14 +109,15 @@ class Gguf(Imported):
         head_dim = self._get(arch, "attention.key_length", dim // max(heads, 1))
         field, keys, label = self.tensors.field, list(self.tensors.fields), self.tensors.label
         rope = rope_of_gguf(arch, keys, field, label, head_dim=head_dim)
+        behind = "attn_post_norm" in self._norms
         config = ModelConfig(
             dim=dim, ffn=self._get(arch, "feed_forward_length"), layers=self._get(arch, "block_count"), heads=heads,
             kv_heads=self._get(arch, "attention.head_count_kv", heads), head_dim=head_dim,
             vocab=self.tensors.shape(GGUF_NAMES["embedding"])[0], context=self._get(arch, "context_length"),
             tied=self._act == "relu2" or GGUF_NAMES["head"] not in have, act=self._act,
             eps=self._get(arch, "attention.layer_norm_rms_epsilon", kind=float), theta=rope.theta,
-            o_norm="o_norm" in self._norms, down_norm="down_norm" in self._norms, qk_norm="q_norm" in self._norms, bos=None,
-            add_bos=False, eos=None)
+            o_norm="o_norm" in self._norms, down_norm="down_norm" in self._norms,
+            qk_norm="q_norm" in self._norms and not behind, vector_norms=behind, bos=None, add_bos=False, eos=None)
         config.check()
         check_gguf_keys(arch, keys, field, config, label)
         return config

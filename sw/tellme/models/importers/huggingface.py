@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Import of Hugging Face folders: config.json, safetensors, tokenizer.json or tokenizer.model.
 
-Five kinds of ternary models, each a LLaMA with differences:
+Six kinds of ternary models, each a LLaMA with differences:
 
 - ``BitNetForCausalLM`` (BitNet b1.58 2B-4T): sub-norms, ReLU squared;
 - ``BitnetForCausalLM`` (1bitLLM): sub-norms under other names, SiLU, weights that each run makes ternary anew;
 - ``LlamaForCausalLM`` with a bitnet ``quantization_config`` (Falcon3-1.58bit, HF1BitLLM);
 - ``LlamaForCausalLM`` without (TriLM): float weights of few values (:mod:`tellme.models.importers.levels`), or ones that the
   model quantises as it runs (:mod:`tellme.models.importers.qat`, :mod:`tellme.models.importers.fairy`);
-- ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``.
+- ``Qwen3ForCausalLM``: RMSNorm on each head of q and k; weights as in the two kinds of ``LlamaForCausalLM``;
+- ``Olmo2ForCausalLM``: RMSNorm on the whole of q and of k, and behind attention and feed-forward in place of ahead of them;
+  weights the same.
 
-Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``Qwen3ForCausalLM``, ``Qwen2ForCausalLM``, and
-``MistralForCausalLM`` without a sliding window.
+Models that are read as floats (``Options.floats``) are ``LlamaForCausalLM``, ``Qwen3ForCausalLM``, ``Qwen2ForCausalLM``,
+``Olmo2ForCausalLM``, and ``MistralForCausalLM`` without a sliding window.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,20 +61,25 @@ HF_SUB_NORMS: dict[str, dict[str, str]] = {
                           "down_norm": "model.layers.{i}.mlp.ffn_layernorm.weight"},
     "Qwen3ForCausalLM": {"q_norm": "model.layers.{i}.self_attn.q_norm.weight",
                          "k_norm": "model.layers.{i}.self_attn.k_norm.weight"},
+    "Olmo2ForCausalLM": {"q_norm": "model.layers.{i}.self_attn.q_norm.weight",
+                         "k_norm": "model.layers.{i}.self_attn.k_norm.weight",
+                         "attn_post_norm": "model.layers.{i}.post_attention_layernorm.weight",
+                         "ffn_post_norm": "model.layers.{i}.post_feedforward_layernorm.weight"},
 }
 #: The same of models that are read as floats.
 _FLOAT_NORMS: dict[str, dict[str, str]] = {name: HF_SUB_NORMS.get(name, {}) for name in (
-    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")}
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Olmo2ForCausalLM")}
 #: Architectures that look as if they were known, and what they compute that the engine does not.
-_REFUSED = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), (
-    "has an RMSNorm on the whole q and k vectors, not on each head, and norms behind attention and feed-forward")) | {
-        "HunYuanDenseV1ForCausalLM": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"}
+_REFUSED = {
+    "Olmo3ForCausalLM": "has a sliding window in most of its layers",
+    "HunYuanDenseV1ForCausalLM": "has the RMSNorm on heads of q and k behind RoPE, where its gains cannot go ahead of RoPE"}
 #: mean |W| of a trained matrix is below this.
 _BIG = 4.0
 #: hidden_act, rms_norm_eps and rope_theta of each architecture where config.json does not say.
 _DEFAULTS = {"LlamaForCausalLM": ("silu", 1e-6, 1e4), "BitNetForCausalLM": ("relu2", 1e-5, 5e5),
              "BitnetForCausalLM": ("silu", 1e-5, 1e4), "Qwen3ForCausalLM": ("silu", 1e-6, 1e4),
-             "MistralForCausalLM": ("silu", 1e-6, 1e4), "Qwen2ForCausalLM": ("silu", 1e-6, 1e4)}
+             "MistralForCausalLM": ("silu", 1e-6, 1e4), "Qwen2ForCausalLM": ("silu", 1e-6, 1e4),
+             "Olmo2ForCausalLM": ("silu", 1e-5, 1e4)}
 #: The same of head_dim and of num_key_value_heads, where they do not follow from hidden_size and num_attention_heads.
 _HEAD_DIMS = {"Qwen3ForCausalLM": 128}
 _KV_HEADS = {"MistralForCausalLM": 8}
@@ -121,12 +128,14 @@ def model_config(config: _Config, name: str) -> ModelConfig:
     head_dim = get("head_dim", int, _HEAD_DIMS.get(name, dim // max(heads, 1)))
     rope = rope_of_config(config.fields, str(config.path), head_dim=head_dim, default_theta=default_theta)
     norms = (HF_SUB_NORMS | _FLOAT_NORMS)[name]
+    behind = "attn_post_norm" in norms
     result = ModelConfig(
         dim=dim, ffn=get("intermediate_size", int), layers=get("num_hidden_layers", int), heads=heads,
         kv_heads=get("num_key_value_heads", int, _KV_HEADS.get(name, heads)), head_dim=head_dim,
         vocab=get("vocab_size", int), context=get("max_position_embeddings", int),
         tied=get("tie_word_embeddings", bool, False), act=act, eps=get("rms_norm_eps", float, default_eps), theta=rope.theta,
-        o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms, bos=None, add_bos=False, eos=None)
+        o_norm="o_norm" in norms, down_norm="down_norm" in norms, qk_norm="q_norm" in norms and not behind, vector_norms=behind,
+        bos=None, add_bos=False, eos=None)
     result.check()
     check_config_keys(_without_unused_window(config, name), result, str(config.path))
     return result

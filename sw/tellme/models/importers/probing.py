@@ -80,17 +80,21 @@ def _layers(source: Source, x: Rows) -> Rows:
         def norm(name: str, x: Rows, i: int = i) -> Rows:
             return _norm(source.gain(i, name), c)(x)
 
-        h = norm("attn_norm", x)
+        h = x if c.vector_norms else norm("attn_norm", x)
         q, k = linear("wq", h), linear("wk", h)
+        if c.vector_norms:
+            q, k = norm("q_norm", q), norm("k_norm", k)
         if c.qk_norm:
             q, k = (norm(name, rows.reshape(len(rows), -1, c.head_dim)).reshape(rows.shape)
                     for name, rows in (("q_norm", q), ("k_norm", k)))
         o = _attention(turn(q, c.heads), turn(k, c.kv_heads), linear("wv", h), c)
-        x = x + linear("wo", norm("o_norm", o) if c.o_norm else o)
-        h = norm("ffn_norm", x)
+        o = linear("wo", norm("o_norm", o) if c.o_norm else o)
+        x = x + (norm("attn_post_norm", o) if c.vector_norms else o)
+        h = x if c.vector_norms else norm("ffn_norm", x)
         gate = linear("w1", h)
         a = (np.maximum(gate, 0) ** 2 if c.act == "relu2" else gate / (1 + np.exp(-gate))) * linear("w3", h)
-        x = x + linear("w2", norm("down_norm", a) if c.down_norm else a)
+        down = linear("w2", norm("down_norm", a) if c.down_norm else a)
+        x = x + (norm("ffn_post_norm", down) if c.vector_norms else down)
     return x
 
 
