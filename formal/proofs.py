@@ -1,0 +1,9 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""All proofs."""
+
+from formal import streams
+
+__all__ = ["PROOFS"]
+
+PROOFS = (*streams.PROOFS,)
