@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All proofs."""
 
-from formal import streams
+from formal import chips, streams
 
 __all__ = ["PROOFS"]
 
-PROOFS = (*streams.PROOFS,)
+PROOFS = (*streams.PROOFS, *chips.PROOFS)

