@@ -172,17 +172,17 @@ class Harness:
     def holds(self, condition: Any, when: Any = None) -> None:
         """The condition is true in each cycle, or in each one with ``when``."""
         self.asserts += 1
-        self.m.d.comb += Assert(self._if(condition, when))
+        self.m.d.comb += Assert(self._if(condition, when), src_loc_at=1)
 
     def assume(self, condition: Any, when: Any = None) -> None:
         """The neighbours keep to the condition."""
         self.assumes += 1
-        self.m.d.comb += Assume(self._if(condition, when))
+        self.m.d.comb += Assume(self._if(condition, when), src_loc_at=1)
 
     def cover(self, condition: Any) -> None:
         """It can be reached."""
         self.covers += 1
-        self.m.d.comb += Cover(condition)
+        self.m.d.comb += Cover(condition, src_loc_at=1)
 
     @staticmethod
     def _if(condition: Any, when: Any) -> Value:
