@@ -245,6 +245,5 @@ PROOFS = (
               planted("ddr3", ROWS, "read-behind-a-write-a-cycle-early", "readable.eq((since_write >= rules.wtr - 1)",
                       "readable.eq((since_write >= rules.wtr - 2)"),
               planted("ddr3", ROWS, "places-follow-too-soon", "~hold & ~second & Mux", "~hold & Mux"),
-              planted("ddr3", "hw/memory/ddr3/controller.py", "trcd-a-cycle-short", 'trcd=max(2, cycles(of("trcd"), -late))',
-                      'trcd=max(1, cycles(of("trcd"), -late) - 1)'))),
+              planted("ddr3", "hw/memory/ddr3/controller.py", "trp-a-cycle-short", 'trp=cycles(of("trp")), trfc', "trp=1, trfc"))),
 )
