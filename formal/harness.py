@@ -159,10 +159,11 @@ class Harness:
         self.m.d.sync += register.eq(value)
         return register
 
-    def cycles(self, condition: Value, limit: int, name: str) -> Signal:
-        """For how many cycles before this one ``condition`` was true without a break, up to ``limit``."""
+    def cycles(self, condition: Value, limit: int, name: str, *, stands: Value | int = 0) -> Signal:
+        """For how many cycles before this one ``condition`` was true without a break, up to ``limit``; cycles in which the count
+        ``stands`` are left out."""
         count = Signal(range(limit + 1), name=f"cycles_{name}")
-        self.m.d.sync += count.eq(Mux(condition, Mux(count == limit, limit, count + 1), 0))
+        self.m.d.sync += count.eq(Mux(condition, Mux((count == limit) | stands, count, count + 1), 0))
         # In an induction's step a register may start with a number that it never has.
         if limit & limit + 1:
             self.holds(count <= limit)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All proofs."""
 
-from formal import chips, hub, link, memory, streams
+from formal import chips, hub, link, memory, numbers, streams
 
 __all__ = ["PROOFS"]
 
-PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *link.PROOFS, *chips.PROOFS)
+PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *link.PROOFS, *chips.PROOFS, *numbers.PROOFS)
