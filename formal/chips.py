@@ -84,8 +84,8 @@ class Chip:
             self.reads.append(read)
             self.writes.append(write)
             self.rows.append(the_row)
-            events = {"act": act & mine, "pre": closes, "read": read & mine, "write": write & mine, "act_any": act, "pre_any": pre,
-                      "ref": ref, "read_any": read, "write_any": write}
+            events = {"act": act & mine, "pre": closes, "read": read & mine, "write": write & mine, "act_any": act,
+                      "pre_any": pre, "ref": ref, "read_any": read, "write_any": write}
             now = {name: Mux(events[name], 0, age) if name in events else age for name, age in ages_here.items()}
             for name, before in (("act_2", "act_any"), ("act_3", "act_2"), ("act_4", "act_3")):
                 now[name] = Mux(act, ages_here[before], ages_here[name])
@@ -112,7 +112,7 @@ def asks(h: Harness, bus: Any, spec: MemorySpec) -> None:
 
 def places(h: Harness, bus: Any, chip: Chip, slot: Any, n: int, *, place_bits: int, bank_bits: int, row_bits: int,
            column_zeros: int, word_bits: int) -> None:
-    """Each READ and WRITE, in slot ``n``, is the next place of the burst that was taken, in its order, none left out or done twice.
+    """Each READ and WRITE, in slot ``n``, is the next place of the burst that was taken, in order, each once.
 
     A command shows at the pins a cycle after it was decided on, so the burst that was taken is looked at a cycle late too.
     """
@@ -225,11 +225,13 @@ def ddr3_controller(mhz: float, group: int) -> Harness:
 
 
 ROWS = "hw/memory/rows.py"
-RULES = "tRP, tRCD, tRAS, tRC, tRRD, tFAW, tRFC, tWR, tRTP, tWTR, tCCD and the bus's turns; each word once, in order, at its address"
+RULES = ("tRP, tRCD, tRAS, tRC, tRRD, tFAW, tRFC, tWR, tRTP, tWTR, tCCD and the bus's turns; each word once, in order, at its "
+         "address")
 
 PROOFS = (
     Proof("sdr", "hw/memory/sdr/controller.py, hw/memory/rows.py", RULES,
-          "the slowest chip at 100 MHz, CAS latency 3; four banks of two rows of four places, as a row's number is only compared; "
+          "the slowest chip at 100 MHz, CAS latency 3; four banks of two rows of four places, as a row's number is only "
+          "compared; "
           "refreshes each 12 cycles in groups of two, so that they fall into the depth", lambda: sdr_controller(100, 3, 2),
           "bounded", 40, 24, (
               planted("sdr", ROWS, "row-closed-a-cycle-early", "with m.Elif((since_act >= tras) & ~wrote[row_bank].any()):",
@@ -245,5 +247,6 @@ PROOFS = (
               planted("ddr3", ROWS, "read-behind-a-write-a-cycle-early", "readable.eq((since_write >= rules.wtr - 1)",
                       "readable.eq((since_write >= rules.wtr - 2)"),
               planted("ddr3", ROWS, "places-follow-too-soon", "~hold & ~second & Mux", "~hold & Mux"),
-              planted("ddr3", "hw/memory/ddr3/controller.py", "trp-a-cycle-short", 'trp=cycles(of("trp")), trfc', "trp=1, trfc"))),
+              planted("ddr3", "hw/memory/ddr3/controller.py", "trp-a-cycle-short", 'trp=cycles(of("trp")), trfc',
+                      "trp=1, trfc"))),
 )

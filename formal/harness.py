@@ -49,8 +49,8 @@ def planted(proof: str, file: str, fault: str, old: str, new: str) -> Mutant:
 class Inside:
     """The signals and memories within an elaborated unit, by name, for invariants.
 
-    ``inside["level"]`` is the one signal of that name that the unit, or a part of it, drives; ``inside["queue.level"]`` is that of
-    the part ``queue``.  KeyError for a name that none or several have.
+    ``inside["level"]`` is the one signal of that name that the unit, or a part of it, drives; ``inside["queue.level"]`` is that
+    of the part ``queue``.  KeyError for a name that none or several have.
     """
 
     def __init__(self, fragment: Fragment, names: dict[int, str]):

@@ -139,26 +139,28 @@ def hub(shared: bool) -> Harness:
     return h
 
 
-#: Cycles from a request, or from the word before, to a word, of a client before which no other one goes.  Those in which the controller
-#: takes no command or moves no word are not counted.
+#: Cycles from a request, or from the word before, to a word, of a client before which no other one goes.  Those in which the
+#: controller takes no command or moves no word are not counted.
 WAIT = 12
 
 HUB = "hw/memory/hub.py"
-READS = "each word asked for comes once, in order, to its client; bursts cross no border; a word comes within 12 cycles where no other " \
-        "client goes first"
+READS = ("each word asked for comes once, in order, to its client; bursts cross no border; a word comes within 12 cycles where "
+         "no other client goes first")
 SIZES = ("words of 32 bits, bursts of two, requests of one to three words; a controller that is late as the solver likes, "
          "whose late cycles do not count")
 PROOFS = (
-    Proof("hub-reads", HUB, READS, "three clients on two ports, two of them sharing one; " + SIZES, lambda: hub(True), "bounded", 18,
+    Proof("hub-reads", HUB, READS, "three clients on two ports, two of them sharing one; " + SIZES, lambda: hub(True), "bounded",
+          18,
           18, (
               planted("hub-reads", HUB, "claims-no-room", "m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy) - claimed)",
                       "m.d.sync += room.eq(room + (queue.r_en & queue.r_rdy))"),
               planted("hub-reads", HUB, "burst-over-the-border", "Mux(remaining <= to_end, remaining, to_end)", "remaining"),
               planted("hub-reads", HUB, "last-port-not-served", "m.d.sync += [some_able.eq(Cat(able).any())",
                       "m.d.sync += [some_able.eq(Cat(able[:-1]).any())"),
-              planted("hub-reads", HUB, "granted-burst-offered-again", "able.append(able_r & ~granted[i])", "able.append(able_r)"))),
+              planted("hub-reads", HUB, "granted-burst-offered-again", "able.append(able_r & ~granted[i])",
+                      "able.append(able_r)"))),
     Proof("hub-writes", HUB, READS + "; each word is written once, at its address, in order; idle",
-          "a client that reads and one that writes; " + SIZES, lambda: hub(False), "bounded", 18, 18, (
+          "a client that reads and one that writes; " + SIZES, lambda: hub(False), "bounded", 16, 16, (
               planted("hub-writes", HUB, "idle-with-words-in-the-queue", "& ~inner.data.valid & (queue.level == 0)",
                       "& ~inner.data.valid"),
               planted("hub-writes", HUB, "written-before-it-is-there",

@@ -210,23 +210,30 @@ def serial() -> Harness:
 
 EVENTS, FRAMING, UART = "hw/link/events.py", "hw/link/framing.py", "hw/link/uart.py"
 PROOFS = (
-    Proof("event-ring", EVENTS + " EventRing", "each event gets the next number; none is lost when the ring is full; each word of each "
+    Proof("event-ring", EVENTS + " EventRing", "each event gets the next number; none is lost when the ring is full; each word "
+          "of each "
           "event that is kept stays as it was and is what is read; known; forgetting removes what is before",
           "four slots in place of 32: a slot is named by the number's low bits", ring, "induction", 5, 48, (
-              planted("event-ring", EVENTS, "written-into-a-full-ring", "write.en.eq(self.i.valid & ~full)", "write.en.eq(self.i.valid)"),
-              planted("event-ring", EVENTS, "first-word-of-the-next-event", "m.d.sync += [left.eq(EVENT_WORDS), self.next.eq(self.next + 1)]",
+              planted("event-ring", EVENTS, "written-into-a-full-ring", "write.en.eq(self.i.valid & ~full)",
+                      "write.en.eq(self.i.valid)"),
+              planted("event-ring", EVENTS, "first-word-of-the-next-event", "m.d.sync += [left.eq(EVENT_WORDS), "
+                      "self.next.eq(self.next + 1)]",
                       "m.d.sync += self.next.eq(self.next + 1)"),
-              planted("event-ring", EVENTS, "sent-ones-not-skipped", "with m.If(self.again | skipped[-1]):", "with m.If(self.again):"))),
-    Proof("frame-receiver", FRAMING + " FrameReceiver", "any bytes on the wire decode as COBS says; nothing is written outside the body, "
+              planted("event-ring", EVENTS, "sent-ones-not-skipped", "with m.If(self.again | skipped[-1]):",
+                      "with m.If(self.again):"))),
+    Proof("frame-receiver", FRAMING + " FrameReceiver", "any bytes on the wire decode as COBS says; nothing is written outside "
+          "the body, "
           "nor while a frame waits", "eight bytes of room in place of 2,048", receiver, "induction", 3, 14, (
               planted("frame-receiver", FRAMING, "too-long-body-written", "write.en.eq(put & ~too_long)", "write.en.eq(put)"),
               planted("frame-receiver", FRAMING, "cut-code-not-seen", "with m.If(remaining != 0):", "with m.If(remaining > 1):"),
               planted("frame-receiver", FRAMING, "zero-behind-a-full-run", "zero_next.eq(b != 255)", "zero_next.eq(1)"))),
     Proof("frames", FRAMING + " FrameSender", "what the sender sends, the receiver receives; bounded",
           "bodies of up to three bytes; runs of 254 bytes are beyond the depth", lambda: frames(3), "bounded", 48, 48, (
-              planted("frames", FRAMING, "last-zero-forgotten", "with m.If(at + skip > length):", "with m.If(at + skip >= length):"),
+              planted("frames", FRAMING, "last-zero-forgotten", "with m.If(at + skip > length):",
+                      "with m.If(at + skip >= length):"),
               planted("frames", FRAMING, "wrong-code", "self.o.payload.eq(run + 1)", "self.o.payload.eq(run)"))),
-    Proof("uart", UART, "a byte that is sent is received, once, in order, within eleven bits", "eight cycles a bit, the least; a FIFO of "
+    Proof("uart", UART, "a byte that is sent is received, once, in order, within eleven bits",
+          "eight cycles a bit, the least; a FIFO of "
           "four; the wire goes back to the unit itself", serial, "bounded", 180, 180, (
               planted("uart", UART, "sampled-a-bit-late", "m.d.sync += [phase.eq(bit // 2), count.eq(0)]",
                       "m.d.sync += [phase.eq(bit + bit // 2), count.eq(0)]"),)),

@@ -285,7 +285,8 @@ def narrow(writes: bool) -> Harness:
 
 TINY = "requests of up to three words, five under way; lengths are only counted, and words of 32 bits only passed on"
 PROOFS = (
-    Proof("read-share", "hw/memory/share.py ReadShare", "each client gets the words that it asked for, once, and no other's; turns by "
+    Proof("read-share", "hw/memory/share.py ReadShare", "each client gets the words that it asked for, once, and no other's; "
+          "turns by "
           "order; no cycle lost", TINY + "; three clients", read_share, "induction", 3, 14, (
               planted("read-share", "hw/memory/share.py", "turn-changes-under-way", "m.d.comb += turn.eq(self.owner)",
                       "m.d.comb += turn.eq(0)"),)),
@@ -293,13 +294,16 @@ PROOFS = (
           + "; two clients", write_share, "induction", 3, 14, (
               planted("write-share", "hw/memory/share.py", "words-of-the-client-before", "m.d.sync += self.owner.eq(turn)",
                       "m.d.sync += self.owner.eq(0)"),)),
-    Proof("read-guard", "hw/memory/guard.py ReadGuard", "drained words are dropped, no request passes, clean means none outstanding, "
+    Proof("read-guard", "hw/memory/guard.py ReadGuard", "drained words are dropped, no request passes, clean means none "
+          "outstanding, "
           "clean within a bound; nothing changes otherwise", TINY, lambda: guard(False), "induction", 24, 24, (
-              planted("read-guard", "hw/memory/guard.py", "clean-a-cycle-early", "self.clean.eq(none & ~late),", "self.clean.eq(none),"),
+              planted("read-guard", "hw/memory/guard.py", "clean-a-cycle-early", "self.clean.eq(none & ~late),",
+                      "self.clean.eq(none),"),
               planted("read-guard", "hw/memory/guard.py", "request-while-it-drains",
                       "user.req.ready.eq(port.req.ready & ~self.drain),\n            user.data.payload",
                       "user.req.ready.eq(port.req.ready),\n            user.data.payload"))),
-    Proof("write-guard", "hw/memory/guard.py WriteGuard", "missing words are written as zeros, each once, no request passes, clean "
+    Proof("write-guard", "hw/memory/guard.py WriteGuard", "missing words are written as zeros, each once, no request passes, "
+          "clean "
           "within a bound; nothing changes otherwise", TINY, lambda: guard(True), "induction", 24, 24, (
               planted("write-guard", "hw/memory/guard.py", "zero-too-many", "Mux(self.drain, due & ~late, user.data.valid)",
                       "Mux(self.drain, due, user.data.valid)"),)),
@@ -310,13 +314,16 @@ PROOFS = (
     Proof("wide-write", "hw/memory/width.py WideWrite", "a word becomes two, low one first, taken with its last half",
           "64 bits to 32", lambda: wide(True), "induction", 2, 6, (
               planted("wide-write", "hw/memory/width.py", "taken-with-its-first-half",
-                      "client.data.ready.eq(port.data.ready & (number == parts - 1))]", "client.data.ready.eq(port.data.ready)]"),)),
-    Proof("narrow-read", "hw/memory/width.py NarrowRead", "the client gets the parts that it asked for, in order, once; the request "
+                      "client.data.ready.eq(port.data.ready & (number == parts - 1))]",
+                      "client.data.ready.eq(port.data.ready)]"),)),
+    Proof("narrow-read", "hw/memory/width.py NarrowRead", "the client gets the parts that it asked for, in order, once; the "
+          "request "
           "covers these words and no other", "32 bits from 64, requests of one to five words, four under way",
           lambda: narrow(False), "induction", 3, 12, (
               planted("narrow-read", "hw/memory/width.py", "odd-end-not-fetched", "(first + count + parts - 1) >> part_bits",
                       "(first + count) >> part_bits"),
-              planted("narrow-read", "hw/memory/width.py", "word-kept-behind-the-last", "moves & (last | (place == self._parts - 1))",
+              planted("narrow-read", "hw/memory/width.py", "word-kept-behind-the-last", "moves & (last | (place == self._parts "
+                      "- 1))",
                       "moves & (place == self._parts - 1)"))),
     Proof("narrow-write", "hw/memory/width.py NarrowWrite", "no lane is written that the client did not give; each word once, in "
           "order", "32 bits to 64, requests of one to five words, four under way", lambda: narrow(True), "induction", 3, 12, (

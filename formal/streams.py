@@ -140,13 +140,16 @@ PROOFS = (
                       "m.d.sync += [self.o.valid.eq(self.i.valid), full.eq(0),"),
               planted("skid", FILE, "held-element-passed-over", "payload.eq(Mux(full, held, Value.cast(self.i.payload)))]",
                       "payload.eq(Value.cast(self.i.payload))]"))),
-    Proof("queue", "hw/lib/streams.py Queue", "valid stays, payload stable, in order and once, level, offered a cycle later, room",
+    Proof("queue", "hw/lib/streams.py Queue", "valid stays, payload stable, in order and once, level, offered a cycle later, "
+          "room",
           NARROW + "; the depth that units use, 4", queue, "induction", 3, 10, (
               planted("queue", FILE, "valid-a-cycle-late", "(queue.w_en & queue.w_rdy) | (queue.level > 1)", "(queue.level > 1)"),
               planted("queue", FILE, "valid-with-nothing-in-it", "((queue.level == 1) & ~queue.r_en)", "(queue.level == 1)"))),
     Proof("landing", "hw/lib/streams.py Landing", "room for all that was sent, valid stays, in order and once, empty, open again",
-          NARROW + "; depth 8, bursts of one; the way is as long as the solver likes", lambda: landing(1, 8), "induction", 4, 16, (
-              planted("landing", FILE, "opens-with-too-little-room", "self._depth - 2 - self._burst", "self._depth - self._burst"),
+          NARROW + "; depth 8, bursts of one; the way is as long as the solver likes", lambda: landing(1, 8), "induction", 4, 16,
+          (
+              planted("landing", FILE, "opens-with-too-little-room", "self._depth - 2 - self._burst",
+                      "self._depth - self._burst"),
               planted("landing", FILE, "last-sent-not-counted", "self.empty.eq((under_way == 0) & ~sent)",
                       "self.empty.eq(under_way == 0)"))),
     Proof("landing-bursts", "hw/lib/streams.py Landing", "the same, where a burst's other elements follow without a look at open",

@@ -3,9 +3,9 @@
 """``python -m formal.sweep``: binary16 multiply and add, all 2**32 pairs of each, against a plain description.
 
 The gateware is simulated by Verilator, a pair a cycle.  The plain description (sweep.cpp) computes the exact result in a double
-and rounds it once.  A slice is 256 values of a with every b: 2**24 pairs.  The command goes on where the last one ended
-(build/formal/sweep/state.json), as long as neither the gateware nor the description changed.  ``--slices N`` ends after N slices of
-each operation; ``--faults`` plants faults, each of which a sweep has to find.
+and rounds it once.  A slice is 256 values of a with every b: 2**24 pairs.  The command goes on where the last one
+ended (build/formal/sweep), as long as neither the gateware nor the description changed.  ``--slices N`` ends after N slices
+of each operation; ``--faults`` plants faults, each of which a sweep has to find.
 """
 
 import argparse
@@ -66,9 +66,9 @@ def build(operation: str, folder: Path, root: Path = ROOT) -> tuple[Path, str]:
     program = folder / "obj" / "Vunit"
     if not program.exists() or not (folder / "digest").exists() or (folder / "digest").read_text() != digest:
         (folder / "unit.v").write_text(text)
-        done = subprocess.run([*verilator_command(), "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert", "-Wno-lint",
-                               "-CFLAGS", f"-DNAN_BITS={BINARY16.nan}", "-MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O2 OPT_GLOBAL=-O2",
-                               "--top-module", "unit", "-Mdir", "obj", "unit.v",
+        done = subprocess.run([*verilator_command(), "--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert",
+                               "-Wno-lint", "-CFLAGS", f"-DNAN_BITS={BINARY16.nan}", "-MAKEFLAGS",
+                               "OPT_FAST=-O3 OPT_SLOW=-O2 OPT_GLOBAL=-O2", "--top-module", "unit", "-Mdir", "obj", "unit.v",
                                str(source)], cwd=folder, env=verilator_env(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             began = time.monotonic()
             now, done, problem = sweep(operation, args.slices, args.jobs)
             seconds = time.monotonic() - began
-            print(f"{'FAILED' if problem else 'ok    '} {operation}: {now} slices of 2**24 pairs in {seconds:.0f} s, {done} of 256 in all"
-                  + (f": {problem}" if problem else ""), flush=True)
+            print(f"{'FAILED' if problem else 'ok    '} {operation}: {now} slices of 2**24 pairs in {seconds:.0f} s, "
+                  f"{done} of 256 in all" + (f": {problem}" if problem else ""), flush=True)
             good, bad = good + (not problem and done > 0), bad + bool(problem)
     print(f"{good} passed, {bad} failed")
     return 1 if bad or not good else 0
