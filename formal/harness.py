@@ -18,6 +18,9 @@ from tests.mutants import Mutant
 
 __all__ = ["Harness", "Inside", "Proof", "planted"]
 
+#: The stubs of Amaranth want a message of a property.
+NO_MESSAGE: Any = None
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -56,7 +59,7 @@ class Inside:
     def __init__(self, fragment: Fragment, names: dict[int, str]):
         self._names = names
         self.signals: dict[str, list[Signal]] = {}
-        self.memories: dict[str, MemoryInstance] = {}
+        self.memories: dict[str, Any] = {}
         self._walk(fragment, ())
 
     def _walk(self, fragment: Any, path: tuple[str, ...]) -> None:
@@ -109,7 +112,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.m = m = Module()
-        self._clock = ClockDomain("sync", reset_less=True)
+        self._clock: Any = ClockDomain("sync", reset_less=True)
         m.domains += self._clock
         self._inputs: list[Signal] = []
         self._insides: list[Inside] = []
@@ -137,7 +140,7 @@ class Harness:
     def free(self, shape: Any, name: str) -> Any:
         """An input that the solver chooses in each cycle."""
         signal = Signal(shape, name=name)
-        self._inputs.append(signal if isinstance(signal, Signal) else signal.as_value())  # type: ignore[attr-defined]
+        self._inputs.append(signal if isinstance(signal, Signal) else signal.as_value())
         return signal
 
     def drive(self, target: Any, name: str) -> Any:
@@ -173,17 +176,17 @@ class Harness:
     def holds(self, condition: Any, when: Any = None) -> None:
         """The condition is true in each cycle, or in each one with ``when``."""
         self.asserts += 1
-        self.m.d.comb += Assert(self._if(condition, when), src_loc_at=1)
+        self.m.d.comb += Assert(self._if(condition, when), NO_MESSAGE, src_loc_at=1)
 
     def assume(self, condition: Any, when: Any = None) -> None:
         """The neighbours keep to the condition."""
         self.assumes += 1
-        self.m.d.comb += Assume(self._if(condition, when), src_loc_at=1)
+        self.m.d.comb += Assume(self._if(condition, when), NO_MESSAGE, src_loc_at=1)
 
     def cover(self, condition: Any) -> None:
         """It can be reached."""
         self.covers += 1
-        self.m.d.comb += Cover(condition, src_loc_at=1)
+        self.m.d.comb += Cover(condition, NO_MESSAGE, src_loc_at=1)
 
     @staticmethod
     def _if(condition: Any, when: Any) -> Value:

@@ -35,6 +35,8 @@ RESULTS = REPORT.with_suffix(".json")
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
 SOLVER = "bitwuzla"
+#: Proofs that take longer than a night's run can spare; they run only where they are named with -k.
+OPEN: tuple[str, ...] = ("binary16-add", "uart")
 
 
 @dataclass
@@ -128,7 +130,7 @@ def prove(proof: Proof, *, faults: bool = True) -> Result:
     (folder / "prove.txt").write_text(output)
     result = Result(proof.name, proof.mode, proof.depth, status, asserts, covers)
     if status != "PASS":
-        result.problem = f"{status}, see {(folder / 'prove.txt').relative_to(ROOT)}"
+        result.problem = f"{status}, see {folder / 'prove.txt'}"
     elif not asserts or not covers or not proof.mutants:
         result.problem = "nothing to prove, to reach or to find"
     else:
@@ -202,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", action="store_true",
                         help="put the results into docs/reports/formal.json, and write docs/reports/formal.md from it")
     args = parser.parse_args(argv)
-    chosen = [proof for proof in PROOFS if not args.k or any(text in proof.name for text in args.k)]
+    chosen = [proof for proof in PROOFS
+              if (any(text in proof.name for text in args.k) if args.k else proof.name not in OPEN)]
     if not chosen:
         parser.error("no proof has such a name")
     if args.list:
