@@ -111,8 +111,8 @@ class Board:
     def can_start(self, slot):
         return slot not in self.slots
 
-    async def start(self, args, tokens, seed=0):
-        """Place a START's tokens, and start when the processor takes it."""
+    async def start(self, args, tokens, seed=0, *, feed=None):
+        """Place a START's tokens, and start when the processor takes it; with another ``feed`` than the right one."""
         dut = self.dut
         for i, token in enumerate(tokens):
             self.memory[args.slot * WINDOW + (args.position + i) % WINDOW] = token
@@ -122,7 +122,9 @@ class Board:
                 break
             await FallingEdge(dut.clk)
         assert dut.open.value, "open is low for too long"
-        dut.run__args.value = int.from_bytes(args.pack(), "little")
+        payload = bytearray(args.pack())
+        payload[2:4] = (args.feed if feed is None else feed).to_bytes(2, "little")
+        dut.run__args.value = int.from_bytes(payload, "little")
         dut.run__start.value = 1
         await settled()
         assert bool(dut.counters__clear.value) == bool(args.flags & StartFlags.CLEAR)
@@ -477,4 +479,15 @@ async def sequences_join_and_leave(dut):
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def healthy_sequences(dut):
     board = await schedule(dut, faults=False, joins=JOINS // 3)
+    report(cases=board.told)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def a_start_of_no_tokens_feeds_one(dut):
+    """So that a START that no host sends hangs nothing."""
+    board = await bring_up(dut)
+    await board.start(StartArgs(2, 1, 3, slot=SLOTS - 1), [7], feed=0)
+    await board.start(StartArgs(0, 1, 0, slot=0), [8], feed=0)
+    await at_rest(dut, board)
+    assert board.told == 5
     report(cases=board.told)
