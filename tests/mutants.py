@@ -549,7 +549,7 @@ MUTANTS = (
     Mutant("core", "engine's-sums-beside-codes", "hw/core/routers.py", "from_engine = from_engine & ~self.from_codes", "pass",
            ("core/routers-accs_norms",)),
     Mutant("top", "attention-begins-with-each-part", "hw/core/steps.py",
-           " & ((w0.part == QkvPart.WHOLE) | (w0.part == QkvPart.Q))", "", ("top/top-tiny.norms_behind_linears",)),
+           " & ((w0.part == QkvPart.WHOLE) | (w0.part == QkvPart.Q))", "", ("top/top-chunk-norms.prompts_in_chunks",)),
     Mutant("top", "x-quantised-by-the-scale-of-q", "hw/core/steps.py",
            "(op == Op.LINEAR) & ((w0.part == QkvPart.K) | (w0.part == QkvPart.V))", "0", ("top/top-tiny.norms_behind_linears",)),
     Mutant("top", "v-numbered-as-k", "hw/core/steps.py", "cpu.passes.args.first_row.eq(cpu.sizes.qk_dim)",

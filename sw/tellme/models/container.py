@@ -44,8 +44,8 @@ FORMAT = "tellme"
 #: no end token or several, and prompts without BOS; in files of versions 1 and 2 BOS is put ahead, and one token ends a text.
 #: 4: may have matrices of several planes, and of column groups whose rows have multipliers, and norms on heads of q and k.
 #: 5: may have the norms of OLMo 2 (ModelConfig.vector_norms).  A file has the lowest version that says all of it.
-PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
 FORMAT_VERSION = VECTOR_NORMS_VERSION = 5
+PLANES_VERSION = GROUPS_VERSION = HEAD_NORMS_VERSION = 4
 
 
 def written_elements(config: ModelConfig) -> int:
