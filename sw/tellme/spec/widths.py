@@ -143,6 +143,8 @@ class Widths:
     head_tokens: int = 1
     #: Sequences that run side by side.
     slots: int = 1
+    #: Whether the LM head may run in two steps.
+    two_steps: bool = False
 
     @property
     def row_bits(self) -> int:
