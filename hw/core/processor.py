@@ -212,6 +212,9 @@ class CommandProcessor(wiring.Component):
             self.attention.args.position.eq(position), self.attention.args.chunk.eq(chunk),
             self.lm_head.args.vocab.eq(self.shape.vocab), self.lm_head.args.dump_base.eq(self.shape.logits_base),
         ]
+        if self._layouts.two_steps:
+            m.d.comb += [self.lm_head.args.two_steps.eq((args.flags & StartFlags.TWO_STEPS) != 0),
+                         self.lm_head.args.drawn.eq((args.flags & StartFlags.SAMPLE) != 0), self.lm_head.args.low_page.eq(rows)]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
         m.d.sync += self.routes.for_lm_head.eq(single)
         qkv = (op == Op.LINEAR) & (epilogue == Epilogue.QKV)
