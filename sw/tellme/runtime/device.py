@@ -23,6 +23,7 @@ from tellme.spec.memory import (
     COUNTER_BASE,
     COUNTERS,
     CRC_BASE,
+    HEAD_COUNTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
     SAMPLING_REGISTERS,
@@ -69,6 +70,8 @@ class Device(ABC):
     sampler: bool = False
     #: Tokens of a chunk after which a start with the flag ALL gives a pick, the best 64 and the logits; 1: it is refused.
     head_tokens: int = 1
+    #: Whether starts with the flag TWO_STEPS are taken, of the image that is loaded.
+    two_steps: bool = False
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
 
@@ -101,12 +104,14 @@ class Device(ABC):
     @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run, and yield the events up to DONE.  The flag SAMPLE on a device without a ``sampler``, and the flag ALL on a device
-        with ``head_tokens`` 1, are a DeviceError."""
+        with ``head_tokens`` 1, are a DeviceError; and so is the flag TWO_STEPS on a device without ``two_steps``, with ALL or
+        DUMP.  With settings that two steps do not serve (:func:`tellme.spec.two_steps.serves`) draws would differ."""
 
     @abstractmethod
     def top(self, number: int = -1) -> list[tuple[int, int]]:
         """The 64 best (id, logit) of a token of the last LM head pass, best first: of the last token, or of the one with this
-        number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens."""
+        number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens.  A DeviceError on a board whose
+        last run had the flag TWO_STEPS, and knows the best 64 no more."""
 
     @abstractmethod
     def pass_logits(self) -> NDArray[np.int32]:
@@ -123,7 +128,8 @@ class Device(ABC):
     @abstractmethod
     def counters(self) -> dict[str, int]:
         """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
-        a DeviceError where nothing counts."""
+        where the core has ``two_steps``, those of :data:`tellme.spec.memory.HEAD_COUNTERS` too.  A DeviceError where nothing
+        counts."""
 
     def stop(self) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
         """End a run early; its remaining events are dropped."""
@@ -229,8 +235,9 @@ class BoardDevice(Device):
         self._known: set[tuple[int, int]] | None = set() if blank else None
         self._image: Image | None = None
         self._running = False
-        #: Tokens of the last LM head pass.
+        #: Tokens of the last LM head pass, and whether it was in two steps.
         self._pass_tokens = 1
+        self._in_two_steps = False
 
     @property
     def _client(self) -> Client:
@@ -257,6 +264,7 @@ class BoardDevice(Device):
         ``sent`` and ``skipped`` are brought up to date before ``progress`` hears of the bytes.
         """
         self._image = image
+        self.two_steps = self._config.two_steps and image.two_steps
         sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
         tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
         total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
@@ -331,8 +339,11 @@ class BoardDevice(Device):
             self._check_sampler()
         if args.flags & StartFlags.ALL and self.head_tokens == 1:
             raise DeviceError(f"the core {self.preset} gives no picks after all tokens: feed the tokens one by one")
+        if args.flags & StartFlags.TWO_STEPS and (not self.two_steps or args.flags & (StartFlags.ALL | StartFlags.DUMP)):
+            raise DeviceError(f"the core {self.preset} and the loaded model do not let this run's LM head go in two steps")
         self._client.start(args)
         self._running = True
+        self._in_two_steps = bool(args.flags & StartFlags.TWO_STEPS)
         # The last chunk of what is fed; each pick behind it is a pass of its own.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
         self._pass_tokens, told = (args.feed - 1) % most + 1 if args.flags & StartFlags.ALL else 1, 0
@@ -352,6 +363,8 @@ class BoardDevice(Device):
         return self._image
 
     def top(self, number: int = -1) -> list[tuple[int, int]]:
+        if self._in_two_steps:
+            raise DeviceError("the last run's LM head went in two steps: only the pick is known, not the best 64")
         n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
         content = self._client.read(top_address(range(self._pass_tokens)[number]), self._ENTRY.size * n)
         return [(token, logit) for logit, token in self._ENTRY.iter_unpack(content)]
@@ -366,8 +379,9 @@ class BoardDevice(Device):
         return [int(crc) for crc in np.frombuffer(content, "<u4")]
 
     def counters(self) -> dict[str, int]:
-        content = self._client.read(COUNTER_BASE, 4 * len(COUNTERS))
-        return dict(zip(COUNTERS, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
+        names = [*COUNTERS, *(HEAD_COUNTERS if self._config.two_steps else ())]
+        content = self._client.read(COUNTER_BASE, 4 * len(names))
+        return dict(zip(names, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
 
     def stop(self) -> None:
         if not self._running:
