@@ -25,9 +25,9 @@ from tests.hw.memory_model import QueuedReadModel, WriteModel
 
 LAYOUTS = layouts_of(max_dim=100, max_cols=128, max_vocab=1000, two_steps=True)
 #: By bench: rows that wait, rows of a batch, whether the core is compact.
-KINDS = {"steps": (12, 3, False), "steps-full": (CANDIDATES, BATCH, True)}
+KINDS = {"steps": (12, 6, False), "steps-full": (CANDIDATES, BATCH, True)}
 WAITING, ROWS, COMPACT = KINDS[os.environ.get("KIND", "steps")]
-BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=12, batch=3), env={"KIND": "steps"}),
+BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=12, batch=6), env={"KIND": "steps"}),
            Bench(name="steps-full", build=lambda: TwoStepLmHead(LAYOUTS, compact=True), env={"KIND": "steps-full"},
                  nightly="lm_head/two_steps-steps has the same tests with fewer rows that wait")]
 DUMP_BASE, PAGE = 0x500, 3
@@ -215,9 +215,18 @@ async def rising_logits(dut):
 
 
 @cocotb.test()
+async def a_batch_goes_by_one_threshold(dut):
+    """A memory that answers at once: logits are known before the rest of their batch is looked at."""
+    random = rng("batches")
+    await run(dut, [Case(random, 120, dim=20, exps=(31, 32), gap=gap) for gap in (0, 0, 0, 1, 1 << 14)], latency=1)
+
+
+@cocotb.test()
 async def stalls_10(dut):
     random = rng("s")
-    await run(dut, [Case(random, 90), Case(random, 33, gap=None), Case(random, 130, gap=1 << 15)], idle=0.1, stall=0.1)
+    # Behind a pause the words of rows of a slice come one after another.
+    await run(dut, [Case(random, 90), Case(random, 33, gap=None), Case(random, 130, gap=1 << 15),
+                    Case(random, 130, dim=20, gap=MAX_GAP)], idle=0.1, stall=0.1)
 
 
 @cocotb.test()
