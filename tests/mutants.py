@@ -397,7 +397,7 @@ MUTANTS = (
            "(one.logit == other.logit) & (one.id > other.id)", ("lm_head/two_steps-steps.",)),
     Mutant("two-steps", "an-equal-logit-does-not-enter", "hw/lm_head/two_steps.py",
            "new11.logit.as_signed() >= last",
-           "new11.logit.as_signed() > last", ("lm_head/two_steps-steps.",)),
+           "new11.logit.as_signed() > last", ("lm_head/two_steps-steps-full",)),
     Mutant("two-steps", "a-list-that-is-full-too-early", "hw/lm_head/two_steps.py",
            "count == TOP_ENTRIES)",
            "count == TOP_ENTRIES - 1)", ("lm_head/two_steps-steps.",)),

@@ -96,7 +96,7 @@ class LowRows(wiring.Component):
         # A trit as two bits: other than zero, and below zero.
         rom = [sum((int(trit != 0) | int(trit < 0) << 1) << 2 * i for i, trit in enumerate(unpack_trits(byte))) if byte < 3**TRITS
                else 0 for byte in range(256)]
-        m.submodules.trits = trits = memory.Memory(shape=2 * TRITS, depth=256, init=rom)
+        m.submodules.trits = trits = memory.Memory(shape=2 * TRITS, depth=256, init=rom, attrs={"ram_style": "block"})
         number, taken, ends, rests = Signal(range(most + 1)), Signal(), Signal(), Signal()
         m.d.comb += [words_in.ready.eq(~rests), taken.eq(words_in.valid & words_in.ready), ends.eq(number + 1 == words),
                      slice_read.addr.eq(number)]

@@ -24,6 +24,7 @@ from tellme.runtime.device import Device
 from tellme.runtime.session import Session
 from tellme.spec.config import CoreConfig
 from tellme.spec.memory import ACCOUNT, COUNTERS, HEAD_COUNTERS, EventType, StartArgs, StartFlags, cache_bases
+from tellme.spec.packing import TRITS
 from tellme.spec.scale import Scale, pack16
 
 __all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions",
@@ -48,7 +49,7 @@ class Decode:
     ``needed``: bytes that the token needs (:func:`tellme.compiler.image.needed_bytes`).  ``seconds``: by the board's cycles, or
     by the host's clock where nothing counts cycles.  ``account``: cycles by what they were spent on; None where the core does
     not count that.  ``simulated``: cycles of the longer run in a second of the host's clock.  ``rows_read``: the share of the LM
-    head's rows that were read whole; None where it did not go in two steps.
+    head's rows that were read whole, and none of the others' lowest planes are needed; None where it did not go in two steps.
     """
 
     position: int
@@ -242,6 +243,9 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
         # Counters wrap; a difference may be a few cycles below zero.
         spent = {name: (counts[-1][name] - counts[-2][name] + 2**31) % 2**32 - 2**31 for name in counts[-1]}
         rows = spent["head_rows_read"] / spent["head_rows"] if spent.get("head_rows") else None
+        if rows is not None:
+            # A code of a row that was not read whole has a trit less.
+            needed -= (1 - rows) * config.vocab * config.dim / TRITS
         results.append(Decode(position, needed, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"], _account(core, spent),
                               counts[-1]["cycles"] / seconds, rows))
     if progress is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 import tellme
+from tellme.compiler.image import needed_bytes
 from tellme.errors import DeviceError
 from tellme.runtime.bench import measure_decode
 from tellme.runtime.device import BoardDevice
@@ -45,10 +46,10 @@ def test_texts_are_those_of_whole_tiles(sampling):
     found = {}
     for config in (PLAIN, STEPS):
         client, on = session(config)
-        run = on.generate(PROMPT, max_tokens=8, sampling=sampling)
+        run = on.generate(PROMPT, max_tokens=4, sampling=sampling)
         found[config.two_steps] = [token.id for token in run]
         assert [bool(args.flags & StartFlags.TWO_STEPS) for args in client.log] == [config.two_steps]
-    assert found[True] == found[False] and len(found[True]) == 8
+    assert found[True] == found[False] and len(found[True]) == 4
 
 
 @pytest.mark.parametrize("sampling", [
@@ -96,10 +97,14 @@ def test_a_device_refuses_the_flag(flags):
 def test_bench_says_the_share_of_the_rows():
     for config in (PLAIN, STEPS):
         client, on = session(config)
-        results = measure_decode(on.device, MODEL.config, on.image, [0, 3], config)
+        results = measure_decode(on.device, MODEL.config, on.image, [0, 2], config)
         for result in results:
             fields = result.as_json(config)
             assert ("rows_read" in fields) == config.two_steps
             assert not config.two_steps or 0 < fields["rows_read"] < 0.3
+            # Three planes of each code, but of a row that was not read whole two.
+            planes = 3 - (1 - result.rows_read if config.two_steps else 0)
+            assert result.needed == pytest.approx(needed_bytes(
+                MODEL.config, result.position, head_trits=planes * MODEL.config.vocab * MODEL.config.dim))
         assert set(on.device.counters()) == {*COUNTERS, *(HEAD_COUNTERS if config.two_steps else ())}
         assert all(bool(args.flags & StartFlags.TWO_STEPS) == config.two_steps for args in client.log)
