@@ -36,6 +36,7 @@ from hw.lib.streams import Skid
 from hw.link.link import HostLink
 from hw.lm_head.chunk import ChunkLmHead
 from hw.lm_head.lm_head import LmHead
+from hw.lm_head.two_steps import TwoStepLmHead
 from hw.memory.ddr3.dfi import Ddr3DfiSignature
 from hw.memory.ddr3.memory import Ddr3Memory
 from hw.memory.ddr3.phy import PhyControlSignature
@@ -75,8 +76,10 @@ def heads_merge(config: CoreConfig, layouts: Layouts) -> HeadMerge | WordMerge:
     return (HeadMerge if config.chunk == 1 else WordMerge)(layouts, inputs=config.float_lanes)
 
 
-def lm_head_unit(config: CoreConfig, layouts: Layouts) -> LmHead | ChunkLmHead:
-    """The configuration's LM head: for one token, or for each of a chunk."""
+def lm_head_unit(config: CoreConfig, layouts: Layouts) -> LmHead | ChunkLmHead | TwoStepLmHead:
+    """The configuration's LM head: for one token, in one step or in two, or for each of a chunk."""
+    if config.two_steps:
+        return TwoStepLmHead(layouts, compact=config.compact)
     if config.head_tokens == 1:
         return LmHead(layouts, compact=config.compact)
     return ChunkLmHead(layouts, streams=config.float_lanes, compact=config.compact)
@@ -150,12 +153,12 @@ class Core(wiring.Component):
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
             sdram_bytes=c.sdram_bytes, steps=c.program_steps, sampler=c.sampler,
-            tokens=c.slots * c.widths.token_window, head_tokens=c.head_tokens), name=c.name,
+            tokens=c.slots * c.widths.token_window, head_tokens=c.head_tokens, two_steps=c.two_steps), name=c.name,
             checksum_bits=32 if c.ddr3 else 8, slots=c.slots)
         m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
         m.submodules.core = cpu = command_processor(c, layouts)
         several = isinstance(cpu, SlotProcessor)
-        m.submodules.counters = counters = Counters(accounts=c.accounts)
+        m.submodules.counters = counters = Counters(accounts=c.accounts, two_steps=c.two_steps)
         m.submodules.hub = hub = memory_hub(layouts)
         m.submodules.sdram = sdram = memory_controller(c, layouts, ports=hub.ports)
         m.submodules.weights = weights = WeightBuffer(layouts, blocks=c.weight_buffer_bytes // 4096)
@@ -213,7 +216,8 @@ class Core(wiring.Component):
             top_addr = Mux(sampler.control.busy, drawn, space.top_addr)
             m.d.comb += [
                 sampler.settings.eq(cpu.draw_settings if several else space.settings), sampler.top_data.eq(lm_head.top_data),
-                sampler.entries.eq(Mux(space.shape.vocab < TOP_ENTRIES, space.shape.vocab, TOP_ENTRIES)),
+                sampler.entries.eq(lm_head.entries if isinstance(lm_head, TwoStepLmHead) else
+                                   Mux(space.shape.vocab < TOP_ENTRIES, space.shape.vocab, TOP_ENTRIES)),
                 space.top_taken.eq(sampler.control.busy),
             ]
             if several:
@@ -259,6 +263,16 @@ class Core(wiring.Component):
             m.d.comb += [accs.for_all.eq(routes.for_all), accs.last_token.eq(shares.last_token)]
             for i, unit in enumerate(fused):
                 m.d.comb += lm_head.scales[i].eq(unit.scale)
+
+        if isinstance(lm_head, TwoStepLmHead):
+            # The codes, as the engine takes them.
+            taken = engine.codes[0]
+            m.d.comb += [
+                lm_head.codes.valid.eq(taken.valid & taken.ready & routes.for_lm_head), lm_head.codes.code.eq(taken.payload),
+                lm_head.gap.eq(Mux(cpu.lm_head.args.drawn, space.settings.max_gap, 0) if sampler is not None else 0),
+                weights.two_steps.eq(cpu.lm_head.args.two_steps), space.head_counters.eq(counters.head_values),
+                counters.head.head_rows.eq(lm_head.row), counters.head.head_rows_read.eq(lm_head.row_read),
+            ]
 
         # Through the routers to the units and back
         connect(m, weights.out, words.words)
@@ -313,7 +327,17 @@ class Core(wiring.Component):
         connect(m, attention.read.req, hub.attention_read.req)
         connect(m, hub.attention_read.data, kv_in.i)
         connect(m, kv_in.o, attention.read.data)
-        connect(m, fetch.embedding_rows, hub.embedding_rows)
+        if isinstance(lm_head, TwoStepLmHead):
+            # The row fetch rests in a HEAD step.
+            rows, own = hub.embedding_rows, fetch.embedding_rows
+            for port, turn in ((lm_head.read, lm_head.busy), (own, ~lm_head.busy)):
+                m.d.comb += [port.data.payload.eq(rows.data.payload), port.data.valid.eq(rows.data.valid & turn),
+                             port.req.ready.eq(rows.req.ready & turn)]
+                with m.If(turn):
+                    m.d.comb += [rows.req.payload.eq(port.req.payload), rows.req.valid.eq(port.req.valid),
+                                 rows.data.ready.eq(port.data.ready)]
+        else:
+            connect(m, fetch.embedding_rows, hub.embedding_rows)
         connect(m, fetch.rope_rows, hub.rope_rows)
         connect(m, attention.write, hub.attention_write)
         connect(m, lm_head.write, hub.logits)

@@ -81,7 +81,8 @@ def table(results: list[Decode], config: CoreConfig) -> str:
     for r in results:
         assert r.cycles and r.account, "a board counts cycles"
         lines.append(f"{r.position:>8} {r.cycles:>9} {config.fabric_mhz * 1e6 / r.cycles:>9.1f} "
-                     f"{r.cycles / r.floor(config):>8.3f}  " + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT))
+                     f"{r.cycles / r.floor(config):>8.3f}  " + " ".join(f"{r.account[n] / r.cycles:>8.1%} " for n in ACCOUNT)
+                     + (f" {r.rows_read:.1%} of the LM head's rows" if r.rows_read is not None else ""))
     return "\n".join(lines)
 
 

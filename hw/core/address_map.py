@@ -13,6 +13,7 @@ from tellme.spec.ddr3_training import OVERRIDE_FIELDS
 from tellme.spec.memory import (
     COUNTERS,
     CRC_BASE,
+    HEAD_COUNTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
     REGISTERS,
@@ -27,15 +28,20 @@ from tellme.spec.memory import (
 from tellme.spec.program import DESCRIPTOR_WORDS, SEGMENT_ENTRIES, SEGMENT_WORDS
 from tellme.spec.widths import window_bits
 
-__all__ = ["AddressSpace", "CountersLayout", "windows"]
+__all__ = ["AddressSpace", "CountersLayout", "HeadCountersLayout", "windows"]
 
 #: All counters, 32 bits each, in the order of their addresses.
 CountersLayout = data.StructLayout({name: 32 for name in COUNTERS})
+#: Those behind them, of a core whose LM head may run in two steps.
+HeadCountersLayout = data.StructLayout({name: 32 for name in HEAD_COUNTERS})
 
 #: Bits of the register of the memory's settings that a core looks at: a DDR3 memory's; an SDR memory has 5.
 SETTINGS_BITS = sum(OVERRIDE_FIELDS.values())
-#: Bytes from REGISTER_BASE to the end of the counters.
-REGISTER_WINDOW = 0x100 + 4 * len(COUNTERS)
+
+
+def register_window(*, two_steps: bool) -> int:
+    """Bytes from REGISTER_BASE to the end of the counters."""
+    return 0x100 + 4 * (len(COUNTERS) + len(HEAD_COUNTERS) * two_steps)
 
 
 def registers_of(*, sampler: bool) -> tuple[str, ...]:
@@ -44,7 +50,7 @@ def registers_of(*, sampler: bool) -> tuple[str, ...]:
 
 
 def windows(*, sdram_bytes: int, steps: int, tokens: int, sampler: bool,
-            head_tokens: int = 1) -> tuple[tuple[int, int, bool], ...]:
+            head_tokens: int = 1, two_steps: bool = False) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against; ``tokens`` are the words
     of token memory.
 
@@ -54,7 +60,7 @@ def windows(*, sdram_bytes: int, steps: int, tokens: int, sampler: bool,
         (SDRAM_BASE, sdram_bytes, True),
         (PROGRAM_BASE, 4 * DESCRIPTOR_WORDS * steps, True),
         (REGISTER_BASE, 4 * len(registers_of(sampler=sampler)), True),
-        (REGISTER_BASE, REGISTER_WINDOW, False),
+        (REGISTER_BASE, register_window(two_steps=two_steps), False),
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, TOP_BYTES * head_tokens, False),
         (TOKEN_BASE, 4 * tokens, True),
@@ -87,6 +93,7 @@ class AddressSpace(wiring.Component):
             "crc": In(layouts.crc_store), "top_addr": Out(range(TOP_ENTRIES * layouts.widths.head_tokens)),
             "top_data": In(layouts.top_entry),
             **({"settings": Out(DrawLayout), "top_taken": In(1)} if sampler else {}),
+            **({"head_counters": In(HeadCountersLayout)} if layouts.two_steps else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -107,7 +114,8 @@ class AddressSpace(wiring.Component):
         names = registers_of(sampler=self._sampler)
         stored = Signal(data.StructLayout({name: 32 for name in names}))
         registers = Array(stored[name] for name in names)
-        counters = Array(self.counters[name] for name in COUNTERS)
+        counters = Array([*(self.counters[name] for name in COUNTERS),
+                          *([self.head_counters[name] for name in HEAD_COUNTERS] if self._layouts.two_steps else [])])
         internal_write = Signal()
         held = Signal(32)
         sdram_bits = window_bits(4 * widths.memory_words)

@@ -6,10 +6,10 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core.address_map import CountersLayout
+from hw.core.address_map import CountersLayout, HeadCountersLayout
 from hw.lib.control import CountersControl
 from hw.lib.ports import ClientStrobes
-from tellme.spec.memory import ACCOUNT, MEMORY_CLIENTS
+from tellme.spec.memory import ACCOUNT, HEAD_COUNTERS, MEMORY_CLIENTS
 
 __all__ = ["Counters", "SpentLayout"]
 
@@ -26,13 +26,17 @@ class Counters(wiring.Component):
     ``spent`` has a bit for each entry of :data:`tellme.spec.memory.ACCOUNT` except idle.  A cycle counts under the first bit that
     is set, so that these counters add up to the cycles.  ``control.totals`` are the sums that events carry.  Without ``accounts``
     only cycles and engine_busy of ``values`` count; the others stay zero.
+
+    ``head_values``, with ``two_steps``, count the strobes of ``head``: rows of LM heads in two steps, and those that are read.
     """
 
-    def __init__(self, *, accounts: bool = True):
-        self._accounts = accounts
+    def __init__(self, *, accounts: bool = True, two_steps: bool = False):
+        self._accounts, self._two_steps = accounts, two_steps
         super().__init__({"control": In(CountersControl), "engine_busy": In(1), "lm_head_stall": In(1),
                           "moved": In(ClientStrobes), "busy": In(ClientStrobes), "refresh": In(1), "spent": In(SpentLayout),
-                          "values": Out(CountersLayout)})
+                          "values": Out(CountersLayout),
+                          **({"head": In(data.StructLayout({name: 1 for name in HEAD_COUNTERS})),
+                              "head_values": Out(HeadCountersLayout)} if two_steps else {})})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -54,7 +58,10 @@ class Counters(wiring.Component):
         totals = {"cycles": 1, "engine_busy": self.engine_busy,
                   "read_words": moves["read"], "write_words": moves["write"],
                   "sdram_busy": self.busy.as_value().any() | self.refresh}
-        for view, sources in ((self.values, strobes), (self.control.totals, totals)):
+        counted = [(self.values, strobes), (self.control.totals, totals)]
+        if self._two_steps:
+            counted.append((self.head_values, {name: self.head[name] for name in HEAD_COUNTERS}))
+        for view, sources in counted:
             for name, strobe in sources.items():
                 step = Signal(name=f"step_{name}")
                 counter = view[name]

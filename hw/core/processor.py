@@ -111,6 +111,10 @@ class CommandProcessor(wiring.Component):
         m.d.comb += last.eq(position + chunk - 1)
         steps.tell(tokens=chunk, dump=(args.flags & StartFlags.DUMP) != 0, running=running, stopped=stopped, nonfinite=nonfinite,
                    position=position)
+        if self._layouts.two_steps:
+            m.d.comb += [self.lm_head.args.two_steps.eq((args.flags & StartFlags.TWO_STEPS) != 0),
+                         self.lm_head.args.drawn.eq((args.flags & StartFlags.SAMPLE) != 0),
+                         self.lm_head.args.low_page.eq(steps.rows)]
         # A register, as codes' handshakes begin in it; a step's first ones are far behind its descriptor.
         m.d.sync += self.routes.for_lm_head.eq(single)
         steps.settings()

@@ -110,6 +110,8 @@ class Steps:
         words = self._words = Array(Signal(32, name=f"descriptor{i}") for i in range(DESCRIPTOR_WORDS))
         w0 = self._w0 = data.View(Word0Layout, words[0])
         self._op = op = w0.op
+        #: Rows of the step's matrix, or what HEAD has in their place.
+        self.rows = words[1][:16]
         self.is_head = op == Op.HEAD
         self.embeds = op == Op.EMBED
         self.attends = op == Op.ATTENTION
@@ -142,7 +144,7 @@ class Steps:
     def connect(self, *, shared: Value, first: Value | int) -> None:
         """What the units are told of a step: tokens from number ``first`` on, ``shared`` of them, share the step's matrix."""
         m, cpu, words, w0, caches = self._m, self._cpu, self._words, self._w0, self._caches
-        rows, cols = words[1][:16], words[1][16:]
+        rows, cols = self.rows, words[1][16:]
         m.d.comb += [
             # A matrix has an even number of rows.
             cpu.engine.p.rows.eq(Mux(self.is_head, Cat(Const(0, 1), (cpu.shape.vocab + 1)[1:]), rows)),
@@ -180,7 +182,7 @@ class Steps:
     def settings(self) -> None:
         """The pipelines' settings of a pass."""
         m, cpu, words, w0, op, out_len = self._m, self._cpu, self._words, self._w0, self._op, self._out_len
-        row_words, rows = self._layouts.row_words, words[1][:16]
+        row_words, rows = self._layouts.row_words, self.rows
         if self._norms:
             m.d.comb += [
                 cpu.passes.quant.p.wide.eq(self._is_norm),

@@ -90,7 +90,12 @@ class Layouts:
         #: ``all_heads`` the unit knows the scales, and is told the number of tokens and the first one's number in the chunk.
         self.lm_head_args = data.StructLayout({
             "vocab": w.token_id_bits, **({"tokens": w.token_count_bits, "first": w.token_bits} if all_heads else
-                                         {"d": ScaleLayout}), "dump": 1, "dump_base": word_address})
+                                         {"d": ScaleLayout}), "dump": 1, "dump_base": word_address,
+            **({"two_steps": 1, "drawn": 1, "low_page": 16} if w.two_steps else {})})
+        #: With ``two_steps`` the pass may be in two steps, and is told whether the pick is drawn and where the rows of the lowest
+        #: plane lie.  A code of the state on its way to the engine.
+        self.two_steps = w.two_steps
+        self.state_code = data.StructLayout({"valid": 1, "code": signed(8)})
         #: The scale of a token's codes, while ``valid``: ``token`` is its number among its pipeline's own.
         self.token_scale = data.StructLayout({"valid": 1, "token": w.token_bits, "d": ScaleLayout})
         #: The fused pipeline's quantise pass: source vector, factors, length, first token and number of tokens.  With

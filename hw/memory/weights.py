@@ -18,7 +18,9 @@ class WeightBuffer(wiring.Component):
     """Streams the weights' segments word by word, and reads ahead as far as the buffer has room.
 
     After ``start`` (a pulse) the 64-bit words of all segments (:class:`tellme.spec.program.Segment`) leave on ``out`` in the
-    order of the list, chunk after chunk without end.  The first ``plain_tokens`` chunks leave out the LM head's segments.
+    order of the list, chunk after chunk without end.  The first ``plain_tokens`` chunks leave out the LM head's segments.  Where
+    the LM head may run in two steps, of its segments those alone leave whose ``two_steps`` is the input's, which stands still
+    from a start to ``idle``.
     ``stop`` (a pulse) ends the stream: nothing more is asked for, words on their way are dropped, then ``idle`` rises.  A start
     counts only while idle.
 
@@ -50,7 +52,9 @@ class WeightBuffer(wiring.Component):
             "port": Out(layouts.weights_port),
             "control": In(weights_control(layouts.widths.slots)), "segments": Out(SegmentPort),
             "out": Out(stream.Signature(64)), "level": Out(range(self._depth + 1)),
+            **({"two_steps": In(1)} if layouts.two_steps else {}),
         })
+        self._two_steps = layouts.two_steps
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -79,6 +83,8 @@ class WeightBuffer(wiring.Component):
             m.d.sync += [said.eq(at + control.begin), waits.eq((said == 0) & (counts.lm_head | (counts.words64 == 0)))]
             with m.If(control.stop):
                 m.d.sync += said.eq(0)
+        if self._two_steps:
+            left_out = left_out | (counts.two_steps ^ self.two_steps)
         m.d.sync += [ends.eq(counts.words64 == 0), skips.eq(counts.lm_head & left_out), taken.eq(take)]
         m.d.comb += self.segments.addr.eq(Cat(take, entry))
         with m.If(take):

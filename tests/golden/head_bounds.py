@@ -40,6 +40,7 @@ from tellme.golden.scales import Scales, fixed, scale_mul
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.runtime.sampling import Sampling
+from tellme.spec import two_steps
 from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.packing import ROW_WORD_BYTES, SLICE_BYTES, planes_for, slices
@@ -195,6 +196,8 @@ def relative_bytes(planes: int, upper: int, dim: int, share: float, stored: floa
     return (upper * plane + ROW_WORD_BYTES + stored + share * (planes - upper) * plane) / whole
 
 
+#: Those of the sets that a board takes in two steps, with the gap.
+GAPS = {"pick": 0, "min-p 0.1": max_gap(0.1), "min-p 0.05": max_gap(0.05)}
 #: Tokens of a pass with drafts: states that follow each other, whose rows are read together.
 DRAFTED = 4
 #: Bytes a row that a bound stores.  One number of 16 bits has room in the bias of a head's row word.
@@ -294,6 +297,14 @@ def report(what: str, table: Rows, row_scales: Scales, states: Sequence[State], 
                                     for at in range(0, len(rows) - DRAFTED + 1, DRAFTED)]
                         _line(f"rows of {DRAFTED} states", chosen, known, together,
                               relative_bytes(planes, upper_planes, dim, float(np.mean(together)), stored))
+                    if name == "largest |weight|, sum of |codes|" and upper_planes == planes - 1 and chosen in GAPS:
+                        # In the board's order (tellme.spec.two_steps), without rows that are read first.
+                        lows = [fixed(estimates(head, name, s.codes) - BOUNDS[name](head, s.codes), scale, LOGIT_FRAC, 32)
+                                for s, scale in zip(states, scales, strict=True)]
+                        ordered = [len(two_steps.read_rows(low.tolist(), u.tolist(), full.tolist(), GAPS[chosen])) / vocab
+                                   for low, (_, u), full in zip(lows, by, logits, strict=True)]
+                        _line("as a board reads them", chosen, known, ordered,
+                              relative_bytes(planes, upper_planes, dim, float(np.mean(ordered)), stored))
                     if name == ACROSS or name == "norms":
                         before = cascade.get((name + str(counts[number]), chosen))
                         if before is not None:

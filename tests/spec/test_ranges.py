@@ -105,7 +105,8 @@ def test_a_start_refuses_what_its_fields_cannot_hold(name, value, text):
 
 
 def test_the_flags_of_a_start_are_all_of_them():
-    assert START_RANGES["flags"].most == int(StartFlags.CLEAR | StartFlags.DUMP | StartFlags.SAMPLE | StartFlags.ALL)
+    assert START_RANGES["flags"].most == int(StartFlags.CLEAR | StartFlags.DUMP | StartFlags.SAMPLE | StartFlags.ALL
+                                               | StartFlags.TWO_STEPS)
 
 
 def test_a_start_stays_in_the_context():

@@ -45,7 +45,7 @@ def show(report: BenchReport) -> None:
     for d in report.decode:
         share = f"{100 * d.floor(core) / d.cycles:.1f} %" if core is not None and d.cycles else "-"
         write(row(d.position, f"{d.tokens_per_second:.1f}", f"{1e3 * d.seconds:.2f}", d.cycles or "-", share).rstrip("\n")
-              + shares(d) + "\n")
+              + shares(d) + (f"; {100 * d.rows_read:.1f} % of the LM head's rows" if d.rows_read is not None else "") + "\n")
     if report.peak_bytes_per_second is not None:
         write(f"of the peak: the bytes that are needed, at the memory's {report.peak_bytes_per_second / 1e6:.1f} MB/s, against "
               "the time that it took\n")

@@ -84,13 +84,25 @@ class HeadTiles:
 
     def part(self) -> Part:
         """The tiles' bytes."""
-        return pack_tiles(Matrix(self._packed, self._dim, ()), self.tiles)
+        return pack_tiles(Matrix(lambda counts: self._packed(), self._dim, ()), self.tiles)
 
-    def _packed(self, counts: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    def upper_part(self) -> Part:
+        """The same tiles without the plane of 3**0: those of the first of two steps.  A tile of that plane alone gets one of
+        zeros."""
+        made = [Tile(tile.header._replace(planes=max(1, tile.header.planes - 1)), tile.words) for tile in self.tiles]
+        return pack_tiles(Matrix(lambda counts: (rows[:, 1:] for rows in self._packed(least=2)), self._dim, ()), made)
+
+    def low_rows(self) -> Part:
+        """The plane of 3**0 row by row, each in whole slices (:func:`tellme.spec.two_steps.low_row_words`)."""
+        return Part(SLICE_BYTES * slices(self._dim) * sum(self._rows),
+                    lambda: (np.ascontiguousarray(rows[:, 0]) for rows in self._packed()))
+
+    def _packed(self, least: int = 1) -> Iterator[NDArray[np.uint8]]:
+        """The rows of each tile, with ``least`` planes at least."""
         for tile, (codes, _) in zip(self.tiles, self._parts(), strict=True):
             if len(codes) < tile.header.rows:
                 codes = np.concatenate([codes, np.zeros((1, self._dim), np.int8)])
-            yield pack_planes(codes, tile.header.planes)
+            yield pack_planes(codes, max(least, tile.header.planes))
 
     def _parts(self) -> Iterator[TableRows]:
         """The table's rows of each tile."""

@@ -40,6 +40,7 @@ from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, QkvPart, Segment, check_segments, pack_segments
 from tellme.spec.ranges import I8, I32
 from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
+from tellme.spec.two_steps import LOW_PAGE
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
@@ -91,6 +92,11 @@ class Image:
     multipliers: int = 0
     #: Sequences whose caches have room.
     slots: int = 1
+
+    @property
+    def two_steps(self) -> bool:
+        """Whether the LM head lies in memory for two steps too."""
+        return any(segment.two_steps for segment in self.segments)
 
     @property
     def program_bytes(self) -> bytes:
@@ -448,6 +454,25 @@ def segment_list(base: int, layers: int, table: int) -> tuple[Segment, Segment]:
     return Segment(base // 4, layers // 8), Segment((base + layers) // 4, table // 8, lm_head=True)
 
 
+def with_two_steps(c: ModelConfig, board: CoreConfig, body: Body, table: Part) -> tuple[Part, int, int] | None:
+    """The LM head's tiles, and behind them what two steps read: the upper planes' tiles, and the rows of the lowest plane at a
+    multiple of LOW_PAGE words.  Beside it the bytes of the upper planes' tiles, and the rows' first byte.
+
+    None for a build without two steps, and where the memory has no room for both forms of the head.
+    """
+    if not board.two_steps:
+        return None
+    upper, low = body.head.upper_part(), body.head.low_rows()
+    behind = len(body.stream) + len(table) + len(upper)
+    first = -(-behind // (4 * LOW_PAGE)) * 4 * LOW_PAGE
+    both = Part.join((table, upper, Part.of(bytes(first - behind)), low))
+    try:
+        at = lay_out(c, board, len(body.stream), len(both), "board")
+    except TooBigError:
+        return None
+    return both, len(upper), at.weights + first
+
+
 def cache_registers(at: Layout) -> dict[str, int]:
     """The registers that say where each layer's caches lie."""
     return {"kv_base": at.kv // 4, "layer_stride": at.layer_stride // 4, "v_offset": at.v_offset // 4}
@@ -472,11 +497,18 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     c = model.config
     body = body or compile_body(model, board)
     table, probe = probe_of(model, board) if head == "host" else (lm_head(c, board, body), None)
+    whole, steps = len(table), body.steps
+    both = with_two_steps(c, board, body, table) if head == "board" else None
+    if both is not None:
+        table, upper, low = both
+        steps = tuple(replace(step, rows=low // (4 * LOW_PAGE)) if step.op == Op.HEAD else step for step in steps)
     at = lay_out(c, board, len(body.stream), len(table), head)
     sections = [(at.weights, body.stream + table), (at.rope, rope_table(c))]
     if head == "board":
         sections.insert(1, (at.embedding, pack_table(model, "embedding")))
-    segments = segment_list(at.weights, len(body.stream), len(table))
+    segments: tuple[Segment, ...] = segment_list(at.weights, len(body.stream), whole)
+    if both is not None:
+        segments = (*segments, Segment(segments[-1].end, upper // 8, lm_head=True, two_steps=True))
     check_segments(segments)
     registers = {
         "dim": c.dim, "heads": c.heads, "kv_heads": c.kv_heads, "head_dim": c.head_dim,
@@ -487,7 +519,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
         "s_stride": at.slots * c.context, "logits_base": at.logits // 4, **cache_registers(at), **head_registers(c),
     }
     check_registers(registers)
-    return Image(tuple(sections), body.steps, registers, segments, at.end, body.trits, body.whole_heads,
+    return Image(tuple(sections), steps, registers, segments, at.end, body.trits, body.whole_heads,
                  body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers,
                  at.slots)
 
@@ -506,7 +538,9 @@ def with_stream_behind(image: Image, model: Adapted, board: CoreConfig) -> Image
                            f"{board.sdram_bytes / 1e6:.3f} MB; the adapted weights alone are {len(body.stream) / 1e6:.3f} MB")
     segments = (Segment(at // 4, len(body.stream) // 8), *(segment for segment in image.segments if segment.lm_head))
     check_segments(segments)
-    return replace(image, sections=(*image.sections, (at, body.stream)), program=body.steps, segments=segments, end=end,
+    # The LM head is the base's, and lies where the base's program says.
+    steps = (*(step for step in body.steps if step.op not in (Op.HEAD, Op.END)), *image.program[-2:])
+    return replace(image, sections=(*image.sections, (at, body.stream)), program=steps, segments=segments, end=end,
                    trits=body.trits, whole_heads=body.whole_heads, residual_biases=body.residual_biases,
                    multipliers=body.multipliers)
 

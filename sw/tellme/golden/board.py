@@ -17,11 +17,11 @@ from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, norm_codes, quantise, rope, sumsq
-from tellme.golden.head import Table, best
+from tellme.golden.head import Table, TwoSteps, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
-from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile
+from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile, unpacked_rows
 from tellme.spec.ending import ending
-from tellme.spec.memory import SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
+from tellme.spec.memory import HEAD_COUNTERS, SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     NO_BIAS,
@@ -37,10 +37,11 @@ from tellme.spec.packing import (
 )
 from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, QkvPart, Segment, check_segments
 from tellme.spec.quantise import NORM_FRAC
-from tellme.spec.ranges import Range
+from tellme.spec.ranges import I32, Range
 from tellme.spec.sampling import DrawSettings, draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 from tellme.spec.scale import unpack16 as unpack_scale16
+from tellme.spec.two_steps import LOW_PAGE, low_row_words, serves
 
 __all__ = ["GoldenBoard", "NonfiniteError", "PassRun"]
 
@@ -149,6 +150,11 @@ class GoldenBoard:
     use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``head_tokens``: tokens of a chunk
     after which the board's LM head gives a pick, 1 or ``lanes``.  ``registers`` has the model's registers and, with a sampler,
     the sampling registers, which a host sets.  ``slots``: 1, or up to ``head_tokens``.
+
+    In a run with the flag TWO_STEPS the LM head's steps go as :mod:`tellme.spec.two_steps` says, from the head's second form in
+    the image.  ``read_rows`` has the rows that the last one read whole, in their order; None: the last LM head pass was of whole
+    rows.  A step's CRC is over the logits of these rows, and ``pass_logits`` has the least number for all others.
+    ``head_counters`` has what a board counts (:data:`tellme.spec.memory.HEAD_COUNTERS`).
     """
 
     def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1,
@@ -166,13 +172,19 @@ class GoldenBoard:
         for base, part in image.sections:
             part.read_into(memory[base:base + len(part)])
         check_segments(image.segments)
-        self._stream, table = (joined(memory, [s for s in image.segments if s.lm_head == lm_head]) for lm_head in (False, True))
+        self._stream, table, upper = (joined(memory, [s for s in image.segments if (s.lm_head, s.two_steps) == kind])
+                                      for kind in ((False, False), (True, False), (True, True)))
         self.steps = [self._unpack(d) for d in image.program]
         for number, bias in image.residual_biases.items():
             self.steps[number].bias = bias
         if len(self._stream):
             raise ValueError(f"the program leaves {len(self._stream)} bytes of the weight stream")
         self._head = self._table(table)
+        self._two_steps = self._in_two_steps(upper) if image.two_steps else None
+        #: The gap of a run in two steps.
+        self._gap: int | None = None
+        self.read_rows: list[int] | None = None
+        self.head_counters = dict.fromkeys(HEAD_COUNTERS, 0)
         half = r["head_dim"] // 2
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
@@ -268,6 +280,14 @@ class GoldenBoard:
             raise ValueError(f"the LM head leaves {len(self._stream)} bytes of the weight stream")
         return Table.of_tiles(tiles, (r["vocab"], r["dim"]), scales(*found[:r["vocab"]]), self._budget)
 
+    def _in_two_steps(self, content: NDArray[np.uint8]) -> TwoSteps:
+        """The LM head's second form: tiles of the upper planes, and rows of the lowest one."""
+        vocab, dim = self.registers["vocab"], self.registers["dim"]
+        (head,) = (step.descriptor for step in self.steps if step.descriptor.op == Op.HEAD)
+        size, first = SLICE_BYTES * low_row_words(dim), 4 * LOW_PAGE * head.rows
+        rows = self._memory[first:first + size * vocab].reshape(vocab, size)
+        return TwoSteps(self._table(content), unpacked_rows(rows, dim))
+
     def _embedding(self, tokens: NDArray[np.intp]) -> F16:
         """Rows of the embedding table as they lie in memory now."""
         r = self.registers
@@ -347,7 +367,15 @@ class GoldenBoard:
                     source = source[wanted]
                 q, scale_d = self._quantise(number, d, source, gains)
                 of_token = Scales(scale_d.sig[:, None], scale_d.exp[:, None])
-                if d.op == Op.HEAD:
+                if d.op == Op.HEAD and self._gap is not None:
+                    assert self._two_steps is not None and len(q) == 1
+                    self.read_rows, stream = self._two_steps.logits(q, scale_d, self._gap)
+                    logits = np.full((1, r["vocab"]), I32.least, np.int32)
+                    logits[:, self.read_rows] = stream
+                    self.head_counters["head_rows"] += r["vocab"]
+                    self.head_counters["head_rows_read"] += len(self.read_rows)
+                elif d.op == Op.HEAD:
+                    self.read_rows = None
                     stream = logits = self._head.logits(q, scale_d)
                 else:
                     if d.op == Op.NORM:
@@ -445,8 +473,9 @@ class GoldenBoard:
 
     def top(self, number: int = -1) -> list[tuple[int, int]]:
         """The 64 best (id, logit) of a token of the last LM head pass, by its number in the pass (-1: the last one); best first,
-        ties to the lower id."""
-        return best(self.pass_logits[number])
+        ties to the lower id; of a pass in two steps those of the rows that were read, which may be fewer."""
+        found, read = best(self.pass_logits[number]), self.read_rows
+        return found if read is None else [entry for entry in found if entry[0] in set(read)]
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run like a board: an event for each pick, then DONE.  No other run goes on meanwhile.
@@ -474,11 +503,13 @@ class GoldenBoard:
         Range(1, len(self.windows[args.slot])).check("feed, within a slot's token window", args.feed)
         if args.flags & StartFlags.ALL and self._head_tokens == 1:
             raise ValueError("START has the flag ALL, and the board's LM head takes one token")
-        if not args.flags & StartFlags.SAMPLE:
-            return None
-        if not self._sampler:
+        if args.flags & StartFlags.SAMPLE and not self._sampler:
             raise ValueError("START has the flag SAMPLE, and the board has no sampler")
-        return unpack_settings(self.registers)
+        settings = unpack_settings(self.registers) if args.flags & StartFlags.SAMPLE else None
+        if args.flags & StartFlags.TWO_STEPS and (self._two_steps is None or self.slots > 1 or args.flags & (
+                StartFlags.ALL | StartFlags.DUMP) or settings is not None and not serves(settings)):
+            raise ValueError("START has the flag TWO_STEPS, and image, flags or settings do not let the LM head run so")
+        return settings
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -491,7 +522,8 @@ class GoldenBoard:
         The arguments and the sampling registers count as they are now.  Positions outside the context, a slot that the board
         does not have, more tokens than a window of token memory holds, and settings outside their ranges are a RangeError.  A
         slot that runs, the flag SAMPLE on a board without a sampler, and ALL on a board whose LM head takes one token are a
-        ValueError.
+        ValueError; and so is TWO_STEPS with an image without the head's second form, with ALL or DUMP, or with settings that it
+        does not serve.
         """
         settings = self._settings(args)
         if args.slot in self._records:
@@ -610,6 +642,11 @@ class GoldenBoard:
         """A run on a board with one slot: as many of a prompt's tokens at once as :meth:`feed` takes."""
         settings = self._settings(args)
         every = bool(args.flags & StartFlags.ALL)
+        self._gap = None
+        if args.flags & StartFlags.TWO_STEPS:
+            self._gap = 0 if settings is None else settings.max_gap
+        if args.flags & StartFlags.CLEAR:
+            self.head_counters = dict.fromkeys(HEAD_COUNTERS, 0)
 
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
@@ -647,4 +684,5 @@ class GoldenBoard:
                 position += 1
         except NonfiniteError as error:
             pick, reason = error.step, DoneReason.NONFINITE
+        self._gap = None
         yield event(EventType.DONE, pick, reason)

@@ -13,8 +13,9 @@ from tellme.spec.attention import LOGIT_FRAC
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.probe import probed_scale
 from tellme.spec.scale import Scale
+from tellme.spec.two_steps import read_rows
 
-__all__ = ["Table", "best", "head_logits", "probed_state"]
+__all__ = ["Table", "TwoSteps", "best", "head_logits", "probed_state"]
 
 
 #: Size of an int8 code at most.
@@ -69,6 +70,23 @@ class Table(Floats):
         """:func:`head_logits` of the table."""
         return joined([head_logits(codes, d, block, Scales(self.scales.sig[rows], self.scales.exp[rows]), self._most)
                        for rows, block in self.blocks()])
+
+
+class TwoSteps:
+    """A head in two steps (:mod:`tellme.spec.two_steps`): the table of the upper planes, and int8 rows (vocab, dim) of the lowest
+    one's trits."""
+
+    def __init__(self, upper: Table, low: NDArray[np.int8]):
+        self._upper, self._low = upper, low
+
+    def logits(self, codes: NDArray[np.int8], d: Scales, gap: int) -> tuple[list[int], NDArray[np.int32]]:
+        """The rows that are read whole of a state (1, dim), in their order, and their logits (1, rows), Q15.16."""
+        upper, bound = 3 * self._upper.product(codes)[0], int(np.abs(codes.astype(np.int64)).sum())
+        scale = scale_mul(Scales(d.sig[:1], d.exp[:1]), self._upper.scales)
+        whole = upper + self._low.astype(np.int64) @ codes[0].astype(np.int64)
+        high, low, logits = (fixed(sums, scale, LOGIT_FRAC, 32) for sums in (upper + bound, upper - bound, whole))
+        rows = read_rows(low.tolist(), high.tolist(), logits.tolist(), gap)
+        return rows, logits[None, rows].astype(np.int32)
 
 
 def _narrow(codes: NDArray[np.float32]) -> NDArray[np.signedinteger]:

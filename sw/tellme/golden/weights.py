@@ -20,7 +20,7 @@ from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS, slices
 from tellme.spec.program import FormatError
 from tellme.spec.ranges import I32
 
-__all__ = ["KEPT_BYTES", "Budget", "Floats", "TernaryMatrix", "Tile", "joined"]
+__all__ = ["KEPT_BYTES", "Budget", "Floats", "TernaryMatrix", "Tile", "joined", "unpacked_rows"]
 
 #: Bytes of floats that a golden board, or an LM head on the host, keeps.
 KEPT_BYTES = 1 << 28
@@ -86,6 +86,11 @@ class Floats:
         """codes (n, cols) @ matrix.T, exactly: no sum of products passes what ``dtype`` holds."""
         q = codes.astype(self.dtype)
         return joined([(q @ block.T).astype(np.int64) for _, block in self.blocks()])
+
+
+def unpacked_rows(packed: NDArray[np.uint8], cols: int) -> NDArray[np.int8]:
+    """Trits (rows, cols) of rows of base-3 bytes (rows, bytes)."""
+    return _TRITS[packed].view(np.float32).reshape(len(packed), -1)[:, :cols].astype(np.int8)
 
 
 def joined(parts: list[NDArray[Item]]) -> NDArray[Item]:

@@ -23,7 +23,8 @@ from tellme.models.config import ModelConfig
 from tellme.runtime.device import Device
 from tellme.runtime.session import Session
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import ACCOUNT, COUNTERS, EventType, StartArgs, cache_bases
+from tellme.spec.memory import ACCOUNT, COUNTERS, HEAD_COUNTERS, EventType, StartArgs, StartFlags, cache_bases
+from tellme.spec.packing import TRITS
 from tellme.spec.scale import Scale, pack16
 
 __all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions",
@@ -47,7 +48,8 @@ class Decode:
 
     ``needed``: bytes that the token needs (:func:`tellme.compiler.image.needed_bytes`).  ``seconds``: by the board's cycles, or
     by the host's clock where nothing counts cycles.  ``account``: cycles by what they were spent on; None where the core does
-    not count that.  ``simulated``: cycles of the longer run in a second of the host's clock.
+    not count that.  ``simulated``: cycles of the longer run in a second of the host's clock.  ``rows_read``: the share of the LM
+    head's rows that were read whole, and none of the others' lowest planes are needed; None where it did not go in two steps.
     """
 
     position: int
@@ -56,6 +58,7 @@ class Decode:
     cycles: int | None = None
     account: dict[str, int] | None = None
     simulated: float | None = None
+    rows_read: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -73,6 +76,8 @@ class Decode:
                                      "needed_bytes": round(self.needed), "decode_account": self.account}
         if core is not None and self.cycles:
             fields["peak_share"] = round(self.floor(core) / self.cycles, 4)
+        if self.rows_read is not None:
+            fields["rows_read"] = round(self.rows_read, 4)
         return fields
 
 
@@ -228,16 +233,21 @@ def measure_decode(device: Device, config: ModelConfig, image: Image, positions:
                 device.write(at, content)
             filled = before
         device.place(before, [config.bos or 0] * (position - before + 1))
-        counts = [] if position else [dict.fromkeys(COUNTERS, 0)]
+        counts = [] if position else [dict.fromkeys([*COUNTERS, *HEAD_COUNTERS], 0)]
         for tokens in range(1, position - before + 2):
             feed, generate = (tokens, 0) if body_only else (1, tokens)
-            count, seconds = _counted(device, StartArgs(before, feed, generate, chunk=1))
+            flags = StartFlags.CLEAR | (StartFlags.TWO_STEPS if device.two_steps and not body_only else StartFlags(0))
+            count, seconds = _counted(device, StartArgs(before, feed, generate, flags, chunk=1))
             counts.append(count)
         filled = max(filled, position + 1)
         # Counters wrap; a difference may be a few cycles below zero.
-        spent = {name: (counts[-1][name] - counts[-2][name] + 2**31) % 2**32 - 2**31 for name in COUNTERS}
+        spent = {name: (counts[-1][name] - counts[-2][name] + 2**31) % 2**32 - 2**31 for name in counts[-1]}
+        rows = spent["head_rows_read"] / spent["head_rows"] if spent.get("head_rows") else None
+        if rows is not None:
+            # A code of a row that was not read whole has a trit less.
+            needed -= (1 - rows) * config.vocab * config.dim / TRITS
         results.append(Decode(position, needed, spent["cycles"] / core.fabric_mhz / 1e6, spent["cycles"], _account(core, spent),
-                              counts[-1]["cycles"] / seconds))
+                              counts[-1]["cycles"] / seconds, rows))
     if progress is not None:
         progress("decode", len(positions), len(positions))
     return results

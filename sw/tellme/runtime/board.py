@@ -101,7 +101,8 @@ class Board:
         return self._loaded.counters()
 
     def crcs(self) -> list[int]:
-        """CRC-32 of each step's output in its last run, in the order of the layer program: the same on every device."""
+        """CRC-32 of each step's output in its last run, in the order of the layer program: the same on every device, but for
+        the LM head's where it went in two steps (:mod:`tellme.spec.two_steps`)."""
         return self._loaded.crcs()
 
     def top(self) -> list[tuple[int, int]]:

@@ -27,6 +27,7 @@ from tellme.spec.memory import (
     COUNTER_BASE,
     COUNTERS,
     CRC_BASE,
+    HEAD_COUNTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
     SAMPLING_REGISTERS,
@@ -88,6 +89,8 @@ class Device(ABC):
     token_window: int | None = None
     #: How often a start zeroed the counters.
     zeroed: int = 0
+    #: Whether starts with the flag TWO_STEPS are taken, of the image that is loaded.
+    two_steps: bool = False
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
 
@@ -124,7 +127,8 @@ class Device(ABC):
 
         The flag CLEAR counts if no other slot runs (:meth:`cleared`).  A slot that the device does not have, the flag SAMPLE on a
         device without a ``sampler``, the flag ALL on a device with ``head_tokens`` 1, and the flag DUMP while other slots run,
-        are a DeviceError."""
+        are a DeviceError; and so is the flag TWO_STEPS on a device without ``two_steps``, with ALL or DUMP.  With settings that
+        two steps do not serve (:func:`tellme.spec.two_steps.serves`) draws would differ."""
 
     @abstractmethod
     def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
@@ -132,7 +136,8 @@ class Device(ABC):
         number in the pass.  A pass is of one token, or with the flag ALL of a chunk's tokens.
 
         They belong to the run that was started last.  If others ran beside it, or run, or it was of another slot than ``slot``,
-        they cannot be told from others': a DeviceError."""
+        they cannot be told from others': a DeviceError; and so it is on a board whose last run had the flag TWO_STEPS, and knows
+        the best 64 no more."""
 
     @abstractmethod
     def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
@@ -150,7 +155,8 @@ class Device(ABC):
     @abstractmethod
     def counters(self) -> dict[str, int]:
         """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
-        a DeviceError where nothing counts."""
+        where the core has ``two_steps``, those of :data:`tellme.spec.memory.HEAD_COUNTERS` too.  A DeviceError where nothing
+        counts."""
 
     def cleared(self, slot: int = 0) -> bool:
         """Whether the counters count from the slot's last start with the flag CLEAR on; they do unless others ran beside it."""
@@ -356,8 +362,9 @@ class BoardDevice(Device):
         self.token_window = config.widths.token_window if self._several else None
         #: Slots that run, as far as their events have come.
         self._running: set[int] = set()
-        #: Tokens of the last LM head pass.
+        #: Tokens of the last LM head pass, and whether it was in two steps.
         self._pass_tokens = 1
+        self._in_two_steps = False
         self._alone = Alone()
         self._cleared: dict[int, bool] = {}
         self._settings: dict[int, DrawSettings] = {}
@@ -416,6 +423,7 @@ class BoardDevice(Device):
         """
         self._image = image
         self.slots = min(self._config.slots, image.slots)
+        self.two_steps = self._config.two_steps and image.two_steps
         sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
         tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
         total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
@@ -509,6 +517,9 @@ class BoardDevice(Device):
             self._check_sampler()
         if args.flags & StartFlags.ALL and self.head_tokens == 1:
             raise DeviceError(f"the core {self.preset} gives no picks after all tokens: feed the tokens one by one")
+        if args.flags & StartFlags.TWO_STEPS and (not self.two_steps or args.flags & (StartFlags.ALL | StartFlags.DUMP)):
+            raise DeviceError(f"the core {self.preset} and the loaded model do not let this run's LM head go in two steps")
+        self._in_two_steps = bool(args.flags & StartFlags.TWO_STEPS)
         events = self._begin_beside(args) if self._several else self._begin_alone(args)
         # The last chunk of what is fed; each pick behind it is a pass of its own.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
@@ -586,6 +597,8 @@ class BoardDevice(Device):
         return self._image
 
     def top(self, number: int = -1, slot: int | None = None) -> list[tuple[int, int]]:
+        if self._in_two_steps:
+            raise DeviceError("the last run's LM head went in two steps: only the pick is known, not the best 64")
         n = min(TOP_ENTRIES, self._loaded().registers["vocab"])
         with self._talk() as client:
             if self._several:
@@ -608,9 +621,10 @@ class BoardDevice(Device):
         return [int(crc) for crc in np.frombuffer(content, "<u4")]
 
     def counters(self) -> dict[str, int]:
+        names = [*COUNTERS, *(HEAD_COUNTERS if self._config.two_steps else ())]
         with self._talk() as client:
-            content = client.read(COUNTER_BASE, 4 * len(COUNTERS))
-        return dict(zip(COUNTERS, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
+            content = client.read(COUNTER_BASE, 4 * len(names))
+        return dict(zip(names, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
 
     def cleared(self, slot: int = 0) -> bool:
         return self._cleared.get(slot, True)

@@ -21,6 +21,7 @@ from tellme.spec.ending import ending
 from tellme.spec.memory import END_TOKENS, DoneReason, Event, EventType, StartArgs, StartFlags
 from tellme.spec.program import Epilogue, Op, QkvPart
 from tellme.spec.sampling import board_draws
+from tellme.spec.two_steps import serves
 
 __all__ = ["Generation", "describe_step", "host_draws"]
 
@@ -201,6 +202,8 @@ class Generation:
         if generate and self._device_draws:
             self.device.draw_as(self.sampling.settings(), self.slot)
             flags |= StartFlags.SAMPLE
+        if self._two_steps:
+            flags |= StartFlags.TWO_STEPS
         self.device.place(position, feed, self.slot)
         chunk = self.prefill_chunk if self.image.whole_heads else 1
         for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, self.slot, ends)):
@@ -225,6 +228,13 @@ class Generation:
         """Whether starts draw, as against taking the likeliest token or leaving the draw to the host."""
         return (not self.sampling.greedy and self.on_logits is None and self.device.sampler
                 and board_draws(self.sampling.settings()))
+
+    @property
+    def _two_steps(self) -> bool:
+        """Whether the LM head of starts goes in two steps: where the device can, and only picks or draws of it are wanted that
+        are the same then."""
+        return self.device.two_steps and self.on_logits is None and (
+            self.sampling.greedy or self._device_draws and serves(self.sampling.settings()))
 
     def _fed(self, position: int) -> None:
         """An event said that the tokens up to a position were fed."""

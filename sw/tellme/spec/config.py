@@ -87,6 +87,9 @@ class CoreConfig:
     head_tokens: int = 1
     #: Sequences that run side by side: 1, or a power of two up to ``chunk`` in a core with picks of all positions.
     slots: int = 1
+    #: Whether the LM head may run in two steps (:mod:`tellme.spec.two_steps`): runs with the flag TWO_STEPS do.  Only in a core
+    #: with ``head_tokens`` 1 and several planes.
+    two_steps: bool = False
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
@@ -154,6 +157,9 @@ class CoreConfig:
         choices: list[tuple[str, int, tuple[int, ...]]] = [
             ("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk}))),
             ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length())))]
+        if self.two_steps and (self.head_tokens > 1 or self.planes < 2):
+            raise ConfigError(f"preset {self.name}: two_steps with head_tokens {self.head_tokens} and planes {self.planes}; "
+                              "head_tokens 1 and planes from 2 on can be")
         if self.chunk > 1:
             choices += [("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))]
         for what, value, values in choices:
@@ -173,7 +179,7 @@ class CoreConfig:
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
             word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens,
-            slots=self.slots, vector_norms=self.vector_norms)
+            slots=self.slots, vector_norms=self.vector_norms, two_steps=self.two_steps)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -272,6 +278,9 @@ PRESETS = {
     "sim-slots": CoreConfig(name="sim-slots", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4, max_dim=256,
                             max_cols=768, max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0,
                             sdram_phases=1),
+    # A core whose LM head may run in two steps, for quick simulation.
+    "sim-two-steps": CoreConfig(name="sim-two-steps", lanes=2, max_dim=256, max_cols=768, max_context=512,
+                                weight_buffer_bytes=4096, two_steps=True, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
     "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
                              max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,

@@ -16,11 +16,11 @@ from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import DEFAULT_VOCAB, MAX_CHUNK
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
-           "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType", "KV_PAGE",
-           "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE", "register_address",
-           "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD", "start_slot",
-           "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE",
-           "TOP_BYTES", "TOP_ENTRIES", "top_address", "UPPER_HALF"]
+           "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType",
+           "HEAD_COUNTERS", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE",
+           "register_address", "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD",
+           "start_slot", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID",
+           "TOP_BASE", "TOP_BYTES", "TOP_ENTRIES", "top_address", "UPPER_HALF"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -113,6 +113,9 @@ COUNTERS = {name: i for i, name in enumerate((
     *(f"{name}_words" for name in MEMORY_CLIENTS), *(f"{name}_busy" for name in MEMORY_CLIENTS), "refresh_busy",
     *(f"{name}_cycles" for name in ACCOUNT),
 ))}
+#: The same of a core with two_steps, behind them: rows of the LM heads' steps that were done in two steps, and how many of these
+#: rows were read whole.
+HEAD_COUNTERS = {name: len(COUNTERS) + i for i, name in enumerate(("head_rows", "head_rows_read"))}
 
 
 def register_address(name: str) -> int:
@@ -178,6 +181,10 @@ class StartFlags(IntFlag):
     #: A pick, the best 64, and with DUMP the logits, after each fed token, and not after the last one alone.  A core whose
     #: configuration has head_tokens 1 ignores the flag, so a host does not send the flag to such a core.
     ALL = 8
+    #: The LM head's step is done in two steps (:mod:`tellme.spec.two_steps`): the pick and what is drawn are the same, the best
+    #: 64 are those of the rows that were read whole.  Only a core with two_steps knows the flag, only a model in whose image the
+    #: head lies so takes it, and not with DUMP, ALL, or settings of a draw that two steps do not serve.
+    TWO_STEPS = 16
 
 
 #: Range of each number of a START.  A start feeds a token at least.

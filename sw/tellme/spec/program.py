@@ -38,7 +38,7 @@ MAX_SEGMENTS = SEGMENT_ENTRIES - 1
 #: Words of an entry.
 SEGMENT_WORDS = 2
 #: The fields of each word of an entry, from bit 0 on.
-SEGMENT_FIELDS = ({"words64": WORD_ADDRESS_BITS, ZEROS: 31 - WORD_ADDRESS_BITS, "lm_head": 1},
+SEGMENT_FIELDS = ({"words64": WORD_ADDRESS_BITS, ZEROS: 30 - WORD_ADDRESS_BITS, "two_steps": 1, "lm_head": 1},
                   {"address": WORD_ADDRESS_BITS, ZEROS: 32 - WORD_ADDRESS_BITS})
 #: Layers that a program can number; a list of segments has room for one of each and one for the LM head.
 MAX_LAYERS = MAX_SEGMENTS - 1
@@ -110,8 +110,9 @@ class Descriptor:
 
     Word 0: op [3:0], epilogue [5:4], src_a [6], norm [7], gain [8], gain_next [9], relu2 [10], bias [11], head_gains [12],
     part [14:13], zero [15], act_exp [23:16] signed, layer [31:24].  LINEAR, HEAD and NORM: word 1 rows [15:0], cols [31:16]
-    (HEAD: rows 0, cols = dim; NORM: both the vector's elements); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3 of all
-    others are zeros.
+    (HEAD: cols = dim; rows is where the rows of the lowest plane lie, in pages of :data:`tellme.spec.two_steps.LOW_PAGE`
+    words, or 0 where there are none; NORM: both the vector's elements); word 2 n_eps; word 3 sqrt_n packed [18:0].  Words 1 to 3
+    of all others are zeros.
 
     gain_next: before its tiles (EMBED and ATTENTION: before anything else) the step loads the gains of the norm that follows
     from the weight stream, as many as the step's output vector has elements.  The step's statistics then take absmax of x * gain.
@@ -215,13 +216,15 @@ class Segment:
     """A part of the weight stream: ``words64`` 64-bit words that lie in memory from the 32-bit word ``address`` on.
 
     The stream is all segments one after another, in the order of the list, once for each chunk; ``lm_head``: only for a chunk
-    that has an LM head.  An entry has two 32-bit words: words64 [27:0], zeros [30:28], lm_head [31]; address [27:0], zeros
-    [31:28].  The list ends with an entry whose words64 is 0.
+    that has an LM head.  ``two_steps``, of a segment of the LM head: only in a run with the flag TWO_STEPS, in which the LM
+    head's other segments are left out.  An entry has two 32-bit words: words64 [27:0], zeros [29:28], two_steps [30], lm_head
+    [31]; address [27:0], zeros [31:28].  The list ends with an entry whose words64 is 0.
     """
 
     address: int
     words64: int
     lm_head: bool = False
+    two_steps: bool = False
 
     def __post_init__(self) -> None:
         """A number outside SEGMENT_RANGES is a RangeError."""
@@ -237,16 +240,20 @@ class Segment:
         ADDRESS_RANGE.check("address of a segment", self.address)
         ADDRESS_RANGE.check("last word of a segment", self.end - 1)
         counts, place = SEGMENT_FIELDS
-        return pack_word(counts, {"words64": self.words64, "lm_head": self.lm_head}), pack_word(place, {"address": self.address})
+        return (pack_word(counts, {"words64": self.words64, "two_steps": self.two_steps, "lm_head": self.lm_head}),
+                pack_word(place, {"address": self.address}))
 
 
 def check_segments(segments: Sequence[Segment]) -> None:
     """Refuse a list that the gateware does not run: none, or more than MAX_SEGMENTS (a RangeError); a first one, or one behind
-    one of the LM head, that is not as the others (a FormatError)."""
+    one of the LM head, that is not as the others, or one in two steps that is not the LM head's (a FormatError)."""
     Range(1, MAX_SEGMENTS).check("segments of the weight stream", len(segments))
     if segments[0].lm_head:
         raise FormatError("the first segment of the weight stream is for the LM head: each chunk reads the first one, so it has "
                           "to hold weights of a layer")
+    for number, segment in enumerate(segments):
+        if segment.two_steps and not segment.lm_head:
+            raise FormatError(f"segment {number} of the weight stream is for an LM head in two steps, and not for the LM head")
     for number, (before, segment) in enumerate(pairwise(segments), 1):
         if before.lm_head and not segment.lm_head:
             raise FormatError(f"segment {number} of the weight stream lies behind one of the LM head, whose segments come last")
@@ -271,5 +278,5 @@ def unpack_segments(words: Iterable[int]) -> tuple[Segment, ...]:
         if counts["words64"] == 0:
             check_segments(segments)
             return tuple(segments)
-        segments.append(Segment(place["address"], counts["words64"], bool(counts["lm_head"])))
+        segments.append(Segment(place["address"], counts["words64"], bool(counts["lm_head"]), bool(counts["two_steps"])))
     raise FormatError(f"the list of segments has no end within its {len(segments)} entries")

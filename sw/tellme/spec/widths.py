@@ -145,6 +145,8 @@ class Widths:
     slots: int = 1
     #: Whether there is the step NORM, and q, k and v may come in parts.
     vector_norms: bool = False
+    #: Whether the LM head may run in two steps.
+    two_steps: bool = False
 
     @property
     def row_bits(self) -> int:

@@ -57,6 +57,7 @@ from tests.models.random_model import (
     random_model,
     with_biases,
     with_groups,
+    with_head_codes,
     with_planes,
     with_several_scales,
 )
@@ -73,6 +74,8 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False, vector_norms=True
            "slots": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4),
           "norms": replace(preset("sim-norms"), max_dim=64, max_cols=92, max_context=32, compact=True, accounts=False),
           "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True),
+           "two-steps": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, two_steps=True),
+           "two-steps-tiny": replace(TINY, compact=True, accounts=False, two_steps=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
 BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "norms_behind_linears",
@@ -92,6 +95,12 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            Bench(name="all-plain", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
                  tests=("prompts_in_chunks", "tokens_are_drawn", "four_end_tokens"),
                  nightly="top-all has picks of the last token too, and other cores these runs"),
+           Bench(name="two-steps", build=lambda: Core(CONFIGS["two-steps"]), env={"CONFIG": "two-steps"}, timeout_s=900,
+                 tests=("a_head_in_two_steps", "a_stop_in_step_two", "prompts_in_chunks"),
+                 nightly="no board is built with it; lm_head/two_steps-steps has the unit"),
+           Bench(name="two-steps-tiny", build=lambda: Core(CONFIGS["two-steps-tiny"]), env={"CONFIG": "two-steps-tiny"},
+                 timeout_s=900, tests=("a_head_in_two_steps", "tokens_are_drawn"),
+                 nightly="top-two-steps has the same unit in chunks"),
            Bench(name="ddr3-all", build=lambda: Pins(Core(CONFIGS["ddr3-all"])), env={"CONFIG": "ddr3-all"}, timeout_s=900,
                  tests=("picks_of_all_positions",), nightly="top-all has the same units with an SDR memory"),
            Bench(name="norms", build=lambda: Core(CONFIGS["norms"]), env={"CONFIG": "norms"}, timeout_s=900,
@@ -402,6 +411,63 @@ async def a_stop_among_picks(dut):
     assert [e.position for _, e in events[:-1]] == [*range(1, len(events))] and len(events) <= most
     golden.tokens[:3] = prompt[:3]
     report(cases=context + await run(host, golden, StartArgs(0, 3, 2, StartFlags.CLEAR | StartFlags.ALL)))
+
+
+TWO_STEPS = StartFlags.CLEAR | StartFlags.TWO_STEPS
+
+
+async def in_two_steps(dut):
+    """A model, whose head lies in the memory in both forms; the golden model, and a prompt in both token memories."""
+    host = await bring_up(dut)
+    model = with_head_codes(random_model("plain" if CONFIG.chunk == 1 else "grouped"), 13)
+    image = compile_model(model, CONFIG)
+    assert image.two_steps
+    await load(host, image)
+    golden = GoldenBoard(image, CONFIG.chunk)
+    prompt = [rng("prompt").randrange(model.config.vocab) for _ in range(6)]
+    await write(host, TOKEN_BASE, b"".join(map(u32, prompt)))
+    golden.tokens[:6] = prompt
+    await draw_as(host, golden, DrawSettings(inverse_temperature(2.0), top_k=9, max_gap=max_gap(0.02), seed=5))
+    return host, image, golden
+
+
+@cocotb.test()
+async def a_head_in_two_steps(dut):
+    """Greedy and drawn picks, behind prompts of some lengths, with runs of whole tiles between them: each event, all steps, the
+    rows that were counted, the list, and the logits of the runs between."""
+    host, image, golden = await in_two_steps(dut)
+    vocab, cases = image.registers["vocab"], 0
+    for length, generate, flags in ((1, 3, TWO_STEPS), (5, 2, TWO_STEPS | StartFlags.SAMPLE),
+                                    (2, 1, StartFlags.CLEAR | StartFlags.DUMP), (6, 2, TWO_STEPS | StartFlags.SAMPLE),
+                                    (3, 2, StartFlags.CLEAR | StartFlags.SAMPLE), (4, 0, TWO_STEPS), (4, 3, TWO_STEPS)):
+        cases += await run(host, golden, StartArgs(0, length, generate, flags))
+        assert await read_words(host, COUNTER_BASE + 4 * len(COUNTERS), 2) == [*golden.head_counters.values()]
+        if generate:
+            entries = [value for token, value in golden.top() for value in (value, token)]
+            assert await read_words(host, TOP_BASE, len(entries)) == entries
+        if flags & StartFlags.DUMP:
+            assert await read_words(host, 4 * image.registers["logits_base"], vocab) == golden.logits.tolist()
+        dut._log.info(f"{golden.head_counters}")
+    # Nothing behind the last counter.
+    kind, content = await host.ask(PacketType.READ, u32(COUNTER_BASE + 4 * len(COUNTERS) + 8) + b"\x04\0")
+    assert (kind, content[0]) == (PacketType.NAK, NakReason.ADDRESS)
+    report(cases=cases)
+
+
+@cocotb.test()
+async def a_stop_in_step_two(dut):
+    """Stops at some places of step 2, and of step 1, which leave nothing behind."""
+    host, _, golden = await in_two_steps(dut)
+    pick = await first_pick(host, StartArgs(0, 1, 1, TWO_STEPS))
+    for before in (5, 40, 77, 150, 301):
+        await start(host, StartArgs(0, 1, 1, TWO_STEPS))
+        await wait(dut, pick - 200 - before)
+        assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
+        kind, got = await event(host, 10_000)
+        assert (kind, got.logit) == (PacketType.DONE, DoneReason.STOPPED), before
+    await run(host, golden, StartArgs(0, 2, 2, TWO_STEPS))
+    await run(host, golden, StartArgs(0, 2, 2))
+    report(cases=7)
 
 
 @cocotb.test()
