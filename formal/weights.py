@@ -73,7 +73,7 @@ def weights() -> Harness:
     h.drive(request.ready, "ready")
     h.drive(unit.port.data.valid, "valid")
     h.drive(unit.out.ready, "out_ready")
-    named = {"words": words, "addresses": addresses, "head": head, "plain": plain}
+    named: dict[str, Any] = {"words": words, "addresses": addresses, "head": head, "plain": plain}
     length = request.p.len >> 1
     ask = Walker(h, Mux(moves(request), length, 0), "ask", **named)
     put = Walker(h, Value.cast(unit.port.data.valid), "put", **named)
