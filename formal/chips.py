@@ -233,7 +233,7 @@ PROOFS = (
           "the slowest chip at 100 MHz, CAS latency 3; four banks of two rows of four places, as a row's number is only "
           "compared; "
           "refreshes each 12 cycles in groups of two, so that they fall into the depth", lambda: sdr_controller(100, 3, 2),
-          "bounded", 40, 24, (
+          "bounded", 30, 24, (
               planted("sdr", ROWS, "row-closed-a-cycle-early", "with m.Elif((since_act >= tras) & ~wrote[row_bank].any()):",
                       "with m.Elif((since_act >= tras - 1) & ~wrote[row_bank].any()):"),
               planted("sdr", ROWS, "precharge-a-cycle-early", "m.d.comb += [command(row_slot, Command.PRECHARGE, ba=row_bank), "
@@ -243,7 +243,7 @@ PROOFS = (
               planted("sdr", ROWS, "wrong-row-hit", "own_hit = opened[bank] & (rows[bank] == row)", "own_hit = opened[bank]"))),
     Proof("ddr3", "hw/memory/ddr3/controller.py, hw/memory/rows.py", RULES,
           "the chip MT41K64M16 at 150 MHz; eight banks of two rows of four places; refreshes each 20 cycles, one by one",
-          lambda: ddr3_controller(150, 1), "bounded", 40, 40, (
+          lambda: ddr3_controller(150, 1), "bounded", 30, 30, (
               planted("ddr3", ROWS, "read-behind-a-write-a-cycle-early", "readable.eq((since_write >= rules.wtr - 1)",
                       "readable.eq((since_write >= rules.wtr - 2)"),
               planted("ddr3", ROWS, "places-follow-too-soon", "~hold & ~second & Mux", "~hold & Mux"),

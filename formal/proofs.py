@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All proofs."""
 
-from formal import chips, hub, link, memory, numbers, streams
+from formal import chips, hub, link, memory, numbers, streams, weights
 
 __all__ = ["PROOFS"]
 
-PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *link.PROOFS, *chips.PROOFS, *numbers.PROOFS)
+PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *weights.PROOFS, *link.PROOFS, *chips.PROOFS, *numbers.PROOFS)
