@@ -37,7 +37,7 @@ D = Scale(1500, -20)
 class Case:
     """A head's codes of so many planes, a state, and stored scales; ``gap`` None: a pass of whole rows."""
 
-    def __init__(self, random, vocab, *, planes=3, dim=44, gap=0, d=D, exps=(30, 32), codes=None, table=None, stored=None):
+    def __init__(self, random, vocab, *, planes=3, dim=44, gap=0, d=D, exps=(40, 42), codes=None, table=None, stored=None):
         reach = min(plane_reach(planes), 128)
         draw = np.random.default_rng(random.getrandbits(32))
         self.vocab, self.gap, self.d = vocab, gap, d
@@ -144,7 +144,7 @@ def rising(random, vocab, slope, *, gap=0, dim=20):
     table[:, 0] = np.arange(vocab) * slope // 8 - 60 * (slope > 0) + 60 * (slope < 0)
     table[:, 1] = (np.arange(vocab) * slope % 8) - 4
     codes = [8, 1] + [random.choice((-1, 1)) for _ in range(dim - 2)]
-    return Case(random, vocab, planes=5, dim=dim, gap=gap, table=table, codes=codes, stored=[31 << 10] * vocab)
+    return Case(random, vocab, planes=5, dim=dim, gap=gap, table=table, codes=codes, stored=[41 << 10] * vocab)
 
 
 @cocotb.test()
@@ -186,13 +186,13 @@ async def ties_go_to_the_lower_id(dut):
         reach = plane_reach(planes)
         kinds = np.array([[random.randint(-reach, reach) for _ in range(40)] for _ in range(count)])
         table = kinds[[random.randrange(count) for _ in range(150)]]
-        cases += [Case(random, 150, planes=planes, dim=40, table=table, stored=[31 << 10] * 150, gap=gap)
+        cases += [Case(random, 150, planes=planes, dim=40, table=table, stored=[41 << 10] * 150, gap=gap)
                   for gap in (0, {1: None}.get(count, 5000))]
     late = np.zeros((150, 20), int)
     late[:100, :3], late[100:, 0] = 1, 3
-    cases.append(Case(random, 150, planes=2, dim=20, table=late, codes=[1] * 4 + [0] * 16, stored=[31 << 10] * 150))
+    cases.append(Case(random, 150, planes=2, dim=20, table=late, codes=[1] * 4 + [0] * 16, stored=[41 << 10] * 150))
     assert cases[-1].read()[0] == (100 if WAITING > 100 else 0)
-    await run(dut, [*cases, Case(random, 90, stored=[0] * 90), Case(random, 90, stored=[0, 31 << 10] * 45)])
+    await run(dut, [*cases, Case(random, 90, stored=[0] * 90), Case(random, 90, stored=[0, 41 << 10] * 45)])
 
 
 @cocotb.test()
@@ -222,9 +222,16 @@ async def rising_logits(dut):
 
 @cocotb.test()
 async def a_batch_goes_by_one_threshold(dut):
-    """A memory that answers at once: logits are known before the rest of their batch is looked at."""
+    """A memory that answers at once: logits are known before the rest of their batch is looked at, which goes by M of before."""
     random = rng("batches")
-    await run(dut, [Case(random, 120, dim=20, exps=(31, 32), gap=gap) for gap in (0, 0, 0, 1, 1 << 14)], latency=1)
+    table = np.zeros((ROWS + 4, 20), int)
+    # The leader, with a sum of 10 to 50, and of 12; one that may have 7 to 47, and has 47; others of 4 to 44.
+    table[0, :10], table[0, 10:18] = 2, -1
+    table[1], table[1, :9] = 1, 4
+    table[2:, :8] = 3
+    case = Case(random, len(table), planes=2, dim=20, table=table, codes=[1] * 20, stored=[41 << 10] * len(table))
+    assert case.read() == list(range(ROWS + 1))
+    await run(dut, [case, *(Case(random, 120, dim=20, gap=gap) for gap in (0, 1 << 14))], latency=1)
 
 
 @cocotb.test()
@@ -246,7 +253,7 @@ async def a_row_a_word_each_cycle(dut):
     """The memory gives a word a cycle: a batch's rows take their words' cycles, and some 20 more."""
     random = rng("rate")
     case = Case(random, 200, dim=100, gap=MAX_GAP)
-    case.stored = [(31 << 10) + 1000 - 5 * i for i in range(200)]
+    case.stored = [(41 << 10) + 1000 - 5 * i for i in range(200)]
     (cycles, read), = await run(dut, [case], latency=17)
     assert len(read) == 200
     words = low_row_words(100)
