@@ -45,7 +45,8 @@ SIMULATED_BY_NIGHT = {"ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-
 BOARD_COSTS = {"test_end_to_end": 50.0, "test_head_both_ways": 45.0, "test_prefill": 44.0, "test_scales": 18.0,
                "test_perplexity": 17.0, "test_bench": 42.0, "test_lifetime": 30.0,
                "test_kv_cache": 6.0, "test_drawing": 25.0, "test_serve": 600.0, "test_simulate": 20.0, "test_commands": 30.0,
-               "test_ddr3": 12.0, "test_large_shapes": 60.0, "test_all_picks": 60.0, "test_two_steps": 60.0}
+               "test_ddr3": 12.0, "test_large_shapes": 60.0, "test_all_picks": 60.0, "test_norms": 60.0, "test_two_steps": 60.0,
+               "test_slots": 120.0, "test_sequences": 80.0}
 #: CPU seconds of all pairs of binary16, by those of 2**24 pairs.
 SWEEP_COST = 620.0
 #: CPU seconds of the benches of each unit.
