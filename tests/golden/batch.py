@@ -16,7 +16,7 @@ from tellme.compiler.image import Image, compile_model
 from tellme.drafts.texts import whole_texts
 from tellme.errors import InputError
 from tellme.golden.attention import attend
-from tellme.golden.board import GoldenBoard
+from tellme.golden.board import GoldenBoard, PassRun
 from tellme.golden.elementwise import F16
 from tellme.golden.head import best
 from tellme.golden.perplexity import unlimited_config
@@ -68,7 +68,8 @@ class _Batch(GoldenBoard):
     def step(self, tokens: Sequence[int], texts: Sequence[int], at: Sequence[int], heads: str) -> NDArray[np.int32]:
         """Feed a token to each of some texts, at a position of each; the logits of "all", or of "none"."""
         self._texts, self._at = np.array(texts), np.array(at)
-        return self._run(np.array(tokens), 0, heads)
+        runs = [PassRun(0, position, [token]) for position, token in zip(at, tokens, strict=True)]
+        return self._compute(runs, slice(None) if heads == "all" else None)
 
     def _quantise(self, number: int, d: Descriptor, x: F16, gains: F16 | None) -> tuple[NDArray[np.int8], Scales]:
         made = super()._quantise(number, d, x, gains)
@@ -76,12 +77,9 @@ class _Batch(GoldenBoard):
             self.state = made
         return made
 
-    def _heads(self, number: int, y: F16, positions: slice, gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
-        return super()._heads(number, y, self._at, gains)  # type: ignore[arg-type]
-
-    def _attention(self, cache: object, codes: NDArray[np.int8], scale: Scales, position: int) -> F16:
+    def _attention(self, caches: object, runs: Sequence[PassRun], codes: NDArray[np.int8], scale: Scales) -> F16:
         """Texts at the same position are as many KV heads more of one text."""
-        r, own = self.registers, self._own[id(cache)]
+        r, own = self.registers, self._own[id(caches)]
         heads, kv_heads, head_dim = r["heads"], r["kv_heads"], r["head_dim"]
         keys, values = codes[:, heads:heads + kv_heads], codes[:, heads + kv_heads:]
         stored = pack16(scale)

@@ -395,7 +395,7 @@ def test_all_picks_are_those_of_single_tokens(flags):
         for position in range(feed):
             kept = single.tokens[:]
             (_, want), _ = events(single, StartArgs(position, 1, 1, flags))
-            single.tokens = kept
+            single.tokens[:] = kept
             assert got[position] == (EventType.TOKEN, want)
             if generate <= 1 and position >= feed - last_pass:
                 assert board.pass_logits[at].tolist() == single.logits.tolist() and board.top(at) == single.top()

@@ -6,7 +6,7 @@ The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpa
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,15 @@ from tellme.spec.packing import (
     slices,
 )
 from tellme.spec.program import Descriptor, Epilogue, FormatError, Op, Segment, check_segments
-from tellme.spec.sampling import draw, unpack_settings
+from tellme.spec.ranges import Range
+from tellme.spec.sampling import DrawSettings, draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 from tellme.spec.scale import unpack16 as unpack_scale16
 
-__all__ = ["GoldenBoard", "NonfiniteError"]
+__all__ = ["GoldenBoard", "NonfiniteError", "PassRun"]
 
+#: The tokens of a pass whose logits :meth:`GoldenBoard.feed` is asked for.
+_HEADS = {"all": slice(None), "last": slice(-1, None), "none": None}
 #: Tokens of a prompt that are computed at once; the results do not depend on this number.
 CHUNK = 64
 
@@ -81,6 +84,31 @@ class _Cache:
     value_scales: NDArray[np.uint16]
 
 
+@dataclass
+class _Record:
+    """What the board keeps of a slot that runs: what its START said, and how far its run is."""
+
+    args: StartArgs
+    #: Of the START's moment; None: the likeliest token is taken.
+    settings: DrawSettings | None
+    #: Of the next token to feed.
+    position: int
+    #: Tokens of START that are not fed; 0: the slot decodes.
+    feed: int
+    #: Tokens that count for ``generate``, and the last pick.
+    picked: int = 0
+    pick: int = 0
+
+
+@dataclass(frozen=True)
+class PassRun:
+    """Tokens of a pass: those at consecutive positions of a slot."""
+
+    slot: int
+    position: int
+    tokens: list[int]
+
+
 def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
     """The bytes of segments, one after another; they are copied only where they do not lie so in memory."""
     runs: list[list[int]] = []
@@ -96,23 +124,34 @@ def joined(memory: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np
 class GoldenBoard:
     """Runs an :class:`~tellme.compiler.image.Image` as the gateware does, several prompt tokens at a time.
 
-    :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does, and yields the same
-    events (counters are zero).  ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
+    :meth:`feed` computes tokens at consecutive positions.  :meth:`start` does what a START packet does while no other run goes
+    on, and yields the same events (counters are zero).
+
+    Several sequences run side by side, up to ``slots``, each in a slot with a KV cache and a window of token memory of its own:
+    :meth:`begin` does what a START packet does, :meth:`stop` what a STOP packet does, and :meth:`make_pass` makes a pass of the
+    tokens of all slots that run.  ``windows`` has the token memory of each slot: the token of position p is its word p modulo
+    ``token_window`` (:attr:`tellme.spec.widths.Widths.token_window` of a core, None: the context).  ``tokens`` is slot 0's.
+
+    ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
     memory; ``logits`` has the logits of the last token of the last LM head pass (Q15.16), ``pass_logits`` (tokens, vocab) those
-    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.
+    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.  With several slots the LM head works for all
+    tokens of a pass in which a prompt's token is wanted, and else for the tokens of the slots that decode.
 
     ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
     which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
     use to the next; the rest is unpacked each time.  ``sampler``: the board has a sampler.  ``head_tokens``: tokens of a chunk
     after which the board's LM head gives a pick, 1 or ``lanes``.  ``registers`` has the model's registers and, with a sampler,
-    the sampling registers, which a host sets.
+    the sampling registers, which a host sets.  ``slots``: 1, or up to ``head_tokens``.
     """
 
-    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1):
+    def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1,
+                 slots: int = 1, token_window: int | None = None):
         if head_tokens not in (1, lanes):
             raise ValueError(f"head_tokens is {head_tokens}; 1 or {lanes} can be")
+        Range(1, head_tokens).check("slots", slots)
         self._lanes = lanes
         self._head_tokens = head_tokens
+        self.slots = slots
         self._budget = Budget(kept_bytes)
         self._sampler = sampler
         self.registers = r = dict(image.registers) | dict.fromkeys(SAMPLING_REGISTERS if sampler else (), 0)
@@ -131,12 +170,15 @@ class GoldenBoard:
         table = memory[4 * r["rope_base"]:][:4 * r["context"] * half].view("<f2").reshape(r["context"], half, 2)
         self._cos, self._sin = (np.ascontiguousarray(table[..., i]).astype(np.float16) for i in (0, 1))
         shape = (r["kv_heads"], r["context"])
-        self._caches = {s.descriptor.layer: _Cache(
+        #: A cache for each slot of each layer.
+        self._caches = {s.descriptor.layer: [_Cache(
             np.zeros((*shape, r["head_dim"]), np.int8), np.zeros((*shape, r["head_dim"]), np.int8),
-            np.zeros(shape, np.uint16), np.zeros(shape, np.uint16))
+            np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)) for _ in range(slots)]
             for s in self.steps if s.descriptor.epilogue == Epilogue.QKV}
         self.crcs = [0] * len(self.steps)
-        self.tokens = [0] * r["context"]
+        self.windows = [[0] * (token_window or r["context"]) for _ in range(slots)]
+        #: Slots that run, those whose START came first ahead of the others.
+        self._records: dict[int, _Record] = {}
         self.pass_logits = np.zeros((1, r["vocab"]), np.int32)
 
     # Unpacking
@@ -235,8 +277,14 @@ class GoldenBoard:
 
     # Running
 
-    def feed(self, tokens: Sequence[int], position: int, *, heads: str = "last", chunk: int = 1) -> NDArray[np.int32]:
-        """Feed tokens from ``position`` on; logits (Q15.16) of "all" of them, the "last", or "none".
+    @property
+    def tokens(self) -> list[int]:
+        """Token memory of slot 0."""
+        return self.windows[0]
+
+    def feed(self, tokens: Sequence[int], position: int, *, heads: str = "last", chunk: int = 1,
+             slot: int = 0) -> NDArray[np.int32]:
+        """Feed tokens of a slot from ``position`` on; logits (Q15.16) of "all" of them, the "last", or "none".
 
         A result that is infinite or NaN raises :class:`NonfiniteError`, with the step at which a board that takes ``chunk``
         tokens at a time would have stopped.
@@ -250,11 +298,11 @@ class GoldenBoard:
             last = first + CHUNK >= len(tokens)
             wanted = heads if heads != "last" or last else "none"
             try:
-                logits = self._run(np.array(part), position + first, wanted)
+                logits = self._compute([PassRun(slot, position + first, list(part))], _HEADS[wanted])
             except NonfiniteError:
                 # Compute again in the board's chunks, to find the board's step; it may be another step, but there is one.
                 for at in range(0, len(part), chunk):
-                    self._run(np.array(part[at:at + chunk]), position + first + at, wanted)
+                    self._compute([PassRun(slot, position + first + at, list(part[at:at + chunk]))], _HEADS[wanted])
                 raise
             out.append(logits)
         result = np.concatenate(out)
@@ -262,32 +310,34 @@ class GoldenBoard:
             self.pass_logits = result[-1:]
         return result
 
-    def _run(self, tokens: NDArray[np.intp], position: int, heads: str) -> NDArray[np.int32]:
-        """One pass of the program for some tokens."""
+    def _compute(self, runs: Sequence[PassRun], wanted: slice | None) -> NDArray[np.int32]:
+        """One pass of the program; the logits of the tokens ``wanted`` of the pass.  Without any there is no LM head."""
         r = self.registers
-        n, positions = len(tokens), slice(position, position + len(tokens))
+        tokens = np.array([token for run in runs for token in run.tokens])
+        positions = np.array([run.position + i for run in runs for i in range(len(run.tokens))])
+        n = len(tokens)
         x = a = np.zeros((n, 0), np.float16)
         gains: F16 | None = None
         codes = np.zeros((n, 0, 0), np.int8)
         head_scales = scales()
-        cache: _Cache | None = None
+        caches: list[_Cache] = []
         logits = np.zeros((0, r["vocab"]), np.int32)
         for number, step in enumerate(self.steps):
             d = step.descriptor
             if d.op == Op.END:
                 break
-            if d.op == Op.HEAD and heads == "none":
+            if d.op == Op.HEAD and wanted is None:
                 continue
             stream: Any
             if d.op == Op.EMBED:
                 stream = x = self._embedding(tokens)
             elif d.op == Op.ATTENTION:
-                assert cache is not None, "an ATTENTION without a QKV linear ahead of it"
-                stream = a = self._attention(cache, codes, head_scales, position).reshape(n, -1)
+                assert caches, "an ATTENTION without a QKV linear ahead of it"
+                stream = a = self._attention(caches, runs, codes, head_scales).reshape(n, -1)
             else:
                 source = x if d.op == Op.HEAD or not d.src_a else a
-                if d.op == Op.HEAD and heads == "last":
-                    source = source[-1:]
+                if d.op == Op.HEAD and wanted is not None:
+                    source = source[wanted]
                 q, scale_d = self._quantise(number, d, source, gains)
                 if d.op == Op.HEAD:
                     stream = logits = self._head.logits(q, scale_d)
@@ -301,7 +351,7 @@ class GoldenBoard:
                     if nonfinite(y):
                         raise NonfiniteError(number)
                     if d.epilogue == Epilogue.QKV:
-                        cache = self._caches[d.layer]
+                        caches = self._caches[d.layer]
                         codes, head_scales = self._heads(number, y, positions, step.head_gains)
                         stream = codes.astype(np.int16)
                     elif d.epilogue == Epilogue.ACT:
@@ -330,7 +380,8 @@ class GoldenBoard:
             scale = scale_mul(scale, scales(*(inv_rms(sumsq(row), d.n_eps, d.sqrt_n) for row in x)))
         return quantise(y, (s.sig[:, None], s.exp[:, None])), scale
 
-    def _heads(self, number: int, y: F16, positions: slice, gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
+    def _heads(self, number: int, y: F16, positions: slice | NDArray[np.intp],
+               gains: F16 | None = None) -> tuple[NDArray[np.int8], Scales]:
         """Rows of q, k and v: RoPE on q and k, int8 with a scale per head.
 
         With ``gains``, q and k go through a norm on each head: the gains multiply the elements, and 1 / rms of the elements
@@ -355,18 +406,23 @@ class GoldenBoard:
             scale = Scales(*(np.concatenate([n, part[:, turned:]], axis=1) for n, part in zip(normed, scale, strict=True)))
         return quantise(y, (s.sig[..., None], s.exp[..., None])), scale
 
-    def _attention(self, cache: _Cache, codes: NDArray[np.int8], scale: Scales, position: int) -> F16:
-        """Write K and V of the tokens, then attend."""
+    def _attention(self, caches: Sequence[_Cache], runs: Sequence[PassRun], codes: NDArray[np.int8], scale: Scales) -> F16:
+        """Write K and V of the tokens, then attend, run by run."""
         r = self.registers
-        heads, kv_heads, end = r["heads"], r["kv_heads"], position + len(codes)
-        stored = pack16(scale)
-        for content, where, first in ((cache.keys, codes, heads), (cache.values, codes, heads + kv_heads),
-                                      (cache.key_scales, stored, heads),
-                                      (cache.value_scales, stored, heads + kv_heads)):
-            content[:, position:end] = where[:, first:first + kv_heads].swapaxes(0, 1)
+        heads, kv_heads = r["heads"], r["kv_heads"]
         q_scale = scale_mul(Scales(scale.sig[:, :heads], scale.exp[:, :heads]), scales(Scale.unpack(r["c_att"])))
-        return attend(codes[:, :heads], q_scale, cache.keys[:, :end], cache.values[:, :end],
-                      cache.key_scales[:, :end], cache.value_scales[:, :end], position)
+        stored = pack16(scale)
+        out, first = [], 0
+        for run in runs:
+            cache, end = caches[run.slot], run.position + len(run.tokens)
+            own = slice(first, first + len(run.tokens))
+            for content, where, head in ((cache.keys, codes, heads), (cache.values, codes, heads + kv_heads),
+                                         (cache.key_scales, stored, heads), (cache.value_scales, stored, heads + kv_heads)):
+                content[:, run.position:end] = where[own, head:head + kv_heads].swapaxes(0, 1)
+            out.append(attend(codes[own, :heads], Scales(q_scale.sig[own], q_scale.exp[own]), cache.keys[:, :end],
+                              cache.values[:, :end], cache.key_scales[:, :end], cache.value_scales[:, :end], run.position))
+            first = own.stop
+        return np.concatenate(out)
 
     @property
     def logits(self) -> NDArray[np.int32]:
@@ -379,30 +435,170 @@ class GoldenBoard:
         return best(self.pass_logits[number])
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
-        """Run like a board: an event for each pick, then DONE.
+        """Run like a board: an event for each pick, then DONE.  No other run goes on meanwhile.
 
         With the flag SAMPLE tokens are drawn as the sampling registers say.  With the flag ALL there is a pick after each fed
-        token.  Positions outside the context, and settings outside their ranges, are a RangeError; the flag SAMPLE on a board
-        without a sampler, and ALL on a board whose LM head takes one token, are a ValueError.
+        token.  What :meth:`begin` refuses is refused, and a start beside other runs is a ValueError.  A caller who leaves the
+        iterator early ends the run.
         """
+        if self.slots == 1:
+            yield from self._alone(args)
+            return
+        if self._records:
+            raise ValueError(f"slots {', '.join(map(str, sorted(self._records)))} run: begin a run beside them, and make passes")
+        self.begin(args)
+        try:
+            while args.slot in self._records:
+                yield from self.make_pass()
+        finally:
+            self._records.pop(args.slot, None)
+
+    def _settings(self, args: StartArgs) -> DrawSettings | None:
+        """How a START draws, as the sampling registers say now; what the board cannot do is refused."""
         args.check_context(self.registers["context"])
-        settings = None
-        if args.flags & StartFlags.SAMPLE:
-            if not self._sampler:
-                raise ValueError("START has the flag SAMPLE, and the board has no sampler")
-            settings = unpack_settings(self.registers)
-        every = bool(args.flags & StartFlags.ALL)
-        if every and self._head_tokens == 1:
+        Range(0, self.slots - 1).check("slot", args.slot)
+        Range(1, len(self.windows[args.slot])).check("feed, within a slot's token window", args.feed)
+        if args.flags & StartFlags.ALL and self._head_tokens == 1:
             raise ValueError("START has the flag ALL, and the board's LM head takes one token")
+        if not args.flags & StartFlags.SAMPLE:
+            return None
+        if not self._sampler:
+            raise ValueError("START has the flag SAMPLE, and the board has no sampler")
+        return unpack_settings(self.registers)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The slots that run, in their order."""
+        return tuple(sorted(self._records))
+
+    def begin(self, args: StartArgs) -> None:
+        """Begin a run of the slot that START names; it takes part in the passes from the next one on.
+
+        The arguments and the sampling registers count as they are now.  Positions outside the context, a slot that the board
+        does not have, more tokens than a window of token memory holds, and settings outside their ranges are a RangeError.  A
+        slot that runs, the flag SAMPLE on a board without a sampler, and ALL on a board whose LM head takes one token are a
+        ValueError.
+        """
+        settings = self._settings(args)
+        if args.slot in self._records:
+            raise ValueError(f"slot {args.slot} runs already")
+        self._records[args.slot] = _Record(args, settings, args.position, args.feed)
+
+    def stop(self, slots: Iterable[int] | None = None) -> list[tuple[EventType, Event]]:
+        """End the runs of some slots, or of all, between two passes: the DONE of each, in the order of slots.
+
+        A slot that does not run has none.  DONE has the position of the last token that was fed, or that of the START if none
+        was.
+        """
+        wanted = self._records if slots is None else set(slots) & set(self._records)
+        return [self._done(slot, max(self._records[slot].position - 1, self._records[slot].args.position), DoneReason.STOPPED)
+                for slot in sorted(wanted)]
+
+    def _done(self, slot: int, position: int, reason: DoneReason, step: int | None = None) -> tuple[EventType, Event]:
+        """The end of a slot's run."""
+        record = self._records.pop(slot)
+        return EventType.DONE, Event(position, record.pick if step is None else step, reason, 0, 0, 0, 0, 0, slot)
+
+    def _runs(self) -> list[PassRun]:
+        """The tokens of the next pass: a token of each slot that decodes, in the order of slots, then tokens of prompts, in the
+        order of their STARTs, while lanes are free."""
+        runs = [PassRun(slot, record.position, [record.pick])
+                for slot, record in sorted(self._records.items()) if not record.feed]
+        free = self._lanes - len(runs)
+        for slot, record in self._records.items():
+            n = min(record.feed, record.args.chunk or free, free)
+            if n:
+                window = self.windows[slot]
+                runs.append(PassRun(slot, record.position, [window[(record.position + i) % len(window)] for i in range(n)]))
+                free -= n
+        return runs
+
+    def make_pass(self) -> list[tuple[EventType, Event]]:
+        """Make the next pass of all slots that run, and give its events; none if no slot runs.
+
+        The events come in the order of the pass's tokens: a TOKEN for each wanted one, and DONE behind the last token of a slot
+        whose run ends.  A result that is infinite or NaN ends the slot at fault: a pass of several slots is made anew then, a
+        slot a pass, and the events are those of these passes.
+        """
+        runs = self._runs()
+        try:
+            return self._events(runs)
+        except NonfiniteError as error:
+            if len(runs) == 1:
+                return [self._done(runs[0].slot, runs[0].position, DoneReason.NONFINITE, error.step)]
+        out = []
+        for run in runs:
+            try:
+                out += self._events([run])
+            except NonfiniteError as error:
+                out.append(self._done(run.slot, run.position, DoneReason.NONFINITE, error.step))
+        return out
+
+    def _wanted(self, run: PassRun) -> range:
+        """The tokens of a run after which a pick is told, by their number in the run."""
+        record, n = self._records[run.slot], len(run.tokens)
+        if not record.feed or record.args.generate and n == record.feed:
+            every = record.feed and record.args.flags & StartFlags.ALL
+            return range(n) if every else range(n - 1, n)
+        return range(n if record.args.flags & StartFlags.ALL else 0)
+
+    def _head_rows(self, runs: Sequence[PassRun]) -> slice | None:
+        """For which tokens of a pass the LM head works."""
+        wanted = [run for run in runs if self._wanted(run)]
+        if not wanted:
+            return None
+        prompts = [run for run in wanted if self._records[run.slot].feed]
+        if self.slots == 1 and not (prompts and self._records[0].args.flags & StartFlags.ALL):
+            return slice(-1, None)
+        return slice(0, sum(len(run.tokens) for run in runs) if prompts else len(wanted))
+
+    def _events(self, runs: Sequence[PassRun]) -> list[tuple[EventType, Event]]:
+        """Make a pass; its events."""
+        if not runs:
+            return []
+        rows = self._head_rows(runs)
+        logits = self._compute(runs, rows)
+        if rows is not None:
+            self.pass_logits = logits
+        out, first = [], 0
+        # Rows of logits are numbered from the pass's first token, or there is the last one's alone.
+        behind = len(logits) - sum(len(run.tokens) for run in runs) if rows == slice(-1, None) else 0
+        for run in runs:
+            record, args, end = self._records[run.slot], self._records[run.slot].args, run.position + len(run.tokens)
+            wanted, window = self._wanted(run), self.windows[run.slot]
+            record.feed, record.position = max(record.feed - len(run.tokens), 0), end
+            for number in wanted:
+                position = run.position + number
+                record.pick, logit = self._picked(first + number + behind, record.settings, position + 1)
+                if args.generate and not record.feed and position + 1 == end:
+                    record.picked += 1
+                    if end < self.registers["context"]:
+                        window[end % len(window)] = record.pick
+                out.append((EventType.TOKEN, Event(position, record.pick, logit, 0, 0, 0, 0, 0, run.slot)))
+            first += len(run.tokens)
+            if record.feed:
+                continue
+            reason: DoneReason | None = DoneReason.LENGTH
+            if args.generate:
+                reason = ending(record.pick, record.picked, ends=args.ends, limit=args.generate, next_position=end,
+                                context=self.registers["context"])
+            if reason is not None:
+                out.append(self._done(run.slot, end - 1, reason))
+        return out
+
+    def _picked(self, number: int, settings: DrawSettings | None, position: int) -> tuple[int, int]:
+        """The pick for ``position``, after a token of the last LM head pass, and its logit."""
+        logits = self.pass_logits[number]
+        token = int(logits.argmax()) if settings is None else draw(self.top(number), settings, position)
+        return token, int(logits[token])
+
+    def _alone(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
+        """A run on a board with one slot: as many of a prompt's tokens at once as :meth:`feed` takes."""
+        settings = self._settings(args)
+        every = bool(args.flags & StartFlags.ALL)
 
         def event(kind: EventType, id_: int, logit: int) -> tuple[EventType, Event]:
             return kind, Event(position, id_, logit, 0, 0, 0, 0, 0)
-
-        def picked_after(number: int) -> tuple[int, int]:
-            """The pick after a token of the last pass, which lies at ``position``, and its logit."""
-            logits = self.pass_logits[number]
-            token = int(logits.argmax()) if settings is None else draw(self.top(number), settings, position + 1)
-            return token, int(logits[token])
 
         position, feed, picked = args.position, args.feed, 0
         pick, reason = 0, DoneReason.LENGTH
@@ -418,7 +614,7 @@ class GoldenBoard:
                 last, feed = position + n - 1, feed - n
                 for number in range(len(logits)):
                     position = last + 1 - len(logits) + number
-                    pick, logit = picked_after(number)
+                    pick, logit = self._picked(number, settings, position + 1)
                     if args.generate and not feed and position == last:
                         picked += 1
                         if position + 1 < len(self.tokens):
