@@ -84,6 +84,8 @@ class CoreConfig:
     head_tokens: int = 1
     #: Sequences that run side by side: 1, or a power of two up to ``chunk`` in a core with picks of all positions.
     slots: int = 1
+    #: A unit that drafts tokens from a table in memory, in a core with several slots and a sampler.
+    drafts: bool = False
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
@@ -148,7 +150,8 @@ class CoreConfig:
                               "can be")
         choices: list[tuple[str, int, tuple[int, ...]]] = [
             ("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk}))),
-            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length())))]
+            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length()))),
+            ("drafts", self.drafts, (False, True) if self.slots > 1 and self.sampler else (False,))]
         if self.chunk > 1:
             choices += [("pes", self.pes, (4, 8, 16)), ("exp_units", self.exp_units, (1, 2))]
         for what, value, values in choices:

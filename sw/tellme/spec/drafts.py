@@ -13,11 +13,13 @@ the ``next`` of t's index word; NONE there is no draft.  The entries of a list a
 A token that no token is before (a text's first) finds no entry.
 """
 
+from dataclasses import dataclass
 from struct import Struct
 
 from tellme.spec.ranges import Range
 
-__all__ = ["DRAFT_VOCAB", "ENTRY_FIELDS", "HEADER", "INDEX_FIELDS", "INDEX_WORDS", "LIST_ENTRIES", "MAGIC", "NONE", "VERSION"]
+__all__ = ["CREDIT_MOST", "DRAFT_VOCAB", "ENTRY_FIELDS", "HEADER", "INDEX_FIELDS", "INDEX_WORDS", "LIST_ENTRIES", "MAGIC", "NONE",
+           "REST", "SETTINGS_FIELDS", "TOKEN_CREDIT", "VERSION", "Drafting"]
 
 #: Words of the index a token.
 INDEX_WORDS = 2
@@ -31,6 +33,35 @@ NONE = 0xFFFF
 DRAFT_VOCAB = Range(1, NONE)
 #: Entries of a list at most: a board looks at an entry a cycle, and a list is read between two passes.
 LIST_ENTRIES = 1023
+
+#: The register ``draft_settings``: drafted tokens of a pass and slot at most (0: none), and what a drafted token costs, in
+#: 1 / TOKEN_CREDIT of a token.
+SETTINGS_FIELDS = {"most": 4, "cost": 8}
+#: Credit of an accepted token; the most credit that a slot has; tokens of a slot without drafts behind a credit below 0.
+TOKEN_CREDIT, CREDIT_MOST, REST = 256, 1023, 16
+
+
+@dataclass
+class Drafting:
+    """Whether a slot's next pass has drafted tokens: a board turns drafting off by itself where drafting loses.
+
+    A slot begins with no credit.  A pass in which ``drafted`` tokens were drafted and ``accepted`` of them accepted gives
+    accepted * TOKEN_CREDIT - drafted * cost, up to CREDIT_MOST in all.  Credit below 0 becomes 0, and the slot's next REST passes
+    have no drafts.
+    """
+
+    credit: int = 0
+    rest: int = 0
+
+    def done(self, drafted: int, accepted: int, cost: int) -> None:
+        """A pass of the slot's is over; it drafted nothing while ``rest`` was above 0."""
+        if self.rest:
+            self.rest -= 1
+            return
+        self.credit = min(self.credit + accepted * TOKEN_CREDIT - drafted * cost, CREDIT_MOST)
+        if self.credit < 0:
+            self.credit, self.rest = 0, REST
+
 
 #: The first bytes of a file.
 MAGIC = b"tlmd"
