@@ -33,12 +33,12 @@ def plain(prompt, settings=None, generate=CONTEXT, ends=()):
     return run(board, prompt, settings, generate, ends)
 
 
-def run(board, prompt, settings=None, generate=CONTEXT, ends=(), flags=StartFlags(0), slot=0):
+def run(board, prompt, settings=None, generate=CONTEXT, ends=(), flags=0, slot=0):
     board.windows[slot][:len(prompt)] = prompt
     if settings is not None:
         board.registers |= pack_settings(settings)
         flags |= StartFlags.SAMPLE
-    *told, (kind, done) = board.start(StartArgs(0, len(prompt), generate, flags, slot=slot, ends=ends))
+    *told, (kind, done) = board.start(StartArgs(0, len(prompt), generate, StartFlags(flags), slot=slot, ends=ends))
     assert kind == DONE and [event.position for _, event in told] == list(range(len(prompt) - 1, len(prompt) - 1 + len(told)))
     return [event.id for _, event in told], DoneReason(done.logit), done.position
 
@@ -134,8 +134,8 @@ def test_drafting_rests_where_it_loses():
     prompt = [3, 1, 4]
     ids, _, _ = plain(prompt)
     # Each pair is followed by the wrong token.
-    wrong = DraftTable.of_texts([[a, b, (c + 1) % VOCAB] for a, b, c in zip((prompt + ids), (prompt + ids)[1:], (prompt + ids)[2:],
-                                                                               strict=False)], VOCAB)
+    text = prompt + ids
+    wrong = DraftTable.of_texts([[a, b, (c + 1) % VOCAB] for a, b, c in zip(text, text[1:], text[2:], strict=False)], VOCAB)
     tried = drafting(wrong, most=2, cost=2)
     assert run(tried, prompt) == plain(prompt)
     passes, drafted, right = tried.drafts_told
