@@ -584,6 +584,12 @@ MUTANTS = (
            ("core/routers-accs",)),
     Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",
            ("top/top-chunk-grouped",)),
+    Mutant("core", "draft-of-any-pair", "hw/core/drafts.py", "with m.If(entry.before == before):", "with m.If(entry.before != NONE):",
+           ("core/drafts-small.drafts",)),
+    Mutant("core", "no-draft-told-as-a-token", "hw/core/drafts.py", "found.found.eq(found.next != NONE)", "found.found.eq(1)",
+           ("core/drafts-small.drafts",)),
+    Mutant("core", "list-of-a-first-token", "hw/core/drafts.py", "with m.If(known & (left != 0)):", "with m.If(left != 0):",
+           ("core/drafts-small.drafts",)),
     # ------------------------------------------------------------------ norms behind linears
     fused("norm-codes-of-eight-bits", "pipeline", "quantise.i.p.wide.eq(quant.wide)", "quantise.i.p.wide.eq(0)", "norms-dim128"),
     fused("codes-read-where-elements-are-measured", "pipeline", "coded.open & ~measured", "coded.open", "norms-dim128"),

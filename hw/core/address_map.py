@@ -13,6 +13,7 @@ from tellme.spec.ddr3_training import OVERRIDE_FIELDS
 from tellme.spec.memory import (
     COUNTERS,
     CRC_BASE,
+    DRAFT_REGISTERS,
     HEAD_COUNTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
@@ -46,7 +47,8 @@ def register_window(*, two_steps: bool) -> int:
 
 def registers_of(*, sampler: bool) -> tuple[str, ...]:
     """The registers of a core with or without a sampler, in the order of their addresses."""
-    return tuple(name for name in REGISTERS if sampler or name not in SAMPLING_REGISTERS)
+    left_out = DRAFT_REGISTERS if sampler else SAMPLING_REGISTERS + DRAFT_REGISTERS
+    return tuple(name for name in REGISTERS if name not in left_out)
 
 
 def windows(*, sdram_bytes: int, steps: int, tokens: int, sampler: bool,

@@ -18,6 +18,7 @@ from tellme.golden import GoldenBoard
 from tellme.link.errors import LinkError
 from tellme.spec.memory import (
     COUNTER_BASE,
+    DRAFT_REGISTERS,
     MODEL_REGISTERS,
     PROGRAM_BASE,
     REGISTER_BASE,
@@ -52,7 +53,8 @@ class FakeClient:
         self.pages: set[int] = set()
         self.program = bytearray(16 * config.program_steps)
         self.segments = bytearray(4 * SEGMENT_WORDS * SEGMENT_ENTRIES)
-        self.registers = bytearray(4 * (len(REGISTERS) - (0 if config.sampler else len(SAMPLING_REGISTERS))))
+        left_out = DRAFT_REGISTERS if config.sampler else SAMPLING_REGISTERS + DRAFT_REGISTERS
+        self.registers = bytearray(4 * (len(REGISTERS) - len(left_out)))
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
         self.log: list[StartArgs] = []

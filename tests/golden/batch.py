@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image, compile_model
+from tellme.drafts.texts import whole_texts
 from tellme.errors import InputError
 from tellme.golden.attention import attend
 from tellme.golden.board import GoldenBoard, PassRun
 from tellme.golden.elementwise import F16
 from tellme.golden.head import best
-from tellme.golden.perplexity import SEPARATOR, unlimited_config
+from tellme.golden.perplexity import unlimited_config
 from tellme.golden.scales import Scales, pack16, scale_mul, scales
 from tellme.models.source import StoredSource
 from tellme.runtime.session import tokenizer_of
@@ -137,8 +138,4 @@ def texts_of(model: StoredSource, text: str) -> list[list[int]]:
     tokenizer, c = tokenizer_of(model), model.config
     if tokenizer is None:
         raise InputError(f"the model {model.name} holds no tokenizer")
-    found = []
-    for part in text.split(SEPARATOR):
-        if part.strip():
-            found.append(c.with_bos(tokenizer.encode(part.strip())) + [c.eos] * (c.eos is not None))
-    return found
+    return whole_texts(c, tokenizer, text)

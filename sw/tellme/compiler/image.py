@@ -28,6 +28,7 @@ from tellme.compiler.pack import (
     tiles,
 )
 from tellme.compiler.part import Part
+from tellme.drafts.table import DraftTable
 from tellme.errors import TellmeError
 from tellme.models.adapted import Adapted
 from tellme.models.config import LINEARS, NORMS, ModelConfig
@@ -45,7 +46,7 @@ from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
 __all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
            "compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
-           "program_length", "tiling"]
+           "program_length", "tiling", "with_drafts"]
 
 #: Sections start at multiples of this: an SDRAM row of the smallest chips.
 ALIGN = 4 * KV_PAGE
@@ -92,6 +93,8 @@ class Image:
     multipliers: int = 0
     #: Sequences whose caches have room.
     slots: int = 1
+    #: Address of the table of drafted tokens, if there is one (:func:`with_drafts`), in 32-bit words.
+    draft_base: int | None = None
 
     @property
     def two_steps(self) -> bool:
@@ -559,3 +562,21 @@ def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None
         return compile_model(model, board, body=body), "it fits the board"
     except TooBigError as error:
         return compile_model(model, board, head="host", body=body), str(error)
+
+
+def with_drafts(image: Image, table: DraftTable, board: CoreConfig) -> Image:
+    """An image with a table of drafted tokens behind everything else.
+
+    A board that drafts no tokens, a table of another vocabulary, and a memory without room for it are a CompileError.
+    """
+    vocab, base = image.registers["vocab"], -(-image.end // ALIGN) * ALIGN
+    size = 4 * len(table.words)
+    if not board.drafts:
+        raise CompileError(f"the core {board.name} drafts no tokens: leave the table of drafts out")
+    if table.vocab != vocab or image.probe is not None:
+        raise CompileError(f"the table of drafts knows {table.vocab} tokens, and the LM head on the board gives {vocab}")
+    if not board.unlimited and base + size > board.sdram_bytes:
+        raise CompileError(f"the table of drafts needs {size / 1e6:.3f} MB, and the memory of {board.name} has "
+                           f"{max(board.sdram_bytes - base, 0) / 1e6:.3f} MB left: make a smaller one with --entries")
+    return replace(image, sections=(*image.sections, (base, Part.of(table.words.astype("<u4").tobytes()))), end=base + size,
+                   draft_base=base // 4)

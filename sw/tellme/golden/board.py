@@ -7,7 +7,7 @@ The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpa
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,24 @@ from numpy.typing import NDArray
 
 from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
+from tellme.drafts.table import DraftTable
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, norm_codes, quantise, rope, sumsq
 from tellme.golden.head import Table, TwoSteps, best
 from tellme.golden.scales import Scales, from_bits, pack16, recip127, scale_mul, scales, times_c127, unpack16
 from tellme.golden.weights import KEPT_BYTES, Budget, TernaryMatrix, Tile, unpacked_rows
+from tellme.spec.drafts import SETTINGS_FIELDS, Drafting
 from tellme.spec.ending import ending
-from tellme.spec.memory import HEAD_COUNTERS, SAMPLING_REGISTERS, DoneReason, Event, EventType, StartArgs, StartFlags
+from tellme.spec.memory import (
+    DRAFT_REGISTERS,
+    HEAD_COUNTERS,
+    SAMPLING_REGISTERS,
+    DoneReason,
+    Event,
+    EventType,
+    StartArgs,
+    StartFlags,
+)
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
     NO_BIAS,
@@ -42,6 +53,7 @@ from tellme.spec.sampling import DrawSettings, draw, unpack_settings
 from tellme.spec.scale import Scale, absmax_floor, inv_rms
 from tellme.spec.scale import unpack16 as unpack_scale16
 from tellme.spec.two_steps import LOW_PAGE, low_row_words, serves
+from tellme.spec.words import unpack_word
 
 __all__ = ["GoldenBoard", "NonfiniteError", "PassRun"]
 
@@ -97,9 +109,11 @@ class _Record:
     position: int
     #: Tokens of START that are not fed; 0: the slot decodes.
     feed: int
-    #: Tokens that count for ``generate``, and the last pick.
+    #: Tokens that count for ``generate``, the last pick, and the token that it was picked behind.
     picked: int = 0
     pick: int = 0
+    before: int = 0
+    drafting: Drafting = field(default_factory=Drafting)
 
 
 @dataclass(frozen=True)
@@ -155,10 +169,13 @@ class GoldenBoard:
     the image.  ``read_rows`` has the rows that the last one read whole, in their order; None: the last LM head pass was of whole
     rows.  A step's CRC is over the logits of these rows, and ``pass_logits`` has the least number for all others.
     ``head_counters`` has what a board counts (:data:`tellme.spec.memory.HEAD_COUNTERS`).
+
+    ``drafts``: the board drafts tokens.  The draft registers then say how many and where in the memory the table lies, which
+    :meth:`write` writes.  ``drafts_told`` counts passes of slots that decode, drafted tokens, and those that were accepted.
     """
 
     def __init__(self, image: Image, lanes: int = 1, kept_bytes: int = KEPT_BYTES, *, sampler: bool = True, head_tokens: int = 1,
-                 slots: int = 1, token_window: int | None = None):
+                 slots: int = 1, token_window: int | None = None, drafts: bool = False):
         if head_tokens not in (1, lanes):
             raise ValueError(f"head_tokens is {head_tokens}; 1 or {lanes} can be")
         Range(1, head_tokens).check("slots", slots)
@@ -167,7 +184,9 @@ class GoldenBoard:
         self.slots = slots
         self._budget = Budget(kept_bytes)
         self._sampler = sampler
-        self.registers = r = dict(image.registers) | dict.fromkeys(SAMPLING_REGISTERS if sampler else (), 0)
+        self.registers = r = (dict(image.registers) | dict.fromkeys(SAMPLING_REGISTERS if sampler else (), 0)
+                              | dict.fromkeys(DRAFT_REGISTERS if drafts else (), 0))
+        self.drafts_told = [0, 0, 0]
         self._memory = memory = np.zeros(image.end, np.uint8)
         for base, part in image.sections:
             part.read_into(memory[base:base + len(part)])
@@ -546,11 +565,14 @@ class GoldenBoard:
         return EventType.DONE, Event(position, record.pick if step is None else step, reason, 0, 0, 0, 0, 0, slot)
 
     def _runs(self) -> list[PassRun]:
-        """The tokens of the next pass: a token of each slot that decodes, in the order of slots, then tokens of prompts, in the
-        order of their STARTs, while lanes are free."""
-        runs = [PassRun(slot, record.position, [record.pick])
-                for slot, record in sorted(self._records.items()) if not record.feed]
-        free = self._lanes - len(runs)
+        """The tokens of the next pass: a token of each slot that decodes, in the order of slots, and behind it drafted tokens,
+        while lanes are free and no prompt waits; then tokens of prompts, in the order of their STARTs, while lanes are free."""
+        decoding = [(slot, record) for slot, record in sorted(self._records.items()) if not record.feed]
+        free, runs = self._lanes - len(decoding), []
+        for slot, record in decoding:
+            drafted = self._draft(record, free) if len(decoding) == len(self._records) else []
+            runs.append(PassRun(slot, record.position, [record.pick, *drafted]))
+            free -= len(drafted)
         for slot, record in self._records.items():
             n = min(record.feed, record.args.chunk or free, free)
             if n:
@@ -558,6 +580,15 @@ class GoldenBoard:
                 runs.append(PassRun(slot, record.position, [window[(record.position + i) % len(window)] for i in range(n)]))
                 free -= n
         return runs
+
+    def _draft(self, record: _Record, free: int) -> list[int]:
+        """Tokens that may follow a slot's last pick, by the table in the board's memory, as :class:`DraftTable` says them."""
+        settings = unpack_word(SETTINGS_FIELDS, self.registers.get("draft_settings", 0))
+        most = min(settings["most"], free, self.registers["context"] - 1 - record.position)
+        if most <= 0 or record.drafting.rest or record.args.flags & StartFlags.DUMP:
+            return []
+        table = DraftTable(self._memory[4 * self.registers["draft_base"]:].view("<u4"), self.registers["vocab"])
+        return table.draft([record.before, record.pick], most)
 
     def make_pass(self) -> list[tuple[EventType, Event]]:
         """Make the next pass of all slots that run, and give its events; none if no slot runs.
@@ -581,11 +612,12 @@ class GoldenBoard:
         return out
 
     def _wanted(self, run: PassRun) -> range:
-        """The tokens of a run after which a pick is told, by their number in the run."""
+        """The tokens of a run after which a pick is wanted, by their number in the run; of drafted tokens not all count."""
         record, n = self._records[run.slot], len(run.tokens)
-        if not record.feed or record.args.generate and n == record.feed:
-            every = record.feed and record.args.flags & StartFlags.ALL
-            return range(n) if every else range(n - 1, n)
+        if not record.feed:
+            return range(n)
+        if record.args.generate and n == record.feed:
+            return range(n) if record.args.flags & StartFlags.ALL else range(n - 1, n)
         return range(n if record.args.flags & StartFlags.ALL else 0)
 
     def _head_rows(self, runs: Sequence[PassRun]) -> slice | None:
@@ -596,7 +628,7 @@ class GoldenBoard:
         prompts = [run for run in wanted if self._records[run.slot].feed]
         if self.slots == 1 and not (prompts and self._records[0].args.flags & StartFlags.ALL):
             return slice(-1, None)
-        return slice(0, sum(len(run.tokens) for run in runs) if prompts else len(wanted))
+        return slice(0, sum(len(run.tokens) for run in (runs if prompts else wanted)))
 
     def _events(self, runs: Sequence[PassRun]) -> list[tuple[EventType, Event]]:
         """Make a pass; its events."""
@@ -610,26 +642,37 @@ class GoldenBoard:
         # Rows of logits are numbered from the pass's first token, or there is the last one's alone.
         behind = len(logits) - sum(len(run.tokens) for run in runs) if rows == slice(-1, None) else 0
         for run in runs:
-            record, args, end = self._records[run.slot], self._records[run.slot].args, run.position + len(run.tokens)
-            wanted, window = self._wanted(run), self.windows[run.slot]
-            record.feed, record.position = max(record.feed - len(run.tokens), 0), end
-            for number in wanted:
-                position = run.position + number
-                record.pick, logit = self._picked(first + number + behind, record.settings, position + 1)
-                if args.generate and not record.feed and position + 1 == end:
-                    record.picked += 1
-                    if end < self.registers["context"]:
-                        window[end % len(window)] = record.pick
-                out.append((EventType.TOKEN, Event(position, record.pick, logit, 0, 0, 0, 0, 0, run.slot)))
+            out += self._run_events(run, first + behind)
             first += len(run.tokens)
-            if record.feed:
-                continue
-            reason: DoneReason | None = DoneReason.LENGTH
-            if args.generate:
-                reason = ending(record.pick, record.picked, ends=args.ends, limit=args.generate, next_position=end,
+        return out
+
+    def _run_events(self, run: PassRun, first: int) -> list[tuple[EventType, Event]]:
+        """The events of a run of a pass that was made, whose first token has row ``first`` of the pass's logits."""
+        record, window, out = self._records[run.slot], self.windows[run.slot], []
+        args, decodes, wanted, n = record.args, not record.feed, self._wanted(run), len(run.tokens)
+        record.feed, record.position = max(record.feed - n, 0), run.position + n
+        reason: DoneReason | None = None if record.feed or args.generate else DoneReason.LENGTH
+        for number in wanted:
+            position = run.position + number
+            record.before = run.tokens[number]
+            record.pick, logit = self._picked(first + number, record.settings, position + 1)
+            counts = decodes or (args.generate > 0 and not record.feed and number == n - 1)
+            if counts:
+                record.picked, record.position = record.picked + 1, position + 1
+                if position + 1 < self.registers["context"]:
+                    window[(position + 1) % len(window)] = record.pick
+                reason = ending(record.pick, record.picked, ends=args.ends, limit=args.generate, next_position=position + 1,
                                 context=self.registers["context"])
-            if reason is not None:
-                out.append(self._done(run.slot, end - 1, reason))
+            out.append((EventType.TOKEN, Event(position, record.pick, logit, 0, 0, 0, 0, 0, run.slot)))
+            if decodes and (reason is not None or number + 1 < n and run.tokens[number + 1] != record.pick):
+                break
+        if decodes:
+            accepted = record.position - run.position - 1
+            cost = unpack_word(SETTINGS_FIELDS, self.registers.get("draft_settings", 0))["cost"]
+            record.drafting.done(n - 1, accepted, cost)
+            self.drafts_told = [told + more for told, more in zip(self.drafts_told, (1, n - 1, accepted), strict=True)]
+        if reason is not None:
+            out.append(self._done(run.slot, record.position - 1, reason))
         return out
 
     def _picked(self, number: int, settings: DrawSettings | None, position: int) -> tuple[int, int]:

@@ -90,6 +90,8 @@ class CoreConfig:
     #: Whether the LM head may run in two steps (:mod:`tellme.spec.two_steps`): runs with the flag TWO_STEPS do.  Only in a core
     #: with ``head_tokens`` 1 and several planes.
     two_steps: bool = False
+    #: Whether the board drafts tokens from a table in memory: the golden model alone, no gateware does yet.
+    drafts: bool = False
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
     weight_buffer_bytes: int = 16 * 1024
@@ -156,7 +158,8 @@ class CoreConfig:
                               "can be")
         choices: list[tuple[str, int, tuple[int, ...]]] = [
             ("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk}))),
-            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length())))]
+            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length()))),
+            ("drafts", self.drafts, (False,))]
         if self.two_steps and (self.head_tokens > 1 or self.planes < 2):
             raise ConfigError(f"preset {self.name}: two_steps with head_tokens {self.head_tokens} and planes {self.planes}; "
                               "head_tokens 1 and planes from 2 on can be")

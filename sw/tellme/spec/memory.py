@@ -16,11 +16,11 @@ from tellme.spec.ranges import I32, U16, U32, Range, check_fields
 from tellme.spec.widths import DEFAULT_VOCAB, MAX_CHUNK
 
 __all__ = ["ACCOUNT", "BOARD_REGISTERS", "cache_bases", "check_registers", "check_tokens", "counter_address", "COUNTER_BASE",
-           "COUNTERS", "CRC_BASE", "DoneReason", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES", "EventType",
-           "HEAD_COUNTERS", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END", "PROGRAM_BASE",
-           "register_address", "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE", "SEGMENT_BASE", "SLOTS_WORD",
-           "start_slot", "START_RANGES", "StartArgs", "StartFlags", "StatusWord", "token_address", "TOKEN_BASE", "TOKEN_ID",
-           "TOP_BASE", "TOP_BYTES", "TOP_ENTRIES", "top_address", "UPPER_HALF"]
+           "COUNTERS", "CRC_BASE", "DoneReason", "DRAFT_REGISTERS", "END_RANGE", "END_TOKENS", "Event", "EVENT_RANGES",
+           "EventType", "HEAD_COUNTERS", "KV_PAGE", "KV_PAGE_REGISTERS", "MEMORY_CLIENTS", "MODEL_REGISTERS", "NO_END",
+           "PROGRAM_BASE", "register_address", "REGISTER_BASE", "REGISTERS", "SAMPLING_REGISTERS", "SDRAM_BASE",
+           "SEGMENT_BASE", "SLOTS_WORD", "start_slot", "START_RANGES", "StartArgs", "StartFlags", "StatusWord",
+           "token_address", "TOKEN_BASE", "TOKEN_ID", "TOP_BASE", "TOP_BYTES", "TOP_ENTRIES", "top_address", "UPPER_HALF"]
 
 #: SDRAM, from its first byte on.
 SDRAM_BASE = 0x0000_0000
@@ -84,8 +84,14 @@ SAMPLING_REGISTERS = (
     "sample_top_p",     # of 2**16
     "sample_max_gap",   # Q16.16
 )
+#: Drafted tokens (tellme.spec.drafts), of a board that drafts; such a board has the sampling registers, too.  No gateware has
+#: them yet.
+DRAFT_REGISTERS = (
+    "draft_base",       # the table's first word; it counts while draft_settings has drafted tokens
+    "draft_settings",   # SETTINGS_FIELDS of tellme.spec.drafts; 0: no tokens are drafted
+)
 #: Name -> word index from REGISTER_BASE.
-REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS + SAMPLING_REGISTERS)}
+REGISTERS = {name: i for i, name in enumerate(MODEL_REGISTERS + BOARD_REGISTERS + SAMPLING_REGISTERS + DRAFT_REGISTERS)}
 
 #: What a cycle of a run can be spent on: it counts under the first of these that is active.  engine: weights are eaten;
 #: drain: accumulators leave the engine with nothing eaten; norm: a vector is quantised, or its statistics settle;
