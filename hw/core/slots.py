@@ -6,7 +6,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.attention.scatter import small_product
 from hw.core.steps import Steps
 from hw.lib.control import (
     CountersControl,
@@ -145,7 +144,10 @@ class SlotProcessor(wiring.Component):
             ready.eq(settled == SETTLED), is_last_run.eq(at_run + 1 == end_run),
             every.eq((args.flags & StartFlags.ALL) != 0), generates.eq(args.generate != 0), decodes.eq(progress.feeds == 0),
         ]
-        m.d.sync += slot_place.eq(small_product(self.shape.context, slot))
+        # slot * context: an addend for each bit of the slot.
+        context = self.shape.context
+        addends = [Mux(slot[i], context << i if i else context, 0) for i in range(w.slot_bits)]
+        m.d.sync += slot_place.eq(sum(addends[1:], start=addends[0]))
         with m.If(follows):
             m.d.sync += slot.eq(run.slot)
         with m.If(~ready):
