@@ -16,17 +16,17 @@ from tellme.spec.memory import EventType
 
 __all__ = ["PROOFS"]
 
-#: Events that the ring of the proof keeps; the gateware's keeps 32.
-SLOTS = 4
+#: Events that the ring of the proof keeps, and the last words of a payload that it keeps; the gateware's has 32 and 8.
+SLOTS, WORDS = 2, 3
 
 
 def ring() -> Harness:
     h = Harness()
     m = h.m
-    with mock.patch.object(events, "EVENT_SLOTS", SLOTS):
+    with mock.patch.object(events, "EVENT_SLOTS", SLOTS), mock.patch.object(events, "EVENT_WORDS", WORDS):
         unit = events.EventRing()
         inside = h.unit(unit)
-    words = events.EVENT_WORDS
+    words = WORDS
     left = inside["left"]
     payload = unit.i.p.payload.as_value()
     h.drive(payload, "payload")
@@ -60,14 +60,14 @@ def ring() -> Harness:
     which, place = h.constant(8), h.constant(4)
     h.assume((place >= 1) & (place <= words))
     value = Signal(32, name="kept_value")
-    plain = payload.word_select((words - place)[:3], 32)
+    plain = payload.word_select((len(payload) // 32 - place)[:3], 32)
     writes = unit.i.valid & (held != SLOTS) & (unit.next == which)
     with m.If(writes & (left == place)):
         m.d.sync += value.eq(plain)
     own = Signal(8)
     m.d.comb += own.eq(which - unit.first)
     kept = own < held
-    stored = inside.spy("slots", (which[:2] << 4 | place)[:6])
+    stored = inside.spy("slots", (which[:1] << 4 | place)[:5])
     h.holds(stored == value, kept | ((unit.next == which) & (left < place)))
     # ... and are what is read, a cycle later; bit 0 of word 0 tells a DONE from a TOKEN.
     asked = h.before(kept & (unit.number == which) & (unit.word == place), "asked")
@@ -76,7 +76,7 @@ def ring() -> Harness:
     kind = Signal(name="kept_kind")
     with m.If(writes & (left == 0)):
         m.d.sync += kind.eq(unit.i.p.type != EventType.TOKEN)
-    kind_stored = inside.spy("slots", (which[:2] << 4)[:6])
+    kind_stored = inside.spy("slots", (which[:1] << 4)[:5])
     h.holds(kind_stored[0] == kind, kept)
     # known: upto is one of the kept numbers, or the next one.
     same = unit.upto == h.before(unit.upto, "upto")
@@ -213,7 +213,8 @@ PROOFS = (
     Proof("event-ring", EVENTS + " EventRing", "each event gets the next number; none is lost when the ring is full; each word "
           "of each "
           "event that is kept stays as it was and is what is read; known; forgetting removes what is before",
-          "four slots in place of 32: a slot is named by the number's low bits", ring, "induction", 5, 48, (
+          "two slots in place of 32, as a slot is named by the number's low bits; the last three words of a payload", ring,
+          "induction", 5, 20, (
               planted("event-ring", EVENTS, "written-into-a-full-ring", "write.en.eq(self.i.valid & ~full)",
                       "write.en.eq(self.i.valid)"),
               planted("event-ring", EVENTS, "first-word-of-the-next-event", "m.d.sync += [left.eq(EVENT_WORDS), "

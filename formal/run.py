@@ -35,8 +35,10 @@ RESULTS = REPORT.with_suffix(".json")
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
 SOLVER = "bitwuzla"
-#: Proofs that take longer than a night's run can spare; they run only where they are named with -k.
+#: Proofs that have not been seen to end; they run only where they are named with -k.
 OPEN: tuple[str, ...] = ("binary16-add", "uart")
+#: Proofs of which the committed report has no whole result yet: a run of all of them puts it there.
+UNREPORTED: tuple[str, ...] = ("hub-reads", "hub-writes", "weights", "frames")
 
 
 @dataclass
@@ -178,6 +180,9 @@ def report(results: Sequence[Result]) -> str:
     for r in results:
         p = proofs[r.name]
         lines.append(f"| `{r.name}` | {p.properties} | {p.parameters} | {', '.join(m.fault for m in p.mutants)} |")
+    missing = [proof.name for proof in PROOFS if proof.name not in {r.name for r in results}]
+    if missing:
+        lines += ["", f"Without a whole result here: {', '.join(f'`{name}`' for name in missing)}."]
     return "\n".join(lines) + "\n"
 
 
