@@ -456,15 +456,23 @@ async def a_head_in_two_steps(dut):
 
 @cocotb.test()
 async def a_stop_in_step_two(dut):
-    """Stops at some places of step 2, and of step 1, which leave nothing behind."""
+    """Stops at some places of step 2, and of step 1, which leave nothing behind.  A STOP takes some 250 cycles to come in."""
     host, _, golden = await in_two_steps(dut)
     pick = await first_pick(host, StartArgs(0, 1, 1, TWO_STEPS))
-    for before in (5, 40, 77, 150, 301):
+    where = COUNTER_BASE + 4 * len(COUNTERS)
+    _, all_read = await read_words(host, where, 2)
+    # The pick lies in the golden model's token memory too.
+    assert len(tokens_of(golden, StartArgs(0, 1, 1, TWO_STEPS))) == 1 and golden.head_counters["head_rows_read"] == all_read
+    found = []
+    for before in (450, 520, 611, 800, 1500):
         await start(host, StartArgs(0, 1, 1, TWO_STEPS))
-        await wait(dut, pick - 200 - before)
+        await wait(dut, pick - before)
         assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
         kind, got = await event(host, 10_000)
         assert (kind, got.logit) == (PacketType.DONE, DoneReason.STOPPED), before
+        found.append((await read_words(host, where, 2))[1])
+    dut._log.info(f"rows that were read: {found} of {all_read}")
+    assert any(0 < read < all_read for read in found), (found, all_read)
     await run(host, golden, StartArgs(0, 2, 2, TWO_STEPS))
     await run(host, golden, StartArgs(0, 2, 2))
     report(cases=7)
