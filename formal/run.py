@@ -35,10 +35,10 @@ RESULTS = REPORT.with_suffix(".json")
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
 SOLVER = "bitwuzla"
-#: Proofs that have not been seen to end; they run only where they are named with -k.
-OPEN: tuple[str, ...] = ("binary16-add", "uart")
+#: Proofs that have not been seen to end with their covers and faults; they run only where they are named with -k.
+OPEN: tuple[str, ...] = ("binary16-add", "uart", "hub-writes", "weights", "frames")
 #: Proofs of which the committed report has no whole result yet: a run of all of them puts it there.
-UNREPORTED: tuple[str, ...] = ("hub-reads", "hub-writes", "weights", "frames")
+UNREPORTED: tuple[str, ...] = ("hub-reads",)
 
 
 @dataclass
