@@ -5,7 +5,8 @@
 The student computes what a board does: RMSNorm with a gain ahead of every linear (those ahead of the output and down
 projections are new), int8 activations (absmax of the token), weights of integer codes with a scale a row, int8 q, k and v
 (absmax of the head), and an int8 embedding, which is also the LM head of a tied model.  Rounding has straight-through
-gradients.
+gradients.  A model with the norms of OLMo 2 keeps them and gets no others: on the whole of q and of k, and behind attention and
+feed-forward.  There a norm ahead of the output or down projection would change nothing, as the one behind it takes out any size.
 
 A matrix's row r has the step s[r] = mean |w[r]| * STEP[planes] and the codes round(w[r] / s[r]), limited to (3**planes - 1) /
 2.  A code changes only when its weight is ``margin`` steps behind the threshold (:meth:`Student.settle`).  What the row is
@@ -114,11 +115,22 @@ class Teacher:
     def heads(self, layer: dict[str, Tensor], x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v [..., heads, width] of states."""
         c = self.config
-        h = rms_norm(x, layer["attn_norm"], c.eps).to(self.dtype)
-        q, k, v = (self.linear(layer, name, h).unflatten(-1, (-1, c.head_dim)) for name in ("wq", "wk", "wv"))
+        h = self.ahead(layer, "attn_norm", x)
+        q, k, v = (self.linear(layer, name, h) for name in ("wq", "wk", "wv"))
+        if c.vector_norms:
+            q, k = rms_norm(q, layer["q_norm"], c.eps), rms_norm(k, layer["k_norm"], c.eps)
+        q, k, v = (part.unflatten(-1, (-1, c.head_dim)) for part in (q, k, v))
         if c.qk_norm:
             q, k = rms_norm(q, layer["q_norm"], c.eps), rms_norm(k, layer["k_norm"], c.eps)
         return rotate(q.float(), cos, sin).to(self.dtype), rotate(k.float(), cos, sin).to(self.dtype), v
+
+    def ahead(self, layer: dict[str, Tensor], norm: str, x: Tensor) -> Tensor:
+        """What linears see of the residual stream: behind their norm, if it has a place there."""
+        return (rms_norm(x, layer[norm], self.config.eps) if self.config.has_norm(norm) else x).to(self.dtype)
+
+    def behind(self, layer: dict[str, Tensor], norm: str, y: Tensor) -> Tensor:
+        """What is added to the residual stream: behind a norm, if it has a place there."""
+        return rms_norm(y, layer[norm], self.config.eps) if self.config.has_norm(norm) else y.float()
 
     @staticmethod
     def linear(layer: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
@@ -127,12 +139,12 @@ class Teacher:
 
     def finish(self, layer: dict[str, Tensor], x: Tensor, mixed: Tensor, sizes: list[Tensor] | None = None) -> Tensor:
         """The residual stream behind a layer.  ``sizes`` gets the mean squares of what o and down see."""
-        x = x + self.linear(layer, "wo", mixed).float()
-        h = rms_norm(x, layer["ffn_norm"], self.config.eps).to(self.dtype)
+        x = x + self.behind(layer, "attn_post_norm", self.linear(layer, "wo", mixed))
+        h = self.ahead(layer, "ffn_norm", x)
         act = (F.silu(self.linear(layer, "w1", h).float()) * self.linear(layer, "w3", h).float())
         if sizes is not None:
             sizes += [mixed.float().square().mean(), act.square().mean()]
-        return x + self.linear(layer, "w2", act.to(self.dtype)).float()
+        return x + self.behind(layer, "ffn_post_norm", self.linear(layer, "w2", act.to(self.dtype)))
 
     @torch.no_grad()
     def states(self, ids: Tensor, sizes: list[Tensor] | None = None) -> Tensor:
@@ -176,7 +188,7 @@ class Student(nn.Module):
             if method == "ttq":
                 setattr(self, "pair_" + name, nn.Parameter(torch.zeros(c.layers, w.shape[1])))
         #: Gains are base * (1 + delta).
-        self.norms = ["attn_norm", "o_norm", "ffn_norm", "down_norm", *(("q_norm", "k_norm") if c.qk_norm else ())]
+        self.norms = [norm for norm in NORMS if c.has_norm(norm) or norm in ("o_norm", "down_norm") and not c.vector_norms]
         for norm in self.norms:
             width = c.norm_width(norm)
             base = (torch.stack([layer[norm].float() for layer in teacher.layers]).cpu() if c.has_norm(norm)
@@ -202,8 +214,10 @@ class Student(nn.Module):
         return torch.bfloat16 if self.final.is_cuda and not self.exact else torch.float32
 
     def calibrate(self, sizes: list[Tensor]) -> None:
-        """Multiply the rows of wo and w2 with the mean size of what they see; ``sizes``: mean squares, of o and of down by
-        layer."""
+        """Multiply the rows of wo and w2 with the mean size of what they see, where norms ahead of them are new; ``sizes``: mean
+        squares, of o and of down by layer."""
+        if self.config.vector_norms:
+            return
         for name, found in (("wo", sizes[0::2]), ("w2", sizes[1::2])):
             base = getattr(self, "base_" + name)
             base *= torch.stack(found).sqrt().to(base.device)[:, None]
@@ -261,45 +275,67 @@ class Student(nn.Module):
         return F.linear(q, torch.cat([codes for codes, _, _ in rows])), scale, bias
 
     def seen(self, p: dict[str, Tensor], x: Tensor, gain: str, part: Tensor | float) -> tuple[Tensor, Tensor]:
-        """(codes, scale) of what linears behind a norm see."""
-        return int8_codes(rms_norm(x, p["base_" + gain] * (1 + p[gain]), self.config.eps), part, self.dtype)
+        """(codes, scale) of what linears see, behind a norm if it has a place there."""
+        return int8_codes(self.normed(p, x, gain) if gain in self.norms else x.float(), part, self.dtype)
+
+    def normed(self, p: dict[str, Tensor], x: Tensor, gain: str) -> Tensor:
+        """A norm with its gain."""
+        return rms_norm(x, p["base_" + gain] * (1 + p[gain]), self.config.eps)
 
     def first_half(self, x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor,
                    part: Tensor | float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(residual stream behind attention, sums of gate and up, their scale of each token, of each row, bias, gain of the norm
-        ahead of down)."""
+        ahead of down, or the final norm's where there is none)."""
         c, dtype = self.config, self.dtype
         codes, size = self.seen(p, x, "attn_norm", part)
         y, scale, bias = self.sums(p, ("wq", "wk", "wv"), codes, part)
         y = y.float() * size * scale + bias
         heads = []
         for part_of_y, norm in zip(y.split((c.q_dim, c.kv_dim, c.kv_dim), -1), ("q_norm", "k_norm", ""), strict=True):
+            if norm and c.vector_norms:
+                part_of_y = self.normed(p, part_of_y, norm)
             head = part_of_y.unflatten(-1, (-1, c.head_dim))
             if norm and c.qk_norm:
-                head = rms_norm(head, p["base_" + norm] * (1 + p[norm]), c.eps)
+                head = self.normed(p, head, norm)
             codes, size = int8_codes(rotate(head, cos, sin) if norm else head, part, torch.float32)
             heads.append((codes * size).to(dtype))
         if self.exact:
             self.hardest = max(self.hardest, hardest_score(*heads[:2]))
         codes, size = self.seen(p, attend(*heads), "o_norm", part)
         y, scale, bias = self.sums(p, ("wo",), codes, part)
-        x = x + (y.float() * size * scale + bias)
+        x = x + self.added(p, "attn_post_norm", y.float() * size * scale + bias)
         codes, size = self.seen(p, x, "ffn_norm", part)
         y, scale, bias = self.sums(p, ("w1", "w3"), codes, part)
-        return x, y, size, scale, bias, p["base_down_norm"] * (1 + p["down_norm"])
+        return x, y, size, scale, bias, p["base_down_norm"] * (1 + p["down_norm"]) if "down_norm" in self.norms else self.final
+
+    def added(self, p: dict[str, Tensor], norm: str, y: Tensor) -> Tensor:
+        """What is added to the residual stream: behind a norm, if it has a place there."""
+        return self.normed(p, y, norm) if norm in self.norms else y
+
+    def between(self, sums: Tensor, size: Tensor, scale: Tensor, bias: Tensor, gain: Tensor,
+                part: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(codes, scale) of what down sees, from the sums of gate and up."""
+        if "down_norm" in self.norms:
+            return gate_codes_plain(sums, size, scale, bias, gain, part, self.config.eps)
+        gate, up = (sums.float() * size * scale + bias).chunk(2, -1)
+        return int8_codes(F.silu(gate) * up, part, self.dtype)
 
     def second_half(self, x: Tensor, codes: Tensor, size: Tensor, p: dict[str, Tensor], part: Tensor | float) -> Tensor:
         """The residual stream behind a layer, from what down sees."""
         y, scale, bias = self.sums(p, ("w2",), codes, part)
-        return x + (y.float() * size * scale + bias)
+        return x + self.added(p, "ffn_post_norm", y.float() * size * scale + bias)
 
     def layer(self, x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor, part: Tensor | float) -> Tensor:
         """The residual stream behind a layer."""
         x, *between = self.first_half(x, p, cos, sin, part)
-        return self.second_half(x, *gate_codes_plain(*between, part, self.config.eps), p, part)
+        return self.second_half(x, *self.between(*between, part), p, part)
 
     def compiled(self) -> None:
         """Run layers as compiled code, on a GPU."""
+        if "down_norm" not in self.norms:
+            # gate.py has the norm ahead of down in it.
+            self.run = torch.compile(self.layer, dynamic=False)
+            return
         first, second = torch.compile(self.first_half, dynamic=False), torch.compile(self.second_half, dynamic=False)
 
         def layer(x: Tensor, p: dict[str, Tensor], cos: Tensor, sin: Tensor, part: Tensor) -> Tensor:

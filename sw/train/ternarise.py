@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A float model to a ternary one, by distillation on its own samples.
 
-The float model (a Hugging Face folder or a GGUF file) draws text (own_text.py), and a student that begins as
-the model, with an extra RMSNorm ahead of each output and down projection, learns the model's logits at each place of that
-text: the loss is the mean KL divergence, in nats.  Quantisation of weights and activations comes in linearly during the first
-``--ramp`` share of the time; from then on the student computes what the board does (network.py).  Matrices are trained with
-Muon, gains, biases and scales of rows with AdamW; the embedding stays.  ``torchrun --nproc-per-node N`` spreads the rows of a
-step over N GPUs, each of which draws rows of its own.
+The float model (a Hugging Face folder or a GGUF file) draws text (own_text.py).  A student begins as the model, with an extra
+RMSNorm ahead of each output and down projection (but for OLMo 2: network.py says why), and learns the model's logits at each
+place of that text: the loss is the mean KL divergence, in nats.  Quantisation of weights and activations comes in linearly during
+the first ``--ramp`` share of the time; from then on the student computes what the board does (network.py).  Matrices are trained
+with Muon, gains, biases and scales of rows with AdamW; the embedding stays.  ``torchrun --nproc-per-node N`` spreads the rows of
+a step over N GPUs, each of which draws rows of its own.
 
 OUT/log.jsonl gets a line every ``--every`` steps, and one with ``held_kl`` and ``held_same`` every ``--look`` seconds: KL and
 the share of places with the same first choice on held-out rows, drawn with a seed of their own, in exact sums.
@@ -29,7 +29,6 @@ import torch.nn.functional as F
 from network import METHODS, STEP, Student, Teacher, compare, distil
 from own_text import OwnText, Rows
 from states import pack, unpack
-from ternary_model import check_student
 from torch import Tensor
 
 from tellme.models.chat import ChatTemplate, chat_tokens
@@ -197,7 +196,6 @@ def run(args: argparse.Namespace) -> None:
             print(text, flush=True)
 
     model = open_floats(args.source, say)
-    check_student(model)
     kind = torch.bfloat16 if fast else torch.float32
     teacher = Teacher(model, device, kind)
     exact = Teacher(model, device, torch.float32)

@@ -4,7 +4,7 @@
 
 The tables, tokenizer, chat template and conventions are the float model's.  A .tellme file holds every student; a Hugging Face
 folder (BitnetForCausalLM with sub-norms, int8 codes and a scale a row) holds those of one plane without pairs and without
-norms on the heads of q and k.  The context is that of the rows that the student was trained on.  Needs the tellme package, no
+norms on q and k.  The context is that of the rows that the student was trained on.  Needs the tellme package, no
 torch.
 """
 
@@ -34,7 +34,7 @@ from tellme.models.tokenizers.tokenizer import Tokenizer
 from tellme.spec.packing import TILE_HEADER_GROUP_SLICES, groups_of, slices
 from tellme.spec.scale import scale_from_fraction
 
-__all__ = ["Learned", "check_student", "codes_of_state", "read_learned", "ternary_model", "write_folder"]
+__all__ = ["Learned", "codes_of_state", "read_learned", "ternary_model", "write_folder"]
 
 #: The codes 1 and -1 of a TTQ row are worth the scale times 1 + pair / WORTH and -1 + pair / WORTH.
 WORTH = 127
@@ -86,17 +86,11 @@ def _half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     return out
 
 
-def check_student(model: Imported) -> None:
-    """Refuse a model that ternarise.py makes no student of: a ModelError."""
-    if model.config.vector_norms:
-        raise ModelError(f"{model.name} has the norms of OLMo 2, and a student has norms ahead of its linears: tellme-host "
-                         "quantise makes planes of such a model")
-
-
 def ternary_model(model: Imported, learned: Learned) -> Model:
     """The model in memory."""
-    check_student(model)
-    c = replace(model.config, o_norm=True, down_norm=True, context=min(model.config.context, int(learned.about["context"])))
+    # OLMo 2's norms are behind these linears, where more ahead of them would change nothing.
+    extra = not model.config.vector_norms
+    c = replace(model.config, o_norm=extra, down_norm=extra, context=min(model.config.context, int(learned.about["context"])))
     planes, pairs, t = int(learned.about["planes"]), learned.about["method"] == "ttq", learned.tensors
     layers = []
     for i in range(c.layers):
@@ -141,8 +135,9 @@ def _pairs(codes: NDArray[np.int8], pair: NDArray[np.int8]) -> tuple[NDArray[np.
 def write_folder(model: Model, folder: Path) -> None:
     """A Hugging Face folder for ``tellme-host convert``.  A new folder; a ModelError says what such a folder cannot hold."""
     c = model.config
-    if c.qk_norm or any(layer.planes or layer.multipliers for layer in model.layers):
-        raise ModelError("a Hugging Face folder holds no norms on heads, planes or pairs beside sub-norms: take the .tellme file")
+    if c.qk_norm or c.vector_norms or any(layer.planes or layer.multipliers for layer in model.layers):
+        raise ModelError("a Hugging Face folder holds no norms on q and k, planes or pairs beside sub-norms: take the .tellme "
+                         "file")
     names = HF_NAMES | HF_SUB_NORMS[_ARCHITECTURE]
     tensors: dict[str, NDArray[Any]] = {names["embedding"]: float_rows(model.embedding, model.embedding_scales)}
     if model.head is not None and model.head_scales is not None:

@@ -55,7 +55,8 @@ def logits_of(student, ids):
 
 @torch.no_grad()
 @pytest.mark.parametrize("arch, method, planes", [("LlamaForCausalLM", "absmean", 1), ("Qwen2ForCausalLM", "tequila", 1),
-                                                  ("Qwen3ForCausalLM", "absmean", 2), ("MistralForCausalLM", "ttq", 1)])
+                                                  ("Qwen3ForCausalLM", "absmean", 2), ("MistralForCausalLM", "ttq", 1),
+                                                  ("Olmo2ForCausalLM", "absmean", 1), ("Olmo2ForCausalLM", "absmean", 3)])
 def test_a_file_computes_what_the_student_does(arch, method, planes, tmp_path):
     source, teacher, student = drawn_student(tmp_path, arch, method, planes)
     pack(student, tmp_path, 2, {"context": 48})
@@ -76,7 +77,7 @@ def test_a_file_computes_what_the_student_does(arch, method, planes, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("arch", [arch for arch in CONFIGS if arch != "Olmo2ForCausalLM"])
+@pytest.mark.parametrize("arch", CONFIGS)
 def test_drawn_rows_have_the_states_of_the_model(arch, tmp_path):
     source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     teacher = Teacher(source, "cpu", torch.float32)

@@ -3,13 +3,14 @@
 """What ternarise.py learned, as a model: codes, scales, biases and gains where they belong, in a file and in a folder."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from ternary_model import codes_of_state, read_learned, ternary_model, write_folder
 
-from tellme.models.config import LINEARS, ModelError
+from tellme.models.config import LINEARS, NORMS, ModelError
 from tellme.models.importers.checkpoints import convert, open_floats
 from tellme.reference import read_container
 from tests.models.float_folders import float_folder
@@ -43,10 +44,10 @@ def learned(tmp_path, model, *, method="absmean", planes=1, about=None):
                 found[what + ".bias"] = bias
             if method == "ttq":
                 found[what + ".pair"] = pair
-        for norm in ("attn_norm", "o_norm", "ffn_norm", "down_norm", *(("q_norm", "k_norm") if c.qk_norm else ())):
-            # As replace(config, o_norm=True, down_norm=True) says.
-            width = {"attn_norm": c.dim, "o_norm": c.q_dim, "ffn_norm": c.dim, "down_norm": c.ffn}.get(norm, c.head_dim)
-            found[f"layers.{i}.{norm}"] = rng.uniform(0.5, 2, width).astype(np.float32)
+        # The extra norms are where OLMo 2's are not.
+        of = replace(c, o_norm=not c.vector_norms, down_norm=not c.vector_norms)
+        for norm in filter(of.has_norm, NORMS):
+            found[f"layers.{i}.{norm}"] = rng.uniform(0.5, 2, c.norm_width(norm)).astype(np.float32)
         path = tmp_path / f"weights-{i + 1}-of-{c.layers}.safetensors"
         save_file(found, path, {"about": json.dumps(about or {"method": method, "planes": planes, "context": 48})})
         paths.append(path)
@@ -55,13 +56,15 @@ def learned(tmp_path, model, *, method="absmean", planes=1, about=None):
 
 
 @pytest.mark.parametrize("arch, method, planes", [("LlamaForCausalLM", "absmean", 1), ("Qwen2ForCausalLM", "tequila", 1),
-                                                  ("Qwen3ForCausalLM", "absmean", 3), ("MistralForCausalLM", "ttq", 1)])
+                                                  ("Qwen3ForCausalLM", "absmean", 3), ("MistralForCausalLM", "ttq", 1),
+                                                  ("Olmo2ForCausalLM", "absmean", 2)])
 def test_weights_of_a_file(arch, method, planes, tmp_path):
     source = open_floats(float_folder(tmp_path / "hf", arch), _silent)
     paths, drawn = learned(tmp_path, source, method=method, planes=planes)
     model = ternary_model(source, read_learned(paths))
     model.save(tmp_path / "m.tellme")
-    assert (model.config.context, model.config.o_norm, model.config.down_norm) == (48, True, True)
+    extra = arch != "Olmo2ForCausalLM"
+    assert (model.config.context, model.config.o_norm, model.config.down_norm) == (48, extra, extra)
     stored = read_container(tmp_path / "m.tellme")
     for i in range(2):
         for name in LINEARS:
@@ -108,11 +111,12 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ModelError, match="state is 15"):
         codes_of_state(np.full((2, 2), 0xF0, np.uint8))
     planes, _ = learned(other, source, planes=2)
-    with pytest.raises(ModelError, match="a Hugging Face folder holds no norms on heads, planes or pairs"):
+    with pytest.raises(ModelError, match="a Hugging Face folder holds no norms on q and k, planes or pairs"):
         write_folder(ternary_model(source, read_learned(planes)), tmp_path / "out")
     olmo2 = open_floats(float_folder(tmp_path / "o", "Olmo2ForCausalLM"), _silent)
-    with pytest.raises(ModelError, match="^o has the norms of OLMo 2, and a student has norms ahead of its linears: "):
-        ternary_model(olmo2, read_learned(paths))
+    own, _ = learned(other, olmo2)
+    with pytest.raises(ModelError, match="a Hugging Face folder holds no norms on q and k, planes or pairs"):
+        write_folder(ternary_model(olmo2, read_learned(own)), tmp_path / "out")
     qwen3 = open_floats(float_folder(tmp_path / "q", "Qwen3ForCausalLM"), _silent)
     with pytest.raises(ModelError, match="layers.0.wq has shape .64, 64., the float model says .128, 64."):
         ternary_model(qwen3, read_learned(paths))
