@@ -108,6 +108,6 @@ PROOFS = (
           "eight words of room, requests of two; two segments of one to three words, the second one of the LM head or not",
           weights, "bounded", 22, 26, (
               planted("weights", FILE, "asks-without-room", "with m.Elif(room >= size):", "with m.Elif(room != 0):"),
-              planted("weights", FILE, "head-not-skipped", "skips.eq(counts.lm_head & (plain != 0))", "skips.eq(0)"),
+              planted("weights", FILE, "head-not-skipped", "skips.eq(counts.lm_head & left_out)", "skips.eq(0)"),
               planted("weights", FILE, "word-fetched-twice", "(queue.level + arriving < 3)", "(queue.level < 4)"))),
 )

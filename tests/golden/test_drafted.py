@@ -174,7 +174,7 @@ def test_tables_that_a_board_does_not_take():
     # As a board would be: no gateware drafts yet.
     board = SimpleNamespace(name="small", drafts=True, unlimited=False, sdram_bytes=1 << 25)
     full = replace(IMAGE, end=board.sdram_bytes - 100)
-    with pytest.raises(CompileError, match="make a smaller one with --entries"):
+    with pytest.raises(CompileError, match="make one with shorter lists"):
         with_drafts(full, table, board)
     small = with_drafts(IMAGE, table, board)
     assert small.draft_base is not None and small.end == 4 * (small.draft_base + len(table.words))

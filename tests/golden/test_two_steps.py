@@ -104,7 +104,7 @@ def events(board, args):
 @pytest.mark.parametrize("drawn", [None, *SERVED])
 def test_picks_and_draws_are_those_of_whole_tiles(name, drawn):
     model = with_head_codes(random_model(name), 13)
-    image = compile_model(model, BOARD)
+    image = compile_model(model, replace(BOARD, vector_norms=model.config.vector_norms))
     assert image.two_steps
     whole, steps = GoldenBoard(image), GoldenBoard(image)
     flags = StartFlags(0)

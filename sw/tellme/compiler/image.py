@@ -577,6 +577,6 @@ def with_drafts(image: Image, table: DraftTable, board: CoreConfig) -> Image:
         raise CompileError(f"the table of drafts knows {table.vocab} tokens, and the LM head on the board gives {vocab}")
     if not board.unlimited and base + size > board.sdram_bytes:
         raise CompileError(f"the table of drafts needs {size / 1e6:.3f} MB, and the memory of {board.name} has "
-                           f"{max(board.sdram_bytes - base, 0) / 1e6:.3f} MB left: make a smaller one with --entries")
+                           f"{max(board.sdram_bytes - base, 0) / 1e6:.3f} MB left: make one with shorter lists")
     return replace(image, sections=(*image.sections, (base, Part.of(table.words.astype("<u4").tobytes()))), end=base + size,
                    draft_base=base // 4)

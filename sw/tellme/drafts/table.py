@@ -152,9 +152,9 @@ def open_table(path: Path, vocab: int, tokenizer: bytes) -> DraftTable:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    again = "make it again with tellme-host draft"
+    again = "make it again"
     if content[:len(MAGIC)] != MAGIC:
-        raise InputError(f"{path} is no table of drafts: tellme-host draft makes one")
+        raise InputError(f"{path} is no table of drafts: give the name of one")
     if len(content) < HEADER.size:
         raise InputError(f"{path} is cut short: {again}")
     _, version, _, its_vocab, words, crc, digest = HEADER.unpack_from(content)
