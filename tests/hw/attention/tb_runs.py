@@ -296,15 +296,17 @@ async def heads_rate(dut):
 async def memory_rate(dut):
     """The cycles of each run are those of the docstring: of one that is a whole pass, those of a chunk.
 
-    Two keys are enough words for this memory, which answers a request after eight cycles.
+    This memory answers a request after eight cycles, and K is asked for when a KV head's scales begin to come.  So the scales of
+    ten keys, or of twenty in words of two, take long enough that no word is waited for.
     """
     random = rng("rate")
+    least = 10 * BITS // 32
     singles = [(slot, 20 + slot, 1) for slot in range(min(SLOTS, TOKENS))]
     # Heads of 16 elements ask for weights so far ahead that a V row of few turns takes more than its words.
     shortest = 24 if UNIT_TURNS == 16 else BITS // 2
     passes = [Pass(random, runs, heads=h, kv_heads=kv, head_dim=d)
               for h, kv, d in ((8, 4, 32), (4, 1, 64), (4, 1, shortest))
-              for runs in ([(1, 20, TOKENS)], mixture(random, TOKENS, least=2), singles)]
+              for runs in ([(1, 20, TOKENS)], mixture(random, TOKENS, least=least, most=least + 10), singles)]
     await run(dut, passes)
     for one in passes:
         report_note(f"heads {one.heads}/{one.kv_heads} of {one.head_dim}, {one.tokens} tokens: "
