@@ -80,7 +80,7 @@ def test_each_end_token_ends_a_run_on_the_board(golden, board, device, flags):
     def run(session, *ends):
         session.device.draw_as(settings)
         session.device.place(0, PROMPT)
-        events = list(session.device.start(StartArgs(0, len(PROMPT), TOKENS, flags, 0, ends)))
+        events = list(session.device.start(StartArgs(0, len(PROMPT), TOKENS, flags, ends=ends)))
         return [event.id for kind, event in events if kind == EventType.TOKEN], events[-1][1].logit
 
     free, reason = run(golden)
