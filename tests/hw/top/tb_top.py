@@ -605,7 +605,7 @@ async def four_end_tokens(dut):
         for place in range(END_TOKENS):
             ends = [vocab + 1, free[0] | 1 << 31, free[0] | 1 << CONFIG.widths.token_id_bits, vocab + 2]
             ends[place] = free[at]
-            await run(host, golden, StartArgs(0, 2, 4, flags, 0, tuple(ends)), DoneReason.END_TOKEN)
+            await run(host, golden, StartArgs(0, 2, 4, flags, ends=tuple(ends)), DoneReason.END_TOKEN)
             cases += 1
         # A token that the run does not pick ends nothing.
         await run(host, golden, StartArgs(0, 2, 4, flags, 0, ends=(next(t for t in range(vocab) if t not in free),)))
@@ -698,5 +698,5 @@ async def without_a_sampler(dut):
     assert (await event(host, 10_000))[0] == PacketType.DONE
     for place in range(END_TOKENS):
         ends = [vocab + 1] * place + [want[1]]
-        await run(host, golden, StartArgs(0, 2, 3, StartFlags.CLEAR, 0, tuple(ends)), DoneReason.END_TOKEN)
+        await run(host, golden, StartArgs(0, 2, 3, StartFlags.CLEAR, ends=tuple(ends)), DoneReason.END_TOKEN)
     report(cases=6)
