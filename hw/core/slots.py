@@ -302,9 +302,8 @@ class SlotProcessor(wiring.Component):
                 m.next = "CHUNK"
             with m.State("CHUNK"):
                 m.d.comb += self.weights.begin.eq(1)
-                m.d.sync += [steps.step.eq(0), steps.fetched.eq(0)]
+                steps.begin()
                 go_to(first_run)
-                m.next = "DESCRIPTOR"
             steps.states(plain=headed == 0, done="TELL-RUNS", token_address=Cat(fetch_position[:window_bits], slot), begun=begun,
                          fault=fault, next_token=next_token, starts_attention=False)
             with m.State("RUN-TOKENS"):
