@@ -21,11 +21,15 @@ from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
-SHAPES = {"four": {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40},
-          "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130},
+FOUR = {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40}
+#: "words" reads descriptors word by word.
+SHAPES = {"four": {**FOUR, "wide_program": True}, "words": FOUR,
+          "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130, "wide_program": True},
           "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
 BENCHES = [Bench(name=name, build=lambda name=name: SlotProcessor(layouts_of(**SHAPES[name]), sampler=True), env={"SHAPE": name},
-                 nightly="" if name == "four" else "other numbers of slots and lanes; CI has four of both") for name in SHAPES]
+                 nightly="" if name == "four" else "other numbers of slots and lanes, or descriptors word by word; CI has four of "
+                                                   "both, and descriptors at once")
+           for name in SHAPES]
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
 LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
@@ -39,7 +43,10 @@ TOKEN, DONE = EventType
 JOINS = int(os.environ.get("TELLME_VECTORS", "60"))
 PROGRAM = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
            Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+#: What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest.
 WORDS = [word for step in PROGRAM for word in step.pack()]
+if LAYOUTS.wide_program:
+    WORDS = [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in PROGRAM]
 QKV_STEP = 1
 
 
@@ -389,7 +396,8 @@ class Board:
                 if faulty and step == QKV_STEP:
                     self.fault(runs)
                     self.now, runs = None, []
-            if self.now is not None and runs and int(dut.program__addr.value) // 4 == len(PROGRAM) - 1:
+            if self.now is not None and runs and fields(
+                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(PROGRAM) - 1,):
                 self.finish(runs)
                 self.kept, runs = self.now, []
             if self.now is None:

@@ -73,7 +73,8 @@ def unit(preset_name, chunk, planes=1, norms=False):
         return layouts, WithNorms(layouts, streams=2 if chunk > 1 else 1)
     if preset_name:
         config = preset(preset_name)
-        return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes)
+        return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes,
+                                                             sigmoid_register=config.sigmoid_register)
     layouts = Layouts(replace(layouts_of(chunk=chunk, max_dim=128, max_cols=384, max_head_dim=64).widths, planes=planes))
     return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
 
