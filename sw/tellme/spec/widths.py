@@ -149,6 +149,8 @@ class Widths:
     two_steps: bool = False
     #: Whether all words of a descriptor are read at once.
     wide_program: bool = False
+    #: Whether tokens are drafted from a table in memory.
+    drafts: bool = False
 
     @property
     def row_bits(self) -> int:
