@@ -23,7 +23,8 @@ from tests.hw.layouts import fields, layouts_of, pack, unpack
 
 SHAPES = {"four": {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40},
           "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130},
-          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
+          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33},
+          "five": {"chunk": 5, "lanes": 10, "head_tokens": 5, "slots": 4, "max_context": 50, "ddr3_chip": "MT41K256M16"}}
 BENCHES = [Bench(name=name, build=lambda name=name: SlotProcessor(layouts_of(**SHAPES[name]), sampler=True), env={"SHAPE": name},
                  nightly="" if name == "four" else "other numbers of slots and lanes; CI has four of both") for name in SHAPES]
 #: Cycles for which a run's arguments stand before attention starts with it.
