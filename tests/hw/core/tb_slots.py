@@ -28,7 +28,9 @@ FOUR = {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40}
 #: "words" reads descriptors word by word.
 SHAPES = {"four": {**FOUR, "wide_program": True}, "words": FOUR,
           "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130, "wide_program": True},
-          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
+          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33},
+          "five": {"chunk": 5, "lanes": 10, "head_tokens": 5, "slots": 4, "max_context": 50, "ddr3_chip": "MT41K256M16",
+                   "wide_program": True}}
 #: The same with drafts; and more lanes than a slot may draft tokens.
 SHAPES |= {f"{name}-drafts": shape | {"drafts": True, "sampler": True} for name, shape in (
     *SHAPES.items(), ("sixteen", {"chunk": 16, "head_tokens": 16, "slots": 2, "max_context": 70, "wide_program": True}))}

@@ -77,6 +77,7 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False, vector_norms=True
            "ddr3-all": replace(preset("sim-ddr3"), head_tokens=2),
            "slots": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4,
                             **CONTROL),
+           "ddr3-slots": replace(preset("sim-ddr3"), lanes=10, chunk=5, head_tokens=5, slots=4, **CONTROL),
           "norms": replace(preset("sim-norms"), max_dim=64, max_cols=92, max_context=32, compact=True, accounts=False),
           "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True,
                                  **CONTROL),
