@@ -32,7 +32,8 @@ SHAPES |= {f"{name}-drafts": shape | {"drafts": True, "sampler": True} for name,
     *SHAPES.items(), ("sixteen", {"chunk": 16, "head_tokens": 16, "slots": 2, "max_context": 70}))}
 BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(**shape), sampler=True), env={"SHAPE": name},
                  tests=() if shape.get("drafts") else ("sequences_join_and_leave", "a_start_of_no_tokens_feeds_one"),
-                 nightly="" if name == "four-drafts" else "CI has four slots and lanes, with drafts") for name, shape in SHAPES.items()]
+                 nightly="" if name == "four-drafts" else "CI has four slots and lanes, with drafts")
+           for name, shape in SHAPES.items()]
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
 LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
@@ -611,7 +612,8 @@ async def drafts_of_all_kinds(dut):
         least = board.seen["drafted"] + 8 * (most > 0)
         await schedule(board, 4, lambda least=least: board.seen["drafted"] >= least, (10, 100, 1000))
         assert most or board.seen["drafted"] == least
-    wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN", "LENGTH"}
+    wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN",
+              "LENGTH"}
     board.drafts(5, 30, right=0.8)
     await schedule(board, 0, lambda: wanted <= {name for name, count in board.seen.items() if count}, (0, 10, 100, 1000))
     report(cases=board.told)
