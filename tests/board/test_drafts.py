@@ -23,7 +23,7 @@ from tests.board.test_slots import overflowing, running, start, words
 from tests.models.random_model import even_model, random_model
 from tests.slot_runs import SlotRuns, Text, told
 
-#: The board's build would take CI beyond its twenty minutes; the core bench core/slots-four-drafts has the same processor.
+#: The board's build would take CI beyond its twenty minutes; the core bench core/slots-drafts-four has the same processor.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 PRESET = "sim-slots"
@@ -116,8 +116,8 @@ def test_each_pass_is_the_golden_boards(device, name):
     ids = [text.ids for text in texts]
     board = client(device)
     counted = []
-    for table, most, cost in ((damaged(ids, vocab, rng, right=1.0), 3, 0), (damaged(ids, vocab, rng, right=0.7), 2, 90),
-                              (wrong(ids, vocab), 15, 40), (damaged(ids, vocab, rng, right=0.9), 1, 200)):
+    for table, most, cost in ((damaged(ids, vocab, rng, right=1.0), 3, 0), (damaged(ids, vocab, rng, right=0.7), 2, 0),
+                              (wrong(ids, vocab), 15, 40), (damaged(ids, vocab, rng, right=0.9), 1, 90)):
         image = load(device, model, table)
         values = settle(board, image, most, cost)
         golden, starts, heard, free = golden_of(image, values), [], defaultdict(list), set(range(SLOTS))
@@ -143,7 +143,9 @@ def test_each_pass_is_the_golden_boards(device, name):
         replay(golden, passes, starts)
         counted.append(golden.drafts_told)
         print(f"{name}, most {most}, cost {cost}: {len(passes)} passes; {golden.drafts_told} (of slots, drafted, accepted)")
-    assert all(0 < accepted < drafted for _, drafted, accepted in (counted[0], counted[1], counted[3])), counted
+    assert all(0 < accepted < drafted for _, drafted, accepted in counted[:2]) and all(counted[3]), counted
+    # Slots rest where nothing is accepted.
+    assert 0 == counted[2][2] < counted[2][1] < counted[2][0], counted
 
 
 def alone(device, image, text, generate, settings=None):
@@ -158,15 +160,16 @@ def alone(device, image, text, generate, settings=None):
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_right_tables_give_a_token_a_lane_and_wrong_ones_rest(device, drawn):
-    model, rng = even_model(67, 100), random.Random(5)
+    model, rng, length = even_model(1000, 80), random.Random(5), 0
     plain = compile_model(model, BOARD)
-    text = next(text for text in iter(lambda: Text.drawn(rng, plain, 3), None) if (text.settings is not None) == drawn)
+    while length < 2 * REST:
+        text = Text.drawn(rng, plain, 3)
+        # As long as each pair of the text's tokens comes once, a table can be right everywhere.
+        pairs = list(zip(text.ids, text.ids[1:], strict=False))
+        length = next((at for at in range(len(pairs)) if pairs[at] in pairs[:at]), len(pairs)) - text.prompt
+        length *= (text.settings is not None) == drawn
     picks = text.picks[text.prompt - 1:]
-    # Each pair of the text's tokens once, so that a table can be right everywhere.
-    pairs = list(zip(text.ids, text.ids[1:], strict=False))
-    length = next((at for at in range(len(pairs)) if pairs[at] in pairs[:at]), len(pairs)) - text.prompt
-    assert length > 3 * LANES
-    right = DraftTable.of_texts([text.ids[:text.prompt + length]], 67)
+    right = DraftTable.of_texts([text.ids[:text.prompt + length]], 1000)
     image = load(device, model, right)
     for most in (1, LANES - 1, 15):
         settle(client(device), image, most, 255)
@@ -174,7 +177,7 @@ def test_right_tables_give_a_token_a_lane_and_wrong_ones_rest(device, drawn):
         assert ids == picks[:length] and set(widths[1:-1]) == {min(most + 1, LANES)}
     settle(client(device), image, 0, 0)
     assert alone(device, image, text, length, text.settings) == (picks[:length], [1] * length)
-    image = load(device, model, wrong([text.ids], 67))
+    image = load(device, model, wrong([text.ids[:text.prompt + length]], 1000))
     settle(client(device), image, 3, 1)
     assert alone(device, image, text, 2 * REST, text.settings) == (picks[:2 * REST], [1] * 2 * REST)
 

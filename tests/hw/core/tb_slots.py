@@ -28,11 +28,11 @@ SHAPES = {"four": {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40},
           "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130},
           "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
 #: The same with drafts; and more lanes than a slot may draft tokens.
-SHAPES |= {f"{name}-drafts": shape | {"drafts": True, "sampler": True} for name, shape in (
+SHAPES |= {f"drafts-{name}": shape | {"drafts": True, "sampler": True} for name, shape in (
     *SHAPES.items(), ("sixteen", {"chunk": 16, "head_tokens": 16, "slots": 2, "max_context": 70}))}
 BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(**shape), sampler=True), env={"SHAPE": name},
                  tests=() if shape.get("drafts") else ("sequences_join_and_leave", "a_start_of_no_tokens_feeds_one"),
-                 nightly="" if name == "four-drafts" else "CI has four slots and lanes, with drafts")
+                 nightly="" if name == "drafts-four" else "CI has four slots and lanes, with drafts")
            for name, shape in SHAPES.items()]
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
