@@ -94,6 +94,9 @@ def hub(fault, file, old, new, bench="hub-words32", **options):
     return Mutant("sdram", fault, f"hw/memory/{file}.py", old, new, (f"memory/{bench}",), **options)
 
 
+#: The processor of slots that drafts tokens.
+DRAFTS = ("core/slots-drafts-four",)
+
 MUTANTS = (
     # ------------------------------------------------------------------ tlmm
     tlmm("sign-of-the-first-weight", "pairs", "((w1 or w0) < 0) << 3", "((w0 or w1) < 0) << 3", ci=True),
@@ -535,8 +538,8 @@ MUTANTS = (
            ("core/slots-four",)),
     Mutant("core", "draws-by-the-latest-settings", "hw/core/slots.py", "self.draw_settings.eq(args.draw)",
            "self.draw_settings.eq(self.settings)", ("core/slots-four",)),
-    Mutant("core", "pick-to-another-slot's-window", "hw/core/slots.py", "address=Cat(next_position[:window_bits], slot)",
-           "address=next_position[:window_bits]", ("core/slots-four",)),
+    Mutant("core", "pick-to-another-slot's-window", "hw/core/slots.py", "pick_states(address=next_address",
+           "pick_states(address=next_position[:window_bits]", ("core/slots-four",)),
     Mutant("core", "one-slot-of-a-pass-made-anew", "hw/core/slots.py", "with m.If(alone & (end_run != made)):",
            "with m.If(alone & (end_run == 0)):", ("core/slots-four",)),
     Mutant("core", "infinity-stays", "hw/core/slots.py", "halted.eq(0), steps.nonfinite.eq(0),", "halted.eq(0),",
@@ -609,6 +612,34 @@ MUTANTS = (
            ("core/routers-accs",)),
     Mutant("top", "rope-row-of-another-token", "hw/top.py", "unit.rope_token.eq(fetch.number)", "unit.rope_token.eq(0)",
            ("top/top-chunk-grouped",)),
+    Mutant("core", "drafts-behind-the-context", "hw/core/slots.py", "Mux(room < most, room, most)", "most", DRAFTS),
+    Mutant("core", "drafts-beside-a-prompt", "hw/core/slots.py", "(listed == 0) & (self.drafting.most != 0)",
+           "self.drafting.most != 0", DRAFTS),
+    Mutant("core", "drafts-without-a-rest", "hw/core/slots.py",
+           "barred.eq((progress.rest != 0) | ((args.flags & StartFlags.DUMP) != 0))",
+           "barred.eq((args.flags & StartFlags.DUMP) != 0)", DRAFTS),
+    Mutant("core", "drafts-beside-logits", "hw/core/slots.py",
+           "barred.eq((progress.rest != 0) | ((args.flags & StartFlags.DUMP) != 0))", "barred.eq(progress.rest != 0)", DRAFTS),
+    Mutant("core", "drafts-on-other-slots'-lanes", "hw/core/slots.py",
+           "most.eq(Mux(self.drafting.most < lanes_left, self.drafting.most, lanes_left))", "most.eq(self.drafting.most)",
+           DRAFTS),
+    Mutant("core", "draft-of-the-pick-alone", "hw/core/slots.py", "fetch_position.eq(progress.position - 1)",
+           "fetch_position.eq(progress.position)", DRAFTS),
+    Mutant("core", "told-past-the-difference", "hw/core/slots.py", "with m.Elif((in_run != 1) & ~differs):",
+           "with m.Elif(in_run != 1):", DRAFTS),
+    Mutant("core", "picks-of-refused-drafts", "hw/core/slots.py", "told.eq(told + (in_run if drafts else 1))",
+           "told.eq(told + 1)",
+           DRAFTS),
+    Mutant("core", "drafts-that-cost-nothing", "hw/core/slots.py", "credit.eq(credit - self.drafting.cost)", "credit.eq(credit)",
+           DRAFTS),
+    Mutant("core", "credit-without-a-bound", "hw/core/slots.py", "with m.Elif(credit > CREDIT_MOST):",
+           "with m.Elif(credit > 2 * CREDIT_MOST):", DRAFTS),
+    Mutant("core", "slot-that-a-drafted-infinity-ends", "hw/core/slots.py",
+           "~is_last_run | (decoded & (run.tokens != 1)) if drafts else ~is_last_run", "~is_last_run", DRAFTS),
+    Mutant("core", "drafts-in-a-pass-made-anew", "hw/core/slots.py", "tokens = Mux(alone & decoded, 1, run.tokens)",
+           "tokens = run.tokens", DRAFTS),
+    Mutant("core", "cycles-of-each-event", "hw/core/slots.py", "event.cycles.eq(cycles)",
+           "event.cycles.eq(self.counters.totals.cycles)", DRAFTS),
     Mutant("core", "draft-of-any-pair", "hw/core/drafts.py", "with m.If(entry.before == before):",
            "with m.If(entry.before != NONE):", ("core/drafts-small.drafts",)),
     Mutant("core", "no-draft-told-as-a-token", "hw/core/drafts.py", "found.found.eq(found.next != NONE)", "found.found.eq(1)",

@@ -42,20 +42,30 @@ class SlotProcessor(wiring.Component):
     A slot ends for the reasons of :class:`tellme.spec.memory.StartArgs`.  With DONE it is free.  ``run.stop`` (a pulse) with a
     bit a slot counts behind a pass; a slot that does not run is not stopped.
 
+    A core that drafts tokens (``Widths.drafts``; :mod:`tellme.spec.drafts`) drafts for each slot that decodes, in the order of
+    the slots, if no prompt waits: up to ``drafting.most`` tokens, while lanes are free, none at positions outside the context,
+    none for a slot with StartFlags.DUMP or in its passes of rest.  ``draft`` asks the table for the token behind two others, one
+    pair after another, while ``draft.reading``.  Drafted tokens are written to the slot's window behind the pick, and are the
+    run's further tokens.  The picks of such a run are told up to and with the first one that differs from the run's next token,
+    and the slot goes on behind that one.  The ``cycles`` of all TOKEN events of a pass are the same number there.
+
     ``run.start`` (a pulse) may come while ``open``, for a slot that does not run: ``state.slots`` has a bit for each that does.
-    The slot counts from the next pass on.  ``open`` is low for at most 4 * widths.slots + 2 cycles.  ``settings``, the registers
-    of sampling, are taken over with the start; ``draw_settings`` are those of the slot whose token is drawn.
+    The slot counts from the next pass on.  ``open`` is low for at most 4 * widths.slots + 2 cycles; while tokens are drafted it
+    is high.  ``settings``, the registers of sampling, are taken over with the start; ``draw_settings`` are those of the slot
+    whose token is drawn.
 
     With the end of the last slot, ahead of its DONE, the weight buffer stops and the compute units are reset.  So they are behind
     a step whose result was infinite or NaN.  A pass of one slot ends the slot then, with DoneReason.NONFINITE and the step's
-    number.  A pass of several slots is made anew, a slot a pass.
+    number.  A pass of several slots, or with drafted tokens, is made anew, a slot a pass and without drafted tokens.
 
     ``weights.begin`` (a pulse) says at the beginning of each pass whether the LM head's segments come in it.
 
     ``counters.running`` is high from a START on until the last slot has told its last token, but in resets.
 
     Cost of control, beside that of the steps: a cycle a slot and 3 a prompt for making a pass, 5 a run each for its tokens and
-    for the LM head's, 8 a run of an ATTENTION, 9 a run and 13 a token for telling, one more a drawn token.
+    for the LM head's, 8 a run of an ATTENTION, 9 a run and 13 a token for telling, one more a drawn token.  With drafts also 6 a
+    run and 3 a drafted token for making a pass, beside what the table's reader takes, and 3 a run, 2 a token and 1 a drafted
+    token for telling.
     """
 
     def __init__(self, layouts: Layouts, *, sampler: bool):

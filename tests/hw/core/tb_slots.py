@@ -32,11 +32,11 @@ SHAPES = {"four": {**FOUR, "wide_program": True}, "words": FOUR,
           "five": {"chunk": 5, "lanes": 10, "head_tokens": 5, "slots": 4, "max_context": 50, "ddr3_chip": "MT41K256M16",
                    "wide_program": True}}
 #: The same with drafts; and more lanes than a slot may draft tokens.
-SHAPES |= {f"{name}-drafts": shape | {"drafts": True, "sampler": True} for name, shape in (
+SHAPES |= {f"drafts-{name}": shape | {"drafts": True, "sampler": True} for name, shape in (
     *SHAPES.items(), ("sixteen", {"chunk": 16, "head_tokens": 16, "slots": 2, "max_context": 70, "wide_program": True}))}
 BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(**shape), sampler=True), env={"SHAPE": name},
                  tests=() if shape.get("drafts") else ("sequences_join_and_leave", "a_start_of_no_tokens_feeds_one"),
-                 nightly="" if name == "four-drafts" else "other numbers of slots and lanes, or descriptors word by word; CI has "
+                 nightly="" if name == "drafts-four" else "other numbers of slots and lanes, or descriptors word by word; CI has "
                                                           "four of both, with drafts, and descriptors at once")
            for name, shape in SHAPES.items()]
 #: Cycles for which a run's arguments stand before attention starts with it.
@@ -621,7 +621,8 @@ async def drafts_of_all_kinds(dut):
         least = board.seen["drafted"] + 8 * (most > 0)
         await schedule(board, 4, lambda least=least: board.seen["drafted"] >= least, (10, 100, 1000))
         assert most or board.seen["drafted"] == least
-    wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN", "LENGTH"}
+    wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN",
+              "LENGTH"}
     board.drafts(5, 30, right=0.8)
     await schedule(board, 0, lambda: wanted <= {name for name, count in board.seen.items() if count}, (0, 10, 100, 1000))
     report(cases=board.told)
