@@ -27,8 +27,8 @@ SHAPES = {"four": {**FOUR, "wide_program": True}, "words": FOUR,
           "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130, "wide_program": True},
           "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
 BENCHES = [Bench(name=name, build=lambda name=name: SlotProcessor(layouts_of(**SHAPES[name]), sampler=True), env={"SHAPE": name},
-                 nightly="" if name == "four" else "other numbers of slots and lanes, or descriptors word by word; CI has four of "
-                                                   "both, and descriptors at once")
+                 nightly="" if name == "four" else "other numbers of slots and lanes, or descriptors word by word; CI has four "
+                                                   "of both, and descriptors at once")
            for name in SHAPES]
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
