@@ -14,11 +14,13 @@ from hw.lib.layouts import Layouts
 from tellme.spec.memory import KV_PAGE
 from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op, QkvPart
 
-__all__ = ["RESET_CYCLES", "CacheFinder", "Steps"]
+__all__ = ["FIRST_CODE", "RESET_CYCLES", "CacheFinder", "Steps"]
 
 LAYER_BITS = WORD0_FIELDS["layer"]
 #: Cycles of a reset of the compute units: more than the longest way through registers without a reset.
 RESET_CYCLES = 64
+#: Cycles from the request of a quantise pass to the first code that is valid, at least.
+FIRST_CODE = 18
 
 
 class CacheFinder(wiring.Component):
@@ -140,6 +142,9 @@ class Steps:
         else:
             self._fetched = Signal(range(DESCRIPTOR_WORDS + 1), name="fetched")
         m.submodules.caches = self._caches = CacheFinder(layouts)
+        if self.wide:
+            # From DISPATCH to PASS-START: QUANT, the wait for the first code, GAIN.
+            assert self._caches.cycles <= 1 + FIRST_CODE + 1 + 1, "attention is told an address that is not there yet"
         self._gains_left = Signal(widths.row_count_bits, name="gains_left")
         # Elements of the step's output vector: as many gains may follow.
         self._out_len = Signal(widths.row_count_bits, name="out_len")
