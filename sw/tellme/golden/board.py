@@ -7,7 +7,7 @@ The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpa
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -594,17 +594,19 @@ class GoldenBoard:
         """Make the next pass of all slots that run, and give its events; none if no slot runs.
 
         The events come in the order of the pass's tokens: a TOKEN for each wanted one, and DONE behind the last token of a slot
-        whose run ends.  A result that is infinite or NaN ends the slot at fault: a pass of several slots is made anew then, a
-        slot a pass, and the events are those of these passes.
+        whose run ends.  A result that is infinite or NaN ends the slot at fault: a pass of several slots, or with drafted tokens,
+        is made anew then, a slot a pass and without drafted tokens, and the events are those of these passes.  So a drafted token
+        ends no slot.
         """
         runs = self._runs()
+        anew = [run if self._records[run.slot].feed else replace(run, tokens=run.tokens[:1]) for run in runs]
         try:
             return self._events(runs)
         except NonfiniteError as error:
-            if len(runs) == 1:
+            if len(runs) == 1 and runs == anew:
                 return [self._done(runs[0].slot, runs[0].position, DoneReason.NONFINITE, error.step)]
         out = []
-        for run in runs:
+        for run in anew:
             try:
                 out += self._events([run])
             except NonfiniteError as error:
