@@ -32,7 +32,8 @@ from tests.models.random_model import even_model
 from tests.slot_runs import SlotRuns, Text, told
 
 BENCHES = [Bench(name="four", build=lambda: Core(CONFIGS["slots"]), env={"CONFIG": "slots"}, timeout_s=900,
-                 nightly="core/slots-four, core/routers and attention's runs have what this core has and top-chunk's has not")]
+                 nightly="core/slots-drafts-four, core/routers and attention's runs have what this core has, and "
+                         "top-chunk's has not")]
 COUNT, WINDOW, LANES, CONTEXT, VOCAB = CONFIG.slots, CONFIG.widths.token_window, CONFIG.chunk, 20, 24
 TOKEN, DONE = EventType
 ACK = (PacketType.ACK, b"")
