@@ -33,7 +33,8 @@ from tests.models.random_model import even_model
 from tests.slot_runs import SlotRuns, Text, told
 
 BENCHES = [Bench(name="four", build=lambda: Core(CONFIGS["slots"]), env={"CONFIG": "slots"}, timeout_s=900,
-                 nightly="core/slots-four, core/routers and attention's runs have what this core has and top-chunk's has not"),
+                 nightly="core/slots-drafts-four, core/routers and attention's runs have what this core has, and "
+                         "top-chunk's has not"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3-slots"])), env={"CONFIG": "ddr3-slots"}, timeout_s=1800,
                  nightly="slots-four has the same tests with an SDR memory; these are five tokens and words of 64 bits")]
 COUNT, WINDOW, LANES, CONTEXT, VOCAB = CONFIG.slots, CONFIG.widths.token_window, CONFIG.chunk, 20, 24
