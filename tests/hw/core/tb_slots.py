@@ -601,7 +601,8 @@ async def sequences_join_and_leave(dut):
     board = await bring_up(dut)
     if DRAFTS:
         board.drafts(3, 20, right=0.5, none=0.1)
-    await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4))
+    await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4)
+                   and board.seen["a lone token behind others"])
     report(cases=board.told)
 
 
