@@ -34,9 +34,9 @@ class SlotProcessor(wiring.Component):
     A pass has a run of each of some slots, tokens at consecutive positions: first a token of each slot that decodes, in the order
     of the slots; then tokens of prompts, those of the slot whose START came first ahead of the others, as many as the slot's
     ``chunk`` and the lanes that are left allow.  :class:`hw.core.steps.Steps` says what the steps are.  EMBED goes by token.  An
-    ATTENTION starts the unit once a run.  The LM head works for all tokens of the pass if the last token of a prompt is wanted,
-    or a slot has StartFlags.ALL; else for the first ones, which decode; without any there is none.  It writes logits if a slot of
-    the pass has StartFlags.DUMP.
+    ATTENTION starts the unit once a run.  If one token of the pass alone is wanted, the LM head works for this token.  Else it
+    works for all tokens of the pass if the last token of a prompt is wanted, or a slot has StartFlags.ALL; else for the first
+    ones, which decode; without any there is none.  It writes logits if a slot of the pass has StartFlags.DUMP.
 
     Behind the pass the runs' wanted tokens are told in order, drawn or not, as the slot says, and each run's progress is kept.
     A slot ends for the reasons of :class:`tellme.spec.memory.StartArgs`.  With DONE it is free.  ``run.stop`` (a pulse) with a
@@ -179,6 +179,8 @@ class SlotProcessor(wiring.Component):
         before, in_run = Signal(w.token_count_bits), Signal(w.token_count_bits)
         # Tokens that decode, and whether the LM head works for all; for how many it works; whether logits are written.
         decoding, whole, headed, dumps = Signal(w.token_count_bits), Signal(), Signal(w.token_count_bits), Signal()
+        # Whether a token is wanted, and whether it is the only one; the tokens of the pass up to and with it.
+        some, lone, lone_end = Signal(), Signal(), Signal(w.token_count_bits)
         # The token that is told: its position, the tokens to feed with it, its number in the pass.
         position, feeds, told = Signal(w.position_bits), Signal(16), Signal(w.head_token_bits, name="told")
         picked, final = Signal(16), Signal()
@@ -208,15 +210,18 @@ class SlotProcessor(wiring.Component):
 
         # ------------------------------------------------------------------ to the units
         shared = Mux(is_head, headed, chunk)
-        steps.connect(shared=shared, first=0)
-        steps.tell(tokens=shared, dump=dumps, running=active.any(), stopped=stopped, nonfinite=failed,
+        # A lone token is the last one of those that the routers know of.
+        of_one, lone_first = is_head & lone, (lone_end - 1)[:w.token_bits]
+        steps.connect(shared=shared, first=Mux(of_one, lone_first, 0))
+        steps.tell(tokens=Mux(of_one, lone_end, shared), dump=dumps, running=active.any(), stopped=stopped, nonfinite=failed,
                    position=progress.position)
         steps.settings()
         window_bits = (w.token_window - 1).bit_length()
         fetch_address, next_address = (Cat(place[:window_bits], slot) for place in (fetch_position, next_position))
         m.d.comb += [
-            self.state.slots.eq(active), self.engine.p.by_rows.eq(is_head),
-            self.lm_head.args.tokens.eq(headed), self.lm_head.number.eq(told), self.weights.lm_head.eq(headed != 0),
+            self.state.slots.eq(active), self.engine.p.by_rows.eq(is_head & ~lone),
+            self.lm_head.args.tokens.eq(headed), self.lm_head.args.first.eq(Mux(lone, lone_first, 0)),
+            self.lm_head.number.eq(Mux(lone, 0, told)), self.weights.lm_head.eq(headed != 0),
             self.attention.args.run_tokens.eq(run.tokens), self.attention.args.after.eq(chunk - before - run.tokens),
             self.attention.args.slot_place.eq(slot_place),
             self.attention.row_place.en.eq(self.fetch.start), self.attention.row_place.token.eq(steps.number),
@@ -224,7 +229,7 @@ class SlotProcessor(wiring.Component):
         ]
         # Registers of their own, because they go to most of the core, or handshakes begin in them.
         m.d.sync += [self.reset.compute.eq(steps.resetting), self.reset.drain.eq(steps.resetting),
-                     self.routes.for_all.eq(is_head)]
+                     self.routes.for_all.eq(is_head & ~lone), self.routes.for_lm_head.eq(of_one)]
 
         def begun() -> None:
             m.next = "PASS"
@@ -381,7 +386,7 @@ class SlotProcessor(wiring.Component):
             with m.State("BEGIN"):
                 m.d.comb += self.weights.start.eq(halted)
                 m.d.sync += [halted.eq(0), steps.nonfinite.eq(0), follows.eq(1), chunk.eq(0), decoding.eq(0), whole.eq(0),
-                             dumps.eq(0)]
+                             dumps.eq(0), some.eq(0), lone.eq(0)]
                 go_to(first_run)
                 m.next = "COUNT"
             with m.State("COUNT"):
@@ -396,11 +401,13 @@ class SlotProcessor(wiring.Component):
                                  decoding.eq(decoding + (Mux(decoded, tokens, 0) if drafts else decodes)),
                                  whole.eq(whole | (~decodes & every) | ends),
                                  dumps.eq(dumps | ((args.flags & StartFlags.DUMP) != 0))]
+                    with m.If(decodes | every | ends):
+                        m.d.sync += [some.eq(1), lone.eq(~some & ((tokens == 1) | (ends & ~every))), lone_end.eq(chunk + tokens)]
                     go_to(at_run + 1)
                     with m.If(is_last_run):
                         m.next = "HEADED"
             with m.State("HEADED"):
-                m.d.sync += headed.eq(Mux(whole, chunk, decoding))
+                m.d.sync += headed.eq(Mux(lone, 1, Mux(whole, chunk, decoding)))
                 m.next = "CHUNK"
             with m.State("CHUNK"):
                 m.d.comb += self.weights.begin.eq(1)

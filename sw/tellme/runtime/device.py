@@ -524,7 +524,7 @@ class BoardDevice(Device):
         # The last chunk of what is fed; each pick behind it is a pass of its own.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
         every = bool(args.flags & StartFlags.ALL)
-        self._pass_tokens, told = (args.feed - 1) % most + 1 if every or self._several else 1, 0
+        self._pass_tokens, told = (args.feed - 1) % most + 1 if every else 1, 0
         for kind, event in events:
             if kind != EventType.DONE:
                 told += 1

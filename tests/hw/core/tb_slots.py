@@ -105,7 +105,9 @@ class Pass:
     attends: list = field(default_factory=list)
     #: Tokens of the QKV linear, and of the LM head with the dump flag.
     tokens: int = 0
+    #: (First one, their number, whether it is the only wanted token of the pass, flag.)
     headed: tuple = ()
+    lone: int | None = None
     #: The runs, (slot, position, ids).
     runs: list = field(default_factory=list)
 
@@ -286,9 +288,15 @@ class Board:
         wanted = {slot: self.wanted(slot, len(ids)) for slot, _, ids in runs}
         whole = any(wanted[slot] and self.slots[slot].feed for slot, _, _ in runs)
         headed = sum(len(ids) for slot, _, ids in runs if whole or not self.slots[slot].feed)
+        first, tokens, number = 0, headed, 0
+        for slot, _, ids in runs:
+            if sum(map(len, wanted.values())) == 1 and wanted[slot]:
+                first, tokens = number + wanted[slot][0], 1
+                self.seen["a lone token behind others"] += first > 0
+            number += len(ids)
         dump = any(self.slots[slot].args.flags & StartFlags.DUMP for slot, _, _ in runs)
         assert now.lm_head == bool(headed)
-        assert now.headed == ((headed, bool(dump)) if headed else ())
+        assert now.headed == ((first, tokens, sum(map(len, wanted.values())) == 1, bool(dump)) if headed else ())
         self.check_attention(runs, now.attends)
         self.pass_began, self.pass_cycles = self.cycles, None
         for slot, position, ids in runs:
@@ -454,9 +462,11 @@ class Board:
             if dut.engine__valid.value and inputs["engine__ready"]:
                 args = unpack(LAYOUTS.engine_args, int(dut.engine__payload.value))
                 head = args["rows"] == VOCAB + 1
-                assert args["by_rows"] == head and int(dut.routes__chunk.value) == args["tokens"]
                 quant = unpack(LAYOUTS.quant_args, int(dut.passes__quant__payload.value))
-                assert (quant["first"], quant["tokens"]) == (0, args["tokens"])
+                # A lone token that the LM head works for is the last one of those that are told to the routers.
+                first, single = quant["first"], bool(dut.routes__for_lm_head.value)
+                assert args["by_rows"] == (head and not single) and quant["tokens"] == args["tokens"]
+                assert int(dut.routes__chunk.value) == first + args["tokens"] and (not first or head and single)
                 if not head:
                     self.now.tokens = args["tokens"]
                     if not faulty and args["rows"] == 48:
@@ -465,8 +475,10 @@ class Board:
             inputs["passes__nonfinite"] = int(faulty and self.now is not None and bool(dut.passes__clear.value))
             if dut.lm_head__start.value:
                 args = unpack(LAYOUTS.lm_head_args, int(dut.lm_head__args.value))
-                assert args["first"] == 0 and args["vocab"] == VOCAB and dut.routes__for_all.value
-                self.now.headed, heading = (args["tokens"], bool(args["dump"])), random.randint(1, 6)
+                single = bool(dut.routes__for_lm_head.value)
+                assert args["vocab"] == VOCAB and bool(dut.routes__for_all.value) != single
+                self.now.headed = (args["first"], args["tokens"], single, bool(args["dump"]))
+                self.now.lone, heading = args["first"] if single else None, random.randint(1, 6)
                 inputs["lm_head__done"] = 0
             else:
                 inputs["lm_head__done"] = int(heading == 1)
@@ -486,6 +498,9 @@ class Board:
             args_before = [*args_before[1:], args_now]
             # Picks
             number = int(dut.lm_head__number.value)
+            if self.now is not None and self.now.lone is not None:
+                # The LM head numbers the tokens for which it works.
+                number += self.now.lone
             rows = self.now.rows if self.now is not None else {}
             if number in rows:
                 _, _, token, position = rows[number]
@@ -594,7 +609,8 @@ async def sequences_join_and_leave(dut):
     board = await bring_up(dut)
     if DRAFTS:
         board.drafts(3, 20, right=0.5, none=0.1)
-    await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4))
+    await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4)
+                   and board.seen["a lone token behind others"])
     report(cases=board.told)
 
 
