@@ -315,6 +315,8 @@ class SlotProcessor(wiring.Component):
                 with m.If(bit(fresh, slot)):
                     m.d.comb += [progress_w.en.eq(1), progress_w.data.position.eq(args.position),
                                  progress_w.data.feeds.eq(args.feed)]
+                    if drafts:
+                        m.d.comb += progress_w.data.credit.eq(TOKEN_CREDIT)
                     m.d.sync += bit(fresh, slot).eq(0)
                 m.next = "TAKE"
             with m.State("TAKE"):
@@ -501,7 +503,7 @@ class SlotProcessor(wiring.Component):
                     with m.If(rest != 0):
                         m.d.sync += rest.eq(rest - 1)
                     with m.Elif(credit < 0):
-                        m.d.sync += [credit.eq(0), rest.eq(REST)]
+                        m.d.sync += [credit.eq(TOKEN_CREDIT), rest.eq(REST)]
                     with m.Elif(credit > CREDIT_MOST):
                         m.d.sync += credit.eq(CREDIT_MOST)
                     m.next = "KEEP"

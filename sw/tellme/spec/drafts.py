@@ -37,7 +37,8 @@ LIST_ENTRIES = 1023
 #: The register ``draft_settings``: drafted tokens of a pass and slot at most (0: none), and what a drafted token costs, in
 #: 1 / TOKEN_CREDIT of a token.
 SETTINGS_FIELDS = {"most": 4, "cost": 8}
-#: Credit of an accepted token; the most credit that a slot has; tokens of a slot without drafts behind a credit below 0.
+#: Credit of an accepted token, with which a slot begins and goes on behind a rest; the most credit that a slot has; passes of a
+#: slot without drafts behind a credit below 0.
 TOKEN_CREDIT, CREDIT_MOST, REST = 256, 1023, 16
 
 
@@ -45,12 +46,12 @@ TOKEN_CREDIT, CREDIT_MOST, REST = 256, 1023, 16
 class Drafting:
     """Whether a slot's next pass has drafted tokens: a board turns drafting off by itself where drafting loses.
 
-    A slot begins with no credit.  A pass in which ``drafted`` tokens were drafted and ``accepted`` of them accepted gives
-    accepted * TOKEN_CREDIT - drafted * cost, up to CREDIT_MOST in all.  Credit below 0 becomes 0, and the slot's next REST passes
-    have no drafts.
+    A slot begins with the credit of a token: most first drafts are refused, whatever a table is worth.  A pass in which ``drafted`` tokens were drafted and ``accepted`` of them accepted gives
+    accepted * TOKEN_CREDIT - drafted * cost, up to CREDIT_MOST in all.  Credit below 0 becomes TOKEN_CREDIT, and the slot's next
+    REST passes have no drafts.
     """
 
-    credit: int = 0
+    credit: int = TOKEN_CREDIT
     rest: int = 0
 
     def done(self, drafted: int, accepted: int, cost: int) -> None:
@@ -60,7 +61,7 @@ class Drafting:
             return
         self.credit = min(self.credit + accepted * TOKEN_CREDIT - drafted * cost, CREDIT_MOST)
         if self.credit < 0:
-            self.credit, self.rest = 0, REST
+            self.credit, self.rest = TOKEN_CREDIT, REST
 
 
 #: The first bytes of a file.
