@@ -50,7 +50,7 @@ class SlotProcessor(wiring.Component):
     and the slot goes on behind that one.  The ``cycles`` of all TOKEN events of a pass are the same number there.
 
     ``run.start`` (a pulse) may come while ``open``, for a slot that does not run: ``state.slots`` has a bit for each that does.
-    The slot counts from the next pass on.  ``open`` is low for at most 4 * widths.slots + 2 cycles; while tokens are drafted it
+    The slot counts from the next pass on.  ``open`` is low for at most 5 * widths.slots + 2 cycles; while tokens are drafted it
     is high.  ``settings``, the registers of sampling, are taken over with the start; ``draw_settings`` are those of the slot
     whose token is drawn.
 
@@ -62,7 +62,7 @@ class SlotProcessor(wiring.Component):
 
     ``counters.running`` is high from a START on until the last slot has told its last token, but in resets.
 
-    Cost of control, beside that of the steps: a cycle a slot and 3 a prompt for making a pass, 5 a run each for its tokens and
+    Cost of control, beside that of the steps: a cycle a slot and 4 a prompt for making a pass, 5 a run each for its tokens and
     for the LM head's, 8 a run of an ATTENTION, 9 a run and 13 a token for telling, one more a drawn token.  With drafts also 6 a
     run and 3 a drafted token for making a pass, beside what the table's reader takes, and 3 a run, 2 a token and 1 a drafted
     token for telling.
@@ -157,8 +157,10 @@ class SlotProcessor(wiring.Component):
         m.d.comb += [
             args_r.addr.eq(slot), progress_r.addr.eq(slot), progress_w.addr.eq(slot), runs_r.addr.eq(at_run),
             ready.eq(settled == SETTLED), is_last_run.eq(at_run + 1 == end_run),
-            every.eq((args.flags & StartFlags.ALL) != 0), generates.eq(args.generate != 0), decodes.eq(progress.feeds == 0),
+            decodes.eq(progress.feeds == 0),
         ]
+        # They count once ``ready`` does.
+        m.d.sync += [every.eq((args.flags & StartFlags.ALL) != 0), generates.eq(args.generate != 0)]
         # slot * context: an addend for each bit of the slot.
         context = self.shape.context
         addends = [Mux(slot[i], context << i if i else context, 0) for i in range(w.slot_bits)]
@@ -173,8 +175,8 @@ class SlotProcessor(wiring.Component):
 
         # ------------------------------------------------------------------ the pass, and what is told behind it
         lanes_left, most = Signal(w.token_count_bits, init=w.chunk), Signal(w.token_count_bits)
-        taken = Signal(w.token_count_bits)
-        m.d.comb += taken.eq(Mux(progress.feeds < most, progress.feeds, most))
+        # Tokens that a pass takes of a prompt; whether the prompt is longer.
+        taken, longer = Signal(w.token_count_bits), Signal()
         # Tokens of the runs before the one in work; tokens of the run that are left.
         before, in_run = Signal(w.token_count_bits), Signal(w.token_count_bits)
         # Tokens that decode, and whether the LM head works for all; for how many it works; whether logits are written.
@@ -201,8 +203,9 @@ class SlotProcessor(wiring.Component):
         if self._sampler:
             m.d.comb += [
                 args_w.data.draw.eq(self.settings), self.draw_settings.eq(args.draw), self.draw.position.eq(next_position),
-                draws.eq((args.flags & StartFlags.SAMPLE) != 0), pick.eq(Mux(draws, self.draw.pick, self.lm_head.best)),
+                pick.eq(Mux(draws, self.draw.pick, self.lm_head.best)),
             ]
+            m.d.sync += draws.eq((args.flags & StartFlags.SAMPLE) != 0)
         m.d.sync += [at_end.eq(Cat(pick.id == end for end in args.ends).any()), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
         if drafts:
@@ -277,7 +280,7 @@ class SlotProcessor(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += [
                 running.eq(~fsm.ongoing("IDLE")),
-                self.open.eq(~Cat(fsm.ongoing(s) for s in ("MAKE", "DECODING", "LIST", "LOOK", "TAKE", "ENDING",
+                self.open.eq(~Cat(fsm.ongoing(s) for s in ("MAKE", "DECODING", "LIST", "LOOK", "FIT", "TAKE", "ENDING",
                                                            "REMOVE")).any()),
                 # The end of a run is no token's cost: how long bursts under way take says nothing of it.
                 self.counters.running.eq(running & ~(fsm.ongoing("RESET") | fsm.ongoing("DRAIN")
@@ -318,13 +321,16 @@ class SlotProcessor(wiring.Component):
                     if drafts:
                         m.d.comb += progress_w.data.credit.eq(TOKEN_CREDIT)
                     m.d.sync += bit(fresh, slot).eq(0)
+                m.next = "FIT"
+            with m.State("FIT"):
+                m.d.sync += [taken.eq(Mux(progress.feeds < most, progress.feeds, most)), longer.eq(progress.feeds > most)]
                 m.next = "TAKE"
             with m.State("TAKE"):
                 m.d.comb += runs_w.data.tokens.eq(taken)
                 with m.If(most != 0):
                     m.d.comb += runs_w.en.eq(1)
                     m.d.sync += [made.eq(made + 1), lanes_left.eq(lanes_left - taken)]
-                with m.If(progress.feeds != taken):
+                with m.If(longer):
                     m.d.comb += [prompts_w.en.eq(1), prompts_w.addr.eq(kept), prompts_w.data.eq(slot)]
                     m.d.sync += kept.eq(kept + 1)
                 m.d.sync += entry.eq(entry + 1)

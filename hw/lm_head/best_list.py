@@ -25,12 +25,15 @@ class BestList(wiring.Component):
     ``by_id``: entries of equal logits come in any order of ids.  Without, they come with rising ids, so that an equal entry of
     the list is the better one; an id is not compared then.
 
-    Rate: an entry takes three cycles, and one for each entry that moves; one that does not enter takes one.  ``busy`` is low
-    while no entry is in work.
+    Rate: an entry takes ENTRY_CYCLES, and a cycle for each entry that moves; one that does not enter takes one.  ``busy`` is low
+    while no entry is in work.  What leaves the memory is compared from a register.
 
     While ``shown`` the entry at ``top_addr`` = TOP_ENTRIES * number + place is read, a cycle later on ``top_data``; no entry may
     come then.  The lists lie in EBR, half of one each for entries of up to 72 bits and eight lists.
     """
+
+    #: Cycles of an entry that enters, if none moves.
+    ENTRY_CYCLES = 4
 
     def __init__(self, layouts: Layouts, *, lists: int = 1, by_id: bool = False):
         self._entry, self._lists, self._by_id = layouts.top_entry, lists, by_id
@@ -54,15 +57,15 @@ class BestList(wiring.Component):
         write, read = top.write_port(), top.read_port()
         new = self.i.p.entry
         number = self.i.p.number if self._lists > 1 else Cat()
-        # ``at`` is the place that is written next, ``entry``, the port's register, the entry above it; the entry above ``entry``
-        # is being read.
+        # ``at`` is the place that is written next, ``entry`` the entry above it; the port's register has the entry above
+        # ``entry``, and the one above that is being read.
         at, below, read_next = Signal(range(TOP_ENTRIES)), Signal(range(TOP_ENTRIES)), Signal()
-        entry, full, outgrown, smaller = read.data, Signal(), Signal(), Signal()
+        entry, full, outgrown, smaller = Signal(self._entry), Signal(), Signal(), Signal()
         m.d.comb += [
             full.eq(self.held == TOP_ENTRIES), outgrown.eq(full & ~self._beats(new, self.last)),
             smaller.eq(self._beats(new, entry)),
             read.en.eq(read_next | self.shown), read.addr.eq(Mux(self.shown, self.top_addr, Cat(below, number))),
-            self.top_data.eq(entry), write.addr.eq(Cat(at, number)), write.data.eq(new), self.ends.eq(write.data),
+            self.top_data.eq(read.data), write.addr.eq(Cat(at, number)), write.data.eq(new), self.ends.eq(write.data),
         ]
         with m.FSM(name="list") as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("TAKE"))
@@ -75,13 +78,17 @@ class BestList(wiring.Component):
             with m.State("READ"):
                 m.d.comb += read_next.eq(1)
                 m.d.sync += below.eq(below - 1)
+                m.next = "HOLD"
+            with m.State("HOLD"):
+                m.d.comb += read_next.eq(1)
+                m.d.sync += [below.eq(below - 1), entry.eq(read.data)]
                 m.next = "INSERT"
             with m.State("INSERT"):
                 # Entries that are smaller move down one.
                 m.d.comb += [write.en.eq(1), self.placed.eq(at == TOP_ENTRIES - 1)]
                 with m.If((at != 0) & smaller):
                     m.d.comb += [write.data.eq(entry), read_next.eq(1)]
-                    m.d.sync += [at.eq(at - 1), below.eq(below - 1)]
+                    m.d.sync += [at.eq(at - 1), below.eq(below - 1), entry.eq(read.data)]
                 with m.Else():
                     m.d.comb += [self.i.ready.eq(1), self.entered.eq(1), self.first.eq(at == 0)]
                     m.next = "TAKE"

@@ -140,7 +140,7 @@ class ChunkLmHead(wiring.Component):
         eating, single, rests = Signal(), Signal(), Signal()
         m.d.sync += [eating.eq((candidates.level <= self.CANDIDATES - under_way) & (dumps.level <= self.DUMPS - under_way)),
                      single.eq(args.tokens == 1), rests.eq(taken & single)]
-        listing, wait = Signal(), Signal(2)
+        listing, in_work, wait = Signal(), Signal(), Signal(2)
         with m.FSM(name="rows"):
             with m.State("IDLE"):
                 m.d.comb += idle.eq(1)
@@ -166,7 +166,7 @@ class ChunkLmHead(wiring.Component):
                 # The last logit is in its queues.
                 with m.If(wait != 3):
                     m.d.sync += wait.eq(wait + 1)
-                with m.Elif(~listing & ~candidates.r_rdy & (candidates.level == 0)
+                with m.Elif(~listing & ~in_work & ~candidates.r_rdy & (candidates.level == 0)
                             & (~args.dump | (write.idle & (dumps.level == 0)))):
                     m.d.comb += self.control.done.eq(1)
                     m.next = "IDLE"
@@ -176,9 +176,13 @@ class ChunkLmHead(wiring.Component):
         m.submodules.lists = lists = BestList(self._layouts, lists=widths.head_tokens)
         m.submodules.best = bests = memory.Memory(shape=entry_layout, depth=max(widths.head_tokens, 2), init=[])
         b_write, b_read = bests.write_port(), bests.read_port(domain="comb")
-        new = data.View(candidate, candidates.r_data)
+        # The candidate in work: what leaves EBR goes into a register.
+        new = Signal(candidate)
+        m.d.comb += candidates.r_en.eq(~in_work | lists.i.ready)
+        with m.If(candidates.r_en):
+            m.d.sync += [new.eq(candidates.r_data), in_work.eq(candidates.r_rdy)]
         m.d.comb += [
-            lists.i.valid.eq(candidates.r_rdy), candidates.r_en.eq(lists.i.ready), lists.i.p.entry.logit.eq(new.logit),
+            lists.i.valid.eq(in_work), lists.i.p.entry.logit.eq(new.logit),
             lists.i.p.entry.id.eq(new.id), lists.i.p.number.eq(new.number),
             # All of the first rows enter.
             lists.held.eq(Mux(new.id >= TOP_ENTRIES, TOP_ENTRIES, new.id)),

@@ -149,7 +149,7 @@ class Board:
         for i, token in enumerate(tokens):
             self.memory[args.slot * WINDOW + (args.position + i) % WINDOW] = token
         dut.settings.value = pack(DrawLayout, seed=seed, top_k=5)
-        for _ in range(4 * SLOTS + 3):
+        for _ in range(5 * SLOTS + 3):
             if dut.open.value:
                 break
             await FallingEdge(dut.clk)

@@ -8,6 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.lib.layouts import Layouts
+from hw.lm_head.best_list import BestList
 from hw.lm_head.chunk import ChunkLmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
@@ -41,7 +42,7 @@ BENCHES = [Bench(name=name, build=lambda name=name, kind=kind: ChunkLmHead(layou
                  env={"KIND": name}, nightly="" if name == "chunk4" else "chunk-chunk4 has the same tests with fewer tokens")
            for name, kind in KINDS.items()]
 #: Cycles of a candidate that moves no entry.
-LIST_CYCLES = 3
+LIST_CYCLES = BestList.ENTRY_CYCLES
 #: Cycles of a pass beside its sums and candidates, at most.
 BESIDE = ChunkLmHead.LATENCY + 16 + TOKENS
 DUMP_BASE = 0x500
@@ -198,8 +199,9 @@ async def a_sum_a_cycle(dut):
         column = case.logits()[0]
         assert column == sorted(column, reverse=True)
         cycles = await run(dut, [case])
-        # Of the first 64 a third leaves the queue as they come.  Those behind a full queue wait, two cycles a candidate.
-        waited = max(0, 2 * (tokens * TOP_ENTRIES - 3 * (ChunkLmHead.CANDIDATES - 32) // 2 // LIST_CYCLES))
+        # Of the first 64 one in LIST_CYCLES leaves the queue as they come.  Those after a full queue wait.
+        others = LIST_CYCLES - 1
+        waited = max(0, others * (tokens * TOP_ENTRIES - (ChunkLmHead.CANDIDATES - 32) // others))
         assert each * vocab * tokens <= cycles <= each * vocab * tokens + waited + BESIDE, (tokens, cycles)
         dut._log.info(f"{tokens} tokens: {cycles} cycles of {vocab * tokens} sums")
 
