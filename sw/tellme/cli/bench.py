@@ -4,7 +4,7 @@
 
 import argparse
 
-from tellme.cli.boards import open_board
+from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.generate import load
 from tellme.cli.output import print_line, say, write
@@ -59,7 +59,7 @@ def bench(args: argparse.Namespace) -> int:
         check_plot()
         check_target(args.plot)
     with open_board(args) as board:
-        session = load(board, model, None)
+        session = load(board, model, None, drafts_of(args))
         core = board.device.core if isinstance(board.device, BoardDevice) else None
         with bar("measuring", "step") as shown:
             def progress(what: str, done: int, total: int) -> None:
