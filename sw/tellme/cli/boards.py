@@ -3,7 +3,6 @@
 """How the commands open the board that the options name."""
 
 import argparse
-
 from pathlib import Path
 from typing import Literal
 

@@ -600,8 +600,8 @@ def check_drafts(image: Image, board: CoreConfig) -> None:
 def with_drafts(image: Image, table: DraftTable, board: CoreConfig, settings: int = 0) -> Image:
     """An image with a table of drafted tokens behind everything else.
 
-    ``settings``: the register ``draft_settings``; with 0 the board drafts nothing.  What :func:`check_drafts` refuses, and a table
-    of another vocabulary, are a CompileError, and a memory without room for the table is a TooBigError.
+    ``settings``: the register ``draft_settings``; with 0 the board drafts nothing.  What :func:`check_drafts` refuses, and a
+    table of another vocabulary, are a CompileError, and a memory without room for the table is a TooBigError.
     """
     vocab, base = image.registers["vocab"], -(-image.end // ALIGN) * ALIGN
     size = 4 * len(table.words)

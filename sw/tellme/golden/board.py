@@ -582,7 +582,7 @@ class GoldenBoard:
         return runs
 
     def _draft(self, record: _Record, free: int) -> list[int]:
-        """Tokens that may follow a slot's last pick, by the table in the board's memory, as :class:`tellme.drafts.table.DraftTable` says them."""
+        """Tokens that may follow a slot's last pick, by the table in the board's memory, as a DraftTable says them."""
         settings = unpack_word(SETTINGS_FIELDS, self.registers.get("draft_settings", 0))
         most = min(settings["most"], free, self.registers["context"] - 1 - record.position)
         if most <= 0 or record.drafting.rest or record.args.flags & StartFlags.DUMP:

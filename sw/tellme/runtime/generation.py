@@ -308,7 +308,8 @@ class Generation:
                       "tokens_per_pass": round(decoded / self.passes, 3) if self.passes else None}
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
                 "token_ids": list(self.generated),
-                "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by, **values, **drafts,
+                "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by,
+                **values, **drafts,
                 "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}
 

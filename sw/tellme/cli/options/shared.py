@@ -12,7 +12,8 @@ from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import Range
 
-__all__ = ["add_adapter", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset", "add_sampling", "file_name"]
+__all__ = ["add_adapter", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset", "add_sampling",
+           "file_name"]
 
 #: What --device is called in usages.
 DEVICES = "auto|sim|golden|PORT"
