@@ -38,7 +38,7 @@ def test_cycles_of_a_pass(name, tokens):
 
 
 def test_the_shipped_models():
-    assert settings(MODELS["stories-8m"], WIDE) == {"most": 3, "cost": 2}
+    assert settings(MODELS["stories-8m"], WIDE) == {"most": 3, "cost": 0}
     assert settings(MODELS["stories-1m"], WIDE) == {"most": 3, "cost": 15}
 
 
@@ -51,8 +51,8 @@ def test_what_they_follow_from():
 
     # A token has four query heads on a KV head.
     assert [found(replace(WIDE, pes=pes))["most"] for pes in (4, 8, 16)] == [1, 1, 3]
-    # Of one token alone each drafted one reads K and V anew.
-    assert found(replace(WIDE, pes=4))["cost"] > 10 * found(replace(WIDE, pes=16))["cost"]
+    # Of one token alone each drafted one reads K and V anew; with all that they take at once it is not worth a rest.
+    assert found(replace(WIDE, pes=4))["cost"] > 50 and found(replace(WIDE, pes=8))["cost"] == 0
     for lanes, most in ((2, 1), (4, 3), (8, 5), (16, 5)):
         core = replace(WIDE, lanes=lanes, chunk=lanes, head_tokens=lanes, slots=2)
         assert found(core, kv_heads=8)["most"] == most

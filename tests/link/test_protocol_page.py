@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from tellme.link.framing import body, encode
 from tellme.link.window import ACK_AFTER, FILL_BYTES, RETRY
-from tellme.spec.memory import REGISTERS, SAMPLING_REGISTERS, SLOTS_WORD, DoneReason, Event, StartArgs, start_slot
+from tellme.spec.memory import DRAFT_REGISTERS, REGISTERS, SAMPLING_REGISTERS, SLOTS_WORD, DoneReason, Event, StartArgs, start_slot
 from tellme.spec.packets import (
     BODY_OVERHEAD,
     DATA_MAX,
@@ -63,5 +63,5 @@ def test_numbers():
     assert "32 bytes: position u16, slot u16, and then" in text
     assert Event(0x0304, *[0] * 7, slot=5).pack()[:4] == b"\x04\x03\x05\x00"
     assert f"| {SLOTS_WORD} | on a core with several slots a bit for each slot that runs" in text and SLOTS.size == 2
-    for name in SAMPLING_REGISTERS:
+    for name in SAMPLING_REGISTERS + DRAFT_REGISTERS:
         assert f"| {REGISTERS[name]} | `{name}` |" in PAGE

@@ -47,9 +47,9 @@ def show(report: BenchReport) -> None:
         write(row(d.position, f"{d.tokens_per_second:.1f}", f"{1e3 * d.seconds:.2f}", d.cycles or "-", share).rstrip("\n")
               + shares(d) + (f"; {100 * d.rows_read:.1f} % of the LM head's rows" if d.rows_read is not None else "") + "\n")
     if report.drafts is not None:
-        d = report.drafts
-        write(f"drafts: {d.tokens_per_pass:.2f} tokens a pass, {d.tokens_per_second:.1f} tokens/s, on a greedy text of "
-              f"{d.tokens + 1} tokens: {d.tokens - d.passes} drafted tokens were right in {d.passes} passes\n")
+        text = report.drafts
+        write(f"drafts: {text.tokens_per_pass:.2f} tokens a pass, {text.tokens_per_second:.1f} tokens/s, on a greedy text of "
+              f"{text.tokens + 1} tokens: {text.tokens - text.passes} drafted tokens were right in {text.passes} passes\n")
     if report.peak_bytes_per_second is not None:
         write(f"of the peak: the bytes that are needed, at the memory's {report.peak_bytes_per_second / 1e6:.1f} MB/s, against "
               "the time that it took\n")

@@ -23,6 +23,8 @@ _FILL, _ENTER = 35, 60
 _RIGHT = 0.37
 #: Numbers of drafted tokens whose rates are no further apart than this are alike.
 _ALIKE = 0.02
+#: A pass whose drafts are all refused, and that costs no more than this, is not worth a rest.
+_CHEAP = 0.05
 #: Drafted tokens of a pass at most: more of them were not measured.
 _MOST = 7
 #: The golden model's settings: a pass of four tokens takes 1.6 times as long as one of one token (NumPy, stories-1m and -8m).
@@ -75,6 +77,10 @@ def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
 
         cost = 256 * (C(most + 1) / C(1) - 1) / most.
 
+    It is 0, so that the board never rests, where C(most + 1) / C(1) is 1.05 or less: a slot begins without credit, so that each
+    cost above 0 lets it rest for 16 passes where the first drafts are refused.  Such a rest saves a twentieth of a pass, and half
+    a token a pass is lost.
+
     For the golden model both were measured, whatever the shape.
     """
     if core.unlimited:
@@ -86,5 +92,6 @@ def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
         return 0
     rates = [sum(_RIGHT**i for i in range(k + 1)) / cycles[k] for k in range(len(cycles))]
     most = max(k for k in range(1, len(cycles)) if rates[k] >= (1 - _ALIKE) * max(rates[1:]))
-    cost = ceil(TOKEN_CREDIT * (cycles[most] / cycles[0] - 1) / most)
-    return pack_word(SETTINGS_FIELDS, {"most": most, "cost": min(max(cost, 0), (1 << SETTINGS_FIELDS["cost"]) - 1)})
+    more = cycles[most] / cycles[0] - 1
+    cost = ceil(TOKEN_CREDIT * more / most) if more > _CHEAP else 0
+    return pack_word(SETTINGS_FIELDS, {"most": most, "cost": min(cost, (1 << SETTINGS_FIELDS["cost"]) - 1)})
