@@ -8,7 +8,16 @@ from textwrap import dedent
 
 from tellme.link.framing import body, encode
 from tellme.link.window import ACK_AFTER, FILL_BYTES, RETRY
-from tellme.spec.memory import DRAFT_REGISTERS, REGISTERS, SAMPLING_REGISTERS, SLOTS_WORD, DoneReason, Event, StartArgs, start_slot
+from tellme.spec.memory import (
+    DRAFT_REGISTERS,
+    REGISTERS,
+    SAMPLING_REGISTERS,
+    SLOTS_WORD,
+    DoneReason,
+    Event,
+    StartArgs,
+    start_slot,
+)
 from tellme.spec.packets import (
     BODY_OVERHEAD,
     DATA_MAX,
