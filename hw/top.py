@@ -62,7 +62,7 @@ def tlmm_engine(config: CoreConfig, layouts: Layouts) -> TlmmEngine:
 
 def float_pipeline(config: CoreConfig, layouts: Layouts) -> FusedPipeline:
     """One of the configuration's float pipelines, for its share of a chunk's tokens."""
-    return FusedPipeline(layouts, fmt=config.float_format, streams=config.float_lanes)
+    return FusedPipeline(layouts, fmt=config.float_format, streams=config.float_lanes, sigmoid_register=config.sigmoid_register)
 
 
 def attention_unit(config: CoreConfig, layouts: Layouts) -> DecodeAttention | PrefillAttention:

@@ -40,13 +40,13 @@ FIRST_START = "first start of the synthesis tools"
 #: Cores that tests/board simulates, each with the CPU seconds of its build; and those that only a nightly run needs.
 SIMULATED = {"ulx3s-85f": 148.0, "ulx3s-85f-l2": 55.0, "ecpix5-85f": 60.0}
 SIMULATED_BY_NIGHT = {"ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-slots": 60.0, "sim-two-steps": 88.0,
-                      "sim-ddr3": 42.0, "sim-norms": 88.0}
+                      "sim-ddr3": 42.0, "sim-ddr3-slots": 100.0, "sim-norms": 88.0}
 #: CPU seconds of the modules of tests/board; one that is not here is taken for a long one.
 BOARD_COSTS = {"test_end_to_end": 50.0, "test_head_both_ways": 45.0, "test_prefill": 44.0, "test_scales": 18.0,
                "test_perplexity": 17.0, "test_bench": 42.0, "test_lifetime": 30.0,
                "test_kv_cache": 6.0, "test_drawing": 25.0, "test_serve": 600.0, "test_simulate": 20.0, "test_commands": 30.0,
-               "test_ddr3": 12.0, "test_large_shapes": 60.0, "test_all_picks": 60.0, "test_norms": 60.0, "test_two_steps": 60.0,
-               "test_slots": 120.0, "test_sequences": 80.0}
+               "test_ddr3": 12.0, "test_large_shapes": 60.0, "test_all_picks": 120.0, "test_norms": 60.0, "test_two_steps": 60.0,
+               "test_slots": 240.0, "test_sequences": 80.0}
 #: CPU seconds of all pairs of binary16, by those of 2**24 pairs.
 SWEEP_COST = 620.0
 #: CPU seconds of the benches of each unit.

@@ -104,12 +104,19 @@ class AddressSpace(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, widths = Module(), self._layouts.widths
-        m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * widths.steps, init=[])
+        # The words of a descriptor lie one after another in one memory, or each in a memory of its own.
+        wide, word_bits = self._layouts.wide_program, (DESCRIPTOR_WORDS - 1).bit_length()
+        programs = [memory.Memory(shape=32, depth=widths.steps, init=[]) for _ in range(DESCRIPTOR_WORDS * wide)]
+        for i, program in enumerate(programs):
+            m.submodules[f"program{i}"] = program
+        if not wide:
+            m.submodules.program = program = memory.Memory(shape=32, depth=DESCRIPTOR_WORDS * widths.steps, init=[])
         token_words = widths.slots * widths.token_window
         m.submodules.tokens = tokens = memory.Memory(shape=widths.token_id_bits, depth=token_words, init=[])
         m.submodules.crcs = crcs = memory.Memory(shape=32, depth=widths.steps, init=[])
         m.submodules.segments = segments = memory.Memory(shape=32, depth=SEGMENT_WORDS * SEGMENT_ENTRIES, init=[])
-        program_w, program_r = program.write_port(), program.read_port()
+        if not wide:
+            program_w, program_r = program.write_port(), program.read_port()
         segments_w, segments_r = segments.write_port(), segments.read_port()
         tokens_w, tokens_r = tokens.write_port(), tokens.read_port()
         crcs_w, crcs_r = crcs.write_port(), crcs.read_port()
@@ -135,13 +142,23 @@ class AddressSpace(wiring.Component):
             m.d.comb += [self.settings[name].eq(stored[f"sample_{name}"]) for name in DrawLayout.members if name != "seed"]
             m.d.comb += [self.settings.seed.eq(Cat(stored.sample_seed_low, stored.sample_seed_high)),
                          top_waits.eq(self.top_taken & (region == TOP_BASE >> 28))]
+        to_program = internal_write & (region == PROGRAM_BASE >> 28)
+        for i, program in enumerate(programs):
+            program_w, program_r = program.write_port(), program.read_port()
+            m.d.comb += [
+                program_r.addr.eq(self.program.addr), self.program.data.word_select(i, 32).eq(program_r.data),
+                program_w.addr.eq(word_index[word_bits:]), program_w.data.eq(self.wdata.payload),
+                program_w.en.eq(to_program & (word_index[:word_bits] == i)),
+            ]
+        if not wide:
+            m.d.comb += [
+                program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
+                program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload), program_w.en.eq(to_program),
+            ]
         if self._layouts.drafts:
             m.d.comb += [self.drafting.base.eq(stored.draft_base),
                          Cat(self.drafting[name] for name in SETTINGS_FIELDS).eq(stored.draft_settings)]
         m.d.comb += [
-            program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
-            program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),
-            program_w.en.eq(internal_write & (region == PROGRAM_BASE >> 28)),
             segments_r.addr.eq(self.segments.addr), self.segments.data.eq(segments_r.data),
             segments_w.addr.eq(word_index), segments_w.data.eq(self.wdata.payload),
             segments_w.en.eq(internal_write & (region == SEGMENT_BASE >> 28)),

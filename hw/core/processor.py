@@ -167,9 +167,9 @@ class CommandProcessor(wiring.Component):
                 m.d.comb += self.weights.start.eq(1)
                 m.next = "CHUNK"
             with m.State("CHUNK"):
-                m.d.sync += [chunk.eq(Mux(feeds < limit, feeds, limit)), step.eq(0), steps.fetched.eq(0)]
+                m.d.sync += chunk.eq(Mux(feeds < limit, feeds, limit))
+                steps.begin()
                 m.d.sync += [told.eq(0), final.eq(1)] if all_heads else []
-                m.next = "DESCRIPTOR"
             plain = (feeds > chunk) | (args.generate == 0)
             steps.states(plain=plain & ~every if all_heads else plain, done="TOKEN-DONE", token_address=fetch_position,
                          begun=begun, fault=fault, stopping=stopping)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Command processor of a core with several slots: makes passes of the tokens of all sequences that run."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,9 @@ from hw.lib.control import (
     weights_control,
 )
 from hw.lib.layouts import Layouts
+from tellme.spec.drafts import CREDIT_MOST, REST, TOKEN_CREDIT
 from tellme.spec.memory import END_TOKENS, DoneReason, EventType, StartFlags
+from tellme.spec.widths import bits_for, signed_bits_for
 
 __all__ = ["SlotProcessor"]
 
@@ -32,28 +34,38 @@ class SlotProcessor(wiring.Component):
     A pass has a run of each of some slots, tokens at consecutive positions: first a token of each slot that decodes, in the order
     of the slots; then tokens of prompts, those of the slot whose START came first ahead of the others, as many as the slot's
     ``chunk`` and the lanes that are left allow.  :class:`hw.core.steps.Steps` says what the steps are.  EMBED goes by token.  An
-    ATTENTION starts the unit once a run.  The LM head works for all tokens of the pass if the last token of a prompt is wanted,
-    or a slot has StartFlags.ALL; else for the first ones, which decode; without any there is none.  It writes logits if a slot of
-    the pass has StartFlags.DUMP.
+    ATTENTION starts the unit once a run.  If one token of the pass alone is wanted, the LM head works for this token.  Else it
+    works for all tokens of the pass if the last token of a prompt is wanted, or a slot has StartFlags.ALL; else for the first
+    ones, which decode; without any there is none.  It writes logits if a slot of the pass has StartFlags.DUMP.
 
     Behind the pass the runs' wanted tokens are told in order, drawn or not, as the slot says, and each run's progress is kept.
     A slot ends for the reasons of :class:`tellme.spec.memory.StartArgs`.  With DONE it is free.  ``run.stop`` (a pulse) with a
     bit a slot counts behind a pass; a slot that does not run is not stopped.
 
+    A core that drafts tokens (``Widths.drafts``; :mod:`tellme.spec.drafts`) drafts for each slot that decodes, in the order of
+    the slots, if no prompt waits: up to ``drafting.most`` tokens, while lanes are free, none at positions outside the context,
+    none for a slot with StartFlags.DUMP or in its passes of rest.  ``draft`` asks the table for the token behind two others, one
+    pair after another, while ``draft.reading``.  Drafted tokens are written to the slot's window behind the pick, and are the
+    run's further tokens.  The picks of such a run are told up to and with the first one that differs from the run's next token,
+    and the slot goes on behind that one.  The ``cycles`` of all TOKEN events of a pass are the same number there.
+
     ``run.start`` (a pulse) may come while ``open``, for a slot that does not run: ``state.slots`` has a bit for each that does.
-    The slot counts from the next pass on.  ``open`` is low for at most 4 * widths.slots + 2 cycles.  ``settings``, the registers
-    of sampling, are taken over with the start; ``draw_settings`` are those of the slot whose token is drawn.
+    The slot counts from the next pass on.  ``open`` is low for at most 4 * widths.slots + 2 cycles; while tokens are drafted it
+    is high.  ``settings``, the registers of sampling, are taken over with the start; ``draw_settings`` are those of the slot
+    whose token is drawn.
 
     With the end of the last slot, ahead of its DONE, the weight buffer stops and the compute units are reset.  So they are behind
     a step whose result was infinite or NaN.  A pass of one slot ends the slot then, with DoneReason.NONFINITE and the step's
-    number.  A pass of several slots is made anew, a slot a pass.
+    number.  A pass of several slots, or with drafted tokens, is made anew, a slot a pass and without drafted tokens.
 
     ``weights.begin`` (a pulse) says at the beginning of each pass whether the LM head's segments come in it.
 
     ``counters.running`` is high from a START on until the last slot has told its last token, but in resets.
 
     Cost of control, beside that of the steps: a cycle a slot and 3 a prompt for making a pass, 5 a run each for its tokens and
-    for the LM head's, 8 a run of an ATTENTION, 9 a run and 13 a token for telling, one more a drawn token.
+    for the LM head's, 8 a run of an ATTENTION, 9 a run and 13 a token for telling, one more a drawn token.  With drafts also 6 a
+    run and 3 a drafted token for making a pass, beside what the table's reader takes, and 3 a run, 2 a token and 1 a drafted
+    token for telling.
     """
 
     def __init__(self, layouts: Layouts, *, sampler: bool):
@@ -78,7 +90,7 @@ class SlotProcessor(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, w = Module(), self._layouts.widths
-        slots, Slot = w.slots, range(w.slots)
+        slots, Slot, drafts = w.slots, range(w.slots), self._layouts.drafts
         fetch_position = Signal(w.position_bits)
         pick = Signal(self._layouts.best)
         steps = Steps(m, self, self._layouts, fetch_position=fetch_position, pick=pick)
@@ -90,8 +102,10 @@ class SlotProcessor(wiring.Component):
             "position": w.position_bits, "feed": 16, "generate": 16, "flags": sum(StartFlags).bit_length(),
             "limit": w.token_count_bits, "ends": data.ArrayLayout(token_end, END_TOKENS),
             **({"draw": DrawLayout} if self._sampler else {})})
-        #: Position of the next token, tokens still to feed of those that START named, and tokens picked.
-        ProgressLayout = data.StructLayout({"position": w.position_count_bits, "feeds": 16, "picked": 16})
+        #: Position of the next token, tokens still to feed of those that START named, and tokens picked; and of drafts what
+        #: a slot keeps (:class:`tellme.spec.drafts.Drafting`).
+        ProgressLayout = data.StructLayout({"position": w.position_count_bits, "feeds": 16, "picked": 16,
+                                            **({"credit": bits_for(CREDIT_MOST), "rest": bits_for(REST)} if drafts else {})})
         RunLayout = data.StructLayout({"slot": w.slot_bits, "tokens": w.token_count_bits})
         m.submodules.args = args_of = memory.Memory(shape=ArgsLayout, depth=slots, init=[])
         m.submodules.progress = progress_of = memory.Memory(shape=ProgressLayout, depth=slots, init=[])
@@ -165,12 +179,21 @@ class SlotProcessor(wiring.Component):
         before, in_run = Signal(w.token_count_bits), Signal(w.token_count_bits)
         # Tokens that decode, and whether the LM head works for all; for how many it works; whether logits are written.
         decoding, whole, headed, dumps = Signal(w.token_count_bits), Signal(), Signal(w.token_count_bits), Signal()
+        # Whether a token is wanted, and whether it is the only one; the tokens of the pass up to and with it.
+        some, lone, lone_end = Signal(), Signal(), Signal(w.token_count_bits)
         # The token that is told: its position, the tokens to feed with it, its number in the pass.
-        position, feeds, told = Signal(w.position_bits), Signal(16), Signal(w.head_token_bits)
+        position, feeds, told = Signal(w.position_bits), Signal(16), Signal(w.head_token_bits, name="told")
         picked, final = Signal(16), Signal()
-        at_end, at_length, at_context = Signal(), Signal(), Signal()
+        at_end, at_length, at_context = Signal(), Signal(), Signal(name="at_context")
         next_position = Signal(w.position_count_bits)
         draws = Signal()
+        # The slot decodes.  The token that follows in the run, and whether that is not the pick.
+        decoded, follower, differs = Signal(), Signal(w.token_id_bits), Signal()
+        # The slot's credit, drafted tokens whose cost is still to be taken from it, and passes without drafts.
+        credit = Signal(signed(signed_bits_for(CREDIT_MOST + w.chunk * TOKEN_CREDIT)))
+        charged, rest = Signal(w.token_count_bits), Signal(bits_for(REST))
+        # Cycles at the pass's end, the same in the events of all its tokens.
+        cycles = Signal(32)
         # The weight buffer stands; the pass is to be made anew; stops are looked for.
         halted, again, scanning = Signal(init=1), Signal(), Signal()
         reason = Signal(8)
@@ -182,17 +205,23 @@ class SlotProcessor(wiring.Component):
             ]
         m.d.sync += [at_end.eq(Cat(pick.id == end for end in args.ends).any()), at_length.eq(picked == args.generate),
                      at_context.eq(next_position >= self.shape.context), next_position.eq(position + 1)]
+        if drafts:
+            m.d.sync += [decoded.eq(decodes), differs.eq(pick.id != follower)]
 
         # ------------------------------------------------------------------ to the units
         shared = Mux(is_head, headed, chunk)
-        steps.connect(shared=shared, first=0)
-        steps.tell(tokens=shared, dump=dumps, running=active.any(), stopped=stopped, nonfinite=failed,
+        # A lone token is the last one of those that the routers know of.
+        of_one, lone_first = is_head & lone, (lone_end - 1)[:w.token_bits]
+        steps.connect(shared=shared, first=Mux(of_one, lone_first, 0))
+        steps.tell(tokens=Mux(of_one, lone_end, shared), dump=dumps, running=active.any(), stopped=stopped, nonfinite=failed,
                    position=progress.position)
         steps.settings()
         window_bits = (w.token_window - 1).bit_length()
+        fetch_address, next_address = (Cat(place[:window_bits], slot) for place in (fetch_position, next_position))
         m.d.comb += [
-            self.state.slots.eq(active), self.engine.p.by_rows.eq(is_head),
-            self.lm_head.args.tokens.eq(headed), self.lm_head.number.eq(told), self.weights.lm_head.eq(headed != 0),
+            self.state.slots.eq(active), self.engine.p.by_rows.eq(is_head & ~lone),
+            self.lm_head.args.tokens.eq(headed), self.lm_head.args.first.eq(Mux(lone, lone_first, 0)),
+            self.lm_head.number.eq(Mux(lone, 0, told)), self.weights.lm_head.eq(headed != 0),
             self.attention.args.run_tokens.eq(run.tokens), self.attention.args.after.eq(chunk - before - run.tokens),
             self.attention.args.slot_place.eq(slot_place),
             self.attention.row_place.en.eq(self.fetch.start), self.attention.row_place.token.eq(steps.number),
@@ -200,7 +229,7 @@ class SlotProcessor(wiring.Component):
         ]
         # Registers of their own, because they go to most of the core, or handshakes begin in them.
         m.d.sync += [self.reset.compute.eq(steps.resetting), self.reset.drain.eq(steps.resetting),
-                     self.routes.for_all.eq(is_head)]
+                     self.routes.for_all.eq(is_head & ~lone), self.routes.for_lm_head.eq(of_one)]
 
         def begun() -> None:
             m.next = "PASS"
@@ -226,6 +255,19 @@ class SlotProcessor(wiring.Component):
             with m.If(again):
                 m.d.sync += again.eq(0)
                 m.next = "BEGIN"
+
+        def go_on() -> None:
+            """To the run's next token."""
+            m.d.sync += [position.eq(next_position), feeds.eq(Mux(decoded, 1, feeds - 1) if drafts else feeds - 1),
+                         told.eq(told + 1), in_run.eq(in_run - 1)]
+            m.next = "POSITION"
+
+        def ended() -> None:
+            """What the end of the slot's run may be behind a pick that counts."""
+            for is_so, why in ((at_end, DoneReason.END_TOKEN), (at_length, DoneReason.LENGTH), (at_context, DoneReason.CONTEXT)):
+                with m.If(is_so) if why is DoneReason.END_TOKEN else m.Elif(is_so):
+                    m.d.sync += reason.eq(why)
+                    m.next = "ENDING"
 
         running = Signal()
         with m.If(self.passes.nonfinite & running):
@@ -263,6 +305,11 @@ class SlotProcessor(wiring.Component):
                 with m.If(entry == listed):
                     m.d.sync += [listed.eq(kept), first_run.eq(0), end_run.eq(made)]
                     m.next = "BEGIN"
+                    if drafts:
+                        with m.If((listed == 0) & (self.drafting.most != 0)):
+                            m.d.sync += [follows.eq(1), self.draft.reading.eq(1)]
+                            go_to(0)
+                            m.next = "DRAFTS"
             with m.State("LOOK"):
                 m.d.sync += most.eq(Mux(args.limit < lanes_left, args.limit, lanes_left))
                 with m.If(bit(fresh, slot)):
@@ -282,31 +329,91 @@ class SlotProcessor(wiring.Component):
                 m.next = "LIST"
             m.d.comb += [runs_w.addr.eq(made), runs_w.data.slot.eq(slot)]
 
+            # -------------------------------------------------------------- drafted tokens: behind the pick in token memory
+            if drafts:
+                # Positions behind the pick's; what bars the slot from drafts; tokens that may still be drafted.
+                room, barred, quota = Signal(w.position_count_bits), Signal(), Signal(w.token_count_bits)
+                pair, drafted = self.draft.pair, self.draft.drafted
+                m.d.comb += pair.p.known.eq(1)
+                m.d.sync += [room.eq(self.shape.context - 1 - progress.position),
+                             barred.eq((progress.rest != 0) | ((args.flags & StartFlags.DUMP) != 0))]
+                with m.State("DRAFTS"):
+                    m.d.sync += [most.eq(Mux(self.drafting.most < lanes_left, self.drafting.most, lanes_left)),
+                                 quota.eq(Mux(barred, 0, Mux(room < most, room, most))), in_run.eq(1),
+                                 fetch_position.eq(progress.position - 1)]
+                    with m.If(ready):
+                        m.next = "BEFORE"
+                        with m.If(quota == 0):
+                            m.next = "DRAFTED"
+                with m.State("BEFORE"):
+                    m.d.comb += [self.tokens.addr.eq(fetch_address), self.tokens.read.eq(1)]
+                    m.d.sync += fetch_position.eq(fetch_position + 1)
+                    m.next = "LAST"
+                with m.State("LAST"):
+                    m.d.comb += [self.tokens.addr.eq(fetch_address), self.tokens.read.eq(1)]
+                    m.d.sync += [pair.p.before.eq(self.tokens.data), fetch_position.eq(fetch_position + 1)]
+                    m.next = "LAST-DATA"
+                with m.State("LAST-DATA"):
+                    m.d.sync += pair.p.last.eq(self.tokens.data)
+                    m.next = "ASK"
+                with m.State("ASK"):
+                    m.d.comb += pair.valid.eq(1)
+                    with m.If(pair.ready):
+                        m.next = "HEAR"
+                with m.State("HEAR"):
+                    m.d.comb += drafted.ready.eq(1)
+                    with m.If(drafted.valid):
+                        m.d.sync += [pair.p.before.eq(pair.p.last), pair.p.last.eq(drafted.p.next)]
+                        m.next = "DRAFTED"
+                        with m.If(drafted.p.found):
+                            m.next = "DRAFT"
+                with m.State("DRAFT"):
+                    m.d.comb += [self.tokens.addr.eq(fetch_address), self.tokens.write.eq(1), self.tokens.wdata.eq(pair.p.last)]
+                    m.d.sync += [fetch_position.eq(fetch_position + 1), in_run.eq(in_run + 1), quota.eq(quota - 1),
+                                 lanes_left.eq(lanes_left - 1)]
+                    m.next = "ASK"
+                    with m.If(quota == 1):
+                        m.next = "DRAFTED"
+                with m.State("DRAFTED"):
+                    m.d.comb += [runs_w.en.eq(1), runs_w.addr.eq(at_run), runs_w.data.tokens.eq(in_run)]
+                    go_to(at_run + 1)
+                    m.next = "DRAFTS"
+                    with m.If(is_last_run):
+                        m.d.sync += self.draft.reading.eq(0)
+                        m.next = "BEGIN"
+
             # -------------------------------------------------------------- a pass of the runs first_run to end_run - 1
             with m.State("BEGIN"):
                 m.d.comb += self.weights.start.eq(halted)
                 m.d.sync += [halted.eq(0), steps.nonfinite.eq(0), follows.eq(1), chunk.eq(0), decoding.eq(0), whole.eq(0),
-                             dumps.eq(0)]
+                             dumps.eq(0), some.eq(0), lone.eq(0)]
                 go_to(first_run)
                 m.next = "COUNT"
             with m.State("COUNT"):
                 with m.If(ready):
                     ends = ~decodes & (progress.feeds == run.tokens) & generates
-                    m.d.sync += [chunk.eq(chunk + run.tokens), decoding.eq(decoding + decodes),
+                    tokens: Value = run.tokens
+                    if drafts:
+                        # A pass made anew has no drafted tokens: what another token gave ends no slot.
+                        m.d.comb += [runs_w.en.eq(alone & decoded), runs_w.addr.eq(at_run), runs_w.data.tokens.eq(1)]
+                        tokens = Mux(alone & decoded, 1, run.tokens)
+                    m.d.sync += [chunk.eq(chunk + tokens),
+                                 decoding.eq(decoding + (Mux(decoded, tokens, 0) if drafts else decodes)),
                                  whole.eq(whole | (~decodes & every) | ends),
                                  dumps.eq(dumps | ((args.flags & StartFlags.DUMP) != 0))]
+                    with m.If(decodes | every | ends):
+                        m.d.sync += [some.eq(1), lone.eq(~some & ((tokens == 1) | (ends & ~every))), lone_end.eq(chunk + tokens)]
                     go_to(at_run + 1)
                     with m.If(is_last_run):
                         m.next = "HEADED"
             with m.State("HEADED"):
-                m.d.sync += headed.eq(Mux(whole, chunk, decoding))
+                m.d.sync += headed.eq(Mux(lone, 1, Mux(whole, chunk, decoding)))
                 m.next = "CHUNK"
             with m.State("CHUNK"):
                 m.d.comb += self.weights.begin.eq(1)
-                m.d.sync += [steps.step.eq(0), steps.fetched.eq(0)]
+                steps.begin()
                 go_to(first_run)
-                m.next = "DESCRIPTOR"
-            steps.states(plain=headed == 0, done="TELL-RUNS", token_address=Cat(fetch_position[:window_bits], slot), begun=begun,
+            steps.states(plain=headed == 0, done="TELL-RUNS", token_address=fetch_address, begun=begun,
                          fault=fault, next_token=next_token, starts_attention=False)
             with m.State("RUN-TOKENS"):
                 m.d.sync += [fetch_position.eq(progress.position), in_run.eq(run.tokens)]
@@ -331,15 +438,19 @@ class SlotProcessor(wiring.Component):
             # -------------------------------------------------------------- the runs' wanted tokens
             with m.State("TELL-RUNS"):
                 m.d.sync += told.eq(0)
+                if drafts:
+                    m.d.sync += cycles.eq(self.counters.totals.cycles)
                 go_to(first_run)
                 m.next = "TELL-RUN"
             with m.State("TELL-RUN"):
                 m.d.sync += [position.eq(progress.position), feeds.eq(Mux(decodes, 1, progress.feeds)), in_run.eq(run.tokens),
                              picked.eq(progress.picked)]
+                if drafts:
+                    m.d.sync += [credit.eq(progress.credit), rest.eq(progress.rest), charged.eq(run.tokens - 1)]
                 with m.If(ready):
                     m.next = "SKIP"
             with m.State("SKIP"):
-                with m.If(~every):
+                with m.If(~every & ~decoded if drafts else ~every):
                     # To the run's last token.
                     m.d.sync += [position.eq(position + in_run - 1), feeds.eq(feeds - in_run + 1), told.eq(told + in_run - 1),
                                  in_run.eq(1)]
@@ -352,35 +463,60 @@ class SlotProcessor(wiring.Component):
                 # Two cycles until it is known where the next token lies, and whether that is in the context.
                 with m.If(final & generates):
                     m.d.sync += picked.eq(picked + 1)
-                m.next = "CONTEXT"
-            steps.pick_states(address=Cat(next_position[:window_bits], slot), fed=~at_context & final & generates,
+                m.next = "FOLLOWER" if drafts else "CONTEXT"
+            if drafts:
+                with m.State("FOLLOWER"):
+                    m.d.comb += [self.tokens.addr.eq(next_address), self.tokens.read.eq(1)]
+                    m.next = "FOLLOWER-DATA"
+                with m.State("FOLLOWER-DATA"):
+                    # Ahead of the pick, which is written in its place.
+                    m.d.sync += follower.eq(self.tokens.data)
+                    m.next = "CONTEXT"
+            steps.pick_states(address=next_address, fed=~at_context & final & generates,
                               draws=draws if self._sampler else None)
             with m.State("EVENT"):
                 m.d.comb += [self.event.valid.eq(1), self.event.p.type.eq(EventType.TOKEN)]
                 with m.If(self.event.ready):
                     m.next = "KEEP"
-                    with m.If(in_run != 1):
-                        m.d.sync += [position.eq(next_position), feeds.eq(feeds - 1), told.eq(told + 1), in_run.eq(in_run - 1)]
-                        m.next = "POSITION"
-                    with m.Elif(final & generates):
-                        with m.If(at_end):
-                            m.d.sync += reason.eq(DoneReason.END_TOKEN)
-                            m.next = "ENDING"
-                        with m.Elif(at_length):
-                            m.d.sync += reason.eq(DoneReason.LENGTH)
-                            m.next = "ENDING"
-                        with m.Elif(at_context):
-                            m.d.sync += reason.eq(DoneReason.CONTEXT)
-                            m.next = "ENDING"
+                    if drafts:
+                        # Each pick of a run that decodes counts, up to and with the first one that does not follow in the run.
+                        with m.If(decoded):
+                            m.next = "CHARGE"
+                            ended()
+                            with m.Elif((in_run != 1) & ~differs):
+                                go_on()
+                                m.d.sync += credit.eq(credit + TOKEN_CREDIT)
+                    with m.If((in_run != 1) & ~decoded if drafts else in_run != 1):
+                        go_on()
+                    with m.Elif(final & generates & ~decoded if drafts else final & generates):
+                        ended()
+            if drafts:
+                with m.State("CHARGE"):
+                    m.d.sync += charged.eq(charged - 1)
+                    with m.If(charged == 0):
+                        m.next = "CREDIT"
+                    with m.Else():
+                        m.d.sync += credit.eq(credit - self.drafting.cost)
+                with m.State("CREDIT"):
+                    with m.If(rest != 0):
+                        m.d.sync += rest.eq(rest - 1)
+                    with m.Elif(credit < 0):
+                        m.d.sync += [credit.eq(0), rest.eq(REST)]
+                    with m.Elif(credit > CREDIT_MOST):
+                        m.d.sync += credit.eq(CREDIT_MOST)
+                    m.next = "KEEP"
             with m.State("KEEP"):
                 m.d.comb += [progress_w.en.eq(1), progress_w.data.position.eq(next_position),
                              progress_w.data.feeds.eq(feeds - 1), progress_w.data.picked.eq(picked)]
+                if drafts:
+                    m.d.comb += [progress_w.data.credit.eq(credit), progress_w.data.rest.eq(rest)]
                 m.next = "NEXT-RUN"
                 with m.If(final & ~generates):
                     m.d.sync += reason.eq(DoneReason.LENGTH)
                     m.next = "ENDING"
             with m.State("NEXT-RUN"):
-                m.d.sync += told.eq(told + 1)
+                # Of a run that decodes tokens may be left.
+                m.d.sync += told.eq(told + (in_run if drafts else 1))
                 go_to(at_run + 1)
                 m.next = "TELL-RUN"
                 with m.If(is_last_run):
@@ -413,8 +549,8 @@ class SlotProcessor(wiring.Component):
                 with m.If(ready):
                     m.d.sync += [position.eq(progress.position), reason.eq(DoneReason.NONFINITE), failed.eq(1)]
                     m.next = "ENDING"
-                    with m.If(~is_last_run):
-                        # Which of the slots is at fault?
+                    with m.If(~is_last_run | (decoded & (run.tokens != 1)) if drafts else ~is_last_run):
+                        # Which of the slots is at fault?  Or is it a drafted token?
                         m.d.sync += [alone.eq(1), end_run.eq(1), again.eq(1), failed.eq(0)]
                         m.next = "RESET"
             with m.State("ENDING"):
@@ -450,4 +586,7 @@ class SlotProcessor(wiring.Component):
             event.logit.eq(Mux(done, reason, pick.logit)),
             *(event[name].eq(self.counters.totals[name]) for name in TotalsLayout.members),
         ]
+        if drafts:
+            with m.If(~done):
+                m.d.comb += event.cycles.eq(cycles)
         return m

@@ -14,11 +14,13 @@ from hw.lib.layouts import Layouts
 from tellme.spec.memory import KV_PAGE
 from tellme.spec.program import DESCRIPTOR_WORDS, WORD0_FIELDS, Epilogue, Op, QkvPart
 
-__all__ = ["RESET_CYCLES", "CacheFinder", "Steps"]
+__all__ = ["FIRST_CODE", "RESET_CYCLES", "CacheFinder", "Steps"]
 
 LAYER_BITS = WORD0_FIELDS["layer"]
 #: Cycles of a reset of the compute units: more than the longest way through registers without a reset.
 RESET_CYCLES = 64
+#: Cycles from the request of a quantise pass to the first code that is valid, at least.
+FIRST_CODE = 18
 
 
 class CacheFinder(wiring.Component):
@@ -84,7 +86,7 @@ class Steps:
     ``cpu`` is the processor, with the ports of :class:`hw.core.processor.CommandProcessor`.  ``fetch_position`` is that of the
     token whose rows are fetched, ``pick`` the token that is told and fed next.
 
-    A pass begins in the state DESCRIPTOR, with ``step`` and ``fetched`` 0 and in ``chunk`` the number of its tokens.
+    A pass begins with :meth:`begin`, and with the number of its tokens in ``chunk`` from the cycle after it on.
 
     A step: quantise (LINEAR, HEAD), load the gains of the next norm or of the heads of q and k, then the pass itself.  Of the
     codes only the first one is waited for: gains and tiles come in while the others are quantised.  The LM head's pass is the
@@ -100,7 +102,10 @@ class Steps:
     A reset of all compute units takes RESET_CYCLES cycles, from when their memory ports are drained on: registers that only pass
     on what came to them have no reset, and empty meanwhile.
 
-    Cost of control: 7 cycles a descriptor, beside the units' own latencies.
+    A core with wide_program reads all words of a descriptor at once.  The next descriptor's number stands at the program memory
+    while a step runs, and the first one's between passes, so that the words are there when a step ends or a pass begins.
+
+    Cost of control: 7 cycles a descriptor, or with wide_program one, beside the units' own latencies.
     """
 
     def __init__(self, m: Module, cpu: Any, layouts: Layouts, *, fetch_position: Signal, pick: Any):
@@ -129,8 +134,17 @@ class Steps:
         self.number = Signal(widths.token_bits)
         self._fetch_position = fetch_position
         self._token = Signal(widths.token_id_bits, name="token")
-        self.fetched = Signal(range(DESCRIPTOR_WORDS + 1))
+        self.wide = layouts.wide_program
+        if self.wide:
+            # The descriptor that the program memory shows.
+            self._ahead = Signal(widths.step_bits, name="ahead")
+            self._takes = Signal(name="takes")
+        else:
+            self._fetched = Signal(range(DESCRIPTOR_WORDS + 1), name="fetched")
         m.submodules.caches = self._caches = CacheFinder(layouts)
+        if self.wide:
+            # From DISPATCH to PASS-START: QUANT, the wait for the first code, GAIN.
+            assert self._caches.cycles <= 1 + FIRST_CODE + 1 + 1, "attention is told an address that is not there yet"
         self._gains_left = Signal(widths.row_count_bits, name="gains_left")
         # Elements of the step's output vector: as many gains may follow.
         self._out_len = Signal(widths.row_count_bits, name="out_len")
@@ -140,6 +154,19 @@ class Steps:
         drain_wait, resetting = Signal(range(RESET_CYCLES + 1)), Signal()
         self._wait, self.resetting = drain_wait, resetting
         self._pick = pick
+
+    def begin(self) -> None:
+        """In a state of the processor that is not its first one behind a pass or a reset: a pass begins in the next cycle."""
+        if self.wide:
+            self._take()
+        else:
+            self._m.d.sync += [self.step.eq(0), self._fetched.eq(0)]
+            self._m.next = "DESCRIPTOR"
+
+    def _take(self) -> None:
+        """The descriptor that the program memory shows is the next step's."""
+        self._m.d.comb += self._takes.eq(1)
+        self._m.next = "DISPATCH"
 
     def connect(self, *, shared: Value, first: Value | int) -> None:
         """What the units are told of a step: tokens from number ``first`` on, ``shared`` of them, share the step's matrix."""
@@ -161,6 +188,11 @@ class Steps:
             cpu.passes.args.rope_rows.eq(cpu.sizes.qk_dim),
             cpu.fetch.args.token.eq(self._token), cpu.fetch.args.number.eq(self.number),
         ]
+        if self.wide:
+            m.d.comb += cpu.program.addr.eq(self._ahead)
+            with m.If(self._takes):
+                m.d.sync += [*(word.eq(cpu.program.data.word_select(i, 32)) for i, word in enumerate(words)),
+                             self.step.eq(self._ahead), self._ahead.eq(self._ahead + 1), self._norms_heads.eq(0)]
 
     def tell(self, *, tokens: Value, dump: Value, running: Value, stopped: Value, nonfinite: Value, position: Value) -> None:
         """What the units are told of a pass, and the host of its state.
@@ -237,7 +269,7 @@ class Steps:
         step's pass, or with ``starts_attention`` false where ``begun`` says.
         """
         m, cpu, w0, op, words = self._m, self._cpu, self._w0, self._op, self._words
-        fetched, number, gains_left, wait = self.fetched, self.number, self._gains_left, self._wait
+        number, gains_left, wait = self.number, self._gains_left, self._wait
         loads_gains: Value = w0.gain_next
         if self._layouts.row_words:
             loads_gains = w0.gain_next | w0.head_gains
@@ -254,20 +286,26 @@ class Steps:
                     with m.Else():
                         m.next = "QUANT"
                 with m.Default():
+                    if self.wide:
+                        m.d.sync += self._ahead.eq(0)
                     m.next = done
 
+        if not self.wide:
+            fetched = self._fetched
+            with m.State("DESCRIPTOR"):
+                m.d.sync += fetched.eq(fetched + 1)
+                m.d.comb += cpu.program.addr.eq(Cat(fetched[:2], self.step))
+                with m.If(fetched != 0):
+                    m.d.sync += words[(fetched - 1)[:2]].eq(cpu.program.data)
+                # A QKV linear writes K and V, and has to know where; for all others nothing changes.
+                m.d.comb += self._caches.start.eq((fetched == 2) & self._qkv)
+                with m.If(fetched == DESCRIPTOR_WORDS):
+                    m.next = "DISPATCH"
         # word_sink and acc_source are registers that change with the state, as the streams' handshakes begin in them.
-        with m.State("DESCRIPTOR"):
-            m.d.sync += fetched.eq(fetched + 1)
-            m.d.comb += cpu.program.addr.eq(Cat(fetched[:2], self.step))
-            with m.If(fetched != 0):
-                m.d.sync += words[(fetched - 1)[:2]].eq(cpu.program.data)
-            # A QKV linear writes K and V, and has to know where; for all others nothing changes.
-            m.d.comb += self._caches.start.eq((fetched == 2) & self._qkv)
-            with m.If(fetched == DESCRIPTOR_WORDS):
-                m.next = "DISPATCH"
         with m.State("DISPATCH"):
             m.d.comb += cpu.crc.clear.eq(1)
+            if self.wide:
+                m.d.comb += self._caches.start.eq(self._qkv)
             if stopping is None:
                 dispatch()
             else:
@@ -360,12 +398,19 @@ class Steps:
             m.d.sync += wait.eq(wait + 1)
             with m.If(wait == 3):
                 m.d.comb += cpu.crc.write.eq(1)
-                m.next = "NEXT-STEP"
+                if not self.wide:
+                    m.next = "NEXT-STEP"
                 with m.If(self.nonfinite):
                     fault()
+                if self.wide:
+                    with m.Else():
+                        self._take()
         with m.State("NEXT-STEP"):
-            m.d.sync += [self.step.eq(self.step + 1), fetched.eq(0), self._norms_heads.eq(0)]
-            m.next = "DESCRIPTOR"
+            if self.wide:
+                self._take()
+            else:
+                m.d.sync += [self.step.eq(self.step + 1), fetched.eq(0), self._norms_heads.eq(0)]
+                m.next = "DESCRIPTOR"
 
     def pick_states(self, *, address: Value, fed: Value, draws: Value | None, stopping: Value | None = None) -> None:
         """CONTEXT to PICK: draw, where tokens are drawn, and write the pick to token memory at ``address`` if it is to be fed.
@@ -394,6 +439,8 @@ class Steps:
         with m.State("RESET"):
             m.d.comb += [cpu.weights.stop.eq(1), self.resetting.eq(1)]
             m.d.sync += self._wait.eq(0)
+            if self.wide:
+                m.d.sync += self._ahead.eq(0)
             m.next = "DRAIN"
         with m.State("DRAIN"):
             m.d.comb += self.resetting.eq(1)

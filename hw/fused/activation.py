@@ -20,12 +20,14 @@ FIXED_BITS = X_FRAC_BITS + 4
 
 
 class Gate(StreamUnit):
-    """p = f(gate) * 2**-act_exp, rounded once; ``up`` and a tag pass through with the same latency."""
+    """p = f(gate) * 2**-act_exp, rounded once; ``up`` and a tag pass through with the same latency.
 
-    LATENCY = 6 + ROUND_STAGES
+    With ``table_register`` a register more lies between the sigmoid's table and the multiplier of its slope.
+    """
 
-    def __init__(self, fmt: FloatFormat, *, tag: int):
-        self._fmt = fmt
+    def __init__(self, fmt: FloatFormat, *, tag: int, table_register: bool = False):
+        self._fmt, self._more = fmt, int(table_register)
+        self.LATENCY = 6 + self._more + ROUND_STAGES
         super().__init__(data.StructLayout({"gate": fmt.width, "up": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}),
                          data.StructLayout({"p": fmt.width, "up": fmt.width, "tag": tag}))
 
@@ -49,14 +51,17 @@ class Gate(StreamUnit):
                                                attrs={"ram_style": "block"})
         read = rom.read_port()
         m.d.comb += [read.addr.eq(fixed1[low_bits:]), read.en.eq(pipe.ce)]
-        low2, big2 = pipe.reg(fixed1[:low_bits], "low2"), pipe.reg(big1, "big2")
+        # The table's register is the first of those that the others pass.
+        more = self._more
+        low2, big2 = pipe.delay(fixed1[:low_bits], 1 + more, "low2"), pipe.delay(big1, 1 + more, "big2")
         # 4: interpolate
-        base, slope = read.data[:SIGMOID_FRAC_BITS], read.data[SIGMOID_FRAC_BITS:SIGMOID_FRAC_BITS + 12]
+        entry = pipe.delay(read.data, more, "entry")
+        base, slope = entry[:SIGMOID_FRAC_BITS], entry[SIGMOID_FRAC_BITS:SIGMOID_FRAC_BITS + 12]
         base3 = pipe.reg(base, "base3")
         more3 = pipe.reg((slope * low2)[low_bits:], "more3")
         big3 = pipe.reg(big2, "big3")
-        flags3 = pipe.delay(Cat(x.sign, x.inf, x.nan, relu2), 4, "flags3")
-        sig3 = pipe.delay(x.sig, 4, "sig3")
+        flags3 = pipe.delay(Cat(x.sign, x.inf, x.nan, relu2), 4 + more, "flags3")
+        sig3 = pipe.delay(x.sig, 4 + more, "sig3")
         # 5: sigmoid(-x) = 1 - sigmoid(x)
         one = 1 << SIGMOID_FRAC_BITS
         positive = Signal(SIGMOID_FRAC_BITS + 1)
@@ -72,7 +77,7 @@ class Gate(StreamUnit):
         unit = fmt.min_exp - 1
         m.d.comb += exponent.eq(Mux(relu2, (x.exp << 1) + 2 * unit, x.exp + (unit - SIGMOID_FRAC_BITS))
                                 - self.i.p.act_exp)
-        exp5 = pipe.delay(exponent, 6, "exp5")
+        exp5 = pipe.delay(exponent, 6 + more, "exp5")
         sign, inf, nan, squared = flags5[0], flags5[1], flags5[2], flags5[3]
         p, _ = round_float(pipe, fmt, sign=sign & ~squared, magnitude=product5, exp=exp5,
                            inf=inf & ~sign, nan=nan | (inf & sign & ~squared))
@@ -86,12 +91,15 @@ class Activation(wiring.Component):
 
     Elements come one per cycle, gate first, then up.  One result leaves per pair, LATENCY cycles after up, with up's tag.
     Sigmoid: a table of 512 entries of 36 bits (one EBR), linear between entries.  Maps to three multipliers.
+
+    With ``table_register`` a register lies between the sigmoid's table and its multiplier, whose ways are the longest of a core
+    with sixteen lanes.  LATENCY is a cycle more then.
     """
 
-    LATENCY = 1 + Gate.LATENCY + FloatMul.LATENCY
-
-    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1):
+    def __init__(self, fmt: FloatFormat = BINARY16, *, tag: int = 1, table_register: bool = False):
         self._fmt, self._tag = fmt, tag
+        self._gate = Gate(fmt, tag=tag, table_register=table_register)
+        self.LATENCY = 1 + self._gate.LATENCY + FloatMul.LATENCY
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({"x": fmt.width, "relu2": 1, "act_exp": signed(8), "tag": tag}))),
             "o": Out(stream.Signature(data.StructLayout({"y": fmt.width, "nonfinite": 1, "tag": tag}))),
@@ -99,7 +107,7 @@ class Activation(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.gate = gate = Gate(self._fmt, tag=self._tag)
+        m.submodules.gate = gate = self._gate
         m.submodules.product = product = FloatMul(self._fmt, tag=self._tag)
         held, odd, full = Signal(self._fmt.width, reset_less=True), Signal(), Signal()
         pair = Signal(gate.i.payload.shape(), reset_less=True)

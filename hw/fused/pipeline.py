@@ -97,11 +97,12 @@ class FusedPipeline(wiring.Component):
     #: than the way has cycles, so that an element moves in each cycle; only the way of a pass with head_gains is longer.
     TURNED, CODED = 48, 32
 
-    def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1):
+    def __init__(self, layouts: Layouts, *, fmt: FloatFormat = BINARY16, streams: int = 1, sigmoid_register: bool = False):
         if streams & streams - 1:
             raise ValueError(f"streams is {streams}; a power of two is wanted")
         widths = layouts.widths
         self._layouts, self._fmt, self._shift = layouts, fmt, streams.bit_length() - 1
+        self._sigmoid_register = sigmoid_register
         self._tokens = tokens = -(-widths.chunk // streams)
         self._max_dim, self._max_cols, self._max_head_dim = widths.dim, widths.cols, widths.head_dim
         turn = data.StructLayout({"cos": fmt.width, "sin": fmt.width})
@@ -138,7 +139,8 @@ class FusedPipeline(wiring.Component):
         m.submodules.turned = turned = Landing(width, depth=self.TURNED)
         m.submodules.coded = coded = Landing(layouts.code, depth=self.CODED)
         m.submodules.residual = adder = FloatAdd(fmt, tag=sum_label.size)
-        m.submodules.activation = activation = Activation(fmt, tag=place_layout.size)
+        m.submodules.activation = activation = Activation(fmt, tag=place_layout.size,
+                                                            table_register=self._sigmoid_register)
         m.submodules.rope = rope = Rope(fmt)
         m.submodules.head_quantise = head_quantise = HeadQuantise(fmt, max_head_dim=self._max_head_dim)
         m.submodules.gain_mul = gain_mul = FloatMul(fmt, tag=MulTag.size)
@@ -526,7 +528,7 @@ class FusedPipeline(wiring.Component):
         flying = Signal(6)
         quiet = Signal()
         m.d.comb += quiet.eq(Mux(is_qkv, head_quantise.empty & turned.empty, ~put))
-        settle = max(Activation.LATENCY, Rope.LATENCY) + 5
+        settle = max(activation.LATENCY, Rope.LATENCY) + 5
         all_in, ending = Signal(), Signal()
         m.d.comb += [all_in.eq(vectors_in == self.chunk), ending.eq(all_in & ~control.done)]
         with m.If(~ending | ~quiet):

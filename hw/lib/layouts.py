@@ -172,8 +172,11 @@ class Layouts:
             "word_sink": Out(WordSink), "acc_source": Out(AccSource), "for_lm_head": Out(1),
             **({"for_all": Out(1)} if all_heads else {}), **({"from_codes": Out(1)} if norms else {}),
             "chunk": Out(w.token_count_bits), "code_valid": In(1), "gain_taken": In(1)})
-        #: Port to the program memory; ``data`` comes a cycle after ``addr``.
-        self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS * w.steps)), "data": In(32)})
+        #: Port to the program memory; ``data`` comes a cycle after ``addr``: a word, or with ``wide_program`` a descriptor, its
+        #: first word lowest.
+        self.wide_program = w.wide_program
+        read = DESCRIPTOR_WORDS if w.wide_program else 1
+        self.program_port = wiring.Signature({"addr": Out(range(DESCRIPTOR_WORDS // read * w.steps)), "data": In(32 * read)})
         #: Port to the token memory, with the slots' windows one after another; ``data`` comes a cycle after ``read``.
         self.token_port = wiring.Signature({"addr": Out(w.position_bits), "read": Out(1), "data": In(w.token_id_bits),
                                             "write": Out(1), "wdata": Out(w.token_id_bits)})

@@ -10,6 +10,7 @@ from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES
 from hw.lib.stages import Stages
 from hw.lib.types import MonitorLayout, ScaleLayout
+from hw.lm_head.best_list import BestList
 from hw.lm_head.logit import LOGIT_STAGES, logit_stages
 from tellme.spec.memory import TOP_ENTRIES
 
@@ -172,52 +173,23 @@ class ChunkLmHead(wiring.Component):
         m.d.comb += self.busy.eq(~idle)
 
         # ------------------------------------------------------------------ the lists: a candidate at a time
-        m.submodules.top = top = memory.Memory(shape=entry_layout, depth=TOP_ENTRIES * widths.head_tokens, init=[],
-                                               attrs={"ram_style": "block"})
-        t_write, t_read = top.write_port(), top.read_port()
+        m.submodules.lists = lists = BestList(self._layouts, lists=widths.head_tokens)
         m.submodules.best = bests = memory.Memory(shape=entry_layout, depth=max(widths.head_tokens, 2), init=[])
         b_write, b_read = bests.write_port(), bests.read_port(domain="comb")
         new = data.View(candidate, candidates.r_data)
-        # ``at`` is the place that is written next, ``entry``, the port's register, the entry above it; the entry above ``entry``
-        # is being read.
-        at, below, read_next = Signal(range(TOP_ENTRIES)), Signal(range(TOP_ENTRIES)), Signal()
-        entry, smaller, late, outgrown = t_read.data, Signal(), Signal(), Signal()
         m.d.comb += [
-            late.eq(new.id >= TOP_ENTRIES), least_held.addr.eq(new.number),
-            outgrown.eq(late & (new.logit.as_signed() <= least_held.data.as_signed())),
-            smaller.eq(entry.logit.as_signed() < new.logit.as_signed()),
-            # While there is no pass, the port follows the host's address.
-            t_read.en.eq(read_next | idle), t_read.addr.eq(Mux(idle, self.top_addr, Cat(below, new.number))),
-            self.top_data.eq(entry), t_write.addr.eq(Cat(at, new.number)),
-            t_write.data.logit.eq(new.logit), t_write.data.id.eq(new.id),
-            least_write.addr.eq(new.number), least_write.data.eq(t_write.data.logit),
-            b_write.addr.eq(new.number), b_write.data.logit.eq(new.logit), b_write.data.id.eq(new.id),
+            lists.i.valid.eq(candidates.r_rdy), candidates.r_en.eq(lists.i.ready), lists.i.p.entry.logit.eq(new.logit),
+            lists.i.p.entry.id.eq(new.id), lists.i.p.number.eq(new.number),
+            # All of the first rows enter.
+            lists.held.eq(Mux(new.id >= TOP_ENTRIES, TOP_ENTRIES, new.id)),
+            least_held.addr.eq(new.number), lists.last.logit.eq(least_held.data), listing.eq(lists.busy),
+            least_write.addr.eq(new.number), least_write.data.eq(lists.ends.logit), least_write.en.eq(lists.placed),
+            b_write.addr.eq(new.number), b_write.data.eq(lists.i.p.entry), b_write.en.eq(lists.first),
             b_read.addr.eq(self.control.number),
+            # While there is no pass, the list shows what the host asks for.
+            lists.shown.eq(idle), lists.top_addr.eq(self.top_addr), self.top_data.eq(lists.top_data),
         ]
         m.d.sync += [self.control.best.id.eq(b_read.data.id), self.control.best.logit.eq(b_read.data.logit)]
-        with m.FSM(name="lists") as lists:
-            m.d.comb += listing.eq(~lists.ongoing("TAKE"))
-            with m.State("TAKE"):
-                m.d.sync += [at.eq(Mux(late, TOP_ENTRIES - 1, new.id)), below.eq(Mux(late, TOP_ENTRIES - 2, new.id - 1))]
-                with m.If(candidates.r_rdy):
-                    m.d.comb += candidates.r_en.eq(outgrown)
-                    with m.If(~outgrown):
-                        m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += read_next.eq(1)
-                m.d.sync += below.eq(below - 1)
-                m.next = "INSERT"
-            with m.State("INSERT"):
-                # Entries that are smaller move down one; equal ones have a lower id and stay.
-                m.d.comb += t_write.en.eq(1)
-                with m.If((at != 0) & smaller):
-                    m.d.comb += [t_write.data.eq(entry), read_next.eq(1)]
-                    m.d.sync += [at.eq(at - 1), below.eq(below - 1)]
-                with m.Else():
-                    m.d.comb += [candidates.r_en.eq(1), b_write.en.eq(at == 0)]
-                    m.next = "TAKE"
-                with m.If(at == TOP_ENTRIES - 1):
-                    # The entry that becomes the last one is the least.
-                    m.d.comb += least_write.en.eq(1)
-                    m.d.sync += full.bit_select(new.number, 1).eq(1)
+        with m.If(lists.placed):
+            m.d.sync += full.bit_select(new.number, 1).eq(1)
         return m

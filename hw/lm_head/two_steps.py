@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LM head of one token in two steps, or in one: from sums to logits, the greedy pick and the best 64 of the rows that count."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,6 +10,7 @@ from hw.lib.layouts import Layouts
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, unpack16
 from hw.lib.stages import Stages
 from hw.lib.types import MonitorLayout, ScaleLayout
+from hw.lm_head.best_list import BestList
 from hw.lm_head.logit import LOGIT_STAGES, logit_stages
 from hw.lm_head.low_rows import LowRows
 from tellme.spec.memory import TOP_ENTRIES
@@ -274,50 +275,20 @@ class TwoStepLmHead(wiring.Component):
         m.d.comb += self.busy.eq(~idle)
 
         # ------------------------------------------------------------------ the list: a logit at a time
-        m.submodules.top = top = memory.Memory(shape=entry_layout, depth=TOP_ENTRIES, init=[], attrs={"ram_style": "block"})
-        t_write, t_read = top.write_port(), top.read_port()
+        m.submodules.list = best_list = BestList(self._layouts, by_id=True)
         new = data.View(entry_layout, listed.r_data)
-        # ``at`` is the place that is written next, ``entry``, the port's register, the entry above it; the entry above ``entry``
-        # is being read.
-        at, below, read_next = Signal(range(TOP_ENTRIES)), Signal(range(TOP_ENTRIES)), Signal()
-        entry, smaller, outgrown = t_read.data, Signal(), Signal()
-
-        def beats(one: data.View, other: data.View) -> Value:
-            """Whether the first one is the better entry: rows of two steps come in any order."""
-            return (one.logit.as_signed() > other.logit.as_signed()) | ((one.logit == other.logit) & (one.id < other.id))
-
         m.d.comb += [
-            outgrown.eq(full & ~beats(new, last)), smaller.eq(beats(new, entry)),
-            # While there is no pass, the port follows the host's address.
-            t_read.en.eq(read_next | idle), t_read.addr.eq(Mux(idle, self.top_addr, below)), self.top_data.eq(entry),
-            t_write.addr.eq(at), t_write.data.eq(new), self.entries.eq(count),
+            best_list.i.valid.eq(listed.r_rdy), listed.r_en.eq(best_list.i.ready), best_list.i.p.entry.eq(new),
+            best_list.held.eq(count), best_list.last.eq(last), listing.eq(best_list.busy), self.entries.eq(count),
+            # While there is no pass, the list shows what the host asks for.
+            best_list.shown.eq(idle), best_list.top_addr.eq(self.top_addr), self.top_data.eq(best_list.top_data),
         ]
-        with m.FSM(name="list") as lists:
-            m.d.comb += listing.eq(~lists.ongoing("TAKE"))
-            with m.State("TAKE"):
-                m.d.sync += [at.eq(Mux(full, TOP_ENTRIES - 1, count)), below.eq(Mux(full, TOP_ENTRIES - 2, count - 1))]
-                with m.If(listed.r_rdy):
-                    m.d.comb += listed.r_en.eq(outgrown)
-                    with m.If(~outgrown):
-                        m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += read_next.eq(1)
-                m.d.sync += below.eq(below - 1)
-                m.next = "INSERT"
-            with m.State("INSERT"):
-                m.d.comb += t_write.en.eq(1)
-                with m.If((at != 0) & smaller):
-                    m.d.comb += [t_write.data.eq(entry), read_next.eq(1)]
-                    m.d.sync += [at.eq(at - 1), below.eq(below - 1)]
-                with m.Else():
-                    m.d.comb += listed.r_en.eq(1)
-                    with m.If(~full):
-                        m.d.sync += count.eq(count + 1)
-                    with m.If(at == 0):
-                        m.d.sync += [best.id.eq(new.id), best.logit.eq(new.logit)]
-                    m.next = "TAKE"
-                with m.If(at == TOP_ENTRIES - 1):
-                    m.d.sync += last.eq(t_write.data)
+        with m.If(best_list.entered & ~full):
+            m.d.sync += count.eq(count + 1)
+        with m.If(best_list.first):
+            m.d.sync += [best.id.eq(new.id), best.logit.eq(new.logit)]
+        with m.If(best_list.placed):
+            m.d.sync += last.eq(best_list.ends)
         with m.If(idle & self.control.start):
             m.d.sync += count.eq(0)
         return m

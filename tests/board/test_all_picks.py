@@ -15,25 +15,37 @@ from tellme.golden.board import GoldenBoard
 from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, StartArgs, StartFlags
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
-from tests.board.compare import ROOT, client, shipped
+from tests.board.compare import ROOT, client, open_sim, shipped
 from tests.models.random_model import BOARD_FAMILY, random_model
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top-all has the same units.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
-PRESET = "sim-all"
-BOARD = preset(PRESET)
-LANES = BOARD.chunk
+#: Cores with an SDR memory and four tokens, and with a DDR3 memory, five tokens and four slots.
+CORES = ("sim-all", "sim-ddr3-slots")
 EVERY = StartFlags.CLEAR | StartFlags.DUMP | StartFlags.ALL
 SETTINGS = DrawSettings(inverse_temperature(2.0), top_k=30, top_p=60_000, seed=5)
 
 
-def load(device, model):
+@pytest.fixture(scope="module", params=CORES)
+def core(request):
+    return preset(request.param)
+
+
+@pytest.fixture(scope="module")
+def device(core):
+    """One board for all tests with a core."""
+    device = open_sim(core.name)
+    yield device
+    device.close()
+
+
+def load(device, core, model):
     """The model on the board, and a golden board of the same image; both draw alike."""
-    image = compile_model(model, BOARD)
+    image = compile_model(model, core)
     device.load(image, lambda done, total: None)
     device.draw_as(SETTINGS)
-    golden = GoldenBoard(image, LANES, head_tokens=LANES)
+    golden = GoldenBoard(image, core.chunk, head_tokens=core.chunk)
     golden.registers |= pack_settings(SETTINGS)
     return image, golden
 
@@ -55,37 +67,38 @@ def check(device, image, golden, prompt, *, generate, flags=EVERY, chunk=0):
     return got[-1][1].cycles
 
 
-def test_core_is_the_presets(device):
-    assert device.core_sha256 == core_sha256(core_verilog(PRESET))
+def test_core_is_the_presets(device, core):
+    assert device.core_sha256 == core_sha256(core_verilog(core.name))
 
 
 @pytest.mark.parametrize("name", BOARD_FAMILY)
-def test_random_models(device, name):
+def test_random_models(device, core, name):
     """All picks of a prompt, greedy and drawn, with and without tokens behind it, and of a prompt in smaller chunks."""
     model = random_model(name)
-    image, golden = load(device, model)
+    image, golden = load(device, core, model)
     prompt = [int(t) for t in np.random.default_rng(len(name)).integers(0, model.config.vocab, model.config.context - 4)]
     check(device, image, golden, prompt, generate=0)
     check(device, image, golden, prompt, generate=3, flags=EVERY | StartFlags.SAMPLE)
     check(device, image, golden, prompt[:7], generate=1, chunk=3)
-    check(device, image, golden, prompt[:LANES + 1], generate=1, chunk=1)
+    check(device, image, golden, prompt[:core.chunk + 1], generate=1, chunk=1)
 
 
-def test_a_chunks_picks_cost_less_than_single_ones(device):
+def test_a_chunks_picks_cost_less_than_single_ones(device, core):
     """The shipped model's prompt of three chunks: cycles in chunks, token by token, and without picks."""
     model = shipped()
-    image, golden = load(device, model)
-    prompt = [int(t) for t in np.random.default_rng(1).integers(0, model.config.vocab, 3 * LANES)]
-    chunks, single = (check(device, image, golden, prompt, generate=0, chunk=chunk) for chunk in (LANES, 1))
+    image, golden = load(device, core, model)
+    prompt = [int(t) for t in np.random.default_rng(1).integers(0, model.config.vocab, 3 * core.chunk)]
+    chunks, single = (check(device, image, golden, prompt, generate=0, chunk=chunk) for chunk in (core.chunk, 1))
     device.place(0, prompt)
     *_, (_, done) = device.start(StartArgs(0, len(prompt), 0, StartFlags.CLEAR))
-    print(f"{len(prompt)} tokens: {chunks} cycles in chunks of {LANES} with picks, {done.cycles} without, {single} one by one")
+    print(f"{len(prompt)} tokens: {chunks} cycles in chunks of {core.chunk} with picks, {done.cycles} without, {single} one by "
+          "one")
     assert done.cycles < chunks < single
 
 
-def test_perplexity_and_logits_are_the_goldens(capsys, tmp_path):
+def test_perplexity_and_logits_are_the_goldens(core, capsys, tmp_path):
     found = {}
-    for device in (["golden"], ["sim", "--preset", PRESET]):
+    for device in (["golden"], ["sim", "--preset", core.name]):
         assert main(["perplexity", "--text", str(ROOT / "tests" / "data" / "stories.txt"), "--tokens", "11", "--device", *device,
                      "--json"]) == 0
         found[device[0]] = json.loads(capsys.readouterr().out)
@@ -95,4 +108,4 @@ def test_perplexity_and_logits_are_the_goldens(capsys, tmp_path):
         capsys.readouterr()
     assert found["sim"] == found["golden"] and found["sim"]["tokens"] == 11
     golden, sim = (np.load(tmp_path / f"{name}.npy") for name in ("golden", "sim"))
-    assert len(golden) > LANES + 3 and np.array_equal(golden, sim)
+    assert len(golden) > core.chunk + 3 and np.array_equal(golden, sim)

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Sequences side by side on the simulated board: each tells what it tells alone, whatever joins, leaves and fails beside it."""
+"""Sequences side by side on the simulated board: each tells what it tells alone, whatever joins, leaves and fails beside it.
+
+One of the two cores has an SDR memory and four tokens on four lanes.  The other one has a DDR3 memory, whose words have 64 bits,
+and five tokens on ten lanes, as ecpix5-85f has.
+"""
 
 import os
 import random
@@ -29,28 +33,38 @@ from tellme.spec.memory import (
 )
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
 from tellme.spec.scale import Scale
-from tests.board.compare import client
-from tests.models.random_model import FAMILY, even_model, random_model
+from tests.board.compare import client, open_sim
+from tests.models.random_model import BOARD_FAMILY, even_model, random_model
 from tests.slot_runs import SlotRuns, Text, told
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top/slots has the same units.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
-PRESET = "sim-slots"
-BOARD = preset(PRESET)
-LANES, SLOTS, WINDOW = BOARD.chunk, BOARD.slots, BOARD.widths.token_window
+#: By core: joins of the random schedule.
+JOINS = {"sim-slots": 1000, "sim-ddr3-slots": 300}
 TOKEN, DONE = EventType
-#: Joins of the random schedule.
-JOINS = int(os.environ.get("TELLME_VECTORS", "1000"))
+
+
+@pytest.fixture(scope="module", params=JOINS)
+def core(request):
+    return preset(request.param)
+
+
+@pytest.fixture(scope="module")
+def device(core):
+    """One board for all tests with a core."""
+    device = open_sim(core.name)
+    yield device
+    device.close()
 
 
 def words(values):
     return np.array(values, "<u4").tobytes()
 
 
-def load(device, model):
-    image = compile_model(model, BOARD)
-    assert image.slots == SLOTS
+def load(device, core, model):
+    image = compile_model(model, core)
+    assert image.slots == core.slots
     device.load(image, lambda done, total: None)
     return image
 
@@ -59,10 +73,10 @@ def sampling_registers(board, values):
     board.write(register_address(SAMPLING_REGISTERS[0]), words([values[name] for name in SAMPLING_REGISTERS]))
 
 
-def start(board, args, tokens, settings=None):
+def start(board, core, args, tokens, settings=None):
     """Place the tokens, set the registers of sampling, start; then change these registers, which count at the START alone."""
     for i, token in enumerate(tokens):
-        board.write(token_address(args.position + i, args.slot, WINDOW), words([token]))
+        board.write(token_address(args.position + i, args.slot, core.widths.token_window), words([token]))
     if settings is not None:
         sampling_registers(board, pack_settings(settings))
     board.start(args)
@@ -73,21 +87,22 @@ def running(board):
     return board.status()[SLOTS_WORD]
 
 
-def test_core_is_the_presets(device):
-    assert device.core_sha256 == core_sha256(core_verilog(PRESET))
+def test_core_is_the_presets(device, core):
+    assert device.core_sha256 == core_sha256(core_verilog(core.name))
 
 
-def test_a_thousand_sequences_join_and_leave(device):
+def test_sequences_join_and_leave(device, core):
     """At random: prompts of several STARTs, greedy and drawn, all flags, ends of every kind, and stops."""
-    image, board, rng = load(device, even_model(67, 24)), client(device), random.Random(1)
+    image, board, rng = load(device, core, even_model(67, 24)), client(device), random.Random(1)
     texts = [Text.drawn(rng, image, 15) for _ in range(8)]
-    slots = [SlotRuns(slot, rng, texts, WINDOW, 24) for slot in range(SLOTS)]
+    slots = [SlotRuns(slot, rng, texts, core.widths.token_window, 24) for slot in range(core.slots)]
+    all_joins = int(os.environ.get("TELLME_VECTORS", JOINS[core.name]))
     joins = leaves = 0
     most, began = 0, time.process_time()
-    while leaves < JOINS:
-        for slot in rng.sample(slots, SLOTS):
-            if not slot.running and joins < JOINS and rng.random() < 0.5:
-                start(board, *slot.begin())
+    while leaves < all_joins:
+        for slot in rng.sample(slots, core.slots):
+            if not slot.running and joins < all_joins and rng.random() < 0.5:
+                start(board, core, *slot.begin())
                 joins += 1
         going = [slot for slot in slots if slot.running]
         most = max(most, len(going))
@@ -103,27 +118,27 @@ def test_a_thousand_sequences_join_and_leave(device):
             leaves += kind == DONE
         if rng.random() < 0.1:
             assert not running(board) & ~sum(slot.running << slot.slot for slot in slots)
-    assert joins == leaves == JOINS and most == SLOTS and not running(board)
+    assert joins == leaves == all_joins and most == core.slots and not running(board)
     reasons = set().union(*(slot.reasons for slot in slots))
     assert reasons == {DoneReason.LENGTH, DoneReason.END_TOKEN, DoneReason.CONTEXT, DoneReason.STOPPED}
     print(f"{joins} joins, {sum(slot.tokens for slot in slots)} tokens: {time.process_time() - began:.0f} s of the host's CPU")
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_random_models(device, name):
+@pytest.mark.parametrize("name", BOARD_FAMILY)
+def test_random_models(device, core, name):
     """Each slot alone, then all side by side: events; and alone each logit, list, and step of the last pass."""
     model = random_model(name)
-    image, board = load(device, model), client(device)
+    image, board = load(device, core, model), client(device)
     c, rng = model.config, random.Random(name)
     runs = []
-    for slot in range(SLOTS):
+    for slot in range(core.slots):
         prompt = [rng.randrange(c.vocab) for _ in range(rng.randint(1, c.context - 6))]
-        golden = GoldenBoard(image, LANES, head_tokens=LANES, slots=SLOTS)
+        golden = GoldenBoard(image, core.chunk, head_tokens=core.chunk, slots=core.slots)
         golden.windows[slot][:len(prompt)] = prompt
         for flags in (StartFlags.ALL, StartFlags(0)):
             args = StartArgs(0, len(prompt), 4, StartFlags.CLEAR | StartFlags.DUMP | flags, slot=slot)
             want = list(golden.start(args))
-            start(board, args, prompt)
+            start(board, core, args, prompt)
             assert [told(*event) for event in board.events(slot)] == [told(*event) for event in want]
             logits = golden.pass_logits
             read = board.read(SDRAM_BASE + 4 * image.registers["logits_base"], 4 * logits.size)
@@ -135,34 +150,35 @@ def test_random_models(device, name):
             assert [int(c) for c in crcs[:-1]] == golden.crcs[:-1]
         runs.append((args, prompt, [told(*event) for event in want]))
     for args, prompt, _ in runs:
-        start(board, args, prompt)
+        start(board, core, args, prompt)
     for args, _, want in runs:
         assert [told(*event) for event in board.events(args.slot)] == want
 
 
-def test_a_window_of_token_memory_wraps(device):
+def test_a_window_of_token_memory_wraps(device, core):
     """Sequences of more tokens than a slot's window has words, side by side."""
-    context = WINDOW + 40
-    image, board = load(device, even_model(67, context)), client(device)
+    window = core.widths.token_window
+    context = window + 40
+    image, board = load(device, core, even_model(67, context)), client(device)
     want = {}
-    for slot in range(SLOTS):
-        prompt = [(7 * slot + 3 * i) % 67 for i in range(WINDOW - 5 * slot)]
-        golden = GoldenBoard(image, LANES, head_tokens=LANES)
+    for slot in range(core.slots):
+        prompt = [(7 * slot + 3 * i) % 67 for i in range(window - 5 * slot)]
+        golden = GoldenBoard(image, core.chunk, head_tokens=core.chunk)
         golden.tokens[:len(prompt)] = prompt
         args = StartArgs(0, len(prompt), context, slot=slot)
         want[slot] = [told(*event) for event in golden.start(replace(args, slot=0))]
-        start(board, args, prompt)
+        start(board, core, args, prompt)
     for slot, events in want.items():
         assert [told(*event) for event in board.events(slot)] == events
         assert events[-1] == (DONE, context - 1, None, DoneReason.CONTEXT)
 
 
-def overflowing():
+def overflowing(core):
     """A model whose last down projection overflows for some tokens and not for others; its image, and the tokens of each kind."""
     model = random_model("plain")
     for exponent in range(20):
         model.layers[1].scales["w2"] = Scale(2047, exponent)
-        image = compile_model(model, BOARD)
+        image = compile_model(model, core)
         found = {True: [], False: []}
         for token in range(60):
             board = GoldenBoard(image)
@@ -174,19 +190,19 @@ def overflowing():
     raise AssertionError("no scale tells the tokens apart")
 
 
-def test_an_infinity_ends_its_slot_alone(device):
+def test_an_infinity_ends_its_slot_alone(device, core):
     """Prompts whose first token overflows beside healthy ones, and sequences that overflow at a token that they picked."""
-    model, bad, good = overflowing()
-    image, board, rng = load(device, model), client(device), random.Random(2)
+    model, bad, good = overflowing(core)
+    image, board, rng = load(device, core, model), client(device), random.Random(2)
     alone = {}
     reasons = []
     for _ in range(40):
         want = {}
-        for slot in rng.sample(range(SLOTS), rng.randint(1, SLOTS)):
+        for slot in rng.sample(range(core.slots), rng.randint(1, core.slots)):
             prompt = (rng.choice(bad if rng.random() < 0.4 else good), *rng.sample(good, rng.randint(0, 5)))
             args = StartArgs(0, len(prompt), rng.choice((0, 1, 5)), slot=slot)
             if (prompt, args.generate) not in alone:
-                golden = GoldenBoard(image, LANES, head_tokens=LANES)
+                golden = GoldenBoard(image, core.chunk, head_tokens=core.chunk)
                 golden.tokens[:len(prompt)] = prompt
                 alone[prompt, args.generate] = [told(*event) for event in golden.start(replace(args, slot=0))]
             want[slot] = alone[prompt, args.generate]
@@ -194,7 +210,7 @@ def test_an_infinity_ends_its_slot_alone(device):
                 # Which of the prompt's tokens overflows decides in which pass the slot ends.
                 del want[slot]
                 continue
-            start(board, args, prompt)
+            start(board, core, args, prompt)
         for slot, events in want.items():
             assert [told(*event) for event in board.events(slot)] == events
             reasons.append(events[-1][3])
@@ -202,18 +218,18 @@ def test_an_infinity_ends_its_slot_alone(device):
     assert len(reasons) > 60 and min(reasons.count(reason) for reason in (DoneReason.NONFINITE, DoneReason.LENGTH)) > 15
 
 
-def test_draws_are_those_of_the_slots_own_start(device):
+def test_draws_are_those_of_the_slots_own_start(device, core):
     """Four slots with settings of their own."""
-    image, board = load(device, even_model(67, 24)), client(device)
+    image, board = load(device, core, even_model(67, 24)), client(device)
     want = {}
-    for slot in range(SLOTS):
+    for slot in range(core.slots):
         settings = DrawSettings(inverse_temperature(1.0 + slot), top_k=5 + 9 * slot, top_p=40_000 + 6000 * slot, seed=77 << slot)
-        golden = GoldenBoard(image, LANES, head_tokens=LANES)
+        golden = GoldenBoard(image, core.chunk, head_tokens=core.chunk)
         golden.registers |= pack_settings(settings)
         golden.tokens[:2] = [5, 9]
         args = StartArgs(0, 2, 12, StartFlags.SAMPLE, slot=slot)
         want[slot] = [told(*event) for event in golden.start(replace(args, slot=0))]
-        start(board, args, [5, 9], settings)
-    assert len({tuple(events) for events in want.values()}) == SLOTS
+        start(board, core, args, [5, 9], settings)
+    assert len({tuple(events) for events in want.values()}) == core.slots
     for slot, events in want.items():
         assert [told(*event) for event in board.events(slot)] == events

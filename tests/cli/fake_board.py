@@ -49,9 +49,9 @@ class FakeBoard:
     ``packets`` and ``events`` count what came and what was said.
     """
 
-    def __init__(self, say: Callable[[bytes], object], *, name: str = "ulx3s-85f", version: int = PROTOCOL_VERSION,
+    def __init__(self, say: Callable[[bytes], object], *, name: str = "ulx3s-85f-l8", version: int = PROTOCOL_VERSION,
                  program_format: int = FORMAT_VERSION):
-        self.client = client = FakeClient(preset("ulx3s-85f"))
+        self.client = client = FakeClient(preset("ulx3s-85f-l8"))
         windows = [(SDRAM_BASE, len(client.memory), True), (PROGRAM_BASE, len(client.program), True),
                    (SEGMENT_BASE, len(client.segments), True), (REGISTER_BASE, len(client.registers), True),
                    (TOKEN_BASE, 4 * len(client.tokens), True), (TOP_BASE, 8 * TOP_ENTRIES, False),

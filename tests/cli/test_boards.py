@@ -27,7 +27,7 @@ from tests.models.random_model import random_model
 
 CONFIG = preset(SIMULATED)
 #: A board whose memory has words of eight bytes.
-WIDE = replace(preset("ecpix5-85f"), sdram_bytes=1 << 25)
+WIDE = replace(preset("orangecrab-85f"), sdram_bytes=1 << 25)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_counters_become_stats(board, capsys, word):
     assert stats["needed_bytes"] == round(sum(needed_bytes(config, p, head_trits=trits) for p in (3, 4, 5)))
     assert stats["sdram_bytes"] == word * (3 * decode + (prefill + decode) // 10 - prefill // 10)
     assert stats["sdram_busy_fraction"] == pytest.approx(0.5, abs=0.001)
-    assert stats["fabric_mhz"] == pytest.approx(200 / 3 if word == 4 else 75)
+    assert stats["fabric_mhz"] == pytest.approx(200 / 3 if word == 4 else 72)
     assert stats["board_tokens_per_second"] == pytest.approx(1e6 * stats["fabric_mhz"] / (decode / 3), rel=1e-4)
     assert stats["sim_khz"] > 0
     assert "the board would make (simulated cycles)" in err

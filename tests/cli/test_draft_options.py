@@ -91,7 +91,7 @@ def test_golden_drafts_where_a_table_is_named(capsys):
 
 
 @pytest.mark.parametrize(("config", "options", "why"), [
-    (preset("ulx3s-85f"), ["--drafts", TABLE], "the core ulx3s-85f drafts no tokens: leave the table of drafts out"),
+    (preset("sim-all"), ["--drafts", TABLE], "the core sim-all drafts no tokens: leave the table of drafts out"),
     (WIDE, ["--drafts", OTHER], "stories-8m.drafts was made for another model's tokens: make it again, for this model "
      "(tellme-host draft MODEL TEXT -o OUT)"),
     (WIDE, ["--drafts", "none.drafts"], "cannot read none.drafts: No such file or directory"),

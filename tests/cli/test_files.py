@@ -124,12 +124,14 @@ def test_inspect_json(capsys):
     assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 550
     assert fits["ulx3s-85f"]["head"] == "board" and fits["ecp5-25f"]["boards"] == ["icepi_zero 25f", "ulx3s 12f"]
     reason = "dim is 192, and the build sim-tiny can do 128"
-    nowhere = {"fits": False, "context": 0, "reason": reason, "tokens_per_second": {}}
+    nowhere = {"fits": False, "context": 0, "slots": 1, "reason": reason, "tokens_per_second": {}}
     assert fits["sim-tiny"] == {"preset": "sim-tiny", "boards": [], "fits": False, "head": None,
                                 "bandwidth_tokens_per_second": {}, "reason": reason,
                                 "placements": {"board": nowhere, "host": nowhere}}
     places = fits["ulx3s-85f"]["placements"]
     assert {head: place["fits"] for head, place in places.items()} == {"board": True, "host": True}
+    assert {head: place["slots"] for head, place in places.items()} == {"board": 16, "host": 1}
+    assert fits["ecp5-25f"]["placements"]["board"]["slots"] == 1
     rate = places["board"]["tokens_per_second"]["0"]
     assert rate["memory_peak"] == fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"]
     assert rate["measured_factor"] == 1.075 and rate["measured_on"] == "stories-1m, position 0"
@@ -185,7 +187,7 @@ def test_inspect_shows_planes(tmp_path, capsys):
     # Of seven square matrices two have three planes: 11 trits for 7 weights, 1.6 bits a trit.
     assert "planes           1 of 71.4 %, 3 of 28.6 % of the weights: 2.51 bits a weight\n" in out
     assert "several planes   runs on: golden, and builds of as many planes\n" in out
-    assert "ulx3s-85f        ulx3s 85f: fits; " in out
+    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; " in out
     assert main(["inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["planes"] == {"1": 10 * 64 * 64, "3": 4 * 64 * 64} and found["bits_a_weight"] == round(1.6 * 11 / 7, 4)
@@ -222,7 +224,8 @@ def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
 def test_inspect(capsys):
     assert main(["inspect"]) == 0
     out = capsys.readouterr().out
-    assert "ulx3s-85f        ulx3s 85f: fits; tokens/s" in out
+    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; tokens/s" in out
+    assert "ecp5-25f         icepi_zero 25f, ulx3s 12f: fits; tokens/s" in out
     assert "sim-tiny         simulated only: does not fit: dim is 192" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out
     assert main(["inspect", "nothing"]) == 2

@@ -55,7 +55,7 @@ def test_numbers(text, capsys):
 def test_a_board_gives_the_same_number(text, capsys, monkeypatch):
     """Position by position through the packets' client, with all logits read back."""
     _, golden = perplexity(capsys, "--text", text, "--tokens", 9)
-    config = preset("ulx3s-85f")
+    config = preset("ulx3s-85f-l8")
     client = FakeClient(config)
     monkeypatch.setattr(Board, "open", lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "hash"), say))
     code, found = perplexity(capsys, "--text", text, "--tokens", 9, "--device", "port")
@@ -80,7 +80,7 @@ def test_progress_is_told_as_it_is_made(capsys, monkeypatch):
     """Progress counts token by token on a board, and on the golden model the tokens computed at once; never whole windows."""
 
     ids = [i % 2000 + 3 for i in range(100)]
-    config = preset("ulx3s-85f")
+    config = preset("ulx3s-85f-l8")
     totals = []
     for device, steps in ((GoldenDevice(), [64, 35]), (BoardDevice("port", config, FakeClient(config), "hash"), [1] * 99)):
         told = []
@@ -153,7 +153,7 @@ def test_refusals(content, arguments, message, tmp_path, capsys):
 
 
 def test_an_interruption_stops_the_board(text, capsys, monkeypatch):
-    config = preset("ulx3s-85f")
+    config = preset("ulx3s-85f-l8")
     client = FakeClient(config, cut_after=0, error=KeyboardInterrupt())
     monkeypatch.setattr(Board, "open", lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "hash"), say))
     assert main(["perplexity", "--text", str(text), "--device", "port"]) == 130

@@ -34,6 +34,7 @@ from tellme.spec.config import PRESETS, preset
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, MODEL_REGISTERS, cache_bases, check_registers
 from tellme.spec.program import DESCRIPTOR_WORDS, MAX_LAYERS, Descriptor, Epilogue, Op, check_segments, unpack_segments
 from tellme.spec.scale import Scale
+from tellme.spec.widths import MAX_WORDS
 from tests.cli.fake_client import FakeClient
 from tests.models.random_model import (
     FAMILY,
@@ -431,25 +432,27 @@ SHAPES = st.builds(
 @given(SHAPES, st.sampled_from(("board", "host")), st.integers(1, 5000 * MAX_LAYERS),
        st.integers(1, packing.MAX_PLANES))
 def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, planes):
-    """Each layer's caches and each segment lie in regions of their own, within the memory, and nothing lies twice."""
+    """Each layer's caches, of as many slots as there is room for, and each segment lie in regions of their own, within the
+    memory, and nothing lies twice."""
     stream = 8 * stream_words
     rows = c.vocab if head == "board" else c.dim
-    board = replace(BOARD, unlimited=True, sdram_bytes=1 << 40)
+    board = replace(BOARD, unlimited=True, sdram_bytes=4 * MAX_WORDS)
     table = head_bytes(rows, c.dim, planes, board.tile_rows)
     at = lay_out(c, board, stream, table, head)
+    assert at.slots == 1 if head == "host" else 1 < at.slots <= board.slots
     segments = segment_list(at.weights, stream, table)
     check_segments(segments)
     registers = cache_registers(at)
     check_registers(registers)
     assert all(registers[name] % KV_PAGE == 0 for name in KV_PAGE_REGISTERS)
-    kv, scales = c.kv_heads * c.context * c.head_dim, 4 * c.kv_heads * c.context
+    kv, scales = at.slots * c.kv_heads * c.context * c.head_dim, at.slots * 4 * c.kv_heads * c.context
     regions = [(4 * s.address, 4 * s.end) for s in segments]
     assert sum(end - base for base, end in regions) == stream + table
     assert [s.lm_head for s in segments] == [False, True]
     for layer in range(c.layers):
         k, v, s = (4 * base for base in cache_bases(registers, layer))
         regions += [(k, k + kv), (v, v + kv), (s, s + scales)]
-    regions += [(at.rope, at.rope + 2 * c.context * c.head_dim), (at.logits, at.logits + 4 * rows)]
+    regions += [(at.rope, at.rope + 2 * c.context * c.head_dim), (at.logits, at.logits + 4 * rows * board.head_tokens)]
     if head == "host":
         regions.append((at.embedding, at.embedding + table_bytes(c.context, c.dim)))
     else:
@@ -460,9 +463,14 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, pla
     # No more memory than that, each region in whole rows of the memory, and all segments as one.
     whole = [(4 * segments[0].address, 4 * segments[-1].end), *(r for r in regions if r[0] >= 4 * segments[-1].end)]
     assert at.end == sum(-(-(end - base) // 1024) * 1024 for base, end in whole)
-    # A board whose memory is a byte smaller refuses it with the sizes.
+    # In a memory that is a byte smaller there are fewer slots, and one that has no room for one slot is refused with the sizes.
+    one = lay_out(c, replace(board, slots=1), stream, table, head)
+    assert one.slots == 1
+    if at.end > one.end:
+        smaller = lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, table, head)
+        assert smaller.slots < at.slots and smaller.end < at.end
     with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
-        lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, table, head)
+        lay_out(c, replace(board, sdram_bytes=one.end - 1), stream, table, head)
 
 
 def test_more_layers_than_a_program_numbers():
@@ -501,11 +509,12 @@ SEVERAL, ONE = replace(BOARD, planes=packing.MAX_PLANES), replace(BOARD, planes=
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
     ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),
-    ({"sdram_bytes": 1 << 15}, r"the model with an LM head of one plane needs 0.066 MB, and the memory of ulx3s-85f has 0.033 MB "
-                               r"\(weights and head 0.034 MB, embedding 0.022 MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
+    ({"sdram_bytes": 1 << 15}, r"the model with an LM head of one plane needs 0.078 MB, and the memory of ulx3s-85f has 0.033 MB "
+                               r"\(weights and head 0.034 MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.013 MB, "
+                               r"K cache 0.001 MB"),
     # An LM head of one plane would fit.
-    ({"sdram_bytes": 70_000}, r"the model needs 0.08\d MB, and the memory of ulx3s-85f has 0.070 MB \(weights and head "
-                              r"0.05\d MB, embedding 0.022 MB, RoPE table 0.001 MB, .* K cache 0.001 MB"),
+    ({"sdram_bytes": 82_000}, r"the model needs 0.09\d MB, and the memory of ulx3s-85f has 0.082 MB \(weights and head "
+                              r"0.05\d MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.013 MB, K cache 0.001 MB"),
 ])
 def test_what_does_not_fit_is_refused_by_name_and_number(change, message):
     with pytest.raises(CompileError, match=message):

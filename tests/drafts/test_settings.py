@@ -33,7 +33,7 @@ def test_cycles_of_a_pass(name, tokens):
     """Within 12 %; the passes of four tokens, which are what is drafted, within 2 %."""
     model = MODELS[name]
     image = compile_model(model, WIDE)
-    found = pass_cycles(model.config, image, WIDE, tokens, 0) + list_cycles(model.config, image, tokens)
+    found = pass_cycles(model.config, image, WIDE, tokens, 0) + list_cycles(model.config, image, WIDE, tokens)
     assert found == pytest.approx(SIMULATED[name, tokens], rel=0.02 if tokens == 4 else 0.12)
 
 

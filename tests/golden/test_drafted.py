@@ -13,6 +13,7 @@ from tellme.compiler import CompileError, compile_model
 from tellme.compiler.image import with_drafts
 from tellme.drafts.table import DraftTable, accepted
 from tellme.golden import GoldenBoard
+from tellme.golden.board import NonfiniteError
 from tellme.golden.perplexity import unlimited_config
 from tellme.spec.config import ConfigError, preset
 from tellme.spec.drafts import CREDIT_MOST, REST, SETTINGS_FIELDS, TOKEN_CREDIT, Drafting
@@ -189,3 +190,40 @@ def test_cores_that_can_draft():
         with pytest.raises(ConfigError, match=message):
             replace(core, **changes)
     assert replace(core, max_context=32).widths.token_window > core.chunk
+
+
+def test_a_drafted_infinity_ends_no_slot(monkeypatch):
+    """A pass with a drafted token that gives an infinity is made anew without drafts; another infinity ends its slot."""
+    draw = random.Random(3)
+    prompts = {slot: [draw.randrange(VOCAB) for _ in range(3)] for slot in (1, 4)}
+    expected = {slot: plain(prompt)[0] for slot, prompt in prompts.items()}
+    told = {token for slot, prompt in prompts.items() for token in prompt + expected[slot]}
+    bad = next(token for token in range(VOCAB) if token not in told)
+    text = prompts[1] + expected[1]
+    table = DraftTable.of_texts([[a, b, bad] for a, b in zip(text, text[1:], strict=False)], VOCAB)
+    for slots in ((1,), (1, 4)):
+        board = drafting(table, most=2)
+        compute, passes = board._compute, []
+
+        def failing(runs, wanted, compute=compute, passes=passes):
+            passes.append([run.tokens for run in runs])
+            if any(bad in run.tokens for run in runs):
+                raise NonfiniteError(1)
+            return compute(runs, wanted)
+
+        monkeypatch.setattr(board, "_compute", failing)
+        seen = {slot: [] for slot in slots}
+        for slot in slots:
+            board.windows[slot][:3] = prompts[slot]
+            board.begin(StartArgs(0, 3, CONTEXT, StartFlags(0), slot=slot))
+        while board.running:
+            for kind, event in board.make_pass():
+                assert kind == TOKEN or event.logit == DoneReason.CONTEXT
+                if kind == TOKEN:
+                    seen[event.slot].append(event.id)
+        assert seen == {slot: expected[slot] for slot in slots}
+        assert any(bad in run for runs in passes for run in runs)
+    board.windows[2][:2] = [3, bad]
+    board.begin(StartArgs(0, 2, 5, StartFlags(0), slot=2))
+    (kind, done), = board.make_pass()
+    assert (kind, done.logit, done.slot) == (DONE, DoneReason.NONFINITE, 2)

@@ -198,8 +198,8 @@ def test_a_run_alone_is_that_of_a_board_with_one_slot():
                 assert all(not any(window) for s, window in enumerate(board.windows) if s != slot)
                 if generate or flags & StartFlags.ALL:
                     assert np.array_equal(board.logits, single.logits) and board.top() == single.top()
-                # The last pass of a prompt of six is of two tokens, and the LM head works for both.
-                rows = {0: 2 if flags & StartFlags.ALL else 1, 1: 2, 5: 1}[generate]
+                # The last pass of a prompt of six is of two tokens, and with ALL the LM head works for both.
+                rows = 2 if flags & StartFlags.ALL and generate != 5 else 1
                 assert len(board.pass_logits) == rows
 
 
@@ -246,12 +246,17 @@ def test_lanes_that_decode_leave_a_prompt_none():
 
 
 def test_rows_of_a_pass_are_numbered_by_its_tokens():
-    """Where a prompt's token is wanted all tokens have logits, else those that decode, which lie first."""
-    board = slotted()
-    board.begin(StartArgs(0, 1, 9, slot=1))
+    """The only wanted token has logits alone.  Where a prompt's token is wanted beside others all tokens have logits, else those
+    that decode, which lie first."""
+    board, single = slotted(), GoldenBoard(IMAGE, LANES, head_tokens=LANES)
+    board.windows[1][0] = single.tokens[0] = 7
     board.begin(StartArgs(0, 3, 0, slot=0))
-    board.make_pass()
-    assert board.passes[-1] == [(1, 0, 1), (0, 0, 3)] and len(board.pass_logits) == 4
+    board.begin(StartArgs(0, 1, 9, slot=1))
+    (_, done), (_, event) = board.make_pass()
+    assert board.passes[-1] == [(0, 0, 3), (1, 0, 1)] and len(board.pass_logits) == 1 and (done.slot, event.slot) == (0, 1)
+    # The token behind three others of another slot.
+    (_, want), _ = single.start(StartArgs(0, 1, 1))
+    assert (event.id, event.logit) == (want.id, want.logit) == board.top(0)[0]
     board.begin(StartArgs(3, 5, 1, slot=0))
     (_, event), = board.make_pass()
     assert board.passes[-1] == [(1, 1, 1), (0, 3, 3)] and len(board.pass_logits) == 1 and event.slot == 1

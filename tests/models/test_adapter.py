@@ -72,7 +72,7 @@ def test_the_merged_model(tmp_path):
 def test_a_board_keeps_the_model(tmp_path):
     """An adapter is sent without the model, another one too, and going back to the model sends no weights."""
     model = model_of(CONFIG, gains=True, name="base")
-    core = preset("ulx3s-85f")
+    core = preset("ulx3s-85f-l8")
     device = BoardDevice("port", core, FakeClient(core), "ab" * 32)
     with Board(device, lambda text: None) as board:
         def run(source):

@@ -264,8 +264,8 @@ def test_what_is_refused_before_a_byte_is_sent(tmp_path):
              "^the table of drafts knows 9 tokens, and the LM head on the board gives 2048$")):
         with pytest.raises(error, match=message):
             load(drafts)
-    with pytest.raises(CompileError, match="^the core ulx3s-85f drafts no tokens: leave the table of drafts out$"):
-        load(table, preset("ulx3s-85f"))
+    with pytest.raises(CompileError, match="^the core sim-all drafts no tokens: leave the table of drafts out$"):
+        load(table, preset("sim-all"))
     with pytest.raises(CompileError, match="^no tokens are drafted where the LM head is on the host: leave the table"):
         load(table, head="host")
     full = replace(WIDE, sdram_bytes=load(None).image.end + 1000)

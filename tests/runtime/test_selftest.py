@@ -111,7 +111,7 @@ def test_the_golden_model_has_nothing_to_test():
 # A DDR3 memory
 
 #: The core of the largest board, and one that is as small as a test likes it.
-ECPIX5, DDR3 = preset("ecpix5-85f"), replace(preset("sim-ddr3"), sdram_bytes=1 << 19)
+LARGE, DDR3 = preset("orangecrab-85f"), replace(preset("sim-ddr3"), sdram_bytes=1 << 19)
 DDR3_NAMES = ["link", "DDR3 training", *NAMES[2:]]
 
 
@@ -178,8 +178,8 @@ class Measured(FaultyClient):
 
 def test_the_quick_test_of_512_mib_moves_as_little_as_that_of_a_small_memory(monkeypatch):
     """What takes the time at a port are bytes and round trips: some seconds at 3 Mbaud, whatever the memory's size."""
-    board = board_of(ECPIX5)
-    client = board.device._given = Measured(ECPIX5)
+    board = board_of(LARGE)
+    client = board.device._given = Measured(LARGE)
     # The bytes of a sum stay on the board.
     monkeypatch.setattr(client, "checksum", lambda address, size: crc32(FaultyClient.read(client, address, size)))
     checks = {check.name: check for check in selftest(board)}
@@ -193,7 +193,7 @@ def test_the_quick_test_of_512_mib_moves_as_little_as_that_of_a_small_memory(mon
     (Faults(dead=(28,)), "the memory has 256 MiB, and the core wants 512 MiB"),
     (Faults(dead=(28, 27)), "the memory has 128 MiB"), (Faults(shorted=(28, 26)), "address bits 26 and 28 choose the same word")])
 def test_the_size_of_a_large_memory_is_found(faults, text):
-    found = next(check for check in selftest(board_of(ECPIX5, faults)) if check.name == "address lines")
+    found = next(check for check in selftest(board_of(LARGE, faults)) if check.name == "address lines")
     assert not found.ok and text in found.found
 
 

@@ -89,6 +89,8 @@ def _said(place: Placement) -> str:
     if place.reason and not place.context:
         return f"does not fit: {place.reason}"
     fits, then = "fits", ""
+    if place.slots > 1:
+        fits = f"fits, up to {place.slots} sequences side by side"
     if place.reason:
         fits = f"does not fit with its whole context: {place.reason}"
         then = f" with a context of {place.context} (convert --context {place.context})"

@@ -61,16 +61,18 @@ class Placement:
     """A model on a build, with embedding and LM head in one place.
 
     ``reason`` is empty if the model fits with its whole context.  Else ``reason`` names the limit, and ``context`` is the longest
-    context with which the model would fit (:func:`~tellme.compiler.image.longest_context_of`); 0: no context helps.
+    context with which the model would fit (:func:`~tellme.compiler.image.longest_context_of`); 0: no context helps.  ``slots`` is
+    the number of sequences that run side by side, as many as the build has slots and the memory room for.
     """
 
     head: Head
     context: int
     reason: str = ""
     rates: tuple[Rate, ...] = ()
+    slots: int = 1
 
     def as_json(self) -> dict[str, Any]:
-        return {"fits": not self.reason, "context": self.context, "reason": self.reason,
+        return {"fits": not self.reason, "context": self.context, "slots": self.slots, "reason": self.reason,
                 "tokens_per_second": {str(r.position): {
                     "memory_peak": _rounded(r.peak),
                     "expected": _rounded(r.expected) if r.expected is not None else None,
@@ -254,12 +256,13 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
         body = body_for(board)
     except (CompileError, RangeError) as error:
         return Placement(head, 0, str(error))
+    slots = 1
     try:
-        compile_model(model, board, head=head, body=body)
+        slots = compile_model(model, board, head=head, body=body).slots
         reason, context = "", c.context
     except (CompileError, RangeError) as error:
         reason, context = str(error), longest_context_of(c, board, body, head)
-    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else ())
+    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else (), slots)
 
 
 def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Body) -> Iterator[Rate]:

@@ -32,9 +32,9 @@ _GOLDEN = {"most": 3, "cost": round(0.2 * TOKEN_CREDIT)}
 
 
 def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, position: int) -> float:
-    """Cycles of a pass by a model of its parts, on a core with an SDR memory; the LM head takes all tokens.
+    """Cycles of a pass by a model of its parts; the LM head takes all tokens.  Only cores with an SDR memory were compared.
 
-    The engine takes a word of four bytes a cycle in a pass of several tokens, and two in decode.  A linear waits for the codes of
+    The engine takes a word of the memory a cycle in a pass of several tokens, and two rows in decode.  A linear waits for the codes of
     its first slice, for their tables, and for the sums of its last tile, of which each float pipeline takes one a cycle.  A slot
     of attention reads K, V and scales once, and sends a sum a cycle; the engine rests meanwhile.  The memory gives a word a cycle
     less refreshes.  A pass takes as long as the longer of both.
@@ -45,13 +45,15 @@ def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, pos
     slots = ceil(tokens * (c.heads // c.kv_heads) / core.pes)
     read = c.layers * c.kv_heads * slots * (position + tokens) * (c.head_dim // 2 + 1)
     rest = c.layers * (c.kv_heads * slots * _SLOT + tokens * c.heads * c.head_dim)
-    return max(stream / (1 if tokens > 1 else 2) + waits + read + rest, (stream + read) / _PEAK)
+    rows = core.word_lanes
+    engine = stream / (rows if tokens > 1 else core.decode_rows)
+    return max(engine + waits + read / rows + rest, (stream + read) / rows / _PEAK)
 
 
-def list_cycles(c: ModelConfig, image: Image, tokens: int) -> float:
+def list_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int) -> float:
     """Cycles in which the engine waits for the lists of the best 64 of a pass of several tokens.
 
-    A row of the LM head takes the engine a cycle a word, n words.  Row r's logits enter the lists of the 64 best, with the
+    A row of the LM head takes the engine a cycle a word of the memory, n words.  Row r's logits enter the lists of the 64 best, with the
     chance 64 / r each, which takes 35 cycles while the lists fill and 60 then.  So row r waits for
 
         max(0, tokens * 35 - n) cycles, or from the 64th row on max(0, tokens * 60 * 64 / r - n).
@@ -59,7 +61,7 @@ def list_cycles(c: ModelConfig, image: Image, tokens: int) -> float:
     The two numbers are fitted to the simulated passes of decision 18: four tokens of stories-1m took 23,200 cycles more than by
     :func:`pass_cycles`, and this sum is 25,500; sixteen of stories-8m 111,000, and it is 129,000.
     """
-    words = sum(2 * segment.words64 for segment in image.segments if segment.lm_head) / c.vocab
+    words = sum(2 * segment.words64 for segment in image.segments if segment.lm_head) / core.word_lanes / c.vocab
     return sum(max(0.0, tokens * (_FILL if row < TOP_ENTRIES else _ENTER * TOP_ENTRIES / row) - words) for row in range(c.vocab))
 
 
@@ -86,7 +88,7 @@ def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
     if core.unlimited:
         return pack_word(SETTINGS_FIELDS, _GOLDEN)
     position = c.context // 2
-    cycles = [pass_cycles(c, image, core, n, position) + (list_cycles(c, image, n) if n > 1 else 0)
+    cycles = [pass_cycles(c, image, core, n, position) + (list_cycles(c, image, core, n) if n > 1 else 0)
               for n in range(1, min(_MOST + 1, core.head_tokens) + 1)]
     if len(cycles) == 1:
         return 0

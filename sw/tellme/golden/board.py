@@ -7,7 +7,7 @@ The weights stay packed in the board's memory; :mod:`tellme.golden.weights` unpa
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -156,8 +156,9 @@ class GoldenBoard:
 
     ``crcs`` has the CRC-32 of each step's output stream in its last run, like the board's step CRC
     memory; ``logits`` has the logits of the last token of the last LM head pass (Q15.16), ``pass_logits`` (tokens, vocab) those
-    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.  With several slots the LM head works for all
-    tokens of a pass in which a prompt's token is wanted, and else for the tokens of the slots that decode.
+    of all tokens of the board's last pass: one token, or with the flag ALL a chunk.  With several slots the LM head works for the
+    only wanted token of a pass; of several wanted ones for all tokens of the pass if one is a prompt's, and else for the tokens
+    of the slots that decode.
 
     ``lanes`` matters only for overflow: a board works on this number of prompt tokens at a time, and stops at the first step in
     which one of these tokens gives an infinity or NaN.  ``kept_bytes``: this many bytes of the matrices' floats are kept from one
@@ -594,17 +595,19 @@ class GoldenBoard:
         """Make the next pass of all slots that run, and give its events; none if no slot runs.
 
         The events come in the order of the pass's tokens: a TOKEN for each wanted one, and DONE behind the last token of a slot
-        whose run ends.  A result that is infinite or NaN ends the slot at fault: a pass of several slots is made anew then, a
-        slot a pass, and the events are those of these passes.
+        whose run ends.  A result that is infinite or NaN ends the slot at fault: a pass of several slots, or with drafted tokens,
+        is made anew then, a slot a pass and without drafted tokens, and the events are those of these passes.  So a drafted token
+        ends no slot.
         """
         runs = self._runs()
+        anew = [run if self._records[run.slot].feed else replace(run, tokens=run.tokens[:1]) for run in runs]
         try:
             return self._events(runs)
         except NonfiniteError as error:
-            if len(runs) == 1:
+            if len(runs) == 1 and runs == anew:
                 return [self._done(runs[0].slot, runs[0].position, DoneReason.NONFINITE, error.step)]
         out = []
-        for run in runs:
+        for run in anew:
             try:
                 out += self._events([run])
             except NonfiniteError as error:
@@ -620,14 +623,23 @@ class GoldenBoard:
             return range(n) if record.args.flags & StartFlags.ALL else range(n - 1, n)
         return range(n if record.args.flags & StartFlags.ALL else 0)
 
+    def _lone(self, runs: Sequence[PassRun]) -> int | None:
+        """The number of the only wanted token of a pass; None: there are more, or none."""
+        wanted, first = list[int](), 0
+        for run in runs:
+            wanted += [first + number for number in self._wanted(run)]
+            first += len(run.tokens)
+        return wanted[0] if len(wanted) == 1 else None
+
     def _head_rows(self, runs: Sequence[PassRun]) -> slice | None:
         """For which tokens of a pass the LM head works."""
         wanted = [run for run in runs if self._wanted(run)]
         if not wanted:
             return None
+        lone = self._lone(runs)
+        if lone is not None:
+            return slice(lone, lone + 1)
         prompts = [run for run in wanted if self._records[run.slot].feed]
-        if self.slots == 1 and not (prompts and self._records[0].args.flags & StartFlags.ALL):
-            return slice(-1, None)
         return slice(0, sum(len(run.tokens) for run in (runs if prompts else wanted)))
 
     def _events(self, runs: Sequence[PassRun]) -> list[tuple[EventType, Event]]:
@@ -639,10 +651,9 @@ class GoldenBoard:
         if rows is not None:
             self.pass_logits = logits
         out, first = [], 0
-        # Rows of logits are numbered from the pass's first token, or there is the last one's alone.
-        behind = len(logits) - sum(len(run.tokens) for run in runs) if rows == slice(-1, None) else 0
         for run in runs:
-            out += self._run_events(run, first + behind)
+            # Rows of logits are numbered from the first token on for which the LM head works.
+            out += self._run_events(run, first - (0 if rows is None else rows.start))
             first += len(run.tokens)
         return out
 

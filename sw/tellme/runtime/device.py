@@ -560,7 +560,7 @@ class BoardDevice(Device):
         # The last chunk of what is fed; behind it a pass has a pick, and one more for each drafted token that was right.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
         every = bool(args.flags & StartFlags.ALL)
-        self._pass_tokens, told, cycles = (args.feed - 1) % most + 1 if every or self._several else 1, 0, -1
+        self._pass_tokens, told, cycles = (args.feed - 1) % most + 1 if every else 1, 0, -1
         for kind, event in events:
             if kind != EventType.DONE:
                 told += 1

@@ -98,6 +98,10 @@ class CoreConfig:
     weight_buffer_bytes: int = 16 * 1024
     #: Descriptors of the program memory.
     program_steps: int = 256
+    #: Whether all words of a descriptor are read at once, from a memory for each: a step takes 6 cycles less.
+    wide_program: bool = False
+    #: A register between the sigmoid's table and the multiplier behind it, for the clock; an element takes a cycle more.
+    sigmoid_register: bool = False
     float_format: FloatFormat = BINARY16
     fabric_mhz: float = 200 / 3
     #: A DDR3 chip of 16 bits (:data:`tellme.spec.ddr3.CHIPS`) is the memory; "": an SDR chip is.
@@ -189,7 +193,8 @@ class CoreConfig:
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
             word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens,
-            slots=self.slots, vector_norms=self.vector_norms, two_steps=self.two_steps, drafts=self.drafts)
+            slots=self.slots, vector_norms=self.vector_norms, two_steps=self.two_steps, wide_program=self.wide_program,
+            drafts=self.drafts)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -264,10 +269,11 @@ _ULX3S_MAX_COLS = 1536
 
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
-    # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
-    # sixteen tokens' codes.
+    # Sixteen tokens of a pass share each weight: of a prompt, or of sixteen sequences.  In as many cycles as a tile has rows two
+    # pipelines bring a slice of sixteen tokens' codes.
     "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
+                             head_tokens=16, slots=16, drafts=True, multipliers=True, max_dim=_ULX3S_MAX_DIM,
+                             max_cols=_ULX3S_MAX_COLS, sampler=True, wide_program=True, sigmoid_register=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
                                 max_cols=_ULX3S_MAX_COLS, sampler=True),
@@ -287,24 +293,30 @@ PRESETS = {
     # The same with four sequences side by side, and drafted tokens.
     "sim-slots": CoreConfig(name="sim-slots", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4, drafts=True,
                             max_dim=256, max_cols=768, max_context=512, weight_buffer_bytes=4096, sampler=True,
-                            sdram_power_up_us=2.0, sdram_phases=1),
+                            wide_program=True, sigmoid_register=True, sdram_power_up_us=2.0, sdram_phases=1),
     # A core whose LM head may run in two steps, for quick simulation.
     "sim-two-steps": CoreConfig(name="sim-two-steps", lanes=2, max_dim=256, max_cols=768, max_context=512,
                                 weight_buffer_bytes=4096, two_steps=True, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
-    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
-                             max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,
-                             ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
-                             uart_baud=8_000_000),
+    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, head_tokens=5, slots=4, drafts=True,
+                             multipliers=True, max_dim=2560, max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4,
+                             max_context=4096, ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True,
+                             wide_program=True, sigmoid_register=True, fabric_mhz=75.0, uart_baud=8_000_000),
     # The same units at a size for quick simulation.
     "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
                            ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                            sdram_power_up_us=2.0, sdram_phases=1),
+    # The same with four sequences side by side in five lanes' tokens, as ecpix5-85f has them.
+    "sim-ddr3-slots": CoreConfig(name="sim-ddr3-slots", lanes=10, chunk=5, pes=4, tile_rows=128, head_tokens=5, slots=4,
+                                 multipliers=True, max_dim=256, max_cols=768, max_context=512, weight_buffer_bytes=4096,
+                                 ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
+                                 sdram_power_up_us=2.0, sdram_phases=1),
 }
 # The core of sim-tiny with the norms of OLMo 2.
 PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
-# The same core at a clock that a PLL makes from 48 MHz.
-PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", fabric_mhz=72.0)
+# The same units for one sequence, as they were placed, at a clock that a PLL makes from 48 MHz.
+PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", head_tokens=1, slots=1, drafts=False,
+                                    wide_program=False, sigmoid_register=False, fabric_mhz=72.0)
 
 #: What is simulated where no preset is named: the first story should not be waited for.
 SIMULATED = "ulx3s-85f-l2"

@@ -296,7 +296,8 @@ class Event:
     ``slot`` is the run's.  TOKEN: position of a token that was fed, id and logit picked after it.  DONE: position of the last
     token fed; logit holds the DoneReason; id is the descriptor's number where the reason is NONFINITE, and means nothing
     otherwise.  Counters are those of the moment, so that each event of a chunk with ALL has those of the whole chunk: running
-    cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.
+    cycles, memory words read and written (all clients), SDRAM busy cycles, engine busy cycles.  On a core that drafts tokens the
+    ``cycles`` of a TOKEN are those at the end of its pass: the same number in all TOKENs of a pass, and another in the next pass.
     """
 
     position: int

@@ -141,7 +141,9 @@ def ebr(config: CoreConfig) -> dict[str, int]:
         "attention": attention,
         # In a compact core the queue of logits, and the best 64; of several tokens the best 64 of each, and the candidates.
         "lm_head": _lists(c) if c.head_tokens > 1 else 1 + 2 if c.compact else 0,
-        "core": ceil(4 * c.program_steps / 512) + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
+        # The program, in one memory or in one for each word of a descriptor; tokens; CRCs.
+        "core": (4 * ceil(c.program_steps / 512) if c.wide_program else ceil(4 * c.program_steps / 512))
+                + ceil(c.max_context / 1024) + ceil(c.program_steps / 512),
         # FIFOs of the hub's ports, of which attention has one to itself where it reads words of 64 bits.
         "sdram": (5 + (c.widths.attention_bits > 32)) * ceil(c.word_bits / 36),
         # Packets both ways, the UART's queue.

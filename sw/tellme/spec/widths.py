@@ -147,6 +147,8 @@ class Widths:
     vector_norms: bool = False
     #: Whether the LM head may run in two steps.
     two_steps: bool = False
+    #: Whether all words of a descriptor are read at once.
+    wide_program: bool = False
     #: Whether tokens are drafted from a table in memory.
     drafts: bool = False
 

@@ -35,7 +35,8 @@ def bench(name, *tests, slots, pes, tokens, exp_units=1, context=64, bits=32, he
 
 MIXED = ("mixed", "one_token_runs", "one_run", "layers", "stalls_10", "stalls_90", "near_context", "heads_rate",
          "memory_rate")
-NO_BOARD = "no board is built with several slots; CI has four tokens on four PEs"
+NO_BOARD = "no board is built with these numbers; CI has four tokens on four PEs"
+WIDE = "five tokens on four PEs and words of 64 bits, as in ecpix5-85f; CI has four tokens and words of 32 bits"
 BENCHES = [bench("pes4-tokens4", *MIXED, slots=4, pes=4, tokens=4),
            bench("pes8-tokens8", *MIXED, slots=8, pes=8, tokens=8, group=8, nightly=NO_BOARD),
            bench("pes16-tokens16", *MIXED, slots=16, pes=16, tokens=16, exp_units=2, context=96, nightly=NO_BOARD),
@@ -45,6 +46,7 @@ BENCHES = [bench("pes4-tokens4", *MIXED, slots=4, pes=4, tokens=4),
                  group=8, nightly=NO_BOARD),
            bench("pes4-tokens5-64bit", *MIXED, slots=4, pes=4, tokens=5, context=63, bits=64, head_dim=128, group=8, exp_units=2,
                  nightly=NO_BOARD),
+           bench("pes4-tokens5-ecpix5", *MIXED, slots=4, pes=4, tokens=5, context=50, bits=64, head_dim=128, nightly=WIDE),
            bench("pes16-tokens8-64bit", *MIXED, slots=8, pes=16, tokens=8, context=63, bits=64, head_dim=128, group=8,
                  exp_units=2, nightly=NO_BOARD)]
 SLOTS = int(os.environ.get("SLOTS", "16"))

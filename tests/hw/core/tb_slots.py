@@ -3,10 +3,12 @@
 """The command processor of a core with several slots, alone: which passes it makes, what it tells the units, and its events.
 
 The units are models: a pick is a number made of the token before it and its position, and a token of the kind BAD gives an
-infinity in the first LINEAR.  What a pass has to have is written down here once more, by the rule of decision 18.
+infinity in the first LINEAR.  What a pass has to have is written down here once more, by the rule of decision 18.  A core that
+drafts tokens has the model of a table beside it, which answers at random late what a sequence will pick, another token, or none.
 """
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
 import cocotb
@@ -14,23 +16,34 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.core.slots import SlotProcessor
-from hw.lib.control import DrawLayout, EventLayout, RunArgs
+from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout
 from sim.cocotb_streams import report, reset, rng, settled
 from sim.testbench import Bench
+from tellme.spec.drafts import Drafting
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
-SHAPES = {"four": {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40},
-          "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130},
-          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33}}
-BENCHES = [Bench(name=name, build=lambda name=name: SlotProcessor(layouts_of(**SHAPES[name]), sampler=True), env={"SHAPE": name},
-                 nightly="" if name == "four" else "other numbers of slots and lanes; CI has four of both") for name in SHAPES]
+FOUR = {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40}
+#: "words" reads descriptors word by word.
+SHAPES = {"four": {**FOUR, "wide_program": True}, "words": FOUR,
+          "eight": {"chunk": 8, "head_tokens": 8, "slots": 8, "max_context": 130, "wide_program": True},
+          "two": {"chunk": 4, "head_tokens": 4, "slots": 2, "max_context": 33},
+          "five": {"chunk": 5, "lanes": 10, "head_tokens": 5, "slots": 4, "max_context": 50, "ddr3_chip": "MT41K256M16",
+                   "wide_program": True}}
+#: The same with drafts; and more lanes than a slot may draft tokens.
+SHAPES |= {f"drafts-{name}": shape | {"drafts": True, "sampler": True} for name, shape in (
+    *SHAPES.items(), ("sixteen", {"chunk": 16, "head_tokens": 16, "slots": 2, "max_context": 70, "wide_program": True}))}
+BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(**shape), sampler=True), env={"SHAPE": name},
+                 tests=() if shape.get("drafts") else ("sequences_join_and_leave", "a_start_of_no_tokens_feeds_one"),
+                 nightly="" if name == "drafts-four" else "other numbers of slots and lanes, or descriptors word by word; CI has "
+                                                          "four of both, with drafts, and descriptors at once")
+           for name, shape in SHAPES.items()]
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
 LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
 W = LAYOUTS.widths
-SLOTS, LANES, WINDOW = W.slots, W.chunk, W.token_window
+SLOTS, LANES, WINDOW, DRAFTS = W.slots, W.chunk, W.token_window, W.drafts
 #: The model's context is shorter than the core's.
 CONTEXT = W.context - 3
 VOCAB = 251
@@ -39,7 +52,10 @@ TOKEN, DONE = EventType
 JOINS = int(os.environ.get("TELLME_VECTORS", "60"))
 PROGRAM = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
            Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+#: What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest.
 WORDS = [word for step in PROGRAM for word in step.pack()]
+if LAYOUTS.wide_program:
+    WORDS = [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in PROGRAM]
 QKV_STEP = 1
 
 
@@ -70,10 +86,13 @@ class Slot:
     seed: int
     position: int
     feed: int
+    #: Its tokens by their positions: those of START, and picks that are to be fed.
+    ids: dict = field(default_factory=dict)
     picked: int = 0
     stopped: bool = False
     #: Passes with the slot since it was to stop.
     passes: int = 0
+    drafting: Drafting = field(default_factory=Drafting)
 
 
 @dataclass
@@ -86,7 +105,11 @@ class Pass:
     attends: list = field(default_factory=list)
     #: Tokens of the QKV linear, and of the LM head with the dump flag.
     tokens: int = 0
+    #: (First one, their number, whether it is the only wanted token of the pass, flag.)
     headed: tuple = ()
+    lone: int | None = None
+    #: The runs, (slot, position, ids).
+    runs: list = field(default_factory=list)
 
 
 class Board:
@@ -102,6 +125,15 @@ class Board:
         self.now = None
         #: Runs (slot, position, tokens) that are still to be made alone.
         self.alone = []
+        #: The table: what follows two tokens; the share of right answers and of none.  Drafted tokens at most, and their cost.
+        self.table, self.right, self.none = {}, 0.0, 0.0
+        self.most, self.cost = 0, 0
+        #: What the table was asked for the next pass, and answered: (before, last, next).
+        self.asked = []
+        self.cycles = self.pass_began = 0
+        self.pass_cycles = None
+        #: What was seen of drafts, by name.
+        self.seen = Counter()
         self.runs, self.events = [], []
         self.passes, self.told, self.kinds = 0, 0, set()
         self.hold_events = False
@@ -128,13 +160,36 @@ class Board:
         dut.run__start.value = 1
         await settled()
         assert bool(dut.counters__clear.value) == bool(args.flags & StartFlags.CLEAR)
-        self.slots[args.slot] = Slot(args, seed, args.position, args.feed)
+        self.slots[args.slot] = slot = Slot(args, seed, args.position, args.feed,
+                                            {args.position + i: token for i, token in enumerate(tokens)})
         self.recent.append(args.slot)
+        if DRAFTS:
+            self.seen["start while drafting"] += bool(dut.draft__reading.value)
+            self.learn(slot)
         await FallingEdge(dut.clk)
         dut.run__start.value = 0
         dut.run__args.value = self.random.getrandbits(RunArgs.size)
         dut.settings.value = self.random.getrandbits(DrawLayout.size)
         assert fields(LAYOUTS.run_state, int(dut.state.value), "running", "slots") == (1, sum(1 << s for s in self.slots))
+
+    def learn(self, slot):
+        """Put what a sequence will pick into the table, or something else, where the table has nothing yet."""
+        random, at = self.random, slot.position + slot.feed - 1
+        last, before = slot.ids[at], slot.ids.get(at - 1, 0)
+        while at + 1 < CONTEXT:
+            pick = pick_of(last, at)
+            if slot.args.flags & StartFlags.SAMPLE:
+                pick = draw_of(pick, at + 1, slot.seed)
+            chance = random.random()
+            other = 49 if random.random() < 0.05 else random.randrange(VOCAB)
+            expected = pick if chance < self.right else None if chance < self.right + self.none else other
+            self.table.setdefault((before, last), expected)
+            at, before, last = at + 1, last, pick
+
+    def drafts(self, most, cost, *, right, none=0.0):
+        """Set the registers of drafts, and how often what the table learns from now on is right, or nothing."""
+        self.most, self.cost, self.right, self.none, self.table = most, cost, right, none, {}
+        self.dut.drafting.value = pack(LAYOUTS.drafting, base=self.random.randrange(1 << 10), most=most, cost=cost)
 
     async def stop(self, slots):
         dut = self.dut
@@ -147,22 +202,41 @@ class Board:
 
     # ---------------------------------------------------------------- what a pass has to be
     def composed(self, prompts):
-        """The runs of the next pass, with these slots' prompts."""
-        runs = [(s, self.slots[s].position, 1) for s in range(SLOTS) if s in self.slots and not self.slots[s].feed]
-        free = LANES - len(runs)
+        """The runs of the next pass, (slot, position, ids), with these slots' prompts."""
+        decoding = [s for s in range(SLOTS) if s in self.slots and not self.slots[s].feed]
+        runs, free, asked = [], LANES - len(decoding), list(self.asked)
+        for s in decoding:
+            slot = self.slots[s]
+            ids = [slot.ids[slot.position]]
+            most = min(self.most, free, CONTEXT - 1 - slot.position)
+            before = slot.ids[slot.position - 1]
+            if prompts or slot.drafting.rest or slot.args.flags & StartFlags.DUMP:
+                most = 0
+            while len(ids) <= most and asked and asked[0][:2] == (before, ids[-1]):
+                token = asked.pop(0)[2]
+                if token is None:
+                    break
+                before = ids[-1]
+                ids.append(token)
+            else:
+                if len(ids) <= most:
+                    return None
+            free -= len(ids) - 1
+            runs.append((s, slot.position, ids))
         for s in prompts:
-            n = min(self.slots[s].feed, self.slots[s].args.chunk or LANES, free)
+            slot = self.slots[s]
+            n = min(slot.feed, slot.args.chunk or LANES, free)
             if n:
-                runs.append((s, self.slots[s].position, n))
+                runs.append((s, slot.position, [slot.ids[slot.position + i] for i in range(n)]))
                 free -= n
-        return runs
+        return None if asked else runs
 
     def seen_runs(self):
         """The runs of the pass, by the rows of its tokens."""
         runs, number = [], 0
         while number < len(self.now.rows):
             place, left, _, position = self.now.rows[number]
-            runs.append((place // CONTEXT, position, left))
+            runs.append((place // CONTEXT, position, [self.now.rows[number + i][2] for i in range(left)]))
             number += left
         return runs
 
@@ -170,7 +244,7 @@ class Board:
         """All that the units saw, and the events that have to come."""
         now, runs = self.now, self.seen_runs()
         if self.alone:
-            assert runs == [self.alone.pop(0)]
+            assert runs == [self.alone.pop(0)] and not self.asked
         else:
             # A START in the last moments may count or not.
             for count in range(len(self.recent), -1, -1):
@@ -179,22 +253,23 @@ class Board:
                     del self.recent[:count]
                     break
             else:
-                raise AssertionError(f"a pass of {runs}, and not {self.composed(self.prompts + self.recent)}")
-        tokens = sum(n for _, _, n in runs)
+                raise AssertionError(f"a pass of {runs}, and not {self.composed(self.prompts + self.recent)}, {self.asked}")
+        self.asked = []
+        tokens = sum(len(ids) for _, _, ids in runs)
         self.log.append(runs)
         number = 0
-        for slot, position, n in runs:
-            for i in range(n):
-                place, left, token, at = now.rows[number]
-                assert (place, left, at) == (slot * CONTEXT + position + i, n - i, position + i)
-                assert token == self.memory[slot * WINDOW + at % WINDOW]
+        for slot, position, ids in runs:
+            for i in range(len(ids)):
+                place, left, _, at = now.rows[number]
+                assert (place, left, at) == (slot * CONTEXT + position + i, len(ids) - i, position + i)
                 number += 1
         assert number == tokens == len(now.rows) == now.tokens
         return runs
 
     def check_attention(self, runs, attends):
         first, want = 0, []
-        for slot, position, n in runs:
+        for slot, position, ids in runs:
+            n = len(ids)
             first += n
             want.append((position, len(self.now.rows), n, len(self.now.rows) - first, slot * CONTEXT))
         assert attends == want, (attends, want)
@@ -202,7 +277,7 @@ class Board:
     def wanted(self, slot, n):
         """The tokens of a run after which a pick is told."""
         s = self.slots[slot]
-        every, last = s.args.flags & StartFlags.ALL and s.feed, s.feed == 0 or n == s.feed
+        every, last = not s.feed or s.args.flags & StartFlags.ALL, n == s.feed
         if every:
             return range(n)
         return range(n - 1, n) if last and s.args.generate else range(0)
@@ -210,44 +285,65 @@ class Board:
     def finish(self, runs):
         """A pass without an infinity: its LM head, and its events."""
         now = self.now
-        wanted = {slot: self.wanted(slot, n) for slot, _, n in runs}
+        wanted = {slot: self.wanted(slot, len(ids)) for slot, _, ids in runs}
         whole = any(wanted[slot] and self.slots[slot].feed for slot, _, _ in runs)
-        headed = sum(n for _, _, n in runs) if whole else sum(not self.slots[slot].feed for slot, _, _ in runs)
+        headed = sum(len(ids) for slot, _, ids in runs if whole or not self.slots[slot].feed)
+        first, tokens, number = 0, headed, 0
+        for slot, _, ids in runs:
+            if sum(map(len, wanted.values())) == 1 and wanted[slot]:
+                first, tokens = number + wanted[slot][0], 1
+                self.seen["a lone token behind others"] += first > 0
+            number += len(ids)
         dump = any(self.slots[slot].args.flags & StartFlags.DUMP for slot, _, _ in runs)
         assert now.lm_head == bool(headed)
-        assert now.headed == ((headed, bool(dump)) if headed else ())
+        assert now.headed == ((first, tokens, sum(map(len, wanted.values())) == 1, bool(dump)) if headed else ())
         self.check_attention(runs, now.attends)
-        ids = [now.rows[i][2] for i in range(len(now.rows))]
-        first = 0
-        for slot, position, n in runs:
-            s, reason = self.slots[slot], None
+        self.pass_began, self.pass_cycles = self.cycles, None
+        for slot, position, ids in runs:
+            s, reason, n = self.slots[slot], None, len(ids)
+            decodes = not s.feed
             s.feed, s.position = max(s.feed - n, 0), position + n
             s.passes += s.stopped
             if not s.feed and slot in self.prompts:
                 self.prompts.remove(slot)
             for i in wanted[slot]:
                 at = position + i
-                pick, logit = pick_of(ids[first + i], at), logit_of(ids[first + i], at)
+                pick, logit = pick_of(ids[i], at), logit_of(ids[i], at)
                 if s.args.flags & StartFlags.SAMPLE:
                     pick = draw_of(pick, at + 1, s.seed)
-                counts = not s.feed and i == n - 1 and s.args.generate
+                counts = decodes or not s.feed and i == n - 1 and s.args.generate
                 s.picked += bool(counts)
                 self.events.append((TOKEN, slot, at, pick, logit, (slot, at + 1) if counts and at + 1 < CONTEXT else None))
                 if counts:
+                    s.position, s.ids[at + 1] = at + 1, pick
                     reason = (DoneReason.END_TOKEN if pick in s.args.ends else
                               DoneReason.LENGTH if s.picked == s.args.generate else
                               DoneReason.CONTEXT if at + 1 == CONTEXT else None)
+                if decodes and (reason is not None or i + 1 < n and ids[i + 1] != pick):
+                    break
+            if decodes:
+                accepted, rested = s.position - position - 1, s.drafting.rest
+                s.drafting.done(n - 1, accepted, self.cost)
+                self.seen["drafted"] += n - 1
+                self.seen["accepted"] += accepted
+                self.seen["all of several"] += accepted == n - 1 > 1
+                self.seen["some"] += 0 < accepted < n - 1
+                self.seen["rest"] += s.drafting.rest > rested
+                self.seen["beside others"] += n > 1 and len(runs) > 1
+                if reason is not None and accepted < n - 1:
+                    self.seen[reason.name] += 1
             if not s.feed and not s.args.generate:
                 reason = DoneReason.LENGTH
             if reason is not None:
-                self.events.append((DONE, slot, position + n - 1, None, reason, None))
-            first += n
+                self.events.append((DONE, slot, s.position - 1, None, reason, None))
 
     def fault(self, runs):
         """A pass with an infinity: its slot ends, or each slot's tokens are made alone."""
-        if len(runs) > 1:
+        drafted = any(len(ids) > 1 for slot, _, ids in runs if not self.slots[slot].feed)
+        if len(runs) > 1 or drafted:
             assert not self.alone
-            self.alone = list(runs)
+            self.alone = [(slot, position, ids if self.slots[slot].feed else ids[:1]) for slot, position, ids in runs]
+            self.seen["drafted infinity"] += drafted and not any(bad(token) for _, _, ids in self.alone for token in ids)
         else:
             (slot, position, _), = runs
             self.events.append((DONE, slot, position, QKV_STEP, DoneReason.NONFINITE, None))
@@ -257,6 +353,14 @@ class Board:
         place, id_, logit = payload["position"], payload["id"], payload["logit"]
         slot, position = place >> 16, place & 0xFFFF
         logit -= (logit >> 31) << 32
+        if not DRAFTS or kind == DONE:
+            assert payload["cycles"] == self.cycles
+        else:
+            # The same number for all tokens of a pass: that of a moment between the pass's end and the first event.
+            if self.pass_cycles is None:
+                assert self.pass_began <= payload["cycles"] <= self.cycles
+                self.pass_cycles = payload["cycles"]
+            assert payload["cycles"] == self.pass_cycles
         assert slot in self.slots, "an event of a slot that does not run"
         s = self.slots[slot]
         if kind == DONE and logit == DoneReason.STOPPED:
@@ -288,7 +392,10 @@ class Board:
         inputs = {"program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
                   "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
                   "attention__busy": 0, "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "draw__busy": 0,
-                  "draw__pick": 0, "event__ready": 0, "counters__totals": 0}
+                  "draw__pick": 0, "event__ready": 0, "counters__totals": 0,
+                  **({"draft__pair__ready": 0, "draft__drafted__valid": 0, "draft__drafted__payload": 0} if DRAFTS else {})}
+        # The pair that the table was asked for, and cycles until it answers.
+        pair, waiting = None, 0
         fetching = attending = heading = drawing = stopping = draining = 0
         # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
         streaming, faulty, runs = False, False, []
@@ -313,6 +420,26 @@ class Board:
             # Bursts end some cycles after the units were told to.
             draining = draining + 1 if dut.reset__drain.value else 0
             inputs["reset__clean"] = int(draining > 7)
+            if DRAFTS:
+                reading = bool(dut.draft__reading.value)
+                assert not (reading and (fetching or dut.fetch__start.value)), "the row fetch rests meanwhile"
+                if inputs["draft__pair__ready"] and dut.draft__pair__valid.value:
+                    found = unpack(Pair, int(dut.draft__pair__payload.value))
+                    assert reading and found["known"] and self.now is None and not self.events
+                    before, last = found["before"], found["last"]
+                    pair, waiting = (before, last, self.table.get((before, last))), random.choice((1, 1, random.randint(1, 40)))
+                    self.asked.append(pair)
+                if inputs["draft__drafted__valid"] and dut.draft__drafted__ready.value:
+                    pair = None
+                waiting -= waiting > 0
+                ready = pair is not None and not waiting
+                answer = pair[2] if ready else None
+                inputs["draft__drafted__valid"] = int(ready)
+                # Without a token in the table the number means nothing.
+                inputs["draft__drafted__payload"] = pack(
+                    Draft, next=random.getrandbits(16) if answer is None else answer,
+                    found=random.getrandbits(1) if not ready else answer is not None)
+                inputs["draft__pair__ready"] = int(pair is None and random.random() < self._busy)
             inputs["program__data"] = WORDS[int(dut.program__addr.value)] if int(dut.program__addr.value) < len(WORDS) else 0
             at = int(dut.tokens__addr.value)
             if dut.tokens__read.value:
@@ -335,9 +462,11 @@ class Board:
             if dut.engine__valid.value and inputs["engine__ready"]:
                 args = unpack(LAYOUTS.engine_args, int(dut.engine__payload.value))
                 head = args["rows"] == VOCAB + 1
-                assert args["by_rows"] == head and int(dut.routes__chunk.value) == args["tokens"]
                 quant = unpack(LAYOUTS.quant_args, int(dut.passes__quant__payload.value))
-                assert (quant["first"], quant["tokens"]) == (0, args["tokens"])
+                # A lone token that the LM head works for is the last one of those that are told to the routers.
+                first, single = quant["first"], bool(dut.routes__for_lm_head.value)
+                assert args["by_rows"] == (head and not single) and quant["tokens"] == args["tokens"]
+                assert int(dut.routes__chunk.value) == first + args["tokens"] and (not first or head and single)
                 if not head:
                     self.now.tokens = args["tokens"]
                     if not faulty and args["rows"] == 48:
@@ -346,8 +475,10 @@ class Board:
             inputs["passes__nonfinite"] = int(faulty and self.now is not None and bool(dut.passes__clear.value))
             if dut.lm_head__start.value:
                 args = unpack(LAYOUTS.lm_head_args, int(dut.lm_head__args.value))
-                assert args["first"] == 0 and args["vocab"] == VOCAB and dut.routes__for_all.value
-                self.now.headed, heading = (args["tokens"], bool(args["dump"])), random.randint(1, 6)
+                single = bool(dut.routes__for_lm_head.value)
+                assert args["vocab"] == VOCAB and bool(dut.routes__for_all.value) != single
+                self.now.headed = (args["first"], args["tokens"], single, bool(args["dump"]))
+                self.now.lone, heading = args["first"] if single else None, random.randint(1, 6)
                 inputs["lm_head__done"] = 0
             else:
                 inputs["lm_head__done"] = int(heading == 1)
@@ -367,6 +498,9 @@ class Board:
             args_before = [*args_before[1:], args_now]
             # Picks
             number = int(dut.lm_head__number.value)
+            if self.now is not None and self.now.lone is not None:
+                # The LM head numbers the tokens for which it works.
+                number += self.now.lone
             rows = self.now.rows if self.now is not None else {}
             if number in rows:
                 _, _, token, position = rows[number]
@@ -389,7 +523,8 @@ class Board:
                 if faulty and step == QKV_STEP:
                     self.fault(runs)
                     self.now, runs = None, []
-            if self.now is not None and runs and int(dut.program__addr.value) // 4 == len(PROGRAM) - 1:
+            if self.now is not None and runs and fields(
+                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(PROGRAM) - 1,):
                 self.finish(runs)
                 self.kept, runs = self.now, []
             if self.now is None:
@@ -404,11 +539,13 @@ class Board:
             for name in ("passes__quant__ready", "routes__code_valid", "engine__ready"):
                 inputs[name] = int(random.random() < self._busy)
             inputs["passes__done"] = int(not attending and not fetching and random.random() < self._busy)
+            self.cycles += 1
+            inputs["counters__totals"] = pack(TotalsLayout, cycles=self.cycles)
             await FallingEdge(dut.clk)
 
 
 async def bring_up(dut, **options):
-    for name in ("run__start", "run__stop", "run__args", "run__slots", "settings"):
+    for name in ("run__start", "run__stop", "run__args", "run__slots", "settings", *(["drafting"] if DRAFTS else [])):
         getattr(dut, name).value = 0
     await reset(dut)
     board = Board(dut, rng("board"), **options)
@@ -449,22 +586,31 @@ def drawn_start(random, slot):
     return args, tokens, seed
 
 
-@cocotb.test(timeout_time=100, timeout_unit="ms")
-async def sequences_join_and_leave(dut):
-    """At random, with stops and infinities: the runs of each pass, all that the units are told, and all events.  It goes on until
-    slots have ended for each reason, and passes were of up to four slots."""
-    board, random = await bring_up(dut), rng("schedule")
-    joined = 0
-    while joined < JOINS or board.kinds != set(DoneReason) or max(map(len, board.log)) < min(SLOTS, 4):
+async def schedule(board, joins, done=lambda: True, pauses=(0, 0, 10, 100, 300)):
+    """Sequences join at random, so many and until it is ``done``, and are stopped; then all end.  Between two of these things
+    there is one of the ``pauses``."""
+    dut, random, joined = board.dut, rng("schedule"), 0
+    while joined < joins or not done():
         free = [slot for slot in range(SLOTS) if board.can_start(slot)]
         if free and random.random() < 0.7:
             await board.start(*drawn_start(random, random.choice(free)))
             joined += 1
         elif random.random() < 0.05:
             await board.stop(random.sample(range(SLOTS), random.randint(0, SLOTS)))
-        for _ in range(random.choice((0, 0, 10, 100, 300))):
+        for _ in range(random.choice(pauses)):
             await FallingEdge(dut.clk)
     await at_rest(dut, board)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def sequences_join_and_leave(dut):
+    """At random, with stops and infinities: the runs of each pass, all that the units are told, and all events.  It goes on until
+    slots have ended for each reason, and passes were of up to four slots."""
+    board = await bring_up(dut)
+    if DRAFTS:
+        board.drafts(3, 20, right=0.5, none=0.1)
+    await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4)
+                   and board.seen["a lone token behind others"])
     report(cases=board.told)
 
 
@@ -476,4 +622,23 @@ async def a_start_of_no_tokens_feeds_one(dut):
     await board.start(StartArgs(0, 1, 0, slot=0), [8], feed=0)
     await at_rest(dut, board)
     assert board.told == 5
+    report(cases=board.told)
+
+
+@cocotb.test(timeout_time=200, timeout_unit="ms")
+async def drafts_of_all_kinds(dut):
+    """Tables that are right, wrong and neither, with several most and costs: drafts are taken whole and in part, runs end among
+    them, slots rest, infinities of drafted tokens end nothing, and STARTs come while drafts are read."""
+    board, random = await bring_up(dut), rng("settings")
+    settings = [(15, 0, 1.0, 0.0), (3, 255, 0.0, 0.0), (1, 40, 0.7, 0.1), (0, 0, 1.0, 0.0), (7, 90, 0.6, 0.02),
+                *((random.randint(0, 15), random.randint(0, 255), random.random(), 0.0) for _ in range(2))]
+    for most, cost, right, none in settings:
+        board.drafts(most, cost, right=right, none=none)
+        least = board.seen["drafted"] + 8 * (most > 0)
+        await schedule(board, 4, lambda least=least: board.seen["drafted"] >= least, (10, 100, 1000))
+        assert most or board.seen["drafted"] == least
+    wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN",
+              "LENGTH"}
+    board.drafts(5, 30, right=0.8)
+    await schedule(board, 0, lambda: wanted <= {name for name, count in board.seen.items() if count}, (0, 10, 100, 1000))
     report(cases=board.told)

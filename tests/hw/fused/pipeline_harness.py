@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from cocotb.triggers import FallingEdge
 
+from hw.core.steps import FIRST_CODE
 from hw.fused.code_sums import CodeSums
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
@@ -73,7 +74,8 @@ def unit(preset_name, chunk, planes=1, norms=False):
         return layouts, WithNorms(layouts, streams=2 if chunk > 1 else 1)
     if preset_name:
         config = preset(preset_name)
-        return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes)
+        return Layouts(config.widths), FusedPipeline(Layouts(config.widths), streams=config.float_lanes,
+                                                             sigmoid_register=config.sigmoid_register)
     layouts = Layouts(replace(layouts_of(chunk=chunk, max_dim=128, max_cols=384, max_head_dim=64).widths, planes=planes))
     return layouts, FusedPipeline(layouts, streams=2 if chunk > 1 else 1)
 
@@ -294,6 +296,7 @@ class Harness:
         while not dut.codes__valid.value:
             await FallingEdge(dut.clk)
             cycles += 1
+        assert again or cycles + 1 >= FIRST_CODE, "a code before the command processor has a layer's caches"
         assert again or int(dut.d.value) == models[-1].d.pack(), "d is late"
         self.settings(**self.any_settings(), n_eps=self.random.getrandbits(32))
         if meanwhile:

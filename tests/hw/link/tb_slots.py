@@ -17,6 +17,8 @@ from tests.hw.packets_model import Host
 
 BENCHES = [Bench(name=f"slots{slots}", build=lambda slots=slots: HostLink(windows=WINDOWS, name="test-slots", slots=slots),
                  env={"SLOTS": str(slots)}) for slots in (4, 16)]
+BENCHES += [Bench(name="slots4-sums32", env={"SLOTS": "4"}, nightly="slots4 and large_window-sums32 have both apart",
+                  build=lambda: HostLink(windows=WINDOWS, name="test-slots", slots=4, checksum_bits=32))]
 COUNT = int(os.environ.get("SLOTS", "4"))
 ALL = (1 << COUNT) - 1
 

@@ -7,10 +7,12 @@ import os
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from hw.lib.layouts import Layouts
 from hw.lm_head.chunk import ChunkLmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
+from tellme.spec.config import preset
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.scale import Scale, scale_mul
 from tests.hw.layouts import accumulator, layouts_of, pack, unpack
@@ -23,10 +25,19 @@ def layouts(tokens, streams):
 
 
 #: By bench: tokens of a chunk, float pipelines, whether the core is compact.
-KINDS = {"chunk4": (4, 2, False), "chunk16": (16, 2, False), "chunk5": (5, 1, True)}
-TOKENS, STREAMS, COMPACT = KINDS[os.environ.get("KIND", "chunk4")]
-LAYOUTS = layouts(TOKENS, STREAMS)
-BENCHES = [Bench(name=name, build=lambda kind=kind: ChunkLmHead(layouts(*kind[:2]), streams=kind[1], compact=kind[2]),
+KINDS = {"chunk4": (4, 2, False), "chunk16": (16, 2, False), "chunk5": (5, 1, True), "ecpix5": (5, 1, False)}
+KIND = os.environ.get("KIND", "chunk4")
+TOKENS, STREAMS, COMPACT = KINDS[KIND]
+
+
+def layouts_of_kind(name):
+    """Of a bench: ecpix5 has the sums, ids and addresses of the preset with the longest vectors, and words of 64 bits."""
+    return Layouts(preset("ecpix5-85f").widths) if name == "ecpix5" else layouts(*KINDS[name][:2])
+
+
+LAYOUTS = layouts_of_kind(KIND)
+BENCHES = [Bench(name=name, build=lambda name=name, kind=kind: ChunkLmHead(layouts_of_kind(name), streams=kind[1],
+                                                                           compact=kind[2]),
                  env={"KIND": name}, nightly="" if name == "chunk4" else "chunk-chunk4 has the same tests with fewer tokens")
            for name, kind in KINDS.items()]
 #: Cycles of a candidate that moves no entry.
@@ -140,6 +151,15 @@ async def saturated(dut):
     for turn in range(3):
         ds = [Scale(2047, exponents[(turn + t) % len(exponents)]) for t in range(TOKENS)]
         await run(dut, [Case(random, 71, TOKENS, ds=ds, exps=(-10, 5))])
+
+
+@cocotb.test()
+async def largest_sums(dut):
+    """The largest sums of the longest rows in each token, at shifts in both directions."""
+    random, most = rng("largest"), 128 * 128 * LAYOUTS.widths.dim
+    sums = [[sign * (most - n - t) for t in range(TOKENS)] for n in range(20) for sign in (1, -1)]
+    for exponents in ((-20, -10), (-16, 8)):
+        await run(dut, [Case(random, len(sums), TOKENS, sums=sums, exps=exponents)])
 
 
 @cocotb.test()

@@ -29,7 +29,7 @@ from tests.hw.memory_model import WriteModel
 
 #: Of a core whose residual vector is as long as the bench's; of one with a longer one, and ids and a memory of other widths; and
 #: of the preset with the longest; and of a core with an engine, whose vocabulary is longer than its vectors.
-KINDS = {"tight": layouts_of(max_dim=64), "long": Layouts(preset("ecpix5-85f").widths),
+KINDS = {"tight": layouts_of(max_dim=64), "long": Layouts(preset("orangecrab-85f").widths),
          "compact": layouts_of(max_dim=260, max_vocab=2000, sdram_bytes=1 << 26, sdram_column_bits=10),
          "engine": layouts_of(max_dim=100, max_cols=100, max_kv_heads=1, max_vocab=1000)}
 LAYOUTS = KINDS[os.environ.get("KIND", "tight")]
@@ -71,7 +71,7 @@ SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dum
         "largest_sums")
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
            Bench(name="compact", build=lambda: LmHead(KINDS["compact"], compact=True), env={"KIND": "compact"}, tests=SUMS),
-           Bench(name="ecpix5", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10")),
+           Bench(name="longest", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10")),
            *(Bench(name=f"engine-lanes{lanes}", build=lambda lanes=lanes: HeadOnEngine(lanes), env={"KIND": "engine"},
                    tests=("tables_on_the_engine", "a_table_waits_for_the_list")) for lanes in (1, 2))]
 

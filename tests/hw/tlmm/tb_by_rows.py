@@ -12,6 +12,8 @@ BENCHES = [bench("lanes4", 4, 2, 64, 100, planes=6, by_rows=True),
                  nightly="by_rows-lanes4 has two streams, and tests of the core have one"),
            bench("rows2-lanes6", 6, 1, 64, 100, prefill_rows=2, planes=6, by_rows=True,
                  nightly="by_rows-lanes4 has the same order, with one row a step"),
+           bench("rows2-lanes10", 10, 1, 240, 200, prefill_rows=2, planes=6, multipliers=True, by_rows=True,
+                 nightly="by_rows-lanes4 has the same order, with one row a step; these are the numbers of ecpix5-85f"),
            bench("lanes16", 16, 2, 160, 120, planes=6, multipliers=True, by_rows=True,
                  nightly="by_rows-lanes4 has fewer lanes and tokens")]
 KINDS = {"planes": (1, PLANES, 2), "row_words": (True, False)}

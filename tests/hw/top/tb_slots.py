@@ -27,12 +27,16 @@ from tellme.spec.memory import (
 from tellme.spec.packets import EVENT_SLOTS, EVENTS, SLOTS, NakReason, PacketType
 from tellme.spec.sampling import pack_settings
 from tellme.spec.scale import Scale
+from tests.hw.memory.ddr3_parts import Pins
 from tests.hw.top.tb_top import CONFIG, CONFIGS, bring_up, load, read_words, u32, wait, write
 from tests.models.random_model import even_model
 from tests.slot_runs import SlotRuns, Text, told
 
 BENCHES = [Bench(name="four", build=lambda: Core(CONFIGS["slots"]), env={"CONFIG": "slots"}, timeout_s=900,
-                 nightly="core/slots-four, core/routers and attention's runs have what this core has and top-chunk's has not")]
+                 nightly="core/slots-drafts-four, core/routers and attention's runs have what this core has, and "
+                         "top-chunk's has not"),
+           Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3-slots"])), env={"CONFIG": "ddr3-slots"}, timeout_s=1800,
+                 nightly="slots-four has the same tests with an SDR memory; these are five tokens and words of 64 bits")]
 COUNT, WINDOW, LANES, CONTEXT, VOCAB = CONFIG.slots, CONFIG.widths.token_window, CONFIG.chunk, 20, 24
 TOKEN, DONE = EventType
 ACK = (PacketType.ACK, b"")

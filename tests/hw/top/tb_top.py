@@ -63,17 +63,24 @@ from tests.models.random_model import (
 )
 
 TINY = replace(preset("sim-tiny"), max_dim=64, max_cols=64, max_context=32, sdram_power_up_us=2.0)
+#: What the presets of the ULX3S-85F and the ECPIX-5 have.
+CONTROL = {"wide_program": True, "sigmoid_register": True}
 #: Preset-like configurations by bench: one lane and a small part's units, as ecp5-25f, without a sampler as there, or with one
 #: and with norms behind linears; a chunk of tokens on lanes of its own.
 CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False, vector_norms=True),
            "no-sampler": replace(TINY, compact=True, accounts=False, sampler=False),
+           "wide": replace(TINY, **CONTROL),
            "chunk": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4),
-           "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True),
+           "groups": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, multipliers=True,
+                             **CONTROL),
            "all": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4),
            "ddr3-all": replace(preset("sim-ddr3"), head_tokens=2),
-           "slots": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4),
+           "slots": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4,
+                            **CONTROL),
+           "ddr3-slots": replace(preset("sim-ddr3"), lanes=10, chunk=5, head_tokens=5, slots=4, **CONTROL),
           "norms": replace(preset("sim-norms"), max_dim=64, max_cols=92, max_context=32, compact=True, accounts=False),
-          "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True),
+          "chunk-norms": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, vector_norms=True,
+                                 **CONTROL),
            "two-steps": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, two_steps=True),
            "two-steps-tiny": replace(TINY, compact=True, accounts=False, two_steps=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
@@ -85,6 +92,9 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
                  nightly="top-tiny draws by all settings at once; sampling/sampler-draw has each of them"),
            Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
                  tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
+           Bench(name="wide", build=lambda: Core(CONFIGS["wide"]), env={"CONFIG": "wide"}, timeout_s=900,
+                 tests=("a_model_runs", "a_run_draws_and_ends", "stops_at_any_step"),
+                 nightly="tests/board runs models on the core of ulx3s-85f, which reads descriptors at once, too"),
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
@@ -680,6 +690,24 @@ async def reads_and_stops_meet_a_draw(dut):
     await run(host, golden, StartArgs(0, 2, 3, DRAWN))
     dut._log.info(f"a draw from {entry + 1} candidates takes {draw_cycles} cycles")
     report(cases=8)
+
+
+@cocotb.test()
+async def stops_at_any_step(dut):
+    """Stops at random places of a run leave nothing behind: the next run begins with the program's first step."""
+    host, golden, _ = await prepared(dut)
+    pick = await first_pick(host, StartArgs(0, 2, 1))
+    random, cases = rng("stops"), 0
+    for _ in range(6):
+        await start(host, StartArgs(0, 2, 20))
+        await wait(dut, random.randrange(2 * pick))
+        assert await host.ask(PacketType.STOP) == (PacketType.ACK, b"")
+        kind = PacketType.TOKEN
+        while kind == PacketType.TOKEN:
+            kind, got = await event(host, 10_000)
+        assert (kind, got.logit) == (PacketType.DONE, DoneReason.STOPPED)
+        cases += await run(host, golden, StartArgs(0, 1, 1))
+    report(cases=cases)
 
 
 @cocotb.test()
