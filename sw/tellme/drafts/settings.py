@@ -34,10 +34,10 @@ _GOLDEN = {"most": 3, "cost": round(0.2 * TOKEN_CREDIT)}
 def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, position: int) -> float:
     """Cycles of a pass by a model of its parts; the LM head takes all tokens.  Only cores with an SDR memory were compared.
 
-    The engine takes a word of the memory a cycle in a pass of several tokens, and two rows in decode.  A linear waits for the codes of
-    its first slice, for their tables, and for the sums of its last tile, of which each float pipeline takes one a cycle.  A slot
-    of attention reads K, V and scales once, and sends a sum a cycle; the engine rests meanwhile.  The memory gives a word a cycle
-    less refreshes.  A pass takes as long as the longer of both.
+    The engine takes a word of the memory a cycle in a pass of several tokens, and two rows in decode.  A linear waits for the
+    codes of its first slice, for their tables, and for the sums of its last tile, of which each float pipeline takes one a cycle.
+    A slot of attention reads K, V and scales once, and sends a sum a cycle; the engine rests meanwhile.  The memory gives a word
+    a cycle less refreshes.  A pass takes as long as the longer of both.
     """
     stream = sum(2 * segment.words64 for segment in image.segments)
     share = ceil(tokens / core.float_lanes)
@@ -53,8 +53,8 @@ def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, pos
 def list_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int) -> float:
     """Cycles in which the engine waits for the lists of the best 64 of a pass of several tokens.
 
-    A row of the LM head takes the engine a cycle a word of the memory, n words.  Row r's logits enter the lists of the 64 best, with the
-    chance 64 / r each, which takes 35 cycles while the lists fill and 60 then.  So row r waits for
+    A row of the LM head takes the engine a cycle a word of the memory, n words.  Row r's logits enter the lists of the 64 best,
+    with the chance 64 / r each, which takes 35 cycles while the lists fill and 60 then.  So row r waits for
 
         max(0, tokens * 35 - n) cycles, or from the 64th row on max(0, tokens * 60 * 64 / r - n).
 
