@@ -53,7 +53,8 @@ class FakeClient:
         self.pages: set[int] = set()
         self.program = bytearray(16 * config.program_steps)
         self.segments = bytearray(4 * SEGMENT_WORDS * SEGMENT_ENTRIES)
-        left_out = DRAFT_REGISTERS if config.sampler else SAMPLING_REGISTERS + DRAFT_REGISTERS
+        self.own_registers = ((SAMPLING_REGISTERS if config.sampler else ()) + (DRAFT_REGISTERS if config.drafts else ()))
+        left_out = set(SAMPLING_REGISTERS + DRAFT_REGISTERS) - set(self.own_registers)
         self.registers = bytearray(4 * (len(REGISTERS) - len(left_out)))
         self.tokens = np.zeros(config.max_context, "<u4")
         self.board = None
@@ -87,7 +88,7 @@ class FakeClient:
         if window is self.memory and self.board is not None:
             self.board.write(at, content)
         elif window is self.registers and at >= 4 * REGISTERS[SAMPLING_REGISTERS[0]]:
-            self._set_sampling()
+            self._set_registers()
         else:
             self.board = None
         if progress is not None:
@@ -109,10 +110,11 @@ class FakeClient:
         window, at = self._window(address)
         return bytes(window[at:at + size])
 
-    def _set_sampling(self):
-        if self.board is not None and self.config.sampler:
+    def _set_registers(self):
+        """The registers that are no model's, from those of the window."""
+        if self.board is not None:
             words = struct.unpack(f"<{len(self.registers) // 4}I", self.registers)
-            self.board.registers |= {name: words[REGISTERS[name]] for name in SAMPLING_REGISTERS}
+            self.board.registers |= {name: words[REGISTERS[name]] for name in self.own_registers}
 
     def _boot(self):
         values = struct.unpack_from(f"<{len(MODEL_REGISTERS)}I", self.registers)
@@ -127,8 +129,9 @@ class FakeClient:
                       unpack_segments(struct.unpack(f"<{SEGMENT_WORDS * SEGMENT_ENTRIES}I", self.segments)), len(self.memory))
         most, slots = self.config.head_tokens, self.config.slots
         self.board = GoldenBoard(image, most, sampler=self.config.sampler, head_tokens=most, slots=slots,
-                                 token_window=self.config.widths.token_window if slots > 1 else None)
-        self._set_sampling()
+                                 token_window=self.config.widths.token_window if slots > 1 else None,
+                                 drafts=self.config.drafts)
+        self._set_registers()
 
     def start(self, args):
         self.log.append(args)

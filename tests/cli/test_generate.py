@@ -68,11 +68,13 @@ def test_json_lines(capsys):
     assert TOKENIZER.decode(prompt) + "".join(t["text"] for t in tokens) == whole
     assert list(stats) == ["type", "prompt_tokens", "cached_tokens", "generated_tokens", "token_ids", "stop_reason", "drawn_by",
                            "prefill_cycles", "decode_cycles", "cycles_per_token", "needed_bytes", "sdram_bytes",
-                           "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second", "wall_seconds", "sim_khz"]
+                           "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second", "passes", "accepted_tokens",
+                           "tokens_per_pass", "wall_seconds", "sim_khz"]
     assert stats["prompt_tokens"] == len(prompt) and stats["generated_tokens"] == 7
     assert stats["stop_reason"] == "length" and stats["wall_seconds"] > 0
     assert all(stats[n] is None for n in ("prefill_cycles", "decode_cycles", "cycles_per_token", "sdram_bytes",
-                                          "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second", "sim_khz"))
+                                          "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second", "sim_khz", "passes",
+                                          "accepted_tokens", "tokens_per_pass"))
 
 
 def test_prompt_ids_and_file_and_text_agree(capsys, tmp_path):

@@ -244,7 +244,7 @@ def test_loading_writes_and_verifies_all_chunks():
         assert client.memory[base:base + len(part)] == bytes(part)
     size = sum(len(part) for _, part in image.sections)
     assert client.verified == size
-    size += len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
+    size += sum(len(table) for _, table in image.tables)
     assert seen == sorted(seen) and seen[-1] == (size, size)
 
 

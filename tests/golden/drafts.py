@@ -19,7 +19,10 @@ own text: what followed the last earlier occurrence of the text's last tokens, i
 
 own text, table 2: the table where the text itself has no such occurrence.
 
-"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by a model of a pass (:func:`pass_cycles`).
+N entries a list: table 2 as it lies in a board's memory, with the N most frequent pairs that end with a token.
+
+"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by a model of a pass
+(:func:`tellme.drafts.settings.pass_cycles`).
 """
 
 import argparse
@@ -27,24 +30,21 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from math import ceil
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from tellme.compiler.image import Image, compile_model
-from tellme.models.config import ModelConfig
+from tellme.compiler.image import compile_model
+from tellme.drafts.settings import pass_cycles
+from tellme.drafts.table import DraftTable
 from tellme.models.shipped import checked_model
 from tellme.runtime.sampling import Sampling
-from tellme.spec.config import CoreConfig, preset
-from tellme.spec.packing import SLICE
+from tellme.spec.config import preset
 from tests.golden.batch import Text, texts_of, write
 
-__all__ = ["Both", "OwnText", "Source", "Table", "accepted", "pass_cycles", "passes", "prompts_of", "table_of"]
+__all__ = ["Both", "OwnText", "Source", "Table", "accepted", "passes", "prompts_of", "table_of"]
 
-#: Cycles for the tables of a slice; of a KV head's slot without a word; the part of its peak that the memory reaches (README).
-_BUILD, _SLOT, _PEAK = 55, 24, 0.99
 #: Drafted tokens that are tried.
 DRAFTS = range(1, 8)
 
@@ -151,23 +151,6 @@ def passes(text: Text, source: Source, count: int) -> list[int]:
     return given
 
 
-def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, position: int) -> float:
-    """Cycles of a pass by a model of its parts, on a core with an SDR memory; the LM head takes all tokens.
-
-    The engine takes a word of four bytes a cycle in a pass of several tokens, and two in decode.  A linear waits for the codes of
-    its first slice, for their tables, and for the sums of its last tile, of which each float pipeline takes one a cycle.  A slot
-    of attention reads K, V and scales once, and sends a sum a cycle; the engine rests meanwhile.  The memory gives a word a cycle
-    less refreshes.  A pass takes as long as the longer of both.
-    """
-    stream = sum(2 * segment.words64 for segment in image.segments)
-    share = ceil(tokens / core.float_lanes)
-    waits = (4 * c.layers + 1) * ((SLICE + core.built_rows) * share + _BUILD)
-    slots = ceil(tokens * (c.heads // c.kv_heads) / core.pes)
-    read = c.layers * c.kv_heads * slots * (position + tokens) * (c.head_dim // 2 + 1)
-    rest = c.layers * (c.kv_heads * slots * _SLOT + tokens * c.heads * c.head_dim)
-    return max(stream / (1 if tokens > 1 else 2) + waits + read + rest, (stream + read) / _PEAK)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden.drafts", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,6 +161,8 @@ def main() -> int:
     parser.add_argument("--prompt-tokens", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=200, help="tokens of a text at most (default: 200)")
     parser.add_argument("--temperature", type=float, default=0.5, help="beside greedy texts (default: 0.5)")
+    parser.add_argument("--entries", type=int, action="append", default=[], metavar="N", help="also a board's table, whose lists "
+                        "have N entries at most; may be given several times")
     parser.add_argument("--written", type=Path, metavar="FILE", help="where the written texts are kept from one run to the next")
     args = parser.parse_args()
     model = checked_model(args.model)
@@ -198,6 +183,8 @@ def main() -> int:
     sources: dict[str, Source] = {f"table {order}": Table(table.entries[:order]) for order in (1, 2, 3)}
     sources["own text"] = OwnText()
     sources["own text, table 2"] = Both(OwnText(), sources["table 2"])
+    sources |= {f"{entries} entries a list": DraftTable.of_texts(seen, model.config.vocab, entries=entries)
+                for entries in args.entries}
     core = preset("ulx3s-85f")
     image = compile_model(model, core)
     print(f"{args.model}; tables of {len(seen)} texts, {sum(map(len, seen))} tokens")

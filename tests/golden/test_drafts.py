@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tellme.compiler.image import compile_model
+from tellme.drafts.settings import pass_cycles
 from tellme.models.shipped import open_model
 from tellme.spec.config import preset
 from tests.golden.batch import Text
-from tests.golden.drafts import Both, OwnText, Table, accepted, pass_cycles, passes, prompts_of, table_of
+from tests.golden.drafts import Both, OwnText, Table, accepted, passes, prompts_of, table_of
 
 
 def test_a_table_has_the_most_frequent_next_token():

@@ -292,7 +292,7 @@ def test_a_second_load_sends_no_weights(stories):
     bench = Bench(memory=1 << 21)
     device, sent = load(bench, config, image)
     size = sum(len(part) for _, part in image.sections)
-    tables = len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
+    tables = sum(len(table) for _, table in image.tables)
     assert (device.sent, device.skipped) == (size + tables, 0)
     for base, part in image.sections:
         assert bench.board.memory[0][base:base + len(part)] == bytes(part)

@@ -81,7 +81,7 @@ def test_a_board_keeps_the_model(tmp_path):
 
         first, sent, _ = run(model)
         image, _ = place_model(model, core)
-        tables = len(image.program_bytes) + len(image.segment_bytes) + len(image.register_bytes)
+        tables = sum(len(table) for _, table in image.tables)
         weights = sum(len(part) for _, part in image.sections)
         assert sent == weights + tables
         others = []

@@ -12,9 +12,11 @@ import openai
 import pytest
 
 import tellme
+from tellme.drafts.table import DraftTable
 from tellme.link.errors import LinkError
-from tellme.runtime.device import GoldenDevice
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.runtime.sampling import Sampling
+from tellme.serve.answers import timings
 from tellme.serve.pool import Ended, Limits, Pool
 from tellme.spec.memory import COUNTER_BASE, COUNTERS
 from tests.cli.fake_client import SlottedClient
@@ -405,3 +407,33 @@ def test_runs_of_failed_boards_are_told_apart():
     assert [job.failures for job in pool._queue] == [1] * SLOTS + [0] * 2
     assert all(a.arrived <= b.arrived for a, b in pairwise(pool._queue))
     pool.close(0.1)
+
+
+def test_tokens_a_pass_are_told(pool_of):
+    """On a board that drafts, of each request and in the metrics; the texts are those alone.  Other boards tell nothing."""
+    heard = [asked(i, 30) for i in range(8)]
+    table = DraftTable.of_texts([[*each.job.prompt, *wanted(each)] for each in heard], MODEL.config.vocab)
+    board = Slotted()
+
+    def opened():
+        on = tellme.Board(BoardDevice("port", CONFIG, board, "ab" * 32))
+        return on, on.load(MODEL, drafts=table)
+
+    pool = pool_of(opened)
+    for each in heard:
+        pool.submit(each.job)
+    ends(heard)
+    said = [timings(each.job, each.end) for each in heard]
+    passes, accepted = (sum(each[name] for each in said) for name in ("passes", "accepted_n"))
+    assert passes + accepted == sum(len(each.job.ids) - 1 for each in heard) and accepted > 0
+    assert [each["tokens_per_pass"] for each in said] == [
+        round((len(h.job.ids) - 1) / each["passes"], 3) for h, each in zip(heard, said, strict=True)]
+    assert board.board.drafts_told[0] == passes and board.board.drafts_told[2] == accepted
+    text = pool.metrics.text()
+    assert (f'tellme_decode_passes_total{{board="board0"}} {passes}\n' in text
+            and f'tellme_accepted_tokens_total{{board="board0"}} {accepted}\n' in text)
+    other = pool_of(golden(MODEL))
+    last = asked(3)
+    other.submit(last.job)
+    ends([last])
+    assert timings(last.job, last.end)["tokens_per_pass"] is None and "tellme_decode_passes_total{" not in other.metrics.text()

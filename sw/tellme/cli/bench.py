@@ -4,7 +4,7 @@
 
 import argparse
 
-from tellme.cli.boards import open_board
+from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.generate import load
 from tellme.cli.output import print_line, say, write
@@ -46,6 +46,10 @@ def show(report: BenchReport) -> None:
         share = f"{100 * d.floor(core) / d.cycles:.1f} %" if core is not None and d.cycles else "-"
         write(row(d.position, f"{d.tokens_per_second:.1f}", f"{1e3 * d.seconds:.2f}", d.cycles or "-", share).rstrip("\n")
               + shares(d) + (f"; {100 * d.rows_read:.1f} % of the LM head's rows" if d.rows_read is not None else "") + "\n")
+    if report.drafts is not None:
+        text = report.drafts
+        write(f"drafts: {text.tokens_per_pass:.2f} tokens a pass, {text.tokens_per_second:.1f} tokens/s, on a greedy text of "
+              f"{text.tokens + 1} tokens: {text.tokens - text.passes} drafted tokens were right in {text.passes} passes\n")
     if report.peak_bytes_per_second is not None:
         write(f"of the peak: the bytes that are needed, at the memory's {report.peak_bytes_per_second / 1e6:.1f} MB/s, against "
               "the time that it took\n")
@@ -59,7 +63,7 @@ def bench(args: argparse.Namespace) -> int:
         check_plot()
         check_target(args.plot)
     with open_board(args) as board:
-        session = load(board, model, None)
+        session = load(board, model, None, drafts_of(args))
         core = board.device.core if isinstance(board.device, BoardDevice) else None
         with bar("measuring", "step") as shown:
             def progress(what: str, done: int, total: int) -> None:

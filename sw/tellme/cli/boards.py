@@ -3,11 +3,21 @@
 """How the commands open the board that the options name."""
 
 import argparse
+from pathlib import Path
+from typing import Literal
 
 from tellme.cli.output import say
 from tellme.runtime.board import Board
 
-__all__ = ["open_board"]
+__all__ = ["drafts_of", "open_board"]
+
+
+def drafts_of(args: argparse.Namespace) -> Path | Literal["auto"] | None:
+    """The table of drafted tokens that --drafts and --no-drafts say."""
+    if args.no_drafts:
+        return None
+    path: Path | None = args.drafts
+    return "auto" if path is None else path
 
 
 def open_board(args: argparse.Namespace) -> Board:

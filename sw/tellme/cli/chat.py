@@ -4,7 +4,7 @@
 
 import argparse
 
-from tellme.cli.boards import open_board
+from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import checked_text
 from tellme.cli.generate import adapted, load, sampling_of
@@ -30,7 +30,7 @@ def chat(args: argparse.Namespace) -> int:
     system = checked_text(args.system, "--system")
     seed = args.seed
     with open_board(args) as board:
-        talk = Chat(load(board, model, args.head), system)
+        talk = Chat(load(board, model, args.head, drafts_of(args)), system)
         say(f"{model.name}; {COMMANDS}")
         while (line := next_line("> ")) is not None:
             text = line.strip()

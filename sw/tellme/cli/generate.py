@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from tellme.cli import interrupts
-from tellme.cli.boards import open_board
+from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode, OutputError, UserError
 from tellme.cli.files import checked_text, read_text
 from tellme.cli.output import print_line, say, write
 from tellme.cli.progress import bytes_bar
 from tellme.cli.terminal import next_line, shown_text
 from tellme.compiler.image import Head
+from tellme.drafts.placing import Drafts
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.models.writing import check_target, kind, whole_file
@@ -67,10 +68,10 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def load(board: Board, model: StoredSource, head: Head | None) -> Session:
+def load(board: Board, model: StoredSource, head: Head | None, drafts: Drafts) -> Session:
     """Write the model into the board, with a progress bar."""
     with bytes_bar("loading") as progress:
-        return board.load(model, head=head, progress=progress)
+        return board.load(model, head=head, drafts=drafts, progress=progress)
 
 
 class Output:
@@ -120,6 +121,9 @@ def report(run: Generation, stats: dict[str, object]) -> None:
         say(f"at {stats['fabric_mhz']:g} MHz {what} {stats['board_tokens_per_second']} tokens/s: "
             f"{stats['cycles_per_token']} cycles a token, SDRAM busy {100 * float(str(busy)):.1f} %, "
             f"{stats['sdram_bytes']} bytes moved for {needed} needed")
+    if stats["tokens_per_pass"] is not None:
+        say(f"drafts: {stats['tokens_per_pass']:.2f} tokens a pass, {stats['accepted_tokens']} drafted tokens were right in "
+            f"{stats['passes']} passes")
     if stats["sim_khz"] is not None:
         say(f"simulated at {stats['sim_khz']} kHz")
 
@@ -136,7 +140,7 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     """
     text = str(prompt_of(args))
     with open_board(args) as board:
-        session = load(board, model, args.head)
+        session = load(board, model, args.head, drafts_of(args))
         while True:
             run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
                                    prefill_chunk=args.prefill_chunk, stop=args.stop)
@@ -178,7 +182,7 @@ def generate(args: argparse.Namespace) -> int:
         return interactive(args, model)
     rows: list[np.ndarray] = []
     with open_board(args) as board:
-        session = load(board, model, args.head)
+        session = load(board, model, args.head, drafts_of(args))
         device = session.device
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,

@@ -31,6 +31,7 @@ def show(found: Description) -> None:
     line("sequences", "one at a time" if found.slots == 1 else
          f"up to {found.slots} side by side, as many as the memory has room for")
     line("sampler", "draws tokens on its own" if found.sampler else "none: the host draws")
+    line("drafts", "tokens from a table in memory" if found.drafts else "none")
     line("cycle counters", "of what each cycle was spent on" if found.counts_cycles else "in all")
     line("clock", f"{found.fabric_mhz:.2f} MHz; SDRAM {found.sdram_mhz:.2f} MHz")
     line("memory", f"{found.memory_bytes / 2**20:g} MiB, up to {found.peak_bytes_per_second / 1e6:.1f} MB/s")

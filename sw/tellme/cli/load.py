@@ -5,10 +5,10 @@
 import argparse
 import time
 
-from tellme.cli.boards import open_board
+from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.generate import adapted
-from tellme.cli.output import print_line, write
+from tellme.cli.output import print_line, say, write
 from tellme.cli.progress import bytes_bar
 from tellme.compiler.image_file import save_image
 from tellme.models.shipped import checked_model
@@ -29,7 +29,7 @@ def save(args: argparse.Namespace, model: StoredSource) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     check_target(args.save)
-    size = save_image(args.save, model, core, head=args.head)
+    size = save_image(args.save, model, core, head=args.head, drafts=drafts_of(args), say=say)
     if args.json:
         print_line({"model": model.name, "file": str(args.save), "preset": core.name, "bytes": size})
     else:
@@ -48,7 +48,7 @@ def load(args: argparse.Namespace) -> int:
             board.connect()
         with bytes_bar("loading") as progress:
             began = time.monotonic()
-            board.load(model, head=args.head, progress=progress)
+            board.load(model, head=args.head, drafts=drafts_of(args), progress=progress)
             seconds = time.monotonic() - began
         device = board.device
         sent, there = device.sent, device.skipped

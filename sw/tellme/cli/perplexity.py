@@ -41,7 +41,7 @@ def perplexity(args: argparse.Namespace) -> int:
     except NothingToPredictError as error:
         raise UserError(f"there is nothing to predict in {'standard input' if args.text == '-' else args.text}") from error
     with open_board(args) as board:
-        session = load(board, model, args.head)
+        session = load(board, model, args.head, None)
         with bar("predicting", "token", cut.tokens * (2 if args.reference else 1)) as shown:
             loss = session.loss(cut, progress=shown.update)
             other = nats_of_reference(model_path(args.model), cut.parts, shown.update) if args.reference else None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from tellme.cli import interrupts
+from tellme.cli.boards import drafts_of
 from tellme.cli.errors import ExitCode, UserError
 from tellme.cli.output import say
 from tellme.errors import DeviceError
@@ -42,7 +43,7 @@ def opener(name: str, model: Model, args: argparse.Namespace) -> Callable[[], tu
             was_plugged_in = name == "auto" and board.device.name != "sim"
             # The first simulated board is built once, and not by each of several at a time.
             with _BUILDING if board.device.name == "sim" else nullcontext():
-                return board, board.load(model, head=args.head)
+                return board, board.load(model, head=args.head, drafts=drafts_of(args))
         except BaseException:
             board.close()
             raise

@@ -12,9 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tellme.cli.boards import drafts_of
 from tellme.cli.errors import UserError
 from tellme.cli.output import say, write
 from tellme.compiler.image_file import is_image, save_image
+from tellme.drafts.placing import Drafts
 from tellme.errors import DeviceError
 from tellme.link.process import Child
 from tellme.link.transport import board_ended
@@ -66,9 +68,11 @@ def linked(path: Path | None, target: str) -> Iterator[str]:
 
 
 @contextmanager
-def preloaded(name: str | None, config: CoreConfig) -> Iterator[Path | None]:
+def preloaded(name: str | None, config: CoreConfig, drafts: Drafts = "auto") -> Iterator[Path | None]:
     """The image that the memory is to hold when power comes: a file that is one, or a model's that is compiled for the time that
-    the block runs."""
+    the block runs, with the table of drafted tokens that ``drafts`` says."""
+    if isinstance(drafts, Path) and (name is None or is_image(Path(name))):
+        raise UserError("--drafts goes with --preload and a model: an image has its table, if it has one, and other memory none")
     if name is None:
         yield None
     elif is_image(Path(name)):
@@ -77,7 +81,7 @@ def preloaded(name: str | None, config: CoreConfig) -> Iterator[Path | None]:
         model = checked_model(name)
         with TemporaryDirectory(prefix="tellme-") as folder:
             path = Path(folder) / "image"
-            save_image(path, model, config, head=None)
+            save_image(path, model, config, head=None, drafts=drafts, say=say)
             yield path
 
 
@@ -90,7 +94,7 @@ def simulate(args: argparse.Namespace) -> int:
 
     if args.link is not None:
         check_link(args.link)
-    with preloaded(args.preload, config) as image:
+    with preloaded(args.preload, config, drafts_of(args)) as image:
         command, root, env = sim_command(config, image)
         board = build(command, root, env)
         with PtyPort() as port, linked(args.link, port.path) as name:

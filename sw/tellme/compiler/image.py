@@ -35,7 +35,16 @@ from tellme.models.config import LINEARS, NORMS, ModelConfig
 from tellme.models.source import StoredSource, multiplier_bytes, trits
 from tellme.spec.attention import c_att
 from tellme.spec.config import CoreConfig
-from tellme.spec.memory import KV_PAGE, MODEL_REGISTERS, check_registers
+from tellme.spec.memory import (
+    DRAFT_REGISTERS,
+    KV_PAGE,
+    MODEL_REGISTERS,
+    PROGRAM_BASE,
+    REGISTER_BASE,
+    SEGMENT_BASE,
+    check_registers,
+    register_address,
+)
 from tellme.spec.packing import HEAD_PLANES, TRITS, head_block_words, head_row_words
 from tellme.spec.probe import probe_power
 from tellme.spec.program import MAX_LAYERS, Descriptor, Epilogue, Op, QkvPart, Segment, check_segments, pack_segments
@@ -44,7 +53,7 @@ from tellme.spec.scale import SQUARE_FRAC, Scale, scale_from_fraction
 from tellme.spec.two_steps import LOW_PAGE
 from tellme.spec.widths import MAX_CODE, MIN_HEAD_DIM, plane_reach
 
-__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_linears", "check_shape", "compile_body",
+__all__ = ["Body", "CompileError", "Head", "Image", "TooBigError", "check_drafts", "check_linears", "check_shape", "compile_body",
            "compile_model", "kv_bytes", "lay_out", "longest_context", "longest_context_of", "needed_bytes", "place_model",
            "program_length", "tiling", "with_drafts"]
 
@@ -95,6 +104,8 @@ class Image:
     slots: int = 1
     #: Address of the table of drafted tokens, if there is one (:func:`with_drafts`), in 32-bit words.
     draft_base: int | None = None
+    #: The register ``draft_settings``: SETTINGS_FIELDS of :mod:`tellme.spec.drafts`, 0 without a table; None: the core has none.
+    draft_settings: int | None = None
 
     @property
     def two_steps(self) -> bool:
@@ -112,6 +123,20 @@ class Image:
     @property
     def register_bytes(self) -> bytes:
         return b"".join(self.registers[name].to_bytes(4, "little") for name in MODEL_REGISTERS)
+
+    @property
+    def draft_registers(self) -> dict[str, int]:
+        """The registers of drafted tokens by name, zeros without a table; none for a core that drafts no tokens."""
+        if self.draft_settings is None:
+            return {}
+        return dict(zip(DRAFT_REGISTERS, (self.draft_base or 0, self.draft_settings), strict=True))
+
+    @property
+    def tables(self) -> tuple[tuple[int, bytes], ...]:
+        """(address, content) of what a host writes behind the sections: layer program, segments, and registers."""
+        drafts = b"".join(value.to_bytes(4, "little") for value in self.draft_registers.values())
+        tables = [(PROGRAM_BASE, self.program_bytes), (SEGMENT_BASE, self.segment_bytes), (REGISTER_BASE, self.register_bytes)]
+        return (*tables, *([(register_address(DRAFT_REGISTERS[0]), drafts)] if drafts else []))
 
 
 def needed_bytes(config: ModelConfig, position: int, head: Head = "board", *, trits: int | None = None,
@@ -524,7 +549,7 @@ def compile_model(model: StoredSource, board: CoreConfig, *, head: Head = "board
     check_registers(registers)
     return Image(tuple(sections), steps, registers, segments, at.end, body.trits, body.whole_heads,
                  body.residual_biases, probe, body.head.trits if head == "board" else None, body.multipliers,
-                 at.slots)
+                 at.slots, draft_settings=0 if board.drafts else None)
 
 
 def with_stream_behind(image: Image, model: Adapted, board: CoreConfig) -> Image:
@@ -564,19 +589,27 @@ def place_model(model: StoredSource, board: CoreConfig, head: Head | None = None
         return compile_model(model, board, head="host", body=body), str(error)
 
 
-def with_drafts(image: Image, table: DraftTable, board: CoreConfig) -> Image:
+def check_drafts(image: Image, board: CoreConfig) -> None:
+    """Refuse a table of drafted tokens on a board that drafts none, and beside an LM head on the host: a CompileError."""
+    if not board.drafts:
+        raise CompileError(f"the core {board.name} drafts no tokens: leave the table of drafts out")
+    if image.probe is not None:
+        raise CompileError("no tokens are drafted where the LM head is on the host: leave the table of drafts out")
+
+
+def with_drafts(image: Image, table: DraftTable, board: CoreConfig, settings: int = 0) -> Image:
     """An image with a table of drafted tokens behind everything else.
 
-    A board that drafts no tokens, a table of another vocabulary, and a memory without room for it are a CompileError.
+    ``settings``: the register ``draft_settings``; with 0 the board drafts nothing.  What :func:`check_drafts` refuses, and a
+    table of another vocabulary, are a CompileError, and a memory without room for the table is a TooBigError.
     """
     vocab, base = image.registers["vocab"], -(-image.end // ALIGN) * ALIGN
     size = 4 * len(table.words)
-    if not board.drafts:
-        raise CompileError(f"the core {board.name} drafts no tokens: leave the table of drafts out")
-    if table.vocab != vocab or image.probe is not None:
+    check_drafts(image, board)
+    if table.vocab != vocab:
         raise CompileError(f"the table of drafts knows {table.vocab} tokens, and the LM head on the board gives {vocab}")
     if not board.unlimited and base + size > board.sdram_bytes:
-        raise CompileError(f"the table of drafts needs {size / 1e6:.3f} MB, and the memory of {board.name} has "
-                           f"{max(board.sdram_bytes - base, 0) / 1e6:.3f} MB left: make one with shorter lists")
+        raise TooBigError(f"the table of drafts needs {size / 1e6:.3f} MB, and the memory of {board.name} has "
+                          f"{max(board.sdram_bytes - base, 0) / 1e6:.3f} MB left: make one with shorter lists")
     return replace(image, sections=(*image.sections, (base, Part.of(table.words.astype("<u4").tobytes()))), end=base + size,
-                   draft_base=base // 4)
+                   draft_base=base // 4, draft_settings=settings)

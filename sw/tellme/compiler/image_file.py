@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes what a host sends to a board before a run into a file, and reads such a file (:mod:`tellme.spec.image_file`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tellme.compiler.image import Head, Image, place_model
 from tellme.compiler.part import Part
+from tellme.drafts.placing import Drafts, place_drafts
 from tellme.errors import InputError
 from tellme.models.source import StoredSource
 from tellme.models.writing import whole_file
 from tellme.spec.config import CoreConfig
 from tellme.spec.image_file import HEADER, MAGIC, PIECE
-from tellme.spec.memory import PROGRAM_BASE, REGISTER_BASE, SDRAM_BASE, SEGMENT_BASE
+from tellme.spec.memory import PROGRAM_BASE, SDRAM_BASE
 from tellme.spec.program import FORMAT_VERSION
 
 __all__ = ["StoredPiece", "image_pieces", "is_image", "memory_pieces", "save_image", "save_pieces", "stored_pieces"]
@@ -30,8 +31,7 @@ class StoredPiece(NamedTuple):
 def image_pieces(image: Image) -> tuple[tuple[int, Part], ...]:
     """(address, content) of all that a host writes before a run: memory, layer program, segments, registers; whole words."""
     pieces = [(SDRAM_BASE + base, part) for base, part in image.sections]
-    pieces += [(PROGRAM_BASE, Part.of(image.program_bytes)), (SEGMENT_BASE, Part.of(image.segment_bytes)),
-               (REGISTER_BASE, Part.of(image.register_bytes))]
+    pieces += [(base, Part.of(table)) for base, table in image.tables]
     return tuple((base, part + Part.of(bytes(-len(part) % 4))) for base, part in pieces)
 
 
@@ -49,14 +49,17 @@ def save_pieces(path: Path, pieces: Sequence[tuple[int, Part]], board: CoreConfi
         return out.tell()
 
 
-def save_image(path: Path, model: StoredSource, board: CoreConfig, *, head: Head | None = "board") -> int:
+def save_image(path: Path, model: StoredSource, board: CoreConfig, *, head: Head | None = "board", drafts: Drafts = None,
+               say: Callable[[str], None] = lambda text: None) -> int:
     """Compile a model for a board and write the file, which is there whole or not at all; the bytes of the file.
 
-    With ``head`` None the LM head is on the board if it fits.  A model that does not fit is a CompileError; one that is damaged,
-    or a file that cannot be written, a ModelError.
+    With ``head`` None the LM head is on the board if it fits.  ``drafts``: the table of drafted tokens, of which ``say`` hears
+    (:func:`tellme.drafts.placing.place_drafts`).  A model that does not fit is a CompileError; one that is damaged, or a file
+    that cannot be written, a ModelError.
     """
     model.check()
-    return save_pieces(path, image_pieces(place_model(model, board, head)[0]), board)
+    image = place_drafts(place_model(model, board, head)[0], model, board, drafts, say)
+    return save_pieces(path, image_pieces(image), board)
 
 
 def is_image(path: Path) -> bool:

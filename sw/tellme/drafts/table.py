@@ -26,7 +26,7 @@ from tellme.spec.drafts import (
 )
 from tellme.spec.words import pack_word, unpack_word
 
-__all__ = ["DraftTable", "accepted", "open_table", "save_table", "tokens_a_pass"]
+__all__ = ["DraftTable", "accepted", "drafted_tokens", "next_token", "open_table", "save_table", "tokens_a_pass"]
 
 
 class DraftTable:
@@ -95,22 +95,31 @@ class DraftTable:
 
     def next(self, before: int | None, last: int) -> int | None:
         """The token that the table expects behind two tokens, or behind a text's first token; None: it expects none."""
-        first = unpack_word(INDEX_FIELDS, int(self.words[INDEX_WORDS * last]))
-        at = int(self.words[INDEX_WORDS * last + 1])
-        for word in self.words[at:at + first["entries"]]:
-            entry = unpack_word(ENTRY_FIELDS, int(word))
-            if entry["before"] == before:
-                return entry["next"]
-        return None if first["next"] == NONE else first["next"]
+        return next_token(self.words, before, last)
 
     def draft(self, ids: Sequence[int], count: int) -> list[int]:
         """Up to ``count`` tokens that may follow a text; fewer where the table expects none."""
-        before, last = ids[-2] if len(ids) > 1 else None, ids[-1]
-        drafted: list[int] = []
-        while len(drafted) < count and (token := self.next(before, last)) is not None:
-            drafted.append(token)
-            before, last = last, token
-        return drafted
+        return drafted_tokens(self.words, ids[-2] if len(ids) > 1 else None, ids[-1], count)
+
+
+def next_token(words: NDArray[np.uint32], before: int | None, last: int) -> int | None:
+    """:meth:`DraftTable.next` of a table in memory, of whose words only those are looked at that a board reads."""
+    first = unpack_word(INDEX_FIELDS, int(words[INDEX_WORDS * last]))
+    at = int(words[INDEX_WORDS * last + 1])
+    for word in words[at:at + first["entries"]]:
+        entry = unpack_word(ENTRY_FIELDS, int(word))
+        if entry["before"] == before:
+            return entry["next"]
+    return None if first["next"] == NONE else first["next"]
+
+
+def drafted_tokens(words: NDArray[np.uint32], before: int | None, last: int, count: int) -> list[int]:
+    """Up to ``count`` tokens behind two tokens, or behind a text's first one, from a table in memory."""
+    drafted: list[int] = []
+    while len(drafted) < count and (token := next_token(words, before, last)) is not None:
+        drafted.append(token)
+        before, last = last, token
+    return drafted
 
 
 def accepted(drafted: Sequence[int], follows: Sequence[int]) -> int:
@@ -153,16 +162,20 @@ def open_table(path: Path, vocab: int, tokenizer: bytes) -> DraftTable:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     again = "make it again"
+
+    def refused(why: str) -> InputError:
+        return InputError(f"{path} {why}", hint="draft")
+
     if content[:len(MAGIC)] != MAGIC:
         raise InputError(f"{path} is no table of drafts: give the name of one")
     if len(content) < HEADER.size:
-        raise InputError(f"{path} is cut short: {again}")
+        raise refused(f"is cut short: {again}")
     _, version, _, its_vocab, words, crc, digest = HEADER.unpack_from(content)
     if version != VERSION:
-        raise InputError(f"{path} has version {version}, and {VERSION} is wanted: {again}")
+        raise refused(f"has version {version}, and {VERSION} is wanted: {again}")
     body = content[HEADER.size:]
     if len(body) != 4 * words or crc32(body) != crc:
-        raise InputError(f"{path} is damaged or cut short: {again}")
+        raise refused(f"is damaged or cut short: {again}")
     if its_vocab != vocab or digest != sha256(tokenizer).digest():
-        raise InputError(f"{path} was made for another model's tokens: {again}, for this model")
+        raise refused(f"was made for another model's tokens: {again}, for this model")
     return DraftTable(np.frombuffer(body, "<u4").astype(np.uint32), vocab)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tellme.compiler.head import head_rows
 from tellme.compiler.image import Image
-from tellme.drafts.table import DraftTable
+from tellme.drafts.table import drafted_tokens
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import F16, absmax, activation, add, dequantise, mul, nonfinite, norm_codes, quantise, rope, sumsq
 from tellme.golden.head import Table, TwoSteps, best
@@ -583,13 +583,13 @@ class GoldenBoard:
         return runs
 
     def _draft(self, record: _Record, free: int) -> list[int]:
-        """Tokens that may follow a slot's last pick, by the table in the board's memory, as :class:`DraftTable` says them."""
+        """Tokens that may follow a slot's last pick, by the table in the board's memory, as a DraftTable says them."""
         settings = unpack_word(SETTINGS_FIELDS, self.registers.get("draft_settings", 0))
         most = min(settings["most"], free, self.registers["context"] - 1 - record.position)
         if most <= 0 or record.drafting.rest or record.args.flags & StartFlags.DUMP:
             return []
-        table = DraftTable(self._memory[4 * self.registers["draft_base"]:].view("<u4"), self.registers["vocab"])
-        return table.draft([record.before, record.pick], most)
+        words = self._memory[4 * self.registers["draft_base"]:]
+        return drafted_tokens(words[:len(words) // 4 * 4].view("<u4"), record.before, record.pick, most)
 
     def make_pass(self) -> list[tuple[EventType, Event]]:
         """Make the next pass of all slots that run, and give its events; none if no slot runs.

@@ -31,7 +31,7 @@ def unlimited_config(model: Source) -> CoreConfig:
     return CoreConfig(name="golden", max_dim=c.dim, max_cols=max(c.ffn, c.q_dim), max_head_dim=c.head_dim,
                        max_kv_heads=c.kv_heads, max_group=c.heads // c.kv_heads, max_context=c.context,
                        program_steps=program_length(c), sdram_bytes=1 << 40, planes=MAX_PLANES, multipliers=True,
-                       vector_norms=True, residual_biases=True, unlimited=True)
+                       vector_norms=True, residual_biases=True, drafts=True, unlimited=True)
 
 
 def golden_board(model: StoredSource) -> GoldenBoard:

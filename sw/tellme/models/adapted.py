@@ -57,7 +57,7 @@ class Adapted(StoredSource):
 
     def __init__(self, base: StoredSource, changes: Mapping[tuple[int, str], Change]):
         self.base, self.config = base, base.config
-        self.name, self.license = base.name, base.license
+        self.name, self.license, self.path = base.name, base.license, base.path
         self.tokenizer, self.chat_template = base.tokenizer, base.chat_template
         self._changes = {at: change for at, change in changes.items() if (change.b != 0).any() and (change.a != 0).any()}
         self.planes = {at: self._fewest(*at) for at in self._changes}

@@ -186,7 +186,9 @@ class Model(StoredSource):
         """Read and check a file."""
         container = Container(path)
         try:
-            return cls.read(container)
+            model = cls.read(container)
+            model.path = path
+            return model
         except ModelError as error:
             text = str(error)
             raise error if str(path) in text else ModelError(f"{path}: {text}") from error

@@ -10,6 +10,7 @@ read again.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -125,6 +126,9 @@ class Source(ABC):
 
 class StoredSource(Source):
     """A source whose scales are known before its weights are read, and whose parts may be read in any order, and again."""
+
+    #: The .tellme file that it was read from, if it was.
+    path: Path | None = None
 
     @abstractmethod
     def check(self) -> None:

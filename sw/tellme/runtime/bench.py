@@ -27,14 +27,15 @@ from tellme.spec.memory import ACCOUNT, COUNTERS, HEAD_COUNTERS, EventType, Star
 from tellme.spec.packing import TRITS
 from tellme.spec.scale import Scale, pack16
 
-__all__ = ["PROMPTS", "BenchReport", "Decode", "Prefill", "bench", "cache_pieces", "check_positions", "default_positions",
-           "measure_decode",
-           "measure_prefill", "prefill_bytes"]
+__all__ = ["PROMPTS", "BenchReport", "Decode", "Drafted", "Prefill", "bench", "cache_pieces", "check_positions",
+           "default_positions", "measure_decode", "measure_drafts", "measure_prefill", "prefill_bytes"]
 
 #: Lengths of prompts that are measured where none are named.
 PROMPTS = (16, 64)
 #: Runs of which the quickest counts, where the host's clock measures.
 TRIES = 3
+#: Tokens of the text on which drafted tokens are measured.
+DRAFTED_TOKENS = 48
 #: Hears (what is measured, steps done, steps in all).
 Progress = Callable[[str, int, int], object]
 
@@ -121,8 +122,36 @@ class Prefill:
 
 
 @dataclass(frozen=True)
+class Drafted:
+    """What drafted tokens give on a greedy text from BOS on: ``tokens`` behind the first one, in ``passes``.  ``seconds``: by the
+    board's cycles, or by the host's clock where nothing counts cycles."""
+
+    tokens: int
+    passes: int
+    seconds: float
+    cycles: int | None = None
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """tokens / passes."""
+        return self.tokens / self.passes
+
+    @property
+    def tokens_per_second(self) -> float:
+        """tokens / seconds."""
+        return self.tokens / self.seconds
+
+    def as_json(self) -> dict[str, object]:
+        """The fields for a JSON object; ``accepted_tokens``: drafted ones that were right."""
+        return {"tokens": self.tokens, "passes": self.passes, "accepted_tokens": self.tokens - self.passes,
+                "tokens_per_pass": round(self.tokens_per_pass, 3), "cycles": self.cycles,
+                "tokens_per_second": round(self.tokens_per_second, 2)}
+
+
+@dataclass(frozen=True)
 class BenchReport:
-    """How fast a model is on a device.  ``core``, ``fabric_mhz`` and the peak are None on the golden model."""
+    """How fast a model is on a device.  ``core``, ``fabric_mhz`` and the peak are None on the golden model; ``drafts`` is None
+    where nothing is drafted."""
 
     model: str
     device: str
@@ -130,6 +159,7 @@ class BenchReport:
     core_sha256: str | None
     decode: tuple[Decode, ...]
     prefill: tuple[Prefill, ...]
+    drafts: Drafted | None = None
 
     @property
     def peak_bytes_per_second(self) -> float | None:
@@ -144,7 +174,8 @@ class BenchReport:
                 "measured_by": "the host's clock" if core is None else
                 "simulated cycles" if self.device == "sim" else "the board's cycles",
                 "peak_bytes_per_second": self.peak_bytes_per_second and round(self.peak_bytes_per_second),
-                "decode": [r.as_json(core) for r in self.decode], "prefill": [r.as_json(core) for r in self.prefill]}
+                "decode": [r.as_json(core) for r in self.decode], "prefill": [r.as_json(core) for r in self.prefill],
+                **({} if self.drafts is None else {"drafts": self.drafts.as_json()})}
 
 
 def prefill_bytes(c: ModelConfig, tokens: int, chunk: int, trits: int | None = None, multipliers: int = 0) -> float:
@@ -287,23 +318,47 @@ def measure_prefill(device: Device, config: ModelConfig, image: Image, prompts: 
     return results
 
 
+def measure_drafts(session: Session, core: CoreConfig | None, progress: Progress | None = None) -> Drafted:
+    """What drafted tokens give, on a device that drafts."""
+    config = session.model.config
+    session.cache.forget()
+    if progress is not None:
+        progress("drafts", 0, 1)
+    run = session.generate([config.bos or 0], max_tokens=min(DRAFTED_TOKENS + 1, config.context), ignore_end=True)
+    for _ in run:
+        pass
+    stats = run.stats
+    cycles = stats["decode_cycles"]
+    if progress is not None:
+        progress("drafts", 1, 1)
+    seconds = run.generation.wall_seconds if core is None or not cycles else cycles / core.fabric_mhz / 1e6
+    return Drafted(len(run.generation.generated) - 1, stats["passes"], seconds, cycles)
+
+
 def bench(session: Session, core: CoreConfig | None, *, positions: Sequence[int] | None = None,
           prompts: Sequence[int] | None = None, progress: Progress | None = None) -> BenchReport:
     """Measure a session's model.  ``core``: that of the session's board; None for the golden model.
 
     ``positions`` and ``prompts`` are ascending; None for five positions over the context, and for :data:`PROMPTS` as far as the
-    context has room.  What the KV cache held is lost.
+    context has room.  What the KV cache held is lost.  Drafted tokens are measured apart, on a text; the other numbers are those
+    of plain decode.
     """
     config, device = session.model.config, session.device
     at = list(positions) if positions is not None else default_positions(config.context)
     lengths = list(prompts) if prompts is not None else [n for n in PROMPTS if n + 2 <= config.context]
     check_positions(session.model.name, config.context, at, lengths)
     session.cache.forget()
+    settings, drafts = session.image.draft_settings if device.draft_most else None, None
     try:
+        if settings is not None:
+            device.draft_as(0)
         # Prompts first: the positions' cache is filled anew.
         prefill = measure_prefill(device, config, session.image, lengths, core, progress=progress)
         decode = measure_decode(device, config, session.image, at, core, progress=progress)
+        if settings is not None:
+            device.draft_as(settings)
+            drafts = measure_drafts(session, core, progress)
     except KeyboardInterrupt:
         device.stop()
         raise
-    return BenchReport(session.model.name, device.name, core, device.core_sha256, tuple(decode), tuple(prefill))
+    return BenchReport(session.model.name, device.name, core, device.core_sha256, tuple(decode), tuple(prefill), drafts)

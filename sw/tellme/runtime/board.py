@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head
+from tellme.drafts.placing import Drafts, place_drafts
 from tellme.errors import DeviceError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
@@ -68,15 +69,20 @@ class Board:
             return cls(_at_port(port, "the one that is plugged in", say, baud), say)
         return cls(_at_port(name, "as asked for", say, baud), say)
 
-    def load(self, model: StoredSource, *, head: Head | None = None, progress: Progress | None = None) -> Session:
+    def load(self, model: StoredSource, *, head: Head | None = None, drafts: Drafts = "auto",
+             progress: Progress | None = None) -> Session:
         """Compile a model, write the model into the board's memory, and give the session that generates with the model.
 
         ``head`` says where the embedding and the LM head are: ``board``, ``host``, or None for the board if they fit its memory.
+        ``drafts``: a table from which the board drafts tokens (:class:`tellme.drafts.table.DraftTable`, or a file of one), or
+        None for none, or ``auto`` for the one beside the model's file on a core that drafts (:mod:`tellme.drafts.placing`).  The
+        text does not depend on it, its speed does.
         ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, and one that is damaged a
         ModelError, before a byte is sent.  The weights of a file (:func:`tellme.open_model`) pass in a stream.
         """
         model.check()
         device, image = place_head(self.device, model, head, self._say)
+        image = place_drafts(image, model, device.config(model), drafts, self._say)
         session = Session(device, model, image, self._say)
         device.connect()
         device.load(image, progress or (lambda done, total: None))

@@ -23,16 +23,14 @@ from tellme.golden.perplexity import unlimited_config, window_losses
 from tellme.link.client import REGION, padded
 from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
+from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.memory import (
     COUNTER_BASE,
     COUNTERS,
     CRC_BASE,
     HEAD_COUNTERS,
-    PROGRAM_BASE,
-    REGISTER_BASE,
     SAMPLING_REGISTERS,
     SDRAM_BASE,
-    SEGMENT_BASE,
     TOP_ENTRIES,
     Event,
     EventType,
@@ -45,6 +43,7 @@ from tellme.spec.memory import (
 )
 from tellme.spec.ranges import Range
 from tellme.spec.sampling import DrawSettings, pack_settings
+from tellme.spec.words import unpack_word
 
 __all__ = ["BoardDevice", "Client", "Device", "GoldenDevice"]
 
@@ -93,6 +92,8 @@ class Device(ABC):
     two_steps: bool = False
     #: Who picks the tokens of a start.
     picks_by: Literal["board", "host"] = "board"
+    #: Tokens that a pass drafts for a slot at most, with the image that is loaded; 0: none (:meth:`draft_as`).
+    draft_most: int = 0
 
     @abstractmethod
     def config(self, model: Source) -> CoreConfig:
@@ -121,9 +122,17 @@ class Device(ABC):
         ``settings``: such as :func:`tellme.spec.sampling.board_draws` takes.
         """
 
+    def draft_as(self, settings: int) -> None:
+        """The register ``draft_settings`` from now on, on a device that is loaded with a table of drafted tokens, between runs:
+        SETTINGS_FIELDS of :mod:`tellme.spec.drafts`, 0: nothing is drafted.  Without a table a DeviceError."""
+        raise DeviceError(f"{self.name} has no table of drafted tokens")
+
     @abstractmethod
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """Run, and yield the events up to DONE.  A run of the slot that goes on from before is stopped first.
+
+        The picks of one pass, of which there are several where tokens are drafted, have the same number of cycles, and those of a
+        slot's next pass have another one.
 
         The flag CLEAR counts if no other slot runs (:meth:`cleared`).  A slot that the device does not have, the flag SAMPLE on a
         device without a ``sampler``, the flag ALL on a device with ``head_tokens`` 1, and the flag DUMP while other slots run,
@@ -205,12 +214,19 @@ class Alone:
             raise DeviceError(f"{what} may be those of another sequence, as several ran: generate while no other one does")
 
 
+def drafted_at_most(settings: int) -> int:
+    """Drafted tokens of a pass and slot at most, of the register ``draft_settings``."""
+    return unpack_word(SETTINGS_FIELDS, settings)["most"]
+
+
 class GoldenDevice(Device):
     """The golden model: no board's limits, no cycles."""
 
     name = "golden"
     sampler = True
     slots = GOLDEN_SLOTS
+    #: Whether the image that is loaded has a table of drafted tokens.
+    _tabled = False
 
     def __init__(self) -> None:
         self._board: GoldenBoard | None = None
@@ -219,6 +235,8 @@ class GoldenDevice(Device):
         #: Events of each slot that nobody took.
         self._heard: defaultdict[int, deque[tuple[EventType, Event]]] = defaultdict(deque)
         self._alone = Alone()
+        #: Passes that were made, which events have for their cycles.
+        self._passes = 0
 
     @property
     def board(self) -> GoldenBoard:
@@ -232,7 +250,10 @@ class GoldenDevice(Device):
         size = sum(len(part) for _, part in image.sections)
         progress(0, size)
         self.slots = 1 if image.probe is not None else GOLDEN_SLOTS
-        self._board = GoldenBoard(image, CHUNK, head_tokens=CHUNK, slots=self.slots)
+        self._board = GoldenBoard(image, CHUNK, head_tokens=CHUNK, slots=self.slots, drafts=True)
+        self._tabled = image.draft_base is not None
+        self._board.registers |= image.draft_registers
+        self.draft_most = drafted_at_most(image.draft_settings or 0)
         self._heard.clear()
         progress(size, size)
 
@@ -247,6 +268,12 @@ class GoldenDevice(Device):
     def draw_as(self, settings: DrawSettings, slot: int = 0) -> None:
         check_slot(slot, self)
         self._settings[slot] = settings
+
+    def draft_as(self, settings: int) -> None:
+        if not self._tabled:
+            super().draft_as(settings)
+        self.board.registers["draft_settings"] = settings
+        self.draft_most = drafted_at_most(settings)
 
     def start(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         slot = args.slot
@@ -266,8 +293,9 @@ class GoldenDevice(Device):
                     if slot not in self.board.running:
                         raise DeviceError("the golden model was stopped")
                     # Each pass is of all slots that run.
+                    self._passes += 1
                     for kind, event in self.board.make_pass():
-                        self._heard[event.slot].append((kind, event))
+                        self._heard[event.slot].append((kind, replace(event, cycles=self._passes)))
                 kind, event = self._heard[slot].popleft()
             yield kind, event
             if kind == EventType.DONE:
@@ -423,9 +451,10 @@ class BoardDevice(Device):
         """
         self._image = image
         self.slots = min(self._config.slots, image.slots)
+        self.draft_most = drafted_at_most(image.draft_settings or 0)
         self.two_steps = self._config.two_steps and image.two_steps
         sections = [(SDRAM_BASE + base, part) for base, part in image.sections]
-        tables = [(PROGRAM_BASE, image.program_bytes), (SEGMENT_BASE, image.segment_bytes), (REGISTER_BASE, image.register_bytes)]
+        tables = image.tables
         total = sum(len(part) for _, part in sections) + sum(len(table) for _, table in tables)
         self.sent = self.skipped = 0
 
@@ -506,6 +535,13 @@ class BoardDevice(Device):
         content = b"".join(registers[name].to_bytes(4, "little") for name in SAMPLING_REGISTERS)
         client.write(register_address(SAMPLING_REGISTERS[0]), content)
 
+    def draft_as(self, settings: int) -> None:
+        if self._loaded().draft_base is None:
+            super().draft_as(settings)
+        with self._talk() as client:
+            client.write(register_address("draft_settings"), settings.to_bytes(4, "little"))
+        self.draft_most = drafted_at_most(settings)
+
     def _check_sampler(self) -> None:
         if not self.sampler:
             raise DeviceError(f"the core {self.preset} has no sampler: the host has to draw the tokens")
@@ -521,15 +557,17 @@ class BoardDevice(Device):
             raise DeviceError(f"the core {self.preset} and the loaded model do not let this run's LM head go in two steps")
         self._in_two_steps = bool(args.flags & StartFlags.TWO_STEPS)
         events = self._begin_beside(args) if self._several else self._begin_alone(args)
-        # The last chunk of what is fed; each pick behind it is a pass of its own.
+        # The last chunk of what is fed; behind it a pass has a pick, and one more for each drafted token that was right.
         most = min(args.chunk or self.head_tokens, self.head_tokens)
         every = bool(args.flags & StartFlags.ALL)
-        self._pass_tokens, told = (args.feed - 1) % most + 1 if every else 1, 0
+        self._pass_tokens, told, cycles = (args.feed - 1) % most + 1 if every else 1, 0, -1
         for kind, event in events:
             if kind != EventType.DONE:
                 told += 1
                 if told > (args.feed if every else 1):
-                    self._pass_tokens = 1
+                    # Up to the last pick that counts.
+                    self._pass_tokens = self._pass_tokens + 1 if self.draft_most and event.cycles == cycles else 1
+                cycles = event.cycles
             yield kind, event
             if kind == EventType.DONE:
                 return

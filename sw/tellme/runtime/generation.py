@@ -95,6 +95,8 @@ class Generation:
     wall_seconds: float = 0.0
     #: Tokens of the prompt that the cache had.
     cached: int = 0
+    #: Passes behind the one that gave the first pick: fewer than picks where drafted tokens were right.
+    passes: int = 0
     _started: bool = False
     _first: Event | None = None
     _last: Event | None = None
@@ -168,6 +170,8 @@ class Generation:
                 picked += 1
                 position += len(feed)
                 feed = [token]
+                # The picks of a pass have the same number of cycles.
+                self.passes += self._last is not None and event.cycles != self._last.cycles
                 self._first = self._first or event
                 self._last = event
                 yield token
@@ -298,9 +302,14 @@ class Generation:
                 values["sdram_bytes"] = self.device.word_bytes * (_difference(self._first, self._last, "read_words")
                                                                   + _difference(self._first, self._last, "write_words"))
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
+        drafts: dict[str, Any] = dict.fromkeys(("passes", "accepted_tokens", "tokens_per_pass"))
+        if self.device.draft_most:
+            drafts = {"passes": self.passes, "accepted_tokens": max(decoded - self.passes, 0),
+                      "tokens_per_pass": round(decoded / self.passes, 3) if self.passes else None}
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
                 "token_ids": list(self.generated),
-                "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by, **values,
+                "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by,
+                **values, **drafts,
                 "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}
 

@@ -58,6 +58,7 @@ class Description:
     ``boards``: the boards and FPGAs that are built with the preset.  ``limits``: the largest model of the core, in elements.
     ``lanes`` and ``chunk``: tokens of a prompt that share each weight.  ``head_tokens``: tokens of a chunk after
     which the LM head gives a pick and logits.  ``slots``: sequences that run side by side.  ``sampler``: the core draws tokens.
+    ``drafts``: the core drafts tokens from a table.
     ``counts_cycles``:
     the core counts what each cycle was spent on.  ``peak_bytes_per_second``: what the memory's pins move at most.
     ``memory_kind``: "SDR" or "DDR3".  SDR: ``phase_step_ns`` is a step of the SDRAM clock's phase; ``phases`` steps are a whole
@@ -78,6 +79,7 @@ class Description:
     head_tokens: int
     slots: int
     sampler: bool
+    drafts: bool
     counts_cycles: bool
     memory_kind: str
     memory_bytes: int
@@ -163,7 +165,7 @@ def describe(board: Board) -> Description:
     return Description(
         device.name, core.name, tuple(boards_of_presets().get(core.name, ())), device.core_sha256, __version__, PROTOCOL_VERSION,
         FORMAT_VERSION, core_limits(core), core.lanes, core.chunk, core.head_tokens, core.slots,
-        core.sampler, core.accounts, "DDR3" if core.ddr3 else "SDR",
+        core.sampler, core.drafts, core.accounts, "DDR3" if core.ddr3 else "SDR",
         core.sdram_bytes, core.fabric_mhz, core.sdram_mhz, 1e6 * core.fabric_mhz * core.peak_bytes_per_cycle,
         None if core.ddr3 else core.sdram_phases, None if core.ddr3 else phase_step_ns(core),
         readclksel_step_ps(core) if core.ddr3 else None, board_state(device))

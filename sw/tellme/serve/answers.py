@@ -85,7 +85,8 @@ def timings(job: Job, ended: Ended) -> dict[str, Any]:
             "predicted_per_second": round(decoded / (end - first), 2) if decoded > 0 and end > first else None,
             "board_tokens_per_second": stats["board_tokens_per_second"], "prefill_cycles": stats["prefill_cycles"],
             "decode_cycles": stats["decode_cycles"], "fabric_mhz": stats["fabric_mhz"],
-            "sdram_busy_fraction": stats["sdram_busy_fraction"], "cycles": ended.cycles}
+            "sdram_busy_fraction": stats["sdram_busy_fraction"], "passes": stats["passes"],
+            "accepted_n": stats["accepted_tokens"], "tokens_per_pass": stats["tokens_per_pass"], "cycles": ended.cycles}
 
 
 def _ms(seconds: float) -> float:

@@ -113,6 +113,10 @@ class Metrics:
         self.prompt_tokens = Counter("tellme_prompt_tokens_total", "Tokens of prompts.")
         self.cached_tokens = Counter("tellme_cached_tokens_total", "Tokens of prompts that were in a KV cache already.")
         self.generated_tokens = Counter("tellme_generated_tokens_total", "Tokens that were picked, by board.", ("board",))
+        self.passes = Counter("tellme_decode_passes_total", "Passes of finished runs behind their first token, of boards that "
+                              "draft tokens.", ("board",))
+        self.accepted_tokens = Counter("tellme_accepted_tokens_total",
+                                       "Drafted tokens that were right, of finished runs, by board.", ("board",))
         self.cycles = Counter("tellme_board_cycles_total", "Cycles of finished runs by what they went to, by board.",
                               ("board", "part"))
         self.failures = Counter("tellme_board_failures_total", "Times that a board left the pool.", ("board",))

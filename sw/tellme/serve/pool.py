@@ -437,13 +437,17 @@ class _Worker:
         cycles = self._cycles(board)
         for part, count in (cycles or {}).items():
             metrics.cycles.add(count, self.name, part)
+        stats = run.stats
+        if stats["passes"] is not None:
+            metrics.passes.add(stats["passes"], self.name)
+            metrics.accepted_tokens.add(stats["accepted_tokens"], self.name)
         metrics.prompt_tokens.add(len(job.prompt))
         metrics.cached_tokens.add(job.cached)
         metrics.request_seconds.observe(job.ended - job.arrived)
         if job.first_token is not None and len(job.ids) > 1 and job.ended > job.first_token:
             metrics.request_rate.observe((len(job.ids) - 1) / (job.ended - job.first_token))
         # The cycles beside other requests are not a request's own.
-        return Ended(text, run.stop_reason, run.stats, cycles if self.slots == 1 else None, job.cached, self.name)
+        return Ended(text, run.stop_reason, stats, cycles if self.slots == 1 else None, job.cached, self.name)
 
     def _count_token(self) -> None:
         self._pool.metrics.generated_tokens.add(1, self.name)

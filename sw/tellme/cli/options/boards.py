@@ -7,7 +7,16 @@ from pathlib import Path
 
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import lane_settings, whole_list
-from tellme.cli.options.shared import add_adapter, add_device, add_head, add_json, add_model, add_preset, file_name
+from tellme.cli.options.shared import (
+    add_adapter,
+    add_device,
+    add_drafts,
+    add_head,
+    add_json,
+    add_model,
+    add_preset,
+    file_name,
+)
 
 __all__ = ["COMMANDS", "SHELLS", "SHELL_COMMANDS"]
 
@@ -26,6 +35,7 @@ def load_options(load: argparse.ArgumentParser) -> None:
     add_adapter(load)
     add_device(load)
     add_head(load)
+    add_drafts(load)
     add_preset(load)
     load.add_argument("--save", type=file_name, metavar="FILE", help="write all that would be sent into a file, the image, and "
                       "open no board: for simulate --preload, and for hosts that compile no models; --preset names the "
@@ -54,6 +64,7 @@ def bench_options(bench: argparse.ArgumentParser) -> None:
                        help="positions at which a token is measured (default: five, from 0 to the model's last)")
     bench.add_argument("--prompt-tokens", type=whole_list("--prompt-tokens", least=1), metavar="16,64",
                        help="lengths of prompts that are measured (default: 16 and 64)")
+    add_drafts(bench)
     bench.add_argument("--plot", type=file_name, metavar="FILE.svg", help="draw tokens/s over position, and the roofline, as SVG "
                        "(wants matplotlib: pip install 'tellme-host[plot]')")
     add_json(bench)
@@ -66,6 +77,7 @@ def simulate_options(simulate: argparse.ArgumentParser) -> None:
     add_preset(simulate)
     simulate.add_argument("--preload", metavar="FILE|NAME", help="a model, or an image of load --save, that the memory holds "
                           "when power comes: a host finds it there by its checksums")
+    add_drafts(simulate)
 
 
 def _boards(**_: object) -> list[str]:

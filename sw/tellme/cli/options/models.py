@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands on model files: convert, export, inspect."""
+"""Commands on model files: convert, quantise, export, draft, inspect."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,10 @@ from pathlib import Path
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import fraction, whole
 from tellme.cli.options.shared import add_json, add_model, file_name
+from tellme.spec.drafts import LIST_ENTRIES
 from tellme.spec.packing import SLICE, TILE_HEADER_PLANES
 from tellme.spec.program import ACT_EXP_RANGE
+from tellme.spec.ranges import Range
 
 __all__ = ["COMMANDS"]
 
@@ -71,6 +73,16 @@ def export_options(export: argparse.ArgumentParser) -> None:
     export.add_argument("--format", required=True, choices=("gguf-tq1", "gguf-tq2", "gguf-f16", "hf"))
 
 
+def draft_options(draft: argparse.ArgumentParser) -> None:
+    add_model(draft, "model", what="a .tellme file, or the name of a shipped model, whose tokens the table has")
+    draft.add_argument("texts", nargs="+", metavar="TEXT", help="UTF-8 texts of the kind that is to be written, with "
+                       "<|endoftext|> between texts of a file; standard input with -")
+    draft.add_argument("-o", "--output", type=file_name, required=True, metavar="OUT")
+    draft.add_argument("--entries", type=whole("--entries", Range(1, LIST_ENTRIES)), default=LIST_ENTRIES, metavar="N",
+                       help=f"pairs that end with the same token at most, the most frequent ones (default: {LIST_ENTRIES})")
+    add_json(draft)
+
+
 def inspect_options(inspect: argparse.ArgumentParser) -> None:
     add_model(inspect, "model", default="stories-1m")
     add_json(inspect)
@@ -100,6 +112,13 @@ COMMANDS = (
                 Example("export stories-1m -o stories.gguf --format gguf-f16", "a GGUF file for llama.cpp"),
                 Example("export stories-1m -o stories-hf --format hf", "a folder for transformers"),
             ), prints=False),
+    Command("draft", "make a table of drafted tokens from texts", "Count in texts which token mostly follows two others, and "
+            "write a table from which a board drafts tokens.  The text that a model writes does not depend on drafts, its speed "
+            "does.",
+            draft_options, "tellme.cli.draft:draft", (
+                Example("draft stories-8m stories.txt -o stories.drafts", "a table for stories"),
+                Example("draft model.tellme a.txt b.txt -o small.drafts --entries 64", "a smaller table"),
+            )),
     Command("inspect", "say what a .tellme file holds, and what it runs on", "Say what a .tellme file holds, and which boards it "
             "fits.", inspect_options, "tellme.cli.inspect:inspect", (
                 Example("inspect", "the shipped model"),

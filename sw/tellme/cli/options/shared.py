@@ -12,7 +12,8 @@ from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import Range
 
-__all__ = ["add_adapter", "add_device", "add_head", "add_json", "add_model", "add_preset", "add_sampling", "file_name"]
+__all__ = ["add_adapter", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset", "add_sampling",
+           "file_name"]
 
 #: What --device is called in usages.
 DEVICES = "auto|sim|golden|PORT"
@@ -83,6 +84,15 @@ def add_adapter(command: argparse.ArgumentParser) -> None:
     """An adapter on the model."""
     command.add_argument("--adapter", type=Path, metavar="FILE", help="a LoRA adapter of the peft package (its folder, or its "
                          "adapter_model.safetensors): merged on this computer; the board keeps the model's own weights beside it")
+
+
+def add_drafts(command: argparse.ArgumentParser) -> None:
+    """From what the board drafts tokens."""
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--drafts", type=Path, metavar="FILE", help="a table of tellme-host draft, from which the board drafts "
+                       "tokens; the text is the same (default: the file beside the model with its name and .drafts, on boards "
+                       "that draft)")
+    which.add_argument("--no-drafts", action="store_true", help="draft no tokens")
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

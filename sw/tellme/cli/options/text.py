@@ -6,7 +6,17 @@ import argparse
 
 from tellme.cli.command import Command, Example
 from tellme.cli.numbers import fraction, id_list, whole
-from tellme.cli.options.shared import add_adapter, add_device, add_head, add_json, add_model, add_preset, add_sampling, file_name
+from tellme.cli.options.shared import (
+    add_adapter,
+    add_device,
+    add_drafts,
+    add_head,
+    add_json,
+    add_model,
+    add_preset,
+    add_sampling,
+    file_name,
+)
 from tellme.spec.memory import START_RANGES
 from tellme.spec.ranges import Range
 
@@ -33,6 +43,7 @@ def generate_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--prefill-chunk", type=whole("--prefill-chunk", START_RANGES["chunk"]), default=0, metavar="N",
                      help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
     add_head(run)
+    add_drafts(run)
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
                      "fraction bits) to a file, a FIFO or a character device")
@@ -50,6 +61,7 @@ def chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end answers ahead of this text")
     add_sampling(chat)
     add_head(chat)
+    add_drafts(chat)
     add_preset(chat)
 
 
@@ -71,6 +83,7 @@ def serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--timeout", type=fraction("--timeout", 0.001, 1e6), default=600.0, metavar="SECONDS",
                        help="from a request to its end, the time in the queue included (default: 600)")
     add_head(serve)
+    add_drafts(serve)
     add_preset(serve)
 
 
