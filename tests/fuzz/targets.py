@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from io import BytesIO
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -554,14 +554,15 @@ TARGETS: dict[str, Target] = {
         b'"rope_scaling"', b'"rope_type"', b'"llama3"', b'"yarn"', b'"head_dim"', b'"num_hidden_layers"', b'"attention_bias"',
         _SEPARATOR, *_JSON_WORDS)),
     "gguf": Target(_gguf, _gguf_seeds, words=(
-        b"split.count", b"general.alignment", b"tokenizer.ggml.tokens", b"\xff" * 8, b"\0\0\0\x80\0\0\0\0", b"\x09\0\0\0\x08\0\0\0")),
+        b"split.count", b"general.alignment", b"tokenizer.ggml.tokens", b"\xff" * 8, b"\0\0\0\x80\0\0\0\0",
+        b"\x09\0\0\0\x08\0\0\0")),
     "sentencepiece": Target(_use_tokenizer, _sentencepiece_seeds, words=(b"\xe2\x96\x81", b"<0x41>")),
     "tokenizer-json": Target(_use_tokenizer, lambda: [*_tokenizer_json_seeds(), byte_level_json(258)],
                              words=(b'"type"', b'"Sequence"', b'"Regex"', b'"Split"', b'"Strip"', b'"Replace"', b'"ByteFallback"',
                                     b'"BPEDecoder"', b'"CTC"', b'"(a+)+$"', b'"a{1000}{1000}"', b'"Precompiled"', *_JSON_WORDS)),
     "template": Target(_template, _template_seeds, words=(
-        b"{{", b"}}", b"{%", b"%}", b"{% for i in range(99999) %}", b"{% endfor %}", b" * 999999999", b" ** 99999", b"| center(9)",
-        b"| indent", b"| join", b".format(", b"__class__", b"messages", b"loop(", b"{% set x = x ~ x %}", b"{% macro m() %}",
+        b"{{", b"}}", b"{%", b"%}", b"{% for i in range(99999) %}", b"{% endfor %}", b" * 999999999", b" ** 99999",
+        b"| center(9)", b"| indent", b"| join", b".format(", b"__class__", b"messages", b"loop(", b"{% set x = x ~ x %}", b"{% macro m() %}",
         b"'%999999999d' % 1", b"cycler", b"lipsum(9)", b"dict(", b"self")),
     "drafts": Target(_drafts, _drafts_seeds),
     "image": Target(_image, _image_seeds),
