@@ -39,8 +39,10 @@ def child(name: str, engine: list[str]) -> None:
     folder = FOLDER / name
     for i, seed in enumerate(target.seeds()):
         (folder / "corpus" / f"seed-{i}").write_bytes(seed)
-    (folder / "words.txt").write_text("".join(
-        '"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
+    if target.words:
+        words = folder / "words.txt"
+        words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
+        engine = [*engine, f"-dict={words}"]
     guard = Guard(target.run, target.allowed)
 
     def run(data: bytes) -> None:
@@ -74,8 +76,8 @@ def place_of(log: str) -> str:
     traced = log.partition("Uncaught Python exception")[2]
     if traced:
         lines = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', traced)
-        error = next((line for line in traced.splitlines()[1:] if re.match(r"\w[\w.]*(Error|Exception|Finding|Interrupt)\b", line)),
-                     "an exception")
+        error = next((line for line in traced.splitlines()[1:]
+                      if re.match(r"\w[\w.]*(Error|Exception|Finding|Interrupt)\b", line)), "an exception")
         inner = next((f"{Path(file).name}:{line}" for file, line, _ in reversed(lines) if "tellme" in file or "fuzz" in file), "")
         return f"{error[:200]} ({inner})"
     return own[0] if own else "the process ended"
@@ -86,15 +88,14 @@ def fuzz(name: str, seconds: float, seed: int) -> dict:
     folder = FOLDER / name
     for part in ("corpus", "findings"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    (folder / "words.txt").touch()
     end, began = time.monotonic() + seconds, time.monotonic()
     found: dict[str, str] = {}
     total = {"executions": 0, "accepted": 0, "refused": 0}
     slowest, most, edges, features, kept = 0.0, 0, 0, 0, 0
     while (left := end - time.monotonic()) > 1 and len(found) < MOST:
         engine = [str(folder / "corpus"), f"-max_total_time={int(left)}", f"-seed={seed}", "-timeout=20", "-rss_limit_mb=4096",
-                  f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", f"-dict={folder / 'words.txt'}",
-                  "-max_len=200000", "-len_control=0", "-report_slow_units=1000"]
+                  f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", "-max_len=200000", "-len_control=0",
+                  "-report_slow_units=1000"]
         with (folder / "log.txt").open("w") as log:
             code = subprocess.run([sys.executable, "-m", "tests.fuzz", "--child", name, *engine], cwd=ROOT, stdout=log,
                                   stderr=subprocess.STDOUT).returncode
@@ -150,7 +151,8 @@ def main() -> int:
             return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
         REPORT.write_text(json.dumps({
-            "command": "python -m tests.fuzz", "commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "sw")),
+            "command": "python -m tests.fuzz", "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "sw")),
             "engine": f"atheris {getattr(atheris, '__version__', '')}".strip(), "python": sys.version.split()[0],
             "seed": args.seed, "seconds": args.seconds, "targets": targets}, indent=1) + "\n")
     return 1 if any(target["findings"] for target in targets.values()) else 0

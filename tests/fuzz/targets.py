@@ -130,7 +130,8 @@ def _container_seeds() -> list[bytes]:
     text = model_of(replace(TINY, vocab=64, tied=False), gains=False)
     text.tokenizer, text.chat_template = _sentencepiece_seeds()[0], CHATML
     return [_saved(model) for model in (
-        plain, with_planes(with_biases(model_of(TINY, gains=True))), with_groups(with_several_scales(model_of(TINY, gains=False))),
+        plain, with_planes(with_biases(model_of(TINY, gains=True))),
+        with_groups(with_several_scales(model_of(TINY, gains=False))),
         model_of(replace(TINY, tied=False, vector_norms=True, bos=None, add_bos=False, eos=3, more_ends=(4, 5)), gains=True),
         model_of(replace(TINY, qk_norm=True, act="relu2", act_exp=3), gains=True))] + [_saved(text)]
 
@@ -359,12 +360,15 @@ def _template_seeds() -> list[bytes]:
         "{{ raise_exception('no') }}{% endif %}[{{ m.role | upper }}] {{ c ~ eos_token }}{% endfor %}",
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% generation %}{{ m.content }}"
         "{% endgeneration %}{% if ns.n > 2 %}{% break %}{% endif %}{% endfor %}{{ ns.n }} {{ strftime_now('%d %b %Y') }}",
-        "{% macro turn(m, deep=1) %}{{ m | tojson(indent=2) }}{% if deep < 3 %}{{ turn(m, deep + 1) }}{% endif %}{% endmacro %}"
-        "{{ turn(messages[0]) }}{{ messages | map(attribute='role') | join(', ') }}{{ messages[1:] | length }}",
-        "{% for i in range(3) %}{{ 'ab' * i }}{{ '%03d' % i }}{{ [i, 2 ** i, i // 2] | sum }}{{ {'a': i} | items | list }}{% endfor %}"
-        "{{ 'x'.split('-')[-1].strip().replace('x', 'yy').center(9) }}{{ messages | selectattr('role', 'equalto', 'user') | list }}",
-        "{%- if messages[0]['role'] == 'system' -%}{%- set rest = messages[1:] -%}{%- else -%}{%- set rest = messages -%}{%- endif -%}"
-        "{%- for m in rest -%}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('roles') }}{%- endif -%}"
+        "{% macro turn(m, deep=1) %}{{ m | tojson(indent=2) }}{% if deep < 3 %}{{ turn(m, deep + 1) }}{% endif %}"
+        "{% endmacro %}{{ turn(messages[0]) }}{{ messages | map(attribute='role') | join(', ') }}{{ messages[1:] | length }}",
+        "{% for i in range(3) %}{{ 'ab' * i }}{{ '%03d' % i }}{{ [i, 2 ** i, i // 2] | sum }}{{ {'a': i} | items | list }}"
+        "{% endfor %}{{ 'x'.split('-')[-1].strip().replace('x', 'yy').center(9) }}"
+        "{{ messages | selectattr('role', 'equalto', 'user') | list }}",
+        "{%- if messages[0]['role'] == 'system' -%}{%- set rest = messages[1:] -%}{%- else -%}{%- set rest = messages -%}"
+        "{%- endif -%}"
+        "{%- for m in rest -%}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('roles') }}"
+        "{%- endif -%}"
         "{{ '<start>' + m['role'] + '\n' + m['content'] | trim + '<end>\n' }}{%- endfor -%}",
     )]
 
@@ -482,7 +486,8 @@ def _http_seeds() -> list[bytes]:
         return f"POST {path}\nx: y\n\n".encode() + json.dumps({"model": "small"} | body).encode()
 
     return [
-        post(_PATHS[0], {"prompt": "abc", "max_tokens": 2, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1, "seed": 1}),
+        post(_PATHS[0], {"prompt": "abc", "max_tokens": 2, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1,
+                         "seed": 1}),
         post(_PATHS[0], {"prompt": [1, 2, 3], "stream": True, "stream_options": {"include_usage": True}, "stop": ["a", "bc"]}),
         post(_PATHS[0], {"prompt": ["abc"], "n": 1, "logprobs": None, "suffix": "", "user": "u", "repeat_penalty": 1.1}),
         post(_PATHS[1], {"messages": [{"role": "developer", "content": "x"}, {"role": "user", "content": [
@@ -562,7 +567,8 @@ TARGETS: dict[str, Target] = {
                                     b'"BPEDecoder"', b'"CTC"', b'"(a+)+$"', b'"a{1000}{1000}"', b'"Precompiled"', *_JSON_WORDS)),
     "template": Target(_template, _template_seeds, words=(
         b"{{", b"}}", b"{%", b"%}", b"{% for i in range(99999) %}", b"{% endfor %}", b" * 999999999", b" ** 99999",
-        b"| center(9)", b"| indent", b"| join", b".format(", b"__class__", b"messages", b"loop(", b"{% set x = x ~ x %}", b"{% macro m() %}",
+        b"| center(9)", b"| indent", b"| join", b".format(", b"__class__", b"messages", b"loop(",
+        b"{% set x = x ~ x %}", b"{% macro m() %}",
         b"'%999999999d' % 1", b"cycler", b"lipsum(9)", b"dict(", b"self")),
     "drafts": Target(_drafts, _drafts_seeds),
     "image": Target(_image, _image_seeds),

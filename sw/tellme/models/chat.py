@@ -68,8 +68,8 @@ class ChatTemplate:
         turns = [dict(message) for message in messages]
         characters = sum(len(text) for turn in turns for text in turn.values())
         try:
-            return limited(lambda: str(self._template.render(
-                messages=turns, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **self._tokens)), characters)
+            return limited(lambda: str(self._template.render(messages=turns, tools=None, documents=None, **self._tokens,
+                                                             add_generation_prompt=add_generation_prompt)), characters)
         except _RefusedError as error:
             raise InputError(f"{self._name} refuses these messages: {error}") from error
         except Exception as error:  # a template is a program that the model's maker wrote

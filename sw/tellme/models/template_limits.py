@@ -15,7 +15,7 @@ pay in the environment.  Filters that no chat template needs and whose cost is h
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import nodes
 from jinja2.filters import FILTERS
@@ -29,7 +29,7 @@ __all__ = ["BUDGET", "ELEMENT", "LONGEST", "STEP", "TIMES_INPUT", "LimitedEnviro
 #: Units of one rendering: so many, and TIMES_INPUT for each character of the messages.
 BUDGET, TIMES_INPUT = 1 << 24, 64
 #: Units of a step and of an element of a list, a tuple or a mapping.
-STEP, ELEMENT = 8, 64
+STEP, ELEMENT = 32, 64
 #: Characters of the longest text that a template may make, beside twice those of the messages.
 LONGEST = 1 << 19
 #: Nesting of lists and mappings.
@@ -39,10 +39,10 @@ _DIGITS = re.compile(r"\d+")
 _NO_METHODS = frozenset({"encode", "expandtabs", "maketrans", "translate"})
 #: Filters that exist.
 _FILTERS = frozenset({
-    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "format",
-    "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr",
-    "replace", "reverse", "round", "safe", "select", "selectattr", "slice", "sort", "string", "sum", "title", "tojson", "trim",
-    "truncate", "unique", "upper"})
+    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "first", "float",
+    "format", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject",
+    "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "slice", "sort", "string", "sum", "title",
+    "tojson", "trim", "truncate", "unique", "upper"})
 _HIDDEN = "tellme_"
 
 
@@ -198,9 +198,9 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **settings: Any):
         super().__init__(**settings, optimized=False, finalize=_seen)
-        self.filters: dict[str, Callable[..., Any]] = {
-            name: self._paid(name, FILTERS[name]) for name in sorted(_FILTERS)}  # type: ignore[arg-type]
-        self.tests = {name: self._paid(name, test) for name, test in self.tests.items()}
+        known = cast(dict[str, Callable[..., Any]], FILTERS)
+        self.filters: dict[str, Callable[..., Any]] = {name: self._paid(name, known[name]) for name in sorted(_FILTERS)}
+        self.tests = {name: self._paid(name, test) for name, test in cast(dict[str, Callable[..., Any]], self.tests).items()}
         self.filters |= {_HIDDEN + "each": _each, _HIDDEN + "made": _made, _HIDDEN + "seen": _seen, _HIDDEN + "joined": _joined}
         self.filters["join"], self.filters["sum"] = _join, _sum
         del self.globals["lipsum"]
