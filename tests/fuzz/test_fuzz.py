@@ -78,8 +78,8 @@ def test_mutations_are_the_same_for_a_seed():
 def test_the_command_knows_each_target():
     assert command.NAMES == tuple(TARGETS)
     assert command.place_of("==1== ERROR: libFuzzer: timeout after 20 seconds\n") == "timeout after 20 seconds"
-    assert command.place_of(' === Uncaught Python exception: ===\nKeyError: 3\nTraceback\n  File "/a/sw/tellme/b.py", line 7, in c\n'
-                            ) == "KeyError: 3 (b.py:7)"
+    traced = ' === Uncaught Python exception: ===\nKeyError: 3\nTraceback\n  File "/a/sw/tellme/b.py", line 7, in c\n'
+    assert command.place_of(traced) == "KeyError: 3 (b.py:7)"
 
 
 def test_the_report():
