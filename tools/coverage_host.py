@@ -3,8 +3,8 @@
 """``python -m tools.coverage_host``: which branches of the host package its tests take, by file.
 
 The tests are those of CI that simulate nothing, in one process a folder; coverage also counts in the processes that tests start.
-Processes that a test kills say nothing.  The record is docs/reports/coverage-host.json: of each file its branches, those that were
-taken, and the lines from which one was not.
+Processes that a test kills say nothing.  The record is docs/reports/coverage-host.json: of each file its branches, those that
+were taken, and the lines from which one was not.
 """
 
 import argparse
