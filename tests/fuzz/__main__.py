@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,23 +140,31 @@ def main() -> int:
             parser.error("--input wants -k NAME")
         once(names[0], args.input)
         return 0
-    import atheris
-
-    targets = {}
+    failed = False
     for name in names:
-        targets[name] = fuzz(name, args.seconds / len(names), args.seed)
-        print(f"{name}: {targets[name]['executions']} executions, {targets[name]['edges']} edges, "
-              f"{len(targets[name]['findings'])} findings", flush=True)
-    if args.report:
-        def git(*words: str) -> str:
-            return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        found = fuzz(name, args.seconds / len(names), args.seed)
+        failed |= bool(found["findings"])
+        print(f"{name}: {found['executions']} executions, {found['edges']} edges, {len(found['findings'])} findings", flush=True)
+        if args.report:
+            note(name, {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "sw", "tests/fuzz")),
+                        "seed": args.seed, **found}, f"atheris {metadata.version('atheris')}")
+    return 1 if failed else 0
 
-        REPORT.write_text(json.dumps({
-            "command": "python -m tests.fuzz", "commit": git("rev-parse", "HEAD"),
-            "changed": bool(git("status", "--porcelain", "sw")),
-            "engine": f"atheris {getattr(atheris, '__version__', '')}".strip(), "python": sys.version.split()[0],
-            "seed": args.seed, "seconds": args.seconds, "targets": targets}, indent=1) + "\n")
-    return 1 if any(target["findings"] for target in targets.values()) else 0
+
+def git(*words: str) -> str:
+    """What git says."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def note(name: str, found: dict, engine: str) -> None:
+    """Put a target's run into the record, which has the last run of each target."""
+    known = json.loads(REPORT.read_text())["targets"] if REPORT.exists() else {}
+    known[name] = found
+    REPORT.write_text(json.dumps({
+        "command": "python -m tests.fuzz", "engine": engine, "python": sys.version.split()[0],
+        "never_run": [name for name in NAMES if name not in known],
+        "seconds": round(sum(target["seconds"] for target in known.values()), 1),
+        "targets": {name: known[name] for name in NAMES if name in known}}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

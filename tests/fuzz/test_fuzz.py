@@ -83,12 +83,22 @@ def test_the_command_knows_each_target():
 
 
 def test_the_report():
-    """It is of these targets, found nothing that was not mended, and says how long it ran."""
+    """It found nothing that was not mended, and says of each target which commit ran for how long, or that none did."""
     found = json.loads(REPORT.read_text())
-    assert set(found["targets"]) == set(TARGETS) and len(found["commit"]) == 40 and not found["changed"]
+    assert [*found["targets"], *found["never_run"]] and sorted([*found["targets"], *found["never_run"]]) == sorted(TARGETS)
     for target in found["targets"].values():
+        assert len(target["commit"]) == 40 and target["seconds"] > 0 and isinstance(target["changed"], bool)
         assert target["executions"] > 0 and target["edges"] > 0 and target["findings"] == {}
         assert target["slowest_seconds"] < limits.SECONDS and target["most_bytes"] < allowed_bytes(200000)
+
+
+def test_a_run_is_put_into_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "REPORT", tmp_path / "fuzz.json")
+    for name, seconds in (("gguf", 3.0), ("container", 2.0), ("gguf", 4.0)):
+        command.note(name, {"seconds": seconds}, "an engine")
+    found = json.loads((tmp_path / "fuzz.json").read_text())
+    assert found["targets"] == {"container": {"seconds": 2.0}, "gguf": {"seconds": 4.0}} and found["seconds"] == 6.0
+    assert found["never_run"] == [name for name in TARGETS if name not in ("container", "gguf")]
 
 
 def test_seeds_name_no_file_of_this_folder():

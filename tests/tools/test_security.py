@@ -198,7 +198,7 @@ def test_the_record_of_coverage():
     none = {"summary": {"num_branches": 0, "covered_branches": 0, "num_statements": 1, "covered_lines": 1}}
     found = coverage_host.record({"files": {"b.py": file, "a.py": none}}, "c" * 40, ["cli"])
     assert found["files"]["b.py"] == {"branches": 4, "taken": 3, "share": 0.75, "lines": 9, "run": 8, "from": [7]}
-    assert (found["share"], found["below"], found["failed"]) == (0.75, ["b.py"], ["cli"])
+    assert (found["share"], found["below"], found["failed"], found["not_run"]) == (0.75, ["b.py"], ["cli"], [])
 
 
 def test_the_folders_of_coverage():
