@@ -12,11 +12,13 @@ SEED ?=
 SEEDS ?= 1
 JOBS ?= 1
 TOOLS ?= yowasp
+UV ?= uv
 BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv
+.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv \
+	requirements fuzz coverage-host
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +36,20 @@ check:
 
 venv: .venv/installed
 
-demo: check .venv/installed  ## a story from the simulated board (first time: about 10 minutes)
+# What the demo needs and no more: wheels alone, each refused unless its hash is the file's.  No code of a package runs before.
+.venv/demo: pyproject.toml requirements-demo.txt
+	@sh tools/check_prereqs.sh
+	@echo "== Python packages of the demo into .venv (some 400 MB)"
+	@test -e .venv/bin/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes --only-binary :all: -r requirements-demo.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-index --no-deps --no-build-isolation -e .
+	@touch .venv/demo
+
+requirements:  ## requirements-demo.txt anew, from pyproject.toml and constraints.txt (needs uv)
+	@echo 'setuptools>=77' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make requirements" -c constraints.txt --extra sim pyproject.toml - -o requirements-demo.txt
+
+demo: check .venv/demo  ## a story from the simulated board (first time: about 10 minutes)
 	@echo "== 48 tokens on the simulated board: every operation in the gateware"
 	@$(BIN)/tellme-host generate --device sim --max-tokens 48
 
@@ -95,6 +110,18 @@ bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL
 
 formal: check .venv/installed  ## proofs about the gateware's parts, with covers and planted faults (docs/testing.md); PROOF=NAME: of that name
 	@$(BIN)/python -m formal.run $(if $(PROOF),-k "$(PROOF)",--report)
+
+# An environment of its own: Atheris has wheels for Linux on x86-64 alone.
+.venv-fuzz/installed: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,sim,fuzz]'
+	@touch .venv-fuzz/installed
+
+fuzz: .venv-fuzz/installed  ## what reads strangers' files and requests, guided by coverage, an hour (SECURITY.md); SECONDS=N, TARGET=NAME
+	@.venv-fuzz/bin/python -m tests.fuzz --seconds "$(or $(SECONDS),3600)" $(if $(TARGET),-k "$(TARGET)",--report)
+
+coverage-host: check .venv/installed  ## branches of the host package that the host's tests take (20 minutes); writes docs/reports/coverage-host.json
+	@$(BIN)/python -m tools.coverage_host
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants

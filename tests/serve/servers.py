@@ -115,14 +115,15 @@ class Running:
 
 
 @contextmanager
-def server(*boards, model=MODEL, limits=None, settings=None, patience=60):
-    """A server over boards, one of which is ready within ``patience`` seconds, for the time of the block."""
+def server(*boards, model=MODEL, limits=None, settings=None, patience=60, **more):
+    """A server over boards, one of which is ready within ``patience`` seconds, for the time of the block.  ``more``: settings of
+    tellme.serve.run.Server."""
     pool = Pool([(f"board{i}", opened) for i, opened in enumerate(boards)], limits or Limits(reopen=None))
     app = make_app(model, pool, settings or Settings())
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-        running = Server(app, pool)
+        running = Server(app, pool, **more)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [found]}, daemon=True)
         pool.start()
         assert pool.wait_until_ready(patience)

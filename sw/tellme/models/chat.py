@@ -4,7 +4,7 @@
 
 A template sees what transformers gives it: ``messages``, ``add_generation_prompt``, ``bos_token``, ``eos_token``, and the
 functions ``raise_exception`` and ``strftime_now``.  It runs in Jinja's immutable sandbox, which has no way to files, processes or
-Python's own objects.  The sandbox does not limit the time that a template takes.
+Python's own objects, and with a limit of its work and memory (:mod:`tellme.models.template_limits`).
 """
 
 import json
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tellme.errors import InputError
 from tellme.models.config import ModelError
+from tellme.models.importers.chat_template import checked_template
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from jinja2.parser import Parser
+
+    from tellme.models.template_limits import LimitedEnvironment
 
 __all__ = ["ChatTemplate", "Message", "NoTemplateError", "chat_tokens"]
 
@@ -49,21 +51,25 @@ class ChatTemplate:
         self._tokens = {"bos_token": "" if c.bos is None else tokenizer.text(c.bos),
                         "eos_token": "" if c.eos is None else tokenizer.text(c.eos)}
         environment = _environment()
-        from jinja2 import TemplateError
-
+        source = checked_template(model.chat_template, self._name)
         try:
-            self._template = environment.from_string(model.chat_template)
-        except (TemplateError, RecursionError) as error:
-            raise ModelError(f"{self._name} is no Jinja template: {error}") from error
+            self._template = environment.template(source)
+        # Beside Jinja's own errors those of Python's compiler, such as too many nested blocks, and of numbers with many digits.
+        except Exception as error:
+            raise ModelError(f"{self._name} is no Jinja template: {error or type(error).__name__}") from error
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The text of a chat; with ``add_generation_prompt`` the text ends where the assistant's turn begins.
 
         An InputError says what the template refuses, a ModelError how the template fails.
         """
+        from tellme.models.template_limits import limited
+
+        turns = [dict(message) for message in messages]
+        characters = sum(len(text) for turn in turns for text in turn.values())
         try:
-            return str(self._template.render(messages=[dict(message) for message in messages], tools=None, documents=None,
-                                             add_generation_prompt=add_generation_prompt, **self._tokens))
+            return limited(lambda: str(self._template.render(messages=turns, tools=None, documents=None, **self._tokens,
+                                                             add_generation_prompt=add_generation_prompt)), characters)
         except _RefusedError as error:
             raise InputError(f"{self._name} refuses these messages: {error}") from error
         except Exception as error:  # a template is a program that the model's maker wrote
@@ -107,12 +113,13 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, s
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _environment() -> "Environment":
+def _environment() -> "LimitedEnvironment":
     """Jinja as transformers sets it up."""
     try:
         from jinja2 import nodes
         from jinja2.ext import Extension, loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        from tellme.models.template_limits import LimitedEnvironment
     except ImportError as error:
         raise InputError("chat templates need the package jinja2, which this Python does not have: "
                          "pip install '.[chat]' in tellme's folder") \
@@ -128,8 +135,8 @@ def _environment() -> "Environment":
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
             return nodes.Scope(body, lineno=line)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    environment.filters["tojson"] = _tojson
+    environment = LimitedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment

@@ -11,7 +11,11 @@ from typing import Any, NoReturn
 from tellme.models.config import ModelError
 from tellme.models.files import check_file
 
-__all__ = ["parse_json", "read_json"]
+__all__ = ["MAX_JSON", "parse_json", "read_json"]
+
+#: Bytes of the longest JSON text that is read here: several times what published models have.  As Python's objects a JSON text
+#: takes up to some twenty times its bytes.
+MAX_JSON = 1 << 24
 
 #: The longest whole number, in characters: all of them fit a float.
 _MAX_DIGITS = 300
@@ -48,8 +52,10 @@ def parse_json(content: bytes, what: str) -> Any:
     """The value of a JSON text; ``what`` names it in errors.
 
     Refused with a ModelError: bytes that are not UTF-8, text that is not JSON, a key twice in an object, NaN and infinities,
-    numbers beyond a float, halves of surrogate pairs, and nesting deeper than Python's stack.
+    numbers beyond a float, halves of surrogate pairs, nesting deeper than Python's stack, and more than MAX_JSON bytes.
     """
+    if len(content) > MAX_JSON:
+        raise ModelError(f"{what} has more than {MAX_JSON} bytes of JSON, which are the most that are read")
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_int=_int,
                            parse_float=_float)
@@ -70,7 +76,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object; a ModelError says why it cannot be read."""
     check_file(path)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON + 1)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     value = parse_json(content, str(path))

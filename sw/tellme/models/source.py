@@ -88,12 +88,15 @@ class Linear:
 
     def read(self) -> tuple[NDArray[np.int8], tuple[Block, ...]]:
         """All codes at once, and the scales."""
-        codes = np.empty(self.shape, np.int8)
+        codes: NDArray[np.int8] | None = None
         at = 0
         for part in self.chunks():
+            if codes is None:
+                # The first chunk shows that the matrix is there: a shape alone is what a file says of itself.
+                codes = np.empty(self.shape, np.int8)
             codes[at:at + len(part)] = part
             at += len(part)
-        return codes, self.blocks()
+        return np.empty(self.shape, np.int8) if codes is None else codes, self.blocks()
 
 
 class Source(ABC):

@@ -31,7 +31,12 @@ from tellme.serve.page import page
 from tellme.serve.pool import Ended, Job, Pool
 from tellme.serve.requests import Request, parse
 
-__all__ = ["Settings", "make_app"]
+__all__ = ["CHARACTERS_A_TOKEN", "CUT_AT_A_TIME", "Settings", "make_app"]
+
+#: Characters of a prompt for each token of the context; a longer prompt is refused before it is cut into tokens.
+CHARACTERS_A_TOKEN = 64
+#: Prompts that are cut into tokens at a time: the package takes some 200 bytes of memory a character.
+CUT_AT_A_TIME = 4
 
 Output = Token | Ended | ServeError
 Answered = TypeVar("Answered")
@@ -66,6 +71,7 @@ class _Server:
             self.template = ChatTemplate(model, self.tokenizer)
         self.token_limit = min(settings.max_tokens or model.config.context, model.config.context)
         self.page, self.page_policy = page()
+        self._cutting = asyncio.Semaphore(CUT_AT_A_TIME)
 
     # ------------------------------------------------------------------ what is there
     async def index(self, request: HttpRequest) -> Response:
@@ -106,7 +112,9 @@ class _Server:
         content = await self._body(request)
         parsed = parse(content, self.model.config, self.name, chat=chat, token_limit=self.token_limit)
         # Long texts take a while to cut into tokens.
-        prompt = await run_in_threadpool(self._prompt, parsed)
+        self._check_length(parsed)
+        async with self._cutting:
+            prompt = await run_in_threadpool(self._prompt, parsed)
         loop, outputs = asyncio.get_running_loop(), asyncio.Queue[Output]()
 
         def emit(output: Output) -> None:
@@ -128,6 +136,17 @@ class _Server:
         except BaseException:
             job.cancel()
             raise
+
+    def _check_length(self, parsed: Request) -> None:
+        """Refuse texts that are far beyond the context."""
+        texts = [message["content"] for message in parsed.messages or []]
+        if isinstance(parsed.prompt, str):
+            texts.append(parsed.prompt)
+        characters, most = sum(map(len, texts)), CHARACTERS_A_TOKEN * self.model.config.context
+        if characters > most:
+            raise ServeError(400, f"the text has {characters} characters, and with a context of {self.model.config.context} "
+                             f"tokens up to {most} are taken", param="prompt" if parsed.messages is None else "messages",
+                             code="context_length_exceeded")
 
     def _prompt(self, parsed: Request) -> list[int]:
         """Token ids of a request's prompt."""

@@ -56,7 +56,10 @@ def _number(body: dict[str, Any], name: str, default: float) -> float:
         return default
     if type(value) not in (int, float):
         raise _wrong(name, f"{name} is {_shown(value)}, and a number is wanted")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise _wrong(name, f"{name} is {_shown(value)}, which is beyond all ranges") from None
 
 
 def _whole(body: dict[str, Any], name: str, default: int | None) -> int | None:
@@ -152,7 +155,8 @@ def _check_fields(body: dict[str, Any], known: set[str]) -> None:
         if name in known or name in _IGNORED or value is None:
             continue
         if name not in _NEUTRAL:
-            raise ServeError(400, f"the field {name[:60]!r} is not known", param=name[:60], code="unknown_field")
+            raise ServeError(400, f"the field {name[:60]!r} is not known", param=name[:60].encode("utf-8", "replace").decode(),
+                             code="unknown_field")
         if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in _NEUTRAL[name]):
             raise ServeError(400, f"{name} is {_shown(value)}: the server does not do that; leave the field out", param=name,
                              code="unsupported_value")

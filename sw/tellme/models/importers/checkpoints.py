@@ -109,6 +109,8 @@ def read_safetensors(path: Path) -> Model:
         head_dim=dim // max(heads, 1), vocab=numbers["vocab"], context=_context(path, metadata.get("context", "512")),
         act=metadata["act"], eos=1, o_norm=True, down_norm=True)
     config.check()
+    if config.layers > len(names):
+        raise ModelError(f"{path}: its metadata counts {config.layers} layers, and it has {len(names)} tensors")
     expected = {"emb", "norm"} | {f"layers.{i}.{n}.{part}" for i in range(config.layers) for n in LINEARS
                                   for part in ("weight", "scale")}
     expected |= {f"layers.{i}.{n}" for i in range(config.layers) for n in norms}

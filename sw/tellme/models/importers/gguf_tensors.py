@@ -19,7 +19,7 @@ from tellme.models.files import check_file, check_regular
 from tellme.models.importers.gguf_groups import GROUP_NUMBERS, GROUP_TYPES, decode, type_of
 from tellme.models.importers.tensors import Tensors, as_numbers, listed, read_exactly
 
-__all__ = ["I2S_LAYOUTS", "I2S_WAY_OUT", "GgufTensors"]
+__all__ = ["I2S_LAYOUTS", "I2S_WAY_OUT", "MOST_LISTED", "GgufTensors"]
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _HEADER = struct.Struct("<4sIQQ")
@@ -29,6 +29,8 @@ _STRING, _ARRAY = 8, 9
 #: The fewest bytes that a metadata value, a string and a tensor take in the index; a larger count than these allow is damage.
 _LEAST_FIELD, _LEAST_STRING, _LEAST_TENSOR = 13, 8, 24
 _MAX_DIMS = 4
+#: Elements of the longest metadata array that is read: several times the tokens, or the merges, of any tokenizer.
+MOST_LISTED = 1 << 21
 _ALIGNMENT = 32
 
 #: Types of bitnet.cpp, a fork of llama.cpp; upstream has never used the numbers in files since.
@@ -51,6 +53,26 @@ class _Entry:
     kind: str
     shape: tuple[int, ...]
     at: int
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A metadata array: where it lies in the file, from which it is read when it is asked for.  As Python's numbers and texts an
+    array takes up to eight times its bytes."""
+
+    file: BinaryIO
+    at: int
+    count: int
+    #: NumPy's name of the elements' type; None: strings.
+    kind: str | None
+
+    def read(self) -> list[Any]:
+        """The elements; strings as bytes."""
+        self.file.seek(self.at)
+        if self.kind is not None:
+            dtype = np.dtype(self.kind)
+            return np.frombuffer(read_exactly(self.file, self.count * dtype.itemsize), dtype).tolist()
+        return [read_exactly(self.file, int.from_bytes(read_exactly(self.file, 8), "little")) for _ in range(self.count)]
 
 
 @dataclass
@@ -77,6 +99,13 @@ class _Cursor:
         self.at += count
         return read_exactly(self._file, count)
 
+    def skip(self, count: int) -> None:
+        """Go on behind some bytes."""
+        if count > self.size - self.at:
+            raise ValueError(f"its index goes on behind its end at {self.size}")
+        self.at += count
+        self._file.seek(self.at)
+
     def number(self, kind: int) -> Any:
         dtype = np.dtype(_SCALARS[kind])
         return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
@@ -99,7 +128,7 @@ class _Cursor:
             raise ValueError(f"the name {raw[:40]!r} is no UTF-8") from error
 
     def value(self) -> Any:
-        """A metadata value; strings as bytes."""
+        """A metadata value; strings as bytes, arrays as where they lie."""
         kind = self.number(4)
         if kind == _STRING:
             return self.string()
@@ -109,11 +138,19 @@ class _Cursor:
             return self.number(kind)
         kind = self.number(4)
         if kind == _STRING:
-            return [self.string() for _ in range(self.count(_LEAST_STRING))]
+            count = self.count(_LEAST_STRING)
+            if count > MOST_LISTED:
+                raise ValueError(f"a metadata array has {count} strings; up to {MOST_LISTED} are read")
+            array = _Array(self._file, self.at, count, None)
+            for _ in range(count):
+                self.skip(self.count(1))
+            return array
         if kind not in _SCALARS:
             raise ValueError(f"a metadata array has the type {kind}, which no array can have")
-        dtype = np.dtype(_SCALARS[kind])
-        return np.frombuffer(self.take(self.count(dtype.itemsize) * dtype.itemsize), dtype).tolist()
+        size = np.dtype(_SCALARS[kind]).itemsize
+        array = _Array(self._file, self.at + 8, self.count(size), _SCALARS[kind])
+        self.skip(array.count * size)
+        return array
 
     def info(self) -> _Info:
         name, dims = self.name(), self.number(4)
@@ -289,6 +326,8 @@ class GgufTensors(Tensors):
     def field(self, key: str, default: Any = None) -> Any:
         """A metadata value."""
         value = self.fields.get(key, default)
+        if isinstance(value, _Array):
+            value = self._listed(key, value)
         try:
             if isinstance(value, bytes):
                 return value.decode("utf-8")
@@ -297,6 +336,16 @@ class GgufTensors(Tensors):
         except UnicodeDecodeError as error:
             raise ModelError(f"{self.label}: {key} holds text that is no UTF-8") from error
         return value
+
+    def _listed(self, key: str, array: _Array) -> list[Any]:
+        if array.count > MOST_LISTED:
+            raise ModelError(f"{self.label}: {key} has {array.count} elements; up to {MOST_LISTED} are read")
+        try:
+            return array.read()
+        except OSError as error:
+            raise ModelError(f"cannot read {self.label}: {error.strerror}") from error
+        except EOFError as error:
+            raise ModelError(f"{self.label} has become shorter while it was read ({error})") from error
 
     def names(self) -> set[str]:
         return set(self._entries)

@@ -131,25 +131,29 @@ class Imported(Source):
         ``also`` gives the names of tensors that may stand beside a matrix.
         """
         c, have = self.config, self.tensors.names()
-        needed: dict[str, tuple[int, ...]] = {self.tensor_name("embedding"): (c.vocab, c.dim)}
-        allowed: set[str] = set(ignored)
-        if not c.tied:
-            needed[self.tensor_name("head")] = (c.vocab, c.dim)
-        needed[self.tensor_name("final_norm")] = (c.dim,)
-        for i in range(c.layers):
-            for name in LINEARS:
-                needed[f"{self.base(i, name)}.weight"] = self.stored_shape(i, name)
-                allowed |= {f"{self.base(i, name)}.bias"} | also(i, name)
-            for name in NORMS:
-                if c.has_norm(name):
-                    needed[self.tensor_name(name, i)] = (c.norm_width(name),)
-        for name, shape in needed.items():
+        known: set[str] = set(ignored)
+
+        def need(name: str, shape: tuple[int, ...]) -> None:
+            known.add(name)
             if name not in have:
                 raise ModelError(f"{self.tensors.label} lacks the tensor {name}")
             stored = self.tensors.shape(name)
             if (without_ones(stored) if len(shape) == 1 else stored) != shape:
                 raise ModelError(f"{name} has shape {self.tensors.shape(name)}, the configuration says {shape}")
-        unknown = sorted(have - needed.keys() - allowed)
+
+        need(self.tensor_name("embedding"), (c.vocab, c.dim))
+        if not c.tied:
+            need(self.tensor_name("head"), (c.vocab, c.dim))
+        need(self.tensor_name("final_norm"), (c.dim,))
+        # The first layer without a tensor ends the loop, however many layers the configuration says.
+        for i in range(c.layers):
+            for name in LINEARS:
+                need(f"{self.base(i, name)}.weight", self.stored_shape(i, name))
+                known |= {f"{self.base(i, name)}.bias"} | also(i, name)
+            for name in NORMS:
+                if c.has_norm(name):
+                    need(self.tensor_name(name, i), (c.norm_width(name),))
+        unknown = sorted(have - known)
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             raise ModelError(f"{self.tensors.label} has the unknown tensor {unknown[0]}{more}: this model computes something "

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from tellme.models.config import ModelError
 from tellme.models.files import check_regular, is_there
-from tellme.models.json_files import parse_json, read_json
+from tellme.models.json_files import MAX_JSON, parse_json, read_json
 
 __all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_numbers", "check_no_adapter", "listed",
            "read_exactly", "without_ones"]
@@ -28,8 +28,6 @@ __all__ = ["READ_TYPES", "SafetensorsFile", "SafetensorsFolder", "Tensors", "as_
 _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "F8_E4M3": "u1", "F8_E5M2": "u1", "I8": "i1", "U8": "u1"}
 #: The types that are read, for a message.
 READ_TYPES = f"{', '.join([*_TYPES][:-1])} and {[*_TYPES][-1]}"
-#: The longest header that the safetensors package takes.
-_MAX_HEADER = 100_000_000
 
 
 def _eight_bit_floats(mantissa: int, bias: int, *, infinities: bool) -> np.ndarray:
@@ -122,8 +120,10 @@ class SafetensorsFile(Tensors):
             self._file = path.open("rb")
             size = os.fstat(self._file.fileno()).st_size
             length = int.from_bytes(self._file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(size - 8, _MAX_HEADER):
+            if size < 8 or not 2 <= length <= size - 8:
                 raise ModelError(f"{path} is no safetensors file, or is cut short ({size} bytes)")
+            if length > MAX_JSON:
+                raise ModelError(f"{path} has a header of {length} bytes; up to {MAX_JSON} are read")
             header = parse_json(read_exactly(self._file, length), f"the header of {path}")
             _check_ends(path, header, size - 8 - length)
             with safe_open(path, framework="numpy") as file:
