@@ -259,8 +259,8 @@ _ULX3S_MAX_COLS = 1536
 PRESETS = {
     # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
     # sixteen tokens' codes.
-    "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
+    "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, head_tokens=16, slots=16,
+                             tile_rows=160, multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
                                 max_cols=_ULX3S_MAX_COLS, sampler=True),
