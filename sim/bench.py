@@ -15,26 +15,40 @@ one.  A needed byte is then five trits, as it is with one plane.
 
 ``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
 LM head.
+
+``--sequences 1,2,4,8,16`` measures as many sequences side by side (:mod:`sim.sequences`): a pass of all of them at each position,
+and a run of ``--tokens`` picks each.  Their caches lie in the memory when power comes.
+
+``--drafts FILE`` measures drafted tokens (:mod:`sim.drafted`) over whole stories of ``--text``.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from tqdm import tqdm
 
-from tellme.compiler.image import compile_model
+from sim.reports import keep
+from sim.sequences import Beside, SequenceRun, SideBySide
+from tellme.compiler.cycles import PassModel, measured_list
+from tellme.compiler.image import Image, compile_model
 from tellme.compiler.image_file import image_pieces, save_pieces
 from tellme.compiler.part import Part
+from tellme.drafts.texts import whole_texts
 from tellme.errors import InputError, TellmeError
+from tellme.golden.board import GoldenBoard
+from tellme.link.client import BoardClient
 from tellme.models import ModelConfig
 from tellme.models.random import random_model
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.runtime.bench import Decode, Prefill, cache_pieces, measure_decode, measure_prefill
+from tellme.runtime.session import tokenizer_of
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
 from tellme.spec.memory import ACCOUNT, SDRAM_BASE
@@ -59,6 +73,9 @@ SHAPES = {
 BODY_ONLY = ("trilm-99m", "bitnet-2b-body", "smollm2-135m-body")
 #: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
 NO_LAYER_GAINS = ("bitllama2c-3m",)
+#: Texts of the sequences.  Of the first one so many tokens beyond the last position, whose logits tell the analytic model how long
+#: the lists of the best 64 take.
+STORIES, STATES = Path(__file__).resolve().parents[1] / "tests" / "data" / "stories.txt", 24
 #: The matrices whose rows can have a bias (:class:`tellme.spec.program.Descriptor`).
 BIASED = ("wq", "wk", "wv", "w1", "w3")
 
@@ -125,6 +142,109 @@ def load(name: str, positions: list[int], layers: int | None = None, planes: int
     return model
 
 
+def board(config: CoreConfig, image: Image, cache: Iterable[tuple[int, bytes]] | None) -> SimDevice:
+    """A simulated board that has the image: through the link, or with ``cache``, (address, content), in its memory at power-up."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        if cache is not None:
+            pieces = [(SDRAM_BASE + at, Part.of(content)) for at, content in cache if content]
+            save_pieces(path, [*image_pieces(image), *pieces], config)
+        device = SimDevice("sim", config, preload=path if cache is not None else None, trusted=cache is not None)
+        try:
+            # The board has read the file when it answers.
+            device.connect()
+        except BaseException:
+            device.close()
+            raise
+    try:
+        with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
+                  mininterval=0.5) as bar:
+            device.load(image, lambda done, total: bar.update(done - bar.n))
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def texts_for(model: StoredSource, path: Path, count: int, length: int) -> list[list[int]]:
+    """Ids of the first ``length`` tokens of as many different texts; of a model without a tokenizer ids at random."""
+    tokenizer = tokenizer_of(model)
+    if tokenizer is None:
+        return np.random.default_rng(3).integers(0, model.config.vocab, (count, length)).tolist()
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the texts cannot be read: {error}") from None
+    found = list(dict.fromkeys(tuple(text[:length]) for text in whole_texts(model.config, tokenizer, content)
+                               if len(text) >= length))
+    if len(found) < count:
+        raise InputError(f"{path} holds {len(found)} texts of {length} tokens or more; {count} are wanted")
+    return [list(text) for text in found[:count]]
+
+
+def sequences_table(passes: Sequence[Beside], runs: Sequence[SequenceRun], config: CoreConfig) -> str:
+    """A line per pass, and a line per run."""
+    alone = {p.position: p.cycles for p in passes if p.sequences == 1}
+    lines = [f"{'position':>8} {'sequences':>9} {'cycles':>9} {'tokens/s':>9} {'each':>8} {'x alone':>8} {'model':>9} {'off':>7}"]
+    for p in passes:
+        r = p.as_json(config, alone.get(p.position))
+        lines.append(f"{p.position:>8} {p.sequences:>9} {p.cycles:>9} {r['tokens_per_second']:>9} "
+                     f"{r['tokens_per_second_each']:>8} {r['x_alone'] or '':>8} {p.model:>9.0f} {p.model / p.cycles - 1:>7.1%}")
+    for run in runs:
+        r = run.as_json(config)
+        lines.append(f"{run.sequences} sequences from prompts of {min(run.prompts)} to {max(run.prompts)} tokens, {run.tokens} "
+                     f"picks each: {run.cycles} cycles, {r['tokens_per_second']} tokens/s with prompts, "
+                     f"{r['tokens_per_second_of_these']} while all decode ({run.passes} passes)")
+    return "\n".join(lines)
+
+
+def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
+    """``--sequences``: measure, print, and keep the report."""
+    counts = numbers_of("sequences", args.sequences, 1)
+    positions = numbers_of("positions", args.positions, 0)
+    if args.prompt_tokens:
+        raise InputError("--prompt-tokens is of one sequence; leave it out beside --sequences")
+    if args.tokens < 0:
+        raise InputError(f"--tokens is {args.tokens}; 0 or more picks can be")
+    if max(counts) > config.slots:
+        have = "one sequence at a time" if config.slots == 1 else f"{config.slots} sequences side by side"
+        raise InputError(f"--sequences holds {max(counts)}, and a core of preset {config.name} runs {have}")
+    if args.model in BODY_ONLY:
+        raise InputError(f"{args.model} has its LM head on the host, so that no board picks; take a model with its LM head")
+    model = load(args.model, positions, args.layers, args.planes, row_words=args.row_words)
+    image = compile_model(model, config)
+    if max(counts) > image.slots:
+        raise InputError(f"--sequences holds {max(counts)}, and the memory has room for the caches of {image.slots}")
+    texts = texts_for(model, args.text, max(counts), max(positions) + STATES)
+    golden = GoldenBoard(image)
+    states = golden.feed(texts[0], 0, heads="all")
+    side_by_side = SideBySide(image, config, PassModel(model.config, image, config, measured_list(states)), texts, max(positions))
+    device = board(config, image, side_by_side.pieces())
+    try:
+        assert device.core_sha256 is not None, "the board is connected"
+        client = device.client
+        assert isinstance(client, BoardClient)
+        print(f"{args.model}, preset {config.name}, {config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} "
+              "(simulated cycles)")
+        passes, runs = [], []
+        for count in counts:
+            for position in positions:
+                passes.append(side_by_side.measure(client, count, position))
+                print(sequences_table(passes[-1:], [], config).splitlines()[-1], file=sys.stderr)
+            if args.tokens:
+                runs.append(side_by_side.run(client, count, args.tokens))
+    finally:
+        device.close()
+    print(sequences_table(passes, runs, config))
+    if args.json is not None:
+        alone = {p.position: p.cycles for p in passes if p.sequences == 1}
+        keep(args.json, f"{args.model}, {config.name}", {
+            "model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
+            "core_sha256": device.core_sha256, "passes": [p.as_json(config, alone.get(p.position)) for p in passes],
+            "runs": [run.as_json(config) for run in runs]}, args.how)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.bench", description="Cost of a token on the simulated board.")
     parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
@@ -137,8 +257,15 @@ def main(argv: list[str] | None = None) -> int:
                         "row can have one")
     parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not "
                         "through the link")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON; with --sequences beside those of "
+                        "other models in the file")
+    parser.add_argument("--sequences", default="", metavar="1,2,4,8,16", help="measure as many sequences side by side")
+    parser.add_argument("--tokens", type=int, default=8, metavar="N", help="with --sequences: picks of each sequence in a run "
+                        "that begins with prompts; 0: no such run (default: 8)")
+    parser.add_argument("--text", type=Path, default=STORIES, metavar="FILE", help="with --sequences: their texts (default: the "
+                        "project's stories)")
     args = parser.parse_args(argv)
+    args.how = " ".join(["python -m sim.bench", *(sys.argv[1:] if argv is None else argv)])
     device = None
     try:
         if args.json is not None and not args.json.resolve().parent.is_dir():
@@ -146,23 +273,14 @@ def main(argv: list[str] | None = None) -> int:
         config = preset(args.preset)
         if not config.accounts:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
+        if args.sequences:
+            return bench_sequences(args, config)
         positions = numbers_of("positions", args.positions, 0)
         prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
         model = load(args.model, [*positions, *prompts], args.layers, args.planes, row_words=args.row_words)
         image = compile_model(model, config)
         filled = max(positions) if args.preload else 0
-        with TemporaryDirectory() as folder:
-            if args.preload:
-                path = Path(folder) / "image"
-                cache = [(SDRAM_BASE + at, Part.of(content)) for at, content in cache_pieces(image, model.config, 0, filled)
-                         if content]
-                save_pieces(path, [*image_pieces(image), *cache], config)
-            device = SimDevice("sim", config, preload=path if args.preload else None, trusted=args.preload)
-            # The board has read the file when it answers.
-            device.connect()
-        with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
-                  mininterval=0.5) as bar:
-            device.load(image, lambda done, total: bar.update(done - bar.n))
+        device = board(config, image, cache_pieces(image, model.config, 0, filled) if args.preload else None)
         assert device.core_sha256 is not None, "the board is connected"
         body_only = args.model in BODY_ONLY
         prefills = measure_prefill(device, model.config, image, prompts, config, body_only=body_only)

@@ -34,15 +34,16 @@ BUILD = 55
 #: Cycles of a step beside its codes, tables, words and sums: control, ways through the pipelines, scales.
 STEP = 110
 #: Cycles of a token's rows beside the row's elements, and of telling a pick.
-TOKEN, TOLD = 50, 22
+TOKEN, TOLD = 140, 22
 #: Cycles of a run of attention beside its words and sums: from its start to the first word.
 RUN = 45
 #: Attention: cycles of a slot without a word, from its last V word to its first sum, and from its last sum to the next slot's V.
 SLOT, DRAIN, REFILL = 26, 23, 9
 #: Cycles of a candidate of a list beside those of the entries that move.
 CANDIDATE = 3
-#: Candidates that wait at most, and what each takes of its list, about.
-WAITING, LISTED = 500, 30
+#: Cycles of candidates of the lists that wait while rows go on.  The queue has room for 512 candidates, of which a list has
+#: outgrown most when it takes them.
+WAITING = 3000
 
 
 class Run(NamedTuple):
@@ -56,8 +57,8 @@ class Run(NamedTuple):
 def random_list(rows: int) -> NDArray[np.float64]:
     """Cycles that each of ``rows`` logits takes of its token's list of the best 64, in the mean, if their order is random.
 
-    Logit i is among the best 64 so far with probability min(1, 64 / (i + 1)).  CANDIDATE cycles, and one for each entry that moves:
-    half of those that there are, in the mean.
+    Logit i is among the best 64 so far with probability min(1, 64 / (i + 1)).  It takes CANDIDATE cycles, and one for each entry
+    that moves: half of those that there are, in the mean.
     """
     i = np.arange(rows)
     return np.minimum(1, TOP_ENTRIES / (i + 1)) * (CANDIDATE + np.minimum(i, TOP_ENTRIES - 1) / 2)
@@ -166,29 +167,25 @@ class PassModel:
 
     def _matrix(self, buffer: _Buffer, tiles: Sequence[int], cols: int, planes: float, tokens: int, words: float,
                 sums: float, stall: float = 0.0) -> None:
-        """The engine works for a matrix of tiles of so many rows, in ``words`` words; the last tile's sums take ``sums`` cycles a
-        row.  ``stall``: cycles for which the engine waits besides."""
-        core, width = self.core, slices(cols)
+        """The engine works for a matrix of tiles of so many rows, in ``words`` words; a row's sums leave in ``sums`` cycles.
+        ``stall``: cycles for which the engine waits besides."""
+        core, width, rows_in_all = self.core, slices(cols), sum(tiles)
         rows_a_step = core.decode_rows if tokens == 1 else core.prefill_rows
-        share = ceil(tokens / core.float_lanes)
-        steps = 0.0
+        codes = SLICE * ceil(tokens / core.float_lanes)
+        began, left = buffer.time, 0.0
         for number, rows in enumerate(tiles):
-            slice_steps = max(rows / rows_a_step, BUILD + 3)
-            # The codes of the first tile's slices come meanwhile.
-            steps += (max(slice_steps, SLICE * share) if number == 0 else slice_steps) * width + (planes - 1) * width * slice_steps
-            steps += 4
-        total = sum(tiles)
-        # Sums of a tile leave while the next tile runs.
-        steps = max(steps, total * sums)
-        buffer.eat(words, steps)
-        buffer.rest(stall)
-        last = tiles[-1]
-        buffer.rest(max(0.0, last * sums - last / rows_a_step))
+            steps = max(rows / rows_a_step, BUILD + 3)
+            # Each slice's codes come while the first tile runs.
+            first = max(steps, codes) if number == 0 else steps
+            # A sum leaves when it is complete, and behind those of the tile before.
+            buffer.eat(words * rows / rows_in_all, (first + (planes - 1) * steps) * width + 4)
+            left = max(left, buffer.time - began - steps) + rows * sums
+        buffer.rest(stall + max(0.0, left - (buffer.time - began)))
 
     # ------------------------------------------------------------------ a pass
     def cycles(self, runs: Sequence[Run], headed: int | None = None, *, begins: bool = False) -> float:
-        """Cycles of a pass.  ``headed``: tokens for which the LM head works; None: all of the pass, 0: none.  ``begins``: the pass
-        is the first one of its START, so that the weight buffer is empty."""
+        """Cycles of a pass.  ``headed``: tokens for which the LM head works; None: all of the pass, 0: none.  ``begins``: the
+        pass is the first one of its START, so that the weight buffer is empty."""
         c, core = self.config, self.core
         tokens = sum(run.tokens for run in runs)
         headed = tokens if headed is None else headed
@@ -236,10 +233,8 @@ class PassModel:
         stall = waiting = 0.0
         for cycles in work:
             waiting += cycles - row
-            if waiting > WAITING * LISTED:
-                stall += waiting - WAITING * LISTED
-                waiting = WAITING * LISTED
-            waiting = max(0.0, waiting)
+            stall += max(0.0, waiting - WAITING)
+            waiting = min(max(0.0, waiting), WAITING)
         self._matrix(buffer, tiles, c.dim, planes, headed, words, sums, stall)
         buffer.rest(waiting)
 
