@@ -27,18 +27,24 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from sim.reports import keep
+from hw.verilog import core_sha256 as sha256_of_core
+from hw.verilog import core_verilog
+from sim.drafted import Drafter, as_json, measure_stories, settings_word, summary
+from sim.reports import keep, kept
 from sim.sequences import Beside, SequenceRun, SideBySide
 from tellme.compiler.cycles import PassModel, measured_list
-from tellme.compiler.image import Image, compile_model
+from tellme.compiler.image import Image, compile_model, with_drafts
 from tellme.compiler.image_file import image_pieces, save_pieces
 from tellme.compiler.part import Part
+from tellme.drafts.table import open_table
 from tellme.drafts.texts import whole_texts
 from tellme.errors import InputError, TellmeError
 from tellme.golden.board import GoldenBoard
@@ -48,9 +54,11 @@ from tellme.models.random import random_model
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.runtime.bench import Decode, Prefill, cache_pieces, measure_decode, measure_prefill
+from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import tokenizer_of
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
+from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.memory import ACCOUNT, SDRAM_BASE
 from tellme.spec.packing import MAX_LINEAR_PLANES
 
@@ -73,9 +81,11 @@ SHAPES = {
 BODY_ONLY = ("trilm-99m", "bitnet-2b-body", "smollm2-135m-body")
 #: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
 NO_LAYER_GAINS = ("bitllama2c-3m",)
-#: Texts of the sequences.  Of the first one so many tokens beyond the last position, whose logits tell the analytic model how long
-#: the lists of the best 64 take.
+#: Texts of the sequences.  The logits of so many tokens of the first one, beyond the last position, tell the analytic model how
+#: long the lists of the best 64 take.
 STORIES, STATES = Path(__file__).resolve().parents[1] / "tests" / "data" / "stories.txt", 24
+#: Drafted tokens that the board's register has room for.
+MOST_DRAFTED = (1 << SETTINGS_FIELDS["most"]) - 1
 #: The matrices whose rows can have a bias (:class:`tellme.spec.program.Descriptor`).
 BIASED = ("wq", "wk", "wv", "w1", "w3")
 
@@ -143,7 +153,7 @@ def load(name: str, positions: list[int], layers: int | None = None, planes: int
 
 
 def board(config: CoreConfig, image: Image, cache: Iterable[tuple[int, bytes]] | None) -> SimDevice:
-    """A simulated board that has the image: through the link, or with ``cache``, (address, content), in its memory at power-up."""
+    """A simulated board that has the image: through the link, or with ``cache``, (address, content), in its memory at once."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "image"
         if cache is not None:
@@ -204,7 +214,8 @@ def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
     positions = numbers_of("positions", args.positions, 0)
     if args.prompt_tokens:
         raise InputError("--prompt-tokens is of one sequence; leave it out beside --sequences")
-    if args.tokens < 0:
+    tokens = 8 if args.tokens is None else args.tokens
+    if tokens < 0:
         raise InputError(f"--tokens is {args.tokens}; 0 or more picks can be")
     if max(counts) > config.slots:
         have = "one sequence at a time" if config.slots == 1 else f"{config.slots} sequences side by side"
@@ -231,8 +242,8 @@ def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
             for position in positions:
                 passes.append(side_by_side.measure(client, count, position))
                 print(sequences_table(passes[-1:], [], config).splitlines()[-1], file=sys.stderr)
-            if args.tokens:
-                runs.append(side_by_side.run(client, count, args.tokens))
+            if tokens:
+                runs.append(side_by_side.run(client, count, tokens))
     finally:
         device.close()
     print(sequences_table(passes, runs, config))
@@ -242,6 +253,81 @@ def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
             "model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
             "core_sha256": device.core_sha256, "passes": [p.as_json(config, alone.get(p.position)) for p in passes],
             "runs": [run.as_json(config) for run in runs]}, args.how)
+    return 0
+
+
+def check_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
+    """Refuse what ``--drafts`` cannot be measured with, before anything is read; the prompts' tokens."""
+    if args.sequences:
+        raise InputError("--drafts and --sequences are measured apart: leave one of them out")
+    if not config.drafts:
+        raise InputError(f"the core of preset {config.name} drafts no tokens")
+    if args.model in SHAPES:
+        raise InputError(f"--drafts wants a model with a tokenizer, and {args.model} is a shape")
+    lengths = numbers_of("prompt-tokens", args.prompt_tokens or "24", 1)
+    if len(lengths) > 1 or lengths[0] > config.widths.token_window:
+        raise InputError(f"--prompt-tokens is {args.prompt_tokens}; one number up to {config.widths.token_window} is wanted "
+                         "beside --drafts")
+    limits = (("stories", args.stories, 1, None), ("jobs", args.jobs, 1, None), ("plain", args.plain, 0, None),
+              ("tokens", args.tokens, 2, None), ("most", args.most, 1, min(config.chunk - 1, MOST_DRAFTED)))
+    for option, value, least, most in limits:
+        if value < least or most is not None and value > most:
+            raise InputError(f"--{option} is {value}; {least} {f'to {most}' if most else 'or more'} can be")
+    return lengths[0]
+
+
+def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
+    """``--drafts``: measure story by story, and keep the report after each; stories that the report has are not done again."""
+    args.tokens = 100 if args.tokens is None else args.tokens
+    length = check_drafts(args, config)
+    sampling = Sampling(temperature=args.temperature)
+    model = load(args.model, [length + args.tokens - 1])
+    c = model.config
+    tokenizer = tokenizer_of(model)
+    assert tokenizer is not None
+    table = open_table(args.drafts, c.vocab, model.tokenizer)
+    prompts = texts_for(model, args.text, args.stories, length)
+    image = with_drafts(compile_model(model, config), table, config)
+    states = GoldenBoard(image).feed(prompts[0], 0, heads="all")
+    analytic = PassModel(c, image, config, measured_list(states))
+    settings = settings_word(analytic, args.most, length + args.tokens // 2)
+    drafter = Drafter(image, config, analytic, c.ends, settings, sampling)
+    core_sha256 = sha256_of_core(core_verilog(config.name))
+    made = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": core_sha256,
+            "temperature": args.temperature, "prompt_tokens": length, "tokens_at_most": args.tokens, "drafted_at_most": args.most,
+            "draft_settings": settings, "table_sha256": sha256(table.words.tobytes()).hexdigest(), "table_entries": table.entries,
+            "prompts_sha256": sha256(json.dumps(prompts).encode()).hexdigest()}
+    name = f"{args.model}, {config.name}, temperature {args.temperature:g}"
+    stories: list[dict[str, Any]] = []
+    if args.json is not None:
+        held = kept(args.json).get(name, {})
+        if all(held.get(key) == value for key, value in made.items()):
+            stories = [story for story in held["stories"] if story["number"] < args.stories]
+    print(f"{name}: core {core_sha256[:12]}, a table of {table.entries} pairs, up to {args.most} drafted tokens "
+          "(simulated cycles)")
+    print(f"{'story':>5} {'tokens':>6} {'passes':>6} {'drafted':>7} {'accepted':>8} {'cycles':>10} {'model':>10} {'off':>6}")
+
+    def line(story: dict[str, Any]) -> str:
+        return (f"{story['number']:>5} {story['tokens']:>6} {story['passes']:>6} {story['drafted']:>7} {story['accepted']:>8} "
+                f"{story['cycles']:>10} {story['model']:>10} {story['model'] / story['cycles'] - 1:>6.1%}")
+
+    for story in stories:
+        print(line(story))
+    done = {story["number"] for story in stories}
+    left = [number for number in range(args.stories) if number not in done]
+    for found in measure_stories(lambda: board(config, image, ()), drafter, prompts, left, args.tokens, args.plain,
+                                 min(args.jobs, max(len(left), 1))):
+        stories = sorted([*stories, as_json(found)], key=lambda story: story["number"])
+        print(line(as_json(found)), flush=True)
+        if args.json is not None:
+            keep(args.json, name, {**made, **summary(stories, config), "stories": stories}, args.how)
+    total = summary(stories, config)
+    print(f"{total['stories']} stories: {total['tokens_a_pass']:.3f} tokens a pass, {total['accepted']} of {total['drafted']} "
+          f"drafted tokens accepted, {total['tokens_per_second']} tokens/s; model {total['model'] / total['cycles'] - 1:+.1%}")
+    if "x_plain" in total:
+        print(f"plain decode: {total['plain_cycles_at_0']} cycles and {total['plain_cycles_a_position']} a position "
+              f"({total['plain_tokens_measured']} tokens measured, {total['plain_off_at_most']:.2%} off at most), "
+              f"{total['plain_tokens_per_second']} tokens/s; with drafts {total['x_plain']:.3f} x")
     return 0
 
 
@@ -260,10 +346,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON; with --sequences beside those of "
                         "other models in the file")
     parser.add_argument("--sequences", default="", metavar="1,2,4,8,16", help="measure as many sequences side by side")
-    parser.add_argument("--tokens", type=int, default=8, metavar="N", help="with --sequences: picks of each sequence in a run "
-                        "that begins with prompts; 0: no such run (default: 8)")
-    parser.add_argument("--text", type=Path, default=STORIES, metavar="FILE", help="with --sequences: their texts (default: the "
-                        "project's stories)")
+    parser.add_argument("--drafts", type=Path, metavar="FILE", help="measure drafted tokens of this table over whole stories")
+    parser.add_argument("--tokens", type=int, metavar="N", help="with --sequences: picks of each sequence in a run that begins "
+                        "with prompts, 0: no such run (default: 8); with --drafts: tokens of a story at most (default: 100)")
+    parser.add_argument("--text", type=Path, default=STORIES, metavar="FILE", help="texts of the sequences, or whose first "
+                        "tokens are the stories' prompts (default: the project's stories)")
+    parser.add_argument("--stories", type=int, default=20, metavar="N", help="with --drafts: stories (default: 20)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="with --drafts: of the draws (default: 0, the "
+                        "likeliest token)")
+    parser.add_argument("--most", type=int, default=3, metavar="K", help="with --drafts: drafted tokens of a pass at most "
+                        "(default: 3)")
+    parser.add_argument("--plain", type=int, default=3, metavar="N", help="with --drafts: tokens of each story that are decoded "
+                        "without drafts too (default: 3)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="with --drafts: boards at a time (default: 1)")
     args = parser.parse_args(argv)
     args.how = " ".join(["python -m sim.bench", *(sys.argv[1:] if argv is None else argv)])
     device = None
@@ -273,6 +368,8 @@ def main(argv: list[str] | None = None) -> int:
         config = preset(args.preset)
         if not config.accounts:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
+        if args.drafts is not None:
+            return bench_drafts(args, config)
         if args.sequences:
             return bench_sequences(args, config)
         positions = numbers_of("positions", args.positions, 0)

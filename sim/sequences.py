@@ -4,9 +4,9 @@
 
 A pass at a position: sequence s has its own text, whose keys and values of all positions before lie in the memory when power
 comes, as the golden model computed them.  Sequence 0 decodes a token at the position before, and meanwhile the others start with
-their token at the position.  So the next pass has a token of each.  Its cycles are the difference of the events of two passes.  A
-single sequence's position 0 is counted from its START, as the pass before would be at no position.  At position 0 sequence 0 is
-at position 1 in the pass.
+their token at the position.  So the next pass has a token of each.  Its cycles are those from sequence 0's pick before to the
+last pick of the pass.  A single sequence's position 0 is counted from its START, as the pass before would be at no position.  At
+position 0 sequence 0 is at position 1 in the pass.
 
 A run: prompts of different lengths start as soon as the link brings them, and each sequence picks some tokens.
 
@@ -27,7 +27,9 @@ from tellme.spec.memory import EventType, StartArgs, StartFlags, token_address
 __all__ = ["Beside", "SequenceRun", "SideBySide"]
 
 #: Tokens of the prompts of a run: the first sequence's, and how many more each of the next three has.
-PROMPT, MORE = 5, 2
+PROMPT, MORE = 2, 1
+#: Cycles between the picks of a pass, a token, at most; a pass takes many times as long.
+TOLD = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class SequenceRun:
     def as_json(self, core: CoreConfig) -> dict[str, object]:
         """The fields for a JSON object."""
         per_second = 1e6 * core.fabric_mhz
-        decoding = self.sequences * self.passes * per_second / self.side_by_side if self.passes else None
+        decoding = self.sequences * self.passes * per_second / self.side_by_side if self.passes > 0 else None
         return {"sequences": self.sequences, "tokens_each": self.tokens, "prompt_tokens": list(self.prompts),
                 "cycles": self.cycles, "tokens_per_second": round(self.sequences * self.tokens * per_second / self.cycles, 2),
                 "passes_of_all": self.passes, "cycles_of_these": self.side_by_side,
@@ -117,10 +119,10 @@ class SideBySide:
         want = {0: [pick] if alone else [pick, self._pick(pick, first + 1, 0)]}
         want |= {slot: [self._pick(texts[slot][position], position, slot)] for slot in range(1, sequences)}
         self._compare({slot: [event.id for event in events] for slot, events in heard.items()}, want)
-        ends = {events[-1].cycles for events in heard.values()}
-        if len(ends) > 1:
+        told = [events[-1].cycles for events in heard.values()]
+        cycles = max(told) - (0 if alone else heard[0][0].cycles)
+        if max(told) - min(told) > TOLD * sequences:
             raise DeviceError(f"{sequences} sequences at position {position} were not in one pass: a START came too late")
-        cycles = ends.pop() - (0 if alone else heard[0][0].cycles)
         runs = [Run(first if alone else first + 1), *[Run(position)] * (sequences - 1)]
         return Beside(sequences, position, cycles, self._model.cycles(runs))
 
@@ -146,6 +148,9 @@ class SideBySide:
             heard[slot] = [event for kind, event in client.events(slot) if kind == EventType.TOKEN]
         self._compare({slot: [event.id for event in events] for slot, events in heard.items()}, want)
         last = max(events[-1].cycles for events in heard.values())
-        since, until = max(events[0].cycles for events in heard.values()), min(events[-1].cycles for events in heard.values())
-        passes = {event.cycles for events in heard.values() for event in events if since < event.cycles <= until}
-        return SequenceRun(sequences, tokens, tuple(map(len, prompts)), last, len(passes), max(until - since, 0))
+        # Sequence 0 is the first of each pass.  Those between two of its picks that have a pick of each other one are of all.
+        times = [[event.cycles for event in heard[slot]] for slot in range(sequences)]
+        since, until = max(own[0] for own in times), min(own[-1] for own in times)
+        leads = [at for at in times[0] if since <= at + TOLD * sequences and at <= until]
+        passes, cycles = (len(leads) - 1, leads[-1] - leads[0]) if leads else (0, 0)
+        return SequenceRun(sequences, tokens, tuple(map(len, prompts)), last, passes, cycles)

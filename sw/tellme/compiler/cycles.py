@@ -54,14 +54,19 @@ class Run(NamedTuple):
 
 
 @cache
-def random_list(rows: int) -> NDArray[np.float64]:
+def random_list(rows: int, low: int = 0) -> NDArray[np.float64]:
     """Cycles that each of ``rows`` logits takes of its token's list of the best 64, in the mean, if their order is random.
 
-    Logit i is among the best 64 so far with probability min(1, 64 / (i + 1)).  It takes CANDIDATE cycles, and one for each entry
-    that moves: half of those that there are, in the mean.
+    ``low``: so many of the first logits are below all others, as those of a vocabulary's byte tokens are.  Both parts are in a
+    random order.  Logit i of a part is among the part's best 64 so far with probability min(1, 64 / (i + 1)).  It takes CANDIDATE
+    cycles, and one for each entry that moves: half of those of its part, and all of the part below.
     """
-    i = np.arange(rows)
-    return np.minimum(1, TOP_ENTRIES / (i + 1)) * (CANDIDATE + np.minimum(i, TOP_ENTRIES - 1) / 2)
+    def part(count: int, below: int) -> NDArray[np.float64]:
+        i = np.arange(count)
+        own = np.minimum(i, TOP_ENTRIES - 1)
+        return np.minimum(1, TOP_ENTRIES / (i + 1)) * (CANDIDATE + own / 2 + np.minimum(below, TOP_ENTRIES - 1 - own))
+
+    return np.concatenate([part(min(low, rows), 0), part(max(rows - low, 0), low)])
 
 
 def measured_list(logits: NDArray[np.int32]) -> NDArray[np.float64]:
