@@ -14,6 +14,7 @@ from hw.attention.pack import WordMerge
 from hw.attention.prefill import PrefillAttention
 from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
+from hw.core.drafts import DraftReader
 from hw.core.fetch import RowFetch
 from hw.core.processor import CommandProcessor
 from hw.core.routers import (
@@ -152,8 +153,8 @@ class Core(wiring.Component):
         m = Module()
         layouts, floats = Layouts(c.widths), c.float_lanes
         m.submodules.link = link = HostLink(windows=windows(
-            sdram_bytes=c.sdram_bytes, steps=c.program_steps, sampler=c.sampler,
-            tokens=c.slots * c.widths.token_window, head_tokens=c.head_tokens, two_steps=c.two_steps), name=c.name,
+            sdram_bytes=c.sdram_bytes, steps=c.program_steps, sampler=c.sampler, tokens=c.slots * c.widths.token_window,
+            head_tokens=c.head_tokens, two_steps=c.two_steps, drafts=c.drafts), name=c.name,
             checksum_bits=32 if c.ddr3 else 8, slots=c.slots)
         m.submodules.space = space = AddressSpace(layouts, sampler=c.sampler)
         m.submodules.core = cpu = command_processor(c, layouts)
@@ -327,10 +328,21 @@ class Core(wiring.Component):
         connect(m, attention.read.req, hub.attention_read.req)
         connect(m, hub.attention_read.data, kv_in.i)
         connect(m, kv_in.o, attention.read.data)
+        # Who reads words of other kinds through the row fetch's port, and when: in a HEAD step, or while a pass is made.
+        guest: tuple[Any, Value] | None = None
         if isinstance(lm_head, TwoStepLmHead):
-            # The row fetch rests in a HEAD step.
+            guest = lm_head.read, lm_head.busy
+        if several and c.drafts:
+            m.submodules.drafts = drafts = DraftReader(layouts)
+            connect(m, cpu.draft.pair, drafts.pair)
+            connect(m, drafts.draft, cpu.draft.drafted)
+            m.d.comb += [cpu.drafting.eq(space.drafting), drafts.base.eq(space.drafting.base)]
+            guest = drafts.read, cpu.draft.reading
+        if guest is not None:
+            # The row fetch rests then.
             rows, own = hub.embedding_rows, fetch.embedding_rows
-            for port, turn in ((lm_head.read, lm_head.busy), (own, ~lm_head.busy)):
+            read, reads = guest
+            for port, turn in ((read, reads), (own, ~reads)):
                 m.d.comb += [port.data.payload.eq(rows.data.payload), port.data.valid.eq(rows.data.valid & turn),
                              port.req.ready.eq(rows.req.ready & turn)]
                 with m.If(turn):

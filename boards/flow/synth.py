@@ -65,7 +65,7 @@ PARTS: dict[str, dict[str, Maker]] = {
              "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
         sdram_bytes=c.sdram_bytes, steps=c.program_steps, tokens=c.slots * c.widths.token_window, sampler=c.sampler,
-        head_tokens=c.head_tokens), slots=c.slots),
+        head_tokens=c.head_tokens, drafts=c.drafts), slots=c.slots),
              "uart": lambda c, _: Uart(clock_hz=round(c.fabric_mhz * 1e6), baud=c.uart_baud)},
     "top": {"core": lambda c, _: Core(c)},
 }

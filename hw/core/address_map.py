@@ -10,6 +10,7 @@ from hw.lib.control import DrawLayout, SegmentPort
 from hw.lib.layouts import Layouts
 from hw.link.link import BusRequest
 from tellme.spec.ddr3_training import OVERRIDE_FIELDS
+from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.memory import (
     COUNTERS,
     CRC_BASE,
@@ -45,23 +46,24 @@ def register_window(*, two_steps: bool) -> int:
     return 0x100 + 4 * (len(COUNTERS) + len(HEAD_COUNTERS) * two_steps)
 
 
-def registers_of(*, sampler: bool) -> tuple[str, ...]:
-    """The registers of a core with or without a sampler, in the order of their addresses."""
-    left_out = DRAFT_REGISTERS if sampler else SAMPLING_REGISTERS + DRAFT_REGISTERS
+def registers_of(*, sampler: bool, drafts: bool = False) -> tuple[str, ...]:
+    """The registers of a core with or without a sampler, and with or without drafts, in the order of their addresses."""
+    left_out = (() if sampler else SAMPLING_REGISTERS) + (() if drafts else DRAFT_REGISTERS)
     return tuple(name for name in REGISTERS if name not in left_out)
 
 
 def windows(*, sdram_bytes: int, steps: int, tokens: int, sampler: bool,
-            head_tokens: int = 1, two_steps: bool = False) -> tuple[tuple[int, int, bool], ...]:
+            head_tokens: int = 1, two_steps: bool = False, drafts: bool = False) -> tuple[tuple[int, int, bool], ...]:
     """(base, bytes, writable) of each window of a core's address space, for the link to check against; ``tokens`` are the words
     of token memory.
 
-    A core without a sampler refuses writes of the sampling registers, and reads them as zeros.
+    A core without a sampler refuses writes of the sampling registers, and reads them as zeros.  So does a core without ``drafts``
+    the draft registers.
     """
     return (
         (SDRAM_BASE, sdram_bytes, True),
         (PROGRAM_BASE, 4 * DESCRIPTOR_WORDS * steps, True),
-        (REGISTER_BASE, 4 * len(registers_of(sampler=sampler)), True),
+        (REGISTER_BASE, 4 * len(registers_of(sampler=sampler, drafts=drafts)), True),
         (REGISTER_BASE, register_window(two_steps=two_steps), False),
         (CRC_BASE, 4 * steps, False),
         (TOP_BASE, TOP_BYTES * head_tokens, False),
@@ -75,6 +77,7 @@ class AddressSpace(wiring.Component):
 
     ``shape`` and ``sdram_settings`` are the registers at their true widths, and ``settings`` the sampling registers, which only a
     core with a ``sampler`` has.  While ``top_taken``, the sampler reads the best 64, and a host's read of them waits.
+    ``drafting`` are the draft registers, of a core that drafts tokens.
 
     Program memory, the list of segments, token memory, step CRCs and registers live here; the command processor has a port
     of its own to each, the weight buffer one to the segments.  A request names a window that the link has checked; the windows
@@ -96,6 +99,7 @@ class AddressSpace(wiring.Component):
             "top_data": In(layouts.top_entry),
             **({"settings": Out(DrawLayout), "top_taken": In(1)} if sampler else {}),
             **({"head_counters": In(HeadCountersLayout)} if layouts.two_steps else {}),
+            **({"drafting": Out(layouts.drafting)} if layouts.drafts else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -113,7 +117,7 @@ class AddressSpace(wiring.Component):
         addr = Signal(32)
         remaining = Signal.like(self.req.p.words)
         word_index = addr[2:28]
-        names = registers_of(sampler=self._sampler)
+        names = registers_of(sampler=self._sampler, drafts=self._layouts.drafts)
         stored = Signal(data.StructLayout({name: 32 for name in names}))
         registers = Array(stored[name] for name in names)
         counters = Array([*(self.counters[name] for name in COUNTERS),
@@ -131,6 +135,9 @@ class AddressSpace(wiring.Component):
             m.d.comb += [self.settings[name].eq(stored[f"sample_{name}"]) for name in DrawLayout.members if name != "seed"]
             m.d.comb += [self.settings.seed.eq(Cat(stored.sample_seed_low, stored.sample_seed_high)),
                          top_waits.eq(self.top_taken & (region == TOP_BASE >> 28))]
+        if self._layouts.drafts:
+            m.d.comb += [self.drafting.base.eq(stored.draft_base),
+                         Cat(self.drafting[name] for name in SETTINGS_FIELDS).eq(stored.draft_settings)]
         m.d.comb += [
             program_r.addr.eq(self.program.addr), self.program.data.eq(program_r.data),
             program_w.addr.eq(word_index), program_w.data.eq(self.wdata.payload),

@@ -6,15 +6,11 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.lib.control import Draft, Pair
 from hw.lib.layouts import Layouts
 from tellme.spec.drafts import ENTRY_FIELDS, INDEX_FIELDS, INDEX_WORDS, NONE
 
-__all__ = ["DraftReader", "Draft", "Pair"]
-
-#: Two tokens: ``last``, and ``before`` if ``known``.  Ids have the table's 16 bits.
-Pair = data.StructLayout({"before": 16, "known": 1, "last": 16})
-#: The token that follows them, if the table has one (``found``).
-Draft = data.StructLayout({"next": 16, "found": 1})
+__all__ = ["DraftReader"]
 
 IndexLayout = data.StructLayout(INDEX_FIELDS)
 EntryLayout = data.StructLayout(ENTRY_FIELDS)

@@ -73,6 +73,7 @@ class SlotProcessor(wiring.Component):
             "event": Out(stream.Signature(EventLayout)),
             **({"draw": Out(layouts.draw_control), "settings": In(DrawLayout), "draw_settings": Out(DrawLayout)}
                if sampler else {}),
+            **({"draft": Out(layouts.draft_control), "drafting": In(layouts.drafting)} if layouts.drafts else {}),
         })
 
     def elaborate(self, platform: object) -> Module:

@@ -21,9 +21,9 @@ from tellme.spec.memory import TOP_ENTRIES, UPPER_HALF, Event, StartArgs, Status
 from tellme.spec.program import SEGMENT_ENTRIES, SEGMENT_FIELDS, SEGMENT_WORDS, WORD0_FIELDS
 from tellme.spec.sampling import SEED_BITS, TOP_P_BITS
 
-__all__ = ["AccSource", "CountersControl", "DrawLayout", "EventLayout", "EventPayload", "ResetControl", "RunArgs", "RunControl",
-           "SegmentLayouts", "SegmentPort", "StatusFlags", "StatusLayout", "TotalsLayout", "WeightsControl", "Word0Layout",
-           "WordSink", "run_control", "weights_control"]
+__all__ = ["AccSource", "CountersControl", "Draft", "DrawLayout", "EventLayout", "EventPayload", "Pair", "ResetControl",
+           "RunArgs", "RunControl", "SegmentLayouts", "SegmentPort", "StatusFlags", "StatusLayout", "TotalsLayout",
+           "WeightsControl", "Word0Layout", "WordSink", "run_control", "weights_control"]
 
 
 def record(kind: type[Any]) -> data.StructLayout:
@@ -78,6 +78,10 @@ SegmentLayouts = tuple(data.StructLayout(fields) for fields in SEGMENT_FIELDS)
 #: How a token is drawn from the best 64: :class:`tellme.spec.sampling.DrawSettings` without the repetition penalty.
 DrawLayout = data.StructLayout({"inverse": ScaleLayout, "top_k": range(TOP_ENTRIES + 1), "top_p": TOP_P_BITS + 1, "max_gap": 32,
                                 "seed": SEED_BITS})
+#: Two tokens of which a third is drafted: ``last``, and ``before`` if ``known``.  Ids have the draft table's 16 bits.
+Pair = data.StructLayout({"before": 16, "known": 1, "last": 16})
+#: The token that follows them, if the table has one (``found``).
+Draft = data.StructLayout({"next": 16, "found": 1})
 
 #: From the link: ``start`` and ``stop`` are pulses.
 RunControl = wiring.Signature({"start": Out(1), "args": Out(RunArgs), "stop": Out(1)})

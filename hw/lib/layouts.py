@@ -11,9 +11,10 @@ from amaranth.hdl import signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.control import AccSource, WordSink
+from hw.lib.control import AccSource, Draft, Pair, WordSink
 from hw.lib.ports import ClientReadPort, ClientWritePort, MemorySpec, RequestLayout
 from hw.lib.types import ScaleLayout
+from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.packing import ROW_WORD_FIELDS
 from tellme.spec.program import DESCRIPTOR_WORDS
 from tellme.spec.quantise import NORM_FRAC
@@ -127,6 +128,10 @@ class Layouts:
         #: number of tokens of its run from this one on (itself counted).
         self.row_place = data.StructLayout({"en": 1, "token": w.token_bits, "place": w.row_place_bits,
                                             "left": w.token_count_bits})
+        #: Whether the processor drafts tokens.  The registers that say how: the table's first word, drafted tokens of a slot's
+        #: pass at most, and what a drafted token costs (:mod:`tellme.spec.drafts`).
+        self.drafts = w.drafts
+        self.drafting = data.StructLayout({"base": word_address, **SETTINGS_FIELDS})
         #: A pick: a token and its logit in Q15.16.
         self.best = data.StructLayout({"id": w.token_id_bits, "logit": signed(32)})
 
@@ -147,6 +152,10 @@ class Layouts:
         #: To the sampler: ``start`` is a pulse while ``busy`` is low; ``pick`` is the token for ``position``, drawn when ``busy``
         #: falls.
         self.draw_control = wiring.Signature({"start": Out(1), "position": Out(16), "busy": In(1), "pick": In(self.best)})
+        #: To the reader of drafts: a pair at a time, while ``reading``, which is high from before the first pair of a pass until
+        #: behind the last draft.
+        self.draft_control = wiring.Signature({"pair": Out(stream.Signature(Pair)), "drafted": In(stream.Signature(Draft)),
+                                               "reading": Out(1)})
         #: To one pipeline or to all: ``args`` do not change from a cycle before a pass's first element until ``done``.  ``clear``
         #: is a pulse before a pass, ``gain_start`` a pulse before the pass's gains.
         self.pass_control = wiring.Signature({"args": Out(self.pass_args), "clear": Out(1), "gain_start": Out(1), "done": In(1),

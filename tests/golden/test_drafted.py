@@ -171,13 +171,21 @@ def test_tables_that_a_board_does_not_take():
         with_drafts(IMAGE, table, preset("ulx3s-85f"))
     with pytest.raises(CompileError, match=f"knows {VOCAB + 1} tokens, and the LM head on the board gives {VOCAB}"):
         with_drafts(IMAGE, DraftTable.of_texts([[1, 2]], VOCAB + 1), CORE)
-    # As a board would be: no gateware drafts yet.
     board = SimpleNamespace(name="small", drafts=True, unlimited=False, sdram_bytes=1 << 25)
     full = replace(IMAGE, end=board.sdram_bytes - 100)
     with pytest.raises(CompileError, match="make one with shorter lists"):
         with_drafts(full, table, board)
     small = with_drafts(IMAGE, table, board)
     assert small.draft_base is not None and small.end == 4 * (small.draft_base + len(table.words))
-    with pytest.raises(ConfigError, match="drafts is True; False can be"):
-        replace(preset("sim-slots"), drafts=True)
     assert np.array_equal(np.frombuffer(b"".join(small.sections[-1][1].chunks()), "<u4"), table.words)
+
+
+def test_cores_that_can_draft():
+    core = preset("sim-slots")
+    assert core.drafts and core.widths.drafts and not preset("ulx3s-85f").drafts
+    for changes, message in (({"slots": 1}, "drafts with slots 1 and sampler True; slots from 2 on with a sampler can be"),
+                             ({"sampler": False}, "drafts with slots 4 and sampler False"),
+                             ({"max_context": 31}, "drafts with max_context 31; 32 and more can be")):
+        with pytest.raises(ConfigError, match=message):
+            replace(core, **changes)
+    assert replace(core, max_context=32).widths.token_window > core.chunk

@@ -90,7 +90,8 @@ class CoreConfig:
     #: Whether the LM head may run in two steps (:mod:`tellme.spec.two_steps`): runs with the flag TWO_STEPS do.  Only in a core
     #: with ``head_tokens`` 1 and several planes.
     two_steps: bool = False
-    #: Whether the board drafts tokens from a table in memory: the golden model alone, no gateware does yet.
+    #: Whether the board drafts tokens from a table in memory (:mod:`tellme.spec.drafts`).  Only in a core with several slots and
+    #: a sampler, whose slots' windows of token memory are longer than a chunk.
     drafts: bool = False
     #: A unit that draws tokens by a run's settings (:mod:`tellme.spec.sampling`); without, the host draws.
     sampler: bool = False
@@ -158,8 +159,7 @@ class CoreConfig:
                               "can be")
         choices: list[tuple[str, int, tuple[int, ...]]] = [
             ("head_tokens", self.head_tokens, tuple(sorted({1, self.chunk}))),
-            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length()))),
-            ("drafts", self.drafts, (False,))]
+            ("slots", self.slots, tuple(1 << bits for bits in range(self.head_tokens.bit_length())))]
         if self.two_steps and (self.head_tokens > 1 or self.planes < 2):
             raise ConfigError(f"preset {self.name}: two_steps with head_tokens {self.head_tokens} and planes {self.planes}; "
                               "head_tokens 1 and planes from 2 on can be")
@@ -168,6 +168,13 @@ class CoreConfig:
         for what, value, values in choices:
             if value not in values:
                 raise ConfigError(f"preset {self.name}: {what} is {value}; {', '.join(map(str, values))} can be")
+        if self.drafts and (self.slots == 1 or not self.sampler):
+            raise ConfigError(f"preset {self.name}: drafts with slots {self.slots} and sampler {self.sampler}; slots from 2 on "
+                              "with a sampler can be")
+        # The last fed token, the pick and what is drafted behind it lie in the window at the same time.
+        if self.drafts and self.max_context < (least := self.slots << self.chunk.bit_length()):
+            raise ConfigError(f"preset {self.name}: drafts with max_context {self.max_context}; {least} and more "
+                              f"can be (a slot's window of token memory is longer than a chunk, {self.chunk})")
 
     @cached_property
     def widths(self) -> Widths:
@@ -182,7 +189,7 @@ class CoreConfig:
             kv_heads=self.max_kv_heads, head_dim=self.max_head_dim, group=self.max_group, chunk=self.chunk,
             context=self.max_context, vocab=self.max_vocab, memory_words=self.sdram_bytes // 4, steps=self.program_steps,
             word_bits=self.word_bits, planes=self.planes, multipliers=self.multipliers, head_tokens=self.head_tokens,
-            slots=self.slots, vector_norms=self.vector_norms, two_steps=self.two_steps)
+            slots=self.slots, vector_norms=self.vector_norms, two_steps=self.two_steps, drafts=self.drafts)
 
     @property
     def ddr3(self) -> Ddr3Timing | None:
@@ -277,10 +284,10 @@ PRESETS = {
     # A core with picks of all positions, for quick simulation.
     "sim-all": CoreConfig(name="sim-all", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, max_dim=256, max_cols=768,
                           max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
-    # The same with four sequences side by side.
-    "sim-slots": CoreConfig(name="sim-slots", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4, max_dim=256,
-                            max_cols=768, max_context=512, weight_buffer_bytes=4096, sampler=True, sdram_power_up_us=2.0,
-                            sdram_phases=1),
+    # The same with four sequences side by side, and drafted tokens.
+    "sim-slots": CoreConfig(name="sim-slots", lanes=4, chunk=4, float_lanes=2, pes=4, head_tokens=4, slots=4, drafts=True,
+                            max_dim=256, max_cols=768, max_context=512, weight_buffer_bytes=4096, sampler=True,
+                            sdram_power_up_us=2.0, sdram_phases=1),
     # A core whose LM head may run in two steps, for quick simulation.
     "sim-two-steps": CoreConfig(name="sim-two-steps", lanes=2, max_dim=256, max_cols=768, max_context=512,
                                 weight_buffer_bytes=4096, two_steps=True, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),

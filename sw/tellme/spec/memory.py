@@ -84,8 +84,7 @@ SAMPLING_REGISTERS = (
     "sample_top_p",     # of 2**16
     "sample_max_gap",   # Q16.16
 )
-#: Drafted tokens (tellme.spec.drafts), of a board that drafts; such a board has the sampling registers, too.  No gateware has
-#: them yet.
+#: Drafted tokens (tellme.spec.drafts), of a board that drafts; such a board has the sampling registers, too.
 DRAFT_REGISTERS = (
     "draft_base",       # the table's first word; it counts while draft_settings has drafted tokens
     "draft_settings",   # SETTINGS_FIELDS of tellme.spec.drafts; 0: no tokens are drafted

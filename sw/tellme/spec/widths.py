@@ -147,6 +147,8 @@ class Widths:
     vector_norms: bool = False
     #: Whether the LM head may run in two steps.
     two_steps: bool = False
+    #: Whether tokens are drafted from a table in memory.
+    drafts: bool = False
 
     @property
     def row_bits(self) -> int:

@@ -6,7 +6,8 @@ import os
 
 import cocotb
 
-from hw.core.drafts import Draft, DraftReader, Pair
+from hw.core.drafts import DraftReader
+from hw.lib.control import Draft, Pair
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.drafts.table import DraftTable
