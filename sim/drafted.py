@@ -84,14 +84,23 @@ class Drafter:
         self._image, self._core, self._model, self._ends, self._sampling = image, core, model, tuple(ends), sampling
         self._registers = {"draft_base": image.draft_base, "draft_settings": settings}
 
-    def _golden(self, slots: int, drafts: bool) -> GoldenBoard:
-        board = GoldenBoard(self._image, self._core.chunk, head_tokens=self._core.head_tokens, slots=slots,
+    def _golden(self, *, drafts: bool) -> GoldenBoard:
+        board = GoldenBoard(self._image, self._core.chunk, head_tokens=self._core.head_tokens, slots=self._core.slots,
                             token_window=self._core.widths.token_window, drafts=drafts)
         if drafts:
             board.registers |= self._registers
         return board
 
-    def _text(self, golden: GoldenBoard, args: StartArgs, sampling: Sampling,
+    def text(self, golden: GoldenBoard, tokens: int, sampling: Sampling, prompt: Sequence[int]) -> list[int]:
+        """What a golden board writes behind a prompt, up to so many tokens."""
+        return [event.id for kind, event in self._events(golden, self._args(prompt, tokens, sampling), sampling, prompt)[0]
+                if kind == EventType.TOKEN]
+
+    def _args(self, prompt: Sequence[int], tokens: int, sampling: Sampling) -> StartArgs:
+        flags = StartFlags.CLEAR if sampling.greedy else StartFlags.CLEAR | StartFlags.SAMPLE
+        return StartArgs(0, len(prompt), tokens, flags, ends=self._ends)
+
+    def _events(self, golden: GoldenBoard, args: StartArgs, sampling: Sampling,
               prompt: Sequence[int]) -> tuple[list[tuple[EventType, Event]], list[tuple[int, int]]]:
         """A golden board's events of a run, and of each pass that decoded its position and its drafted tokens."""
         if not sampling.greedy:
@@ -111,12 +120,9 @@ class Drafter:
     def story(self, client: BoardClient, number: int, prompt: Sequence[int], tokens: int, plain: int) -> Story:
         """A story behind a prompt, of up to so many tokens, and ``plain`` of its positions decoded without drafts."""
         sampling = Sampling(temperature=self._sampling.temperature, min_p=self._sampling.min_p, seed=number)
-        flags = StartFlags.CLEAR if sampling.greedy else StartFlags.CLEAR | StartFlags.SAMPLE
-        args = StartArgs(0, len(prompt), tokens, flags, ends=self._ends)
-        golden = self._golden(self._core.slots, drafts=True)
-        want, passes = self._text(golden, args, sampling, prompt)
-        alone = [event.id for kind, event in self._text(self._golden(self._core.slots, drafts=False), args, sampling, prompt)[0]
-                 if kind == EventType.TOKEN]
+        args, golden = self._args(prompt, tokens, sampling), self._golden(drafts=True)
+        want, passes = self._events(golden, args, sampling, prompt)
+        alone = self.text(self._golden(drafts=False), tokens, sampling, prompt)
         ids = [event.id for kind, event in want if kind == EventType.TOKEN]
         if ids != alone:
             raise DeviceError(f"story {number}: the golden board picks {ids} with drafts, and {alone} without")
