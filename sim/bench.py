@@ -302,7 +302,7 @@ def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
     if args.json is not None:
         held = kept(args.json).get(name, {})
         if all(held.get(key) == value for key, value in made.items()):
-            stories = [story for story in held["stories"] if story["number"] < args.stories]
+            stories = [story for story in held["stories_measured"] if story["number"] < args.stories]
     print(f"{name}: core {core_sha256[:12]}, a table of {table.entries} pairs, up to {args.most} drafted tokens "
           "(simulated cycles)")
     print(f"{'story':>5} {'tokens':>6} {'passes':>6} {'drafted':>7} {'accepted':>8} {'cycles':>10} {'model':>10} {'off':>6}")
@@ -320,10 +320,11 @@ def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
         stories = sorted([*stories, as_json(found)], key=lambda story: story["number"])
         print(line(as_json(found)), flush=True)
         if args.json is not None:
-            keep(args.json, name, {**made, **summary(stories, config), "stories": stories}, args.how)
+            keep(args.json, name, {**made, **summary(stories, config), "stories_measured": stories}, args.how)
     total = summary(stories, config)
+    off = total["model_cycles"] / total["cycles"] - 1
     print(f"{total['stories']} stories: {total['tokens_a_pass']:.3f} tokens a pass, {total['accepted']} of {total['drafted']} "
-          f"drafted tokens accepted, {total['tokens_per_second']} tokens/s; model {total['model'] / total['cycles'] - 1:+.1%}")
+          f"drafted tokens accepted, {total['tokens_per_second']} tokens/s; model {off:+.1%}")
     if "x_plain" in total:
         print(f"plain decode: {total['plain_cycles_at_0']} cycles and {total['plain_cycles_a_position']} a position "
               f"({total['plain_tokens_measured']} tokens measured, {total['plain_off_at_most']:.2%} off at most), "

@@ -201,8 +201,9 @@ def summary(stories: Sequence[dict[str, Any]], core: CoreConfig) -> dict[str, An
 
     ``plain_cycles`` are those of the same tokens by plain decode, from the line through all measured ones.
     """
-    names = ("tokens", "passes", "drafted", "accepted", "cycles", "model")
-    total = {name: sum(story[name] for story in stories) for name in names}
+    names = {"tokens": "tokens", "passes": "passes", "drafted": "drafted", "accepted": "accepted", "cycles": "cycles",
+             "model_cycles": "model"}
+    total = {name: sum(story[key] for story in stories) for name, key in names.items()}
     rate = 1e6 * core.fabric_mhz
     out = {"stories": len(stories), **total, "tokens_a_pass": round(total["tokens"] / total["passes"], 4),
            "acceptance": round(total["accepted"] / total["drafted"], 4) if total["drafted"] else None,
