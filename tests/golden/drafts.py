@@ -19,7 +19,8 @@ own text: what followed the last earlier occurrence of the text's last tokens, i
 
 own text, table 2: the table where the text itself has no such occurrence.
 
-"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by a model of a pass (:func:`pass_cycles`).
+"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by the analytic model of a pass
+(:class:`tellme.compiler.cycles.PassModel`).
 """
 
 import argparse
@@ -27,24 +28,20 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from math import ceil
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from tellme.compiler.image import Image, compile_model
-from tellme.models.config import ModelConfig
+from tellme.compiler.cycles import PassModel, Run
+from tellme.compiler.image import compile_model
 from tellme.models.shipped import checked_model
 from tellme.runtime.sampling import Sampling
-from tellme.spec.config import CoreConfig, preset
-from tellme.spec.packing import SLICE
+from tellme.spec.config import preset
 from tests.golden.batch import Text, texts_of, write
 
-__all__ = ["Both", "OwnText", "Source", "Table", "accepted", "pass_cycles", "passes", "prompts_of", "table_of"]
+__all__ = ["Both", "OwnText", "Source", "Table", "accepted", "passes", "prompts_of", "table_of"]
 
-#: Cycles for the tables of a slice; of a KV head's slot without a word; the part of its peak that the memory reaches (README).
-_BUILD, _SLOT, _PEAK = 55, 24, 0.99
 #: Drafted tokens that are tried.
 DRAFTS = range(1, 8)
 
@@ -151,23 +148,6 @@ def passes(text: Text, source: Source, count: int) -> list[int]:
     return given
 
 
-def pass_cycles(c: ModelConfig, image: Image, core: CoreConfig, tokens: int, position: int) -> float:
-    """Cycles of a pass by a model of its parts, on a core with an SDR memory; the LM head takes all tokens.
-
-    The engine takes a word of four bytes a cycle in a pass of several tokens, and two in decode.  A linear waits for the codes of
-    its first slice, for their tables, and for the sums of its last tile, of which each float pipeline takes one a cycle.  A slot
-    of attention reads K, V and scales once, and sends a sum a cycle; the engine rests meanwhile.  The memory gives a word a cycle
-    less refreshes.  A pass takes as long as the longer of both.
-    """
-    stream = sum(2 * segment.words64 for segment in image.segments)
-    share = ceil(tokens / core.float_lanes)
-    waits = (4 * c.layers + 1) * ((SLICE + core.built_rows) * share + _BUILD)
-    slots = ceil(tokens * (c.heads // c.kv_heads) / core.pes)
-    read = c.layers * c.kv_heads * slots * (position + tokens) * (c.head_dim // 2 + 1)
-    rest = c.layers * (c.kv_heads * slots * _SLOT + tokens * c.heads * c.head_dim)
-    return max(stream / (1 if tokens > 1 else 2) + waits + read + rest, (stream + read) / _PEAK)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden.drafts", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,7 +179,7 @@ def main() -> int:
     sources["own text"] = OwnText()
     sources["own text, table 2"] = Both(OwnText(), sources["table 2"])
     core = preset("ulx3s-85f")
-    image = compile_model(model, core)
+    analytic = PassModel(model.config, compile_model(model, core), core)
     print(f"{args.model}; tables of {len(seen)} texts, {sum(map(len, seen))} tokens")
     for name, source in sources.items():
         if isinstance(source, Table):
@@ -207,7 +187,7 @@ def main() -> int:
     for what, part in kept.items():
         tokens = sum(len(t.written) - 1 for t in part)
         middle = round(float(np.mean([(t.prompt + len(t.ids)) / 2 for t in part])))
-        cost = {k: pass_cycles(model.config, image, core, k + 1, middle) for k in (0, *DRAFTS)}
+        cost = {k: analytic.cycles([Run(middle, k + 1)]) for k in (0, *DRAFTS)}
         print(f"\n{what}: {len(part)} texts, {tokens} tokens behind the prompts' picks\n{'tokens a pass, k =':>24} "
               + " ".join(f"{k:>5}" for k in DRAFTS) + "  passes of 1, 2, ... tokens at k = 3, %")
         for name, source in sources.items():
