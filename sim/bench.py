@@ -152,6 +152,20 @@ def load(name: str, positions: list[int], layers: int | None = None, planes: int
     return model
 
 
+def how(argv: Sequence[str]) -> str:
+    """The command for a report: files by their names, and without the report's own."""
+    words, left = ["python -m sim.bench"], list(argv)
+    while left:
+        word = left.pop(0)
+        if word == "--json":
+            left.pop(0)
+            continue
+        words.append(word)
+        if word in ("--drafts", "--text"):
+            words.append(Path(left.pop(0)).name)
+    return " ".join(words)
+
+
 def board(config: CoreConfig, image: Image, cache: Iterable[tuple[int, bytes]] | None) -> SimDevice:
     """A simulated board that has the image: through the link, or with ``cache``, (address, content), in its memory at once."""
     with TemporaryDirectory() as folder:
@@ -202,9 +216,11 @@ def sequences_table(passes: Sequence[Beside], runs: Sequence[SequenceRun], confi
                      f"{r['tokens_per_second_each']:>8} {r['x_alone'] or '':>8} {p.model:>9.0f} {p.model / p.cycles - 1:>7.1%}")
     for run in runs:
         r = run.as_json(config)
-        lines.append(f"{run.sequences} sequences from prompts of {min(run.prompts)} to {max(run.prompts)} tokens, {run.tokens} "
-                     f"picks each: {run.cycles} cycles, {r['tokens_per_second']} tokens/s with prompts, "
-                     f"{r['tokens_per_second_of_these']} while all decode ({run.passes} passes)")
+        many = f"{run.sequences} sequence{'s' * (run.sequences > 1)}"
+        together = (f"{r['tokens_per_second_of_these']} while all decode ({run.passes} passes)" if run.passes else
+                    "never do all decode")
+        lines.append(f"{many} from prompts of {min(run.prompts)} to {max(run.prompts)} tokens, {run.tokens} picks each: "
+                     f"{run.cycles} cycles, {r['tokens_per_second']} tokens/s with prompts, {together}")
     return "\n".join(lines)
 
 
@@ -214,7 +230,7 @@ def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
     positions = numbers_of("positions", args.positions, 0)
     if args.prompt_tokens:
         raise InputError("--prompt-tokens is of one sequence; leave it out beside --sequences")
-    tokens = 8 if args.tokens is None else args.tokens
+    tokens = 12 if args.tokens is None else args.tokens
     if tokens < 0:
         raise InputError(f"--tokens is {args.tokens}; 0 or more picks can be")
     if max(counts) > config.slots:
@@ -237,22 +253,29 @@ def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
         assert isinstance(client, BoardClient)
         print(f"{args.model}, preset {config.name}, {config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} "
               "(simulated cycles)")
-        passes, runs = [], []
+        passes: list[Beside] = []
+        runs: list[SequenceRun] = []
+        made = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
+                "core_sha256": device.core_sha256}
+
+        def kept_so_far() -> None:
+            alone = {p.position: p.cycles for p in passes if p.sequences == 1}
+            if args.json is not None:
+                keep(args.json, f"{args.model}, {config.name}", {
+                    **made, "passes": [p.as_json(config, alone.get(p.position)) for p in passes],
+                    "runs": [run.as_json(config) for run in runs]}, args.how)
+
         for count in counts:
             for position in positions:
                 passes.append(side_by_side.measure(client, count, position))
                 print(sequences_table(passes[-1:], [], config).splitlines()[-1], file=sys.stderr)
-            if tokens:
-                runs.append(side_by_side.run(client, count, tokens))
+                kept_so_far()
+        for count in counts if tokens else ():
+            runs.append(side_by_side.run(client, count, tokens))
+            kept_so_far()
     finally:
         device.close()
     print(sequences_table(passes, runs, config))
-    if args.json is not None:
-        alone = {p.position: p.cycles for p in passes if p.sequences == 1}
-        keep(args.json, f"{args.model}, {config.name}", {
-            "model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
-            "core_sha256": device.core_sha256, "passes": [p.as_json(config, alone.get(p.position)) for p in passes],
-            "runs": [run.as_json(config) for run in runs]}, args.how)
     return 0
 
 
@@ -349,7 +372,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sequences", default="", metavar="1,2,4,8,16", help="measure as many sequences side by side")
     parser.add_argument("--drafts", type=Path, metavar="FILE", help="measure drafted tokens of this table over whole stories")
     parser.add_argument("--tokens", type=int, metavar="N", help="with --sequences: picks of each sequence in a run that begins "
-                        "with prompts, 0: no such run (default: 8); with --drafts: tokens of a story at most (default: 100)")
+                        "with prompts, 0: no such run (default: 12); with --drafts: tokens of a story at most (default: 100)")
     parser.add_argument("--text", type=Path, default=STORIES, metavar="FILE", help="texts of the sequences, or whose first "
                         "tokens are the stories' prompts (default: the project's stories)")
     parser.add_argument("--stories", type=int, default=20, metavar="N", help="with --drafts: stories (default: 20)")
@@ -361,7 +384,7 @@ def main(argv: list[str] | None = None) -> int:
                         "without drafts too (default: 3)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="with --drafts: boards at a time (default: 1)")
     args = parser.parse_args(argv)
-    args.how = " ".join(["python -m sim.bench", *(sys.argv[1:] if argv is None else argv)])
+    args.how = how(sys.argv[1:] if argv is None else argv)
     device = None
     try:
         if args.json is not None and not args.json.resolve().parent.is_dir():

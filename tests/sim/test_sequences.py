@@ -122,6 +122,11 @@ def test_reports_of_a_file(tmp_path):
         assert path.read_text() == content
 
 
+def test_how_names_no_folder():
+    assert bench.how(["--drafts", "/a/b.drafts", "--json", "/c/d.json", "--text", "e.txt", "--tokens", "9"]) == (
+        "python -m sim.bench --drafts b.drafts --text e.txt --tokens 9")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--sequences", "0"], "sequences start at 1"),
     (["--sequences", "32"], "--sequences holds 32, and a core of preset ulx3s-85f runs 16 sequences side by side"),
