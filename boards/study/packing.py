@@ -157,9 +157,16 @@ def main(argv: list[str] | None = None) -> int:
     def keep() -> None:
         REPORT.write_text(json.dumps(rows, indent=1) + "\n")
 
+    #: What was packed in this run: pairs share configurations.
+    made: dict[str, list[dict]] = {}
+
     def packed(unit: str, changes: dict[str, int | str], known: list[dict]) -> dict:
-        there = (found for found in known if args.resume and found["changes"] == changes)
-        return next(there, None) or part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes)
+        own = made.setdefault(unit, list(known) if args.resume else [])
+        found = next((found for found in own if found["changes"] == changes), None)
+        if found is None:
+            found = part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes)
+            own.append(found)
+        return found
 
     for unit, variants in PARTS_PACKED.items():
         if unit in wanted:
