@@ -28,7 +28,7 @@ __all__ = ["Beside", "SequenceRun", "SideBySide"]
 
 #: Tokens of the prompts of a run: the first sequence's, and how many more each of the next three has.
 PROMPT, MORE = 2, 1
-#: Cycles between the picks of a pass, a token, at most; a pass takes many times as long.
+#: Cycles between the picks of a pass at most, a token and the end of its run; a pass takes many times as long.
 TOLD = 256
 
 

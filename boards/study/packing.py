@@ -53,8 +53,9 @@ PAIRS_PACKED: dict[str, list[tuple[dict[str, int | str], dict[str, int | str]]]]
     "fused": [({"planes": 1}, {"planes": 6})],
     "core": [(EIGHT, EIGHT | {"slots": 8}), (EIGHT | {"slots": 2}, EIGHT | {"slots": 8}),
              (EIGHT | {"slots": 8}, EIGHT | {"slots": 8, "drafts": 1})],
-    "attention": [(EIGHT, EIGHT | {"slots": 8})],
 }
+#: Parts of a unit that a pair packs, where the others are the same.
+PAIR_PARTS = {"core": ("processor", "drafts")}
 #: Label -> changes of the base configuration.  These whole cores, parts and pairs are enough to determine all terms of all
 #: units.
 #: The cores are of one plane.
@@ -164,7 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         own = made.setdefault(unit, list(known) if args.resume else [])
         found = next((found for found in own if found["changes"] == changes), None)
         if found is None:
-            found = part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes)
+            parts = {k: v for k, v in PARTS[unit].items() if k != "uart" and k in PAIR_PARTS.get(unit, PARTS[unit])}
+            found = part(unit, parts, changes)
             own.append(found)
         return found
 

@@ -180,8 +180,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
     itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
     products.  An LM head of several tokens is a unit of its own kind; what the other units have for it is not counted, nor are
-    norms behind linears.  Several slots cost the processor, a slot each, and attention's runs; drafted tokens their reader and
-    the processor.
+    norms behind linears.  Several slots cost the processor, a slot each, and drafted tokens their reader and the processor.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
@@ -189,7 +188,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     more = c.float_lanes - 1
     if c.chunk > 1:
         attention: dict[str, float] = {kind: 1, "PE" if c.widths.attention_bits == 32 else "wide PE": c.pes,
-                                       "softmax unit": c.exp_units, "runs": int(c.slots > 1)}
+                                       "softmax unit": c.exp_units}
     else:
         attention = {kind: 1} if c.compact else {kind: 1, "head of the group": c.max_group}
     planes: dict[str, float] = {"planes of a lane": c.lanes, "row words of a drain": c.float_lanes} if c.row_words else {}
