@@ -88,6 +88,35 @@ def test_sequences_of_the_report_within_five_percent(name):
         assert model(name).aggregate(position, sequences) == pytest.approx(found["tokens_per_second"], rel=0.05)
 
 
+@pytest.mark.parametrize(("name", "rows", "cycles"), [("stories-8m", 3_984 / 20, 705_773), ("stories-1m", 198 / 20, 109_203)])
+def test_the_head_in_two_steps(name, rows, cycles):
+    """Decision 18's mean of twenty greedy tokens from position 0 on, on ulx3s-85f with two_steps and one slot."""
+    core = replace(preset("ulx3s-85f"), head_tokens=1, slots=1, drafts=False, two_steps=True)
+    found = checked_model(name)
+    two = PassModel(found.config, compile_model(found, core), core)
+    assert two.image.two_steps
+    assert sum(two.cycles([Run(at)], rows_read=rows) for at in range(20)) / 20 == pytest.approx(cycles, rel=0.03)
+    # A row of 512 columns that is read costs 33 cycles, by a fit of these tokens.
+    row = two.cycles([Run(5)], rows_read=101) - two.cycles([Run(5)], rows_read=100)
+    assert row == pytest.approx(33 if name == "stories-8m" else 17, abs=1)
+
+
+def test_drafts_of_the_report_within_five_percent():
+    """Cycles of the passes that were made, and tokens a second from tokens a pass."""
+    reports = json.loads((REPORTS / "drafts.json").read_text())
+    assert reports
+    for report in reports.values():
+        assert report["model_cycles"] == pytest.approx(report["cycles"], rel=0.05)
+        analytic, most = model(report["model"]), report["drafted_at_most"]
+        stories = report["stories_measured"]
+        position = round(sum(s["first"] + s["tokens"] / 2 for s in stories) / len(stories))
+        # The share of passes with drafted tokens; the others are of one token.
+        share = min(1, report["drafted"] / (most * report["passes"]))
+        cycles = (1 - share) * analytic.cycles([Run(position)]) + share * analytic.cycles([Run(position, 1 + most)])
+        rate = analytic.tokens_per_second(cycles) * report["tokens_a_pass"]
+        assert rate == pytest.approx(report["tokens_per_second"], rel=0.05)
+
+
 def test_lists_of_logits_in_a_random_order():
     rng = np.random.default_rng(1)
     logits = rng.permuted(np.tile(np.arange(1500), (60, 1)), axis=1).astype(np.int32)

@@ -3,8 +3,8 @@
 """Analytic model: cycles of a pass, and what follows from them for sequences side by side, drafted tokens and two steps.
 
 The model walks through the steps of the layer program.  The weight buffer fills at the memory's rate while the engine rests, and
-with what attention leaves of that rate.  Each unit's cycles are those of its docstring; three numbers (:data:`STEP`,
-:data:`TOKEN`, :data:`RUN`) were fitted to simulated passes.  docs/reports/sequences.json and docs/reports/drafts.json have
+with what attention leaves of that rate.  Each unit's cycles are those of its docstring; some numbers (:data:`STEP`,
+:data:`TOKEN`, :data:`RUN`, :data:`WAITING`, :data:`LOOK`) were fitted to simulated passes.  docs/reports/sequences.json and docs/reports/drafts.json have
 simulated passes, and tests/compiler/test_cycles.py holds the model against them.
 """
 
@@ -24,6 +24,7 @@ from tellme.spec.config import CoreConfig
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.packing import SLICE, slices, tile_rows
 from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.two_steps import low_row_words
 
 __all__ = ["PassModel", "Run", "measured_list", "random_list"]
 
@@ -37,6 +38,8 @@ STEP = 110
 TOKEN, TOLD = 140, 22
 #: Cycles of a run of attention beside its words and sums: from its start to the first word.
 RUN = 45
+#: Cycles of two steps beside their words: of a row that is read, and of looking at the rows that wait.
+ROW, LOOK = 7, 3000
 #: Attention: cycles of a slot without a word, from its last V word to its first sum, and from its last sum to the next slot's V.
 SLOT, DRAIN, REFILL = 26, 23, 9
 #: Cycles of a candidate of a list beside those of the entries that move.
@@ -130,9 +133,9 @@ class PassModel:
         """Words of 32 bits that the memory sends a cycle."""
         return self.core.word_lanes * (DDR3_RATE if self.core.ddr3 else RATE)
 
-    def _stream(self, lm_head: bool) -> int:
-        """Words of 32 bits of the layers' segments, or of the LM head's whole tiles."""
-        return sum(2 * s.words64 for s in self.image.segments if s.lm_head == lm_head and not s.two_steps)
+    def _stream(self, lm_head: bool, *, two_steps: bool = False) -> int:
+        """Words of 32 bits of the layers' segments, or of the LM head's whole tiles, or of its tiles without the lowest plane."""
+        return sum(2 * s.words64 for s in self.image.segments if (s.lm_head, s.two_steps) == (lm_head, two_steps))
 
     def _planes(self) -> tuple[float, float]:
         """Planes of a matrix and of the LM head, in the mean."""
@@ -188,14 +191,19 @@ class PassModel:
         buffer.rest(stall + max(0.0, left - (buffer.time - began)))
 
     # ------------------------------------------------------------------ a pass
-    def cycles(self, runs: Sequence[Run], headed: int | None = None, *, begins: bool = False) -> float:
-        """Cycles of a pass.  ``headed``: tokens for which the LM head works; None: all of the pass, 0: none.  ``begins``: the
-        pass is the first one of its START, so that the weight buffer is empty."""
+    def cycles(self, runs: Sequence[Run], headed: int | None = None, *, begins: bool = False,
+               rows_read: float | None = None) -> float:
+        """Cycles of a pass.
+
+        ``headed``: tokens for which the LM head works; None: all of the pass, 0: none.  ``begins``: the pass is the first one of
+        its START, so that the weight buffer is empty.  ``rows_read``: the LM head goes in two steps, for one token, and reads so
+        many rows whole.
+        """
         c, core = self.config, self.core
         tokens = sum(run.tokens for run in runs)
         headed = tokens if headed is None else headed
         share = ceil(tokens / core.float_lanes)
-        body, head_words = self._stream(False), self._stream(True)
+        body, head_words = self._stream(False), self._stream(True, two_steps=rows_read is not None)
         linears = [d for d in self.image.program if d.op == Op.LINEAR]
         sizes = [d.rows * slices(d.cols) for d in linears]
         planes, head_planes = self._planes()
@@ -216,7 +224,11 @@ class PassModel:
                 self._matrix(buffer, self._tiles(d), d.cols, planes, tokens, body * d.rows * slices(d.cols) / sum(sizes),
                              share)
             elif d.op == Op.HEAD and headed:
-                self._head(buffer, headed, head_words, head_planes)
+                self._head(buffer, headed, head_words, head_planes - (rows_read is not None))
+                if rows_read is not None:
+                    # Row by row, while nothing else wants the memory.
+                    words = low_row_words(c.dim)
+                    buffer.rest(LOOK + rows_read * (ROW + words / core.word_lanes), rows_read * words)
         buffer.rest(len(runs) * 9 + headed * TOLD + core.slots)
         return buffer.time
 
