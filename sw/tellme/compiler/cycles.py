@@ -3,9 +3,9 @@
 """Analytic model: cycles of a pass, and what follows from them for sequences side by side, drafted tokens and two steps.
 
 The model walks through the steps of the layer program.  The weight buffer fills at the memory's rate while the engine rests, and
-with what attention leaves of that rate.  Each unit's cycles are those of its docstring; some numbers (:data:`STEP`,
-:data:`TOKEN`, :data:`RUN`, :data:`WAITING`, :data:`LOOK`) were fitted to simulated passes.  docs/reports/sequences.json and docs/reports/drafts.json have
-simulated passes, and tests/compiler/test_cycles.py holds the model against them.
+with what attention leaves of that rate.  Each unit's cycles are those of its docstring; some numbers (STEP, TOKEN, RUN, WAITING
+and LOOK below) were fitted to simulated passes.  docs/reports/sequences.json and docs/reports/drafts.json have simulated passes,
+and tests/compiler/test_cycles.py holds the model against them.
 """
 
 from bisect import bisect_left
