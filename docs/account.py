@@ -51,7 +51,8 @@ def drafts_table(reports: Reports) -> str:
              "| model |", "|" + " --- |" * 11]
     for report in reports.values():
         plain = (f"{report['plain_tokens_per_second']:,.1f} | {report['x_plain']:.3f}" if "x_plain" in report else " | ")
-        lines.append(f"| {report['model']} | {report['temperature']:g} | {report['stories']} | {report['tokens']:,} | "
+        name = report["model"] + ", computed" * report["computed"]
+        lines.append(f"| {name} | {report['temperature']:g} | {report['stories']} | {report['tokens']:,} | "
                      f"{report['tokens_a_pass']:.3f} | {report['drafted']:,} | {report['acceptance']:.1%} | "
                      f"{report['tokens_per_second']:,.1f} | {plain} | {report['model_cycles'] / report['cycles'] - 1:+.1%} |")
     return "\n".join(lines) + "\n\n" + sources(reports)
@@ -67,7 +68,8 @@ def comparison(sequences: Reports, drafts: Reports) -> str:
         passes = {found["sequences"]: found["x_alone"] for found in report["passes"] if found["position"] == 0}
         found = [entry for key, entry in drafts.items() if key.startswith(f"{name}, ") and "x_plain" in entry]
         told = "; ".join(f"{entry['tokens_a_pass']:.2f} tokens a pass, {entry['x_plain']:.2f} x at temperature "
-                         f"{entry['temperature']:g}" for entry in found)
+                         f"{entry['temperature']:g} ({entry['stories']} stories{', computed' * entry['computed']})"
+                         for entry in found)
         cells = [f"{passes[count]:.2f} x" if passes.get(count) else "" for count in (2, 4, 8, 16)]
         lines.append(f"| tellme, `{report['preset']}`, {report['model']}, position 0, simulated | {' | '.join(cells)} | {told} |")
     return "\n".join(lines) + "\n"
@@ -125,7 +127,8 @@ def plot_sequences(reports: Reports, path: Path) -> None:
 def plot_drafts(reports: Reports, path: Path) -> None:
     """Of each report tokens a second without and with drafts, and the share of each number of tokens a pass."""
     def draw(axes: Any) -> None:
-        names = [f"{report['model']}\ntemperature {report['temperature']:g}" for report in reports.values()]
+        names = [f"{report['model']}{', computed' * report['computed']}\ntemperature {report['temperature']:g}"
+                 for report in reports.values()]
         for shift, label, key in ((-0.2, "plain decode", "plain_tokens_per_second"), (0.2, "with drafts", "tokens_per_second")):
             values = [report.get(key, 0.0) for report in reports.values()]
             bars = axes[0].bar([at + shift for at in range(len(names))], values, 0.38, label=label)

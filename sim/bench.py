@@ -317,17 +317,18 @@ def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
     drafter = Drafter(image, config, analytic, c.ends, settings, sampling)
     core_sha256 = sha256_of_core(core_verilog(config.name))
     made = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": core_sha256,
-            "temperature": args.temperature, "prompt_tokens": length, "tokens_at_most": args.tokens, "drafted_at_most": args.most,
+            "computed": args.computed, "temperature": args.temperature, "prompt_tokens": length, "tokens_at_most": args.tokens,
+            "drafted_at_most": args.most,
             "draft_settings": settings, "table_sha256": sha256(table.words.tobytes()).hexdigest(), "table_entries": table.entries,
             "prompts_sha256": sha256(json.dumps(prompts).encode()).hexdigest()}
-    name = f"{args.model}, {config.name}, temperature {args.temperature:g}"
+    name = f"{args.model}, {config.name}, temperature {args.temperature:g}" + ", computed" * args.computed
     stories: list[dict[str, Any]] = []
     if args.json is not None:
         held = kept(args.json).get(name, {})
         if all(held.get(key) == value for key, value in made.items()):
             stories = [story for story in held["stories_measured"] if story["number"] < args.stories]
     print(f"{name}: core {core_sha256[:12]}, a table of {table.entries} pairs, up to {args.most} drafted tokens "
-          "(simulated cycles)")
+          f"({'computed' if args.computed else 'simulated'} cycles)")
     print(f"{'story':>5} {'tokens':>6} {'passes':>6} {'drafted':>7} {'accepted':>8} {'cycles':>10} {'model':>10} {'off':>6}")
 
     def line(story: dict[str, Any]) -> str:
@@ -338,8 +339,8 @@ def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
         print(line(story))
     done = {story["number"] for story in stories}
     left = [number for number in range(args.stories) if number not in done]
-    for found in measure_stories(lambda: board(config, image, ()), drafter, prompts, left, args.tokens, args.plain,
-                                 min(args.jobs, max(len(left), 1))):
+    for found in measure_stories(None if args.computed else lambda: board(config, image, ()), drafter, prompts, left,
+                                 args.tokens, args.plain, min(args.jobs, max(len(left), 1))):
         stories = sorted([*stories, as_json(found)], key=lambda story: story["number"])
         print(line(as_json(found)), flush=True)
         if args.json is not None:
@@ -382,6 +383,8 @@ def main(argv: list[str] | None = None) -> int:
                         "(default: 3)")
     parser.add_argument("--plain", type=int, default=3, metavar="N", help="with --drafts: tokens of each story that are decoded "
                         "without drafts too (default: 3)")
+    parser.add_argument("--computed", action="store_true", help="with --drafts: no simulation, the golden model's tokens and the "
+                        "analytic model's cycles")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="with --drafts: boards at a time (default: 1)")
     args = parser.parse_args(argv)
     args.how = how(sys.argv[1:] if argv is None else argv)

@@ -10,6 +10,8 @@ Plain decode of the same tokens is not simulated whole.  Behind a story, whose k
 decodes a token without drafts at some of the story's positions, and must pick the story's tokens.  A line through the cycles of
 all these tokens of all stories, over their positions, gives the cycles of the others.  The report has the largest distance of a
 measured token from the line.
+
+Without a board a story is computed: its passes are those that the golden board makes, and their cycles the analytic model's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,8 +119,9 @@ class Drafter:
                 passes.append((position, golden.drafts_told[1] - drafted))
         return events, passes
 
-    def story(self, client: BoardClient, number: int, prompt: Sequence[int], tokens: int, plain: int) -> Story:
-        """A story behind a prompt, of up to so many tokens, and ``plain`` of its positions decoded without drafts."""
+    def story(self, client: BoardClient | None, number: int, prompt: Sequence[int], tokens: int, plain: int) -> Story:
+        """A story behind a prompt, of up to so many tokens, and ``plain`` of its positions decoded without drafts; without a
+        client it is computed."""
         sampling = Sampling(temperature=self._sampling.temperature, min_p=self._sampling.min_p, seed=number)
         args, golden = self._args(prompt, tokens, sampling), self._golden(drafts=True)
         want, passes = self._events(golden, args, sampling, prompt)
@@ -126,20 +129,23 @@ class Drafter:
         ids = [event.id for kind, event in want if kind == EventType.TOKEN]
         if ids != alone:
             raise DeviceError(f"story {number}: the golden board picks {ids} with drafts, and {alone} without")
+        whole = [*prompt, *ids]
+        positions = sorted({round(at) for at in np.linspace(len(prompt) + 1, len(whole) - 2, plain)}) if plain else []
+        positions = [position for position in positions if len(prompt) < position < len(whole) - 1]
+        model = round(sum(self._model.cycles([Run(position, 1 + more)]) for position, more in passes))
+        counted, drafted, accepted = golden.drafts_told
+        if client is None:
+            computed = tuple((position, round(self._model.cycles([Run(position)]))) for position in positions)
+            return Story(number, len(prompt), len(ids) - 1, counted, drafted, accepted, model, model, len(prompt), computed)
         got = self._run(client, args, sampling, prompt, self._registers)
         told = [(kind, event.position, event.id if kind == EventType.TOKEN else None, event.logit) for kind, event in got]
         expected = [(kind, event.position, event.id if kind == EventType.TOKEN else None, event.logit) for kind, event in want]
         if told != expected:
             raise DeviceError(f"story {number}: the board tells {told}, and the golden board {expected}")
         cycles = [event.cycles for kind, event in got if kind == EventType.TOKEN]
-        whole = [*prompt, *ids]
-        counted, drafted, accepted = golden.drafts_told
-        positions = sorted({round(at) for at in np.linspace(len(prompt) + 1, len(whole) - 2, plain)}) if plain else []
-        samples = tuple((position, self._plain(client, sampling, whole, position)) for position in positions
-                        if len(prompt) < position < len(whole) - 1)
-        model = sum(self._model.cycles([Run(position, 1 + more)]) for position, more in passes)
-        return Story(number, len(prompt), len(ids) - 1, counted, drafted, accepted, cycles[-1] - cycles[0], round(model),
-                     len(prompt), samples)
+        samples = tuple((position, self._plain(client, sampling, whole, position)) for position in positions)
+        return Story(number, len(prompt), len(ids) - 1, counted, drafted, accepted, cycles[-1] - cycles[0], model, len(prompt),
+                     samples)
 
     def _plain(self, client: BoardClient, sampling: Sampling, whole: Sequence[int], position: int) -> int:
         """Cycles of the token at a position, decoded without drafts behind the token before."""
@@ -167,12 +173,14 @@ class Drafter:
         return events
 
 
-def measure_stories(open_board: Callable[[], SimDevice], drafter: Drafter, prompts: Sequence[Sequence[int]],
+def measure_stories(open_board: Callable[[], SimDevice] | None, drafter: Drafter, prompts: Sequence[Sequence[int]],
                     numbers: Iterable[int], tokens: int, plain: int, jobs: int) -> Iterator[Story]:
-    """The stories of these numbers as they are done, on ``jobs`` boards at a time."""
+    """The stories of these numbers as they are done, on ``jobs`` boards at a time; without ``open_board`` computed."""
     mine, devices, lock = local(), list[SimDevice](), Lock()
 
     def story(number: int) -> Story:
+        if open_board is None:
+            return drafter.story(None, number, prompts[number], tokens, plain)
         if not hasattr(mine, "client"):
             device = open_board()
             with lock:

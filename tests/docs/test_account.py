@@ -18,7 +18,8 @@ SEQUENCES = {"m, b": {
     "runs": [{"sequences": 2, "tokens_each": 8, "tokens_per_second": 900.5, "passes_of_all": 3,
               "tokens_per_second_of_these": None}]}}
 DRAFTS = {"m, b, temperature 0.5": {
-    "model": "m", "preset": "b", "temperature": 0.5, "core_sha256": "0123456789abcdef", "commit": "c0ffee", "how": "how",
+    "model": "m", "preset": "b", "temperature": 0.5, "computed": False, "core_sha256": "0123456789abcdef",
+    "commit": "c0ffee", "how": "how",
     "stories": 2, "tokens": 200, "tokens_a_pass": 1.5, "drafted": 400, "acceptance": 0.1667, "tokens_per_second": 120.0,
     "plain_tokens_per_second": 80.0, "x_plain": 1.5, "cycles": 1_000, "model_cycles": 1_010,
     "stories_measured": [{"tokens": 100, "passes": 60}, {"tokens": 100, "passes": 73}]}}
@@ -32,7 +33,7 @@ def test_tables():
     assert "| m | 0.5 | 2 | 200 | 1.500 | 400 | 16.7% | 120.0 | 80.0 | 1.500 | +1.0% |" in account.drafts_table(DRAFTS)
     row = account.comparison(SEQUENCES, DRAFTS).splitlines()[-1]
     assert row.startswith("| tellme, `b`, m, position 0, simulated | 1.75 x |  |  |  |")
-    assert row.endswith("| 1.50 tokens a pass, 1.50 x at temperature 0.5 |")
+    assert row.endswith("| 1.50 tokens a pass, 1.50 x at temperature 0.5 (2 stories) |")
     assert account.comparison(SEQUENCES, {}).splitlines()[-1].endswith("|  |")
 
 

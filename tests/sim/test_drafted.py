@@ -59,6 +59,15 @@ def test_a_story(temperature):
     assert 5 < story.plain[0][0] < story.plain[-1][0] < 5 + TOKENS - 1
 
 
+def test_a_story_is_computed_without_a_board():
+    """The same tokens and passes as on a board, with the analytic model's cycles."""
+    table = DraftTable.of_texts([text_of(Sampling())], 67)
+    drafter, client = parts(table, Sampling())
+    simulated, computed = drafter.story(client, 0, PROMPT, TOKENS, 3), drafter.story(None, 0, PROMPT, TOKENS, 3)
+    assert computed == replace(simulated, cycles=simulated.model, plain=tuple(
+        (position, round(ANALYTIC.cycles([Run(position)]))) for position, _ in simulated.plain))
+
+
 def test_drafts_that_fail_are_turned_off():
     """The model's passes are those that were made, with as many drafted tokens."""
     sampling = Sampling()
