@@ -35,6 +35,7 @@ import numpy as np
 
 from tellme.compiler.cycles import PassModel, Run
 from tellme.compiler.image import compile_model
+from tellme.drafts.table import DraftTable, save_table
 from tellme.models.shipped import checked_model
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
@@ -159,12 +160,19 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=200, help="tokens of a text at most (default: 200)")
     parser.add_argument("--temperature", type=float, default=0.5, help="beside greedy texts (default: 0.5)")
     parser.add_argument("--written", type=Path, metavar="FILE", help="where the written texts are kept from one run to the next")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write a board's table of the texts that do not begin with a "
+                        "prompt, and measure nothing: for python -m sim.bench --drafts")
     args = parser.parse_args()
     model = checked_model(args.model)
     texts = texts_of(model, args.table_text.read_text())
     held_out = prompts_of(texts if args.prompts is None else texts_of(model, args.prompts.read_text()), args.stories,
                           args.prompt_tokens)
     seen = [text for text in texts if text[:args.prompt_tokens] not in held_out]
+    if args.save is not None:
+        made = DraftTable.of_texts(seen, model.config.vocab)
+        save_table(args.save, made, model.tokenizer)
+        print(f"{args.save}: {made.entries} pairs of {len(seen)} texts; the {len(held_out)} prompts' texts are left out")
+        return 0
     sets = {"greedy": 0.0, f"temperature {args.temperature:g}": args.temperature}
     if args.written is not None and args.written.exists():
         kept = {what: [Text(ids, prompt) for ids, prompt in part] for what, part in json.loads(args.written.read_text()).items()}
