@@ -15,28 +15,50 @@ one.  A needed byte is then five trits, as it is with one plane.
 
 ``--prompt-tokens`` adds the cost of a prompt from START to the first token, or to the last chunk's end for a model without its
 LM head.
+
+``--sequences 1,2,4,8,16`` measures as many sequences side by side (:mod:`sim.sequences`): a pass of all of them at each position,
+and a run of ``--tokens`` picks each.  Their caches lie in the memory when power comes.
+
+``--drafts FILE`` measures drafted tokens (:mod:`sim.drafted`) over whole stories of ``--text``.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from tellme.compiler.image import compile_model
+from hw.verilog import core_sha256 as sha256_of_core
+from hw.verilog import core_verilog
+from sim.drafted import Drafter, as_json, measure_stories, settings_word, summary
+from sim.reports import keep, kept
+from sim.sequences import Beside, SequenceRun, SideBySide
+from tellme.compiler.cycles import PassModel, measured_list
+from tellme.compiler.image import Image, compile_model, with_drafts
 from tellme.compiler.image_file import image_pieces, save_pieces
 from tellme.compiler.part import Part
+from tellme.drafts.table import open_table
+from tellme.drafts.texts import whole_texts
 from tellme.errors import InputError, TellmeError
+from tellme.golden.board import GoldenBoard
+from tellme.link.client import BoardClient
 from tellme.models import ModelConfig
 from tellme.models.random import random_model
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.runtime.bench import Decode, Prefill, cache_pieces, measure_decode, measure_prefill
+from tellme.runtime.sampling import Sampling
+from tellme.runtime.session import tokenizer_of
 from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import CoreConfig, preset
+from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.memory import ACCOUNT, SDRAM_BASE
 from tellme.spec.packing import MAX_LINEAR_PLANES
 
@@ -59,6 +81,11 @@ SHAPES = {
 BODY_ONLY = ("trilm-99m", "bitnet-2b-body", "smollm2-135m-body")
 #: Shapes whose checkpoints have a gain before the LM head alone: the norms of a bitllama2.c file's layers have none.
 NO_LAYER_GAINS = ("bitllama2c-3m",)
+#: Texts of the sequences.  The logits of so many tokens of the first one, beyond the last position, tell the analytic model how
+#: long the lists of the best 64 take.
+STORIES, STATES = Path(__file__).resolve().parents[1] / "tests" / "data" / "stories.txt", 24
+#: Drafted tokens that the board's register has room for.
+MOST_DRAFTED = (1 << SETTINGS_FIELDS["most"]) - 1
 #: The matrices whose rows can have a bias (:class:`tellme.spec.program.Descriptor`).
 BIASED = ("wq", "wk", "wv", "w1", "w3")
 
@@ -125,6 +152,210 @@ def load(name: str, positions: list[int], layers: int | None = None, planes: int
     return model
 
 
+def how(argv: Sequence[str]) -> str:
+    """The command for a report: files by their names, and without the report's own."""
+    words, left = ["python -m sim.bench"], list(argv)
+    while left:
+        word = left.pop(0)
+        if word == "--json":
+            left.pop(0)
+            continue
+        words.append(word)
+        if word in ("--drafts", "--text"):
+            words.append(Path(left.pop(0)).name)
+    return " ".join(words)
+
+
+def board(config: CoreConfig, image: Image, cache: Iterable[tuple[int, bytes]] | None) -> SimDevice:
+    """A simulated board that has the image: through the link, or with ``cache``, (address, content), in its memory at once."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        if cache is not None:
+            pieces = [(SDRAM_BASE + at, Part.of(content)) for at, content in cache if content]
+            save_pieces(path, [*image_pieces(image), *pieces], config)
+        device = SimDevice("sim", config, preload=path if cache is not None else None, trusted=cache is not None)
+        try:
+            # The board has read the file when it answers.
+            device.connect()
+        except BaseException:
+            device.close()
+            raise
+    try:
+        with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
+                  mininterval=0.5) as bar:
+            device.load(image, lambda done, total: bar.update(done - bar.n))
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def texts_for(model: StoredSource, path: Path, count: int, length: int) -> list[list[int]]:
+    """Ids of the first ``length`` tokens of as many different texts; of a model without a tokenizer ids at random."""
+    tokenizer = tokenizer_of(model)
+    if tokenizer is None:
+        return np.random.default_rng(3).integers(0, model.config.vocab, (count, length)).tolist()
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the texts cannot be read: {error}") from None
+    found = list(dict.fromkeys(tuple(text[:length]) for text in whole_texts(model.config, tokenizer, content)
+                               if len(text) >= length))
+    if len(found) < count:
+        raise InputError(f"{path} holds {len(found)} texts of {length} tokens or more; {count} are wanted")
+    return [list(text) for text in found[:count]]
+
+
+def sequences_table(passes: Sequence[Beside], runs: Sequence[SequenceRun], config: CoreConfig) -> str:
+    """A line per pass, and a line per run."""
+    alone = {p.position: p.cycles for p in passes if p.sequences == 1}
+    lines = [f"{'position':>8} {'sequences':>9} {'cycles':>9} {'tokens/s':>9} {'each':>8} {'x alone':>8} {'model':>9} {'off':>7}"]
+    for p in passes:
+        r = p.as_json(config, alone.get(p.position))
+        lines.append(f"{p.position:>8} {p.sequences:>9} {p.cycles:>9} {r['tokens_per_second']:>9} "
+                     f"{r['tokens_per_second_each']:>8} {r['x_alone'] or '':>8} {p.model:>9.0f} {p.model / p.cycles - 1:>7.1%}")
+    for run in runs:
+        r = run.as_json(config)
+        many = f"{run.sequences} sequence{'s' * (run.sequences > 1)}"
+        together = (f"{r['tokens_per_second_of_these']} while all decode ({run.passes} passes)" if run.passes else
+                    "never do all decode")
+        lines.append(f"{many} from prompts of {min(run.prompts)} to {max(run.prompts)} tokens, {run.tokens} picks each: "
+                     f"{run.cycles} cycles, {r['tokens_per_second']} tokens/s with prompts, {together}")
+    return "\n".join(lines)
+
+
+def bench_sequences(args: argparse.Namespace, config: CoreConfig) -> int:
+    """``--sequences``: measure, print, and keep the report."""
+    counts = numbers_of("sequences", args.sequences, 1)
+    positions = numbers_of("positions", args.positions, 0)
+    if args.prompt_tokens:
+        raise InputError("--prompt-tokens is of one sequence; leave it out beside --sequences")
+    tokens = 12 if args.tokens is None else args.tokens
+    if tokens < 0:
+        raise InputError(f"--tokens is {args.tokens}; 0 or more picks can be")
+    if max(counts) > config.slots:
+        have = "one sequence at a time" if config.slots == 1 else f"{config.slots} sequences side by side"
+        raise InputError(f"--sequences holds {max(counts)}, and a core of preset {config.name} runs {have}")
+    if args.model in BODY_ONLY:
+        raise InputError(f"{args.model} has its LM head on the host, so that no board picks; take a model with its LM head")
+    model = load(args.model, positions, args.layers, args.planes, row_words=args.row_words)
+    image = compile_model(model, config)
+    if max(counts) > image.slots:
+        raise InputError(f"--sequences holds {max(counts)}, and the memory has room for the caches of {image.slots}")
+    texts = texts_for(model, args.text, max(counts), max(positions) + STATES)
+    golden = GoldenBoard(image)
+    states = golden.feed(texts[0], 0, heads="all")
+    side_by_side = SideBySide(image, config, PassModel(model.config, image, config, measured_list(states)), texts, max(positions))
+    device = board(config, image, side_by_side.pieces())
+    try:
+        assert device.core_sha256 is not None, "the board is connected"
+        client = device.client
+        assert isinstance(client, BoardClient)
+        print(f"{args.model}, preset {config.name}, {config.fabric_mhz:.2f} MHz, core {device.core_sha256[:12]} "
+              "(simulated cycles)")
+        passes: list[Beside] = []
+        runs: list[SequenceRun] = []
+        made = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3),
+                "core_sha256": device.core_sha256}
+
+        def kept_so_far() -> None:
+            alone = {p.position: p.cycles for p in passes if p.sequences == 1}
+            if args.json is not None:
+                keep(args.json, f"{args.model}, {config.name}", {
+                    **made, "passes": [p.as_json(config, alone.get(p.position)) for p in passes],
+                    "runs": [run.as_json(config) for run in runs]}, args.how)
+
+        for count in counts:
+            for position in positions:
+                passes.append(side_by_side.measure(client, count, position))
+                print(sequences_table(passes[-1:], [], config).splitlines()[-1], file=sys.stderr)
+                kept_so_far()
+        for count in counts if tokens else ():
+            runs.append(side_by_side.run(client, count, tokens))
+            kept_so_far()
+    finally:
+        device.close()
+    print(sequences_table(passes, runs, config))
+    return 0
+
+
+def check_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
+    """Refuse what ``--drafts`` cannot be measured with, before anything is read; the prompts' tokens."""
+    if args.sequences:
+        raise InputError("--drafts and --sequences are measured apart: leave one of them out")
+    if not config.drafts:
+        raise InputError(f"the core of preset {config.name} drafts no tokens")
+    if args.model in SHAPES:
+        raise InputError(f"--drafts wants a model with a tokenizer, and {args.model} is a shape")
+    lengths = numbers_of("prompt-tokens", args.prompt_tokens or "24", 1)
+    if len(lengths) > 1 or lengths[0] > config.widths.token_window:
+        raise InputError(f"--prompt-tokens is {args.prompt_tokens}; one number up to {config.widths.token_window} is wanted "
+                         "beside --drafts")
+    limits = (("stories", args.stories, 1, None), ("jobs", args.jobs, 1, None), ("plain", args.plain, 0, None),
+              ("tokens", args.tokens, 2, None), ("most", args.most, 1, min(config.chunk - 1, MOST_DRAFTED)))
+    for option, value, least, most in limits:
+        if value < least or most is not None and value > most:
+            raise InputError(f"--{option} is {value}; {least} {f'to {most}' if most else 'or more'} can be")
+    return lengths[0]
+
+
+def bench_drafts(args: argparse.Namespace, config: CoreConfig) -> int:
+    """``--drafts``: measure story by story, and keep the report after each; stories that the report has are not done again."""
+    args.tokens = 100 if args.tokens is None else args.tokens
+    length = check_drafts(args, config)
+    sampling = Sampling(temperature=args.temperature)
+    model = load(args.model, [length + args.tokens - 1])
+    c = model.config
+    tokenizer = tokenizer_of(model)
+    assert tokenizer is not None
+    table = open_table(args.drafts, c.vocab, model.tokenizer)
+    prompts = texts_for(model, args.text, args.stories, length)
+    image = with_drafts(compile_model(model, config), table, config)
+    states = GoldenBoard(image).feed(prompts[0], 0, heads="all")
+    analytic = PassModel(c, image, config, measured_list(states))
+    settings = settings_word(analytic, args.most, length + args.tokens // 2)
+    drafter = Drafter(image, config, analytic, c.ends, settings, sampling)
+    core_sha256 = sha256_of_core(core_verilog(config.name))
+    made = {"model": args.model, "preset": config.name, "fabric_mhz": round(config.fabric_mhz, 3), "core_sha256": core_sha256,
+            "computed": args.computed, "temperature": args.temperature, "prompt_tokens": length, "tokens_at_most": args.tokens,
+            "drafted_at_most": args.most,
+            "draft_settings": settings, "table_sha256": sha256(table.words.tobytes()).hexdigest(), "table_entries": table.entries,
+            "prompts_sha256": sha256(json.dumps(prompts).encode()).hexdigest()}
+    name = f"{args.model}, {config.name}, temperature {args.temperature:g}" + ", computed" * args.computed
+    stories: list[dict[str, Any]] = []
+    if args.json is not None:
+        held = kept(args.json).get(name, {})
+        if all(held.get(key) == value for key, value in made.items()):
+            stories = [story for story in held["stories_measured"] if story["number"] < args.stories]
+    print(f"{name}: core {core_sha256[:12]}, a table of {table.entries} pairs, up to {args.most} drafted tokens "
+          f"({'computed' if args.computed else 'simulated'} cycles)")
+    print(f"{'story':>5} {'tokens':>6} {'passes':>6} {'drafted':>7} {'accepted':>8} {'cycles':>10} {'model':>10} {'off':>6}")
+
+    def line(story: dict[str, Any]) -> str:
+        return (f"{story['number']:>5} {story['tokens']:>6} {story['passes']:>6} {story['drafted']:>7} {story['accepted']:>8} "
+                f"{story['cycles']:>10} {story['model']:>10} {story['model'] / story['cycles'] - 1:>6.1%}")
+
+    for story in stories:
+        print(line(story))
+    done = {story["number"] for story in stories}
+    left = [number for number in range(args.stories) if number not in done]
+    for found in measure_stories(None if args.computed else lambda: board(config, image, ()), drafter, prompts, left,
+                                 args.tokens, args.plain, min(args.jobs, max(len(left), 1))):
+        stories = sorted([*stories, as_json(found)], key=lambda story: story["number"])
+        print(line(as_json(found)), flush=True)
+        if args.json is not None:
+            keep(args.json, name, {**made, **summary(stories, config), "stories_measured": stories}, args.how)
+    total = summary(stories, config)
+    off = total["model_cycles"] / total["cycles"] - 1
+    print(f"{total['stories']} stories: {total['tokens_a_pass']:.3f} tokens a pass, {total['accepted']} of {total['drafted']} "
+          f"drafted tokens accepted, {total['tokens_per_second']} tokens/s; model {off:+.1%}")
+    if "x_plain" in total:
+        print(f"plain decode: {total['plain_cycles_at_0']} cycles and {total['plain_cycles_a_position']} a position "
+              f"({total['plain_tokens_measured']} tokens measured, {total['plain_off_at_most']:.2%} off at most), "
+              f"{total['plain_tokens_per_second']} tokens/s; with drafts {total['x_plain']:.3f} x")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.bench", description="Cost of a token on the simulated board.")
     parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
@@ -137,8 +368,26 @@ def main(argv: list[str] | None = None) -> int:
                         "row can have one")
     parser.add_argument("--preload", action="store_true", help="put model and KV cache into the memory before power-up, not "
                         "through the link")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON; with --sequences beside those of "
+                        "other models in the file")
+    parser.add_argument("--sequences", default="", metavar="1,2,4,8,16", help="measure as many sequences side by side")
+    parser.add_argument("--drafts", type=Path, metavar="FILE", help="measure drafted tokens of this table over whole stories")
+    parser.add_argument("--tokens", type=int, metavar="N", help="with --sequences: picks of each sequence in a run that begins "
+                        "with prompts, 0: no such run (default: 12); with --drafts: tokens of a story at most (default: 100)")
+    parser.add_argument("--text", type=Path, default=STORIES, metavar="FILE", help="texts of the sequences, or whose first "
+                        "tokens are the stories' prompts (default: the project's stories)")
+    parser.add_argument("--stories", type=int, default=20, metavar="N", help="with --drafts: stories (default: 20)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="with --drafts: of the draws (default: 0, the "
+                        "likeliest token)")
+    parser.add_argument("--most", type=int, default=3, metavar="K", help="with --drafts: drafted tokens of a pass at most "
+                        "(default: 3)")
+    parser.add_argument("--plain", type=int, default=3, metavar="N", help="with --drafts: tokens of each story that are decoded "
+                        "without drafts too (default: 3)")
+    parser.add_argument("--computed", action="store_true", help="with --drafts: no simulation, the golden model's tokens and the "
+                        "analytic model's cycles")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="with --drafts: boards at a time (default: 1)")
     args = parser.parse_args(argv)
+    args.how = how(sys.argv[1:] if argv is None else argv)
     device = None
     try:
         if args.json is not None and not args.json.resolve().parent.is_dir():
@@ -146,23 +395,16 @@ def main(argv: list[str] | None = None) -> int:
         config = preset(args.preset)
         if not config.accounts:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
+        if args.drafts is not None:
+            return bench_drafts(args, config)
+        if args.sequences:
+            return bench_sequences(args, config)
         positions = numbers_of("positions", args.positions, 0)
         prompts = numbers_of("prompt-tokens", args.prompt_tokens, 1) if args.prompt_tokens else []
         model = load(args.model, [*positions, *prompts], args.layers, args.planes, row_words=args.row_words)
         image = compile_model(model, config)
         filled = max(positions) if args.preload else 0
-        with TemporaryDirectory() as folder:
-            if args.preload:
-                path = Path(folder) / "image"
-                cache = [(SDRAM_BASE + at, Part.of(content)) for at, content in cache_pieces(image, model.config, 0, filled)
-                         if content]
-                save_pieces(path, [*image_pieces(image), *cache], config)
-            device = SimDevice("sim", config, preload=path if args.preload else None, trusted=args.preload)
-            # The board has read the file when it answers.
-            device.connect()
-        with tqdm(total=sum(len(s) for _, s in image.sections), desc="loading", unit="B", unit_scale=True, leave=False,
-                  mininterval=0.5) as bar:
-            device.load(image, lambda done, total: bar.update(done - bar.n))
+        device = board(config, image, cache_pieces(image, model.config, 0, filled) if args.preload else None)
         assert device.core_sha256 is not None, "the board is connected"
         body_only = args.model in BODY_ONLY
         prefills = measure_prefill(device, model.config, image, prompts, config, body_only=body_only)

@@ -39,7 +39,7 @@ MAPPED = ("DP16KD", "TRELLIS_DPR16X4", "MULT18X18D")
 #: Unit -> names of the unit's instances in the core's Verilog.  Cells of no instance belong to the top.
 UNITS = {"tlmm": ("tlmm",), "weights": ("weights",), "sdram": ("hub", "sdram"), "fused": ("fused", "fused1"),
          "attention": ("attention",), "lm_head": ("lm_head",), "sampling": ("sampler",), "link": ("link",),
-         "core": ("core", "space", "counters", "step_crc", "fetch", "heads_in", "sums_out", "engine_start"), "top": ()}
+         "core": ("core", "space", "counters", "step_crc", "fetch", "heads_in", "sums_out", "engine_start", "drafts"), "top": ()}
 
 
 #: Techmaps of a compact core's synthesis.

@@ -20,6 +20,7 @@ from boards.flow.build import RESOURCES, ROOT, BuildError, run, say, script, too
 from boards.flow.carries import trim
 from hw.core.address_map import AddressSpace, windows
 from hw.core.counters import Counters
+from hw.core.drafts import DraftReader
 from hw.core.fetch import RowFetch
 from hw.lib.layouts import Layouts
 from hw.link.link import HostLink
@@ -48,8 +49,8 @@ TABLE = ROOT / "docs" / "units.md"
 BEGIN, END = "<!-- make synth UNIT=all writes from here -->\n", "<!-- to here -->\n"
 
 PRESET = "ulx3s-85f-l2"
-#: From a configuration and its layouts.
-Maker = Callable[[CoreConfig, Layouts], wiring.Component]
+#: From a configuration and its layouts; None where a core has no such part.
+Maker = Callable[[CoreConfig, Layouts], wiring.Component | None]
 #: Unit -> its parts; their resources add up, the slowest gives fmax.
 PARTS: dict[str, dict[str, Maker]] = {
     "tlmm": {"engine": tlmm_engine},
@@ -62,7 +63,8 @@ PARTS: dict[str, dict[str, Maker]] = {
     "core": {"processor": command_processor,
              "merge": heads_merge,
              "space": lambda c, w: AddressSpace(w, sampler=c.sampler),
-             "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w)},
+             "counters": lambda c, _: Counters(accounts=c.accounts), "fetch": lambda c, w: RowFetch(w),
+             "drafts": lambda c, w: DraftReader(w) if c.drafts else None},
     "link": {"link": lambda c, _: HostLink(name=c.name, windows=windows(
         sdram_bytes=c.sdram_bytes, steps=c.program_steps, tokens=c.slots * c.widths.token_window, sampler=c.sampler,
         head_tokens=c.head_tokens, drafts=c.drafts), slots=c.slots),
@@ -101,8 +103,8 @@ def unit_table(names: list[str], config: CoreConfig, kind: str) -> dict[str, dic
     rows = {}
     for name in names:
         layouts = Layouts(config.widths)
-        parts = [measure(make(config, layouts), ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config,
-                         f"{name}/{part}") for part, make in PARTS[name].items()]
+        parts = [measure(made, ROOT / "build" / "units" / f"{config.name}-{name}-{part}", kind, config, f"{name}/{part}")
+                 for part, make in PARTS[name].items() if (made := make(config, layouts)) is not None]
         # All float pipelines take the same resources.
         copies = config.float_lanes if name == "fused" else 1
         rows[name] = {key: copies * sum(p[key] for p in parts) for key in RESOURCES}

@@ -40,6 +40,8 @@ PARTS_PACKED: dict[str, list[dict[str, int | str]]] = {
                   {"lanes": 4, "chunk": 4, "pes": 4}, {"lanes": 12, "chunk": 12, "pes": 8, "exp_units": 2},
                   {"lanes": 8, "chunk": 4, "pes": 4, "max_head_dim": 128, "max_context": 4096, "ddr3_chip": "MT41K64M16"}],
 }
+#: A core of eight tokens with picks of all positions.
+EIGHT: dict[str, int | str] = {"lanes": 8, "chunk": 8, "float_lanes": 2, "pes": 8, "head_tokens": 8}
 #: Unit -> pairs of changes.  The fit takes the difference of the two packings alone, because a unit by itself pays for what a
 #: core has once.
 PAIRS_PACKED: dict[str, list[tuple[dict[str, int | str], dict[str, int | str]]]] = {
@@ -49,7 +51,11 @@ PAIRS_PACKED: dict[str, list[tuple[dict[str, int | str], dict[str, int | str]]]]
              ({"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6},
               {"lanes": 8, "chunk": 8, "float_lanes": 2, "planes": 6, "multipliers": 1})],
     "fused": [({"planes": 1}, {"planes": 6})],
+    "core": [(EIGHT, EIGHT | {"slots": 8}), (EIGHT | {"slots": 2}, EIGHT | {"slots": 8}),
+             (EIGHT | {"slots": 8}, EIGHT | {"slots": 8, "drafts": 1})],
 }
+#: Parts of a unit that a pair packs, where the others are the same.
+PAIR_PARTS = {"core": ("processor", "drafts")}
 #: Label -> changes of the base configuration.  These whole cores, parts and pairs are enough to determine all terms of all
 #: units.
 #: The cores are of one plane.
@@ -128,7 +134,9 @@ def part(unit: str, make: dict[str, Callable], changes: dict[str, int | str]) ->
     total: Counter[str] = Counter()
     for name, maker in make.items():
         label = "-".join((unit, name, *(f"{k}{v}" for k, v in changes.items())))
-        total.update(pack(maker(config, Layouts(config.widths)), config, ROOT / "build" / "packing" / label, label)[0])
+        made = maker(config, Layouts(config.widths))
+        if made is not None:
+            total.update(pack(made, config, ROOT / "build" / "packing" / label, label)[0])
     print(f"{unit:<10}{changes!s:<80}" + "".join(f"{key} {total[key]:<8}" for key in RESOURCES), flush=True)
     return {"changes": changes, **{key: total[key] for key in RESOURCES}}
 
@@ -150,9 +158,17 @@ def main(argv: list[str] | None = None) -> int:
     def keep() -> None:
         REPORT.write_text(json.dumps(rows, indent=1) + "\n")
 
+    #: What was packed in this run: pairs share configurations.
+    made: dict[str, list[dict]] = {}
+
     def packed(unit: str, changes: dict[str, int | str], known: list[dict]) -> dict:
-        there = (found for found in known if args.resume and found["changes"] == changes)
-        return next(there, None) or part(unit, {k: v for k, v in PARTS[unit].items() if k != "uart"}, changes)
+        own = made.setdefault(unit, list(known) if args.resume else [])
+        found = next((found for found in own if found["changes"] == changes), None)
+        if found is None:
+            parts = {k: v for k, v in PARTS[unit].items() if k != "uart" and k in PAIR_PARTS.get(unit, PARTS[unit])}
+            found = part(unit, parts, changes)
+            own.append(found)
+        return found
 
     for unit, variants in PARTS_PACKED.items():
         if unit in wanted:

@@ -124,7 +124,7 @@ def test_inspect_json(capsys):
     assert fits["ulx3s-85f"]["fits"] and fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"] > 550
     assert fits["ulx3s-85f"]["head"] == "board" and fits["ecp5-25f"]["boards"] == ["icepi_zero 25f", "ulx3s 12f"]
     reason = "dim is 192, and the build sim-tiny can do 128"
-    nowhere = {"fits": False, "context": 0, "slots": 1, "reason": reason, "tokens_per_second": {}}
+    nowhere = {"fits": False, "context": 0, "slots": 1, "reason": reason, "tokens_per_second": {}, "side_by_side": None}
     assert fits["sim-tiny"] == {"preset": "sim-tiny", "boards": [], "fits": False, "head": None,
                                 "bandwidth_tokens_per_second": {}, "reason": reason,
                                 "placements": {"board": nowhere, "host": nowhere}}
@@ -137,6 +137,11 @@ def test_inspect_json(capsys):
     assert rate["measured_factor"] == 1.075 and rate["measured_on"] == "stories-1m, position 0"
     assert rate["expected"] == pytest.approx(rate["memory_peak"] / 1.075, abs=0.01)
     assert fits["ulx3s-85f-l8"]["placements"]["board"]["tokens_per_second"]["0"]["expected"] is None
+    # What sixteen sequences give together (docs/reports/sequences.json), computed; and none where one runs at a time.
+    together = places["board"]["side_by_side"]
+    assert together["sequences"] == 16 and list(together["tokens_per_second"]) == ["0", "511"]
+    assert together["tokens_per_second"]["0"] == pytest.approx(3_300, rel=0.1)
+    assert places["host"]["side_by_side"] is None and fits["ulx3s-85f-l2"]["placements"]["board"]["side_by_side"] is None
     assert main(["inspect", "nothing", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["type"] == "error"
 

@@ -21,8 +21,8 @@ own text, table 2: the table where the text itself has no such occurrence.
 
 N entries a list: table 2 as it lies in a board's memory, with the N most frequent pairs that end with a token.
 
-"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by a model of a pass
-(:func:`tellme.drafts.settings.pass_cycles`).
+"x plain decode" is tokens a second over those of plain decode on ulx3s-85f, by the analytic model of a pass
+(:class:`tellme.compiler.cycles.PassModel`).
 """
 
 import argparse
@@ -35,9 +35,9 @@ from typing import Protocol
 
 import numpy as np
 
+from tellme.compiler.cycles import PassModel, Run
 from tellme.compiler.image import compile_model
-from tellme.drafts.settings import pass_cycles
-from tellme.drafts.table import DraftTable
+from tellme.drafts.table import DraftTable, save_table
 from tellme.models.shipped import checked_model
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
@@ -164,12 +164,19 @@ def main() -> int:
     parser.add_argument("--entries", type=int, action="append", default=[], metavar="N", help="also a board's table, whose lists "
                         "have N entries at most; may be given several times")
     parser.add_argument("--written", type=Path, metavar="FILE", help="where the written texts are kept from one run to the next")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write a board's table of the texts that do not begin with a "
+                        "prompt, and measure nothing: for python -m sim.bench --drafts")
     args = parser.parse_args()
     model = checked_model(args.model)
     texts = texts_of(model, args.table_text.read_text())
     held_out = prompts_of(texts if args.prompts is None else texts_of(model, args.prompts.read_text()), args.stories,
                           args.prompt_tokens)
     seen = [text for text in texts if text[:args.prompt_tokens] not in held_out]
+    if args.save is not None:
+        made = DraftTable.of_texts(seen, model.config.vocab)
+        save_table(args.save, made, model.tokenizer)
+        print(f"{args.save}: {made.entries} pairs of {len(seen)} texts; the {len(held_out)} prompts' texts are left out")
+        return 0
     sets = {"greedy": 0.0, f"temperature {args.temperature:g}": args.temperature}
     if args.written is not None and args.written.exists():
         kept = {what: [Text(ids, prompt) for ids, prompt in part] for what, part in json.loads(args.written.read_text()).items()}
@@ -186,7 +193,7 @@ def main() -> int:
     sources |= {f"{entries} entries a list": DraftTable.of_texts(seen, model.config.vocab, entries=entries)
                 for entries in args.entries}
     core = preset("ulx3s-85f")
-    image = compile_model(model, core)
+    analytic = PassModel(model.config, compile_model(model, core), core)
     print(f"{args.model}; tables of {len(seen)} texts, {sum(map(len, seen))} tokens")
     for name, source in sources.items():
         if isinstance(source, Table):
@@ -194,7 +201,7 @@ def main() -> int:
     for what, part in kept.items():
         tokens = sum(len(t.written) - 1 for t in part)
         middle = round(float(np.mean([(t.prompt + len(t.ids)) / 2 for t in part])))
-        cost = {k: pass_cycles(model.config, image, core, k + 1, middle) for k in (0, *DRAFTS)}
+        cost = {k: analytic.cycles([Run(middle, k + 1)]) for k in (0, *DRAFTS)}
         print(f"\n{what}: {len(part)} texts, {tokens} tokens behind the prompts' picks\n{'tokens a pass, k =':>24} "
               + " ".join(f"{k:>5}" for k in DRAFTS) + "  passes of 1, 2, ... tokens at k = 3, %")
         for name, source in sources.items():

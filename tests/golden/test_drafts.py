@@ -5,10 +5,6 @@
 import numpy as np
 import pytest
 
-from tellme.compiler.image import compile_model
-from tellme.drafts.settings import pass_cycles
-from tellme.models.shipped import open_model
-from tellme.spec.config import preset
 from tests.golden.batch import Text
 from tests.golden.drafts import Both, OwnText, Table, accepted, passes, prompts_of, table_of
 
@@ -70,14 +66,3 @@ def test_passes_give_the_text(count):
     given = passes(Text(ids, 10), Right(ids, 100), count)
     assert sum(given) == 39 and set(given[:-1]) == {count + 1} and given[-1] <= count + 1
     assert sum(passes(Text(ids, 10), Right(ids, 4), count)) == 39
-
-
-@pytest.mark.parametrize(("name", "measured"), [("stories-1m", 126_800), ("stories-8m", 807_000)])
-def test_a_pass_of_one_token_costs_what_was_simulated(name, measured):
-    model, core = open_model(name), preset("ulx3s-85f")
-    image = compile_model(model, core)
-    # The README's cycles of decode at position 0.
-    one = pass_cycles(model.config, image, core, 1, 0)
-    assert one == pytest.approx(measured, rel=0.02)
-    costs = [pass_cycles(model.config, image, core, tokens, 0) for tokens in range(1, 17)]
-    assert costs == sorted(costs)

@@ -72,7 +72,7 @@ def test_multipliers_take_a_product_a_lane_and_two_block_rams():
 def test_picks_of_all_positions_cost_the_lm_head_alone():
     """Its EBR are those that were packed; every build has room for them."""
     for name in ("ulx3s-85f", "ulx3s-85f-l8", "ecpix5-85f"):
-        config = preset(name)
+        config = replace(preset(name), head_tokens=1, slots=1, drafts=False)
         every = replace(config, head_tokens=config.chunk)
         for model in (ebr, lut, dsp):
             before, after = model(config), model(every)
@@ -84,6 +84,18 @@ def test_picks_of_all_positions_cost_the_lm_head_alone():
         config = CoreConfig(name="packed", **part["changes"])
         assert (ebr(config)["lm_head"], dsp(config)["lm_head"]) == (part["ebr"], part["dsp"])
         assert lut(config)["lm_head"] == pytest.approx(part["comb"], rel=0.02)
+
+
+def test_slots_and_drafts_cost_the_processor_alone():
+    """What was packed, within a tenth: the pairs are of the parts that differ."""
+    for one, other in PACKING["pairs"]["core"]:
+        before, after = (CoreConfig(name="packed", sampler=True, **part["changes"]) for part in (one, other))
+        more = {unit: n - lut(before)[unit] for unit, n in lut(after).items() if n != lut(before)[unit]}
+        assert set(more) == {"core"} and more["core"] == pytest.approx(other["comb"] - one["comb"], rel=0.1, abs=2)
+        assert ebr(before) == ebr(after) and dsp(before) == dsp(after)
+    board = preset("ulx3s-85f")
+    assert lut(replace(board, slots=2, drafts=False))["core"] < lut(replace(board, slots=16, drafts=False))["core"]
+    assert lut(replace(board, drafts=False))["core"] < lut(replace(board, drafts=True))["core"]
 
 
 def test_the_small_preset_fits_the_25f():

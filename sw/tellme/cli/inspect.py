@@ -95,7 +95,16 @@ def _said(place: Placement) -> str:
         fits = f"does not fit with its whole context: {place.reason}"
         then = f" with a context of {place.context} (convert --context {place.context})"
     peaks = ", ".join(f"{_digits(rate.peak)} at position {rate.position}" for rate in place.rates)
-    return f"{fits}; tokens/s that its memory's peak allows{then}: {peaks}; {_expected(place.rates)}"
+    return f"{fits}; tokens/s that its memory's peak allows{then}: {peaks}; {_expected(place.rates)}{_together(place)}"
+
+
+def _together(place: Placement) -> str:
+    """What as many sequences as run side by side give together."""
+    found = place.side_by_side
+    if found is None:
+        return ""
+    rates = ", ".join(f"{_digits(rate)} at position {at}" for at, rate in found.rates.items())
+    return f"; {found.sequences} sequences side by side: {rates} (computed)"
 
 
 def _expected(rates: tuple[Rate, ...]) -> str:

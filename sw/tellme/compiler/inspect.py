@@ -5,6 +5,7 @@
 Whether a build runs the model is the compiler's own answer: compiling reads no weights but those of an LM head's table.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.compiler.cycles import PassModel, random_list
 from tellme.compiler.image import (
     Body,
     CompileError,
     Head,
+    Image,
     check_linears,
     check_shape,
     compile_body,
@@ -35,10 +38,12 @@ from tellme.spec.config import PRESETS, CoreConfig
 from tellme.spec.packing import SLICE, TRITS, slices, unpack_trits
 from tellme.spec.ranges import RangeError
 
-__all__ = ["Fit", "Inspection", "Placement", "Rate", "inspect_model", "model_fits"]
+__all__ = ["Fit", "Inspection", "Placement", "Rate", "SideBySide", "inspect_model", "model_fits"]
 
 #: Which of the five trits of each byte are zeros, a bit each; and how many ones so many bits have.
 _ZERO_TRITS = np.array([sum((trit == 0) << j for j, trit in enumerate(unpack_trits(byte))) for byte in range(3**TRITS)], np.uint8)
+#: Texts of tokens of single bytes, and of control tokens, where a vocabulary begins.
+_LOW = re.compile(r"<0x[0-9A-F]{2}>|</?s>|<unk>|<pad>")
 _ONES = np.array([bits.bit_count() for bits in range(1 << TRITS)])
 
 
@@ -57,6 +62,15 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class SideBySide:
+    """Tokens per second of all sequences that a build runs side by side, by the position at which each of them decodes, as the
+    analytic model has them (:class:`tellme.compiler.cycles.PassModel`)."""
+
+    sequences: int
+    rates: dict[int, float]
+
+
+@dataclass(frozen=True)
 class Placement:
     """A model on a build, with embedding and LM head in one place.
 
@@ -70,6 +84,8 @@ class Placement:
     reason: str = ""
     rates: tuple[Rate, ...] = ()
     slots: int = 1
+    #: With the whole context, of a build that runs several sequences side by side.
+    side_by_side: SideBySide | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {"fits": not self.reason, "context": self.context, "slots": self.slots, "reason": self.reason,
@@ -78,7 +94,10 @@ class Placement:
                     "expected": _rounded(r.expected) if r.expected is not None else None,
                     "measured_factor": r.measurement.factor if r.measurement is not None else None,
                     "measured_on": f"{r.measurement.shape}, {r.measurement.at}" if r.measurement is not None else None}
-                    for r in self.rates}}
+                    for r in self.rates},
+                "side_by_side": None if self.side_by_side is None else {
+                    "sequences": self.side_by_side.sequences,
+                    "tokens_per_second": {str(at): _rounded(rate) for at, rate in self.side_by_side.rates.items()}}}
 
 
 @dataclass(frozen=True)
@@ -207,9 +226,13 @@ def inspect_model(model: Container, progress: Callable[[], object] | None = None
 
     begin = "nothing" if c.bos is None or not c.add_bos else f"BOS {named(c.bos)}"
     end = ", ".join(named(token) for token in c.ends) or "no token"
+    # Tokens of single bytes come first, and hardly any is ever likely.
+    low = 0
+    while known is not None and low < c.vocab and _LOW.fullmatch(known.text(low)):
+        low += 1
     return Inspection(c, model.name, model.license, tokenizer, begin, end, {k: v for k, v in parts.items() if v}, zeros,
                       float(np.mean(zeros)), sorted(gains), several, biases, dict(sorted(planes.items())),
-                      dict(sorted(groups.items())), multipliers, model_fits(model))
+                      dict(sorted(groups.items())), multipliers, model_fits(model, low))
 
 
 def _zeros(name: str, linear: Linear) -> int:
@@ -225,8 +248,11 @@ def _zero_trits(part: NDArray[np.uint8], planes: int) -> NDArray[np.uint8]:
     return zero
 
 
-def model_fits(model: StoredSource) -> list[Fit]:
-    """What each build says to a model.  No weight is read but those of its LM head."""
+def model_fits(model: StoredSource, low: int = 0) -> list[Fit]:
+    """What each build says to a model.  No weight is read but those of its LM head.
+
+    ``low``: so many of the first tokens are hardly ever likely (:func:`tellme.compiler.cycles.random_list`).
+    """
     bodies: dict[Tiling, Body] = {}
 
     def body_for(board: CoreConfig) -> Body:
@@ -235,20 +261,21 @@ def model_fits(model: StoredSource) -> list[Fit]:
             bodies[key] = compile_body(model, board)
         return bodies[key]
 
-    return [_fit(model, board, body_for) for board in PRESETS.values()]
+    return [_fit(model, board, body_for, low) for board in PRESETS.values()]
 
 
-def _fit(model: StoredSource, board: CoreConfig, body_for: Callable[[CoreConfig], Body]) -> Fit:
+def _fit(model: StoredSource, board: CoreConfig, body_for: Callable[[CoreConfig], Body], low: int) -> Fit:
     found: dict[Head, Placement] = {}
     for head in get_args(Head):
-        found[head] = _placement(model, board, head, body_for)
+        found[head] = _placement(model, board, head, body_for, low)
     taken = next((place for place in found.values() if not place.reason), None)
     if taken is None:
         return Fit(board.name, reason=found["host"].reason, placements=found)
     return Fit(board.name, taken.head, placements=found)
 
 
-def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Callable[[CoreConfig], Body]) -> Placement:
+def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Callable[[CoreConfig], Body],
+               low: int) -> Placement:
     c = model.config
     try:
         check_shape(replace(c, context=min(c.context, board.widths.context)), board, head)
@@ -256,13 +283,24 @@ def _placement(model: StoredSource, board: CoreConfig, head: Head, body_for: Cal
         body = body_for(board)
     except (CompileError, RangeError) as error:
         return Placement(head, 0, str(error))
-    slots = 1
+    slots, together = 1, None
     try:
-        slots = compile_model(model, board, head=head, body=body).slots
+        image = compile_model(model, board, head=head, body=body)
+        slots = min(image.slots, board.slots)
         reason, context = "", c.context
+        together = _side_by_side(c, board, image, low)
     except (CompileError, RangeError) as error:
         reason, context = str(error), longest_context_of(c, board, body, head)
-    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else (), slots)
+    return Placement(head, context, reason, tuple(_rates(c, board, head, context, body)) if context else (), slots, together)
+
+
+def _side_by_side(c: ModelConfig, board: CoreConfig, image: Image, low: int) -> SideBySide | None:
+    """At the first position, and at 512 or the last one."""
+    sequences = min(board.slots, image.slots)
+    if sequences == 1 or image.probe is not None:
+        return None
+    model = PassModel(c, image, board, random_list(c.vocab, low))
+    return SideBySide(sequences, {at: model.aggregate(at, sequences) for at in sorted({0, min(512, c.context - 1)})})
 
 
 def _rates(c: ModelConfig, board: CoreConfig, head: Head, context: int, body: Body) -> Iterator[Rate]:

@@ -32,6 +32,7 @@ from tellme.spec.memory import (
     EventType,
     StartArgs,
     StartFlags,
+    cache_bases,
 )
 from tellme.spec.packing import (
     HEAD_BLOCK_ROWS,
@@ -321,6 +322,18 @@ class GoldenBoard:
     def write(self, address: int, content: bytes) -> None:
         """Write into the memory behind the program's weights: rows of the embedding table."""
         self._memory[address:address + len(content)] = np.frombuffer(content, np.uint8)
+
+    def cache_pieces(self, slot: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """(address in the memory, content) of a slot's keys, values and scales of positions 0 to end - 1, as on a board."""
+        r = self.registers
+        first = slot * r["context"]
+        for layer, caches in self._caches.items():
+            cache, (k, v, s) = caches[slot], cache_bases(r, layer)
+            for head in range(r["kv_heads"]):
+                for base, rows in ((k, cache.keys), (v, cache.values)):
+                    yield 4 * (base + head * r["kv_stride"]) + first * r["head_dim"], rows[head, :end].tobytes()
+                scales = cache.key_scales[head, :end].astype("<u4") | cache.value_scales[head, :end].astype("<u4") << 16
+                yield 4 * (s + head * r["s_stride"] + first), scales.astype("<u4").tobytes()
 
     # Running
 

@@ -201,17 +201,18 @@ def check_positions(name: str, context: int, positions: Sequence[int], prompts: 
             raise InputError(f"{what} {min(values)}: there is none")
 
 
-def cache_pieces(image: Image, config: ModelConfig, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """(address in the memory, content) of random keys, values and scales, positions first to end - 1 of all layers and heads."""
+def cache_pieces(image: Image, config: ModelConfig, first: int, end: int, slot: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(address in the memory, content) of random keys, values and scales of a slot, positions first to end - 1 of all layers and
+    heads."""
     rng = np.random.default_rng(1)
-    row = config.head_dim
+    row, r, at = config.head_dim, image.registers, slot * config.context + first
     scale = pack16(Scale(1024, -16))
-    for k, v, s in (cache_bases(image.registers, layer) for layer in range(config.layers)):
+    for k, v, s in (cache_bases(r, layer) for layer in range(config.layers)):
         for head in range(config.kv_heads):
             for base in (k, v):
-                at = 4 * (base + head * config.context * row // 4) + first * row
-                yield at, rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes()
-            yield 4 * (s + head * config.context + first), np.full(end - first, scale << 16 | scale, "<u4").tobytes()
+                yield (4 * (base + head * r["kv_stride"]) + at * row,
+                       rng.integers(-20, 21, (end - first) * row, dtype=np.int8).tobytes())
+            yield 4 * (s + head * r["s_stride"] + at), np.full(end - first, scale << 16 | scale, "<u4").tobytes()
 
 
 def _run(device: Device, args: StartArgs) -> float:

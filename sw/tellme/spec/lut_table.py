@@ -36,18 +36,21 @@ LUT: dict[str, dict[str, float]] = {
         "compact unit": 7785.0,
         "chunk unit": 8684.5,
     },
+    "core": {
+        "chunk unit": 3788.0,
+        "accounts": 888.0,
+        "slots": 778.7,
+        "slot": 27.7,
+        "drafts": 704.0,
+        "compact unit": 2701.0,
+        "unit": 2624.0,
+    },
     "weights": {
         "unit": 552.3,
         "block": 11.3,
     },
     "sdram": {
         "unit": 2612.2,
-    },
-    "core": {
-        "compact unit": 2701.0,
-        "accounts": 888.0,
-        "unit": 2624.0,
-        "chunk unit": 3788.0,
     },
     "link": {
         "unit": 1922.2,

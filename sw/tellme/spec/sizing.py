@@ -182,7 +182,7 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
     attention, head and core, and its lanes' multipliers, are terms of their own; its query heads share what else each has for
     itself.  So are those of a core that takes tokens in chunks: its attention has PEs and softmax units.  A wide PE makes eight
     products.  An LM head of several tokens is a unit of its own kind; what the other units have for it is not counted, nor are
-    norms behind linears.
+    norms behind linears.  Several slots cost the processor, a slot each, and drafted tokens their reader and the processor.
     """
     c = config
     kind = "compact unit" if c.compact else "unit" if c.chunk == 1 else "chunk unit"
@@ -204,7 +204,8 @@ def lut_terms(config: CoreConfig) -> dict[str, dict[str, float]]:
         "fused": {kind: c.float_lanes} | biases,
         "attention": attention,
         "lm_head": {head: 1},
-        "core": {kind: 1, "accounts": int(c.accounts)},
+        "core": {kind: 1, "accounts": int(c.accounts), "slots": int(c.slots > 1), "slot": c.slots if c.slots > 1 else 0,
+                 "drafts": int(c.drafts)},
         "link": {"unit": 1},
         "top": {"unit": 1, "second pipeline": more},
     }
