@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sim.bench import NO_LAYER_GAINS, SHAPES, STORIES
-from tellme.compiler.cycles import PassModel, Run, measured_list, random_list
+from tellme.compiler.cycles import CANDIDATE, PassModel, Run, measured_list, random_list
 from tellme.compiler.image import compile_model
 from tellme.drafts.texts import whole_texts
 from tellme.golden.board import GoldenBoard
@@ -130,7 +130,7 @@ def test_lists_of_logits_in_a_random_order():
 def test_a_list_by_hand():
     # Sixty-four rising logits, each above all before; then one that is too small, and one that becomes the third best.
     logits = np.array([[*range(64), 0, 61]], np.int32)
-    assert measured_list(logits).tolist() == [*(3 + i for i in range(64)), 0, 3 + 60]
+    assert measured_list(logits).tolist() == [*(CANDIDATE + i for i in range(64)), 0, CANDIDATE + 60]
 
 
 def test_more_work_takes_longer():

@@ -32,8 +32,9 @@ __all__ = ["PassModel", "Run", "measured_list", "random_list"]
 RATE, DDR3_RATE = 0.99, 0.964
 #: Cycles in which the tables of a slice are built.
 BUILD = 55
-#: Cycles of a step beside its codes, tables, words and sums: control, ways through the pipelines, scales.
-STEP = 110
+#: Cycles of a step beside its codes, tables, words and sums: control, ways through the pipelines, scales.  Descriptors that are
+#: read at once save AHEAD of them.
+STEP, AHEAD = 110, 6
 #: Cycles of a token's rows beside the row's elements, and of telling a pick.
 TOKEN, TOLD = 140, 22
 #: Cycles of a run of attention beside its words and sums: from its start to the first word.
@@ -42,8 +43,8 @@ RUN = 45
 ROW, LOOK = 7, 3000
 #: Attention: cycles of a slot without a word, from its last V word to its first sum, and from its last sum to the next slot's V.
 SLOT, DRAIN, REFILL = 26, 23, 9
-#: Cycles of a candidate of a list beside those of the entries that move.
-CANDIDATE = 3
+#: Cycles of a candidate of a list beside those of the entries that move, in the LM head of several tokens.
+CANDIDATE = 4
 #: Cycles of candidates of the lists that wait while rows go on.  The queue has room for 512 candidates, of which a list has
 #: outgrown most when it takes them.
 WAITING = 3000
@@ -128,6 +129,10 @@ class PassModel:
     lists: NDArray[np.float64] | None = None
 
     # ------------------------------------------------------------------ parts
+    @property
+    def _step(self) -> int:
+        return STEP - AHEAD * self.core.wide_program
+
     @property
     def rate(self) -> float:
         """Words of 32 bits that the memory sends a cycle."""
@@ -215,12 +220,12 @@ class PassModel:
         for d in self.image.program:
             if d.op == Op.EMBED:
                 buffer.rest(tokens * (c.dim + TOKEN + c.head_dim / 2 / core.word_lanes), tokens * (c.dim + 2 * c.head_dim) / 4)
-                buffer.rest(STEP)
+                buffer.rest(self._step)
             elif d.op == Op.ATTENTION:
                 cycles, words = self.attention(runs)
-                buffer.rest(cycles + STEP / 2 + 8 * (len(runs) - 1), words)
+                buffer.rest(cycles + self._step - STEP / 2 + 8 * (len(runs) - 1), words)
             elif d.op == Op.LINEAR:
-                buffer.rest(STEP + SLICE * share + BUILD)
+                buffer.rest(self._step + SLICE * share + BUILD)
                 self._matrix(buffer, self._tiles(d), d.cols, planes, tokens, body * d.rows * slices(d.cols) / sum(sizes),
                              share)
             elif d.op == Op.HEAD and headed:
@@ -240,7 +245,7 @@ class PassModel:
         """The LM head's step.  Where a row's candidates take longer than the row, as many wait as there is room for."""
         c, core = self.config, self.core
         rows_a_step = core.decode_rows if headed == 1 else core.prefill_rows
-        buffer.rest(STEP + SLICE * ceil(headed / core.float_lanes) + BUILD)
+        buffer.rest(self._step + SLICE * ceil(headed / core.float_lanes) + BUILD)
         rows = c.vocab + c.vocab % 2
         tiles = [rows for _, rows in tile_rows(rows, 1, most=core.tile_rows, least=core.least_rows)]
         # A sum takes a cycle, of a single token two.
