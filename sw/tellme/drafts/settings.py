@@ -31,10 +31,10 @@ def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
 
         E(k) = 1 + p + ... + p**k tokens in C(k + 1) cycles,
 
-    C(n) = those of :class:`~tellme.compiler.cycles.PassModel` for n tokens in the middle of the context.  ``most`` is the largest
-    k, up to 7 and to the tokens that the core's lanes leave beside the first one, whose E(k) / C(k + 1) is within 2 % of the best:
-    what a table is worth differs from text to text by more, and where it is worth more, more tokens are.  ``cost`` is what each of
-    them costs in 1 / 256 of a token, rounded up:
+    C(n) = those of :class:`~tellme.compiler.cycles.PassModel` for n tokens in the middle of the context.  ``most`` is the
+    largest k, up to 7 and to the tokens that the core's lanes leave beside the first one, whose E(k) / C(k + 1) is within 2 % of
+    the best: what a table is worth differs from text to text by more, and where it is worth more, more tokens are.  ``cost`` is
+    what each of them costs in 1 / 256 of a token, rounded up:
 
         cost = 256 * (C(most + 1) / C(1) - 1) / most.
 

@@ -46,9 +46,9 @@ TOKEN_CREDIT, CREDIT_MOST, REST = 256, 1023, 16
 class Drafting:
     """Whether a slot's next pass has drafted tokens: a board turns drafting off by itself where drafting loses.
 
-    A slot begins with the credit of a token: most first drafts are refused, whatever a table is worth.  A pass in which ``drafted``
-    tokens were drafted and ``accepted`` of them accepted gives accepted * TOKEN_CREDIT - drafted * cost, up to CREDIT_MOST in all.
-    Credit below 0 becomes TOKEN_CREDIT, and the slot's next REST passes have no drafts.
+    A slot begins with the credit of a token: most first drafts are refused, whatever a table is worth.  A pass in which
+    ``drafted`` tokens were drafted and ``accepted`` of them accepted gives accepted * TOKEN_CREDIT - drafted * cost, up to
+    CREDIT_MOST in all.  Credit below 0 becomes TOKEN_CREDIT, and the slot's next REST passes have no drafts.
     """
 
     credit: int = TOKEN_CREDIT
