@@ -27,8 +27,8 @@ class ChunkLmHead(wiring.Component):
     tokens s, s + S, ...  The tokens of a pass are those from ``args.first`` on; their numbers in the pass begin with 0.
 
     Rate: a sum per cycle, of a single token one in two cycles.  A logit that is no larger than the least of its token's list
-    takes no cycle more; another one is a candidate and waits for the list.  A candidate takes three cycles there, and one for
-    each entry that moves.  A candidate that the list has outgrown meanwhile takes one cycle.  ``sums`` waits while CANDIDATES
+    takes no cycle more; another one is a candidate and waits for the list.  A candidate takes four cycles there, and one for
+    each entry that moves.  A candidate that the list has outgrown meanwhile takes two cycles.  ``sums`` waits while CANDIDATES
     wait, or the dump does.  Latency LATENCY from a sum to its logit.
 
     Output, after ``done`` (a pulse): for each token the pick, of equal logits the one with the lower id, on ``best`` a cycle
@@ -140,7 +140,7 @@ class ChunkLmHead(wiring.Component):
         eating, single, rests = Signal(), Signal(), Signal()
         m.d.sync += [eating.eq((candidates.level <= self.CANDIDATES - under_way) & (dumps.level <= self.DUMPS - under_way)),
                      single.eq(args.tokens == 1), rests.eq(taken & single)]
-        listing, in_work, wait = Signal(), Signal(), Signal(2)
+        listing, waits, in_work, wait = Signal(), Signal(), Signal(), Signal(2)
         with m.FSM(name="rows"):
             with m.State("IDLE"):
                 m.d.comb += idle.eq(1)
@@ -166,7 +166,7 @@ class ChunkLmHead(wiring.Component):
                 # The last logit is in its queues.
                 with m.If(wait != 3):
                     m.d.sync += wait.eq(wait + 1)
-                with m.Elif(~listing & ~in_work & ~candidates.r_rdy & (candidates.level == 0)
+                with m.Elif(~listing & ~in_work & ~waits & ~candidates.r_rdy & (candidates.level == 0)
                             & (~args.dump | (write.idle & (dumps.level == 0)))):
                     m.d.comb += self.control.done.eq(1)
                     m.next = "IDLE"
@@ -176,11 +176,16 @@ class ChunkLmHead(wiring.Component):
         m.submodules.lists = lists = BestList(self._layouts, lists=widths.head_tokens)
         m.submodules.best = bests = memory.Memory(shape=entry_layout, depth=max(widths.head_tokens, 2), init=[])
         b_write, b_read = bests.write_port(), bests.read_port(domain="comb")
-        # The candidate in work: what leaves EBR goes into a register.
-        new = Signal(candidate)
-        m.d.comb += candidates.r_en.eq(~in_work | lists.i.ready)
-        with m.If(candidates.r_en):
-            m.d.sync += [new.eq(candidates.r_data), in_work.eq(candidates.r_rdy)]
+        # The candidate in work, and the one after it: what leaves EBR goes into a register, and the queue does not wait for a
+        # comparison.
+        new, after = Signal(candidate), Signal(candidate)
+        m.d.comb += candidates.r_en.eq(~waits)
+        with m.If(~waits):
+            m.d.sync += [after.eq(candidates.r_data), waits.eq(candidates.r_rdy)]
+        with m.If(~in_work | lists.i.ready):
+            m.d.sync += [new.eq(after), in_work.eq(waits)]
+            with m.If(waits):
+                m.d.sync += waits.eq(0)
         m.d.comb += [
             lists.i.valid.eq(in_work), lists.i.p.entry.logit.eq(new.logit),
             lists.i.p.entry.id.eq(new.id), lists.i.p.number.eq(new.number),
