@@ -17,7 +17,7 @@ from tellme.spec.config import preset
 from tellme.spec.memory import COUNTER_BASE, COUNTERS, register_address
 from tests.cli.fake_client import SlottedClient
 
-WIDE = replace(preset("ulx3s-85f"), head_tokens=16, slots=16, drafts=True)
+WIDE = preset("ulx3s-85f-s16")
 TABLE = str(model_path("stories-1m").with_suffix(".drafts"))
 OTHER = str(model_path("stories-8m").with_suffix(".drafts"))
 

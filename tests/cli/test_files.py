@@ -192,7 +192,8 @@ def test_inspect_shows_planes(tmp_path, capsys):
     # Of seven square matrices two have three planes: 11 trits for 7 weights, 1.6 bits a trit.
     assert "planes           1 of 71.4 %, 3 of 28.6 % of the weights: 2.51 bits a weight\n" in out
     assert "several planes   runs on: golden, and builds of as many planes\n" in out
-    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; " in out
+    assert "ulx3s-85f        ulx3s 85f: fits; " in out
+    assert "ulx3s-85f-s16    simulated only: fits, up to 16 sequences side by side; " in out
     assert main(["inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["planes"] == {"1": 10 * 64 * 64, "3": 4 * 64 * 64} and found["bits_a_weight"] == round(1.6 * 11 / 7, 4)
@@ -229,7 +230,8 @@ def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
 def test_inspect(capsys):
     assert main(["inspect"]) == 0
     out = capsys.readouterr().out
-    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; tokens/s" in out
+    assert "ulx3s-85f        ulx3s 85f: fits; tokens/s" in out
+    assert "ulx3s-85f-s16    simulated only: fits, up to 16 sequences side by side; tokens/s" in out
     assert "ecp5-25f         icepi_zero 25f, ulx3s 12f: fits; tokens/s" in out
     assert "sim-tiny         simulated only: does not fit: dim is 192" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out

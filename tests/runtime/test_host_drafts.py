@@ -26,7 +26,7 @@ from tests.models.random_model import even_model
 
 #: Cores for boards of packets' meanings: four lanes; and sixteen, with a board's PEs.
 CONFIG = preset("sim-slots")
-WIDE = replace(preset("ulx3s-85f"), head_tokens=16, slots=16, drafts=True)
+WIDE = preset("ulx3s-85f-s16")
 VOCAB, CONTEXT = 67, 120
 MODEL = even_model(VOCAB, CONTEXT)
 DRAWN = Sampling(temperature=0.7, top_k=8, seed=5)

@@ -269,11 +269,10 @@ _ULX3S_MAX_COLS = 1536
 
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
-    # Sixteen tokens of a pass share each weight: of a prompt, or of sixteen sequences.  In as many cycles as a tile has rows two
-    # pipelines bring a slice of sixteen tokens' codes.
+    # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
+    # sixteen tokens' codes.
     "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             head_tokens=16, slots=16, drafts=True, multipliers=True, max_dim=_ULX3S_MAX_DIM,
-                             max_cols=_ULX3S_MAX_COLS, sampler=True, wide_program=True, sigmoid_register=True),
+                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
                                 max_cols=_ULX3S_MAX_COLS, sampler=True),
@@ -298,25 +297,27 @@ PRESETS = {
     "sim-two-steps": CoreConfig(name="sim-two-steps", lanes=2, max_dim=256, max_cols=768, max_context=512,
                                 weight_buffer_bytes=4096, two_steps=True, sampler=True, sdram_power_up_us=2.0, sdram_phases=1),
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
-    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, head_tokens=5, slots=4, drafts=True,
-                             multipliers=True, max_dim=2560, max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4,
-                             max_context=4096, ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True,
-                             wide_program=True, sigmoid_register=True, fabric_mhz=75.0, uart_baud=8_000_000),
+    "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
+                             max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,
+                             ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
+                             uart_baud=8_000_000),
     # The same units at a size for quick simulation.
     "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
                            ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                            sdram_power_up_us=2.0, sdram_phases=1),
-    # The same with four sequences side by side in five lanes' tokens, as ecpix5-85f has them.
+    # The same with four sequences side by side, and the five tokens of ecpix5-85f.
     "sim-ddr3-slots": CoreConfig(name="sim-ddr3-slots", lanes=10, chunk=5, pes=4, tile_rows=128, head_tokens=5, slots=4,
                                  multipliers=True, max_dim=256, max_cols=768, max_context=512, weight_buffer_bytes=4096,
                                  ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                                  sdram_power_up_us=2.0, sdram_phases=1),
 }
+# Sixteen sequences, or drafted tokens, share each weight too.  Simulated only: it misses the clock (decision 18).
+PRESETS["ulx3s-85f-s16"] = replace(PRESETS["ulx3s-85f"], name="ulx3s-85f-s16", head_tokens=16, slots=16, drafts=True,
+                                   wide_program=True, sigmoid_register=True)
 # The core of sim-tiny with the norms of OLMo 2.
 PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
-# The same units for one sequence, as they were placed, at a clock that a PLL makes from 48 MHz.
-PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", head_tokens=1, slots=1, drafts=False,
-                                    wide_program=False, sigmoid_register=False, fabric_mhz=72.0)
+# The same core at a clock that a PLL makes from 48 MHz.
+PRESETS["orangecrab-85f"] = replace(PRESETS["ecpix5-85f"], name="orangecrab-85f", fabric_mhz=72.0)
 
 #: What is simulated where no preset is named: the first story should not be waited for.
 SIMULATED = "ulx3s-85f-l2"
