@@ -130,7 +130,7 @@ def test_inspect_json(capsys):
                                 "placements": {"board": nowhere, "host": nowhere}}
     places = fits["ulx3s-85f"]["placements"]
     assert {head: place["fits"] for head, place in places.items()} == {"board": True, "host": True}
-    assert {head: place["slots"] for head, place in places.items()} == {"board": 16, "host": 1}
+    assert {head: place["slots"] for head, place in fits["ulx3s-85f-s16"]["placements"].items()} == {"board": 16, "host": 1}
     assert fits["ecp5-25f"]["placements"]["board"]["slots"] == 1
     rate = places["board"]["tokens_per_second"]["0"]
     assert rate["memory_peak"] == fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"]
@@ -138,7 +138,7 @@ def test_inspect_json(capsys):
     assert rate["expected"] == pytest.approx(rate["memory_peak"] / 1.075, abs=0.01)
     assert fits["ulx3s-85f-l8"]["placements"]["board"]["tokens_per_second"]["0"]["expected"] is None
     # What sixteen sequences give together (docs/reports/sequences.json), computed; and none where one runs at a time.
-    together = places["board"]["side_by_side"]
+    together = fits["ulx3s-85f-s16"]["placements"]["board"]["side_by_side"]
     assert together["sequences"] == 16 and list(together["tokens_per_second"]) == ["0", "511"]
     assert together["tokens_per_second"]["0"] == pytest.approx(3_300, rel=0.1)
     assert places["host"]["side_by_side"] is None and fits["ulx3s-85f-l2"]["placements"]["board"]["side_by_side"] is None
