@@ -436,7 +436,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, pla
     memory, and nothing lies twice."""
     stream = 8 * stream_words
     rows = c.vocab if head == "board" else c.dim
-    board = replace(BOARD, unlimited=True, sdram_bytes=4 * MAX_WORDS)
+    board = replace(preset("ulx3s-85f-s16"), unlimited=True, sdram_bytes=4 * MAX_WORDS)
     table = head_bytes(rows, c.dim, planes, board.tile_rows)
     at = lay_out(c, board, stream, table, head)
     assert at.slots == 1 if head == "host" else 1 < at.slots <= board.slots
@@ -469,7 +469,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, pla
     if at.end > one.end:
         smaller = lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, table, head)
         assert smaller.slots < at.slots and smaller.end < at.end
-    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
+    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f-s16 has"):
         lay_out(c, replace(board, sdram_bytes=one.end - 1), stream, table, head)
 
 
@@ -509,12 +509,12 @@ SEVERAL, ONE = replace(BOARD, planes=packing.MAX_PLANES), replace(BOARD, planes=
     ({"max_group": 2}, "query heads of a KV head is 4, and the build ulx3s-85f can do 2"),
     ({"max_context": 20}, "context is 24, and the build ulx3s-85f can do 20"),
     ({"program_steps": 12}, "descriptors is 13, and the build ulx3s-85f can do 12"),
-    ({"sdram_bytes": 1 << 15}, r"the model with an LM head of one plane needs 0.078 MB, and the memory of ulx3s-85f has 0.033 MB "
-                               r"\(weights and head 0.034 MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.013 MB, "
+    ({"sdram_bytes": 1 << 15}, r"the model with an LM head of one plane needs 0.066 MB, and the memory of ulx3s-85f has 0.033 MB "
+                               r"\(weights and head 0.034 MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.001 MB, "
                                r"K cache 0.001 MB"),
     # An LM head of one plane would fit.
-    ({"sdram_bytes": 82_000}, r"the model needs 0.09\d MB, and the memory of ulx3s-85f has 0.082 MB \(weights and head "
-                              r"0.05\d MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.013 MB, K cache 0.001 MB"),
+    ({"sdram_bytes": 70_000}, r"the model needs 0.08\d MB, and the memory of ulx3s-85f has 0.070 MB \(weights and head "
+                              r"0.05\d MB, embedding 0.022 MB, RoPE table 0.001 MB, logits 0.001 MB, K cache 0.001 MB"),
 ])
 def test_what_does_not_fit_is_refused_by_name_and_number(change, message):
     with pytest.raises(CompileError, match=message):

