@@ -194,6 +194,7 @@ def _times(budget: _Budget, left: Any, right: Any) -> None:
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, in which what a template does is paid for.  Templates of it are rendered within :func:`limited`."""
 
+    #: Operators that are paid for.
     intercepted_binops = frozenset({"//", "%", "+", "*", "-", "/", "**"})
 
     def __init__(self, **settings: Any):
@@ -268,6 +269,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return formatted
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """What the sandbox allows, but for the methods of strings that nothing pays for."""
         return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, (str, bytes)) and attr in _NO_METHODS)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **named: Any) -> Any:  # noqa: N805, B902
