@@ -16,6 +16,7 @@ from tellme.compiler.image import Image
 from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard
 from tellme.link.errors import LinkError
+from tellme.runtime.device import BoardDevice
 from tellme.spec.memory import (
     COUNTER_BASE,
     DRAFT_REGISTERS,
@@ -258,3 +259,9 @@ class SlottedClient(FakeClient):
         self._check()
         self.stops += [slot] if slot is not None else sorted(self.running)
         self._waiting += self.board.stop(None if slot is None else [slot])
+
+
+def slotted_board(config, **options):
+    """A fake board of several slots, and the device on it."""
+    client = SlottedClient(config, **options)
+    return client, BoardDevice("port", config, client, "ab" * 32)

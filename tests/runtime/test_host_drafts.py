@@ -14,13 +14,13 @@ from tellme.drafts.placing import table_beside
 from tellme.drafts.table import DraftTable, open_table, save_table
 from tellme.errors import DeviceError, InputError
 from tellme.models.shipped import find_model, model_path, open_model
-from tellme.runtime.device import BoardDevice, GoldenDevice
+from tellme.runtime.device import GoldenDevice
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
 from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.memory import DRAFT_REGISTERS, StartArgs, register_address
 from tellme.spec.words import pack_word
-from tests.cli.fake_client import SlottedClient
+from tests.cli.fake_client import slotted_board
 from tests.link.golden_slots import device
 from tests.models.random_model import even_model
 
@@ -33,8 +33,7 @@ DRAWN = Sampling(temperature=0.7, top_k=8, seed=5)
 
 
 def fake(config=CONFIG, **options):
-    client = SlottedClient(config, **options)
-    return client, BoardDevice("port", config, client, "ab" * 32)
+    return slotted_board(config, **options)
 
 
 KINDS = {"golden": GoldenDevice, "fake": lambda: fake(WIDE)[1], "packets": lambda: device(WIDE)[0]}
@@ -235,7 +234,7 @@ def test_which_table_is_taken(tmp_path):
         assert bool(image.draft_settings) == bool(words) == bool(said)
     # The golden model drafts where it is told to, and a core that cannot has no look at the file.
     beside.write_bytes(b"no table")
-    for on in (GoldenDevice(), BoardDevice("port", preset("sim-all"), SlottedClient(preset("sim-all")), "ab" * 32)):
+    for on in (GoldenDevice(), fake(preset("sim-all"))[1]):
         said = []
         assert tellme.Board(on, said.append).load(open_model(str(path))).image.draft_base is None and not said
     assert tellme.Board(GoldenDevice()).load(open_model(str(path)), drafts=small).device.draft_most == 3

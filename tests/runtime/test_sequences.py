@@ -15,11 +15,11 @@ import tellme
 from tellme.errors import DeviceError, InputError, NonfiniteRunError
 from tellme.link.errors import LinkError
 from tellme.runtime.chat import Chat
-from tellme.runtime.device import BoardDevice, GoldenDevice
+from tellme.runtime.device import GoldenDevice
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
 from tellme.spec.memory import StartArgs, StartFlags
-from tests.cli.fake_client import CYCLES, SlottedClient
+from tests.cli.fake_client import CYCLES, slotted_board
 from tests.golden.test_slots import overflowing
 from tests.link.golden_slots import CONFIG, device
 from tests.models.random_model import even_model
@@ -31,8 +31,7 @@ DRAWN = Sampling(temperature=2.0, top_k=30, seed=5)
 
 
 def fake(config=CONFIG, **options):
-    client = SlottedClient(config, **options)
-    return client, BoardDevice("port", config, client, "ab" * 32)
+    return slotted_board(config, **options)
 
 
 KINDS = {"golden": GoldenDevice, "fake": lambda: fake()[1], "packets": lambda: device()[0]}
@@ -192,7 +191,7 @@ def test_each_slot_has_a_cache_and_settings_of_its_own():
 
 
 def test_slots_that_are_taken_are_refused_by_name():
-    one = tellme.Board(BoardDevice("port", preset("sim-all"), SlottedClient(preset("sim-all")), "ab" * 32)).load(MODEL)
+    one = tellme.Board(fake(preset("sim-all"))[1]).load(MODEL)
     assert one.slots == 1
     with one.open() as sequence:
         assert sequence.slot == 0
