@@ -272,7 +272,8 @@ PRESETS = {
     # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
     # sixteen tokens' codes.
     "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True),
+                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True,
+                             wide_program=True, sigmoid_register=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
                                 max_cols=_ULX3S_MAX_COLS, sampler=True),
@@ -299,8 +300,8 @@ PRESETS = {
     # Models of 0.7 to 2 B parameters.  Two rows of each token's lanes take the memory's eight bytes a cycle, in prefill too.
     "ecpix5-85f": CoreConfig(name="ecpix5-85f", lanes=10, chunk=5, pes=4, tile_rows=240, multipliers=True, max_dim=2560,
                              max_cols=6912, max_head_dim=128, max_kv_heads=32, max_group=4, max_context=4096,
-                             ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
-                             uart_baud=8_000_000),
+                             ddr3_chip="MT41K256M16", sdram_bytes=512 * 1024 * 1024, sampler=True, wide_program=True,
+                             fabric_mhz=75.0, uart_baud=8_000_000),
     # The same units at a size for quick simulation.
     "sim-ddr3": CoreConfig(name="sim-ddr3", lanes=4, chunk=2, pes=4, tile_rows=128, max_dim=128, max_cols=384, max_context=128,
                            ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
@@ -312,8 +313,7 @@ PRESETS = {
                                  sdram_power_up_us=2.0, sdram_phases=1),
 }
 # Sixteen sequences, or drafted tokens, share each weight too.  Simulated only: it misses the clock (decision 18).
-PRESETS["ulx3s-85f-s16"] = replace(PRESETS["ulx3s-85f"], name="ulx3s-85f-s16", head_tokens=16, slots=16, drafts=True,
-                                   wide_program=True, sigmoid_register=True)
+PRESETS["ulx3s-85f-s16"] = replace(PRESETS["ulx3s-85f"], name="ulx3s-85f-s16", head_tokens=16, slots=16, drafts=True)
 # The core of sim-tiny with the norms of OLMo 2.
 PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
 # The same core at a clock that a PLL makes from 48 MHz.
