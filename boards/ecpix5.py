@@ -12,7 +12,7 @@ __all__ = ["DEVICES", "Top"]
 #: Device -> (preset, platform class).
 DEVICES = devices("ecpix5", {"85f": ECPIX585Platform})
 #: Device -> nextpnr's first seed.
-FIRST_SEEDS = {"85f": 4}
+FIRST_SEEDS = {"85f": 6}
 
 
 class Top(Ddr3BoardTop):
