@@ -30,6 +30,9 @@ LOGS = ROOT / "build" / "ci"
 #: Built things that a step may take from an earlier run; a nightly run makes them anew.
 CACHES = tuple(ROOT / "build" / name for name in ("tests", "board", "verilog"))
 
+#: A step a core: the threads of NumPy's products would wait for one another, and for a core, in each small product.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+
 #: One seed for every CI run, so that a failure there is a change's doing; other runs draw their own.
 CI_SEED = "3669479847"
 
@@ -210,8 +213,8 @@ class Runner:
         log = self._logs / (re.sub(r"[^a-z0-9]+", "-", step.name.lower()).strip("-") + ".txt")
         say(f"{self.clock()} start  {step.name}")
         with log.open("w") as out:
-            process = subprocess.Popen(step.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                       start_new_session=True)
+            process = subprocess.Popen(step.command, cwd=ROOT, env=ONE_THREAD | os.environ, stdin=subprocess.DEVNULL, stdout=out,
+                                       stderr=subprocess.STDOUT, start_new_session=True)
         self._running[process] = (step, time.monotonic(), log)
 
     def wait_for_one(self) -> Result:

@@ -53,6 +53,16 @@ def test_ci_is_meant_to_take_less_than_twenty_minutes():
     assert sum(step.cost for step in all_steps()) < 2200
 
 
+@pytest.mark.parametrize("own", [None, "3"])
+def test_steps_multiply_in_one_thread(tmp_path, monkeypatch, own):
+    """Unless the environment says otherwise."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", own)
+    assert run_steps([passing("a", text="import os; print(os.environ['OPENBLAS_NUM_THREADS'])")], slots=1, logs=tmp_path) == 0
+    assert (tmp_path / "a.txt").read_text() == f"{own or 1}\n"
+
+
 def test_counts_are_added_and_come_last(tmp_path, capsys):
     steps = [passing("a", tests=True, text="print('3 passed, 127 deselected, 1 warning in 9.45s (0:15:28)')"),
              passing("b", tests=True, text="print('PASS x\\n20 passed, 0 failed, 2 skipped')"),
