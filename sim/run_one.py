@@ -81,7 +81,7 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
             for name, text in files.items():
                 (build / name).write_text(text)
             (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
-            objects = object_cache(folder / "objects", MAKE_VARIABLES, *timing, str(waves))
+            objects = object_cache(folder / "objects", MAKE_VARIABLES, *timing, str(waves), headers=True)
             os.environ["MAKEFLAGS"] = f"{MAKE_VARIABLES} OBJCACHE={objects}"
             get_runner("verilator").build(
                 sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=True, waves=waves,

@@ -30,6 +30,28 @@ kept="{folder}/$object"
 if [ -f "$kept" ]; then exec cp "$kept" "$object"; fi
 "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
 """
+#: The same, and the library's headers are precompiled once for the other sources.  GCC reads the headers themselves where the
+#: options of a call are not those that they were precompiled with.
+PRECOMPILED = """#!/bin/sh
+for source; do :; done
+case "$source" in
+    "{library}"/*.cpp | *.h) exec "{folder}/compile" "$@" ;;
+esac
+precompile() {{
+    for argument; do
+        shift
+        case "$argument" in
+            -c | -MMD | -o | *.o | *.cpp) ;;
+            *) set -- "$@" "$argument" ;;
+        esac
+    done
+    "$@" -x c++-header -o "{headers}.$$" "{headers}" && mv "{headers}.$$" "{headers}.gch"
+}}
+if [ ! -f "{headers}.gch" ]; then precompile "$@" || exit; fi
+exec "$@" -include "{headers}"
+"""
+#: Headers of the library that sources of a model include.
+HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
 
 
 class VerilatorError(RuntimeError):
@@ -85,9 +107,11 @@ def compiler_version() -> str:
     return subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout
 
 
-def object_cache(folder: Path, *flags: str) -> Path:
+def object_cache(folder: Path, *flags: str, headers: bool = False) -> Path:
     """A command for the makefile variable OBJCACHE, which keeps the objects of Verilator's runtime library in a folder below
     ``folder``.  Each version of Verilator, of the compiler and of ``flags`` (all further compiler options) has its own folder.
+
+    ``headers``: the command also keeps the library's headers, precompiled for a model of one file.  That is done with GCC alone.
 
     The path of ``folder`` must not have a space, because make could not take one.
     """
@@ -95,13 +119,21 @@ def object_cache(folder: Path, *flags: str) -> Path:
     key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]
     kept = folder.resolve() / key
     kept.mkdir(parents=True, exist_ok=True)
-    command = kept / "compile"
-    if not command.exists():
-        scratch = kept / f"compile.{os.getpid()}"
-        scratch.write_text(OBJECT_CACHE.format(folder=kept, library=library))
-        scratch.chmod(0o755)
-        scratch.replace(command)
-    return command
+    command = _placed(kept / "compile", OBJECT_CACHE.format(folder=kept, library=library), 0o755)
+    if not headers or "Free Software Foundation" not in compiler_version():
+        return command
+    header = _placed(kept / "library.h", "".join(f'#include "{name}"\n' for name in HEADERS), 0o644)
+    return _placed(kept / "precompile", PRECOMPILED.format(folder=kept, library=library, headers=header), 0o755)
+
+
+def _placed(path: Path, text: str, mode: int) -> Path:
+    """The file with this text.  Several processes may make it at a time."""
+    if not path.exists():
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        scratch.write_text(text)
+        scratch.chmod(mode)
+        scratch.replace(path)
+    return path
 
 
 @cache

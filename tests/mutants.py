@@ -120,8 +120,7 @@ MUTANTS = (
          bench="tlmm/engine-rows2-lanes4.shapes"),
     tlmm("both-lanes-have-the-first-token", "engine", "builder.build.values[i // token_lanes]", "builder.build.values[0]",
          bench="tlmm/engine-rows2-lanes4.shapes"),
-    tlmm("no-factor-between-planes", "engine", "triple.eq(ends_plane & tied)", "triple.eq(0)", bench="tlmm/planes-lanes2.shapes",
-         ci=True),
+    tlmm("no-factor-between-planes", "engine", "triple.eq(ends_plane & tied)", "triple.eq(0)", bench="tlmm/planes-lanes2.shapes"),
     tlmm("factor-at-each-slice", "engine", "triple.eq(ends_plane & tied)", "triple.eq(tied)", bench="tlmm/planes-lanes2.shapes"),
     tlmm("free-planes-multiplied", "engine", "triple.eq(ends_plane & tied)", "triple.eq(ends_plane)",
          bench="tlmm/planes-lanes2.tiles_of_all_kinds"),
@@ -167,7 +166,7 @@ MUTANTS = (
     tlmm("invalid-byte-counts", "pairs", "        entry = 0\n", "        entry = 1\n"),
     # ------------------------------------------------------------------ weights
     Mutant("weights", "read-before-written", "hw/memory/weights.py", "fetch.eq((stored != 0) & ", "fetch.eq(",
-           ("weights/",), ci=True),
+           ("weights/manager-blocks1",), ci=True),
     Mutant("weights", "asks-without-room", "hw/memory/weights.py", "with m.Elif(room >= size):", "with m.Elif(room >= 1):",
            ("weights/",)),
     Mutant("two-steps", "both-forms-of-the-head", "hw/memory/weights.py", "left_out | (counts.two_steps ^ self.two_steps)",
@@ -315,7 +314,7 @@ MUTANTS = (
     # ------------------------------------------------------------------ attention
     Mutant("attention", "mask-a-key-short", "hw/attention/decode_sequence.py", "with m.If(scan.key == args.position):",
            "with m.If((scan.key + 1 == args.position) | (scan.key == args.position)):",
-           ("attention/decode-context128",), ci=True),
+           ("attention/decode-compact.shapes",), ci=True),
     Mutant("attention", "score-rounds-down", "hw/attention/softmax.py", "(moved3 + 1) >> 1", "moved3 >> 1",
            ("attention/decode-context128",)),
     Mutant("attention", "values-at-the-wrong-position", "hw/attention/decode.py",
@@ -384,7 +383,7 @@ MUTANTS = (
     runs("scale-of-pe-0", "sum_walk", "self.scale_pe.eq(first_pe)", "self.scale_pe.eq(0)", "mixed"),
     # ------------------------------------------------------------------ head
     Mutant("head", "tie-to-the-higher-id", "hw/lm_head/lm_head.py", "(ident == 0) | (logit.as_signed() > best.logit)",
-           "(ident == 0) | (logit.as_signed() >= best.logit)", ("lm_head/lm_head-",), ci=True),
+           "(ident == 0) | (logit.as_signed() >= best.logit)", ("lm_head/lm_head-dim64",), ci=True),
     Mutant("head", "rows-past-the-vocabulary", "hw/lm_head/lm_head.py", "queue.r_rdy & behind):",
            "queue.r_rdy & behind & padded):", ("lm_head/lm_head-",)),
     Mutant("head", "logit-rounds-down", "hw/lm_head/logit.py", "(moved7 + 1) >> 1", "moved7 >> 1", ("lm_head/lm_head-",)),

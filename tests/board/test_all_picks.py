@@ -12,10 +12,9 @@ from hw.verilog import core_sha256, core_verilog
 from tellme.cli import main
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
-from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, StartArgs, StartFlags
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
-from tests.board.compare import ROOT, client, open_sim, shipped
+from tests.board.compare import ROOT, client, shipped
 from tests.models.random_model import BOARD_FAMILY, random_model
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top-all has the same units.
@@ -25,19 +24,6 @@ pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 CORES = ("sim-all", "sim-ddr3-slots")
 EVERY = StartFlags.CLEAR | StartFlags.DUMP | StartFlags.ALL
 SETTINGS = DrawSettings(inverse_temperature(2.0), top_k=30, top_p=60_000, seed=5)
-
-
-@pytest.fixture(scope="module", params=CORES)
-def core(request):
-    return preset(request.param)
-
-
-@pytest.fixture(scope="module")
-def device(core):
-    """One board for all tests with a core."""
-    device = open_sim(core.name)
-    yield device
-    device.close()
 
 
 def load(device, core, model):

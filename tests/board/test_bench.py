@@ -94,7 +94,7 @@ def test_a_preloaded_model_takes_the_same_cycles(tmp_path, capsys):
 
 
 @pytest.mark.rtl
-@pytest.mark.parametrize("more", [[], ["--row-words"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["--row-words"], marks=pytest.mark.nightly)])
 def test_planes_cost_no_more_than_their_number(more, tmp_path, capsys):
     """The layers' cycles with three planes are at most 3 x 1.03 of those with one; with a scale and a bias a row too."""
     reports = []

@@ -19,9 +19,9 @@ from tellme.spec.memory import DRAFT_REGISTERS, DoneReason, EventType, StartArgs
 from tellme.spec.sampling import pack_settings
 from tellme.spec.words import pack_word
 from tests.board.compare import client
-from tests.board.test_slots import overflowing, running, start, words
+from tests.board.slots import join_and_leave, overflowing, running, start, words
 from tests.models.random_model import even_model, random_model
-from tests.slot_runs import SlotRuns, Text, told
+from tests.slot_runs import Text, told
 
 #: The board's build would take CI beyond its twenty minutes; the core bench core/slots-drafts-four has the same processor.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
@@ -131,7 +131,7 @@ def test_each_pass_is_the_golden_boards(device, name):
                     flags |= StartFlags.DUMP if rng.random() < 0.1 else 0
                     end = (text.picks[rng.randint(text.prompt - 1, context - 1)],) if rng.random() < 0.2 else ()
                     args = StartArgs(0, text.prompt, rng.choice((2, 7, context)), flags, 0, slot, end)
-                    start(board, args, text.ids[:text.prompt], text.settings)
+                    start(board, BOARD, args, text.ids[:text.prompt], text.settings)
                     starts.append((len(starts), args, text.ids[:text.prompt], text.settings))
                     free.discard(slot)
             if len(free) < SLOTS:
@@ -152,7 +152,7 @@ def alone(device, image, text, generate, settings=None):
     """A run of slot 1 alone: ids that it tells, and how many tokens each pass gives."""
     board = client(device)
     flags = StartFlags.SAMPLE if settings is not None else StartFlags(0)
-    start(board, StartArgs(0, text.prompt, generate, flags, slot=1), text.ids[:text.prompt], settings)
+    start(board, BOARD, StartArgs(0, text.prompt, generate, flags, slot=1), text.ids[:text.prompt], settings)
     events = list(board.events(1))
     assert not running(board)
     return [event.id for kind, event in events if kind == TOKEN], [len(seen[1]) for seen in passes_of({1: events[:-1]})]
@@ -183,42 +183,21 @@ def test_right_tables_give_a_token_a_lane_and_wrong_ones_rest(device, drawn):
 
 
 def test_sequences_join_leave_and_are_stopped(device):
-    """At random: prompts of several STARTs, greedy and drawn, all flags, ends of every kind, and stops.  Each sequence tells what
-    it tells alone without drafts."""
+    """At random, with stops.  Each sequence tells what it tells alone without drafts."""
     model, rng = even_model(67, 24), random.Random(1)
     plain = compile_model(model, BOARD)
     texts = [Text.drawn(rng, plain, 15) for _ in range(8)]
     board = client(device)
     image = load(device, model, damaged([text.ids for text in texts], 67, rng, right=0.9))
     settle(board, image, 3, 10)
-    slots = [SlotRuns(slot, rng, texts, WINDOW, 24) for slot in range(SLOTS)]
-    heard, joins, leaves = defaultdict(list), 0, 0
-    while leaves < JOINS:
-        for slot in rng.sample(slots, SLOTS):
-            if not slot.running and joins < JOINS and rng.random() < 0.3:
-                start(board, *slot.begin())
-                joins += 1
-        going = [slot for slot in slots if slot.running]
-        if not going:
-            continue
-        if rng.random() < 0.05:
-            stopped = rng.choice([None, *going])
-            board.stop(None if stopped is None else stopped.slot)
-            for slot in going if stopped is None else [stopped]:
-                slot.stopping = True
-        for kind, event in board.listen([slot.slot for slot in going], 60):
-            slots[event.slot].hear(kind, event)
-            heard[event.slot].append((kind, event))
-            leaves += kind == DONE
-    assert joins == leaves == JOINS and not running(board)
-    reasons = set().union(*(slot.reasons for slot in slots))
-    assert reasons == {DoneReason.LENGTH, DoneReason.END_TOKEN, DoneReason.CONTEXT, DoneReason.STOPPED}
-    print(f"{joins} joins, {sum(slot.tokens for slot in slots)} tokens, {len(passes_of(heard))} passes with picks")
+    heard, tokens = join_and_leave(board, BOARD, texts, rng, JOINS, begin=0.3, stop=0.05)
+    passes = {event.cycles for events in heard.values() for kind, event in events if kind == TOKEN}
+    print(f"{JOINS} joins, {tokens} tokens, {len(passes)} passes with picks")
 
 
 def test_a_drafted_infinity_ends_no_slot(device):
     """Tables that draft tokens that overflow: each sequence ends where it ends without drafts."""
-    model, bad, good = overflowing()
+    model, bad, good = overflowing(BOARD)
     plain, rng = compile_model(model, BOARD), random.Random(2)
     vocab = plain.registers["vocab"]
     table = DraftTable.of_texts([[rng.choice(good), token, rng.choice(bad)] for token in good] +
@@ -237,7 +216,7 @@ def test_a_drafted_infinity_ends_no_slot(device):
             golden.windows[slot][:1] = prompt
             assert [told(*event) for event in golden.start(StartArgs(0, 1, 6, slot=slot))] == want[slot]
             drafted += golden.drafts_told[1]
-            start(board, StartArgs(0, 1, 6, slot=slot), prompt)
+            start(board, BOARD, StartArgs(0, 1, 6, slot=slot), prompt)
         for slot, events in want.items():
             assert [told(*event) for event in board.events(slot)] == events
             reasons.append(events[-1][3])

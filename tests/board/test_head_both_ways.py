@@ -28,7 +28,8 @@ def logits(device, model, head, prompt, tokens):
     return list(run.tokens()), np.array(rows), said
 
 
-@pytest.mark.parametrize("model", [shipped(), random_model("wide-heads")], ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [pytest.param(shipped(), marks=pytest.mark.nightly), random_model("wide-heads")],
+                         ids=lambda m: m.name)
 def test_all_logits_both_ways(device, model):
     """Tied and untied; with and without gains before the head."""
     prompt = [int(t) for t in np.random.default_rng(7).integers(0, model.config.vocab, 3)]

@@ -29,7 +29,8 @@ WHOLE = os.environ.get("TELLME_LAYERS") == "all"
 VOCAB = 256
 
 
-@pytest.fixture(params=["bitnet-large", "bitnet-2b-body"])
+#: The larger one takes as long again, on the same core.
+@pytest.fixture(params=["bitnet-large", pytest.param("bitnet-2b-body", marks=pytest.mark.nightly)])
 def shape(request):
     config = SHAPES[request.param]
     return request.param, config if WHOLE else replace(config, layers=2, vocab=VOCAB, context=512)

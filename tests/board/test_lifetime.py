@@ -26,7 +26,8 @@ from tellme.spec.packets import DATA_MAX, SESSION, PacketType
 from tests.cli.hosts import ENDS, INTERRUPTED, ROOT, SOON, Host, needs_proc, summary, tries
 from tests.models.random_model import random_model
 
-pytestmark = [pytest.mark.rtl, needs_proc]
+#: tests/cli/test_lifetime.py ends a host in the same ways, with boards and compilers that do nothing.
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly, needs_proc]
 
 DEVICE = f"device: the simulated board ({SIMULATED}), as asked for"
 CORE = f"simulated board: core of preset {SIMULATED}"
@@ -155,7 +156,6 @@ def test_while_the_board_generates(kind, board, small, tmp_path):
 COMPILERS = ("sim.board", "verilator", "make", "cc1plus")
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     """Neither a scratch folder nor a half-built board is left."""
@@ -170,7 +170,6 @@ def test_while_the_board_is_built(kind, checkout, small, tmp_path):
     summary(f"building, {kind}", seconds)
 
 
-@pytest.mark.nightly
 def test_a_build_after_one_that_was_killed_with_its_host(checkout, small, tmp_path):
     """After a kill, where nothing could clean up: the next build removes what is left and builds the board."""
     arguments = ["generate", "--device", "sim", "--preset", "sim-tiny", "--model", str(small), "--prompt-ids", "1",

@@ -9,7 +9,8 @@ import pytest
 from tellme.cli import main
 from tests.board.compare import ROOT
 
-pytestmark = pytest.mark.rtl
+#: test_end_to_end.py has all logits of this board, and tests/cli/test_perplexity.py the command on a board of packets' meanings.
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 
 def test_the_number_is_the_goldens(capsys):

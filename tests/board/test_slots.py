@@ -17,49 +17,28 @@ import pytest
 from hw.verilog import core_sha256, core_verilog
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
-from tellme.spec.config import preset
 from tellme.spec.memory import (
     CRC_BASE,
-    SAMPLING_REGISTERS,
     SDRAM_BASE,
-    SLOTS_WORD,
     DoneReason,
     EventType,
     StartArgs,
     StartFlags,
-    register_address,
-    token_address,
     top_address,
 )
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
-from tellme.spec.scale import Scale
-from tests.board.compare import client, open_sim
+from tests.board.compare import client
+from tests.board.slots import join_and_leave, overflowing, running, start
 from tests.models.random_model import BOARD_FAMILY, even_model, random_model
-from tests.slot_runs import SlotRuns, Text, told
+from tests.slot_runs import Text, told
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top/slots has the same units.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 #: By core: joins of the random schedule.
 JOINS = {"sim-slots": 1000, "sim-ddr3-slots": 300}
+CORES = tuple(JOINS)
 TOKEN, DONE = EventType
-
-
-@pytest.fixture(scope="module", params=JOINS)
-def core(request):
-    return preset(request.param)
-
-
-@pytest.fixture(scope="module")
-def device(core):
-    """One board for all tests with a core."""
-    device = open_sim(core.name)
-    yield device
-    device.close()
-
-
-def words(values):
-    return np.array(values, "<u4").tobytes()
 
 
 def load(device, core, model):
@@ -69,59 +48,17 @@ def load(device, core, model):
     return image
 
 
-def sampling_registers(board, values):
-    board.write(register_address(SAMPLING_REGISTERS[0]), words([values[name] for name in SAMPLING_REGISTERS]))
-
-
-def start(board, core, args, tokens, settings=None):
-    """Place the tokens, set the registers of sampling, start; then change these registers, which count at the START alone."""
-    for i, token in enumerate(tokens):
-        board.write(token_address(args.position + i, args.slot, core.widths.token_window), words([token]))
-    if settings is not None:
-        sampling_registers(board, pack_settings(settings))
-    board.start(args)
-    sampling_registers(board, dict.fromkeys(SAMPLING_REGISTERS, 0x5A5A))
-
-
-def running(board):
-    return board.status()[SLOTS_WORD]
-
-
 def test_core_is_the_presets(device, core):
     assert device.core_sha256 == core_sha256(core_verilog(core.name))
 
 
 def test_sequences_join_and_leave(device, core):
-    """At random: prompts of several STARTs, greedy and drawn, all flags, ends of every kind, and stops."""
+    """At random, with stops: each tells what it tells alone."""
     image, board, rng = load(device, core, even_model(67, 24)), client(device), random.Random(1)
     texts = [Text.drawn(rng, image, 15) for _ in range(8)]
-    slots = [SlotRuns(slot, rng, texts, core.widths.token_window, 24) for slot in range(core.slots)]
-    all_joins = int(os.environ.get("TELLME_VECTORS", JOINS[core.name]))
-    joins = leaves = 0
-    most, began = 0, time.process_time()
-    while leaves < all_joins:
-        for slot in rng.sample(slots, core.slots):
-            if not slot.running and joins < all_joins and rng.random() < 0.5:
-                start(board, core, *slot.begin())
-                joins += 1
-        going = [slot for slot in slots if slot.running]
-        most = max(most, len(going))
-        if not going:
-            continue
-        if rng.random() < 0.1:
-            stopped = rng.choice([None, *going])
-            board.stop(None if stopped is None else stopped.slot)
-            for slot in going if stopped is None else [stopped]:
-                slot.stopping = True
-        for kind, event in board.listen([slot.slot for slot in going], 60):
-            slots[event.slot].hear(kind, event)
-            leaves += kind == DONE
-        if rng.random() < 0.1:
-            assert not running(board) & ~sum(slot.running << slot.slot for slot in slots)
-    assert joins == leaves == all_joins and most == core.slots and not running(board)
-    reasons = set().union(*(slot.reasons for slot in slots))
-    assert reasons == {DoneReason.LENGTH, DoneReason.END_TOKEN, DoneReason.CONTEXT, DoneReason.STOPPED}
-    print(f"{joins} joins, {sum(slot.tokens for slot in slots)} tokens: {time.process_time() - began:.0f} s of the host's CPU")
+    joins, began = int(os.environ.get("TELLME_VECTORS", JOINS[core.name])), time.process_time()
+    _, tokens = join_and_leave(board, core, texts, rng, joins, begin=0.5, stop=0.1)
+    print(f"{joins} joins, {tokens} tokens: {time.process_time() - began:.0f} s of the host's CPU")
 
 
 @pytest.mark.parametrize("name", BOARD_FAMILY)
@@ -171,23 +108,6 @@ def test_a_window_of_token_memory_wraps(device, core):
     for slot, events in want.items():
         assert [told(*event) for event in board.events(slot)] == events
         assert events[-1] == (DONE, context - 1, None, DoneReason.CONTEXT)
-
-
-def overflowing(core):
-    """A model whose last down projection overflows for some tokens and not for others; its image, and the tokens of each kind."""
-    model = random_model("plain")
-    for exponent in range(20):
-        model.layers[1].scales["w2"] = Scale(2047, exponent)
-        image = compile_model(model, core)
-        found = {True: [], False: []}
-        for token in range(60):
-            board = GoldenBoard(image)
-            board.tokens[0] = token
-            *_, (_, done) = board.start(StartArgs(0, 1, 0))
-            found[done.logit == DoneReason.NONFINITE].append(token)
-        if all(len(tokens) > 5 for tokens in found.values()):
-            return model, found[True], found[False]
-    raise AssertionError("no scale tells the tokens apart")
 
 
 def test_an_infinity_ends_its_slot_alone(device, core):

@@ -11,7 +11,7 @@ import pytest
 
 from sim.run_tests import Job, build_folder, longest_first, may_match
 from sim.testbench import Bench
-from sim.verilator import object_cache, verilator_root
+from sim.verilator import compiler_version, object_cache, verilator_root
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -127,6 +127,27 @@ def test_the_runtime_library_is_kept_and_the_model_is_not(tmp_path):
     assert (tmp_path / "verilated_threads.o").read_bytes() == first
     assert subprocess.run([command, "false", str(model)], cwd=tmp_path).returncode == 1
     assert object_cache(tmp_path / "objects", "-O1").parent != command.parent
+
+
+@pytest.mark.skipif("Free Software Foundation" not in compiler_version(), reason="headers are precompiled with GCC alone")
+def test_the_librarys_headers_are_read_precompiled(tmp_path):
+    """By the sources of a model, with the options with which they were precompiled; with other options they are read as text."""
+    include = verilator_root() / "include"
+    command = object_cache(tmp_path / "objects", "-O0", headers=True)
+    (tmp_path / "model.cpp").write_text('#include "verilated.h"\nIData answer() { return VL_MASK_I(3); }\n')
+    # With -H the compiler says which precompiled header it takes (!), and which it does not take (x).
+    for flags, mark in ((["-O0"], "!"), (["-O0", "-fno-exceptions"], "x")):
+        compiler = ["c++", *flags, "-H", f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_TIMING=0", "-MMD", "-c", "-o",
+                    "model.o", "model.cpp"]
+        done = subprocess.run([command, *compiler], cwd=tmp_path, check=True, capture_output=True, text=True)
+        found = [line[0] for line in done.stderr.splitlines() if line.endswith("/library.h.gch")]
+        assert found == [mark] and (tmp_path / "model.o").exists()
+        (tmp_path / "model.o").unlink()
+    # A library's object is kept as without the headers.
+    assert subprocess.run([command, "false", str(include / "verilated.cpp")], cwd=tmp_path).returncode == 1
+    (command.parent / "verilated.o").write_text("kept")
+    subprocess.run([command, "false", str(include / "verilated.cpp")], cwd=tmp_path, check=True)
+    assert (tmp_path / "verilated.o").read_text() == "kept"
 
 
 def test_a_stream_driver_at_another_time_is_refused(tmp_path):

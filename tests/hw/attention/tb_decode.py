@@ -21,9 +21,14 @@ def layouts(context, head_dim, group, kv_heads):
     return layouts_of(max_context=context, max_head_dim=head_dim, max_group=group, max_kv_heads=kv_heads)
 
 
+#: Boards decode with the compact unit, or with that of prefill.
+NO_BOARD = "no board is built with it: compact has the same tests, and tests/board runs models on the core of ulx3s-85f-l2"
+
+
 def bench(name, *tests, context=128, head_dim=64, group=4, kv_heads=16, compact=False):
     sizes = {"CONTEXT": context, "HEAD_DIM": head_dim, "GROUP": group, "KV_HEADS": kv_heads}
-    return Bench(name=name, tests=tests, env={n: str(v) for n, v in sizes.items()} | ({"COMPACT": "1"} if compact else {}),
+    return Bench(name=name, tests=tests, nightly="" if compact else NO_BOARD,
+                 env={n: str(v) for n, v in sizes.items()} | ({"COMPACT": "1"} if compact else {}),
                  build=lambda: DecodeAttention(layouts(*sizes.values()), compact=compact))
 
 

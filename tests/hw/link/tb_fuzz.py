@@ -168,8 +168,8 @@ endmodule
 """
 
 
-def bench(name: str, *, memory: int, checksum_bits: int) -> Bench:
-    return Bench(name=name, sources=lambda: sources(memory, checksum_bits), env={"MEMORY": str(memory)})
+def bench(name: str, *, memory: int, checksum_bits: int, nightly: str = "") -> Bench:
+    return Bench(name=name, nightly=nightly, sources=lambda: sources(memory, checksum_bits), env={"MEMORY": str(memory)})
 
 
 def sources(memory: int, checksum_bits: int) -> dict[str, str]:
@@ -180,7 +180,8 @@ def sources(memory: int, checksum_bits: int) -> dict[str, str]:
     return {"dut.v": to_verilog(link, "dut"), "tb_top.sv": text}
 
 
-BENCHES = [bench("windows5", memory=1 << 16, checksum_bits=8), bench("memory512", memory=1 << 29, checksum_bits=32)]
+BENCHES = [bench("windows5", memory=1 << 16, checksum_bits=8), bench("memory512", memory=1 << 29, checksum_bits=32,
+                 nightly="windows5 has the same frames, and large_window-sums32 such a window and such sums")]
 
 
 class Core:

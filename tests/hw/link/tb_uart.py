@@ -15,7 +15,9 @@ from sim.testbench import Bench
 #: without a pause has to last 92 cycles there, which is 1.9 % less than it should.
 RATES = ((50_000_000, 3_000_000, 0.02), (50_000_000, 1_000_000, 0.02), (75_000_000, 8_000_000, 0.015))
 BENCHES = [Bench(name=f"{baud}", build=lambda clock=clock, baud=baud: Uart(clock_hz=clock, baud=baud),
-                 env={"CYCLES": str(clock / baud), "OFF": str(off)}) for clock, baud, off in RATES]
+                 env={"CYCLES": str(clock / baud), "OFF": str(off)},
+                 nightly="no board has it; 3000000 and 8000000 have fewer cycles a bit" if baud == 1_000_000 else "")
+           for clock, baud, off in RATES]
 CYCLES, OFF = float(os.environ.get("CYCLES", "9.375")), float(os.environ.get("OFF", "0.015"))
 
 

@@ -27,7 +27,8 @@ LAYOUTS = layouts_of(max_dim=100, max_cols=128, max_vocab=1000, two_steps=True)
 #: By bench: rows that wait, rows of a batch, whether the core is compact.
 KINDS = {"steps": (12, 6, False), "steps-full": (CANDIDATES, BATCH, True)}
 WAITING, ROWS, COMPACT = KINDS[os.environ.get("KIND", "steps")]
-BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=12, batch=6), env={"KIND": "steps"}),
+BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=12, batch=6), env={"KIND": "steps"},
+                 nightly="no board is built with it; tests/golden has the same picks and bounds"),
            Bench(name="steps-full", build=lambda: TwoStepLmHead(LAYOUTS, compact=True), env={"KIND": "steps-full"},
                  nightly="lm_head/two_steps-steps has the same tests with fewer rows that wait")]
 DUMP_BASE, PAGE = 0x500, 3

@@ -12,7 +12,7 @@ from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_ro
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
 BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260, planes=6),
-           bench("lanes8", 8, 2, 160, 260, nightly="planes-lanes8 has these lanes, and tests/board sixteen on two pipelines"),
+           bench("lanes8", 8, 2, 160, 260, nightly="groups-lanes4 has two pipelines, and tests/board sixteen lanes on them"),
            bench("lanes5", 5, 3, 128, 260, nightly="no preset has these numbers of lanes and pipelines"),
            bench("narrow", 2, 2, 64, 64, "numbers_at_their_ends", "stalls_90", "places_go_around"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends"),

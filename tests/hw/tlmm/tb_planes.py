@@ -24,12 +24,14 @@ from sim.cocotb_streams import report, report_note, reset, rng
 from tellme.spec.packing import SLICE, plane_reach, slices
 from tellme.spec.widths import signed_bits_for
 
-BENCHES = [bench("lanes1", 1, 1, 128, 100, planes=6), bench("lanes2", 2, 1, 128, 100, planes=6),
-           bench("lanes8", 8, 2, 160, 100, planes=5),
+#: A board's engine has one lane, or several with multipliers, whose planes are those of tlmm/groups.
+SEVERAL = "no board has several lanes without multipliers; lanes1 has the same tests, and tlmm/groups planes on several lanes"
+BENCHES = [bench("lanes1", 1, 1, 128, 100, planes=6), bench("lanes2", 2, 1, 128, 100, planes=6, nightly=SEVERAL),
+           bench("lanes8", 8, 2, 160, 100, planes=5, nightly=SEVERAL),
            bench("lanes5", 5, 3, 128, 100, planes=2, nightly="no preset has these numbers of lanes and pipelines"),
            bench("wide", 1, 1, 128, 6912, "numbers_at_their_ends", planes=6,
                  nightly="tlmm/engine-wide has as many columns, and lanes1 as many planes"),
-           bench("rows2-lanes4", 4, 1, 128, 100, planes=6, prefill_rows=2),
+           bench("rows2-lanes4", 4, 1, 128, 100, planes=6, prefill_rows=2, nightly=SEVERAL),
            bench("rows2-lanes10", 10, 1, 240, 100, planes=5, prefill_rows=2, timeout_s=900,
                  nightly="rows2-lanes4 has two tokens on four lanes")]
 ALL = range(1, PLANES + 1)

@@ -13,7 +13,8 @@ from tests.hw.memory_model import ReadModel
 from tests.hw.weights.tb_manager import at_rest, begin, memory, start, stop
 
 LAYOUTS = layouts_of(sdram_bytes=4 << 20, two_steps=True)
-BENCHES = [Bench(name="two-steps", build=lambda: WeightBuffer(LAYOUTS, blocks=1))]
+BENCHES = [Bench(name="two-steps", build=lambda: WeightBuffer(LAYOUTS, blocks=1),
+                 nightly="no board has an LM head in two steps; weights/manager has lists with and without a head")]
 #: Forms of the LM head in pieces, behind each other and mixed; and lists with one form, or none.
 LISTS = [[(False, False), (True, False), (True, True)],
          [(False, False), (False, False), (True, True), (True, False), (True, False), (True, True), (True, True)],
