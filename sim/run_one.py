@@ -55,8 +55,25 @@ def wrapper(verilog: str) -> str:
     return "\n".join(lines)
 
 
-def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
-    """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``."""
+def after_synthesis(verilog: str, folder: Path, gates: str, plant: str) -> dict[str, str]:
+    """The files of a netlist in the place of a component: as the build of preset ``gates`` maps it, with a planted fault
+    (``FAULT:SEED``) or none.  Prints the counts of cells, and the fault."""
+    # nobody imports the flow of the boards without need: it is slow
+    from sim import netlist
+
+    mapped = netlist.synthesise(verilog, gates, folder)
+    print(f"CELLS {json.dumps(netlist.cell_counts(mapped))}")
+    if plant:
+        fault, seed = plant.split(":")
+        print(f"PLANTED {netlist.plant(mapped, fault, int(seed))}")
+    text = netlist.to_verilog(mapped)
+    return {**netlist.cell_sources(), "dut.v": text, "top.sv": wrapper(text)}
+
+
+def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", plant: str = "") -> Path:
+    """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``.
+
+    With ``gates``, the name of a preset, the unit is the netlist that this preset's build makes of it."""
     # nobody imports cocotb_tools without need: it is slow
     from cocotb_tools.runner import get_runner
 
@@ -67,7 +84,8 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
     else:
         assert bench.build is not None
         text = to_verilog(bench.build(), "dut")
-        files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
+        files = after_synthesis(text, folder, gates, plant) if gates else {"dut.v": text, "top.sv": wrapper(text)}
+        timing = ["--no-timing"]
     build_args = [*BUILD_ARGS, *timing]
     key = hashlib.sha256("\0".join([*(part for file in files.items() for part in file), verilator_version(), compiler_version(),
                                     metadata.version("cocotb"), MAKE_VARIABLES, *build_args, str(waves)]).encode())
@@ -97,6 +115,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where the build is cached and results.xml appears")
     parser.add_argument("--tests", default="", help="comma-separated cocotb tests; empty: all")
     parser.add_argument("--waves", action="store_true")
+    parser.add_argument("--gates", default="", metavar="PRESET", help="run on the netlist that this preset's build makes")
+    parser.add_argument("--plant", default="", metavar="FAULT:SEED", help="with --gates: a fault in the netlist")
     args = parser.parse_args()
     os.environ.update(verilator_env())
     # nobody imports cocotb_tools without need: it is slow
@@ -105,7 +125,7 @@ def main() -> int:
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
-    build = build_bench(bench, args.folder.parent, waves=args.waves)
+    build = build_bench(bench, args.folder.parent, waves=args.waves, gates=args.gates, plant=args.plant)
     print("\nBUILT", flush=True)
     runner = get_runner("verilator")
     root = Path(__file__).resolve().parent.parent
