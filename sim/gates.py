@@ -6,8 +6,8 @@ Each netlist is of one unit by itself, with the commands and options of a preset
 those of ``tests/hw``, word for word.  Names are ``unit/testbench-bench@preset``.  Prints a line per test like ``sim.run_tests``,
 the cells of each netlist, and as the last line ``N passed, N failed, N skipped``.
 
-``--plant FAULT:SEED`` puts a fault into the netlist, and a test must then fail.  A test that fails counts as passed, and a bench
-without a failed test as failed.
+``--plant FAULT:SEED`` puts a fault into the netlist, and a test must then fail.  The fault counts as a test that
+passed if it is found, and as one that failed if not.
 
 Exit codes: 0, all passed; 1, a failure; 2, nothing matches, or bad arguments.
 """
@@ -74,7 +74,7 @@ def notes(outcome: Outcome) -> dict[str, Any]:
 
 
 def found(outcome: Outcome) -> Case:
-    """A planted fault's outcome as one test: it passes if a test of the bench ran and failed, or ran into its time limit."""
+    """A planted fault's outcome as one test: it passes if a test of the bench ran and failed, or never came to its end."""
     name = outcome.job.name
     failed = [case for case in outcome.cases if case.outcome == "FAIL"]
     built = outcome.log is not None and "\nBUILT\n" in outcome.log.read_text(errors="replace")
@@ -101,6 +101,9 @@ def run(job: Job, folder: Path, seed: str, root: Path) -> dict[str, Any]:
     say("  " + ", ".join(f"{n} {kind}" for kind, n in facts["cells"].items()))
     if "fault" in facts:
         say(f"  planted: {facts['fault']}")
+    if job.plant:
+        facts["found_by"] = [case.name.rpartition(".")[2] for case in outcome.cases if case.outcome == "FAIL"]
+        say(f"  found by: {', '.join(facts['found_by']) or 'no test'}")
     count = Counter(case.outcome for case in cases)
     return {"passed": count["PASS"], "failed": count["FAIL"], "skipped": count["SKIP"],
             "vectors": sum(case.cases for case in outcome.cases), "cycles": sum(case.cycles for case in outcome.cases),

