@@ -53,7 +53,7 @@ SWEEP_COST = 620.0
 GATES_COST = 300.0
 #: CPU seconds of the benches of each unit.
 UNIT_COSTS = {"top": 166.0, "fused": 146.0, "attention": 130.0, "tlmm": 166.0, "memory": 140.0, "core": 88.0, "weights": 23.0,
-              "link": 78.0, "lib": 17.0, "lm_head": 45.0, "sampling": 11.0, "cells": 40.0}
+              "link": 78.0, "lib": 17.0, "lm_head": 45.0, "sampling": 11.0}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
         steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
         steps.append(Step("proofs", [PYTHON, "-m", "formal.run"], 900, (FIRST_START,), tests=True))
         steps.append(Step("units after synthesis", [PYTHON, "-m", "sim.gates"], GATES_COST, (FIRST_START,), tests=True))
-        steps.append(Step("faults after synthesis", [PYTHON, "-m", "sim.gates", "--faults"], GATES_COST, (FIRST_START,), tests=True))
+        steps.append(Step("faults after synthesis", [PYTHON, "-m", "sim.gates", "--faults"], GATES_COST, (FIRST_START,),
+                          tests=True))
         steps.append(Step("faults in binary16", [PYTHON, "-m", "formal.sweep", "--faults"], 60, tests=True))
         steps.append(Step("all pairs of binary16", [PYTHON, "-m", "formal.sweep"], SWEEP_COST, tests=True))
     return steps

@@ -66,7 +66,7 @@ def sources():
     return {"dp16kd.sv": cell_sources()["dp16kd.sv"], "tb.sv": text}
 
 
-BENCHES = [Bench(name="dp16kd", sources=sources)]
+BENCHES = [Bench(name="dp16kd", sources=sources, nightly="the netlists that have it are simulated by night")]
 
 
 def places(width, at):
