@@ -55,14 +55,14 @@ NETLISTS = (Netlist("weights/manager-blocks1", "ulx3s-85f"), Netlist("tlmm/engin
 PLANTED: tuple[tuple[str, str, int], ...] = ()
 
 
-def jobs_of(root: Path, substrings: Sequence[str], plant: str) -> list[Job]:
+def jobs_of(root: Path, substrings: Sequence[str]) -> list[Job]:
     """The benches of :data:`NETLISTS` whose name holds one of the substrings; all where there is none."""
     chosen = [n for n in NETLISTS if not substrings or any(s in n.name for s in substrings)]
     found = {job.name: job for job in select(discover(root, [n.bench for n in chosen]), [])} if chosen else {}
     missing = [n.bench for n in chosen if n.bench not in found]
     if missing:
         raise LookupError(f"no bench is called {', '.join(missing)} below {root}")
-    return [replace(found[n.bench], gates=n.preset, plant=plant) for n in chosen]
+    return [replace(found[n.bench], gates=n.preset) for n in chosen]
 
 
 def notes(outcome: Outcome) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--plant is {args.plant!r}; it wants FAULT:SEED with a whole number and one of {', '.join(FAULTS)}")
     root = args.root.resolve()
     try:
-        jobs = jobs_of(root, args.k, args.plant)
-        planted = [replace(job, plant=f"{fault}:{seed}") for bench, fault, seed in PLANTED for job in jobs_of(root, args.k, "")
-                   if job.name == bench]
+        wanted = jobs_of(root, args.k)
     except LookupError as error:
         print(error, file=sys.stderr)
         return 2
+    jobs = [replace(job, plant=args.plant) for job in wanted]
+    planted = [replace(job, plant=f"{fault}:{seed}") for job in wanted for name, fault, seed in PLANTED if name == job.name]
     jobs = [] if args.faults else jobs
     planted = planted if args.faults or args.report else []
     if not jobs and not planted:

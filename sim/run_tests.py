@@ -172,7 +172,7 @@ def time_limit(job: Job) -> float:
 
 def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Outcome:
     """Build and run one bench in a process group of its own, within its time limit."""
-    place = folder / job.name.replace("/", "--")
+    place = folder / job.name.replace("/", "--").replace(":", "-")
     place.mkdir(parents=True, exist_ok=True)
     log = place / "log.txt"
     (place / "results.xml").unlink(missing_ok=True)
