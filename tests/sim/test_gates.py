@@ -46,7 +46,8 @@ def verilate(folder, text):
     """Verilator over the models and a module ``top``, with the options of benches; its exit code and what it says."""
     for name, source in {**cell_sources(), "top.sv": text}.items():
         (folder / name).write_text(source)
-    done = subprocess.run([*verilator_command(), "--lint-only", *BUILD_ARGS, "--top-module", "top", *cell_sources(), "top.sv"], cwd=folder, env=verilator_env(), capture_output=True, text=True)
+    done = subprocess.run([*verilator_command(), "--lint-only", *BUILD_ARGS, "--top-module", "top", *cell_sources(), "top.sv"],
+                          cwd=folder, env=verilator_env(), capture_output=True, text=True)
     return done.returncode, done.stderr
 
 
