@@ -228,7 +228,8 @@ def test_the_report_is_of_these_netlists():
     for name, entry in report.items():
         assert entry["failed"] == 0 < entry["passed"], name
         assert entry["cells"] and set(entry["cells"]) <= set(CELLS), name
-        assert name.endswith(entry["how"].split("--plant ")[1].split()[0] if "+" in name else name), name
+        netlist, _, fault = name.partition("+")
+        assert f"-k {netlist} " in entry["how"] and (f"--plant {fault} " in entry["how"]) == bool(fault), name
 
 
 def test_a_bad_preset_is_named():
