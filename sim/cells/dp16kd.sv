@@ -41,12 +41,14 @@ module DP16KD(
   localparam [36:0] WIDTHS = 37'h1000040216;
   if (DATA_WIDTH_A > 36 || !WIDTHS[DATA_WIDTH_A]) $error("DP16KD: DATA_WIDTH_A is %0d", DATA_WIDTH_A);
   if (DATA_WIDTH_B > 36 || !WIDTHS[DATA_WIDTH_B]) $error("DP16KD: DATA_WIDTH_B is %0d", DATA_WIDTH_B);
-  if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG") $error("DP16KD: the model has no output register");
+  if (REGMODE_A != "NOREG") $error("DP16KD: the model has no output register, REGMODE_A must be NOREG");
+  if (REGMODE_B != "NOREG") $error("DP16KD: the model has no output register, REGMODE_B must be NOREG");
   if (WRITEMODE_A != "NORMAL" && WRITEMODE_A != "WRITETHROUGH" && WRITEMODE_A != "READBEFOREWRITE")
     $error("DP16KD: WRITEMODE_A is unknown");
   if (WRITEMODE_B != "NORMAL" && WRITEMODE_B != "WRITETHROUGH" && WRITEMODE_B != "READBEFOREWRITE")
     $error("DP16KD: WRITEMODE_B is unknown");
-  if (CSDECODE_A != "0b000" || CSDECODE_B != "0b000") $error("DP16KD: the model has no chip selects but 0b000");
+  if (CSDECODE_A != "0b000") $error("DP16KD: the model has no chip selects, CSDECODE_A must be 0b000");
+  if (CSDECODE_B != "0b000") $error("DP16KD: the model has no chip selects, CSDECODE_B must be 0b000");
   if (CLKAMUX != "CLKA" && CLKAMUX != "INV") $error("DP16KD: CLKAMUX is unknown");
   if (CLKBMUX != "CLKB" && CLKBMUX != "INV") $error("DP16KD: CLKBMUX is unknown");
   if (RESETMODE != "SYNC" && RESETMODE != "ASYNC") $error("DP16KD: RESETMODE is unknown");

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Parameters that a model must refuse, with what it says.
 REFUSED = {
     "DP16KD": {"DATA_WIDTH_A": ("36 + 1", "DATA_WIDTH_A is 37"), "DATA_WIDTH_B": ("3", "DATA_WIDTH_B is 3"),
-               "REGMODE_A": ('"OUTREG"', "output register"), "REGMODE_B": ('"OUTREG"', "output register"),
+               "REGMODE_A": ('"OUTREG"', "REGMODE_A"), "REGMODE_B": ('"OUTREG"', "REGMODE_B"),
                "WRITEMODE_A": ('"WRITETHRU"', "WRITEMODE_A"), "WRITEMODE_B": ('"OLD"', "WRITEMODE_B"),
-               "CSDECODE_A": ('"0b001"', "chip selects"), "CSDECODE_B": ('"0b111"', "chip selects"),
+               "CSDECODE_A": ('"0b001"', "CSDECODE_A"), "CSDECODE_B": ('"0b111"', "CSDECODE_B"),
                "CLKAMUX": ('"CLKB"', "CLKAMUX"), "CLKBMUX": ('"0"', "CLKBMUX"), "RESETMODE": ('"NONE"', "RESETMODE"),
                "ASYNC_RESET_RELEASE": ('"ASYNC"', "release"), "GSR": ('"AUTO"', "GSR")},
     "MULT18X18D": {"REG_INPUTA_CLK": ('"CLK4"', "register"), "REG_INPUTB_CLK": ('"CLK"', "register"),
@@ -71,7 +71,8 @@ def test_an_unsupported_parameter_is_an_error(tmp_path):
     errors = [line for line in said.splitlines() if line.startswith("%Error")]
     for cell, key, _, says in cases:
         assert any(cell in line and says in line for line in errors), (cell, key, said)
-    assert sum(line.startswith("%Error-USERERROR: dp16kd.sv") for line in errors) >= len(REFUSED["DP16KD"])
+    # Verilator prints a line of a model once, however many instances it stops.
+    assert sum(line.startswith("%Error-USERERROR: dp16kd.sv") for line in errors) == len(REFUSED["DP16KD"])
 
 
 @pytest.mark.parametrize("text", [
