@@ -20,7 +20,8 @@ from pathlib import Path
 
 from sim.run_tests import build_folder
 
-__all__ = ["MUTANTS", "ROOT", "SEED", "Mutant", "MutantError", "bench_command", "copy_checkout", "environment", "failures", "main"]
+__all__ = ["MUTANTS", "ROOT", "SEED", "Mutant", "MutantError", "bench_command", "copy_checkout", "environment", "failures",
+           "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a run of testbenches needs.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``python -m tests.mutation``: a seeded sample of the gateware's mutants by rule; the benches must kill each.
 
-A line a mutant, ``OUTCOME key ...``, and at the end a table by unit.  The record, docs/reports/mutation.json, is written after each
-mutant; a run goes on where the last one ended.
+A line a mutant, ``OUTCOME key ...``, and at the end a table by unit.  The record, docs/reports/mutation.json, is written after
+each mutant; a run goes on where the last one ended.
 
 Exit codes: 0; 1, a mutant of this run survived and is not judged (tests/mutation/judged.py); 2, bad arguments, a record that does
 not fit, or a judgement of a mutant that is no more.
@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from sim.run_tests import bench_costs, discover
-from tests.mutation.benches import candidates
+from sim.run_tests import bench_costs
+from tests.mutation.benches import Benches
 from tests.mutation.judged import JUDGED
 from tests.mutation.record import SURVIVED, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of_file, sources
@@ -36,7 +36,8 @@ def commit() -> dict[str, Any]:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "hw", "sw/tellme", "sim", "tests/hw"))}
+        changed = git("status", "--porcelain", "hw", "sw/tellme", "sim", "tests/hw")
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         raise MutationError("there is no git checkout here, so that the record could not say of which sources it is; "
                             "run in a clone of the repository") from None
@@ -69,10 +70,9 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
         jobs: int) -> list[Mutant]:
     """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run."""
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
-    found = discover(ROOT / "tests" / "hw")
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
-        trials = Trials(Path(scratch), ROOT / "build" / "mutation", costs)
+        trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -86,15 +86,16 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
             batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
             if not batch:
                 return survivors
-            futures = {pool.submit(trials.run, m, candidates(ROOT, found, m.file, m.unit, costs)): m for m in batch}
+            futures = {pool.submit(trials.run, m): m for m in batch}
             try:
                 for future in as_completed(futures):
                     mutant, result = futures[future], future.result()
                     record.put(mutant, {**result, **source})
                     # A judgement of a mutant that is killed now is told at the end; the result is not lost for it.
                     record.write(summary(mutants, record, judged), judged)
-                    where = result.get("bench") or result.get("error") or ",".join(result.get("passed", ())) or result.get("core", "")
-                    print(f"{result['outcome'].upper()} {mutant.line()} [{where}, {result['seconds']} s]", flush=True)
+                    where = [result[name] for name in ("bench", "error", "core") if name in result] or result.get("passed", [])
+                    seconds = f"{result['seconds']} s"
+                    print(f"{result['outcome'].upper()} {mutant.line()} [{', '.join([*where, seconds])}]", flush=True)
                     if result["outcome"] in SURVIVED:
                         survivors.append(mutant)
             except BaseException:
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=(__doc__ or "").splitlines()[0],
                                      epilog="rules: " + "; ".join(f"{rule}: {what}" for rule, what in RULES.items()))
     parser.add_argument("-n", type=int, metavar="N", help="mutants to run at most; default: all that the sample still wants")
-    parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only this unit's mutants; given again, or that one's")
+    parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only of this unit; given again, or of that")
     parser.add_argument("--key", action="append", default=[], metavar="KEY", help="run this mutant, again if need be")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
     parser.add_argument("--seed", type=int, default=1, help="of the sample's order; default: 1")

@@ -7,13 +7,14 @@ Verilog tells (:mod:`tests.mutation.elaborate`).
 """
 
 import ast
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from sim.run_tests import Job, bench_costs
+from sim.run_tests import Job, discover
 
-__all__ = ["MOST_OTHERS", "candidates", "imports", "reached"]
+__all__ = ["MOST_OTHERS", "Benches", "imports", "reached"]
 
 #: Benches of other units that are looked at, at most, behind those of the file's own unit.
 MOST_OTHERS = 12
@@ -57,14 +58,50 @@ def reached(root: Path, file: Path) -> frozenset[str]:
     return frozenset(path.relative_to(root).as_posix() for path in seen if path.is_relative_to(root / "hw"))
 
 
-def candidates(root: Path, jobs: Sequence[Job], file: str, unit: str, costs: Mapping[str, float] | None = None) -> list[str]:
-    """Names of benches that may see a mutant of ``file``: its unit's, then :data:`MOST_OTHERS` of other units'.
+class Benches:
+    """Benches below ``root``/tests/hw by the files that they may see.  Testbenches are loaded as they are asked for."""
 
-    Each part has CI's benches before those of the night, those that were measured before those that were not, and the cheapest
-    first.
-    """
-    costs = bench_costs() if costs is None else costs
-    seeing = [job for job in jobs if file in reached(root, job.file)]
-    seeing.sort(key=lambda job: (bool(job.bench.nightly), costs.get(job.name, 1e6), job.name))
-    own = [job.name for job in seeing if job.unit == unit]
-    return own + [job.name for job in seeing if job.unit != unit][:MOST_OTHERS]
+    def __init__(self, root: Path, costs: Mapping[str, float], load: Callable[[Path], Sequence[Job]] | None = None):
+        self._root, self._costs = root, costs
+        self._load, self._lock = load or self.jobs_of, threading.Lock()
+        self._loaded: dict[Path, Sequence[Job]] = {}
+
+    @staticmethod
+    def jobs_of(file: Path) -> Sequence[Job]:
+        """The benches of a testbench's file."""
+        prefix = f"{file.parent.name}/{file.stem.removeprefix('tb_')}-"
+        return [job for job in discover(file.parent.parent, [prefix]) if job.file == file]
+
+    def own(self, file: str, unit: str) -> list[str]:
+        """Names of the unit's benches that may see a mutant of ``file``.
+
+        CI's benches come before those of the night, those that were measured before those that were not, and the cheapest first.
+        """
+        return self.names([path for path in self.testbenches(file) if path.parent.name == unit])
+
+    def others(self, file: str, unit: str) -> list[str]:
+        """The same of other units' benches, :data:`MOST_OTHERS` at most, of the testbenches with the cheapest benches."""
+        names: list[str] = []
+        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit), key=self.cheapest):
+            if len(names) >= MOST_OTHERS:
+                break
+            names += self.names([path])
+        return names[:MOST_OTHERS]
+
+    def testbenches(self, file: str) -> list[Path]:
+        return [path for path in sorted((self._root / "tests" / "hw").glob("*/tb_*.py")) if file in reached(self._root, path)]
+
+    def cheapest(self, path: Path) -> float:
+        """The least cost of a testbench's benches, by the names of the costs."""
+        prefix = f"{path.parent.name}/{path.stem.removeprefix('tb_')}-"
+        return min((cost for name, cost in self._costs.items() if name.startswith(prefix)), default=1e6)
+
+    def names(self, paths: Sequence[Path]) -> list[str]:
+        """The benches of testbenches in their order."""
+        with self._lock:
+            for path in paths:
+                if path not in self._loaded:
+                    self._loaded[path] = self._load(path)
+        jobs = [job for path in paths for job in self._loaded[path]]
+        jobs.sort(key=lambda job: (bool(job.bench.nightly), self._costs.get(job.name, 1e6), job.name))
+        return [job.name for job in jobs]

@@ -3,8 +3,8 @@
 """``python -m tests.mutation.elaborate NAME...``: digests of the Verilog that benches and cores are made of.
 
 Internal to :mod:`tests.mutation`, which runs it in a copy of the checkout.  A NAME is a bench, such as lib/streams-skid, or
-core:PRESET.  Standard input is a JSON object of digests by name.  A line of JSON a name, ``{"name", "digest"}``, until a digest is
-not that of the object; a name that the object has not does not end the run.  An exception ends the run with exit code 1.
+core:PRESET.  Standard input is a JSON object of digests by name.  A line of JSON a name, ``{"name", "digest"}``, until a digest
+is not that of the object; a name that the object has not does not end the run.  An exception ends the run with exit code 1.
 """
 
 import hashlib

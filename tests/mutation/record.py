@@ -7,8 +7,8 @@ Outcomes of a mutant:
 - ``killed``: a test of a bench failed.  ``time``: a bench ran past its limit.  Both count as killed.
 - ``survived``: all benches passed whose Verilog the mutant changes.  ``unreached``: the mutant changes a board's core, and the
   Verilog of no bench that was looked at.  Both are survivors.
-- ``identical``: the Verilog of all benches and cores is what it was.  ``unbuilt``: the mutant does not elaborate, or Verilator refuses
-  it.  Both are set aside: they are not among the tested, and the next mutant of the sample's order takes their place.
+- ``identical``: the Verilog of all benches and cores is what it was.  ``unbuilt``: the mutant does not elaborate, or Verilator
+  refuses it.  Both are set aside: they are not among the tested, and the next mutant of the sample's order takes their place.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from tests.mutation.rules import Mutant
 __all__ = ["ASIDE", "KILLED", "SURVIVED", "MutationError", "Record", "judgements", "quotas", "summary", "wanted"]
 
 KILLED, SURVIVED, ASIDE = ("killed", "time"), ("survived", "unreached"), ("identical", "unbuilt")
+#: What names a mutant.
+NAMED = ("file", "function", "rule", "ordinal", "before", "after")
 #: Tested mutants of each file at least, where a file has as many.
 LEAST = 2
 
@@ -45,7 +47,7 @@ class Record:
                 mine = (kept["seed"], kept["sample"])
                 self.results = kept["mutants"]
             except (ValueError, KeyError, TypeError):
-                raise MutationError(f"{path} is no record of mutants; move the file away, and the next run begins a new one") from None
+                raise MutationError(f"{path} is no record of mutants; move the file away, and a run begins a new one") from None
             if mine != (seed, sample):
                 raise MutationError(f"{path} is of --seed {mine[0]} --sample {mine[1]}, not of --seed {seed} --sample {sample}; "
                                     "give those, or --record another file")
@@ -63,8 +65,7 @@ class Record:
         return self.results.get(mutant.key, {}).get("outcome", "")
 
     def put(self, mutant: Mutant, result: Mapping[str, Any]) -> None:
-        self.results[mutant.key] = {"file": mutant.file, "function": mutant.function, "rule": mutant.rule, "ordinal": mutant.ordinal,
-                                    "before": mutant.before, "after": mutant.after, **result}
+        self.results[mutant.key] = {**{name: getattr(mutant, name) for name in NAMED}, **result}
 
     def write(self, units: Mapping[str, Mapping[str, Any]], judged: Mapping[str, Judgement]) -> None:
         """The whole file, in the place of the one before."""
@@ -72,8 +73,9 @@ class Record:
         mutants = {key: {**result, **({"verdict": judged[key].verdict, "reason": judged[key].reason} if key in judged else {})}
                    for key, result in ordered}
         scratch = self.path.with_name(self.path.name + ".new")
-        scratch.write_text(json.dumps({"command": "python -m tests.mutation", "seed": self.seed, "sample": self.sample, "units": units,
-                                       "mutants": mutants}, indent=1) + "\n", "utf-8")
+        whole = {"command": "python -m tests.mutation", "seed": self.seed, "sample": self.sample, "units": units,
+                 "mutants": mutants}
+        scratch.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
         scratch.replace(self.path)
 
 
@@ -120,8 +122,8 @@ def wanted(mutants: Sequence[Mutant], record: Record, units: Sequence[str] = ())
 def judgements(judged: Sequence[Judgement], mutants: Sequence[Mutant], record: Record | None = None) -> dict[str, Judgement]:
     """Judgements by mutants' keys.
 
-    Raises MutationError for a judgement of a mutant that is no more, of one that is judged twice, or of one that the record has as
-    killed or set aside, and for a word other than ``equivalent`` or ``gap`` or an empty reason.
+    Raises MutationError for a judgement of a mutant that is no more, of one that is judged twice, or of one that the record has
+    as killed or set aside, and for a word other than ``equivalent`` or ``gap`` or an empty reason.
     """
     known = {mutant.key: mutant for mutant in mutants}
     found: dict[str, Judgement] = {}

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Mutants of an Amaranth source by rule: each is one small change of the text of one expression or statement.
 
-The rules know what tools for plain Python do not: ``m.If``, ``Mux``, ``Signal`` and its width and init, statements added to a domain.
+The rules know what tools for plain Python do not: ``m.If``, ``Mux``, ``Signal`` and its width and init, statements added to a
+domain.
 A mutant's name is its file, its function, its rule, the text before and after, and its ordinal among the function's mutants that
 agree in all of these.  Line numbers are no part of the name, so that a change elsewhere renames nothing.
 
@@ -246,9 +247,8 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
-        self.replace("unary", node, self._source.of(node.operand) if isinstance(node.operand, (ast.Name, ast.Attribute, ast.Constant,
-                                                                                              ast.Subscript, ast.Call))
-                     else f"({self._source.of(node.operand)})")
+        operand, one = self._source.of(node.operand), (ast.Name, ast.Attribute, ast.Constant, ast.Subscript, ast.Call)
+        self.replace("unary", node, operand if isinstance(node.operand, one) else f"({operand})")
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
@@ -301,23 +301,24 @@ class Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name, text = name_of(node), self._source.of
-        plain = not any(isinstance(arg, ast.Starred) for arg in node.args)
+        plain, shape = not any(isinstance(arg, ast.Starred) for arg in node.args), node.args[0] if node.args else None
         if name == "Mux" and len(node.args) == 3 and plain:
             self.exchange("mux", node, node.args[1], node.args[2])
         elif name == "Cat" and len(node.args) >= 2 and plain:
             self.exchange("order", node, node.args[0], node.args[1])
-        elif name in ("Signal", "signed", "unsigned", "In", "Out") and len(node.args) <= 1 and plain and isinstance(node.func, ast.Name):
-            self.widths(node, name, node.args[0] if node.args else None)
+        elif name in ("Signal", "signed", "unsigned", "In", "Out") and len(node.args) <= 1 and plain:
+            self.widths(node, name, shape)
         elif name in ("Const", "C") and len(node.args) == 2 and is_number(node.args[1]):
             self.bits(node.args[1])
         for keyword in node.keywords:
             if keyword.arg == "init" and not isinstance(keyword.value, (ast.List, ast.ListComp, ast.Dict)):
                 value = keyword.value
-                new = "0" if not isinstance(value, ast.Constant) else str(int(not value.value)) if type(value.value) is int else ""
-                if new:
-                    self.replace("reset", value, new)
+                if not isinstance(value, ast.Constant):
+                    self.replace("reset", value, "0")
+                elif type(value.value) is int:
+                    self.replace("reset", value, str(int(not value.value)))
                     self._claimed.add(value)
-        if name in ("Signal", "Out") and plain and is_shape(node.args[0] if node.args else None) and (node.args or name == "Signal"):
+        if (name == "Signal" or (name == "Out" and shape is not None)) and plain and is_shape(shape):
             if not {"init", "reset_less"} & {keyword.arg for keyword in node.keywords}:
                 inside = text(node)[:-1].rstrip().removesuffix(",")
                 self.replace("reset", node, f"{inside}{'' if inside.endswith('(') else ', '}init=1)", placed=True)
@@ -410,8 +411,7 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        target = node.targets[0]
-        if isinstance(target, ast.Attribute) and target.attr == "next" and isinstance(target.value, ast.Name) and target.value.id == "m":
+        if self._source.of(node.targets[0]) == "m.next":
             self.replace("drop", node, "pass")
         self.visit(node.value)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mutants import bench_command, copy_checkout, environment, failures
+from tests.mutation.benches import Benches
 from tests.mutation.elaborate import CORE
 from tests.mutation.record import MutationError
 from tests.mutation.rules import Mutant
@@ -58,15 +59,15 @@ class Trials:
     """Copies of the checkout in ``scratch``, one for each thread that asks and one without a mutant, and digests that are kept in
     ``kept`` for as long as no source changes."""
 
-    def __init__(self, scratch: Path, kept: Path, costs: Mapping[str, float]):
-        self._scratch, self._costs = scratch, costs
+    def __init__(self, scratch: Path, kept: Path, benches: Benches, costs: Mapping[str, float]):
+        self._scratch, self._benches, self._costs = scratch, benches, costs
         self._local, self._lock = threading.local(), threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
         self._clean = scratch / "clean"
         self._clean.mkdir()
-        # A compiled file is taken where its source has the time and size that it names.  A mutant's file has a new time, and no run
-        # writes compiled files.
+        # A compiled file is taken where its source has the time and size that it names.  A mutant's file has a new time, and no
+        # run writes compiled files.
         copy_checkout(self._clean, compiled=True)
         digest = hashlib.sha256()
         for path in sorted(self._clean.rglob("*.py")):
@@ -129,7 +130,7 @@ class Trials:
             return {name: self._digests[name] for name in names}
 
     def seen_by(self, names: Sequence[str], tree: Path) -> tuple[str, str]:
-        """(``identical`` and nothing, ``differs`` and the first name whose Verilog does, or ``unbuilt`` and the error's last line)."""
+        """``identical`` and nothing; ``differs`` and the first name whose Verilog does; ``unbuilt`` and the error's last line."""
         for first in range(0, len(names), TOGETHER):
             part = names[first:first + TOGETHER]
             known = self.unchanged(part)
@@ -145,14 +146,14 @@ class Trials:
 
     # ------------------------------------------------------------------ a mutant
 
-    def run(self, mutant: Mutant, benches: Sequence[str]) -> dict[str, Any]:
+    def run(self, mutant: Mutant) -> dict[str, Any]:
         """What the record says of the mutant: outcome, benches that passed, the failing case, seconds."""
         began, tree = time.monotonic(), self.tree()
         path = tree / mutant.file
         source = (self._clean / mutant.file).read_text("utf-8")
         path.write_text(mutant.apply(source), "utf-8")
         try:
-            result = self.judge(list(benches), tree)
+            result = self.judge(mutant, tree)
         finally:
             path.write_text(source, "utf-8")
             for place in (tree / "build" / "tests").iterdir():
@@ -160,25 +161,22 @@ class Trials:
                     shutil.rmtree(place)
         return {**result, "seconds": round(time.monotonic() - began, 1)}
 
-    def judge(self, waiting: list[str], tree: Path) -> dict[str, Any]:
+    def judge(self, mutant: Mutant, tree: Path) -> dict[str, Any]:
+        """The unit's own benches first; those of other units if all of these pass."""
         passed: list[str] = []
-        while waiting and len(passed) < MOST_BENCHES:
-            seen, what = self.seen_by(waiting, tree)
-            if seen == "unbuilt":
-                return {"outcome": "unbuilt", "error": what}
-            if seen == "identical":
-                break
-            waiting = waiting[waiting.index(what) + 1:]
-            limit = limit_of(self._costs.get(what))
-            code, output, errors = self.process(bench_command([f"{what}."]), tree, limit)
-            if code not in (0, 1):
-                raise MutationError(f"{what}: sim.run_tests ended with {code}:\n{errors[-2000:]}")
-            failed = failures(output)
-            if code == 1 and not failed:
-                raise MutationError(f"{what}: sim.run_tests failed and names no case:\n{output[-1000:]}{errors[-1000:]}")
-            if failed:
-                return {**self.death(failed[0], limit, spent(errors)), "passed": passed}
-            passed.append(what)
+        for benches in (self._benches.own, self._benches.others):
+            waiting = benches(mutant.file, mutant.unit)
+            while waiting and len(passed) < MOST_BENCHES:
+                seen, what = self.seen_by(waiting, tree)
+                if seen == "unbuilt":
+                    return {"outcome": "unbuilt", "error": what}
+                if seen == "identical":
+                    break
+                waiting = waiting[waiting.index(what) + 1:]
+                death = self.bench(what, tree)
+                if death:
+                    return {**death, "passed": passed}
+                passed.append(what)
         if passed:
             return {"outcome": "survived", "passed": passed}
         seen, what = self.seen_by(CORES, tree)
@@ -186,10 +184,21 @@ class Trials:
             return {"outcome": "unbuilt", "error": what}
         return {"outcome": "identical"} if seen == "identical" else {"outcome": "unreached", "core": what.removeprefix(CORE)}
 
+    def bench(self, name: str, tree: Path) -> dict[str, Any]:
+        """Run a bench; what its first failing case means, or nothing where all pass."""
+        limit = limit_of(self._costs.get(name))
+        code, output, errors = self.process(bench_command([f"{name}."]), tree, limit)
+        if code not in (0, 1):
+            raise MutationError(f"{name}: sim.run_tests ended with {code}:\n{errors[-2000:]}")
+        failed = failures(output)
+        if code == 1 and not failed:
+            raise MutationError(f"{name}: sim.run_tests failed and names no case:\n{output[-1000:]}{errors[-1000:]}")
+        return self.death(failed[0], limit, spent(errors)) if failed else {}
+
     @staticmethod
     def death(case: str, limit: int, cpu: float) -> dict[str, Any]:
-        """What a failing case means.  Raises MutationError for a bench that ran into its limit of a clock's seconds and had not the
-        CPU seconds to end."""
+        """What a failing case means.  Raises MutationError for a bench that ran into its limit of a clock's seconds and had not
+        the CPU seconds to end."""
         bench, _, test = case.rpartition(".")
         if test == "(build)":
             return {"outcome": "unbuilt", "error": case}
