@@ -47,15 +47,15 @@ def imports(root: Path, file: Path) -> frozenset[Path]:
 
 
 @cache
-def reached(root: Path, file: Path) -> frozenset[str]:
-    """Files below hw that a file imports, itself or through others, as paths from the checkout."""
-    seen, waiting = set(), [file]
-    while waiting:
-        path = waiting.pop()
-        if path not in seen:
-            seen.add(path)
-            waiting += imports(root, path)
-    return frozenset(path.relative_to(root).as_posix() for path in seen if path.is_relative_to(root / "hw"))
+def reached(root: Path, file: Path) -> Mapping[str, int]:
+    """Files below hw that a file imports, itself or through others, as paths from the checkout; each with the number of imports
+    on the shortest way."""
+    seen: dict[Path, int] = {}
+    now, distance = {file}, 0
+    while now:
+        seen |= dict.fromkeys(now, distance)
+        now, distance = {path for nearer in now for path in imports(root, nearer)} - seen.keys(), distance + 1
+    return {path.relative_to(root).as_posix(): number for path, number in seen.items() if path.is_relative_to(root / "hw")}
 
 
 class Benches:
@@ -80,9 +80,11 @@ class Benches:
         return self.names([path for path in self.testbenches(file) if path.parent.name == unit])
 
     def others(self, file: str, unit: str) -> list[str]:
-        """The same of other units' benches, :data:`MOST_OTHERS` at most, of the testbenches with the cheapest benches."""
+        """The same of other units' benches, :data:`MOST_OTHERS` at most: of the testbenches that import the file on the shortest
+        way, which are the likeliest to build what the file describes, and of those the ones with the cheapest benches."""
         names: list[str] = []
-        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit), key=self.cheapest):
+        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit),
+                           key=lambda path: (reached(self._root, path)[file], self.cheapest(path))):
             if len(names) >= MOST_OTHERS:
                 break
             names += self.names([path])

@@ -4,6 +4,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +14,11 @@ import pytest
 from sim.run_tests import Job
 from sim.testbench import Bench
 from tests.mutation import __main__ as tool
-from tests.mutation.benches import MOST_OTHERS, Benches
+from tests.mutation.benches import MOST_OTHERS, Benches, reached
 from tests.mutation.judged import JUDGED, Judgement
 from tests.mutation.record import LEAST, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of, mutants_of_file, sources
-from tests.mutation.trial import Trials, spent
+from tests.mutation.trial import LIMITED, Trials, spent
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = '''
@@ -255,6 +257,15 @@ def test_benches_of_the_files_unit_come_first_and_the_cheapest_of_them():
     assert benches.own("hw/memory/guard.py", "lib") == []
 
 
+def test_the_shortest_way_of_imports(tmp_path):
+    files = {"hw/a.py": "import hw.b", "hw/b.py": "def f():\n    from hw import c", "hw/c.py": "import numpy", "hw/d.py": "",
+             "tests/hw/u/tb_x.py": "from hw.a import A\nimport parts", "tests/hw/u/parts.py": "from hw import c"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert reached(tmp_path, tmp_path / "tests/hw/u/tb_x.py") == {"hw/a.py": 1, "hw/b.py": 2, "hw/c.py": 2}
+
+
 def test_benches_of_a_testbench():
     names = {job.name for job in Benches.jobs_of(ROOT / "tests" / "hw" / "lib" / "tb_streams.py")}
     assert names == {"lib/streams-skid", "lib/streams-queue", "lib/streams-landing", "lib/streams-burst"}
@@ -275,8 +286,31 @@ def test_a_bench_that_only_waited_for_a_core_kills_nothing():
         Trials.death("lib/streams-skid.(hang)", 15, 14.0)
 
 
+def test_the_limit_counts_cpu_seconds():
+    def limited(text):
+        return subprocess.run(["sh", "-c", LIMITED, "1", sys.executable, "-c", text], capture_output=True, text=True)
+
+    endless, short = limited("while True: pass"), limited("import time; time.sleep(1.5); print(3); raise SystemExit(5)")
+    assert endless.returncode > 128 and 1 <= spent(endless.stderr) < 3
+    assert (short.returncode, short.stdout) == (5, "3\n") and spent(short.stderr) < 1
+
+
 def test_seconds_of_the_shell():
     assert spent("some error\n0m0.01s 0m0.02s\n1m3.50s 0m0.47s\n") == pytest.approx(64.0)
+
+
+@pytest.mark.nightly
+def test_mutants_from_the_source_to_the_record(tmp_path, gateware, capsys):
+    """One that a bench kills, and one that does not elaborate; a second run has them in its record."""
+    [lost] = [m for m in gateware if (m.function, m.rule, m.before) == ("Skid.elaborate", "drop", "held.eq(self.i.payload)")]
+    [driven] = [m for m in gateware if m.function == "Skid.elaborate" and m.before.startswith("sync += [held.eq")]
+    path = tmp_path / "record.json"
+    assert tool.main(["--record", str(path), "--key", lost.key, "--key", driven.key]) == 0
+    results = json.loads(path.read_text())["mutants"]
+    assert results[lost.key]["outcome"] == "killed" and results[lost.key]["bench"].startswith("lib/streams-")
+    assert results[driven.key]["outcome"] == "unbuilt" and "driven" in results[driven.key]["error"]
+    assert tool.main(["--record", str(path), "--summary"]) == 0
+    assert "100.0%" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------- arguments
