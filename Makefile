@@ -17,8 +17,8 @@ BIN := .venv/bin
 export PYTHON
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv \
-	requirements fuzz coverage-host test-gates
+.PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream \
+	program synth model report clean check venv requirements fuzz coverage-host test-gates mutation
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -128,6 +128,9 @@ coverage-host: check .venv/installed  ## branches of the host package that the h
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants
+
+mutation: check .venv/installed  ## mutants of the gateware by rule, 1,000 sampled; goes on where it ended (docs/testing.md); N=40 UNIT=lib JOBS=2
+	@$(BIN)/python -m tests.mutation $(if $(N),-n "$(N)") $(if $(UNIT),--unit "$(UNIT)") --jobs "$(JOBS)"
 
 reference: check .venv/installed  ## the docstrings of host package and gateware as pages: build/reference/index.html
 	@$(BIN)/python -m tools.reference

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from sim.run_tests import build_folder
 
-__all__ = ["MUTANTS", "Mutant", "MutantError", "main"]
+__all__ = ["MUTANTS", "ROOT", "SEED", "Mutant", "MutantError", "bench_command", "copy_checkout", "environment", "failures",
+           "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a run of testbenches needs.
@@ -686,26 +688,44 @@ MUTANTS = (
 )
 
 
+def copy_checkout(tree: Path, *, compiled: bool = False) -> None:
+    """What runs of testbenches need, into an empty folder; ``compiled``: with Python's compiled files."""
+    ignored = ["*.egg-info", *([] if compiled else ["__pycache__"])]
+    for part in PARTS:
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns(*ignored))
+    # Verilator's runtime library does not depend on the gateware, so it is shared.
+    (tree / "build" / "tests").mkdir(parents=True)
+    objects = build_folder() / "objects"
+    objects.mkdir(exist_ok=True)
+    (tree / "build" / "tests" / "objects").symlink_to(objects)
+
+
+def bench_command(benches: Iterable[str]) -> list[str]:
+    """The command that runs the benches with these substrings in a copy of the checkout."""
+    return [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1", "--nightly",
+            *(part for bench in benches for part in ("-k", bench))]
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """In which the copy's own modules are found."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "sw")])}
+
+
+def failures(output: str) -> list[str]:
+    """Cases that failed, of sim.run_tests' output."""
+    return [line.split()[1] for line in output.splitlines() if line.startswith("FAIL ")]
+
+
 def run(mutant: Mutant, scratch: Path) -> tuple[bool, str]:
     """(killed, the failing case or the benches) of one fault in a copy of the checkout."""
     tree = Path(tempfile.mkdtemp(prefix=f"{mutant.unit}-", dir=scratch))
     try:
-        for part in PARTS:
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        copy_checkout(tree)
         mutant.apply(tree)
-        # Verilator's runtime library does not depend on the gateware, so it is shared.
-        (tree / "build" / "tests").mkdir(parents=True)
-        objects = build_folder() / "objects"
-        objects.mkdir(exist_ok=True)
-        (tree / "build" / "tests" / "objects").symlink_to(objects)
-        command = [sys.executable, "-m", "sim.run_tests", "--seed", SEED, "--jobs", "1", "--nightly"]
-        for bench in mutant.benches:
-            command += ["-k", bench]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "sw")])}
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+        done = subprocess.run(bench_command(mutant.benches), cwd=tree, env=environment(tree), capture_output=True, text=True)
         if done.returncode not in (0, 1):
             raise MutantError(f"{mutant.unit} {mutant.fault}: sim.run_tests ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAIL ")]
+        failed = failures(done.stdout)
         # A fault that does not build would prove nothing about the tests.
         if any(name.endswith(".(build)") for name in failed):
             raise MutantError(f"{mutant.unit} {mutant.fault} does not build:\n{done.stdout[-2000:]}")

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which benches may see a mutant of a file, the cheapest first.
+
+A bench may see a file if its testbench imports the file, itself or through other modules.  Whether a bench does see a mutant, its
+Verilog tells (:mod:`tests.mutation.elaborate`).
+"""
+
+import ast
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from sim.run_tests import Job, discover
+
+__all__ = ["MOST_OTHERS", "Benches", "imports", "reached"]
+
+#: Benches of other units that are looked at, at most, behind those of the file's own unit.
+MOST_OTHERS = 12
+
+
+def module_file(root: Path, folder: Path, module: str) -> Path | None:
+    """The file of a module of the checkout, or of the testbench's own folder; None for a library's."""
+    for base in (root, folder):
+        for path in (base.joinpath(*module.split(".")).with_suffix(".py"), base.joinpath(*module.split("."), "__init__.py")):
+            if path.is_file():
+                return path
+    return None
+
+
+@cache
+def imports(root: Path, file: Path) -> frozenset[Path]:
+    """Files of the checkout that a file's statements of import name, wherever in the file they are."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            path = module_file(root, file.parent, name)
+            if path is not None:
+                found.add(path)
+    return frozenset(found)
+
+
+@cache
+def reached(root: Path, file: Path) -> Mapping[str, int]:
+    """Files below hw that a file imports, itself or through others, as paths from the checkout; each with the number of imports
+    on the shortest way."""
+    seen: dict[Path, int] = {}
+    now, distance = {file}, 0
+    while now:
+        seen |= dict.fromkeys(now, distance)
+        now, distance = {path for nearer in now for path in imports(root, nearer)} - seen.keys(), distance + 1
+    return {path.relative_to(root).as_posix(): number for path, number in seen.items() if path.is_relative_to(root / "hw")}
+
+
+class Benches:
+    """Benches below ``root``/tests/hw by the files that they may see.  Testbenches are loaded as they are asked for."""
+
+    def __init__(self, root: Path, costs: Mapping[str, float], load: Callable[[Path], Sequence[Job]] | None = None):
+        self._root, self._costs = root, costs
+        self._load, self._lock = load or self.jobs_of, threading.Lock()
+        self._loaded: dict[Path, Sequence[Job]] = {}
+
+    @staticmethod
+    def jobs_of(file: Path) -> Sequence[Job]:
+        """The benches of a testbench's file."""
+        prefix = f"{file.parent.name}/{file.stem.removeprefix('tb_')}-"
+        return [job for job in discover(file.parent.parent, [prefix]) if job.file == file]
+
+    def own(self, file: str, unit: str) -> list[str]:
+        """Names of the unit's benches that may see a mutant of ``file``.
+
+        CI's benches come before those of the night, those that were measured before those that were not, and the cheapest first.
+        """
+        return self.names([path for path in self.testbenches(file) if path.parent.name == unit])
+
+    def others(self, file: str, unit: str) -> list[str]:
+        """The same of other units' benches, :data:`MOST_OTHERS` at most: of the testbenches that import the file on the shortest
+        way, which are the likeliest to build what the file describes, and of those the ones with the cheapest benches."""
+        names: list[str] = []
+        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit),
+                           key=lambda path: (reached(self._root, path)[file], self.cheapest(path))):
+            if len(names) >= MOST_OTHERS:
+                break
+            names += self.names([path])
+        return names[:MOST_OTHERS]
+
+    def testbenches(self, file: str) -> list[Path]:
+        return [path for path in sorted((self._root / "tests" / "hw").glob("*/tb_*.py")) if file in reached(self._root, path)]
+
+    def cheapest(self, path: Path) -> float:
+        """The least cost of a testbench's benches, by the names of the costs."""
+        prefix = f"{path.parent.name}/{path.stem.removeprefix('tb_')}-"
+        return min((cost for name, cost in self._costs.items() if name.startswith(prefix)), default=1e6)
+
+    def names(self, paths: Sequence[Path]) -> list[str]:
+        """The benches of testbenches in their order."""
+        with self._lock:
+            for path in paths:
+                if path not in self._loaded:
+                    self._loaded[path] = self._load(path)
+        jobs = [job for path in paths for job in self._loaded[path]]
+        jobs.sort(key=lambda job: (bool(job.bench.nightly), self._costs.get(job.name, 1e6), job.name))
+        return [job.name for job in jobs]
