@@ -3,9 +3,9 @@
 """A simulated board in which a bit of a running core, or of its memory chip, can be flipped: a soft fault.
 
 The core's Verilog gets three inputs, ``soft__which``, ``soft__word`` and ``soft__bit``, down to each module.  Each register and
-each memory that the core writes has a number.  In a cycle in which ``soft__which`` is the number of a register, the register takes
-its next value with the bit flipped.  In one in which it is a memory's number, the bit of the memory's word is flipped.  Number 0 is
-none.  Nothing else of the core differs.
+each memory that the core writes has a number.  In a cycle in which ``soft__which`` is the number of a register, the register
+takes its next value with the bit flipped.  In one in which it is a memory's number, the bit of the memory's word is flipped.
+Number 0 is none.  Nothing else of the core differs.
 
 Amaranth's Verilog has a line for each register, and the rules below refuse a core of which they do not understand a line.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs that make no progress: the board hangs in a prompt, between tokens, in a load; it stops when it is told to, or does not."""
+"""Runs that make no progress: the board hangs in a prompt, between tokens or in a load, and stops when told to, or not."""
 
 import random
 
@@ -25,7 +25,8 @@ RATE, BOUND = 10_000_000, 3_000_000
 
 
 class Hanging:
-    """Of a board: its run hangs ahead of event ``hang`` (None: never), its cycles go on unless ``still``, and it is ``deaf`` to STOP.
+    """Of a board: its run hangs ahead of event ``hang`` (None: never), its cycles go on unless ``still``, and it is ``deaf`` to
+    STOP.
 
     A prompt takes ``prompt`` steps of simulated time, in each of which another position is fed.
     """
@@ -110,8 +111,9 @@ def test_the_board_is_usable_afterwards():
 def test_a_board_that_does_not_stop_either():
     client, board, _ = client_of(hang=3, deaf=True)
     client.start(RUN)
-    with pytest.raises(LinkError, match="^the model board made no progress in step 7 of the layer program at position 3, and does "
-                                        "not stop either: power the board off and on, or load the bitstream again$") as caught:
+    with pytest.raises(LinkError, match="^the model board made no progress in step 7 of the layer program at position 3, and "
+                                        "does not stop either: power the board off and on, or load the bitstream "
+                                        "again$") as caught:
         list(client.events())
     assert not isinstance(caught.value, StuckError) and board.stops == 1
     # A host that comes later does not wait for ever either.
@@ -171,21 +173,18 @@ def test_slots_that_hang():
     assert board.stops == 1 and not board.running
 
 
-@pytest.mark.parametrize("after", [0, 3, 50, 200])
+@pytest.mark.parametrize("after", [0, 100, 8_000, 40_000])
 def test_a_board_that_hangs_in_a_load(after):
-    """It answers no packet more: the link's patience ends the load."""
+    """It takes no byte more: the link's patience ends the load."""
     class Deaf(ModelTransport):
         left = after
 
         def write(self, content):
-            self.left -= 1
-            if self.left >= 0:
-                super().write(content)
+            super().write(content[:self.left])
+            self.left = max(self.left - len(content), 0)
 
     board, clock = GoldenSlots(), Clock()
     device = BoardDevice("port", preset("sim-slots"), BoardClient(Deaf(board, clock), clock=clock), "ab" * 32, verify=True)
-    if after > 2:
-        device.client.connect()
     with pytest.raises(LinkError, match=r"the model board does not answer \(no answer to \w+ within \d+ s\)"):
         tellme.Board(device).load(even_model(512, 256))
     assert clock.now < 11

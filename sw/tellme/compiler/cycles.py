@@ -49,8 +49,8 @@ CANDIDATE = 4
 #: outgrown most when it takes them.
 WAITING = 3000
 
-#: The watchdog's bound over the model's longest pass.  Checksums that a host asks for meanwhile take a third of the memory's time at
-#: most, and what the model leaves out of a core is far less than the rest.
+#: The watchdog's bound over the model's longest pass.  Checksums that a host asks for meanwhile take a third of the memory's
+#: time at most, and what the model leaves out of a core is far less than the rest.
 WATCHDOG_FACTOR, WATCHDOG_SLACK = 4, 100_000
 
 
@@ -285,11 +285,11 @@ class PassModel:
 
 
 def watchdog_cycles(config: ModelConfig, image: Image, core: CoreConfig) -> int:
-    """Cycles within which any pass of a model ends on a core that works: WATCHDOG_FACTOR times those of the longest pass by the model,
-    and WATCHDOG_SLACK.
+    """Cycles within which any pass of a model ends on a core that works: WATCHDOG_FACTOR times those of the longest pass by the
+    analytic model, and WATCHDOG_SLACK.
 
-    The longest pass has as many tokens as the core has lanes, at the end of the context, or a token of each slot there.  The LM head
-    works for all of them.
+    The longest pass has as many tokens as the core has lanes, at the end of the context, or a token of each slot there.  The LM
+    head works for all of them.
     """
     model, context = PassModel(config, image, core), config.context
     tokens = min(core.chunk, context)

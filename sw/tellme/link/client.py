@@ -45,8 +45,8 @@ class BoardClient:
 
     ``timeout`` is the longest silence of a board that has answered once, in seconds; ``hello_timeout`` the longest silence to the
     first packet, ``timeout`` or HELLO_PATIENCE if that is less.  ``retry``: seconds until a packet without an answer is sent
-    again, an eighth of ``timeout`` or RETRY if that is less; each further time takes twice as long.  ``poll``: seconds without an
-    event of a run until its STATUS is asked for, ``retry`` if that is None; each further time takes twice as long.  ``clock`` gives seconds.
+    again, an eighth of ``timeout`` or RETRY if that is less; each further time takes twice as long.  ``poll``: the same of a run
+    without events, until its STATUS is asked for; None: ``retry``.  ``clock`` gives seconds.
 
     :meth:`hello` changes nothing on the board.  All other packets need a session, which the first of them opens
     (:meth:`connect`).  An error of the link is a LinkError, and ends the session; :meth:`connect` opens the next one.
@@ -74,8 +74,8 @@ class BoardClient:
         return exchange
 
     def watch(self, cycles: int | None) -> None:
-        """End runs from now on that make no progress, neither an event nor another position, within so many cycles of the board: the
-        run is stopped, and a StuckError raised.  None: a run is waited for however long it takes."""
+        """End runs from now on that make no progress, neither an event nor another position, within so many cycles of the board:
+        the run is stopped, and a StuckError raised.  None: a run is waited for however long it takes."""
         self._bound = self._exchange.bound = cycles
 
     # ---------------------------------------------------------------- packets

@@ -125,8 +125,9 @@ class Exchange:
     """Packets under way, and the events that have come.
 
     ``seq``: any number from 0 to 255; the first packet of the session has this seq.  ``retry``: seconds until a packet without an
-    answer is sent again; each further time takes twice as long.  ``poll``: the same of a run without events, until
-    STATUS is asked for; None: ``retry``.  ``patience`` and ``hello_patience``: seconds of silence that are an error.  ``name``: the board in messages.
+    answer is sent again; each further time takes twice as long.  ``poll``: the same of a run without events, until STATUS is
+    asked for; None: ``retry``.  ``patience`` and ``hello_patience``: seconds of silence that are an error.  ``name``: the board
+    in messages.
 
     An error of the link ends the exchange: each call from then on raises the same LinkError.  The error is one of: no answer,
     garbage only, another version of the protocol or the format, a board that was reset, another program that opened a session, a
@@ -562,8 +563,8 @@ class Exchange:
     def _watch(self, words: Sequence[int], now: float) -> None:
         """Hold a STATUS of a run against the last one that told progress: an event, or another position.
 
-        A run without progress within ``bound`` cycles of the board is stopped; so is one whose cycles stand still for ``patience``
-        seconds.  One that does not stop either ends the exchange.
+        A run without progress within ``bound`` cycles of the board is stopped; so is one whose cycles stand still for
+        ``patience`` seconds.  One that does not stop either ends the exchange.
         """
         told, cycles = (words[StatusWord.EVENTS] & 0xFF, words[StatusWord.POSITION]), words[StatusWord.CYCLES]
         if self.bound is None:
@@ -576,8 +577,8 @@ class Exchange:
             return
         where = f"step {words[StatusWord.STEP]} of the layer program at position {words[StatusWord.POSITION]}"
         if self.stuck:
-            raise self._fail(f"{self._name} made no progress in {where}, and does not stop either: power the board off and on, or "
-                             "load the bitstream again")
+            raise self._fail(f"{self._name} made no progress in {where}, and does not stop either: power the board off and on, "
+                             "or load the bitstream again")
         self.stuck = (f"{self._name} made no progress for {spent} cycles, in {where}: the run was stopped. Start again, and run "
                       "tellme-host selftest if this comes again")
         self._mark = None

@@ -81,8 +81,9 @@ class Board:
         ``drafts``: a table from which the board drafts tokens (:class:`tellme.drafts.table.DraftTable`, or a file of one), or
         None for none, or ``auto`` for the one beside the model's file on a core that drafts (:mod:`tellme.drafts.placing`).  The
         text does not depend on it, its speed does.
-        ``check``: compare the session's runs with the golden model every so many tokens, 1 to 65,535 (:mod:`tellme.runtime.checking`);
-        None: do not.  One sequence runs at a time then, no tokens are drafted, and a named table of drafts is an InputError.
+        ``check``: compare the session's runs with the golden model every so many tokens, 1 to 65,535
+        (:mod:`tellme.runtime.checking`); None: do not.  One sequence runs at a time then, no tokens are drafted, and a named
+        table of drafts is an InputError.
         ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, and one that is damaged a
         ModelError, before a byte is sent.  The weights of a file (:func:`tellme.open_model`) pass in a stream.
         """
@@ -90,7 +91,8 @@ class Board:
         if check is not None and isinstance(self.device, GoldenDevice):
             raise InputError("the golden model is what boards are compared with: check a board's runs", hint="board")
         if check is not None and isinstance(drafts, DraftTable | Path):
-            raise InputError("runs that are compared with the golden model draft no tokens: leave the table of drafts out, or the check")
+            raise InputError("runs that are compared with the golden model draft no tokens: leave the table of drafts out, or "
+                             "the check")
         if check is not None:
             drafts = None
         device, image = place_head(self.device, model, head, self._say)

@@ -46,8 +46,8 @@ class Pick(NamedTuple):
 class Difference:
     """What a board computed otherwise than the golden model.
 
-    ``last``: the last position that was computed.  ``got`` and ``wanted``: the first pick that differs, the board's and the golden
-    model's, or None.  ``step``: the first step of the layer program whose CRC differs at position ``last``, or None.
+    ``last``: the last position that was computed.  ``got`` and ``wanted``: the first pick that differs, the board's and the
+    golden model's, or None.  ``step``: the first step of the layer program whose CRC differs at position ``last``, or None.
     """
 
     last: int
@@ -107,18 +107,19 @@ class Checker:
             # No token, and so it cannot be fed.
             ids, picks, crcs = ids[:first + strange + 1], picks[:strange + 1], None
         last = len(ids) - 1
-        wrong: tuple[Pick, Pick] | None = None
+        differ: tuple[Pick, Pick] | tuple[None, None] = (None, None)
         try:
             for position, logits in self._computed(ids, first):
                 event = picks[position - first]
                 token = int(logits.argmax()) if settings is None else draw(best(logits), settings, position + 1)
-                pair = Pick(event.position, event.id, event.logit), Pick(position, token, int(logits[token]))
-                wrong = wrong or (pair if pair[0] != pair[1] else None)
+                got, wanted = Pick(event.position, event.id, event.logit), Pick(position, token, int(logits[token]))
+                if differ[0] is None and got != wanted:
+                    differ = got, wanted
         except NonfiniteError as error:
-            return Difference(last, *(wrong or (None, None)), error.step)
+            return Difference(last, differ[0], differ[1], error.step)
         step = None if crcs is None else next(
             (number for number, (a, b) in enumerate(zip(crcs, self._golden.crcs[:-1], strict=True)) if a != b), None)
-        return None if wrong is None and step is None else Difference(last, *(wrong or (None, None)), step)
+        return None if differ[0] is None and step is None else Difference(last, differ[0], differ[1], step)
 
     def nonfinite(self, ids: Sequence[int]) -> int | None:
         """The step that gives an infinity or NaN at one of the tokens ``ids`` of positions 0 and up; None: there is none."""
@@ -185,7 +186,8 @@ class MemorySums:
     def check(self, board: Sums, most: int | None = None) -> int:
         """Compare the board's memory with the sums; the bytes that were compared.
 
-        ``most``: regions until these are so many bytes, and the regions behind them at the next call, all in turn; None: all.  A region that differs is a CheckError.
+        ``most``: regions until these are so many bytes, and the regions behind them at the next call, all in turn; None: all.  A
+        region that differs is a CheckError.
         """
         with self._lock:
             return self._check(board, most)
@@ -203,6 +205,6 @@ class MemorySums:
                 self._next = at
             for (address, size, wanted), got in zip(some, found, strict=True):
                 if got != wanted:
-                    raise CheckError(f"the board's memory does not hold what was loaded: {size} bytes at {address:#x} have another "
-                                     "checksum; load the model again, and run tellme-host selftest if this comes again")
+                    raise CheckError(f"the board's memory does not hold what was loaded: {size} bytes at {address:#x} have "
+                                     "another checksum; load the model again, and run tellme-host selftest if this comes again")
         return done

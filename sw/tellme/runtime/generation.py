@@ -225,8 +225,9 @@ class Generation:
     def _differs(self, found: Difference) -> CheckError:
         """The error of a board that computed otherwise than the golden model."""
         step = "" if found.step is None else describe_step(self.image, found.step)
-        return CheckError(f"{self.device.name} computes otherwise than the golden model: {found.text(step)}; the tokens since the "
-                          "last comparison are not given. Load the model again, and run tellme-host selftest if this comes again")
+        return CheckError(f"{self.device.name} computes otherwise than the golden model: {found.text(step)}; the tokens since "
+                          "the last comparison are not given. Load the model again, and run tellme-host selftest if this comes "
+                          "again")
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start.
@@ -272,9 +273,10 @@ class Generation:
             return
         step = self.checker.nonfinite([*self.prompt, *self._picked][:event.position + 1])
         if step is None:
-            raise CheckError(f"{self.device.name} computes otherwise than the golden model: {describe_step(self.image, event.id)} gave "
-                             f"an infinity or NaN at position {event.position}, and gives none on the golden model. Load the model "
-                             "again, and run tellme-host selftest if this comes again")
+            where = describe_step(self.image, event.id) if event.id < len(self.image.program) else f"step {event.id}"
+            raise CheckError(f"{self.device.name} computes otherwise than the golden model: {where} gave an infinity or NaN at "
+                             f"position {event.position}, and gives none on the golden model. Load the model again, and run "
+                             "tellme-host selftest if this comes again")
 
     def _check_owner(self) -> None:
         if self.cache.owner is not self:

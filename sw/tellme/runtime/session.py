@@ -324,8 +324,8 @@ class Session:
         return 1 if self.checker is not None else self.device.slots
 
     def check_weights(self, most: int | None = None) -> int:
-        """Compare the board's memory with what was loaded, by checksums that the board computes: weights, LM head, embedding, RoPE
-        rows, drafts.  The bytes that were compared.
+        """Compare the board's memory with what was loaded, by checksums that the board computes: weights, LM head, embedding,
+        RoPE rows, drafts.  The bytes that were compared.
 
         ``most``: so many bytes at most, 64 KiB at least, and at the next call those behind them; None: all.  A difference is a
         CheckError; the golden model, which has no memory chip, is a DeviceError.  Between runs, or beside them.

@@ -406,8 +406,8 @@ class _Worker:
             self._pool.failed(self, error, lane)
 
     def _wrong_memory(self) -> TellmeError | None:
-        """Compare a part of the board's memory with what was loaded, if that is asked for.  What is wrong is the board's failure, and
-        not the request's, whose text was given."""
+        """Compare a part of the board's memory with what was loaded, if that is asked for.  What is wrong is the board's
+        failure, and not the request's, whose text was given."""
         most = self._pool.limits.check_weights
         try:
             if most and self._session is not None:

@@ -13,8 +13,8 @@ from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import Range
 
-__all__ = ["add_adapter", "add_check", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset", "add_sampling",
-           "file_name"]
+__all__ = ["add_adapter", "add_check", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset",
+           "add_sampling", "file_name"]
 
 #: What --device is called in usages.
 DEVICES = "auto|sim|golden|PORT"
@@ -98,8 +98,9 @@ def add_drafts(command: argparse.ArgumentParser) -> None:
 
 def add_check(command: argparse.ArgumentParser, when: str) -> None:
     """What is compared with the golden model and with the file, and when the memory is."""
-    command.add_argument("--check", type=whole("--check", CHECK_RANGE), metavar="N", help="compare the board's picks and step CRCs with "
-                         "the golden model every N tokens, and show tokens that were compared alone (default: compare nothing)")
+    command.add_argument("--check", type=whole("--check", CHECK_RANGE), metavar="N", help="compare the board's picks and "
+                         "step CRCs with the golden model every N tokens, and show no token before it was compared (default: "
+                         "compare nothing)")
     command.add_argument("--check-weights", action="store_true", help=f"compare the board's memory with the model's file {when}")
 
 
