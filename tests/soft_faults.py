@@ -8,7 +8,8 @@ kind is flipped in a drawn cycle of the run.  Then each of those that may notice
 the picks and logits that ``--check N`` compares, the step CRCs that it compares, and the checksums of the memory after the run.
 
 Fault number i of a seed is the same bit in the same cycle in each run of this program on the same core.  ``--report`` goes on
-with the faults that docs/reports/soft-faults.json does not have.  ``--golden`` flips bits of the golden model behind packets, and simulates nothing.
+with the faults that docs/reports/soft-faults.json does not have.  ``--golden`` flips bits of the golden model behind packets, and
+simulates nothing.
 """
 
 import argparse

@@ -128,6 +128,7 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
                   1500 if nightly else 100, tests=True)]
     if nightly:
         steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
+        steps.append(Step("long runs of drawn texts", [PYTHON, "-m", "tests.long", "--drawn", "10000"], 6000))
         steps.append(Step("proofs", [PYTHON, "-m", "formal.run"], 900, (FIRST_START,), tests=True))
         steps.append(Step("faults in binary16", [PYTHON, "-m", "formal.sweep", "--faults"], 60, tests=True))
         steps.append(Step("all pairs of binary16", [PYTHON, "-m", "formal.sweep"], SWEEP_COST, tests=True))
