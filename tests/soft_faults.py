@@ -50,7 +50,7 @@ PRESET = "sim-tiny"
 #: Where a bit flips: sections of the image in SDRAM, KV cache in SDRAM, weight buffer, other memories on the chip, registers.
 KINDS = ("image", "kv", "buffer", "memory", "register")
 #: Tokens of the prompt, tokens that are picked, and tokens from a comparison to the next.
-PROMPT, TOKENS, EVERY = 6, 16, 8
+PROMPT, TOKENS, EVERY = 4, 12, 6
 #: Seconds of silence of a simulated board that end a trial, and from a STATUS to the next.
 PATIENCE, POLL = 60.0, 0.5
 #: Of a two-sided confidence interval of 95 %.
@@ -58,8 +58,8 @@ Z = 1.959964
 
 
 def trial_model() -> Model:
-    """Two layers with sub-norms, grouped heads and a head of its own."""
-    config = ModelConfig(dim=64, ffn=96, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=256, context=64, tied=False,
+    """Two small layers with sub-norms, grouped heads and a head of its own."""
+    config = ModelConfig(dim=40, ffn=40, layers=2, heads=2, kv_heads=1, head_dim=16, vocab=96, context=32, tied=False,
                          o_norm=True, down_norm=True)
     return model_of(config, gains=True, seed=25, name="soft")
 

@@ -75,15 +75,14 @@ def test_flipped_memory(use, capsys):
     client._tell = tell
     use(client)
     code, _, err = generate(capsys, "--check-weights")
-    assert code == 1 and err.splitlines()[-1].startswith("tellme-host: the board's memory does not hold what was loaded: 65536 bytes at "
-                                                         "0x10000 have another checksum;")
+    last = err.splitlines()[-1]
+    assert code == 1 and "the board's memory does not hold what was loaded: 65536 bytes at 0x10000 have another checksum;" in last
 
 
 def test_a_run_without_progress(use, capsys):
     def hang(board, number):
         if number == 5:
-            raise StuckError("port made no progress for 9 cycles, in step 7 of the layer program at position 3: the run was stopped. "
-                             "Start again")
+            raise StuckError("port made no progress for 9 cycles, in step 7 of the layer program: the run was stopped")
 
     use(Client(CONFIG, before=hang))
     code, _, err = generate(capsys)
@@ -101,7 +100,8 @@ def test_refusals(use, capsys, options, said):
 
 @pytest.mark.parametrize(("options", "said"), [
     (("--check", "4"), "the golden model is what boards are compared with: check a board's runs (--device sim, --device PORT)"),
-    (("--check-weights",), "golden has no memory whose checksums could be taken: use it with a board (--device sim, --device PORT)")])
+    (("--check-weights",), "golden has no memory whose checksums could be taken: use it with a board (--device sim, --device "
+                           "PORT)")])
 def test_the_golden_model(capsys, options, said):
     code, _, err = generate(capsys, *options, device="golden")
     assert code == 2 and err.splitlines()[-1] == f"tellme-host: {said}"
