@@ -120,7 +120,9 @@ def test_a_report_goes_on(tmp_path, capsys):
 def test_wilson():
     """Of a textbook: 81 of 263 (Wilson's interval with z = 1.96 is 0.2553 to 0.3662), and the ends."""
     assert [round(bound, 4) for bound in interval(81, 263)] == [0.2553, 0.3662]
-    assert interval(0, 0) == (0.0, 1.0) and interval(0, 10)[0] == 0 and interval(10, 10)[1] == 1 and interval(10, 10)[0] > 0.72
+    assert interval(0, 0) == (0.0, 1.0)
+    # Wilson's bounds of 0 and of 10 of 10: z^2 / (n + z^2), and one less that.
+    assert interval(0, 10) == pytest.approx((0, 0.27753), abs=1e-5) and interval(10, 10) == pytest.approx((0.72247, 1), abs=1e-5)
 
 
 @pytest.mark.skipif(not REPORT.exists(), reason="no record was made yet")
