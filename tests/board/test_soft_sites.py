@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated board in which bits can be flipped: it computes what any board computes, and a flip is where it should be."""
+"""The simulated board in which bits can be flipped: it computes what any board computes, and a flip is where it is told."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 
 def test_a_byte_of_the_image():
-    """Without a fault nobody notices anything.  A bit of the first section flips in the first cycle: its region has another sum."""
+    """Without a fault nobody notices anything.  A bit of the first section flips: its region has another sum."""
     trial = Trial.of(preset(PRESET))
     command, sites = build_faulty(trial.core)
     assert {site.kind for site in sites} == {"register", "memory", "buffer"}
