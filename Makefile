@@ -18,7 +18,8 @@ export PYTHON
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream \
-	program synth model report clean check venv requirements fuzz coverage-host test-gates mutation
+	program synth model report clean check venv requirements fuzz coverage-host test-gates mutation soft-faults \
+	long-runs
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -122,6 +123,12 @@ test-gates: check .venv/installed  ## benches on netlists of ECP5 cells, and pla
 
 fuzz: .venv-fuzz/installed  ## what reads strangers' files and requests, guided by coverage, an hour (SECURITY.md); SECONDS=N, TARGET=NAME
 	@.venv-fuzz/bin/python -m tests.fuzz --seconds "$(or $(SECONDS),3600)" $(if $(TARGET),-k "$(TARGET)",--report)
+
+soft-faults: check .venv/installed  ## bits of a running simulated board are flipped, and who notices (an hour for all); N=1000 SEED=25: goes on with the record
+	@$(BIN)/python -m tests.soft_faults --count "$(or $(N),1000)" --seed "$(or $(SEED),25)" --report
+
+long-runs: check .venv/installed  ## drawn texts of the shipped models and random families, all step CRCs (hours); N=10000: goes on with the record
+	@$(BIN)/python -m tests.long --drawn "$(or $(N),10000)" --seed "$(or $(SEED),25)" --report
 
 coverage-host: check .venv/installed  ## branches of the host package that the host's tests take (20 minutes); writes docs/reports/coverage-host.json
 	@$(BIN)/python -m tools.coverage_host

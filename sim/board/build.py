@@ -66,8 +66,8 @@ def build_board(config: CoreConfig) -> tuple[Path, str]:
     return binary, core_hash
 
 
-def compile_board(verilog: Path, folder: Path, config: CoreConfig) -> None:
-    """Verilate and compile; the binary appears in its folder only when it is whole."""
+def compile_board(verilog: Path, folder: Path, config: CoreConfig, more: str = "") -> None:
+    """Verilate and compile, with ``more`` flags of the compiler; the binary appears in its folder only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     # make and Verilator cannot take spaces in a path: build in a folder of its own without any.
     with space_free_folder(folder) as scratch:
@@ -79,7 +79,7 @@ def compile_board(verilog: Path, folder: Path, config: CoreConfig) -> None:
                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
                    "--noassert", "-o", "board",
                    # No level of optimisation here: it would also apply to the code that runs once, which is half of the code.
-                   "-CFLAGS", f"{COMPILER_FLAGS} -I.." + " -DBOARD_DDR3" * bool(config.ddr3), "-LDFLAGS", "-pthread",
+                   "-CFLAGS", f"{COMPILER_FLAGS} -I.." + " -DBOARD_DDR3" * bool(config.ddr3) + more, "-LDFLAGS", "-pthread",
                    "-MAKEFLAGS", f"{MAKE_VARIABLES} {library_cache()}",
                    "core.v", *(path.name for path in files if path.suffix == ".cpp")]
         log = folder / "build.log"

@@ -12,6 +12,9 @@
 // --check-unwritten 0 (a read of memory that was never written gives something, as on a real chip; else it ends the
 // board); --preload FILE and any number of --piece OFFSET:BYTES:ADDRESS, which put bytes of the file into the chip's cells before
 // power-up.
+//
+// A board that was built with soft faults (soft_faults.py) takes any number of --fault CYCLE:SITE:WORD:BIT: in this cycle of those
+// in which a run goes on, counted from 1, a bit of the site is flipped, or of the memory's byte WORD if SITE is 0.
 
 #include <algorithm>
 #include <cstdint>
@@ -78,6 +81,10 @@ void preload(Memory &memory, const std::string &path, const std::string &piece) 
 
 int main(int argc, char **argv) {
     std::string build_id(64, '0'), file;
+#ifdef BOARD_FAULTS
+    std::vector<std::vector<double>> faults;
+    uint64_t ran = 0;
+#endif
     std::vector<std::string> pieces;
     MemoryOptions options;
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -85,6 +92,12 @@ int main(int argc, char **argv) {
         if (name == "--build-id") build_id = value;
         else if (name == "--preload") file = value;
         else if (name == "--piece") pieces.push_back(value);
+#ifdef BOARD_FAULTS
+        else if (name == "--fault") {
+            faults.push_back(numbers(value));
+            if (faults.back().size() != 4) fail("--fault wants CYCLE:SITE:WORD:BIT, not " + value);
+        }
+#endif
         else if (!options.take(name, value)) fail("unknown option " + name);
     }
     if (build_id.size() != 64) fail("--build-id wants 64 hex digits");
@@ -129,6 +142,20 @@ int main(int argc, char **argv) {
             quiet = 0;
         }
         memory.cycle(core);
+#ifdef BOARD_FAULTS
+        PORT(soft, which) = 0;
+        if (core.running) {
+            ran++;
+            for (const std::vector<double> &fault : faults) {
+                if (uint64_t(fault[0]) != ran) continue;
+                std::fprintf(stderr, "simulated board: soft fault in cycle %llu\n", (unsigned long long)ran);
+                if (fault[1] == 0) memory.flip(uint64_t(fault[2]), int(fault[3]));
+                PORT(soft, which) = uint32_t(fault[1]);
+                PORT(soft, word) = uint32_t(fault[2]);
+                PORT(soft, bit) = uint32_t(fault[3]);
+            }
+        }
+#endif
         core.clk = 1;
         core.eval();
 

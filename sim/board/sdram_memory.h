@@ -45,6 +45,14 @@ public:
         }
     }
 
+    // A soft fault: flips a bit of the byte at an address.
+    void flip(uint64_t address, int bit) {
+        const uint64_t cell = address / 2, row = cell >> (columns_ + 2);
+        if (!chip_.flip(int(cell >> columns_ & 3), uint32_t(row), uint32_t(cell & ((1u << columns_) - 1)),
+                        bit + 8 * int(address % 2)))
+            fail("--fault: the memory ends before this address");
+    }
+
     // A fabric cycle: the core's pins are settled, and get what their flip-flops take at the cycle's end.
     void cycle(Vcore &core) {
         uint32_t rdata = 0;

@@ -47,6 +47,12 @@ bool SdramChip::fill(int bank, uint32_t row, uint32_t column, uint16_t value) {
     return true;
 }
 
+bool SdramChip::flip(int bank, uint32_t row, uint32_t column, int bit) {
+    if (row >> c_.row_bits || column >> c_.column_bits || bank < 0 || bank > 3 || bit < 0 || bit > 15) return false;
+    cells_[cell(bank, row, column)] ^= uint16_t(1u << bit);
+    return true;
+}
+
 void SdramChip::clock(const SdramPins &pins) {
     now_++;
     if (mode_known_ && now_ - refresh_window_ >= int64_t(c_.refresh_ms * c_.mhz * 1000)) {

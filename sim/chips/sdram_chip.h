@@ -38,6 +38,8 @@ public:
     explicit SdramChip(const SdramConfig &config);
     // Puts a value into a cell, as if it had been written before power came; false if there is no such cell.
     bool fill(int bank, uint32_t row, uint32_t column, uint16_t value);
+    // A soft fault: flips a bit of a cell; false if there is no such cell.
+    bool flip(int bank, uint32_t row, uint32_t column, int bit);
     void clock(const SdramPins &pins);
     // What the chip drives in the clock just passed to clock(); 0 where it does not drive.
     uint16_t dq_out() const { return dq_out_; }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tellme.compiler.image import CompileError
     from tellme.compiler.inspect import Inspection, inspect_model
-    from tellme.errors import DeviceError, InputError, TellmeError
+    from tellme.errors import CheckError, DeviceError, InputError, TellmeError
     from tellme.link.errors import LinkError
     from tellme.models.config import ModelConfig, ModelError
     from tellme.models.model import Model
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from tellme.runtime.sampling import Sampling
     from tellme.runtime.session import Loss, Run, Sequence, Sequences, Session, Token, interleave
 
-__all__ = ["Board", "CompileError", "DeviceError", "InputError", "Inspection", "LinkError", "Loss", "Model", "ModelConfig",
-           "ModelError", "Run", "Sampling", "Sequence", "Sequences", "Session", "TellmeError", "Token", "__version__",
-           "find_model", "inspect_model", "interleave", "open_model"]
+__all__ = ["Board", "CheckError", "CompileError", "DeviceError", "InputError", "Inspection", "LinkError", "Loss", "Model",
+           "ModelConfig", "ModelError", "Run", "Sampling", "Sequence", "Sequences", "Session", "TellmeError", "Token",
+           "__version__", "find_model", "inspect_model", "interleave", "open_model"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Board": "runtime.board", "CompileError": "compiler.image", "DeviceError": "errors", "InputError": "errors",
-    "Inspection": "compiler.inspect", "LinkError": "link.errors", "Loss": "runtime.session", "Model": "models.model",
+    "Board": "runtime.board", "CheckError": "errors", "CompileError": "compiler.image", "DeviceError": "errors",
+    "InputError": "errors", "Inspection": "compiler.inspect", "LinkError": "link.errors",
+    "Loss": "runtime.session", "Model": "models.model",
     "ModelConfig": "models.config", "ModelError": "models.config", "Run": "runtime.session", "Sampling": "runtime.sampling",
     "Sequence": "runtime.session", "Sequences": "runtime.session", "Session": "runtime.session", "TellmeError": "errors",
     "Token": "runtime.session", "find_model": "models.shipped", "inspect_model": "compiler.inspect",

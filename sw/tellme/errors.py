@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The errors of the package: each says what was wrong and what to do."""
 
-__all__ = ["DeviceError", "InputError", "NonfiniteRunError", "TellmeError"]
+__all__ = ["CheckError", "DeviceError", "InputError", "NonfiniteRunError", "TellmeError"]
 
 
 class TellmeError(Exception):
@@ -22,6 +22,10 @@ class InputError(TellmeError):
 
 class DeviceError(TellmeError):
     """A board that cannot be opened, or that misbehaved."""
+
+
+class CheckError(DeviceError):
+    """A board that computed otherwise than the golden model, or whose memory does not hold what was loaded."""
 
 
 class NonfiniteRunError(DeviceError):

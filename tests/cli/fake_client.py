@@ -170,6 +170,9 @@ class FakeClient:
     def stop(self):
         self.stopped = True
 
+    def watch(self, cycles):
+        self.watched = cycles
+
     def close(self):
         self.closed = True
 

@@ -67,7 +67,7 @@ def test_json_lines(capsys):
     whole = TOKENIZER.decode(prompt + stats["token_ids"])
     assert TOKENIZER.decode(prompt) + "".join(t["text"] for t in tokens) == whole
     assert list(stats) == ["type", "prompt_tokens", "cached_tokens", "generated_tokens", "token_ids", "stop_reason", "drawn_by",
-                           "prefill_cycles", "decode_cycles", "cycles_per_token", "needed_bytes", "sdram_bytes",
+                           "checked_tokens", "prefill_cycles", "decode_cycles", "cycles_per_token", "needed_bytes", "sdram_bytes",
                            "sdram_busy_fraction", "fabric_mhz", "board_tokens_per_second", "passes", "accepted_tokens",
                            "tokens_per_pass", "wall_seconds", "sim_khz"]
     assert stats["prompt_tokens"] == len(prompt) and stats["generated_tokens"] == 7

@@ -38,29 +38,30 @@ def run_command(args: argparse.Namespace) -> int:
     return command.function()(args)
 
 
-def fail(message: str, *, as_json: bool) -> int:
+def fail(message: str, *, as_json: bool, code: int = ExitCode.BAD) -> int:
     """Say what went wrong: a line on standard error, and with --json a line of JSON on standard output if that still works."""
     if as_json:
         with suppress(OutputError):
             output.print_line({"type": "error", "message": message})
     output.say(f"tellme-host: {message}")
-    return ExitCode.BAD
+    return code
 
 
 def dispatch(args: argparse.Namespace) -> int:
-    """Run a command; an error of the input or the output becomes a message and exit code 2."""
+    """Run a command; an error of the input or the output becomes a message and exit code 2, and a board that computed
+    otherwise than the golden model exit code 1."""
     from tellme.cli.hints import message
-    from tellme.errors import TellmeError
+    from tellme.errors import CheckError, TellmeError
 
     try:
         if args.entry.prints:
             output.check()
         return run_command(args)
     except TellmeError as error:
-        text = message(error)
+        text, code = message(error), ExitCode.CHECK if isinstance(error, CheckError) else ExitCode.BAD
     except OSError as error:
-        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-    return fail(text, as_json=getattr(args, "json", False))
+        text, code = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part), ExitCode.BAD
+    return fail(text, as_json=getattr(args, "json", False), code=code)
 
 
 def parse_and_run(arguments: list[str]) -> int:

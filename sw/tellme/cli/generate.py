@@ -68,10 +68,10 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def load(board: Board, model: StoredSource, head: Head | None, drafts: Drafts) -> Session:
+def load(board: Board, model: StoredSource, head: Head | None, drafts: Drafts, check: int | None = None) -> Session:
     """Write the model into the board, with a progress bar."""
     with bytes_bar("loading") as progress:
-        return board.load(model, head=head, drafts=drafts, progress=progress)
+        return board.load(model, head=head, drafts=drafts, check=check, progress=progress)
 
 
 class Output:
@@ -121,6 +121,8 @@ def report(run: Generation, stats: dict[str, object]) -> None:
         say(f"at {stats['fabric_mhz']:g} MHz {what} {stats['board_tokens_per_second']} tokens/s: "
             f"{stats['cycles_per_token']} cycles a token, SDRAM busy {100 * float(str(busy)):.1f} %, "
             f"{stats['sdram_bytes']} bytes moved for {needed} needed")
+    if run.checker is not None:
+        say(f"check: {run.checked} tokens, and step CRCs every {run.checker.every}, are the golden model's")
     if stats["tokens_per_pass"] is not None:
         say(f"drafts: {stats['tokens_per_pass']:.2f} tokens a pass, {stats['accepted_tokens']} drafted tokens were right in "
             f"{stats['passes']} passes")
@@ -140,11 +142,13 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     """
     text = str(prompt_of(args))
     with open_board(args) as board:
-        session = load(board, model, args.head, drafts_of(args))
+        session = load(board, model, args.head, drafts_of(args), args.check)
         while True:
             run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
                                    prefill_chunk=args.prefill_chunk, stop=args.stop)
             text += shown_text(run)
+            if args.check_weights:
+                session.check_weights()
             line = next_line("+ ")
             if line is None:
                 return ExitCode.DONE
@@ -182,7 +186,7 @@ def generate(args: argparse.Namespace) -> int:
         return interactive(args, model)
     rows: list[np.ndarray] = []
     with open_board(args) as board:
-        session = load(board, model, args.head, drafts_of(args))
+        session = load(board, model, args.head, drafts_of(args), args.check)
         device = session.device
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,
@@ -215,4 +219,6 @@ def generate(args: argparse.Namespace) -> int:
         report(run.generation, stats)
         if args.logits is not None:
             write_logits(args.logits, rows, model.config.vocab)
+        if args.check_weights and code == ExitCode.DONE:
+            say(f"memory: {session.check_weights()} bytes are what was loaded")
         return code

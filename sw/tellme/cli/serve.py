@@ -25,6 +25,8 @@ from tellme.runtime.session import Session
 __all__ = ["serve"]
 
 _BUILDING = threading.Lock()
+#: Bytes of a board's memory that are compared after a request.
+CHECK_BYTES = 1 << 22
 
 
 def opener(name: str, model: Model, args: argparse.Namespace) -> Callable[[], tuple[Board, Session]]:
@@ -43,7 +45,7 @@ def opener(name: str, model: Model, args: argparse.Namespace) -> Callable[[], tu
             was_plugged_in = name == "auto" and board.device.name != "sim"
             # The first simulated board is built once, and not by each of several at a time.
             with _BUILDING if board.device.name == "sim" else nullcontext():
-                return board, board.load(model, head=args.head, drafts=drafts_of(args))
+                return board, board.load(model, head=args.head, drafts=drafts_of(args), check=args.check)
         except BaseException:
             board.close()
             raise
@@ -81,7 +83,8 @@ def serve(args: argparse.Namespace) -> int:
     if len({name for name in names if name not in ("golden", "sim")}) < sum(name not in ("golden", "sim") for name in names):
         raise UserError("--device: a board is named twice")
     boards = [(f"{name}-{i}" if names.count(name) > 1 else name, opener(name, model, args)) for i, name in enumerate(names)]
-    pool = Pool(boards, Limits(args.max_queue, args.timeout), say=say)
+    limits = Limits(args.max_queue, args.timeout, check_weights=CHECK_BYTES if args.check_weights else 0)
+    pool = Pool(boards, limits, say=say)
     app = make_app(model, pool, Settings(args.host, key, args.max_body, args.max_tokens))
     with listening(args.host, args.port) as found:
         try:

@@ -26,7 +26,7 @@ from tellme.spec.packing import SLICE, slices, tile_rows
 from tellme.spec.program import Descriptor, Epilogue, Op
 from tellme.spec.two_steps import low_row_words
 
-__all__ = ["PassModel", "Run", "measured_list", "random_list"]
+__all__ = ["PassModel", "Run", "measured_list", "random_list", "watchdog_cycles"]
 
 #: Part of its peak that a memory reaches in sequence: of SDR, and of DDR3.
 RATE, DDR3_RATE = 0.99, 0.964
@@ -48,6 +48,10 @@ CANDIDATE = 4
 #: Cycles of candidates of the lists that wait while rows go on.  The queue has room for 512 candidates, of which a list has
 #: outgrown most when it takes them.
 WAITING = 3000
+
+#: The watchdog's bound over the model's longest pass.  Checksums that a host asks for meanwhile take a third of the memory's
+#: time at most, and what the model leaves out of a core is far less than the rest.
+WATCHDOG_FACTOR, WATCHDOG_SLACK = 4, 100_000
 
 
 class Run(NamedTuple):
@@ -278,3 +282,16 @@ class PassModel:
     def drafted(self, position: int, drafted: int, tokens_a_pass: float) -> float:
         """Tokens a second of one sequence whose passes have so many drafted tokens and give ``tokens_a_pass`` in the mean."""
         return tokens_a_pass * self.tokens_per_second(self.cycles([Run(position, 1 + drafted)]))
+
+
+def watchdog_cycles(config: ModelConfig, image: Image, core: CoreConfig) -> int:
+    """Cycles within which any pass of a model ends on a core that works: WATCHDOG_FACTOR times those of the longest pass by the
+    analytic model, and WATCHDOG_SLACK.
+
+    The longest pass has as many tokens as the core has lanes, at the end of the context, or a token of each slot there.  The LM
+    head works for all of them.
+    """
+    model, context = PassModel(config, image, core), config.context
+    tokens = min(core.chunk, context)
+    passes = [[Run(context - tokens, tokens)], [Run(context - 1)] * image.slots]
+    return WATCHDOG_FACTOR * ceil(max(model.cycles(runs, begins=True) for runs in passes)) + WATCHDOG_SLACK

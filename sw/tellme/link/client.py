@@ -8,10 +8,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from zlib import crc32
 
-from tellme.link.errors import LinkError
+from tellme.link.errors import LinkError, StuckError
 from tellme.link.transport import Transport
 from tellme.link.window import HELLO_PATIENCE, PATIENCE, RETRY, Exchange, Hello, Ticket, running_slots
-from tellme.spec.memory import Event, EventType, StartArgs, StatusWord
+from tellme.spec.memory import DoneReason, Event, EventType, StartArgs, StatusWord
 from tellme.spec.packets import DATA_MAX, SLOTS, PacketType
 from tellme.spec.ranges import U32, Range
 
@@ -45,18 +45,21 @@ class BoardClient:
 
     ``timeout`` is the longest silence of a board that has answered once, in seconds; ``hello_timeout`` the longest silence to the
     first packet, ``timeout`` or HELLO_PATIENCE if that is less.  ``retry``: seconds until a packet without an answer is sent
-    again, an eighth of ``timeout`` or RETRY if that is less; each further time takes twice as long.  ``clock`` gives seconds.
+    again, an eighth of ``timeout`` or RETRY if that is less; each further time takes twice as long.  ``poll``: the same of a run
+    without events, until its STATUS is asked for; None: ``retry``.  ``clock`` gives seconds.
 
     :meth:`hello` changes nothing on the board.  All other packets need a session, which the first of them opens
     (:meth:`connect`).  An error of the link is a LinkError, and ends the session; :meth:`connect` opens the next one.
     """
 
     def __init__(self, transport: Transport, *, timeout: float = PATIENCE, hello_timeout: float | None = None,
-                 retry: float | None = None, clock: Callable[[], float] = time.monotonic):
+                 retry: float | None = None, poll: float | None = None, clock: Callable[[], float] = time.monotonic):
         self._transport, self._clock = transport, clock
         self._timeout = timeout
         self._hello_timeout = min(timeout, HELLO_PATIENCE) if hello_timeout is None else hello_timeout
         self._retry = min(RETRY, timeout / 8) if retry is None else retry
+        self._poll = poll
+        self._bound: int | None = None
         self._exchange = self._new()
         self._connected = False
         #: Events of each slot that nobody took.
@@ -65,8 +68,15 @@ class BoardClient:
         self._looked: float | None = None
 
     def _new(self) -> Exchange:
-        return Exchange(seq=random.randrange(256), retry=self._retry, patience=self._timeout,
-                        hello_patience=self._hello_timeout, name=self._transport.name)
+        exchange = Exchange(seq=random.randrange(256), retry=self._retry, patience=self._timeout,
+                            hello_patience=self._hello_timeout, poll=self._poll, name=self._transport.name)
+        exchange.bound = self._bound
+        return exchange
+
+    def watch(self, cycles: int | None) -> None:
+        """End runs from now on that make no progress, neither an event nor another position, within so many cycles of the board:
+        the run is stopped, and a StuckError raised.  None: a run is waited for however long it takes."""
+        self._bound = self._exchange.bound = cycles
 
     # ---------------------------------------------------------------- packets
     def _run(self, done: Callable[[], bool], seconds: float | None = None) -> None:
@@ -226,6 +236,7 @@ class BoardClient:
             self._drain({args.slot})
         self._collect()
         self._heard[args.slot].clear()
+        self._exchange.stuck = ""
         self._ask(PacketType.START, args.pack())
 
     def stop(self, slot: int | None = None) -> None:
@@ -244,6 +255,8 @@ class BoardClient:
             self._collect()
             while self._heard[slot]:
                 kind, event = self._heard[slot].popleft()
+                if kind == EventType.DONE and event.logit == DoneReason.STOPPED:
+                    self._check_stuck()
                 yield kind, event
                 if kind == EventType.DONE:
                     return
@@ -258,6 +271,8 @@ class BoardClient:
             self._check_running(slots)
             self._run(lambda: self._has_event(slots), seconds)
         self._tell()
+        if not self._exchange.running:
+            self._check_stuck()
         out = [event for heard in self._heard.values() for event in heard]
         self._heard.clear()
         return out
@@ -271,6 +286,13 @@ class BoardClient:
         except KeyboardInterrupt:
             self._exchange.lost()
             raise
+
+    def _check_stuck(self) -> None:
+        """Raise the error of a run that made no progress, and that was stopped by now."""
+        stuck, self._exchange.stuck = self._exchange.stuck, ""
+        if stuck:
+            self._heard.clear()
+            raise StuckError(stuck)
 
     def _check_running(self, slots: Collection[int]) -> None:
         if self._exchange.running.isdisjoint(slots):

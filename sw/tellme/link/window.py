@@ -125,8 +125,9 @@ class Exchange:
     """Packets under way, and the events that have come.
 
     ``seq``: any number from 0 to 255; the first packet of the session has this seq.  ``retry``: seconds until a packet without an
-    answer is sent again; each further time takes twice as long.  ``patience`` and ``hello_patience``: seconds of silence that are
-    an error.  ``name``: the board in messages.
+    answer is sent again; each further time takes twice as long.  ``poll``: the same of a run without events, until STATUS is
+    asked for; None: ``retry``.  ``patience`` and ``hello_patience``: seconds of silence that are an error.  ``name``: the board
+    in messages.
 
     An error of the link ends the exchange: each call from then on raises the same LinkError.  The error is one of: no answer,
     garbage only, another version of the protocol or the format, a board that was reset, another program that opened a session, a
@@ -134,7 +135,14 @@ class Exchange:
     """
 
     def __init__(self, *, seq: int = 0, retry: float = RETRY, patience: float = PATIENCE, hello_patience: float = HELLO_PATIENCE,
-                 name: str = "the board"):
+                 poll: float | None = None, name: str = "the board"):
+        self._poll = retry if poll is None else poll
+        #: Cycles without progress of a run that are an error; None: a run is waited for however long it takes.
+        self.bound: int | None = None
+        #: What was wrong with the run that was stopped as it made no progress; empty: nothing.
+        self.stuck = ""
+        #: Next event and position of the last STATUS that told progress, its cycles, and when it came.
+        self._mark: tuple[tuple[int, int], int, float] | None = None
         self._name, self._retry, self._patience, self._hello_patience = name, retry, patience, hello_patience
         self._reader = FrameReader()
         self._error: LinkError | None = None
@@ -168,7 +176,7 @@ class Exchange:
         #: Slots whose DONE is to come.
         self._running: set[int] = set()
         self._quiet: float | None = None
-        self._quiet_wait = retry
+        self._quiet_wait = self._poll
         self._lost = 0
 
     # ---------------------------------------------------------------- what a caller does
@@ -323,7 +331,7 @@ class Exchange:
                 ticket.due = ticket.missed = False
             self._flight[0].due = True
         if self._quiet is not None and now >= self._quiet:
-            self._quiet_wait = min(2 * self._quiet_wait, max(self._retry, self._patience / 4))
+            self._quiet_wait = min(2 * self._quiet_wait, max(self._poll, self._patience / 4))
             self._quiet = now + self._quiet_wait
             if not any(t.use == Use.EVENTS for tickets in (self._flight, self._queue) for t in tickets):
                 self._put(Ticket(PacketType.STATUS, b"", Use.EVENTS))
@@ -415,7 +423,7 @@ class Exchange:
         self._finish(ticket, payload, now)
         self._progress(now)
         if ticket.use == Use.EVENTS:
-            self._compare(payload)
+            self._compare(payload, now)
 
     def _greet(self, content: bytes) -> None:
         """Look at HELLO's answer."""
@@ -501,10 +509,11 @@ class Exchange:
         self._event = self._told = 0
         self._gap = self._tell = self._quiet = None
         self._running.clear()
+        self._mark, self.stuck = None, ""
 
     def _listen(self, now: float) -> None:
         """Events are to come."""
-        self._lost, self._quiet_wait = 0, self._retry
+        self._lost, self._quiet_wait = 0, self._poll
         self._quiet = now + self._quiet_wait
 
     def _hear(self, number: int, kind: EventType, payload: bytes, now: float) -> None:
@@ -528,11 +537,11 @@ class Exchange:
                 if ticket.kind == PacketType.START and start_slot(ticket.payload) == event.slot:
                     ticket.again = False
             if not self._running:
-                self._quiet = None
+                self._quiet = self._mark = None
         if (self._event - self._told) % 256 >= ACK_AFTER and self._tell is None:
             self._tell = 0
 
-    def _compare(self, status: bytes) -> None:
+    def _compare(self, status: bytes, now: float) -> None:
         """Hold the board's count of events against the events that have come."""
         if not self._running:
             return
@@ -544,8 +553,33 @@ class Exchange:
                 raise self._intruder()
         elif self._running <= running_slots(words):
             self._lost = 0
+            self._watch(words, now)
         else:
             # Twice: the last event may just be on its way into the ring.
             self._lost += 1
             if self._lost > 1:
                 raise self._fail(f"{self._name} stopped without saying so; start again")
+
+    def _watch(self, words: Sequence[int], now: float) -> None:
+        """Hold a STATUS of a run against the last one that told progress: an event, or another position.
+
+        A run without progress within ``bound`` cycles of the board is stopped; so is one whose cycles stand still for
+        ``patience`` seconds.  One that does not stop either ends the exchange.
+        """
+        told, cycles = (words[StatusWord.EVENTS] & 0xFF, words[StatusWord.POSITION]), words[StatusWord.CYCLES]
+        if self.bound is None:
+            return
+        if self._mark is None or self._mark[0] != told:
+            self._mark = told, cycles, now
+            return
+        spent = (cycles - self._mark[1]) % 2**32
+        if spent <= self.bound and (spent or now - self._mark[2] < self._patience):
+            return
+        where = f"step {words[StatusWord.STEP]} of the layer program at position {words[StatusWord.POSITION]}"
+        if self.stuck:
+            raise self._fail(f"{self._name} made no progress in {where}, and does not stop either: power the board off and on, "
+                             "or load the bitstream again")
+        self.stuck = (f"{self._name} made no progress for {spent} cycles, in {where}: the run was stopped. Start again, and run "
+                      "tellme-host selftest if this comes again")
+        self._mark = None
+        self._put(Ticket(PacketType.STOP, b"", Use.NOBODY))

@@ -4,22 +4,26 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tellme.compiler.cycles import watchdog_cycles
 from tellme.compiler.image import Head
 from tellme.drafts.placing import Drafts, place_drafts
-from tellme.errors import DeviceError, TellmeError
+from tellme.drafts.table import DraftTable
+from tellme.errors import DeviceError, InputError, TellmeError
 from tellme.link.client import BoardClient
 from tellme.link.discover import find_board
 from tellme.link.serial_port import is_terminal
 from tellme.link.transport import SerialTransport
 from tellme.models.source import StoredSource
+from tellme.runtime.checking import Checker
 from tellme.runtime.device import BoardDevice, Device, GoldenDevice, Progress
-from tellme.runtime.head_on_host import place_head
+from tellme.runtime.head_on_host import HeadOnHost, place_head
 from tellme.runtime.session import Session
 from tellme.runtime.simulated import SIM_TIMEOUT, SimDevice, sim_command
 from tellme.spec.config import PRESETS, SIMULATED, preset
@@ -70,22 +74,37 @@ class Board:
         return cls(_at_port(name, "as asked for", say, baud), say)
 
     def load(self, model: StoredSource, *, head: Head | None = None, drafts: Drafts = "auto",
-             progress: Progress | None = None) -> Session:
+             check: int | None = None, progress: Progress | None = None) -> Session:
         """Compile a model, write the model into the board's memory, and give the session that generates with the model.
 
         ``head`` says where the embedding and the LM head are: ``board``, ``host``, or None for the board if they fit its memory.
         ``drafts``: a table from which the board drafts tokens (:class:`tellme.drafts.table.DraftTable`, or a file of one), or
         None for none, or ``auto`` for the one beside the model's file on a core that drafts (:mod:`tellme.drafts.placing`).  The
         text does not depend on it, its speed does.
+        ``check``: compare the session's runs with the golden model every so many tokens, 1 to 65,535
+        (:mod:`tellme.runtime.checking`); None: do not.  One sequence runs at a time then, no tokens are drafted, and a named
+        table of drafts is an InputError.
         ``progress`` hears (bytes done, bytes in all).  A model that does not fit is a CompileError, and one that is damaged a
         ModelError, before a byte is sent.  The weights of a file (:func:`tellme.open_model`) pass in a stream.
         """
         model.check()
+        if check is not None and isinstance(self.device, GoldenDevice):
+            raise InputError("the golden model is what boards are compared with: check a board's runs", hint="board")
+        if check is not None and isinstance(drafts, DraftTable | Path):
+            raise InputError("runs that are compared with the golden model draft no tokens: leave the table of drafts out, or "
+                             "the check")
+        if check is not None:
+            drafts = None
         device, image = place_head(self.device, model, head, self._say)
         image = place_drafts(image, model, device.config(model), drafts, self._say)
-        session = Session(device, model, image, self._say)
+        checker = None
+        if check is not None:
+            checker = Checker(image, check, vocab=model.config.vocab, lanes=device.config(model).chunk,
+                              tables=device if isinstance(device, HeadOnHost) else None)
+        session = Session(device, model, image, self._say, checker)
         device.connect()
         device.load(image, progress or (lambda done, total: None))
+        device.watch(watchdog_cycles(model.config, image, device.config(model)))
         self._loaded = device
         return session
 

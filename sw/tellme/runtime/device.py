@@ -21,6 +21,7 @@ from tellme.errors import DeviceError
 from tellme.golden.board import CHUNK, GoldenBoard
 from tellme.golden.perplexity import unlimited_config, window_losses
 from tellme.link.client import REGION, padded
+from tellme.link.errors import StuckError
 from tellme.models.source import Source
 from tellme.spec.config import CoreConfig
 from tellme.spec.drafts import SETTINGS_FIELDS
@@ -106,6 +107,9 @@ class Device(ABC):
     def load(self, image: Image, progress: Progress) -> None:
         """Write an image."""
 
+    def watch(self, cycles: int) -> None:  # noqa: B027 - nothing to do on a device that runs in this process
+        """End runs of the loaded image that make no progress within so many cycles with a StuckError."""
+
     @abstractmethod
     def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
         """Write tokens into a slot's token memory, up to ``token_window`` of them."""
@@ -166,6 +170,11 @@ class Device(ABC):
         """What the board counted since the last start with the CLEAR flag, by the names of :data:`tellme.spec.memory.COUNTERS`;
         where the core has ``two_steps``, those of :data:`tellme.spec.memory.HEAD_COUNTERS` too.  A DeviceError where nothing
         counts."""
+
+    def checksums(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """CRC-32 of ranges (address, bytes) of the memory, computed by the board, also while it runs.  A DeviceError where there
+        is no memory behind packets."""
+        raise DeviceError(f"{self.name} has no memory whose checksums could be taken: use it with a board", hint="board")
 
     def cleared(self, slot: int = 0) -> bool:
         """Whether the counters count from the slot's last start with the flag CLEAR on; they do unless others ran beside it."""
@@ -359,6 +368,8 @@ class Client(Protocol):
 
     def stop(self, slot: int | None = None) -> None: ...
 
+    def watch(self, cycles: int | None) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -473,6 +484,9 @@ class BoardDevice(Device):
         if self._verify:
             self._client.verify_sums(written)
 
+    def watch(self, cycles: int) -> None:
+        self._client.watch(cycles)
+
     def _load(self, address: int, content: bytes, say: Callable[[], None]) -> list[tuple[int, int, int]]:
         """Write a part of a section where the memory differs; (address, bytes, CRC-32) of the regions that were written."""
         regions = [(address + at, content[at:at + REGION]) for at in range(0, len(content), REGION)]
@@ -577,10 +591,14 @@ class BoardDevice(Device):
         self._client.start(args)
         self._running.add(0)
         self.zeroed += bool(args.flags & StartFlags.CLEAR)
-        for kind, event in self._client.events():
-            if kind == EventType.DONE:
-                self._running.discard(0)
-            yield kind, event
+        try:
+            for kind, event in self._client.events():
+                if kind == EventType.DONE:
+                    self._running.discard(0)
+                yield kind, event
+        except StuckError:
+            self._running.discard(0)
+            raise
 
     def _begin_beside(self, args: StartArgs) -> Iterator[tuple[EventType, Event]]:
         """A run of a slot, while others go on."""
@@ -618,6 +636,9 @@ class BoardDevice(Device):
                     self._turn.release()
                     try:
                         heard = self._client.listen(waiting, SLICE)
+                    except StuckError:
+                        self._running.clear()
+                        raise
                     finally:
                         self._turn.acquire()
                         self._busy = False
@@ -663,6 +684,10 @@ class BoardDevice(Device):
         with self._talk() as client:
             content = client.read(COUNTER_BASE, 4 * len(names))
         return dict(zip(names, (int(n) for n in np.frombuffer(content, "<u4")), strict=True))
+
+    def checksums(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        with self._talk() as client:
+            return client.checksums(ranges)
 
     def cleared(self, slot: int = 0) -> bool:
         return self._cleared.get(slot, True)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head, Image, needed_bytes
-from tellme.errors import DeviceError, InputError, NonfiniteRunError, TellmeError
+from tellme.errors import CheckError, DeviceError, InputError, NonfiniteRunError, TellmeError
 from tellme.models.config import ModelConfig
+from tellme.runtime.checking import Checker, Difference
 from tellme.runtime.device import Device
 from tellme.runtime.kv_cache import KvCache
 from tellme.runtime.sampling import Sampler, Sampling
@@ -88,6 +89,9 @@ class Generation:
     cache: KvCache = field(default_factory=KvCache)
     #: The sequence of the device that runs.
     slot: int = 0
+    #: Compares the picks and the step CRCs every so many tokens; a token is given when it was compared.  A difference is a
+    #: CheckError, and the tokens since the last comparison are not given.
+    checker: Checker | None = None
 
     #: What was picked so far, and why there was no more: "length", "end_token", "context", "interrupted" or "stop_string".
     generated: list[int] = field(default_factory=list)
@@ -97,7 +101,12 @@ class Generation:
     cached: int = 0
     #: Passes behind the one that gave the first pick: fewer than picks where drafted tokens were right.
     passes: int = 0
+    #: Picks that were compared with the golden model.
+    checked: int = 0
     _started: bool = False
+    #: What the device picked, given or not, and the events that were not compared.
+    _picked: list[int] = field(default_factory=list)
+    _unchecked: list[Event] = field(default_factory=list)
     _first: Event | None = None
     _last: Event | None = None
 
@@ -160,8 +169,13 @@ class Generation:
             return
         picked = 0
         reason: DoneReason | None = None
+        held: list[int] = []
         while reason is None:
-            for event in self._start(position, feed, self.max_tokens) if alone else [self._one(position, feed)]:
+            asked = self.max_tokens - picked
+            if self.checker is not None:
+                asked = min(asked, self.checker.every)
+            told = picked
+            for event in self._start(position, feed, asked) if alone else [self._one(position, feed)]:
                 if reason is not None:
                     raise DeviceError(f"{self.device.name} went on after the end of its text")
                 token = event.id
@@ -170,11 +184,16 @@ class Generation:
                 picked += 1
                 position += len(feed)
                 feed = [token]
+                self._picked.append(token)
                 # The picks of a pass have the same number of cycles.
                 self.passes += self._last is not None and event.cycles != self._last.cycles
                 self._first = self._first or event
                 self._last = event
-                yield token
+                if self.checker is None:
+                    yield token
+                else:
+                    held.append(token)
+                    self._unchecked.append(event)
                 reason = ending(token, picked, ends=self.ends, limit=self.max_tokens, next_position=position,
                                 context=self.config.context)
                 if reason is not None:
@@ -182,9 +201,33 @@ class Generation:
                     if alone and token in self.ends[END_TOKENS:]:
                         # The board computes the next token already; this token will not be shown.
                         self.device.stop(self.slot)
+                        self._check(crcs=False)
+                        yield from held
                         return
-            if alone and reason is None:
-                raise DeviceError(f"{self.device.name} ended a run of {self.max_tokens} tokens after {picked}")
+            if alone and reason is None and picked - told < asked:
+                raise DeviceError(f"{self.device.name} ended a run of {asked} tokens after {picked - told}")
+            if self.checker is not None and (reason is not None or len(held) >= self.checker.every):
+                self._check()
+                yield from held
+                held.clear()
+
+    def _check(self, *, crcs: bool = True) -> None:
+        """Compare the picks since the last comparison, and the step CRCs of the last one, with the golden model's."""
+        if self.checker is None or not self._unchecked:
+            return
+        picks, self._unchecked = self._unchecked, []
+        settings = self.sampling.settings() if self._device_draws else None
+        found = self.checker.compare([*self.prompt, *self._picked[:-1]], picks, settings, self.device.crcs() if crcs else None)
+        if found is not None:
+            raise self._differs(found)
+        self.checked += len(picks)
+
+    def _differs(self, found: Difference) -> CheckError:
+        """The error of a board that computed otherwise than the golden model."""
+        step = "" if found.step is None else describe_step(self.image, found.step)
+        return CheckError(f"{self.device.name} computes otherwise than the golden model: {found.text(step)}; the tokens since "
+                          "the last comparison are not given. Load the model again, and run tellme-host selftest if this comes "
+                          "again")
 
     def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start.
@@ -216,12 +259,24 @@ class Generation:
                 yield event
                 self._check_owner()
             elif event.logit == DoneReason.NONFINITE:
+                self._check_nonfinite(event)
                 raise NonfiniteRunError(f"{describe_step(self.image, event.id)} gave an infinity or NaN at position "
                                   f"{event.position}: the model does not fit binary16, or is damaged")
             elif event.logit == DoneReason.STOPPED:
                 raise DeviceError("the board was stopped")
             elif generate == 0:
                 self._fed(event.position)
+
+    def _check_nonfinite(self, event: Event) -> None:
+        """Where runs are compared: whether the golden model gives an infinity or NaN, too."""
+        if self.checker is None:
+            return
+        step = self.checker.nonfinite([*self.prompt, *self._picked][:event.position + 1])
+        if step is None:
+            where = describe_step(self.image, event.id) if event.id < len(self.image.program) else f"step {event.id}"
+            raise CheckError(f"{self.device.name} computes otherwise than the golden model: {where} gave an infinity or NaN at "
+                             f"position {event.position}, and gives none on the golden model. Load the model again, and run "
+                             "tellme-host selftest if this comes again")
 
     def _check_owner(self) -> None:
         if self.cache.owner is not self:
@@ -237,15 +292,15 @@ class Generation:
     def _two_steps(self) -> bool:
         """Whether the LM head of starts goes in two steps: where the device can, and only picks or draws of it are wanted that
         are the same then."""
-        return self.device.two_steps and self.on_logits is None and (
+        return self.device.two_steps and self.on_logits is None and self.checker is None and (
             self.sampling.greedy or self._device_draws and serves(self.sampling.settings()))
 
     def _fed(self, position: int) -> None:
         """An event said that the tokens up to a position were fed."""
         known = len(self.cache)
         if position >= known:
-            self.cache.add([*self.prompt, *self.generated][known:position + 1] if known < len(self.prompt)
-                           else self.generated[known - len(self.prompt):position + 1 - len(self.prompt)])
+            self.cache.add([*self.prompt, *self._picked][known:position + 1] if known < len(self.prompt)
+                           else self._picked[known - len(self.prompt):position + 1 - len(self.prompt)])
 
     @property
     def _logits_at_once(self) -> int:
@@ -309,6 +364,7 @@ class Generation:
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,
                 "token_ids": list(self.generated),
                 "stop_reason": self.stop_reason, "drawn_by": "host" if self.host_draws else self.device.picks_by,
+                "checked_tokens": None if self.checker is None else self.checked,
                 **values, **drafts,
                 "wall_seconds": round(self.wall_seconds, 3),
                 "sim_khz": sim_khz}

@@ -76,6 +76,9 @@ class HeadOnHost(Device):
         self._image = image
         self._device.load(image, progress)
 
+    def watch(self, cycles: int) -> None:
+        self._device.watch(cycles)
+
     def place(self, position: int, tokens: Sequence[int], slot: int = 0) -> None:
         check_slot(slot, self)
         self._tokens |= {position + i: token for i, token in enumerate(tokens)}
@@ -125,13 +128,16 @@ class HeadOnHost(Device):
 
     def _send(self, position: int, feed: int) -> None:
         """Rows of the tokens that are fed next."""
-        ids = [self._tokens[position + i] for i in range(feed)]
-        dim = self._config.dim
-        blocks, rest = divmod(feed, HEAD_BLOCK_ROWS)
-        size = 8 * (blocks * head_block_words(dim) + (1 + rest * head_row_words(dim) if rest else 0))
-        rows = pack_head(*self._model.rows("embedding", np.array(ids)))[:size]
+        rows = self.embedding_rows([self._tokens[position + i] for i in range(feed)])
         self._device.write(4 * self._loaded().registers["embed_base"], rows)
         self._device.place(position, range(feed))
+
+    def embedding_rows(self, ids: Sequence[int]) -> bytes:
+        """The rows of tokens as the board gets them, in the order of the tokens."""
+        dim = self._config.dim
+        blocks, rest = divmod(len(ids), HEAD_BLOCK_ROWS)
+        size = 8 * (blocks * head_block_words(dim) + (1 + rest * head_row_words(dim) if rest else 0))
+        return pack_head(*self._model.rows("embedding", np.array(ids)))[:size]
 
     def _run(self, args: StartArgs) -> tuple[Event | None, Event]:
         """The token's event, if there was one, and DONE."""
@@ -144,10 +150,14 @@ class HeadOnHost(Device):
 
     def _compute(self) -> NDArray[np.int32]:
         """The model's logits of the last token fed."""
+        return self.model_logits(self._device.logits())
+
+    def model_logits(self, probed: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The model's logits (vocab,), from the logits of the probe (dim,).  A state that no run gives is a DeviceError."""
         probe = self._loaded().probe
         assert probe is not None, "the image has the head on the board"
         try:
-            codes, d = probed_state(self._device.logits(), probe)
+            codes, d = probed_state(probed, probe)
         except ValueError as error:
             raise DeviceError(f"the final state that {self.name} gave cannot be read: {error}; with the head on the board "
                               "none is read", hint="head") from error
@@ -161,6 +171,9 @@ class HeadOnHost(Device):
 
     def counters(self) -> dict[str, int]:
         return self._device.counters()
+
+    def checksums(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        return self._device.checksums(ranges)
 
     def pass_logits(self, slot: int | None = None) -> NDArray[np.int32]:
         return self._logits[None]

@@ -18,6 +18,7 @@ from tellme.errors import DeviceError, InputError, TellmeError
 from tellme.golden.perplexity import Windows, losses, windows
 from tellme.models.source import Source
 from tellme.models.tokenizers.tokenizer import TextStream, Tokenizer
+from tellme.runtime.checking import Checker, MemorySums
 from tellme.runtime.device import Device, GoldenDevice
 from tellme.runtime.generation import Generation
 from tellme.runtime.kv_cache import KvCache
@@ -217,7 +218,8 @@ class Sequence:
             raise InputError(f"the model {self.model.name} holds no tokenizer: without one there is no text to stop at",
                              hint="tokenizer")
         generation = Generation(session.device, session.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
-                                () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache, self.slot)
+                                () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache, self.slot,
+                                session.checker)
         session.say_who_draws(generation)
         return Run(generation, self.tokenizer, stop, len(resume))
 
@@ -297,8 +299,11 @@ class Session:
     the rest, and gives the same logits.
     """
 
-    def __init__(self, device: Device, model: Source, image: Image, say: Callable[[str], None] = lambda text: None):
-        """``say`` hears, once, why the host draws the tokens of a generation where a board could not."""
+    def __init__(self, device: Device, model: Source, image: Image, say: Callable[[str], None] = lambda text: None,
+                 checker: Checker | None = None):
+        """``say`` hears, once, why the host draws the tokens of a generation where a board could not.  ``checker``: what compares
+        the board with the golden model; one sequence runs at a time then."""
+        self.checker, self._sums = checker, MemorySums(image)
         self.device, self.model, self.image = device, model, image
         self._say = say
         self._said: set[str] = set()
@@ -316,7 +321,16 @@ class Session:
     @property
     def slots(self) -> int:
         """Texts that the board runs side by side with this model."""
-        return self.device.slots
+        return 1 if self.checker is not None else self.device.slots
+
+    def check_weights(self, most: int | None = None) -> int:
+        """Compare the board's memory with what was loaded, by checksums that the board computes: weights, LM head, embedding,
+        RoPE rows, drafts.  The bytes that were compared.
+
+        ``most``: so many bytes at most, 64 KiB at least, and at the next call those behind them; None: all.  A difference is a
+        CheckError; the golden model, which has no memory chip, is a DeviceError.  Between runs, or beside them.
+        """
+        return self._sums.check(self.device, most)
 
     def open(self) -> Sequence:
         """A sequence in a slot that no other one has.

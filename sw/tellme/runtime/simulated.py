@@ -25,6 +25,8 @@ __all__ = ["SimDevice", "checkout", "sim_command"]
 SIM_TIMEOUT = 300.0
 #: Seconds until a packet to a simulated board is sent again.  The pipe loses nothing: packets again only make the board slower.
 SIM_RETRY = 60.0
+#: Seconds without an event of a run until its STATUS is asked for: a run that makes no progress is found out by its cycles.
+SIM_POLL = 10.0
 #: Seconds that an interrupted build may take to remove its scratch files; its compilers end at once.
 BUILD_GRACE = 2.0
 
@@ -101,7 +103,7 @@ class SimDevice(BoardDevice):
         command, root, env = sim_command(self._config, self._preload)
         transport = ProcessTransport(build(command, root, env), cwd=root, env=env)
         try:
-            client = BoardClient(transport, timeout=SIM_TIMEOUT, hello_timeout=SIM_TIMEOUT, retry=SIM_RETRY)
+            client = BoardClient(transport, timeout=SIM_TIMEOUT, hello_timeout=SIM_TIMEOUT, retry=SIM_RETRY, poll=SIM_POLL)
         except BaseException:
             transport.close()
             raise

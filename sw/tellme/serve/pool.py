@@ -58,11 +58,13 @@ class State(Enum):
 @dataclass(frozen=True)
 class Limits:
     """``queue``: requests that wait at most.  ``seconds``: for a request from its arrival to its end.  ``reopen``: the most
-    seconds until a board that left the pool is opened again; None: never."""
+    seconds until a board that left the pool is opened again; None: never.  ``check_weights``: bytes of a board's memory that are
+    compared with the model's file after each request, in turn; 0: none."""
 
     queue: int = 64
     seconds: float = 600.0
     reopen: float | None = 30.0
+    check_weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,8 @@ class Pool:
             if first:
                 worker.error = text
             worker.down = True
+            if lane is not None:
+                lane.idle = False
             job = None if lane is None else lane.job
             orphans: list[Job] = []
             if lane is not None and job is not None:
@@ -392,10 +396,25 @@ class _Worker:
         """Requests of a slot, one after another, up to the board's failure or to the end of the pool."""
         try:
             while (job := self._pool.take(lane)) is not None:
-                self._pool.done(lane, job, self._run(board, lane, job))
+                last = self._run(board, lane, job)
+                wrong = self._wrong_memory()
+                self._pool.done(lane, job, last)
+                if wrong is not None:
+                    raise wrong
                 self._tries = 0
         except BaseException as error:  # whatever a board does, its request is not lost
             self._pool.failed(self, error, lane)
+
+    def _wrong_memory(self) -> TellmeError | None:
+        """Compare a part of the board's memory with what was loaded, if that is asked for.  What is wrong is the board's
+        failure, and not the request's, whose text was given."""
+        most = self._pool.limits.check_weights
+        try:
+            if most and self._session is not None:
+                self._session.check_weights(most)
+        except TellmeError as error:
+            return error
+        return None
 
     def _run(self, board: Board, lane: _Lane, job: Job) -> Ended | ServeError:
         """A request on a slot of the board, and its last event; what is raised is the board's failure."""

@@ -8,6 +8,7 @@ from tellme.cli.command import Command, Example
 from tellme.cli.numbers import fraction, id_list, whole
 from tellme.cli.options.shared import (
     add_adapter,
+    add_check,
     add_device,
     add_drafts,
     add_head,
@@ -44,6 +45,7 @@ def generate_options(run: argparse.ArgumentParser) -> None:
                      help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
     add_head(run)
     add_drafts(run)
+    add_check(run, "behind the text")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
                      "fraction bits) to a file, a FIFO or a character device")
@@ -82,6 +84,7 @@ def serve_options(serve: argparse.ArgumentParser) -> None:
                        help="requests that wait (default: 64)")
     serve.add_argument("--timeout", type=fraction("--timeout", 0.001, 1e6), default=600.0, metavar="SECONDS",
                        help="from a request to its end, the time in the queue included (default: 600)")
+    add_check(serve, "after each request, 4 MiB in turn")
     add_head(serve)
     add_drafts(serve)
     add_preset(serve)
@@ -122,6 +125,7 @@ COMMANDS = (
                 Example("serve --device golden", "for this computer alone, at http://127.0.0.1:8080"),
                 Example("serve --device /dev/ttyUSB0 --device /dev/ttyUSB1 --host 0.0.0.0 --api-key secret",
                         "two boards, for the network"),
+                Example("serve --check 8 --check-weights", "with tokens alone that the golden model gives, too"),
             ), prints=False),
     Command("perplexity", "loss of a model on a text", "Mean loss of a model on a text.  A text longer than the model's context "
             "is cut into windows that do not overlap, each computed from an empty cache; texts may be separated by "
