@@ -18,7 +18,7 @@ export PYTHON
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream program synth model report clean check venv \
-	requirements fuzz coverage-host
+	requirements fuzz coverage-host coverage-rtl
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -122,6 +122,9 @@ fuzz: .venv-fuzz/installed  ## what reads strangers' files and requests, guided 
 
 coverage-host: check .venv/installed  ## branches of the host package that the host's tests take (20 minutes); writes docs/reports/coverage-host.json
 	@$(BIN)/python -m tools.coverage_host
+
+coverage-rtl: check .venv/installed  ## what CI's benches reach of hw, by file (an hour); UNIT=NAME: that unit; writes docs/reports/coverage-rtl.json
+	@$(BIN)/python -m tools.coverage_rtl $(UNIT)
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants
