@@ -28,16 +28,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
-from amaranth import tracer
-from amaranth.hdl import Const, Cover, Fragment, Mux, ResetSignal, Signal, Value, _dsl
-from amaranth.hdl._ast import Assign, Concat, Operator, Part, Slice, Switch, SwitchValue
-from amaranth.hdl._ir import Instance, IOBufferInstance, PortDirection
-from amaranth.hdl._mem import MemoryInstance
+from amaranth.hdl import Cover, Fragment, Mux, ResetSignal, Signal, Value
 from amaranth.lib import stream, wiring
 
 __all__ = ["RULES", "Control", "Covered", "Point", "covered_verilog", "declared_controls"]
@@ -45,6 +42,12 @@ __all__ = ["RULES", "Control", "Covered", "Point", "covered_verilog", "declared_
 ROOT = Path(__file__).resolve().parent.parent
 #: Counted up when points mean something else, so that no counts of before are read.
 RULES = "1"
+#: Insides of Amaranth, of which the stubs know little.
+_ast: Any = import_module("amaranth.hdl._ast")
+_dsl: Any = import_module("amaranth.hdl._dsl")
+_ir: Any = import_module("amaranth.hdl._ir")
+_mem: Any = import_module("amaranth.hdl._mem")
+_tracer: Any = import_module("amaranth.tracer")
 #: The stubs of Amaranth want a message of a property.
 NO_MESSAGE: Any = None
 #: Up to this width of a test it is looked at whether the cases are all there are.
@@ -125,10 +128,10 @@ def _place(src_loc: tuple[str, int] | None) -> tuple[str, int] | None:
 
 
 #: A node of a vector's tree: a bit to set, or a test with (patterns, nodes) of each case.
-_Node = int | tuple[Value, list[tuple[Any, "list[_Node]"]]]
+_Node: TypeAlias = "int | tuple[Any, list[tuple[Any, list[_Node]]]]"
 
 
-def _is_mux(value: SwitchValue) -> bool:
+def _is_mux(value: Any) -> bool:
     return len(value.cases) == 2 and value.cases[0][0] == ("0" * len(value.test),) and value.cases[1][0] is None
 
 
@@ -147,12 +150,12 @@ def _must_match(pattern: str, known: str) -> bool:
 class _Drivers:
     """Which signals are constants of the build: those whose only driver is a constant, under no condition."""
 
-    def __init__(self, fragment: Fragment) -> None:
-        self._drivers: dict[int, list[tuple[bool, Assign]]] = {}
-        self._known: dict[int, str | None] = {}
+    def __init__(self, fragment: Any) -> None:
+        self._drivers: dict[int, list[tuple[bool, Any]]] = {}
+        self._known: dict[int, str] = {}
         self._read(fragment)
 
-    def _read(self, fragment: Fragment) -> None:
+    def _read(self, fragment: Any) -> None:
         for domain, statements in fragment.statements.items():
             self._read_all(statements, domain == "comb")
         for part, *_ in fragment.subfragments:
@@ -160,26 +163,26 @@ class _Drivers:
 
     def _read_all(self, statements: Any, plain: bool) -> None:
         for statement in statements:
-            if isinstance(statement, Assign):
+            if isinstance(statement, _ast.Assign):
                 for signal in statement.lhs._lhs_signals():
                     self._drivers.setdefault(id(signal), []).append((plain and statement.lhs is signal, statement))
-            elif isinstance(statement, Switch):
+            elif isinstance(statement, _ast.Switch):
                 for _, inner, _ in statement.cases:
                     self._read_all(inner, False)
 
-    def known(self, value: Value) -> str:
+    def known(self, value: Any) -> str:
         """The bits of a value, highest first: 0, 1, or - where the build does not say."""
         width = len(value)
-        if isinstance(value, Const):
+        if isinstance(value, _ast.Const):
             return format(value.value & ((1 << width) - 1), f"0{width}b") if width else ""
         if isinstance(value, Signal):
             return self._of_signal(value)
-        if isinstance(value, Slice):
+        if isinstance(value, _ast.Slice):
             inner = self.known(value.value)
             return inner[len(inner) - value.stop:len(inner) - value.start]
-        if isinstance(value, Concat):
+        if isinstance(value, _ast.Concat):
             return "".join(reversed([self.known(part) for part in value.parts]))
-        if isinstance(value, Operator) and width == 1:
+        if isinstance(value, _ast.Operator) and width == 1:
             inputs = [self.known(operand) for operand in value.operands]
             if value.operator in ("b", "r|"):
                 return "1" if "1" in inputs[0] else "-" if "-" in inputs[0] else "0"
@@ -201,7 +204,7 @@ class _Drivers:
                 if len(bits) < len(signal):
                     bits = bits.rjust(len(signal), (bits[:1] or "0") if rhs.shape().signed else "0")
                 self._known[id(signal)] = bits[len(bits) - len(signal):]
-        return self._known[id(signal)] or unknown
+        return self._known[id(signal)]
 
 
 class _Vector:
@@ -223,7 +226,7 @@ class _Vector:
 class _Part:
     """Adds vectors and cover statements to one fragment."""
 
-    def __init__(self, fragment: Fragment, domain: str | None, number: int, fsms: dict[int, Any], drivers: _Drivers,
+    def __init__(self, fragment: Any, domain: str | None, number: int, fsms: dict[int, Any], drivers: _Drivers,
                  covered: Covered):
         self._fragment, self._drivers, self._covered, self._number = fragment, drivers, covered, number
         self._origin = next((origin for origin in fragment.origins or () if _file(_source(type(origin)))), None)
@@ -245,7 +248,7 @@ class _Part:
                     domain: str) -> list[_Node]:
         nodes: list[_Node] = []
         for statement in statements:
-            if isinstance(statement, Assign):
+            if isinstance(statement, _ast.Assign):
                 if (place := _place(statement.src_loc)) is not None:
                     if here is None:
                         self._covered.always.add(place)
@@ -254,13 +257,13 @@ class _Part:
                 nodes += self._muxes(vector, statement.rhs, set()) + self._muxes(vector, statement.lhs, set())
                 if id(statement.lhs) in self._fsms:
                     self._fsm_domains[id(statement.lhs)] = domain
-                    if id(statement.lhs) in states and isinstance(statement.rhs, Const):
+                    if id(statement.lhs) in states and isinstance(statement.rhs, _ast.Const):
                         self._steps[id(statement.lhs), states[id(statement.lhs)], statement.rhs.value] = None
-            elif isinstance(statement, Switch):
+            elif isinstance(statement, _ast.Switch):
                 nodes += self._switch(vector, statement, here, states, domain)
         return nodes
 
-    def _switch(self, vector: _Vector, switch: Switch, here: list[Point] | None, states: dict[int, int],
+    def _switch(self, vector: _Vector, switch: Any, here: list[Point] | None, states: dict[int, int],
                 domain: str) -> list[_Node]:
         nodes = self._muxes(vector, switch.test, set())
         width, known = len(switch.test), self._drivers.known(switch.test)
@@ -296,11 +299,11 @@ class _Part:
             cases.append((None, [vector.bit(Point("branch", *place, "none taken"))]))
         return [*nodes, (switch.test, cases)] if any(inner for _, inner in cases) else nodes
 
-    def _muxes(self, vector: _Vector, value: Value, seen: set[int]) -> list[_Node]:
-        if id(value) in seen or isinstance(value, (Const, Signal)):
+    def _muxes(self, vector: _Vector, value: Any, seen: set[int]) -> list[_Node]:
+        if id(value) in seen or isinstance(value, (_ast.Const, Signal)):
             return []
         seen.add(id(value))
-        if isinstance(value, SwitchValue):
+        if isinstance(value, _ast.SwitchValue):
             nodes = self._muxes(vector, value.test, seen)
             known = self._drivers.known(value.test)
             place = _place(value.src_loc) if _is_mux(value) else None
@@ -318,13 +321,13 @@ class _Part:
                 cases.append((case_patterns, mine + self._muxes(vector, inner, seen)))
             return [*nodes, (value.test, cases)] if any(inner for _, inner in cases) else nodes
         operands: list[Value] = []
-        if isinstance(value, Operator):
+        if isinstance(value, _ast.Operator):
             operands = list(value.operands)
-        elif isinstance(value, Slice):
+        elif isinstance(value, _ast.Slice):
             operands = [value.value]
-        elif isinstance(value, Part):
+        elif isinstance(value, _ast.Part):
             operands = [value.value, value.offset]
-        elif isinstance(value, Concat):
+        elif isinstance(value, _ast.Concat):
             operands = list(value.parts)
         return [node for operand in operands for node in self._muxes(vector, operand, seen)]
 
@@ -393,7 +396,7 @@ class _Part:
 
 def _realise(nodes: list[_Node], reached: Signal) -> list[Any]:
     return [reached[node].eq(1) if isinstance(node, int) else
-            Switch(node[0], [(patterns, _realise(inner, reached), None) for patterns, inner in node[1]]) for node in nodes]
+            _ast.Switch(node[0], [(patterns, _realise(inner, reached), None) for patterns, inner in node[1]]) for node in nodes]
 
 
 def _source(of: type) -> str:
@@ -427,12 +430,11 @@ def _watched() -> Iterator[list[Any]]:
     """While a unit is made and elaborated: places in sources have columns, all FSMs are listed, and a signal that is made in a
     list of several, which Amaranth gives no name, gets that of its variable."""
     fsms: list[Any] = []
-    before, plain = tracer.get_src_loc, _dsl.FSM
+    before, plain = _tracer.get_src_loc, _dsl.FSM
 
-    class Recorded(plain):  # type: ignore[misc,valid-type]
-        def __init__(self, data: Any) -> None:
-            super().__init__(data)
-            fsms.append(self)
+    def recorded(data: Any) -> Any:
+        fsms.append(plain(data))
+        return fsms[-1]
 
     def look(frame: FrameType, event: str, argument: object) -> None:
         if event == "return" and _file(frame.f_code.co_filename):
@@ -440,18 +442,18 @@ def _watched() -> Iterator[list[Any]]:
                 if isinstance(value, Signal) and value.name.startswith("$"):
                     value.name = name
 
-    tracer.get_src_loc, _dsl.FSM = _location, Recorded
+    _tracer.get_src_loc, _dsl.FSM = _location, recorded
     sys.setprofile(look)
     try:
         yield fsms
     finally:
         sys.setprofile(None)
-        tracer.get_src_loc, _dsl.FSM = before, plain
+        _tracer.get_src_loc, _dsl.FSM = before, plain
 
 
-def _add(fragment: Fragment, domain: str | None, fsms: dict[int, Any], drivers: _Drivers, covered: Covered,
+def _add(fragment: Any, domain: str | None, fsms: dict[int, Any], drivers: _Drivers, covered: Covered,
          told: dict[str, list[list[Point]]]) -> None:
-    if isinstance(fragment, (Instance, IOBufferInstance, MemoryInstance)):
+    if isinstance(fragment, (_ir.Instance, _ir.IOBufferInstance, _mem.MemoryInstance)):
         return
     part = _Part(fragment, domain, len(told), fsms, drivers, covered)
     told.update(part.add())
@@ -463,8 +465,8 @@ def _ports(component: Any) -> dict[str, Any]:
     """As amaranth.back.verilog.convert names them."""
     ports = {}
     for path, member, value in component.signature.flatten(component):
-        ports["__".join(map(str, path))] = (Value.cast(value), PortDirection.Input if member.flow == wiring.In
-                                            else PortDirection.Output)
+        ports["__".join(map(str, path))] = (Value.cast(value), _ir.PortDirection.Input if member.flow == wiring.In
+                                            else _ir.PortDirection.Output)
     return ports
 
 

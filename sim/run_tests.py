@@ -352,6 +352,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs wants 1 or more")
+    if args.coverage is not None and args.coverage.exists() and not args.coverage.is_dir():
+        parser.error(f"--coverage: {args.coverage} is no folder")
     root = args.root.resolve()
     found = select(discover(root, args.k), args.k)
     jobs = [job for job in found if args.nightly or not job.bench.nightly]
