@@ -19,7 +19,7 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: help demo test test-fast nightly test-long test-ref bounds dse bench mutants formal reference bitstream \
 	program synth model report clean check venv requirements fuzz coverage-host test-gates mutation soft-faults \
-	long-runs
+	long-runs coverage-rtl
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -132,6 +132,9 @@ long-runs: check .venv/installed  ## drawn texts of the shipped models and rando
 
 coverage-host: check .venv/installed  ## branches of the host package that the host's tests take (20 minutes); writes docs/reports/coverage-host.json
 	@$(BIN)/python -m tools.coverage_host
+
+coverage-rtl: check .venv/installed  ## what CI's benches reach of hw, by file (an hour); UNIT=NAME: that unit; writes docs/reports/coverage-rtl.json
+	@$(BIN)/python -m tools.coverage_rtl $(UNIT)
 
 mutants: check .venv/installed  ## faults put into the gateware one at a time; the tests must find each (half an hour)
 	@$(BIN)/python -m tests.mutants

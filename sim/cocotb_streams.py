@@ -15,7 +15,8 @@ from cocotb.task import current_task
 from cocotb.triggers import Event, FallingEdge, Timer
 from cocotb.utils import get_sim_time
 
-__all__ = ["StreamSink", "StreamSource", "clocked", "report", "report_note", "report_shares", "reset", "rng", "settled"]
+__all__ = ["StreamSink", "StreamSource", "clocked", "report", "report_note", "report_point", "report_shares",
+           "reset", "rng", "settled"]
 
 PERIOD_NS = 10
 
@@ -179,6 +180,12 @@ def report_note(text: str) -> None:
 def report_shares(**low: float) -> None:
     """Shares of cycles in which each named valid or ready was low, for the runner's output."""
     _report({"shares": {name: round(share, 3) for name, share in low.items()}})
+
+
+def report_point(name: str) -> None:
+    """The running test has reached a point that its file declares in ``POINTS``: a refusal, or a size at its limit.  Call it
+    behind the assertion that shows so."""
+    _report({"point": name})
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,8 @@ FAULT_CPU_S = 120
 #: A model's $error is an error in spite of -Wno-fatal: a parameter that the model lacks must not pass.
 BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Werror-USERERROR",
               "--x-assign", "unique", "--x-initial", "unique")
+#: Verilator counts cover statements, and toggles of signals of one bit.
+COVERAGE_ARGS = ("--coverage-user", "--coverage-toggle", "--coverage-max-width", "1")
 #: For the make that cocotb starts itself.  The wheel was configured without a compiler flag for coroutines, which delays need.
 MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
 
@@ -73,17 +76,26 @@ def after_synthesis(verilog: str, folder: Path, gates: str, plant: str) -> dict[
     return {**netlist.cell_sources(), "dut.v": text, "top.sv": wrapper(text)}
 
 
-def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", plant: str = "") -> Path:
+def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", plant: str = "", coverage: bool = False) -> Path:
     """Folder with the bench's simulator; built if there is none of the same Verilog, tools and flags below ``folder``.
 
-    With ``gates``, the name of a preset, the unit is the netlist that this preset's build makes of it."""
+    With ``gates``, the name of a preset, the unit is the netlist that this preset's build makes of it.  With ``coverage`` the
+    simulator writes coverage.dat where it runs, and the folder has a file points.json, which says what the lines of that are
+    (:mod:`sim.coverage`).  A bench with Verilog of its own has no points.
+    """
     # nobody imports cocotb_tools without need: it is slow
     from cocotb_tools.runner import get_runner
 
     from hw.verilog import to_verilog
+    from sim.coverage import covered_verilog
 
     if bench.sources is not None:
         files, timing = bench.sources(), ["--timing"]
+    elif coverage:
+        assert bench.build is not None
+        covered = covered_verilog(bench.build, "dut")
+        files = {"dut.v": covered.verilog, "top.sv": wrapper(covered.verilog), "points.json": covered.json()}
+        timing = ["--no-timing", *COVERAGE_ARGS]
     else:
         assert bench.build is not None
         text = to_verilog(bench.build(), "dut")
@@ -104,8 +116,9 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", pla
             (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
             objects = object_cache(folder / "objects", MAKE_VARIABLES, *timing, str(waves), headers=True)
             os.environ["MAKEFLAGS"] = f"{MAKE_VARIABLES} OBJCACHE={objects}"
+            sources = [build / name for name in files if not name.endswith(".json")]
             get_runner("verilator").build(
-                sources=[build / name for name in files], hdl_toplevel=TOP, build_dir=build, always=True, waves=waves,
+                sources=sources, hdl_toplevel=TOP, build_dir=build, always=True, waves=waves,
                 build_args=[str(build / "ports.vlt"), *build_args], timescale=("1ns", "1ps"))
             done.touch()
     return build
@@ -120,6 +133,7 @@ def main() -> int:
     parser.add_argument("--waves", action="store_true")
     parser.add_argument("--gates", default="", metavar="PRESET", help="run on the netlist that this preset's build makes")
     parser.add_argument("--plant", default="", metavar="FAULT:SEED", help="with --gates: a fault in the netlist")
+    parser.add_argument("--coverage", action="store_true", help="count points; coverage.dat and points.json appear in the folder")
     args = parser.parse_args()
     os.environ.update(verilator_env())
     # nobody imports cocotb_tools without need: it is slow
@@ -128,7 +142,7 @@ def main() -> int:
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
-    build = build_bench(bench, args.folder.parent, waves=args.waves, gates=args.gates, plant=args.plant)
+    build = build_bench(bench, args.folder.parent, waves=args.waves, gates=args.gates, plant=args.plant, coverage=args.coverage)
     print("\nBUILT", flush=True)
     if args.plant:
         spent = resource.getrusage(resource.RUSAGE_SELF)
@@ -143,6 +157,8 @@ def main() -> int:
     results.unlink(missing_ok=True)
     report = args.folder / "report.jsonl"
     report.unlink(missing_ok=True)
+    for name in ("coverage.dat", "points.json"):
+        (args.folder / name).unlink(missing_ok=True)
     env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
            "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
            # Assertions are rewritten in the testbench only: the modules that it imports would be parsed anew in each run.
@@ -152,6 +168,8 @@ def main() -> int:
     runner.test(test_module=args.file.stem, hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=build, test_dir=args.folder,
                 results_xml=str(results), extra_env=env, waves=args.waves,
                 test_filter="|".join(rf"\.{t}$" for t in tests) or None, seed=os.environ.get("TELLME_SEED", "0"))
+    if args.coverage and (build / "points.json").exists():
+        shutil.copy(build / "points.json", args.folder / "points.json")
     print(json.dumps({"folder": str(build)}))
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     (args.folder / "cpu.txt").write_text(f"{sum(u.ru_utime + u.ru_stime for u in used):.1f}\n")

@@ -14,6 +14,7 @@ import ast
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from hw.verilog import source_key
+from sim.coverage import RULES
 from sim.run_one import load_testbench
 from sim.testbench import Bench
 from sim.verilator import VerilatorError, space_free, verilator_version
@@ -59,6 +62,8 @@ class Job:
     tests: tuple[str, ...]
     gates: str = ""
     plant: str = ""
+    #: Points that the file declares (``POINTS``) for :func:`sim.cocotb_streams.report_point`.
+    points: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -132,12 +137,13 @@ def discover(root: Path, substrings: Sequence[str] = ()) -> list[Job]:
             continue
         sys.path.insert(0, str(file.parent))
         try:
-            benches = load_testbench(file).BENCHES
+            module = load_testbench(file)
         finally:
             sys.path.remove(str(file.parent))
         tests = cocotb_tests(file)
-        for bench in benches:
-            jobs.append(Job(file.parent.name, file, bench, tuple(t for t in tests if not bench.tests or t in bench.tests)))
+        for bench in module.BENCHES:
+            jobs.append(Job(file.parent.name, file, bench, tuple(t for t in tests if not bench.tests or t in bench.tests),
+                            tuple(getattr(module, "POINTS", ()))))
     return jobs
 
 
@@ -148,7 +154,7 @@ def select(jobs: Iterable[Job], substrings: Sequence[str]) -> list[Job]:
     for job in jobs:
         tests = tuple(t for t in job.tests if any(s in f"{job.name}.{t}" for s in substrings))
         if tests or (not job.tests and any(s in job.name for s in substrings)):
-            chosen.append(Job(job.unit, job.file, job.bench, tests))
+            chosen.append(Job(job.unit, job.file, job.bench, tests, job.points))
     return chosen
 
 
@@ -170,8 +176,8 @@ def time_limit(job: Job) -> float:
     return job.bench.timeout_s * (10 if "TELLME_VECTORS" in os.environ else 1) * (5 if job.gates else 1) * crowd
 
 
-def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Outcome:
-    """Build and run one bench in a process group of its own, within its time limit."""
+def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path, coverage: Path | None = None) -> Outcome:
+    """Build and run one bench in a process group of its own, within its time limit.  ``coverage``: the folder for its counts."""
     place = folder / job.name.replace("/", "--").replace(":", "-")
     place.mkdir(parents=True, exist_ok=True)
     log = place / "log.txt"
@@ -185,6 +191,9 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
         command.append("--waves")
     if job.gates:
         command += ["--gates", job.gates, "--plant", job.plant]
+    if coverage is not None:
+        command.append("--coverage")
+        shutil.rmtree(coverage / place.name, ignore_errors=True)
     env = {**os.environ, "TELLME_SEED": seed, "PYTHONHASHSEED": "0",
            "PYTHONPATH": os.pathsep.join([*packages(), str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
     outcome = Outcome(job, log=log)
@@ -235,7 +244,27 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path) -> Ou
     missing = set(job.tests) - {c.name.rsplit(".", 1)[1] for c in outcome.cases}
     for name in sorted(missing if outcome.cases[0].name[-1] != ")" else ()):
         outcome.cases.append(Case(f"{job.name}.{name}", "FAIL", 0, 0, 0.0, "the test did not report a result"))
+    if coverage is not None:
+        keep_coverage(outcome, place, coverage / place.name, seed)
     return outcome
+
+
+def keep_coverage(outcome: Outcome, place: Path, target: Path, seed: str) -> None:
+    """What :mod:`tools.coverage_rtl` reads of a bench: its counts, what they are counts of, and the points that its tests told.
+    A bench without a case that passed leaves nothing."""
+    job = outcome.job
+    if not (place / "coverage.dat").exists() or not any(case.outcome == "PASS" for case in outcome.cases):
+        return
+    target.mkdir(parents=True)
+    for name in ("coverage.dat", "points.json"):
+        if (place / name).exists():
+            shutil.copy(place / name, target / name)
+    report = place / "report.jsonl"
+    entries = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
+    (target / "bench.json").write_text(json.dumps({
+        "bench": job.name, "unit": job.unit, "file": job.file.stem, "seed": seed, "sources": source_key("coverage", RULES),
+        "failed": [case.name for case in outcome.cases if case.outcome == "FAIL"], "declared": list(job.points),
+        "told": sorted({entry["point"] for entry in entries if "point" in entry})}, indent=1) + "\n")
 
 
 def packages() -> list[str]:
@@ -324,6 +353,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", help="repeat a run; default: a new one, printed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="benches at a time")
     parser.add_argument("--waves", action="store_true", help="write a VCD wave file beside each log")
+    parser.add_argument("--coverage", type=Path, metavar="FOLDER",
+                        help="build with cover statements (sim/coverage.py) and keep each bench's counts in a folder of FOLDER")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write all results as JUnit XML")
     parser.add_argument("--root", type=Path, default=ROOT / "tests" / "hw", help="folder of the units' testbenches")
     parser.add_argument("--nightly", action="store_true", help="also the benches that CI leaves to make nightly")
@@ -331,6 +362,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs wants 1 or more")
+    if args.coverage is not None and args.coverage.exists() and not args.coverage.is_dir():
+        parser.error(f"--coverage: {args.coverage} is no folder")
     root = args.root.resolve()
     found = select(discover(root, args.k), args.k)
     jobs = [job for job in found if args.nightly or not job.bench.nightly]
@@ -358,7 +391,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def run(job: Job) -> Outcome:
         say(f"BUILD {job.name}")
-        outcome = run_job(job, folder=folder, seed=seed, waves=args.waves, root=root)
+        outcome = run_job(job, folder=folder, seed=seed, waves=args.waves, root=root,
+                          coverage=None if args.coverage is None else args.coverage.resolve())
         for case in outcome.cases:
             more = [f"{name} low in {share:.1%} of the cycles" for name, share in case.shares.items() if share]
             say("\n  ".join([case.line(), *more, *case.notes]))

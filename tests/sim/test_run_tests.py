@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The RTL test runner, on planted testbenches: whatever goes wrong is a failure, and counts are real."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from sim.run_tests import Job, build_folder, longest_first, may_match
 from sim.testbench import Bench
 from sim.verilator import compiler_version, object_cache, verilator_root
+from tools.coverage_rtl import read_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -176,6 +178,31 @@ def test_waves(tmp_path):
     assert re.search(r"\$var wire\s+4 \S+ o ", text) and re.search(r"\$var wire\s+1 \S+ clk ", text)
     last = max(int(t) for t in re.findall(r"^#(\d+)$", text, re.M))
     assert last >= 1_000_000, "picoseconds"
+
+
+@pytest.mark.nightly
+def test_coverage_keeps_the_counts_of_a_bench(tmp_path):
+    """Nightly: it compiles Verilator's library once more."""
+    source = BENCH + "POINTS = ('limit: all', 'limit: none')\nfrom sim.cocotb_streams import report_point\n" + PASSING.replace(
+        "    report(cases=7)\n", "    report_point('limit: all')\n")
+    root, folder = plant(tmp_path, source), tmp_path / "counts"
+    done = run(root, "--coverage", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((folder / "demo--it-x" / "bench.json").read_text())
+    assert (told["bench"], told["declared"], told["told"], told["failed"]) == ("demo/it-x", ["limit: all", "limit: none"],
+                                                                               ["limit: all"], [])
+    assert json.loads((folder / "demo--it-x" / "points.json").read_text()).keys() == {"points", "controls", "always"}
+    assert read_counts((folder / "demo--it-x" / "coverage.dat").read_text())
+    # A run without a test that passed leaves nothing, old counts neither.
+    failing = plant(tmp_path / "failing", BENCH + "@cocotb.test()\nasync def bad(dut):\n    assert 1 == 2\n")
+    assert run(failing, "--coverage", str(folder)).returncode == 1
+    assert not (folder / "demo--it-x").exists()
+
+
+def test_coverage_wants_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(plant(tmp_path, BENCH + PASSING), "--coverage", str(tmp_path / "file"))
+    assert done.returncode == 2 and "is no folder" in done.stderr
 
 
 def test_a_seed_repeats_a_run(tmp_path):

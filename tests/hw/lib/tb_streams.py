@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.lib.streams import Landing, Queue, Skid
-from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_point, reset, rng
 from sim.testbench import Bench
 
 WIDTH, DEPTH = 16, 8
@@ -21,6 +21,7 @@ BENCHES = [Bench(name="skid", build=lambda: Skid(WIDTH), env={"KIND": "skid"}, t
                  tests=("always_room", "landing_rate")),
            Bench(name="burst", build=lambda: Landing(WIDTH, depth=10, burst=4),
                  env={"KIND": "landing", "BURST": "4", "PLACES": "10"}, tests=("always_room",))]
+POINTS = ("limit: a queue that is full", "limit: a landing that is closed")
 KIND, BURST = os.environ.get("KIND", "skid"), int(os.environ.get("BURST", "1"))
 PLACES = int(os.environ.get("PLACES", DEPTH))
 
@@ -69,6 +70,7 @@ async def holds_its_depth(dut):
         dut.i__payload.value = level
         await FallingEdge(dut.clk)
     assert (int(dut.level.value), int(dut.i__ready.value)) == (DEPTH, 0)
+    report_point("limit: a queue that is full")
     dut.i__valid.value, dut.o__ready.value = 0, 1
     for level in range(DEPTH):
         assert dut.o__valid.value == 1 and int(dut.o__payload.value) == level
@@ -116,6 +118,8 @@ async def always_room(dut):
             # The landing closes early: there is room for the elements that may be sent in three cycles that it does not know of
             # yet.
             assert PLACES - 2 - BURST <= len(player.sent) - before <= PLACES
+            assert not dut.open.value
+            report_point("limit: a landing that is closed")
         await player.play(40, sends=0.0, takes=1.0)
         assert player.left == player.sent and dut.empty.value == 1
     report(cases=len(player.sent))

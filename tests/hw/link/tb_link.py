@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge
 
 from hw.lib.control import EventLayout
 from hw.link.link import BusRequest, HostLink
-from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
+from sim.cocotb_streams import StreamSource, report, report_point, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.memory import END_TOKENS, NO_END, StartArgs, StatusWord
@@ -35,6 +35,8 @@ from tests.hw.packets_model import Host
 WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False),
            (0xA0000000, 0x40, False))
 BENCHES = [Bench(name="windows5", build=lambda: HostLink(windows=WINDOWS, name="test-preset"))]
+POINTS = (*(f"refused: {reason.name}" for reason in NakReason), "limit: a WRITE, a READ and a CHECKSUM of the longest data",
+          "limit: the last byte of a window")
 BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 #: Each word of STATUS is another one; the link fills in the last one but one.
 STATUS = b"".join((0x01020304 * (i + 1)).to_bytes(4, "little") for i in range(8))
@@ -188,6 +190,8 @@ async def memory(dut, **options):
         assert await host.ask(PacketType.WRITE, u32(0x400) + data) == (PacketType.ACK, b"")
         assert await host.ask(PacketType.READ, u32(0x400) + size.to_bytes(2, "little")) == (PacketType.DATA, data)
         assert await host.ask(PacketType.CHECKSUM, u32(0x400) + u32(size)) == (PacketType.SUM, u32(crc32(data)))
+    if DATA_MAX in sizes:
+        report_point("limit: a WRITE, a READ and a CHECKSUM of the longest data")
     report_shares(**host.shares)
     report(cases=3 * len(sizes))
 
@@ -254,6 +258,9 @@ async def bad_packets_are_answered_counted_and_not_acted_on(dut):
     for base, size in ((0xA0000000, 0x40), (0x90000000, 0x100), (0x80000000, 0x100)):
         assert (await host.ask(PacketType.READ, u32(base) + size.to_bytes(2, "little")))[0] == PacketType.DATA
     assert await host.ask(PacketType.WRITE, u32(0x90000000) + bytes(0x40)) == ACK
+    report_point("limit: the last byte of a window")
+    for reason in {reason for _, reason in bad}:
+        report_point(f"refused: {reason.name}")
     report(cases=len(bad))
 
 
@@ -265,6 +272,7 @@ async def the_first_check_that_fails_gives_the_reason(dut):
 
     async def refused(seq, kind, payload, reason, expected):
         assert await host.exchange(seq, kind, payload) == nak(reason, expected), (seq, kind, reason)
+        report_point(f"refused: {reason.name}")
 
     # Before a session: type and length are wrong first.
     await refused(7, 0x44, b"", NakReason.TYPE, 0)

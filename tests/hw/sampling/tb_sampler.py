@@ -14,7 +14,7 @@ from cocotb.utils import get_sim_time
 from hw.lib.control import DrawLayout
 from hw.sampling.sampler import Sampler
 from hw.sampling.threefry import Threefry
-from sim.cocotb_streams import PERIOD_NS, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, report, report_point, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.sampling import (
@@ -37,6 +37,8 @@ from tests.hw.layouts import layouts_of, pack, unpack
 DRAWS = ("greedy_and_flat", "random_draws", "the_smallest_numbers", "a_draw_follows_another", "any_settings_end")
 BENCHES = [Bench(name="threefry", build=lambda: Threefry(), env={"UNIT": "threefry"}, tests=("numbers",)),
            Bench(name="draw", build=lambda: WithTop(), env={"UNIT": "draw"}, tests=DRAWS)]
+POINTS = ("limit: all places of the best taken", "limit: the lowest and the highest temperature",
+          "limit: a weight of 31 octaves below the best, and of 32")
 ONE = 1 << 16
 
 
@@ -194,6 +196,9 @@ async def greedy_and_flat(dut):
         for position in range(8):
             await board.draw(top, DrawSettings(inverse, seed=position), position)
             await board.draw([(i, 0) for i in range(64)], DrawSettings(inverse, seed=position), position)
+    assert len(top) == TOP_ENTRIES
+    report_point("limit: all places of the best taken")
+    report_point("limit: the lowest and the highest temperature")
     report(cases=48)
 
 
@@ -211,6 +216,7 @@ async def the_smallest_numbers(dut):
     for top_p in (1, 32767, 32768, 32769, 65535):
         # Two halves: the share is met exactly.
         await board.draw([(1, 7), (2, 7)], DrawSettings(UNIT_TEMPERATURE, top_p=top_p), 9)
+    report_point("limit: a weight of 31 octaves below the best, and of 32")
     report(cases=53)
 
 

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.memory.weights import WeightBuffer
-from sim.cocotb_streams import StreamSink, clocked, report, report_shares, reset, rng, settled
+from sim.cocotb_streams import StreamSink, clocked, report, report_point, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.program import MAX_SEGMENTS, SEGMENT_ENTRIES, SEGMENT_WORDS, Segment, pack_segments
 from tests.hw.layouts import fields, layouts_of
@@ -18,6 +18,8 @@ from tests.hw.memory_model import QueuedReadModel, ReadModel
 MEMORIES = {"blocks1": 1 << 25, "narrow": 4 << 20}
 BENCHES = [Bench(name=name, build=lambda memory=memory: WeightBuffer(layouts_of(sdram_bytes=memory), blocks=1),
                  env={"MEMORY": str(memory)}) for name, memory in MEMORIES.items()]
+POINTS = ("refused: a start while it runs", "limit: a list of all entries", "limit: a segment of one word",
+          "limit: an empty list", "limit: as many words as the buffer holds", "limit: a request of the longest burst")
 LAYOUTS = layouts_of(sdram_bytes=int(os.environ.get("MEMORY", "4194304")))
 BASE, BODY, HEAD = 0x100, 150, 70
 #: A body in one piece and the LM head after it.
@@ -162,6 +164,7 @@ async def scattered_segments_stalls_90(dut):
 async def one_segment(dut):
     """No LM head, and a single word that is all there is."""
     await check(dut, (Segment(0x10, 1),), plain=1, chunks=40)
+    report_point("limit: a segment of one word")
 
 
 @cocotb.test()
@@ -171,6 +174,7 @@ async def a_full_list(dut):
                 for i in range(MAX_SEGMENTS)]
     assert len(pack_segments(segments)) == SEGMENT_WORDS * SEGMENT_ENTRIES
     await check(dut, segments, plain=1, chunks=2)
+    report_point("limit: a list of all entries")
 
 
 @cocotb.test()
@@ -224,6 +228,8 @@ async def a_change_of_segments_costs_no_cycle(dut):
     # As long as there is room: then a request waits for words to leave.
     cycles = [r[2] for r in requests.taken[:10]]
     assert [b - a for a, b in zip(cycles, cycles[1:], strict=False)] == [3] * 9, cycles
+    assert max(length for _, length, _ in requests.taken) == WeightBuffer.BURST
+    report_point("limit: a request of the longest burst")
     report(cases=count)
 
 
@@ -248,6 +254,27 @@ async def an_empty_list_hangs_nothing(dut):
     sink = StreamSink(dut, "out")
     expected = sequence(words, PLAIN, 2, 0)
     assert await sink.recv_n(len(expected)) == expected
+    report_point("limit: an empty list")
+
+
+@cocotb.test()
+async def a_start_while_it_runs_counts_for_nothing(dut):
+    """Neither the words nor the number of chunks without an LM head change."""
+    await start(dut)
+    words = memory(PLAIN)
+    cocotb.start_soon(ReadModel(dut, "port", words, request=LAYOUTS.memory_request).run())
+    await begin(dut, 2)
+    sink = StreamSink(dut, "out", rng=rng("out"))
+    expected = sequence(words, PLAIN, 5, 2)
+    for at in range(0, len(expected), 97):
+        part = expected[at:at + 97]
+        assert await sink.recv_n(len(part)) == part
+        assert not dut.control__idle.value
+        dut.control__plain_tokens.value, dut.control__start.value = 7, 1
+        await FallingEdge(dut.clk)
+        dut.control__start.value = 0
+    report_point("refused: a start while it runs")
+    report(cases=len(expected))
 
 
 @cocotb.test()
@@ -266,6 +293,7 @@ async def fills_ahead_and_no_further(dut):
     sink = StreamSink(dut, "out")
     expected = sequence(words, PLAIN, 4, 0)
     assert await sink.recv_n(len(expected)) == expected
+    report_point("limit: as many words as the buffer holds")
 
 
 @cocotb.test()

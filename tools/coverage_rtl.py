@@ -1,0 +1,333 @@
+# SPDX-FileCopyrightText: 2026 The tellme authors
+# SPDX-License-Identifier: BSD-2-Clause
+"""``python -m tools.coverage_rtl``: what the benches reach of the gateware, by file of hw, with the Python lines they miss.
+
+The benches run with cover statements (:mod:`sim.coverage` says what each kind of point is), and Verilator counts.  A point is
+reached if one bench's count is not zero.
+
+- ``lines``: lines with a statement under a condition.  Such a line counts if, at a rising edge without reset, all conditions
+  around one of its statements held, in one instance of one bench.
+- ``branches``: arms of If, Switch and FSM, arms that are not written, and both sides of each Mux.
+- ``toggles``: control signals that went up and down.
+- ``functional``: states and edges of FSMs, stalls of streams, and the points that benches declare.
+
+A statement or an arm that is in a file but in no bench's build counts as missed.  What is missed for a reason is in
+tools/coverage_rtl.json.  Shares are of all points: a reason does not raise a share.
+
+The record is docs/reports/coverage-rtl.json.  Exit codes: 0; 1, a bench failed, or a reason is wrong; 2, bad arguments.
+"""
+
+import argparse
+import ast
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hw.verilog import source_key
+from sim.coverage import RULES, Point
+from sim.run_tests import discover
+from tools.ci import CI_SEED
+
+__all__ = ["DATA", "EXCLUSIONS", "Bench", "Exclusion", "Found", "main", "read_bench", "read_counts", "read_exclusions", "record",
+           "static_points", "wrong_exclusions"]
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = ROOT / "docs" / "reports" / "coverage-rtl.json"
+EXCLUSIONS = ROOT / "tools" / "coverage_rtl.json"
+#: Where the counts of each bench lie.
+DATA = ROOT / "build" / "coverage" / "rtl"
+#: The share of lines and branches that is wanted.
+GOAL = 0.95
+#: The kinds of points, by their name in the record.
+GROUPS = {"lines": ("line",), "branches": ("branch",), "toggles": ("toggle",), "states": ("state",), "edges": ("edge",),
+          "stalls": ("stall",)}
+NOT_BUILT = "not built by a bench"
+_ENTRY = re.compile(r"C '(.*)' (\d+)$")
+
+
+@dataclass
+class Bench:
+    """A bench's points with their counts, and what its tests told."""
+
+    name: str
+    unit: str
+    file: str
+    failed: list[str]
+    declared: list[str]
+    told: list[str]
+    counts: Counter[Point] = field(default_factory=Counter)
+    always: set[tuple[str, int]] = field(default_factory=set)
+    #: Whether the build has points at all: a bench with Verilog of its own has none.
+    counted: bool = True
+
+
+@dataclass
+class Found:
+    """The points of all benches, merged."""
+
+    counts: Counter[Point] = field(default_factory=Counter)
+    always: set[tuple[str, int]] = field(default_factory=set)
+
+    def add(self, bench: Bench) -> None:
+        for point, count in bench.counts.items():
+            self.counts[point] += count
+        self.always |= bench.always
+
+    @property
+    def files(self) -> set[str]:
+        return {point.file for point in self.counts} | {file for file, _ in self.always}
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A point that no bench reaches, and why.  The line is named by its text, so that it is found when it moves; ``nth`` counts
+    lines of the same text, from 1."""
+
+    kind: str
+    file: str
+    text: str
+    what: str
+    reason: str
+    nth: int = 1
+
+    def point(self) -> Point | None:
+        """None if the file has no such line."""
+        lines = [number for number, text in enumerate(_source(self.file), 1) if text.strip() == self.text]
+        return Point(self.kind, self.file, lines[self.nth - 1], self.what) if 0 < self.nth <= len(lines) else None
+
+
+@cache
+def _source(file: str) -> list[str]:
+    path = ROOT / file
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def read_counts(text: str) -> dict[tuple[str, int], dict[str, int]]:
+    """Counts of a coverage.dat of the unit's Verilog, by (type, line) and the entry's own name.  ValueError for a line that is
+    none of Verilator's."""
+    counts: dict[tuple[str, int], dict[str, int]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#") or not line:
+            continue
+        match = _ENTRY.match(line)
+        if match is None:
+            raise ValueError(f"line {number} is no entry of Verilator's coverage.dat: {line!r}")
+        fields = dict(part.split("\x02", 1) for part in match[1].split("\x01") if "\x02" in part)
+        if not fields["f"].endswith("dut.v"):
+            continue
+        names = counts.setdefault((fields["t"], int(fields["l"])), {})
+        names[fields["o"]] = names.get(fields["o"], 0) + int(match[2])
+    return counts
+
+
+def read_bench(folder: Path) -> Bench:
+    """What ``sim.run_tests --coverage`` left of a bench.  ValueError if the gateware was another one, or a cover statement was
+    not counted."""
+    told = json.loads((folder / "bench.json").read_text())
+    if told["sources"] != source_key("coverage", RULES):
+        raise ValueError(f"{told['bench']} was counted with other sources of hw; run it again")
+    bench = Bench(told["bench"], told["unit"], told["file"], told["failed"], told["declared"], told["told"])
+    if not (folder / "points.json").exists():
+        bench.counted = False
+        return bench
+    points = json.loads((folder / "points.json").read_text())
+    counts = read_counts((folder / "coverage.dat").read_text())
+    for line, of in points["points"].items():
+        if ("user", int(line)) not in counts:
+            raise ValueError(f"{bench.name}: the cover statement in line {line} was not counted")
+        for kind, file, number, what in of:
+            bench.counts[Point(kind, file, number, what)] += sum(counts["user", int(line)].values())
+    for line, _, file, number, name in points["controls"]:
+        edges = counts.get(("toggle", int(line)))
+        if edges is not None:
+            ways = [count for of, count in edges.items() if of.endswith((":0->1", ":1->0"))]
+            if len(ways) != 2:
+                raise ValueError(f"{bench.name}: line {line} of the Verilog has {len(ways)} counts of toggles, not two")
+            # Both ways; the fewer of them count.
+            bench.counts[Point("toggle", file, number, name)] += min(ways)
+    bench.always = {(file, number) for file, number in points["always"]}
+    return bench
+
+
+def static_points(file: str) -> set[Point]:
+    """Lines of statements and written arms of a source, whether a build has them or not."""
+    found = set()
+    for node in ast.walk(ast.parse("\n".join(_source(file)))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr == "eq":
+            found.add(Point("line", file, node.lineno, "statement"))
+        elif node.func.attr in ("If", "Elif", "Else", "Case", "Default", "State") and isinstance(node.func.value, ast.Name) \
+                and node.func.value.id == "m":
+            found.add(Point("branch", file, node.lineno, "taken"))
+    return found
+
+
+def not_built(found: Found) -> set[Point]:
+    """Points that are in the sources of the files that were built, and in no build."""
+    return {point for file in found.files for point in static_points(file)
+            if point not in found.counts and not (point.kind == "line" and (file, point.line) in found.always)}
+
+
+def read_exclusions(path: Path = EXCLUSIONS) -> list[Exclusion]:
+    """The data file.  ValueError for an entry without a reason, of an unknown kind, or of a line that is not there."""
+    exclusions = [Exclusion(**entry) for entry in json.loads(path.read_text())]
+    kinds = {kind for group in GROUPS.values() for kind in group}
+    for exclusion in exclusions:
+        if exclusion.kind not in kinds:
+            raise ValueError(f"{exclusion.file}: {exclusion.kind!r} is no kind of point; kinds are {', '.join(sorted(kinds))}")
+        if not exclusion.reason.strip():
+            raise ValueError(f"{exclusion.file}: {exclusion.text!r} has no reason")
+        if exclusion.point() is None:
+            raise ValueError(f"{exclusion.file} has no line {exclusion.text!r} ({exclusion.nth}): take the entry out of "
+                             f"{path.name}")
+    return exclusions
+
+
+def wrong_exclusions(exclusions: Iterable[Exclusion], found: Found, missed: Iterable[Point], *, whole: bool) -> list[str]:
+    """What is wrong with the reasons: a point that a bench reaches, and after all benches ran, a point that is none."""
+    every = set(missed)
+    wrong = []
+    for exclusion in exclusions:
+        point = exclusion.point()
+        assert point is not None
+        if found.counts.get(point):
+            problem = "is reached"
+        elif whole and point not in every:
+            problem = "no build has this point"
+        else:
+            continue
+        wrong.append(f"{point.file}:{point.line} {point.kind} {point.what}: {problem}; take its entry out of {EXCLUSIONS.name}")
+    return wrong
+
+
+def _share(reached: int, total: int) -> dict[str, Any]:
+    return {"reached": reached, "total": total, "share": round(reached / total, 4) if total else 1.0}
+
+
+def record(benches: Sequence[Bench], exclusions: Sequence[Exclusion], commit: str, *, not_run: Sequence[str] = (),
+           every_file: Sequence[str] = ()) -> dict[str, Any]:
+    """The record of what the benches reached.  ``not_run``: benches of CI without counts; ``every_file``: all files of hw."""
+    found = Found()
+    for bench in benches:
+        found.add(bench)
+    absent = not_built(found)
+    counts: Mapping[Point, int] = {**found.counts, **dict.fromkeys(absent, 0)}
+    missed = {point for point, count in counts.items() if not count}
+    reasons = {exclusion.point(): exclusion.reason for exclusion in exclusions}
+    wrong = wrong_exclusions(exclusions, found, missed, whole=not not_run)
+    files = {}
+    for file in sorted(found.files):
+        of_file = [point for point in counts if point.file == file]
+        entry: dict[str, Any] = {}
+        for group, kinds in GROUPS.items():
+            of_group = [point for point in of_file if point.kind in kinds]
+            if of_group:
+                entry[group] = _share(sum(point not in missed for point in of_group), len(of_group))
+        entry["unconditional"] = sum(1 for name, _ in found.always if name == file)
+        entry["missed"] = [{"line": point.line, "kind": point.kind, "what": NOT_BUILT if point in absent else point.what,
+                            "text": _source(file)[point.line - 1].strip() if point.line else "",
+                            **({"reason": reasons[point]} if point in reasons else {})}
+                           for point in sorted(missed, key=lambda p: (p.line, p.kind, p.what)) if point.file == file]
+        files[file] = entry
+    declared = {f"{bench.unit}/{bench.file.removeprefix('tb_')}: {name}" for bench in benches for name in bench.declared}
+    told = {f"{bench.unit}/{bench.file.removeprefix('tb_')}: {name}" for bench in benches for name in bench.told}
+    wrong += [f"{name}: a test reaches it, and its file does not declare it in POINTS" for name in sorted(told - declared)]
+    sums = {}
+    for group, kinds in GROUPS.items():
+        of_group = [point for point in counts if point.kind in kinds]
+        sums[group] = _share(sum(point not in missed for point in of_group), len(of_group))
+    sums["declared"] = _share(len(told & declared), len(declared))
+    functional = [sums[group] for group in ("states", "edges", "stalls", "declared")]
+    sums["functional"] = _share(sum(s["reached"] for s in functional), sum(s["total"] for s in functional))
+    return {"command": "python -m tools.coverage_rtl", "commit": commit, "benches": sorted(bench.name for bench in benches),
+            "failed": sorted(name for bench in benches for name in bench.failed),
+            "without_points": sorted(bench.name for bench in benches if not bench.counted), "not_run": sorted(not_run),
+            "goal": GOAL, "sums": sums, "missed_without_reason": len(missed - set(reasons)),
+            "declared_not_reached": sorted(declared - told),
+            "files_of_no_bench": sorted(set(every_file) - found.files), "wrong": wrong,
+            "below": [file for file, entry in files.items()
+                      if any(entry[g]["share"] < GOAL for g in ("lines", "branches") if g in entry)], "files": files}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The sums of each file, and of all, as lines of text."""
+    groups = [*GROUPS]
+    lines = ["".join(f"{group:>15}" for group in groups) + "  file"]
+
+    def cell(share: Mapping[str, Any] | None) -> str:
+        return f"{'-':>15}" if share is None else f"{share['reached']:>6}/{share['total']} {100 * share['share']:.0f} %".rjust(15)
+
+    for file, entry in found["files"].items():
+        lines.append("".join(cell(entry.get(group)) for group in groups) + f"  {file}")
+    return "\n".join([*lines, "".join(cell(found["sums"][group]) for group in groups) + "  all"])
+
+
+def ci_benches() -> list[str]:
+    """The benches of CI."""
+    return [job.name for job in discover(ROOT / "tests" / "hw") if not job.bench.nightly]
+
+
+def run_benches(arguments: Sequence[str]) -> int:
+    """``sim.run_tests`` with CI's seed; it ends with this process, and so do its benches.  Its exit code."""
+    process = subprocess.Popen([sys.executable, "-m", "sim.run_tests", "--jobs", "1", "--seed", CI_SEED, *arguments], cwd=ROOT)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.coverage_rtl", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("units", nargs="*", help="units whose benches run; default: all")
+    parser.add_argument("--read", action="store_true", help="run nothing: the record of what earlier runs counted")
+    args = parser.parse_args(argv)
+    try:
+        exclusions = read_exclusions()
+    except (ValueError, TypeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    units = {path.parent.name for path in (ROOT / "tests" / "hw").glob("*/tb_*.py")}
+    if unknown := set(args.units).difference(units):
+        parser.error(f"{', '.join(sorted(unknown))}: units are {', '.join(sorted(units))}")
+    code = 0
+    if not args.read:
+        chosen = [part for unit in args.units for part in ("-k", f"{unit}/")]
+        signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+        code = run_benches(["--coverage", str(DATA), *chosen])
+        if code == 2:
+            return 2
+    try:
+        read = [read_bench(path.parent) for path in sorted(DATA.glob("*/bench.json"))]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    counted = {bench.name for bench in read}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    every = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "hw").rglob("*.py")) if path.name != "__init__.py"]
+    found = record(read, exclusions, commit, not_run=sorted(set(ci_benches()) - counted), every_file=every)
+    print(table(found))
+    for text in (*found["wrong"], *(f"{name} failed" for name in found["failed"])):
+        print(text)
+    sums = found["sums"]
+    print(f"{100 * sums['lines']['share']:.1f} % of {sums['lines']['total']} lines, {100 * sums['branches']['share']:.1f} % of "
+          f"{sums['branches']['total']} branches, {100 * sums['toggles']['share']:.1f} % of {sums['toggles']['total']} control "
+          f"signals, {sums['functional']['reached']} of {sums['functional']['total']} functional points; "
+          f"{found['missed_without_reason']} points are missed without a reason; {len(counted)} benches, and "
+          f"{len(found['not_run'])} of CI not run")
+    REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    return 1 if code or found["wrong"] or found["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
