@@ -18,7 +18,7 @@ from tests.hw.memory_model import QueuedReadModel, ReadModel
 MEMORIES = {"blocks1": 1 << 25, "narrow": 4 << 20}
 BENCHES = [Bench(name=name, build=lambda memory=memory: WeightBuffer(layouts_of(sdram_bytes=memory), blocks=1),
                  env={"MEMORY": str(memory)}) for name, memory in MEMORIES.items()]
-POINTS = ("refused: a start while it runs", "limit: a list of all entries", "limit: a segment of one word",
+POINTS = ("limit: a list of all entries", "limit: a segment of one word",
           "limit: an empty list", "limit: as many words as the buffer holds", "limit: a request of the longest burst")
 LAYOUTS = layouts_of(sdram_bytes=int(os.environ.get("MEMORY", "4194304")))
 BASE, BODY, HEAD = 0x100, 150, 70
@@ -255,26 +255,6 @@ async def an_empty_list_hangs_nothing(dut):
     expected = sequence(words, PLAIN, 2, 0)
     assert await sink.recv_n(len(expected)) == expected
     report_point("limit: an empty list")
-
-
-@cocotb.test()
-async def a_start_while_it_runs_counts_for_nothing(dut):
-    """Neither the words nor the number of chunks without an LM head change."""
-    await start(dut)
-    words = memory(PLAIN)
-    cocotb.start_soon(ReadModel(dut, "port", words, request=LAYOUTS.memory_request).run())
-    await begin(dut, 2)
-    sink = StreamSink(dut, "out", rng=rng("out"))
-    expected = sequence(words, PLAIN, 5, 2)
-    for at in range(0, len(expected), 97):
-        part = expected[at:at + 97]
-        assert await sink.recv_n(len(part)) == part
-        assert not dut.control__idle.value
-        dut.control__plain_tokens.value, dut.control__start.value = 7, 1
-        await FallingEdge(dut.clk)
-        dut.control__start.value = 0
-    report_point("refused: a start while it runs")
-    report(cases=len(expected))
 
 
 @cocotb.test()
