@@ -404,7 +404,6 @@ def _source(of: type) -> str:
     return getattr(sys.modules.get(of.__module__), "__file__", None) or ""
 
 
-@cache
 def _class_line(of: type) -> int:
     return inspect.getsourcelines(of)[1]
 
@@ -477,7 +476,8 @@ def covered_verilog(build: Callable[[], Any], name: str) -> Covered:
 
     from hw.tlmm.carry import ADD_MODULE, ADD_VERILOG
 
-    covered, told = Covered(""), {}
+    covered = Covered("")
+    told: dict[str, list[list[Point]]] = {}
     with _watched() as fsms:
         component = build()
         fragment = Fragment.get(component, None)

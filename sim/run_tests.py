@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -143,7 +143,7 @@ def discover(root: Path, substrings: Sequence[str] = ()) -> list[Job]:
         tests = cocotb_tests(file)
         for bench in module.BENCHES:
             jobs.append(Job(file.parent.name, file, bench, tuple(t for t in tests if not bench.tests or t in bench.tests),
-                            tuple(getattr(module, "POINTS", ()))))
+                            points=tuple(getattr(module, "POINTS", ()))))
     return jobs
 
 
@@ -154,7 +154,7 @@ def select(jobs: Iterable[Job], substrings: Sequence[str]) -> list[Job]:
     for job in jobs:
         tests = tuple(t for t in job.tests if any(s in f"{job.name}.{t}" for s in substrings))
         if tests or (not job.tests and any(s in job.name for s in substrings)):
-            chosen.append(Job(job.unit, job.file, job.bench, tests, job.points))
+            chosen.append(replace(job, tests=tests))
     return chosen
 
 

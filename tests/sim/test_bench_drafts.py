@@ -18,7 +18,7 @@ from tellme.spec.config import preset
 from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.words import unpack_word
 from tests.models.random_model import even_model
-from tests.sim.boards import PASS, TOLD, GoldenClient
+from tests.sim.golden_client import PASS, TOLD, GoldenClient
 
 CORE = replace(preset("sim-slots"), drafts=True)
 MODEL = even_model(67, 64)

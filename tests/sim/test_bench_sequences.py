@@ -16,7 +16,7 @@ from tellme.errors import DeviceError, InputError
 from tellme.spec.config import preset
 from tellme.spec.memory import SDRAM_BASE, cache_bases
 from tests.models.random_model import even_model
-from tests.sim.boards import PASS, TOLD, GoldenClient
+from tests.sim.golden_client import PASS, TOLD, GoldenClient
 
 CORE = preset("sim-slots")
 MODEL = even_model(67, 24)
