@@ -16,7 +16,7 @@ __all__ = ["DEVICES", "Top"]
 
 #: Device -> (preset, platform class); a 12F is a 25F's die.
 DEVICES = devices("ulx3s", {"85f": ULX3S_85F_Platform, "12f": ULX3S_12F_Platform})
-#: Device -> nextpnr's first seed.  An 85F reaches 68.3 of 66.67 MHz with seed 5 and 64.3 with seed 4.
+#: Device -> nextpnr's first seed.
 FIRST_SEEDS = {"85f": 5, "12f": 4}
 
 #: The ESP32's pins by board revision: v3.0.x has EN at F1 and GPIO0 at L2, v3.1.x EN at J5 and GPIO0 at F1.
