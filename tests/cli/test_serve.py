@@ -104,13 +104,13 @@ def test_a_board_that_was_plugged_in_is_not_replaced_by_the_simulated_board(monk
             self.device = SimpleNamespace(name="sim" if ports[0] is None else ports[0])
             opened.append(self.device.name)
 
-        def load(self, model, head, drafts):
+        def load(self, model, head, drafts, check):
             return "session"
 
     ports = ["/dev/ttyUSB0"]
     monkeypatch.setattr("tellme.cli.serve.find_board", lambda: ports[0])
     monkeypatch.setattr("tellme.cli.serve.Board.open", lambda name, preset, baud, say: Opened(name))
-    open_board = opener("auto", None, SimpleNamespace(preset="", baud=None, head=None, drafts=None, no_drafts=False))
+    open_board = opener("auto", None, SimpleNamespace(preset="", baud=None, head=None, drafts=None, no_drafts=False, check=None))
     open_board()
     ports[0] = None
     with pytest.raises(LinkError, match="no board is plugged in"):
@@ -120,7 +120,7 @@ def test_a_board_that_was_plugged_in_is_not_replaced_by_the_simulated_board(monk
     assert opened == ["/dev/ttyUSB0", "/dev/ttyUSB1"]
     # The simulated board that was there from the start may be opened again.
     ports[0] = None
-    again = opener("auto", None, SimpleNamespace(preset="", baud=None, head=None, drafts=None, no_drafts=False))
+    again = opener("auto", None, SimpleNamespace(preset="", baud=None, head=None, drafts=None, no_drafts=False, check=None))
     again()
     again()
     assert opened[2:] == ["sim", "sim"]

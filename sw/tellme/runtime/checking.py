@@ -20,13 +20,11 @@ from tellme.golden.board import CHUNK, GoldenBoard, NonfiniteError
 from tellme.golden.head import best
 from tellme.link.client import REGION, padded
 from tellme.spec.memory import SDRAM_BASE, Event
-from tellme.spec.ranges import Range
+from tellme.spec.ranges import COUNT16
 from tellme.spec.sampling import DrawSettings, draw
 
-__all__ = ["CHECK_RANGE", "Checker", "Difference", "HostTables", "MemorySums", "Pick"]
+__all__ = ["Checker", "Difference", "HostTables", "MemorySums", "Pick"]
 
-#: Tokens from a comparison to the next.
-CHECK_RANGE = Range(1, 65_535)
 #: Regions that are compared at a time, so that packets of runs come between.
 REGIONS_AT_ONCE = 8
 
@@ -81,14 +79,14 @@ class HostTables(Protocol):
 class Checker:
     """The golden model beside one sequence of a board.
 
-    ``every``: tokens from a comparison to the next, CHECK_RANGE; a RangeError else.  ``vocab``: of the model.  ``lanes``: prompt
+    ``every``: tokens from a comparison to the next, 1 to 65,535; a RangeError else.  ``vocab``: of the model.  ``lanes``: prompt
     tokens that the board works on at a time.  ``tables``: embedding and LM head, where they are on the host.
 
     The golden model computes each token that the board was fed, as K and V of all of them are needed, several at a time.
     """
 
     def __init__(self, image: Image, every: int, *, vocab: int, lanes: int = 1, tables: HostTables | None = None):
-        self.every, self._vocab, self._lanes, self._tables = CHECK_RANGE.check("check", every), vocab, lanes, tables
+        self.every, self._vocab, self._lanes, self._tables = COUNT16.check("check", every), vocab, lanes, tables
         self._golden = GoldenBoard(image, lanes, sampler=False)
         #: Tokens whose K and V lie in the golden model's cache.
         self._ids: list[int] = []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tellme.errors import InputError
 
-__all__ = ["I8", "I32", "U8", "U16", "U32", "Range", "RangeError", "check_fields"]
+__all__ = ["COUNT16", "I8", "I32", "U8", "U16", "U32", "Range", "RangeError", "check_fields"]
 
 
 class RangeError(InputError, ValueError):
@@ -35,6 +35,8 @@ class Range(NamedTuple):
 U8 = Range(0, 0xFF)
 #: A field of 16 bits without a sign.
 U16 = Range(0, 0xFFFF)
+#: A field of 16 bits without a sign that counts one thing at least.
+COUNT16 = Range(1, 0xFFFF)
 #: A field of 32 bits without a sign.
 U32 = Range(0, 0xFFFF_FFFF)
 #: A field of 8 bits with a sign.

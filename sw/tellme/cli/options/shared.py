@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tellme.cli.errors import UserError
 from tellme.cli.numbers import fraction, whole
-from tellme.runtime.checking import CHECK_RANGE
 from tellme.runtime.sampling import MAX_PENALTY
 from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
-from tellme.spec.ranges import Range
+from tellme.spec.ranges import COUNT16, Range
 
 __all__ = ["add_adapter", "add_check", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset",
            "add_sampling", "file_name"]
@@ -98,7 +97,7 @@ def add_drafts(command: argparse.ArgumentParser) -> None:
 
 def add_check(command: argparse.ArgumentParser, when: str) -> None:
     """What is compared with the golden model and with the file, and when the memory is."""
-    command.add_argument("--check", type=whole("--check", CHECK_RANGE), metavar="N", help="compare the board's picks and "
+    command.add_argument("--check", type=whole("--check", COUNT16), metavar="N", help="compare the board's picks and "
                          "step CRCs with the golden model every N tokens, and show no token before it was compared (default: "
                          "compare nothing)")
     command.add_argument("--check-weights", action="store_true", help=f"compare the board's memory with the model's file {when}")
