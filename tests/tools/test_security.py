@@ -203,5 +203,5 @@ def test_the_record_of_coverage():
 
 def test_the_folders_of_coverage():
     """All folders whose tests run the host and simulate nothing."""
-    left = {"board", "boards", "chips", "data", "formal", "hw", "ref", "sim", "tlmm", "tools", "train", "__pycache__"}
+    left = {"board", "boards", "chips", "data", "formal", "hw", "mutation", "ref", "sim", "tlmm", "tools", "train", "__pycache__"}
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - left == set(coverage_host.FOLDERS)
