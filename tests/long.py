@@ -151,6 +151,9 @@ def main() -> int:
     parser.add_argument("--report", nargs="?", type=Path, const=REPORT, help="go on with this record of drawn texts (default: "
                         "docs/reports/long.json)")
     args = parser.parse_args()
+    for name in ("tokens", "drawn"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name}: {getattr(args, name)} is below 1")
     if args.drawn is not None:
         seed = random.SystemRandom().randrange(1 << 32) if args.seed is None else args.seed
         print(f"seed {seed}", flush=True)

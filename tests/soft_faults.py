@@ -299,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--golden", action="store_true", help="flip bits of the golden model: image and KV cache alone")
     parser.add_argument("--seconds", type=float, help="begin no fault after so many seconds")
     args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error(f"--count: {args.count} is below 1")
     began, head_commit = time.monotonic(), commit()
     trial = Trial.of(preset(PRESET))
     command, sites, core = list[str](), list[Site](), "golden"
