@@ -312,7 +312,7 @@ PRESETS = {
                                  ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                                  sdram_power_up_us=2.0, sdram_phases=1),
 }
-# Sixteen sequences, or drafted tokens, share each weight too.  Simulated only: no routing of it came to its end yet (decision 18).
+# Sixteen sequences, or drafted tokens, share each weight too.  Simulated only: no routing of it was waited for yet (decision 18).
 PRESETS["ulx3s-85f-s16"] = replace(PRESETS["ulx3s-85f"], name="ulx3s-85f-s16", head_tokens=16, slots=16, drafts=True)
 # The core of sim-tiny with the norms of OLMo 2.
 PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
