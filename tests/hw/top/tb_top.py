@@ -92,7 +92,9 @@ BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG"
            Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
                  tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
            Bench(name="wide", build=lambda: Core(CONFIGS["wide"]), env={"CONFIG": "wide"}, timeout_s=900,
-                 tests=("a_model_runs", "a_run_draws_and_ends", "stops_at_any_step")),
+                 tests=("a_run_draws_and_ends", "stops_at_any_step")),
+           Bench(name="wide-model", build=lambda: Core(CONFIGS["wide"]), env={"CONFIG": "wide"}, timeout_s=900,
+                 tests=("a_model_runs",), nightly="tests/board runs models on the cores of ulx3s-85f and ecpix5-85f, which do too"),
            *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
