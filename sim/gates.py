@@ -55,8 +55,7 @@ NETLISTS = (Netlist("weights/manager-blocks1", "ulx3s-85f"), Netlist("tlmm/engin
 PLANTED: tuple[tuple[str, str, int], ...] = (
     ("weights/manager-blocks1@ulx3s-85f", "lut", 1), ("weights/manager-blocks1@ulx3s-85f", "ebr-width", 1))
 #: Runs, by the names of their entries, that the record has not got yet.
-OPEN: tuple[str, ...] = ("tlmm/engine-lanes1@ulx3s-85f", "lm_head/lm_head-dim64@ulx3s-85f", "fused/pipeline-dim128@ulx3s-85f",
-                         "weights/manager-blocks1@ulx3s-85f+lut:1", "weights/manager-blocks1@ulx3s-85f+ebr-width:1")
+OPEN: tuple[str, ...] = ()
 
 
 def jobs_of(root: Path, substrings: Sequence[str]) -> list[Job]:
