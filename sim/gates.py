@@ -14,8 +14,6 @@ Exit codes: 0, all passed; 1, a failure; 2, nothing matches, or bad arguments.
 
 import argparse
 import json
-import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,8 +25,8 @@ from typing import Any
 from boards.flow.build import tool_versions
 from sim.netlist import FAULTS
 from sim.reports import keep
-from sim.run_tests import Case, Job, Outcome, build_folder, discover, run_job, say, select
-from sim.verilator import VerilatorError, verilator_version
+from sim.run_tests import Case, Job, Outcome, begin, build_folder, discover, run_job, say, select
+from sim.verilator import verilator_version
 
 __all__ = ["NETLISTS", "OPEN", "PLANTED", "REPORT", "Netlist", "main"]
 
@@ -156,13 +154,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         print("\n".join(job.name for job in [*jobs, *planted]))
         return 0
-    try:
-        verilator_version()
-    except (VerilatorError, OSError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
+    seed = begin(args.seed)
+    if seed is None:
         return 2
-    seed = args.seed or str(random.SystemRandom().getrandbits(32))
-    say(f"seed {seed} (repeat with --seed {seed})")
     folder = build_folder()
     count: Counter[str] = Counter()
     for job in [*jobs, *planted]:

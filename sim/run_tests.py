@@ -107,6 +107,18 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def begin(seed: str | None) -> str | None:
+    """Say the seed of a run of benches, the given one or a new one.  None where there is no Verilator; standard error says so."""
+    try:
+        verilator_version()
+    except (VerilatorError, OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return None
+    seed = seed or str(random.SystemRandom().getrandbits(32))
+    say(f"seed {seed} (repeat with --seed {seed})")
+    return seed
+
+
 def cocotb_tests(file: Path) -> list[str]:
     """Names of the functions that carry a cocotb test decorator, read from the source."""
     names = []
@@ -377,13 +389,9 @@ def main(argv: list[str] | None = None) -> int:
             for test in job.tests:
                 print(f"{job.name}.{test}")
         return 0
-    try:
-        verilator_version()
-    except (VerilatorError, OSError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
+    seed = begin(args.seed)
+    if seed is None:
         return 2
-    seed = args.seed or str(random.SystemRandom().getrandbits(32))
-    say(f"seed {seed} (repeat with --seed {seed})")
     folder = build_folder()
     if threading.current_thread() is threading.main_thread():
         for signum in (signal.SIGINT, signal.SIGTERM):
