@@ -3,6 +3,7 @@
 """All commands: their help, their examples, the shells' completion, and what a terminal gets that a pipe does not."""
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ import pytest
 from tellme.cli import build_parser, main
 from tellme.cli.options import COMMANDS
 from tellme.cli.options.boards import SHELLS
+from tellme.cli.output import write
 from tellme.spec.config import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,6 +194,30 @@ def in_a_pipe(arguments, **env):
 
 
 LOADING = ["generate", "--device", "golden", "--max-tokens", "1"]
+
+
+HOSTILE = "a\x1b]0;title\x07\x9b2J\r\u202eb"
+ESCAPED = r"a\x1b]0;title\x07\x9b2J\r\u202eb".replace(r"\r", r"\x0d")
+
+
+def test_a_terminal_gets_the_control_characters_of_a_file_as_escapes(tmp_path):
+    arguments = ["inspect", str(tmp_path / HOSTILE)]
+    code, heard = on_a_terminal(arguments)
+    assert code == 2 and ESCAPED in heard and not set(heard.replace("\r\n", "\n")) & set(HOSTILE) - set(ESCAPED)
+    code, _, err = in_a_pipe(arguments)
+    assert code == 2 and "a\x1b]0;title\x07\x9b2J" in err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_models_text_on_a_terminal(terminal, monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setattr(sys, "stdout", Stream())
+    write(f"one\ttwo\n{HOSTILE}")
+    write(" tail", mark="\x1b[31mred\x1b[0m")
+    assert sys.stdout.getvalue() == f"one\ttwo\n{ESCAPED if terminal else HOSTILE}\x1b[31mred\x1b[0m tail"
 
 
 def test_progress_is_for_a_terminal_alone():

@@ -4,6 +4,10 @@
 
 What cannot be written to standard output is an :class:`OutputError`.  What cannot be written to standard error is lost, and
 the command goes on: its result matters more.
+
+A terminal obeys control characters: they move its cursor, write to its clipboard, and can make it type.  What is shown may come
+from strangers, as a model's text and the names in a file do.  So a terminal gets control characters as escapes, ``\\x1b`` for
+ESC.  A pipe and a file get the text as it is.
 """
 
 import errno
@@ -14,13 +18,18 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from termcolor import colored
 
 from tellme.cli.errors import OutputError
 
 __all__ = ["check", "flush", "paint", "print_line", "say", "streams", "write"]
+
+
+#: As escapes: control characters but for tab and line feed, and what overrides the direction of the text behind it.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7f, 0xa0)) if chr(code) not in "\t\n"}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202a, 0x202f), *range(0x2066, 0x206a))}
 
 
 class _Raw(io.RawIOBase):
@@ -116,10 +125,18 @@ def check() -> None:
         raise OutputError("cannot write to standard output: it is closed")
 
 
-def write(text: str) -> None:
-    """Write text on standard output, without a buffer; an :class:`OutputError` if the write fails."""
+def visible(text: str, stream: TextIO) -> str:
+    """The text with its control characters as escapes where the stream is a terminal; elsewhere the text as it is."""
+    return text.translate(_CONTROLS) if stream.isatty() else text
+
+
+def write(text: str, *, mark: str = "") -> None:
+    """Write text on standard output, without a buffer; an :class:`OutputError` if the write fails.
+
+    ``mark``: what is written ahead of the text, with the control characters of its colour (:func:`paint`).
+    """
     try:
-        print(text, end="", flush=True)
+        print(mark + visible(text, sys.stdout), end="", flush=True)
     except OSError as error:
         raise _error(error) from error
 
@@ -139,7 +156,7 @@ def flush() -> None:
 
 def say(text: str) -> None:
     """A line for the person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def paint(text: str, colour: str) -> str:

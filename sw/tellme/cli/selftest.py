@@ -17,7 +17,7 @@ __all__ = ["selftest"]
 def show(check: Check) -> None:
     """A line a test, and one of what to do."""
     mark = paint("FAILED", "red") if not check.ok else paint("warn  ", "yellow") if check.advice else paint("ok    ", "green")
-    write(f"{mark} {check.name:14} {check.found}\n")
+    write(f" {check.name:14} {check.found}\n", mark=mark)
     if check.advice:
         write(f"       {'':14} {check.advice}\n")
 
