@@ -108,13 +108,19 @@ def say(text: str) -> None:
 
 
 def begin(seed: str | None) -> str | None:
-    """Say the seed of a run of benches, the given one or a new one.  None where there is no Verilator; standard error says so."""
+    """Say the seed of a run of benches, the given one or a new one.  None where there is no Verilator; standard error says so.
+
+    From then on Ctrl-C and SIGTERM end the benches under way with this process.
+    """
     try:
         verilator_version()
     except (VerilatorError, OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return None
     seed = seed or str(random.SystemRandom().getrandbits(32))
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, end_all)
     say(f"seed {seed} (repeat with --seed {seed})")
     return seed
 
@@ -393,9 +399,6 @@ def main(argv: list[str] | None = None) -> int:
     if seed is None:
         return 2
     folder = build_folder()
-    if threading.current_thread() is threading.main_thread():
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, end_all)
 
     def run(job: Job) -> Outcome:
         say(f"BUILD {job.name}")

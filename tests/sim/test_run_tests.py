@@ -4,8 +4,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,25 @@ def test_a_seed_repeats_a_run(tmp_path):
     seed, first = cases()
     assert cases("--seed", seed) == (seed, first)
     assert cases("--seed", str(int(seed) ^ 1))[1] != first
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_benches_of_a_run_that_began(signum):
+    """``begin`` serves :mod:`sim.gates` too."""
+    code = """import subprocess, time
+from sim import run_tests
+run_tests.begin("1")
+bench = subprocess.Popen(["sleep", "60"], start_new_session=True)
+run_tests._RUNNING.add(bench)
+print("it runs", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          cwd=ROOT) as run:
+        assert run.stdout.readline() == "seed 1 (repeat with --seed 1)\n"
+        assert run.stdout.readline() == "it runs\n"
+        began = time.monotonic()
+        run.send_signal(signum)
+        assert run.wait(20) == 128 + signum
+        # The bench has both pipes too: they end when it has ended.
+        assert (run.stdout.read(), run.stderr.read()) == ("", "\nstopped\n") and time.monotonic() - began < 30
