@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""--check and --check-weights of generate: what is printed, exit codes, and refusals."""
+"""--check and --check-weights of generate and chat: what is printed, exit codes, and refusals."""
 
+import io
 import json
 import re
+import sys
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +90,45 @@ def test_flipped_memory(use, capsys, model):
     code, _, err = generate(capsys, model, "--check-weights")
     last = err.splitlines()[-1]
     assert code == 1 and re.search("the board's memory does not hold what was loaded: [0-9]+ bytes at 0x0 have another", last)
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory):
+    """The file of a small model with a chat template."""
+    path = tmp_path_factory.mktemp("model") / "chat.tellme"
+    replace(small_model(), chat_template="{% for m in messages %}{{ m.content }} {% endfor %}").save(path)
+    return str(path)
+
+
+def chat(capsys, monkeypatch, model, lines, *options):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    code = main(["chat", "--model", model, "--device", "port", "--max-tokens", "6", *options])
+    heard = capsys.readouterr()
+    return code, heard.out, heard.err
+
+
+def test_a_chat(use, capsys, monkeypatch, talking):
+    """Each answer is compared, and the memory behind each answer; the first difference ends the chat."""
+    use(Client(CONFIG))
+    code, text, _ = chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n")
+    assert code == 0 and text.count("\n") == 2
+    use(Client(CONFIG))
+    assert chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n", "--check", "2", "--check-weights")[:2] == (0, text)
+    use(Client(CONFIG, before=flipped))
+    code, out, err = chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n", "--check", "2")
+    assert code == 1 and len(out) < len(text) and text.startswith(out)
+    assert err.splitlines()[-1].startswith("tellme-host: port computes otherwise than the golden model: ")
+    client = Client(CONFIG)
+
+    def tell(kind, event):
+        client.memory[700] ^= client.picked == 3
+        return event
+
+    client._tell = tell
+    use(client)
+    code, out, err = chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n", "--check-weights")
+    assert (code, out) == (1, text.splitlines()[0] + "\n")
+    assert "the board's memory does not hold what was loaded" in err.splitlines()[-1]
 
 
 def test_a_run_without_progress(use, capsys, model):

@@ -30,7 +30,8 @@ def chat(args: argparse.Namespace) -> int:
     system = checked_text(args.system, "--system")
     seed = args.seed
     with open_board(args) as board:
-        talk = Chat(load(board, model, args.head, drafts_of(args)), system)
+        session = load(board, model, args.head, drafts_of(args), args.check)
+        talk = Chat(session, system)
         say(f"{model.name}; {COMMANDS}")
         while (line := next_line("> ")) is not None:
             text = line.strip()
@@ -60,4 +61,6 @@ def chat(args: argparse.Namespace) -> int:
                 say(f"tellme-host: {message(error)}")
                 continue
             talk.answered(shown_text(run))
+            if args.check_weights:
+                session.check_weights()
     return ExitCode.DONE

@@ -64,6 +64,7 @@ def chat_options(chat: argparse.ArgumentParser) -> None:
     add_sampling(chat)
     add_head(chat)
     add_drafts(chat)
+    add_check(chat, "after each answer")
     add_preset(chat)
 
 
