@@ -37,6 +37,8 @@ from typing import Any, TypeAlias
 from amaranth.hdl import Cover, Fragment, Mux, ResetSignal, Signal, Value
 from amaranth.lib import stream, wiring
 
+from hw.verilog import uncollected
+
 __all__ = ["RULES", "Control", "Covered", "Point", "covered_verilog", "declared_controls"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -469,6 +471,7 @@ def _ports(component: Any) -> dict[str, Any]:
     return ports
 
 
+@uncollected()
 def covered_verilog(build: Callable[[], Any], name: str) -> Covered:
     """The Verilog of the component that ``build`` makes, with a cover statement for each point.  Its ports are those of the plain
     Verilog, and it does the same."""

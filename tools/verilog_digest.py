@@ -50,6 +50,7 @@ from amaranth.lib import wiring
 
 from boards.flow.build import BOARDS
 from hw.top import Core
+from hw.verilog import uncollected
 from tellme.spec.config import PRESETS, preset
 
 __all__ = ["compare", "digests", "graph", "main"]
@@ -241,7 +242,8 @@ def digests(names: list[str]) -> dict[str, dict]:
         raise ValueError(f"nothing is called {unknown[0]!r}; there are: {', '.join(makers)}")
     found = {}
     for name in names or makers:
-        found[name] = makers[name]()
+        with uncollected():
+            found[name] = makers[name]()
         print(f"{name}: text {found[name]['text'][:12]} graph {found[name]['graph'][:12]}", file=sys.stderr, flush=True)
     return found
 
