@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""--drafts and --no-drafts: which table goes to a board, what a person and a program hear of it, and refusals."""
+"""--drafts, --no-drafts, --draft-own-text: which table goes to a board, what a person and a program hear of it, refusals."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -142,3 +143,18 @@ def test_bench_measures_plain_decode_and_drafts(use, capsys):
     client = use()
     assert main(["bench", "--device", "port", "--positions", "0", "--prompt-tokens", "1"]) == 0
     assert f"drafts: {drafts['tokens_per_pass']:.2f} tokens a pass" in capsys.readouterr().out and client.board.drafts_told[1]
+
+
+def test_guesses_from_the_text_itself(use, capsys):
+    """The same text, and what it was worth; refused where a board cannot verify guesses."""
+    prompt = ["--no-drafts", "--prompt", "Lily ran. Lily ran. Lily ran. Lily"]
+    client = use()
+    code, text, _ = generate(capsys, *prompt)
+    passes = len(client.log)
+    client = use()
+    code, out, err = generate(capsys, *prompt, "--draft-own-text")
+    assert (code, out) == (0, text) and len(client.log) > passes
+    assert re.search(r"^drafts: 1\.\d\d tokens a pass, [1-9]\d* drafted tokens were right in \d+ passes$", err, re.M)
+    use(preset("ulx3s-85f-l2"))
+    code, out, err = generate(capsys, "--draft-own-text")
+    assert (code, out) == (2, "") and "port picks one token a pass: drafted tokens from the host want a core with" in err

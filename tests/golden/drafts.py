@@ -31,28 +31,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from tellme.compiler.cycles import PassModel, Run
 from tellme.compiler.image import compile_model
+from tellme.drafts.drafter import Drafter, OwnText
 from tellme.drafts.table import DraftTable, save_table
 from tellme.models.shipped import checked_model
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
 from tests.golden.batch import Text, texts_of, write
 
-__all__ = ["Both", "OwnText", "Source", "Table", "accepted", "passes", "prompts_of", "table_of"]
+__all__ = ["Both", "Table", "accepted", "passes", "prompts_of", "table_of"]
 
 #: Drafted tokens that are tried.
 DRAFTS = range(1, 8)
-
-
-class Source(Protocol):
-    """Says which tokens may follow a text; no more than ``count``, maybe none."""
-
-    def draft(self, ids: Sequence[int], count: int) -> list[int]: ...
 
 
 class Table:
@@ -101,31 +95,15 @@ def table_of(texts: Iterable[Sequence[int]], order: int, least: int = 1) -> Tabl
     return table
 
 
-class OwnText:
-    """What followed the last earlier occurrence of the last tokens, of ``longest`` tokens down to ``shortest``."""
-
-    def __init__(self, longest: int = 4, shortest: int = 2):
-        self.lengths = range(longest, shortest - 1, -1)
-
-    def draft(self, ids: Sequence[int], count: int) -> list[int]:
-        ids = list(ids)
-        for n in self.lengths:
-            tail = ids[-n:]
-            for at in range(len(ids) - n - 1, -1, -1):
-                if ids[at:at + n] == tail:
-                    return ids[at + n:at + n + count]
-        return []
-
-
 class Both:
     """The first source, and behind what it drafts the second."""
 
-    def __init__(self, first: Source, second: Source):
+    def __init__(self, first: Drafter, second: Drafter):
         self.first, self.second = first, second
 
     def draft(self, ids: Sequence[int], count: int) -> list[int]:
-        drafted = self.first.draft(ids, count)
-        return drafted + self.second.draft([*ids, *drafted], count - len(drafted))
+        drafted = list(self.first.draft(ids, count))
+        return drafted + list(self.second.draft([*ids, *drafted], count - len(drafted)))
 
 
 def prompts_of(texts: Iterable[Sequence[int]], count: int, tokens: int) -> list[list[int]]:
@@ -141,7 +119,7 @@ def accepted(drafted: Sequence[int], follows: Sequence[int]) -> int:
     return number
 
 
-def passes(text: Text, source: Source, count: int) -> list[int]:
+def passes(text: Text, source: Drafter, count: int) -> list[int]:
     """Tokens that each pass gives, with ``count`` drafted tokens: their sum is that of the tokens behind the prompt's pick."""
     given, at = [], text.prompt + 1
     while at < len(text.ids):
@@ -187,7 +165,7 @@ def main() -> int:
         if args.written is not None:
             args.written.write_text(json.dumps({what: [(t.ids, t.prompt) for t in part] for what, part in kept.items()}))
     table = table_of(seen, 3)
-    sources: dict[str, Source] = {f"table {order}": Table(table.entries[:order]) for order in (1, 2, 3)}
+    sources: dict[str, Drafter] = {f"table {order}": Table(table.entries[:order]) for order in (1, 2, 3)}
     sources["own text"] = OwnText()
     sources["own text, table 2"] = Both(OwnText(), sources["table 2"])
     sources |= {f"{entries} entries a list": DraftTable.of_texts(seen, model.config.vocab, entries=entries)

@@ -5,8 +5,9 @@
 import numpy as np
 import pytest
 
+from tellme.drafts.drafter import OwnText
 from tests.golden.batch import Text
-from tests.golden.drafts import Both, OwnText, Table, accepted, passes, prompts_of, table_of
+from tests.golden.drafts import Both, Table, accepted, passes, prompts_of, table_of
 
 
 def test_a_table_has_the_most_frequent_next_token():

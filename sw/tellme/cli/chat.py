@@ -7,7 +7,7 @@ import argparse
 from tellme.cli.boards import drafts_of, open_board
 from tellme.cli.errors import ExitCode
 from tellme.cli.files import checked_text
-from tellme.cli.generate import adapted, load, sampling_of
+from tellme.cli.generate import adapted, drafter_of, load, sampling_of
 from tellme.cli.hints import message
 from tellme.cli.output import say
 from tellme.cli.terminal import next_line, shown_text
@@ -56,7 +56,8 @@ def chat(args: argparse.Namespace) -> int:
                     args.seed = seed
                 if not text:
                     continue
-                run = talk.say(text, max_tokens=args.max_tokens, sampling=sampling_of(args), stop=args.stop)
+                run = talk.say(text, max_tokens=args.max_tokens, sampling=sampling_of(args), stop=args.stop,
+                               drafter=drafter_of(args))
             except InputError as error:
                 say(f"tellme-host: {message(error)}")
                 continue

@@ -18,6 +18,7 @@ from tellme.cli.output import print_line, say, write
 from tellme.cli.progress import bytes_bar
 from tellme.cli.terminal import next_line, shown_text
 from tellme.compiler.image import Head
+from tellme.drafts.drafter import Drafter, OwnText
 from tellme.drafts.placing import Drafts
 from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
@@ -27,7 +28,7 @@ from tellme.runtime.generation import Generation
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
-__all__ = ["adapted", "generate"]
+__all__ = ["adapted", "drafter_of", "generate"]
 
 
 def prompt_of(args: argparse.Namespace) -> str | list[int]:
@@ -135,6 +136,11 @@ def sampling_of(args: argparse.Namespace) -> Sampling:
     return Sampling(args.temperature, args.min_p, args.seed, args.top_k, args.top_p, args.repeat_penalty)
 
 
+def drafter_of(args: argparse.Namespace) -> Drafter | None:
+    """What guesses tokens on the host, if the options say so."""
+    return OwnText() if args.draft_own_text else None
+
+
 def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     """Text that the model and the person write in turns.
 
@@ -145,7 +151,7 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
         session = load(board, model, args.head, drafts_of(args), args.check)
         while True:
             run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
-                                   prefill_chunk=args.prefill_chunk, stop=args.stop)
+                                   prefill_chunk=args.prefill_chunk, stop=args.stop, drafter=drafter_of(args))
             text += shown_text(run)
             if args.check_weights:
                 session.check_weights()
@@ -193,7 +199,8 @@ def generate(args: argparse.Namespace) -> int:
                         "core_sha256": device.core_sha256, "prompt_token_ids": prompt})
         run = session.generate(prompt, max_tokens=args.max_tokens,
                                sampling=sampling_of(args), ignore_end=args.ignore_eos, stop=args.stop,
-                               prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None)
+                               prefill_chunk=args.prefill_chunk, on_logits=rows.append if args.logits is not None else None,
+                               drafter=drafter_of(args))
         output = Output(as_json=args.json, as_ids=tokenizer is None)
         code = ExitCode.DONE
         shown = 0

@@ -5,13 +5,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Head, Image, needed_bytes
+from tellme.drafts.drafter import MOST, Drafter
 from tellme.errors import CheckError, DeviceError, InputError, NonfiniteRunError, TellmeError
 from tellme.models.config import ModelConfig
 from tellme.runtime.checking import Checker, Difference
@@ -26,6 +27,9 @@ from tellme.spec.two_steps import serves
 
 __all__ = ["Generation", "describe_step", "host_draws"]
 
+#: Tokens that the board decodes by itself where the host's drafter has no guess, or had none that was right in the pass before:
+#: a START and its answer cost the link's time.
+REST = 4
 #: What a generation's ``stop_reason`` is called.
 _STOP_REASONS = {DoneReason.LENGTH: "length", DoneReason.END_TOKEN: "end_token", DoneReason.CONTEXT: "context"}
 
@@ -92,6 +96,9 @@ class Generation:
     #: Compares the picks and the step CRCs every so many tokens; a token is given when it was compared.  A difference is a
     #: CheckError, and the tokens since the last comparison are not given.
     checker: Checker | None = None
+    #: Guesses tokens, which the board verifies in one pass; the text is the same.  It wants a device with ``head_tokens`` above 1
+    #: that picks by itself, and is not beside ``on_logits`` or ``checker``.
+    drafter: Drafter | None = None
 
     #: What was picked so far, and why there was no more: "length", "end_token", "context", "interrupted" or "stop_string".
     generated: list[int] = field(default_factory=list)
@@ -109,6 +116,8 @@ class Generation:
     _unchecked: list[Event] = field(default_factory=list)
     _first: Event | None = None
     _last: Event | None = None
+    #: Whether the drafter's last pass had a token that was right.
+    _lucky: bool = True
 
     @property
     def host_draws(self) -> str | None:
@@ -150,6 +159,7 @@ class Generation:
         start feeds one token, or of the prompt as many as have logits at once, and the host picks before the next start.
         """
         alone = self.on_logits is None and (self.sampling.greedy or self._device_draws)
+        self._check_drafter(alone)
         sampler = Sampler(self.sampling, self.prompt)
         # Logits are asked for of each position, so that each is fed.
         self.cached = position = self.cache.begin(self, self.prompt if self.on_logits is None else [])
@@ -175,7 +185,7 @@ class Generation:
             if self.checker is not None:
                 asked = min(asked, self.checker.every)
             told = picked
-            for event in self._start(position, feed, asked) if alone else [self._one(position, feed)]:
+            for event in self._decode(position, feed, asked) if alone else [self._one(position, feed)]:
                 if reason is not None:
                     raise DeviceError(f"{self.device.name} went on after the end of its text")
                 token = event.id
@@ -198,13 +208,13 @@ class Generation:
                                 context=self.config.context)
                 if reason is not None:
                     self.stop_reason = _STOP_REASONS[reason]
-                    if alone and token in self.ends[END_TOKENS:]:
+                    if alone and self.drafter is None and token in self.ends[END_TOKENS:]:
                         # The board computes the next token already; this token will not be shown.
                         self.device.stop(self.slot)
                         self._check(crcs=False)
                         yield from held
                         return
-            if alone and reason is None and picked - told < asked:
+            if alone and self.drafter is None and reason is None and picked - told < asked:
                 raise DeviceError(f"{self.device.name} ended a run of {asked} tokens after {picked - told}")
             if self.checker is not None and (reason is not None or len(held) >= self.checker.every):
                 self._check()
@@ -229,8 +239,73 @@ class Generation:
                           "the last comparison are not given. Load the model again, and run tellme-host selftest if this comes "
                           "again")
 
-    def _start(self, position: int, feed: list[int], generate: int) -> Iterator[Event]:
+    def _check_drafter(self, alone: bool) -> None:
+        """Refuse a drafter that could not be asked."""
+        if self.drafter is None:
+            return
+        if self.device.head_tokens == 1 or not self.image.whole_heads:
+            raise InputError(f"{self.device.name} picks one token a pass: drafted tokens from the host want a core with picks of "
+                             "all positions (tellme-host info), and the LM head on the board")
+        if self.checker is not None:
+            raise InputError("a run that is compared with the golden model drafts no tokens: leave the drafter out, or the check")
+        if not alone:
+            raise InputError("drafted tokens from the host are verified by a board that picks by itself, and here "
+                             f"{self.host_draws or 'the logits of each token are asked for'}")
+
+    def _decode(self, position: int, feed: list[int], asked: int) -> Iterator[Event]:
+        """Feed tokens, and give the events of up to ``asked`` picks of a board that picks by itself."""
+        if self.drafter is None:
+            return self._start(position, feed, asked)
+        return self._drafted(self.drafter, position, feed, asked)
+
+    def _drafted(self, drafter: Drafter, position: int, feed: list[int], asked: int) -> Iterator[Event]:
+        """Feed the tokens, and behind the last pick what the drafter guesses; the events of the picks that plain decode has.
+
+        One pass, or where nothing is guessed up to REST tokens of the board.
+        """
+        guess: list[int] = []
+        # A prompt's pick comes alone.  No position behind the context is fed, and no pick behind the last one is asked for.
+        if len(feed) == 1 and self._lucky and self._picked:
+            most = min(MOST, self.device.head_tokens - 1, asked - 1, self.config.context - position - 1)
+            guess = self._guess(drafter, most)
+        self._lucky = True
+        if guess:
+            try:
+                events = list(self._start(position, [*feed, *guess], 1, every=True))
+            except NonfiniteRunError:
+                # A guess may give an infinity that the text never meets.
+                guess = []
+            else:
+                if len(events) != 1 + len(guess):
+                    raise DeviceError(f"{self.device.name} ended a run of {1 + len(guess)} tokens with {len(events)}")
+                right = 0
+                for event, guessed in zip(events, [*guess, None], strict=True):
+                    # All of them are told when the pass has ended.
+                    yield replace(event, cycles=events[-1].cycles)
+                    if self.stop_reason or event.id != guessed:
+                        break
+                    right += 1
+                self._lucky = right > 0
+                return
+        wanted = 1 if len(feed) > 1 or not self._picked else min(asked, REST)
+        for event in self._start(position, feed, wanted):
+            yield event
+            if self.stop_reason and event.id in self.ends[END_TOKENS:]:
+                # The board does not know this end, and may compute the next token already.
+                self.device.stop(self.slot)
+                return
+
+    def _guess(self, drafter: Drafter, most: int) -> list[int]:
+        """Up to ``most`` tokens of the drafter."""
+        guess = list(drafter.draft([*self.prompt, *self._picked], most))[:most] if most > 0 else []
+        for token in guess:
+            if not 0 <= token < self.config.vocab:
+                raise InputError(f"the drafter guessed token {token}, outside the vocabulary of {self.config.vocab}")
+        return [int(token) for token in guess]
+
+    def _start(self, position: int, feed: list[int], generate: int, *, every: bool = False) -> Iterator[Event]:
         """Feed tokens, and give the event of each of up to ``generate`` picks; the counters go on from the run's first start.
+        ``every``: the pick after each of the tokens, which are fed in one pass.
 
         More tokens than a start can have take several starts, of which the last one picks.
         """
@@ -242,17 +317,17 @@ class Generation:
         self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
-        if self._every(feed):
+        if every or self._every(feed):
             flags |= StartFlags.ALL
         # Where a start picks one token, the host knows the end.
         ends = self.ends[:END_TOKENS] if generate > 1 else ()
         if generate and self._device_draws:
             self.device.draw_as(self.sampling.settings(), self.slot)
             flags |= StartFlags.SAMPLE
-        if self._two_steps:
+        if self._two_steps and not every:
             flags |= StartFlags.TWO_STEPS
         self.device.place(position, feed, self.slot)
-        chunk = self.prefill_chunk if self.image.whole_heads else 1
+        chunk = 0 if every else self.prefill_chunk if self.image.whole_heads else 1
         for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, self.slot, ends)):
             if kind != EventType.DONE:
                 self._fed(event.position)
@@ -358,7 +433,7 @@ class Generation:
                                                                   + _difference(self._first, self._last, "write_words"))
                 values["sdram_busy_fraction"] = round(_difference(self._first, self._last, "sdram_busy") / cycles, 4)
         drafts: dict[str, Any] = dict.fromkeys(("passes", "accepted_tokens", "tokens_per_pass"))
-        if self.device.draft_most:
+        if self.device.draft_most or self.drafter is not None:
             drafts = {"passes": self.passes, "accepted_tokens": max(decoded - self.passes, 0),
                       "tokens_per_pass": round(decoded / self.passes, 3) if self.passes else None}
         return {"prompt_tokens": len(self.prompt), "cached_tokens": self.cached, "generated_tokens": n,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tellme.compiler.image import Image
+from tellme.drafts.drafter import Drafter
 from tellme.errors import DeviceError, InputError, TellmeError
 from tellme.golden.perplexity import Windows, losses, windows
 from tellme.models.source import Source
@@ -201,7 +202,7 @@ class Sequence:
     def generate(self, prompt: str | abc.Sequence[int] = "", *, max_tokens: int = 128,
                  sampling: Sampling | None = None, ignore_end: bool = False, prefill_chunk: int = 0,
                  stop: abc.Sequence[str] = (), resume: abc.Sequence[int] = (),
-                 on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
+                 on_logits: Callable[[NDArray[np.int32]], object] | None = None, drafter: Drafter | None = None) -> Run:
         """Go on from a prompt, as :meth:`Session.generate` does; the sequence's run of before is stopped.
 
         ``on_logits``, and sampling for which the host draws (``drawn_by`` of the stats), need the passes of the board for
@@ -219,7 +220,7 @@ class Sequence:
                              hint="tokenizer")
         generation = Generation(session.device, session.image, c, ids, max_tokens - len(resume), sampling or Sampling(),
                                 () if ignore_end else c.ends, prefill_chunk, on_logits, self.cache, self.slot,
-                                session.checker)
+                                session.checker, drafter)
         session.say_who_draws(generation)
         return Run(generation, self.tokenizer, stop, len(resume))
 
@@ -378,7 +379,7 @@ class Session:
     def generate(self, prompt: str | abc.Sequence[int] = "", *, max_tokens: int = 128,
                  sampling: Sampling | None = None, ignore_end: bool = False, prefill_chunk: int = 0,
                  stop: abc.Sequence[str] = (), resume: abc.Sequence[int] = (),
-                 on_logits: Callable[[NDArray[np.int32]], object] | None = None) -> Run:
+                 on_logits: Callable[[NDArray[np.int32]], object] | None = None, drafter: Drafter | None = None) -> Run:
         """Go on from a prompt: a text, or token ids, to which no BOS is added.
 
         Up to ``max_tokens`` tokens are picked, as ``sampling`` says (None: greedily), until an end token of the model comes (not
@@ -390,10 +391,13 @@ class Session:
 
         ``resume``: tokens that an earlier run of the prompt picked, perhaps on another board.  The run goes on behind these
         tokens, with the tokens and the text that the earlier run would have given; ``max_tokens`` counts them too.
+
+        ``drafter``: what guesses tokens (:class:`tellme.drafts.drafter.OwnText`, or one of the caller's).  A board with picks of
+        all positions verifies several of them a pass.  The tokens are the same; a START a pass costs the link's time.
         """
         self._check_own()
         return self._own.generate(prompt, max_tokens=max_tokens, sampling=sampling, ignore_end=ignore_end,
-                                  prefill_chunk=prefill_chunk, stop=stop, resume=resume, on_logits=on_logits)
+                                  prefill_chunk=prefill_chunk, stop=stop, resume=resume, on_logits=on_logits, drafter=drafter)
 
     def loss(self, text: str | Windows, *, tokens: int | None = None, progress: Callable[[int], object] | None = None) -> Loss:
         """The model's loss on a text, of which at most ``tokens`` tokens are predicted, or on windows of :func:`text_windows`.

@@ -12,8 +12,8 @@ from tellme.spec.config import PRESETS, SIMULATED
 from tellme.spec.memory import TOP_ENTRIES
 from tellme.spec.ranges import COUNT16, Range
 
-__all__ = ["add_adapter", "add_check", "add_device", "add_drafts", "add_head", "add_json", "add_model", "add_preset",
-           "add_sampling", "file_name"]
+__all__ = ["add_adapter", "add_check", "add_device", "add_drafts", "add_head", "add_json", "add_model",
+           "add_own_text", "add_preset", "add_sampling", "file_name"]
 
 #: What --device is called in usages.
 DEVICES = "auto|sim|golden|PORT"
@@ -93,6 +93,13 @@ def add_drafts(command: argparse.ArgumentParser) -> None:
                        "tokens; the text is the same (default: the file beside the model with its name and .drafts, on boards "
                        "that draft)")
     which.add_argument("--no-drafts", action="store_true", help="draft no tokens")
+
+
+def add_own_text(command: argparse.ArgumentParser) -> None:
+    """Whether the host guesses tokens from the text itself."""
+    command.add_argument("--draft-own-text", action="store_true", help="guess tokens from the text itself, what followed the "
+                         "last occurrence of its last tokens, and let the board verify the guesses; the text is the same, and "
+                         "comes in fewer passes where it repeats itself (code, lists)")
 
 
 def add_check(command: argparse.ArgumentParser, when: str) -> None:

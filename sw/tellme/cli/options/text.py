@@ -14,6 +14,7 @@ from tellme.cli.options.shared import (
     add_head,
     add_json,
     add_model,
+    add_own_text,
     add_preset,
     add_sampling,
     file_name,
@@ -45,6 +46,7 @@ def generate_options(run: argparse.ArgumentParser) -> None:
                      help="prompt tokens that share each weight; 1: token by token (default: as many as the board has lanes for)")
     add_head(run)
     add_drafts(run)
+    add_own_text(run)
     add_check(run, "behind the text")
     run.add_argument("--ignore-eos", action="store_true", help="go on behind the end of a text")
     run.add_argument("--logits", type=file_name, metavar="FILE.npy", help="write the logits of each position fed (int32, 16 "
@@ -64,6 +66,7 @@ def chat_options(chat: argparse.ArgumentParser) -> None:
     add_sampling(chat)
     add_head(chat)
     add_drafts(chat)
+    add_own_text(chat)
     add_check(chat, "after each answer")
     add_preset(chat)
 
