@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+import tellme
 from hw.verilog import core_sha256, core_verilog
 from tellme.cli import main
 from tellme.compiler.image import compile_model
@@ -16,6 +17,7 @@ from tellme.spec.memory import CRC_BASE, StartArgs, StartFlags
 from tellme.spec.sampling import DrawSettings, inverse_temperature, pack_settings
 from tests.board.compare import ROOT, client, shipped
 from tests.models.random_model import BOARD_FAMILY, random_model
+from tests.runtime.test_drafter import DRAWN, MODEL, Knows, ids, plain
 
 #: The build of the board would take CI beyond its twenty minutes; the core bench top-all has the same units.
 pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
@@ -67,6 +69,18 @@ def test_random_models(device, core, name):
     check(device, image, golden, prompt, generate=3, flags=EVERY | StartFlags.SAMPLE)
     check(device, image, golden, prompt[:7], generate=1, chunk=3)
     check(device, image, golden, prompt[:core.chunk + 1], generate=1, chunk=1)
+
+
+@pytest.mark.parametrize("sampling", [None, DRAWN])
+def test_guesses_of_the_host(device, core, sampling):
+    """Texts whose tokens the host guesses, right and wrong, are those without, in fewer passes."""
+    prompt = [3, 1, 4, 1, 5, 9]
+    text, _ = plain(prompt, 60, sampling, ignore_end=True)
+    session = tellme.Board(device).load(MODEL)
+    for wrong, most in ((0.0, core.chunk), (0.2, 1.2), (1.0, 1.0)):
+        run = session.generate(prompt, max_tokens=60, sampling=sampling, ignore_end=True, drafter=Knows(prompt + text, wrong))
+        assert ids(run) == text and run.stats["tokens_per_pass"] >= 0.9 * most
+        print(f"{wrong}: {run.stats['tokens_per_pass']} tokens a pass, {run.stats['cycles_per_token']} cycles a token")
 
 
 def test_a_chunks_picks_cost_less_than_single_ones(device, core):
