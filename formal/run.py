@@ -36,9 +36,9 @@ RESULTS = REPORT.with_suffix(".json")
 PATIENCE = 1800
 SOLVER = "bitwuzla"
 #: Proofs that have not been seen to end with their covers and faults; they run only where they are named with -k.
-OPEN: tuple[str, ...] = ("binary16-add",)
+OPEN: tuple[str, ...] = ("binary16-add", "uart-send", "uart-receive", "packets", "frame-sender")
 #: Proofs of which the committed report has no whole result yet: a run of all of them puts it there.
-UNREPORTED: tuple[str, ...] = ("hub-fronts", "weights-plain", "frame-sender", "packets", "uart-send", "uart-receive")
+UNREPORTED: tuple[str, ...] = ("weights-plain",)
 
 
 @dataclass
