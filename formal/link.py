@@ -304,7 +304,7 @@ def uart_receive() -> Harness:
     # ... which has room, as there is no flow control on the wire; what enters leaves in order, once.
     h.assume(room, put)
     level, there, full = inside["queue.level"], inside["queue.r_rdy"], inside["full"]
-    order = Order(h, put, byte, unit.rx.valid, moves(unit.rx), unit.rx.payload, most=6)
+    order = Order(h, put, byte, unit.rx.valid, moves(unit.rx), unit.rx.payload, most=6, fills=False)
     h.holds(order.count == level + unit.rx.valid + full)
     h.holds(unit.rx.valid, full)
     h.holds(inside["queue.inner_level"] <= 1, ~there)
@@ -327,6 +327,7 @@ def uart_receive() -> Harness:
     count, phase = inside["count"], inside["phase"]
     h.holds(state("BIT") == (busy & (cycle >= 3) & (cycle <= LAST)))
     h.holds(state("QUIET") == h.before(ended, "ended"))
+    h.holds(state("IDLE") | state("BIT") | state("QUIET"))
     h.holds((count <= 9) & (phase + ((cycle - 3) << 8) == BIT // 2 + BIT * count), state("BIT"))
     h.holds(inside["shift"] >> (9 - count)[:4] == frame & ((1 << count) - 1), state("BIT"))
     h.cover(order.tracked & unit.rx.valid & (order.ahead == 0) & (order.value == 0xA5))
@@ -364,7 +365,7 @@ PROOFS = (
     Proof("uart-send", UART, "each byte that is taken is on the wire, once, as a start bit, eight bits and a stop bit, each "
           "of which ends with the last clock that is not later than its time; the next one is taken at once",
           "a bit of 9.375 cycles", uart_send,
-          "induction", 2, 34, (
+          "induction", 2, 98, (
               planted("uart-send", UART, "start-bit-a-cycle-long", "out_phase.eq(bit - 256)]\n        with m.Elif",
                       "out_phase.eq(bit)]\n        with m.Elif"),)),
     Proof("uart-receive", UART, "each byte on the wire is received as it was, once, in order; it is offered within 2 cycles; "
