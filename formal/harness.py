@@ -4,6 +4,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from os import sep
 from types import FrameType
@@ -82,9 +83,31 @@ class Inside:
             raise KeyError(f"{len(found)} signals are named {name}")
         return found[0]
 
+    def states(self, fsm: str) -> Callable[[str], Value]:
+        """Whether the FSM whose register has that name is in a state."""
+        signal = self[fsm]
+        encoding = {}
+        for number in range(1 << len(signal)):
+            with suppress(KeyError):
+                encoding[str(signal.decoder(number)).split("/")[0]] = number
+        return lambda state: signal == encoding[state]
+
+    def _memory(self, name: str) -> Any:
+        [instance] = [m for path, m in self.memories.items() if path == name or path.endswith("." + name)]
+        return instance
+
+    def addresses(self, memory: str) -> tuple[Value, Value]:
+        """Where a memory is read and where it is written, by its first ports."""
+        instance = self._memory(memory)
+        return instance._read_ports[0]._addr, instance._write_ports[0]._addr
+
+    def read(self, memory: str) -> Value:
+        """What a memory's first read port gives."""
+        return self._memory(memory)._read_ports[0]._data
+
     def spy(self, memory: str, addr: Value) -> Signal:
         """What a memory holds at ``addr``, by a read port that the unit has not."""
-        [instance] = [m for path, m in self.memories.items() if path == memory or path.endswith("." + memory)]
+        instance = self._memory(memory)
         data = Signal(len(Value.cast(instance._read_ports[0]._data)), name="spied")
         place = Signal(len(instance._read_ports[0]._addr), name="spied_addr")
         instance.read_port(domain="comb", addr=place, data=data, en=Const(1), transparent_for=())

@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Proofs of the link's parts: the ring of events, frames, and the UART."""
 
+from typing import Any
 from unittest import mock
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal
 from amaranth.lib import fifo
 
 import hw.link.events as events
 import hw.link.uart as uart
-from formal.harness import Harness, Proof, planted
-from formal.properties import Order, moves, offers, stays
+from formal.harness import Harness, Inside, Proof, planted
+from formal.properties import Order, moves, offers, stays, waits
 from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.memory import EventType
 
@@ -145,41 +146,81 @@ def receiver() -> Harness:
     return h
 
 
-def frames(longest: int) -> Harness:
-    """A sender before a receiver: a body of up to so many bytes, any bytes."""
+#: The sender's room: a run of 254 bytes, which has a code of its own, and some more.
+ROOM = 258
+
+
+def sender() -> Harness:
+    """A sender before a plain decoder: body after body, any bytes.  One byte of the body, which the solver picks, is followed."""
     h = Harness()
     m = h.m
-    sender, unit = FrameSender(depth=4), FrameReceiver(depth=4)
-    h.unit(sender, "sender")
-    h.unit(unit, "receiver")
-    h.drive(sender.put, "put")
-    h.drive(sender.byte, "byte")
-    h.drive(sender.send, "send")
-    hold = h.free(1, "hold")
-    m.d.comb += [unit.i.payload.eq(sender.o.payload), unit.i.valid.eq(sender.o.valid & ~hold),
-                 sender.o.ready.eq(unit.i.ready & ~hold)]
-    length, sent, place, value = Signal(3), Signal(), h.constant(2), Signal(8)
-    # One body, then one pulse of send.
-    h.assume(~sent & (length < longest), sender.put)
-    h.assume(~sent & ~sender.put, sender.send)
-    with m.If(sender.put):
+    unit = FrameSender(depth=ROOM)
+    inside = h.unit(unit)
+    for signal, name in ((unit.put, "put"), (unit.byte, "byte"), (unit.send, "send"), (unit.o.ready, "ready")):
+        h.drive(signal, name)
+    place, value, length = h.constant(range(ROOM)), Signal(8), Signal(range(ROOM + 1))
+    # The neighbour: a body, then one pulse of send.
+    h.assume(~unit.busy & ~unit.send & (length < ROOM), unit.put)
+    h.assume(~unit.busy, unit.send)
+    with m.If(unit.put):
         m.d.sync += length.eq(length + 1)
         with m.If(length == place):
-            m.d.sync += value.eq(sender.byte)
-    with m.If(sender.send):
-        m.d.sync += sent.eq(1)
-    stays(h, sender.o, "wire")
-    # The body that went in comes out; a frame has one zero, at its end.
-    m.d.comb += unit.addr.eq(place)
-    h.holds((unit.length == length) & ~unit.bad & sent, unit.frame)
-    h.holds(unit.data == value, unit.frame & h.before(unit.frame, "frame") & (place < length))
-    slow = h.cycles(Value.cast(hold), 2, "hold")
-    h.assume(slow == 0)
-    # It is here within eight cycles a byte, and some for the frame, if the wire takes a byte at least every second cycle.
-    on_the_way = h.cycles(sent & ~unit.frame, 60, "on_the_way")
-    h.holds(on_the_way <= 8 * longest + 14)
-    h.cover(unit.frame & (length == longest) & (value != 0) & (place == longest - 1))
-    h.cover(unit.frame & (length == longest) & (value == 0) & (place == longest - 1))
+            m.d.sync += value.eq(unit.byte)
+    stays(h, unit.o, "wire")
+    # A plain decoder: ``got`` bytes, of which one is still to come as a zero if ``zero``; ``run`` bytes follow as they are.
+    got, run, zero, begun = Signal(range(ROOM + 2)), Signal(8), Signal(), Signal()
+    moved, byte = moves(unit.o), unit.o.payload
+    appended, data = Signal(), Signal(8)
+    with m.If(moved):
+        with m.If(byte == 0):
+            m.d.sync += [got.eq(0), run.eq(0), zero.eq(0), begun.eq(0), length.eq(0)]
+        with m.Elif(run == 0):
+            m.d.comb += appended.eq(zero)
+            m.d.sync += [begun.eq(1), run.eq(byte - 1), zero.eq(byte != 255)]
+        with m.Else():
+            m.d.comb += [appended.eq(1), data.eq(byte)]
+            m.d.sync += run.eq(run - 1)
+    with m.If(appended):
+        m.d.sync += got.eq(got + 1)
+    # That a byte within a run is no zero is looked at for the followed one.  As this is any byte, it holds for the first one that
+    # could be one, and so for all.
+    h.assume((byte != 0) | (run == 0) | (got == place), moved)
+    # The body comes out byte by byte, and all of it; the only zero is the frame's end.
+    h.holds(got < length, appended)
+    h.holds(data == value, appended & (got == place))
+    h.holds((got == length) & (run == 0) & begun, moved & (byte == 0))
+    # For the induction: where the sender is.  The bytes from ``first`` on are known not to be zeros up to ``at``, or to the run's
+    # end.
+    state, at, first, found = inside.states("fsm_state"), inside["at"], inside["first"], inside["run"]
+    ends = Signal(range(2 * ROOM))
+    m.d.comb += ends.eq(first + found)
+    looks = state("LOOK") | state("READ") | state("SEE")
+    sends = state("FETCH") | state("BYTE")
+    full = found == 254
+    inner = place < length
+    h.holds(inside["length"] == length)
+    h.holds(length <= ROOM)
+    h.holds(inside.spy("body", place) == value, inner)
+    h.holds((got == 0) & (run == 0) & ~zero & ~begun, state("IDLE"))
+    h.holds((ends <= length) & (found <= 254), looks | sends | state("CODE"))
+    h.holds((at == ends) & (run == 0) & (got + zero == first) & (begun | (first == 0)), looks | state("CODE"))
+    h.holds((at < length) & ~full, state("READ") | state("SEE"))
+    h.holds(inside.read("body") == value, inner & (place == at) & (state("READ") | state("BYTE")))
+    h.holds(inside["nonzero"] == (value != 0), inner & (place == at) & state("SEE"))
+    h.holds(value != 0, inner & (place >= first) & (place < ends) & (looks | sends | state("CODE")))
+    h.holds(value == 0, inner & (place == ends) & ~full & (sends | state("CODE")))
+    h.holds(value == 0, inner & (place == got) & zero & (looks | state("CODE")))
+    h.holds((got == at) & (at >= first) & (at + run == ends) & (zero == ~full) & begun, sends)
+    h.holds(run != 0, state("BYTE"))
+    h.holds((got == length) & (run == 0) & begun, state("END"))
+    # A byte is offered within three cycles for each byte that is looked at, and some.
+    left = 3 * (length - at) + Mux(looks, Mux(state("READ"), 2, Mux(state("SEE"), 1, 3)), 4)
+    quiet = (~state("IDLE")) & ~unit.o.valid
+    count = h.cycles(quiet, 3 * ROOM + 8, "quiet")
+    h.holds(count + left <= 3 * ROOM + 8, quiet)
+    h.cover(state("END") & (length == 3) & (place == 2) & (value != 0))
+    h.cover(state("END") & (length == 3) & (place == 1) & (value == 0))
+    h.cover(state("END") & (length == 0))
     return h
 
 
@@ -190,21 +231,106 @@ class ShortFifo(fifo.SyncFIFOBuffered):
         super().__init__(width=width, depth=4)
 
 
-def serial() -> Harness:
-    """A UART whose wire goes back to itself, at eight cycles a bit."""
+#: A bit of the proofs' UART in units of 2**-8 cycles: 9.375 cycles, the least for which a tolerance is promised.
+BIT = 2400
+#: The cycle of a frame in which its stop bit is looked at.
+LAST = 92
+#: Bits of a sender that is 1.5 % too fast, right, or 1.5 % too slow.
+BITS = (2364, 2400, 2436)
+
+
+def serial() -> tuple[Harness, Any, Inside]:
     h = Harness()
     with mock.patch.object(uart.fifo, "SyncFIFOBuffered", ShortFifo):
-        unit = uart.Uart(clock_hz=8, baud=1)
-        h.unit(unit)
+        unit = uart.Uart(clock_hz=BIT, baud=256)
+        inside = h.unit(unit)
+    return h, unit, inside
+
+
+def uart_send() -> Harness:
+    """Each byte that is taken is on the wire as a start bit, its bits and a stop bit.  A bit ends with the last clock that is not
+    later than its time."""
+    h, unit, inside = serial()
+    m = h.m
     offers(h, unit.tx, "tx")
+    m.d.comb += unit.rx_pin.eq(1)
+    # Cycles since the byte was taken, the byte, and the bit that is on the wire.
+    cycle, byte, busy, bit = Signal(7), Signal(8), Signal(), Signal(4)
+    frame = Cat(Const(0, 1), byte, Const(1, 1))
+    with m.If(moves(unit.tx)):
+        m.d.sync += [cycle.eq(0), byte.eq(unit.tx.payload), busy.eq(1)]
+    with m.Elif(busy):
+        m.d.sync += [cycle.eq(cycle + 1), busy.eq(cycle + 1 < 10 * BIT >> 8)]
+    m.d.comb += bit.eq(sum(cycle >= BIT * i >> 8 for i in range(1, 10)))
+    h.holds(unit.tx_pin == Mux(busy, frame.bit_select(bit, 1), 1))
+    # A byte is taken when the one before has gone, and at once.
+    h.holds(unit.tx.ready == ~busy)
+    left, phase = inside["out_count"], inside["out_phase"]
+    h.holds(cycle < 10 * BIT >> 8, busy)
+    h.holds(left == Mux(busy, 10 - bit, 0))
+    h.holds(phase + ((cycle + 1) << 8) == BIT * (bit + 1), busy)
+    h.holds(inside["out_shift"] == ((frame | (0x3FF << 10)) >> bit)[:10], busy)
+    h.cover(busy & (bit == 2) & (byte == 0xA5))
+    h.cover(h.before(busy, "busy") & ~busy)
+    return h
+
+
+def uart_receive() -> Harness:
+    """Each byte on the wire, of a sender that is as fast or a little faster or slower, is received once, as it was."""
+    h, unit, inside = serial()
+    m = h.m
     h.drive(unit.rx.ready, "ready")
-    h.m.d.comb += unit.rx_pin.eq(unit.tx_pin)
     stays(h, unit.rx, "rx")
-    order = Order(h, moves(unit.tx), unit.tx.payload, unit.rx.valid, moves(unit.rx), unit.rx.payload, most=5)
-    # A byte is here within ten bits and what the registers take.
-    waiting = h.cycles((order.count != 0) & ~unit.rx.valid, 127, "waiting")
-    h.holds(waiting <= 88)
-    h.holds(h.cycles(~unit.tx.ready, 127, "busy") <= 80)
+    # The sender: any bytes, with any time between them.
+    which, begin, next_byte = h.constant(2), h.free(1, "begin"), h.free(8, "byte")
+    long = Signal(12)
+    m.d.comb += long.eq(Mux(which == 0, BITS[0], Mux(which == 1, BITS[1], BITS[2])))
+    cycle, byte, busy, bit = Signal(7), Signal(8), Signal(), Signal(4)
+    starts, ends = begin & ~busy, Signal(16)
+    m.d.comb += ends.eq(10 * long)
+    with m.If(starts):
+        m.d.sync += [cycle.eq(0), byte.eq(next_byte), busy.eq(1)]
+    with m.Elif(busy):
+        m.d.sync += [cycle.eq(cycle + 1), busy.eq(((cycle + 1) << 8) < ends)]
+    m.d.comb += bit.eq(sum((cycle << 8) >= long * i for i in range(1, 10)))
+    frame = Cat(Const(0, 1), byte, Const(1, 1))
+    m.d.comb += unit.rx_pin.eq(Mux(busy, frame.bit_select(bit, 1), 1))
+    h.holds((cycle << 8) < ends, busy)
+    # The byte goes into the FIFO once, as it was.
+    put, room = inside["w_en"], inside["queue.w_rdy"]
+    ended = busy & (cycle == LAST)
+    h.holds(put == ended)
+    h.holds(inside["w_data"] == byte, put)
+    # ... which has room, as there is no flow control on the wire; what enters leaves in order, once.
+    h.assume(room, put)
+    level, there, full = inside["queue.level"], inside["queue.r_rdy"], inside["full"]
+    order = Order(h, put, byte, unit.rx.valid, moves(unit.rx), unit.rx.payload, most=6, fills=False)
+    h.holds(order.count == level + unit.rx.valid + full)
+    h.holds(unit.rx.valid, full)
+    h.holds(inside["queue.inner_level"] <= 1, ~there)
+    behind = unit.rx.valid + full
+    h.holds(inside["held"] == order.value, order.tracked & (order.ahead == 1) & full)
+    h.holds(inside["queue.r_data"] == order.value, order.tracked & there & (order.ahead == behind))
+    total, place = Signal(5), Signal(2)
+    m.d.comb += [total.eq(inside["queue.consume"] + order.ahead - behind - there), place.eq(Mux(total >= 3, total - 3, total))]
+    h.holds(inside.spy("queue.storage", place) == order.value, order.tracked & (order.ahead >= behind + there))
+    waits(h, (order.count != 0) & ~unit.rx.valid, 2, "inside")
+    # For the induction: what the line was, and where the receiver is.
+    pin, state = unit.rx_pin, inside.states("receive_state")
+    one = h.before(pin, "line", init=1)
+    two = h.before(one, "line_before", init=1)
+    h.holds((inside["stage0"] == one) & (inside["pin"] == two))
+    bit_one, bit_two = (sum(((cycle - n) << 8) >= long * i for i in range(1, 10)) for n in (1, 2))
+    h.holds(one == Mux(cycle == 0, 1, frame.bit_select(bit_one, 1)), busy)
+    h.holds(two == Mux(cycle < 2, 1, frame.bit_select(bit_two, 1)), busy)
+    h.holds(one & two, ~busy)
+    count, phase = inside["count"], inside["phase"]
+    h.holds(state("BIT") == (busy & (cycle >= 3) & (cycle <= LAST)))
+    h.holds(state("QUIET") == h.before(ended, "ended"))
+    h.holds(state("IDLE") | state("BIT") | state("QUIET"))
+    h.holds((count <= 9) & (phase + ((cycle - 3) << 8) == BIT // 2 + BIT * count), state("BIT"))
+    h.holds(inside["shift"] >> (9 - count)[:4] == frame & ((1 << count) - 1), state("BIT"))
+    h.cover(order.tracked & unit.rx.valid & (order.ahead == 0) & (order.value == 0xA5))
     return h
 
 
@@ -228,14 +354,26 @@ PROOFS = (
               planted("frame-receiver", FRAMING, "too-long-body-written", "write.en.eq(put & ~too_long)", "write.en.eq(put)"),
               planted("frame-receiver", FRAMING, "cut-code-not-seen", "with m.If(remaining != 0):", "with m.If(remaining > 1):"),
               planted("frame-receiver", FRAMING, "zero-behind-a-full-run", "zero_next.eq(b != 255)", "zero_next.eq(1)"))),
-    Proof("frames", FRAMING + " FrameSender", "what the sender sends, the receiver receives; bounded",
-          "bodies of up to three bytes; runs of 254 bytes are beyond the depth", lambda: frames(3), "bounded", 48, 48, (
-              planted("frames", FRAMING, "last-zero-forgotten", "with m.If(at + skip > length):",
+    Proof("frame-sender", FRAMING + " FrameSender", "each body, of any bytes, is what a plain COBS decoder gets from the wire, "
+          "all of it and once; the only zero is the frame's end; valid stays, payload stable; a byte is offered within three "
+          "cycles for each byte that is looked at, and eight",
+          f"{ROOM} bytes of room in place of 2,048, so that runs of 254 bytes are among them; these are deeper than the covers",
+          sender, "induction", 3, 24, (
+              planted("frame-sender", FRAMING, "last-zero-forgotten", "with m.If(at + skip > length):",
                       "with m.If(at + skip >= length):"),
-              planted("frames", FRAMING, "wrong-code", "self.o.payload.eq(run + 1)", "self.o.payload.eq(run)"))),
-    Proof("uart", UART, "a byte that is sent is received, once, in order, within eleven bits",
-          "eight cycles a bit, the least; a FIFO of "
-          "four; the wire goes back to the unit itself", serial, "bounded", 180, 180, (
-              planted("uart", UART, "sampled-a-bit-late", "m.d.sync += [phase.eq(bit // 2), count.eq(0)]",
-                      "m.d.sync += [phase.eq(bit + bit // 2), count.eq(0)]"),)),
+              planted("frame-sender", FRAMING, "wrong-code", "self.o.payload.eq(run + 1)", "self.o.payload.eq(run)"))),
+    Proof("uart-send", UART, "each byte that is taken is on the wire, once, as a start bit, eight bits and a stop bit, each "
+          "of which ends with the last clock that is not later than its time; the next one is taken at once",
+          "a bit of 9.375 cycles", uart_send,
+          "induction", 2, 98, (
+              planted("uart-send", UART, "start-bit-a-cycle-long", "out_phase.eq(bit - 256)]\n        with m.Elif",
+                      "out_phase.eq(bit)]\n        with m.Elif"),)),
+    Proof("uart-receive", UART, "each byte on the wire is received as it was, once, in order; it is offered within 2 cycles; "
+          "valid stays, payload stable",
+          "a bit of 9.375 cycles; a sender that is right, or 1.5 % too fast or too slow, with any time between bytes; a FIFO of "
+          "four places, which has room", uart_receive, "induction", 3, 100, (
+              planted("uart-receive", UART, "sampled-a-bit-late", "m.d.sync += [phase.eq(bit // 2), count.eq(0)]",
+                      "m.d.sync += [phase.eq(bit + bit // 2), count.eq(0)]"),
+              planted("uart-receive", UART, "start-bit-put-in", "queue.w_data.eq(shift[1:])",
+                      "queue.w_data.eq(shift)")), find=100),
 )

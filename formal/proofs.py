@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All proofs."""
 
-from formal import chips, hub, link, memory, numbers, streams, weights
+from formal import chips, hub, link, memory, numbers, packets, streams, weights
 
 __all__ = ["PROOFS"]
 
-PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *weights.PROOFS, *link.PROOFS, *chips.PROOFS, *numbers.PROOFS)
+PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *weights.PROOFS, *link.PROOFS, *packets.PROOFS, *chips.PROOFS,
+          *numbers.PROOFS)

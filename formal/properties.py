@@ -44,10 +44,11 @@ class Order:
     (``value``) are kept.  ``count`` elements are inside, at most ``most``.  Where ``count`` elements are gone, none leaves; where
     the tracked one is the next, it leaves as it was.  So the n-th to leave is the n-th that entered, for each n.  That none stays
     inside for ever is a property of its own (:func:`waits`).  ``passes``: an element may leave in the cycle in which it enters.
+    ``fills``: that all places are taken is to be covered.
     """
 
     def __init__(self, h: Harness, enters: Value, payload: Any, offered: Value, leaves: Value, left: Any, *, most: int,
-                 name: str = "order", passes: bool = False):
+                 name: str = "order", passes: bool = False, fills: bool = True):
         m = h.m
         payload, left = Value.cast(payload), Value.cast(left)
         self.count, self.ahead = Signal(range(most + 2), name=f"{name}_count"), Signal(range(most + 2), name=f"{name}_ahead")
@@ -69,7 +70,7 @@ class Order:
         # For the induction.
         h.holds(ahead < count, tracked)
         h.cover(tracked & leaves & (ahead == 0) & (value != 0))
-        if most > 1:
+        if most > 1 and fills:
             h.cover(count == most)
         # The place of the tracked one counted from the last.
         self.behind = Mux(tracked, count - 1 - ahead, 0)
