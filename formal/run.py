@@ -36,7 +36,7 @@ RESULTS = REPORT.with_suffix(".json")
 PATIENCE = 1800
 SOLVER = "bitwuzla"
 #: Proofs that have not been seen to end with their covers and faults; they run only where they are named with -k.
-OPEN: tuple[str, ...] = ("binary16-add", "uart-send", "uart-receive", "frame-sender")
+OPEN: tuple[str, ...] = ("binary16-add",)
 #: Proofs of which the committed report has no whole result yet: a run of all of them puts it there.
 UNREPORTED: tuple[str, ...] = ()
 
