@@ -361,7 +361,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="stories-1m", help=f"a file, a shipped model, or a shape: {', '.join(SHAPES)}")
     parser.add_argument("--positions", default="0,64,128", help="ascending or not, with commas")
     parser.add_argument("--prompt-tokens", default="", metavar="16,64,128", help="lengths of prompts, with commas")
-    parser.add_argument("--preset", help="(default: ulx3s-85f; with --sequences or --drafts ulx3s-85f-s16)")
+    parser.add_argument("--preset", default="ulx3s-85f")
     parser.add_argument("--layers", type=int, metavar="N", help="take N layers of a shape")
     parser.add_argument("--planes", type=int, metavar="P", help="give each matrix of a shape's layers P planes")
     parser.add_argument("--row-words", action="store_true", help="give each row of a shape's layers a scale, and a bias where a "
@@ -392,7 +392,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json is not None and not args.json.resolve().parent.is_dir():
             raise InputError(f"there is no folder {args.json.resolve().parent} to write {args.json.name} to")
-        config = preset(args.preset or ("ulx3s-85f-s16" if args.sequences or args.drafts else "ulx3s-85f"))
+        config = preset(args.preset)
         if not config.accounts:
             raise InputError(f"a core of preset {config.name} has no counters of what its cycles are spent on")
         if args.drafts is not None:

@@ -40,8 +40,8 @@ MHZ = 66.67
 METHODS = ("one plane", "planes", "multipliers")
 #: Planes of which the table has the cycles, where a lane takes several.
 PLANES = 3
-#: How a point is synthesised, and for which clock.
-CONFIG = replace(preset("ulx3s-85f"), fabric_mhz=MHZ)
+#: How a point is synthesised, and for which clock: a core of one sequence.
+CONFIG = replace(preset("ulx3s-85f"), head_tokens=1, slots=1, drafts=False, fabric_mhz=MHZ)
 
 
 @dataclass(frozen=True)

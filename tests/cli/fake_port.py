@@ -22,7 +22,7 @@ class Port:
     any more; ``chatter``: what is said instead of answers.
     """
 
-    def __init__(self, *, name="ulx3s-85f", version=PROTOCOL_VERSION, program_format=FORMAT_VERSION, silent_after=None,
+    def __init__(self, *, name="ulx3s-85f-l8", version=PROTOCOL_VERSION, program_format=FORMAT_VERSION, silent_after=None,
                  chatter=b"", magic=MAGIC):
         self.fake = FakeBoard(self.say, name=name, version=version, program_format=program_format)
         self.fake.link._hello = magic + self.fake.link._hello[len(MAGIC):]

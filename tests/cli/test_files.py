@@ -130,7 +130,7 @@ def test_inspect_json(capsys):
                                 "placements": {"board": nowhere, "host": nowhere}}
     places = fits["ulx3s-85f"]["placements"]
     assert {head: place["fits"] for head, place in places.items()} == {"board": True, "host": True}
-    assert {head: place["slots"] for head, place in fits["ulx3s-85f-s16"]["placements"].items()} == {"board": 16, "host": 1}
+    assert {head: place["slots"] for head, place in places.items()} == {"board": 16, "host": 1}
     assert fits["ecp5-25f"]["placements"]["board"]["slots"] == 1
     rate = places["board"]["tokens_per_second"]["0"]
     assert rate["memory_peak"] == fits["ulx3s-85f"]["bandwidth_tokens_per_second"]["0"]
@@ -138,7 +138,7 @@ def test_inspect_json(capsys):
     assert rate["expected"] == pytest.approx(rate["memory_peak"] / 1.075, abs=0.01)
     assert fits["ulx3s-85f-l8"]["placements"]["board"]["tokens_per_second"]["0"]["expected"] is None
     # What sixteen sequences give together (docs/reports/sequences.json), computed; and none where one runs at a time.
-    together = fits["ulx3s-85f-s16"]["placements"]["board"]["side_by_side"]
+    together = places["board"]["side_by_side"]
     assert together["sequences"] == 16 and list(together["tokens_per_second"]) == ["0", "511"]
     assert together["tokens_per_second"]["0"] == pytest.approx(3_300, rel=0.1)
     assert places["host"]["side_by_side"] is None and fits["ulx3s-85f-l2"]["placements"]["board"]["side_by_side"] is None
@@ -192,8 +192,7 @@ def test_inspect_shows_planes(tmp_path, capsys):
     # Of seven square matrices two have three planes: 11 trits for 7 weights, 1.6 bits a trit.
     assert "planes           1 of 71.4 %, 3 of 28.6 % of the weights: 2.51 bits a weight\n" in out
     assert "several planes   runs on: golden, and builds of as many planes\n" in out
-    assert "ulx3s-85f        ulx3s 85f: fits; " in out
-    assert "ulx3s-85f-s16    simulated only: fits, up to 16 sequences side by side; " in out
+    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; " in out
     assert main(["inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["planes"] == {"1": 10 * 64 * 64, "3": 4 * 64 * 64} and found["bits_a_weight"] == round(1.6 * 11 / 7, 4)
@@ -230,8 +229,7 @@ def test_the_old_file_stays_when_the_new_one_fails(source, tmp_path, capsys):
 def test_inspect(capsys):
     assert main(["inspect"]) == 0
     out = capsys.readouterr().out
-    assert "ulx3s-85f        ulx3s 85f: fits; tokens/s" in out
-    assert "ulx3s-85f-s16    simulated only: fits, up to 16 sequences side by side; tokens/s" in out
+    assert "ulx3s-85f        ulx3s 85f: fits, up to 16 sequences side by side; tokens/s" in out
     assert "ecp5-25f         icepi_zero 25f, ulx3s 12f: fits; tokens/s" in out
     assert "sim-tiny         simulated only: does not fit: dim is 192" in out
     assert "ternary weights  1179648" in out and "final_norm" in out and "BSD-2-Clause" in out

@@ -18,7 +18,7 @@ from tellme.runtime.device import BoardDevice
 from tellme.runtime.head_on_host import HeadOnHost, place_head
 from tellme.spec.config import preset
 from tellme.spec.memory import StartArgs, StartFlags
-from tests.cli.fake_client import FakeClient
+from tests.cli.fake_client import SlottedClient
 from tests.models.random_model import BOARD_FAMILY, random_model, with_biases
 
 MODEL = find_model("stories-1m")
@@ -31,7 +31,7 @@ SMALL = replace(CONFIG, sdram_bytes=compile_model(MODEL, CONFIG, head="host").en
 def use(monkeypatch):
     """Boards of a configuration behind both commands; gives the client."""
     def with_config(config):
-        client = FakeClient(config)
+        client = SlottedClient(config)
         monkeypatch.setattr(Board, "open",
                             lambda name, *, preset, baud, say: Board(BoardDevice("port", config, client, "ab" * 32), say))
         return client
@@ -162,7 +162,7 @@ def test_the_device_is_like_any(name):
     prompt = [int(t) for t in np.random.default_rng(3).integers(0, model.config.vocab, 5)]
     runs = []
     for head in ("board", "host"):
-        device, image = place_head(BoardDevice("port", CONFIG, FakeClient(CONFIG), "ab" * 32), model, head, lambda text: None)
+        device, image = place_head(BoardDevice("port", CONFIG, SlottedClient(CONFIG), "ab" * 32), model, head, lambda text: None)
         assert isinstance(device, HeadOnHost) == (head == "host")
         device.load(image, lambda done, total: None)
         device.place(0, prompt)

@@ -40,8 +40,8 @@ def test_same_tokens_as_golden(port, capsys):
     _, golden, _ = run(capsys, "golden", *args)
     assert code == 0 and lines[1:-1] == golden[1:-1]
     start = lines[0]
-    assert (start["device"], start["preset"], start["core_sha256"]) == (port.path, "ulx3s-85f", CORE)
-    assert f"device: the board at {port.path} (ulx3s-85f), as asked for" in err
+    assert (start["device"], start["preset"], start["core_sha256"]) == (port.path, "ulx3s-85f-l8", CORE)
+    assert f"device: the board at {port.path} (ulx3s-85f-l8), as asked for" in err
     assert lines[-1]["board_tokens_per_second"] > 0 and lines[-1]["sim_khz"] is None
 
 

@@ -26,7 +26,7 @@ STATES = 24
 
 
 @cache
-def model(name, board="ulx3s-85f-s16", layers=None):
+def model(name, board="ulx3s-85f", layers=None):
     core = preset(board)
     if name in SHAPES:
         shape = replace(SHAPES[name], layers=layers or SHAPES[name].layers)
@@ -80,7 +80,7 @@ def test_prefill_on_a_memory_of_64_bits():
 
 @pytest.mark.parametrize("name", ["stories-1m", "stories-8m"])
 def test_sequences_of_the_report_within_five_percent(name):
-    report = json.loads((REPORTS / "sequences.json").read_text())[f"{name}, ulx3s-85f-s16"]
+    report = json.loads((REPORTS / "sequences.json").read_text())[f"{name}, ulx3s-85f"]
     measured = {(found["sequences"], found["position"]): found for found in report["passes"]}
     assert {n for n, _ in measured} == {1, 2, 4, 8, 16} and {at for _, at in measured} == {0, 32, 64}
     for (sequences, position), found in measured.items():
@@ -91,7 +91,7 @@ def test_sequences_of_the_report_within_five_percent(name):
 @pytest.mark.parametrize(("name", "rows", "cycles"), [("stories-8m", 3_984 / 20, 705_773), ("stories-1m", 198 / 20, 109_203)])
 def test_the_head_in_two_steps(name, rows, cycles):
     """Decision 18's mean of twenty greedy tokens from position 0 on, on ulx3s-85f with two_steps and one slot."""
-    core = replace(preset("ulx3s-85f"), two_steps=True)
+    core = replace(preset("ulx3s-85f"), head_tokens=1, slots=1, drafts=False, two_steps=True)
     found = checked_model(name)
     two = PassModel(found.config, compile_model(found, core), core)
     assert two.image.two_steps

@@ -436,7 +436,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, pla
     memory, and nothing lies twice."""
     stream = 8 * stream_words
     rows = c.vocab if head == "board" else c.dim
-    board = replace(preset("ulx3s-85f-s16"), unlimited=True, sdram_bytes=4 * MAX_WORDS)
+    board = replace(preset("ulx3s-85f"), unlimited=True, sdram_bytes=4 * MAX_WORDS)
     table = head_bytes(rows, c.dim, planes, board.tile_rows)
     at = lay_out(c, board, stream, table, head)
     assert at.slots == 1 if head == "host" else 1 < at.slots <= board.slots
@@ -469,7 +469,7 @@ def test_strides_and_segments_reach_what_was_laid_out(c, head, stream_words, pla
     if at.end > one.end:
         smaller = lay_out(c, replace(board, sdram_bytes=at.end - 1), stream, table, head)
         assert smaller.slots < at.slots and smaller.end < at.end
-    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f-s16 has"):
+    with pytest.raises(CompileError, match="the model needs [0-9.]+ MB, and the memory of ulx3s-85f has"):
         lay_out(c, replace(board, sdram_bytes=one.end - 1), stream, table, head)
 
 
@@ -498,7 +498,8 @@ def test_multipliers_of_a_model_are_counted():
     assert compile_model(model, unlimited_config(model)).multipliers == 0
 
 
-BOARD = preset("ulx3s-85f")
+#: A board for one sequence.
+BOARD = replace(preset("ulx3s-85f"), head_tokens=1, slots=1, drafts=False)
 #: The same with all that planes bring, and with nothing of it: its LM heads are on the host.
 SEVERAL, ONE = replace(BOARD, planes=packing.MAX_PLANES), replace(BOARD, planes=1)
 

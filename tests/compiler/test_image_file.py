@@ -71,7 +71,8 @@ def test_the_file_has_what_a_load_writes(name, head, tmp_path):
 
 def test_pieces_are_the_images():
     image = compile_model(random_model("plain"), CONFIG)
-    assert len(image_pieces(image)) == len(image.sections) + 3
+    # Program, segments, registers of the model, and those of drafts.
+    assert len(image_pieces(image)) == len(image.sections) + 4
 
 
 def test_what_does_not_fit_leaves_no_file(tmp_path):

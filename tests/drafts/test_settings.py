@@ -14,7 +14,7 @@ from tellme.spec.drafts import SETTINGS_FIELDS
 from tellme.spec.words import unpack_word
 from tests.models.random_model import model_of
 
-WIDE = preset("ulx3s-85f-s16")
+WIDE = preset("ulx3s-85f")
 MODELS = {name: open_model(name) for name in ("stories-1m", "stories-8m")}
 
 

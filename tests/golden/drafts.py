@@ -170,7 +170,7 @@ def main() -> int:
     sources["own text, table 2"] = Both(OwnText(), sources["table 2"])
     sources |= {f"{entries} entries a list": DraftTable.of_texts(seen, model.config.vocab, entries=entries)
                 for entries in args.entries}
-    core = preset("ulx3s-85f-s16")
+    core = preset("ulx3s-85f")
     analytic = PassModel(model.config, compile_model(model, core), core)
     print(f"{args.model}; tables of {len(seen)} texts, {sum(map(len, seen))} tokens")
     for name, source in sources.items():

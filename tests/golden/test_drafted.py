@@ -168,8 +168,8 @@ def test_credit():
 
 def test_tables_that_a_board_does_not_take():
     table = DraftTable.of_texts([[1, 2, 3]], VOCAB)
-    with pytest.raises(CompileError, match="the core ulx3s-85f drafts no tokens"):
-        with_drafts(IMAGE, table, preset("ulx3s-85f"))
+    with pytest.raises(CompileError, match="the core ulx3s-85f-l2 drafts no tokens"):
+        with_drafts(IMAGE, table, preset("ulx3s-85f-l2"))
     with pytest.raises(CompileError, match=f"knows {VOCAB + 1} tokens, and the LM head on the board gives {VOCAB}"):
         with_drafts(IMAGE, DraftTable.of_texts([[1, 2]], VOCAB + 1), CORE)
     board = SimpleNamespace(name="small", drafts=True, unlimited=False, sdram_bytes=1 << 25)
@@ -183,7 +183,7 @@ def test_tables_that_a_board_does_not_take():
 
 def test_cores_that_can_draft():
     core = preset("sim-slots")
-    assert core.drafts and core.widths.drafts and not preset("ulx3s-85f").drafts
+    assert core.drafts and core.widths.drafts and not preset("ulx3s-85f-l2").drafts
     for changes, message in (({"slots": 1}, "drafts with slots 1 and sampler True; slots from 2 on with a sampler can be"),
                              ({"sampler": False}, "drafts with slots 4 and sampler False"),
                              ({"max_context": 31}, "drafts with max_context 31; 32 and more can be")):

@@ -194,10 +194,10 @@ def test_the_bound_of_a_model():
     """Some passes' cycles; more for a longer context and for more tokens at once."""
     model = tellme.find_model("stories-1m")
     bounds = {name: watchdog_cycles(model.config, compile_model(model, preset(name)), preset(name))
-              for name in ("ulx3s-85f-l2", "ulx3s-85f", "ulx3s-85f-s16")}
+              for name in ("ulx3s-85f-l2", "ulx3s-85f")}
     # 130 to 160 K cycles a token of the board of two lanes (README).
     assert 4 * 150_000 < bounds["ulx3s-85f-l2"] < 4 * 400_000 < 4 * preset("ulx3s-85f").fabric_mhz * 1e6
-    assert bounds["ulx3s-85f-l2"] < bounds["ulx3s-85f"] <= bounds["ulx3s-85f-s16"]
+    assert bounds["ulx3s-85f-l2"] < bounds["ulx3s-85f"]
 
 
 def test_a_load_sets_the_bound():

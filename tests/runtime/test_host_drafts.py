@@ -26,7 +26,7 @@ from tests.models.random_model import even_model
 
 #: Cores for boards of packets' meanings: four lanes; and sixteen, with a board's PEs.
 CONFIG = preset("sim-slots")
-WIDE = preset("ulx3s-85f-s16")
+WIDE = preset("ulx3s-85f")
 VOCAB, CONTEXT = 67, 120
 MODEL = even_model(VOCAB, CONTEXT)
 DRAWN = Sampling(temperature=0.7, top_k=8, seed=5)
@@ -268,7 +268,7 @@ def test_what_is_refused_before_a_byte_is_sent(tmp_path):
     with pytest.raises(CompileError, match="^no tokens are drafted where the LM head is on the host: leave the table"):
         load(table, head="host")
     full = replace(WIDE, sdram_bytes=load(None).image.end + 1000)
-    with pytest.raises(TooBigError, match=r"^the table of drafts needs 0.064 MB, and the memory of ulx3s-85f-s16 has 0.00\d MB"):
+    with pytest.raises(TooBigError, match=r"^the table of drafts needs 0.064 MB, and the memory of ulx3s-85f has 0.00\d MB"):
         load(table, full)
     assert said == ["head: on the host, as it was asked for"]
     said.clear()

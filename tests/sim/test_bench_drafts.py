@@ -94,7 +94,7 @@ def test_numbers_together():
         return {"number": number, "prompt": 10, "tokens": tokens, "passes": passes, "drafted": 3 * passes,
                 "accepted": tokens - passes, "cycles": cycles, "model": cycles, "first": 10, "plain": plain}
 
-    core = preset("ulx3s-85f-s16")
+    core = preset("ulx3s-85f")
     stories = [story(0, 30, 20, 20_000, [[10, 1_000], [30, 1_200]]), story(1, 10, 10, 10_000, [[20, 1_100]])]
     found = summary(stories, core)
     assert (found["stories"], found["tokens"], found["passes"], found["drafted"], found["accepted"]) == (2, 40, 30, 90, 10)

@@ -101,7 +101,7 @@ def test_caches_lie_where_the_registers_say():
 
 
 def test_numbers_of_a_report():
-    report = Beside(8, 32, 1_000_000, 990_000.4).as_json(preset("ulx3s-85f-s16"), 800_000)
+    report = Beside(8, 32, 1_000_000, 990_000.4).as_json(preset("ulx3s-85f"), 800_000)
     assert report == {"sequences": 8, "position": 32, "cycles": 1_000_000, "model_cycles": 990_000, "tokens_per_second": 533.33,
                       "tokens_per_second_each": 66.67, "x_alone": 6.4}
     assert Beside(8, 32, 1_000_000, 0.0).as_json(CORE, None)["x_alone"] is None
@@ -129,7 +129,7 @@ def test_how_names_no_folder():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--sequences", "0"], "sequences start at 1"),
-    (["--sequences", "32"], "--sequences holds 32, and a core of preset ulx3s-85f-s16 runs 16 sequences side by side"),
+    (["--sequences", "32"], "--sequences holds 32, and a core of preset ulx3s-85f runs 16 sequences side by side"),
     (["--sequences", "2", "--preset", "ulx3s-85f-l2"], "a core of preset ulx3s-85f-l2 runs one sequence at a time"),
     (["--sequences", "2", "--prompt-tokens", "4"], "leave it out beside --sequences"),
     (["--sequences", "2", "--tokens", "-1"], "--tokens is -1"),

@@ -93,7 +93,7 @@ def test_slots_and_drafts_cost_the_processor_alone():
         more = {unit: n - lut(before)[unit] for unit, n in lut(after).items() if n != lut(before)[unit]}
         assert set(more) == {"core"} and more["core"] == pytest.approx(other["comb"] - one["comb"], rel=0.1, abs=2)
         assert ebr(before) == ebr(after) and dsp(before) == dsp(after)
-    board = preset("ulx3s-85f-s16")
+    board = preset("ulx3s-85f")
     assert lut(replace(board, slots=2, drafts=False))["core"] < lut(replace(board, slots=16, drafts=False))["core"]
     assert lut(replace(board, drafts=False))["core"] < lut(replace(board, drafts=True))["core"]
 

@@ -77,5 +77,5 @@ def test_an_unknown_name_is_refused(capsys):
     assert main(["ulx4s"]) == 2
     assert capsys.readouterr().err == (
         "nothing is called 'ulx4s'; there are: ulx3s-85f, ulx3s-85f-l8, ulx3s-85f-l2, ulx3s-85f-1lane, ecp5-25f, sim-tiny, "
-        "sim-all, sim-slots, sim-two-steps, ecpix5-85f, sim-ddr3, sim-ddr3-slots, ulx3s-85f-s16, sim-norms, orangecrab-85f, "
+        "sim-all, sim-slots, sim-two-steps, ecpix5-85f, sim-ddr3, sim-ddr3-slots, sim-norms, orangecrab-85f, "
         "board ecpix5-85f, board icepi_zero-25f, board orangecrab-85f, board ulx3s-85f, board ulx3s-12f\n")

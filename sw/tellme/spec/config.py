@@ -269,11 +269,11 @@ _ULX3S_MAX_COLS = 1536
 
 #: 85F on the ULX3S, and a core for quick simulation.
 PRESETS = {
-    # Sixteen tokens of a prompt share each weight.  In as many cycles as a tile has rows two pipelines bring a slice of
-    # sixteen tokens' codes.
+    # Sixteen tokens of a pass share each weight: of a prompt, of sixteen sequences, or drafted ones.  In as many cycles as a
+    # tile has rows two pipelines bring a slice of sixteen tokens' codes.
     "ulx3s-85f": CoreConfig(name="ulx3s-85f", lanes=16, chunk=16, float_lanes=2, pes=16, exp_units=2, tile_rows=160,
-                             multipliers=True, max_dim=_ULX3S_MAX_DIM, max_cols=_ULX3S_MAX_COLS, sampler=True,
-                             wide_program=True, sigmoid_register=True),
+                             head_tokens=16, slots=16, drafts=True, multipliers=True, max_dim=_ULX3S_MAX_DIM,
+                             max_cols=_ULX3S_MAX_COLS, sampler=True, wide_program=True, sigmoid_register=True),
     # Eight tokens, and one pipeline, which brings a slice of their codes in as many cycles.
     "ulx3s-85f-l8": CoreConfig(name="ulx3s-85f-l8", lanes=8, chunk=8, pes=8, tile_rows=160, max_dim=_ULX3S_MAX_DIM,
                                 max_cols=_ULX3S_MAX_COLS, sampler=True),
@@ -312,8 +312,6 @@ PRESETS = {
                                  ddr3_chip="MT41K64M16", sdram_bytes=128 * 1024 * 1024, sampler=True, fabric_mhz=75.0,
                                  sdram_power_up_us=2.0, sdram_phases=1),
 }
-# Sixteen sequences, or drafted tokens, share each weight too.  Simulated only: no routing of it was waited for yet (decision 18).
-PRESETS["ulx3s-85f-s16"] = replace(PRESETS["ulx3s-85f"], name="ulx3s-85f-s16", head_tokens=16, slots=16, drafts=True)
 # The core of sim-tiny with the norms of OLMo 2.
 PRESETS["sim-norms"] = replace(PRESETS["sim-tiny"], name="sim-norms", vector_norms=True)
 # The same core at a clock that a PLL makes from 48 MHz.
