@@ -77,10 +77,10 @@ def test_loads_and_generates(tmp_path):
 def test_the_golden_models_ids(tmp_path):
     """An image of a model, at a board that knows of the model only what comes over the link."""
     model = random_model("grouped")
-    save_image(tmp_path / "image", model, preset("ulx3s-85f"))
+    save_image(tmp_path / "image", model, preset("ulx3s-85f-l8"))
     with Board.open("golden") as golden:
         wanted = [token.id for token in golden.load(model).generate([5, 17, 101], max_tokens=12, ignore_end=True)]
-    port = Port(name="ulx3s-85f")
+    port = Port()
     try:
         for ends, count in (("", 12), (str(wanted[4]), wanted.index(wanted[4]) + 1)):
             done = run(port.path, tmp_path / "image", "5,17,101", "12", ends)

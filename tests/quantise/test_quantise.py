@@ -31,6 +31,9 @@ from tellme.spec.config import preset
 from tests.models.folders import halves
 from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, loud_tensors, tensors_of
 
+#: A board for one sequence: what a budget of memory is for.
+ONE = replace(preset("ulx3s-85f"), head_tokens=1, slots=1, drafts=False)
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
@@ -134,7 +137,7 @@ def test_a_budget_is_spent(budget, source, tmp_path, text, capsys):
 
 def test_the_memory_is_that_of_the_image(made):
     out, report = made
-    image = compile_model(Container(out), preset("ulx3s-85f"))
+    image = compile_model(Container(out), ONE)
     # Headers, gains, and what is aligned are left out.
     assert 0.92 * image.end < report["memory"] <= image.end
 
@@ -275,7 +278,7 @@ def test_a_model_is_turned_where_that_pays(loud, made, tmp_path, text, capsys):
         if rotate == "auto":
             measured = report["rotate"]["kl"]
             assert 0 < measured["turned"] < PAYS * measured["as_it_is"]
-            image = compile_model(Container(out), preset("ulx3s-85f"))
+            image = compile_model(Container(out), ONE)
             assert 0.92 * image.end < report["memory"] <= image.end
         else:
             assert report["rotate"]["kl"] is None
