@@ -228,7 +228,7 @@ def full_build(board_name: str, device: str, seeds: int, kind: str, jobs: int = 
     folder.mkdir(parents=True, exist_ok=True)
     bitstream = folder / "tellme.bit"
     bitstream.unlink(missing_ok=True)
-    say(f"{board_name} {device}, preset {config.name}; half an hour to an hour. The first run of YoWASP compiles its tools "
+    say(f"{board_name} {device}, preset {config.name}; half an hour to two hours. The first run of YoWASP compiles its tools "
         "(600 MB of cache)")
     core_hash = prepare(board, device, folder, config)
     run("synthesis", [tool(kind, "yosys"), "-l", "top.rpt", "top.ys"], folder, folder / "yosys.log")
