@@ -199,13 +199,14 @@ def test_a_table_on_the_board_beside_a_drafter():
 
 
 def test_refusals():
-    def refused(board, what, *, check=None, **options):
-        session = tellme.Board(board).load(MODEL, check=check)
+    def refused(board, what, *, check=None, head="board", **options):
+        session = tellme.Board(board).load(MODEL, check=check, head=head)
         with pytest.raises(InputError, match=what):
             ids(session.generate([5], max_tokens=4, drafter=OwnText(), **options))
 
     refused(fake_device(FakeClient(preset("sim-tiny"))), "picks one token a pass: drafted tokens from the host want a core with")
     refused(GoldenDevice(), "golden picks one token a pass")
+    refused(fake_device(FakeClient(ONE)), "drafted tokens from the host want the LM head on the board", head="host")
     refused(fake_device(FakeClient(ONE)), "compared with the golden model drafts no tokens", check=4)
     refused(fake_device(FakeClient(ONE)), "the logits of each token are asked for", on_logits=lambda row: None)
     refused(fake_device(FakeClient(ONE)), "the board knows no repetition penalty",

@@ -30,7 +30,7 @@ def chat(args: argparse.Namespace) -> int:
     system = checked_text(args.system, "--system")
     seed = args.seed
     with open_board(args) as board:
-        session = load(board, model, args.head, drafts_of(args), args.check)
+        session = load(board, model, args.head, drafts_of(args), args.check, guesses=args.draft_own_text)
         talk = Chat(session, system)
         say(f"{model.name}; {COMMANDS}")
         while (line := next_line("> ")) is not None:

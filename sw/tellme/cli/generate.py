@@ -24,7 +24,7 @@ from tellme.models.shipped import checked_model
 from tellme.models.source import StoredSource
 from tellme.models.writing import check_target, kind, whole_file
 from tellme.runtime.board import Board
-from tellme.runtime.generation import Generation
+from tellme.runtime.generation import Generation, check_guesses
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import Session, Token, prompt_ids, tokenizer_of
 
@@ -69,8 +69,11 @@ def write_logits(path: Path, rows: list[np.ndarray], vocab: int) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def load(board: Board, model: StoredSource, head: Head | None, drafts: Drafts, check: int | None = None) -> Session:
-    """Write the model into the board, with a progress bar."""
+def load(board: Board, model: StoredSource, head: Head | None, drafts: Drafts, check: int | None = None, *,
+         guesses: bool = False) -> Session:
+    """Write the model into the board, with a progress bar.  ``guesses``: whether the board is to verify the host's guesses."""
+    if guesses:
+        check_guesses(board.device)
     with bytes_bar("loading") as progress:
         return board.load(model, head=head, drafts=drafts, check=check, progress=progress)
 
@@ -148,7 +151,7 @@ def interactive(args: argparse.Namespace, model: StoredSource) -> int:
     """
     text = str(prompt_of(args))
     with open_board(args) as board:
-        session = load(board, model, args.head, drafts_of(args), args.check)
+        session = load(board, model, args.head, drafts_of(args), args.check, guesses=args.draft_own_text)
         while True:
             run = session.generate(text, max_tokens=args.max_tokens, sampling=sampling_of(args), ignore_end=args.ignore_eos,
                                    prefill_chunk=args.prefill_chunk, stop=args.stop, drafter=drafter_of(args))
@@ -192,7 +195,7 @@ def generate(args: argparse.Namespace) -> int:
         return interactive(args, model)
     rows: list[np.ndarray] = []
     with open_board(args) as board:
-        session = load(board, model, args.head, drafts_of(args), args.check)
+        session = load(board, model, args.head, drafts_of(args), args.check, guesses=args.draft_own_text)
         device = session.device
         if args.json:
             print_line({"type": "start", "device": device.name, "preset": device.preset, "model": model.name,

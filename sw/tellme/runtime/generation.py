@@ -25,7 +25,7 @@ from tellme.spec.program import Epilogue, Op, QkvPart
 from tellme.spec.sampling import board_draws
 from tellme.spec.two_steps import serves
 
-__all__ = ["Generation", "describe_step", "host_draws"]
+__all__ = ["Generation", "check_guesses", "describe_step", "host_draws"]
 
 #: Tokens that the board decodes by itself where the host's drafter has no guess, or had none that was right in the pass before:
 #: a START and its answer cost the link's time.
@@ -70,6 +70,13 @@ def host_draws(device: Device, sampling: Sampling) -> str | None:
     if not board_draws(settings):
         return "the board's sampler takes no temperature as low as this"
     return None
+
+
+def check_guesses(device: Device) -> None:
+    """Refuse a device that cannot verify tokens that the host guesses; known before a model is loaded."""
+    if device.head_tokens == 1:
+        raise InputError(f"{device.name} picks one token a pass: drafted tokens from the host want a core with picks of all "
+                         "positions, such as ulx3s-85f's (tellme-host info)")
 
 
 @dataclass
@@ -243,9 +250,11 @@ class Generation:
         """Refuse a drafter that could not be asked."""
         if self.drafter is None:
             return
-        if self.device.head_tokens == 1 or not self.image.whole_heads:
-            raise InputError(f"{self.device.name} picks one token a pass: drafted tokens from the host want a core with picks of "
-                             "all positions (tellme-host info), and the LM head on the board")
+        if self.image.probe is not None:
+            raise InputError("drafted tokens from the host want the LM head on the board")
+        check_guesses(self.device)
+        if not self.image.whole_heads:
+            raise InputError(f"{self.device.name} works on one token of this model at a time, so that no guesses can be verified")
         if self.checker is not None:
             raise InputError("a run that is compared with the golden model drafts no tokens: leave the drafter out, or the check")
         if not alone:
