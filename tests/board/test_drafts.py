@@ -143,7 +143,8 @@ def test_each_pass_is_the_golden_boards(device, name):
         replay(golden, passes, starts)
         counted.append(golden.drafts_told)
         print(f"{name}, most {most}, cost {cost}: {len(passes)} passes; {golden.drafts_told} (of slots, drafted, accepted)")
-    assert all(0 < accepted < drafted for _, drafted, accepted in counted[:2]) and all(counted[3]), counted
+    # The first table may be right about every token, the second one is not.
+    assert 0 < counted[0][2] and 0 < counted[1][2] < counted[1][1] and all(counted[3]), counted
     # Slots rest where nothing is accepted.
     assert 0 == counted[2][2] < counted[2][1] < counted[2][0], counted
 
