@@ -78,15 +78,20 @@ def test_a_flipped_bit(use, capsys, model):
     assert code == 1 and last["type"] == "error" and "step 2 (attention of layer 0) is the first of the steps" in last["message"]
 
 
-def test_flipped_memory(use, capsys, model):
+def forgetful(number):
+    """A board in whose memory a bit flips with pick ``number``."""
     client = Client(CONFIG)
 
     def tell(kind, event):
-        client.memory[700] ^= client.picked == 9
+        client.memory[700] ^= client.picked == number
         return event
 
     client._tell = tell
-    use(client)
+    return client
+
+
+def test_flipped_memory(use, capsys, model):
+    use(forgetful(9))
     code, _, err = generate(capsys, model, "--check-weights")
     last = err.splitlines()[-1]
     assert code == 1 and re.search("the board's memory does not hold what was loaded: [0-9]+ bytes at 0x0 have another", last)
@@ -118,14 +123,7 @@ def test_a_chat(use, capsys, monkeypatch, talking):
     code, out, err = chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n", "--check", "2")
     assert code == 1 and len(out) < len(text) and text.startswith(out)
     assert err.splitlines()[-1].startswith("tellme-host: port computes otherwise than the golden model: ")
-    client = Client(CONFIG)
-
-    def tell(kind, event):
-        client.memory[700] ^= client.picked == 3
-        return event
-
-    client._tell = tell
-    use(client)
+    use(forgetful(3))
     code, out, err = chat(capsys, monkeypatch, talking, "Hello\nAnd you?\n", "--check-weights")
     assert (code, out) == (1, text.splitlines()[0] + "\n")
     assert "the board's memory does not hold what was loaded" in err.splitlines()[-1]

@@ -215,8 +215,8 @@ class Generation:
                                 context=self.config.context)
                 if reason is not None:
                     self.stop_reason = _STOP_REASONS[reason]
-                    if alone and self.drafter is None and token in self.ends[END_TOKENS:]:
-                        # The board computes the next token already; this token will not be shown.
+                    if alone and token in self.ends[END_TOKENS:]:
+                        # The board may compute the next token already, which will not be shown.
                         self.device.stop(self.slot)
                         self._check(crcs=False)
                         yield from held
@@ -280,13 +280,11 @@ class Generation:
         self._lucky = True
         if guess:
             try:
-                events = list(self._start(position, [*feed, *guess], 1, every=True))
+                events = self._picked_once(position, [*feed, *guess], every=True)
             except NonfiniteRunError:
-                # A guess may give an infinity that the text never meets.
-                guess = []
+                # A guess may give an infinity that the text never meets: the token is fed alone.
+                pass
             else:
-                if len(events) != 1 + len(guess):
-                    raise DeviceError(f"{self.device.name} ended a run of {1 + len(guess)} tokens with {len(events)}")
                 right = 0
                 for event, guessed in zip(events, [*guess, None], strict=True):
                     # All of them are told when the pass has ended.
@@ -296,13 +294,7 @@ class Generation:
                     right += 1
                 self._lucky = right > 0
                 return
-        wanted = 1 if len(feed) > 1 or not self._picked else min(asked, REST)
-        for event in self._start(position, feed, wanted):
-            yield event
-            if self.stop_reason and event.id in self.ends[END_TOKENS:]:
-                # The board does not know this end, and may compute the next token already.
-                self.device.stop(self.slot)
-                return
+        yield from self._start(position, feed, 1 if len(feed) > 1 or not self._picked else min(asked, REST))
 
     def _guess(self, drafter: Drafter, most: int) -> list[int]:
         """Up to ``most`` tokens of the drafter."""
@@ -326,7 +318,7 @@ class Generation:
         self._check_owner()
         flags = (StartFlags(0) if self._started else StartFlags.CLEAR) | (StartFlags.DUMP if self.on_logits is not None else 0)
         self._started = True
-        if every or self._every(feed):
+        if every:
             flags |= StartFlags.ALL
         # Where a start picks one token, the host knows the end.
         ends = self.ends[:END_TOKENS] if generate > 1 else ()
@@ -336,7 +328,8 @@ class Generation:
         if self._two_steps and not every:
             flags |= StartFlags.TWO_STEPS
         self.device.place(position, feed, self.slot)
-        chunk = 0 if every else self.prefill_chunk if self.image.whole_heads else 1
+        # Guesses are one pass, however few tokens of a prompt are to be one.
+        chunk = 0 if every and self.drafter is not None else self.prefill_chunk if self.image.whole_heads else 1
         for kind, event in self.device.start(StartArgs(position, len(feed), generate, StartFlags(flags), chunk, self.slot, ends)):
             if kind != EventType.DONE:
                 self._fed(event.position)
@@ -396,13 +389,18 @@ class Generation:
         """Whether a start that feeds these tokens gives the pick and the logits after each."""
         return self.on_logits is not None and len(feed) > 1
 
-    def _one(self, position: int, feed: list[int]) -> Event:
-        """Feed tokens and pick once; where logits are asked for, after each token.  The last pick's event."""
-        events = list(self._start(position, feed, 1))
-        wanted = len(feed) if self._every(feed) else 1
+    def _picked_once(self, position: int, feed: list[int], *, every: bool) -> list[Event]:
+        """Feed tokens in one start that picks once, or with ``every`` after each of them; the events of all picks."""
+        events = list(self._start(position, feed, 1, every=every))
+        wanted = len(feed) if every else 1
         if len(events) != wanted:
             raise DeviceError(f"{self.device.name} ended a run of {'one token' if wanted == 1 else f'{wanted} tokens'} with "
                               f"{len(events)}")
+        return events
+
+    def _one(self, position: int, feed: list[int]) -> Event:
+        """Feed tokens and pick once; where logits are asked for, after each token.  The last pick's event."""
+        events = self._picked_once(position, feed, every=self._every(feed))
         if self.on_logits is not None:
             for row in self.device.pass_logits(self.slot):
                 self.on_logits(row.copy())
