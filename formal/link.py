@@ -5,7 +5,7 @@
 from typing import Any
 from unittest import mock
 
-from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import fifo
 
 import hw.link.events as events
@@ -93,6 +93,20 @@ def ring() -> Harness:
     return h
 
 
+def decoded(m: Module, moved: Value, byte: Value) -> tuple[Signal, Signal, Signal, Signal, Signal]:
+    """A plain decoder of COBS: (bytes of the run that are still to come, whether a zero comes behind the run, whether a frame has
+    begun, whether this byte of the wire adds one to the body, the added byte).  What the wire's zero does is the caller's."""
+    run, zero, begun, appended, data = Signal(8), Signal(), Signal(), Signal(), Signal(8)
+    with m.If(moved & (byte != 0)):
+        with m.If(run == 0):
+            m.d.comb += appended.eq(zero)
+            m.d.sync += [begun.eq(1), run.eq(byte - 1), zero.eq(byte != 255)]
+        with m.Else():
+            m.d.comb += [appended.eq(1), data.eq(byte)]
+            m.d.sync += run.eq(run - 1)
+    return run, zero, begun, appended, data
+
+
 def receiver() -> Harness:
     """A receiver with room for eight bytes, and any bytes on the wire."""
     h = Harness()
@@ -105,20 +119,12 @@ def receiver() -> Harness:
     h.drive(unit.release, "release")
     # A plain decoder, byte by byte, whose body is one byte that the solver picks.
     place = h.constant(3)
-    length, run, zero, begun, bad = Signal(5), Signal(8), Signal(), Signal(), Signal()
-    ended, value = Signal(), Signal(8)
-    byte = unit.i.payload
+    length, bad, ended, value = Signal(5), Signal(), Signal(), Signal(8)
+    moved, byte = moves(unit.i), unit.i.payload
     fits = length < depth
-    appended, data = Signal(), Signal(8)
-    with m.If(moves(unit.i)):
-        with m.If(byte == 0):
-            m.d.sync += [ended.eq(begun), bad.eq(bad | (begun & (run != 0)))]
-        with m.Elif(run == 0):
-            m.d.comb += appended.eq(zero)
-            m.d.sync += [begun.eq(1), run.eq(byte - 1), zero.eq(byte != 255)]
-        with m.Else():
-            m.d.comb += [appended.eq(1), data.eq(byte)]
-            m.d.sync += run.eq(run - 1)
+    run, zero, begun, appended, data = decoded(m, moved, byte)
+    with m.If(moved & (byte == 0)):
+        m.d.sync += [ended.eq(begun), bad.eq(bad | (begun & (run != 0)))]
     with m.If(appended):
         m.d.sync += [length.eq(length + fits), bad.eq(bad | ~fits)]
         with m.If(length == place):
@@ -168,18 +174,11 @@ def sender() -> Harness:
             m.d.sync += value.eq(unit.byte)
     stays(h, unit.o, "wire")
     # A plain decoder: ``got`` bytes, of which one is still to come as a zero if ``zero``; ``run`` bytes follow as they are.
-    got, run, zero, begun = Signal(range(ROOM + 2)), Signal(8), Signal(), Signal()
+    got = Signal(range(ROOM + 2))
     moved, byte = moves(unit.o), unit.o.payload
-    appended, data = Signal(), Signal(8)
-    with m.If(moved):
-        with m.If(byte == 0):
-            m.d.sync += [got.eq(0), run.eq(0), zero.eq(0), begun.eq(0), length.eq(0)]
-        with m.Elif(run == 0):
-            m.d.comb += appended.eq(zero)
-            m.d.sync += [begun.eq(1), run.eq(byte - 1), zero.eq(byte != 255)]
-        with m.Else():
-            m.d.comb += [appended.eq(1), data.eq(byte)]
-            m.d.sync += run.eq(run - 1)
+    run, zero, begun, appended, data = decoded(m, moved, byte)
+    with m.If(moved & (byte == 0)):
+        m.d.sync += [got.eq(0), run.eq(0), zero.eq(0), begun.eq(0), length.eq(0)]
     with m.If(appended):
         m.d.sync += got.eq(got + 1)
     # That a byte within a run is no zero is looked at for the followed one.  As this is any byte, it holds for the first one that

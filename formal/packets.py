@@ -18,6 +18,7 @@ import hw.link.link as link
 from formal.harness import Harness, Proof, planted
 from formal.properties import moves, stays
 from hw.lib.control import EventLayout
+from hw.link.framing import FrameReceiver, FrameSender
 from tellme.spec.packets import BODY_OVERHEAD, DATA_MAX, PAST, SESSION, NakReason, PacketType
 from tellme.spec.widths import WINDOW_BITS
 
@@ -36,8 +37,7 @@ class Receiver(wiring.Component):
 
     def __init__(self, *, depth: int = 2048):
         self._depth = depth
-        super().__init__({"i": In(stream.Signature(8)), "frame": Out(1), "bad": Out(1), "length": Out(range(depth + 1)),
-                          "addr": In(range(depth)), "data": Out(8), "release": In(1)})
+        super().__init__(FrameReceiver(depth=depth).signature)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -57,7 +57,7 @@ class Sender(wiring.Component):
     """Busy as long as the solver likes."""
 
     def __init__(self, *, depth: int = 2048):
-        super().__init__({"o": Out(stream.Signature(8)), "put": In(1), "byte": In(8), "send": In(1), "busy": Out(1)})
+        super().__init__(FrameSender(depth=depth).signature)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
