@@ -60,8 +60,8 @@ test: check .venv/installed  ## all of CI (under 20 minutes on two idle cores)
 test-fast: check .venv/installed  ## the part of CI that takes under five minutes
 	@$(BIN)/python -m tools.ci --fast
 
-nightly: check .venv/installed  ## CI from empty caches, new seeds, all faults, and what CI leaves out (over an hour; docs/testing.md)
-	@$(BIN)/python -m tools.ci --nightly
+nightly: check .venv/installed  ## CI from empty caches, new seeds, all faults, and what CI leaves out (hours; docs/testing.md); RESUME=1: what is left of the last one
+	@$(BIN)/python -m tools.ci --nightly --report $(if $(RESUME),--resume)
 
 test-long: check .venv/installed  ## a million vectors a float unit, 500 tokens with all logits, each end of the host 100 times; MODEL=FILE: 64 of it
 ifndef MODEL

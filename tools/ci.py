@@ -5,9 +5,14 @@
 A line when a step starts and one when it ends, and at the end a table of all.  A step's output is in a file of its own
 below build/ci, and is printed whole if the step fails; then no further step starts.  The last line is
 ``N passed, N failed, N skipped``, of all tests of all steps.  Exit code 0: all steps are well; 1: one is not.
+
+A nightly run starts all steps, whatever fails, and writes what became of each to build/ci/nightly.json.  ``--resume`` goes on
+with this record: a step that was well with the same sources is not run again.  ``--report`` writes it to docs/reports too.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,17 +21,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Result", "Step", "all_steps", "counts", "fast_steps", "main", "plan", "run_steps"]
+__all__ = ["Night", "Result", "Step", "all_steps", "counts", "fast_steps", "main", "plan", "run_steps"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 BIN = Path(sys.executable).parent
 LOGS = ROOT / "build" / "ci"
+#: What a nightly run did, and the copy of it that is committed.
+NIGHT, NIGHT_REPORT = LOGS / "nightly.json", ROOT / "docs" / "reports" / "nightly.json"
 #: Built things that a step may take from an earlier run; a nightly run makes them anew.
 CACHES = tuple(ROOT / "build" / name for name in ("tests", "board", "verilog"))
 
@@ -205,10 +213,11 @@ def say(text: str) -> None:
 
 
 class Runner:
-    """Runs steps, ``slots`` at a time."""
+    """Runs steps, ``slots`` at a time.  ``keep_going``: start all, whatever fails.  ``ended`` hears of each step's end."""
 
-    def __init__(self, slots: int, logs: Path):
-        self._slots, self._logs = slots, logs
+    def __init__(self, slots: int, logs: Path, *, keep_going: bool = False,
+                 ended: Callable[[Result], None] = lambda result: None):
+        self._slots, self._logs, self._keep_going, self._ended = slots, logs, keep_going, ended
         self._running: dict[subprocess.Popen, tuple[Step, float, Path]] = {}
         self._began = time.monotonic()
 
@@ -259,15 +268,18 @@ class Runner:
                     process.wait(max(0.0, deadline - time.monotonic()))
 
     def run(self, steps: Sequence[Step]) -> list[Result]:
-        """Results of all steps that were started: all there are, if none failed."""
+        """Results of all steps that were started: all there are, if none failed.
+
+        A step that waits for one that failed is not started, nor is one that waits for a step which is not among ``steps``.
+        """
         waiting = by_urgency(steps)
         results: list[Result] = []
         try:
             while True:
-                failed = any(result.problem for result in results)
-                done = {result.step.name for result in results}
+                failed = any(result.problem for result in results) and not self._keep_going
+                well = {result.step.name for result in results if not result.problem}
                 while not failed and len(self._running) < self._slots:
-                    ready = next((step for step in waiting if done.issuperset(step.after)), None)
+                    ready = next((step for step in waiting if well.issuperset(step.after)), None)
                     if ready is None:
                         break
                     waiting.remove(ready)
@@ -275,6 +287,7 @@ class Runner:
                 if not self._running:
                     return results
                 results.append(self.wait_for_one())
+                self._ended(results[-1])
         finally:
             self.stop()
 
@@ -294,8 +307,71 @@ def heard_by_children() -> None:
             signal.signal(signum, lambda number, frame: None)
 
 
-def run_steps(steps: Sequence[Step], *, slots: int, logs: Path) -> int:
-    """Run them; print what they did; the exit code."""
+class Night:
+    """The record of a nightly run: of each step how it ended, its seconds, counts and seed, and the sources that it ran on.
+
+    ``sources``: a digest of all files that git tracks but the pages and reports of docs, as they lie in the checkout.
+    """
+
+    def __init__(self, path: Path = NIGHT, *, root: Path = ROOT):
+        self.path, self._root = path, root
+        self.sources, self.commit = self.digest(), self.git("rev-parse", "HEAD").strip()
+        self.steps: dict[str, dict[str, Any]] = {}
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=True).stdout
+
+    def digest(self) -> str:
+        """Of the sources."""
+        digest = hashlib.sha256()
+        for name in sorted(self.git("ls-files", "-z").split("\0")):
+            if name and not name.startswith("docs/") and (self._root / name).is_file():
+                digest.update(name.encode() + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
+        return digest.hexdigest()[:20]
+
+    def resume(self, steps: Sequence[Step]) -> list[Step]:
+        """Take the record's steps that were well with these sources; the steps that are left, none of which waits for one of
+        those."""
+        known = json.loads(self.path.read_text())["steps"] if self.path.exists() else {}
+        names = {step.name for step in steps}
+        self.steps = {name: step for name, step in known.items()
+                      if name in names and step["sources"] == self.sources and not step["problem"]}
+        return [replace(step, after=tuple(name for name in step.after if name not in self.steps))
+                for step in steps if step.name not in self.steps]
+
+    def ended(self, result: Result) -> None:
+        """Write how a step ended."""
+        seed = re.search(r"\bseed (\d+)", result.log.read_text(errors="replace"))
+        self.steps[result.step.name] = {
+            "problem": result.problem, "seconds": round(result.seconds), "cpu": round(result.cpu),
+            **({"seed": int(seed[1])} if seed else {}), **({"count": dict(result.count)} if result.count is not None else {}),
+            "commit": self.commit, "sources": self.sources}
+        self.write(self.path)
+
+    def left(self, steps: Sequence[Step]) -> list[str]:
+        """Names of the steps that are not well."""
+        return [step.name for step in steps if self.steps.get(step.name, {"problem": "not run"})["problem"]]
+
+    def count(self) -> dict[str, int]:
+        """Tests of all steps."""
+        total: Counter[str] = Counter()
+        for step in self.steps.values():
+            total.update(step.get("count", {}))
+        return dict(sorted(total.items()))
+
+    def write(self, path: Path) -> None:
+        """The record, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        scratch.write_text(json.dumps({
+            "command": "python -m tools.ci --nightly", "commit": self.commit, "sources": self.sources,
+            "count": self.count(), "cpu": sum(step["cpu"] for step in self.steps.values()),
+            "steps": dict(sorted(self.steps.items()))}, indent=1) + "\n")
+        scratch.replace(path)
+
+
+def run_steps(steps: Sequence[Step], *, slots: int, logs: Path, night: Night | None = None) -> int:
+    """Run them; print what they did; the exit code.  With the record of a night, which hears of each step, all of them start."""
     heard_by_children()
     names = [step.name for step in steps]
     unknown = {name for step in steps for name in step.after}.difference(names)
@@ -303,7 +379,7 @@ def run_steps(steps: Sequence[Step], *, slots: int, logs: Path) -> int:
         raise ValueError(f"steps wait for {sorted(unknown)}, which are none, or share a name: {names}")
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    results = Runner(slots, logs).run(steps)
+    results = Runner(slots, logs, keep_going=night is not None, ended=night.ended if night else lambda result: None).run(steps)
     total: Counter[str] = Counter()
     say(f"\n{'seconds':>8} {'CPU':>6}  step")
     for result in results:
@@ -329,12 +405,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--fast", action="store_true", help="the steps that take under five minutes together")
     which.add_argument("--nightly", action="store_true",
                        help="all steps, those that CI leaves out, and new seeds; what earlier runs built is removed first")
+    parser.add_argument("--resume", action="store_true", help="go on with the record of the last nightly run "
+                        "(build/ci/nightly.json): steps that were well with the same sources are not run again, and what was "
+                        "built stays")
+    parser.add_argument("--report", action="store_true", help="write the record of a nightly run to docs/reports/nightly.json "
+                        "too")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
                         os.cpu_count() or 1, help="steps at a time; default: one a core")
     parser.add_argument("--list", action="store_true", help="list when each step would start and end on idle cores, and end")
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs wants 1 or more")
+    if (args.resume or args.report) and not args.nightly:
+        parser.error("--resume and --report are of a nightly run: give --nightly too")
     steps = fast_steps() if args.fast else all_steps(nightly=args.nightly)
     if args.list:
         planned = plan(steps, args.jobs)
@@ -343,12 +426,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         cpu, wall = sum(step.cost for step in steps), max(end for _, end, _ in planned)
         print(f"{cpu:.0f} s of CPU, {wall:.0f} s with {args.jobs} steps at a time")
         return 0
-    if args.nightly:
+    night = Night() if args.nightly else None
+    todo = night.resume(steps) if night and args.resume else steps
+    if night and not args.resume:
         for folder in CACHES:
             shutil.rmtree(folder, ignore_errors=True)
+    if night and args.resume:
+        say(f"{len(night.steps)} steps were well with these sources (docs aside), {len(todo)} are left")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
-        return run_steps(steps, slots=args.jobs, logs=LOGS)
+        code = run_steps(todo, slots=args.jobs, logs=LOGS, night=night)
+        if night:
+            left = night.left(steps)
+            say(f"the night: {len(steps) - len(left)} of {len(steps)} steps are well"
+                + (f"; not: {', '.join(left)}" if left else ""))
+            say(told_of(night.count()))
+            if args.report:
+                night.write(NIGHT_REPORT)
+        return code
     except KeyboardInterrupt:
         print("stopped; all steps under way were ended", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sim.run_tests import bench_costs, discover, select
-from tools.ci import FAST_RTL, ROOT, Step, all_steps, by_urgency, counts, fast_steps, plan, run_steps
+from tools.ci import FAST_RTL, ROOT, Night, Step, all_steps, by_urgency, counts, fast_steps, main, plan, run_steps
 
 
 def python(text: str) -> list[str]:
@@ -87,6 +87,60 @@ def test_a_failure_is_printed_whole_and_stops_new_steps(tmp_path, capsys, text, 
     log = tmp_path / "bad.txt"
     assert f"---- output of bad ({log})\na line of its own\n" in out
     assert f"\nFAILED: bad: {problem}; its output is above, and in {log}\nnot started: later\n{last}\n" in out
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A git checkout of one source and one page."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "source.py").write_text("1\n")
+    (tmp_path / "docs" / "page.md").write_text("1\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_night_goes_on_with_what_is_left(checkout, tmp_path, capsys):
+    """All steps start whatever fails, but for those that wait for one that failed; a step that was well is not run again, as
+    long as the sources are the same."""
+    path = tmp_path / "night.json"
+    bad = Step("bad", python("print('seed 77'); print('1 passed, 1 failed, 0 skipped'); raise SystemExit(1)"), 9.0, (), True)
+    steps = [bad, passing("behind", after=("bad",)), passing("well", tests=True, text="print('seed 5\\n3 passed')"),
+             passing("last", 0.5, after=("well",))]
+    night = Night(path, root=checkout)
+    assert run_steps(steps, slots=1, logs=tmp_path, night=night) == 1
+    assert started(capsys.readouterr().out) == ["bad", "well", "last"]
+    assert night.left(steps) == ["bad", "behind"]
+    assert night.count() == {"failed": 1, "passed": 4, "skipped": 0}
+    assert (night.steps["bad"]["problem"], night.steps["bad"]["seed"], night.steps["well"]["seed"]) == ("exit code 1", 77, 5)
+
+    mended = [passing("bad", tests=True, text="print('2 passed')"), *steps[1:]]
+    (checkout / "docs" / "page.md").write_text("2\n")
+    again = Night(path, root=checkout)
+    todo = again.resume(mended)
+    assert [(step.name, step.after) for step in todo] == [("bad", ()), ("behind", ("bad",))]
+    assert run_steps(todo, slots=1, logs=tmp_path, night=again) == 0
+    assert again.left(mended) == [] and again.count()["passed"] == 5
+
+    (checkout / "source.py").write_text("2\n")
+    assert Night(path, root=checkout).resume(mended) == mended
+
+
+def test_an_interrupted_night_has_what_ended(checkout, tmp_path):
+    """The record is written behind each step."""
+    steps = [passing("first", 2.0), passing("second", text="import os, signal, time; os.kill(os.getppid(), signal.SIGINT); "
+                                            "time.sleep(60)")]
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(steps, slots=1, logs=tmp_path, night=Night(tmp_path / "night.json", root=checkout))
+    night = Night(tmp_path / "night.json", root=checkout)
+    assert [step.name for step in night.resume(steps)] == ["second"]
+
+
+@pytest.mark.parametrize("option", ["--resume", "--report"])
+def test_options_of_a_night_want_a_night(option, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([option])
+    assert error.value.code == 2 and "give --nightly too" in capsys.readouterr().err
 
 
 def test_steps_that_wait_for_none_are_refused(tmp_path):
