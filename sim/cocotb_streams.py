@@ -48,6 +48,7 @@ class _Clocked:
     def __init__(self, clk: Any):
         self._clk = clk
         self._edge = FallingEdge(clk)
+        self._settle = Timer(PERIOD_NS // 2 - 1, "ns")
         self._settling: list[_Run] = []
         self._falling: list[_Run] = []
         self._wanted = Event()
@@ -107,7 +108,7 @@ class _Clocked:
                 await self._wanted.wait()
             # Even if no task waits for it yet: a task that this falling edge wakes later may wait for it.
             if not self._clk.value:
-                await settled()
+                await self._settle
                 self._sampled = get_sim_time()
                 runs, self._settling = self._settling, []
                 for run in runs:
@@ -276,9 +277,12 @@ class StreamSink:
     @clocked
     async def recv(self) -> int:
         """The next payload."""
+        driven: bool | None = None
         while True:
             ready = not (self._stall and self._rng.random() < self._stall)
-            self._ready.value = int(ready)
+            if ready is not driven:
+                self._ready.value = int(ready)
+                driven = ready
             self.cycles += 1
             self.low += not ready
             await settled()

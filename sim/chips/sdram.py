@@ -50,6 +50,9 @@ def _library() -> ctypes.CDLL:
 class Chip:
     """One chip.  Pins are 1 when asserted."""
 
+    #: Widths of the pins of a clock, from bit 0 of :meth:`clock_pins` on; ``oe``: the other side drives the data.
+    PINS = {"cke": 1, "cs": 1, "ras": 1, "cas": 1, "we": 1, "ba": 2, "dqm": 2, "a": 13, "oe": 1}
+
     def __init__(self, *, timing: SdramTiming = SLOWEST, mhz: float = 100.0, row_bits: int = 13,
                  power_up_us: float | None = None, refresh_ms: float = 64.0, check_unwritten: bool = True):
         t = timing
@@ -66,7 +69,10 @@ class Chip:
     def clock(self, *, cs: int = 0, ras: int = 0, cas: int = 0, we: int = 0, ba: int = 0, a: int = 0, dqm: int = 0, cke: int = 1,
               oe: int = 0, dq: int = 0) -> int:
         """One SDRAM clock; the data that the chip drives in it (0 if it does not, see ``driven``)."""
-        pins = cke | cs << 1 | ras << 2 | cas << 3 | we << 4 | ba << 5 | dqm << 7 | a << 9 | oe << 22
+        return self.clock_pins(cke | cs << 1 | ras << 2 | cas << 3 | we << 4 | ba << 5 | dqm << 7 | a << 9 | oe << 22, dq)
+
+    def clock_pins(self, pins: int, dq: int) -> int:
+        """The same with all pins in one number, PINS from bit 0 on."""
         out = self._lib.sdram_clock(self._chip, pins, dq)
         self.driven = bool(out >> 16)
         return out & 0xFFFF

@@ -24,34 +24,35 @@ def signals(dut, port):
 class Dfi:
     """A core's DFI pins with a chip behind them: two clocks of the chip a fabric cycle, and the wire's delay in beats."""
 
-    COMMAND = ("ras", "cas", "we", "ba", "a")
-
     def __init__(self, dut, chip, *, wire_beats):
-        signal = signals(dut, "dfi")
-        self._cke, self._oe, self._wdata, self._rdata = (signal(name) for name in ("cke", "wdata_oe", "wdata", "rdata"))
-        self._slots = [{name: signal(f"{name}{slot}") for name in ("cs", "dqm", *self.COMMAND)} for slot in range(2)]
+        self._clk, self._pins, self._wdata, self._rdata = dut.clk, dut.pins, dut.dfi__wdata, dut.dfi__rdata
         self._chip = chip
-        self._wire = [0] * wire_beats
+        self._bits = sum(chip.PINS.values())
+        self._wire = deque([0] * wire_beats)
         self._driven = None
 
-    def clock(self) -> list[dict[str, int]]:
-        """The commands of both clocks; a broken rule of the chip fails the test.  The command's pins are not read while the
-        chip is not selected, and the data wires are not read while nothing drives them: the chip ignores both."""
-        cke, oe = int(self._cke.value), int(self._oe.value)
-        wdata = int(self._wdata.value) if oe else 0
-        rdata, commands = 0, []
-        for slot, pins in enumerate(self._slots):
-            cs = int(pins["cs"].value)
-            command = {name: int(pins[name].value) for name in self.COMMAND} if cs else {}
-            command.update(cs=cs, dqm=int(pins["dqm"].value))
-            self._wire.append(self._chip.clock(cke=cke, oe=oe, dq=wdata >> 16 * slot & 0xFFFF, **command))
-            rdata |= self._wire.pop(0) << 16 * slot
-            commands.append(command)
-        violation = self._chip.violation()
+    def clock(self) -> tuple[int, int]:
+        """The pins of both clocks; a broken rule of the chip fails the test.  The data wires are not read while nothing drives
+        them: the chip ignores them."""
+        chip, wire, pins = self._chip, self._wire, int(self._pins.value)
+        first, second = pins & (1 << self._bits) - 1, pins >> self._bits
+        wdata = int(self._wdata.value) if pins >> self._bits - 1 & 1 else 0
+        wire.append(chip.clock_pins(first, wdata & 0xFFFF))
+        wire.append(chip.clock_pins(second, wdata >> 16))
+        violation = chip.violation()
         assert not violation, violation
+        rdata = wire.popleft() | wire.popleft() << 16
         if rdata != self._driven:
             self._rdata.value = self._driven = rdata
-        return commands
+        return first, second
+
+    @clocked
+    async def run(self):
+        """Clock the chip in each cycle."""
+        while True:
+            await settled()
+            self.clock()
+            await FallingEdge(self._clk)
 
 
 class ReadModel:

@@ -3,9 +3,10 @@
 """The host's end of the link over a unit's byte streams, for testbenches."""
 
 import cocotb
-from cocotb.triggers import Event, FallingEdge
+from cocotb.triggers import Event, FallingEdge, First, Timer
+from cocotb.utils import get_sim_steps, get_sim_time
 
-from sim.cocotb_streams import StreamSink, StreamSource, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, rng
 from tellme.link.framing import body, decode, encode, open_body
 from tellme.spec.packets import SESSION, PacketType
 
@@ -27,7 +28,7 @@ class Host:
         self._sink = StreamSink(dut, "tx", stall=stall, rng=rng("tx"))
         self._packets: list[tuple[int, int, bytes]] = []
         self._opened = False
-        self._free = Event()
+        self._free, self._came = Event(), Event()
         self._free.set()
         self.seq = 0
         cocotb.start_soon(self._listen())
@@ -43,6 +44,7 @@ class Host:
                 frame.append(byte)
             else:
                 self._packets.append(open_body(decode(bytes(frame))))
+                self._came.set()
                 frame.clear()
 
     @property
@@ -56,12 +58,18 @@ class Host:
 
     async def packet(self, limit=20000, *, events=True):
         """(seq, type, payload) of the board's next packet; without ``events`` of the next answer, and events stay for later."""
-        for _ in range(limit):
+        deadline = get_sim_time() + get_sim_steps(limit * PERIOD_NS, "ns")
+        while True:
             for i, (_, kind, _) in enumerate(self._packets):
                 if events or kind not in EVENTS:
                     return self._packets.pop(i)
-            await FallingEdge(self._dut.clk)
-        raise AssertionError(f"no packet within {limit} cycles")
+            left = deadline - get_sim_time()
+            if left <= 0:
+                # The caller goes on behind the falling edge, as with a packet.
+                await FallingEdge(self._clk)
+                raise AssertionError(f"no packet within {limit} cycles")
+            self._came.clear()
+            await First(self._came.wait(), Timer(left))
 
     def hold(self):
         """Take nothing from ``tx`` until the given event is set."""

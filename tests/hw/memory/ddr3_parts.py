@@ -17,6 +17,7 @@ from hw.memory.hub import Client, MemoryHub
 from sim.chips.ddr3 import Ddr3Chip
 from sim.cocotb_streams import clocked, settled
 from tests.hw.layouts import unpack
+from tests.hw.memory.parts import connect_inner
 
 __all__ = ["SPEC", "Ddr3Memory", "Phy", "Pins", "Reader"]
 
@@ -43,13 +44,7 @@ class Pins(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.inner = self.inner
-        for name, member in self.inner.signature.members.items():
-            mine, its = getattr(self, name), getattr(self.inner, name)
-            if member.is_signature:
-                connect(m, flipped(mine), its)
-            else:
-                m.d.comb += its.eq(mine) if member.flow == In else mine.eq(its)
+        connect_inner(m, self, self.inner)
         connect_probes(m, self, self.inner.dfi)
         return m
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hub and controller together, for testbenches: clients on one side, a chip's pins on the other."""
+"""For testbenches: hub and controller together, and the pins of an SDR memory chip in one piece."""
 
 from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.lib.ports import MEMORY
@@ -11,8 +11,44 @@ from hw.memory.hub import Client, MemoryHub
 from hw.memory.sdr.bringup import TrainingLayout
 from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
+from sim.chips.sdram import Chip
 
-__all__ = ["SdramMemory"]
+__all__ = ["PINS", "SdrPins", "SdramMemory", "connect_inner", "connect_pins"]
+
+#: What a testbench reads each cycle, in one piece: a chip's pins in both clocks.
+PINS = {"pins": Out(data.ArrayLayout(data.StructLayout(Chip.PINS), 2))}
+
+
+def connect_pins(m, probed, dfi):
+    """Drive the port PINS of ``probed`` from a DFI."""
+    for slot in range(2):
+        of_both = {"cke": dfi.cke, "oe": dfi.wdata_oe}
+        m.d.comb += [probed.pins[slot][name].eq(of_both.get(name, getattr(dfi, f"{name}{slot}", None))) for name in Chip.PINS]
+
+
+def connect_inner(m, outer, inner):
+    """Drive the ports that ``outer`` has of ``inner``, and those of ``inner``."""
+    m.submodules.inner = inner
+    for name, member in inner.signature.members.items():
+        mine, its = getattr(outer, name), getattr(inner, name)
+        if member.is_signature:
+            connect(m, flipped(mine), its)
+        else:
+            m.d.comb += its.eq(mine) if member.flow == In else mine.eq(its)
+
+
+class SdrPins(wiring.Component):
+    """A component with a port ``dfi`` of an SDR memory, as it is, with PINS of this port."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        super().__init__({**inner.signature.members, **PINS})
+
+    def elaborate(self, platform):
+        m = Module()
+        connect_inner(m, self, self.inner)
+        connect_pins(m, self, self.inner.dfi)
+        return m
 
 
 class SdramMemory(wiring.Component):
@@ -23,7 +59,7 @@ class SdramMemory(wiring.Component):
         self.sdram = SdramController(ports=self.hub.ports, **options)
         ports = {client.name: In(getattr(self.hub, client.name).signature.flip()) for client in clients}
         super().__init__({**ports, "dfi": Out(DfiSignature()), "ready": Out(1), "training": Out(TrainingLayout), "beats": In(5),
-                          "nudge": In(1), "drain": In(1), "clean": Out(1)})
+                          "nudge": In(1), "drain": In(1), "clean": Out(1), **PINS})
         self._names = list(ports)
 
     def elaborate(self, platform):
@@ -33,6 +69,7 @@ class SdramMemory(wiring.Component):
             connect(m, flipped(getattr(self, name)), getattr(hub, name))
         connect(m, hub.bus, sdram.bus)
         connect(m, sdram.dfi, flipped(self.dfi))
+        connect_pins(m, self, self.dfi)
         m.d.comb += [self.ready.eq(sdram.ready), self.training.eq(sdram.training), sdram.beats.eq(self.beats),
                      sdram.nudge.eq(self.nudge), hub.drain.eq(self.drain), self.clean.eq(hub.clean)]
         return m

@@ -5,6 +5,7 @@
 import os
 
 import cocotb
+from amaranth.lib.data import StructLayout
 from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import MemoryRequest
@@ -48,6 +49,8 @@ TIMING = TIMINGS[os.environ.get("CHIP", "slowest")]
 READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
 READS = [c.name for c in CLIENTS if c.mode == "read"]
 WRITES = [c.name for c in CLIENTS if c.mode == "write"]
+PINS = StructLayout(Chip.PINS)
+COMMAND, REFRESH = pack(PINS, cs=1, ras=1, cas=1, we=1), pack(PINS, cs=1, ras=1, cas=1)
 
 
 class Bus:
@@ -63,9 +66,9 @@ class Bus:
     async def run(self):
         while True:
             await settled()
-            command = self.dfi.clock()[1]
+            _, pins = self.dfi.clock()
             self.cycles += 1
-            self.refreshes += [command.get(p) for p in ("cs", "ras", "cas", "we")] == [1, 1, 1, 0]
+            self.refreshes += pins & COMMAND == REFRESH
             await FallingEdge(self._clk)
 
 

@@ -28,11 +28,12 @@ from tellme.spec.packets import EVENT_SLOTS, EVENTS, SLOTS, NakReason, PacketTyp
 from tellme.spec.sampling import pack_settings
 from tellme.spec.scale import Scale
 from tests.hw.memory.ddr3_parts import Pins
+from tests.hw.memory.parts import SdrPins
 from tests.hw.top.tb_top import CONFIG, CONFIGS, bring_up, load, read_words, u32, wait, write
 from tests.models.random_model import even_model
 from tests.slot_runs import SlotRuns, Text, told
 
-BENCHES = [Bench(name="four", build=lambda: Core(CONFIGS["slots"]), env={"CONFIG": "slots"}, timeout_s=900,
+BENCHES = [Bench(name="four", build=lambda: SdrPins(Core(CONFIGS["slots"])), env={"CONFIG": "slots"}, timeout_s=900,
                  nightly="core/slots-drafts-four, core/routers and attention's runs have what this core has, and "
                          "top-chunk's has not"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3-slots"])), env={"CONFIG": "ddr3-slots"}, timeout_s=1800,

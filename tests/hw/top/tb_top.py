@@ -17,7 +17,7 @@ from hw.memory.ddr3.training import TrainingLayout
 from hw.top import Core
 from sim.chips.ddr3 import Ddr3Chip
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import PERIOD_NS, report, reset, rng, settled
+from sim.cocotb_streams import PERIOD_NS, report, reset, rng
 from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
@@ -49,6 +49,7 @@ from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
 from tests.hw.layouts import unpack
 from tests.hw.memory.ddr3_parts import Phy, Pins
+from tests.hw.memory.parts import SdrPins
 from tests.hw.memory_model import Dfi
 from tests.hw.packets_model import Host
 from tests.models.random_model import (
@@ -84,42 +85,42 @@ CONFIGS = {"tiny": replace(TINY, compact=True, accounts=False, vector_norms=True
            "two-steps": replace(TINY, max_dim=128, max_cols=164, lanes=4, chunk=4, float_lanes=2, pes=4, two_steps=True),
            "two-steps-tiny": replace(TINY, compact=True, accounts=False, two_steps=True),
           "ddr3": preset("sim-ddr3"), "ecpix5": replace(preset("ecpix5-85f"), sdram_power_up_us=2.0)}
-BENCHES = [Bench(name="tiny", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=600,
+BENCHES = [Bench(name="tiny", build=lambda: SdrPins(Core(CONFIGS["tiny"])), env={"CONFIG": "tiny"}, timeout_s=600,
                  tests=("says_who_it_is", "memory_through_packets", "a_model_runs", "norms_behind_linears")),
-           Bench(name="tiny-draws", build=lambda: Core(CONFIGS["tiny"]), env={"CONFIG": "tiny"}, timeout_s=900,
+           Bench(name="tiny-draws", build=lambda: SdrPins(Core(CONFIGS["tiny"])), env={"CONFIG": "tiny"}, timeout_s=900,
                  tests=("a_run_draws_and_ends", "tokens_are_drawn", "four_end_tokens", "reads_and_stops_meet_a_draw"),
                  nightly="top-wide draws by all settings at once; sampling/sampler-draw has each of them"),
-           Bench(name="no-sampler", build=lambda: Core(CONFIGS["no-sampler"]), env={"CONFIG": "no-sampler"}, timeout_s=600,
-                 tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
-           Bench(name="wide", build=lambda: Core(CONFIGS["wide"]), env={"CONFIG": "wide"}, timeout_s=900,
+           Bench(name="no-sampler", build=lambda: SdrPins(Core(CONFIGS["no-sampler"])), env={"CONFIG": "no-sampler"},
+                 timeout_s=600, tests=("a_model_runs", "without_a_sampler"), nightly="top-tiny's core without one unit"),
+           Bench(name="wide", build=lambda: SdrPins(Core(CONFIGS["wide"])), env={"CONFIG": "wide"}, timeout_s=900,
                  tests=("a_run_draws_and_ends", "stops_at_any_step")),
-           Bench(name="wide-model", build=lambda: Core(CONFIGS["wide"]), env={"CONFIG": "wide"}, timeout_s=900,
+           Bench(name="wide-model", build=lambda: SdrPins(Core(CONFIGS["wide"])), env={"CONFIG": "wide"}, timeout_s=900,
                  tests=("a_model_runs",), nightly="tests/board runs models on the wide cores of ulx3s-85f and ecpix5-85f"),
-           *(Bench(name=f"chunk-{model}", build=lambda: Core(CONFIGS["chunk"]), env={"CONFIG": "chunk", "MODEL": model},
+           *(Bench(name=f"chunk-{model}", build=lambda: SdrPins(Core(CONFIGS["chunk"])), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
              for model in ("grouped", "wide-heads", "head-norms")),
-           Bench(name="all", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
+           Bench(name="all", build=lambda: SdrPins(Core(CONFIGS["all"])), env={"CONFIG": "all"}, timeout_s=900,
                  tests=("picks_of_all_positions", "a_stop_among_picks"),
                  nightly="lm_head/chunk, tlmm/by_rows and core/routers have what this core has and top-chunk's has not"),
-           Bench(name="all-plain", build=lambda: Core(CONFIGS["all"]), env={"CONFIG": "all"}, timeout_s=900,
+           Bench(name="all-plain", build=lambda: SdrPins(Core(CONFIGS["all"])), env={"CONFIG": "all"}, timeout_s=900,
                  tests=("prompts_in_chunks", "tokens_are_drawn", "four_end_tokens"),
                  nightly="top-all has picks of the last token too, and other cores these runs"),
-           Bench(name="two-steps", build=lambda: Core(CONFIGS["two-steps"]), env={"CONFIG": "two-steps"}, timeout_s=900,
+           Bench(name="two-steps", build=lambda: SdrPins(Core(CONFIGS["two-steps"])), env={"CONFIG": "two-steps"}, timeout_s=900,
                  tests=("a_head_in_two_steps", "a_stop_in_step_two", "prompts_in_chunks"),
                  nightly="no board is built with it; lm_head/two_steps-steps has the unit"),
-           Bench(name="two-steps-tiny", build=lambda: Core(CONFIGS["two-steps-tiny"]), env={"CONFIG": "two-steps-tiny"},
+           Bench(name="two-steps-tiny", build=lambda: SdrPins(Core(CONFIGS["two-steps-tiny"])), env={"CONFIG": "two-steps-tiny"},
                  timeout_s=900, tests=("a_head_in_two_steps", "tokens_are_drawn"),
                  nightly="top-two-steps has the same unit in chunks"),
            Bench(name="ddr3-all", build=lambda: Pins(Core(CONFIGS["ddr3-all"])), env={"CONFIG": "ddr3-all"}, timeout_s=900,
                  tests=("picks_of_all_positions",), nightly="top-all has the same units with an SDR memory"),
-           Bench(name="norms", build=lambda: Core(CONFIGS["norms"]), env={"CONFIG": "norms"}, timeout_s=900,
+           Bench(name="norms", build=lambda: SdrPins(Core(CONFIGS["norms"])), env={"CONFIG": "norms"}, timeout_s=900,
                  tests=("models_with_and_without_norms_behind_linears",), nightly="top-tiny has a small model"),
-           Bench(name="chunk-norms", build=lambda: Core(CONFIGS["chunk-norms"]), timeout_s=900,
+           Bench(name="chunk-norms", build=lambda: SdrPins(Core(CONFIGS["chunk-norms"])), timeout_s=900,
                  env={"CONFIG": "chunk-norms", "MODEL": "vector-norms"},
                  tests=("prompts_in_chunks", "models_with_and_without_norms_behind_linears"),
                  nightly="no board is built with these norms; top-tiny has them for one token"),
-           Bench(name="groups", build=lambda: Core(CONFIGS["groups"]), timeout_s=900,
+           Bench(name="groups", build=lambda: SdrPins(Core(CONFIGS["groups"])), timeout_s=900,
                  env={"CONFIG": "groups", "MODEL": "grouped", "CHANGE": "groups"}, tests=("prompts_in_chunks",),
                  nightly="tlmm/groups has the engine's multipliers, and nothing else of a core has to do with them"),
            Bench(name="ddr3", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=600,
@@ -143,14 +144,7 @@ def sdr(dut):
     """Put an SDR chip on the bus."""
     chip = Chip(mhz=CONFIG.sdram_mhz, power_up_us=CONFIG.sdram_power_up_us)
     dfi = Dfi(dut, chip, wire_beats=READ_BEATS - CONFIG.sdram_cas_latency)
-
-    async def bus():
-        while True:
-            await settled()
-            dfi.clock()
-            await FallingEdge(dut.clk)
-
-    cocotb.start_soon(bus())
+    cocotb.start_soon(dfi.run())
 
 
 #: Of each lane of the DDR3 memory: the settings with which its PHY sees a burst.
