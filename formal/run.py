@@ -35,7 +35,8 @@ RESULTS = REPORT.with_suffix(".json")
 #: Seconds that one run of SymbiYosys may take.
 PATIENCE = 1800
 SOLVER = "bitwuzla"
-#: Proofs that have not been seen to end with their covers and faults; they run only where they are named with -k.
+#: Proofs that have not been seen to end with their covers and faults; they run only where they are named with -k.  All pairs of
+#: binary16's sum are swept in place of a proof (formal/sweep.py).
 OPEN: tuple[str, ...] = ("binary16-add",)
 #: Proofs of which the committed report has no whole result yet: a run of all of them puts it there.
 UNREPORTED: tuple[str, ...] = ()
@@ -93,9 +94,13 @@ def sby(folder: Path, name: str, mode: str, depth: int) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         return "TIMEOUT", ""
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        # SymbiYosys ends its engines, which have sessions of their own, where it is asked to end.
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signum)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+                break
     found = re.findall(r"DONE \((\w+), rc=", output)
     return (found[-1] if found else "ERROR"), output
 
@@ -183,6 +188,8 @@ def report(results: Sequence[Result]) -> str:
     missing = [proof.name for proof in PROOFS if proof.name not in {r.name for r in results}]
     if missing:
         lines += ["", f"Without a whole result here: {', '.join(f'`{name}`' for name in missing)}."]
+    lines += ["", "`python -m formal.sweep` compares binary16's multiply and add with a plain description for all 2^32 pairs",
+              "of each, in place of a proof of the sum and beside the proof of the product: [binary16.json](binary16.json)."]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,8 @@
 The gateware is simulated by Verilator, a pair a cycle.  The plain description (sweep.cpp) computes the exact result in a double
 and rounds it once.  A slice is 256 values of a with every b: 2**24 pairs.  The command goes on where the last one
 ended (build/formal/sweep), as long as neither the gateware nor the description changed.  ``--slices N`` ends after N slices
-of each operation; ``--faults`` plants faults, each of which a sweep has to find.
+of each operation; ``--faults`` plants faults, each of which a sweep has to find.  ``--report`` writes to
+docs/reports/binary16.json what was swept whole, or which faults were found.
 """
 
 import argparse
@@ -18,14 +19,16 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from formal.run import ROOT, plant
 from sim.verilator import verilator_command, verilator_env
 from tellme.spec.formats import BINARY16
 from tests.mutants import Mutant
 
-__all__ = ["FAULTS", "build", "main"]
+__all__ = ["FAULTS", "build", "main", "source_digest"]
 
+REPORT = ROOT / "docs" / "reports" / "binary16.json"
 BUILD = ROOT / "build" / "formal" / "sweep"
 SLICE = 256
 OPERATIONS = ("mul", "add")
@@ -55,6 +58,11 @@ def verilog(operation: str) -> str:
     return str(back.convert({"mul": FloatMul, "add": FloatAdd}[operation](BINARY16), name="unit", strip_internal_attrs=True))
 
 
+def source_digest(text: str) -> str:
+    """Of a unit's Verilog and the plain description."""
+    return hashlib.sha256(text.encode() + Path(__file__).with_name("sweep.cpp").read_bytes()).hexdigest()
+
+
 def build(operation: str, folder: Path, root: Path = ROOT) -> tuple[Path, str]:
     """The program that sweeps the gateware below ``root``, and a hash of what it is made of."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +70,7 @@ def build(operation: str, folder: Path, root: Path = ROOT) -> tuple[Path, str]:
     text = subprocess.run([sys.executable, "-m", "formal.sweep", "--verilog", operation], cwd=root, env=env, check=True,
                           capture_output=True, text=True).stdout
     source = Path(__file__).with_name("sweep.cpp")
-    digest = hashlib.sha256(text.encode() + source.read_bytes()).hexdigest()
+    digest = source_digest(text)
     program = folder / "obj" / "Vunit"
     if not program.exists() or not (folder / "digest").exists() or (folder / "digest").read_text() != digest:
         (folder / "unit.v").write_text(text)
@@ -118,11 +126,23 @@ def find(mutant: Mutant) -> str:
     return ""
 
 
+def write_report(name: str, value: object, part: str) -> None:
+    """Put a result beside the others."""
+    known: dict[str, Any] = {"command": "python -m formal.sweep", "swept": {}, "faults": {}}
+    if REPORT.exists():
+        known = json.loads(REPORT.read_text())
+    known[part] = dict(sorted({**known[part], name: value}.items()))
+    scratch = REPORT.with_suffix(".tmp")
+    scratch.write_text(json.dumps(known, indent=1) + "\n")
+    scratch.replace(REPORT)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m formal.sweep", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--slices", type=int, default=256, help="slices of 2**24 pairs of each operation; default: all 256")
     parser.add_argument("--jobs", type=int, default=1, help="slices at a time")
     parser.add_argument("--faults", action="store_true", help="plant faults, and sweep little")
+    parser.add_argument("--report", action="store_true", help="write docs/reports/binary16.json")
     parser.add_argument("--verilog", choices=OPERATIONS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.verilog:
@@ -134,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             said = find(mutant)
             print(f"{'found   ' if said.startswith('differs') else 'SURVIVED'} {mutant.fault}: {said}", flush=True)
             good, bad = good + said.startswith("differs"), bad + (not said.startswith("differs"))
+            if args.report:
+                write_report(mutant.fault, said, "faults")
     else:
         for operation in OPERATIONS:
             began = time.monotonic()
@@ -142,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{'FAILED' if problem else 'ok    '} {operation}: {now} slices of 2**24 pairs in {seconds:.0f} s, "
                   f"{done} of 256 in all" + (f": {problem}" if problem else ""), flush=True)
             good, bad = good + (not problem and done > 0), bad + bool(problem)
+            if args.report and done == (1 << 16) // SLICE and not problem:
+                state = json.loads((BUILD / f"{operation}.json").read_text())
+                write_report(operation, {"pairs": done * SLICE << 16, "digest": state["digest"]}, "swept")
     print(f"{good} passed, {bad} failed")
     return 1 if bad or not good else 0
 

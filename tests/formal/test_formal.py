@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The proofs of ``python -m formal.run``: their list, their faults, and their report.  The proofs run in ``make nightly``."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,15 @@ def test_report_is_of_the_proofs():
         assert result.found == [mutant.fault for mutant in proof.mutants] and not result.survived, proof.name
         assert result.asserts and len(result.reached) == result.covers > 0, proof.name
     assert run.REPORT.read_text() == run.report([stored[proof.name] for proof in PROOFS if proof.name in stored])
+
+
+def test_all_pairs_of_binary16_were_swept():
+    """The record is of the present gateware and description, and of each fault."""
+    record = json.loads(sweep.REPORT.read_text())
+    assert record["swept"] == {operation: {"pairs": 1 << 32, "digest": sweep.source_digest(f"{sweep.verilog(operation)}\n")}
+                               for operation in sweep.OPERATIONS}
+    assert set(record["faults"]) == {mutant.fault for mutant in sweep.FAULTS}
+    assert all(said.startswith("differs") for said in record["faults"].values())
 
 
 def contradiction() -> Harness:
