@@ -124,7 +124,7 @@ test-gates: check .venv/installed  ## benches on netlists of ECP5 cells, and pla
 fuzz: .venv-fuzz/installed  ## what reads strangers' files and requests, guided by coverage, an hour (SECURITY.md); SECONDS=N, TARGET=NAME
 	@.venv-fuzz/bin/python -m tests.fuzz --seconds "$(or $(SECONDS),3600)" $(if $(TARGET),-k "$(TARGET)",--report)
 
-soft-faults: check .venv/installed  ## bits of a running simulated board are flipped, and who notices (an hour for all); N=1000 SEED=25: goes on with the record
+soft-faults: check .venv/installed  ## bits of a running simulated board are flipped, and who notices (25 minutes for all); N=1000 SEED=25: goes on with the record
 	@$(BIN)/python -m tests.soft_faults --count "$(or $(N),1000)" --seed "$(or $(SEED),25)" --report
 
 long-runs: check .venv/installed  ## drawn texts of the shipped models and random families, all step CRCs (hours); N=10000: goes on with the record
