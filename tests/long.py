@@ -31,18 +31,21 @@ from tests.models.random_model import random_model
 REPORT = ROOT / "docs" / "reports" / "long.json"
 GOAL = 10_000
 FAMILIES = ("plain", "grouped", "wide-heads", "relu2", "untied")
-#: Of so many texts one is of this shipped model; the others are of the families in turn.
-ONE_IN = {"stories-8m": 300, "stories-1m": 40}
+#: Texts in turn of a model that is loaded once.
+BLOCK = 8
+#: Of so many blocks one is of this shipped model; the others are of the families in turn.
+ONE_IN = {"stories-8m": 100, "stories-1m": 16}
 #: Tokens of a shipped model's prompt and of its text at most, whose contexts are long.
 PROMPT, TEXT = 12, 40
 
 
 def model_name(number: int) -> str:
     """The model of a text."""
+    block = number // BLOCK
     for name, every in ONE_IN.items():
-        if number % every == every // 2:
+        if block % every == every // 2:
             return name
-    return FAMILIES[number % len(FAMILIES)]
+    return FAMILIES[block % len(FAMILIES)]
 
 
 @cache
@@ -117,12 +120,13 @@ def drawn_texts(count: int, seed: int, report: Path | None, device: Device | Non
                 print(f"FAILED: {report} is of other texts (its value, this run's): {other}; remove it, or name another file")
                 return 2
             texts = known["texts"]
-        tokens, number = sum(text["tokens"] for text in texts), len(texts)
+        tokens, number, loaded = sum(text["tokens"] for text in texts), len(texts), ""
         while tokens < count:
             name, prompt, generate = drawn(seed, number)
-            model = model_of(name)
-            image = compile_model(model, board.config(model))
-            board.load(image, lambda done, total: None)
+            if name != loaded:
+                model, loaded = model_of(name), name
+                image = compile_model(model, board.config(model))
+                board.load(image, lambda done, total: None)
             try:
                 steps = text_equal(board, image, GoldenBoard(image), prompt, generate)
             except AssertionError as error:

@@ -8,7 +8,7 @@ import pytest
 
 from tellme.runtime.device import BoardDevice
 from tellme.spec.config import SIMULATED, preset
-from tests.long import FAMILIES, GOAL, ONE_IN, REPORT, drawn, drawn_texts, model_name, model_of
+from tests.long import BLOCK, FAMILIES, GOAL, ONE_IN, REPORT, drawn, drawn_texts, model_name, model_of
 from tests.soft_golden import SoftClient
 
 
@@ -34,8 +34,9 @@ def device(after=10**9):
 
 def test_what_is_drawn():
     """Each model, within its context; the same for the same seed."""
-    names = [model_name(number) for number in range(300)]
-    assert set(names) == {*FAMILIES, *ONE_IN} and names.count("stories-8m") == 1 and names.count("stories-1m") in (7, 8)
+    names = [model_name(number) for number in range(100 * BLOCK)]
+    assert set(names) == {*FAMILIES, *ONE_IN} and names.count("stories-8m") == BLOCK and names.count("stories-1m") == 6 * BLOCK
+    assert all(len(set(names[first:first + BLOCK])) == 1 for first in range(0, len(names), BLOCK))
     for number in range(20):
         name, prompt, tokens = drawn(7, number)
         config = model_of(name).config
