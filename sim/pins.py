@@ -16,14 +16,15 @@ __all__ = ["SdramAtPins", "UartAtPins", "sources"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: The chip's inputs, from the least significant bit of ``sampled``; active low ones are inverted there.
-PINS = (("cke", "clk_en", 1, False), ("cs", "cs", 1, True), ("ras", "ras", 1, True), ("cas", "cas", 1, True),
-        ("we", "we", 1, True), ("ba", "ba", 2, False), ("a", "a", 13, False), ("dqm", "dqm", 2, False))
+#: The top level's names of the chip's inputs that have other ones, and those that are active low, which the bench inverts.
+OTHER_NAMES, ACTIVE_LOW = {"cke": "clk_en"}, {"cs", "ras", "cas", "we"}
+#: Bits of ``seen``: the chip's pins as :meth:`Chip.clock_pins` wants them, the data, and whether an input changed too near ahead
+#: of the clock's edge or behind it.
+PIN_BITS, DATA_BITS = sum(Chip.PINS.values()), 16
 
 TB = """
 `timescale 1ns / 1ps
-module tb_top({ports}, output [15:0] sdram_dq, input [15:0] chip_dq, input chip_drives,
-              output reg [{width}:0] sampled, output reg early, output reg late);
+module tb_top({ports}, output [15:0] sdram_dq, input [15:0] chip_dq, input chip_drives, output [{width} + 1:0] seen);
     {wires}
     reg [15:0] fpga_drives = 0, fpga_dq = 0;
     wire [15:0] dq = (chip_drives ? chip_dq : 16'h0) | (fpga_dq & fpga_drives);
@@ -31,7 +32,10 @@ module tb_top({ports}, output [15:0] sdram_dq, input [15:0] chip_dq, input chip_
     top board({connections}, .sdram_0__dq__io(dq));
     // What the chip takes at its clock's edge, and whether an input changed too near to it: IS42S16160G-7 wants
     // 1.5 ns before and 0.8 ns behind.
-    wire [{width}:0] pins = {{|fpga_drives, fpga_dq & fpga_drives, {pins}}};
+    wire [{width} - 1:0] pins = {{fpga_dq & fpga_drives, |fpga_drives, {pins}}};
+    reg [{width} - 1:0] sampled;
+    reg early, late;
+    assign seen = {{late, early, sampled}};
     real changed = 0, rose = 0;
     initial {{early, late}} = 0;
     always @(pins) begin
@@ -75,9 +79,9 @@ def sources(board: Any, device: str, core_preset: str | None = None) -> dict[str
             wires.append(f"wire {width}{name};")
         else:
             ports.append(f"{direction} {name}")
-    # The chip sees pins as they are; cs, ras, cas and we are active low.
-    pins = ", ".join(("~" if low else "") + f"sdram_0__{pin}__io" for _, pin, _, low in reversed(PINS))
-    width = sum(bits for _, _, bits, _ in PINS) + 16
+    pins = ", ".join(("~" if pin in ACTIVE_LOW else "") + f"sdram_0__{OTHER_NAMES.get(pin, pin)}__io"
+                     for pin in reversed(Chip.PINS) if pin != "oe")
+    width = PIN_BITS + DATA_BITS
     tb = TB.format(ports=", ".join(ports), wires="\n    ".join(wires), connections=", ".join(connections), pins=pins,
                    width=width)
     return {"core.v": core.read_text(), "top.v": top, "ecp5.sv": (ROOT / "sim/chips/ecp5.sv").read_text(), "tb_top.sv": tb}
@@ -97,14 +101,6 @@ class SdramAtPins:
         self.broken = 0
         self._random = random.Random(1)
 
-    def decode(self, sampled: int) -> dict[str, int]:
-        """Pins by name."""
-        values, at = {}, 0
-        for name, _, bits, _ in PINS:
-            values[name] = sampled >> at & (1 << bits) - 1
-            at += bits
-        return {**values, "dq": sampled >> at & 0xFFFF, "oe": sampled >> at + 16 & 1}
-
     async def run(self) -> None:
         """Forever; start it as a task."""
         import cocotb
@@ -121,25 +117,27 @@ class SdramAtPins:
             dut.chip_drives.value = 1
 
         data = None
+        rises, falls, seen = RisingEdge(clock), FallingEdge(clock), dut.seen
         while True:
-            await RisingEdge(clock)
+            await rises
             edge = get_sim_time("ps")
             if data is not None:
                 cocotb.start_soon(drive(round(self.HOLD_NS * 1000), self._random.getrandbits(16)))
-            await FallingEdge(clock)
-            sampled = int(dut.sampled.value)
-            if dut.early.value or dut.late.value:
+            await falls
+            sampled = int(seen.value)
+            near = sampled >> PIN_BITS + DATA_BITS
+            if near:
                 # The value that the chip took is unknown.
-                sampled ^= self._random.getrandbits(sum(bits for _, _, bits, _ in PINS))
-                self.fail(f"an input changed {'ahead of' if dut.early.value else 'behind'} the clock's edge at "
-                          f"{edge / 1000:.1f} ns")
-            self.chip.clock(**self.decode(sampled))
+                sampled ^= self._random.getrandbits(PIN_BITS - 1)
+                self.fail(f"an input changed {'ahead of' if near & 1 else 'behind'} the clock's edge at {edge / 1000:.1f} ns")
+            self.chip.clock_pins(sampled & (1 << PIN_BITS) - 1, sampled >> PIN_BITS & 0xFFFF)
             self.clocks += 1
             if self.chip.violation():
                 self.fail(self.chip.violation())
-            data = self.chip.next()
+            drove, data = data is not None, self.chip.next()
             if data is None:
-                dut.chip_drives.value = 0
+                if drove:
+                    dut.chip_drives.value = 0
                 continue
             # The data may come after the next edge: on a slow board the way takes longer than a clock.
             since = get_sim_time("ps") - edge
