@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Payloads of the gateware's layouts as the simulator's integers, and back: no test knows where a field lies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from amaranth.hdl import Shape, signed
@@ -28,38 +29,70 @@ def layouts_of(*, rows: int | None = None, **parameters: Any) -> Layouts:
     return Layouts(widths if rows is None else replace(widths, rows=rows))
 
 
+class Plain:
+    """Bits of an integer of a shape that is no layout, and back."""
+
+    def __init__(self, shape: Any):
+        plain = Shape.cast(shape)
+        self.shape, self.mask = plain, (1 << plain.width) - 1
+        self.low, self.high = (-(1 << plain.width - 1), self.mask >> 1) if plain.signed else (0, self.mask)
+
+    def pack(self, value: Any) -> int:
+        number = int(value)
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{number} is not in the range of {self.shape!r}, {self.low} to {self.high}")
+        return number & self.mask
+
+    def unpack(self, bits: int) -> int:
+        return bits - self.mask - 1 if bits > self.high else bits
+
+
+class Fields:
+    """Bits of a layout's fields, and back."""
+
+    def __init__(self, layout: data.Layout):
+        self.whole = Plain(layout)
+        self.places = {name: (codec(field.shape), field.offset, (1 << field.width) - 1) for name, field in layout}
+        self.is_array = isinstance(layout, data.ArrayLayout)
+
+    def pack(self, value: Any) -> int:
+        if isinstance(value, int):
+            return self.whole.pack(value)
+        if hasattr(value, "_asdict"):
+            value = value._asdict()
+        bits, places = 0, self.places
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if name not in places:
+                raise ValueError(f"the layout has no field {name!r}; there are: {', '.join(map(str, places))}")
+            inner, offset, _ = places[name]
+            bits |= inner.pack(part) << offset
+        return bits
+
+    def unpack(self, bits: int) -> Any:
+        if self.is_array:
+            return [inner.unpack(bits >> offset & mask) for inner, offset, mask in self.places.values()]
+        return {name: inner.unpack(bits >> offset & mask) for name, (inner, offset, mask) in self.places.items()}
+
+
+@cache
+def codec(shape: Any) -> Plain | Fields:
+    """What packs payloads of a shape, made once: benches pack and unpack in each cycle."""
+    return Fields(shape) if isinstance(shape, data.Layout) else Plain(shape)
+
+
 def pack(shape: Any, value: Any = None, /, **values: Any) -> int:
     """Bits of a payload of ``shape``.
 
-    A structure takes its fields by name, as keywords, a mapping or a named tuple such as a Scale; what is not named is zero.
+    A structure takes its fields by name, as keywords, a dict or a named tuple such as a Scale; what is not named is zero.
     An array takes a sequence of its elements from the first on.  A number is an integer in the range of its shape.
     Raises ValueError for a number out of range, an unknown name, and too many elements.
     """
-    if isinstance(shape, data.Layout) and not isinstance(value, int):
-        if value is not None and hasattr(value, "_asdict"):
-            value = value._asdict()
-        if isinstance(value, Sequence):
-            value = dict(enumerate(value))
-        given: Mapping[Any, Any] = values if value is None else value
-        places = dict(shape)
-        unknown = [name for name in given if name not in places]
-        if unknown:
-            raise ValueError(f"the layout has no field {unknown[0]!r}; there are: {', '.join(map(str, places))}")
-        return sum(pack(places[name].shape, part) << places[name].offset for name, part in given.items())
-    plain = Shape.cast(shape)
-    low, high = (-(1 << plain.width - 1), (1 << plain.width - 1) - 1) if plain.signed else (0, (1 << plain.width) - 1)
-    if not low <= int(value) <= high:
-        raise ValueError(f"{int(value)} is not in the range of {plain!r}, {low} to {high}")
-    return int(value) & (1 << plain.width) - 1
+    return codec(shape).pack(values if value is None else value)
 
 
 def unpack(shape: Any, bits: int) -> Any:
     """A payload of ``shape`` from its bits: a dict of a structure's fields, a list of an array's elements, or an integer."""
-    if isinstance(shape, data.Layout):
-        parts = {name: unpack(field.shape, bits >> field.offset & (1 << field.width) - 1) for name, field in shape}
-        return list(parts.values()) if isinstance(shape, data.ArrayLayout) else parts
-    plain = Shape.cast(shape)
-    return bits - (1 << plain.width) if plain.signed and bits >> plain.width - 1 & 1 else bits
+    return codec(shape).unpack(bits)
 
 
 def payload_of(component: wiring.Component, name: str) -> Any:

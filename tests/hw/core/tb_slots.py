@@ -17,7 +17,7 @@ from cocotb.triggers import FallingEdge
 from hw.attention.prefill import PrefillAttention
 from hw.core.slots import SlotProcessor
 from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout
-from sim.cocotb_streams import report, reset, rng, settled
+from sim.cocotb_streams import clocked, report, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.drafts import Drafting
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
@@ -116,7 +116,7 @@ class Board:
     """The units behind the processor's ports, token memory, and the host that checks what happens."""
 
     def __init__(self, dut, random, *, busy=0.5):
-        self.dut, self.random, self._busy = dut, random, busy
+        self.dut, self._clk, self.random, self._busy = dut, dut.clk, random, busy
         self.memory = [0] * (SLOTS * WINDOW)
         self.slots: dict[int, Slot] = {}
         #: Slots whose prompt is not fed to its end, in the order of their STARTs, and those that came since the last pass was
@@ -385,6 +385,7 @@ class Board:
         self.told += 1
 
     # ---------------------------------------------------------------- the units
+    @clocked
     async def run(self):
         dut, random = self.dut, self.random
         shape = pack(LAYOUTS.model_shape, context=CONTEXT, dim=16, heads=1, kv_heads=1, head_dim=16, vocab=VOCAB)
@@ -400,9 +401,12 @@ class Board:
         # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
         streaming, faulty, runs = False, False, []
         drawn, args_before = None, [0] * ARGS_CYCLES
+        driven = dict.fromkeys(inputs)
         while True:
             for name, value in inputs.items():
-                getattr(dut, name).value = value
+                # A write takes as long as a comparison of all of them.
+                if driven[name] != value:
+                    getattr(dut, name).value = driven[name] = value
             await settled()
             if dut.weights__start.value:
                 assert inputs["weights__idle"] and not streaming

@@ -17,7 +17,7 @@ from hw.fused.code_sums import CodeSums
 from hw.fused.pipeline import FusedPipeline
 from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
-from sim.cocotb_streams import StreamSink, StreamSource, reset, rng, settled
+from sim.cocotb_streams import StreamSink, StreamSource, clocked, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.activation import activation, rope
 from tellme.spec.config import preset
@@ -127,7 +127,7 @@ class Harness:
     """Passes over ``tokens`` of TOKENS, whose elements alternate after ``tile`` of them."""
 
     def __init__(self, dut, *, idle=0.0, stall=0.0, tokens=None, tile=128):
-        self.dut = dut
+        self.dut, self._clk = dut, dut.clk
         self.tokens, self.tile = TOKENS[:tokens], tile
         self.models = [Model() for _ in self.tokens]
         self.acc = StreamSource(dut, "acc", idle=idle, rng=rng("acc"))
@@ -155,18 +155,19 @@ class Harness:
         cocotb.start_soon(self.watch())
         return self
 
+    @clocked
     async def watch(self):
-        cycle = 0
+        cycle, monitor, nonfinite = 0, self.dut.monitor, self.dut.control__nonfinite
         while True:
             # Just before the rising edge, when the sinks' readys are set.
             await settled()
-            valid, word = fields(MonitorLayout, int(self.dut.monitor.value), "valid", "word")
+            valid, word = fields(MonitorLayout, int(monitor.value), "valid", "word")
             cycle += 1
             if valid:
                 self.seen.append(word)
                 self.times.append(cycle)
-            self.nonfinite |= bool(self.dut.control__nonfinite.value)
-            await FallingEdge(self.dut.clk)
+            self.nonfinite |= bool(nonfinite.value)
+            await FallingEdge(self._clk)
 
     def shape(self, head_dim):
         """Elements of an attention head."""

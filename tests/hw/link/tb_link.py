@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge
 
 from hw.lib.control import EventLayout
 from hw.link.link import BusRequest, HostLink
-from sim.cocotb_streams import StreamSource, report, report_point, report_shares, reset, rng, settled
+from sim.cocotb_streams import StreamSource, clocked, report, report_point, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.link.framing import body, encode
 from tellme.spec.memory import END_TOKENS, NO_END, StartArgs, StatusWord
@@ -48,9 +48,10 @@ class Bus:
     """Answers the bus from a dict of words; its valid and ready are low in a share of the cycles."""
 
     def __init__(self, dut, stall=0.0):
-        self.dut, self.memory, self.requests, self.stall = dut, {}, 0, stall
+        self.dut, self._clk, self.memory, self.requests, self.stall = dut, dut.clk, {}, 0, stall
         self.random = rng("bus")
 
+    @clocked
     async def run(self):
         dut = self.dut
         dut.bus_rdata__valid.value = dut.bus_wdata__ready.value = 0
