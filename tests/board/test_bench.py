@@ -30,7 +30,7 @@ def no_less_than_nothing(account, report):
 @pytest.mark.rtl
 def test_report_adds_up(tmp_path, capsys):
     path = tmp_path / "bench.json"
-    assert bench.main(["--model", "stories-1m", "--positions", "9,0", "--json", str(path)]) == 0
+    assert bench.main(["--model", "stories-1m", "--positions", "9,0", "--preload", "--json", str(path)]) == 0
     report = json.loads(path.read_text())
     # No preset named: the board's own.
     config, model = preset("ulx3s-85f"), find_model("stories-1m")
@@ -64,7 +64,7 @@ def test_the_body_alone_goes_token_by_token(tmp_path, monkeypatch):
     """Without an LM head both tokens of a difference are fed tokens, which this core could take in one chunk."""
     monkeypatch.setattr(bench, "BODY_ONLY", ("stories-1m",))
     path = tmp_path / "bench.json"
-    assert bench.main(["--model", "stories-1m", "--positions", "0,9", "--json", str(path)]) == 0
+    assert bench.main(["--model", "stories-1m", "--positions", "0,9", "--preload", "--json", str(path)]) == 0
     model = find_model("stories-1m")
     report = json.loads(path.read_text())
     for result in report["results"]:
@@ -100,8 +100,8 @@ def test_planes_cost_no_more_than_their_number(more, tmp_path, capsys):
     reports = []
     for planes in (1, 3):
         path = tmp_path / "bench.json"
-        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--planes", str(planes), "--positions", "0", "--json",
-                           str(path), *more]) == 0
+        assert bench.main(["--model", "bitllama2c-3m", "--layers", "2", "--planes", str(planes), "--positions", "0", "--preload",
+                           "--json", str(path), *more]) == 0
         assert f"(2 of 8 layers), {'3 planes' if planes == 3 else '1 plane'}{', row words' if more else ''}, preset" in (
             capsys.readouterr().out)
         reports.append(json.loads(path.read_text()))
