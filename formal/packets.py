@@ -296,5 +296,6 @@ PROOFS = (
                       "m.d.sync += [reason.eq(why),"),
               planted("packets", FILE, "written-behind-the-window", "inside.eq(offset <= limit),",
                       "inside.eq(offset <= limit + 4),"),
-              planted("packets", FILE, "acts-without-a-session", "with m.If(~session_open):", "with m.If(0):")), find=20),
+              planted("packets", FILE, "acts-without-a-session", "with m.If(~session_open):", "with m.If(0):"),
+              planted("packets", FILE, "write-done-again", "with m.Case(*ONCE):", "with m.Case(PacketType.START):"))),
 )
