@@ -9,11 +9,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from formal.harness import Harness, Proof, planted
-from hw.fused.arithmetic import FloatAdd, FloatMul
+from hw.fused.arithmetic import Dequantise, FloatAdd, FloatMul, Quantise
 from hw.lib.scales import SCALE_MUL_STAGES, pack16, scale_mul_stages, unpack16
 from hw.lib.stages import Stages
 from hw.lib.types import ScaleLayout
+from tellme.spec.config import preset
 from tellme.spec.formats import BINARY16
+from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.scale import EXP_MAX, EXP_MIN, SCALE16_BIAS, SIG_MAX
 
 __all__ = ["PROOFS"]
@@ -135,7 +137,7 @@ def rounded(h: Harness, size: Value, exp: Value, sign: Value, name: str) -> Valu
     up = (down != 0) & ((rest > half) | ((rest == half) & kept[0]))
     whole, field = Signal(12, name=f"{name}_whole"), Signal(signed(11), name=f"{name}_field")
     m.d.comb += [whole.eq(kept + up), field.eq(last + 25)]
-    packed = Signal(17, name=f"{name}_packed")
+    packed = Signal(24, name=f"{name}_packed")
     # A carry out of the significand makes the next exponent's first number.
     m.d.comb += packed.eq(Mux(whole[10:] == 0, whole, ((field - 1) << 10) + whole))
     return Cat(Mux((size != 0) & (packed >= 31 << 10), 31 << 10, packed)[:15], sign)
@@ -189,6 +191,78 @@ def binary16(operation: str) -> Harness:
     return h
 
 
+#: Bits of an accumulator in the proof of Dequantise: those of the boards with an ECP5-85F.
+ACC_BITS = preset("ulx3s-85f").widths.acc_bits
+
+
+def delayed(h: Harness, result: Value, latency: int) -> tuple[Value, Value]:
+    """``result`` as many cycles later, and whether so many cycles have passed."""
+    late, began = result, Value.cast(1)
+    for n in range(latency):
+        late, began = h.before(late, f"result{n}"), h.before(began, f"began{n}")
+    return late, began
+
+
+def quantise() -> Harness:
+    """Codes of eight bits, and those with NORM_FRAC more."""
+    h = Harness()
+    m = h.m
+    unit = Quantise(wide=True)
+    h.unit(unit)
+    i = unit.i.p
+    for name in ("x", "tag", "wide"):
+        h.drive(getattr(i, name), name)
+    s = scale(h, i.scale, "scale")
+    m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
+    # A register before the plain description, as before the unit's multiplier.
+    x, wide = Fields(h.before(i.x, "x")), h.before(i.wide, "wide")
+    sig, scale_exp = h.before(s.sig, "sig"), h.before(s.exp, "exp")
+    product, exp = Signal(22), Signal(signed(11))
+    m.d.comb += [product.eq(x.sig * sig), exp.eq(x.exp - 25 + scale_exp.as_signed() + Mux(wide, NORM_FRAC, 0))]
+    # product * 2**exp to an integer, half to even.  A product is zero, or 1,024 at least: what is moved up lies beyond the ends.
+    down = Signal(range(25))
+    kept, rest, half, size = (Signal(24, name=name) for name in ("kept", "rest", "half", "size"))
+    m.d.comb += [down.eq(Mux(exp >= 0, 0, Mux(exp < -24, 24, -exp))), kept.eq(product >> down),
+                 rest.eq(product & ((1 << down) - 1)), half.eq((1 << down) >> 1)]
+    up = (down != 0) & ((rest > half) | ((rest == half) & kept[0]))
+    m.d.comb += size.eq(Mux((exp > 0) & (product != 0) | x.inf, 1 << 20, kept + up))
+    end = Mux(wide, 128 << NORM_FRAC, 128)
+    wanted = Signal(signed(8 + NORM_FRAC))
+    m.d.comb += wanted.eq(Mux(x.nan, 0, Mux(x.sign, -Mux(size > end, end, size), Mux(size > end - 1, end - 1, size))))
+    late, began = delayed(h, Cat(wanted, h.before(i.tag, "tag")), unit.LATENCY - 1)
+    h.holds(Cat(unit.o.p.code, unit.o.p.tag) == late, began & h.before(1, "first"))
+    h.holds(unit.i.ready)
+    for code in (-128, 127, -128 << NORM_FRAC, (128 << NORM_FRAC) - 1, 5):
+        h.cover(began & (unit.o.p.code == code))
+    return h
+
+
+def dequantise() -> Harness:
+    """All accumulators and scales of the boards."""
+    h = Harness()
+    m = h.m
+    unit = Dequantise(acc_bits=ACC_BITS)
+    h.unit(unit)
+    i = unit.i.p
+    for name in ("acc", "tag"):
+        h.drive(getattr(i, name), name)
+    s = scale(h, i.scale, "scale")
+    m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
+    size, sign = h.before(Mux(i.acc < 0, -i.acc, i.acc)[:ACC_BITS], "size"), h.before(i.acc < 0, "sign")
+    sig, exp = h.before(s.sig, "sig"), h.before(s.exp, "exp")
+    exact, signed_exp = Signal(ACC_BITS + 11), Signal(signed(9))
+    # By parts, as the unit's multipliers take it: no solver finds in time that a multiplier of all bits gives the same.
+    low = Dequantise.HALF
+    m.d.comb += [exact.eq(size[:low] * sig + ((size[low:] * sig) << low)), signed_exp.eq(exp.as_signed())]
+    wanted = rounded(h, exact, signed_exp, sign & (exact != 0), "product")
+    late, began = delayed(h, Cat(wanted, wanted[10:15] == 31, h.before(i.tag, "tag")), unit.LATENCY - 1)
+    h.holds(Cat(unit.o.p.y, unit.o.p.nonfinite, unit.o.p.tag) == late, began & h.before(1, "first"))
+    h.holds(unit.i.ready)
+    for bits in (0x0001, 0xBC01, 0xFC00):
+        h.cover(began & (unit.o.p.y == bits))
+    return h
+
+
 SCALES, FLOATS, ARITHMETIC = "hw/lib/scales.py", "hw/lib/floats.py", "hw/fused/arithmetic.py"
 PROOFS = (
     Proof("scale-product", SCALES + " scale_mul_stages", "the exact product, rounded half to even to eleven bits, zero below "
@@ -219,4 +293,17 @@ PROOFS = (
                       'pipe.reg(Cat(moved[0] | (extended & mask).any(), moved[1:]), "small2")', 'pipe.reg(moved, "small2")'),
               planted("binary16-add", ARITHMETIC, "zero-of-unlike-signs", "sign = Mux(total == 0, flags2[4], flags2[0])",
                       "sign = flags2[0]"))),
+    Proof("quantise", ARITHMETIC + " Quantise", "the exact product, rounded half to even to an integer, cut to the ends; NaN "
+          "gives 0, infinities give the ends", "all floats and scales, codes of eight bits and with four more; results "
+          "of the first three inputs, as the unit keeps nothing else than its pipeline", quantise, "bounded", 7, 7, (
+              planted("quantise", ARITHMETIC, "half-rounded-up", 'up3 = pipe.reg(half & (sticky | value[0]), "up3")',
+                      'up3 = pipe.reg(half, "up3")'),
+              planted("quantise", ARITHMETIC, "end-not-cut", "(value3 > limit) | ((value3 == limit) & up3)",
+                      "(value3 > limit)"))),
+    Proof("dequantise", ARITHMETIC + " Dequantise, hw/lib/floats.py", "the exact product, rounded once, half to even; "
+          "subnormals, infinities, a zero without a sign; nonfinite", f"all accumulators of {ACC_BITS} bits and all scales; "
+          "results of the first two inputs, as the unit keeps nothing else than its pipeline", dequantise, "bounded", 10, 10, (
+              planted("dequantise", ARITHMETIC, "sign-of-zero", 'sign4 = pipe.reg(sign3 & (product3 != 0), "sign4")',
+                      'sign4 = pipe.reg(sign3, "sign4")'),
+              planted("dequantise", FLOATS, "half-rounded-up", "up = guard & (sticky | value[0])", "up = guard"))),
 )

@@ -144,7 +144,7 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
                   1500 if nightly else 62, tests=True)]
     if nightly:
         steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
-        steps.append(Step("long runs of drawn texts", [PYTHON, "-m", "tests.long", "--drawn", "10000"], 6000))
+        steps.append(Step("long runs of drawn texts", [PYTHON, "-m", "tests.long", "--drawn", "10000"], 2000))
         steps.append(Step("proofs", [PYTHON, "-m", "formal.run"], 900, (FIRST_START,), tests=True))
         steps.append(Step("units after synthesis", [PYTHON, "-m", "sim.gates"], GATES_COST, (FIRST_START,), tests=True))
         steps.append(Step("faults after synthesis", [PYTHON, "-m", "sim.gates", "--faults"], GATES_COST, (FIRST_START,),
