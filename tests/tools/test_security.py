@@ -196,9 +196,35 @@ def test_the_record_of_coverage():
     file = {"summary": {"num_branches": 4, "covered_branches": 3, "num_statements": 9, "covered_lines": 8},
             "missing_branches": [[7, -5], [7, 9]]}
     none = {"summary": {"num_branches": 0, "covered_branches": 0, "num_statements": 1, "covered_lines": 1}}
-    found = coverage_host.record({"files": {"b.py": file, "a.py": none}}, "c" * 40, ["cli"])
+    folders = {"cli": {"commit": "c" * 40, "failed": True}, "spec": {"commit": "d" * 40, "failed": False}}
+    found = coverage_host.record({"files": {"b.py": file, "a.py": none}}, folders, "e" * 64)
     assert found["files"]["b.py"] == {"branches": 4, "taken": 3, "share": 0.75, "lines": 9, "run": 8, "from": [7]}
-    assert (found["share"], found["below"], found["failed"], found["not_run"]) == (0.75, ["b.py"], ["cli"], [])
+    assert (found["share"], found["below"], found["failed"], found["sources"]) == (0.75, ["b.py"], ["cli"], "e" * 64)
+    assert found["commits"] == {"cli": "c" * 40, "spec": "d" * 40}
+
+
+def test_counts_of_other_sources_are_not_taken(tmp_path):
+    package = tmp_path / "package"
+    (package / "inner").mkdir(parents=True)
+    (package / "inner" / "a.py").write_text("A = 1\n")
+    sources = coverage_host.sources_digest(package)
+    for name, of in (("cli", sources), ("spec", "0" * 64)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"sources": of, "commit": name, "failed": False}))
+    assert list(coverage_host.kept(tmp_path, sources)) == ["cli"]
+    # A line more, another name, a file more: other sources.
+    (package / "inner" / "a.py").write_text("A = 1\nB = 2\n")
+    longer = coverage_host.sources_digest(package)
+    (package / "inner" / "a.py").rename(package / "inner" / "b.py")
+    moved = coverage_host.sources_digest(package)
+    (package / "c.py").touch()
+    assert len({sources, longer, moved, coverage_host.sources_digest(package)}) == 4
+
+
+def test_what_coverage_is_asked_that_cannot_be(capsys):
+    for arguments, said in ((["hw"], "hw: folders are cli, compiler"), (["--read", "cli"], "--read runs no folders")):
+        with pytest.raises(SystemExit) as ended:
+            coverage_host.main(arguments)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_the_folders_of_coverage():
