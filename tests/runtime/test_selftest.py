@@ -14,10 +14,11 @@ from tellme.runtime.board import Board
 from tellme.runtime.ddr3 import train_ddr3
 from tellme.runtime.device import BoardDevice
 from tellme.runtime.generation import describe_step
+from tellme.runtime.info import training_failure
 from tellme.runtime.march import ELEMENTS, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.runtime.selftest import layer_config, selftest
 from tellme.spec.config import PRESETS, preset
-from tellme.spec.ddr3_training import LaneSettings
+from tellme.spec.ddr3_training import Ddr3Training, LaneSettings, LaneTraining
 from tellme.spec.memory import EventType
 from tellme.spec.packets import DATA_MAX
 from tellme.spec.status import Training
@@ -248,8 +249,24 @@ def test_the_layer_fits_each_preset(name):
     assert config.vector_norms == preset(name).vector_norms
 
 
+@pytest.mark.parametrize(("training", "words"), [
+    (Training(0, 0, 0, False), "not ready yet"),
+    (Training(0, 0, 0, True), "not ready: no phase of its clock works"),
+    (Ddr3Training((LaneTraining(0, 0, 0, 0), LaneTraining(0, 0, 0, 0)), failed=True),
+     "not ready: the training failed, no READCLKSEL works for lane 0 and lane 1"),
+    (Ddr3Training((LaneTraining(2, 1, 1, 3), LaneTraining(3, 1, 2, 2)), failed=True),
+     "not ready: the training failed, the chosen settings of the lanes did not work a second time"),
+])
+def test_why_a_memory_is_not_ready(training, words):
+    assert training_failure(training) == words
+
+
 def test_steps_have_names():
-    """With norms behind linears a layer has eleven of them."""
+    """With norms behind linears a layer has eleven of them, else six."""
+    image = compile_model(random_model("untied"), CONFIG)
+    assert [describe_step(image, number) for number in range(7)] == [
+        "step 0 (embedding)", "step 1 (q, k, v of layer 0)", "step 2 (attention of layer 0)", "step 3 (o of layer 0)",
+        "step 4 (gate and up of layer 0)", "step 5 (down of layer 0)", "step 6 (q, k, v of layer 1)"]
     image = compile_model(random_model("vector-norms"), preset("sim-norms"))
     assert [describe_step(image, number) for number in (*range(13), len(image.program) - 2)] == [
         "step 0 (embedding)", "step 1 (q of layer 0)", "step 2 (norm of q of layer 0)", "step 3 (k of layer 0)",
