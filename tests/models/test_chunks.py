@@ -46,7 +46,8 @@ def test_weights_of_files(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("config", "clip", "options"), [
-    ({}, True, None), (GROUPS | {"quant_method": "sherry"}, False, None), (GROUPS | {"quant_method": "ultraquantv2"}, False, None),
+    ({}, True, None), (GROUPS | {"quant_method": "sherry"}, False, None),
+    (GROUPS | {"quant_method": "ultraquantv2"}, False, None),
     ({"quant_method": "twn", "granularity": "per_tensor"}, False, None),
     ({}, False, Options(method="complex_phase_v2", no_tokenizer=True)),
 ])
