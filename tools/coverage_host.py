@@ -3,24 +3,27 @@
 """``python -m tools.coverage_host``: which branches of the host package its tests take, by file.
 
 The tests are those of CI that simulate nothing, in one process a folder; coverage also counts in the processes that tests start.
-Processes that a test kills say nothing.  The counts of each folder are kept below build/coverage/host, with a digest of the host
-package, so that a folder can be run again alone.  Counts of other sources are never used.  The record,
-docs/reports/coverage-host.json, is written when every folder has counts of the present sources: of each file its branches, those
-that were taken, and the lines from which one was not.
+Processes that a test kills say nothing.  A folder's counts are kept below build/coverage/host, so that a folder can be run
+again alone.  Counts of a file are only taken where the file is still what it was; the record says what is left out.  The record,
+docs/reports/coverage-host.json, is written when every folder has counts: of each file its branches, those that were taken, and
+the lines from which one was not.
 """
 
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coverage import CoverageData
+
 from tools.ci import heard_by_children
 
-__all__ = ["FOLDERS", "GOAL", "kept", "main", "record", "sources_digest"]
+__all__ = ["FOLDERS", "GOAL", "kept", "main", "record", "sources_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "reports" / "coverage-host.json"
@@ -33,26 +36,26 @@ GOAL = 0.95
 COVERAGE = (sys.executable, "-m", "coverage")
 
 
-def sources_digest(package: Path) -> str:
-    """A digest of a package's modules, by which counts belong to lines."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+def sources_of(root: Path) -> dict[str, str]:
+    """Modules of the host package in a checkout -> a digest of each."""
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            for path in sorted((root / "sw" / "tellme").rglob("*.py"))}
 
 
-def kept(folder: Path, sources: str) -> dict[str, dict[str, Any]]:
-    """What is known of each folder of tests whose counts are of these sources."""
+def kept(folder: Path, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What is known of each folder of tests that has counts; ``left_out``: files that are not what they were in its run."""
     found = {}
     for name in FOLDERS:
         about = folder / f"{name}.json"
-        if about.exists() and (known := json.loads(about.read_text()))["sources"] == sources:
-            found[name] = known
+        if about.exists():
+            known = json.loads(about.read_text())
+            of = known.pop("sources")
+            found[name] = known | {"left_out": [path for path, digest in sources.items() if of.get(path) != digest]}
     return found
 
 
-def record(found: Mapping[str, Any], folders: Mapping[str, Mapping[str, Any]], sources: str) -> dict[str, Any]:
-    """The record from coverage's own JSON.  ``folders``: of each folder of tests the commit, and whether a test of it failed."""
+def record(found: Mapping[str, Any], folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The record from coverage's own JSON, and from what is known of each folder of tests."""
     files = {}
     for name, file in sorted(found["files"].items()):
         summary = file["summary"]
@@ -61,26 +64,46 @@ def record(found: Mapping[str, Any], folders: Mapping[str, Mapping[str, Any]], s
                        "lines": summary["num_statements"], "run": summary["covered_lines"],
                        "from": sorted({abs(start) for start, _ in file.get("missing_branches", [])})}
     branches, taken = (sum(file[key] for file in files.values()) for key in ("branches", "taken"))
-    return {"command": "python -m tools.coverage_host", "sources": sources,
+    return {"command": "python -m tools.coverage_host",
             "commits": {name: known["commit"] for name, known in folders.items()},
             "failed": [name for name, known in folders.items() if known["failed"]],
+            "left_out": {name: known["left_out"] for name, known in folders.items() if known["left_out"]},
             "branches": branches, "taken": taken, "share": round(taken / branches, 4) if branches else 1.0,
             "below": [name for name, file in files.items() if file["share"] < GOAL], "files": files}
 
 
-def run_folder(name: str, sources: str) -> None:
+def run_folder(name: str) -> None:
     """Run a folder's tests and keep their counts."""
+    sources = sources_of(ROOT)
     (KEPT / f"{name}.json").unlink(missing_ok=True)
     subprocess.run([*COVERAGE, "erase"], cwd=ROOT, check=True)
     tests = ("-m", "pytest", "-q", "-m", "not rtl and not nightly", f"tests/{name}")
     code = subprocess.run([*COVERAGE, "run", *tests], cwd=ROOT).returncode
     subprocess.run([*COVERAGE, "combine", "-q"], cwd=ROOT, check=True)
     (KEPT.parent / "data").rename(KEPT / f"{name}.data")
-    if sources_digest(ROOT / "sw" / "tellme") != sources:
+    if sources_of(ROOT) != sources:
         raise SystemExit(f"{name}: the host package changed while its tests ran; its counts are not kept")
     commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], cwd=ROOT, check=True,
                             capture_output=True, text=True).stdout.strip()
-    (KEPT / f"{name}.json").write_text(json.dumps({"sources": sources, "commit": commit, "failed": code != 0}) + "\n")
+    (KEPT / f"{name}.json").write_text(json.dumps({"commit": commit, "failed": code != 0, "sources": sources}) + "\n")
+
+
+def combined(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Coverage's own JSON of the counts of several folders, without those of files that have changed."""
+    subprocess.run([*COVERAGE, "erase"], cwd=ROOT, check=True)
+    for name, known in folders.items():
+        part = KEPT.parent / f"data.{name}"
+        shutil.copy(KEPT / f"{name}.data", part)
+        if known["left_out"]:
+            data = CoverageData(str(part))
+            data.read()
+            data.purge_files(known["left_out"])
+            data.close()
+    subprocess.run([*COVERAGE, "combine", "-q"], cwd=ROOT, check=True)
+    whole = KEPT.parent / "coverage.json"
+    subprocess.run([*COVERAGE, "json", "-q", "-o", str(whole)], cwd=ROOT, check=True)
+    found: dict[str, Any] = json.loads(whole.read_text())
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,24 +118,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--read runs no folders")
     heard_by_children()
     KEPT.mkdir(parents=True, exist_ok=True)
-    sources = sources_digest(ROOT / "sw" / "tellme")
     for name in () if args.read else args.folders or FOLDERS:
-        run_folder(name, sources)
-    folders = kept(KEPT, sources)
+        run_folder(name)
+    folders = kept(KEPT, sources_of(ROOT))
     if not folders:
-        parser.error("no folder has counts of the present sources")
-    parts = [str(KEPT / f"{name}.data") for name in folders]
-    subprocess.run([*COVERAGE, "combine", "-q", "--keep", *parts], cwd=ROOT, check=True)
-    whole = KEPT.parent / "coverage.json"
-    subprocess.run([*COVERAGE, "json", "-q", "-o", str(whole)], cwd=ROOT, check=True)
-    found = record(json.loads(whole.read_text()), folders, sources)
+        parser.error("no folder has counts")
+    found = record(combined(folders), folders)
     for name in found["below"]:
         file = found["files"][name]
         print(f"{100 * file['share']:5.1f} %  {name}: {file['taken']} of {file['branches']} branches; lines "
               f"{', '.join(map(str, file['from']))}")
+    for name, files in found["left_out"].items():
+        print(f"{name} was run with other sources of {', '.join(files)}")
     print(f"{100 * found['share']:.1f} % of {found['branches']} branches; {len(found['below'])} files below {100 * GOAL:g} %")
     if missing := [name for name in FOLDERS if name not in folders]:
-        print(f"no counts of the present sources, so that the record stays as it is: {', '.join(missing)}")
+        print(f"no counts, so that the record stays as it is: {', '.join(missing)}")
     else:
         REPORT.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if found["failed"] else 0
