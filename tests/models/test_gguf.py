@@ -280,8 +280,8 @@ def no_tensors(path, arch):
 
 def test_other_architectures(tmp_path):
     no_tensors(tmp_path / "m.gguf", "hunyuan-dense")
-    with pytest.raises(ModelError, match="the architecture hunyuan-dense has the RMSNorm on heads of q and k behind RoPE, .*, which "
-                                         "the engine does not do$"):
+    with pytest.raises(ModelError, match="the architecture hunyuan-dense has the RMSNorm on heads of q and k behind RoPE, .*, "
+                                         "which the engine does not do$"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
     no_tensors(tmp_path / "m.gguf", "qwen2")
     with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, qwen3, olmo2, bitnet, bitnet-b1.58, bitnet-25 are "
