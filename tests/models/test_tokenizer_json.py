@@ -523,7 +523,7 @@ VALUES = st.one_of(
     st.sampled_from([[], {}, {"Regex": "("}, {"Regex": "a*"}, {"String": ""}, FUSE, BYTE_LEVEL, CTC, sequence()]))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_damaged_file_is_refused_or_works(data):
     fields = copy.deepcopy(data.draw(st.sampled_from(DAMAGED)))

@@ -188,7 +188,7 @@ def test_what_is_not_refused_fits(parameters, drawn):
     fits(config, c)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(SHAPES)
 def test_what_the_widest_configuration_takes_fits(drawn):
     """A configuration at all of its limits."""
