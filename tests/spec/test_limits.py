@@ -167,7 +167,7 @@ def check_widths(config):
         assert not holds(getattr(widths, name) - 1, value, sign=True), name
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(CONFIGS, SHAPES)
 def test_what_is_not_refused_fits(parameters, drawn):
     try:
