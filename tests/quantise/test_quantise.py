@@ -234,7 +234,7 @@ def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
 
 @pytest.mark.parametrize(("args", "message"), [
     (("--planes", "6"), "--planes '6': a number from 1 to 5, auto, or NAME=N is wanted"),
-    (("--planes", "wx=2"), "the names are wq, wk"),
+    (("--planes", "wx=2"), "the names are wq, wk"), (("--planes", "2" * 5000), "a number from 1 to 5, auto, or NAME=N is wanted"),
     (("--planes", "w2="), "--planes 'w2='"),
     (("--bits", "1.2"), "too small: the fewest planes take 1.60"),
     (("--memory", "1000"), "a budget of 1000 bytes is too small"),
