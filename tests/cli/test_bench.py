@@ -14,7 +14,7 @@ from tellme.compiler import needed_bytes
 from tellme.errors import InputError
 from tellme.models.shipped import find_model
 from tellme.runtime import bench_plot
-from tellme.runtime.bench import bench, check_positions, default_positions, prefill_bytes
+from tellme.runtime.bench import BenchReport, Decode, bench, check_positions, default_positions, prefill_bytes
 from tellme.runtime.board import Board
 from tellme.runtime.device import BoardDevice
 from tellme.spec.config import preset
@@ -160,6 +160,17 @@ def test_the_plot(client, capsys, tmp_path):
     first = path.read_bytes()
     assert run(capsys, "--positions", "0,9", "--prompt-tokens", "3", "--plot", str(path))[0] == 0
     assert path.read_bytes() == first
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib draws the plots")
+def test_the_plot_of_the_golden_model(tmp_path):
+    """No peak of a memory, and no prompts where none were measured."""
+    decode = (Decode(0, 1000.0, 0.01), Decode(9, 2000.0, 0.02))
+    path = tmp_path / "bench.svg"
+    bench_plot.plot_bench(BenchReport("stories-1m", "golden", None, None, decode, ()), path)
+    drawn = path.read_text()
+    assert "<!-- stories-1m on golden -->" in drawn and "<!-- decode -->" in drawn and "<!-- measured -->" in drawn
+    assert "peak" not in drawn and "<!-- prompts -->" not in drawn
 
 
 def test_without_matplotlib(client, monkeypatch, capsys, tmp_path):

@@ -96,7 +96,7 @@ def generating(folder):
 @pytest.mark.parametrize("kind", ENDS)
 def test_while_the_board_loads(kind, tmp_path):
     rng = random.Random(kind)
-    for _ in range(tries(2)):
+    for _ in range(tries(1)):
         host = loading(tmp_path)
         time.sleep(rng.uniform(0, 0.5))
         host.end(kind, rng)

@@ -291,6 +291,12 @@ def test_outside_a_checkout(no_build, monkeypatch, capsys):
     assert "make demo" in capsys.readouterr().err
 
 
+def test_a_system_without_pseudo_terminals(no_build, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["simulate"]) == 2
+    assert capsys.readouterr().err == "tellme-host: simulate needs pseudo terminals, which this system does not have\n"
+
+
 def test_a_standard_output_that_is_closed(tmp_path):
     """The board's process ends with the command."""
     host = Host(tmp_path, ["quick", "simulate"], program=("-c", FAKE_BOARD))

@@ -3,6 +3,7 @@
 """The compiler: packing against the plain specification, layout, program, and what it refuses."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_multipliers_are_refused_where_a_build_has_none(name, head):
 def test_linears_with_groups_are_packed_as_specified():
     """Tiles of q, k and v keep their own groups; those of gate and up have groups that are parts of both, and tied planes become
     powers of three there."""
-    config = ModelConfig(dim=260, ffn=264, layers=1, heads=2, kv_heads=1, head_dim=64, vocab=64, context=16)
+    config = ModelConfig(dim=260, ffn=144, layers=1, heads=2, kv_heads=1, head_dim=64, vocab=64, context=16)
     model = with_groups(with_planes(model_of(config, gains=False)))
     layer, rng = model.layers[0], np.random.default_rng(6)
 
@@ -211,6 +212,7 @@ def test_linears_with_groups_are_packed_as_specified():
         shape = layer.planes.get(name, 1), packing.groups_of(cols, size), rows
         layer.multipliers[name] = Multipliers(size, rng.integers(-128, 128, shape).astype(np.int8))
 
+    @cache
     def planes_of(name):
         """(planes, rows, cols) of trits."""
         return np.moveaxis(np.array([[packing.trits_of(int(w), layer.planes.get(name, 1)) for w in row]
@@ -229,16 +231,16 @@ def test_linears_with_groups_are_packed_as_specified():
             trits = planes_of(name)
             trits = np.concatenate([trits, np.zeros((count - len(trits), *trits.shape[1:]), int)])
             # Of each slice, and then of the common groups.
-            m = np.zeros((count, 13, 264), int)
+            m = np.zeros((count, 13, 144), int)
             for plane in range(layer.planes.get(name, 1)):
                 for s in range(13):
                     m[plane, s] = layer.multipliers[name].values[plane, s // size] if size else 3**plane
             parts.append((trits, m[:, ::common]))
         (gate, gate_m), (up, up_m) = parts
         want = packing.pack_planes(
-            np.stack([gate, up], axis=2).reshape(count, 528, 260).tolist(), layer.scales["w1"][0].scale,
+            np.stack([gate, up], axis=2).reshape(count, 288, 260).tolist(), layer.scales["w1"][0].scale,
             layer.scales["w3"][0].scale, free=True, group_slices=common,
-            multipliers=np.stack([gate_m, up_m], axis=3).reshape(count, -1, 528).tolist())
+            multipliers=np.stack([gate_m, up_m], axis=3).reshape(count, -1, 288).tolist())
         part = pack_linear(linear, Tiling(row_words=True))
         assert words(part) == want and len(part) == 8 * len(want)
     want = packing.pack_planes(planes_of("w2").tolist(), layer.scales["w2"][0].scale, free=True, group_slices=1,

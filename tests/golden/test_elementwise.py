@@ -107,6 +107,12 @@ def test_sumsq_of_the_largest_values():
     assert golden.sumsq(floats([0x7BFF] * 8191)) == 8191 * spec_quantise.square(0x7BFF)
 
 
+def test_sumsq_of_what_ends_a_run():
+    """The step that gives an infinity or a NaN ends the run: its vector has no sum."""
+    for pattern in (0x7C00, 0xFC00, 0x7E00):
+        assert golden.sumsq(floats([0x3C00, pattern])) == 0
+
+
 def test_nonfinite():
     assert not golden.nonfinite(floats([0x7BFF, 0xFBFF, 0]))
     assert golden.nonfinite(floats([0, 0x7C00]))

@@ -4,6 +4,7 @@
 
 import random
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -271,6 +272,7 @@ def test_rows_of_a_pass_are_numbered_by_its_tokens():
     assert board.pass_logits is kept
 
 
+@cache
 def overflowing():
     """A model whose last down projection overflows for some tokens and not for others, its image, and tokens of each kind."""
     model = random_model("plain")

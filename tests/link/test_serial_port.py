@@ -6,10 +6,13 @@ import errno
 import os
 import pty
 import re
+import runpy
 import stat
 import time
 import tty
+import warnings
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -179,6 +182,16 @@ def test_a_slow_timer(ms, timer, pyserial):
 def test_the_rules_are_those_of_the_boards():
     """After a change of boards.json: python -m tellme.link.serial_rules."""
     assert serial_rules.rules_file().read_text("utf-8") == serial_rules.rules()
+
+
+def test_the_rules_are_written_to_the_packages_file(monkeypatch):
+    written = []
+    monkeypatch.setattr(Path, "write_text", lambda path, text, encoding: written.append((path, text, encoding)))
+    with warnings.catch_warnings():
+        # The module is there already, under its own name.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        runpy.run_module("tellme.link.serial_rules", run_name="__main__")
+    assert written == [(serial_rules.rules_file(), serial_rules.rules(), "utf-8")]
 
 
 def test_the_rules_give_rights_and_a_quick_timer():

@@ -133,6 +133,19 @@ def renamed(tensors):
     tensors["base_model.model.lm_head.lora_A.weight"] = np.zeros((1, 64), np.float32)
 
 
+def emptied(tensors):
+    tensors.clear()
+
+
+def infinite(tensors):
+    tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"][5, 1] = np.inf
+
+
+def rankless(tensors):
+    at = "base_model.model.model.layers.1.mlp.down_proj"
+    tensors[f"{at}.lora_A.weight"], tensors[f"{at}.lora_B.weight"] = np.zeros((0, 100), "f4"), np.zeros((64, 0), "f4")
+
+
 def wider(tensors):
     name = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
     tensors[name] = np.zeros((3, 80), np.float32)
@@ -144,6 +157,14 @@ def wider(tensors):
     ({"r": 4}, None, "r is 4, and .* has 3 rows of lora_A"), ({"lora_alpha": None}, None, "lora_alpha is None"),
     ({}, dropped, "lacks lora_A or lora_B of model.layers.0.mlp.up_proj"),
     ({}, renamed, "holds base_model.model.lm_head.lora_A.weight, which changes no matrix"),
+    ({}, emptied, "changes nothing"), ({}, infinite, "model.layers.1.mlp.down_proj: the adapter holds an infinity or NaN"),
+    ({"alpha_pattern": [1]}, None, r"/adapter_config.json: alpha_pattern is \[1\], which is no object"),
+    ({"rank_pattern": {"(": 3}}, None, r"/adapter_config.json: rank_pattern has '\(', which is no regular expression"),
+    ({"alpha_pattern": {"a{1,99999999999}": 3}}, None, "alpha_pattern has 'a.1,99999999999.', which is no regular expression"),
+    ({"alpha_pattern": {"(" * 3000: 3}}, None, "alpha_pattern has '[(]{100}', which is no regular expression"),
+    ({"rank_pattern": {"1.mlp.down_proj": 0}}, rankless, r"lora_A has shape \(0, 100\) and lora_B \(64, 0\)"),
+    ({"lora_alpha": 1e30}, None, "what the adapter adds may be beyond binary16"),
+    ({"lora_alpha": 1e308}, None, "what the adapter adds may be beyond binary16"),
     ({}, wider, r"lora_A has shape \(3, 80\) .* the matrix \(100, 64\): the adapter is of another model"),
 ])
 def test_refusals(config, change, message, tmp_path):

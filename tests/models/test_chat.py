@@ -123,6 +123,7 @@ def test_of_a_folder(checkpoint):
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("tokenizer_config.json", b'{"chat_template": 3}', "chat_template is a int, and a text is wanted"),
     ("tokenizer_config.json", b'{"chat_template": [{"name": "x", "template": "y"}]}', "without a template named 'default'"),
+    ("tokenizer_config.json", b'{"chat_template": [{"name": ["default"], "template": "y"}]}', "a template named 'default'"),
     ("chat_template.jinja", b"\xff", "is no UTF-8"), ("chat_template.jinja", b" " * (MAX_BYTES + 1), "up to 1048576 are taken"),
 ])
 def test_of_a_folder_that_is_wrong(checkpoint, name, content, message):

@@ -18,7 +18,7 @@ from tellme.models.int8 import float_rows, table_code
 from tellme.models.model import pack_rows, unpack_rows
 from tellme.models.source import check_parts, multiplier_bytes, trits
 from tellme.spec.packing import HEAD_CODE, HEAD_PLANES, MAX_LINEAR_PLANES, pack_trits, plane_reach, planes_for, trits_of
-from tellme.spec.scale import unpack16
+from tellme.spec.scale import Scale, unpack16
 from tests.models.random_model import (
     FAMILY,
     random_model,
@@ -417,6 +417,43 @@ def test_nothing_half_written(tmp_path):
     with pytest.raises(ModelError, match="cannot write"):
         random_model("plain").save(tmp_path / "no-folder" / "x.tellme")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda m: m.layers.pop(), "1 layers of weights for 2 in the configuration"),
+    (lambda m: setattr(m, "head", None), "the model is untied but has no head"),
+    (lambda m: m.layers[1].scales.update(w2=Scale(0, 0)), "layers.1.w2: its scale is zero or too small"),
+    (lambda m: m.layers[0].weights.update(wk=m.layers[0].weights["wk"].astype(np.int16)), "layers.0.wk is int16, int8 is wanted"),
+    (lambda m: m.layers[0].gains.update(q_norm=np.ones(16, np.float16)),
+     "layers.0.q_norm is a gain of a norm that the configuration does not have"),
+    (lambda m: setattr(m, "final_gain", np.full(m.config.dim, np.inf, np.float16)), "final_norm holds an infinity or NaN"),
+])
+def test_a_model_in_memory_that_is_wrong_is_not_written(change, message, tmp_path):
+    model = random_model("untied")
+    change(model)
+    with pytest.raises(ModelError) as caught:
+        model.save(tmp_path / "x.tellme")
+    assert str(caught.value) == message and not list(tmp_path.iterdir())
+
+
+class Wrong:
+    """A source that is a model but for some of its parts."""
+
+    def __init__(self, model, **parts):
+        self._model, self._parts = model, parts
+
+    def __getattr__(self, name):
+        return self._parts.get(name, getattr(self._model, name))
+
+
+def test_a_source_whose_parts_do_not_fit_its_configuration():
+    model = random_model("plain")
+    check_parts(Wrong(model))
+    with pytest.raises(ModelError, match=r"^layers\.0\.wq has shape \(64, 128\), the configuration says \(64, 64\)$"):
+        check_parts(Wrong(model, linear=lambda i, name: replace(model.linear(i, name), shape=(64, 128))))
+    with pytest.raises(ModelError, match="^embedding has 100 rows, the configuration says 128$"):
+        check_parts(Wrong(model, table=lambda name: (part._replace(codes=part.codes[:100], scales=part.scales[:100])
+                                                     for part in model.table(name))))
 
 
 def test_every_field_of_the_configuration_is_checked():

@@ -10,7 +10,7 @@ import pytest
 
 from tellme.models import ModelError
 from tellme.models.importers.checkpoints import open_checkpoint
-from tellme.models.importers.fairy import _phases
+from tellme.models.importers.fairy import Fairy, _phases
 from tellme.models.importers.importing import Options
 from tests.models.test_groups import assert_logits, float_model, floats, worth_of
 from tests.models.test_huggingface import converted
@@ -80,6 +80,29 @@ def test_stages(method, stages, tmp_path):
     expected = float_model(model, weights)
     expected.head = real_form(floats(model.head, model.head_scales), stages)
     assert_logits(converted(path, tmp_path, options), expected)
+
+
+class Floats:
+    """Tensors of one matrix."""
+
+    def __init__(self, matrix):
+        self._matrix = matrix
+
+    def shape(self, name):
+        return self._matrix.shape
+
+    def rows(self, name, first, end):
+        return self._matrix[first:end]
+
+
+@pytest.mark.parametrize(("matrix", "message"), [
+    (np.ones((4, 5), "f4"), r"^x.weight has shape \(4, 5\); complex elements want even numbers$"),
+    (np.ones((5, 4), "f4"), r"^x.weight has shape \(5, 4\); complex elements want even numbers$"),
+    (np.array([[1, 2], [3, np.nan]], "f4"), "^x.weight holds an infinity or NaN$"),
+])
+def test_matrices_that_have_no_complex_form(matrix, message):
+    with pytest.raises(ModelError, match=message):
+        list(Fairy("complex_phase_v1").linear(Floats(matrix), "x", 0, None).chunks())
 
 
 def test_refusals(tmp_path):

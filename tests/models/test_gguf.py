@@ -257,17 +257,40 @@ def test_truncated_files(size, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
 
 
-def test_other_architectures(tmp_path):
-    out = gguf.GGUFWriter(tmp_path / "m.gguf", "qwen2")
+def test_a_tokenizer_that_is_given_is_taken(tmp_path):
+    """A file without one; and the file's own is not looked at."""
+    given = tmp_path / "tokenizer.json"
+    given.write_bytes(byte_level_json())
+    for tokenizer in (None, lambda out: byte_level_fields(out, "tekken")):
+        path = write_gguf(tmp_path / "m.gguf", gguf_model(LLAMA), "TQ2_0", tokenizer=tokenizer)
+        found = open_checkpoint(path, Options(tokenizer=given), lambda text: None)
+        assert Tokenizer(found.tokenizer).encode("the cat") == Tokenizer(byte_level_json()).encode("the cat")
+    given.write_bytes(b"{}")
+    with pytest.raises(ModelError, match="tokenizer.json is no tokenizer.json"):
+        open_checkpoint(path, Options(tokenizer=given), print)
+
+
+def no_tensors(path, arch):
+    out = gguf.GGUFWriter(path, arch)
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
+
+
+def test_other_architectures(tmp_path):
+    no_tensors(tmp_path / "m.gguf", "hunyuan-dense")
+    with pytest.raises(ModelError, match="the architecture hunyuan-dense has the RMSNorm on heads of q and k behind RoPE, .*, "
+                                         "which the engine does not do$"):
+        open_checkpoint(tmp_path / "m.gguf", Options(), print)
+    no_tensors(tmp_path / "m.gguf", "qwen2")
     with pytest.raises(ModelError, match="the architecture is 'qwen2'; llama, qwen3, olmo2, bitnet, bitnet-b1.58, bitnet-25 are "
                                          "known"):
         open_checkpoint(tmp_path / "m.gguf", Options(), print)
     with pytest.raises(ModelError, match="what weight_scale does can be said for Hugging Face folders"):
         open_checkpoint(tmp_path / "m.gguf", Options(weight_scale="divide"), print)
+    with pytest.raises(ModelError, match="complex_phase_v2 is of Hugging Face folders with floats, which .*m.gguf is not$"):
+        open_checkpoint(tmp_path / "m.gguf", Options(method="complex_phase_v2"), print)
 
 
 def test_sliding_windows_of_olmo_3_are_refused(tmp_path):

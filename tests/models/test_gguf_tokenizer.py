@@ -309,7 +309,7 @@ JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.t
                  st.lists(st.text("ab \0\u2581\u0120", max_size=2), max_size=6))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([llama_values, gpt2_values]),
        st.dictionaries(st.sampled_from(["model", "pre", "tokens", "token_type", "scores", "merges", "add_space_prefix",
                                         "unknown_token_id", "bos_token_id", "remove_extra_whitespaces"]), JUNK, max_size=3))
@@ -596,7 +596,7 @@ def test_a_damaged_piece():
 SMALL = spm.make([spm.Piece("<unk>", 0.0, spm.UNKNOWN), spm.Piece("a", -1.0, spm.NORMAL)], spm.Spec())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.one_of(st.binary(max_size=40), st.tuples(st.integers(0, len(SMALL)), st.integers(0, 9), st.binary(max_size=6)).map(
     lambda at: SMALL[:at[0]] + at[2] + SMALL[at[0] + at[1]:])))
 def test_any_bytes(content):

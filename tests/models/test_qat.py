@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tellme.models import LINEARS, ModelError
 from tellme.models.importers.checkpoints import open_checkpoint
@@ -135,7 +136,64 @@ def test_groups_and_biases(method, tmp_path):
         assert_logits(converted(path, tmp_path), float_model(model, weights))
 
 
+def of_wholes(method, granularity, weight):
+    """Weights of one threshold and scale a matrix, or a row, one by one."""
+    out = np.zeros(weight.shape)
+    for place in [slice(None)] if granularity == "per_tensor" else range(len(weight)):
+        whole = weight[place].astype(np.float64)
+        mean = math.fsum(np.abs(whole).ravel()) / whole.size
+        kept = np.abs(whole) >= (0.75 if method == "twn" else 0.5) * mean
+        scale = math.fsum(np.abs(whole[kept])) / kept.sum() if method == "twn" else mean
+        out[place] = np.where(kept, np.copysign(scale, whole), 0)
+    return out
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
+@pytest.mark.parametrize("method", ["absmean", "twn"])
+def test_one_scale_a_matrix_or_a_row(method, granularity, tmp_path):
+    """No columns are padded, as no group ends within a slice."""
+    path, model, found = checkpoint(tmp_path, {"quant_method": method, "granularity": granularity})
+    heard = []
+    source = open_checkpoint(path, Options(), heard.append)
+    assert f"weights: floats that the model quantises as it runs: {method}, {granularity}" in heard
+    assert source.config.dim == model.config.dim
+    for name in ("wk", "w2"):
+        linear = source.linear(1, name)
+        want = of_wholes(method, granularity, found[1, name][0])
+        assert linear.planes == 1 and linear.bias is None
+        assert np.abs(worth_of(linear) / np.where(want == 0, 1, want) - (want != 0)).max() <= 2**-11
+
+
+def test_weights_of_16_bits_are_none_of_such_training(tmp_path):
+    """The floats are then taken as they are, and refused as such."""
+    for name, fields in (("a", {"w_bits": 16}), ("b", {"quant_method": "none", "w_bits": 0})):
+        path, _, _ = checkpoint(tmp_path, fields, name=name)
+        with pytest.raises(ModelError, match="ternary"):
+            converted(path, tmp_path)
+
+
+def test_a_matrix_without_its_clips(tmp_path):
+    path, _, _ = checkpoint(tmp_path, {}, clip=True)
+    file = path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.mlp.down_proj.weight_clip_val"]
+    save_file(tensors, file)
+    with pytest.raises(ModelError, match=r"lacks the tensor model\.layers\.1\.mlp\.down_proj\.weight_clip_val$"):
+        converted(path, tmp_path)
+
+
 @pytest.mark.parametrize(("config", "clip", "message"), [
+    ({"quant_method": ["seq"], "w_bits": 2}, True, r"quant_method is \['seq'\], of which seq, lsq, absmean"),
+    ({"quant_method": "sherry", "enable_zero_point": True}, False, "enable_zero_point is True"),
+    ({"quant_method": "sherry", "group_size": 0}, False, "group_size is 0, which is no number of weights"),
+    ({"quant_method": "sherry", "M": "4"}, False, "M is '4', which is no number of weights"),
+    ({"quant_method": "sherry", "N": 5}, False, "N is 5, of each 4 weights"),
+    ({"quant_method": "sherry", "group_size": 32, "M": 5}, False,
+     "has groups of 32 weights, which are no whole runs of M = 5"),
+    ({"quant_method": "sherry", "granularity": "per_channel", "M": 7}, False,
+     "has groups of 64 weights, which are no whole runs of M = 7"),
+    ({"quant_method": "sherry", "granularity": "per_tensor"}, False, "sherry with granularity per_tensor is not known"),
+    ({"quant_method": "ultraquantv2", "eps": "tiny"}, False, "eps is 'tiny', which is no number"),
     ({"quant_method": "ultraquant"}, False, "quant_method is 'ultraquant', which adds .* the sign of each activation"),
     ({"quant_method": "dlt", "w_bits": 2}, True, "quant_method is 'dlt', which adds a number to all weights"),
     ({"quant_method": "gptq"}, False, "quant_method is 'gptq', of which seq, lsq, absmean"),

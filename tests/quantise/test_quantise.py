@@ -16,8 +16,10 @@ import pytest
 
 from tellme.cli import main
 from tellme.compiler.image import CompileError, compile_model
+from tellme.errors import InputError
+from tellme.golden.board import NonfiniteError
 from tellme.golden.perplexity import golden_board, windows
-from tellme.models import LINEARS, Model
+from tellme.models import LINEARS, Model, ModelError
 from tellme.models.container import Container
 from tellme.models.importers.checkpoints import open_floats
 from tellme.models.tokenizers.tokenizer import Tokenizer
@@ -27,6 +29,8 @@ from tellme.quantise.forward import Maths, rms_norm
 from tellme.quantise.layers import Stage, advance, walk
 from tellme.quantise.rotate import PAYS
 from tellme.quantise.samples import sample
+from tellme.quantise.tokens import cut
+from tellme.quantise.work import Work
 from tellme.spec.config import preset
 from tests.models.folders import halves
 from tests.quantise.checkpoint import CONFIG, TEXT, float_folder, loud_tensors, tensors_of
@@ -230,7 +234,7 @@ def test_a_folder_of_someone_else_stays(source, tmp_path, text, capsys):
 
 @pytest.mark.parametrize(("args", "message"), [
     (("--planes", "6"), "--planes '6': a number from 1 to 5, auto, or NAME=N is wanted"),
-    (("--planes", "wx=2"), "the names are wq, wk"),
+    (("--planes", "wx=2"), "the names are wq, wk"), (("--planes", "2" * 5000), "a number from 1 to 5, auto, or NAME=N is wanted"),
     (("--planes", "w2="), "--planes 'w2='"),
     (("--bits", "1.2"), "too small: the fewest planes take 1.60"),
     (("--memory", "1000"), "a budget of 1000 bytes is too small"),
@@ -242,6 +246,72 @@ def test_settings_that_are_refused(args, message, source, tmp_path, text, capsys
     assert quantised(source, tmp_path / "out.tellme", text, *args) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.tellme").exists()
+
+
+def test_a_note_that_is_damaged_is_none(tmp_path):
+    work = Work(tmp_path / "out.tellme", {"run": 1})
+    assert work.noted("rotate") is None
+    work.note("rotate", [0.5, 0.25])
+    assert Work(tmp_path / "out.tellme", {"run": 1}).noted("rotate") == [0.5, 0.25]
+    path = work.folder / "rotate.json"
+    for content in (path.read_bytes()[:-1], b"\xff"):
+        path.write_bytes(content)
+        assert work.noted("rotate") is None
+
+
+@pytest.mark.parametrize(("made", "message"), [
+    ("file", "the folder for the run's state, is no folder: remove it"),
+    ("link", "the folder for the run's state, is no folder: remove it"),
+])
+def test_what_lies_where_the_runs_folder_goes_stays(made, message, tmp_path):
+    folder = tmp_path / "out.tellme.quantise"
+    folder.write_text("mine") if made == "file" else folder.symlink_to(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        Work(tmp_path / "out.tellme", {})
+    assert str(caught.value) == f"{folder}, {message}"
+    assert folder.is_symlink() if made == "link" else folder.read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError) as caught:
+        Work(tmp_path / "file" / "out.tellme", {})
+    assert str(caught.value) == f"cannot write {tmp_path}/file/out.tellme.quantise: Not a directory"
+
+
+def test_a_model_that_cannot_write_its_own_texts(source, monkeypatch):
+    model = open_floats(source, lambda text: None)
+    monkeypatch.setattr(writing, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match=r"^the model's own texts want 0\.\d GB of memory for its weights: give a text$"):
+        sample(model, 100)
+    model.config = replace(model.config, bos=None, add_bos=False, eos=None)
+    with pytest.raises(InputError, match="^the model has neither BOS nor an end token to begin its own texts with: give a text$"):
+        sample(model, 100)
+
+
+def test_a_model_without_a_tokenizer_is_not_calibrated(source, tmp_path):
+    model = open_floats(source, lambda text: None)
+    model.tokenizer = b""
+    with pytest.raises(ModelError) as caught:
+        running.Run(model, tmp_path / "out.tellme", running.Settings(2), TEXT, TEXT, say=print, bars=None)
+    assert str(caught.value) == "the model has no tokenizer, and the calibration needs one"
+    assert caught.value.hint == "tokenizer-file-only" and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_run_is_told(source, tmp_path, text, monkeypatch, capsys):
+    """The file is there, and the run's folder too: what was solved is not lost."""
+    class Overflowing:
+        def feed(self, ids, position, heads):
+            raise NonfiniteError(3)
+
+    monkeypatch.setattr(running, "golden_board", lambda model: Overflowing())
+    out = tmp_path / "out.tellme"
+    assert quantised(source, out, text, "--planes", 1, "--no-rotate") == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.splitlines()[-1] == (
+        f"tellme-host: {out} is written, and cannot run: step 3 of the layer program gave an infinity or NaN; numbers of this "
+        "model pass binary16's range")
+    assert Model.load(out).config.dim == CONFIG.dim and (tmp_path / "out.tellme.quantise").is_dir()
 
 
 def test_texts_that_are_refused(source, tmp_path, text, capsys):
@@ -321,26 +391,62 @@ def test_a_run_that_goes_on_is_turned_as_before(loud, tmp_path, text, monkeypatc
     assert not Model.load(out).config.tied
 
 
-def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
+def assert_likely(model, texts):
     """Each token is among those that the float model holds for likely, by the whole-sequence forward pass."""
-    model = open_floats(source, lambda text: None)
-    texts = sample(model, 700)
-    assert sample(model, 700) == texts
-    assert 700 <= sum(map(len, texts)) + 1 and all(ids[0] == CONFIG.bos and 1 < len(ids) <= CONFIG.context for ids in texts)
-    assert all(token != CONFIG.eos for ids in texts for token in ids[1:-1])
     x = np.concatenate(list(model.floats("embedding")))
-    stream, maths = x[np.concatenate(texts)], Maths(CONFIG, [*map(len, texts)])
-    for i in range(CONFIG.layers):
+    stream, maths = x[np.concatenate(texts)], Maths(model.config, [*map(len, texts)])
+    for i in range(model.config.layers):
         one = walk(maths, stream, lambda name, i=i: model.gain(i, name), quantised=False)
         after = next(one)
         while isinstance(after, Stage):
             after = advance(one, [after.inputs @ model.matrix(i, name).T for name in after.names])
         stream = after
-    logits = rms_norm(stream, model.final_norm(), CONFIG.eps) @ x.T
+    head = x if model.config.tied else np.concatenate(list(model.floats("head")))
+    logits = rms_norm(stream, model.final_norm(), model.config.eps) @ head.T
     at = np.cumsum([0, *map(len, texts)])
     for first, ids in zip(at, texts, strict=False):
         part = logits[first:first + len(ids) - 1]
         assert (part[np.arange(len(part)), ids[1:]] > part.max(axis=1) + np.log(0.02) - 1e-3).all()
+
+
+def test_texts_that_end_are_written_beside_others(tmp_path):
+    """Half of the vocabulary ends a text.  No token is asked for behind the end of the longest of those side by side."""
+    head = np.random.default_rng(4).normal(size=(CONFIG.vocab, CONFIG.dim)).astype(np.float32) / 8
+    folder = float_folder(tmp_path / "hf", tensors=tensors_of() | {"lm_head.weight": head}, tie_word_embeddings=False)
+    model = open_floats(folder, print)
+    model.config = replace(model.config, more_ends=tuple(range(2, 150)))
+    asked = []
+    texts = sample(model, 500, asked.append)
+    assert len({len(ids) for ids in texts}) > 1 and max(map(len, texts)) < CONFIG.context
+    assert len(asked) <= sum(len(ids) - 1 for ids in texts)
+    assert all(ids[-1] in model.config.ends and not {*ids[1:-1]} & {*model.config.ends} for ids in texts)
+    assert_likely(model, texts)
+
+
+def test_norms_on_heads_are_in_what_a_model_writes(tmp_path):
+    config = replace(CONFIG, qk_norm=True)
+    model = open_floats(float_folder(tmp_path / "hf", "Qwen3ForCausalLM", config=config, tensors=tensors_of(config)), print)
+    # A model without BOS begins with an end.
+    model.config = replace(model.config, bos=None, add_bos=False)
+    texts = sample(model, 100)
+    assert all(ids[0] == CONFIG.eos for ids in texts)
+    assert_likely(model, texts)
+
+
+def test_the_first_tokens_of_sequences():
+    """A rest of one token predicts nothing."""
+    parts = [[1, 2, 3], [4, 5, 6], [7, 8]]
+    assert cut(parts, 8) == parts and cut(parts, 5) == [[1, 2, 3], [4, 5]]
+    assert cut(parts, 4) == [[1, 2, 3]] and cut(parts, 1) == []
+
+
+def test_a_model_writes_what_it_is_calibrated_on(source, tmp_path, text, capsys):
+    model = open_floats(source, lambda text: None)
+    texts = sample(model, 700)
+    assert sample(model, 700) == texts
+    assert 700 <= sum(map(len, texts)) + 1 and all(ids[0] == CONFIG.bos and 1 < len(ids) <= CONFIG.context for ids in texts)
+    assert all(token != CONFIG.eos for ids in texts for token in ids[1:-1])
+    assert_likely(model, texts)
     assert main(["quantise", str(source), "-o", str(tmp_path / "out.tellme"), "--planes", "2", "--own-samples", "--tokens", "300",
                  "--evaluate", str(text), "--json"]) == 0
     assert 290 < json.loads(capsys.readouterr().out)["calibration_tokens"] <= 300

@@ -3,7 +3,9 @@
 """Tokens that the host guesses and a board verifies: the texts are those without, whatever is guessed."""
 
 import random
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -52,9 +54,20 @@ def ids(run):
     return [token.id for token in run]
 
 
-def plain(prompt, tokens, sampling=None, model=MODEL, **options):
+def of_golden(model, prompt, tokens, sampling=None, **options):
     run = tellme.Board(GoldenDevice()).load(model).generate(prompt, max_tokens=tokens, sampling=sampling, **options)
     return ids(run), run.stop_reason
+
+
+@cache
+def texts_of_model(prompt, tokens, sampling):
+    return of_golden(MODEL, prompt, tokens, sampling, ignore_end=True)
+
+
+def plain(prompt, tokens, sampling=None):
+    """The golden model's text of MODEL, and why it ended; made once for all tests."""
+    text, reason = texts_of_model(tuple(prompt), tokens, sampling)
+    return list(text), reason
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +75,7 @@ def plain(prompt, tokens, sampling=None, model=MODEL, **options):
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 1.0])
 def test_texts_are_those_without(kind, sampling, wrong):
     prompt = [3, 1, 4, 1, 5, 9]
-    text, reason = plain(prompt, CONTEXT, sampling, ignore_end=True)
+    text, reason = plain(prompt, CONTEXT, sampling)
     assert reason == "context" and len(text) == CONTEXT - len(prompt) + 1
     session = tellme.Board(KINDS[kind]()).load(MODEL)
     drafter = Knows(prompt + text, wrong)
@@ -84,7 +97,7 @@ def test_texts_are_those_without(kind, sampling, wrong):
 @pytest.mark.parametrize("tokens", range(1, 14))
 def test_lengths(tokens):
     """No token more than was asked for, and none is fed that cannot count."""
-    text, _ = plain([5], 20, ignore_end=True)
+    text, _ = plain([5], 20)
     client = FakeClient(ONE)
     session = tellme.Board(fake_device(client)).load(MODEL)
     run = session.generate([5], max_tokens=tokens, ignore_end=True, drafter=Knows([5, *text]))
@@ -97,13 +110,13 @@ def test_lengths(tokens):
 @pytest.mark.parametrize("number", [0, 1, END_TOKENS + 1])
 def test_ends_among_guesses(kind, number):
     """End tokens that a board knows, and those that the host knows alone; behind an end nothing comes."""
-    text, _ = plain([3, 1, 4], 40, ignore_end=True)
+    text, _ = plain([3, 1, 4], 40)
     late = [token for token in dict.fromkeys(text) if text.index(token) > 5]
     spare = [token for token in range(VOCAB) if token not in text][:END_TOKENS + 1]
     ends = (*spare[:number], late[0])
     model = even_model(VOCAB, CONTEXT)
     model.config = replace(MODEL.config, eos=ends[0], more_ends=ends[1:])
-    want = plain([3, 1, 4], 40, model=model)
+    want = of_golden(model, [3, 1, 4], 40)
     assert want == (text[:text.index(late[0]) + 1], "end_token")
     for wrong in (0.0, 0.4):
         session = tellme.Board(KINDS[kind]()).load(model)
@@ -117,7 +130,7 @@ def test_ends_among_guesses(kind, number):
 def test_side_by_side(kind):
     """A sequence whose tokens are guessed beside others whose are not."""
     prompts = [[7], [1, 2, 3], [9, 9], [30, 4]]
-    texts = [plain(prompt, 20, sampling, ignore_end=True)[0] for prompt, sampling in zip(prompts, (None, DRAWN) * 2, strict=True)]
+    texts = [plain(prompt, 20, sampling)[0] for prompt, sampling in zip(prompts, (None, DRAWN) * 2, strict=True)]
     session = tellme.Board(KINDS[kind]()).load(MODEL)
     with session.sequences(4) as sequences:
         runs = [sequence.generate(prompt, max_tokens=20, sampling=sampling, ignore_end=True,
@@ -131,7 +144,7 @@ def test_side_by_side(kind):
 
 
 def test_rests_behind_a_pass_in_which_nothing_was_right():
-    text, _ = plain([5], 20, ignore_end=True)
+    text, _ = plain([5], 20)
     client = FakeClient(ONE)
 
     class Wrong:
@@ -149,9 +162,9 @@ def test_a_text_that_repeats_itself():
     drafter = OwnText()
     assert drafter.draft([1, 2, 3, 4, 9, 1, 2, 3, 4], 3) == [9, 1, 2] and drafter.draft([1, 2, 3], 2) == []
     assert OwnText(1, 1).draft([1, 2, 1], 5) == [2, 1]
-    text, _ = plain([5, 6], 60, ignore_end=True)
+    text, _ = plain([5, 6], 60)
     prompt = [5, 6, *text, 5, 6]
-    want, _ = plain(prompt, 30, ignore_end=True)
+    want, _ = plain(prompt, 30)
     run = tellme.Board(fake_device(FakeClient(ONE))).load(MODEL).generate(prompt, max_tokens=30, ignore_end=True, drafter=drafter)
     assert ids(run) == want
     for longest, shortest in ((1, 2), (2, 0)):
@@ -159,38 +172,36 @@ def test_a_text_that_repeats_itself():
             OwnText(longest, shortest)
 
 
+@cache
+def overflows():
+    """A model, tokens that give an infinity on whichever core, and a prompt with a text that meets none."""
+    model, bad, good = overflowing(FOUR)
+    for token in good[:8]:
+        with suppress(TellmeError):
+            return model, bad, [token], of_golden(model, [token], 8, ignore_end=True)[0]
+    raise AssertionError("no text without an infinity")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guess_that_gives_an_infinity(kind):
     """The pass is made again without the guess."""
-    core = FOUR if kind != "one" else ONE
-    model, bad, good = overflowing(core)
-    context = model.config.context
-    for prompt in ([token] for token in good[:8]):
-        run = tellme.Board(GoldenDevice()).load(model).generate(prompt, max_tokens=8, ignore_end=True)
-        try:
-            text = ids(run)
-        except TellmeError:
-            # The text itself meets an infinity.
-            continue
-        guessed = 0
+    model, bad, prompt, text = overflows()
+    guessed = 0
 
-        class Infinite:
-            def draft(self, ids, count):
-                nonlocal guessed
-                guessed += 1
-                return bad[:count]
+    class Infinite:
+        def draft(self, ids, count):
+            nonlocal guessed
+            guessed += 1
+            return bad[:count]
 
-        session = tellme.Board(KINDS[kind]()).load(model)
-        assert ids(session.generate(prompt, max_tokens=8, ignore_end=True, drafter=Infinite())) == text
-        assert guessed and len(text) <= context
-        return
-    raise AssertionError("no text without an infinity")
+    session = tellme.Board(KINDS[kind]()).load(model)
+    assert ids(session.generate(prompt, max_tokens=8, ignore_end=True, drafter=Infinite())) == text and guessed
 
 
 def test_a_table_on_the_board_beside_a_drafter():
     """The board's table drafts while the host's drafter rests."""
     prompt = [3, 1, 4]
-    text, _ = plain(prompt, 60, ignore_end=True)
+    text, _ = plain(prompt, 60)
     table = DraftTable.of_texts([prompt + text], VOCAB)
     session = tellme.Board(KINDS["four"]()).load(MODEL, drafts=table)
     for wrong in (0.3, 1.0):

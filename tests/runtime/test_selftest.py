@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tests of a board pass on one that is well, and find each fault that is planted."""
 
+import re
 from dataclasses import replace
 from zlib import crc32
 
@@ -11,11 +12,14 @@ from tellme.compiler.image import check_shape, compile_model
 from tellme.errors import DeviceError
 from tellme.runtime.board import Board
 from tellme.runtime.ddr3 import train_ddr3
+from tellme.runtime.device import BoardDevice
 from tellme.runtime.generation import describe_step
+from tellme.runtime.info import training_failure
 from tellme.runtime.march import ELEMENTS, address_lines, data_lines, march, sampled_pages, whole_memory
 from tellme.runtime.selftest import layer_config, selftest
 from tellme.spec.config import PRESETS, preset
-from tellme.spec.ddr3_training import LaneSettings
+from tellme.spec.ddr3_training import Ddr3Training, LaneSettings, LaneTraining
+from tellme.spec.memory import EventType
 from tellme.spec.packets import DATA_MAX
 from tellme.spec.status import Training
 from tests.models.random_model import random_model
@@ -75,7 +79,6 @@ def test_a_board_that_is_well(full):
 def test_a_fault_is_found(faults, name, text):
     checks = run(faults)
     assert name in failed(checks)
-    import re
     assert re.search(text, checks[name].found), checks[name]
     assert checks[name].advice
     # What a fault of a single place does not touch is well.
@@ -100,6 +103,47 @@ def test_a_board_that_goes_silent_ends_the_tests(packets):
     last = list(checks.values())[-1]
     assert not last.ok and last.found == "/dev/ttyX does not answer" and "not made" in last.advice
     assert failed(checks) == [last.name]
+
+
+def test_a_plain_core_is_told_so():
+    """One phase, no sampler, no counts of cycles; simulated time is none that the host could measure."""
+    plain = replace(CONFIG, sampler=False, accounts=False, sdram_phases=1)
+    checks = {check.name: check for check in selftest(board_of(plain, name="sim"))}
+    assert list(checks) == NAMES and failed(checks) == []
+    assert checks["SDRAM phase"].found == "13 beats from READ to data; this core tries one phase"
+    assert checks["layer"].found.endswith("7 steps, 4 prompt tokens and 5 picks: CRCs and logits are the golden model's")
+    assert checks["bandwidth"].found == "this core counts no cycles, and simulated time is not measured"
+    assert checks["bandwidth"].numbers == {}
+
+
+class WrongToken(FaultyClient):
+    """All that is in memory is right, and the first pick's event has another token."""
+
+    def _events(self, args):
+        for kind, event in super()._events(args):
+            yield kind, replace(event, id=event.id ^ 1) if kind == EventType.TOKEN else event
+
+
+def test_a_token_that_is_wrong_on_its_way_is_found():
+    checks = {check.name: check for check in selftest(Board(BoardDevice("/dev/ttyX", CONFIG, WrongToken(CONFIG), "ab" * 32)))}
+    assert failed(checks) == ["layer"]
+    told = re.fullmatch(r"the tokens are \[(\d+)\], and \[(\d+)\] on the golden model, at position \d+", checks["layer"].found)
+    assert told and int(told[1]) ^ int(told[2]) == 1
+
+
+class Fading(FaultyClient):
+    """A memory that is ready when the tests begin, and is not when they look again."""
+
+    def status(self):
+        if self.packets > 50:
+            self.faults.ready = False
+        return super().status()
+
+
+def test_a_memory_that_is_lost_on_the_way_ends_the_tests():
+    checks = list(selftest(Board(BoardDevice("/dev/ttyX", CONFIG, Fading(CONFIG), "ab" * 32))))
+    assert [(check.name, check.ok) for check in checks] == [("link", True), ("SDRAM phase", False)]
+    assert checks[-1].found == "the SDRAM is not ready" and "bring-up" in checks[-1].advice
 
 
 def test_the_golden_model_has_nothing_to_test():
@@ -205,8 +249,24 @@ def test_the_layer_fits_each_preset(name):
     assert config.vector_norms == preset(name).vector_norms
 
 
+@pytest.mark.parametrize(("training", "words"), [
+    (Training(0, 0, 0, False), "not ready yet"),
+    (Training(0, 0, 0, True), "not ready: no phase of its clock works"),
+    (Ddr3Training((LaneTraining(0, 0, 0, 0), LaneTraining(0, 0, 0, 0)), failed=True),
+     "not ready: the training failed, no READCLKSEL works for lane 0 and lane 1"),
+    (Ddr3Training((LaneTraining(2, 1, 1, 3), LaneTraining(3, 1, 2, 2)), failed=True),
+     "not ready: the training failed, the chosen settings of the lanes did not work a second time"),
+])
+def test_why_a_memory_is_not_ready(training, words):
+    assert training_failure(training) == words
+
+
 def test_steps_have_names():
-    """With norms behind linears a layer has eleven of them."""
+    """With norms behind linears a layer has eleven of them, else six."""
+    image = compile_model(random_model("untied"), CONFIG)
+    assert [describe_step(image, number) for number in range(7)] == [
+        "step 0 (embedding)", "step 1 (q, k, v of layer 0)", "step 2 (attention of layer 0)", "step 3 (o of layer 0)",
+        "step 4 (gate and up of layer 0)", "step 5 (down of layer 0)", "step 6 (q, k, v of layer 1)"]
     image = compile_model(random_model("vector-norms"), preset("sim-norms"))
     assert [describe_step(image, number) for number in (*range(13), len(image.program) - 2)] == [
         "step 0 (embedding)", "step 1 (q of layer 0)", "step 2 (norm of q of layer 0)", "step 3 (k of layer 0)",

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 import tellme
-from tellme.runtime.device import BoardDevice
+from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.runtime.sampling import Sampling
+from tellme.runtime.session import NothingToPredictError, Run, prompt_ids, text_windows, tokenizer_of
 from tellme.spec.config import SIMULATED, preset
 from tellme.spec.ending import ending
 from tellme.spec.memory import DoneReason
@@ -80,6 +81,126 @@ def test_a_board_that_goes_on_is_named(session, client, monkeypatch):
     with pytest.raises(tellme.DeviceError) as caught:
         list(session.generate([1, 319], max_tokens=3))
     assert str(caught.value) == "port went on after the end of its text"
+
+
+# What a prompt and a text have to be
+
+BARE = replace(MODEL, tokenizer=b"")
+CONTEXT = MODEL.config.context
+
+
+@pytest.mark.parametrize(("model", "prompt", "message"), [
+    (BARE, "x", "the model stories-1m holds no tokenizer: token ids are wanted, or a model that was converted with a tokenizer"),
+    (replace(MODEL, config=replace(MODEL.config, bos=None, add_bos=False)), "",
+     "the model stories-1m has no BOS token to begin a text with: a prompt is wanted"),
+    (MODEL, [], "the prompt has no token: one token or more is wanted"),
+    (MODEL, [1] * (CONTEXT + 1), f"the prompt has {CONTEXT + 1} tokens, the model's context holds {CONTEXT}"),
+    (MODEL, [1, MODEL.config.vocab], f"prompt token {MODEL.config.vocab} is outside the vocabulary of {MODEL.config.vocab}"),
+    (MODEL, [-1], f"prompt token -1 is outside the vocabulary of {MODEL.config.vocab}"),
+])
+def test_prompts_that_no_run_can_begin_with(model, prompt, message):
+    with pytest.raises(tellme.InputError) as caught:
+        prompt_ids(model, tokenizer_of(model), prompt)
+    assert str(caught.value) == message
+
+
+def test_prompts_that_a_run_begins_with():
+    assert prompt_ids(MODEL, tokenizer_of(MODEL), "") == [MODEL.config.bos]
+    assert prompt_ids(BARE, None, "") == [MODEL.config.bos] and prompt_ids(BARE, None, range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("model", "text", "kind", "message"), [
+    (BARE, "x", tellme.InputError, "the model stories-1m holds no tokenizer: a model that was converted with one is wanted"),
+    (replace(MODEL, config=replace(MODEL.config, context=1)), "x", tellme.InputError,
+     "the model stories-1m has one position: there is nothing to predict"),
+    (MODEL, " \n<|endoftext|>\n", NothingToPredictError, "there is nothing to predict in the text"),
+    (replace(MODEL, config=replace(MODEL.config, bos=None, add_bos=False, eos=None)), "a<|endoftext|>b", tellme.ModelError,
+     "the model stories-1m has neither BOS nor an end token to put between texts, and the text has <|endoftext|>: give one text"),
+])
+def test_texts_without_a_loss(model, text, kind, message):
+    with pytest.raises(kind) as caught:
+        text_windows(model, tokenizer_of(model), text)
+    assert str(caught.value) == message
+
+
+def test_a_stop_string_wants_a_tokenizer_and_a_resumed_run_wants_room(client):
+    with tellme.Board(BoardDevice("port", CONFIG, client, "ab" * 32)) as board:
+        session = board.load(BARE)
+        with pytest.raises(tellme.InputError, match="holds no tokenizer: without one there is no text to stop at$"):
+            session.generate([1], stop=["x"])
+        with pytest.raises(tellme.InputError, match="^2 tokens of an earlier run leave no room for another one$"):
+            session.generate([1], max_tokens=2, resume=[5, 6])
+        assert client.log == []
+
+
+# Runs in which nothing is picked
+
+
+def test_no_token_is_asked_for(session, client):
+    run = session.generate([1, 319], max_tokens=0)
+    assert list(run) == [] and run.stop_reason == "length"
+    # The prompt was fed, for the next run's cache.
+    assert [(args.feed, args.generate) for args in client.log] == [(2, 0)]
+    rows = []
+    run = session.generate([1, 319], max_tokens=0, on_logits=rows.append)
+    assert list(run) == [] and run.stop_reason == "length" and len(rows) == 2
+
+
+def test_a_pick_that_nobody_asked_for_is_named(session, client, monkeypatch):
+    def eager(args):
+        client._run = FakeClient._events(client, replace(args, generate=1))
+
+    monkeypatch.setattr(client, "start", eager)
+    client._boot()
+    with pytest.raises(tellme.DeviceError) as caught:
+        list(session.generate([1, 319], max_tokens=0))
+    assert str(caught.value) == "port picked a token that was not asked for"
+
+
+def test_a_board_with_the_head_on_the_host_that_ends_without_done(client, monkeypatch):
+    with tellme.Board(BoardDevice("port", CONFIG, client, "ab" * 32)) as board:
+        session = board.load(MODEL, head="host")
+        monkeypatch.setattr(client, "start", lambda args: setattr(client, "_run", iter(())))
+        with pytest.raises(tellme.DeviceError) as caught:
+            list(session.generate([1, 319], max_tokens=2))
+    assert str(caught.value) == "port ended a run without saying so"
+
+
+class Picked:
+    """A generation of given tokens."""
+
+    def __init__(self, *ids):
+        self.prompt, self.generated, self.stop_reason = [1], [], ""
+        self._ids = ids
+
+    def tokens(self):
+        for token in self._ids:
+            self.generated.append(token)
+            yield token
+        self.stop_reason = "length"
+
+    def interrupt(self, reason="interrupted"):
+        self.stop_reason = reason
+
+
+def test_a_stop_string_that_the_end_completes():
+    """A character without its last byte is shown as U+FFFD when the run ends, and can be what a run stops at."""
+    tokenizer = tokenizer_of(MODEL)
+    first = next(i for i in range(MODEL.config.vocab) if tokenizer.piece_bytes(i) == b"\xc3")
+    run = Run(Picked(first), tokenizer, ["\ufffd"])
+    (token,) = run
+    assert token.text == "" and token.pending and run.stop_reason == "length"
+    assert run.finish() == "" and run.stop_reason == "stop_string"
+    shown = Run(Picked(first), tokenizer)
+    assert shown.text == "\ufffd" and shown.stop_reason == "length"
+
+
+def test_a_sequence_that_is_closed_twice():
+    sequence = tellme.Board(GoldenDevice()).load(MODEL).open()
+    sequence.close()
+    sequence.close()
+    with pytest.raises(tellme.InputError, match="^the sequence is closed: open another one$"):
+        sequence.generate([1])
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tellme
 from tellme.runtime.sampling import Sampling
-from tellme.serve.app import Settings
-from tellme.serve.pool import Limits
+from tellme.serve.app import Settings, make_app
+from tellme.serve.pool import Limits, Pool
 from tests.serve.servers import CHAT_MODEL, MODEL, Killable, golden, killable, reference, server, until
 
 PROMPT = "Once upon a time"
@@ -217,6 +217,7 @@ def test_a_field_that_is_wrong(client, settings, param, words):
     ([], "messages"), ([{"role": "tool", "content": "x"}], "messages[0].role"), ([{"role": "user"}], "messages[0].content"),
     ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content"), (["x"], "messages[0]"),
     ([{"role": "user", "content": "x"}, {"role": ["user"], "content": "x"}], "messages[1].role"),
+    ([{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}], "messages[0].tool_calls"),
 ])
 def test_messages_that_are_wrong(chatting, messages, param):
     answer = httpx.post(f"{chatting.url}/v1/chat/completions", json={"model": "stories-chat", "messages": messages})
@@ -251,6 +252,13 @@ def test_other_refusals(running):
     # A name of another site that was made to point to this computer.
     assert httpx.get(f"{running.url}/health", headers={"Host": "evil.example"}).status_code == 403
     assert httpx.get(f"{running.url}/health", headers={"Host": f"localhost:{running.port}"}).status_code == 200
+
+
+def test_a_model_without_a_tokenizer_is_not_served():
+    with pytest.raises(tellme.InputError) as caught:
+        make_app(replace(MODEL, tokenizer=b""), Pool([], Limits()), Settings())
+    assert str(caught.value) == ("the model stories-1m holds no tokenizer, and the server's answers are texts: a model that was "
+                                 "converted with one is wanted") and caught.value.hint == "tokenizer"
 
 
 def test_an_api_key():

@@ -340,6 +340,17 @@ def test_the_board_that_has_the_prompt_gets_it(pool_of):
         until(lambda: [b["state"] for b in pool.boards()] == ["idle"] * 3)
 
 
+def test_closing_what_was_never_started():
+    """A server that cannot listen closes its pool: no worker's thread is waited for, and no board was opened."""
+    opened = []
+    pool = Pool([("board0", lambda: opened.append(0))], Limits())
+    pool.close()
+    heard = Heard()
+    with pytest.raises(ServeError) as caught:
+        pool.submit(heard.job)
+    assert caught.value.status == 503 and opened == [] and heard == []
+
+
 def test_closing_ends_all(pool_of):
     client = Killable(pause=0.02)
     pool = pool_of(killable(client))

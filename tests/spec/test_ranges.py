@@ -35,9 +35,12 @@ from tellme.spec.packing import (
     TileHeader,
     pack_gains,
     pack_head_block,
+    pack_matrix,
+    pack_trits,
     plane_reach,
     planes_for,
     trits_of,
+    unpack_trits,
 )
 from tellme.spec.program import (
     ADDRESS_RANGE,
@@ -387,6 +390,20 @@ def test_packed_tables():
         pack_head_block([[0, 0]], [65536])
     with refuses("code: 128 is outside -128 to 127"):
         pack_head_block([[0, 128]], [0])
+    for rows, scales in ((5, 5), (2, 1)):
+        with pytest.raises(ValueError, match=f"^a block has up to 4 rows with a scale each, not {rows}$"):
+            pack_head_block([[0, 0]] * rows, [0] * scales)
+
+
+def test_trits_that_are_none():
+    with pytest.raises(ValueError, match="^weight 2 is not one of -1, 0, 1$"):
+        pack_trits([0, 2])
+    for byte in (-1, 243):
+        with pytest.raises(ValueError, match=rf"^byte {byte} is no base-3 code \(0 to 242\)$"):
+            unpack_trits(byte)
+    assert [pack_trits(unpack_trits(byte)) for byte in range(243)] == [*range(243)]
+    with pytest.raises(ValueError, match="^3 rows: a packed matrix has an even number$"):
+        pack_matrix([[0, 1]] * 3, Scale(1024, 0))
 
 
 @pytest.mark.parametrize("name", MODEL_REGISTERS)

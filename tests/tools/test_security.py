@@ -196,9 +196,35 @@ def test_the_record_of_coverage():
     file = {"summary": {"num_branches": 4, "covered_branches": 3, "num_statements": 9, "covered_lines": 8},
             "missing_branches": [[7, -5], [7, 9]]}
     none = {"summary": {"num_branches": 0, "covered_branches": 0, "num_statements": 1, "covered_lines": 1}}
-    found = coverage_host.record({"files": {"b.py": file, "a.py": none}}, "c" * 40, ["cli"])
+    folders = {"cli": {"commit": "c" * 40, "failed": True, "left_out": ["b.py"]},
+               "spec": {"commit": "d" * 40, "failed": False, "left_out": []}}
+    found = coverage_host.record({"files": {"b.py": file, "a.py": none}}, folders)
     assert found["files"]["b.py"] == {"branches": 4, "taken": 3, "share": 0.75, "lines": 9, "run": 8, "from": [7]}
-    assert (found["share"], found["below"], found["failed"], found["not_run"]) == (0.75, ["b.py"], ["cli"], [])
+    assert (found["share"], found["below"], found["failed"], found["left_out"]) == (0.75, ["b.py"], ["cli"], {"cli": ["b.py"]})
+    assert found["commits"] == {"cli": "c" * 40, "spec": "d" * 40}
+
+
+def test_files_that_changed_since_a_folder_was_run_are_left_out(tmp_path):
+    package = tmp_path / "sw" / "tellme" / "inner"
+    package.mkdir(parents=True)
+    for name in "ab":
+        (package / f"{name}.py").write_text("A = 1\n")
+    about = {"commit": "c", "failed": False, "sources": coverage_host.sources_of(tmp_path)}
+    (tmp_path / "cli.json").write_text(json.dumps(about))
+    assert coverage_host.kept(tmp_path, about["sources"]) == {"cli": {"commit": "c", "failed": False, "left_out": []}}
+    # A line more, a file of another name, a new file.
+    (package / "a.py").write_text("A = 1\nB = 2\n")
+    (package / "b.py").rename(package / "d.py")
+    (package / "c.py").touch()
+    now = coverage_host.sources_of(tmp_path)
+    assert coverage_host.kept(tmp_path, now)["cli"]["left_out"] == [f"sw/tellme/inner/{name}.py" for name in "acd"]
+
+
+def test_what_coverage_is_asked_that_cannot_be(capsys):
+    for arguments, said in ((["hw"], "hw: folders are cli, compiler"), (["--read", "cli"], "--read runs no folders")):
+        with pytest.raises(SystemExit) as ended:
+            coverage_host.main(arguments)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_the_folders_of_coverage():

@@ -36,7 +36,7 @@ def read_planes(values: Sequence[str]) -> tuple[int | None, dict[str, int]]:
         name, equals, number = part.rpartition("=")
         if part == "auto":
             base = None
-        elif not number.isdecimal() or not 1 <= int(number) <= MAX_LINEAR_PLANES or (equals and name not in LINEARS):
+        elif number not in map(str, range(1, MAX_LINEAR_PLANES + 1)) or (equals and name not in LINEARS):
             raise UserError(f"--planes {part!r}: a number from 1 to {MAX_LINEAR_PLANES}, auto, or NAME=N is wanted, and the "
                             f"names are {', '.join(LINEARS)}")
         elif equals:

@@ -46,9 +46,8 @@ def rules() -> str:
     """The content of the file: rules for each USB id of the boards."""
     names: dict[str, list[str]] = {}
     for board in boards():
-        for usb in board.usb:
-            if board.name not in names.setdefault(usb.id, []):
-                names[usb.id].append(board.name)
+        for number in dict.fromkeys(usb.id for usb in board.usb):
+            names.setdefault(number, []).append(board.name)
     return "\n".join([_HEAD, *(_chip(*item) for item in sorted(names.items())), 'LABEL="tellme_end"\n'])
 
 

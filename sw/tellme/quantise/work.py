@@ -89,9 +89,11 @@ class Work:
             scratch.write_text(json.dumps(value), "utf-8")
 
     def noted(self, name: str) -> Any:
-        """What was kept under a name; None if nothing was."""
-        path = self.folder / f"{name}.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        """What was kept under a name; None if nothing was, or if that is damaged."""
+        try:
+            return json.loads((self.folder / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def restore(self, streams: Streams) -> None:
         """Set the streams to what they were behind the layers that are solved."""

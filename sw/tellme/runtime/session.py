@@ -8,6 +8,7 @@ from collections import abc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,15 @@ class Run:
         return self.generation.stats()
 
 
+@lru_cache(maxsize=1)
+def _tokenizer(content: bytes, name: str) -> Tokenizer:
+    """The last tokenizer is kept: a command asks for it ahead of the board, and a session again.  A large one takes a second."""
+    return Tokenizer(content, name)
+
+
 def tokenizer_of(model: Source) -> Tokenizer | None:
     """The tokenizer that a model holds, if it holds one."""
-    return Tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
+    return _tokenizer(model.tokenizer, f"the tokenizer of {model.name}") if model.tokenizer else None
 
 
 def prompt_ids(model: Source, tokenizer: Tokenizer | None, prompt: str | abc.Sequence[int]) -> list[int]:

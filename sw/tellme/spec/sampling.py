@@ -22,6 +22,7 @@ The gateware's sampler computes all steps but the first, for the settings that :
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from math import e as EULER
 from math import floor, log, log2
 
@@ -209,9 +210,5 @@ def draw(top: Sequence[tuple[int, int]], settings: DrawSettings, position: int,
     kept = candidates(top, settings)
     shares = weights(kept, settings.inverse)
     threshold = sum(shares) * random32(settings.seed, position) >> 32
-    total = 0
-    for (token, _), share in zip(kept, shares, strict=True):
-        total += share
-        if total > threshold:
-            return token
-    raise AssertionError("the running sum ends at the total, which is above the threshold")
+    # The running sum ends at the total, which is above the threshold.
+    return next(token for (token, _), total in zip(kept, accumulate(shares), strict=True) if total > threshold)

@@ -7,6 +7,7 @@ large for binary16 if absmax is below 1.94e-3.
 """
 
 from fractions import Fraction
+from math import isqrt
 from typing import NamedTuple
 
 from tellme.spec.formats import BINARY16, FloatFormat, round_half_even, round_half_up
@@ -62,10 +63,8 @@ ZERO = Scale(0, 0)
 
 
 def _normal(sig: int, exp: int) -> Scale:
-    """The scale of a rounded significand up to 2048: 2048 becomes 1024 with the next exponent; a large exponent saturates, a
-    small one gives zero."""
-    if sig == 0:
-        return ZERO
+    """The scale of a rounded significand of 1024 to 2048: 2048 becomes 1024 with the next exponent; a large exponent saturates,
+    a small one gives zero."""
     if sig == SIG_MAX + 1:
         sig, exp = SIG_MIN, exp + 1
     if exp > EXP_MAX:
@@ -148,13 +147,8 @@ def rsqrt_entry(odd: int, m: int) -> Scale:
 
 
 def _isqrt_round(num: int, den: int) -> int:
-    """Nearest integer to sqrt(num / den)."""
-    sig = int((num / den) ** 0.5)
-    while (2 * sig + 1) ** 2 * den <= 4 * num:
-        sig += 1
-    while (2 * sig - 1) ** 2 * den > 4 * num:
-        sig -= 1
-    return sig
+    """Nearest integer to sqrt(num / den), half up."""
+    return (isqrt(4 * num // den) + 1) // 2
 
 
 def absmax_floor(norm: bool, fmt: FloatFormat = BINARY16) -> int:

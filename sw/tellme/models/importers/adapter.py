@@ -26,6 +26,7 @@ from tellme.models.importers.tensors import SafetensorsFile
 from tellme.models.importers.ternary import halves_to_pairs
 from tellme.models.json_files import read_json
 from tellme.models.source import StoredSource
+from tellme.spec.widths import MAX_FLOAT
 
 __all__ = ["with_adapter"]
 
@@ -38,20 +39,26 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "target_parameters": ([],), "alora_invocation_tokens": ([],), "arrow_config": (), "megatron_config": ()}
 
 
-def _pattern(config: dict[str, Any], key: str, module: str, default: Any) -> Any:
+def _pattern(config: dict[str, Any], label: str, key: str, module: str, default: Any) -> Any:
     """A number of a module, which ``key`` may name by the end of its name or by a regular expression."""
     patterns = config.get(key) or {}
     if not isinstance(patterns, dict):
-        raise refuse_key(_CONFIG, key, patterns, "which is no object")
-    return next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", module)), default)
+        raise refuse_key(label, key, patterns, "which is no object")
+    for name, value in patterns.items():
+        try:
+            if re.match(rf"(.*\.)?({name})$", module):
+                return value
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ModelError(f"{label}: {key} has {name[:100]!r}, which is no regular expression ({error})") from error
+    return default
 
 
 def _factor(config: dict[str, Any], label: str, module: str, rank: int) -> float:
     """What B A is multiplied by."""
-    alpha = _pattern(config, "alpha_pattern", module, config.get("lora_alpha"))
+    alpha = _pattern(config, label, "alpha_pattern", module, config.get("lora_alpha"))
     if not is_number(alpha):
         raise refuse_key(label, "lora_alpha", alpha, "which is no number")
-    wanted = _pattern(config, "rank_pattern", module, config.get("r"))
+    wanted = _pattern(config, label, "rank_pattern", module, config.get("r"))
     if wanted != rank:
         raise ModelError(f"{label}: r is {wanted}, and {module} has {rank} rows of lora_A")
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
@@ -89,12 +96,15 @@ def with_adapter(model: StoredSource, path: Path) -> Adapted:
         if len(tensors) != 2:
             raise ModelError(f"{file.path} lacks lora_A or lora_B of {module}")
         a, b = (file.whole(tensors[side]).astype(np.float64) for side in "AB")
-        if a.ndim != 2 or a.shape[1] != cols or b.shape != (rows, len(a)):
+        if a.ndim != 2 or not len(a) or a.shape[1] != cols or b.shape != (rows, len(a)):
             raise ModelError(f"{module}: lora_A has shape {a.shape} and lora_B {b.shape}, and the matrix {(rows, cols)}: the "
                              "adapter is of another model, or the model was made wider when it was converted")
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ModelError(f"{module}: the adapter holds an infinity or NaN")
-        b = b * _factor(config, label, module, len(a))
+        with np.errstate(over="ignore"):
+            b = b * _factor(config, label, module, len(a))
+            if not np.abs(b).max() * np.abs(a).max() * len(a) < MAX_FLOAT:
+                raise ModelError(f"{module}: what the adapter adds may be beyond binary16: lora_alpha or its tensors are damaged")
         changes[layer, name] = Change(halves_to_pairs(b, model.config.head_dim) if name in ("wq", "wk") else b, a)
     if not changes:
         raise ModelError(f"{file.path} changes nothing")

@@ -45,7 +45,8 @@ def template_of_folder(folder: Path) -> str:
     value = read_json(path).get("chat_template") if is_there(path) else None
     name = f"{path}: chat_template"
     if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        named = {entry["name"]: entry.get("template") for entry in value
+                 if isinstance(entry, dict) and isinstance(entry.get("name"), str)}
         if "default" not in named:
             raise ModelError(f"{name} is a list without a template named 'default'")
         value, name = named["default"], f"{name} 'default'"

@@ -7,6 +7,7 @@ llama.cpp do with the same files.  Callers' ``say`` hears what was found and whe
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ class _Folder:
         self.ids = {}
         added = self.pieces.get("added_tokens_decoder")
         for token, entry in added.items() if isinstance(added, dict) else ():
-            if token.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str):
+            if re.fullmatch("[0-9]{1,9}", token) and isinstance(entry, dict) and isinstance(entry.get("content"), str):
                 self.ids.setdefault(entry["content"], int(token))
         if self.tokenizer:
             known = Tokenizer(self.tokenizer)

@@ -90,7 +90,7 @@ class Qat:
         if method is None:
             # ParetoQ's choice.
             method = "seq" if bits in (0, 2) else "lsq"
-        if method in _REFUSED:
+        if isinstance(method, str) and method in _REFUSED:
             raise refuse_key(label, "quant_method", method, f"which {_REFUSED[method]}: the engine does not do that")
         if method not in (*_BITS, *_GROUPS):
             raise refuse_key(label, "quant_method", method, f"of which {', '.join((*_BITS, *_GROUPS))} are known")
@@ -109,6 +109,8 @@ class Qat:
         for key, value in numbers.items():
             if type(value) is not int or value < 1:
                 raise refuse_key(label, key, value, "which is no number of weights")
+        if found.n > found.m:
+            raise refuse_key(label, "N", found.n, f"of each {found.m} weights")
         if type(found.eps) not in (int, float):
             raise refuse_key(label, "eps", found.eps, "which is no number")
         return found
@@ -128,11 +130,12 @@ class Qat:
         """Columns of a group; None: the method has a scale a row."""
         if self.method in _BITS:
             return None
-        if self.granularity != "per_group":
-            return cols
-        if cols % self.group_size:
-            raise ModelError(f"{name} has {cols} columns, which are no whole groups of {self.group_size}")
-        return self.group_size
+        width = self.group_size if self.granularity == "per_group" else cols
+        if cols % width:
+            raise ModelError(f"{name} has {cols} columns, which are no whole groups of {width}")
+        if self.method == "sherry" and width % self.m:
+            raise ModelError(f"{name} has groups of {width} weights, which are no whole runs of M = {self.m}")
+        return width
 
     def parts(self, tensors: Tensors, base: str, head_dim: int) -> Iterator[Part]:
         """Trits and what they are worth, of a method of groups."""
