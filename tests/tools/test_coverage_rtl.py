@@ -13,7 +13,17 @@ from amaranth.lib.wiring import In, Out
 import sim.coverage
 from sim.coverage import RULES, Point, covered_verilog, declared_controls
 from tools import coverage_rtl
-from tools.coverage_rtl import Bench, Exclusion, Found, read_bench, read_counts, read_exclusions, record, wrong_exclusions
+from tools.coverage_rtl import (
+    Bench,
+    Exclusion,
+    changed_files,
+    read_bench,
+    read_counts,
+    read_exclusions,
+    record,
+    summary_lines,
+    wrong_exclusions,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().relative_to(ROOT).as_posix()
@@ -177,27 +187,41 @@ def exclusions(folder, **change):
 
 
 def test_reasons(tmp_path, source):
-    [first], [second] = exclusions(tmp_path), exclusions(tmp_path, nth=2)
-    assert (first.point(), second.point()) == (Point("branch", "hw/a.py", 3, "taken"), Point("branch", "hw/a.py", 5, "taken"))
+    [first], [second], [both] = exclusions(tmp_path), exclusions(tmp_path, nth=2), exclusions(tmp_path, nth=0)
+    points = [Point("branch", "hw/a.py", number, "taken") for number in (3, 4, 5)]
+    assert [[e.matches(point) for point in points] for e in (first, second, both)] == [
+        [True, False, False], [False, False, True], [True, False, True]]
+    for other in (Point("line", "hw/a.py", 3, "taken"), Point("branch", "hw/b.py", 3, "taken"),
+                  Point("branch", "hw/a.py", 3, "none taken")):
+        assert not both.matches(other)
     for change, text in (({"text": "gone()"}, "has no line"), ({"nth": 3}, "has no line"), ({"file": "hw/b.py"}, "has no line"),
                          ({"reason": " "}, "has no reason"), ({"kind": "twig"}, "is no kind of point")):
         with pytest.raises(ValueError, match=text):
             exclusions(tmp_path, **change)
 
 
+def test_a_star_stands_for_any_text(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(coverage_rtl, "hw_files", lambda: ["hw/a.py", "hw/b.py"])
+    [every] = exclusions(tmp_path, file="hw/*.py", text="with m.E*", what="*taken", nth=0)
+    assert every.matches(Point("branch", "hw/a.py", 3, "none taken")) and every.matches(Point("branch", "hw/a.py", 5, "taken"))
+    assert not every.matches(Point("branch", "hw/a.py", 1, "taken")) and not every.matches(Point("branch", "a.py", 3, "taken"))
+    # Brackets and dots are themselves.
+    assert coverage_rtl._like("o[*].x", "o[*].x") and not coverage_rtl._like("o[*].x", "o[*]_x")
+
+
 def test_a_reason_for_what_is_reached_or_is_not_there_is_wrong(tmp_path, source):
-    [exclusion] = exclusions(tmp_path)
-    point, found = exclusion.point(), Found()
-    found.counts[point] = 0
-    assert wrong_exclusions([exclusion], found, [point], whole=True) == []
-    assert "no build has this point" in wrong_exclusions([exclusion], found, [], whole=True)[0]
-    assert wrong_exclusions([exclusion], found, [], whole=False) == []
-    found.counts[point] = 1
-    assert "is reached" in wrong_exclusions([exclusion], found, [], whole=False)[0]
+    [exclusion] = exclusions(tmp_path, nth=0)
+    point, other = (Point("branch", "hw/a.py", number, "taken") for number in (3, 5))
+    assert wrong_exclusions([exclusion], {point: 0, other: 0}, whole=True) == []
+    assert "no build has this point" in wrong_exclusions([exclusion], {}, whole=True)[0]
+    assert wrong_exclusions([exclusion], {}, whole=False) == []
+    # One point of several refutes what is said of all.
+    [told] = wrong_exclusions([exclusion], {point: 0, other: 1}, whole=False)
+    assert "hw/a.py:5 branch taken: is reached" in told
 
 
 def bench(counts, **more):
-    made = Bench("lib/it-x", "lib", "tb_it", [], more.pop("declared", []), more.pop("told", []))
+    made = Bench("lib/it-x", "lib", "tb_it", [], more.pop("declared", []), more.pop("told", []), night=more.pop("night", False))
     made.counts.update({Point(*point): count for point, count in counts.items()})
     return made
 
@@ -223,18 +247,69 @@ def test_the_record(source):
     assert "does not declare it" in undeclared["wrong"][0]
 
 
+def test_a_bench_of_the_night_raises_no_share(source):
+    taken, statement = ("branch", "hw/a.py", 3, "taken"), ("line", "hw/a.py", 4, "statement")
+    benches = [bench({taken: 0, statement: 1}, declared=["full", "empty"], told=["full"]),
+               bench({taken: 2, statement: 3}, declared=["full", "empty"], told=["empty"], night=True)]
+    found = record(benches, [], "c" * 40, not_run=["lib/it-y"])
+    assert found["files"]["hw/a.py"]["branches"] == {"reached": 0, "total": 2, "share": 0.0, "by_night": 1}
+    assert [(m["line"], m.get("by_night")) for m in found["files"]["hw/a.py"]["missed"]] == [(2, None), (3, True), (5, None)]
+    # By night it is not missed.
+    assert found["missed_without_reason"] == 2
+    assert found["sums"]["declared"] == {"reached": 1, "total": 2, "share": 0.5, "by_night": 1}
+    assert (found["sums"]["functional"]["by_night"], found["declared_not_reached"]) == (1, [])
+
+
+def test_a_file_of_no_bench_counts_after_a_whole_run(source):
+    other = bench({("line", "hw/c.py", 1, "statement"): 1})
+    part, whole = (record([other], [], "c" * 40, not_run=not_run, every_file=["hw/a.py"]) for not_run in (["lib/it-y"], []))
+    assert ("hw/a.py" in part["files"], whole["files"]["hw/a.py"]["lines"]["total"]) == (False, 2)
+    assert part["files_of_no_bench"] == whole["files_of_no_bench"] == ["hw/a.py"]
+
+
 def test_the_reasons_of_the_checkout_have_their_lines():
     read_exclusions()
 
 
+COMMITTED = json.loads(coverage_rtl.REPORT.read_text())
+
+
 def test_the_committed_record():
     """Its sums are those of its files."""
-    found = json.loads((ROOT / "docs" / "reports" / "coverage-rtl.json").read_text())
     for group in ("lines", "branches", "toggles", "states", "edges", "stalls"):
-        of_files = [file[group] for file in found["files"].values() if group in file]
-        assert found["sums"][group]["reached"] == sum(f["reached"] for f in of_files)
-        assert found["sums"][group]["total"] == sum(f["total"] for f in of_files)
-    assert not found["wrong"] and not found["failed"]
+        of_files = [file[group] for file in COMMITTED["files"].values() if group in file]
+        assert COMMITTED["sums"][group]["reached"] == sum(f["reached"] for f in of_files)
+        assert COMMITTED["sums"][group]["total"] == sum(f["total"] for f in of_files)
+    assert not COMMITTED["wrong"] and not COMMITTED["failed"]
+
+
+def test_the_committed_record_keeps_the_goals():
+    sums, functional = COMMITTED["sums"], COMMITTED["sums"]["functional"]
+    assert not COMMITTED["not_run"]
+    for group in ("lines", "branches"):
+        assert sums[group]["reached"] >= coverage_rtl.GOAL * sums[group]["total"], group
+    assert functional["reached"] + functional["by_night"] + functional["with_reason"] == functional["total"]
+    assert COMMITTED["missed_without_reason"] == 0 and not COMMITTED["declared_not_reached"]
+
+
+def test_the_committed_record_is_of_these_sources():
+    """Else: make coverage-rtl."""
+    assert changed_files(COMMITTED) == []
+
+
+def test_what_ci_prints(monkeypatch, tmp_path):
+    lines = summary_lines()
+    assert max(map(len, lines)) < 200 and f"{COMMITTED['sums']['lines']['total']} lines" in lines[-2]
+    assert lines[-1].endswith("; 0 of CI not run; 0 files of hw changed since")
+    [top] = [line.split() for line in lines if line.endswith(" hw/top.py")]
+    assert top[0] == "{reached}/{total}".format(**COMMITTED["files"]["hw/top.py"]["lines"])
+    # A source that changed, one that is new, and one that is gone are said.
+    sources = dict(COMMITTED["sources"], **{"hw/top.py": "0", "hw/gone.py": "0"})
+    del sources["hw/lib/streams.py"]
+    old = tmp_path / "record.json"
+    old.write_text(json.dumps(COMMITTED | {"sources": sources}))
+    monkeypatch.setattr(coverage_rtl, "REPORT", old)
+    assert summary_lines()[-3:] == ["changed: hw/gone.py", "changed: hw/lib/streams.py", "changed: hw/top.py"]
 
 
 def test_a_unit_that_is_none_is_refused(capsys):
