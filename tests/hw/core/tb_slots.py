@@ -17,7 +17,7 @@ from cocotb.triggers import FallingEdge
 from hw.attention.prefill import PrefillAttention
 from hw.core.slots import SlotProcessor
 from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout
-from sim.cocotb_streams import report, reset, rng, settled
+from sim.cocotb_streams import report, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.drafts import Drafting
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
@@ -39,6 +39,9 @@ BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(*
                  nightly="" if name == "drafts-four" else "other numbers of slots and lanes, or descriptors word by word; CI has "
                                                           "four of both, with drafts, and descriptors at once")
            for name, shape in SHAPES.items()]
+POINTS = (*(f"end: {reason.name}" for reason in DoneReason), "limit: a pass of all slots", "limit: a pass of all lanes",
+          "limit: a START of more tokens a pass than there are lanes", "limit: a START of no tokens",
+          "limit: as many drafts as register and lanes allow")
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
 LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
@@ -163,6 +166,7 @@ class Board:
         self.slots[args.slot] = slot = Slot(args, seed, args.position, args.feed,
                                             {args.position + i: token for i, token in enumerate(tokens)})
         self.recent.append(args.slot)
+        self.seen["more than lanes"] += args.feed > LANES < args.chunk
         if DRAFTS:
             self.seen["start while drafting"] += bool(dut.draft__reading.value)
             self.learn(slot)
@@ -325,6 +329,7 @@ class Board:
                 accepted, rested = s.position - position - 1, s.drafting.rest
                 s.drafting.done(n - 1, accepted, self.cost)
                 self.seen["drafted"] += n - 1
+                self.seen["most drafts"] += n - 1 == min(self.most, LANES - 1) > 0
                 self.seen["accepted"] += accepted
                 self.seen["all of several"] += accepted == n - 1 > 1
                 self.seen["some"] += 0 < accepted < n - 1
@@ -610,7 +615,14 @@ async def sequences_join_and_leave(dut):
     if DRAFTS:
         board.drafts(3, 20, right=0.5, none=0.1)
     await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4)
-                   and board.seen["a lone token behind others"])
+                   and board.seen["a lone token behind others"] and board.seen["more than lanes"]
+                   and any(sum(len(ids) for _, _, ids in runs) == LANES for runs in board.log))
+    for reason in board.kinds:
+        report_point(f"end: {reason.name}")
+    report_point("limit: a pass of all lanes")
+    report_point("limit: a START of more tokens a pass than there are lanes")
+    if max(map(len, board.log)) == SLOTS:
+        report_point("limit: a pass of all slots")
     report(cases=board.told)
 
 
@@ -622,6 +634,7 @@ async def a_start_of_no_tokens_feeds_one(dut):
     await board.start(StartArgs(0, 1, 0, slot=0), [8], feed=0)
     await at_rest(dut, board)
     assert board.told == 5
+    report_point("limit: a START of no tokens")
     report(cases=board.told)
 
 
@@ -638,7 +651,8 @@ async def drafts_of_all_kinds(dut):
         await schedule(board, 4, lambda least=least: board.seen["drafted"] >= least, (10, 100, 1000))
         assert most or board.seen["drafted"] == least
     wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN",
-              "LENGTH"}
+              "LENGTH", "most drafts"}
     board.drafts(5, 30, right=0.8)
     await schedule(board, 0, lambda: wanted <= {name for name, count in board.seen.items() if count}, (0, 10, 100, 1000))
+    report_point("limit: as many drafts as register and lanes allow")
     report(cases=board.told)
