@@ -28,7 +28,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -352,9 +352,13 @@ def summary_lines() -> list[str]:
             *(f"changed: {file}" for file in changed)]
 
 
-def benches_of_hw() -> dict[str, bool]:
-    """Each bench, and whether CI leaves it to ``make nightly``."""
-    return {job.name: bool(job.bench.nightly) for job in discover(ROOT / "tests" / "hw")}
+def of_this_checkout(benches: Iterable[Bench]) -> tuple[list[Bench], list[str]]:
+    """The benches that there still are, with the points that their files declare by now; and CI's benches that are not here."""
+    jobs = {job.name: job for job in discover(ROOT / "tests" / "hw")}
+    here = [replace(bench, night=bool(jobs[bench.name].bench.nightly), declared=list(jobs[bench.name].points))
+            for bench in benches if bench.name in jobs]
+    counted = {bench.name for bench in here}
+    return here, sorted(name for name, job in jobs.items() if not job.bench.nightly and name not in counted)
 
 
 def run_benches(arguments: Sequence[str]) -> int:
@@ -389,18 +393,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run_benches(["--coverage", str(DATA), *(["--nightly"] if args.nightly else []), *chosen])
         if code == 2:
             return 2
-    nights = benches_of_hw()
     try:
-        # A bench that is no more left counts too.
-        read = [bench for path in sorted(DATA.glob("*/bench.json")) if (bench := read_bench(path.parent)).name in nights]
+        read, not_run = of_this_checkout([read_bench(path.parent) for path in sorted(DATA.glob("*/bench.json"))])
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    for bench in read:
-        bench.night = nights[bench.name]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    of_ci = {name for name, night in nights.items() if not night}
-    found = record(read, exclusions, commit, not_run=sorted(of_ci - {bench.name for bench in read}), every_file=hw_files())
+    found = record(read, exclusions, commit, not_run=not_run, every_file=hw_files())
     for text in (*table(found), *found["wrong"], *(f"{name} failed" for name in found["failed"])):
         print(text)
     print(f"{sums_line(found)}; {len(read)} benches, and {len(found['not_run'])} of CI not run")

@@ -157,10 +157,10 @@ class QueuedReadModel(ReadModel):
 
 class WriteModel:
     """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles after each burst.  ``request`` is the layout of its requests."""
+    cycles after each burst.  A request waits for ``hold`` cycles.  ``request`` is the layout of its requests."""
 
-    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
-        self._clk, self._request = dut.clk, request
+    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, hold=0, rng=None):
+        self._clk, self._request, self._hold = dut.clk, request, hold
         self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
@@ -170,15 +170,20 @@ class WriteModel:
     @clocked
     async def run(self):
         self._signal("idle").value = 1
+        waits = self._hold
         while True:
             self._signal("data__ready").value = 0
-            self._signal("req__ready").value = 1
+            self._signal("req__ready").value = int(not waits)
             await settled()
             asked = bool(self._signal("req__valid").value)
             request = int(self._signal("req__payload").value) if asked else 0
             await FallingEdge(self._clk)
             if not asked:
                 continue
+            if waits:
+                waits -= 1
+                continue
+            waits = self._hold
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
             addr, length = fields(self._request, request, "addr", "len")

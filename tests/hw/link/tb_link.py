@@ -36,7 +36,9 @@ WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, Tru
            (0xA0000000, 0x40, False))
 BENCHES = [Bench(name="windows5", build=lambda: HostLink(windows=WINDOWS, name="test-preset"))]
 POINTS = (*(f"refused: {reason.name}" for reason in NakReason), "limit: a WRITE, a READ and a CHECKSUM of the longest data",
-          "limit: the last byte of a window")
+          "limit: the last byte of a window", "limit: the oldest packet that is answered again, and the one before",
+          "limit: a window of packets", "limit: a ring of events that is full",
+          "refused: events that are not kept, and the one behind the next")
 BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 #: Each word of STATUS is another one; the link fills in the last one but one.
 STATUS = b"".join((0x01020304 * (i + 1)).to_bytes(4, "little") for i in range(8))
@@ -366,6 +368,7 @@ async def every_seq_around_the_expected_one(dut):
         assert len(pulses.seen) == done
         assert await host.ask(PacketType.STOP) == ACK
         assert len(pulses.seen) == done + 1
+    report_point("limit: the oldest packet that is answered again, and the one before")
     report(cases=cases)
 
 
@@ -452,6 +455,7 @@ async def a_window_of_packets_is_answered_in_order(dut):
     await host.send_raw(b"".join(encode(bytes(p)) for p in packets[5:]))
     assert [await host.packet() for _ in seqs[5:]] == [(seq, *ACK) for seq in seqs[5:]]
     assert bus.requests == 2 * WINDOW
+    report_point("limit: a window of packets")
 
 
 @cocotb.test()
@@ -491,6 +495,7 @@ async def a_full_ring_stops_the_run_and_loses_nothing(dut):
             seen += 1
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(count % 256, kept % 256))
     await quiet(host, 1000)
+    report_point("limit: a ring of events that is full")
     report(cases=count)
 
 
@@ -511,6 +516,7 @@ async def events_are_sent_again_from_any_that_is_kept(dut):
         for again in (0, 1):
             assert await host.ask(PacketType.EVENTS, EVENTS.pack(number, again)) == nak(NakReason.ADDRESS, host.seq), number
     await quiet(host, 1000)
+    report_point("refused: events that are not kept, and the one behind the next")
 
 
 @cocotb.test()
