@@ -35,7 +35,7 @@ from typing import Any
 
 from hw.verilog import source_key
 from sim.coverage import RULES, Point
-from sim.run_tests import discover
+from sim.run_tests import Job, discover
 from tools.ci import CI_SEED
 
 __all__ = ["DATA", "EXCLUSIONS", "Bench", "Exclusion", "Found", "changed_files", "digests", "main", "read_bench", "read_counts",
@@ -67,8 +67,6 @@ class Bench:
     told: list[str]
     counts: Counter[Point] = field(default_factory=Counter)
     always: set[tuple[str, int]] = field(default_factory=set)
-    #: Whether the build has points at all: a bench with Verilog of its own has none.
-    counted: bool = True
     night: bool = False
 
 
@@ -170,9 +168,6 @@ def read_bench(folder: Path) -> Bench:
     if told["sources"] != source_key("coverage", RULES):
         raise ValueError(f"{told['bench']} was counted with other sources of hw; run it again")
     bench = Bench(told["bench"], told["unit"], told["file"], told["failed"], told["declared"], told["told"])
-    if not (folder / "points.json").exists():
-        bench.counted = False
-        return bench
     points = json.loads((folder / "points.json").read_text())
     counts = read_counts((folder / "coverage.dat").read_text())
     for line, of in points["points"].items():
@@ -301,7 +296,7 @@ def record(benches: Sequence[Bench], exclusions: Sequence[Exclusion], commit: st
             "benches": sorted(bench.name for bench in benches if not bench.night),
             "benches_of_the_night": sorted(bench.name for bench in benches if bench.night),
             "failed": sorted(name for bench in benches for name in bench.failed),
-            "without_points": sorted(bench.name for bench in benches if not bench.counted), "not_run": sorted(not_run),
+            "not_run": sorted(not_run),
             "goal": GOAL, "sums": sums, "missed_without_reason": len(missed - set(reasons)),
             "declared_not_reached": sorted(declared - told),
             "files_of_no_bench": sorted(set(every_file) - found.files), "wrong": wrong,
@@ -352,18 +347,28 @@ def summary_lines() -> list[str]:
             *(f"changed: {file}" for file in changed)]
 
 
-def of_this_checkout(benches: Iterable[Bench]) -> tuple[list[Bench], list[str]]:
-    """The benches that there still are, with the points that their files declare by now; and CI's benches that are not here."""
-    jobs = {job.name: job for job in discover(ROOT / "tests" / "hw")}
-    here = [replace(bench, night=bool(jobs[bench.name].bench.nightly), declared=list(jobs[bench.name].points))
-            for bench in benches if bench.name in jobs]
-    counted = {bench.name for bench in here}
-    return here, sorted(name for name, job in jobs.items() if not job.bench.nightly and name not in counted)
+def of_this_checkout(benches: Iterable[Bench], jobs: Iterable[Job]) -> tuple[list[Bench], list[str], list[str]]:
+    """The benches that there still are, with the points that their files declare by now; CI's benches that are not here; and
+    those of CI that have Verilog of their own, and so nothing to count."""
+    known = {job.name: job for job in jobs}
+    here = [replace(bench, night=bool(known[bench.name].bench.nightly), declared=list(known[bench.name].points))
+            for bench in benches if bench.name in known]
+    absent = {name for name, job in known.items() if not job.bench.nightly} - {bench.name for bench in here}
+    own = {name for name, job in known.items() if job.bench.build is None}
+    return here, sorted(absent - own), sorted(absent & own)
 
 
-def run_benches(arguments: Sequence[str]) -> int:
+def chosen_jobs(jobs: Iterable[Job], units: Sequence[str], *, nightly: bool) -> list[Job]:
+    """The benches of units, or those that are named ``unit/bench``, that have points."""
+    return [job for job in jobs if job.bench.build is not None and (nightly or not job.bench.nightly)
+            and (not units or job.unit in units or job.name in units)]
+
+
+def run_benches(jobs: Sequence[Job]) -> int:
     """``sim.run_tests`` with CI's seed; it ends with this process, and so do its benches.  Its exit code."""
-    process = subprocess.Popen([sys.executable, "-m", "sim.run_tests", "--jobs", "1", "--seed", CI_SEED, *arguments], cwd=ROOT)
+    names = [part for job in jobs for part in ("-k", f"{job.name}.")]
+    process = subprocess.Popen([sys.executable, "-m", "sim.run_tests", "--jobs", "1", "--seed", CI_SEED, "--nightly",
+                                "--coverage", str(DATA), *names], cwd=ROOT)
     try:
         return process.wait()
     except BaseException:
@@ -384,22 +389,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     units = {path.parent.name for path in (ROOT / "tests" / "hw").glob("*/tb_*.py")}
-    if unknown := {unit.split("/")[0] for unit in args.units}.difference(units):
+    if unknown := {unit.split("/")[0] for unit in args.units} - units:
         parser.error(f"{', '.join(sorted(unknown))}: units are {', '.join(sorted(units))}")
+    jobs = discover(ROOT / "tests" / "hw")
     code = 0
     if not args.read:
-        chosen = [part for unit in args.units for part in ("-k", unit if "/" in unit else f"{unit}/")]
+        chosen = chosen_jobs(jobs, args.units, nightly=args.nightly)
+        if unknown := set(args.units) - {job.unit for job in chosen} - {job.name for job in chosen}:
+            parser.error(f"{', '.join(sorted(unknown))}: no bench with points; --nightly has those of make nightly too")
         signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-        code = run_benches(["--coverage", str(DATA), *(["--nightly"] if args.nightly else []), *chosen])
+        code = run_benches(chosen)
         if code == 2:
             return 2
     try:
-        read, not_run = of_this_checkout([read_bench(path.parent) for path in sorted(DATA.glob("*/bench.json"))])
+        left = [read_bench(path.parent) for path in sorted(DATA.glob("*/points.json"))]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    read, not_run, without = of_this_checkout(left, jobs)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    found = record(read, exclusions, commit, not_run=not_run, every_file=hw_files())
+    found = record(read, exclusions, commit, not_run=not_run, every_file=hw_files()) | {"without_points": without}
     for text in (*table(found), *found["wrong"], *(f"{name} failed" for name in found["failed"])):
         print(text)
     print(f"{sums_line(found)}; {len(read)} benches, and {len(found['not_run'])} of CI not run")

@@ -11,7 +11,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 import sim.coverage
+import sim.testbench
 from sim.coverage import RULES, Point, covered_verilog, declared_controls
+from sim.run_tests import Job
 from tools import coverage_rtl
 from tools.coverage_rtl import (
     Bench,
@@ -310,6 +312,25 @@ def test_what_ci_prints(monkeypatch, tmp_path):
     old.write_text(json.dumps(COMMITTED | {"sources": sources}))
     monkeypatch.setattr(coverage_rtl, "REPORT", old)
     assert summary_lines()[-3:] == ["changed: hw/gone.py", "changed: hw/lib/streams.py", "changed: hw/top.py"]
+
+
+def job(name, *, nightly="", sources=None, points=()):
+    unit, file = name.split("/")
+    made = sim.testbench.Bench(file.split("-")[1], None if sources else lambda: None, sources, nightly=nightly)
+    return Job(unit, Path(f"tb_{file.split('-')[0]}.py"), made, ("it",), points=points)
+
+
+def test_benches_that_run_and_those_that_are_read():
+    """Not those with Verilog of their own; and what a file declares is the checkout's, whatever it was at the run."""
+    jobs = [job("lib/it-x", points=("full",)), job("lib/it-y", nightly="why"), job("lib/own-z", sources=dict), job("link/b-c")]
+    names = [[j.name for j in coverage_rtl.chosen_jobs(jobs, units, nightly=nightly)] for units, nightly in (
+        ([], False), ([], True), (["lib"], True), (["lib/it-y"], True), (["lib/it-y"], False))]
+    assert names == [["lib/it-x", "link/b-c"], ["lib/it-x", "lib/it-y", "link/b-c"], ["lib/it-x", "lib/it-y"], ["lib/it-y"], []]
+    gone, night = bench({}), bench({}, declared=["old"])
+    gone.name, night.name = "lib/gone-x", "lib/it-y"
+    here, not_run, without = coverage_rtl.of_this_checkout([bench({}, declared=["old"]), gone, night], jobs)
+    assert [(b.name, b.night, b.declared) for b in here] == [("lib/it-x", False, ["full"]), ("lib/it-y", True, [])]
+    assert (not_run, without) == (["link/b-c"], ["lib/own-z"])
 
 
 def test_a_unit_that_is_none_is_refused(capsys):
