@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 import sim.coverage
@@ -41,13 +41,14 @@ class Planted(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        constant, (paired, other) = Signal(), (Signal(), Signal())
+        constant, (paired, other), view = Signal(), (Signal(), Signal()), Signal(data.StructLayout({"bit": 1}))
         m.d.comb += [constant.eq(1), self.always.ready.eq(1), other.eq(paired)]
         m.d.sync += paired.eq(self.choose)
         with m.If(constant):  # the build's choice
             m.d.sync += self.o.payload.eq(Mux(self.choose, 1, 2))  # a mux
         with m.If(self.i.valid):  # written
             m.d.comb += self.i.ready.eq(self.o.ready)  # conditional
+            m.d.comb += view.eq(self.i.payload[:1])  # of a view
         with m.Elif(self.choose & ~constant):  # never
             m.d.comb += self.i.ready.eq(1)  # never either
         with m.FSM(name="steps"):
@@ -85,7 +86,7 @@ def test_the_points_of_a_unit(planted):
     assert line("the build's choice") not in {number for number, _ in of_kind["branch"]}
     assert {what.split(", ")[1] for number, what in of_kind["branch"] if number == line("a mux")} == {"true", "false"}
     assert (line("written"), "taken") in of_kind["branch"] and (line("written"), "none taken") in of_kind["branch"]
-    assert (line("conditional"), "statement") in of_kind["line"]
+    assert {(line("conditional"), "statement"), (line("of a view"), "statement")} <= of_kind["line"]
     assert {line("never"), line("never either")}.isdisjoint(number for kind in ("line", "branch") for number, _ in of_kind[kind])
     assert {what for _, what in of_kind["state"]} == {"Planted steps: ONE", "Planted steps: TWO"}
     assert of_kind["edge"] == {(line("one"), "Planted steps: ONE to TWO"), (line("two"), "Planted steps: TWO to ONE")}
@@ -125,6 +126,8 @@ module dut(clk, go);
   reg \\$1 ;
   (* src = "hw/a.py:9" *)
   wire \\covered_0_sync ;
+  (* src = "hw/a.py:10" *)
+  wire \\status$45.flag ;
   assign tied = 1'h1;
 endmodule
 """
@@ -133,7 +136,7 @@ endmodule
 def test_control_signals():
     """One bit, a name of its own, no constant, no clock; one of the library has the module's place."""
     found = {(c.file, c.line, c.name) for c in declared_controls(VERILOG).values()}
-    assert found == {("hw/a.py", 6, "go"), ("hw/a.py", 3, "o__valid")}
+    assert found == {("hw/a.py", 6, "go"), ("hw/a.py", 3, "o__valid"), ("hw/a.py", 10, "status.flag")}
 
 
 def entry(kind, number, name, count, file="dut.v"):

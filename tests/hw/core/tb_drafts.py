@@ -96,13 +96,16 @@ async def the_longest_list(dut):
     index = [NONE, 0] * last + [LIST_ENTRIES << 16 | likeliest, 2 * vocab]
     words = [*index, *((5 * before + 1) << 16 | before for before in range(LIST_ENTRIES))]
     base = LAYOUTS.widths.memory_words - len(words)
-    model = ReadModel(dut, "read", {base + at: word for at, word in enumerate(words)}, request=LAYOUTS.memory_request, latency=2)
+    memory = {base + at: word for at, word in enumerate(words)}
+    model = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, latency=2, hold=2)
     cocotb.start_soon(model.run())
     dut.base.value = base
     pairs, drafts = StreamSource(dut, "pair"), StreamSink(dut, "draft")
-    for before in (LIST_ENTRIES - 1, 0, LIST_ENTRIES):
+    befores = (LIST_ENTRIES - 1, 0, LIST_ENTRIES)
+    # The next pair waits while one is in work.
+    cocotb.start_soon(pairs.send_all([pack(Pair, before=before, known=1, last=last) for before in befores]))
+    for before in befores:
         counted = model.count
-        await pairs.send(pack(Pair, before=before, known=1, last=last))
         expected = 5 * before + 1 if before < LIST_ENTRIES else likeliest
         assert fields(Draft, await drafts.recv(), "found", "next") == (1, expected)
         assert model.count - counted == 2 + LIST_ENTRIES

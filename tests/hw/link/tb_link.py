@@ -38,7 +38,8 @@ BENCHES = [Bench(name="windows5", build=lambda: HostLink(windows=WINDOWS, name="
 POINTS = (*(f"refused: {reason.name}" for reason in NakReason), "limit: a WRITE, a READ and a CHECKSUM of the longest data",
           "limit: the last byte of a window", "limit: the oldest packet that is answered again, and the one before",
           "limit: a window of packets", "limit: a ring of events that is full",
-          "refused: events that are not kept, and the one behind the next")
+          "refused: events that are not kept, and the one behind the next",
+          "limit: an answer that ends with the longest run without a zero")
 BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 #: Each word of STATUS is another one; the link fills in the last one but one.
 STATUS = b"".join((0x01020304 * (i + 1)).to_bytes(4, "little") for i in range(8))
@@ -57,10 +58,11 @@ class Bus:
         dut = self.dut
         dut.bus_rdata__valid.value = dut.bus_wdata__ready.value = 0
         while True:
-            dut.bus_req__ready.value = 1
+            ready = not self.stall or self.random.random() >= self.stall
+            dut.bus_req__ready.value = int(ready)
             dut.bus_idle.value = 1
             await settled()
-            asked, request = bool(dut.bus_req__valid.value), int(dut.bus_req__payload.value)
+            asked, request = ready and bool(dut.bus_req__valid.value), int(dut.bus_req__payload.value)
             await FallingEdge(dut.clk)
             if not asked:
                 continue
@@ -201,6 +203,22 @@ async def memory(dut, **options):
 @cocotb.test()
 async def write_read_checksum(dut):
     await memory(dut)
+
+
+@cocotb.test()
+async def an_answer_without_a_zero(dut):
+    """Its frame ends with a code of the longest run, behind which no zero stands: one such run, and three."""
+    host, bus = await bring_up(dut)
+    await host.open()
+    random = rng("nonzero")
+    for size in (254 - 6, 3 * 254 - 6):
+        data = b"\0"
+        while 0 in body(host.seq, PacketType.DATA, data):
+            data = bytes(random.randint(1, 255) for _ in range(size))
+        bus.memory = {0x200 + at: int.from_bytes(data[at:at + 4], "little") for at in range(0, size, 4)}
+        assert len(body(host.seq, PacketType.DATA, data)) % 254 == 0
+        assert await host.ask(PacketType.READ, u32(0x200) + size.to_bytes(2, "little")) == (PacketType.DATA, data)
+    report_point("limit: an answer that ends with the longest run without a zero")
 
 
 @cocotb.test()

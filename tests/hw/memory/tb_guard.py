@@ -59,8 +59,10 @@ async def drain(dut):
 async def passes_reads(dut):
     await bring_up(dut)
     req, data = StreamSource(dut, "user__req"), StreamSink(dut, "user__data", stall=0.3, rng=rng("data"))
-    for addr, n in ((5, 1), (100, 40), (7, 3)):
-        cocotb.start_soon(req.send(pack(MemoryRequest, addr=addr, len=n)))
+    requests = ((5, 1), (100, 40), (7, 3))
+    # The next request waits while one is served.
+    cocotb.start_soon(req.send_all([pack(MemoryRequest, addr=addr, len=n) for addr, n in requests]))
+    for addr, n in requests:
         assert await data.recv_n(n) == [3 * (addr + i) for i in range(n)]
 
 
@@ -84,12 +86,13 @@ async def drains_reads(dut):
 async def passes_writes(dut):
     model = await bring_up(dut, stall=0.3)
     req, data = StreamSource(dut, "user__req"), StreamSource(dut, "user__data", idle=0.3, rng=rng("data"))
-    for addr, n in ((5, 1), (100, 40)):
-        await req.send(pack(MemoryRequest, addr=addr, len=n))
+    requests = ((5, 1), (100, 40))
+    cocotb.start_soon(req.send_all([pack(MemoryRequest, addr=addr, len=n) for addr, n in requests]))
+    for _, n in requests:
         await data.send_all(range(1, n + 1))
-        while not dut.user__idle.value:
-            await FallingEdge(dut.clk)
-        assert [model.words[addr + i] for i in range(n)] == list(range(1, n + 1))
+    while not dut.user__idle.value:
+        await FallingEdge(dut.clk)
+    assert model.words == {addr + i: i + 1 for addr, n in requests for i in range(n)}
 
 
 @cocotb.test()
