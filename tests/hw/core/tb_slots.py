@@ -16,7 +16,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.core.slots import SlotProcessor
-from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout
+from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout, WordSink
 from sim.cocotb_streams import report, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.drafts import Drafting
@@ -53,8 +53,15 @@ VOCAB = 251
 TOKEN, DONE = EventType
 #: Joins of a random schedule.
 JOINS = int(os.environ.get("TELLME_VECTORS", "60"))
-PROGRAM = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
-           Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+#: Steps with gains and without, of heads too where the core has them, and all settings of a pass.
+PROGRAM = [Descriptor(Op.EMBED, gain_next=True),
+           Descriptor(Op.LINEAR, Epilogue.QKV, norm=True, gain=True, head_gains=LAYOUTS.row_words, rows=48, cols=16),
+           Descriptor(Op.ATTENTION),
+           Descriptor(Op.LINEAR, Epilogue.ACT, relu2=True, bias=LAYOUTS.row_words, gain_next=True, rows=64, cols=16),
+           Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, rows=16, cols=32),
+           Descriptor(Op.HEAD, norm=True, cols=16), Descriptor(Op.END)]
+#: Gains that a step loads: of the vector that it gives, or of the heads of q and of k.
+GAINS = [16, 32 * LAYOUTS.row_words, 0, 32, 0, 0]
 #: What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest.
 WORDS = [word for step in PROGRAM for word in step.pack()]
 if LAYOUTS.wide_program:
@@ -401,7 +408,7 @@ class Board:
                   **({"draft__pair__ready": 0, "draft__drafted__valid": 0, "draft__drafted__payload": 0} if DRAFTS else {})}
         # The pair that the table was asked for, and cycles until it answers.
         pair, waiting = None, 0
-        fetching = attending = heading = drawing = stopping = draining = 0
+        fetching = attending = heading = drawing = stopping = draining = gains = 0
         # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
         streaming, faulty, runs = False, False, []
         drawn, args_before = None, [0] * ARGS_CYCLES
@@ -445,6 +452,16 @@ class Board:
                     Draft, next=random.getrandbits(16) if answer is None else answer,
                     found=random.getrandbits(1) if not ready else answer is not None)
                 inputs["draft__pair__ready"] = int(pair is None and random.random() < self._busy)
+            # Four gains a word, from the step's start to that of its pass.
+            loads = int(dut.routes__word_sink.value) == WordSink.GAIN.value
+            gains += 4 * (loads and inputs["routes__gain_taken"])
+            inputs["routes__gain_taken"] = int(loads and random.random() < self._busy)
+            if dut.passes__clear.value:
+                step, = fields(LAYOUTS.run_state, int(dut.state.value), "step")
+                assert gains == GAINS[step], (step, gains)
+                gains = 0
+            if dut.reset__drain.value:
+                gains = 0
             inputs["program__data"] = WORDS[int(dut.program__addr.value)] if int(dut.program__addr.value) < len(WORDS) else 0
             at = int(dut.tokens__addr.value)
             if dut.tokens__read.value:
