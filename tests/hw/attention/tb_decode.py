@@ -125,8 +125,9 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
-    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write"))
+    hold = 2 if stall else 0
+    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=hold, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     busy = 0

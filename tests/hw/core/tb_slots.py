@@ -60,12 +60,25 @@ PROGRAM = [Descriptor(Op.EMBED, gain_next=True),
            Descriptor(Op.LINEAR, Epilogue.ACT, relu2=True, bias=LAYOUTS.row_words, gain_next=True, rows=64, cols=16),
            Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, rows=16, cols=32),
            Descriptor(Op.HEAD, norm=True, cols=16), Descriptor(Op.END)]
-#: Gains that a step loads: of the vector that it gives, or of the heads of q and of k.
-GAINS = [16, 32 * LAYOUTS.row_words, 0, 32, 0, 0]
-#: What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest.
-WORDS = [word for step in PROGRAM for word in step.pack()]
-if LAYOUTS.wide_program:
-    WORDS = [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in PROGRAM]
+#: Few steps, in which more passes have time.
+SHORT = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
+         Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+
+
+def words_of(program):
+    """What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest."""
+    if LAYOUTS.wide_program:
+        return [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in program]
+    return [word for step in program for word in step.pack()]
+
+
+def gains_of(step):
+    """Gains that a step loads: of the heads of q and of k, or of the vector that it gives."""
+    if step.head_gains:
+        return 32
+    return step.gain_next * (16 if step.op == Op.EMBED else step.rows // 2 if step.epilogue == Epilogue.ACT else step.rows)
+
+
 QKV_STEP = 1
 
 
@@ -125,8 +138,9 @@ class Pass:
 class Board:
     """The units behind the processor's ports, token memory, and the host that checks what happens."""
 
-    def __init__(self, dut, random, *, busy=0.5):
+    def __init__(self, dut, random, *, busy=0.5, program=PROGRAM):
         self.dut, self.random, self._busy = dut, random, busy
+        self.program, self.words = program, words_of(program)
         self.memory = [0] * (SLOTS * WINDOW)
         self.slots: dict[int, Slot] = {}
         #: Slots whose prompt is not fed to its end, in the order of their STARTs, and those that came since the last pass was
@@ -458,11 +472,12 @@ class Board:
             inputs["routes__gain_taken"] = int(loads and random.random() < self._busy)
             if dut.passes__clear.value:
                 step, = fields(LAYOUTS.run_state, int(dut.state.value), "step")
-                assert gains == GAINS[step], (step, gains)
+                assert gains == gains_of(self.program[step]), (step, gains)
                 gains = 0
             if dut.reset__drain.value:
                 gains = 0
-            inputs["program__data"] = WORDS[int(dut.program__addr.value)] if int(dut.program__addr.value) < len(WORDS) else 0
+            at = int(dut.program__addr.value)
+            inputs["program__data"] = self.words[at] if at < len(self.words) else 0
             at = int(dut.tokens__addr.value)
             if dut.tokens__read.value:
                 inputs["tokens__data"] = self.memory[at]
@@ -546,7 +561,7 @@ class Board:
                     self.fault(runs)
                     self.now, runs = None, []
             if self.now is not None and runs and fields(
-                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(PROGRAM) - 1,):
+                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(self.program) - 1,):
                 self.finish(runs)
                 self.kept, runs = self.now, []
             if self.now is None:
@@ -659,7 +674,7 @@ async def a_start_of_no_tokens_feeds_one(dut):
 async def drafts_of_all_kinds(dut):
     """Tables that are right, wrong and neither, with several most and costs: drafts are taken whole and in part, runs end among
     them, slots rest, infinities of drafted tokens end nothing, and STARTs come while drafts are read."""
-    board, random = await bring_up(dut), rng("settings")
+    board, random = await bring_up(dut, program=SHORT), rng("settings")
     settings = [(15, 0, 1.0, 0.0), (3, 255, 0.0, 0.0), (1, 40, 0.7, 0.1), (0, 0, 1.0, 0.0), (7, 90, 0.6, 0.02),
                 *((random.randint(0, 15), random.randint(0, 255), random.random(), 0.0) for _ in range(2))]
     for most, cost, right, none in settings:
