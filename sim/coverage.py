@@ -55,6 +55,8 @@ _VIEW_EQ = {getattr(import_module(f"amaranth.lib.{module}"), view).eq.__code__ f
     ("data", "View"), ("enum", "EnumView"))}
 #: The stubs of Amaranth want a message of a property.
 NO_MESSAGE: Any = None
+#: What Verilator takes for its own, escaped too.
+NO_NAMES = ("this", "super")
 #: Up to this width of a test it is looked at whether the cases are all there are.
 ENUMERATED_BITS = 12
 
@@ -446,7 +448,7 @@ def _watched() -> Iterator[list[Any]]:
         if event == "return" and _file(frame.f_code.co_filename):
             for name, value in frame.f_locals.items():
                 if isinstance(value, Signal) and value.name.startswith("$"):
-                    value.name = name
+                    value.name = f"{name}_" if name in NO_NAMES else name
 
     _tracer.get_src_loc, _dsl.FSM = _location, recorded
     sys.setprofile(look)

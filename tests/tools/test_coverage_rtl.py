@@ -3,6 +3,7 @@
 """Coverage of the gateware: points of a planted unit, Verilator's counts, reasons that are wrong, and the record."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,9 @@ class Planted(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        constant, (paired, other), view = Signal(), (Signal(), Signal()), Signal(data.StructLayout({"bit": 1}))
-        m.d.comb += [constant.eq(1), self.always.ready.eq(1), other.eq(paired)]
-        m.d.sync += paired.eq(self.choose)
+        constant, (this, other), view = Signal(), (Signal(), Signal()), Signal(data.StructLayout({"bit": 1}))
+        m.d.comb += [constant.eq(1), self.always.ready.eq(1), other.eq(this)]
+        m.d.sync += this.eq(self.choose)
         with m.If(constant):  # the build's choice
             m.d.sync += self.o.payload.eq(Mux(self.choose, 1, 2))  # a mux
         with m.If(self.i.valid):  # written
@@ -107,6 +108,8 @@ def test_cover_statements_change_no_port(planted):
                      for text in (plain, planted.verilog))
     assert sorted(before.split(", ")) == sorted(after.split(", "))
     assert "covered_" not in plain
+    # A signal without a name has its variable's, but none that Verilator takes for a keyword.
+    assert re.search(r"reg this_ ", planted.verilog) and not re.search(r"\bthis\b", planted.verilog)
 
 
 VERILOG = """(* src = "hw/a.py:3" *)

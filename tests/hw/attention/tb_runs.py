@@ -142,8 +142,9 @@ async def run(dut, passes, *, stall=0.0, pause=None, queued=True, rest=3, in_ord
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
-    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=2 if stall else 0)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, rng=rng("write"))
+    hold = 2 if stall else 0
+    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, hold=hold, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     fields = dict(LAYOUTS.attention_args)

@@ -155,7 +155,7 @@ async def ties_go_to_the_lower_id(dut):
 @cocotb.test()
 async def saturated(dut):
     random = rng("saturated")
-    cases = [Case(random, 71, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, -120)]
+    cases = [Case(random, 71, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, 124, -120)]
     assert {v for case in cases for v in case.logits()} >= {I32.least, I32.most}
     await run(dut, cases)
     report_point("limit: logits at both ends of their range")
