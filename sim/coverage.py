@@ -520,9 +520,11 @@ _DECLARED = re.compile(r"  (?:input|output|wire|reg) (?:signed )?\\?([A-Za-z_][^
 
 def declared_controls(verilog: str) -> dict[tuple[int, str], Control]:
     """The control signals of a Verilog text by line and name: each one-bit signal with a name of its own, but clocks, resets and
-    what :func:`covered_verilog` added.  A signal has the place of its own src attribute; one that Amaranth's library declares,
-    as a stream's valid and ready, has that of the module's.  Both must lie in hw.  A signal that the build ties to a constant is
-    none."""
+    what :func:`covered_verilog` added.  What only leads an expression from one module to another has no name of its own.
+
+    A signal has the place of its own src attribute; one that Amaranth's library declares, as a stream's valid and ready, has
+    that of the module's.  Both must lie in hw.  A signal that the build ties to a constant is none.
+    """
     found: dict[tuple[int, str], Control] = {}
     tied: dict[str, list[tuple[int, str]]] = {}
     own: tuple[str, int] | None = None
@@ -539,7 +541,7 @@ def declared_controls(verilog: str) -> dict[tuple[int, str], Control]:
         elif (match := _DECLARED.match(line)) is not None:
             name = match[1]
             place = next((p for p in (own, module) if p is not None and p[0].startswith("hw/")), None)
-            if place is not None and not re.match(r"(cover|covered)_|(clk|rst)$|\w+_(clk|rst)$", name):
+            if place is not None and not re.match(r"(cover|covered)_|port\$\d|(clk|rst)$|\w+_(clk|rst)$", name):
                 found[number, name] = Control(*place, re.sub(r"\$\d+(?=\.|$)", "", name))
                 tied.setdefault(name, []).append((number, name))
             # The two lines of a port have one attribute.

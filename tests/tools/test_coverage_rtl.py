@@ -131,6 +131,8 @@ module dut(clk, go);
   wire \\covered_0_sync ;
   (* src = "hw/a.py:10" *)
   wire \\status$45.flag ;
+  (* src = "hw/a.py:11" *)
+  output \\port$7$0 ;
   assign tied = 1'h1;
 endmodule
 """
