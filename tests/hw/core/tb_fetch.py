@@ -44,8 +44,9 @@ async def check(dut, *, stall=0.0, pause=None):
     total = 0
     words: dict[int, int] = {}
     ropes: dict[int, int] = {}
-    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause).run())
-    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause).run())
+    hold = 2 if stall else 0
+    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause, hold=hold).run())
+    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause, hold=hold).run())
     rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
     for dim, head_dim, tokens, positions in SHAPES:
         # All tokens of a block are there.
