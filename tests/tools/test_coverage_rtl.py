@@ -109,7 +109,7 @@ def test_cover_statements_change_no_port(planted):
     assert sorted(before.split(", ")) == sorted(after.split(", "))
     assert "covered_" not in plain
     # A signal without a name has its variable's, but none that Verilator takes for a keyword.
-    assert re.search(r"reg this_ ", planted.verilog) and not re.search(r"\bthis\b", planted.verilog)
+    assert re.search(r"\bthis_\b", planted.verilog) and not re.search(r"\bthis\b", planted.verilog)
 
 
 VERILOG = """(* src = "hw/a.py:3" *)
