@@ -31,8 +31,7 @@ if [ -f "$kept" ]; then exec cp "$kept" "$object"; fi
 "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
 """
 #: The same, and the library's headers are precompiled once for the other sources.  GCC reads the headers themselves where the
-#: options of a call are not those that they were precompiled with.  Of a model, cocotb's main program includes its first header
-#: alone, which is the same for all models of the same ports; the program's object is kept by both texts.
+#: options of a call are not those that they were precompiled with.
 PRECOMPILED = """#!/bin/sh
 for source; do :; done
 case "$source" in
@@ -49,10 +48,7 @@ precompile() {{
     "$@" -x c++-header -o "{headers}.$$" "{headers}" && mv "{headers}.$$" "{headers}.gch"
 }}
 if [ ! -f "{headers}.gch" ]; then precompile "$@" || exit; fi
-case "$source" in */share/lib/verilator/verilator.cpp) ;; *) exec "$@" -include "{headers}" ;; esac
-kept="{folder}/main-$(cat "$source" Vtop.h | sha256sum | cut -c 1-20).o"
-if [ -f "$kept" ]; then exec cp "$kept" verilator.o; fi
-"$@" -include "{headers}" && cp verilator.o "$kept.$$" && mv "$kept.$$" "$kept"
+exec "$@" -include "{headers}"
 """
 #: Headers of the library that sources of a model include.
 HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
