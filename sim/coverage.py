@@ -43,15 +43,20 @@ __all__ = ["RULES", "Control", "Covered", "Point", "covered_verilog", "declared_
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Counted up when points mean something else, so that no counts of before are read.
-RULES = "1"
+RULES = "2"
 #: Insides of Amaranth, of which the stubs know little.
 _ast: Any = import_module("amaranth.hdl._ast")
 _dsl: Any = import_module("amaranth.hdl._dsl")
 _ir: Any = import_module("amaranth.hdl._ir")
 _mem: Any = import_module("amaranth.hdl._mem")
 _tracer: Any = import_module("amaranth.tracer")
+#: Between the line of a view's ``eq`` and that of the value's.
+_VIEW_EQ = {getattr(import_module(f"amaranth.lib.{module}"), view).eq.__code__ for module, view in (
+    ("data", "View"), ("enum", "EnumView"))}
 #: The stubs of Amaranth want a message of a property.
 NO_MESSAGE: Any = None
+#: What Verilator takes for its own, escaped too.
+NO_NAMES = ("this", "super")
 #: Up to this width of a test it is looked at whether the cases are all there are.
 ENUMERATED_BITS = 12
 
@@ -105,8 +110,10 @@ def _positions(code: CodeType) -> list[tuple[int | None, int | None, int | None,
 
 
 def _location(src_loc_at: int = 0) -> tuple[str, int]:
-    """In the place of amaranth.tracer.get_src_loc: the same line, with its column."""
+    """In the place of amaranth.tracer.get_src_loc: the same line, with its column; of a view's ``eq`` that of the call."""
     frame: FrameType = sys._getframe(2 + src_loc_at)
+    while frame.f_code in _VIEW_EQ and frame.f_back is not None:
+        frame = frame.f_back
     line = _Line(frame.f_lineno)
     line.column = _positions(frame.f_code)[frame.f_lasti // 2][2] or 0
     return frame.f_code.co_filename, line
@@ -441,7 +448,7 @@ def _watched() -> Iterator[list[Any]]:
         if event == "return" and _file(frame.f_code.co_filename):
             for name, value in frame.f_locals.items():
                 if isinstance(value, Signal) and value.name.startswith("$"):
-                    value.name = name
+                    value.name = f"{name}_" if name in NO_NAMES else name
 
     _tracer.get_src_loc, _dsl.FSM = _location, recorded
     sys.setprofile(look)
@@ -513,9 +520,11 @@ _DECLARED = re.compile(r"  (?:input|output|wire|reg) (?:signed )?\\?([A-Za-z_][^
 
 def declared_controls(verilog: str) -> dict[tuple[int, str], Control]:
     """The control signals of a Verilog text by line and name: each one-bit signal with a name of its own, but clocks, resets and
-    what :func:`covered_verilog` added.  A signal has the place of its own src attribute; one that Amaranth's library declares,
-    as a stream's valid and ready, has that of the module's.  Both must lie in hw.  A signal that the build ties to a constant is
-    none."""
+    what :func:`covered_verilog` added.  What only leads an expression from one module to another has no name of its own.
+
+    A signal has the place of its own src attribute; one that Amaranth's library declares, as a stream's valid and ready, has
+    that of the module's.  Both must lie in hw.  A signal that the build ties to a constant is none.
+    """
     found: dict[tuple[int, str], Control] = {}
     tied: dict[str, list[tuple[int, str]]] = {}
     own: tuple[str, int] | None = None
@@ -532,8 +541,8 @@ def declared_controls(verilog: str) -> dict[tuple[int, str], Control]:
         elif (match := _DECLARED.match(line)) is not None:
             name = match[1]
             place = next((p for p in (own, module) if p is not None and p[0].startswith("hw/")), None)
-            if place is not None and not re.match(r"(cover|covered)_|(clk|rst)$|\w+_(clk|rst)$", name):
-                found[number, name] = Control(*place, re.sub(r"\$\d+$", "", name))
+            if place is not None and not re.match(r"(cover|covered)_|port\$\d|(clk|rst)$|\w+_(clk|rst)$", name):
+                found[number, name] = Control(*place, re.sub(r"\$\d+(?=\.|$)", "", name))
                 tied.setdefault(name, []).append((number, name))
             # The two lines of a port have one attribute.
             continue

@@ -60,16 +60,17 @@ class ReadModel:
     its requests.
 
     ``words`` and ``count``, of those that were taken, are of 32-bit words, whatever the port's width is.  ``pause`` gives the
-    length of a pause before each word (0: none).  A read of a word that is not there fails, and so does a request of no words.
+    length of a pause before each word (0: none).  A request waits for ``hold`` cycles.  A read of a word that is not there fails,
+    and so does a request of no words.
     """
 
-    def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, rng=None):
+    def __init__(self, dut, name, words, *, request=MemoryRequest, latency=8, pause=None, hold=0, rng=None):
         self._clk, self._request = dut.clk, request
         self._signal = signals(dut, name)
         self.words = words
         # 32-bit words of a word of the port.
         self._lanes = len(self._signal("data__payload")) // 32
-        self._latency = latency
+        self._latency, self._hold = latency, hold
         self._pause = pause or (lambda: 0)
         self._rng = rng or random.Random(0)
         self.count = 0
@@ -77,7 +78,8 @@ class ReadModel:
     @clocked
     async def run(self):
         self._signal("data__valid").value = 0
-        self._signal("req__ready").value = 1
+        waits = self._hold
+        self._signal("req__ready").value = int(not waits)
         while True:
             await settled()
             asked = bool(self._signal("req__valid").value)
@@ -85,6 +87,11 @@ class ReadModel:
             await FallingEdge(self._clk)
             if not asked:
                 continue
+            if waits:
+                waits -= 1
+                self._signal("req__ready").value = int(not waits)
+                continue
+            waits = self._hold
             self._signal("req__ready").value = 0
             addr, length = fields(self._request, request, "addr", "len")
             assert length, f"a request of no words at {addr:#x}"
@@ -104,7 +111,7 @@ class ReadModel:
                         break
                 self.count += self._lanes
             self._signal("data__valid").value = 0
-            self._signal("req__ready").value = 1
+            self._signal("req__ready").value = int(not waits)
 
     def _word(self, addr):
         """The port's word that begins with the 32-bit word ``addr``."""
@@ -158,10 +165,10 @@ class QueuedReadModel(ReadModel):
 
 class WriteModel:
     """Takes a write port's words into ``words``; ready is low in a share ``stall`` of the cycles, and for requests in ``rest``
-    cycles after each burst.  ``request`` is the layout of its requests."""
+    cycles after each burst.  A request waits for ``hold`` cycles.  ``request`` is the layout of its requests."""
 
-    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, rng=None):
-        self._clk, self._request = dut.clk, request
+    def __init__(self, dut, name, words, *, request=MemoryRequest, stall=0.0, rest=3, hold=0, rng=None):
+        self._clk, self._request, self._hold = dut.clk, request, hold
         self._signal = signals(dut, name)
         self.words = words
         self._stall, self._rest = stall, rest
@@ -171,15 +178,20 @@ class WriteModel:
     @clocked
     async def run(self):
         self._signal("idle").value = 1
+        waits = self._hold
         while True:
             self._signal("data__ready").value = 0
-            self._signal("req__ready").value = 1
+            self._signal("req__ready").value = int(not waits)
             await settled()
             asked = bool(self._signal("req__valid").value)
             request = int(self._signal("req__payload").value) if asked else 0
             await FallingEdge(self._clk)
             if not asked:
                 continue
+            if waits:
+                waits -= 1
+                continue
+            waits = self._hold
             self._signal("req__ready").value = 0
             self._signal("idle").value = 0
             addr, length = fields(self._request, request, "addr", "len")

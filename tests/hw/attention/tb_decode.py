@@ -9,7 +9,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
 from hw.lib.types import KvScales
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
@@ -32,7 +32,9 @@ def bench(name, *tests, context=128, head_dim=64, group=4, kv_heads=16, compact=
                  build=lambda: DecodeAttention(layouts(*sizes.values()), compact=compact))
 
 
-ALL = ("shapes", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90", "memory_rate")
+POINTS = ("limit: the last position of the context", "limit: the longest heads in the largest group",
+          "limit: as many KV heads and query heads as the unit holds")
+ALL = ("shapes", "most_heads", "saturated_scores", "v_scale_zero", "stalls_10", "stalls_90", "memory_rate")
 BENCHES = [bench("context128", *ALL), bench("context512", "late_position", context=512), bench("compact", *ALL, compact=True),
            bench("compact_group2", "late_position", "stalls_10", "groups_of_two", context=512, head_dim=32, group=2, kv_heads=8,
                  compact=True)]
@@ -123,8 +125,9 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
-    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write"))
+    hold = 2 if stall else 0
+    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=hold, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     busy = 0
@@ -172,6 +175,17 @@ async def shapes(dut):
     shapes = [(1, 1, 16), (4, 1, 16), (2, 2, 32), (8, 4, 32), (3, 3, 24), (4, 2, 64)]
     await run(dut, [Case(random, heads=h, kv_heads=kv, head_dim=d, position=p) for h, kv, d in shapes
                     for p in (0, 1, 15, 16, 17)])
+    if HEAD_DIM == 64:
+        await run(dut, [Case(random, heads=GROUP, kv_heads=1, head_dim=HEAD_DIM, position=7)])
+        report_point("limit: the longest heads in the largest group")
+
+
+@cocotb.test()
+async def most_heads(dut):
+    """All query heads and KV heads that the unit holds."""
+    assert LAYOUTS.widths.heads == KV_HEADS * GROUP
+    await run(dut, [Case(rng("most"), heads=KV_HEADS * GROUP, kv_heads=KV_HEADS, head_dim=16, position=p) for p in (0, 2)])
+    report_point("limit: as many KV heads and query heads as the unit holds")
 
 
 @cocotb.test()
@@ -216,6 +230,8 @@ async def groups_of_two(dut):
 async def late_position(dut):
     random = rng("late")
     await run(dut, [Case(random, heads=2, kv_heads=1, head_dim=16, position=p) for p in (63, 511)])
+    assert CONTEXT == 512
+    report_point("limit: the last position of the context")
 
 
 @cocotb.test()

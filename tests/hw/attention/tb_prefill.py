@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
 from hw.lib.types import KvScales
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import dequantise
@@ -37,6 +37,8 @@ def bench(name, *tests, pes, tokens, exp_units=1, context=128, bits=32, head_dim
 
 CHUNKS = ("shapes", "every_chunk", "saturated_scores", "flat_and_peaked", "v_scale_zero", "heads_rate", "stalls_10",
           "stalls_90", "late_row_ends", "memory_rate", "near_context")
+POINTS = ("limit: the last position of the context", "limit: the longest heads", "limit: the largest group",
+          "limit: chunks of one token and of all")
 NO_BOARD = "no board is built with these numbers; CI has those of ulx3s-85f, and five tokens on four PEs in words of 64 bits"
 BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1, nightly=NO_BOARD),
            bench("pes4-tokens5", "shapes", "every_chunk", "stalls_90", "memory_rate", pes=4, tokens=5, nightly=NO_BOARD),
@@ -215,8 +217,9 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
-    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, rng=rng("write"))
+    hold = 2 if stall else 0
+    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, hold=hold, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     taken = []
@@ -283,6 +286,10 @@ async def shapes(dut):
                     for h, kv, d in shapes
                     for p, c in ((0, TOKENS), (1, random.randint(1, TOKENS)), (0, 1), (random.randint(1, 9), 1),
                                  (random.randint(2, 40), random.randint(1, TOKENS)))])
+    assert max(d for *_, d in shapes) == HEAD_DIM and max(h // kv for h, kv, _ in shapes) == GROUP
+    report_point("limit: the longest heads")
+    report_point("limit: the largest group")
+    report_point("limit: chunks of one token and of all")
 
 
 @cocotb.test()
@@ -369,6 +376,7 @@ async def late_row_ends(dut):
 async def near_context(dut):
     random = rng("late")
     await run(dut, [Case(random, heads=2, kv_heads=1, head_dim=16, position=CONTEXT - c, chunk=c) for c in (1, TOKENS)])
+    report_point("limit: the last position of the context")
 
 
 @cocotb.test()

@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.golden.elementwise import dequantise
 from tellme.spec.attention import c_att
@@ -37,6 +37,7 @@ MIXED = ("mixed", "one_token_runs", "one_run", "layers", "stalls_10", "stalls_90
          "memory_rate")
 NO_BOARD = "no board is built with these numbers; CI has four tokens on four PEs"
 WIDE = "five tokens on four PEs and words of 64 bits, as in ecpix5-85f; CI has four tokens and words of 32 bits"
+POINTS = ("limit: as many runs as slots", "limit: a run that ends with its slot, and the last slot's last token")
 BENCHES = [bench("pes4-tokens4", *MIXED, slots=4, pes=4, tokens=4),
            bench("pes8-tokens8", *MIXED, slots=8, pes=8, tokens=8, group=8, nightly=NO_BOARD),
            bench("pes16-tokens16", *MIXED, slots=16, pes=16, tokens=16, exp_units=2, context=96, nightly=NO_BOARD),
@@ -141,8 +142,9 @@ async def run(dut, passes, *, stall=0.0, pause=None, queued=True, rest=3, in_ord
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     model = QueuedReadModel if queued else ReadModel
-    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, rng=rng("write"))
+    hold = 2 if stall else 0
+    reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, hold=hold, rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     fields = dict(LAYOUTS.attention_args)
@@ -241,6 +243,8 @@ async def one_token_runs(dut):
     await run(dut, [Pass(random, [(slot, random.choice((0, 1, random.randint(0, 20))), 1)
                                   for slot in random.sample(range(SLOTS), min(SLOTS, TOKENS))], heads=h, kv_heads=kv, head_dim=d)
                     for h, kv, d in random.sample(shapes(), 3)])
+    if SLOTS <= TOKENS:
+        report_point("limit: as many runs as slots")
 
 
 @cocotb.test()
@@ -282,6 +286,7 @@ async def near_context(dut):
     await run(dut, [Pass(random, runs, heads=4, kv_heads=2, head_dim=16, odd=1)
                     for runs in ([(slot + 1, 0, TOKENS - tokens), (slot, CONTEXT - tokens, tokens)],
                                  [(SLOTS - 1, CONTEXT - 1, 1)])])
+    report_point("limit: a run that ends with its slot, and the last slot's last token")
 
 
 @cocotb.test()

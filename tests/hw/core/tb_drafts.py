@@ -8,10 +8,10 @@ import cocotb
 
 from hw.core.drafts import DraftReader
 from hw.lib.control import Draft, Pair
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.drafts.table import DraftTable
-from tellme.spec.drafts import NONE
+from tellme.spec.drafts import LIST_ENTRIES, NONE
 from tests.hw.layouts import fields, layouts_of, pack
 from tests.hw.memory_model import ReadModel
 
@@ -20,6 +20,7 @@ WIDTHS = {"small": {"sdram_bytes": 1 << 15}, "large": {"sdram_bytes": 1 << 25}}
 BENCHES = [Bench(name=name, build=lambda widths=widths: DraftReader(layouts_of(**widths)), env={"WIDTHS": name},
                  tests=("drafts",) if name == "large" else (), nightly="small has the same test" if name == "large" else "")
            for name, widths in WIDTHS.items()]
+POINTS = ("limit: the longest list, which ends the memory",)
 LAYOUTS = layouts_of(**WIDTHS[os.environ.get("WIDTHS", "small")])
 
 
@@ -83,3 +84,30 @@ async def stalls_10(dut):
 async def stalls_90(dut):
     random = rng("pause")
     await check(dut, stall=0.9, pause=lambda: random.randint(0, 20))
+
+
+@cocotb.test()
+async def the_longest_list(dut):
+    """It ends with the memory's last word: its first entry, its last one, and a token that has none."""
+    dut.pair__valid.value = 0
+    await reset(dut)
+    vocab, likeliest = LIST_ENTRIES + 2, 77
+    last = vocab - 1
+    index = [NONE, 0] * last + [LIST_ENTRIES << 16 | likeliest, 2 * vocab]
+    words = [*index, *((5 * before + 1) << 16 | before for before in range(LIST_ENTRIES))]
+    base = LAYOUTS.widths.memory_words - len(words)
+    memory = {base + at: word for at, word in enumerate(words)}
+    model = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, latency=2, hold=2)
+    cocotb.start_soon(model.run())
+    dut.base.value = base
+    pairs, drafts = StreamSource(dut, "pair"), StreamSink(dut, "draft")
+    befores = (LIST_ENTRIES - 1, 0, LIST_ENTRIES)
+    # The next pair waits while one is in work.
+    cocotb.start_soon(pairs.send_all([pack(Pair, before=before, known=1, last=last) for before in befores]))
+    for before in befores:
+        counted = model.count
+        expected = 5 * before + 1 if before < LIST_ENTRIES else likeliest
+        assert fields(Draft, await drafts.recv(), "found", "next") == (1, expected)
+        assert model.count - counted == 2 + LIST_ENTRIES
+    report_point("limit: the longest list, which ends the memory")
+    report(cases=3)

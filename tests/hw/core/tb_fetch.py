@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, Timer
 
 from hw.core.fetch import RowFetch
-from sim.cocotb_streams import StreamSink, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.config import preset
 from tellme.spec.packing import head_block_words, head_row_words, pack_head_block
@@ -26,6 +26,7 @@ WIDTHS = {"rows": {"chunk": 16}, "narrow": {"chunk": 16, "max_dim": 64, "max_hea
 BENCHES = [Bench(name=name, build=lambda widths=widths: RowFetch(layouts_of(**widths)), env={"WIDTHS": name},
                  tests=("rows",) if name == "longest" else ())
            for name, widths in WIDTHS.items()]
+POINTS = ("limit: the last token at the last position", "limit: the longest rows, of which one ends the largest memory")
 LAYOUTS = layouts_of(**WIDTHS[os.environ.get("WIDTHS", "rows")])
 EMBED_BASE, ROPE_BASE = 0x2000, 0x100
 #: (dim, head_dim, tokens, positions): a few of a large vocabulary, whose table ends with the memory's last word.
@@ -43,8 +44,9 @@ async def check(dut, *, stall=0.0, pause=None):
     total = 0
     words: dict[int, int] = {}
     ropes: dict[int, int] = {}
-    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause).run())
-    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause).run())
+    hold = 2 if stall else 0
+    cocotb.start_soon(ReadModel(dut, "embedding_rows", words, request=LAYOUTS.memory_request, pause=pause, hold=hold).run())
+    cocotb.start_soon(ReadModel(dut, "rope_rows", ropes, request=LAYOUTS.memory_request, pause=pause, hold=hold).run())
     rope, acc = (StreamSink(dut, name, stall=stall, rng=rng(name)) for name in ("rope", "acc"))
     for dim, head_dim, tokens, positions in SHAPES:
         # All tokens of a block are there.
@@ -64,7 +66,7 @@ async def check(dut, *, stall=0.0, pause=None):
         dut.shape.value = pack(LAYOUTS.model_shape, dim=dim, head_dim=head_dim, embed_base=EMBED_BASE, rope_base=ROPE_BASE,
                                block_words=2 * head_block_words(dim), row_words=2 * head_row_words(dim))
         for token in tokens:
-            position = random.choice((positions - 1, random.randrange(positions)))
+            position = positions - 1 if token == tokens[-1] else random.choice((positions - 1, random.randrange(positions)))
             number = random.randrange(LAYOUTS.widths.chunk)
             dut.control__args.value = pack(LAYOUTS.fetch_args, token=token, position=position, number=number)
             dut.control__start.value = 1
@@ -79,6 +81,11 @@ async def check(dut, *, stall=0.0, pause=None):
             await FallingEdge(dut.clk)
             assert not dut.control__busy.value
             total += 1
+    # The last token was the last one of its table, at the last position of the core.
+    if os.environ.get("WIDTHS") == "longest":
+        assert (token, position) == (VOCAB - 1, LAYOUTS.widths.context - 1)
+        for point in POINTS:
+            report_point(point)
     report_shares(rope_ready=rope.low_share, acc_ready=acc.low_share)
     report(cases=total)
 

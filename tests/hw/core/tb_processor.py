@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.core.steps import CacheFinder
-from sim.cocotb_streams import report, reset, rng
+from sim.cocotb_streams import report, report_point, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import KV_PAGE, KV_PAGE_REGISTERS, cache_bases
 from tellme.spec.program import DESCRIPTOR_RANGES
@@ -24,6 +24,7 @@ def layouts(memory):
 
 BENCHES = [Bench(name=name, build=lambda memory=memory: CacheFinder(layouts(memory)), env={"MEMORY": str(memory)})
            for name, memory in MEMORIES.items()]
+POINTS = ("limit: the last layer that a program can name", "limit: caches in the memory's first and last page")
 LAYOUTS = layouts(int(os.environ.get("MEMORY", "65536")))
 WORDS, CYCLES = 1 << LAYOUTS.widths.word_address_bits, CacheFinder(LAYOUTS).cycles
 MOST = DESCRIPTOR_RANGES["layer"].most
@@ -57,6 +58,8 @@ async def every_layer_of_random_layouts(dut):
                     await FallingEdge(dut.clk)
                 assert tuple(int(getattr(dut, f"{name}_base").value) for name in "kvs") == expected, (layer, registers)
             total += 1
+    for point in POINTS:
+        report_point(point)
     report(cases=total)
 
 

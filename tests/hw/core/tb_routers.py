@@ -25,7 +25,7 @@ from hw.lib.control import AccSource, StatusLayout, WordSink
 from hw.lib.layouts import Layouts
 from hw.lib.ports import ClientStrobes
 from hw.lib.types import MonitorLayout
-from sim.cocotb_streams import report, reset, rng
+from sim.cocotb_streams import report, report_point, reset, rng
 from sim.testbench import Bench
 from tellme.spec.memory import ACCOUNT
 from tests.hw.layouts import layouts_of, pack, unpack
@@ -57,6 +57,7 @@ BENCHES = [
     Bench(name="status", build=lambda: StatusWords(LAYOUTS), tests=("status_words",)),
     Bench(name="account", build=lambda: CycleAccount(streams=STREAMS), tests=("cycles_under_their_names",)),
 ]
+POINTS = ("limit: the most and the longest heads", "limit: chunks of one token and of all", "limit: a row of all tokens")
 PIPELINES = range(STREAMS)
 
 
@@ -89,12 +90,15 @@ def of_each(*names):
 async def head_sizes(dut):
     await reset(dut)
     random = rng("shapes")
-    for _ in range(CASES // 4):
+    for n in range(CASES // 4):
         heads, kv_heads, head_dim = random.randint(1, 64), random.randint(1, 16), random.randint(16, 128)
+        if n == 0:
+            heads, kv_heads, head_dim = 64, 16, 128
         dut.shape.value = pack(SINGLE.model_shape, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
         for _ in range(6):
             await FallingEdge(dut.clk)
         assert unpack(SINGLE.sizes, int(dut.sizes.value)) == {"q_dim": heads * head_dim, "qk_dim": (heads + kv_heads) * head_dim}
+    report_point("limit: the most and the longest heads")
     report(cases=CASES // 4)
 
 
@@ -109,6 +113,7 @@ async def shares_of_each_chunk(dut):
         assert int(dut.has.value) == sum((n != 0) << i for i, n in enumerate(own))
         assert int(dut.last_token.value) == chunk - 1
         assert int(dut.has_last.value) == 1 << (chunk - 1) % STREAMS
+    report_point("limit: chunks of one token and of all")
     report(cases=2 * TOKENS)
 
 
@@ -344,6 +349,7 @@ async def sums_of_all_tokens_to_the_lm_head(dut):
             sums += 1
         dut.for_all.value = dut.for_lm_head.value = 0
         await FallingEdge(dut.clk)
+    report_point("limit: a row of all tokens")
     report(cases=sums)
 
 

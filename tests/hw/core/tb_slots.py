@@ -16,8 +16,8 @@ from cocotb.triggers import FallingEdge
 
 from hw.attention.prefill import PrefillAttention
 from hw.core.slots import SlotProcessor
-from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout
-from sim.cocotb_streams import clocked, report, reset, rng, settled
+from hw.lib.control import Draft, DrawLayout, EventLayout, Pair, RunArgs, TotalsLayout, WordSink
+from sim.cocotb_streams import clocked, report, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.drafts import Drafting
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
@@ -39,6 +39,9 @@ BENCHES = [Bench(name=name, build=lambda shape=shape: SlotProcessor(layouts_of(*
                  nightly="" if name == "drafts-four" else "other numbers of slots and lanes, or descriptors word by word; CI has "
                                                           "four of both, with drafts, and descriptors at once")
            for name, shape in SHAPES.items()]
+POINTS = (*(f"end: {reason.name}" for reason in DoneReason), "limit: a pass of all slots", "limit: a pass of all lanes",
+          "limit: a START of more tokens a pass than there are lanes", "limit: a START of no tokens",
+          "limit: as many drafts as register and lanes allow")
 #: Cycles for which a run's arguments stand before attention starts with it.
 ARGS_CYCLES = PrefillAttention.ARGS_CYCLES
 LAYOUTS = layouts_of(**SHAPES[os.environ.get("SHAPE", "four")])
@@ -50,12 +53,32 @@ VOCAB = 251
 TOKEN, DONE = EventType
 #: Joins of a random schedule.
 JOINS = int(os.environ.get("TELLME_VECTORS", "60"))
-PROGRAM = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
-           Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
-#: What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest.
-WORDS = [word for step in PROGRAM for word in step.pack()]
-if LAYOUTS.wide_program:
-    WORDS = [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in PROGRAM]
+#: Steps with gains and without, of heads too where the core has them, and all settings of a pass.
+PROGRAM = [Descriptor(Op.EMBED, gain_next=True),
+           Descriptor(Op.LINEAR, Epilogue.QKV, norm=True, gain=True, head_gains=LAYOUTS.row_words, rows=48, cols=16),
+           Descriptor(Op.ATTENTION),
+           Descriptor(Op.LINEAR, Epilogue.ACT, relu2=True, bias=LAYOUTS.row_words, gain_next=True, rows=64, cols=16),
+           Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, rows=16, cols=32),
+           Descriptor(Op.HEAD, norm=True, cols=16), Descriptor(Op.END)]
+#: Few steps, in which more passes have time.
+SHORT = [Descriptor(Op.EMBED), Descriptor(Op.LINEAR, Epilogue.QKV, rows=48, cols=16), Descriptor(Op.ATTENTION),
+         Descriptor(Op.LINEAR, rows=16, cols=16), Descriptor(Op.HEAD, cols=16), Descriptor(Op.END)]
+
+
+def words_of(program):
+    """What the program memory shows at an address: a word, or all words of a descriptor, the first one lowest."""
+    if LAYOUTS.wide_program:
+        return [sum(word << 32 * i for i, word in enumerate(step.pack())) for step in program]
+    return [word for step in program for word in step.pack()]
+
+
+def gains_of(step):
+    """Gains that a step loads: of the heads of q and of k, or of the vector that it gives."""
+    if step.head_gains:
+        return 32
+    return step.gain_next * (16 if step.op == Op.EMBED else step.rows // 2 if step.epilogue == Epilogue.ACT else step.rows)
+
+
 QKV_STEP = 1
 
 
@@ -115,8 +138,9 @@ class Pass:
 class Board:
     """The units behind the processor's ports, token memory, and the host that checks what happens."""
 
-    def __init__(self, dut, random, *, busy=0.5):
+    def __init__(self, dut, random, *, busy=0.5, program=PROGRAM):
         self.dut, self._clk, self.random, self._busy = dut, dut.clk, random, busy
+        self.program, self.words = program, words_of(program)
         self.memory = [0] * (SLOTS * WINDOW)
         self.slots: dict[int, Slot] = {}
         #: Slots whose prompt is not fed to its end, in the order of their STARTs, and those that came since the last pass was
@@ -163,6 +187,7 @@ class Board:
         self.slots[args.slot] = slot = Slot(args, seed, args.position, args.feed,
                                             {args.position + i: token for i, token in enumerate(tokens)})
         self.recent.append(args.slot)
+        self.seen["more than lanes"] += args.feed > LANES < args.chunk
         if DRAFTS:
             self.seen["start while drafting"] += bool(dut.draft__reading.value)
             self.learn(slot)
@@ -325,6 +350,7 @@ class Board:
                 accepted, rested = s.position - position - 1, s.drafting.rest
                 s.drafting.done(n - 1, accepted, self.cost)
                 self.seen["drafted"] += n - 1
+                self.seen["most drafts"] += n - 1 == min(self.most, LANES - 1) > 0
                 self.seen["accepted"] += accepted
                 self.seen["all of several"] += accepted == n - 1 > 1
                 self.seen["some"] += 0 < accepted < n - 1
@@ -397,7 +423,7 @@ class Board:
                   **({"draft__pair__ready": 0, "draft__drafted__valid": 0, "draft__drafted__payload": 0} if DRAFTS else {})}
         # The pair that the table was asked for, and cycles until it answers.
         pair, waiting = None, 0
-        fetching = attending = heading = drawing = stopping = draining = 0
+        fetching = attending = heading = drawing = stopping = draining = gains = 0
         # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
         streaming, faulty, runs = False, False, []
         drawn, args_before = None, [0] * ARGS_CYCLES
@@ -444,7 +470,18 @@ class Board:
                     Draft, next=random.getrandbits(16) if answer is None else answer,
                     found=random.getrandbits(1) if not ready else answer is not None)
                 inputs["draft__pair__ready"] = int(pair is None and random.random() < self._busy)
-            inputs["program__data"] = WORDS[int(dut.program__addr.value)] if int(dut.program__addr.value) < len(WORDS) else 0
+            # Four gains a word, from the step's start to that of its pass.
+            loads = int(dut.routes__word_sink.value) == WordSink.GAIN.value
+            gains += 4 * (loads and inputs["routes__gain_taken"])
+            inputs["routes__gain_taken"] = int(loads and random.random() < self._busy)
+            if dut.passes__clear.value:
+                step, = fields(LAYOUTS.run_state, int(dut.state.value), "step")
+                assert gains == gains_of(self.program[step]), (step, gains)
+                gains = 0
+            if dut.reset__drain.value:
+                gains = 0
+            at = int(dut.program__addr.value)
+            inputs["program__data"] = self.words[at] if at < len(self.words) else 0
             at = int(dut.tokens__addr.value)
             if dut.tokens__read.value:
                 inputs["tokens__data"] = self.memory[at]
@@ -528,7 +565,7 @@ class Board:
                     self.fault(runs)
                     self.now, runs = None, []
             if self.now is not None and runs and fields(
-                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(PROGRAM) - 1,):
+                    LAYOUTS.run_state, int(dut.state.value), "step") == (len(self.program) - 1,):
                 self.finish(runs)
                 self.kept, runs = self.now, []
             if self.now is None:
@@ -614,7 +651,14 @@ async def sequences_join_and_leave(dut):
     if DRAFTS:
         board.drafts(3, 20, right=0.5, none=0.1)
     await schedule(board, JOINS, lambda: board.kinds == set(DoneReason) and max(map(len, board.log)) >= min(SLOTS, 4)
-                   and board.seen["a lone token behind others"])
+                   and board.seen["a lone token behind others"] and board.seen["more than lanes"]
+                   and any(sum(len(ids) for _, _, ids in runs) == LANES for runs in board.log))
+    for reason in board.kinds:
+        report_point(f"end: {reason.name}")
+    report_point("limit: a pass of all lanes")
+    report_point("limit: a START of more tokens a pass than there are lanes")
+    if max(map(len, board.log)) == SLOTS:
+        report_point("limit: a pass of all slots")
     report(cases=board.told)
 
 
@@ -626,6 +670,7 @@ async def a_start_of_no_tokens_feeds_one(dut):
     await board.start(StartArgs(0, 1, 0, slot=0), [8], feed=0)
     await at_rest(dut, board)
     assert board.told == 5
+    report_point("limit: a START of no tokens")
     report(cases=board.told)
 
 
@@ -633,7 +678,7 @@ async def a_start_of_no_tokens_feeds_one(dut):
 async def drafts_of_all_kinds(dut):
     """Tables that are right, wrong and neither, with several most and costs: drafts are taken whole and in part, runs end among
     them, slots rest, infinities of drafted tokens end nothing, and STARTs come while drafts are read."""
-    board, random = await bring_up(dut), rng("settings")
+    board, random = await bring_up(dut, program=SHORT), rng("settings")
     settings = [(15, 0, 1.0, 0.0), (3, 255, 0.0, 0.0), (1, 40, 0.7, 0.1), (0, 0, 1.0, 0.0), (7, 90, 0.6, 0.02),
                 *((random.randint(0, 15), random.randint(0, 255), random.random(), 0.0) for _ in range(2))]
     for most, cost, right, none in settings:
@@ -642,7 +687,8 @@ async def drafts_of_all_kinds(dut):
         await schedule(board, 4, lambda least=least: board.seen["drafted"] >= least, (10, 100, 1000))
         assert most or board.seen["drafted"] == least
     wanted = {"all of several", "some", "rest", "beside others", "drafted infinity", "start while drafting", "END_TOKEN",
-              "LENGTH"}
+              "LENGTH", "most drafts"}
     board.drafts(5, 30, right=0.8)
     await schedule(board, 0, lambda: wanted <= {name for name, count in board.seen.items() if count}, (0, 10, 100, 1000))
+    report_point("limit: as many drafts as register and lanes allow")
     report(cases=board.told)

@@ -8,7 +8,7 @@ import cocotb
 from pipeline_harness import LAYOUTS, TOKENS, Harness, bench
 
 from hw.fused.scales import SCALE_INTERVAL
-from sim.cocotb_streams import report, report_shares
+from sim.cocotb_streams import report, report_point, report_shares
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.program import Epilogue
 from tellme.spec.scale import Scale
@@ -25,6 +25,8 @@ BENCHES = [bench("dim128", [0], planes=6), bench("tokens3", range(1, 6, 2), chun
                  nightly="tests/board/test_large_shapes.py runs the core of ecpix5-85f with vectors nearly as long"),
            bench("ecpix5-tokens4", range(4), "all_passes", "longest_vectors", preset_name="ecpix5-85f", timeout_s=900,
                  nightly="a token alone takes a quarter of the time, and tokens3 has several")]
+
+POINTS = ("limit: X and A as long as they can be, with gains", "limit: heads as long as they can be", "refused: an infinity")
 
 
 async def everything(dut, *, tile=128, **options):
@@ -45,6 +47,8 @@ async def everything(dut, *, tile=128, **options):
         await h.quantised(src_a=True)
     await h.qkv(2, 1, 16)
     assert not h.nonfinite
+    if (n, ffn) == (LAYOUTS.widths.dim, LAYOUTS.widths.cols):
+        report_point("limit: X and A as long as they can be, with gains")
     if options:
         report_shares(acc_valid=h.acc.low_share, codes_ready=h.codes.low_share)
     report(cases=h.cases)
@@ -121,6 +125,8 @@ async def heads(dut):
     h = await Harness(dut).bring_up()
     for shape in ((1, 1, 16), (4, 2, 32), (2, 2, 64), (3, 1, 24)):
         await h.qkv(*shape)
+        if shape[-1] == LAYOUTS.widths.head_dim:
+            report_point("limit: heads as long as they can be")
     report(cases=h.cases)
 
 
@@ -179,3 +185,4 @@ async def infinity_raises_nonfinite(dut):
     h = await Harness(dut).bring_up()
     await h.run_pass(Epilogue.STORE, [([1, 1 << 30, 1], [Scale(2047, 0)] * 3, [0] * 3) for _ in TOKENS])
     assert h.nonfinite and h.seen[1] == F.inf
+    report_point("refused: an infinity")

@@ -9,7 +9,7 @@ from cocotb.triggers import FallingEdge
 from float_vectors import VECTORS, near, specials
 
 from hw.fused.statistics import Statistics
-from sim.cocotb_streams import report, report_shares, reset, rng
+from sim.cocotb_streams import report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.formats import BINARY16 as F
 from tellme.spec.quantise import square
@@ -20,6 +20,7 @@ BENCHES = [Bench(name="binary16", build=Statistics),
 #: At least two tokens, because a token's number has at least one bit.
 TOKENS = int(os.environ.get("TOKENS", "2"))
 LONGEST = 8191
+POINTS = ("limit: the longest vector of the largest elements",)
 
 
 async def bring_up(dut):
@@ -97,6 +98,7 @@ async def one_a_cycle(dut):
         assert cycles == n + 2
         cases += n
     await run(dut, [F.inf - 1] * LONGEST, [F.inf - 1] * LONGEST)
+    report_point("limit: the longest vector of the largest elements")
     report(cases=cases + LONGEST)
 
 

@@ -69,7 +69,11 @@ async def holds_its_depth(dut):
         assert (int(dut.level.value), int(dut.i__ready.value)) == (level, 1)
         dut.i__payload.value = level
         await FallingEdge(dut.clk)
-    assert (int(dut.level.value), int(dut.i__ready.value)) == (DEPTH, 0)
+    # One more is refused as long as it is offered.
+    dut.i__payload.value = DEPTH
+    for _ in range(2):
+        assert (int(dut.level.value), int(dut.i__ready.value)) == (DEPTH, 0)
+        await FallingEdge(dut.clk)
     report_point("limit: a queue that is full")
     dut.i__valid.value, dut.o__ready.value = 0, 1
     for level in range(DEPTH):

@@ -12,7 +12,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.link.link import HostLink
-from sim.cocotb_streams import report, report_note, reset, rng
+from sim.cocotb_streams import report, report_note, report_point, reset, rng
 from sim.testbench import Bench
 from tellme.golden.link import BoardLink
 from tellme.link.framing import body, encode
@@ -24,6 +24,7 @@ MEMORY, BORDER = 1 << 29, 1 << 28
 WINDOWS = ((0, MEMORY, True), (0x80000000, 0x100, True), (0x90000000, 0x40, True), (0x90000000, 0x100, False))
 NAME = "large"
 BENCHES = [Bench(name="sums32", build=lambda: HostLink(windows=WINDOWS, name=NAME, checksum_bits=32))]
+POINTS = ("limit: the last word of the largest memory", "refused: a word behind the largest memory")
 
 
 class Core:
@@ -93,6 +94,8 @@ async def ranges(dut, stall=0.0):
     assert await ask(host, model, PacketType.CHECKSUM, u32(BORDER) + u32(1 << 22)) == nak(NakReason.ADDRESS, host.seq)
     assert bus.requests == before
     assert bus.memory == model._core.words
+    for point in POINTS:
+        report_point(point)
     report(cases=cases + 1)
 
 

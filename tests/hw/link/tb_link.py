@@ -36,7 +36,10 @@ WINDOWS = ((0, 0x10000, True), (0x80000000, 0x100, True), (0x90000000, 0x40, Tru
            (0xA0000000, 0x40, False))
 BENCHES = [Bench(name="windows5", build=lambda: HostLink(windows=WINDOWS, name="test-preset"))]
 POINTS = (*(f"refused: {reason.name}" for reason in NakReason), "limit: a WRITE, a READ and a CHECKSUM of the longest data",
-          "limit: the last byte of a window")
+          "limit: the last byte of a window", "limit: the oldest packet that is answered again, and the one before",
+          "limit: a window of packets", "limit: a ring of events that is full",
+          "refused: events that are not kept, and the one behind the next",
+          "limit: an answer that ends with the longest run without a zero")
 BUILD_ID = 0x1234567890ABCDEF << 128 | 0xFEDCBA
 #: Each word of STATUS is another one; the link fills in the last one but one.
 STATUS = b"".join((0x01020304 * (i + 1)).to_bytes(4, "little") for i in range(8))
@@ -56,10 +59,11 @@ class Bus:
         dut = self.dut
         dut.bus_rdata__valid.value = dut.bus_wdata__ready.value = 0
         while True:
-            dut.bus_req__ready.value = 1
+            ready = not self.stall or self.random.random() >= self.stall
+            dut.bus_req__ready.value = int(ready)
             dut.bus_idle.value = 1
             await settled()
-            asked, request = bool(dut.bus_req__valid.value), int(dut.bus_req__payload.value)
+            asked, request = ready and bool(dut.bus_req__valid.value), int(dut.bus_req__payload.value)
             await FallingEdge(dut.clk)
             if not asked:
                 continue
@@ -200,6 +204,22 @@ async def memory(dut, **options):
 @cocotb.test()
 async def write_read_checksum(dut):
     await memory(dut)
+
+
+@cocotb.test()
+async def an_answer_without_a_zero(dut):
+    """Its frame ends with a code of the longest run, behind which no zero stands: one such run, and three."""
+    host, bus = await bring_up(dut)
+    await host.open()
+    random = rng("nonzero")
+    for size in (254 - 6, 3 * 254 - 6):
+        data = b"\0"
+        while 0 in body(host.seq, PacketType.DATA, data):
+            data = bytes(random.randint(1, 255) for _ in range(size))
+        bus.memory = {0x200 + at: int.from_bytes(data[at:at + 4], "little") for at in range(0, size, 4)}
+        assert len(body(host.seq, PacketType.DATA, data)) % 254 == 0
+        assert await host.ask(PacketType.READ, u32(0x200) + size.to_bytes(2, "little")) == (PacketType.DATA, data)
+    report_point("limit: an answer that ends with the longest run without a zero")
 
 
 @cocotb.test()
@@ -367,6 +387,7 @@ async def every_seq_around_the_expected_one(dut):
         assert len(pulses.seen) == done
         assert await host.ask(PacketType.STOP) == ACK
         assert len(pulses.seen) == done + 1
+    report_point("limit: the oldest packet that is answered again, and the one before")
     report(cases=cases)
 
 
@@ -453,6 +474,7 @@ async def a_window_of_packets_is_answered_in_order(dut):
     await host.send_raw(b"".join(encode(bytes(p)) for p in packets[5:]))
     assert [await host.packet() for _ in seqs[5:]] == [(seq, *ACK) for seq in seqs[5:]]
     assert bus.requests == 2 * WINDOW
+    report_point("limit: a window of packets")
 
 
 @cocotb.test()
@@ -492,6 +514,7 @@ async def a_full_ring_stops_the_run_and_loses_nothing(dut):
             seen += 1
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(count % 256, kept % 256))
     await quiet(host, 1000)
+    report_point("limit: a ring of events that is full")
     report(cases=count)
 
 
@@ -512,6 +535,7 @@ async def events_are_sent_again_from_any_that_is_kept(dut):
         for again in (0, 1):
             assert await host.ask(PacketType.EVENTS, EVENTS.pack(number, again)) == nak(NakReason.ADDRESS, host.seq), number
     await quiet(host, 1000)
+    report_point("refused: events that are not kept, and the one behind the next")
 
 
 @cocotb.test()

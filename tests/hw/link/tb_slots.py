@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.link.link import HostLink
-from sim.cocotb_streams import report, reset, rng, settled
+from sim.cocotb_streams import report, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tellme.spec.memory import StartArgs
 from tellme.spec.packets import NAK, SLOTS, NakReason, PacketType
@@ -19,6 +19,8 @@ BENCHES = [Bench(name=f"slots{slots}", build=lambda slots=slots: HostLink(window
                  env={"SLOTS": str(slots)}, nightly="" if slots == 4 else "slots4 has the same tests") for slots in (4, 16)]
 BENCHES += [Bench(name="slots4-sums32", env={"SLOTS": "4"}, nightly="slots4 and large_window-sums32 have both apart",
                   build=lambda: HostLink(windows=WINDOWS, name="test-slots", slots=4, checksum_bits=32))]
+POINTS = ("refused: a START of a slot that runs", "refused: a START of a slot that no core has",
+          "limit: a STOP of no slot and of all", "refused: a STOP of another length")
 COUNT = int(os.environ.get("SLOTS", "4"))
 ALL = (1 << COUNT) - 1
 
@@ -82,6 +84,8 @@ async def a_start_is_refused_while_its_slot_runs(dut):
     dut.running.value = 2
     assert await host.exchange((host.seq - 1) % 256, PacketType.START, start_of(1)) == ACK
     assert pulses == [start_of(1)]
+    report_point("refused: a START of a slot that runs")
+    report_point("refused: a START of a slot that no core has")
     report(cases=cases)
 
 
@@ -103,6 +107,8 @@ async def a_stop_names_slots_or_all(dut):
         assert await host.ask(kind, bytes(size)) == (PacketType.NAK, NAK.pack(NakReason.LENGTH, host.seq)), (kind, size)
     assert not pulses
     assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(0, 0))
+    report_point("limit: a STOP of no slot and of all")
+    report_point("refused: a STOP of another length")
     report(cases=cases)
 
 

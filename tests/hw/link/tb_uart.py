@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.link.uart import Uart
-from sim.cocotb_streams import StreamSink, StreamSource, report, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_point, reset, rng
 from sim.testbench import Bench
 
 #: Clock and rate in Hz, and how far the peer's rate is off.  The last one has 9.375 cycles a bit.  A byte of a peer that sends
@@ -18,6 +18,7 @@ BENCHES = [Bench(name=f"{baud}", build=lambda clock=clock, baud=baud: Uart(clock
                  env={"CYCLES": str(clock / baud), "OFF": str(off)},
                  nightly="no board has it; 3000000 and 8000000 have fewer cycles a bit" if baud == 1_000_000 else "")
            for clock, baud, off in RATES]
+POINTS = ("refused: a byte without a stop bit", "refused: a start bit that is too short")
 CYCLES, OFF = float(os.environ.get("CYCLES", "9.375")), float(os.environ.get("OFF", "0.015"))
 
 
@@ -73,6 +74,28 @@ async def bytes_without_a_stop_bit_are_dropped(dut):
     await pin_bits(dut, [0x42], 0.0)
     got = await sink.recv_n(2)
     assert (got[0], got[-1]) == (0x41, 0x42)
+    report_point("refused: a byte without a stop bit")
+
+
+@cocotb.test()
+async def a_short_pulse_is_no_start_bit(dut):
+    """The bytes behind a quarter of a start bit come as they are, and wait until they are taken."""
+    dut.rx_pin.value = 1
+    dut.tx__valid.value = 0
+    await reset(dut)
+    dut.rx_pin.value = 0
+    for _ in range(round(CYCLES / 4)):
+        await FallingEdge(dut.clk)
+    dut.rx_pin.value = 1
+    for _ in range(round(CYCLES * 12)):
+        await FallingEdge(dut.clk)
+    values = [0x42, 0xA5, 0, 0xFF]
+    await pin_bits(dut, values, 0.0)
+    assert await StreamSink(dut, "rx").recv_n(len(values)) == values
+    for _ in range(round(CYCLES * 12)):
+        await FallingEdge(dut.clk)
+        assert not dut.rx__valid.value
+    report_point("refused: a start bit that is too short")
 
 
 @cocotb.test()

@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge
 from hw.lib.layouts import Layouts
 from hw.lm_head.best_list import BestList
 from hw.lm_head.chunk import ChunkLmHead
-from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSource, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.spec.attention import logit
 from tellme.spec.config import preset
@@ -41,6 +41,8 @@ BENCHES = [Bench(name=name, build=lambda name=name, kind=kind: ChunkLmHead(layou
                                                                            compact=kind[2]),
                  env={"KIND": name}, nightly="" if name == "chunk4" else "chunk-chunk4 has the same tests with fewer tokens")
            for name, kind in KINDS.items()]
+POINTS = ("limit: a vocabulary of one row", "limit: 63, 64 and 65 rows for lists of 64", "limit: passes of one token and of all",
+          "limit: the longest vocabulary", "limit: the largest sums of the longest rows")
 #: Cycles of a candidate that moves no entry.
 LIST_CYCLES = BestList.ENTRY_CYCLES
 #: Cycles of a pass beside its sums and candidates, at most.
@@ -118,7 +120,8 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
     await reset(dut)
     sums = StreamSource(dut, "sums", idle=idle, rng=rng("sums"))
     memory: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=2 if idle else 0,
+                                 rng=rng("write")).run())
     for case in cases:
         cycles = await one(dut, case, sums, dump=dump, memory=memory)
     report_shares(sums_valid=sums.low_share)
@@ -134,6 +137,8 @@ async def shapes(dut):
         (5, TOKENS), (64, TOKENS - 1), (131, TOKENS), (90, 1), (1, TOKENS), (2, 2), (67, TOKENS), (63, 3), (65, TOKENS))]
     cases += [Case(random, 70, 1, first=first) for first in range(TOKENS)]
     await run(dut, cases)
+    for point in POINTS[:3]:
+        report_point(point)
 
 
 @cocotb.test()
@@ -161,6 +166,7 @@ async def largest_sums(dut):
     sums = [[sign * (most - n - t) for t in range(TOKENS)] for n in range(20) for sign in (1, -1)]
     for exponents in ((-20, -10), (-16, 8)):
         await run(dut, [Case(random, len(sums), TOKENS, sums=sums, exps=exponents)])
+    report_point("limit: the largest sums of the longest rows")
 
 
 @cocotb.test()
@@ -193,7 +199,7 @@ async def stalls_90(dut):
 async def a_sum_a_cycle(dut):
     """Falling logits, of which only the first 64 enter the lists: a cycle a sum, of a single token two, and the lists' time."""
     for tokens, each in ((TOKENS, 1), (1, 2)):
-        vocab = 800
+        vocab = min(1000, LAYOUTS.widths.vocab)
         falling = [[127 - i * 255 // vocab] * tokens for i in range(vocab)]
         case = Case(rng("rate"), vocab, tokens, sums=falling, scales=[Scale(1024, -10)] * vocab)
         column = case.logits()[0]
@@ -204,6 +210,8 @@ async def a_sum_a_cycle(dut):
         waited = max(0, others * (tokens * TOP_ENTRIES - (ChunkLmHead.CANDIDATES - 32) // others))
         assert each * vocab * tokens <= cycles <= each * vocab * tokens + waited + BESIDE, (tokens, cycles)
         dut._log.info(f"{tokens} tokens: {cycles} cycles of {vocab * tokens} sums")
+    if vocab == LAYOUTS.widths.vocab:
+        report_point("limit: the longest vocabulary")
 
 
 @cocotb.test()

@@ -16,12 +16,13 @@ from hw.lib.layouts import Layouts
 from hw.lib.types import MonitorLayout
 from hw.lm_head.lm_head import LmHead
 from hw.tlmm.engine import TlmmEngine
-from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng
+from sim.cocotb_streams import StreamSource, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
 from tellme.compiler.head import HeadTiles, head_rows
 from tellme.models.source import TableRows
 from tellme.spec.attention import logit
 from tellme.spec.config import preset
+from tellme.spec.ranges import I32
 from tellme.spec.scale import Scale, scale_mul, unpack16
 from tests.hw.layouts import accumulator, layouts_of, pack, unpack
 from tests.hw.lm_head.one_pass import one_pass
@@ -67,6 +68,8 @@ class HeadOnEngine(wiring.Component):
         return m
 
 
+POINTS = ("limit: a vocabulary of one row", "limit: 63, 64 and 65 rows for a list of 64", "limit: the longest vocabulary",
+          "limit: the largest sums of the longest rows", "limit: logits at both ends of their range")
 SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "sums_wait",
         "largest_sums")
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
@@ -122,7 +125,8 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
     await reset(dut)
     sums = StreamSource(dut, "sums", idle=idle, rng=rng("sums"))
     memory: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=2 if idle else 0,
+                                 rng=rng("write")).run())
     for case in cases:
         cycles = await one(dut, case.vocab, case.d, case.logits(), [sums.send_all(case.payloads())], dump=dump, memory=memory,
                            layouts=LAYOUTS)
@@ -135,6 +139,8 @@ async def run(dut, cases, *, dump=False, idle=0.0, stall=0.0):
 async def shapes(dut):
     random = rng("shapes")
     await run(dut, [Case(random, vocab) for vocab in (5, 64, 130, 203, 1, 2, 67, 63, 65)])
+    report_point("limit: a vocabulary of one row")
+    report_point("limit: 63, 64 and 65 rows for a list of 64")
 
 
 @cocotb.test()
@@ -149,7 +155,10 @@ async def ties_go_to_the_lower_id(dut):
 @cocotb.test()
 async def saturated(dut):
     random = rng("saturated")
-    await run(dut, [Case(random, 71, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, -120)])
+    cases = [Case(random, 71, d=Scale(2047, e), exps=(-10, 5)) for e in (-20, 0, 20, 100, 124, -120)]
+    assert {v for case in cases for v in case.logits()} >= {I32.least, I32.most}
+    await run(dut, cases)
+    report_point("limit: logits at both ends of their range")
 
 
 @cocotb.test()
@@ -176,12 +185,15 @@ async def stalls_90(dut):
 @cocotb.test()
 async def sums_wait(dut):
     """Falling logits, of which only the first 64 enter the list: LOGIT_CYCLES a logit, whatever waits."""
-    case = Case(rng("rate"), 400, sums=[127 - i * 255 // 400 for i in range(400)])
-    case.scales = [Scale(1024, -10)] * 400
+    vocab = LAYOUTS.widths.vocab if LAYOUTS.widths.vocab <= 2000 else 400
+    case = Case(rng("rate"), vocab, sums=[127 - i * 255 // vocab for i in range(vocab)])
+    case.scales = [Scale(1024, -10)] * vocab
     assert case.logits() == sorted(case.logits(), reverse=True)
     cycles = await run(dut, [case])
     # One cycle more for each logit that enters: all that come before the list is full.
-    assert cycles <= LOGIT_CYCLES * 400 + 64 + LmHead.LATENCY + 10, cycles
+    assert cycles <= LOGIT_CYCLES * vocab + 64 + LmHead.LATENCY + 10, cycles
+    if vocab == LAYOUTS.widths.vocab:
+        report_point("limit: the longest vocabulary")
 
 
 @cocotb.test()
@@ -190,6 +202,7 @@ async def largest_sums(dut):
     random, most = rng("largest"), 128 * 128 * LAYOUTS.widths.dim
     sums = [sign * (most - n) for n in range(30) for sign in (1, -1)] + [0]
     await run(dut, [Case(random, len(sums), d=Scale(2047, e), exps=(-20, -10), sums=sums) for e in (-40, -22, -16, -4, 8)])
+    report_point("limit: the largest sums of the longest rows")
 
 
 async def on_engine(dut, tables, *, state=None, dump=False, idle=0.0, stall=0.0):
@@ -200,7 +213,8 @@ async def on_engine(dut, tables, *, state=None, dump=False, idle=0.0, stall=0.0)
     random = rng("codes")
     start, codes, words = (StreamSource(dut, name, idle=idle, rng=rng(name)) for name in ("engine_start", "codes", "words"))
     memory: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=2 if idle else 0,
+                                 rng=rng("write")).run())
     for table, stored in tables:
         vocab, dim = table.shape
         x = [random.choice((-128, 127, random.randint(-128, 127))) if state is None else state for _ in range(dim)]

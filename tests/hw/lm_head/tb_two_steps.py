@@ -129,7 +129,8 @@ async def run(dut, cases, *, dump=(), idle=0.0, stall=0.0, latency=17):
     await reset(dut)
     sums, pauses = StreamSource(dut, "sums", idle=idle, rng=rng("sums")), rng("pauses")
     written: dict[int, int] = {}
-    cocotb.start_soon(WriteModel(dut, "write", written, request=LAYOUTS.memory_request, stall=stall, rng=rng("write")).run())
+    cocotb.start_soon(WriteModel(dut, "write", written, request=LAYOUTS.memory_request, stall=stall, hold=2 if idle else 0,
+                                 rng=rng("write")).run())
     reads = QueuedReadModel(dut, "read", {}, request=LAYOUTS.memory_request, latency=latency,
                             pause=lambda: int(pauses.random() < stall) * pauses.randrange(1, 9))
     cocotb.start_soon(reads.run())

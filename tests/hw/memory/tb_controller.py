@@ -10,6 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import MemoryRequest
 from hw.memory.hub import Client
+from hw.memory.sdr.bringup import TrainingLayout
 from hw.memory.sdr.controller import REFRESH_GROUP
 from sim.chips.sdram import Chip
 from sim.cocotb_streams import (
@@ -26,7 +27,7 @@ from sim.cocotb_streams import (
 )
 from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
-from tests.hw.layouts import pack
+from tests.hw.layouts import pack, unpack
 from tests.hw.memory.parts import SdramMemory
 from tests.hw.memory_model import Dfi
 
@@ -230,13 +231,33 @@ def dut_cycles(dut):
 async def refresh_goes_on_under_load(dut):
     """Refreshes come at the chip's rate while a port reads without a pause."""
     bus = await bring_up(dut)
-    await write(dut, "host_write", 0, list(range(2048)))
+    # The next request waits while one is in work.
+    asks, gives = StreamSource(dut, "attention_write__req"), StreamSource(dut, "attention_write__data")
+    cocotb.start_soon(asks.send_all([request(0, 1024), request(1024, 1024)]))
+    await gives.send_all(range(2048))
+    while not dut.attention_write__idle.value:
+        await FallingEdge(dut.clk)
     bus.refreshes, first = 0, bus.cycles
+    req, data = StreamSource(dut, "weights__req"), StreamSink(dut, "weights__data")
+    cocotb.start_soon(req.send_all([request(0, 2048)] * 9))
     for _ in range(9):
-        await read(dut, "weights", 0, 2048)
+        assert await data.recv_n(2048) == list(range(2048))
     wanted = (bus.cycles - first) * 2000 / MHZ / 7812.5
     assert wanted > 2 * REFRESH_GROUP
     assert bus.refreshes >= wanted // REFRESH_GROUP * REFRESH_GROUP, "each group that is due is done"
+
+
+@cocotb.test()
+async def the_latency_that_a_host_sets(dut):
+    """Counts in place of the one that was found: with the right one words are read as they are, with a later one they are not."""
+    await bring_up(dut)
+    words = [rng("words").getrandbits(32) for _ in range(64)]
+    await write(dut, "host_write", 0, words)
+    found = unpack(TrainingLayout, int(dut.training.value))["beats"]
+    for beats, right in ((found, True), (found + 2, False), (0, True)):
+        dut.beats.value = beats
+        await FallingEdge(dut.clk)
+        assert (await read(dut, "host_read", 0, 64) == words) == right, beats
 
 
 @cocotb.test()

@@ -10,12 +10,16 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.memory.ddr3.training import Ddr3Training
-from sim.cocotb_streams import report, reset, rng, settled
+from sim.cocotb_streams import report, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tellme.golden.ddr3 import LanesTrainer
 from tellme.spec.ddr3_training import LANES, READCLKSELS, SLIPS, LaneSettings, pack_overrides
 
 BENCHES = [Bench(name="lanes2", build=Ddr3Training)]
+POINTS = ("refused: a memory of which a lane never reads right",)
+#: Settings that are tried; times that each of them is.
+EVERY = [LaneSettings(step, slip) for step in range(READCLKSELS) for slip in range(SLIPS)]
+TRIES = 3
 #: Sweeps with drawn settings that work, and cycles that one may take.
 DRAWS, LIMIT = 12, 12_000
 
@@ -83,15 +87,18 @@ async def sweep(dut, *, again=True):
     raise AssertionError(f"no sweep has ended within {LIMIT} cycles")
 
 
-@cocotb.test()
-async def the_models_word(dut):
-    random = rng("works")
+async def bring_up(dut):
     for name in ("probes__started", "probes__ready", "probes__moves", "probes__rvalid", "phy__burst", "again", "override"):
         getattr(dut, name).value = 0
-    every = [LaneSettings(step, slip) for step in range(READCLKSELS) for slip in range(SLIPS)]
     await reset(dut)
     memory = Memory(dut, rng("probes"))
-    model = LanesTrainer(memory.works)
+    return memory, LanesTrainer(memory.works)
+
+
+@cocotb.test()
+async def the_models_word(dut):
+    random, every = rng("works"), EVERY
+    memory, model = await bring_up(dut)
     for draw in range(DRAWS):
         # Some settings at random, or windows; never none at all for a lane that is not overridden.
         works = tuple(set(random.sample(every, random.choice((1, 4, 10, 20, 30)))) for _ in range(LANES))
@@ -104,6 +111,31 @@ async def the_models_word(dut):
         before = memory.tries
         await sweep(dut, again=draw > 0)
         model.sweep(overrides)
-        assert model.done and memory.tries - before == 3 * (READCLKSELS * SLIPS + 1)
-        assert int(dut.found.value) == model.found.pack(), (draw, works, overrides)
+        assert model.done and memory.tries - before == TRIES * (len(every) + 1)
+        for _ in range(3):
+            assert int(dut.found.value) == model.found.pack() and dut.probes__done.value, (draw, works, overrides)
+            await FallingEdge(dut.clk)
     report(cases=DRAWS)
+
+
+@cocotb.test()
+async def a_lane_that_never_works(dut):
+    """The word says so and the memory is not ready; another sweep begins, and ends well once the lane works."""
+    memory, model = await bring_up(dut)
+    dut.override.value = pack_overrides((None, None))
+    memory.works = model.works = (set(), {EVERY[3], EVERY[20]})
+    model.sweep()
+    assert not model.done and model.found.failed
+    for _ in range(LIMIT):
+        await FallingEdge(dut.clk)
+        assert not dut.probes__done.value
+        if memory.tries == TRIES * (len(EVERY) + 1) and int(dut.found.value) == model.found.pack():
+            break
+    else:
+        raise AssertionError("the word of a sweep that failed did not come")
+    memory.works = model.works = ({EVERY[-1]}, {EVERY[20]})
+    await sweep(dut, again=False)
+    model.sweep()
+    assert model.done and int(dut.found.value) == model.found.pack()
+    report_point("refused: a memory of which a lane never reads right")
+    report(cases=2)

@@ -9,13 +9,17 @@ from cocotb.triggers import FallingEdge
 
 from hw.lib.ports import MemoryRequest
 from hw.memory.guard import ReadGuard, WriteGuard
-from sim.cocotb_streams import StreamSink, StreamSource, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report_point, reset, rng, settled
 from sim.testbench import Bench
 from tests.hw.layouts import pack
 from tests.hw.memory_model import ReadModel, WriteModel
 
-BENCHES = [Bench(name="read", build=ReadGuard, env={"KIND": "read"}, tests=("passes_reads", "drains_reads")),
-           Bench(name="write", build=WriteGuard, env={"KIND": "write"}, tests=("passes_writes", "drains_writes"))]
+BENCHES = [Bench(name="read", build=ReadGuard, env={"KIND": "read"},
+                 tests=("passes_reads", "drains_reads", "a_request_waits_for_the_end_of_a_drain")),
+           Bench(name="write", build=WriteGuard, env={"KIND": "write"},
+                 tests=("passes_writes", "drains_writes", "a_request_waits_for_the_end_of_a_drain"))]
+POINTS = ("refused: a request while a guard drains", "limit: a read of which no word, and of which all but one were taken",
+          "limit: a write of which no word, and of which all but one were given")
 KIND = os.environ.get("KIND", "read")
 
 
@@ -55,8 +59,10 @@ async def drain(dut):
 async def passes_reads(dut):
     await bring_up(dut)
     req, data = StreamSource(dut, "user__req"), StreamSink(dut, "user__data", stall=0.3, rng=rng("data"))
-    for addr, n in ((5, 1), (100, 40), (7, 3)):
-        cocotb.start_soon(req.send(pack(MemoryRequest, addr=addr, len=n)))
+    requests = ((5, 1), (100, 40), (7, 3))
+    # The next request waits while one is served.
+    cocotb.start_soon(req.send_all([pack(MemoryRequest, addr=addr, len=n) for addr, n in requests]))
+    for addr, n in requests:
         assert await data.recv_n(n) == [3 * (addr + i) for i in range(n)]
 
 
@@ -73,18 +79,20 @@ async def drains_reads(dut):
         await drain(dut)
         cocotb.start_soon(req.send(pack(MemoryRequest, addr=10, len=2)))
         assert await data.recv_n(2) == [30, 33]
+    report_point("limit: a read of which no word, and of which all but one were taken")
 
 
 @cocotb.test()
 async def passes_writes(dut):
     model = await bring_up(dut, stall=0.3)
     req, data = StreamSource(dut, "user__req"), StreamSource(dut, "user__data", idle=0.3, rng=rng("data"))
-    for addr, n in ((5, 1), (100, 40)):
-        await req.send(pack(MemoryRequest, addr=addr, len=n))
+    requests = ((5, 1), (100, 40))
+    cocotb.start_soon(req.send_all([pack(MemoryRequest, addr=addr, len=n) for addr, n in requests]))
+    for _, n in requests:
         await data.send_all(range(1, n + 1))
-        while not dut.user__idle.value:
-            await FallingEdge(dut.clk)
-        assert [model.words[addr + i] for i in range(n)] == list(range(1, n + 1))
+    while not dut.user__idle.value:
+        await FallingEdge(dut.clk)
+    assert model.words == {addr + i: i + 1 for addr, n in requests for i in range(n)}
 
 
 @cocotb.test()
@@ -102,3 +110,32 @@ async def drains_writes(dut):
         while not dut.user__idle.value:
             await FallingEdge(dut.clk)
         assert (model.words[20], model.words[21]) == (8, 9)
+    report_point("limit: a write of which no word, and of which all but one were given")
+
+
+@cocotb.test()
+async def a_request_waits_for_the_end_of_a_drain(dut):
+    """It is shown to the port in no cycle of the drain, and is done afterwards."""
+    model = await bring_up(dut)
+    req = StreamSource(dut, "user__req")
+    await req.send(pack(MemoryRequest, addr=300, len=8))
+    dut.drain.value = 1
+    waiting = cocotb.start_soon(req.send(pack(MemoryRequest, addr=10, len=2)))
+    await FallingEdge(dut.clk)
+    cycles = 0
+    while not dut.clean.value:
+        await settled()
+        assert dut.user__req__valid.value and not dut.user__req__ready.value and not dut.port__req__valid.value
+        await FallingEdge(dut.clk)
+        cycles += 1
+    assert 8 <= cycles < 500 and not waiting.done()
+    dut.drain.value = 0
+    if KIND == "read":
+        assert await StreamSink(dut, "user__data").recv_n(2) == [30, 33]
+    else:
+        await StreamSource(dut, "user__data").send_all([8, 9])
+        while not dut.user__idle.value:
+            await FallingEdge(dut.clk)
+        assert model.words == {300 + i: 0 for i in range(8)} | {10: 8, 11: 9}
+    await waiting
+    report_point("refused: a request while a guard drains")

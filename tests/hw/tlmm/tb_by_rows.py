@@ -5,7 +5,7 @@
 import cocotb
 from engine_cases import LANES, MAX_COLS, PLANES, STREAMS, TILE, TOKENS, Case, bench, cycles_of, run
 
-from sim.cocotb_streams import report, reset, rng
+from sim.cocotb_streams import report, report_point, reset, rng
 
 BENCHES = [bench("lanes4", 4, 2, 64, 100, planes=6, by_rows=True),
            bench("lanes5", 5, 1, 64, 100, planes=3, by_rows=True,
@@ -16,6 +16,7 @@ BENCHES = [bench("lanes4", 4, 2, 64, 100, planes=6, by_rows=True),
                  nightly="by_rows-lanes4 has the same order, with one row a step; these are the numbers of ecpix5-85f"),
            bench("lanes16", 16, 2, 160, 120, planes=6, multipliers=True, by_rows=True,
                  nightly="by_rows-lanes4 has fewer lanes and tokens")]
+POINTS = ("limit: rows of one token and of all",)
 KINDS = {"planes": (1, PLANES, 2), "row_words": (True, False)}
 
 
@@ -29,6 +30,7 @@ async def both_orders(dut):
         for tokens in range(1, TOKENS + 1) if TOKENS <= 5 else (1, 2, 7, TOKENS):
             cases += [Case(random, rows, cols, tokens, by_rows=by_rows, **KINDS) for by_rows in (True, False, True)]
     await run(dut, cases)
+    report_point("limit: rows of one token and of all")
 
 
 @cocotb.test()

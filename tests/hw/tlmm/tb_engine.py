@@ -7,7 +7,7 @@ from cocotb.utils import get_sim_time
 from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, busy_cycles, rows_a_step, run, tokens_of
 
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, report, report_note, reset, rng
+from sim.cocotb_streams import PERIOD_NS, report, report_note, report_point, reset, rng
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
@@ -31,6 +31,10 @@ BENCHES = [bench("lanes1", 1, 1, 128, 260), bench("lanes2", 2, 1, 128, 260, plan
                    nightly="no preset has these numbers of lanes and pipelines")
              for lanes, streams, tile in ((2, 1, 128), (6, 3, 128), (12, 1, 254), (16, 2, 240)))]
 
+POINTS = ("limit: a matrix of two rows and four columns", "limit: the last row of the widest matrix",
+          "limit: the largest sums of the longest input", "limit: a tile of all rows, and one row pair more",
+          "limit: a chunk of one token and of all")
+
 
 @cocotb.test()
 async def shapes(dut):
@@ -38,6 +42,12 @@ async def shapes(dut):
     random = rng("shapes")
     shapes = [(2, 4), (2, 20), (4, 21), (6, 41), (8, 19), (10, 60), (128, 44), (130, 40), (256, 20), (300, 53), (330, 41)]
     await run(dut, [Case(random, rows, cols, t) for rows, cols in shapes for t in tokens_of(TOKENS)])
+    assert tokens_of(TOKENS)[0] == 1 and tokens_of(TOKENS)[-1] == TOKENS
+    report_point("limit: a matrix of two rows and four columns")
+    if TOKENS > 1:
+        report_point("limit: a chunk of one token and of all")
+    if {(TILE, 44), (TILE + 2, 40)} <= set(shapes):
+        report_point("limit: a tile of all rows, and one row pair more")
 
 
 @cocotb.test()
@@ -63,6 +73,8 @@ async def numbers_at_their_ends(dut):
         most = Case(random, rows, 20, tokens)
         assert most.expected(0)[-1][3] == rows - 1
         await run(dut, [longest, most])
+    report_point("limit: the last row of the widest matrix")
+    report_point("limit: the largest sums of the longest input")
 
 
 @cocotb.test()

@@ -20,7 +20,7 @@ from engine_cases import (
     tokens_of,
 )
 
-from sim.cocotb_streams import report, report_note, reset, rng
+from sim.cocotb_streams import report, report_note, report_point, reset, rng
 from tellme.spec.packing import SLICE, groups_of, multiplier_words, pack_planes, slices
 from tellme.spec.ranges import I32
 
@@ -37,6 +37,8 @@ BENCHES = [bench("lanes1", 1, 1, 128, 200, planes=6, multipliers=True, nightly="
 ALL = range(1, PLANES + 1)
 #: Groups of a slice, of a number of slices that divides no width of the shapes, and of more slices than a row has.
 GROUPS = (1, 2, 3, 5, 255)
+
+POINTS = ("limit: the largest products, in as many planes as an int32 holds", "limit: the longest column group")
 
 
 @cocotb.test()
@@ -90,6 +92,8 @@ async def numbers_at_their_ends(dut):
                 assert {acc for acc, *_ in case.expected(0)} == {trit * size * reach[planes - 1]}
                 await run(dut, [case])
             await run(dut, [Case(random, 6, MAX_COLS, tokens, extreme=True, planes=[planes], free=[free], groups=[1])])
+    for point in POINTS:
+        report_point(point)
 
 
 @cocotb.test()

@@ -18,17 +18,17 @@ from tests.hw.layouts import pack, unpack
 
 #: Three lanes: this number shares an EBR's word.
 LANES = 3
-POINTS = [Point("select-xor", LANES), Point("select-tree", LANES, 2, "lockstep"), Point("g2", LANES),
+LANE_POINTS = [Point("select-xor", LANES), Point("select-tree", LANES, 2, "lockstep"), Point("g2", LANES),
           Point("g2", LANES, 2, "lockstep"), Point("g2", LANES, 1, "turn"), Point("g3g2-plain", LANES, 1, "turn"),
           Point("g5-ebr", LANES, 1, "lockstep"), Point("g5-ebr", LANES, 1, "turn"),
           *(Point("g2", LANES, rows, "lockstep", method) for rows in (1, 2) for method in METHODS[1:])]
 #: The whole lane that CI runs, of the engine's kind with as many rows a step as the engine takes.
 CI = Point("g2", LANES, 2, "lockstep")
-assert CI in POINTS
+assert CI in LANE_POINTS
 BENCHES = [Bench(name=point.name, build=lambda point=point: LanePoint(point), env={"POINT": str(n)},
                  nightly="" if point == CI else "a lane that was only compared (hw/tlmm/study): no core has it")
-           for n, point in enumerate(POINTS)]
-POINT = POINTS[int(os.environ.get("POINT", "0"))]
+           for n, point in enumerate(LANE_POINTS)]
+POINT = LANE_POINTS[int(os.environ.get("POINT", "0"))]
 KIND = KINDS[POINT.kind]
 #: Multipliers are those of a tile's rows, of which a step takes some; else each dot has a tile of its own.
 ROWS = TILE_ROWS // POINT.rows if POINT.method == "multipliers" else TILE_ROWS

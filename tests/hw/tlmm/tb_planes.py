@@ -20,7 +20,7 @@ from engine_cases import (
 )
 
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import report, report_note, reset, rng
+from sim.cocotb_streams import report, report_note, report_point, reset, rng
 from tellme.spec.packing import SLICE, plane_reach, slices
 from tellme.spec.widths import signed_bits_for
 
@@ -34,6 +34,7 @@ BENCHES = [bench("lanes1", 1, 1, 128, 100, planes=6), bench("lanes2", 2, 1, 128,
            bench("rows2-lanes4", 4, 1, 128, 100, planes=6, prefill_rows=2, nightly=SEVERAL),
            bench("rows2-lanes10", 10, 1, 240, 100, planes=5, prefill_rows=2, timeout_s=900,
                  nightly="rows2-lanes4 has two tokens on four lanes")]
+POINTS = ("limit: the most planes, and their largest sums", "limit: tiles of row words in all their places")
 ALL = range(1, PLANES + 1)
 
 
@@ -71,6 +72,7 @@ async def numbers_at_their_ends(dut):
         longest.x = [[-128] * MAX_COLS for _ in range(tokens)]
         assert {acc for acc, *_ in longest.expected(0)} >= {-most, most}
         await run(dut, [longest, Case(random, 6, MAX_COLS, tokens, extreme=True, planes=[PLANES])])
+    report_point("limit: the most planes, and their largest sums")
 
 
 @cocotb.test()
@@ -96,6 +98,7 @@ async def row_words_wait_for_their_place(dut):
     for tokens in tokens_of(TOKENS):
         await run(dut, [Case(random, 9 * TILE, SLICE, tokens, row_words=[True] * 7 + [False], planes=[1, 1, 2])],
                   stall=0.9 if tokens <= 2 else 0.6)
+    report_point("limit: tiles of row words in all their places")
 
 
 @cocotb.test()

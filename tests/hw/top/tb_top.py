@@ -17,7 +17,7 @@ from hw.memory.ddr3.training import TrainingLayout
 from hw.top import Core
 from sim.chips.ddr3 import Ddr3Chip
 from sim.chips.sdram import Chip
-from sim.cocotb_streams import PERIOD_NS, report, reset, rng
+from sim.cocotb_streams import PERIOD_NS, report, report_point, reset, rng
 from sim.testbench import Bench
 from tellme.compiler.image import compile_model
 from tellme.golden.board import GoldenBoard
@@ -45,6 +45,7 @@ from tellme.spec.memory import (
     top_address,
 )
 from tellme.spec.packets import EVENT_SLOTS, EVENTS, HELLO, NakReason, PacketType
+from tellme.spec.packing import HEAD_BLOCK_ROWS, head_block_words
 from tellme.spec.program import FORMAT_VERSION
 from tellme.spec.sampling import DrawSettings, inverse_temperature, max_gap, pack_settings
 from tests.hw.layouts import unpack
@@ -135,6 +136,8 @@ BENCHES = [Bench(name="tiny", build=lambda: SdrPins(Core(CONFIGS["tiny"])), env=
            Bench(name="ddr3-draws", build=lambda: Pins(Core(CONFIGS["ddr3"])), env={"CONFIG": "ddr3"}, timeout_s=900,
                  tests=("memory_through_packets", "tokens_are_drawn", "four_end_tokens"),
                  nightly="top-ddr3 draws a token; sampling/sampler-draw has each setting")]
+POINTS = (*(f"end: {reason.name}" for reason in DoneReason), "limit: an end token in the last place",
+          "limit: memory over rows and banks, and all of token memory")
 CONFIG = CONFIGS[os.environ.get("CONFIG", "tiny")]
 READ_BEATS = 11
 BUILD_ID = int.from_bytes(bytes(range(32)), "little")
@@ -218,6 +221,8 @@ async def memory_through_packets(dut):
         await write(host, base, content)
         answer = await host.ask(PacketType.READ, u32(base) + len(content).to_bytes(2, "little"))
         assert answer == (PacketType.DATA, content)
+    assert len(tokens) == 4 * CONFIG.max_context or CONFIG.ddr3
+    report_point("limit: memory over rows and banks, and all of token memory")
 
 
 async def load(host, image):
@@ -248,6 +253,7 @@ async def run(host, golden, args, reason=DoneReason.LENGTH):
         assert (kind, got.position, got.id, got.logit) == (PacketType.TOKEN, want.position, want.id, want.logit)
     kind, got = await event(host, 10_000 if picks else 200_000)
     assert (kind, got.logit) == (PacketType.DONE, reason)
+    report_point(f"end: {reason.name}")
     steps = len(golden.steps) - 1
     _, crcs = await host.ask(PacketType.READ, u32(CRC_BASE) + (4 * steps).to_bytes(2, "little"))
     assert [int.from_bytes(crcs[4 * i:4 * i + 4], "little") for i in range(steps)] == golden.crcs[:steps]
@@ -569,6 +575,7 @@ async def a_run_draws_and_ends(dut):
     assert free[2] not in free[:2]
     ends = (vocab + 1,) * (END_TOKENS - 1)
     report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, ends=(*ends, free[2])), DoneReason.END_TOKEN))
+    report_point("limit: an end token in the last place")
 
 
 @cocotb.test()
@@ -700,7 +707,26 @@ async def stops_at_any_step(dut):
         while kind == PacketType.TOKEN:
             kind, got = await event(host, 10_000)
         assert (kind, got.logit) == (PacketType.DONE, DoneReason.STOPPED)
+        report_point("end: STOPPED")
         cases += await run(host, golden, StartArgs(0, 1, 1))
+    # A context of two tokens ends a run that asks for more.
+    golden.registers["context"] = 2
+    await write(host, register_address("context"), u32(2))
+    cases += await run(host, golden, StartArgs(0, 1, 5), DoneReason.CONTEXT)
+    # With the largest stored scale the row of token 17 overflows: the run ends with its first step, and tells that one.
+    r = golden.registers
+    where = 4 * r["embed_base"] + 8 * head_block_words(r["dim"]) * (17 // HEAD_BLOCK_ROWS)
+    _, words = await host.ask(PacketType.READ, u32(where) + b"\x08\0")
+    scales = [*struct.unpack("<4H", words)]
+    scales[17 % HEAD_BLOCK_ROWS] = 0xFFFF
+    await write(host, where, struct.pack("<4H", *scales))
+    golden.write(where, struct.pack("<4H", *scales))
+    (kind, want), = golden.start(StartArgs(0, 1, 1))
+    assert (kind, want.logit, want.id) == (EventType.DONE, DoneReason.NONFINITE, 0)
+    await start(host, StartArgs(0, 1, 1))
+    kind, got = await event(host)
+    assert (kind, got.position, got.id, got.logit) == (PacketType.DONE, want.position, want.id, want.logit)
+    report_point("end: NONFINITE")
     report(cases=cases)
 
 
