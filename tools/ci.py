@@ -370,8 +370,9 @@ class Night:
         scratch.replace(path)
 
 
-def run_steps(steps: Sequence[Step], *, slots: int, logs: Path, night: Night | None = None) -> int:
-    """Run them; print what they did; the exit code.  With the record of a night, which hears of each step, all of them start."""
+def run_steps(steps: Sequence[Step], *, slots: int, logs: Path, night: Night | None = None, more: Sequence[str] = ()) -> int:
+    """Run them; print what they did, and ``more`` lines ahead of that; the exit code.  With the record of a night, which hears of
+    each step, all of them start."""
     heard_by_children()
     names = [step.name for step in steps]
     unknown = {name for step in steps for name in step.after}.difference(names)
@@ -381,6 +382,8 @@ def run_steps(steps: Sequence[Step], *, slots: int, logs: Path, night: Night | N
     began = time.monotonic()
     results = Runner(slots, logs, keep_going=night is not None, ended=night.ended if night else lambda result: None).run(steps)
     total: Counter[str] = Counter()
+    if more:
+        say("\n" + "\n".join(more))
     say(f"\n{'seconds':>8} {'CPU':>6}  step")
     for result in results:
         total.update(result.count or {})
@@ -397,6 +400,14 @@ def run_steps(steps: Sequence[Step], *, slots: int, logs: Path, night: Night | N
     total["failed"] += sum(not (result.count or {}).get("failed") for result in failed)
     say(told_of(total))
     return 1 if failed else 0
+
+
+def coverage_lines() -> list[str]:
+    """What the benches reach of the gateware, by file, as the committed record has it."""
+    # nobody lists the steps for this: it loads the benches
+    from tools.coverage_rtl import summary_lines
+
+    return ["Coverage of the gateware (docs/reports/coverage-rtl.json)", *summary_lines()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -435,7 +446,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{len(night.steps)} steps were well with these sources (docs aside), {len(todo)} are left")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
-        code = run_steps(todo, slots=args.jobs, logs=LOGS, night=night)
+        code = run_steps(todo, slots=args.jobs, logs=LOGS, night=night, more=[] if args.fast else coverage_lines())
         if night:
             left = night.left(steps)
             say(f"the night: {len(steps) - len(left)} of {len(steps)} steps are well"

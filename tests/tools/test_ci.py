@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sim.run_tests import bench_costs, discover, select
-from tools.ci import FAST_RTL, ROOT, Night, Step, all_steps, by_urgency, counts, fast_steps, main, plan, run_steps
+from tools.ci import FAST_RTL, ROOT, Night, Step, all_steps, by_urgency, counts, coverage_lines, fast_steps, main, plan, run_steps
 
 
 def python(text: str) -> list[str]:
@@ -141,6 +141,16 @@ def test_options_of_a_night_want_a_night(option, capsys):
     with pytest.raises(SystemExit) as error:
         main([option])
     assert error.value.code == 2 and "give --nightly too" in capsys.readouterr().err
+
+
+def test_the_summary_has_the_coverage_of_the_gateware(tmp_path, capsys):
+    """Ahead of the steps' table; the last line stays the counts."""
+    lines = coverage_lines()
+    assert any(line.endswith(" hw/link/link.py") for line in lines) and "of CI not run" in lines[-1] + "".join(lines[-4:])
+    assert run_steps([passing("a", tests=True, text="print('1 passed')")], slots=1, logs=tmp_path, more=lines) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed.index(lines[0]) < printed.index(lines[-1]) < printed.index(f"{'seconds':>8} {'CPU':>6}  step")
+    assert printed[-1] == "1 passed, 0 failed, 0 skipped"
 
 
 def test_steps_that_wait_for_none_are_refused(tmp_path):
