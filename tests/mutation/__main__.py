@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.run_tests import bench_costs
-from tests.mutation.benches import Benches
+from tests.mutation.benches import Benches, Experience
 from tests.mutation.judged import JUDGED
 from tests.mutation.record import SURVIVED, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of_file, sources
@@ -72,7 +72,8 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
-        trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs)
+        trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,
+                        Experience(costs, record.results.values()), jobs)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -82,29 +83,28 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, interrupted)
         left = limit
-        while True:
-            batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
-            if not batch:
-                return survivors
-            futures = {pool.submit(trials.run, m): m for m in batch}
-            try:
+        try:
+            while True:
+                batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
+                if not batch:
+                    return survivors
+                futures = {pool.submit(trials.run, m): m for m in batch}
                 for future in as_completed(futures):
                     mutant, result = futures[future], future.result()
                     record.put(mutant, {**result, **source})
                     # A judgement of a mutant that is killed now is told at the end; the result is not lost for it.
                     record.write(summary(mutants, record, judged), judged)
                     where = [result[name] for name in ("bench", "error", "core") if name in result] or result.get("passed", [])
-                    seconds = f"{result['seconds']} s"
+                    seconds = f"{result['seconds']} s, {result['cpu_s']} s of CPU"
                     print(f"{result['outcome'].upper()} {mutant.line()} [{', '.join([*where, seconds])}]", flush=True)
                     if result["outcome"] in SURVIVED:
                         survivors.append(mutant)
-            except BaseException:
-                trials.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            if chosen or (left is not None and len(batch) >= left):
-                return survivors
-            left = None if left is None else left - len(batch)
+                if chosen or (left is not None and len(batch) >= left):
+                    return survivors
+                left = None if left is None else left - len(batch)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            trials.stop()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,20 +1,28 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which benches may see a mutant of a file, the cheapest first.
+"""Which benches may see a mutant of a file, those first that kill most for their seconds.
 
 A bench may see a file if its testbench imports the file, itself or through other modules.  Whether a bench does see a mutant, its
-Verilog tells (:mod:`tests.mutation.elaborate`).
+Verilog tells (:mod:`tests.mutation.worker`).
 """
 
 import ast
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sim.run_tests import Job, discover
+from tests.mutation.record import KILLED
 
-__all__ = ["MOST_OTHERS", "Benches", "imports", "reached"]
+__all__ = ["MOST_OTHERS", "UNMEASURED", "Benches", "Experience", "imports", "reached"]
+
+#: What a bench without a measured cost is taken for, in CPU seconds.
+UNMEASURED = 60.0
+#: CPU seconds of a trial on a bench beside those of the bench's tests.
+FIXED = 4.0
 
 #: Benches of other units that are looked at, at most, behind those of the file's own unit.
 MOST_OTHERS = 12
@@ -107,3 +115,32 @@ class Benches:
         jobs = [job for path in paths for job in self._loaded[path]]
         jobs.sort(key=lambda job: (bool(job.bench.nightly), self._costs.get(job.name, 1e6), job.name))
         return [job.name for job in jobs]
+
+
+class Experience:
+    """Benches that killed mutants of a file and of a function, and those that did not."""
+
+    def __init__(self, costs: Mapping[str, float], results: Iterable[Mapping[str, Any]] = ()):
+        self._costs = costs
+        self._kills: Counter[tuple[str, str]] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()
+        for result in results:
+            self.note(result["file"], result["function"], result)
+
+    def note(self, file: str, function: str, result: Mapping[str, Any]) -> None:
+        """A trial's result, as the record has it."""
+        killer = [result["bench"].partition(".")[0]] if result["outcome"] in KILLED else []
+        for name in [*killer, *result.get("passed", [])]:
+            for place in (file, f"{file} {function}"):
+                self._tries[place, name] += 1
+                self._kills[place, name] += name in killer
+
+    def order(self, file: str, function: str, names: Sequence[str]) -> list[str]:
+        """Those first that are the likeliest to kill a mutant of the function, for what they cost.  A mutant of the function
+        itself counts as three of the file."""
+        def worth(name: str) -> float:
+            kills, tries = (sum(weight * counted[place, name] for place, weight in ((file, 1), (f"{file} {function}", 3)))
+                            for counted in (self._kills, self._tries))
+            return (kills + 1) / (tries + 2) / (FIXED + self._costs.get(name, UNMEASURED))
+
+        return sorted(names, key=lambda name: -worth(name))
