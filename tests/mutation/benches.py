@@ -101,6 +101,12 @@ class Benches:
     def testbenches(self, file: str) -> list[Path]:
         return [path for path in sorted((self._root / "tests" / "hw").glob("*/tb_*.py")) if file in reached(self._root, path)]
 
+    def distance(self, name: str, file: str) -> int:
+        """The number of imports between a bench's testbench and a file that it reaches."""
+        unit, _, rest = name.partition("/")
+        # The names of testbenches have no hyphen.
+        return reached(self._root, self._root / "tests" / "hw" / unit / f"tb_{rest.partition('-')[0]}.py")[file]
+
     def cheapest(self, path: Path) -> float:
         """The least cost of a testbench's benches, by the names of the costs."""
         prefix = f"{path.parent.name}/{path.stem.removeprefix('tb_')}-"
@@ -135,12 +141,12 @@ class Experience:
                 self._tries[place, name] += 1
                 self._kills[place, name] += name in killer
 
-    def order(self, file: str, function: str, names: Sequence[str]) -> list[str]:
-        """Those first that are the likeliest to kill a mutant of the function, for what they cost.  A mutant of the function
-        itself counts as three of the file."""
+    def order(self, file: str, function: str, distances: Mapping[str, int]) -> list[str]:
+        """Benches by their distances from the file: those first that are the likeliest to kill a mutant of the function, for what
+        they cost.  A mutant of the function itself counts as three of the file, and the distance as two of either."""
         def worth(name: str) -> float:
             kills, tries = (sum(weight * counted[place, name] for place, weight in ((file, 1), (f"{file} {function}", 3)))
                             for counted in (self._kills, self._tries))
-            return (kills + 1) / (tries + 2) / (FIXED + self._costs.get(name, UNMEASURED))
+            return (kills + 2 / (1 + distances[name])) / (tries + 2) / (FIXED + self._costs.get(name, UNMEASURED))
 
-        return sorted(names, key=lambda name: -worth(name))
+        return sorted(distances, key=lambda name: -worth(name))

@@ -29,8 +29,8 @@ __all__ = ["CORES", "MOST_BENCHES", "Stopped", "Trials", "limit_of"]
 CORES = tuple(f"{CORE}{name}" for name in ("ecp5-25f", "ulx3s-85f", "ecpix5-85f"))
 #: Benches that a mutant is run on, at most; a survivor's record names those that passed.
 MOST_BENCHES = 10
-#: Names that one request has, at most: of each the digests without a mutant must be known before.
-TOGETHER = 4
+#: Names of the first requests, and of each further one.  Of each name the digests without a mutant must be known before.
+TOGETHER = (1, 2, 4)
 
 
 class Stopped(Exception):
@@ -169,18 +169,20 @@ class Trials:
         """(what became of the mutant, CPU seconds).  The unit's own benches come first, and those of other units if all of these
         pass."""
         passed: list[str] = []
-        total = 0.0
+        total, sizes = 0.0, list(TOGETHER)
         for place in (self._benches.own, self._benches.others, None):
             if place is not None:
-                waiting = iter(self._experience.order(mutant.file, mutant.function, place(mutant.file, mutant.unit)))
+                distances = {name: self._benches.distance(name, mutant.file) for name in place(mutant.file, mutant.unit)}
+                waiting = iter(self._experience.order(mutant.file, mutant.function, distances))
             else:
                 waiting = iter(() if passed else CORES)
             while len(passed) < MOST_BENCHES:
                 part: list[str] = []
+                size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
                 for name in waiting:
                     if self.runs(name, mutant, lines):
                         part.append(name)
-                        if len(part) == TOGETHER:
+                        if len(part) == size:
                             break
                 if not part:
                     break

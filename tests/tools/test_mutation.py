@@ -4,8 +4,7 @@
 
 import ast
 import json
-import subprocess
-import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,11 +13,13 @@ import pytest
 from sim.run_tests import Job
 from sim.testbench import Bench
 from tests.mutation import __main__ as tool
-from tests.mutation.benches import MOST_OTHERS, Benches, reached
+from tests.mutation import worker
+from tests.mutation.benches import MOST_OTHERS, Benches, Experience, reached
 from tests.mutation.judged import JUDGED, Judgement
 from tests.mutation.record import LEAST, MutationError, Record, judgements, quotas, summary, wanted
-from tests.mutation.rules import RULES, Mutant, mutants_of, mutants_of_file, sources
-from tests.mutation.trial import LIMITED, Trials, spent
+from tests.mutation.rules import RULES, Mutant, mutants_of, mutants_of_file, sources, statement
+from tests.mutation.trial import Trials
+from tests.mutation.worker import CORE, executed, limited
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = '''
@@ -253,6 +254,7 @@ def test_benches_of_the_files_unit_come_first_and_the_cheapest_of_them():
     assert "tb_streams.py" in asked and all((ROOT / "tests" / "hw" / "lib" / name).exists() for name in asked)
     others = benches.others("hw/lib/streams.py", "lib")
     assert len(others) == MOST_OTHERS and others[0] == "weights/forms-w0" and others[5] == "weights/passes-w0"
+    assert benches.distance("lib/streams-dear", "hw/lib/streams.py") == 1
     # Only testbenches that import the file, of its unit.
     assert {name.partition("-")[0] for name in benches.own("hw/memory/weights.py", "weights")} == {
         "weights/forms", "weights/manager", "weights/passes"}
@@ -274,33 +276,92 @@ def test_benches_of_a_testbench():
     assert names == {"lib/streams-skid", "lib/streams-queue", "lib/streams-landing", "lib/streams-burst"}
 
 
-@pytest.mark.parametrize(("case", "cpu", "outcome"), [
-    ("lib/streams-skid.in_order", 3.0, {"outcome": "killed", "bench": "lib/streams-skid.in_order"}),
-    ("lib/streams-skid.(crash)", 3.0, {"outcome": "killed", "bench": "lib/streams-skid.(crash)"}),
-    ("lib/streams-skid.(crash)", 16.0, {"outcome": "time", "bench": "lib/streams-skid", "limit_cpu_s": 15}),
-    ("lib/streams-skid.(hang)", 15.0, {"outcome": "time", "bench": "lib/streams-skid", "limit_cpu_s": 15}),
-    ("lib/streams-skid.(build)", 3.0, {"outcome": "unbuilt", "error": "lib/streams-skid.(build)"})])
-def test_what_a_failing_case_means(case, cpu, outcome):
-    assert Trials.death(case, 15, cpu) == outcome
+# ---------------------------------------------------------------------- trials
+
+def result(outcome, bench=None, passed=(), function="f"):
+    killer = {} if bench is None else {"bench": bench}
+    return {"file": "hw/a.py", "function": function, "outcome": outcome, "passed": list(passed), **killer}
 
 
-def test_a_bench_that_only_waited_for_a_core_kills_nothing():
-    with pytest.raises(MutationError, match="too busy to tell"):
-        Trials.death("lib/streams-skid.(hang)", 15, 14.0)
+def test_benches_that_killed_come_first():
+    costs = {"a/x-cheap": 2.0, "a/x-dear": 20.0, "a/x-other": 3.0}
+    names = dict.fromkeys(costs, 1)
+    assert Experience(costs).order("hw/a.py", "f", names) == ["a/x-cheap", "a/x-other", "a/x-dear"]
+    assert Experience(costs).order("hw/a.py", "f", {**names, "a/x-cheap": 3}) == ["a/x-other", "a/x-cheap", "a/x-dear"]
+    seen = Experience(costs, [result("killed", "a/x-dear.case", ["a/x-cheap", "a/x-other"], "g")] * 9)
+    assert seen.order("hw/a.py", "f", names) == ["a/x-dear", "a/x-cheap", "a/x-other"]
+    assert seen.order("hw/b.py", "f", names) == ["a/x-cheap", "a/x-other", "a/x-dear"]
+    # What killed mutants of the same function counts for more.
+    seen.note("hw/a.py", "f", result("time", "a/x-other"))
+    assert seen.order("hw/a.py", "f", names)[0] == "a/x-other"
+    seen.note("hw/a.py", "f", result("identical"))
+    assert seen.order("hw/a.py", "f", names)[0] == "a/x-other"
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [
+    ({"failed": "lib/streams-skid.in_order"}, {"outcome": "killed", "bench": "lib/streams-skid.in_order"}),
+    ({"failed": "lib/streams-skid.(crash)"}, {"outcome": "killed", "bench": "lib/streams-skid.(crash)"}),
+    ({"failed": "lib/streams-skid.(limit)"}, {"outcome": "time", "bench": "lib/streams-skid", "limit_cpu_s": 15}),
+    ({"failed": "lib/streams-skid.(build)"}, {"outcome": "unbuilt", "error": "lib/streams-skid.(build)"}),
+    ({"failed": ""}, {}), ({"seen": "identical"}, {}),
+    ({"error": "TypeError: no"}, {"outcome": "unbuilt", "error": "TypeError: no"}),
+    ({"name": f"{CORE}sim-tiny"}, {"outcome": "unreached", "core": "sim-tiny"})])
+def test_what_an_answer_means(answer, outcome):
+    assert Trials.meaning({"name": "lib/streams-skid", "seen": "differs", "limit": 15, **answer}) == outcome
 
 
 def test_the_limit_counts_cpu_seconds():
-    def limited(text):
-        return subprocess.run(["sh", "-c", LIMITED, "1", sys.executable, "-c", text], capture_output=True, text=True)
+    def endless():
+        while True:
+            pass
 
-    endless, short = limited("while True: pass"), limited("import time; time.sleep(1.5); print(3); raise SystemExit(5)")
-    # The kernel's limit and the shell's times are counted by different clocks, a tick or two apart.
-    assert endless.returncode > 128 and 0.9 <= spent(endless.stderr) < 3
-    assert (short.returncode, short.stdout) == (5, "3\n") and spent(short.stderr) < 1
+    assert 0.9 <= limited(endless, 1) < 3
+    assert limited(lambda: time.sleep(1.5), 1) < 1
 
 
-def test_seconds_of_the_shell():
-    assert spent("some error\n0m0.01s 0m0.02s\n1m3.50s 0m0.47s\n") == pytest.approx(64.0)
+def test_a_bench_that_only_waits_kills_nothing(monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE", 0.5)
+    with pytest.raises(TimeoutError, match="too busy to tell"):
+        limited(lambda: time.sleep(5), 1)
+
+
+STATEMENTS = """
+TABLE = (1,
+         2)
+def f(a, b=7,
+      c=8):
+    if (a and
+            b):
+        return [c
+                for c in range(3)]
+    for i in range(2): a += i
+    return (a,
+            9)
+"""
+
+
+@pytest.mark.parametrize(("text", "lines"), [
+    ("2)", [2, 3]), ("7", [4, 5]), ("8", [4, 5]), ("and", [6, 7]), ("range(3)", [8, 9]), ("+= i", [10]), ("9", [11, 12])])
+def test_lines_of_a_statement(text, lines):
+    assert list(statement(STATEMENTS, STATEMENTS.index(text))) == lines
+
+
+def test_lines_that_are_run(tmp_path):
+    """Of files below the folder alone, in functions that these call too; a statement that is run has a line that is."""
+    (tmp_path / "hw").mkdir()
+    file = tmp_path / "hw" / "a.py"
+    file.write_text(STATEMENTS)
+    names = {}
+    code = compile(STATEMENTS, str(file), "exec")
+
+    def run():
+        exec(code, names)
+        names["f"](0)
+
+    found = executed(run, tmp_path / "hw")
+    assert list(found) == ["hw/a.py"]
+    for text, is_run in (("2)", True), ("7", True), ("and", True), ("range(3)", False), ("+= i", True), ("9", True)):
+        assert set(statement(STATEMENTS, STATEMENTS.index(text))).isdisjoint(found["hw/a.py"]) != is_run, text
 
 
 @pytest.mark.nightly
