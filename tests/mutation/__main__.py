@@ -24,7 +24,7 @@ from tests.mutation.benches import Benches, Experience
 from tests.mutation.judged import JUDGED
 from tests.mutation.record import SURVIVED, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of_file, sources
-from tests.mutation.trial import Stopped, Trials
+from tests.mutation.trial import MOST_BENCHES, Stopped, Trials
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "docs" / "reports" / "mutation.json"
@@ -67,13 +67,13 @@ def shown(mutant: Mutant) -> str:
 
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
-        jobs: int) -> list[Mutant]:
+        jobs: int, most: int) -> list[Mutant]:
     """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run."""
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
         trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,
-                        Experience(costs, record.results.values()), jobs)
+                        Experience(costs, record.results.values()), jobs, most)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -114,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only of this unit; given again, or of that")
     parser.add_argument("--key", action="append", default=[], metavar="KEY", help="run this mutant, again if need be")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
+    parser.add_argument("--benches", type=int, default=MOST_BENCHES, metavar="N",
+                        help=f"benches that a mutant must survive, at most; default: {MOST_BENCHES}.  With fewer, more survive.")
     parser.add_argument("--seed", type=int, default=1, help="of the sample's order; default: 1")
     parser.add_argument("--sample", type=int, default=1000, help="mutants to be tested over all units; default: 1000")
     parser.add_argument("--record", type=Path, default=REPORT, help="the record; default: docs/reports/mutation.json")
@@ -123,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--show", metavar="KEY", help="show a mutant in its place, and end")
     what.add_argument("--summary", action="store_true", help="the record's table and its survivors, and end")
     args = parser.parse_args(argv)
-    for name in ("n", "jobs", "sample"):
+    for name in ("n", "jobs", "sample", "benches"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"{'-n' if name == 'n' else '--' + name} wants 1 or more")
     mutants = [mutant for file in sources(ROOT) for mutant in mutants_of_file(ROOT, file)]
@@ -158,7 +160,8 @@ def main(argv: list[str] | None = None) -> int:
         judged = judgements(JUDGED, mutants, None if args.key else record)
         survivors: list[Mutant] = []
         if not args.summary:
-            survivors = run(mutants, record, [by_key[key] for key in args.key], args.n, args.unit, args.jobs)
+            survivors = run(mutants, record, [by_key[key] for key in args.key], args.n, args.unit, args.jobs,
+                            args.benches)
             # Judgements that came since the results were written are in the record too, as soon as the tool runs.
             if record.results:
                 record.write(summary(mutants, record, judged), judged)

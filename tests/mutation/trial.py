@@ -27,7 +27,7 @@ __all__ = ["CORES", "MOST_BENCHES", "Stopped", "Trials", "limit_of"]
 
 #: Presets of boards: a mutant of no bench's Verilog may still be in one of their cores.
 CORES = tuple(f"{CORE}{name}" for name in ("ecp5-25f", "ulx3s-85f", "ecpix5-85f"))
-#: Benches that a mutant is run on, at most; a survivor's record names those that passed.
+#: Benches that a mutant is run on, at most, if the command says nothing else; a survivor's record names those that passed.
 MOST_BENCHES = 10
 #: Names of the first requests, and of each further one.  Of each name the digests without a mutant must be known before.
 TOGETHER = (1, 2, 4)
@@ -83,9 +83,9 @@ class Trials:
     """
 
     def __init__(self, scratch: Path, kept: Path, benches: Benches, costs: Mapping[str, float], experience: Experience,
-                 jobs: int):
+                 jobs: int, most: int = MOST_BENCHES):
         self._scratch, self._kept, self._benches, self._costs, self._experience = scratch, kept, benches, costs, experience
-        self._lock = threading.Lock()
+        self._lock, self._most = threading.Lock(), most
         self._stopped = False
         self._clean = scratch / "clean"
         self._clean.mkdir(parents=True)
@@ -176,7 +176,7 @@ class Trials:
                 waiting = iter(self._experience.order(mutant.file, mutant.function, distances))
             else:
                 waiting = iter(() if passed else CORES)
-            while len(passed) < MOST_BENCHES:
+            while len(passed) < self._most:
                 part: list[str] = []
                 size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
                 for name in waiting:
@@ -186,7 +186,7 @@ class Trials:
                             break
                 if not part:
                     break
-                outcome, more, cpu = self.ask(worker, part, MOST_BENCHES - len(passed))
+                outcome, more, cpu = self.ask(worker, part, self._most - len(passed))
                 passed += more
                 total += cpu
                 if outcome:

@@ -382,6 +382,7 @@ def test_mutants_from_the_source_to_the_record(tmp_path, gateware, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["-n", "0"], "-n wants 1 or more"), (["--jobs", "0"], "--jobs wants 1 or more"),
+    (["--benches", "0"], "--benches wants 1 or more"),
     (["--sample", "-3"], "--sample wants 1 or more"), (["-n", "many"], "invalid int value"),
     (["--list", "--count"], "not allowed with")])
 def test_bad_arguments(arguments, message, capsys):
