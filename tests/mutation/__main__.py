@@ -67,8 +67,9 @@ def shown(mutant: Mutant) -> str:
 
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
-        jobs: int, most: int) -> list[Mutant]:
-    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run."""
+        jobs: int, most: int, again: bool = False) -> list[Mutant]:
+    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.  ``again``: the benches that a mutant
+    of ``chosen`` passed, by the record, need not be run again."""
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
@@ -88,7 +89,8 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
                 batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
                 if not batch:
                     return survivors
-                futures = {pool.submit(trials.run, m): m for m in batch}
+                before = {m: record.results[m.key].get("passed", []) if again else [] for m in batch}
+                futures = {pool.submit(trials.run, m, before[m]): m for m in batch}
                 for future in as_completed(futures):
                     mutant, result = futures[future], future.result()
                     record.put(mutant, {**result, **source})
@@ -113,6 +115,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, metavar="N", help="mutants to run at most; default: all that the sample still wants")
     parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only of this unit; given again, or of that")
     parser.add_argument("--key", action="append", default=[], metavar="KEY", help="run this mutant, again if need be")
+    parser.add_argument("--again", action="store_true",
+                        help="run survivors that are not judged on further benches, those that they passed left out")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
     parser.add_argument("--benches", type=int, default=MOST_BENCHES, metavar="N",
                         help=f"benches that a mutant must survive, at most; default: {MOST_BENCHES}.  With fewer, more survive.")
@@ -160,8 +164,11 @@ def main(argv: list[str] | None = None) -> int:
         judged = judgements(JUDGED, mutants, None if args.key else record)
         survivors: list[Mutant] = []
         if not args.summary:
-            survivors = run(mutants, record, [by_key[key] for key in args.key], args.n, args.unit, args.jobs,
-                            args.benches)
+            keys = [by_key[key] for key in args.key]
+            if args.again:
+                keys = [m for m in chosen if record.outcome(m) == "survived" and m.key not in judged][:args.n]
+            if keys or not args.again:
+                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.benches, args.again)
             # Judgements that came since the results were written are in the record too, as soon as the tool runs.
             if record.results:
                 record.write(summary(mutants, record, judged), judged)

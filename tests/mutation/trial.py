@@ -146,15 +146,18 @@ class Trials:
 
     # ------------------------------------------------------------------ a mutant
 
-    def run(self, mutant: Mutant) -> dict[str, Any]:
-        """What the record says of the mutant: outcome, benches that passed, the failing case, seconds, seconds of CPU."""
+    def run(self, mutant: Mutant, before: Sequence[str] = ()) -> dict[str, Any]:
+        """What the record says of the mutant: outcome, benches that passed, the failing case, seconds, seconds of CPU.
+
+        ``before``: benches that passed in an earlier trial, and count as such.
+        """
         began = time.monotonic()
         tree, worker = self._free.get()
         path = tree / mutant.file
         source = (self._clean / mutant.file).read_text("utf-8")
         path.write_text(mutant.apply(source), "utf-8")
         try:
-            result, cpu = self.judge(mutant, worker, statement(source, mutant.start))
+            result, cpu = self.judge(mutant, worker, statement(source, mutant.start), before)
         except MutationError:
             if self._stopped:
                 raise Stopped from None
@@ -165,10 +168,10 @@ class Trials:
         self._experience.note(mutant.file, mutant.function, result)
         return {**result, "seconds": round(time.monotonic() - began, 1), "cpu_s": round(cpu, 1)}
 
-    def judge(self, mutant: Mutant, worker: Worker, lines: range) -> tuple[dict[str, Any], float]:
+    def judge(self, mutant: Mutant, worker: Worker, lines: range, before: Sequence[str]) -> tuple[dict[str, Any], float]:
         """(what became of the mutant, CPU seconds).  The unit's own benches come first, and those of other units if all of these
         pass."""
-        passed: list[str] = []
+        passed = list(before)
         total, sizes = 0.0, list(TOGETHER)
         for place in (self._benches.own, self._benches.others, None):
             if place is not None:
@@ -180,7 +183,7 @@ class Trials:
                 part: list[str] = []
                 size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
                 for name in waiting:
-                    if self.runs(name, mutant, lines):
+                    if name not in before and self.runs(name, mutant, lines):
                         part.append(name)
                         if len(part) == size:
                             break
