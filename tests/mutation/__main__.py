@@ -68,8 +68,10 @@ def shown(mutant: Mutant) -> str:
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
         jobs: int, most: int, again: bool = False) -> list[Mutant]:
-    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.  ``again``: the benches that a mutant
-    of ``chosen`` passed, by the record, need not be run again."""
+    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.
+
+    ``again``: the benches that a mutant of ``chosen`` passed, by the record, need not be run again.
+    """
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
