@@ -17,6 +17,7 @@ import tokenize
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 __all__ = ["RULES", "Mutant", "mutants_of", "mutants_of_file", "sources", "statement"]
@@ -62,13 +63,13 @@ class Mutant:
     end: int = field(compare=False, default=0)
     text: str = field(compare=False, default="", repr=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve digits that stand for the name."""
         name = "\0".join((self.file, self.function, self.rule, self.before, self.after, str(self.ordinal)))
         return hashlib.sha256(name.encode()).hexdigest()[:12]
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """The folder of the file's benches: that below hw, but for files with a folder of benches of their own."""
         parts = Path(self.file).parts
