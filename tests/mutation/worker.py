@@ -12,6 +12,7 @@ core:PRESET.  The answers are lines of JSON on standard output.
 - ``trial``: each name is elaborated until the request's ``most`` benches have run, or one fails.  The request has the digests
   (``known``) and limits of CPU seconds (``limits``).  ``seen`` is ``identical`` or ``differs``.  A bench that differs is run and
   also has ``failed`` (its first failing case, or nothing), ``cpu`` and ``limit``.  A core that differs ends the trial.
+- ``verilog``: of each name the Verilog (``text``).
 
 ``error`` in an answer is what ended an elaboration.  The last answer has ``end``: nothing, or what ended the fork too early.
 """
@@ -178,6 +179,12 @@ def survey(request: Mapping[str, Any], answer: Callable[..., None]) -> None:
     answer(name=name, rtlil=found[0], verilog=found[1], lines=lines)
 
 
+def verilog(request: Mapping[str, Any], answer: Callable[..., None]) -> None:
+    for name in request["names"]:
+        files, _ = verilog_of(name, "")
+        answer(name=name, text="".join(files.values()))
+
+
 def trial(request: Mapping[str, Any], answer: Callable[..., None]) -> None:
     runs = 0
     for name in request["names"]:
@@ -287,7 +294,7 @@ def main() -> int:
         if pid == 0:
             try:
                 resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-                {"survey": survey, "trial": trial}[request["do"]](request, answer)
+                {"survey": survey, "trial": trial, "verilog": verilog}[request["do"]](request, answer)
             except BaseException:
                 traceback.print_exc()
                 sys.stderr.flush()

@@ -16,6 +16,7 @@ from tests.mutation import __main__ as tool
 from tests.mutation import worker
 from tests.mutation.benches import MOST_OTHERS, Benches, Experience, reached
 from tests.mutation.judged import JUDGED, Judgement
+from tests.mutation.prove import unproven
 from tests.mutation.record import LEAST, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of, mutants_of_file, sources, statement
 from tests.mutation.trial import Trials
@@ -376,6 +377,44 @@ def test_mutants_from_the_source_to_the_record(tmp_path, gateware, capsys):
     assert results[driven.key]["outcome"] == "unbuilt" and "driven" in results[driven.key]["error"]
     assert tool.main(["--record", str(path), "--summary"]) == 0
     assert "100.0%" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------- proofs of equivalence
+
+GOLD = """
+module dut(clk, a, o);
+  input clk;
+  wire clk;
+  input [3:0] a;
+  wire [3:0] a;
+  output o;
+  wire o;
+  wire \\$1 ;
+  reg q = 1'h0;
+  reg [1:0] \\$next ;
+  reg [1:0] n = 2'h2;
+  assign \\$1  = a > 4'h7;
+  always @(posedge clk)
+    q <= \\$1 ;
+  always @* begin
+    \\$next  = n;
+    if (q) \\$next  = 2'h1;
+  end
+  always @(posedge clk)
+    n <= \\$next ;
+  assign o = q & n[0];
+endmodule
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("before", "after", "left"), [
+    ("a > 4'h7", "a[3]", []), ("a > 4'h7", "a < 4'h8", ["\\q"]), ("q & n[0]", "q | n[0]", ["\\o"]),
+    ("if (q)", "if (q & ~o)", ["\\n"]), ("if (q)", "if (q & n[1])", ["\\n"]),
+    ("q = 1'h0", "q = 1'h1", ["values after reset"])])
+def test_what_is_proven_equivalent(before, after, left, tmp_path):
+    """With ``q & ~o`` the two differ where n is 3 alone, which no run reaches: that is not proven."""
+    assert unproven(GOLD, GOLD.replace(before, after), tmp_path) == left
 
 
 # ---------------------------------------------------------------------- arguments
