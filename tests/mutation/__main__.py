@@ -67,7 +67,7 @@ def shown(mutant: Mutant) -> str:
 
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
-        jobs: int, most: int, again: bool = False) -> list[Mutant]:
+        jobs: int, cpu: float | None = None, again: bool = False) -> list[Mutant]:
     """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.
 
     ``again``: the benches that a mutant of ``chosen`` passed, by the record, need not be run again.
@@ -76,7 +76,7 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
         trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,
-                        Experience(costs, record.results.values()), jobs, most)
+                        Experience(costs, record.results.values()), jobs, cpu)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true",
                         help="run survivors that are not judged on further benches, those that they passed left out")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
-    parser.add_argument("--benches", type=int, default=MOST_BENCHES, metavar="N",
-                        help=f"benches that a mutant must survive, at most; default: {MOST_BENCHES}.  With fewer, more survive.")
+    parser.add_argument("--cpu", type=int, metavar="S", help="no further bench for a mutant whose benches took S seconds of CPU, "
+                                                             f"of the {MOST_BENCHES} that it must survive; so more survive")
     parser.add_argument("--seed", type=int, default=1, help="of the sample's order; default: 1")
     parser.add_argument("--sample", type=int, default=1000, help="mutants to be tested over all units; default: 1000")
     parser.add_argument("--record", type=Path, default=REPORT, help="the record; default: docs/reports/mutation.json")
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--show", metavar="KEY", help="show a mutant in its place, and end")
     what.add_argument("--summary", action="store_true", help="the record's table and its survivors, and end")
     args = parser.parse_args(argv)
-    for name in ("n", "jobs", "sample", "benches"):
+    for name in ("n", "jobs", "sample", "cpu"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"{'-n' if name == 'n' else '--' + name} wants 1 or more")
     mutants = [mutant for file in sources(ROOT) for mutant in mutants_of_file(ROOT, file)]
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.again:
                 keys = [m for m in chosen if record.outcome(m) == "survived" and m.key not in judged][:args.n]
             if keys or not args.again:
-                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.benches, args.again)
+                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.cpu, args.again)
             # Judgements that came since the results were written are in the record too, as soon as the tool runs.
             if record.results:
                 record.write(summary(mutants, record, judged), judged)

@@ -27,7 +27,7 @@ __all__ = ["CORES", "MOST_BENCHES", "Stopped", "Trials", "limit_of"]
 
 #: Presets of boards: a mutant of no bench's Verilog may still be in one of their cores.
 CORES = tuple(f"{CORE}{name}" for name in ("ecp5-25f", "ulx3s-85f", "ecpix5-85f"))
-#: Benches that a mutant is run on, at most, if the command says nothing else; a survivor's record names those that passed.
+#: Benches that a mutant is run on, at most; a survivor's record names those that passed.
 MOST_BENCHES = 10
 #: Names of the first requests, and of each further one.  Of each name the digests without a mutant must be known before.
 TOGETHER = (1, 2, 4)
@@ -79,13 +79,15 @@ class Worker:
 class Trials:
     """Workers in copies of the checkout in ``scratch``: one for each trial at a time, and one without a mutant.
 
+    A trial ends when benches took ``cpu`` seconds of CPU, if that is given, and the next one does not begin.
+
     Digests and lines of benches without a mutant are kept in ``kept`` for as long as the sources that they are of do not change.
     """
 
     def __init__(self, scratch: Path, kept: Path, benches: Benches, costs: Mapping[str, float], experience: Experience,
-                 jobs: int, most: int = MOST_BENCHES):
+                 jobs: int, cpu: float | None = None):
         self._scratch, self._kept, self._benches, self._costs, self._experience = scratch, kept, benches, costs, experience
-        self._lock, self._most = threading.Lock(), most
+        self._lock, self._cpu = threading.Lock(), cpu
         self._stopped = False
         self._clean = scratch / "clean"
         self._clean.mkdir(parents=True)
@@ -172,14 +174,14 @@ class Trials:
         """(what became of the mutant, CPU seconds).  The unit's own benches come first, and those of other units if all of these
         pass."""
         passed = list(before)
-        total, sizes = 0.0, list(TOGETHER)
+        total, sizes = 0.0, list(TOGETHER) if self._cpu is None else [1]
         for place in (self._benches.own, self._benches.others, None):
             if place is not None:
                 distances = {name: self._benches.distance(name, mutant.file) for name in place(mutant.file, mutant.unit)}
                 waiting = iter(self._experience.order(mutant.file, mutant.function, distances))
             else:
                 waiting = iter(() if passed else CORES)
-            while len(passed) < self._most:
+            while len(passed) < MOST_BENCHES and (self._cpu is None or total < self._cpu):
                 part: list[str] = []
                 size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
                 for name in waiting:
@@ -189,7 +191,7 @@ class Trials:
                             break
                 if not part:
                     break
-                outcome, more, cpu = self.ask(worker, part, self._most - len(passed))
+                outcome, more, cpu = self.ask(worker, part, MOST_BENCHES - len(passed))
                 passed += more
                 total += cpu
                 if outcome:

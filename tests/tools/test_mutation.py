@@ -421,7 +421,7 @@ def test_what_is_proven_equivalent(before, after, left, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["-n", "0"], "-n wants 1 or more"), (["--jobs", "0"], "--jobs wants 1 or more"),
-    (["--benches", "0"], "--benches wants 1 or more"),
+    (["--cpu", "0"], "--cpu wants 1 or more"),
     (["--sample", "-3"], "--sample wants 1 or more"), (["-n", "many"], "invalid int value"),
     (["--list", "--count"], "not allowed with")])
 def test_bad_arguments(arguments, message, capsys):
