@@ -21,4 +21,18 @@ class Judgement:
     reason: str
 
 
-JUDGED: tuple[Judgement, ...] = ()
+JUDGED: tuple[Judgement, ...] = (
+    Judgement("24c1f8686a8b", "attention/pe_column QueryPe: the port sum has a bit more", "equivalent",
+              "The port is given old[:sum_bits], so that the bit more is 0. QueryColumn alone has QueryPe, and takes the sums' OR "
+              "into came.sum, which has sum_bits."),
+    Judgement("2133df21b2f6", "fused/pipeline FusedPipeline: is_qkv is 1 after reset", "equivalent",
+              "is_qkv is 0 from the second cycle on, by args. In the first nothing has arrived yet: arrived and acc.valid are 0, "
+              "so turn_valid, begins, to_act and turned.sent are 0 either way, to_add is used with raw_valid, which is 0, and "
+              "quiet is 1 either way, because put is 0 and both queues are empty."),
+    Judgement("dfa25a295d19", "lib/floats round_float: lsb2 < 2 for lsb2 < 1", "equivalent",
+              "Where lsb2 is 1 the other arm gives lsb2, which is 1. Proven by python -m tests.mutation.prove dfa25a295d19, for "
+              "fused/convert-dequantise-acc25."),
+    Judgement("d4b35093e664", "memory/sdr/bringup SdramBringUp: best_at is 1 after reset", "equivalent",
+              "CHOOSE alone reads best_at, into target. Where best is 0 there, the state goes to STEP, and CHOOSE writes target "
+              "again before anything reads it. Where best is not 0, COMPARE has written best_at with it."),
+)
