@@ -17,15 +17,12 @@ from typing import Any
 from sim.run_tests import Job, discover
 from tests.mutation.record import KILLED
 
-__all__ = ["MOST_OTHERS", "UNMEASURED", "Benches", "Experience", "imports", "reached"]
+__all__ = ["UNMEASURED", "Benches", "Experience", "imports", "reached"]
 
 #: What a bench without a measured cost is taken for, in CPU seconds.
 UNMEASURED = 60.0
 #: CPU seconds of a trial on a bench beside those of the bench's tests.
 FIXED = 4.0
-
-#: Benches of other units that are looked at, at most, behind those of the file's own unit.
-MOST_OTHERS = 12
 
 
 def module_file(root: Path, folder: Path, module: str) -> Path | None:
@@ -88,15 +85,8 @@ class Benches:
         return self.names([path for path in self.testbenches(file) if path.parent.name == unit])
 
     def others(self, file: str, unit: str) -> list[str]:
-        """The same of other units' benches, :data:`MOST_OTHERS` at most: of the testbenches that import the file on the shortest
-        way, which are the likeliest to build what the file describes, and of those the ones with the cheapest benches."""
-        names: list[str] = []
-        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit),
-                           key=lambda path: (reached(self._root, path)[file], self.cheapest(path))):
-            if len(names) >= MOST_OTHERS:
-                break
-            names += self.names([path])
-        return names[:MOST_OTHERS]
+        """The same of other units' benches."""
+        return self.names([path for path in self.testbenches(file) if path.parent.name != unit])
 
     def testbenches(self, file: str) -> list[Path]:
         return [path for path in sorted((self._root / "tests" / "hw").glob("*/tb_*.py")) if file in reached(self._root, path)]
@@ -106,11 +96,6 @@ class Benches:
         unit, _, rest = name.partition("/")
         # The names of testbenches have no hyphen.
         return reached(self._root, self._root / "tests" / "hw" / unit / f"tb_{rest.partition('-')[0]}.py")[file]
-
-    def cheapest(self, path: Path) -> float:
-        """The least cost of a testbench's benches, by the names of the costs."""
-        prefix = f"{path.parent.name}/{path.stem.removeprefix('tb_')}-"
-        return min((cost for name, cost in self._costs.items() if name.startswith(prefix)), default=1e6)
 
     def names(self, paths: Sequence[Path]) -> list[str]:
         """The benches of testbenches in their order."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from tests.mutation.record import MutationError
 from tests.mutation.rules import Mutant, statement
 from tests.mutation.worker import CORE
 
-__all__ = ["CORES", "MOST_BENCHES", "Stopped", "Trials", "limit_of"]
+__all__ = ["CORES", "MOST_BENCHES", "MOST_OTHERS", "Stopped", "Trials", "limit_of"]
 
 #: Presets of boards: a mutant of no bench's Verilog may still be in one of their cores.
 CORES = tuple(f"{CORE}{name}" for name in ("ecp5-25f", "ulx3s-85f", "ecpix5-85f"))
 #: Benches that a mutant is run on, at most; a survivor's record names those that passed.
 MOST_BENCHES = 10
+#: Benches of other units that are looked at, at most, behind those of the file's own unit: of those that run the statement.
+MOST_OTHERS = 12
 #: Names of the first requests, and of each further one.  Of each name the digests without a mutant must be known before.
 TOGETHER = (1, 2, 4)
 
@@ -119,7 +122,7 @@ class Trials:
         digest = hashlib.sha256(name.encode())
         for path in sorted(self._clean.rglob("*.py")):
             beside = path.is_relative_to(tests) and path.parent in (tests, tests / name.partition("/")[0])
-            if beside or not path.is_relative_to(self._clean / "tests"):
+            if beside or any(path.is_relative_to(self._clean / part) for part in ("hw", "sim", "sw")):
                 digest.update(b"\0" + path.relative_to(self._clean).as_posix().encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:20]
 
@@ -181,14 +184,11 @@ class Trials:
                 waiting = iter(self._experience.order(mutant.file, mutant.function, distances))
             else:
                 waiting = iter(() if passed else CORES)
-            while len(passed) < MOST_BENCHES and (self._cpu is None or total < self._cpu):
-                part: list[str] = []
-                size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-                for name in waiting:
-                    if name not in before and self.runs(name, mutant, lines):
-                        part.append(name)
-                        if len(part) == size:
-                            break
+            waiting = (name for name in waiting if name not in before and self.runs(name, mutant, lines))
+            if place == self._benches.others:
+                waiting = islice(waiting, MOST_OTHERS)
+            while len(passed) < MOST_BENCHES and not (passed and self._cpu is not None and total >= self._cpu):
+                part = list(islice(waiting, sizes.pop(0) if len(sizes) > 1 else sizes[0]))
                 if not part:
                     break
                 outcome, more, cpu = self.ask(worker, part, MOST_BENCHES - len(passed))
