@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from sim.run_tests import bench_costs
+from sim.run_tests import bench_costs, discover
 from tests.mutation.benches import Benches, Experience
 from tests.mutation.judged import JUDGED
 from tests.mutation.record import SURVIVED, MutationError, Record, judgements, quotas, summary, wanted
@@ -67,7 +67,7 @@ def shown(mutant: Mutant) -> str:
 
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
-        jobs: int, cpu: float | None = None, again: bool = False) -> list[Mutant]:
+        jobs: int, cpu: float | None = None, first: Sequence[str] = (), again: bool = False) -> list[Mutant]:
     """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.
 
     ``again``: the benches that a mutant of ``chosen`` passed, by the record, need not be run again.
@@ -76,7 +76,7 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
         trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,
-                        Experience(costs, record.results.values()), jobs, cpu)
+                        Experience(costs, record.results.values()), jobs, cpu, first)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, metavar="N", help="mutants to run at most; default: all that the sample still wants")
     parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only of this unit; given again, or of that")
     parser.add_argument("--key", action="append", default=[], metavar="KEY", help="run this mutant, again if need be")
+    parser.add_argument("--bench", action="append", default=[], metavar="NAME", help="run this bench first")
     parser.add_argument("--again", action="store_true",
                         help="run survivors that are not judged on further benches, those that they passed left out")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
@@ -141,6 +142,9 @@ def main(argv: list[str] | None = None) -> int:
         for unit in args.unit:
             if unit not in units:
                 raise MutationError(f"there is no unit {unit!r}; units: {', '.join(units)}")
+        for name in args.bench:
+            if name not in [job.name for job in discover(ROOT / "tests" / "hw", [f"{name}."])]:
+                raise MutationError(f"there is no bench {name!r}; python -m sim.run_tests --list --nightly shows all")
         for key in [*args.key, *([args.show] if args.show else [])]:
             if key not in by_key:
                 raise MutationError(f"there is no mutant {key!r}; --list shows all")
@@ -170,7 +174,8 @@ def main(argv: list[str] | None = None) -> int:
             if args.again:
                 keys = [m for m in chosen if record.outcome(m) == "survived" and m.key not in judged][:args.n]
             if keys or not args.again:
-                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.cpu, args.again)
+                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.cpu, args.bench,
+                                args.again)
             # Judgements that came since the results were written are in the record too, as soon as the tool runs.
             if record.results:
                 record.write(summary(mutants, record, judged), judged)

@@ -82,15 +82,16 @@ class Worker:
 class Trials:
     """Workers in copies of the checkout in ``scratch``: one for each trial at a time, and one without a mutant.
 
-    A trial ends when benches took ``cpu`` seconds of CPU, if that is given, and the next one does not begin.
+    Benches of ``first`` are asked first.  A trial ends when benches took ``cpu`` seconds of CPU, if that is given, and the next one
+    does not begin.
 
     Digests and lines of benches without a mutant are kept in ``kept`` for as long as the sources that they are of do not change.
     """
 
     def __init__(self, scratch: Path, kept: Path, benches: Benches, costs: Mapping[str, float], experience: Experience,
-                 jobs: int, cpu: float | None = None):
+                 jobs: int, cpu: float | None = None, first: Sequence[str] = ()):
         self._scratch, self._kept, self._benches, self._costs, self._experience = scratch, kept, benches, costs, experience
-        self._lock, self._cpu = threading.Lock(), cpu
+        self._lock, self._cpu, self._first = threading.Lock(), cpu, first
         self._stopped = False
         self._clean = scratch / "clean"
         self._clean.mkdir(parents=True)
@@ -176,21 +177,22 @@ class Trials:
     def judge(self, mutant: Mutant, worker: Worker, lines: range, before: Sequence[str]) -> tuple[dict[str, Any], float]:
         """(what became of the mutant, CPU seconds).  The unit's own benches come first, and those of other units if all of these
         pass."""
-        passed = list(before)
+        passed, asked = list(before), set(before)
         total, sizes = 0.0, list(TOGETHER) if self._cpu is None else [1]
         for place in (self._benches.own, self._benches.others, None):
             if place is not None:
                 distances = {name: self._benches.distance(name, mutant.file) for name in place(mutant.file, mutant.unit)}
-                waiting = iter(self._experience.order(mutant.file, mutant.function, distances))
+                names = [*self._first, *self._experience.order(mutant.file, mutant.function, distances)]
             else:
-                waiting = iter(() if passed else CORES)
-            waiting = (name for name in waiting if name not in before and self.runs(name, mutant, lines))
+                names = [] if passed else list(CORES)
+            waiting = (name for name in names if name not in asked and self.runs(name, mutant, lines))
             if place == self._benches.others:
                 waiting = islice(waiting, MOST_OTHERS)
             while len(passed) < MOST_BENCHES and not (passed and self._cpu is not None and total >= self._cpu):
                 part = list(islice(waiting, sizes.pop(0) if len(sizes) > 1 else sizes[0]))
                 if not part:
                     break
+                asked |= set(part)
                 outcome, more, cpu = self.ask(worker, part, MOST_BENCHES - len(passed))
                 passed += more
                 total += cpu

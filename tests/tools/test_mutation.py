@@ -354,9 +354,9 @@ def trials(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "copy_checkout", copy)
     monkeypatch.setattr(trial, "Worker", Scripted)
 
-    def made(answers=None, cpu=None):
+    def made(answers=None, cpu=None, first=()):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        found = Trials(folder, folder / "kept", Named(), {}, Experience({}), 1, cpu)
+        found = Trials(folder, folder / "kept", Named(), {}, Experience({}), 1, cpu, first)
         for of in (found._workers[0], found._surveyor):
             of.answers = answers or {}
         return found
@@ -388,6 +388,11 @@ def test_a_trial(answers, cpu, before, outcome, passed, asked, trials):
     assert (result["outcome"], len(names)) == (outcome, asked) and len(set(names)) == asked
     assert (None if passed is None else len(result["passed"])) == (passed if "passed" in result else None)
     assert (found._workers[0].tree / "hw" / "a.py").read_text() == "a = 1\n"
+
+
+def test_a_bench_that_is_asked_first(trials):
+    found = trials({"v/x-7": {"seen": "differs", "failed": "v/x-7.t"}}, None, ["u/x-3", "v/x-7"])
+    assert found.run(MUTANT)["bench"] == "v/x-7.t" and found._workers[0].asked == ["u/x-3", "v/x-7"]
 
 
 def test_a_trial_that_is_stopped_or_breaks_off_has_no_result(trials):
@@ -520,6 +525,7 @@ def test_bad_arguments(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
+    (["--bench", "nonsense"], "there is no bench 'nonsense'"),
     (["--unit", "nonsense"], "there is no unit 'nonsense'; units: attention, core"),
     (["--key", "0"], "there is no mutant '0'; --list shows all"), (["--show", "0"], "there is no mutant '0'; --list shows all"),
     (["--record", "nowhere/at/all.json"], "there is no folder nowhere/at for the record"),
