@@ -82,8 +82,7 @@ class Worker:
 class Trials:
     """Workers in copies of the checkout in ``scratch``: one for each trial at a time, and one without a mutant.
 
-    Benches of ``first`` are asked first.  A trial ends when benches took ``cpu`` seconds of CPU, if that is given, and the next one
-    does not begin.
+    Benches of ``first`` are asked first.  Where ``cpu`` is given and benches took so many seconds of CPU, no further one begins.
 
     Digests and lines of benches without a mutant are kept in ``kept`` for as long as the sources that they are of do not change.
     """
