@@ -26,8 +26,8 @@ JUDGED: tuple[Judgement, ...] = (
               "The port is given old[:sum_bits], so that the bit more is 0. QueryColumn alone has QueryPe, and puts the OR of "
               "the sums into came.sum, which has sum_bits."),
     Judgement("0f5689de7581", "tlmm/engine TlmmEngine: last_slice is 1 after reset", "equivalent",
-              "SLICE, MULTIPLIERS and STEPS read last_slice, and TILE, which comes before them, writes it. Before the first TILE go "
-              "is 0, and so is grouped, with which ends_plane is read."),
+              "SLICE, MULTIPLIERS and STEPS read last_slice, and TILE, which comes before them, writes it. Before the first TILE "
+              "go is 0, and so is grouped, with which ends_plane is read."),
     Judgement("2133df21b2f6", "fused/pipeline FusedPipeline: is_qkv is 1 after reset", "equivalent",
               "is_qkv is 0 from the second cycle on, by args. In the first nothing has arrived yet: arrived and acc.valid are 0, "
               "so turn_valid, begins, to_act and turned.sent are 0 either way, to_add is used with raw_valid, which is 0, and "
