@@ -240,7 +240,7 @@ def run_bench(job: Job, files: Mapping[str, str], limit: int) -> tuple[str, floa
         cpu = limited(run, limit)
         results = place / "results.xml"
         if not results.exists():
-            return f"{job.name}.({'limit' if cpu >= limit - 0.5 else 'crash'})", cpu
+            return f"{job.name}.({'limit' if cpu >= 0.95 * limit else 'crash'})", cpu
         cases = read_results(job, results, place / "report.jsonl")
         told = {case.name.rpartition(".")[2]: case.outcome for case in cases}
         failed = [case.name for case in cases if case.outcome == "FAIL"]
