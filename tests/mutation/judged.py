@@ -35,6 +35,11 @@ JUDGED: tuple[Judgement, ...] = (
     Judgement("dfa25a295d19", "lib/floats round_float: lsb2 < 2 for lsb2 < 1", "equivalent",
               "Where lsb2 is 1 the other arm gives lsb2, which is 1. Proven by python -m tests.mutation.prove dfa25a295d19, for "
               "fused/convert-dequantise-acc25."),
+    Judgement("f16e0bf8f89d", "lib/layouts Layouts: head_n_eps has a bit more", "equivalent",
+              "It comes from a register of the host's with 32 bits, so that the bit more is 0. core/steps alone reads it, into "
+              "args.n_eps, which has 32 bits."),
+    Judgement("2d92225c9c5f", "tlmm/pairs PairDot: built is 1 after reset", "equivalent",
+              "take alone reads built, and only where whole is set; whole is 0 after reset, and is written with built."),
     Judgement("d4b35093e664", "memory/sdr/bringup SdramBringUp: best_at is 1 after reset", "equivalent",
               "CHOOSE alone reads best_at, into target. Where best is 0 there, the state goes to STEP, and CHOOSE writes target "
               "again before anything reads it. Where best is not 0, COMPARE has written best_at with it."),
