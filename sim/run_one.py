@@ -15,6 +15,7 @@ import re
 import resource
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from types import ModuleType
 from sim.testbench import Bench
 from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
 
-__all__ = ["BUILD_ARGS", "FAULT_CPU_S", "TOP", "build_bench", "load_testbench", "wrapper"]
+__all__ = ["BUILD_ARGS", "FAULT_CPU_S", "TOP", "build_bench", "build_files", "load_testbench", "simulate", "wrapper"]
 
 TOP = "tb_top"
 #: CPU seconds of a simulation with a planted fault; one that takes more hangs, and ends here.
@@ -36,7 +37,7 @@ BUILD_ARGS = ("--no-public-flat-rw", "--output-split", "0", "-Wno-fatal", "-Wno-
 #: Verilator counts cover statements, and toggles of signals of one bit.
 COVERAGE_ARGS = ("--coverage-user", "--coverage-toggle", "--coverage-max-width", "1")
 #: For the make that cocotb starts itself.  The wheel was configured without a compiler flag for coroutines, which delays need.
-MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST=-O1 OPT_SLOW=-O0"
+MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-std=gnu++20 OPT_FAST={fast} OPT_SLOW=-O0"
 
 
 def load_testbench(path: Path) -> ModuleType:
@@ -83,9 +84,6 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", pla
     simulator writes coverage.dat where it runs, and the folder has a file points.json, which says what the lines of that are
     (:mod:`sim.coverage`).  A bench with Verilog of its own has no points.
     """
-    # nobody imports cocotb_tools without need: it is slow
-    from cocotb_tools.runner import get_runner
-
     from hw.verilog import to_verilog
     from sim.coverage import covered_verilog
 
@@ -101,9 +99,18 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", pla
         text = to_verilog(bench.build(), "dut")
         files = after_synthesis(text, folder, gates, plant) if gates else {"dut.v": text, "top.sv": wrapper(text)}
         timing = ["--no-timing"]
-    build_args = [*BUILD_ARGS, *timing]
+    return build_files(files, timing, folder, waves=waves)
+
+
+def build_files(files: Mapping[str, str], timing: Sequence[str], folder: Path, *, waves: bool = False, fast: str = "-O1") -> Path:
+    """Folder with the simulator of Verilog ``files``; built if there is none of the same files, tools and flags below ``folder``.
+    ``fast``: how the compiler optimises the model.  A file of JSON is only kept there."""
+    # nobody imports cocotb_tools without need: it is slow
+    from cocotb_tools.runner import get_runner
+
+    build_args, variables = [*BUILD_ARGS, *timing], MAKE_VARIABLES.format(fast=fast)
     key = hashlib.sha256("\0".join([*(part for file in files.items() for part in file), verilator_version(), compiler_version(),
-                                    metadata.version("cocotb"), MAKE_VARIABLES, *build_args, str(waves)]).encode())
+                                    metadata.version("cocotb"), variables, *build_args, str(waves)]).encode())
     # Benches of the same Verilog share a build.
     build = folder / "builds" / key.hexdigest()[:20]
     build.mkdir(parents=True, exist_ok=True)
@@ -114,14 +121,37 @@ def build_bench(bench: Bench, folder: Path, *, waves: bool, gates: str = "", pla
             for name, text in files.items():
                 (build / name).write_text(text)
             (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
-            objects = object_cache(folder / "objects", MAKE_VARIABLES, *timing, str(waves), headers=True)
-            os.environ["MAKEFLAGS"] = f"{MAKE_VARIABLES} OBJCACHE={objects}"
+            objects = object_cache(folder / "objects", variables, *timing, str(waves), headers=True)
+            os.environ["MAKEFLAGS"] = f"{variables} OBJCACHE={objects}"
             sources = [build / name for name in files if not name.endswith(".json")]
             get_runner("verilator").build(
                 sources=sources, hdl_toplevel=TOP, build_dir=build, always=True, waves=waves,
                 build_args=[str(build / "ports.vlt"), *build_args], timescale=("1ns", "1ps"))
             done.touch()
     return build
+
+
+def simulate(file: Path, bench: Bench, build: Path, folder: Path, tests: Sequence[str], *, waves: bool = False,
+             more: Mapping[str, str] | None = None) -> None:
+    """Run the tests of a testbench's ``file`` (none: all) on the simulator in ``build``; results.xml and report.jsonl appear in
+    ``folder``.  ``more``: further variables of cocotb's."""
+    # nobody imports cocotb_tools without need: it is slow
+    from cocotb_tools.runner import get_runner
+
+    root = Path(__file__).resolve().parent.parent
+    # Entries that the runner put first stay first: they may be the packages by a path without spaces.
+    path = [str(file.parent), str(root), str(root / "sw"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    for name in ("results.xml", "report.jsonl", "coverage.dat", "points.json"):
+        (folder / name).unlink(missing_ok=True)
+    env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(folder / "report.jsonl"),
+           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
+           # Assertions are rewritten in the testbench only: the modules that it imports would be parsed anew in each run.
+           "COCOTB_REWRITE_ASSERTION_FILES": file.name, **(more or {})}
+    os.environ["PYTHONPATH"] = env["PYTHONPATH"]
+    get_runner("verilator").test(
+        test_module=file.stem, hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=build, test_dir=folder,
+        results_xml=str(folder / "results.xml"), extra_env=env, waves=waves,
+        test_filter="|".join(rf"\.{t}$" for t in tests) or None, seed=os.environ.get("TELLME_SEED", "0"))
 
 
 def main() -> int:
@@ -136,9 +166,6 @@ def main() -> int:
     parser.add_argument("--coverage", action="store_true", help="count points; coverage.dat and points.json appear in the folder")
     args = parser.parse_args()
     os.environ.update(verilator_env())
-    # nobody imports cocotb_tools without need: it is slow
-    from cocotb_tools.runner import get_runner
-
     sys.path.insert(0, str(args.file.parent))
     module = load_testbench(args.file)
     bench = next(b for b in module.BENCHES if b.name == args.bench)
@@ -149,25 +176,8 @@ def main() -> int:
         limit = round(spent.ru_utime + spent.ru_stime) + FAULT_CPU_S
         # For this process and, from zero on, for the simulation that it starts.
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-    runner = get_runner("verilator")
-    root = Path(__file__).resolve().parent.parent
-    # Entries that the runner put first stay first: they may be the packages by a path without spaces.
-    path = [str(args.file.parent), str(root), str(root / "sw"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    results = args.folder / "results.xml"
-    results.unlink(missing_ok=True)
-    report = args.folder / "report.jsonl"
-    report.unlink(missing_ok=True)
-    for name in ("coverage.dat", "points.json"):
-        (args.folder / name).unlink(missing_ok=True)
-    env = {**bench.env, "PYTHONPATH": os.pathsep.join(path), "TELLME_REPORT": str(report),
-           "TELLME_SEED": os.environ.get("TELLME_SEED", "0"), "COCOTB_ANSI_OUTPUT": "0",
-           # Assertions are rewritten in the testbench only: the modules that it imports would be parsed anew in each run.
-           "COCOTB_REWRITE_ASSERTION_FILES": args.file.name}
-    os.environ["PYTHONPATH"] = env["PYTHONPATH"]
     tests = [t for t in args.tests.split(",") if t] or list(bench.tests)
-    runner.test(test_module=args.file.stem, hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=build, test_dir=args.folder,
-                results_xml=str(results), extra_env=env, waves=args.waves,
-                test_filter="|".join(rf"\.{t}$" for t in tests) or None, seed=os.environ.get("TELLME_SEED", "0"))
+    simulate(args.file, bench, build, args.folder, tests, waves=args.waves)
     if args.coverage and (build / "points.json").exists():
         shutil.copy(build / "points.json", args.folder / "points.json")
     print(json.dumps({"folder": str(build)}))

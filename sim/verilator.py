@@ -31,7 +31,8 @@ if [ -f "$kept" ]; then exec cp "$kept" "$object"; fi
 "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
 """
 #: The same, and the library's headers are precompiled once for the other sources.  GCC reads the headers themselves where the
-#: options of a call are not those that they were precompiled with.
+#: options of a call are not those that they were precompiled with.  Of a model, cocotb's main program includes its first header
+#: alone, which is the same for all models of the same ports; the program's object is kept by both texts.
 PRECOMPILED = """#!/bin/sh
 for source; do :; done
 case "$source" in
@@ -48,7 +49,10 @@ precompile() {{
     "$@" -x c++-header -o "{headers}.$$" "{headers}" && mv "{headers}.$$" "{headers}.gch"
 }}
 if [ ! -f "{headers}.gch" ]; then precompile "$@" || exit; fi
-exec "$@" -include "{headers}"
+case "$source" in */share/lib/verilator/verilator.cpp) ;; *) exec "$@" -include "{headers}" ;; esac
+kept="{folder}/main-$(cat "$source" Vtop.h | sha256sum | cut -c 1-20).o"
+if [ -f "$kept" ]; then exec cp "$kept" verilator.o; fi
+"$@" -include "{headers}" && cp verilator.o "$kept.$$" && mv "$kept.$$" "$kept"
 """
 #: Headers of the library that sources of a model include.
 HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
@@ -116,7 +120,8 @@ def object_cache(folder: Path, *flags: str, headers: bool = False) -> Path:
     The path of ``folder`` must not have a space, because make could not take one.
     """
     library = verilator_root() / "include"
-    key = hashlib.sha256("\0".join([verilator_version(), compiler_version(), str(library), *flags]).encode()).hexdigest()[:20]
+    key = hashlib.sha256("\0".join([OBJECT_CACHE, PRECOMPILED, verilator_version(), compiler_version(), str(library),
+                                    *flags]).encode()).hexdigest()[:20]
     kept = folder.resolve() / key
     kept.mkdir(parents=True, exist_ok=True)
     command = _placed(kept / "compile", OBJECT_CACHE.format(folder=kept, library=library), 0o755)

@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from sim.run_tests import bench_costs
-from tests.mutation.benches import Benches
+from sim.run_tests import bench_costs, discover
+from tests.mutation.benches import Benches, Experience
 from tests.mutation.judged import JUDGED
 from tests.mutation.record import SURVIVED, MutationError, Record, judgements, quotas, summary, wanted
 from tests.mutation.rules import RULES, Mutant, mutants_of_file, sources
-from tests.mutation.trial import Stopped, Trials
+from tests.mutation.trial import MOST_BENCHES, Stopped, Trials
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "docs" / "reports" / "mutation.json"
@@ -67,12 +67,16 @@ def shown(mutant: Mutant) -> str:
 
 
 def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], limit: int | None, units: Sequence[str],
-        jobs: int) -> list[Mutant]:
-    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run."""
+        jobs: int, cpu: float | None = None, first: Sequence[str] = (), again: bool = False) -> list[Mutant]:
+    """Run ``chosen``, or what the sample wants, ``limit`` at most; the survivors of this run.
+
+    ``again``: the benches that a mutant of ``chosen`` passed, by the record, need not be run again.
+    """
     judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
-        trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs)
+        trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,
+                        Experience(costs, record.results.values()), jobs, cpu, first)
 
         def interrupted(signum: int, frame: object) -> None:
             trials.stop()
@@ -82,29 +86,29 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, interrupted)
         left = limit
-        while True:
-            batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
-            if not batch:
-                return survivors
-            futures = {pool.submit(trials.run, m): m for m in batch}
-            try:
+        try:
+            while True:
+                batch = list(chosen) if chosen else wanted(mutants, record, units)[:left]
+                if not batch:
+                    return survivors
+                before = {m: record.results[m.key].get("passed", []) if again else [] for m in batch}
+                futures = {pool.submit(trials.run, m, before[m]): m for m in batch}
                 for future in as_completed(futures):
                     mutant, result = futures[future], future.result()
                     record.put(mutant, {**result, **source})
                     # A judgement of a mutant that is killed now is told at the end; the result is not lost for it.
                     record.write(summary(mutants, record, judged), judged)
                     where = [result[name] for name in ("bench", "error", "core") if name in result] or result.get("passed", [])
-                    seconds = f"{result['seconds']} s"
+                    seconds = f"{result['seconds']} s, {result['cpu_s']} s of CPU"
                     print(f"{result['outcome'].upper()} {mutant.line()} [{', '.join([*where, seconds])}]", flush=True)
                     if result["outcome"] in SURVIVED:
                         survivors.append(mutant)
-            except BaseException:
-                trials.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            if chosen or (left is not None and len(batch) >= left):
-                return survivors
-            left = None if left is None else left - len(batch)
+                if chosen or (left is not None and len(batch) >= left):
+                    return survivors
+                left = None if left is None else left - len(batch)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            trials.stop()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,7 +117,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, metavar="N", help="mutants to run at most; default: all that the sample still wants")
     parser.add_argument("--unit", action="append", default=[], metavar="UNIT", help="only of this unit; given again, or of that")
     parser.add_argument("--key", action="append", default=[], metavar="KEY", help="run this mutant, again if need be")
+    parser.add_argument("--bench", action="append", default=[], metavar="NAME", help="run this bench first")
+    parser.add_argument("--again", action="store_true",
+                        help="run survivors that are not judged on further benches, those that they passed left out")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
+    parser.add_argument("--cpu", type=int, metavar="S", help="no further bench for a mutant whose benches took S seconds of CPU, "
+                                                             f"of the {MOST_BENCHES} that it must survive; so more survive")
     parser.add_argument("--seed", type=int, default=1, help="of the sample's order; default: 1")
     parser.add_argument("--sample", type=int, default=1000, help="mutants to be tested over all units; default: 1000")
     parser.add_argument("--record", type=Path, default=REPORT, help="the record; default: docs/reports/mutation.json")
@@ -123,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--show", metavar="KEY", help="show a mutant in its place, and end")
     what.add_argument("--summary", action="store_true", help="the record's table and its survivors, and end")
     args = parser.parse_args(argv)
-    for name in ("n", "jobs", "sample"):
+    for name in ("n", "jobs", "sample", "cpu"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"{'-n' if name == 'n' else '--' + name} wants 1 or more")
     mutants = [mutant for file in sources(ROOT) for mutant in mutants_of_file(ROOT, file)]
@@ -133,6 +142,9 @@ def main(argv: list[str] | None = None) -> int:
         for unit in args.unit:
             if unit not in units:
                 raise MutationError(f"there is no unit {unit!r}; units: {', '.join(units)}")
+        for name in args.bench:
+            if name not in [job.name for job in discover(ROOT / "tests" / "hw", [f"{name}."])]:
+                raise MutationError(f"there is no bench {name!r}; python -m sim.run_tests --list --nightly shows all")
         for key in [*args.key, *([args.show] if args.show else [])]:
             if key not in by_key:
                 raise MutationError(f"there is no mutant {key!r}; --list shows all")
@@ -158,7 +170,12 @@ def main(argv: list[str] | None = None) -> int:
         judged = judgements(JUDGED, mutants, None if args.key else record)
         survivors: list[Mutant] = []
         if not args.summary:
-            survivors = run(mutants, record, [by_key[key] for key in args.key], args.n, args.unit, args.jobs)
+            keys = [by_key[key] for key in args.key]
+            if args.again:
+                keys = [m for m in chosen if record.outcome(m) == "survived" and m.key not in judged][:args.n]
+            if keys or not args.again:
+                survivors = run(mutants, record, keys, args.n, args.unit, args.jobs, args.cpu, args.bench,
+                                args.again)
             # Judgements that came since the results were written are in the record too, as soon as the tool runs.
             if record.results:
                 record.write(summary(mutants, record, judged), judged)

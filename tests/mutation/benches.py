@@ -1,23 +1,28 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which benches may see a mutant of a file, the cheapest first.
+"""Which benches may see a mutant of a file, those first that kill most for their seconds.
 
 A bench may see a file if its testbench imports the file, itself or through other modules.  Whether a bench does see a mutant, its
-Verilog tells (:mod:`tests.mutation.elaborate`).
+Verilog tells (:mod:`tests.mutation.worker`).
 """
 
 import ast
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sim.run_tests import Job, discover
+from tests.mutation.record import KILLED
 
-__all__ = ["MOST_OTHERS", "Benches", "imports", "reached"]
+__all__ = ["UNMEASURED", "Benches", "Experience", "imports", "reached"]
 
-#: Benches of other units that are looked at, at most, behind those of the file's own unit.
-MOST_OTHERS = 12
+#: What a bench without a measured cost is taken for, in CPU seconds.
+UNMEASURED = 60.0
+#: CPU seconds of a trial on a bench beside those of the bench's tests.
+FIXED = 4.0
 
 
 def module_file(root: Path, folder: Path, module: str) -> Path | None:
@@ -80,23 +85,17 @@ class Benches:
         return self.names([path for path in self.testbenches(file) if path.parent.name == unit])
 
     def others(self, file: str, unit: str) -> list[str]:
-        """The same of other units' benches, :data:`MOST_OTHERS` at most: of the testbenches that import the file on the shortest
-        way, which are the likeliest to build what the file describes, and of those the ones with the cheapest benches."""
-        names: list[str] = []
-        for path in sorted((path for path in self.testbenches(file) if path.parent.name != unit),
-                           key=lambda path: (reached(self._root, path)[file], self.cheapest(path))):
-            if len(names) >= MOST_OTHERS:
-                break
-            names += self.names([path])
-        return names[:MOST_OTHERS]
+        """The same of other units' benches."""
+        return self.names([path for path in self.testbenches(file) if path.parent.name != unit])
 
     def testbenches(self, file: str) -> list[Path]:
         return [path for path in sorted((self._root / "tests" / "hw").glob("*/tb_*.py")) if file in reached(self._root, path)]
 
-    def cheapest(self, path: Path) -> float:
-        """The least cost of a testbench's benches, by the names of the costs."""
-        prefix = f"{path.parent.name}/{path.stem.removeprefix('tb_')}-"
-        return min((cost for name, cost in self._costs.items() if name.startswith(prefix)), default=1e6)
+    def distance(self, name: str, file: str) -> int:
+        """The number of imports between a bench's testbench and a file that it reaches."""
+        unit, _, rest = name.partition("/")
+        # The names of testbenches have no hyphen.
+        return reached(self._root, self._root / "tests" / "hw" / unit / f"tb_{rest.partition('-')[0]}.py")[file]
 
     def names(self, paths: Sequence[Path]) -> list[str]:
         """The benches of testbenches in their order."""
@@ -107,3 +106,32 @@ class Benches:
         jobs = [job for path in paths for job in self._loaded[path]]
         jobs.sort(key=lambda job: (bool(job.bench.nightly), self._costs.get(job.name, 1e6), job.name))
         return [job.name for job in jobs]
+
+
+class Experience:
+    """Benches that killed mutants of a file and of a function, and those that did not."""
+
+    def __init__(self, costs: Mapping[str, float], results: Iterable[Mapping[str, Any]] = ()):
+        self._costs = costs
+        self._kills: Counter[tuple[str, str]] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()
+        for result in results:
+            self.note(result["file"], result["function"], result)
+
+    def note(self, file: str, function: str, result: Mapping[str, Any]) -> None:
+        """A trial's result, as the record has it."""
+        killer = [result["bench"].partition(".")[0]] if result["outcome"] in KILLED else []
+        for name in [*killer, *result.get("passed", [])]:
+            for place in (file, f"{file} {function}"):
+                self._tries[place, name] += 1
+                self._kills[place, name] += name in killer
+
+    def order(self, file: str, function: str, distances: Mapping[str, int]) -> list[str]:
+        """Benches by their distances from the file: those first that are the likeliest to kill a mutant of the function, for what
+        they cost.  A mutant of the function itself counts as three of the file, and the distance as two of either."""
+        def worth(name: str) -> float:
+            kills, tries = (sum(weight * counted[place, name] for place, weight in ((file, 1), (f"{file} {function}", 3)))
+                            for counted in (self._kills, self._tries))
+            return (kills + 2 / (1 + distances[name])) / (tries + 2) / (FIXED + self._costs.get(name, UNMEASURED))
+
+        return sorted(distances, key=lambda name: -worth(name))

@@ -17,9 +17,10 @@ import tokenize
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-__all__ = ["RULES", "Mutant", "mutants_of", "mutants_of_file", "sources"]
+__all__ = ["RULES", "Mutant", "mutants_of", "mutants_of_file", "sources", "statement"]
 
 #: What each rule changes.
 RULES = {
@@ -62,13 +63,13 @@ class Mutant:
     end: int = field(compare=False, default=0)
     text: str = field(compare=False, default="", repr=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve digits that stand for the name."""
         name = "\0".join((self.file, self.function, self.rule, self.before, self.after, str(self.ordinal)))
         return hashlib.sha256(name.encode()).hexdigest()[:12]
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """The folder of the file's benches: that below hw, but for files with a folder of benches of their own."""
         parts = Path(self.file).parts
@@ -434,6 +435,22 @@ def mutants_of(file: str, text: str) -> list[Mutant]:
     for mutant in finder.found:
         seen.setdefault((mutant.start, mutant.end, mutant.text), mutant)
     return sorted(seen.values(), key=lambda m: (m.start, m.end, m.text))
+
+
+def statement(text: str, place: int) -> range:
+    """Lines of the statement around a place of a source, without the statements in it: if none of the lines is run, the place is
+    not.  A part of a statement may have a line that is never run, such as a number in a tuple of numbers."""
+    line, best = text.count("\n", 0, place) + 1, range(0)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+            last = body[0].lineno if body else (node.end_lineno or node.lineno) + 1
+            # A body in the line of its statement.
+            lines = range(first, max(last, first + 1))
+            if line in lines and (not best or len(lines) <= len(best)):
+                best = lines
+    return best
 
 
 def sources(root: Path) -> list[str]:

@@ -5,10 +5,11 @@
 import os
 
 import cocotb
+from cocotb.triggers import FallingEdge
 from float_vectors import FMT, FORMATS, VECTORS, check, judge, near, nightly, special_pairs, tie_add, tie_mul
 
 from hw.fused.arithmetic import FloatAdd, FloatMul
-from sim.cocotb_streams import rng
+from sim.cocotb_streams import reset, rng
 from sim.testbench import Bench
 from tests.hw.layouts import pack, payload_of
 
@@ -66,3 +67,21 @@ async def stalls_10(dut):
 @cocotb.test()
 async def stalls_90(dut):
     await check(dut, random_vectors(rng("vectors"), 200), packed, expected, idle=0.9, stall=0.9)
+
+
+@cocotb.test()
+async def a_reset_drops_what_is_inside(dut):
+    """A reset of one cycle: none of the elements in the stages comes out behind it."""
+    await reset(dut)
+    latency = UNITS[OP].LATENCY
+    dut.i__payload.value = packed(FMT.exp_max, FMT.exp_max)
+    dut.i__valid.value = dut.o__ready.value = 1
+    for _ in range(latency):
+        await FallingEdge(dut.clk)
+    assert dut.o__valid.value
+    dut.i__valid.value, dut.rst.value = 0, 1
+    await FallingEdge(dut.clk)
+    dut.rst.value = 0
+    for _ in range(latency):
+        assert not dut.o__valid.value
+        await FallingEdge(dut.clk)
