@@ -39,6 +39,8 @@ def _library() -> ctypes.CDLL:
     lib.sdram_free.argtypes = [ctypes.c_void_p]
     lib.sdram_clock.restype = ctypes.c_uint32
     lib.sdram_clock.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint16]
+    lib.sdram_fill.restype = ctypes.c_int
+    lib.sdram_fill.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint16]
     lib.sdram_next.restype = ctypes.c_uint32
     lib.sdram_next.argtypes = [ctypes.c_void_p]
     lib.sdram_forgive.argtypes = [ctypes.c_void_p]
@@ -56,6 +58,7 @@ class Chip:
     def __init__(self, *, timing: SdramTiming = SLOWEST, mhz: float = 100.0, row_bits: int = 13,
                  power_up_us: float | None = None, refresh_ms: float = 64.0, check_unwritten: bool = True):
         t = timing
+        self._columns = t.column_bits
         ns = (ctypes.c_double * 7)(t.trp, t.trcd, t.tras, t.trc, t.trrd, t.twr, t.trfc)
         power_up = t.power_up_us if power_up_us is None else power_up_us
         self._lib = _library()
@@ -76,6 +79,15 @@ class Chip:
         out = self._lib.sdram_clock(self._chip, pins, dq)
         self.driven = bool(out >> 16)
         return out & 0xFFFF
+
+    def fill(self, address: int, content: bytes) -> None:
+        """Put bytes into the cells, from an even address on, as if they had been written before power came.  Addresses are the
+        controller's: row, bank, column, byte.  Raises ValueError where the memory ends before the bytes do."""
+        for at in range(0, len(content), 2):
+            cell = (address + at) // 2
+            if not self._lib.sdram_fill(self._chip, cell >> self._columns & 3, cell >> self._columns + 2,
+                                        cell & (1 << self._columns) - 1, int.from_bytes(content[at:at + 2], "little")):
+                raise ValueError(f"the memory ends before byte {address + at:#x}")
 
     def next(self) -> int | None:
         """The data that the chip drives before the next clock's edge, if any: at the pins it comes before that edge."""

@@ -253,6 +253,9 @@ uint32_t sdram_clock(SdramChip *chip, uint32_t pins, uint16_t dq) {
     chip->clock(p);
     return chip->dq_out() | uint32_t(chip->dq_driven()) << 16;
 }
+int sdram_fill(SdramChip *chip, int bank, uint32_t row, uint32_t column, uint16_t value) {
+    return chip->fill(bank, row, column, value);
+}
 // Data of the next clock, bit 16: driven.
 uint32_t sdram_next(SdramChip *chip) {
     uint16_t dq = 0;

@@ -279,3 +279,18 @@ def test_precharge_cuts_off_a_read_of_its_bank(gap, beats):
     d.send("PRECHARGE", gap)
     assert sum(driven for _, driven in d.idle(5)) == beats
     assert not d.chip.violation()
+
+
+def test_cells_that_are_filled_are_read():
+    """Addresses are row, bank, column, byte: the last word of a row, and the first one of the next bank."""
+    driver = ready()
+    end = 2 << SLOWEST.column_bits
+    driver.chip.fill(end - 4, bytes([1, 2, 3, 4, 5, 6, 7, 8]))
+    found = []
+    for bank, column in ((0, (1 << SLOWEST.column_bits) - 2), (1, 0)):
+        driver.send("ACTIVE", T["trc"], ba=bank, a=0)
+        driver.send("READ", T["trcd"], ba=bank, a=column)
+        found += [value for value, driven in driver.idle(8) if driven]
+    assert found == [0x0201, 0x0403, 0x0605, 0x0807] and not driver.chip.violation()
+    with pytest.raises(ValueError, match="the memory ends before byte"):
+        driver.chip.fill((4 << 6) * end - 2, bytes(4))
