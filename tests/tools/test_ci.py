@@ -36,6 +36,16 @@ def test_longest_way_first_and_after_what_it_waits_for(tmp_path, capsys):
     assert started(capsys.readouterr().out) == ["first", "long", "second", "short"]
 
 
+def test_a_step_that_waits_takes_no_slot(tmp_path, capsys):
+    """It ends when the step has begun that the one slot is for."""
+    begun = tmp_path / "begun"
+    wait = f"import pathlib, time\nend = time.monotonic() + 30\nwhile not pathlib.Path({str(begun)!r}).exists():\n" \
+        "    assert time.monotonic() < end\n    time.sleep(0.05)"
+    steps = [Step("waits", python(wait), 9, waits=True), passing("works", text=f"open({str(begun)!r}, 'w').close()")]
+    assert run_steps(steps, slots=1, logs=tmp_path) == 0
+    assert started(capsys.readouterr().out) == ["waits", "works"]
+
+
 def test_the_plan_is_the_order_of_a_run():
     steps = [passing("short"), passing("long", 9), passing("first", 2), passing("second", 8, ("first",))]
     assert [(start, end, s.name) for start, end, s in plan(steps, 1)] == [
