@@ -58,6 +58,22 @@ def scale(h: Harness, view: Any, name: str) -> Any:
     return view
 
 
+def delayed(h: Harness, result: Value, latency: int, began: Value) -> tuple[Value, Value]:
+    """``result`` and ``began`` as many cycles later."""
+    for n in range(latency):
+        result, began = h.before(result, f"result{n}"), h.before(began, f"began{n}")
+    return result, began
+
+
+def fed(h: Harness, unit: Any, *names: str) -> Any:
+    """The payload of a stream unit that takes an element in each cycle, whose fields ``names`` are the solver's."""
+    h.unit(unit)
+    for name in names:
+        h.drive(getattr(unit.i.p, name), name)
+    h.m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
+    return unit.i.p
+
+
 def product() -> Harness:
     h = Harness()
     unit = Product()
@@ -79,10 +95,7 @@ def product() -> Harness:
     wanted_exp: Value = Mux(zero, 0, Mux(top, EXP_MAX, exp))
     wanted = Signal(ScaleLayout)
     h.m.d.comb += [wanted.sig.eq(wanted_sig), wanted.exp.eq(wanted_exp)]
-    late: Value = wanted.as_value()
-    began: Value = Value.cast(1)
-    for i in range(SCALE_MUL_STAGES):
-        late, began = h.before(late, f"wanted{i}"), h.before(began, f"began{i}")
+    late, began = delayed(h, wanted.as_value(), SCALE_MUL_STAGES, Const(1))
     h.holds(unit.y.as_value() == late, began)
     h.cover(began & (unit.y.sig == 1024) & h.before(h.before(h.before(carried & ~zero & ~top, "c0"), "c1"), "c2"))
     h.cover(began & (unit.y.sig == SIG_MAX) & (unit.y.exp == EXP_MAX))
@@ -148,11 +161,7 @@ def binary16(operation: str) -> Harness:
     h = Harness()
     m = h.m
     unit = FloatMul(tag=1) if operation == "mul" else FloatAdd(tag=1)
-    h.unit(unit)
-    i = unit.i.p
-    for name in ("a", "b", "tag", *(["sub"] if operation == "add" else [])):
-        h.drive(getattr(i, name), name)
-    m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
+    i = fed(h, unit, "a", "b", "tag", *(["sub"] if operation == "add" else []))
     # A register before the plain description, as before the unit's multiplier.
     a = Fields(h.before(i.a, "a"))
     given_b = h.before(Cat(i.b[:15], i.b[15] ^ i.sub) if operation == "add" else i.b, "b")
@@ -179,10 +188,7 @@ def binary16(operation: str) -> Harness:
         nan = a.nan | b.nan | (a.inf & b.inf & (a.sign ^ b.sign))
         infinite = Mux(a.inf, a.bits, b.bits)
     m.d.comb += result.eq(Mux(nan, BINARY16.nan, Mux(a.inf | b.inf, infinite, plain)))
-    late: Value = Cat(result, result[10:15] == 31, h.before(i.tag, "tag"))
-    began: Value = h.before(1, "began")
-    for n in range(unit.LATENCY - 1):
-        late, began = h.before(late, f"result{n}"), h.before(began, f"began{n}")
+    late, began = delayed(h, Cat(result, result[10:15] == 31, h.before(i.tag, "tag")), unit.LATENCY - 1, h.before(1, "began"))
     h.holds(Cat(unit.o.p.y, unit.o.p.nonfinite, unit.o.p.tag) == late, began)
     h.holds(unit.i.ready)
     h.cover(began & (unit.o.p.y == 0x0123))
@@ -195,25 +201,13 @@ def binary16(operation: str) -> Harness:
 ACC_BITS = preset("ulx3s-85f").widths.acc_bits
 
 
-def delayed(h: Harness, result: Value, latency: int) -> tuple[Value, Value]:
-    """``result`` as many cycles later, and whether so many cycles have passed."""
-    late, began = result, Value.cast(1)
-    for n in range(latency):
-        late, began = h.before(late, f"result{n}"), h.before(began, f"began{n}")
-    return late, began
-
-
 def quantise() -> Harness:
     """Codes of eight bits, and those with NORM_FRAC more."""
     h = Harness()
     m = h.m
     unit = Quantise(wide=True)
-    h.unit(unit)
-    i = unit.i.p
-    for name in ("x", "tag", "wide"):
-        h.drive(getattr(i, name), name)
+    i = fed(h, unit, "x", "tag", "wide")
     s = scale(h, i.scale, "scale")
-    m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
     # A register before the plain description, as before the unit's multiplier.
     x, wide = Fields(h.before(i.x, "x")), h.before(i.wide, "wide")
     sig, scale_exp = h.before(s.sig, "sig"), h.before(s.exp, "exp")
@@ -229,8 +223,8 @@ def quantise() -> Harness:
     end = Mux(wide, 128 << NORM_FRAC, 128)
     wanted = Signal(signed(8 + NORM_FRAC))
     m.d.comb += wanted.eq(Mux(x.nan, 0, Mux(x.sign, -Mux(size > end, end, size), Mux(size > end - 1, end - 1, size))))
-    late, began = delayed(h, Cat(wanted, h.before(i.tag, "tag")), unit.LATENCY - 1)
-    h.holds(Cat(unit.o.p.code, unit.o.p.tag) == late, began & h.before(1, "first"))
+    late, began = delayed(h, Cat(wanted, h.before(i.tag, "tag")), unit.LATENCY - 1, h.before(1, "began"))
+    h.holds(Cat(unit.o.p.code, unit.o.p.tag) == late, began)
     h.holds(unit.i.ready)
     for code in (-128, 127, -128 << NORM_FRAC, (128 << NORM_FRAC) - 1, 5):
         h.cover(began & (unit.o.p.code == code))
@@ -242,12 +236,8 @@ def dequantise() -> Harness:
     h = Harness()
     m = h.m
     unit = Dequantise(acc_bits=ACC_BITS)
-    h.unit(unit)
-    i = unit.i.p
-    for name in ("acc", "tag"):
-        h.drive(getattr(i, name), name)
+    i = fed(h, unit, "acc", "tag")
     s = scale(h, i.scale, "scale")
-    m.d.comb += [unit.i.valid.eq(1), unit.o.ready.eq(1)]
     size, sign = h.before(Mux(i.acc < 0, -i.acc, i.acc)[:ACC_BITS], "size"), h.before(i.acc < 0, "sign")
     sig, exp = h.before(s.sig, "sig"), h.before(s.exp, "exp")
     exact, signed_exp = Signal(ACC_BITS + 11), Signal(signed(9))
@@ -255,8 +245,8 @@ def dequantise() -> Harness:
     low = Dequantise.HALF
     m.d.comb += [exact.eq(size[:low] * sig + ((size[low:] * sig) << low)), signed_exp.eq(exp.as_signed())]
     wanted = rounded(h, exact, signed_exp, sign & (exact != 0), "product")
-    late, began = delayed(h, Cat(wanted, wanted[10:15] == 31, h.before(i.tag, "tag")), unit.LATENCY - 1)
-    h.holds(Cat(unit.o.p.y, unit.o.p.nonfinite, unit.o.p.tag) == late, began & h.before(1, "first"))
+    late, began = delayed(h, Cat(wanted, wanted[10:15] == 31, h.before(i.tag, "tag")), unit.LATENCY - 1, h.before(1, "began"))
+    h.holds(Cat(unit.o.p.y, unit.o.p.nonfinite, unit.o.p.tag) == late, began)
     h.holds(unit.i.ready)
     for bits in (0x0001, 0xBC01, 0xFC00):
         h.cover(began & (unit.o.p.y == bits))
