@@ -446,7 +446,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         cpu, wall = sum(step.cost for step in steps), max(end for _, end, _ in planned)
         print(f"{cpu:.0f} s of CPU, {wall:.0f} s with {args.jobs} steps at a time")
         return 0
-    night = Night() if args.nightly else None
+    try:
+        night = Night() if args.nightly else None
+    except (OSError, subprocess.CalledProcessError):
+        parser.error("the record of a nightly run says of which sources it is, and there is no git checkout here: run in a "
+                     "clone of the repository")
     todo = night.resume(steps) if night and args.resume else steps
     if night and not args.resume:
         for folder in CACHES:

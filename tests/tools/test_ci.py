@@ -153,6 +153,17 @@ def test_options_of_a_night_want_a_night(option, capsys):
     assert error.value.code == 2 and "give --nightly too" in capsys.readouterr().err
 
 
+def test_a_night_wants_a_checkout(monkeypatch, capsys):
+    """Said before anything is removed or run."""
+    def no_git(self, *arguments):
+        raise subprocess.CalledProcessError(128, ["git"])
+
+    monkeypatch.setattr(Night, "git", no_git)
+    with pytest.raises(SystemExit) as error:
+        main(["--nightly"])
+    assert error.value.code == 2 and "run in a clone of the repository" in capsys.readouterr().err
+
+
 def test_the_summary_has_the_coverage_of_the_gateware(tmp_path, capsys):
     """Ahead of the steps' table; the last line stays the counts."""
     lines = coverage_lines()
