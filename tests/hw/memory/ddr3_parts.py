@@ -17,7 +17,7 @@ from hw.memory.hub import Client, MemoryHub
 from sim.chips.ddr3 import Ddr3Chip
 from sim.cocotb_streams import clocked, settled
 from tests.hw.layouts import unpack
-from tests.hw.memory.parts import connect_inner
+from tests.hw.memory.parts import Probed
 
 __all__ = ["SPEC", "Ddr3Memory", "Phy", "Pins", "Reader"]
 
@@ -35,18 +35,11 @@ def connect_probes(m, probed, dfi):
                  *(probed.strobes[name].eq(getattr(dfi, name)) for name in STROBES.members)]
 
 
-class Pins(wiring.Component):
-    """A component with a port ``dfi``, as it is, with PROBES of this port."""
+class Pins(Probed):
+    """A component with a port ``dfi`` of a DDR3 memory, with PROBES of this port."""
 
     def __init__(self, inner):
-        self.inner = inner
-        super().__init__({**inner.signature.members, **PROBES})
-
-    def elaborate(self, platform):
-        m = Module()
-        connect_inner(m, self, self.inner)
-        connect_probes(m, self, self.inner.dfi)
-        return m
+        super().__init__(inner, PROBES, connect_probes)
 
 
 class Ddr3Memory(wiring.Component):

@@ -13,7 +13,7 @@ from hw.memory.sdr.controller import SdramController
 from hw.memory.sdr.dfi import DfiSignature
 from sim.chips.sdram import Chip
 
-__all__ = ["PINS", "SdrPins", "SdramMemory", "connect_inner", "connect_pins"]
+__all__ = ["PINS", "Probed", "SdrPins", "SdramMemory", "connect_pins"]
 
 #: What a testbench reads each cycle, in one piece: a chip's pins in both clocks.
 PINS = {"pins": Out(data.ArrayLayout(data.StructLayout(Chip.PINS), 2))}
@@ -26,29 +26,31 @@ def connect_pins(m, probed, dfi):
         m.d.comb += [probed.pins[slot][name].eq(of_both.get(name, getattr(dfi, f"{name}{slot}", None))) for name in Chip.PINS]
 
 
-def connect_inner(m, outer, inner):
-    """Drive the ports that ``outer`` has of ``inner``, and those of ``inner``."""
-    m.submodules.inner = inner
-    for name, member in inner.signature.members.items():
-        mine, its = getattr(outer, name), getattr(inner, name)
-        if member.is_signature:
-            connect(m, flipped(mine), its)
-        else:
-            m.d.comb += its.eq(mine) if member.flow == In else mine.eq(its)
+class Probed(wiring.Component):
+    """A component with a port ``dfi``, as it is, with further ``ports``, which ``connect_ports`` drives from the port ``dfi``."""
 
-
-class SdrPins(wiring.Component):
-    """A component with a port ``dfi`` of an SDR memory, as it is, with PINS of this port."""
-
-    def __init__(self, inner):
-        self.inner = inner
-        super().__init__({**inner.signature.members, **PINS})
+    def __init__(self, inner, ports, connect_ports):
+        self.inner, self._connect_ports = inner, connect_ports
+        super().__init__({**inner.signature.members, **ports})
 
     def elaborate(self, platform):
         m = Module()
-        connect_inner(m, self, self.inner)
-        connect_pins(m, self, self.inner.dfi)
+        m.submodules.inner = self.inner
+        for name, member in self.inner.signature.members.items():
+            mine, its = getattr(self, name), getattr(self.inner, name)
+            if member.is_signature:
+                connect(m, flipped(mine), its)
+            else:
+                m.d.comb += its.eq(mine) if member.flow == In else mine.eq(its)
+        self._connect_ports(m, self, self.inner.dfi)
         return m
+
+
+class SdrPins(Probed):
+    """A component with a port ``dfi`` of an SDR memory, with PINS of this port."""
+
+    def __init__(self, inner):
+        super().__init__(inner, PINS, connect_pins)
 
 
 class SdramMemory(wiring.Component):
