@@ -459,6 +459,26 @@ def test_nonfinite_names_its_step_and_ends_the_run():
         board.feed([1], 0)
 
 
+@pytest.mark.parametrize("where", ["embedding", "gains", "activation"])
+def test_an_infinity_in_each_part_of_a_step_is_named(where):
+    """An embedding row whose scale is too large, a product with the next norm's gains, and an activation of finite sums."""
+    model = random_model("untied" if where == "gains" else "relu2")
+    board = golden_board(model)
+    step = 0
+    if where == "embedding":
+        # The row's stored scale is the largest there is.
+        board.write(4 * board.registers["embed_base"] + 2 * 3, b"\xff\xff")
+    elif where == "gains":
+        board.steps[0].gains_next[:] = 65504
+    else:
+        step = next(number for number, step in enumerate(board.steps) if step.descriptor.epilogue == Epilogue.ACT)
+        # A gate of 300 is finite, and its square is not.
+        board.steps[step].bias = np.full(board.steps[step].descriptor.rows, 300, np.float16)
+    board.tokens[0] = 3
+    (kind, done), = events(board, StartArgs(0, 1, 1))
+    assert (kind, done.logit, done.id) == (EventType.DONE, DoneReason.NONFINITE, step)
+
+
 def test_a_damaged_stream_is_noticed():
     model = random_model("plain")
     image = compile_model(model, unlimited_config(model))
@@ -482,6 +502,12 @@ def test_a_damaged_stream_is_noticed():
     for bit in range(59, 64):
         with pytest.raises(FormatError, match="of a tile has bits above its fields, which format 3 does not know"):
             GoldenBoard(with_bits(1 << bit))
+    # No rows, an odd number of rows, and more rows than the matrix has.
+    rows = header >> 19 & 0xFF
+    for wrong in (0, 63, 254):
+        content = (header ^ (rows ^ wrong) << 19).to_bytes(8, "little")
+        with pytest.raises(ValueError, match=rf"^a tile of {wrong} rows at row 0 of 192$"):
+            GoldenBoard(damaged(0, content))
     # More planes, row words, or multipliers take what is something else for these.
     for bits in (*(planes - 1 << 46 for planes in range(2, 7)), 1 << 49, *(1 << bit for bit in range(51, 59))):
         with pytest.raises((ValueError, FormatError)):
@@ -531,6 +557,18 @@ def test_a_stream_of_another_length_is_noticed():
         GoldenBoard(replace(image, segments=(*body[:-1], head)))
     with pytest.raises(ValueError, match="the program leaves [0-9]+ bytes of the weight stream"):
         GoldenBoard(replace(image, segments=(*body, body[0], head)))
+    with pytest.raises(ValueError, match="^the LM head leaves 800 bytes of the weight stream$"):
+        GoldenBoard(replace(image, segments=(layers, head, replace(body[0], lm_head=True))))
+
+
+@pytest.mark.parametrize(("name", "gain"), [("plain", True), ("untied", False)])
+def test_a_program_whose_gains_are_not_those_of_its_stream_is_noticed(name, gain):
+    model = random_model(name)
+    image = compile_model(model, unlimited_config(model))
+    program = [replace(d, gain=gain) if number == 1 else d for number, d in enumerate(image.program)]
+    board = GoldenBoard(replace(image, program=tuple(program)))
+    with pytest.raises(ValueError, match=f"^step 1 wants {'' if gain else 'no '}gains, the step before loads the opposite$"):
+        board.feed([3], 0)
 
 
 def test_context_limit():
