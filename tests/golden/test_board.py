@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The whole golden model, against the float32 reference, against itself with other chunks, and against single steps."""
 
+import math
 import time
 import zlib
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tellme.compiler import compile_model
 from tellme.compiler.part import Part
 from tellme.golden import GoldenBoard, NonfiniteError, elementwise
 from tellme.golden import board as board_module
-from tellme.golden.perplexity import golden_board, unlimited_config
+from tellme.golden.perplexity import golden_board, losses, nats_per_token, unlimited_config
 from tellme.golden.weights import Budget, TernaryMatrix, Tile
 from tellme.models import LINEARS, Model, ModelConfig, ModelError
 from tellme.models.random import random_model as drawn_model
@@ -66,6 +67,13 @@ def test_loss_is_the_float_reference(stories):
     golden, float32, count = bounds.measure(stories, bounds.DATA / "stories-1m.tellme", STORIES.read_text(), 600)
     assert count == 600
     assert golden == pytest.approx(float32, rel=bounds.LIMIT)
+
+
+def test_a_loss_is_the_same_with_and_without_a_listener():
+    model, parts, told = random_model("plain"), [[3, 9, 50], [7] * 20], []
+    wanted = [loss for ids in parts for loss in losses(golden_board(model).feed(ids[:-1], 0, heads="all"), ids[1:])]
+    assert nats_per_token(model, parts) == math.fsum(wanted) / len(wanted) == nats_per_token(model, parts, told.append)
+    assert told == [2, 19]
 
 
 @pytest.mark.parametrize("name", FAMILY)

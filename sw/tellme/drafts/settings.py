@@ -25,7 +25,7 @@ _GOLDEN = {"most": 3, "cost": round(0.2 * TOKEN_CREDIT)}
 
 
 def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
-    """The register ``draft_settings`` (SETTINGS_FIELDS of :mod:`tellme.spec.drafts`) for a model on a core.
+    """The register ``draft_settings`` (SETTINGS_FIELDS of :mod:`tellme.spec.drafts`) for a model on a core that drafts.
 
     With k drafted tokens, of which each is right with the chance p = 0.37 where the one before it is, a pass gives
 
@@ -44,8 +44,6 @@ def draft_settings(c: ModelConfig, image: Image, core: CoreConfig) -> int:
         return pack_word(SETTINGS_FIELDS, _GOLDEN)
     model, position = PassModel(c, image, core), c.context // 2
     cycles = [model.cycles([Run(position, n)]) for n in range(1, min(_MOST + 1, core.head_tokens) + 1)]
-    if len(cycles) == 1:
-        return 0
     rates = [sum(_RIGHT**i for i in range(k + 1)) / cycles[k] for k in range(len(cycles))]
     most = max(k for k in range(1, len(cycles)) if rates[k] >= (1 - _ALIKE) * max(rates[1:]))
     cost = max(0, ceil(TOKEN_CREDIT * (cycles[most] / cycles[0] - 1) / most))

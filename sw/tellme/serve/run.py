@@ -39,8 +39,8 @@ class _Protocol(H11Protocol):
         waiting = (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
         if waiting and self._head is None:
             self._head = self.loop.call_later(self.head_seconds, self.transport.abort)
-        elif not waiting and self._head is not None:
-            self._head.cancel()
+        elif not waiting:
+            self._end(self._head)
             self._head = None
 
     def connection_made(self, transport: Any) -> None:
@@ -64,16 +64,19 @@ class _Protocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._write is not None:
-            self._write.cancel()
-            self._write = None
+        self._end(self._write)
+        self._write = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head, self._write):
-            if timer is not None:
-                timer.cancel()
+        self._end(self._head)
+        self._end(self._write)
         self._head = self._write = None
         super().connection_lost(exc)
+
+    @staticmethod
+    def _end(timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
 
 
 class Server(uvicorn.Server):
