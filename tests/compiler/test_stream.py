@@ -217,7 +217,7 @@ def test_rows_are_regrouped(rows, data):
             list(regroup(iter(chunks), counts[:-1]))
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 3, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
 @pytest.mark.parametrize("piece", [5000, 3 * CHUNK_BYTES])
 def test_chunks_of_a_part(size, piece):
     content = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
