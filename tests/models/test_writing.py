@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tellme.models import ModelError
 from tellme.models.writing import SafetensorsWriter, check_folder_target, check_target, whole_file, whole_folder
@@ -217,11 +218,16 @@ def test_a_failure_to_read_names_what_was_read(tmp_path):
 
 #: Writes more than a file may have, once as NumPy does, which does not say why it failed.
 FULL = """
+import atexit
+import resource
 import sys
 from pathlib import Path
 import numpy as np
 from tellme.models.writing import whole_file, whole_folder
 target, how = Path(sys.argv[1]), sys.argv[2]
+# Counts of coverage are written behind this.
+most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
 values = np.zeros(1 << 20, np.uint8)
 with (whole_folder if "folder" in how else whole_file)(target) as scratch:
     with (scratch / "x" if "folder" in how else scratch).open("wb") as file:
@@ -236,7 +242,7 @@ def test_a_file_that_gets_too_large(tmp_path, how):
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
     target = tmp_path / "a"
     done = subprocess.run([sys.executable, "-c", FULL, target, how], capture_output=True, text=True, preexec_fn=limit,
@@ -273,3 +279,24 @@ def test_metadata_is_unicode(tmp_path):
         out.add("x", np.zeros(1, np.uint8))
         with refuses("the name 'caf\\udce9' is no Unicode text"):
             out.finish(target, {"name": "caf\udce9"})
+
+
+def test_tensors_without_elements(tmp_path):
+    tensors = {"none": np.zeros((0, 3), np.uint8), "x": np.arange(5, dtype=np.float32)}
+    with (tmp_path / "content").open("wb+") as content, (tmp_path / "target").open("wb") as target:
+        out = SafetensorsWriter(content)
+        for name, tensor in tensors.items():
+            out.add(name, tensor)
+        out.finish(target, {})
+    found = load_file(tmp_path / "target")
+    assert found["none"].shape == (0, 3) and np.array_equal(found["x"], tensors["x"])
+
+
+def test_a_tensor_that_is_not_whole(tmp_path):
+    with (tmp_path / "content").open("wb+") as content, (tmp_path / "target").open("wb+") as target:
+        out = SafetensorsWriter(content)
+        out.begin("x", "uint8", (4,))
+        out.put(np.zeros(3, np.uint8))
+        with pytest.raises(ValueError, match="^3 bytes were written for tensors of 4$"):
+            out.finish(target, {})
+        assert target.tell() == 0
