@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import tellme
-from tellme.errors import CheckError
+from tellme.errors import CheckError, NonfiniteRunError
 from tellme.runtime.checking import REGIONS_AT_ONCE, MemorySums
 from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
 from tellme.spec.memory import CRC_BASE, TOP_BASE, DoneReason, EventType
+from tellme.spec.scale import Scale
 from tests.cli.fake_client import FakeClient
 from tests.models.random_model import even_model, random_model
 from tests.runtime.faulty_board import Faults, FaultyClient
@@ -157,6 +158,13 @@ def test_an_infinity_that_the_golden_model_has_not_is_told():
 
     with pytest.raises(CheckError, match=r"step 3 \(o of layer 0\) gave an infinity or NaN at position 5, and gives none"):
         list(load(Client(tell=tell), 4).generate(PROMPT, max_tokens=16))
+
+
+def test_an_infinity_that_the_golden_model_has_too_is_the_models():
+    model = random_model("plain")
+    model.layers[1].scales["w2"] = Scale(2047, 20)
+    with pytest.raises(NonfiniteRunError, match=r"^step 10 \(down of layer 1\) gave an infinity or NaN at position 0: the "):
+        list(load(Client(), 4, model).generate(PROMPT, max_tokens=16))
 
 
 def test_end_tokens_of_board_and_host():

@@ -13,15 +13,17 @@ import tellme
 from tellme.drafts.drafter import MOST, OwnText
 from tellme.drafts.table import DraftTable
 from tellme.errors import InputError, TellmeError
+from tellme.models.source import Block
 from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.runtime.generation import REST
 from tellme.runtime.sampling import Sampling
 from tellme.spec.config import preset
 from tellme.spec.memory import END_TOKENS, StartFlags
+from tellme.spec.scale import Scale
 from tests.board.slots import overflowing
 from tests.cli.fake_client import FakeClient, slotted_board
 from tests.link.golden_slots import device
-from tests.models.random_model import even_model
+from tests.models.random_model import even_model, random_model
 
 VOCAB, CONTEXT = 67, 120
 MODEL = even_model(VOCAB, CONTEXT)
@@ -222,6 +224,13 @@ def test_refusals():
     refused(fake_device(FakeClient(ONE)), "the logits of each token are asked for", on_logits=lambda row: None)
     refused(fake_device(FakeClient(ONE)), "the board knows no repetition penalty",
             sampling=Sampling(temperature=0.5, repeat_penalty=1.2))
+
+    # Scales that change within a head, one of which no row word holds.
+    model = random_model("plain")
+    model.layers[0].scales["wk"] = (*(Block(1, Scale(1025 + row, -9)) for row in range(63)), Block(1, Scale(1030, -55)))
+    session = tellme.Board(fake_device(FakeClient(ONE))).load(model)
+    with pytest.raises(InputError, match="^port works on one token of this model at a time, so that no guesses can be verified$"):
+        ids(session.generate([5], max_tokens=4, drafter=OwnText()))
 
     class Beyond:
         def draft(self, ids, count):

@@ -170,6 +170,15 @@ def test_a_prompt_longer_than_the_window_takes_several_starts(alone):
             sequence.generate([1] * 201)
 
 
+def test_a_board_that_picks_behind_a_part_of_a_prompt_is_named(monkeypatch):
+    client, board = fake()
+    session = tellme.Board(board).load(MODEL)
+    start = client.start
+    monkeypatch.setattr(client, "start", lambda args: start(replace(args, generate=1)))
+    with session.open() as sequence, pytest.raises(tellme.DeviceError, match="^port picked a token that was not asked for$"):
+        list(sequence.generate([5] * 150, max_tokens=2))
+
+
 def test_each_slot_has_a_cache_and_settings_of_its_own():
     client, board = fake()
     session = tellme.Board(board).load(MODEL)

@@ -3,20 +3,24 @@
 """Sessions on a board behind packets: runs that are left, runs that follow one another, what a board must not do."""
 
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
 import tellme
+from tellme.drafts.table import DraftTable
 from tellme.runtime.device import BoardDevice, GoldenDevice
 from tellme.runtime.sampling import Sampling
 from tellme.runtime.session import NothingToPredictError, Run, prompt_ids, text_windows, tokenizer_of
 from tellme.spec.config import SIMULATED, preset
 from tellme.spec.ending import ending
-from tellme.spec.memory import DoneReason
+from tellme.spec.memory import DoneReason, StartArgs, StartFlags
 from tests.cli.fake_client import FakeClient
 
 CONFIG = preset(SIMULATED)
 MODEL = tellme.find_model("stories-1m")
+#: What no board draws by itself.
+PENALTY = Sampling(temperature=1.0, repeat_penalty=1.2)
 
 
 @pytest.fixture
@@ -155,6 +159,66 @@ def test_a_pick_that_nobody_asked_for_is_named(session, client, monkeypatch):
     with pytest.raises(tellme.DeviceError) as caught:
         list(session.generate([1, 319], max_tokens=0))
     assert str(caught.value) == "port picked a token that was not asked for"
+
+
+def test_a_board_that_ends_without_the_pick_of_a_drawn_token_is_named(session, client, monkeypatch):
+    """The host draws, and starts the board for each token."""
+    def idle(args):
+        client._run = FakeClient._events(client, replace(args, generate=0))
+
+    monkeypatch.setattr(client, "start", idle)
+    client._boot()
+    with pytest.raises(tellme.DeviceError, match="^port ended a run of one token with 0$"):
+        list(session.generate([1, 319], max_tokens=3, sampling=PENALTY))
+
+
+def test_no_token_is_asked_for_where_the_host_draws(session, client):
+    run = session.generate([1, 319], max_tokens=0, sampling=PENALTY)
+    assert list(run) == [] and run.stop_reason == "length" and client.log == []
+
+
+def test_tokens_that_are_on_their_way_when_a_run_is_stopped(session, client, monkeypatch):
+    """They are no tokens of the next run."""
+    wanted = [token.id for token in session.generate([1, 319], max_tokens=9)]
+
+    def late():
+        events = [next(client._run) for _ in range(2)]
+        FakeClient.stop(client)
+        client._run = chain(events, client._run)
+
+    monkeypatch.setattr(client, "stop", late)
+    for token in session.generate([1, 378], max_tokens=9):
+        assert token.id != wanted[0]
+        break
+    assert client.stopped and [token.id for token in session.generate([1, 319], max_tokens=9)] == wanted
+
+
+def test_a_board_that_is_left_before_a_model_is_loaded():
+    """Nothing is connected and nothing runs: an interruption is an interruption."""
+    for device in (GoldenDevice(), BoardDevice("port", CONFIG)):
+        with pytest.raises(KeyboardInterrupt), tellme.Board(device):
+            raise KeyboardInterrupt
+
+
+def test_a_golden_run_that_another_hand_stops():
+    session = tellme.Board(GoldenDevice()).load(MODEL)
+    with pytest.raises(tellme.DeviceError, match="^the golden model was stopped$"):
+        for _ in session.generate([1, 319], max_tokens=9):
+            session.device.stop()
+    assert len(list(session.generate([1, 319], max_tokens=2))) == 2
+
+
+def test_what_the_golden_model_has_only_with_a_table():
+    device = GoldenDevice()
+    tellme.Board(device).load(MODEL)
+    with pytest.raises(tellme.DeviceError, match="^golden has no table of drafted tokens$"):
+        device.draft_as(1)
+    with pytest.raises(tellme.DeviceError, match="^the golden model gives no picks after all tokens: feed "):
+        list(device.start(StartArgs(0, 1, 1, StartFlags.ALL)))
+    session = tellme.Board(device).load(MODEL, drafts=DraftTable.of_texts([[1, 319, 378]], MODEL.config.vocab))
+    assert device.draft_most == 3
+    device.draft_as(0)
+    assert device.draft_most == 0 and session.generate([1, 319], max_tokens=2).text
 
 
 def test_a_board_with_the_head_on_the_host_that_ends_without_done(client, monkeypatch):
