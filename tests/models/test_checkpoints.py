@@ -3,6 +3,7 @@
 """Importers: bitllama2.c files in both bit orders, made here of the shipped model, and training safetensors."""
 
 import struct
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,11 +12,13 @@ from safetensors.numpy import save_file
 
 from tellme.golden.perplexity import nats_per_token
 from tellme.models import LINEARS, Model, ModelError
-from tellme.models.importers.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert
+from tellme.models.importers.checkpoints import BIT_ORDERS, BITLLAMA_MATRICES, PROBE, convert, open_checkpoint, open_floats
+from tellme.models.importers.importing import Options
 from tellme.models.int8 import stored_values
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
 from tests import reference
+from tests.models.hard_texts import sentencepiece_model
 from tests.models.random_model import random_model
 
 SHIPPED = find_model("stories-1m")
@@ -287,6 +290,37 @@ def test_tokenizers_are_looked_into(tmp_path):
             convert(path, bad, print)
     with pytest.raises(ModelError, match="cannot read the tokenizer"):
         convert(path, tmp_path / "missing.model", print)
+
+
+@pytest.mark.parametrize(("options", "what", "hint"), [
+    (Options(act_exp=3), "a power of two that activations are divided by", "act-exp"),
+    (Options(weight_scale="divide"), "what weight_scale does", "weight-scale"),
+    (Options(method="fairy2i"), "how weights are made of floats", "method")])
+def test_what_can_be_said_of_folders_and_gguf_files_alone(options, what, hint, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(path, options, print)
+    assert str(caught.value) == f"{what} can be said for Hugging Face folders and GGUF files, which {path} is not"
+    assert caught.value.hint == hint
+
+
+def test_a_file_that_is_no_float_model(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    with pytest.raises(ModelError) as caught:
+        open_floats(path, print)
+    assert str(caught.value) == f"{path} is neither a Hugging Face folder nor a GGUF file, of which float models are read"
+
+
+def test_a_shorter_context_and_a_tokenizer_of_other_tokens(tmp_path):
+    path, other = tmp_path / "model.safetensors", tmp_path / "other.model"
+    save_file(training_output(SHIPPED), path, metadata=METADATA)
+    assert open_checkpoint(path, Options(no_tokenizer=True, context=64), print).config == replace(SHIPPED.config, context=64)
+    other.write_bytes(sentencepiece_model())
+    size = Tokenizer(other.read_bytes()).size
+    with pytest.raises(ModelError, match=f"^{other} has {size} pieces, the model a vocabulary of 2048$"):
+        convert(path, other, print)
 
 
 def test_loading_a_checkpoint_as_a_model_says_convert(tmp_path):

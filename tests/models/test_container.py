@@ -348,6 +348,7 @@ def blocks(rows):
     (lambda p: edit(p, metadata=config_with(dim=0)), "dim is 0"),
     (lambda p: edit(p, metadata=config_with(dim=104)), "shape"),
     (lambda p: edit(p, metadata=config_with(act="gelu")), "'gelu' is neither silu nor relu2"),
+    (lambda p: edit(p, metadata=config_with(act_exp=99)), "act_exp is 99; "),
     (lambda p: edit(p, metadata=config_with(kv_heads=3)), "4 heads are no multiple of 3"),
     (lambda p: edit(p, metadata=config_with(eps=0.0)), "eps 0.0"),
     (lambda p: edit(p, metadata=config_with(bos=999)), "bos is 999"),

@@ -60,7 +60,7 @@ def test_what_the_compiler_refuses(source):
 
 
 @pytest.mark.parametrize("source", [
-    "{{ 'ab' * 3 }}{{ 3 * [1] }}{{ [1] + [2] }}{{ 'a' + 'b' }}{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 7 / 2 }}{{ 1 - 3 }}",
+    "{{ 'ab' * 3 }}{{ 3 * [1] }}{{ [1] + [2] }}{{ 'a' + 'b' }}{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 2 ** -1 }}{{ 7 / 2 }}{{ 1 - 3 }}",
     "{{ 'a' ~ 1 ~ none ~ [1] ~ undefined_name }}", "{{ '%03d %s %%' % (1, 'x') }}{{ '%s' | format(3) }}"
     "{{ '{:>4}{a}'.format(1, a=2) }}",
     "{{ ['a', 'b'] | join }}{{ ['a', 1] | join(', ') }}{{ messages | join('|', attribute='role') }}",
@@ -85,6 +85,12 @@ def test_same_as_without_limits(source):
     turns = [{"role": "system", "content": "<b>", "n": 2}, {"role": "user", "content": "\u2603", "n": 3}]
     want = ImmutableSandboxedEnvironment().from_string(source).render(messages=turns)
     assert limited(lambda: LimitedEnvironment().template(source).render(messages=turns), 4) == want
+
+
+@pytest.mark.parametrize("start", ["0", "'a'"])
+def test_a_sum_is_of_numbers_and_lists(start):
+    with pytest.raises(ModelError, match="fails: TypeError: sum adds numbers and lists; join is for texts$"):
+        template(f"{{{{ [{start}, 'b'] | sum(start={start}) }}}}").render(USER)
 
 
 def test_longer_messages_may_take_more():

@@ -125,8 +125,6 @@ class SentencePieces:
         # The package raises ValueError where a text is no UTF-8.
         except (RuntimeError, TypeError, ValueError, ModelError) as error:
             raise ModelError(f"{name} is no SentencePiece model") from error
-        if not content or self.size == 0:
-            raise ModelError(f"{name} is no SentencePiece model")
         # The package's own answers tell what it drops at the start of a text: one space, or all of them.
         first = next((i for i, t in enumerate(texts) if t[:1] == spm.SPACE and self.plain(i)), None)
         self.drops_first = first is not None and self.decode([first]) != self.surface(first)
