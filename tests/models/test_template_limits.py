@@ -60,7 +60,8 @@ def test_what_the_compiler_refuses(source):
 
 
 @pytest.mark.parametrize("source", [
-    "{{ 'ab' * 3 }}{{ 3 * [1] }}{{ [1] + [2] }}{{ 'a' + 'b' }}{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 2 ** -1 }}{{ 7 / 2 }}", "{{ 1 - 3 }}",
+    "{{ 'ab' * 3 }}{{ 3 * [1] }}{{ [1] + [2] }}{{ 'a' + 'b' }}{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}",
+    "{{ 2 ** -1 }}{{ 7 / 2 }}{{ 1 - 3 }}",
     "{{ 'a' ~ 1 ~ none ~ [1] ~ undefined_name }}", "{{ '%03d %s %%' % (1, 'x') }}{{ '%s' | format(3) }}"
     "{{ '{:>4}{a}'.format(1, a=2) }}",
     "{{ ['a', 'b'] | join }}{{ ['a', 1] | join(', ') }}{{ messages | join('|', attribute='role') }}",
