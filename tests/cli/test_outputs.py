@@ -4,7 +4,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -138,11 +137,19 @@ def source(tmp_path):
     return folder(tmp_path / "trilm", "trilm", tensors_of("trilm", kind_model("trilm"))[0])
 
 
-def limit():
-    import resource
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
+#: The command with a limit on the size of each file that it writes.  Counts of coverage are written behind it.
+LIMITED = """
+import atexit
+import resource
+import signal
+import sys
+from tellme.cli import main
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))
+sys.exit(main())
+"""
 
 
 @pytest.mark.parametrize("arguments", [
@@ -155,8 +162,8 @@ def test_a_disk_that_fills_up(arguments, source, tmp_path):
     """A full disk, simulated by the limit on a file's size: a write comes back short."""
     out = tmp_path / "out"
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run([*COMMAND, *(a.format(source=source, out=out) for a in arguments)], capture_output=True, text=True,
-                          env={**ENV, "PYTHONDONTWRITEBYTECODE": "1"}, preexec_fn=limit)
+    done = subprocess.run([sys.executable, "-c", LIMITED, *(a.format(source=source, out=out) for a in arguments)],
+                          capture_output=True, text=True, env={**ENV, "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"tellme-host: cannot write {out}: File too large"
     assert "Traceback" not in done.stderr and sorted(tmp_path.rglob("*")) == before
 
