@@ -146,6 +146,27 @@ def test_needed_bytes_of_a_prompt():
 # The plot
 
 
+def test_an_account_that_is_not_of_all_cycles(client, monkeypatch, capsys):
+    read = client.read
+
+    def one_more(address, size):
+        content, at = bytearray(read(address, size)), 4 * [*COUNTERS].index("cycles")
+        if address == COUNTER_BASE:
+            content[at] ^= 1
+        return bytes(content)
+
+    monkeypatch.setattr(client, "read", one_more)
+    code, out, err = run(capsys, "--positions", "0", "--prompt-tokens", "2")
+    assert code == 2 and out == "" and "the account's sum is " in err.splitlines()[-1] and err.endswith(" cycles\n")
+
+
+def test_a_run_that_does_not_end_at_its_length(client, monkeypatch, capsys):
+    start = client.start
+    monkeypatch.setattr(client, "start", lambda args: (start(args), client.stop()))
+    code, out, err = run(capsys, "--positions", "0", "--prompt-tokens", "2")
+    assert code == 2 and out == "" and "a run at position 0 ended with Event(" in err.splitlines()[-1]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib draws the plots")
 def test_the_plot(client, capsys, tmp_path):
     path = tmp_path / "bench.svg"

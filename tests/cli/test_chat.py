@@ -7,11 +7,14 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import tellme
-from tellme.cli import main
+from tellme.cli import interrupts, main
+from tellme.cli.errors import UserError
+from tellme.cli.terminal import next_line, shown_text
 from tellme.runtime.device import GoldenDevice
 from tellme.runtime.session import Session
 from tests.models.test_chat import CHAT, STORIES, TURNS
@@ -133,6 +136,45 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(typed, chat_file, monkeypatch):
              {"role": "user", "content": "And you?"}]
     assert code == 0 and out == f"{''.join(pieces[:3])}\n{answer(turns)}\n"
     assert answer(turns[:1]).startswith("".join(pieces[:3])) and answer(turns[:1]) != "".join(pieces[:3])
+
+
+def test_lines_of_a_terminal(monkeypatch, capsys):
+    """A mark asks for each line; a closed standard input has none to give."""
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("Hello\n"))
+    assert [next_line("> "), next_line("> ")] == ["Hello", None] and capsys.readouterr().out == "> > "
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="^cannot read from standard input: it is closed$"):
+        next_line("> ")
+
+
+def test_tokens_that_came_before_an_interruption_are_shown(capsys):
+    """The board had picked them, and the loop had not got them."""
+    class Interrupted:
+        stopped = False
+
+        def __iter__(self):
+            yield SimpleNamespace(text="one")
+            raise KeyboardInterrupt
+
+        def interrupt(self):
+            self.stopped = True
+
+        def since(self, taken):
+            assert self.stopped
+            return [SimpleNamespace(text=text) for text in ("one", " two", " three")[taken:]]
+
+        def finish(self):
+            return "."
+
+    try:
+        assert shown_text(Interrupted()) == "one two three."
+    finally:
+        interrupts.restore()
+    assert capsys.readouterr().out == "one two three.\n"
 
 
 def test_a_turn_that_is_too_long_leaves_the_chat_as_it_was(typed, chat_file):

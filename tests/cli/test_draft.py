@@ -12,6 +12,7 @@ from tellme.cli import main
 from tellme.drafts.table import open_table
 from tellme.models.shipped import find_model
 from tellme.models.tokenizers.tokenizer import Tokenizer
+from tellme.spec.ranges import Range
 
 MODEL = find_model("stories-1m")
 STORIES = [f"Once upon a time, {name} had a {color} ball. {name} was happy." for name in ("Tom", "Lily", "Mia")
@@ -56,7 +57,7 @@ def test_what_is_said(text, tmp_path, capsys):
     assert "what the table is worth is told from 10 texts on" in heard.err
 
 
-def test_refusals_leave_nothing(text, tmp_path, capsys):
+def test_refusals_leave_nothing(text, tmp_path, monkeypatch, capsys):
     out = tmp_path / "a.drafts"
     empty, bad = tmp_path / "empty.txt", tmp_path / "bad.txt"
     empty.write_text("\n<|endoftext|>\n", "utf-8")
@@ -71,6 +72,10 @@ def test_refusals_leave_nothing(text, tmp_path, capsys):
         heard = capsys.readouterr()
         assert why in heard.err and heard.err.count("\n") <= 2 and heard.out == ""
         assert not out.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("tellme.cli.draft.DRAFT_VOCAB", Range(1, 2047))
+        assert main(["draft", "stories-1m", str(text), "-o", str(out)]) == 2
+    assert "stories-1m has 2048 tokens, and a table of drafts knows 2047 at most" in capsys.readouterr().err and not out.exists()
     out.write_text("kept")
     assert main(["draft", "stories-1m", str(empty), "-o", str(out)]) == 2
     assert out.read_text() == "kept"

@@ -251,6 +251,19 @@ def test_inspect_says_how_texts_begin_and_end(tmp_path, capsys):
         assert config["more_ends"] == list(conventions.get("more_ends", ()))
 
 
+def test_inspect_says_which_context_fits(tmp_path, capsys):
+    model = random_model("plain")
+    model.config = replace(model.config, context=20_000)
+    model.save(tmp_path / "m.tellme")
+    assert main(["inspect", str(tmp_path / "m.tellme")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    at = out.index("ecp5-25f         icepi_zero 25f, ulx3s 12f: does not fit")
+    for line, head in zip(out[at + 1:at + 3], ("board", "host"), strict=True):
+        assert line.startswith(
+            f"  --head {head:7} does not fit with its whole context: context is 20000, and the build ecp5-25f can do 512; "
+            "tokens/s that its memory's peak allows with a context of 512 (convert --context 512): ")
+
+
 def test_inspect_outside_a_checkout_knows_the_boards_too(capsys, monkeypatch):
     monkeypatch.setattr("tellme.runtime.simulated.checkout", lambda: None)
     assert main(["inspect", "--json"]) == 0

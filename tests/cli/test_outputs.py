@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Outputs that fail: one line on standard error, exit code 2, and nothing half-written."""
 
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tellme import __version__
-from tellme.cli import main
+from tellme.cli import main, output
 from tellme.models import Model
 from tellme.models.shipped import shipped
 from tests.models.folders import folder, kind_model, tensors_of
@@ -112,6 +113,21 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block():
     os.close(read)
     assert process.communicate()[1] == "" and process.returncode == 0
     assert bytes(content[filler:]).decode() == shell(["inspect"], "").stdout
+
+
+def test_an_interruption_before_the_streams_are_there(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tellme.cli.parse_and_run", interrupted)
+    assert main(["boards"]) == 130 and capsys.readouterr().err == "tellme-host: interrupted\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["boards"]) == 130
+
+
+def test_an_output_that_is_closed_has_no_descriptor():
+    with pytest.raises(io.UnsupportedOperation):
+        output._Raw(None, must=True).fileno()
 
 
 def test_help_and_version_still_work(capsys):

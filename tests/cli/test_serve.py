@@ -93,6 +93,8 @@ def test_localhost_alone_unless_told_otherwise_and_a_key():
     with served("--host", "0.0.0.0", TELLME_API_KEY="") as (process, url, _):
         assert process.stderr.readline() == ("anybody who reaches this computer can use the server: --api-key KEY asks for a "
                                              "key\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
 
 
 def test_a_board_that_was_plugged_in_is_not_replaced_by_the_simulated_board(monkeypatch):
