@@ -118,7 +118,7 @@ def test_a_client_that_does_not_read():
 def test_a_client_that_reads_late():
     """What had to wait comes whole, and the connection is not cut off later."""
     count, request = 300, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with server(golden(MODEL), model=MODEL, write_seconds=1.0) as found, socket.socket() as link:
+    with server(golden(MODEL), model=MODEL, write_seconds=2.0) as found, socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         link.connect(("127.0.0.1", found.port))
         link.settimeout(20)
@@ -130,7 +130,7 @@ def test_a_client_that_reads_late():
         content = bytearray()
         while not content.endswith(answer.content) or content.count(b"HTTP/1.1 200 ") < count:
             content += link.recv(1 << 20)
-        time.sleep(1.1)
+        time.sleep(2.1)
         link.sendall(HEALTH + b"\r\n")
         assert content.count(answer.content) == count and link.recv(100).startswith(b"HTTP/1.1 200 ")
 

@@ -227,6 +227,12 @@ def test_what_coverage_is_asked_that_cannot_be(capsys):
         assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
+def test_the_record_of_coverage_has_its_goal():
+    found = json.loads(coverage_host.REPORT.read_text())
+    assert found["below"] == [] and set(found["commits"]) == set(coverage_host.FOLDERS)
+    assert all(file["share"] >= coverage_host.GOAL for file in found["files"].values())
+
+
 def test_the_folders_of_coverage():
     """All folders whose tests run the host and simulate nothing."""
     left = {"board", "boards", "chips", "data", "formal", "hw", "mutation", "ref", "sim", "tlmm", "tools", "train", "__pycache__"}
