@@ -16,6 +16,7 @@ from sim.testbench import Bench
 from tellme.spec.ddr3 import CHIPS
 from tests.hw.layouts import pack
 from tests.hw.memory.ddr3_parts import SPEC, Ddr3Memory, Phy, Reader
+from tests.hw.memory.short_bursts import short_bursts
 
 #: One client a port, none of which is reset: three as wide as the memory, and the host's, which are half as wide.
 CLIENTS = [Client("weights", "read", 4, data_bits=64), Client("attention_read", "read", 1, data_bits=64),
@@ -395,47 +396,8 @@ async def priority_of_attention_reads(dut):
 
 @cocotb.test()
 async def short_bursts_in_two_rows(dut):
-    """All ports at once with a few words each, in two rows of each of two banks: a row is to be closed for a burst, and until it
-    is a burst of a higher priority may want it as it is.  Reads are of places that no write touches; what was written is read at
-    the end."""
     await bring_up(dut)
-    random = rng("rows")
     # Rows have 512 words of 32 bits, and eight banks have a row of a number each.
-    rows, places = [(row * 8 + bank) * 512 for row in range(2) for bank in range(2)], 32
-    memory = {}
-    for first in [row + 64 * n for row in rows for n in range(1 + len(WRITES))]:
-        words = [random.getrandbits(32) for _ in range(places)]
-        memory.update((first + k, word) for k, word in enumerate(words))
-        await write(dut, "attention_write", first, words)
-
-    def draw(port, start):
-        lanes = BITS[port] // 32
-        length = lanes * random.randint(1, 4)
-        return random.choice(rows) + start + lanes * random.randint(0, (places - length) // lanes), length
-
-    async def reader(port):
-        asked = [draw(port, 0) for _ in range(60)]
-        data = StreamSink(dut, f"{port}__data")
-        cocotb.start_soon(StreamSource(dut, f"{port}__req").send_all([request(*one) for one in asked]))
-        for addr, length in asked:
-            want = joined(port, [memory[addr + k] for k in range(length)])
-            assert await data.recv_n(len(want)) == want, (port, addr, length)
-
-    async def writer(port, start):
-        asked, given = [draw(port, start) for _ in range(60)], []
-        for addr, length in asked:
-            words = [random.getrandbits(32) for _ in range(length)]
-            memory.update((addr + k, word) for k, word in enumerate(words))
-            given += joined(port, words)
-        cocotb.start_soon(StreamSource(dut, f"{port}__req").send_all([request(*one) for one in asked]))
-        await StreamSource(dut, f"{port}__data").send_all(given)
-        while not getattr(dut, f"{port}__idle").value:
-            await FallingEdge(dut.clk)
-
-    tasks = [cocotb.start_soon(reader(port)) for port in READS]
-    tasks += [cocotb.start_soon(writer(port, 64 * (n + 1))) for n, port in enumerate(WRITES)]
-    for task in tasks:
-        await task
-    for first in [row + 64 * (n + 1) for row in rows for n in range(len(WRITES))]:
-        assert await read(dut, "weights", first, places) == [memory[first + k] for k in range(places)], first
-    report(cases=60 * len(tasks))
+    await short_bursts(dut, rows=[(row * 8 + bank) * 512 for row in range(2) for bank in range(2)],
+                       reads={port: BITS[port] for port in READS}, writes={port: BITS[port] for port in WRITES},
+                       request=request, write=write, read=read)
