@@ -154,7 +154,7 @@ async def a_quantise_pass_begins_at_once(dut):
         for i in PIPELINES:
             getattr(dut, f"own__{i}").value = own[i]
         args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "norm": random.getrandbits(1),
-                "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
+                "gain": random.getrandbits(1), "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
         dut.passes__quant__payload.value = pack(LAYOUTS.quant_args, args)
         dut.passes__quant__valid.value = 1
         # None is ready; then more and more of them are, at random, and stay so until they are asked.
@@ -171,7 +171,7 @@ async def a_quantise_pass_begins_at_once(dut):
                 for i in PIPELINES:
                     got = unpack(LAYOUTS.quant_args, int(getattr(dut, f"units__{i}__quant__payload").value))
                     assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
-                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm"))
+                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm", "gain"))
                 await FallingEdge(dut.clk)
                 dut.passes__quant__valid.value = 0
                 break
@@ -279,13 +279,14 @@ async def words_to_the_sink(dut):
     sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"]}
     for n in range(CASES):
         sink = [*sinks][n % len(sinks)]
-        # Pipelines take a gain in each cycle.
-        await p.draw(sink=sink.value, **{name: 1 for name in of_each("gains__{}__ready")})
+        # All pipelines take a gain in the same cycles.
+        ready = p.random.getrandbits(1)
+        await p.draw(sink=sink.value, **{name: ready for name in of_each("gains__{}__ready")})
         for name in (*of_each("gains__{}"), "engine"):
             assert p[f"{name}__payload"] == p["words__payload"]
             assert p[f"{name}__valid"] == int(p["words__valid"] and name in sinks[sink]), (name, sink)
         assert p["words__ready"] == (p[f"{sinks[sink][0]}__ready"] if sinks[sink] else 0)
-        assert p["gain_taken"] == int(p["words__valid"] and sink is WordSink.GAIN)
+        assert p["gain_taken"] == int(p["words__valid"] and ready and sink is WordSink.GAIN)
     report(cases=CASES)
 
 
@@ -367,7 +368,7 @@ async def sums_of_all_tokens_to_the_lm_head(dut):
 
 @cocotb.test()
 async def rope_rows_to_their_pipeline(dut):
-    p = Ports(dut, "words__payload", "words__valid", "number", "start")
+    p = Ports(dut, "words__payload", "words__valid", "number", "start", *of_each("out__{}__ready"))
     for _ in range(CASES):
         await p.draw()
         mine = p["number"] % STREAMS
