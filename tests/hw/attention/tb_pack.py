@@ -73,7 +73,8 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
     await FallingEdge(dut.clk)
     assert dut.empty.value
     report_shares(o_ready=sink.low_share, **{f"i{s}_valid": source.low_share for s, source in enumerate(sources)})
-    return [unpack(LAYOUTS.head_words, words[0])["token"] % INPUTS for words in got], cycles, max(source.cycles for source in sources)
+    order = [unpack(LAYOUTS.head_words, words[0])["token"] % INPUTS for words in got]
+    return order, cycles, max(source.cycles for source in sources)
 
 
 @cocotb.test()
