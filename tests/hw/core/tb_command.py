@@ -372,8 +372,8 @@ async def runs_to_their_ends(dut):
     for n in range(RUNS):
         length, chunk = (1, LANES, LANES + 1, 2 * LANES + 3, 1)[n % 5], (0, LANES, 2, 999)[n % 4]
         position = random.choice((0, 0, 3, CONTEXT - length))
-        flags = sum(flag for flag in StartFlags if random.random() < 0.4)
-        tokens, generate = prompt(random, length), random.choice((0, 1, 2, 5))
+        flags = sum(flag for flag in StartFlags if (n % 2 if flag == StartFlags.ALL else random.random() < 0.4))
+        tokens, generate = prompt(random, length), (0, 1, 2, 5)[n // 5 % 4]
         if n % 10 == 9:
             tokens[random.randrange(length)] = BAD
         ends = ()
