@@ -249,7 +249,8 @@ async def stalls_10(dut):
 @cocotb.test()
 async def stalls_90(dut):
     random = rng("s")
-    await run(dut, [Case(random, 60), Case(random, 41, gap=1 << 15)], idle=0.9, stall=0.9, latency=60)
+    await run(dut, [Case(random, 60), Case(random, 41, gap=1 << 15), Case(random, 20, gap=None)], dump=(2,), idle=0.9, stall=0.9,
+              latency=60)
 
 
 @cocotb.test()
