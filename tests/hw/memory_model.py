@@ -22,7 +22,8 @@ def signals(dut, port):
 
 
 class Dfi:
-    """A core's DFI pins with a chip behind them: two clocks of the chip a fabric cycle, and the wire's delay in beats."""
+    """A core's DFI pins with a chip behind them: two clocks of the chip a fabric cycle, and the wire's delay in beats.  While
+    ``cut`` nothing comes back."""
 
     def __init__(self, dut, chip, *, wire_beats):
         self._clk, self._pins, self._wdata, self._rdata = dut.clk, dut.pins, dut.dfi__wdata, dut.dfi__rdata
@@ -30,6 +31,7 @@ class Dfi:
         self._bits = sum(chip.PINS.values())
         self._wire = deque([0] * wire_beats)
         self._driven = None
+        self.cut = False
 
     def clock(self) -> tuple[int, int]:
         """The pins of both clocks; a broken rule of the chip fails the test.  The data wires are not read while nothing drives
@@ -42,6 +44,8 @@ class Dfi:
         violation = chip.violation()
         assert not violation, violation
         rdata = wire.popleft() | wire.popleft() << 16
+        if self.cut:
+            rdata = 0
         if rdata != self._driven:
             self._rdata.value = self._driven = rdata
         return first, second

@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import Event, FallingEdge, First, Timer
 from cocotb.utils import get_sim_steps, get_sim_time
 
-from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSink, StreamSource, clocked, rng
 from tellme.link.framing import body, decode, encode, open_body
 from tellme.spec.packets import SESSION, PacketType
 
@@ -17,7 +17,7 @@ EVENTS = (PacketType.TOKEN, PacketType.DONE)
 
 
 class Host:
-    """Sends packets into ``rx`` and takes them from ``tx``, one at a time.
+    """Sends packets into ``rx`` and takes them from ``tx``, one at a time, each from a cycle behind its first byte's offer on.
 
     ``seq`` is the next packet's.  A session is opened with the first packet that needs one.
     """
@@ -33,12 +33,21 @@ class Host:
         self.seq = 0
         cocotb.start_soon(self._listen())
 
+    @clocked
+    async def _offered(self):
+        """A packet's first byte has been offered for a cycle."""
+        while not self._dut.tx__valid.value:
+            await FallingEdge(self._clk)
+        await FallingEdge(self._clk)
+
     async def _listen(self):
         frame = bytearray()
         while True:
             if not self._free.is_set():
                 await self._free.wait()
                 await FallingEdge(self._clk)
+            if not frame:
+                await self._offered()
             byte = await self._sink.recv()
             if byte:
                 frame.append(byte)

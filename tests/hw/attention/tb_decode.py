@@ -49,6 +49,7 @@ class Case:
     """A cache, a token's heads, and the expected output."""
 
     def __init__(self, random, *, heads, kv_heads, head_dim, position, scale=None, value_scale=None, extreme=False):
+        self.random = random
         self.heads, self.kv_heads, self.head_dim, self.position = heads, kv_heads, head_dim, position
         self.group = heads // kv_heads
         draw = (lambda: random.choice((-128, 127))) if extreme else (lambda: random.randint(-127, 127))
@@ -90,14 +91,15 @@ class Case:
         return words
 
     def codes(self):
-        """The heads stream: q, k, v."""
-        out = []
+        """The heads stream: q, k, v.  The heads are numbered by their order: what they say of their numbers is anything."""
+        out, bits = [], {name: LAYOUTS.head_codes[name].width for name in ("token", "head")}
         p = self.position
         heads = [*zip(self.q, self.q_scales, strict=True), *((r[p], s[p]) for r, s in zip(self.k, self.k_scales, strict=True)),
                  *((r[p], s[p]) for r, s in zip(self.v, self.v_scales, strict=True))]
         for row, scale in heads:
+            numbers = {name: self.random.getrandbits(width) for name, width in bits.items()}
             for i, code in enumerate(row):
-                out.append(pack(LAYOUTS.head_codes, code=code, scale=scale, last=i == len(row) - 1))
+                out.append(pack(LAYOUTS.head_codes, code=code, scale=scale, last=i == len(row) - 1, **numbers))
         return out
 
     def expected(self):
@@ -136,8 +138,9 @@ async def run(dut, cases, *, stall=0.0, pause=None):
         memory.update(case.memory())
         dut.shape.value = pack(LAYOUTS.model_shape, heads=case.heads, kv_heads=case.kv_heads, head_dim=case.head_dim,
                                group=case.group, c_att=c_att(case.head_dim), kv_stride=case.kv_stride, s_stride=case.s_stride)
+        # A token is alone, whatever the size of its chunk is.
         dut.control__args.value = pack(LAYOUTS.attention_args, position=case.position, k_base=K_BASE, v_base=V_BASE,
-                                       s_base=S_BASE)
+                                       s_base=S_BASE, chunk=case.random.getrandbits(1))
         for _ in range(3):
             await FallingEdge(dut.clk)
         dut.control__begin.value = 1
@@ -190,9 +193,11 @@ async def most_heads(dut):
 
 @cocotb.test()
 async def saturated_scores(dut):
+    """Scores that saturate, up to products that move by more places than a score has bits, and down to products of which nothing
+    is left."""
     random = rng("extreme")
-    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e))
-                    for e in (-8, -12, -14, -20)])
+    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e),
+                         value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
 
 
 @cocotb.test()

@@ -13,19 +13,20 @@ from sim.testbench import Bench
 from tests.hw.layouts import layouts_of, pack, unpack
 
 INPUTS = 2
-LAYOUTS = layouts_of(chunk=2)
+LAYOUTS = layouts_of(chunk=4)
 BENCHES = [Bench(name="two", build=lambda: HeadMerge(LAYOUTS, inputs=INPUTS))]
 
 
 def some_heads(random, number, n, dim):
     """``n`` heads of an input, whose tokens are its own."""
-    return [[pack(LAYOUTS.head_codes, code=random.randint(-128, 127), last=int(i == dim - 1), token=number, head=head,
-                  scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size))) for i in range(dim)] for head in range(n)]
+    return [[pack(LAYOUTS.head_codes, code=random.randint(-128, 127), last=int(i == dim - 1), head=head,
+                  token=number + INPUTS * (head % 2), scale=unpack(ScaleLayout, random.getrandbits(ScaleLayout.size)))
+             for i in range(dim)] for head in range(n)]
 
 
 def token(head):
     """Whose head it is."""
-    return unpack(LAYOUTS.head_codes, head[0])["token"]
+    return unpack(LAYOUTS.head_codes, head[0])["token"] % INPUTS
 
 
 async def merge(dut, heads, *, idle=0.0, stall=0.0):

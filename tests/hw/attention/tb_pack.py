@@ -14,7 +14,7 @@ from sim.testbench import Bench
 from tests.hw.layouts import layouts_of, pack, unpack, words_of
 
 INPUTS = 2
-LAYOUTS = layouts_of(chunk=2, max_head_dim=64)
+LAYOUTS = layouts_of(chunk=4, max_head_dim=64)
 BENCHES = [Bench(name="two", build=lambda: WordMerge(LAYOUTS, inputs=INPUTS))]
 
 
@@ -36,7 +36,7 @@ class Head:
 
 
 def some_heads(random, number, dims):
-    return [Head(random, number, n, dim) for n, dim in enumerate(dims)]
+    return [Head(random, number + INPUTS * (n % 2), n, dim) for n, dim in enumerate(dims)]
 
 
 class PausingSink(StreamSink):
@@ -66,14 +66,15 @@ async def merge(dut, heads, *, idle=0.0, stall=0.0, pause=0):
     got = await sink.recv_heads(sum(len(mine) for mine in heads), pause)
     cycles = (get_sim_time("ns") - began) / PERIOD_NS
     for s, mine in enumerate(heads):
-        came = [words for words in got if unpack(LAYOUTS.head_words, words[0])["token"] == s]
+        came = [words for words in got if unpack(LAYOUTS.head_words, words[0])["token"] % INPUTS == s]
         assert came == [head.wanted() for head in mine], s
     for task in sending:
         await task
     await FallingEdge(dut.clk)
     assert dut.empty.value
     report_shares(o_ready=sink.low_share, **{f"i{s}_valid": source.low_share for s, source in enumerate(sources)})
-    return [unpack(LAYOUTS.head_words, words[0])["token"] for words in got], cycles, max(source.cycles for source in sources)
+    order = [unpack(LAYOUTS.head_words, words[0])["token"] % INPUTS for words in got]
+    return order, cycles, max(source.cycles for source in sources)
 
 
 @cocotb.test()

@@ -310,9 +310,11 @@ async def every_chunk(dut):
 
 @cocotb.test()
 async def saturated_scores(dut):
+    """Scores that saturate, up to products that move by more places than a score has bits, and down to products of which nothing
+    is left."""
     random = rng("extreme")
     await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, chunk=TOKENS, extreme=True,
-                         scale=Scale(2047, e)) for e in (-8, -12, -14, -20)])
+                         scale=Scale(2047, e), value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
 
 
 @cocotb.test()

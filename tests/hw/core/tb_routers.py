@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The routers between the units: each router's outputs for random inputs against its docstring, for two pipelines."""
 
+import os
 from dataclasses import replace
 from zlib import crc32
 
@@ -51,7 +52,8 @@ BENCHES = [
     Bench(name="accs_norms", build=lambda: AccRouter(NORMS, streams=STREAMS), tests=("sums_that_are_codes",), nightly=NO_BOARD),
     Bench(name="words", build=lambda: WordRouter(streams=STREAMS), tests=("words_to_the_sink",)),
     Bench(name="accs", build=lambda: AccRouter(LAYOUTS, streams=STREAMS), tests=("sums_to_their_pipeline",)),
-    Bench(name="accs_all", build=lambda: AccRouter(ALL, streams=STREAMS), tests=("sums_of_all_tokens_to_the_lm_head",)),
+    Bench(name="accs_all", build=lambda: AccRouter(ALL, streams=STREAMS), env={"ALL": "1"},
+          tests=("sums_of_all_tokens_to_the_lm_head", "sums_to_their_pipeline")),
     Bench(name="rope", build=lambda: RopeRouter(LAYOUTS, streams=STREAMS), tests=("rope_rows_to_their_pipeline",)),
     Bench(name="crc", build=lambda: StepCrc(LAYOUTS, streams=STREAMS), tests=("crc_of_what_was_shown",)),
     Bench(name="status", build=lambda: StatusWords(LAYOUTS), tests=("status_words",)),
@@ -152,7 +154,7 @@ async def a_quantise_pass_begins_at_once(dut):
         for i in PIPELINES:
             getattr(dut, f"own__{i}").value = own[i]
         args = {"src_a": random.getrandbits(1), "n": random.randint(1, 4000), "norm": random.getrandbits(1),
-                "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
+                "gain": random.getrandbits(1), "first": chunk - 1 if to_lm_head else 0, "tokens": 1 if to_lm_head else chunk}
         dut.passes__quant__payload.value = pack(LAYOUTS.quant_args, args)
         dut.passes__quant__valid.value = 1
         # None is ready; then more and more of them are, at random, and stay so until they are asked.
@@ -169,7 +171,7 @@ async def a_quantise_pass_begins_at_once(dut):
                 for i in PIPELINES:
                     got = unpack(LAYOUTS.quant_args, int(getattr(dut, f"units__{i}__quant__payload").value))
                     assert got["first"] == args["first"] // STREAMS and got["tokens"] == (1 if to_lm_head else own[i])
-                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm"))
+                    assert all(got[name] == args[name] for name in ("src_a", "n", "norm", "gain"))
                 await FallingEdge(dut.clk)
                 dut.passes__quant__valid.value = 0
                 break
@@ -217,6 +219,7 @@ async def codes_of_all_tokens_or_of_the_last_one(dut):
 @cocotb.test()
 async def codes_without_their_scales(dut):
     """As above, to an LM head that knows the scales, and is asked for a token's pick by number."""
+    await reset(dut)
     p = Ports(dut, "for_lm_head", "has_last", "wanted", "control__args", "control__number", "unit__best",
               *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready"))
     for _ in range(CASES):
@@ -228,6 +231,7 @@ async def codes_without_their_scales(dut):
             assert source is None or p[f"engine__{i}__payload"] == p[f"codes__{source}__payload"]
         assert (p["unit__args"], p["unit__number"]) == (p["control__args"], p["control__number"])
         assert p["control__best"] == p["unit__best"]
+        await FallingEdge(dut.clk)
     report(cases=CASES)
 
 
@@ -235,6 +239,7 @@ async def codes_without_their_scales(dut):
 async def codes_that_go_back(dut):
     """With ``from_codes`` each pipeline's codes go back, all bits of them, and the engine gets none; else the engine's are the
     low eight bits, and nothing goes back."""
+    await reset(dut)
     p = Ports(dut, "wanted", "has_last", "control__args", "control__start", "unit__done", "unit__best",
               *of_each("codes__{}__payload", "codes__{}__valid", "engine__{}__ready", "back__{}__ready", "d__{}"))
     for n in range(CASES):
@@ -245,6 +250,7 @@ async def codes_that_go_back(dut):
             assert p[f"codes__{i}__ready"] == p[f"{to}__{i}__ready"]
             payload = p[f"codes__{i}__payload"]
             assert p[f"{to}__{i}__payload"] == (payload if n % 2 else payload & 0xFF)
+        await FallingEdge(dut.clk)
     report(cases=CASES)
 
 
@@ -273,18 +279,23 @@ async def words_to_the_sink(dut):
     sinks = {WordSink.NONE: [], WordSink.GAIN: of_each("gains__{}"), WordSink.ENGINE: ["engine"]}
     for n in range(CASES):
         sink = [*sinks][n % len(sinks)]
-        # Pipelines take a gain in each cycle.
-        await p.draw(sink=sink.value, **{name: 1 for name in of_each("gains__{}__ready")})
+        # All pipelines take a gain in the same cycles.
+        ready = p.random.getrandbits(1)
+        await p.draw(sink=sink.value, **{name: ready for name in of_each("gains__{}__ready")})
         for name in (*of_each("gains__{}"), "engine"):
             assert p[f"{name}__payload"] == p["words__payload"]
             assert p[f"{name}__valid"] == int(p["words__valid"] and name in sinks[sink]), (name, sink)
         assert p["words__ready"] == (p[f"{sinks[sink][0]}__ready"] if sinks[sink] else 0)
-        assert p["gain_taken"] == int(p["words__valid"] and sink is WordSink.GAIN)
+        assert p["gain_taken"] == int(p["words__valid"] and ready and sink is WordSink.GAIN)
     report(cases=CASES)
 
 
 @cocotb.test()
 async def sums_to_their_pipeline(dut):
+    """Of a core whose LM head takes one token, or several of which it is asked for one."""
+    if os.environ.get("ALL"):
+        dut.for_all.value = dut.last_token.value = 0
+        await reset(dut)
     sources = {AccSource.FETCH: "fetch", AccSource.ATTENTION: "attention"}
     p = Ports(dut, *(f"{name}__{part}" for name in (*of_each("engine__{}"), *sources.values()) for part in ("payload", "valid")),
               *of_each("out__{}__ready"), "lm_head__ready", "for_lm_head")
@@ -308,6 +319,8 @@ async def sums_to_their_pipeline(dut):
         if to_lm_head:
             taken["engine__0"] = p["lm_head__ready"]
         assert {name: p[f"{name}__ready"] for name in taken} == taken
+        if os.environ.get("ALL"):
+            await FallingEdge(dut.clk)
     report(cases=CASES)
 
 
@@ -355,7 +368,7 @@ async def sums_of_all_tokens_to_the_lm_head(dut):
 
 @cocotb.test()
 async def rope_rows_to_their_pipeline(dut):
-    p = Ports(dut, "words__payload", "words__valid", "number", "start")
+    p = Ports(dut, "words__payload", "words__valid", "number", "start", *of_each("out__{}__ready"))
     for _ in range(CASES):
         await p.draw()
         mine = p["number"] % STREAMS

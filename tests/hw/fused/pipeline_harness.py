@@ -311,6 +311,24 @@ class Harness:
         self.cases += len(expected)
         return cycles
 
+    async def quantised_twice(self):
+        """Two quantise passes of X; the second one is asked for while codes of the first one leave."""
+        dut, n = self.dut, len(self.models[0].x)
+        n_eps, sqrt_n = round(n * 1e-5 * 2**32), scale_from_fraction(n**0.5)
+        codes = [model.quantise(False, False, True, n_eps, sqrt_n) for model in self.models]
+        mask = (1 << LAYOUTS.code.width) - 1
+        expected = 2 * [c & mask for first in range(0, n, SLICE) for mine in codes for c in mine[first:first + SLICE]]
+        self.settings(**self.any_settings(), n_eps=n_eps, sqrt_n=sqrt_n)
+        task = cocotb.start_soon(self.codes.recv_n(len(expected)))
+        request = pack(LAYOUTS.quant_args, norm=True, n=n, tokens=len(self.models))
+        asked, waits = cocotb.start_soon(self.quant.send_all([request, request])), 0
+        while not asked.done():
+            await FallingEdge(dut.clk)
+            waits += not dut.control__quant__ready.value
+        assert waits >= len(expected) // 2, "the second request was taken while codes of the first one left"
+        assert await task == expected
+        self.cases += len(expected)
+
     async def qkv(self, heads, kv_heads, head_dim, *, head_gains=False, exp=-20, zeros=0, peaks=False, **options):
         """A QKV pass.  ``head_gains``: with norms on heads.  ``exp``: power of two of the accumulators' scales.  The first
         ``zeros`` heads have nothing but zeros.  ``peaks``: a head's last element is all but all of its sum of squares."""

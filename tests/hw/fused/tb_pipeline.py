@@ -121,6 +121,15 @@ async def gains_come_in_while_others_are_in_use(dut):
 
 
 @cocotb.test()
+async def a_request_waits_for_the_codes(dut):
+    h = await Harness(dut).bring_up()
+    for n in (60, 7):
+        await h.store(n)
+        await h.quantised_twice()
+    report(cases=h.cases)
+
+
+@cocotb.test()
 async def heads(dut):
     h = await Harness(dut).bring_up()
     for shape in ((1, 1, 16), (4, 2, 32), (2, 2, 64), (3, 1, 24)):

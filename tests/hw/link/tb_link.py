@@ -106,10 +106,10 @@ def u32(value):
     return value.to_bytes(4, "little")
 
 
-def status_bytes(following, first):
+def status_bytes(following, first, words=STATUS):
     """The answer to STATUS, with the link's word: the number of the next event, and of the first one that is kept."""
     at = 4 * StatusWord.EVENTS
-    return STATUS[:at] + u32(first << 8 | following) + STATUS[at + 4:]
+    return words[:at] + u32(first << 8 | following) + words[at + 4:]
 
 
 async def cycles(dut, count):
@@ -180,8 +180,10 @@ async def hello_and_status(dut):
     assert name.rstrip(b"\0") == b"test-preset"
     assert int.from_bytes(build, "little") == BUILD_ID
     await host.open(seq=254)
-    for _ in range(3):
-        assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(0, 0))
+    # The words of the moment: each bit of them changes.
+    for words in (STATUS, bytes(0xFF ^ byte for byte in STATUS), STATUS):
+        dut.status.value = int.from_bytes(words, "little")
+        assert await host.ask(PacketType.STATUS) == (PacketType.STATUS_ANSWER, status_bytes(0, 0, words))
     assert host.seq == 2
 
 

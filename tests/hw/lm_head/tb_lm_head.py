@@ -93,9 +93,10 @@ class Case:
         if self.vocab % 2:
             # It would win if it were counted.
             sums, scales = [*sums, max(1, *map(abs, sums))], [*scales, Scale(2047, 0)]
-        # The LM head counts the rows itself: places wrap where a vocabulary is longer than a vector.
-        places = 1 << LAYOUTS.widths.row_bits
-        return [accumulator(LAYOUTS, acc, scale, 0, i % places) for i, (acc, scale) in enumerate(zip(sums, scales, strict=True))]
+        # The LM head counts the rows itself: places wrap where a vocabulary is longer than a vector, and a token may be any.
+        places, tokens = 1 << LAYOUTS.widths.row_bits, 1 << LAYOUTS.widths.token_bits
+        return [accumulator(LAYOUTS, acc, scale, i % tokens, i % places)
+                for i, (acc, scale) in enumerate(zip(sums, scales, strict=True))]
 
     def logits(self):
         return [logit(acc, scale_mul(self.d, scale)) for acc, scale in zip(self.sums, self.scales, strict=True)]

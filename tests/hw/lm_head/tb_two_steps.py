@@ -60,8 +60,10 @@ class Case:
         scales = [unpack16(s) for s in self.stored]
         if self.vocab % 2:
             sums, scales = [*sums, 128 * 40 * 100], [*scales, Scale(2047, 0)]
-        places = 1 << LAYOUTS.widths.row_bits
-        return [accumulator(LAYOUTS, acc, scale, 0, i % places) for i, (acc, scale) in enumerate(zip(sums, scales, strict=True))]
+        # A sum's place counts for nothing.
+        places, tokens = 1 << LAYOUTS.widths.row_bits, 1 << LAYOUTS.widths.token_bits
+        return [accumulator(LAYOUTS, acc, scale, i % tokens, i % places)
+                for i, (acc, scale) in enumerate(zip(sums, scales, strict=True))]
 
     def read(self):
         """The rows whose logits are shown, in their order."""
@@ -247,7 +249,8 @@ async def stalls_10(dut):
 @cocotb.test()
 async def stalls_90(dut):
     random = rng("s")
-    await run(dut, [Case(random, 60), Case(random, 41, gap=1 << 15)], idle=0.9, stall=0.9, latency=60)
+    await run(dut, [Case(random, 60), Case(random, 41, gap=1 << 15), Case(random, 20, gap=None)], dump=(2,), idle=0.9, stall=0.9,
+              latency=60)
 
 
 @cocotb.test()

@@ -3,6 +3,7 @@
 """The SDRAM controller behind its hub against the checking chip model, at the DFI."""
 
 import os
+from dataclasses import replace
 
 import cocotb
 from amaranth.lib.data import StructLayout
@@ -29,24 +30,28 @@ from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
 from tests.hw.layouts import pack, unpack
 from tests.hw.memory.parts import SdramMemory
+from tests.hw.memory.short_bursts import short_bursts
 from tests.hw.memory_model import Dfi
 
 #: One client a port, none of which is reset.
 CLIENTS = [Client("weights", "read", 4), Client("attention_read", "read", 1), Client("attention_write", "write", 0),
            Client("host_read", "read", 3), Client("host_write", "write", 2)]
+#: A chip that is slower than any: each wait of the rules is longer than a fabric cycle.
+SLOWER = replace(SLOWEST, name="slower", trp=45, tras=90, trc=135, twr=45)
 TIMINGS = {"slowest": SLOWEST, **CHIPS}
 BEATS = {"even": 12, "odd": 7}
 BENCHES = [Bench(name=name, build=lambda n=name: SdramMemory(CLIENTS, timing=TIMINGS[n], mhz=400 / 3, power_up_us=2.0),
                  env={"CHIP": name, "BEATS": "even"},
                  nightly="" if name == "slowest" else "boards have the controller for the slowest timings of all chips")
            for name in TIMINGS]
-BENCHES.append(Bench(name="odd-beats", build=lambda: SdramMemory(CLIENTS, phases=4, power_up_us=2.0),
-                     env={"CHIP": "slowest", "BEATS": "odd", "MHZ": "100"}))
+BENCHES.append(Bench(name="odd-beats", build=lambda: SdramMemory(CLIENTS, phases=4, timing=SLOWER, power_up_us=2.0),
+                     env={"CHIP": "slower", "BEATS": "odd", "MHZ": "100", "PHASES": "4"}))
 BENCHES.append(Bench(name="slowest-1MiB", build=BENCHES[0].build, env={**BENCHES[0].env, "WORDS": str(1 << 18)},
                      tests=("sequential_read_rate",),
                      nightly="CI reads 64 KiB in sequence; a long read counts refreshes to two in a hundred"))
 MHZ = float(os.environ.get("MHZ", 400 / 3))
-TIMING = TIMINGS[os.environ.get("CHIP", "slowest")]
+TIMING = {**TIMINGS, SLOWER.name: SLOWER}[os.environ.get("CHIP", "slowest")]
+PHASES = int(os.environ.get("PHASES", "1"))
 READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
 READS = [c.name for c in CLIENTS if c.mode == "read"]
 WRITES = [c.name for c in CLIENTS if c.mode == "write"]
@@ -73,7 +78,8 @@ class Bus:
             await FallingEdge(self._clk)
 
 
-async def bring_up(dut):
+async def start(dut):
+    """Up to the bring-up's begin, with the chip on the bus."""
     dut.beats.value = dut.nudge.value = dut.drain.value = 0
     for port in (*READS, *WRITES):
         getattr(dut, f"{port}__req__valid").value = 0
@@ -84,11 +90,25 @@ async def bring_up(dut):
     bus = Bus(dut)
     await reset(dut)
     cocotb.start_soon(bus.run())
+    return bus
+
+
+async def bring_up(dut):
+    bus = await start(dut)
+    await until(dut, lambda: dut.ready.value, "the memory did not become ready")
+    return bus
+
+
+async def until(dut, condition, message):
     for _ in range(20_000):
-        if dut.ready.value:
-            return bus
+        if condition():
+            return
         await FallingEdge(dut.clk)
-    raise AssertionError("the memory did not become ready")
+    raise AssertionError(message)
+
+
+def found(dut):
+    return unpack(TrainingLayout, int(dut.training.value))
 
 
 def request(addr, length):
@@ -253,11 +273,33 @@ async def the_latency_that_a_host_sets(dut):
     await bring_up(dut)
     words = [rng("words").getrandbits(32) for _ in range(64)]
     await write(dut, "host_write", 0, words)
-    found = unpack(TrainingLayout, int(dut.training.value))["beats"]
-    for beats, right in ((found, True), (found + 2, False), (0, True)):
+    own = found(dut)["beats"]
+    for beats, right in ((own, True), (own + 2, False), (0, True)):
         dut.beats.value = beats
         await FallingEdge(dut.clk)
         assert (await read(dut, "host_read", 0, 64) == words) == right, beats
+
+
+@cocotb.test()
+async def what_the_bring_up_tells(dut):
+    """A chip that does not answer is told, and tried again until it answers; a host moves the phase of its clock a step."""
+    bus = await start(dut)
+    bus.dfi.cut = True
+    await until(dut, lambda: found(dut)["failed"], "a chip that does not answer was not told")
+    assert not dut.ready.value
+    bus.dfi.cut = False
+    await until(dut, lambda: dut.ready.value, "a chip that answers again was not found")
+    first = found(dut)
+    assert (first["failed"], first["window"]) == (0, PHASES)
+    dut.nudge.value = 1
+    await FallingEdge(dut.clk)
+    dut.nudge.value = 0
+    for _ in range(40):
+        await FallingEdge(dut.clk)
+    assert found(dut) == first | {"phase": (first["phase"] + 1) % PHASES}
+    words = [rng("words").getrandbits(32) for _ in range(64)]
+    await write(dut, "host_write", 0, words)
+    assert await read(dut, "host_read", 0, 64) == words
 
 
 @cocotb.test()
@@ -272,3 +314,11 @@ async def priority_of_attention_reads(dut):
     assert await read(dut, "attention_read", 1024, 16) == list(range(1024, 1040))
     assert dut_cycles(dut) - start < 100
     assert await weights == list(range(2048))
+
+
+@cocotb.test()
+async def short_bursts_in_two_rows(dut):
+    await bring_up(dut)
+    # Rows have 256 words, and four banks have a row of a number each.
+    await short_bursts(dut, rows=[(row * 4 + bank) * 256 for row in range(2) for bank in range(2)],
+                       reads=dict.fromkeys(READS, 32), writes=dict.fromkeys(WRITES, 32), request=request, write=write, read=read)

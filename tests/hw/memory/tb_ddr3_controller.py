@@ -16,6 +16,7 @@ from sim.testbench import Bench
 from tellme.spec.ddr3 import CHIPS
 from tests.hw.layouts import pack
 from tests.hw.memory.ddr3_parts import SPEC, Ddr3Memory, Phy, Reader
+from tests.hw.memory.short_bursts import short_bursts
 
 #: One client a port, none of which is reset: three as wide as the memory, and the host's, which are half as wide.
 CLIENTS = [Client("weights", "read", 4, data_bits=64), Client("attention_read", "read", 1, data_bits=64),
@@ -38,7 +39,7 @@ RATES = ("sequential_rates", "random_reads_and_port_switches", "random_writes_be
 BENCHES = [
     bench("4Gb", "MT41K256M16", 400 / 3, 11,
           tests=("probes_before_the_hub", "traffic_full_rate", "traffic_stalls_10", "traffic_stalls_90",
-                 "words_next_to_a_write_stay", "priority_of_attention_reads", *RATES)),
+                 "words_next_to_a_write_stay", "priority_of_attention_reads", "short_bursts_in_two_rows", *RATES)),
     # Other times in clocks, and the longest way back.
     bench("1Gb-150MHz", "MT41K64M16", 150.0, 24, zq_ms=OFTEN, tests=("traffic_full_rate", "calibrations_go_on")),
 ]
@@ -391,3 +392,12 @@ async def priority_of_attention_reads(dut):
     group = 8 * TIMING.clocks("trfc", MHZ) // 2 + 20
     assert cycles_now() - start < 100 + group
     assert await weights == words
+
+
+@cocotb.test()
+async def short_bursts_in_two_rows(dut):
+    await bring_up(dut)
+    # Rows have 512 words of 32 bits, and eight banks have a row of a number each.
+    await short_bursts(dut, rows=[(row * 8 + bank) * 512 for row in range(2) for bank in range(2)],
+                       reads={port: BITS[port] for port in READS}, writes={port: BITS[port] for port in WRITES},
+                       request=request, write=write, read=read)

@@ -18,14 +18,14 @@ SPECS = {
     "words64": MemorySpec(data_bits=64, addr_bits=16, len_bits=10, burst=16),
     "words128": MemorySpec(data_bits=128, addr_bits=16, len_bits=10, burst=4),
 }
-#: By number: a client's region in memory begins at its number times REGION.
+#: Those of a core, and a writer of wide words.  By number: a client's region in memory begins at its number times REGION.
 CLIENTS = (
-    Client("stream", "read", 8, data_bits=64),
-    Client("rows", "read", 4, port="units_read", guarded=True),
-    Client("table", "read", 3, port="units_read", guarded=True),
-    Client("cache", "read", 5, port="units_read", guarded=True),
-    Client("store", "write", 1, port="units_write", guarded=True),
-    Client("dump", "write", 0, port="units_write", guarded=True),
+    Client("weights", "read", 8, data_bits=64),
+    Client("embedding_rows", "read", 4, port="compute_read", guarded=True),
+    Client("rope_rows", "read", 3, port="compute_read", guarded=True),
+    Client("attention_read", "read", 5, port="compute_read", guarded=True),
+    Client("attention_write", "write", 1, port="compute_write", guarded=True),
+    Client("logits", "write", 0, port="compute_write", guarded=True),
     Client("host_read", "read", 7),
     Client("host_write", "write", 6),
     Client("wide_write", "write", 2, data_bits=64),
@@ -265,6 +265,29 @@ async def highest_priority_first(dut):
             if client.mode == "write":
                 await until(dut, lambda c=client: getattr(dut, f"{c.name}__idle").value)
     report(cases=40)
+
+
+@cocotb.test()
+async def a_full_fifo_waits(dut):
+    """A request of each writer for more words than its FIFO holds, while the memory takes none: the words wait, none is lost."""
+    memory, random = await bring_up(dut), rng("words")
+    for client in CLIENTS:
+        if client.mode == "read":
+            continue
+        own, count = lanes(client)[0], 3 * SPEC.burst * SPEC.lanes
+        base = CLIENTS.index(client) * REGION
+        want = {base + i: random.getrandbits(32) for i in range(count)}
+        memory.open = False
+        await StreamSource(dut, f"{client.name}__req").send(pack(RequestLayout(SPEC), addr=base, len=count))
+        giving = cocotb.start_soon(StreamSource(dut, f"{client.name}__data").send_all(gather(want, base, count, own)))
+        for _ in range(count + 20):
+            await FallingEdge(dut.clk)
+        assert not giving.done() and not getattr(dut, f"{client.name}__data__ready").value, client.name
+        memory.open = True
+        await giving
+        await until(dut, lambda client=client: getattr(dut, f"{client.name}__idle").value)
+        assert {at: memory.words[at] for at in want} == want, client.name
+    report(cases=sum(client.mode == "write" for client in CLIENTS))
 
 
 @cocotb.test()
