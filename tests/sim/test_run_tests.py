@@ -202,7 +202,8 @@ def test_waves(tmp_path):
 def test_coverage_keeps_the_counts_of_a_bench(tmp_path):
     """Nightly: it compiles Verilator's library once more.  The unit is one of hw: those of tests have no points."""
     imports = "from hw.lib.streams import Skid\nfrom sim.cocotb_streams import report_point\n"
-    source = imports + "POINTS = ('limit: all', 'limit: none')\n" + BENCH.replace("build=Unit", "build=lambda: Skid(4)") + PASSING.replace(
+    source = imports + "POINTS = ('limit: all', 'limit: none')\n" + BENCH.replace("build=Unit", "build=lambda: Skid(4)")
+    source += PASSING.replace(
         "    report(cases=7)\n", "    report_point('limit: all')\n")
     root, folder = plant(tmp_path, source), tmp_path / "counts"
     done = run(root, "--coverage", str(folder))
