@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sim.testbench import Bench
-from sim.verilator import compiler_version, object_cache, verilator_env, verilator_version
+from sim.verilator import NO_SEARCHES, compiler_is_gcc, compiler_version, object_cache, verilator_env, verilator_version
 
 __all__ = ["BUILD_ARGS", "FAULT_CPU_S", "TOP", "build_bench", "build_files", "load_testbench", "simulate", "wrapper"]
 
@@ -108,7 +108,8 @@ def build_files(files: Mapping[str, str], timing: Sequence[str], folder: Path, *
     # nobody imports cocotb_tools without need: it is slow
     from cocotb_tools.runner import get_runner
 
-    build_args, variables = [*BUILD_ARGS, *timing], MAKE_VARIABLES.format(fast=fast)
+    flags = [*timing, *(["-CFLAGS", NO_SEARCHES] if compiler_is_gcc() else [])]
+    build_args, variables = [*BUILD_ARGS, *flags], MAKE_VARIABLES.format(fast=fast)
     key = hashlib.sha256("\0".join([*(part for file in files.items() for part in file), verilator_version(), compiler_version(),
                                     metadata.version("cocotb"), variables, *build_args, str(waves)]).encode())
     # Benches of the same Verilog share a build.
@@ -121,7 +122,7 @@ def build_files(files: Mapping[str, str], timing: Sequence[str], folder: Path, *
             for name, text in files.items():
                 (build / name).write_text(text)
             (build / "ports.vlt").write_text(f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n')
-            objects = object_cache(folder / "objects", variables, *timing, str(waves), headers=True)
+            objects = object_cache(folder / "objects", variables, *flags, str(waves), headers=True)
             os.environ["MAKEFLAGS"] = f"{variables} OBJCACHE={objects}"
             sources = [build / name for name in files if not name.endswith(".json")]
             get_runner("verilator").build(

@@ -32,6 +32,7 @@ from xml.etree import ElementTree
 
 from hw.verilog import source_key
 from sim.coverage import RULES
+from sim.nursery import Child, nursery
 from sim.run_one import load_testbench
 from sim.testbench import Bench
 from sim.verilator import VerilatorError, space_free, verilator_version
@@ -45,7 +46,7 @@ BUILD_TIMEOUT_S = 1200
 COSTS = ROOT / "sim" / "costs.json"
 _PRINT = threading.Lock()
 #: Benches under way.  When this process gets a signal to end, it ends them too.
-_RUNNING: set[subprocess.Popen] = set()
+_RUNNING: set[Child] = set()
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path, cover
     log = place / "log.txt"
     (place / "results.xml").unlink(missing_ok=True)
     (place / "cpu.txt").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "sim.run_one", str(job.file), job.bench.name, str(place)]
+    command = [str(job.file), job.bench.name, str(place)]
     # cocotb runs a test that is marked to be skipped when it is asked for by name.
     if job.tests != tuple(cocotb_tests(job.file)):
         command += ["--tests", ",".join(job.tests)]
@@ -212,40 +213,39 @@ def run_job(job: Job, *, folder: Path, seed: str, waves: bool, root: Path, cover
     if coverage is not None:
         command.append("--coverage")
         shutil.rmtree(coverage / place.name, ignore_errors=True)
+    path = [*packages(), str(ROOT), str(ROOT / "sw")]
     env = {**os.environ, "TELLME_SEED": seed, "PYTHONHASHSEED": "0",
-           "PYTHONPATH": os.pathsep.join([*packages(), str(ROOT), str(ROOT / "sw"), str(root.parent.parent)])}
+           "PYTHONPATH": os.pathsep.join([*path, str(root.parent.parent)])}
     outcome = Outcome(job, log=log)
     if not job.tests:
         log.write_text("")
         outcome.cases = [Case(f"{job.name}.(no test)", "FAIL", 0, 0, 0.0, "the testbench holds no cocotb test")]
         return outcome
     began = time.monotonic()
-    with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, start_new_session=True)
-        _RUNNING.add(process)
-        try:
-            built: float | None = None
-            while True:
-                try:
-                    process.wait(0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    now = time.monotonic()
-                    if built is None and "\nBUILT\n" in "\n" + log.read_text(errors="replace"):
-                        built = now
-                    if now - began > BUILD_TIMEOUT_S if built is None else now - built > time_limit(job):
-                        raise
-        except subprocess.TimeoutExpired:
-            kill(process)
-            outcome.cases = [Case(f"{job.name}.(hang)", "FAIL", 0, 0, time.monotonic() - began,
-                                  f"still running after {time_limit(job):.0f} s; stopped")]
-            return outcome
-        except BaseException:
-            kill(process)
-            raise
-        finally:
-            _RUNNING.discard(process)
+    process = nursery(path).start(command, folder=place, env=env, log=log)
+    _RUNNING.add(process)
+    try:
+        built: float | None = None
+        while True:
+            try:
+                process.wait(0.2)
+                break
+            except subprocess.TimeoutExpired:
+                now = time.monotonic()
+                if built is None and "\nBUILT\n" in "\n" + log.read_text(errors="replace"):
+                    built = now
+                if now - began > BUILD_TIMEOUT_S if built is None else now - built > time_limit(job):
+                    raise
+    except subprocess.TimeoutExpired:
+        kill(process)
+        outcome.cases = [Case(f"{job.name}.(hang)", "FAIL", 0, 0, time.monotonic() - began,
+                              f"still running after {time_limit(job):.0f} s; stopped")]
+        return outcome
+    except BaseException:
+        kill(process)
+        raise
+    finally:
+        _RUNNING.discard(process)
     results = place / "results.xml"
     seconds = time.monotonic() - began
     if not results.exists():
@@ -293,7 +293,7 @@ def packages() -> list[str]:
     return sorted({str(space_free(site / name).parent) for name in ("cocotb", "cocotb_tools", "pygpi")})
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: Child) -> None:
     """The whole process group: make, compiler, simulator."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -14,8 +14,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["VerilatorError", "compiler_version", "object_cache", "space_free", "verilator_command", "verilator_env",
-           "verilator_root", "verilator_version"]
+__all__ = ["NO_SEARCHES", "SHORT_SEARCHES", "VerilatorError", "compiler_is_gcc", "compiler_version", "object_cache", "space_free",
+           "verilator_command", "verilator_env", "verilator_root", "verilator_version"]
 
 #: A script that Verilator's makefiles put before each compiler call (their variable OBJCACHE).  The runtime library's sources
 #: include no file of a model, and are compiled once.  All other calls go through to the compiler.
@@ -32,7 +32,8 @@ if [ -f "$kept" ]; then exec cp "$kept" "$object"; fi
 """
 #: The same, and the library's headers are precompiled once for the other sources.  GCC reads the headers themselves where the
 #: options of a call are not those that they were precompiled with.  Of a model, cocotb's main program includes its first header
-#: alone, which is the same for all models of the same ports; the program's object is kept by both texts.
+#: alone, which is the same for all models of the same ports; the program's object is kept by both texts.  Of a model, the files
+#: that run once (Verilator names them Slow) are half of the code, and are not optimised.
 PRECOMPILED = """#!/bin/sh
 for source; do :; done
 case "$source" in
@@ -49,13 +50,29 @@ precompile() {{
     "$@" -x c++-header -o "{headers}.$$" "{headers}" && mv "{headers}.$$" "{headers}.gch"
 }}
 if [ ! -f "{headers}.gch" ]; then precompile "$@" || exit; fi
-case "$source" in */share/lib/verilator/verilator.cpp) ;; *) exec "$@" -include "{headers}" ;; esac
+case "$source" in
+    */share/lib/verilator/verilator.cpp) ;;
+    *__ALL.cpp)
+        awk '/__Slow[.]cpp/ && !slow {{ print "#pragma GCC optimize (0)"; slow = 1 }} 1' "$source" > model.cpp || exit
+        for argument; do
+            shift
+            case "$argument" in *__ALL.cpp) set -- "$@" model.cpp ;; *) set -- "$@" "$argument" ;; esac
+        done
+        exec "$@" -include "{headers}" ;;
+    *) exec "$@" -include "{headers}" ;;
+esac
 kept="{folder}/main-$(cat "$source" Vtop.h | sha256sum | cut -c 1-20).o"
 if [ -f "$kept" ]; then exec cp "$kept" verilator.o; fi
 "$@" -include "{headers}" && cp verilator.o "$kept.$$" && mv "$kept.$$" "$kept"
 """
 #: Headers of the library that sources of a model include.
 HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
+
+
+#: Options of GCC for a model, whose functions are so long that a search for earlier stores, once for each access, takes more time
+#: than all other work.  The search ends after some steps, or is left out.
+SHORT_SEARCHES = "--param=sccvn-max-alias-queries-per-access=10 --param=dse-max-alias-queries-per-store=4"
+NO_SEARCHES = "-fno-tree-fre -fno-tree-dse -fno-tree-dominator-opts -fno-tree-sink"
 
 
 class VerilatorError(RuntimeError):
@@ -111,6 +128,11 @@ def compiler_version() -> str:
     return subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout
 
 
+def compiler_is_gcc() -> bool:
+    """Whether the C++ compiler is GCC, which alone knows some options."""
+    return "Free Software Foundation" in compiler_version()
+
+
 def object_cache(folder: Path, *flags: str, headers: bool = False) -> Path:
     """A command for the makefile variable OBJCACHE, which keeps the objects of Verilator's runtime library in a folder below
     ``folder``.  Each version of Verilator, of the compiler and of ``flags`` (all further compiler options) has its own folder.
@@ -125,7 +147,7 @@ def object_cache(folder: Path, *flags: str, headers: bool = False) -> Path:
     kept = folder.resolve() / key
     kept.mkdir(parents=True, exist_ok=True)
     command = _placed(kept / "compile", OBJECT_CACHE.format(folder=kept, library=library), 0o755)
-    if not headers or "Free Software Foundation" not in compiler_version():
+    if not headers or not compiler_is_gcc():
         return command
     header = _placed(kept / "library.h", "".join(f'#include "{name}"\n' for name in HEADERS), 0o644)
     return _placed(kept / "precompile", PRECOMPILED.format(folder=kept, library=library, headers=header), 0o755)

@@ -51,9 +51,9 @@ FIRST_START = "first start of the synthesis tools"
 #: Folders of host tests that wait for processes and for clocks much of their time.
 WAITING = ("cli", "link", "serve")
 #: Cores that tests/board simulates, each with the CPU seconds of its build; and those that only a nightly run needs.
-SIMULATED = {"ulx3s-85f": 100.0, "ulx3s-85f-l2": 56.0, "ecpix5-85f": 94.0}
-SIMULATED_BY_NIGHT = {"ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-slots": 60.0, "sim-two-steps": 88.0,
-                      "sim-ddr3": 42.0, "sim-ddr3-slots": 100.0, "sim-norms": 88.0}
+SIMULATED = {"ulx3s-85f": 85.0, "ulx3s-85f-l2": 45.0, "sim-ddr3": 33.0}
+SIMULATED_BY_NIGHT = {"ecpix5-85f": 75.0, "ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-slots": 60.0,
+                      "sim-two-steps": 88.0, "sim-ddr3-slots": 100.0, "sim-norms": 88.0}
 #: CPU seconds of the modules of tests/board; one that is not here is taken for a long one.
 BOARD_COSTS = {"test_end_to_end": 55.0, "test_head_both_ways": 15.0, "test_prefill": 44.0, "test_scales": 18.0,
                "test_perplexity": 17.0, "test_bench": 33.0, "test_lifetime": 30.0,

@@ -18,7 +18,7 @@ from pathlib import Path
 from hw.memory.ddr3.phy import READ_LATENCY
 from hw.verilog import core_sha256, core_verilog
 from sim.chips.ddr3 import chip_clocks
-from sim.verilator import object_cache, verilator_command, verilator_env, verilator_version
+from sim.verilator import SHORT_SEARCHES, compiler_is_gcc, object_cache, verilator_command, verilator_env, verilator_version
 from tellme.compiler.image_file import memory_pieces
 from tellme.spec.config import CoreConfig
 
@@ -79,7 +79,7 @@ def compile_board(verilog: Path, folder: Path, config: CoreConfig, more: str = "
                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast",
                    "--noassert", "-o", "board",
                    # No level of optimisation here: it would also apply to the code that runs once, which is half of the code.
-                   "-CFLAGS", f"{COMPILER_FLAGS} -I.." + " -DBOARD_DDR3" * bool(config.ddr3) + more, "-LDFLAGS", "-pthread",
+                   "-CFLAGS", f"{compiler_flags()} -I.." + " -DBOARD_DDR3" * bool(config.ddr3) + more, "-LDFLAGS", "-pthread",
                    "-MAKEFLAGS", f"{MAKE_VARIABLES} {library_cache()}",
                    "core.v", *(path.name for path in files if path.suffix == ".cpp")]
         log = folder / "build.log"
@@ -97,11 +97,16 @@ def compile_board(verilog: Path, folder: Path, config: CoreConfig, more: str = "
             partial.unlink(missing_ok=True)
 
 
+def compiler_flags() -> str:
+    """The compiler's options for model and harness, but the level of optimisation."""
+    return f"{COMPILER_FLAGS} {SHORT_SEARCHES}" if compiler_is_gcc() else COMPILER_FLAGS
+
+
 def library_cache() -> str:
     """The makefile's variable by which all boards share the objects of Verilator's library; empty where make cannot take the
     path."""
     folder = ROOT / "build" / "board" / "objects"
-    return "" if " " in str(folder) else f"OBJCACHE={object_cache(folder, COMPILER_FLAGS, MAKE_VARIABLES)}"
+    return "" if " " in str(folder) else f"OBJCACHE={object_cache(folder, compiler_flags(), MAKE_VARIABLES)}"
 
 
 def board_arguments(config: CoreConfig, core_hash: str) -> list[str]:

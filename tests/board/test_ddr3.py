@@ -22,8 +22,7 @@ from tellme.spec.words import unpack_word
 from tests.board.compare import client, compare
 from tests.models.random_model import BOARD_FAMILY, random_model
 
-#: The build of the board would take CI beyond its twenty minutes.
-pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
+pytestmark = pytest.mark.rtl
 
 PRESET = "sim-ddr3"
 BOARD = preset(PRESET)

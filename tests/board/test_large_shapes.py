@@ -21,7 +21,7 @@ from tellme.runtime.simulated import SimDevice
 from tellme.spec.config import preset
 from tellme.spec.memory import EventType, StartArgs, StartFlags
 
-pytestmark = pytest.mark.rtl
+pytestmark = [pytest.mark.rtl, pytest.mark.nightly]
 
 BOARD = preset("ecpix5-85f")
 WHOLE = os.environ.get("TELLME_LAYERS") == "all"
@@ -29,8 +29,7 @@ WHOLE = os.environ.get("TELLME_LAYERS") == "all"
 VOCAB = 256
 
 
-#: The larger one takes as long again, on the same core.
-@pytest.fixture(params=["bitnet-large", pytest.param("bitnet-2b-body", marks=pytest.mark.nightly)])
+@pytest.fixture(params=["bitnet-large", "bitnet-2b-body"])
 def shape(request):
     config = SHAPES[request.param]
     return request.param, config if WHOLE else replace(config, layers=2, vocab=VOCAB, context=512)

@@ -51,8 +51,11 @@ def test_a_tool_that_takes_too_long_leaves_the_point_out(monkeypatch, tmp_path):
     assert "left out: takes too long" in dse.table([row])
 
 
+@pytest.mark.nightly
 def test_a_cheap_point_is_as_committed(monkeypatch, tmp_path):
-    """A point through yosys and nextpnr: the numbers of cells must be the committed ones; fmax may differ between machines."""
+    """A point through yosys and nextpnr: the numbers of cells must be the committed ones; fmax may differ between machines.
+
+    Nightly: it takes a dozen seconds; CI takes a smaller unit through the same tools (test_synth.py)."""
     report = json.loads(REPORT.read_text())
     (committed,) = [p for p in report["points"] if (p["kind"], p["lanes"], p["rows"]) == ("select-tree", 1, 1)]
     used = dse.measure(dse.LanePoint(dse.Point("select-tree", 1)), tmp_path, "yowasp", dse.CONFIG, "select-tree",

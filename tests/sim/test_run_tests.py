@@ -14,7 +14,7 @@ import pytest
 
 from sim.run_tests import Job, build_folder, longest_first, may_match
 from sim.testbench import Bench
-from sim.verilator import compiler_version, object_cache, verilator_root
+from sim.verilator import compiler_is_gcc, object_cache, verilator_root
 from tools.coverage_rtl import read_counts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ def test_the_runtime_library_is_kept_and_the_model_is_not(tmp_path):
     assert object_cache(tmp_path / "objects", "-O1").parent != command.parent
 
 
-@pytest.mark.skipif("Free Software Foundation" not in compiler_version(), reason="headers are precompiled with GCC alone")
+@pytest.mark.skipif(not compiler_is_gcc(), reason="headers are precompiled with GCC alone")
 def test_the_librarys_headers_are_read_precompiled(tmp_path):
     """By the sources of a model, with the options with which they were precompiled; with other options they are read as text."""
     include = verilator_root() / "include"
@@ -152,6 +152,22 @@ def test_the_librarys_headers_are_read_precompiled(tmp_path):
     (command.parent / "verilated.o").write_text("kept")
     subprocess.run([command, "false", str(include / "verilated.cpp")], cwd=tmp_path, check=True)
     assert (tmp_path / "verilated.o").read_text() == "kept"
+
+
+@pytest.mark.skipif(not compiler_is_gcc(), reason="a model's file is split with GCC alone")
+def test_what_runs_once_in_a_model_is_not_optimised(tmp_path):
+    """The compiler makes a constant of the same sum in the part that runs often, and not in the other part."""
+    include = verilator_root() / "include"
+    command = object_cache(tmp_path / "objects", "-O1", headers=True)
+    for name, result in (("Vtop", "often"), ("Vtop__Slow", "once")):
+        (tmp_path / f"{name}.cpp").write_text(
+            f'extern "C" int {result}() {{ int sum = 0; for (int n = 0; n < 4; ++n) sum += n * 7; return sum; }}\n')
+    (tmp_path / "Vtop__ALL.cpp").write_text('#include "Vtop.cpp"\n#include "Vtop__Slow.cpp"\n')
+    subprocess.run([command, "c++", "-O1", f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_TIMING=0", "-MMD", "-S", "-o",
+                    "Vtop__ALL.o", "Vtop__ALL.cpp"], cwd=tmp_path, check=True)
+    often, once = re.split(r"^once:$", (tmp_path / "Vtop__ALL.o").read_text(), flags=re.M)
+    assert not re.search(r"^\.L\d+:$", often.partition("often:")[2], re.M), "no loop is left"
+    assert re.search(r"^\.L\d+:$", once, re.M), "the loop is there"
 
 
 def test_a_stream_driver_at_another_time_is_refused(tmp_path):
@@ -184,8 +200,10 @@ def test_waves(tmp_path):
 
 @pytest.mark.nightly
 def test_coverage_keeps_the_counts_of_a_bench(tmp_path):
-    """Nightly: it compiles Verilator's library once more."""
-    source = BENCH + "POINTS = ('limit: all', 'limit: none')\nfrom sim.cocotb_streams import report_point\n" + PASSING.replace(
+    """Nightly: it compiles Verilator's library once more.  The unit is one of hw: those of tests have no points."""
+    imports = "from hw.lib.streams import Skid\nfrom sim.cocotb_streams import report_point\n"
+    source = imports + "POINTS = ('limit: all', 'limit: none')\n" + BENCH.replace("build=Unit", "build=lambda: Skid(4)")
+    source += PASSING.replace(
         "    report(cases=7)\n", "    report_point('limit: all')\n")
     root, folder = plant(tmp_path, source), tmp_path / "counts"
     done = run(root, "--coverage", str(folder))

@@ -220,8 +220,9 @@ def test_steps_hear_signals_that_the_run_ignores(tmp_path):
 
 
 #: Modules of tests/board that docs/testing.md names, with the reason.
-BY_NIGHT = ("test_all_picks", "test_commands", "test_ddr3", "test_drafts", "test_lifetime", "test_norms", "test_perplexity",
-            "test_prefill_l8", "test_sequences", "test_serve", "test_simulate", "test_slots", "test_soft_sites", "test_two_steps")
+BY_NIGHT = ("test_all_picks", "test_commands", "test_drafts", "test_large_shapes", "test_lifetime", "test_norms",
+            "test_perplexity", "test_prefill_l8", "test_sequences", "test_serve", "test_simulate", "test_slots",
+            "test_soft_sites", "test_two_steps")
 
 
 def test_every_test_is_in_a_step():
