@@ -43,4 +43,13 @@ JUDGED: tuple[Judgement, ...] = (
     Judgement("d4b35093e664", "memory/sdr/bringup SdramBringUp: best_at is 1 after reset", "equivalent",
               "CHOOSE alone reads best_at, into target. Where best is 0 there, the state goes to STEP, and CHOOSE writes target "
               "again before anything reads it. Where best is not 0, COMPARE has written best_at with it."),
+    Judgement("d498c7c581cc", "attention/sum_walk SumOut: first_sum has a bit more", "equivalent",
+              "first_sum is given 0 and 1 alone. load reads it inverted, and ANDs it with landing.o.valid, which has one bit; "
+              "m.If reads it as not 0."),
+    Judgement("c0f1d8fbfc87", "memory/share Share.turns: i <= n - 1 for i < n - 1", "equivalent",
+              "The last client has a Case(n - 1) in the place of the Default. turn is 0 to n - 1: owner is 0 after reset, and "
+              "is given turn alone."),
+    Judgement("4981a013c6bb", "tlmm/study/groups Shape.index_bits: * 2 for // 2", "equivalent",
+              "Addresses of a folded table have two bits more, in the entries, in the build and in the memory alike, so that the "
+              "values are the same; the memory is four times as deep. make dse, which counts cells, would tell."),
 )

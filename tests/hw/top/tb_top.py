@@ -24,6 +24,7 @@ from tellme.golden.board import GoldenBoard
 from tellme.models import ModelConfig
 from tellme.spec.config import preset
 from tellme.spec.memory import (
+    ACCOUNT,
     COUNTER_BASE,
     COUNTERS,
     CRC_BASE,
@@ -285,7 +286,21 @@ async def a_model_runs(dut):
         golden = GoldenBoard(image)
         golden.tokens[:2] = 17, 66
         cases += await run(host, golden, StartArgs(0, 2, 3))
+        await counted(host)
     report(cases=cases)
+
+
+async def counted(host):
+    """The counters of the last run, by their addresses: its cycles are those of STATUS.  In a core with accounts each cycle has
+    one account; a core without them counts the cycles and those of the engine alone."""
+    counters = dict(zip(COUNTERS, await read_words(host, COUNTER_BASE, len(COUNTERS)), strict=True))
+    _, status = await host.ask(PacketType.STATUS)
+    assert counters["cycles"] == int.from_bytes(status[4 * StatusWord.CYCLES:][:4], "little")
+    assert counters["cycles"] > counters["engine_busy"] > 0
+    if CONFIG.accounts:
+        assert sum(counters[f"{name}_cycles"] for name in ACCOUNT) == counters["cycles"] and counters["weights_words"] > 0
+    else:
+        assert {name for name, count in counters.items() if count} == {"cycles", "engine_busy"}
 
 
 async def runs_like_golden(host, model, generate):
@@ -584,6 +599,7 @@ async def a_run_draws_and_ends(dut):
     ends = (vocab + 1,) * (END_TOKENS - 1)
     report(cases=await run(host, golden, StartArgs(0, 2, 4, DRAWN, 0, ends=(*ends, free[2])), DoneReason.END_TOKEN))
     report_point("limit: an end token in the last place")
+    await counted(host)
 
 
 @cocotb.test()
