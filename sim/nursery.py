@@ -3,7 +3,7 @@
 """Benches as forks of a process that has imported what each of them needs: that takes a second of CPU a process.
 
 ``python -m sim.nursery`` reads a job a line from its input, and runs :func:`sim.run_one.main` in a child of its own session.  It
-says ``PID`` when the child has begun and ``ENDED CODE`` when the child has ended.  Internal to :mod:`sim.run_tests`.
+says the child's process number when it has begun and ``ENDED CODE`` when it has ended.  Internal to :mod:`sim.run_tests`.
 """
 
 import atexit
@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +114,19 @@ def main() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
-    for line in iter(sys.stdin.readline, ""):
-        job = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            code = run_child(job)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        print(pid, flush=True)
-        print(f"ENDED {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
+    with suppress(BrokenPipeError):
+        for line in iter(sys.stdin.readline, ""):
+            job = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                code = run_child(job)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+            print(pid, flush=True)
+            print(f"ENDED {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}", flush=True)
+    # Nobody listens any more: run_tests has ended all, or has ended.  Nothing is left that could be written.
+    os._exit(0)
 
 
 if __name__ == "__main__":

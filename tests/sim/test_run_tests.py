@@ -3,6 +3,7 @@
 """The RTL test runner, on planted testbenches: whatever goes wrong is a failure, and counts are real."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -259,3 +260,24 @@ time.sleep(60)
         assert run.wait(20) == 128 + signum
         # The bench has both pipes too: they end when it has ended.
         assert (run.stdout.read(), run.stderr.read()) == ("", "\nstopped\n") and time.monotonic() - began < 30
+
+
+def test_a_signal_ends_a_run_with_its_bench_and_says_no_more(tmp_path):
+    source = "import os\nfrom pathlib import Path\n" + BENCH + (
+        f"@cocotb.test()\nasync def waits(dut):\n    Path({str(tmp_path / 'began')!r}).write_text(str(os.getpid()))\n"
+        "    while True:\n        await Timer(1000, 'ns')\n")
+    root = plant(tmp_path, source)
+    with subprocess.Popen([sys.executable, "-m", "sim.run_tests", "--root", str(root), "--seed", "1"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "began").exists() or not (tmp_path / "began").read_text():
+            assert time.monotonic() < deadline and run.poll() is None
+            time.sleep(0.1)
+        run.send_signal(signal.SIGTERM)
+        # The process that the benches are forks of has both pipes too.
+        assert run.communicate(timeout=30)[1] == "\nstopped\n" and run.returncode == 128 + signal.SIGTERM
+    bench = int((tmp_path / "began").read_text())
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(bench, 0)
+            time.sleep(0.1)
