@@ -97,7 +97,7 @@ BENCHES = [Bench(name="tiny", build=lambda: SdrPins(Core(CONFIGS["tiny"])), env=
            Bench(name="wide", build=lambda: SdrPins(Core(CONFIGS["wide"])), env={"CONFIG": "wide"}, timeout_s=900,
                  tests=("a_run_draws_and_ends", "stops_at_any_step")),
            Bench(name="wide-model", build=lambda: SdrPins(Core(CONFIGS["wide"])), env={"CONFIG": "wide"}, timeout_s=900,
-                 tests=("a_model_runs",), nightly="tests/board runs models on the wide cores of ulx3s-85f and ecpix5-85f"),
+                 tests=("a_model_runs",), nightly="tests/board runs models on the wide core of ulx3s-85f"),
            *(Bench(name=f"chunk-{model}", build=lambda: SdrPins(Core(CONFIGS["chunk"])), env={"CONFIG": "chunk", "MODEL": model},
                    timeout_s=600, tests=("prompts_in_chunks",),
                    nightly="tests/board/test_prefill.py has these models in chunks, on a core of 16 lanes")
