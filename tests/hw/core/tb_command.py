@@ -19,6 +19,7 @@ from sim.cocotb_streams import clocked, report, report_point, reset, rng, settle
 from sim.testbench import Bench
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import Descriptor, Epilogue, Op
+from tests.hw.inputs import Inputs
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
 #: A core that picks behind each token of a chunk; and one of single tokens without a sampler, which reads descriptors by words.
@@ -169,18 +170,15 @@ class Board:
         dut, random, log = self.dut, self.random, self.log
         dut.shape.value = pack(LAYOUTS.model_shape, context=CONTEXT, dim=16, heads=1, kv_heads=1, head_dim=16, vocab=VOCAB)
         dut.sizes.value = pack(LAYOUTS.sizes, q_dim=16, qk_dim=32)
-        inputs = {"program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
-                  "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
-                  "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "event__ready": 0, "counters__totals": 0,
-                  **({"draw__busy": 0, "draw__pick": 0} if SAMPLER else {})}
+        inputs = Inputs(dut, {
+            "program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
+            "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
+            "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "event__ready": 0, "counters__totals": 0,
+            **({"draw__busy": 0, "draw__pick": 0} if SAMPLER else {})})
         fetching = heading = drawing = stopping = draining = gains = 0
         passing, streaming, drawn = False, False, 0
-        driven = dict.fromkeys(inputs)
         while True:
-            for name, value in inputs.items():
-                # A write takes as long as a comparison of all of them.
-                if driven[name] != value:
-                    getattr(dut, name).value = driven[name] = value
+            inputs.drive()
             await settled()
             resetting = bool(dut.reset__compute.value)
             self.resets = self.resets + 1 if resetting else 0

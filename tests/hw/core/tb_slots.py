@@ -22,6 +22,7 @@ from sim.testbench import Bench
 from tellme.spec.drafts import Drafting
 from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
 from tellme.spec.program import Descriptor, Epilogue, Op
+from tests.hw.inputs import Inputs
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
 FOUR = {"chunk": 4, "head_tokens": 4, "slots": 4, "max_context": 40}
@@ -416,23 +417,20 @@ class Board:
         dut, random = self.dut, self.random
         shape = pack(LAYOUTS.model_shape, context=CONTEXT, dim=16, heads=1, kv_heads=1, head_dim=16, vocab=VOCAB)
         dut.shape.value, dut.sizes.value = shape, pack(LAYOUTS.sizes, q_dim=16, qk_dim=32)
-        inputs = {"program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
-                  "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
-                  "attention__busy": 0, "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "draw__busy": 0,
-                  "draw__pick": 0, "event__ready": 0, "counters__totals": 0,
-                  **({"draft__pair__ready": 0, "draft__drafted__valid": 0, "draft__drafted__payload": 0} if DRAFTS else {})}
+        inputs = Inputs(dut, {
+            "program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
+            "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
+            "attention__busy": 0, "fetch__busy": 0, "reset__clean": 0, "weights__idle": 1, "draw__busy": 0,
+            "draw__pick": 0, "event__ready": 0, "counters__totals": 0,
+            **({"draft__pair__ready": 0, "draft__drafted__valid": 0, "draft__drafted__payload": 0} if DRAFTS else {})})
         # The pair that the table was asked for, and cycles until it answers.
         pair, waiting = None, 0
         fetching = attending = heading = drawing = stopping = draining = gains = 0
         # Whether the words of the run are there, whether the pass under way has been told, and its LM head's picks.
         streaming, faulty, runs = False, False, []
         drawn, args_before = None, [0] * ARGS_CYCLES
-        driven = dict.fromkeys(inputs)
         while True:
-            for name, value in inputs.items():
-                # A write takes as long as a comparison of all of them.
-                if driven[name] != value:
-                    getattr(dut, name).value = driven[name] = value
+            inputs.drive()
             await settled()
             if dut.weights__start.value:
                 assert inputs["weights__idle"] and not streaming
