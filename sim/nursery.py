@@ -60,7 +60,9 @@ class Nursery:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"arguments": [*arguments], "folder": str(folder), "env": {**env},
                                               "log": str(log)}) + "\n")
-        return Child(self, int(self.line(None) or 0))
+        number = self.line(None)
+        assert number is not None
+        return Child(self, int(number))
 
     def line(self, timeout: float | None) -> str | None:
         """The next line of the process, None after ``timeout`` seconds; RuntimeError if the process has ended."""
