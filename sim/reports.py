@@ -7,23 +7,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from sim import checkout
 from tellme.errors import InputError
 from tellme.models.writing import whole_file
 
 __all__ = ["commit", "keep", "kept"]
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def commit() -> str:
     """The commit that the checkout is at, with a + if files differ from it; "unknown" outside of a checkout."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
     try:
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
+        found = checkout.commit()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return found[:12] + "+" * found.endswith("+")
 
 
 def kept(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ texts that docs/reports/long.json does not have.
 import argparse
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sim.checkout import commit
 from tellme.compiler.image import Image, compile_model, needed_bytes
 from tellme.golden.board import GoldenBoard
 from tellme.models.model import Model
@@ -85,14 +85,6 @@ def text_equal(device: Device, image: Image, golden: GoldenBoard, prompt: list[i
     return steps
 
 
-def commit() -> str:
-    """The commit of the checkout, with a + if something that matters was changed."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "--untracked-files=no", "--", "hw", "sw", "sim"))
-
-
 def write(path: Path, head: dict[str, Any], texts: list[dict[str, Any]]) -> None:
     """The record, whole or not at all."""
     sums: Counter[str] = Counter()
@@ -108,7 +100,7 @@ def write(path: Path, head: dict[str, Any], texts: list[dict[str, Any]]) -> None
 
 def drawn_texts(count: int, seed: int, report: Path | None, device: Device | None = None) -> int:
     """Compare drawn texts until ``count`` tokens were generated, those of the record counted in; the exit code."""
-    began, head_commit = time.monotonic(), commit()
+    began, head_commit = time.monotonic(), commit("hw", "sw", "sim")
     board = device or open_sim()
     try:
         head = {"seed": seed, "preset": board.preset or SIMULATED, "core_sha256": board.core_sha256}

@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.board.soft_faults import Site, build_faulty, fault_argument
+from sim.checkout import commit
 from tellme.compiler.cycles import watchdog_cycles
 from tellme.compiler.image import Image, compile_model
 from tellme.errors import CheckError, TellmeError
@@ -281,15 +281,6 @@ def summary(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def commit() -> str:
-    """The commit of the checkout, with a mark if something in it was changed."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "hw", "sw", "sim", "tests")
-    return git("rev-parse", "HEAD") + "+" * bool(changed)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soft_faults", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="faults, from number 0 on (default: 1000)")
@@ -301,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.count < 1:
         parser.error(f"--count: {args.count} is below 1")
-    began, head_commit = time.monotonic(), commit()
+    began, head_commit = time.monotonic(), commit("hw", "sw", "sim", "tests")
     trial = Trial.of(preset(PRESET))
     command, sites, core = list[str](), list[Site](), "golden"
     if args.golden:

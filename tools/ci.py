@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sim.checkout import git
+
 __all__ = ["Night", "Result", "Step", "all_steps", "counts", "fast_steps", "main", "plan", "run_steps"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -324,16 +326,13 @@ class Night:
 
     def __init__(self, path: Path = NIGHT, *, root: Path = ROOT):
         self.path, self._root = path, root
-        self.sources, self.commit = self.digest(), self.git("rev-parse", "HEAD").strip()
+        self.sources, self.commit = self.digest(), git("rev-parse", "HEAD", root=root)
         self.steps: dict[str, dict[str, Any]] = {}
-
-    def git(self, *arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=True).stdout
 
     def digest(self) -> str:
         """Of the sources."""
         digest = hashlib.sha256()
-        for name in sorted(self.git("ls-files", "-z").split("\0")):
+        for name in sorted(git("ls-files", "-z", root=self._root).split("\0")):
             if name and not name.startswith("docs/") and (self._root / name).is_file():
                 digest.update(name.encode() + b"\0" + hashlib.sha256((self._root / name).read_bytes()).digest())
         return digest.hexdigest()[:20]

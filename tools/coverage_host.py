@@ -21,6 +21,7 @@ from typing import Any
 
 from coverage import CoverageData
 
+from sim.checkout import commit
 from tools.ci import heard_by_children
 
 __all__ = ["FOLDERS", "GOAL", "kept", "main", "record", "sources_of"]
@@ -83,9 +84,7 @@ def run_folder(name: str) -> None:
     (KEPT.parent / "data").rename(KEPT / f"{name}.data")
     if sources_of(ROOT) != sources:
         raise SystemExit(f"{name}: the host package changed while its tests ran; its counts are not kept")
-    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], cwd=ROOT, check=True,
-                            capture_output=True, text=True).stdout.strip()
-    (KEPT / f"{name}.json").write_text(json.dumps({"commit": commit, "failed": code != 0, "sources": sources}) + "\n")
+    (KEPT / f"{name}.json").write_text(json.dumps({"commit": commit(), "failed": code != 0, "sources": sources}) + "\n")
 
 
 def combined(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

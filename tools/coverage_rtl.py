@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.verilog import source_key
+from sim.checkout import git
 from sim.coverage import RULES, Point
 from sim.run_tests import Job, discover
 from tools.ci import CI_SEED
@@ -407,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     read, not_run, without = of_this_checkout(left, jobs)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    commit = git("rev-parse", "HEAD")
     found = record(read, exclusions, commit, not_run=not_run, every_file=hw_files()) | {"without_points": without}
     for text in (*table(found), *found["wrong"], *(f"{name} failed" for name in found["failed"])):
         print(text)

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from sim.checkout import commit
 from sim.run_tests import bench_costs, discover
 from tests.mutation.benches import Benches, Experience
 from tests.mutation.judged import JUDGED
@@ -30,14 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "docs" / "reports" / "mutation.json"
 
 
-def commit() -> dict[str, Any]:
+def source_of_run() -> dict[str, Any]:
     """Of the sources that are mutated and tested."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        changed = git("status", "--porcelain", "hw", "sw/tellme", "sim", "tests/hw")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
+        found = commit("hw", "sw/tellme", "sim", "tests/hw", untracked=True)
+        return {"commit": found[:40], "changed": found.endswith("+")}
     except (OSError, subprocess.CalledProcessError):
         raise MutationError("there is no git checkout here, so that the record could not say of which sources it is; "
                             "run in a clone of the repository") from None
@@ -72,7 +70,7 @@ def run(mutants: Sequence[Mutant], record: Record, chosen: Sequence[Mutant], lim
 
     ``again``: the benches that a mutant of ``chosen`` passed, by the record, need not be run again.
     """
-    judged, source, costs = judgements(JUDGED, mutants), commit(), bench_costs()
+    judged, source, costs = judgements(JUDGED, mutants), source_of_run(), bench_costs()
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="tellme-mutation-") as scratch, ThreadPoolExecutor(jobs) as pool:
         trials = Trials(Path(scratch), ROOT / "build" / "mutation", Benches(ROOT, costs), costs,

@@ -32,6 +32,7 @@ import openai
 from prometheus_client.parser import text_string_to_metric_families
 
 import tellme
+from sim.reports import commit
 from tellme.models import Model
 from tellme.runtime.device import GoldenDevice
 from tellme.runtime.sampling import Sampling
@@ -281,13 +282,6 @@ def run(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
-    """The checkout's commit, and whether files differ from it."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT,
-                           capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.serve.long")
     parser.add_argument("--device", default=Plan.device, choices=("sim", "golden"))
@@ -302,10 +296,10 @@ def main() -> int:
     args = parser.parse_args()
     values = vars(args)
     output = values.pop("output")
-    commit = _commit()
+    head = commit()
     found = run(Plan(**values))
     how = "python -m tests.serve.long " + " ".join(f"--{name} {value}" for name, value in values.items())
-    report = {"commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how,
+    report = {"commit": head, "date": time.strftime("%Y-%m-%d", time.gmtime()), "how": how,
               "computer": {"cores": os.cpu_count(), "load_average": [round(load, 1) for load in os.getloadavg()]}, **found}
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n")

@@ -155,10 +155,10 @@ def test_options_of_a_night_want_a_night(option, capsys):
 
 def test_a_night_wants_a_checkout(monkeypatch, capsys):
     """Said before anything is removed or run."""
-    def no_git(self, *arguments):
+    def no_git(*arguments, root):
         raise subprocess.CalledProcessError(128, ["git"])
 
-    monkeypatch.setattr(Night, "git", no_git)
+    monkeypatch.setattr("tools.ci.git", no_git)
     with pytest.raises(SystemExit) as error:
         main(["--nightly"])
     assert error.value.code == 2 and "run in a clone of the repository" in capsys.readouterr().err
